@@ -1,0 +1,70 @@
+"""What an embedder is: the one class that another package implements to add a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import ImageSearchError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+
+class EmbedderError(ImageSearchError):
+    """A model that cannot be loaded, or that does not do what was asked of it."""
+
+
+class TextNotUnderstood(EmbedderError):
+    """Words that this embedder has no vector for."""
+
+
+class Embedder(ABC):
+    """
+    Turns pictures, and usually words, into vectors: float32, unit L2 norm.
+
+    Pictures take two steps, so that the first can run in decoding threads (or on other machines)
+    while the second has the model: `preprocess` turns one picture into an array of a fixed shape,
+    `encode_images` turns a stack of those into vectors.
+    """
+
+    id: str
+    """What people type as --model, such as "palette" or "ViT-B-32-256/datacomp_s34b_b86k"."""
+
+    fingerprint: str
+    """Changes whenever the same picture or text could get another vector: model, weights,
+    preprocessing. Vectors of two fingerprints are never compared."""
+
+    dimensions: int
+
+    image_size: int
+    """Pixels. `preprocess` gets pictures whose shorter side is at least this, unless the original
+    is smaller; decoders use it to avoid work on pixels nobody looks at."""
+
+    device: str = "cpu"
+    precision: str = "float32"
+
+    @abstractmethod
+    def preprocess(self, picture: Image.Image) -> np.ndarray:
+        """An upright RGB picture -> an array whose shape and type are the same for every picture."""
+
+    @abstractmethod
+    def encode_images(self, inputs: np.ndarray) -> np.ndarray:
+        """A stack of n `preprocess` results, shape (n, ...) -> (n, dimensions) float32, unit norm."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """
+        n texts -> (n, dimensions) float32, unit norm.
+
+        Raises TextNotUnderstood with a sentence for the person who typed the text.
+        """
+        raise TextNotUnderstood(
+            f"{self.id} sees pictures only and cannot read {texts[0]!r}; "
+            "search with #ID, or embed with a model that has words, such as palette"
+        )
+
+    def text_warning(self, text: str) -> str | None:
+        """A sentence to show beside the results when only part of a text was understood."""
+        return None

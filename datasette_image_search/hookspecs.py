@@ -1,0 +1,19 @@
+"""The hook of this plugin: other packages add embedders through it."""
+
+from pluggy import HookimplMarker, HookspecMarker
+
+NAMESPACE = "datasette_image_search"
+"""Also the name of the entry point group that other packages declare."""
+
+hookspec = HookspecMarker(NAMESPACE)
+hookimpl = HookimplMarker(NAMESPACE)
+
+
+@hookspec
+def register_image_embedders(register):
+    """
+    Call `register(name, factory)` once per model, or once per family of models.
+
+    `name` is a model id such as "palette", or a prefix that ends in "/" such as "timm/".
+    `factory` takes a `registry.ModelRequest` and returns an `Embedder`.
+    """

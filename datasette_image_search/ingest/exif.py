@@ -1,0 +1,132 @@
+"""EXIF -> columns. Cameras and editors write all sorts of things: what makes no sense becomes NULL."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from PIL import Image
+from PIL.ExifTags import GPS, IFD, Base
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Exif:
+    """
+    `taken_at` is ISO 8601, local as the camera wrote it; lengths in millimetres, exposure in
+    seconds, latitude and longitude in degrees (north and east positive), altitude in metres.
+    """
+
+    taken_at: str | None = None
+    camera_make: str | None = None
+    camera_model: str | None = None
+    lens: str | None = None
+    focal_length: float | None = None
+    f_number: float | None = None
+    exposure_time: float | None = None
+    iso: int | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    altitude: float | None = None
+
+
+def read_exif(image: Image.Image) -> Exif:
+    """What the file says of its making. Never raises: broken EXIF never costs the image."""
+    main = _or_none(image.getexif) or {}
+    photo = _or_none(lambda: main.get_ifd(IFD.Exif)) or {}
+    gps = _or_none(lambda: main.get_ifd(IFD.GPSInfo)) or {}
+    times = (
+        photo.get(Base.DateTimeOriginal),
+        photo.get(Base.DateTimeDigitized),
+        main.get(Base.DateTime),
+    )
+    return Exif(
+        taken_at=next((time for time in map(_time, times) if time), None),
+        camera_make=_text(main.get(Base.Make)),
+        camera_model=_text(main.get(Base.Model)),
+        lens=_text(photo.get(Base.LensModel)),
+        focal_length=_positive(photo.get(Base.FocalLength)),
+        f_number=_positive(photo.get(Base.FNumber)),
+        exposure_time=_positive(photo.get(Base.ExposureTime)),
+        iso=_iso(photo.get(Base.ISOSpeedRatings)),
+        latitude=_degrees(gps, GPS.GPSLatitude, GPS.GPSLatitudeRef, "S", 90),
+        longitude=_degrees(gps, GPS.GPSLongitude, GPS.GPSLongitudeRef, "W", 180),
+        altitude=_altitude(gps),
+    )
+
+
+def read_orientation(image: Image.Image) -> int:
+    """1, upright, to 8, as EXIF counts; 1 where the file says nothing sensible. Never raises."""
+    orientation = (_or_none(image.getexif) or {}).get(Base.Orientation)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _or_none(read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except Exception:
+        # Pillow's parser raises struct.error, SyntaxError, KeyError and more on broken EXIF.
+        return None
+
+
+def _time(value: Any) -> str | None:
+    """ "2021:07:14 18:03:11" -> "2021-07-14T18:03:11"; "0000:00:00 00:00:00" is no time."""
+    match = re.match(r"(\d{4})\D(\d\d)\D(\d\d)\D(\d\d)\D(\d\d)(?:\D(\d\d))?", _text(value) or "")
+    if match is None:
+        return None
+    parts = [int(part or 0) for part in match.groups()]
+    time = _or_none(lambda: datetime(*parts))
+    return time.isoformat() if time else None
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if not isinstance(value, str):
+        return None
+    # Fields of fixed length are filled up with NULs or blanks; some decode to lone surrogates.
+    text = value.split("\0")[0].encode("utf-8", "replace").decode().strip()
+    return text or None
+
+
+def _number(value: Any) -> float | None:
+    number = _or_none(lambda: float(value))
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _positive(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and number > 0 else None
+
+
+def _iso(value: Any) -> int | None:
+    number = _positive(value[0] if isinstance(value, tuple) and value else value)
+    return int(number) if number else None
+
+
+def _degrees(
+    gps: Mapping[int, Any], tag: int, reference: int, negative: str, limit: int
+) -> float | None:
+    parts = gps.get(tag)
+    if not isinstance(parts, tuple) or len(parts) != 3:
+        return None
+    numbers = [_number(part) for part in parts]
+    if None in numbers:
+        return None
+    degrees, minutes, seconds = numbers
+    value = degrees + minutes / 60 + seconds / 3600
+    if (_text(gps.get(reference)) or "").upper() == negative:
+        value = -value
+    return round(value, 7) if abs(value) <= limit else None
+
+
+def _altitude(gps: Mapping[int, Any]) -> float | None:
+    altitude = _number(gps.get(GPS.GPSAltitude))
+    if altitude is None:
+        return None
+    return -altitude if gps.get(GPS.GPSAltitudeRef) in (1, b"\x01") else altitude

@@ -1,0 +1,218 @@
+"""
+What a person types -> one unit vector. One grammar for SQL, pages, JSON and the command line:
+
+    a red sports car                     words
+    #42                                  the image with id 42
+    #42 + at night - people              terms joined by " + " and " - "
+    2:golden retriever + 0.5:#42         weights
+    "black + white"                      quotes make any text one literal term
+    vec:BASE64                           a vector: float16, little-endian, base64url
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import sqlite3
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from .. import store
+from ..embedders.protocol import Embedder, EmbedderError
+from ..embedders.registry import ModelRequest, load_embedder
+from ..errors import ImageSearchError
+from ..store import Index, Key
+
+CANCELLED = 1e-3
+"""A weighted sum of unit vectors shorter than this has no direction to search in."""
+
+
+class QueryError(ImageSearchError):
+    """A query that cannot be searched for; the message names the term."""
+
+
+class Kind(Enum):
+    WORDS = "words"
+    IMAGE = "image"
+    VECTOR = "vector"
+
+
+@dataclass(frozen=True)
+class Term:
+    """`text` is the words, the id of the image, or the base64 of the vector. A minus is a negative weight."""
+
+    kind: Kind
+    text: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class QueryVector:
+    """Shape (dimensions,), float32, unit norm; `warnings` are sentences to show beside the hits."""
+
+    vector: np.ndarray
+    warnings: tuple[str, ...] = ()
+
+
+# --- Text -> terms -------------------------------------------------------------------------------
+
+_SIGN = re.compile(r"\s+([+-])\s+")
+_WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):\s*(?=\S)")
+_QUOTED = re.compile(r'"(.*?)"(?=\s*$|\s+[+-]\s)', re.DOTALL)
+
+
+def parse_query(text: str) -> tuple[Term, ...]:
+    """The terms of a query. Raises QueryError for an empty query, term or weight."""
+    if not text.strip():
+        raise QueryError("the query is empty; type some words, or #ID for an image like that one")
+    terms = []
+    rest = f" {text.strip()} "
+    sign = _SIGN.match(rest)
+    rest = rest[sign.end() :] if sign else rest
+    while True:
+        term, end = _parse_term(rest.lstrip(), text)
+        terms.append(_signed(term, sign))
+        rest = rest.lstrip()[end:]
+        sign = _SIGN.match(rest)
+        if sign is None:
+            return tuple(terms)
+        rest = rest[sign.end() :]
+
+
+def _signed(term: Term, sign: re.Match[str] | None) -> Term:
+    if sign is not None and sign[1] == "-":
+        return Term(term.kind, term.text, -term.weight)
+    return term
+
+
+def _parse_term(rest: str, query: str) -> tuple[Term, int]:
+    """The term that `rest` begins with, and where it ends."""
+    weight = 1.0
+    start = 0
+    if match := _WEIGHT.match(rest):
+        weight = float(match[1])
+        start = match.end()
+        if not 0 < weight < 1e6:
+            raise QueryError(f"the weight {match[1]!r} must be above 0 and below a million")
+    if quoted := _QUOTED.match(rest, start):
+        if not quoted[1].strip():
+            raise QueryError(f"there is nothing between the quotes in {query!r}")
+        return Term(Kind.WORDS, quoted[1].strip(), weight), quoted.end()
+    sign = _SIGN.search(rest, start)
+    end = sign.start() if sign else len(rest)
+    body = rest[start:end].strip()
+    if not body:
+        raise QueryError(f"a term is missing in {query!r}; put something on both sides of + and -")
+    if body.count('"') == 1 and body.startswith('"'):
+        raise QueryError(f"the quote before {body[1:]!r} is never closed")
+    if body.startswith("#"):
+        return Term(Kind.IMAGE, body[1:].strip(), weight), end
+    if body.startswith("vec:"):
+        return Term(Kind.VECTOR, body[4:].strip(), weight), end
+    return Term(Kind.WORDS, body, weight), end
+
+
+# --- Terms -> vector -----------------------------------------------------------------------------
+
+
+def query_vector(conn: sqlite3.Connection, index: Index, query: str | bytes) -> QueryVector:
+    """
+    The vector to search an index with. Bytes are a vector as `image_vector()` returns it.
+
+    Loads the embedder only where the query has words. Raises QueryError or EmbedderError with a
+    sentence that names the term.
+    """
+    if isinstance(query, bytes):
+        return QueryVector(_unit(_checked(_from_blob(query), index, "the vector")))
+    terms = parse_query(query)
+    warnings = []
+    total = np.zeros(index.dimensions, dtype=np.float32)
+    for term in terms:
+        if term.kind is Kind.WORDS:
+            vector, warning = _text_vector(_embedder_of(index), term.text)
+            warnings += [warning] if warning else []
+        elif term.kind is Kind.IMAGE:
+            vector = _vector_of_image(conn, index, term.text)
+        else:
+            vector = _unit(_checked(_from_base64(term.text), index, "vec:"))
+        total += np.float32(term.weight) * vector
+    if np.linalg.norm(total) < CANCELLED * max(abs(term.weight) for term in terms):
+        raise QueryError(f"the terms of {query!r} cancel each other out; leave one away")
+    return QueryVector(_unit(total), tuple(dict.fromkeys(warnings)))
+
+
+def vector_to_term(vector: np.ndarray) -> str:
+    """A vector as a term of a query that can be typed, linked to and bookmarked."""
+    return "vec:" + base64.urlsafe_b64encode(vector.astype("<f2").tobytes()).decode().rstrip("=")
+
+
+def _embedder_of(index: Index) -> Embedder:
+    """The embedder that made the vectors of an index, and no other. Never downloads."""
+    embedder = load_embedder(
+        ModelRequest(index.model, weights=Path(index.weights) if index.weights else None)
+    )
+    if embedder.fingerprint != index.fingerprint:
+        raise EmbedderError(
+            f"the vectors of {index.image_table!r} are of {index.model} with fingerprint "
+            f"{index.fingerprint}, and the model here has {embedder.fingerprint}; "
+            "search with the weights they were made with"
+        )
+    return embedder
+
+
+@lru_cache(maxsize=1024)
+def _text_vector(embedder: Embedder, text: str) -> tuple[np.ndarray, str | None]:
+    """Kept per process: the same words are asked for again and again, by SQL once per row."""
+    return embedder.encode_texts([text])[0], embedder.text_warning(text)
+
+
+def _vector_of_image(conn: sqlite3.Connection, index: Index, text: str) -> np.ndarray:
+    table = store.find_image_table(conn, index.image_table)
+    image_id: Key = text
+    if table.key_is_integer:
+        if not re.fullmatch(r"-?\d{1,18}", text):
+            raise QueryError(
+                f"'#{text}' is not an image of {table.name!r}, whose ids are whole numbers; "
+                f'for the words, put quotes around them: "#{text}"'
+            )
+        image_id = int(text)
+    vector = store.image_vector(conn, index, image_id)
+    if vector is None:
+        raise QueryError(f"there is no image #{text} with a vector in {table.name!r}")
+    return vector
+
+
+def _from_base64(text: str) -> np.ndarray:
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars="-_", validate=True)
+        return np.frombuffer(raw, dtype="<f2").astype(np.float32)
+    except (binascii.Error, ValueError):
+        raise QueryError(
+            "what follows vec: is not a vector: it must be float16 in base64url"
+        ) from None
+
+
+def _from_blob(blob: bytes) -> np.ndarray:
+    if len(blob) % 4:
+        raise QueryError("the vector is not float32: its length is not a multiple of 4 bytes")
+    return store.vector_from_blob(blob)
+
+
+def _checked(vector: np.ndarray, index: Index, name: str) -> np.ndarray:
+    if len(vector) != index.dimensions:
+        raise QueryError(
+            f"{name} has {len(vector)} dimensions, but {index.image_table!r} was embedded with "
+            f"{index.model}, which has {index.dimensions}"
+        )
+    if not np.isfinite(vector).all() or not vector.any():
+        raise QueryError(f"{name} has no direction: it holds NaN, infinity, or zeros only")
+    return vector
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
