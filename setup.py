@@ -18,7 +18,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["datasette_image_search", "datasette_image_search.*"]),
     package_data={
-        "datasette_image_search": ["templates/*.html", "static/*", "embedders/*.npy"],
+        "datasette_image_search": ["templates/*.html", "static/*", "embedders/*.npz"],
     },
     install_requires=[
         "datasette>=0.65",

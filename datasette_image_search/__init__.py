@@ -1,0 +1,28 @@
+"""
+Datasette's hooks. sqlite-utils imports this package too, on the way to `cli`, so nothing here may
+import Datasette at module level: the markers come from pluggy, and each hook calls into its room.
+"""
+
+from pluggy import HookimplMarker
+
+hookimpl = HookimplMarker("datasette")
+
+
+@hookimpl
+def prepare_connection(conn):
+    from .sql import register_functions
+
+    register_functions(conn)
+
+
+@hookimpl
+def register_routes():
+    from .web import media, pages
+
+    return [
+        (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)$", pages.search_page),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/thumbnail$",
+            media.thumbnail,
+        ),
+    ]

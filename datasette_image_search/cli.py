@@ -127,7 +127,7 @@ def _print_failures(summary: Summary) -> None:
         click.echo(f"Failed: {failure.path}: {failure.reason}", err=True)
     more = len(summary.failures) - SHOWN_FAILURES
     if more > 0:
-        click.echo(f"... and {more:,} more, listed in the failures table", err=True)
+        click.echo(f"... and {more:,} more, listed in the table {summary.failures_table}", err=True)
 
 
 def _summary_line(summary: Summary) -> str:

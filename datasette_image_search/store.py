@@ -644,9 +644,28 @@ def image_rows(
         ),
         [json.dumps(list(ids))],
     )
+    return {row[table.key]: row for row in _dicts(cursor)}
+
+
+def newest_images(conn: sqlite3.Connection, table: ImageTable, limit: int) -> list[dict[str, Any]]:
+    """Whole rows as dicts: the latest photos first, those without a date last."""
+    columns = {
+        row[0] for row in conn.execute("select name from pragma_table_info(?)", [table.name])
+    }
+    order = "taken_at is null, taken_at desc, " if "taken_at" in columns else ""
+    return _dicts(
+        conn.execute(
+            "select * from {images} order by {order}{key} desc limit ?".format(
+                order=order, **table.quoted()
+            ),
+            [limit],
+        )
+    )
+
+
+def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
     columns = [column[0] for column in cursor.description]
-    rows = [dict(zip(columns, row, strict=True)) for row in cursor]
-    return {row[table.key]: row for row in rows}
+    return [dict(zip(columns, row, strict=True)) for row in cursor]
 
 
 def locations(

@@ -76,6 +76,7 @@ class Summary:
     unchanged: int
     failures: tuple[Failure, ...]
     failed_before: int
+    failures_table: str
     seconds: float
     model: str
     device: str | None = None
@@ -124,6 +125,7 @@ def embed_images(
         unchanged=changes.unchanged,
         failures=tuple(failures),
         failed_before=changes.failed_before,
+        failures_table=table.failures,
         seconds=time.perf_counter() - started,
         model=model,
         device=f"{embedder.device}, {embedder.precision}" if embedder else None,

@@ -1,0 +1,41 @@
+# Two commands: `make demo` shows the plugin at work, `make test` runs every test.
+# Both make .venv on their first run and find it ready after that.
+
+PYTHON ?= python3
+PORT ?= 8001
+BIN := .venv/bin
+DEMO := demo/photos.db
+
+.PHONY: demo test lint docs clean
+
+demo: .venv/installed
+	$(BIN)/python demo/draw_photos.py
+	$(BIN)/sqlite-utils embed-images $(DEMO) images demo/photos --model palette
+	$(BIN)/sqlite-utils search-images $(DEMO) images "orange sunset" -k 3
+	$(BIN)/sqlite-utils search-images $(DEMO) images "blue above green" -k 3 --where "taken_at >= '2021'"
+	$(BIN)/python demo/serve.py $(DEMO) $(PORT)
+
+test: .venv/test-installed
+	$(BIN)/python -m pytest
+
+lint: .venv/test-installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+# Help texts and outputs in the README come from the commands themselves.
+docs: .venv/test-installed
+	$(BIN)/cog -r README.md
+
+clean:
+	rm -rf .venv demo/photos $(DEMO)*
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python setup.py
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/test-installed: .venv/bin/python setup.py
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@ .venv/installed

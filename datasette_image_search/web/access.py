@@ -1,0 +1,52 @@
+"""From a request to the image table it names, for an actor who may see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from datasette.app import Datasette
+from datasette.database import Database
+from datasette.utils import tilde_decode
+from datasette.utils.asgi import NotFound, Request
+
+from .. import store
+from ..store import ImageTable, Index
+from .compat import can_view_table
+
+
+@dataclass(frozen=True)
+class ViewedTable:
+    database: Database
+    table: ImageTable
+    index: Index
+
+
+async def viewed_table(datasette: Datasette, request: Request) -> ViewedTable:
+    """
+    The image table of a route with `database` and `table` in it.
+
+    Raises the same NotFound for what is not there and for what this actor may not see, so that the
+    answer does not tell which.
+    """
+    database_name = tilde_decode(request.url_vars["database"])
+    table_name = tilde_decode(request.url_vars["table"])
+    not_found = NotFound(f"There is no image table {table_name!r} in {database_name!r}")
+    if database_name not in datasette.databases:
+        raise not_found
+    if not await can_view_table(datasette, request.actor, database_name, table_name):
+        raise not_found
+    database = datasette.get_database(database_name)
+
+    def read(conn):
+        index = store.read_index(conn, table_name)
+        return index and ViewedTable(
+            database, store.find_image_table(conn, index.image_table), index
+        )
+
+    try:
+        viewed = await database.execute_fn(read)
+    except store.StoreError as error:
+        raise not_found from error
+    if viewed is None:
+        raise not_found
+    return viewed

@@ -1,0 +1,41 @@
+"""Serve the demo with Datasette, and say where once the page answers.
+
+python demo/serve.py DATABASE PORT
+"""
+
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+
+def main() -> None:
+    database, port = Path(sys.argv[1]), int(sys.argv[2])
+    page = f"http://127.0.0.1:{port}/-/image-search/{database.stem}/images"
+    command = [sys.executable, "-m", "datasette", "serve", str(database), "--port", str(port)]
+    metadata = Path(__file__).parent.parent / "metadata.example.yml"
+    with subprocess.Popen([*command, "--metadata", str(metadata)]) as server:
+        while server.poll() is None and not answers(page):
+            time.sleep(0.1)
+        if server.poll() is None:
+            print(f"\nSearch the demo photos, Ctrl-C to stop: {page}", flush=True)
+        try:
+            code = server.wait()
+        except KeyboardInterrupt:
+            server.terminate()
+            code = server.wait()
+    sys.exit(code)
+
+
+def answers(page: str) -> bool:
+    try:
+        with urllib.request.urlopen(page, timeout=5):
+            return True
+    except (urllib.error.URLError, TimeoutError):
+        return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Pictures that the tests draw, and databases made of them by the same code that people run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlite_utils
+from PIL import Image, ImageDraw
+
+from datasette_image_search.embedders.palette import PaletteEmbedder
+from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+from datasette_image_search.search.live import refresh_sidecar
+from datasette_image_search.search.sidecar import sidecar_path
+from datasette_image_search.store import find_index
+
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "black", "white")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+"""Real photos, on machines that have them; tests that want them skip elsewhere."""
+
+
+def draw_picture(path: Path, colour: str, size: tuple[int, int] = (80, 60), **save) -> Path:
+    """A picture of one colour with a grey dot in it, saved in the format that the suffix names."""
+    picture = Image.new("RGB", size, colour)
+    width, height = size
+    ImageDraw.Draw(picture).ellipse((width // 3, height // 3, width // 2, height // 2), "gray")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, **save)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a picture of each of COLOURS, named red.jpg and so on."""
+    folder = tmp_path / "pictures"
+    for colour in COLOURS:
+        draw_picture(folder / f"{colour}.jpg", colour)
+    return folder
+
+
+@pytest.fixture
+def embed(tmp_path: Path) -> Callable[..., Path]:
+    """embed(folder, ...) embeds with palette into a database, writes the sidecar, gives its path."""
+
+    def embed(*paths: Path, table: str = "images", name: str = "photos.db") -> Path:
+        database = tmp_path / name
+        embed_images(EmbedRequest(database, table, paths, model="palette"))
+        refresh_sidecar(sqlite_utils.Database(database, execute_plugins=False), table)
+        return database
+
+    return embed
+
+
+@pytest.fixture
+def database(folder: Path, embed: Callable[..., Path]) -> Path:
+    """photos.db with the table images of `folder`; ids are 1 to 8 in alphabetical order."""
+    return embed(folder)
+
+
+@pytest.fixture
+def db(database: Path) -> Iterator[sqlite_utils.Database]:
+    db = sqlite_utils.Database(database, execute_plugins=False)
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def palette() -> PaletteEmbedder:
+    return PaletteEmbedder()
+
+
+def sidecar_of(database: Path, table: str = "images") -> Path:
+    """Where the sidecar of a table is."""
+    db = sqlite_utils.Database(database, execute_plugins=False)
+    path = sidecar_path(database.resolve(), find_index(db.conn, table))
+    db.close()
+    return path

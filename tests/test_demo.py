@@ -1,0 +1,161 @@
+"""The sample collection: complete, the same every time, and readable by what will index it."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageOps
+
+SCRIPT = Path(__file__).parent.parent / "demo" / "draw_photos.py"
+
+
+def load_script() -> ModuleType:
+    """The script as a module; demo/ is not a package."""
+    spec = importlib.util.spec_from_file_location("draw_photos", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up by name
+    sys.path.insert(0, str(SCRIPT.parent))  # as Python does when it runs the script
+    spec.loader.exec_module(module)
+    return module
+
+
+draw_photos = load_script()
+PHOTOS = {photo.path: photo for photo in draw_photos.PHOTOS}
+# Every third, and all the patterns, which hold the PNGs; drawing all twice would take 3 s more.
+REDRAWN = [*draw_photos.PHOTOS[:-5:3], *draw_photos.PHOTOS[-5:]]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder the script drew, as its users run it, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo") / "photos"
+    run = subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder)],
+        check=True,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
+    return folder, run.stdout
+
+
+@pytest.fixture
+def folder(drawn: tuple[Path, str]) -> Path:
+    return drawn[0]
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def degrees(parts: tuple[float, float, float], ref: str) -> float:
+    whole, minutes, seconds = map(float, parts)
+    return (whole + minutes / 60 + seconds / 3600) * (-1 if ref in "SW" else 1)
+
+
+def test_it_draws_the_whole_collection_and_says_so(drawn):
+    folder, printed = drawn
+    names = set(files_in(folder))
+    assert names == set(PHOTOS)
+    assert 55 <= len(names) <= 70
+    assert printed == f"{len(names)} photos in {folder}\n"
+
+
+def test_every_picture_opens_upright_at_its_size(folder):
+    for name, photo in PHOTOS.items():
+        with Image.open(folder / name) as picture:
+            assert ImageOps.exif_transpose(picture).size == photo.size, name
+
+
+def test_a_second_run_changes_nothing(folder):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    draw_photos.main([str(folder)])
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_only_a_missing_picture_is_drawn_again(folder):
+    before = files_in(folder)
+    (folder / "2021 Lisbon" / "café d'été.jpg").unlink()
+    draw_photos.main([str(folder)])
+    assert files_in(folder) == before
+
+
+@pytest.mark.parametrize("photo", REDRAWN, ids=lambda photo: photo.path)
+def test_another_process_draws_the_same_bytes(folder, photo):
+    assert draw_photos.encoded(photo) == (folder / photo.path).read_bytes()
+
+
+def test_exif_tells_camera_date_and_lens(folder):
+    for name, photo in PHOTOS.items():
+        with Image.open(folder / name) as picture:
+            exif = picture.getexif()
+        if photo.camera is None:
+            assert not exif, name
+            continue
+        shot = exif.get_ifd(ExifTags.IFD.Exif)
+        taken = shot[ExifTags.Base.DateTimeOriginal]
+        assert exif[ExifTags.Base.Make] == photo.camera.make
+        assert exif[ExifTags.Base.Model] == photo.camera.model
+        assert datetime.strptime(taken, "%Y:%m:%d %H:%M:%S") == photo.taken
+        assert 2019 <= photo.taken.year <= 2024
+        assert shot[ExifTags.Base.LensModel] == photo.camera.lens
+        assert float(shot[ExifTags.Base.FNumber]) == pytest.approx(photo.camera.f_number)
+        assert float(shot[ExifTags.Base.FocalLength]) == pytest.approx(photo.camera.focal_length)
+        assert 0 < shot[ExifTags.Base.ExposureTime] <= 2
+        assert shot[ExifTags.Base.ISOSpeedRatings] in (100, 1600)
+
+
+def test_exif_tells_the_place_north_and_south_east_and_west(folder):
+    quarters = set()
+    for name, photo in PHOTOS.items():
+        with Image.open(folder / name) as picture:
+            gps = picture.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+        if photo.place is None:
+            assert not gps, name
+            continue
+        refs = gps[ExifTags.GPS.GPSLatitudeRef], gps[ExifTags.GPS.GPSLongitudeRef]
+        latitude = degrees(gps[ExifTags.GPS.GPSLatitude], refs[0])
+        longitude = degrees(gps[ExifTags.GPS.GPSLongitude], refs[1])
+        assert latitude == pytest.approx(photo.place.latitude, abs=0.011), name
+        assert longitude == pytest.approx(photo.place.longitude, abs=0.011), name
+        assert 0 <= gps[ExifTags.GPS.GPSAltitude] - photo.place.altitude < 20
+        quarters.add(refs)
+    assert quarters == {("N", "E"), ("N", "W"), ("S", "E")}
+    placed = sum(photo.place is not None for photo in PHOTOS.values())
+    assert 0.6 <= placed / len(PHOTOS) <= 0.75
+
+
+def test_turned_pictures_are_upright_once_their_orientation_is_applied(folder):
+    turned = [photo for photo in PHOTOS.values() if photo.orientation != 1]
+    assert {photo.orientation for photo in turned} == {6, 8}
+    for photo in turned:
+        with Image.open(folder / photo.path) as picture:
+            assert picture.getexif()[ExifTags.Base.Orientation] == photo.orientation
+            assert picture.size == photo.size[::-1]
+            shown = np.asarray(ImageOps.exif_transpose(picture), dtype=float)
+        drawn = np.asarray(draw_photos.upright(photo), dtype=float)
+        # JPEG alters pixels a little; a picture the wrong way up differs by tens.
+        assert np.abs(shown - drawn).mean() < 5, photo.path
+
+
+def test_names_include_a_space_a_letter_beyond_ascii_and_an_apostrophe():
+    assert any(" " in Path(name).parent.name for name in PHOTOS)
+    assert any("'" in name and not name.isascii() for name in PHOTOS)
+
+
+def test_the_collection_has_jpeg_png_and_webp():
+    assert {Path(name).suffix for name in PHOTOS} == {".jpg", ".png", ".webp"}
+    assert {Path(photo.path).suffix for photo in REDRAWN} == {".jpg", ".png", ".webp"}
