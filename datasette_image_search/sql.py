@@ -118,6 +118,10 @@ def _remembering(
         from . import store
         from .search.query import query_vector
 
+        if not isinstance(query, str | bytes):
+            raise ImageSearchError(
+                f"the query is {query!r}; it must be text, or a vector as a BLOB"
+            )
         (version,) = conn.execute("pragma data_version").fetchone()
         key = (version, conn.total_changes, query, table)
         if key not in remembered:

@@ -23,6 +23,7 @@ Database.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -72,6 +73,12 @@ class ImageTable:
     @property
     def failures(self) -> str:
         return f"_{self.name}_failures"
+
+    def parse_key(self, text: str) -> Key | None:
+        """The key that a person or a URL wrote down, or None where it can be the key of no row."""
+        if not self.key_is_integer:
+            return text
+        return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
 
     def quoted(self) -> dict[str, str]:
         """Identifiers for str.format in SQL."""

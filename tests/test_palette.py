@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from datasette_image_search.embedders.palette import PaletteEmbedder, fingerprint
-from datasette_image_search.embedders.palette_vocabulary import FAMILIES
 from datasette_image_search.embedders.palette_colours import oklab_of
-from datasette_image_search.embedders.palette_vocabulary import FILLERS, NAMES, PLACES, TONES
+from datasette_image_search.embedders.palette_vocabulary import (
+    FAMILIES,
+    FILLERS,
+    NAMES,
+    PLACES,
+    TONES,
+)
 from datasette_image_search.embedders.protocol import TextNotUnderstood
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"

@@ -26,7 +26,7 @@ from .. import store
 from ..embedders.protocol import Embedder, EmbedderError
 from ..embedders.registry import ModelRequest, load_embedder
 from ..errors import ImageSearchError
-from ..store import Index, Key
+from ..store import Index
 
 CANCELLED = 1e-3
 """A weighted sum of unit vectors shorter than this has no direction to search in."""
@@ -173,14 +173,12 @@ def _text_vector(embedder: Embedder, text: str) -> tuple[np.ndarray, str | None]
 
 def _vector_of_image(conn: sqlite3.Connection, index: Index, text: str) -> np.ndarray:
     table = store.find_image_table(conn, index.image_table)
-    image_id: Key = text
-    if table.key_is_integer:
-        if not re.fullmatch(r"-?\d{1,18}", text):
-            raise QueryError(
-                f"'#{text}' is not an image of {table.name!r}, whose ids are whole numbers; "
-                f'for the words, put quotes around them: "#{text}"'
-            )
-        image_id = int(text)
+    image_id = table.parse_key(text)
+    if image_id is None:
+        raise QueryError(
+            f"'#{text}' is not an image of {table.name!r}, whose ids are whole numbers; "
+            f'for the words, put quotes around them: "#{text}"'
+        )
     vector = store.image_vector(conn, index, image_id)
     if vector is None:
         raise QueryError(f"there is no image #{text} with a vector in {table.name!r}")

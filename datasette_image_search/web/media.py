@@ -23,10 +23,9 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     viewed = await viewed_table(datasette, request)
     text = tilde_decode(request.url_vars["id"])
     not_found = NotFound(f"There is no thumbnail of {text!r}")
-    try:
-        image_id = int(text) if viewed.table.key_is_integer else text
-    except ValueError:
-        raise not_found from None
+    image_id = viewed.table.parse_key(text)
+    if image_id is None:
+        raise not_found
     webp = await viewed.database.execute_fn(
         lambda conn: store.thumbnail(conn, viewed.table, image_id)
     )
