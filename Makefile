@@ -5,13 +5,15 @@ PYTHON ?= python3
 PORT ?= 8001
 BIN := .venv/bin
 DEMO := demo/photos.db
+# setuptools has a few lines to say to whoever installs for development; not here.
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint docs clean
 
 demo: .venv/installed
 	$(BIN)/python demo/draw_photos.py
 	$(BIN)/sqlite-utils embed-images $(DEMO) images demo/photos --model palette
-	$(BIN)/sqlite-utils search-images $(DEMO) images "orange sunset" -k 3
+	$(BIN)/sqlite-utils search-images $(DEMO) images orange -k 3
 	$(BIN)/sqlite-utils search-images $(DEMO) images "blue above green" -k 3 --where "taken_at >= '2021'"
 	$(BIN)/python demo/serve.py $(DEMO) $(PORT)
 
@@ -33,9 +35,9 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python setup.py
-	$(BIN)/python -m pip install --quiet --editable .
+	$(PIP) install --quiet --editable .
 	touch $@
 
 .venv/test-installed: .venv/bin/python setup.py
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(PIP) install --quiet --editable '.[test]'
 	touch $@ .venv/installed

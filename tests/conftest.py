@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlite_utils
+from datasette.app import Datasette
 from PIL import Image, ImageDraw
 
 from datasette_image_search.embedders.palette import PaletteEmbedder
@@ -77,3 +79,10 @@ def sidecar_of(database: Path, table: str = "images") -> Path:
     path = sidecar_path(database.resolve(), find_index(db.conn, table))
     db.close()
     return path
+
+
+async def query_json(datasette: Datasette, sql: str, shape: str = "array", **params: str) -> Any:
+    """What the JSON of Datasette's SQL page answers; it moved in 1.0."""
+    path = "/photos/-/query.json" if hasattr(datasette, "allowed") else "/photos.json"
+    response = await datasette.client.get(path, params={"sql": sql, "_shape": shape, **params})
+    return response.json()

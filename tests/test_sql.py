@@ -16,7 +16,7 @@ from datasette_image_search.search.live import live_index
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
 
-from .conftest import draw_picture
+from .conftest import draw_picture, query_json
 
 AGREE = 1e-3
 
@@ -210,10 +210,7 @@ async def test_three_ways_to_search_agree(database: Path, query: str) -> None:
     sql = "select value ->> 'id' as id, value ->> 'score' as score from json_each(image_search(:q, 5))"
 
     datasette = Datasette([str(database)])
-    response = await datasette.client.get(
-        "/photos.json", params={"sql": sql, "_shape": "array", "q": query}
-    )
-    in_datasette = response.json()
+    in_datasette = await query_json(datasette, sql, q=query)
 
     run = CliRunner().invoke
     in_query = json.loads(run(cli, ["query", str(database), sql, "-p", "q", query]).stdout)
@@ -235,8 +232,7 @@ async def test_what_is_committed_is_found_by_a_datasette_that_is_running(
 
     async def ids(query: str) -> list[int]:
         sql = "select value ->> 'id' as id from json_each(image_search(:q, 3))"
-        params = {"sql": sql, "_shape": "arrayfirst", "q": query}
-        return (await datasette.client.get("/photos.json", params=params)).json()
+        return await query_json(datasette, sql, "arrayfirst", q=query)
 
     assert (await ids("cyan"))[0] != 9
     draw_picture(folder / "cyan.jpg", "cyan")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
-from urllib.parse import quote
 
 import httpx
 import pytest
@@ -14,7 +13,7 @@ from datasette.utils import tilde_encode
 from PIL import ExifTags, Image
 from sqlite_utils import Database
 
-from .conftest import draw_picture
+from .conftest import draw_picture, query_json
 
 PAGE = "/-/image-search/photos/images"
 pytestmark = pytest.mark.asyncio
@@ -47,8 +46,7 @@ async def test_the_scores_are_those_of_sql(database: Path) -> None:
     page = await get(datasette, f"{PAGE}?q=dark+blue")
     shown = [float(score) for score in re.findall(r'similarity">(-?[\d.]+)<', page.text)]
     sql = "select round(value ->> 'score', 3) from json_each(image_search('dark blue', 60))"
-    response = await get(datasette, f"/photos.json?_shape=arrayfirst&sql={quote(sql)}")
-    assert shown == response.json()
+    assert shown == await query_json(datasette, sql, "arrayfirst")
 
 
 async def test_every_picture_links_to_its_row_and_to_more_like_it(database: Path) -> None:

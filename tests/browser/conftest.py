@@ -25,7 +25,8 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+# For this package and not longer: while Playwright runs, its event loop keeps others from running.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
@@ -64,8 +65,8 @@ def _wait_for(url: str) -> None:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page of its own that fails the test for any error in the console or in a script."""
+def page(browser: Browser, server: str) -> Iterator[Page]:
+    """A page of its own, closed before `server`, that fails the test for any error it logs."""
     context = browser.new_context(viewport={"width": 1200, "height": 800})
     page = context.new_page()
     problems: list[str] = []
