@@ -163,11 +163,15 @@ class EmbeddedImage:
 
 @dataclass(frozen=True)
 class KnownFile:
-    """What the tables know of a file: an image row, or (image_id None) a failure."""
+    """
+    What the tables know of a file: the row it has, if any, and the size and mtime of what was
+    embedded last, or of what could not be (`failed`).
+    """
 
     image_id: Key | None
     size: int
     mtime: str
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -492,14 +496,18 @@ def known_files(conn: sqlite3.Connection, name: str) -> dict[tuple[str, str], Kn
             "choose the name of a table that is not there yet"
         )
     known = {}
-    sources = ["select {key}, root_id, path, size, mtime from {images}".format(**table.quoted())]
-    if _exists(conn, table.failures):
-        failures = quote_identifier(table.failures)
-        sources.insert(0, f"select null, root_id, path, size, mtime from {failures}")
     root_paths = {root.id: root.path for root in roots(conn)}
-    for source in sources:
-        for image_id, root_id, path, size, mtime in conn.execute(source):
-            known[root_paths.get(root_id, ""), path] = KnownFile(image_id, size, mtime)
+    rows = "select {key}, root_id, path, size, mtime from {images}".format(**table.quoted())
+    for image_id, root_id, path, size, mtime in conn.execute(rows):
+        known[root_paths.get(root_id, ""), path] = KnownFile(image_id, size, mtime)
+    if not _exists(conn, table.failures):
+        return known
+    failures = f"select root_id, path, size, mtime from {quote_identifier(table.failures)}"
+    for root_id, path, size, mtime in conn.execute(failures):
+        file = root_paths.get(root_id, ""), path
+        # A picture that went bad keeps its row, and is not tried again either.
+        image_id = known[file].image_id if file in known else None
+        known[file] = KnownFile(image_id, size, mtime, failed=True)
     return known
 
 

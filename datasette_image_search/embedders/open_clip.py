@@ -47,7 +47,7 @@ class OpenClipEmbedder(Embedder):
         self._transform = transform
         self._tokenizer = tokenizer
         self._runtime = runtime
-        self.image_size = max(np.atleast_1d(model.visual.image_size))
+        self.image_size = int(max(np.atleast_1d(model.visual.image_size)))
         self.dimensions = self.encode_texts([""]).shape[1]
 
     def preprocess(self, picture: Image.Image) -> np.ndarray:
@@ -87,11 +87,19 @@ def load_open_clip(request: ModelRequest) -> OpenClipEmbedder:
             f"{str(path)!r} does not hold weights of {architecture}; "
             "check that the file is complete and belongs to this architecture"
         ) from error
+    try:
+        tokenizer = open_clip.get_tokenizer(architecture)
+    except Exception as error:
+        # Some are on the hub and read by another package, whose errors are of many kinds.
+        raise EmbedderError(
+            f"the tokenizer of {architecture} cannot be loaded; install transformers, run once "
+            "with a network, or use a model whose words need none, such as " + DEFAULT_MODEL
+        ) from error
     return OpenClipEmbedder(
         request.model_id,
         model,
         transform,
-        open_clip.get_tokenizer(architecture),
+        tokenizer,
         fingerprint(
             path,
             architecture=open_clip.get_model_config(architecture),

@@ -138,7 +138,7 @@ def _shrink(image: Image.Image, enough: int) -> Image.Image:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode -> RGB: 16 bits scaled down, transparency on white."""
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _eight_bits(image).convert("RGB")

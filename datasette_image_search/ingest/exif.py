@@ -62,6 +62,8 @@ def read_exif(image: Image.Image) -> Exif:
 
 def read_orientation(image: Image.Image) -> int:
     """1, upright, to 8, as EXIF counts; 1 where the file says nothing sensible. Never raises."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns TIFF by itself, and `size` is upright from the start.
     orientation = (_or_none(image.getexif) or {}).get(Base.Orientation)
     return orientation if orientation in range(1, 9) else 1
 
@@ -106,7 +108,7 @@ def _positive(value: Any) -> float | None:
 
 def _iso(value: Any) -> int | None:
     number = _positive(value[0] if isinstance(value, tuple) and value else value)
-    return int(number) if number else None
+    return int(number) if number and 1 <= number < 2**63 else None
 
 
 def _degrees(

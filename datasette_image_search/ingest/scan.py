@@ -73,7 +73,7 @@ def find_changes(
         before = known.get((file.root, file.path))
         if before is None or (before.size, before.mtime) != (file.size, file.mtime):
             to_embed.append(replace(file, image_id=before.image_id if before else None))
-        elif before.image_id is None:
+        elif before.failed:
             failed_before += 1
         else:
             unchanged += 1
@@ -92,6 +92,7 @@ def find_files(paths: Sequence[Path], known_roots: Iterable[str] = ()) -> Iterat
     roots = set(known_roots)
     for path in given:
         folder = path if path.is_dir() else path.parent
+        _check_utf8(folder)
         if _deepest_root(folder, roots) is None:
             roots.add(str(folder))
     seen: set[str] = set()
@@ -106,6 +107,15 @@ def _absolute(path: Path) -> Path:
     if not path.exists():
         raise ScanError(f"there is no file or folder {str(path)!r}")
     return path.resolve()
+
+
+def _check_utf8(folder: Path) -> None:
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise ScanError(
+            f"the name of the folder {str(folder)!r} is not UTF-8; rename the folder"
+        ) from None
 
 
 def _deepest_root(folder: PurePath, roots: set[str]) -> str | None:

@@ -1,0 +1,547 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasette_image_search.embedders.palette import PaletteEmbedder
+from datasette_image_search.embedders.protocol import EmbedderError
+from datasette_image_search.errors import ImageSearchError
+from datasette_image_search.ingest import pipeline
+from datasette_image_search.ingest.decode import DecodeError, DecodeSettings
+from datasette_image_search.ingest.pipeline import (
+    EmbedRequest,
+    Progress,
+    RunError,
+    Summary,
+    decode_ahead,
+    embed_images,
+)
+from datasette_image_search.ingest.scan import FoundFile, ScanError, find_files
+from datasette_image_search.store import StoreError, find_index, vector_from_blob
+
+from .conftest import COLOURS, draw_picture
+
+Run = Callable[..., Summary]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the tests of this module make their database."""
+    return tmp_path / "photos.db"
+
+
+@pytest.fixture
+def run(path: Path, folder: Path) -> Run:
+    """run() embeds `folder` with palette into `path`; arguments replace those of the request."""
+
+    def run(*paths: Path, on_progress=lambda progress: None, **changes) -> Summary:
+        request = EmbedRequest(path, "images", paths or (folder,), model="palette")
+        return embed_images(replace(request, **changes), on_progress)
+
+    return run
+
+
+def rows_of(database: Path, sql: str) -> list[tuple]:
+    with closing(sqlite3.connect(database)) as conn:
+        return conn.execute(sql).fetchall()
+
+
+def vectors_of(database: Path) -> dict[str, bytes]:
+    """Path -> vector, of every image; None stands for an image without one."""
+    return dict(
+        rows_of(
+            database,
+            "select path, vector from images left join _images_vectors on image_id = images.id",
+        )
+    )
+
+
+def touch_later(path: Path) -> None:
+    """Change the mtime for certain: some file systems count in whole seconds."""
+    stat = path.stat()
+    os.utime(path, (stat.st_atime, stat.st_mtime + 10))
+
+
+# --- A run ---------------------------------------------------------------------------------------
+
+
+def test_a_folder_becomes_rows_vectors_and_thumbnails(run: Run, path: Path, folder: Path):
+    summary = run()
+
+    assert (summary.embedded, summary.unchanged, summary.failed_before) == (8, 0, 0)
+    assert (summary.failures, summary.model) == ((), "palette")
+    assert summary.device == "cpu, float32"
+    names = [name for (name,) in rows_of(path, "select path from images order by id")]
+    assert names == sorted(f"{colour}.jpg" for colour in COLOURS)
+    assert rows_of(
+        path,
+        "select folder, filename, format, width, height, taken_at from images where id = 1",
+    ) == [("", "black.jpg", "JPEG", 80, 60, None)]
+    assert rows_of(path, "select path, label from image_search_roots") == [
+        (str(folder), "pictures")
+    ]
+    assert rows_of(path, "select count(*), min(length(webp)) > 50 from _images_thumbnails") == [
+        (8, 1)
+    ]
+
+
+def test_vectors_are_those_of_the_embedder(run: Run, path: Path, folder: Path):
+    run()
+
+    embedder = PaletteEmbedder()
+    with Image.open(folder / "blue.jpg") as picture:
+        expected = embedder.encode_images(embedder.preprocess(picture.convert("RGB"))[None])[0]
+    vector = vector_from_blob(vectors_of(path)["blue.jpg"])
+    assert vector.shape == (embedder.dimensions,)
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    assert vector @ expected > 0.999
+    with closing(sqlite3.connect(path)) as conn:
+        index = find_index(conn)
+    assert (index.model, index.fingerprint) == ("palette", embedder.fingerprint)
+
+
+def test_paths_have_folders_and_files_their_exif(run: Run, path: Path, tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0110] = "Test Camera"
+    exif[0x0132] = "2021:07:14 18:03:11"
+    draw_picture(tmp_path / "trip" / "day one" / "a.jpg", "red", exif=exif)
+
+    run(tmp_path / "trip")
+
+    assert rows_of(path, "select path, folder, filename, camera_model, taken_at from images") == [
+        ("day one/a.jpg", "day one", "a.jpg", "Test Camera", "2021-07-14T18:03:11")
+    ]
+
+
+def test_a_second_run_embeds_nothing(run: Run, path: Path):
+    run()
+    before = path.read_bytes()
+
+    summary = run()
+
+    assert (summary.embedded, summary.unchanged, summary.device) == (0, 8, None)
+    assert path.read_bytes() == before
+
+
+def test_only_new_files_are_embedded(run: Run, path: Path, folder: Path):
+    run()
+    draw_picture(folder / "more" / "pink.png", "pink")
+
+    summary = run()
+
+    assert (summary.embedded, summary.unchanged) == (1, 8)
+    assert rows_of(path, "select id, path from images where id > 8") == [(9, "more/pink.png")]
+
+
+def test_a_changed_file_keeps_its_id_and_gets_another_vector(run: Run, path: Path, folder: Path):
+    run()
+    before = vectors_of(path)
+    ids = rows_of(path, "select id, path from images order by id")
+    thumbnail = "select webp from _images_thumbnails where image_id = 1"
+    old_thumbnail = rows_of(path, thumbnail)
+    draw_picture(folder / "black.jpg", "pink", (100, 50))
+    touch_later(folder / "black.jpg")
+
+    summary = run()
+
+    after = vectors_of(path)
+    assert (summary.embedded, summary.unchanged) == (1, 7)
+    assert rows_of(path, "select id, path from images order by id") == ids
+    assert {name for name in after if after[name] != before[name]} == {"black.jpg"}
+    assert rows_of(path, "select width, height from images where id = 1") == [(100, 50)]
+    assert rows_of(path, thumbnail) != old_thumbnail
+    assert rows_of(path, "select count(*) from _images_vectors") == [(8,)]
+
+
+def test_columns_of_the_person_survive_a_run(run: Run, path: Path, folder: Path):
+    run()
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("alter table images add column stars integer")
+        conn.execute("update images set stars = 5 where path = 'red.jpg'")
+    draw_picture(folder / "red.jpg", "pink")
+    touch_later(folder / "red.jpg")
+
+    assert run().embedded == 1
+
+    assert rows_of(path, "select stars from images where path = 'red.jpg'") == [(5,)]
+
+
+def test_a_file_that_is_gone_keeps_its_row(run: Run, path: Path, folder: Path):
+    run()
+    (folder / "red.jpg").unlink()
+
+    assert run().unchanged == 7
+
+    assert len(vectors_of(path)) == 8
+
+
+def test_moving_a_drive_is_one_update(run: Run, path: Path, folder: Path, tmp_path: Path):
+    run()
+    shutil.move(folder, tmp_path / "new drive")
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("update image_search_roots set path = ?", [str(tmp_path / "new drive")])
+
+    summary = run(tmp_path / "new drive")
+
+    assert (summary.embedded, summary.unchanged) == (0, 8)
+
+
+def test_a_folder_and_then_its_parent_make_one_row_per_file(
+    run: Run, path: Path, folder: Path, tmp_path: Path
+):
+    draw_picture(tmp_path / "all" / "top.jpg", "pink")
+    shutil.move(folder, tmp_path / "all" / "sub")
+
+    first = run(tmp_path / "all" / "sub")
+    second = run(tmp_path / "all")
+
+    assert (first.embedded, second.embedded, second.unchanged) == (8, 1, 8)
+    assert rows_of(path, "select count(*), count(distinct sha256) from images") == [(9, 9)]
+
+
+def test_two_tables_of_a_database_are_independent(run: Run, path: Path, tmp_path: Path):
+    draw_picture(tmp_path / "other" / "a.jpg", "red")
+    run()
+    assert run(tmp_path / "other", table="my photos").embedded == 1
+    assert rows_of(path, "select path from [my photos]") == [("a.jpg",)]
+    assert len(vectors_of(path)) == 8
+
+
+def test_the_default_model_is_that_of_the_table(run: Run, folder: Path):
+    run()
+    draw_picture(folder / "pink.jpg", "pink")
+    summary = run(model=None)
+    assert (summary.model, summary.embedded) == ("palette", 1)
+
+
+# --- Progress ------------------------------------------------------------------------------------
+
+
+def test_progress_grows_to_the_total(run: Run, folder: Path):
+    (folder / "bad.jpg").write_bytes(b"bad")
+    seen: list[Progress] = []
+
+    run(on_progress=seen.append, batch_size=2)
+
+    done = [progress.done for progress in seen]
+    assert done == sorted(set(done))
+    assert (done[0], done[-1]) == (0, 9)
+    assert {progress.total for progress in seen} == {9}
+    assert seen[-1].failed == 1
+
+
+def test_what_progress_says_is_done_is_committed(run: Run, path: Path):
+    committed: list[tuple[int, int]] = []
+
+    def look(progress: Progress) -> None:
+        count = rows_of(path, "select count(*) from _images_vectors")[0][0]
+        committed.append((progress.done, count))
+
+    run(on_progress=look, batch_size=3)
+
+    assert len(committed) > 2
+    assert all(done == count for done, count in committed)
+
+
+@pytest.mark.parametrize("workers", [1, 5])
+@pytest.mark.parametrize("batch_size", [1, 3, 1000])
+def test_batches_and_workers_do_not_change_the_tables(
+    run: Run, path: Path, tmp_path: Path, batch_size: int, workers: int
+):
+    run(batch_size=batch_size, workers=workers)
+    run(database=tmp_path / "usual.db")
+
+    rows = "select * from images order by id"
+    thumbnails = "select * from _images_thumbnails order by image_id"
+    assert rows_of(path, rows) == rows_of(tmp_path / "usual.db", rows)
+    assert rows_of(path, thumbnails) == rows_of(tmp_path / "usual.db", thumbnails)
+    usual = vectors_of(tmp_path / "usual.db")
+    for name, vector in vectors_of(path).items():
+        assert vector_from_blob(vector) @ vector_from_blob(usual[name]) > 0.9999, name
+
+
+# --- Files that fail -----------------------------------------------------------------------------
+
+
+def test_one_bad_file_among_many_is_a_failure_and_no_more(run: Run, path: Path, folder: Path):
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    (folder / "empty.png").touch()
+
+    summary = run(batch_size=4)
+
+    assert summary.embedded == 8
+    assert {failure.path: failure.reason for failure in summary.failures} == {
+        "bad.jpg": "the file is not a picture of a known format, or is damaged",
+        "empty.png": "the file is empty",
+    }
+    assert len(vectors_of(path)) == 8
+    assert rows_of(path, "select path from _images_failures order by path") == [
+        ("bad.jpg",),
+        ("empty.png",),
+    ]
+
+
+def test_a_bad_file_is_not_tried_again_until_it_changes(run: Run, path: Path, folder: Path):
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    run()
+
+    again = run()
+    draw_picture(folder / "bad.jpg", "pink")
+    touch_later(folder / "bad.jpg")
+    repaired = run()
+
+    assert (again.embedded, again.failures, again.failed_before) == (0, (), 1)
+    assert (repaired.embedded, repaired.failures, repaired.failed_before) == (1, (), 0)
+    assert "bad.jpg" in vectors_of(path)
+    assert rows_of(path, "select * from _images_failures") == []
+
+
+def test_an_image_that_went_bad_is_not_tried_again_until_it_changes(
+    run: Run, path: Path, folder: Path
+):
+    run()
+    (folder / "red.jpg").write_bytes(b"no picture")
+    touch_later(folder / "red.jpg")
+
+    first, again = run(), run()
+    draw_picture(folder / "red.jpg", "pink", (70, 70))
+    os.utime(folder / "red.jpg", (2e9, 2e9))
+    repaired = run()
+
+    assert [failure.path for failure in first.failures] == ["red.jpg"]
+    assert (again.failures, again.failed_before) == ((), 1)
+    assert (repaired.embedded, repaired.failed_before) == (1, 0)
+    assert len(vectors_of(path)) == 8
+
+
+def test_a_folder_of_bad_files_only_is_no_error(run: Run, path: Path, tmp_path: Path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.jpg").write_bytes(b"a")
+
+    first, second = run(tmp_path / "bad"), run(tmp_path / "bad")
+
+    assert (first.embedded, len(first.failures)) == (0, 1)
+    assert (second.embedded, second.failed_before) == (0, 1)
+    assert rows_of(path, "select * from images") == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have UTF-8 names only")
+def test_a_name_that_is_not_utf8_is_a_failure_like_any_other(run: Run, folder: Path):
+    draw_picture(folder / os.fsdecode(b"caf\xe9.jpg"), "red")
+
+    first, second = run(), run()
+
+    assert first.embedded == 8
+    assert [failure.reason for failure in first.failures] == [
+        "the file name is not UTF-8; rename the file"
+    ]
+    assert (second.embedded, second.failures, second.failed_before) == (0, (), 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have UTF-8 names only")
+def test_a_folder_whose_name_is_not_utf8_is_one_sentence(run: Run, path: Path, tmp_path: Path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    draw_picture(folder / "a.jpg", "red")
+    with pytest.raises(ImageSearchError, match="UTF-8"):
+        run(folder)
+    assert not path.exists()
+
+
+# --- Refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "sentence"),
+    [
+        ({"model": "no-such-model"}, EmbedderError, "there is no model 'no-such-model'"),
+        ({"weights": Path("w.pt")}, EmbedderError, "palette is built in and has no weights"),
+        (
+            {"model": "timm/test_vit", "weights": Path("missing.pt")},
+            EmbedderError,
+            "there is no weights file 'missing.pt'",
+        ),
+        ({"paths": [Path("/no/such/folder")]}, ScanError, "'/no/such/folder'"),
+    ],
+    ids=["model", "weights of palette", "weights file", "path"],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(
+    run: Run, path: Path, changes: dict, error: type[Exception], sentence: str
+):
+    with pytest.raises(error, match=sentence):
+        run(**changes)
+    assert not path.exists()
+
+
+def test_a_folder_without_images_is_refused(run: Run, path: Path, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    with pytest.raises(RunError, match=r"there are no image files in '.*empty'"):
+        run(tmp_path / "empty")
+    assert not path.exists()
+
+
+def test_a_folder_for_the_database_that_is_not_there_is_named(run: Run, tmp_path: Path):
+    with pytest.raises(RunError, match=r"there is no folder '.*nowhere' for the database"):
+        run(database=tmp_path / "nowhere" / "photos.db")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_another_model_for_a_table_is_refused(run: Run, path: Path, folder: Path):
+    run()
+    before = path.read_bytes()
+    draw_picture(folder / "pink.jpg", "pink")
+
+    with pytest.raises(
+        RunError, match=r"'images' is embedded with palette, not timm/test_vit"
+    ) as e:
+        run(model="timm/test_vit")
+
+    assert "--model palette" in str(e.value)
+    assert path.read_bytes() == before
+
+
+def test_a_table_of_another_fingerprint_is_refused(run: Run, path: Path, folder: Path):
+    run()
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("update image_search_indexes set fingerprint = 'of an older version'")
+    draw_picture(folder / "pink.jpg", "pink")
+
+    with pytest.raises(RunError, match="other weights of palette"):
+        run()
+
+    assert len(vectors_of(path)) == 8
+
+
+def test_a_table_that_is_no_image_table_is_refused_and_left_alone(run: Run, path: Path):
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("create table images (id integer primary key, title text)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="'images' cannot take images"):
+        run()
+    assert path.read_bytes() == before
+
+
+# --- Crashes -------------------------------------------------------------------------------------
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+
+calls = 0
+
+def on_progress(progress):
+    global calls
+    calls += 1
+    if calls == 3:  # once at the start, once per batch
+        os.kill(os.getpid(), signal.SIGKILL)
+
+database, folder = map(Path, sys.argv[1:])
+embed_images(EmbedRequest(database, "images", [folder], "palette", batch_size=2), on_progress)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_run_that_is_killed_is_picked_up_by_the_next(
+    run: Run, path: Path, folder: Path, tmp_path: Path
+):
+    killed = subprocess.run([sys.executable, "-c", KILLED_RUN, path, folder], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert rows_of(path, "pragma integrity_check") == [("ok",)]
+    found = vectors_of(path)
+    assert len(found) == 4
+    assert None not in found.values()
+
+    summary = run()
+    run(database=tmp_path / "undisturbed.db")
+
+    assert (summary.embedded, summary.unchanged) == (4, 4)
+    undisturbed = vectors_of(tmp_path / "undisturbed.db")
+    assert vectors_of(path).keys() == undisturbed.keys()
+    for name, vector in vectors_of(path).items():
+        assert vector_from_blob(vector) @ vector_from_blob(undisturbed[name]) > 0.9999, name
+    assert rows_of(path, "select count(*) from _images_thumbnails") == [(8,)]
+
+
+def test_a_run_that_is_interrupted_keeps_its_batches(run: Run, path: Path):
+    def interrupt(progress: Progress) -> None:
+        if progress.done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(on_progress=interrupt, batch_size=2)
+    found = vectors_of(path)
+    summary = run()
+
+    assert len(found) == 4
+    assert None not in found.values()
+    assert (summary.embedded, summary.unchanged) == (4, 4)
+
+
+def test_slow_files_are_committed_in_small_batches(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pipeline, "COMMIT_SECONDS", 0.0)
+    seen: list[Progress] = []
+    run(on_progress=seen.append, batch_size=1000)
+    assert [progress.done for progress in seen] == list(range(9))
+
+
+# --- decode_ahead --------------------------------------------------------------------------------
+
+
+def counted(files: list[FoundFile], taken: list[FoundFile]) -> Iterator[FoundFile]:
+    for file in files:
+        taken.append(file)
+        yield file
+
+
+def test_decoding_keeps_the_order_of_the_files(folder: Path):
+    draw_picture(folder / "a large one first.png", "red", (2000, 1500))
+    (folder / "bad.jpg").write_bytes(b"bad")
+    files = list(find_files([folder]))
+
+    outcomes = list(decode_ahead(files, DecodeSettings(np.asarray, 32), workers=4))
+
+    assert [file for file, _ in outcomes] == files
+    failed = [file.path for file, outcome in outcomes if isinstance(outcome, DecodeError)]
+    assert failed == ["bad.jpg"]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_decoding_is_never_far_ahead_of_the_reader(folder: Path, workers: int):
+    files = list(find_files([folder])) * 20
+    taken: list[FoundFile] = []
+    ahead = decode_ahead(counted(files, taken), DecodeSettings(np.asarray, 32), workers)
+
+    for read in range(1, 41):
+        next(ahead)
+        assert len(taken) - read <= 5 * workers
+    ahead.close()
+
+
+def test_a_reader_that_stops_leaves_no_threads(folder: Path):
+    files = list(find_files([folder])) * 20
+    ahead = decode_ahead(files, DecodeSettings(np.asarray, 32), workers=2)
+    next(ahead)
+
+    ahead.close()
+
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and any(
+        thread.name.startswith("decode") for thread in threading.enumerate()
+    ):
+        time.sleep(0.01)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]

@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasette_image_search.ingest.scan import FoundFile, ScanError, find_changes, find_files
+from datasette_image_search.store import KnownFile
+
+DAY = 86_400
+
+
+def make_file(path: Path, content: bytes = b"x", mtime: float = 1_600_000_000) -> Path:
+    """A scan opens no file, so that any bytes do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (mtime, mtime))
+    return path
+
+
+def make_files(folder: Path, *names: str) -> Path:
+    for name in names:
+        make_file(folder / name)
+    return folder
+
+
+def paths_of(*given: Path, known_roots: tuple[Path, ...] = ()) -> list[str]:
+    return [file.path for file in find_files(given, [str(root) for root in known_roots])]
+
+
+def known_of(*files: FoundFile, image_id: int | None = 1) -> dict[tuple[str, str], KnownFile]:
+    """What the tables would know after these files."""
+    return {
+        (file.root, file.path): KnownFile(image_id, file.size, file.mtime, failed=image_id is None)
+        for file in files
+    }
+
+
+# --- What is found -------------------------------------------------------------------------------
+
+
+def test_files_come_folder_by_folder_with_posix_paths_below_the_root(tmp_path: Path):
+    make_files(tmp_path, "b.jpg", "a.png", "2021/july/c.webp", "2020/d.gif")
+
+    files = list(find_files([tmp_path]))
+
+    assert [file.path for file in files] == ["2020/d.gif", "2021/july/c.webp", "a.png", "b.jpg"]
+    assert {file.root for file in files} == {str(tmp_path)}
+    assert [file.absolute for file in files] == [tmp_path / file.path for file in files]
+
+
+@pytest.mark.parametrize("name", ["a.JPG", "a.Jpeg", "a.jfif", "a.TIFF", "a.HEIC", "a.avif"])
+def test_suffixes_count_in_capitals_too(tmp_path: Path, name: str):
+    make_files(tmp_path, name)
+    assert paths_of(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "a.jpg.part", "jpg", "a.mp4", "a.jpg~", "Thumbs.db"])
+def test_other_files_are_left_out(tmp_path: Path, name: str):
+    make_files(tmp_path, name)
+    assert paths_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".hidden.jpg",
+        "._a.jpg",
+        ".thumbnails/a.jpg",
+        "@eaDir/a.jpg",
+        "#recycle/a.jpg",
+        "$RECYCLE.BIN/a.jpg",
+        "deep/er/@eaDir/SYNOPHOTO.jpg/a.jpg",
+    ],
+)
+def test_hidden_files_and_the_folders_of_tools_are_left_out(tmp_path: Path, name: str):
+    make_files(tmp_path, "kept.jpg", name)
+    assert paths_of(tmp_path) == ["kept.jpg"]
+
+
+def test_a_hidden_folder_that_is_asked_for_by_name_is_scanned(tmp_path: Path):
+    make_files(tmp_path, ".private/a.jpg")
+    assert paths_of(tmp_path / ".private") == ["a.jpg"]
+
+
+def test_symbolic_links_are_left_out(tmp_path: Path):
+    make_files(tmp_path / "pictures", "a.jpg", "sub/b.jpg")
+    make_files(tmp_path / "elsewhere", "c.jpg")
+    (tmp_path / "pictures" / "link.jpg").symlink_to(tmp_path / "elsewhere" / "c.jpg")
+    (tmp_path / "pictures" / "folder").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pictures" / "sub" / "loop").symlink_to(tmp_path / "pictures")
+    (tmp_path / "pictures" / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
+
+    assert paths_of(tmp_path / "pictures") == ["a.jpg", "sub/b.jpg"]
+
+
+def test_a_link_that_is_asked_for_by_name_is_the_folder_it_points_to(tmp_path: Path):
+    make_files(tmp_path / "real", "a.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+
+    (file,) = find_files([tmp_path / "link"])
+
+    assert (file.root, file.path) == (str(tmp_path / "real"), "a.jpg")
+
+
+def test_a_folder_called_like_a_picture_is_a_folder(tmp_path: Path):
+    make_files(tmp_path, "x.jpg/inside.png")
+    assert paths_of(tmp_path) == ["x.jpg/inside.png"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with space.jpg",
+        'it\'s "quoted".jpg',
+        "Übergrößen/東京 🗼.jpg",
+        "100%_[a]*?.jpg",
+        "back\\slash.jpg",
+        "new\nline.jpg",
+        "-rf.jpg",
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_names_come_as_they_are(tmp_path: Path, name: str):
+    make_files(tmp_path, name)
+    (file,) = find_files([tmp_path])
+    assert (file.path, file.problem) == (name, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have UTF-8 names only")
+@pytest.mark.parametrize(
+    ("name", "path"), [(b"caf\xe9.jpg", "caf\\udce9.jpg"), (b"caf\xe9/a.jpg", "caf\\udce9/a.jpg")]
+)
+def test_a_name_that_is_not_utf8_is_found_with_its_problem(tmp_path: Path, name: bytes, path: str):
+    make_files(tmp_path, os.fsdecode(name), "fine.jpg")
+
+    files = {file.path: file for file in find_files([tmp_path])}
+
+    assert files["fine.jpg"].problem is None
+    assert files[path].problem == "the file name is not UTF-8; rename the file"
+    assert path.encode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have UTF-8 names only")
+def test_a_root_whose_name_is_not_utf8_is_one_sentence(tmp_path: Path):
+    folder = make_files(tmp_path / os.fsdecode(b"caf\xe9"), "a.jpg")
+    with pytest.raises(ScanError, match="UTF-8"):
+        list(find_files([folder]))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_read_is_found_with_its_problem(tmp_path: Path):
+    make_files(tmp_path, "a.jpg", "locked/b.jpg", "z.jpg")
+    (tmp_path / "locked").chmod(0)
+    try:
+        files = {file.path: file for file in find_files([tmp_path])}
+    finally:
+        (tmp_path / "locked").chmod(0o700)
+
+    assert list(files) == ["a.jpg", "locked", "z.jpg"]
+    assert files["locked"].problem == "the folder cannot be read: Permission denied"
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path: Path):
+    make_files(tmp_path, "a.jpg")
+    with pytest.raises(ScanError, match=r"there is no file or folder '.*missing folder'"):
+        find_changes([tmp_path, tmp_path / "missing folder"], {}, [])
+
+
+def test_size_and_mtime_are_those_of_the_file(tmp_path: Path):
+    path = make_file(tmp_path / "a.jpg", b"12345")
+    os.utime(path, ns=(0, 1_626_285_791_123_456_789))
+
+    (file,) = find_files([tmp_path])
+
+    assert (file.size, file.mtime) == (5, "2021-07-14T18:03:11.123456+00:00")
+
+
+@pytest.mark.parametrize(
+    ("mtime", "text"), [(0, "1970-01-01T00:00:00+00:00"), (-DAY, "1969-12-31T00:00:00+00:00")]
+)
+def test_old_mtimes_are_utc_too(tmp_path: Path, mtime: int, text: str):
+    make_file(tmp_path / "a.jpg", mtime=mtime)
+    (file,) = find_files([tmp_path])
+    assert file.mtime == text
+
+
+def test_names_that_windows_cannot_tell_apart_are_two_files(tmp_path: Path):
+    make_files(tmp_path, "a.jpg", "A.jpg", "a.JPG")
+    if len(list(tmp_path.iterdir())) < 3:
+        pytest.skip("the file system does not tell capitals apart")
+    assert paths_of(tmp_path) == ["A.jpg", "a.JPG", "a.jpg"]
+
+
+# --- Roots ---------------------------------------------------------------------------------------
+
+
+def test_a_single_file_has_its_folder_as_root(tmp_path: Path):
+    make_files(tmp_path, "a.jpg", "b.jpg")
+    (file,) = find_files([tmp_path / "a.jpg"])
+    assert (file.root, file.path) == (str(tmp_path), "a.jpg")
+
+
+def test_a_single_file_below_a_known_root_belongs_to_it(tmp_path: Path):
+    make_files(tmp_path, "sub/a.jpg")
+    (file,) = find_files([tmp_path / "sub" / "a.jpg"], [str(tmp_path)])
+    assert (file.root, file.path) == (str(tmp_path), "sub/a.jpg")
+
+
+def test_a_folder_below_a_known_root_is_no_new_root(tmp_path: Path):
+    make_files(tmp_path, "sub/a.jpg", "b.jpg")
+    (file,) = find_files([tmp_path / "sub"], [str(tmp_path)])
+    assert (file.root, file.path) == (str(tmp_path), "sub/a.jpg")
+
+
+def test_each_file_of_a_parent_belongs_to_the_deepest_root(tmp_path: Path):
+    make_files(tmp_path, "sub/deep/a.jpg", "sub/b.jpg", "c.jpg", "subway/d.jpg")
+    known = [str(tmp_path / "sub"), str(tmp_path / "sub" / "deep")]
+
+    found = {(file.root, file.path) for file in find_files([tmp_path], known)}
+
+    assert found == {
+        (str(tmp_path), "c.jpg"),
+        (str(tmp_path), "subway/d.jpg"),
+        (str(tmp_path / "sub"), "b.jpg"),
+        (str(tmp_path / "sub" / "deep"), "a.jpg"),
+    }
+
+
+@pytest.mark.parametrize(
+    "given_names", [[".", "."], [".", "sub"], ["sub", "."], ["sub/a.jpg", "."], [".", "sub/a.jpg"]]
+)
+def test_a_file_that_is_given_twice_is_found_once(tmp_path: Path, given_names: list[str]):
+    make_files(tmp_path, "sub/a.jpg", "b.jpg")
+
+    files = list(find_files([tmp_path / name for name in given_names]))
+
+    assert sorted(file.absolute for file in files) == [
+        tmp_path / "b.jpg",
+        tmp_path / "sub" / "a.jpg",
+    ]
+
+
+def test_relative_and_dotted_paths_are_the_same_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make_files(tmp_path, "a.jpg", "sub/b.jpg")
+    monkeypatch.chdir(tmp_path / "sub")
+
+    files = list(find_files([Path(".."), tmp_path / "sub" / ".." / "sub"]))
+
+    assert [(file.root, file.path) for file in files] == [
+        (str(tmp_path), "a.jpg"),
+        (str(tmp_path), "sub/b.jpg"),
+    ]
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_given_each_file_is_found_once_below_its_deepest_root(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+):
+    base = tmp_path_factory.getbasetemp().resolve() / "invariant"
+    folders = ["", "a", "a/b", "a/b/c", "ab", "d"]
+    if not base.exists():
+        make_files(base, *(f"{folder}/x.jpg" for folder in folders))
+    some = st.lists(st.sampled_from(folders), max_size=4)
+    given_paths = [base / folder for folder in data.draw(some)]
+    known_roots = [str(base / folder) for folder in data.draw(some)]
+
+    files = list(find_files(given_paths, known_roots))
+
+    below = {p for path in given_paths for p in path.rglob("x.jpg")}
+    assert sorted(file.absolute for file in files) == sorted(below)
+    roots = {file.root for file in files} | set(known_roots)
+    for file in files:
+        parents = [str(parent) for parent in PurePosixPath(file.absolute).parents]
+        assert file.root == next(parent for parent in parents if parent in roots)
+
+
+# --- What changed --------------------------------------------------------------------------------
+
+
+def test_all_files_of_a_new_folder_are_to_be_embedded(tmp_path: Path):
+    make_files(tmp_path, "a.jpg", "b.jpg")
+
+    changes = find_changes([tmp_path], {}, [])
+
+    assert [(file.path, file.image_id) for file in changes.to_embed] == [
+        ("a.jpg", None),
+        ("b.jpg", None),
+    ]
+    assert (changes.unchanged, changes.failed_before) == (0, 0)
+
+
+def test_a_file_that_is_as_it_was_needs_nothing(tmp_path: Path):
+    make_files(tmp_path, "a.jpg", "b.jpg")
+    known = known_of(*find_files([tmp_path]))
+
+    changes = find_changes([tmp_path], known, [str(tmp_path)])
+
+    assert (changes.to_embed, changes.unchanged, changes.failed_before) == ((), 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "mtime"),
+    [(b"longer", 1_600_000_000), (b"y", 1_600_000_001), (b"y", 1_500_000_000.000001)],
+    ids=["size", "mtime", "older"],
+)
+def test_a_changed_file_keeps_its_row(tmp_path: Path, content: bytes, mtime: float):
+    path = make_file(tmp_path / "a.jpg")
+    make_file(tmp_path / "b.jpg")
+    known = known_of(*find_files([tmp_path]), image_id=42)
+    make_file(path, content, mtime)
+
+    changes = find_changes([tmp_path], known, [str(tmp_path)])
+
+    assert [(file.path, file.image_id) for file in changes.to_embed] == [("a.jpg", 42)]
+    assert changes.unchanged == 1
+
+
+def test_a_file_that_failed_before_is_not_tried_again_until_it_changes(tmp_path: Path):
+    path = make_file(tmp_path / "a.jpg")
+    known = known_of(*find_files([tmp_path]), image_id=None)
+
+    before = find_changes([tmp_path], known, [str(tmp_path)])
+    make_file(path, b"repaired")
+    after = find_changes([tmp_path], known, [str(tmp_path)])
+
+    assert (before.to_embed, before.failed_before) == ((), 1)
+    assert [(file.path, file.image_id) for file in after.to_embed] == [("a.jpg", None)]
+
+
+def test_the_parent_of_a_known_root_brings_only_the_new_files(tmp_path: Path):
+    make_files(tmp_path, "sub/a.jpg", "b.jpg")
+    known = known_of(*find_files([tmp_path / "sub"]))
+
+    changes = find_changes([tmp_path], known, [str(tmp_path / "sub")])
+
+    assert [(file.root, file.path) for file in changes.to_embed] == [(str(tmp_path), "b.jpg")]
+    assert changes.unchanged == 1

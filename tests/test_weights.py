@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from datasette_image_search.embedders.protocol import EmbedderError
+from datasette_image_search.embedders.weights import fingerprint, given_weights, hub_weights
+
+REPO = "some-org/some-model"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args, **options):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def put_in_cache(cache: Path, filename: str, content: bytes = b"weights") -> Path:
+    """A file laid down as huggingface_hub does: a link to a blob that is named by its hash."""
+    folder = cache / f"models--{REPO.replace('/', '--')}"
+    blob = folder / "blobs" / hashlib.sha256(content).hexdigest()
+    link = folder / "snapshots" / COMMIT / filename
+    for path in (blob, link, folder / "refs" / "main"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_bytes(content)
+    link.symlink_to(os.path.relpath(blob, link.parent))
+    (folder / "refs" / "main").write_text(COMMIT)
+    return link
+
+
+# --- Cache and hub -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("allow_download", [False, True])
+def test_a_file_in_the_cache_is_found_without_the_network(
+    cache: Path, no_network: None, allow_download: bool
+):
+    link = put_in_cache(cache, "model.safetensors")
+    path = hub_weights("m", REPO, ["model.safetensors"], allow_download=allow_download)
+    assert path == link
+    assert path.read_bytes() == b"weights"
+
+
+def test_the_first_name_that_the_cache_has_is_taken(cache: Path, no_network: None):
+    second = put_in_cache(cache, "b.bin")
+    third = put_in_cache(cache, "c.bin", b"other")
+    names = ["a.bin", "b.bin", "c.bin"]
+    assert hub_weights("m", REPO, names, allow_download=True) == second
+    assert hub_weights("m", REPO, names[::-1], allow_download=True) == third
+
+
+def test_without_leave_to_download_the_network_is_never_touched(cache: Path, no_network: None):
+    with pytest.raises(EmbedderError) as error:
+        hub_weights("ViT-X/tag", REPO, iter(["a.bin", "b.bin"]), allow_download=False)
+    assert str(error.value) == (
+        "the weights of ViT-X/tag are not in the cache of this machine; "
+        "use --model palette, which needs none, or --weights FILE for a file you have"
+    )
+
+
+def test_a_cache_of_another_file_only_is_not_enough(cache: Path, no_network: None):
+    put_in_cache(cache, "config.json")
+    with pytest.raises(EmbedderError, match="not in the cache"):
+        hub_weights("m", REPO, ["model.safetensors"], allow_download=False)
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_a_hub_that_does_not_answer_is_soon_one_sentence(tmp_path: Path, offline: str):
+    code = f"""
+from datasette_image_search.embedders.weights import hub_weights
+from datasette_image_search.errors import ImageSearchError
+try:
+    hub_weights("ViT-X/tag", "{REPO}", ["model.safetensors"], allow_download=True)
+except ImageSearchError as error:
+    print(error)
+"""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HUB_CACHE": str(tmp_path),
+        "HF_HUB_OFFLINE": offline,
+    }
+    started = time.monotonic()
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert time.monotonic() - started < 15
+    (sentence,) = done.stdout.splitlines()
+    assert sentence.startswith("the weights of ViT-X/tag are not in the cache and the hub did not")
+    assert "--model palette" in sentence
+    assert "--weights FILE" in sentence
+    assert done.stderr == ""
+
+
+def test_a_weights_file_that_is_there_becomes_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "w.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert given_weights(Path("w.pt")) == tmp_path / "w.pt"
+
+
+@pytest.mark.parametrize("name", ["missing.pt", "."])
+def test_a_weights_file_that_is_not_there_is_named(tmp_path: Path, name: str):
+    with pytest.raises(EmbedderError, match=f"no weights file '{re.escape(str(tmp_path / name))}'"):
+        given_weights(tmp_path / name)
+
+
+# --- Fingerprint ---------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_is_16_hex_digits_and_stays(tmp_path: Path):
+    path = tmp_path / "w.pt"
+    path.write_bytes(b"weights")
+    found = fingerprint(path, name="a", mean=(0.5, 0.5))
+    assert re.fullmatch("[0-9a-f]{16}", found)
+    assert fingerprint(path, mean=(0.5, 0.5), name="a") == found
+    os.utime(path, (0, 0))
+    assert fingerprint(path.rename(tmp_path / "moved.bin"), name="a", mean=(0.5, 0.5)) == found
+
+
+def test_a_fingerprint_changes_with_the_bytes(tmp_path: Path):
+    path = tmp_path / "w.pt"
+    found = set()
+    for content in (b"", b"weights", b"Weights", b"weights "):
+        path.write_bytes(content)
+        found.add(fingerprint(path, name="a"))
+    assert len(found) == 4
+
+
+def test_a_fingerprint_changes_with_every_setting(tmp_path: Path):
+    path = tmp_path / "w.pt"
+    path.write_bytes(b"weights")
+    settings = [{}, {"name": "a"}, {"name": "b"}, {"name": "a", "size": 224}, {"size": "224"}]
+    settings += [{"size": 224}, {"config": {"mean": [0.5]}}, {"config": {"mean": [0.4]}}]
+    assert len({fingerprint(path, **chosen) for chosen in settings}) == len(settings)
+
+
+def test_a_blob_of_the_cache_is_not_read_for_its_hash(cache: Path):
+    """Large files would be read at every start; their names say what is in them."""
+    link = put_in_cache(cache, "model.safetensors")
+    before = fingerprint(link, name="a")
+
+    link.resolve().write_bytes(b"not what the name says")
+
+    assert fingerprint(link, name="a") == before
+
+
+def test_a_file_has_the_same_fingerprint_in_the_cache_and_outside(cache: Path, tmp_path: Path):
+    link = put_in_cache(cache, "model.safetensors")
+    (tmp_path / "copy.safetensors").write_bytes(b"weights")
+    assert fingerprint(link, name="a") == fingerprint(tmp_path / "copy.safetensors", name="a")
+
+
+def test_a_small_file_of_the_cache_is_told_apart_by_its_bytes(tmp_path: Path):
+    """Files that git holds itself have blobs named by git's hash, which is not a SHA-256."""
+    blob = tmp_path / "blobs" / ("a" * 40)
+    blob.parent.mkdir()
+    found = set()
+    for content in (b"one", b"two"):
+        blob.write_bytes(content)
+        found.add(fingerprint(blob, name="a"))
+    assert len(found) == 2
