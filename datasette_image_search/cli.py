@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,10 +114,11 @@ def embed_images(
     with _one_sentence():
         with _progress(silent) as show:
             summary = pipeline.embed_images(request, show)
-        try:
-            refresh_sidecar(Database(path, execute_plugins=False), table)
-        except SidecarNotWritten as error:
-            _warn(str(error))
+        with closing(Database(path, execute_plugins=False)) as db:
+            try:
+                refresh_sidecar(db, table)
+            except SidecarNotWritten as error:
+                _warn(str(error))
     _print_failures(summary)
     click.echo(_summary_line(summary))
 
@@ -246,13 +247,13 @@ def search_images(
     with _one_sentence():
         if not path.exists():
             raise ImageSearchError(f"there is no database {str(path)!r}")
-        db = Database(path, execute_plugins=False)
-        index = store.find_index(db.conn, table)
-        vector = query_vector(db.conn, index, query)
-        filter = store.Filter(where, dict(params)) if where else None
-        found = planner.search(db.conn, index, vector.vector, k, filter)
-        ids = [hit.id for hit in found.hits]
-        places = store.locations(db.conn, store.find_image_table(db.conn, table), ids)
+        with closing(Database(path, execute_plugins=False)) as db:
+            index = store.find_index(db.conn, table)
+            vector = query_vector(db.conn, index, query)
+            filter = store.Filter(where, dict(params)) if where else None
+            found = planner.search(db.conn, index, vector.vector, k, filter)
+            ids = [hit.id for hit in found.hits]
+            places = store.locations(db.conn, store.find_image_table(db.conn, table), ids)
     for warning in vector.warnings:
         _warn(warning)
     if output == "paths":

@@ -14,7 +14,8 @@ Two promises make caches of the vectors simple. The id of a vector is never used
 (AUTOINCREMENT), and a vector never changes in place: another picture, another row. So "every vector
 up to id N" names the same vectors for ever, less those that were deleted since. Triggers keep the
 promises whichever tool writes: what replaces, deletes or renumbers an image row takes its vector
-and thumbnail along.
+and thumbnail along. Triggers have holes (`sqlite-utils transform` drops them), so vectors and
+thumbnails also carry the sha256 of their picture, and readers skip those of another one.
 
 Readers take a sqlite3 connection, because Datasette hands out those; writers take a sqlite-utils
 Database.
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -61,6 +63,7 @@ class ImageTable:
     name: str
     key: str
     key_is_integer: bool
+    has_sha256: bool = False
 
     @property
     def vectors(self) -> str:
@@ -79,6 +82,12 @@ class ImageTable:
         if not self.key_is_integer:
             return text
         return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
+
+    def owns(self, side: str) -> str:
+        """SQL: whether a row of a side table, by its alias, is of the picture that its image has."""
+        images, key = quote_identifier(self.name), quote_identifier(self.key)
+        same = f" and {images}.sha256 is {side}.sha256" if self.has_sha256 else ""
+        return f"exists (select 1 from {images} where {images}.{key} = {side}.image_id{same})"
 
     def quoted(self) -> dict[str, str]:
         """Identifiers for str.format in SQL."""
@@ -108,6 +117,8 @@ class Index:
     generation: int
     sidecar: str | None
     sidecar_vector_id: int
+    identity: str = ""
+    """A random name, by which the index of another database file at the same path is told."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +219,7 @@ class StoredVectors:
 def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
     """Raises StoreError where there is no such table, or it has no single-column primary key."""
     columns = conn.execute("select name, type, pk from pragma_table_info(?)", [name]).fetchall()
+    name = _stored_name(conn, name) or name
     if not columns:
         raise StoreError(f"there is no table {name!r} in this database")
     keys = [(column, type_) for column, type_, pk in columns if pk]
@@ -217,7 +229,9 @@ def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
             "give it one with: sqlite-utils transform PATH TABLE --pk COLUMN"
         )
     ((key, type_),) = keys
-    return ImageTable(name, key, key_is_integer=type_.upper() == "INTEGER")
+    # By SQLite's rule any type with INT in it holds whole numbers.
+    has_sha256 = any(column == "sha256" for column, _, _ in columns)
+    return ImageTable(name, key, "INT" in type_.upper(), has_sha256)
 
 
 def image_table_names(conn: sqlite3.Connection) -> list[str]:
@@ -259,17 +273,22 @@ def read_index(conn: sqlite3.Connection, table: str) -> Index | None:
         return None
     columns = ", ".join(field.name for field in fields(Index))
     row = conn.execute(
-        f"select {columns} from {INDEXES} where image_table = ? order by id limit 1", [table]
+        f"select {columns} from {INDEXES} where image_table = ? collate nocase order by id limit 1",
+        [table],
     ).fetchone()
     return Index(*row) if row else None
 
 
 def _exists(conn: sqlite3.Connection, table: str) -> bool:
-    return bool(
-        conn.execute(
-            "select 1 from sqlite_master where type = 'table' and name = ?", [table]
-        ).fetchone()
-    )
+    return _stored_name(conn, table) is not None
+
+
+def _stored_name(conn: sqlite3.Connection, table: str) -> str | None:
+    """A table's name as it was written first: for SQLite, "Images" is the same table."""
+    row = conn.execute(
+        "select name from sqlite_master where type = 'table' and name = ? collate nocase", [table]
+    ).fetchone()
+    return row[0] if row else None
 
 
 # --- Schema --------------------------------------------------------------------------------------
@@ -292,7 +311,7 @@ def ensure_tables(db: Database, name: str) -> ImageTable:
                 defaults={"generation": 0, "sidecar_vector_id": 0},
             )
             db[INDEXES].create_index(["image_table", "model"], unique=True)
-        if not db[name].exists():
+        if not _exists(db.conn, name):
             _create_image_table(db, name)
         table = find_image_table(db.conn, name)
         _ensure_side_tables(db, table)
@@ -324,6 +343,7 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
                 id INTEGER PRIMARY KEY AUTOINCREMENT,
                 index_id INTEGER NOT NULL REFERENCES {INDEXES}(id),
                 image_id {key_type} NOT NULL,
+                sha256 TEXT,
                 vector BLOB NOT NULL,
                 UNIQUE (image_id, index_id)
             )
@@ -331,7 +351,8 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
         )
     if not db[table.thumbnails].exists():
         db[table.thumbnails].create(
-            {"image_id": int if table.key_is_integer else str, "webp": bytes}, pk="image_id"
+            {"image_id": int if table.key_is_integer else str, "sha256": str, "webp": bytes},
+            pk="image_id",
         )
     if not db[table.failures].exists():
         db[table.failures].create(
@@ -348,11 +369,15 @@ def _ensure_triggers(db: Database, table: ImageTable) -> None:
     existing = dict(
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
-    for name, sql in _triggers(db, table).items():
-        if existing.get(name) == sql:
-            continue
-        db.execute(f"drop trigger if exists {quote_identifier(name)}")
-        db.execute(sql)
+    wanted = _triggers(db, table)
+    for name, sql in wanted.items():
+        if existing.get(name) != sql:
+            db.execute(f"drop trigger if exists {quote_identifier(name)}")
+            db.execute(sql)
+    if not wanted.keys() <= existing.keys():
+        for side in (table.vectors, table.thumbnails):
+            side = quote_identifier(side)
+            db.execute(f"delete from {side} where not {table.owns(side)}")
 
 
 def _triggers(db: Database, table: ImageTable) -> dict[str, str]:
@@ -370,10 +395,11 @@ def _triggers(db: Database, table: ImageTable) -> dict[str, str]:
         "inserted": f"after insert on {names['images']} begin {forget_new} end",
         "deleted": f"after delete on {names['images']} begin {forget_old} end",
         "renumbered": (
-            f"after update of {names['key']} on {names['images']} "
+            # Not "of {key}": an update of "rowid" renumbers too.
+            f"after update on {names['images']} "
             f"when old.{names['key']} is not new.{names['key']} begin {forget_new} "
-            + "insert into {vectors} (index_id, image_id, vector) "
-            "select index_id, new.{key}, vector from {vectors} where image_id = old.{key}; "
+            + "insert into {vectors} (index_id, image_id, sha256, vector) "
+            "select index_id, new.{key}, sha256, vector from {vectors} where image_id = old.{key}; "
             "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; ".format(
                 **names
             )
@@ -386,10 +412,10 @@ def _triggers(db: Database, table: ImageTable) -> dict[str, str]:
             "select raise(abort, 'a vector is never changed in place: delete it and insert'); end"
         ),
     }
-    if "sha256" in db[table.name].columns_dict:
+    if table.has_sha256:
         bodies["content_changed"] = (
             f"after update of sha256 on {names['images']} "
-            f"when old.sha256 is not new.sha256 begin {forget_old} end"
+            f"when old.sha256 is not new.sha256 begin {forget_old} {forget_new} end"
         )
     prefix = f"_{table.name}_image_search_"
     return {
@@ -419,6 +445,7 @@ def ensure_index(
                 "weights": weights,
                 "fingerprint": fingerprint,
                 "dimensions": dimensions,
+                "identity": secrets.token_hex(8),
             }
         )
     return find_index(db.conn, table.name)
@@ -446,11 +473,17 @@ def write_batch(
             key = _write_image(db, table, image)
             db[table.vectors].delete_where("image_id = ? and index_id = ?", [key, index.id])
             db[table.vectors].insert(
-                {"index_id": index.id, "image_id": key, "vector": vector_to_blob(image.vector)}
+                {
+                    "index_id": index.id,
+                    "image_id": key,
+                    "sha256": image.record.sha256,
+                    "vector": vector_to_blob(image.vector),
+                }
             )
             if image.thumbnail is not None:
                 db[table.thumbnails].upsert(
-                    {"image_id": key, "webp": image.thumbnail}, pk="image_id"
+                    {"image_id": key, "sha256": image.record.sha256, "webp": image.thumbnail},
+                    pk="image_id",
                 )
             db[table.failures].delete_where(
                 "root_id = ? and path = ?", [image.record.root_id, image.record.path]
@@ -554,7 +587,8 @@ def image_vector(conn: sqlite3.Connection, index: Index, image_id: Key) -> np.nd
     """The vector of an image, or None where it has none."""
     table = find_image_table(conn, index.image_table)
     row = conn.execute(
-        "select vector from {vectors} where image_id = ? and index_id = ?".format(**table.quoted()),
+        "select vector from {vectors} as side where image_id = ? and index_id = ? "
+        "and {owned}".format(owned=table.owns("side"), **table.quoted()),
         [image_id, index.id],
     ).fetchone()
     return vector_from_blob(row[0]) if row else None
@@ -577,14 +611,21 @@ def passing(
     """Those of the vector ids, in the order given, whose image exists and passes the filter."""
     table = find_image_table(conn, index.image_table)
     # CROSS JOIN keeps json_each outermost, hence its order, and SQLite from scanning the table.
-    # The filter stands in a subquery of its own, where a bare "id" is the image table's.
-    sql = """
-        select _img_candidate.value
-        from json_each(:_img_ids) as _img_candidate
-        cross join {vectors} as _img_vector
-            on _img_vector.id = _img_candidate.value and _img_vector.index_id = :_img_index
+    # The filter sees the columns of the image table and of _img_ranked, so no name but "_img..."
+    # can be anything else than the image table's.
+    same = " and {images}.sha256 is _img_sha256" if table.has_sha256 else ""
+    sql = f"""
+        select _img_vector_id
+        from (
+            select _img_candidate.value as _img_vector_id, _img_vector.image_id as _img_image_id,
+                _img_vector.sha256 as _img_sha256
+            from json_each(:_img_ids) as _img_candidate
+            cross join {{vectors}} as _img_vector
+                on _img_vector.id = _img_candidate.value and _img_vector.index_id = :_img_index
+        ) as _img_ranked
         where exists (
-            select 1 from {images} where {images}.{key} = _img_vector.image_id and {filter}
+            select 1 from {{images}}
+            where {{images}}.{{key}} = _img_ranked._img_image_id{same} and {{filter}}
         )
     """
     ours = {"_img_ids": json.dumps(list(ids)), "_img_index": index.id}
@@ -592,7 +633,10 @@ def passing(
 
 
 def matching(conn: sqlite3.Connection, index: Index, filter: Filter) -> list[int]:
-    """The ids of the vectors of all images that pass the filter, in any order."""
+    """
+    The ids of the vectors of all images that pass the filter, in any order. `passing` knows which of
+    them are still of the picture that their image has: to ask here would read every vector.
+    """
     table = find_image_table(conn, index.image_table)
     sql = """
         select _img_vector.id
@@ -633,17 +677,18 @@ def _filtered(
 
 
 def _is_not_about_the_sql(error: sqlite3.Error) -> bool:
-    return any(word in str(error) for word in ("interrupted", "locked", "malformed", "disk"))
+    return str(error).startswith(
+        ("interrupted", "database is locked", "database table is locked", "disk I/O error")
+    ) or str(error) in ("database disk image is malformed", "database or disk is full")
 
 
 def thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> bytes | None:
-    names = table.quoted()
     if not _exists(conn, table.thumbnails):
         return None
-    # Joined to the image, so that no thumbnail outlives its row when the triggers were lost.
     row = conn.execute(
-        "select webp from {thumbnails} join {images} on {images}.{key} = image_id "
-        "where image_id = ?".format(**names),
+        "select webp from {thumbnails} as side where image_id = ? and {owned}".format(
+            owned=table.owns("side"), **table.quoted()
+        ),
         [image_id],
     ).fetchone()
     return row[0] if row else None

@@ -224,10 +224,13 @@ def _reader(conn: sqlite3.Connection, database: Path) -> Iterator[sqlite3.Connec
     after its time limit, and an index that is half read is of no use to anyone.
     """
     uri = database.as_uri()
+    reader = sqlite3.connect(f"{uri}?mode=ro", uri=True, check_same_thread=False)
     try:
-        reader = sqlite3.connect(f"{uri}?mode=ro", uri=True, check_same_thread=False)
         reader.execute("select 1 from sqlite_master").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
+        reader.close()
+        if "locked" in str(error):
+            raise
         # A WAL database in a folder that cannot be written to can be opened in no other way.
         reader = sqlite3.connect(f"{uri}?immutable=1", uri=True, check_same_thread=False)
     try:

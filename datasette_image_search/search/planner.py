@@ -116,7 +116,8 @@ def _enumerate(
     n = max(FIRST, 2 * k)
     while True:
         scores, ids = live.nearest(vector, n, among)
-        closest = _closest(scores, ids, ids.tolist(), k, complete=len(ids) < n)
+        passed = store.passing(conn, index, ids.tolist(), None)
+        closest = _closest(scores, ids, passed, k, complete=len(ids) < n)
         if closest is not None:
             steps.append(_step("enumerate", among, ids, started))
             return closest

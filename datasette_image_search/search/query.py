@@ -106,7 +106,7 @@ def _parse_term(rest: str, query: str) -> tuple[Term, int]:
     sign = _SIGN.search(rest, start)
     end = sign.start() if sign else len(rest)
     body = rest[start:end].strip()
-    if not body:
+    if not body or _SIGN.match(f" {body} "):
         raise QueryError(f"a term is missing in {query!r}; put something on both sides of + and -")
     if body.count('"') == 1 and body.startswith('"'):
         raise QueryError(f"the quote before {body[1:]!r} is never closed")
@@ -131,7 +131,7 @@ def query_vector(conn: sqlite3.Connection, index: Index, query: str | bytes) -> 
         return QueryVector(_unit(_checked(_from_blob(query), index, "the vector")))
     terms = parse_query(query)
     warnings = []
-    total = np.zeros(index.dimensions, dtype=np.float32)
+    total = np.zeros(index.dimensions)
     for term in terms:
         if term.kind is Kind.WORDS:
             vector, warning = _text_vector(_embedder_of(index), term.text)
@@ -140,7 +140,7 @@ def query_vector(conn: sqlite3.Connection, index: Index, query: str | bytes) -> 
             vector = _vector_of_image(conn, index, term.text)
         else:
             vector = _unit(_checked(_from_base64(term.text), index, "vec:"))
-        total += np.float32(term.weight) * vector
+        total += term.weight * vector.astype(np.float64)
     if np.linalg.norm(total) < CANCELLED * max(abs(term.weight) for term in terms):
         raise QueryError(f"the terms of {query!r} cancel each other out; leave one away")
     return QueryVector(_unit(total), tuple(dict.fromkeys(warnings)))
@@ -213,4 +213,6 @@ def _checked(vector: np.ndarray, index: Index, name: str) -> np.ndarray:
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector)
+    # In float64, where the squares of tiny and huge numbers are still numbers.
+    vector = vector.astype(np.float64)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)

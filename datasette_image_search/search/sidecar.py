@@ -140,12 +140,15 @@ def _read_header(path: Path) -> Header:
             if not ending.endswith(MAGIC):
                 raise SidecarUnusable(f"{path.name} is damaged or was cut short")
             length = int.from_bytes(ending[:_LENGTH_BYTES], "little")
-            file.seek(max(0, size - tail - length))
+            if length > size - tail:
+                raise SidecarUnusable(f"{path.name} is damaged or was cut short")
+            file.seek(size - tail - length)
             header = Header(**json.loads(file.read(length)))
+            expected = header.faiss_bytes + 8 * header.vectors + length + tail
     except FileNotFoundError:
         raise SidecarUnusable(f"{path.name} is missing") from None
     except (OSError, ValueError, TypeError) as error:
         raise SidecarUnusable(f"{path.name} is damaged") from error
-    if size != header.faiss_bytes + 8 * header.vectors + length + tail:
+    if size != expected:
         raise SidecarUnusable(f"{path.name} is damaged or was cut short")
     return header

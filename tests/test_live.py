@@ -1,0 +1,478 @@
+"""Whatever became of the sidecar, and whoever writes: searches answer from what is committed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlite_utils import Database
+
+from datasette_image_search import store
+from datasette_image_search.search import planner
+from datasette_image_search.search.live import (
+    LiveIndex,
+    SidecarNotWritten,
+    live_index,
+    refresh_sidecar,
+)
+from datasette_image_search.search.sidecar import SidecarUnusable, open_sidecar
+from datasette_image_search.store import Index, find_index
+
+from .conftest import sidecar_of
+from .test_store import add_images, random_vectors
+
+VECTORS = random_vectors(100)
+"""Of the images 1 to 100."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database with VECTORS and its sidecar, which this process has never searched."""
+    path = tmp_path / "photos.db"
+    make_database(path)
+    return path
+
+
+def make_database(path: Path, vectors: np.ndarray = VECTORS) -> None:
+    with closing(Database(path, execute_plugins=False)) as db:
+        add_images(db, vectors)
+        refresh_sidecar(db, "images")
+
+
+@pytest.fixture
+def db(path: Path) -> Iterator[Database]:
+    """The connection of one who writes."""
+    db = Database(path, execute_plugins=False)
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def conn(path: Path) -> Iterator[sqlite3.Connection]:
+    """The connection of one who searches, such as Datasette's."""
+    with closing(sqlite3.connect(path)) as conn:
+        yield conn
+
+
+def search(conn: sqlite3.Connection, vector: np.ndarray, k: int = 5) -> list[tuple[int, float]]:
+    hits = planner.search(conn, find_index(conn, "images"), vector, k).hits
+    return [(hit.id, hit.score) for hit in hits]
+
+
+def live(conn: sqlite3.Connection) -> LiveIndex:
+    return live_index(conn, find_index(conn, "images"))
+
+
+def assert_best(found: list[tuple[int, float]], images: dict[int, np.ndarray], vector) -> None:
+    """That nothing was found but the best of these images, best first, with the right scores."""
+    scores = {id: float(image @ vector) for id, image in images.items()}
+    best = sorted(scores, key=scores.get, reverse=True)[: len(found)]
+    assert [id for id, _ in found] == best
+    assert np.allclose([score for _, score in found], [scores[id] for id in best], atol=1e-5)
+
+
+def numbered(vectors: np.ndarray) -> dict[int, np.ndarray]:
+    return dict(enumerate(vectors, start=1))
+
+
+# --- The sidecar is a cache ----------------------------------------------------------------------
+
+
+def keep(sidecar: Path) -> None:
+    pass
+
+
+def truncate(sidecar: Path) -> None:
+    os.truncate(sidecar, sidecar.stat().st_size // 2)
+
+
+def fill_with_garbage(sidecar: Path) -> None:
+    sidecar.write_bytes(b"garbage" * 500)
+
+
+def put_a_folder_in_its_place(sidecar: Path) -> None:
+    sidecar.unlink()
+    sidecar.mkdir()
+
+
+def put_that_of_another_table_in_its_place(sidecar: Path) -> None:
+    database = sidecar.parent / "photos.db"
+    with closing(Database(database, execute_plugins=False)) as db:
+        add_images(db, -VECTORS, "others")
+        refresh_sidecar(db, "others")
+    shutil.copy(sidecar_of(database, "others"), sidecar)
+
+
+def put_that_of_another_database_in_its_place(sidecar: Path) -> None:
+    other = sidecar.parent / "other.db"
+    make_database(other, -VECTORS)
+    shutil.copy(sidecar_of(other), sidecar)
+
+
+DAMAGES = [
+    keep,
+    Path.unlink,
+    truncate,
+    fill_with_garbage,
+    put_a_folder_in_its_place,
+    put_that_of_another_table_in_its_place,
+    put_that_of_another_database_in_its_place,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_answers_are_the_same_whatever_became_of_the_sidecar(
+    path: Path, conn: sqlite3.Connection, damage
+) -> None:
+    damage(sidecar_of(path))
+    for vector in random_vectors(5, seed=1):
+        assert_best(search(conn, vector), numbered(VECTORS), vector)
+    assert live(conn).from_sidecar == (damage is keep)
+    assert (live(conn).problem is None) == (damage is keep)
+
+
+@pytest.mark.parametrize(
+    "damage", [one for one in DAMAGES if one not in (keep, put_a_folder_in_its_place)]
+)
+def test_a_search_writes_an_unusable_sidecar_again(
+    path: Path, conn: sqlite3.Connection, damage
+) -> None:
+    sidecar = sidecar_of(path)
+    damage(sidecar)
+    search(conn, VECTORS[0])
+    assert len(open_sidecar(sidecar, find_index(conn, "images")).vector_ids) == 100
+    assert not list(path.parent.glob("*.tmp"))
+
+
+def test_a_sidecar_is_written_again_after_rows_were_added_and_deleted(
+    path: Path, db: Database, conn: sqlite3.Connection
+) -> None:
+    sidecar_of(path).unlink()
+    db.execute("delete from images where id in (1, 100)")
+    add_images(db, VECTORS[:1])
+    images = {**numbered(VECTORS), 101: VECTORS[0]}
+    del images[1], images[100]
+    vector = random_vectors(1, seed=2)[0]
+    assert_best(search(conn, vector, 20), images, vector)
+    codes = open_sidecar(sidecar_of(path), find_index(conn))
+    assert codes.vector_ids.tolist() == list(range(2, 100))
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root can write anywhere")
+def test_a_folder_that_cannot_be_written_to_costs_time_only(
+    path: Path, conn: sqlite3.Connection
+) -> None:
+    sidecar_of(path).unlink()
+    path.parent.chmod(0o555)
+    try:
+        assert_best(search(conn, VECTORS[3]), numbered(VECTORS), VECTORS[3])
+        assert not live(conn).from_sidecar
+    finally:
+        path.parent.chmod(0o755)
+
+
+def test_a_sidecar_that_cannot_be_written_is_told_with_a_sentence(path: Path, db: Database) -> None:
+    put_a_folder_in_its_place(sidecar_of(path))
+    with pytest.raises(SidecarNotWritten, match=r"could not be written \(.*in memory"):
+        refresh_sidecar(db, "images")
+    assert not list(path.parent.glob("*.tmp"))
+
+
+def test_vectors_of_another_model_are_not_answered_from_the_old_sidecar(
+    db: Database, conn: sqlite3.Connection
+) -> None:
+    search(conn, VECTORS[0])
+    db.execute("update image_search_indexes set fingerprint = 'other'")
+    with pytest.raises(SidecarUnusable, match="is of another model"):
+        open_sidecar(sidecar_of(Path(live_path(conn))), find_index(conn))
+    search(conn, VECTORS[0])
+    assert live(conn).index.fingerprint == "other"
+    assert open_sidecar(sidecar_of(Path(live_path(conn))), find_index(conn))
+
+
+def live_path(conn: sqlite3.Connection) -> str:
+    return conn.execute("pragma database_list").fetchone()[2]
+
+
+@pytest.mark.parametrize("name", ["a b.db", "100%41?mode=x#y.db", "фото.db", "no suffix"])
+def test_a_database_may_have_any_file_name(tmp_path: Path, name: str) -> None:
+    make_database(tmp_path / name)
+    with closing(sqlite3.connect(tmp_path / name)) as conn:
+        assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
+        assert live(conn).from_sidecar
+
+
+def test_a_database_in_memory_works_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    db = Database(memory=True, execute_plugins=False)
+    add_images(db, VECTORS)
+    refresh_sidecar(db, "images")
+    assert_best(search(db.conn, VECTORS[5]), numbered(VECTORS), VECTORS[5])
+    db.execute("delete from images where id = 6")
+    assert 6 not in dict(search(db.conn, VECTORS[5]))
+    other = Database(memory=True, execute_plugins=False)
+    add_images(other, -VECTORS)
+    assert_best(search(other.conn, VECTORS[5]), numbered(-VECTORS), VECTORS[5])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_file_that_another_replaced_is_not_answered_from_the_old_one(
+    tmp_path: Path,
+) -> None:
+    old, new = tmp_path / "photos.db", tmp_path / "new.db"
+    for database, vectors in ((old, VECTORS), (new, -VECTORS)):
+        with closing(Database(database, execute_plugins=False)) as db:
+            add_images(db, vectors)
+    with closing(sqlite3.connect(old)) as conn:
+        assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
+    new.replace(old)
+    with closing(sqlite3.connect(old)) as conn:
+        assert_best(search(conn, VECTORS[0]), numbered(-VECTORS), VECTORS[0])
+
+
+# --- What is committed is searchable at once -----------------------------------------------------
+
+
+@pytest.fixture(params=["delete", "wal"])
+def journal(request: pytest.FixtureRequest, db: Database) -> str:
+    """Both ways in which a database may be written."""
+    db.execute(f"pragma journal_mode = {request.param}")
+    return request.param
+
+
+def test_new_images_are_found_at_once_by_who_was_already_searching(
+    path: Path, db: Database, conn: sqlite3.Connection, journal: str
+) -> None:
+    vector = random_vectors(1, seed=7)[0]
+    search(conn, vector)
+    before = sidecar_of(path).read_bytes()
+    add_images(db, vector[None])
+    assert search(conn, vector)[0] == (101, pytest.approx(1, abs=1e-5))
+    add_images(db, random_vectors(3, seed=8))
+    assert_best(
+        search(conn, vector, 20),
+        numbered(np.concatenate([VECTORS, vector[None], random_vectors(3, seed=8)])),
+        vector,
+    )
+    assert sidecar_of(path).read_bytes() == before
+
+
+def test_what_is_not_committed_is_not_found(db: Database, conn: sqlite3.Connection) -> None:
+    vector = random_vectors(1, seed=7)[0]
+    db.execute("pragma journal_mode = wal")
+    db.begin()
+    add_images(db, vector[None])
+    assert_best(search(conn, vector), numbered(VECTORS), vector)
+    db.rollback()
+    assert_best(search(conn, vector), numbered(VECTORS), vector)
+    add_images(db, -vector[None])
+    assert search(conn, -vector)[0] == (101, pytest.approx(1, abs=1e-5))
+
+
+def test_a_deleted_image_is_gone_at_once_whichever_tool_deleted_it(
+    path: Path, db: Database, conn: sqlite3.Connection, journal: str
+) -> None:
+    assert search(conn, VECTORS[3])[0][0] == 4
+    db.execute("delete from images where id = 4")
+    left = {id: vector for id, vector in numbered(VECTORS).items() if id != 4}
+    assert_best(search(conn, VECTORS[3], 20), left, VECTORS[3])
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("delete from images where id > 10")
+    left = {id: vector for id, vector in left.items() if id <= 10}
+    found = search(conn, VECTORS[3], 20)
+    assert len(found) == 9
+    assert_best(found, left, VECTORS[3])
+
+
+def test_a_replaced_image_is_found_by_its_new_vector_only(
+    db: Database, conn: sqlite3.Connection
+) -> None:
+    search(conn, VECTORS[3])
+    db.execute("update images set sha256 = 'other' where id = 4")
+    assert 4 not in dict(search(conn, VECTORS[3], 100))
+    index = find_index(db.conn)
+    vector = {"sha256": "other", "vector": store.vector_to_blob(-VECTORS[3])}
+    db["_images_vectors"].insert({"index_id": index.id, "image_id": 4, **vector})
+    assert search(conn, -VECTORS[3])[0] == (4, pytest.approx(1, abs=1e-5))
+
+
+def test_a_renumbered_image_is_found_under_its_new_id(
+    db: Database, conn: sqlite3.Connection
+) -> None:
+    search(conn, VECTORS[3])
+    db.execute("update images set id = 1000 where id = 4")
+    images = numbered(VECTORS)
+    images[1000] = images.pop(4)
+    assert_best(search(conn, VECTORS[3]), images, VECTORS[3])
+
+
+def test_what_another_process_wrote_is_found(path: Path, conn: sqlite3.Connection) -> None:
+    vector = random_vectors(1, seed=7)[0]
+    search(conn, vector)
+    program = """
+import sqlite3, sys
+conn = sqlite3.connect(sys.argv[1])
+conn.execute("delete from images where id = 1")
+conn.execute("insert into images (id, root_id, path) values (500, 1, 'other process.jpg')")
+conn.execute(
+    "insert into _images_vectors (index_id, image_id, vector) values (1, 500, ?)",
+    [bytes.fromhex(sys.argv[2])],
+)
+conn.commit()
+"""
+    blob = store.vector_to_blob(vector).hex()
+    subprocess.run([sys.executable, "-c", program, path, blob], check=True)
+    assert search(conn, vector)[0] == (500, pytest.approx(1, abs=1e-5))
+    assert 1 not in dict(search(conn, VECTORS[0], 200))
+
+
+def test_vacuum_changes_no_answer(db: Database, conn: sqlite3.Connection) -> None:
+    db.execute("delete from images where id < 50")
+    vector = random_vectors(1, seed=3)[0]
+    before = search(conn, vector, 20)
+    db.vacuum()
+    assert search(conn, vector, 20) == before
+
+
+def test_an_empty_table_has_no_hits(db: Database, conn: sqlite3.Connection) -> None:
+    db.execute("delete from images")
+    assert search(conn, VECTORS[0]) == []
+    refresh_sidecar(db, "images")
+    assert search(conn, VECTORS[0]) == []
+    add_images(db, VECTORS[:2])
+    assert len(search(conn, VECTORS[0])) == 2
+
+
+# --- Opened once ---------------------------------------------------------------------------------
+
+
+def test_all_connections_of_a_process_share_one_index(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    with (
+        closing(sqlite3.connect(path)) as one,
+        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as two,
+        closing(sqlite3.connect(link)) as three,
+    ):
+        assert live(one) is live(one)
+        assert live(one) is live(two)
+        assert live(one) is live(three)
+
+
+def test_a_commit_reads_the_new_rows_and_not_the_old_ones_again(
+    db: Database, conn: sqlite3.Connection
+) -> None:
+    before = live(conn)
+    add_images(db, random_vectors(2, seed=4))
+    after = live(conn)
+    assert after.codes is before.codes
+    assert after.tail_ids.tolist() == [101, 102]
+    assert len(before) == 100
+    assert len(after) == 102
+
+
+def test_an_index_may_be_asked_for_by_many_threads_at_first(path: Path) -> None:
+    def ask(_: int) -> LiveIndex:
+        with closing(sqlite3.connect(path)) as conn:
+            return live(conn)
+
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(ask, range(16)))
+    assert all(each is found[0] for each in found)
+
+
+# --- When a sidecar is worth writing -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("added", "deleted", "rewritten"),
+    [(0, 0, False), (5, 0, False), (0, 5, False), (3, 2, False), (6, 0, True), (0, 6, True),
+     (3, 3, True)],
+)  # fmt: skip
+def test_a_sidecar_is_written_anew_after_more_than_a_few_changes(
+    path: Path, db: Database, added: int, deleted: int, rewritten: bool
+) -> None:
+    before: Index = find_index(db.conn)
+    content = sidecar_of(path).read_bytes()
+    if added:
+        add_images(db, random_vectors(added, seed=5))
+    db.execute("delete from images where id <= ?", [deleted])
+    refresh_sidecar(db, "images")
+    after = find_index(db.conn)
+    assert (after.sidecar != before.sidecar) == rewritten
+    assert (sidecar_of(path).read_bytes() != content) == rewritten
+    expected = 100 + added - deleted if rewritten else 100
+    assert len(open_sidecar(sidecar_of(path), after).vector_ids) == expected
+
+
+def test_an_unusable_sidecar_is_written_anew(path: Path, db: Database) -> None:
+    truncate(sidecar_of(path))
+    refresh_sidecar(db, "images")
+    assert len(open_sidecar(sidecar_of(path), find_index(db.conn)).vector_ids) == 100
+
+
+def test_the_new_sidecar_is_taken_up_by_who_was_already_searching(
+    db: Database, conn: sqlite3.Connection
+) -> None:
+    search(conn, VECTORS[0])
+    more = random_vectors(50, seed=6)
+    add_images(db, more)
+    assert len(live(conn).tail_ids) == 50
+    refresh_sidecar(db, "images")
+    assert len(live(conn).tail_ids) == 0
+    assert live(conn).from_sidecar
+    assert_best(search(conn, more[0]), numbered(np.concatenate([VECTORS, more])), more[0])
+
+
+# --- While others write --------------------------------------------------------------------------
+
+
+def test_many_threads_search_while_another_commits(path: Path, db: Database, journal: str) -> None:
+    more = random_vectors(120, seed=9).reshape(12, 10, 8)
+    images = numbered(np.concatenate([VECTORS, *more]))
+    written = threading.Event()
+
+    def search_on(seed: int) -> int:
+        searches = 0
+        with closing(sqlite3.connect(path, timeout=30)) as conn:
+            for vector in random_vectors(1000, seed=seed):
+                last = written.is_set()
+                count = store.count_vectors(conn, find_index(conn))
+                found = search(conn, vector, 10)
+                assert len({id for id, _ in found}) == 10
+                for id, score in found:
+                    assert score == pytest.approx(images[id] @ vector, abs=1e-5)
+                # Of those committed before the search, none is missing that is better.
+                worst = found[-1][1] + 1e-5
+                better = {id for id in range(1, count + 1) if images[id] @ vector > worst}
+                assert better <= {id for id, _ in found}
+                searches += 1
+                if last:
+                    return searches
+        return searches
+
+    with ThreadPoolExecutor(16) as threads:
+        searching = [threads.submit(search_on, seed) for seed in range(16)]
+        try:
+            db.execute("pragma busy_timeout = 30000")
+            for number, batch in enumerate(more):
+                add_images(db, batch)
+                if number % 5 == 4:
+                    refresh_sidecar(db, "images")
+        finally:
+            written.set()
+        assert all(each.result() >= 1 for each in searching)
+    with closing(sqlite3.connect(path)) as conn:
+        assert_best(search(conn, more[-1][-1], 20), images, more[-1][-1])

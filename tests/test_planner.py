@@ -1,0 +1,312 @@
+"""Searches compared with brute force over all rows."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlite_utils import Database
+
+from datasette_image_search import store
+from datasette_image_search.search import planner
+from datasette_image_search.search.live import refresh_sidecar
+from datasette_image_search.search.planner import Found, PlanError, Step
+from datasette_image_search.store import Filter, FilterError, find_index
+
+from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
+
+REAL = {name: getattr(planner, name) for name in ("FIRST", "WIDEN", "WIDEST")}
+
+TINY = {"FIRST": 4, "WIDEN": 2, "WIDEST": 16}
+"""The constants of the plan, so small that a few hundred rows take every path."""
+
+SIZE_FILTERS: list[tuple[Filter | None, Callable[[int], bool]]] = [
+    (None, lambda size: True),
+    (Filter("1"), lambda size: True),
+    (Filter("size % 7 = 3"), lambda size: size % 7 == 3),
+    (Filter("size > :least", {"least": 900}), lambda size: size > 900),
+    (Filter("images.size = 500 or size < 20 -- rare"), lambda size: size == 500 or size < 20),
+    (Filter("size < 0"), lambda size: False),
+]
+
+
+@dataclass
+class Images:
+    """A database, and beside it what is in it: image id -> (size, vector)."""
+
+    db: Database
+    rows: dict[int, tuple[int, np.ndarray]] = field(default_factory=dict)
+
+    def add(self, vectors: np.ndarray, rng: np.random.Generator) -> None:
+        sizes = rng.integers(0, 1000, size=len(vectors))
+        ids = add_images(self.db, vectors, sizes=sizes.tolist())
+        self.rows |= dict(zip(ids, zip(sizes.tolist(), vectors, strict=True), strict=True))
+
+    def delete(self, ids: list[int]) -> None:
+        self.db.executescript("".join(f"delete from images where id = {id};" for id in ids))
+        for id in ids:
+            del self.rows[id]
+
+    def search(self, vector: np.ndarray, k: int, filter: Filter | None = None) -> Found:
+        return planner.search(self.db.conn, find_index(self.db.conn), vector, k, filter)
+
+    def check(
+        self,
+        found: Found,
+        vector: np.ndarray,
+        k: int,
+        passes: Callable[[int], bool],
+        tolerance: float = 1e-5,
+    ) -> None:
+        """That these are the best min(k, matching) rows, best first, with the right scores."""
+        scores = [float(row @ vector) for size, row in self.rows.values() if passes(size)]
+        assert len(found.hits) == min(k, len(scores))
+        assert len({hit.id for hit in found.hits}) == len(found.hits)
+        for hit in found.hits:
+            size, row = self.rows[hit.id]
+            assert passes(size)
+            assert isinstance(hit.score, float)
+            assert abs(hit.score - float(row @ vector)) < 1e-5
+        assert list(found.hits) == sorted(found.hits, key=lambda hit: (-hit.score, hit.id))
+        best = sorted(scores, reverse=True)[:k]
+        assert np.allclose([hit.score for hit in found.hits], best, rtol=0, atol=tolerance)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Iterator[Images]:
+    """300 images with random vectors."""
+    with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
+        images = Images(db)
+        images.add(random_vectors(300), np.random.default_rng(0))
+        refresh_sidecar(db, "images")
+        yield images
+
+
+def names(found: Found) -> list[str]:
+    return [step.name for step in found.steps]
+
+
+@pytest.mark.parametrize(
+    ("constants", "tolerance"), [(REAL, 1e-5), (TINY, 2 * planner.CODE_ERROR)], ids=["real", "tiny"]
+)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_a_search_finds_what_brute_force_finds(
+    constants: dict[str, int], tolerance: float, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1), "seed"))
+    dimensions = data.draw(st.integers(8, 16), "dimensions")
+    distinct = data.draw(st.sampled_from([300, 300, 40, 3, 1]), "distinct vectors")
+    pool = random_vectors(distinct, dimensions, seed=int(rng.integers(2**32)))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(Database(Path(folder) / "photos.db", execute_plugins=False)) as db,
+        mock.patch.multiple(planner, **constants),
+    ):
+        db.execute("pragma synchronous = off")
+        images = Images(db)
+        images.add(pool[rng.integers(distinct, size=data.draw(st.integers(0, 300), "n"))], rng)
+        if data.draw(st.booleans(), "sidecar"):
+            refresh_sidecar(db, "images")
+        changes = st.lists(st.sampled_from(["add", "delete", "refresh"]), max_size=3)
+        for change in [None, *data.draw(changes, "changes")]:
+            if change == "add":
+                images.add(pool[rng.integers(distinct, size=rng.integers(1, 9))], rng)
+            elif change == "delete":
+                images.delete([id for id in images.rows if rng.random() < 0.2])
+            elif change == "refresh":
+                refresh_sidecar(db, "images")
+            vector = random_vectors(1, dimensions, seed=int(rng.integers(2**32)))[0]
+            vector = pool[0] if rng.random() < 0.3 else vector
+            k = data.draw(st.integers(1, 40) | st.just(1000), "k")
+            for filter, passes in SIZE_FILTERS:
+                found = images.search(vector, k, filter)
+                images.check(found, vector, k, passes, tolerance)
+
+
+@pytest.mark.parametrize("k", [1, 10, 299, 300, 301, 10**9])
+def test_as_many_hits_come_back_as_there_are(images: Images, k: int) -> None:
+    vector = random_vectors(1, seed=1)[0]
+    images.check(images.search(vector, k), vector, k, lambda size: True)
+
+
+@pytest.mark.parametrize("k", [0, -1, -300])
+def test_less_than_one_image_cannot_be_asked_for(images: Images, k: int) -> None:
+    with pytest.raises(PlanError, match=f"k is {k}; ask for at least 1 image"):
+        images.search(random_vectors(1)[0], k)
+
+
+def test_a_bad_filter_is_named_even_where_there_is_nothing_to_search() -> None:
+    db = Database(memory=True, execute_plugins=False)
+    make_index(db)
+    with pytest.raises(FilterError, match="the filter 'nonsense' does not work on 'images'"):
+        planner.search(db.conn, find_index(db.conn), random_vectors(1)[0], 5, Filter("nonsense"))
+
+
+def test_nothing_is_found_where_there_is_nothing() -> None:
+    db = Database(memory=True, execute_plugins=False)
+    make_index(db)
+    vector = random_vectors(1)[0]
+    assert planner.search(db.conn, find_index(db.conn), vector, 5).hits == ()
+    assert planner.search(db.conn, find_index(db.conn), vector, 5, Filter("1")).hits == ()
+
+
+def test_equal_scores_come_in_the_order_of_the_ids(tmp_path: Path) -> None:
+    with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
+        images = Images(db)
+        images.add(np.repeat(random_vectors(1), 50, axis=0), np.random.default_rng(0))
+        found = images.search(random_vectors(1)[0], 50)
+        assert [hit.id for hit in found.hits] == list(range(1, 51))
+
+
+def test_the_best_of_near_copies_are_told_apart(tmp_path: Path) -> None:
+    """Their scores differ by less than the codes can tell."""
+    rng = np.random.default_rng(0)
+    vector = random_vectors(1, 16)[0]
+    copies = vector + rng.normal(scale=0.003, size=(300, 16)).astype(np.float32)
+    copies /= np.linalg.norm(copies, axis=1, keepdims=True)
+    with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
+        images = Images(db)
+        images.add(copies, rng)
+        refresh_sidecar(db, "images")
+        found = images.search(vector, 10)
+        best = np.argsort(-(copies @ vector), kind="stable")[:10] + 1
+        assert {hit.id for hit in found.hits} == set(best.tolist())
+
+
+def test_images_with_text_keys_are_found_by_them() -> None:
+    db = Database(memory=True, execute_plugins=False)
+    table = make_own_table(db, "mine", "name", str)
+    _, index = make_index(db, "mine")
+    root = store.ensure_root(db, "/pictures")
+    vectors = random_vectors(3)
+    for key, vector in zip("cab", vectors, strict=True):
+        db["mine"].insert({"name": key})
+        one = store.EmbeddedImage(key, make_record(root.id), vector, None)
+        store.write_batch(db, table, index, [one])
+    index = find_index(db.conn)
+    found = planner.search(db.conn, index, vectors[1], 2, Filter("name in ('a', 'c')"))
+    assert {hit.id for hit in found.hits} == {"a", "c"}
+    assert found.hits[0].id == "a"
+
+
+# --- The plan ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TINY.items():
+        monkeypatch.setattr(planner, name, value)
+
+
+def opposite(images: Images, vector: np.ndarray, n: int) -> Filter:
+    """A filter that only the n images farthest from the vector pass."""
+    far = sorted(images.rows, key=lambda id: images.rows[id][1] @ vector)[:n]
+    return Filter(f"id in ({', '.join(map(str, far))})")
+
+
+def nearest(images: Images, vector: np.ndarray, first: int, last: int) -> Filter:
+    """A filter that only the images of these ranks pass."""
+    near = sorted(images.rows, key=lambda id: -(images.rows[id][1] @ vector))[first:last]
+    return Filter(f"id in ({', '.join(map(str, near))})")
+
+
+def test_without_a_filter_one_step_will_do(images: Images) -> None:
+    found = images.search(random_vectors(1, seed=1)[0], 10)
+    (step,) = found.steps
+    assert (step.name, step.looked_at, step.passed) == ("rank", 256, 256)
+    assert step.milliseconds > 0
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_filter_that_many_pass_is_answered_by_ranking(images: Images) -> None:
+    vector = random_vectors(1, seed=1)[0]
+    found = images.search(vector, 1, nearest(images, vector, 0, 100))
+    assert names(found) == ["rank"]
+    assert (found.steps[0].looked_at, found.steps[0].passed) == (4, 4)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_filter_that_fewer_pass_widens_the_ranking(images: Images) -> None:
+    vector = random_vectors(1, seed=1)[0]
+    found = images.search(vector, 1, nearest(images, vector, 6, 60))
+    assert names(found) == ["rank", "widen"]
+    assert [(step.looked_at, step.passed) for step in found.steps] == [(4, 0), (8, 2)]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_narrow_filter_is_answered_by_enumerating_what_passes_it(images: Images) -> None:
+    vector = random_vectors(1, seed=1)[0]
+    found = images.search(vector, 2, opposite(images, vector, 3))
+    assert names(found) == ["rank", "widen", "widen", "enumerate"]
+    assert found.steps[-1].looked_at == 3
+    far = sorted(float(row @ vector) for _, row in images.rows.values())[:3]
+    assert np.allclose([hit.score for hit in found.hits], far[:0:-1], atol=1e-5)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_filter_that_nothing_passes_is_known_without_ranking_everything(images: Images) -> None:
+    found = images.search(random_vectors(1, seed=1)[0], 2, Filter("0"))
+    assert found.hits == ()
+    assert names(found)[-1] == "enumerate"
+    assert max(step.looked_at for step in found.steps) == 16
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_was_deleted_after_the_sidecar_takes_no_place_among_the_hits(images: Images) -> None:
+    vector = random_vectors(1, seed=1)[0]
+    images.search(vector, 1)
+    images.delete(sorted(images.rows, key=lambda id: -(images.rows[id][1] @ vector))[:100])
+    found = images.search(vector, 5)
+    images.check(found, vector, 5, lambda size: True)
+    assert set(names(found)) == {"rank", "widen"}
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("n", [1, 5, 30])
+def test_enumerating_looks_at_old_rows_and_new_ones(images: Images, n: int) -> None:
+    rng = np.random.default_rng(1)
+    vector = random_vectors(1, seed=1)[0]
+    images.search(vector, 1)
+    for seed in range(2, 5):
+        images.add(random_vectors(20, seed=seed), rng)
+    images.delete(list(images.rows)[::5])
+    filter = opposite(images, vector, n)
+    found = images.search(vector, 10, filter)
+    assert names(found)[-1] == "enumerate"
+    expected = sorted(float(row @ vector) for _, row in images.rows.values())[:n][::-1][:10]
+    assert np.allclose([hit.score for hit in found.hits], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_thousand_ties_do_not_make_a_search_come_back_short(images: Images) -> None:
+    copy = random_vectors(1, seed=5)[0]
+    images.add(np.repeat(copy[None], 200, axis=0), np.random.default_rng(0))
+    for filter, passes in SIZE_FILTERS:
+        images.check(images.search(copy, 20, filter), copy, 20, passes, 2 * planner.CODE_ERROR)
+
+
+def test_a_step_tells_how_much_it_looked_at(images: Images) -> None:
+    found = images.search(random_vectors(1, seed=1)[0], 5, Filter("size % 2 = 0"))
+    even = sum(size % 2 == 0 for size, _ in images.rows.values())
+    assert isinstance(found.steps[0], Step)
+    for step in found.steps:
+        assert 0 < step.passed <= min(step.looked_at, even)
+
+
+def test_a_search_that_is_interrupted_says_so(images: Images) -> None:
+    vector = random_vectors(1, seed=1)[0]
+    images.search(vector, 5)
+    index = find_index(images.db.conn)
+    images.db.conn.set_progress_handler(lambda: 1, 1)
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        planner.search(images.db.conn, index, vector, 5, Filter("size > 1"))

@@ -1,0 +1,260 @@
+"""The file is believed when it proves to be the one that the database names, else never."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasette_image_search.search import sidecar
+from datasette_image_search.search.sidecar import (
+    MAGIC,
+    Codes,
+    SidecarUnusable,
+    encode,
+    open_sidecar,
+    sidecar_path,
+    write_sidecar,
+)
+from datasette_image_search.store import Index, StoredVectors
+
+from .test_store import random_vectors
+
+INDEX = Index(
+    id=1,
+    image_table="images",
+    model="palette",
+    weights=None,
+    fingerprint="f1",
+    dimensions=8,
+    generation=40,
+    sidecar="token",
+    sidecar_vector_id=79,
+)
+VECTORS = random_vectors(40)
+IDS = np.arange(1, 81, 2)
+
+
+def make_codes(vectors: np.ndarray = VECTORS, ids: np.ndarray = IDS) -> Codes:
+    """In two batches, as they come from a database."""
+    middle = len(ids) // 2
+    return encode(
+        INDEX,
+        iter(
+            StoredVectors(ids[part].astype(np.int64), ids[part].tolist(), vectors[part])
+            for part in (slice(middle), slice(middle, None))
+        ),
+    )
+
+
+def decoded(codes: Codes) -> np.ndarray:
+    return codes.faiss_index.reconstruct_n(0, codes.faiss_index.ntotal)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = sidecar_path(tmp_path / "photos.db", INDEX)
+    write_sidecar(path, INDEX, make_codes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A good file."""
+    path = tmp_path_factory.mktemp("whole") / "file"
+    write_sidecar(path, INDEX, make_codes())
+    return path.read_bytes()
+
+
+def test_it_lies_beside_the_database_and_is_not_taken_for_one(tmp_path: Path) -> None:
+    path = sidecar_path(tmp_path / "photos.db", INDEX)
+    assert path.parent == tmp_path
+    assert path.name.startswith("photos.db")
+    assert path.suffix not in (".db", ".sqlite", ".sqlite3", ".db3")
+    assert path != sidecar_path(tmp_path / "photos.db", replace(INDEX, id=2))
+    assert path != sidecar_path(tmp_path / "other.db", INDEX)
+
+
+def test_what_is_written_is_read_again(path: Path) -> None:
+    codes = open_sidecar(path, INDEX)
+    assert codes.vector_ids.tolist() == IDS.tolist()
+    assert np.array_equal(decoded(codes), decoded(make_codes()))
+
+
+def test_codes_are_within_half_a_thousandth_of_the_scores(path: Path) -> None:
+    codes = open_sidecar(path, INDEX)
+    scores, positions = codes.faiss_index.search(VECTORS, len(VECTORS))
+    exact = np.take_along_axis(VECTORS @ VECTORS.T, positions, axis=1)
+    assert np.abs(scores - exact).max() < 5e-4
+
+
+def test_only_the_file_itself_is_left(path: Path) -> None:
+    write_sidecar(path, INDEX, make_codes())
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_open_file_stays_whole_while_a_new_one_takes_its_place(path: Path) -> None:
+    old = open_sidecar(path, INDEX)
+    newer = replace(INDEX, sidecar="newer")
+    write_sidecar(path, newer, make_codes(-VECTORS, IDS + 100))
+    assert np.array_equal(decoded(old), decoded(make_codes()))
+    assert old.vector_ids.tolist() == IDS.tolist()
+    assert open_sidecar(path, newer).vector_ids.tolist() == (IDS + 100).tolist()
+
+
+def test_an_index_of_no_vectors_has_a_file_too(tmp_path: Path) -> None:
+    empty = replace(INDEX, sidecar_vector_id=0)
+    codes = encode(empty, iter([]))
+    write_sidecar(tmp_path / "empty", empty, codes)
+    opened = open_sidecar(tmp_path / "empty", empty)
+    assert opened.faiss_index.ntotal == len(opened.vector_ids) == 0
+
+
+@pytest.mark.parametrize("share", np.linspace(0, 0.999, 20).round(3))
+def test_a_file_cut_short_anywhere_is_unusable(path: Path, whole: bytes, share: float) -> None:
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(SidecarUnusable, match=path.name):
+        open_sidecar(path, INDEX)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_file_cut_short_by_any_number_of_bytes_is_unusable(
+    tmp_path_factory: pytest.TempPathFactory, whole: bytes, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "short"
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(SidecarUnusable):
+        open_sidecar(path, INDEX)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_what_describes_a_file_may_hold_anything_and_nothing_crashes(
+    tmp_path_factory: pytest.TempPathFactory, whole: bytes, data: st.DataObject
+) -> None:
+    described = len(whole) - whole.rindex(b'{"token"')
+    at = data.draw(st.integers(len(whole) - described, len(whole) - 1))
+    damage = data.draw(st.binary(min_size=1, max_size=8))
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes((whole[:at] + damage + whole[at + len(damage) :])[: len(whole)])
+    try:
+        codes = open_sidecar(path, INDEX)
+    except SidecarUnusable as unusable:
+        assert path.name in str(unusable)  # noqa: PT017
+    else:
+        assert codes.vector_ids.tolist() == IDS.tolist()
+        assert np.array_equal(decoded(codes), decoded(make_codes()))
+
+
+def ending(header: bytes, length: int | None = None) -> bytes:
+    length = len(header) if length is None else length
+    return header + length.to_bytes(8, "little") + MAGIC
+
+
+def header(**changes: object) -> bytes:
+    fields = {
+        "token": INDEX.sidecar,
+        "image_table": INDEX.image_table,
+        "index_id": INDEX.id,
+        "fingerprint": INDEX.fingerprint,
+        "dimensions": INDEX.dimensions,
+        "vector_id": INDEX.sidecar_vector_id,
+        "vectors": 0,
+        "faiss_bytes": 0,
+    }
+    return ending(json.dumps({**fields, **changes}).encode())
+
+
+GARBAGE = {
+    "empty": b"",
+    "short": b"short",
+    "noise": b"garbage" * 1000,
+    "ending only": MAGIC,
+    "no header": bytes(8) + MAGIC,
+    "header of nothing": ending(b"{}"),
+    "header of a list": ending(b"[1, 2]"),
+    "header of no JSON": ending(b"not JSON"),
+    "header of no UTF-8": ending(b"\xff\xfe"),
+    "header longer than the file": ending(b"{}", length=2**16),
+    "header longer than memory": ending(b"{}", length=2**62),
+    "header longer than anything": ending(b"{}", length=2**64 - 1),
+    "null for a number": header(vectors=None),
+    "text for a number": header(faiss_bytes="0"),
+    "less than no vectors": bytes(8) + header(vectors=-1, faiss_bytes=16),
+    "no codes": header(),
+    "codes that are none": b"12345678" * 40 + header(faiss_bytes=320),
+    "ids without codes": b"12345678" * 40 + header(vectors=40),
+}
+
+
+@pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE.keys())
+def test_garbage_is_unusable(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(SidecarUnusable, match=path.name):
+        open_sidecar(path, INDEX)
+
+
+def test_a_missing_file_is_unusable(tmp_path: Path) -> None:
+    with pytest.raises(SidecarUnusable, match="nowhere is missing"):
+        open_sidecar(tmp_path / "nowhere", INDEX)
+
+
+def test_a_folder_in_its_place_is_unusable(tmp_path: Path) -> None:
+    with pytest.raises(SidecarUnusable, match="is damaged"):
+        open_sidecar(tmp_path, INDEX)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"sidecar": "other"}, "not the sidecar that the database names"),
+        ({"sidecar": None}, "not the sidecar that the database names"),
+        ({"id": 2, "sidecar": "of the other"}, "not the sidecar that the database names"),
+        ({"fingerprint": "f2"}, "is of another model"),
+        ({"dimensions": 16}, "is of another model"),
+    ],
+)
+def test_a_file_of_something_else_is_unusable(path: Path, change: dict, sentence: str) -> None:
+    with pytest.raises(SidecarUnusable, match=sentence):
+        open_sidecar(path, replace(INDEX, **change))
+
+
+def test_a_file_that_belongs_to_an_index_without_one_is_unusable(path: Path) -> None:
+    nameless = replace(INDEX, sidecar=None)
+    write_sidecar(path, nameless, make_codes())
+    with pytest.raises(SidecarUnusable, match="not the sidecar that the database names"):
+        open_sidecar(path, nameless)
+
+
+@pytest.mark.parametrize("when", ["sync", "rename", "interrupt"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def fail(*args: object) -> None:
+        if when == "interrupt":
+            raise KeyboardInterrupt
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = path.read_bytes()
+    if when == "rename":
+        monkeypatch.setattr(sidecar.Path, "replace", fail)
+    else:
+        monkeypatch.setattr(sidecar.os, "fsync", fail)
+    with pytest.raises((OSError, KeyboardInterrupt)):
+        write_sidecar(path, replace(INDEX, sidecar="newer"), make_codes(-VECTORS))
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_is_not_there_cannot_be_written_to(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        write_sidecar(tmp_path / "nowhere" / "file", INDEX, make_codes())
+    assert list(tmp_path.iterdir()) == []
