@@ -26,7 +26,9 @@ setup(
         "faiss-cpu>=1.12",
         "torch",
         "open-clip-torch>=3.0",
-        "pillow>=11.3",
+        "timm",
+        "huggingface-hub",
+        "pillow>=12",
         "numpy>=1.26",
         "click>=8.1",
         "pluggy",
@@ -42,6 +44,7 @@ setup(
             "ruff",
         ],
         "heic": ["pillow-heif"],
+        "raw": ["rawpy"],
     },
     entry_points={
         "datasette": ["image_search = datasette_image_search"],

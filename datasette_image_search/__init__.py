@@ -9,10 +9,11 @@ hookimpl = HookimplMarker("datasette")
 
 
 @hookimpl
-def prepare_connection(conn):
+def prepare_connection(conn, datasette):
     from .sql import register_functions
+    from .web.configuration import configured_weights
 
-    register_functions(conn)
+    register_functions(conn, weights_of=configured_weights(datasette))
 
 
 @hookimpl

@@ -9,7 +9,6 @@ import csv
 import json
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from sqlite_utils import hookimpl
 
+from .cli_progress import progress_display
 from .errors import ImageSearchError
 from .sql import register_functions
 
 if TYPE_CHECKING:
-    from .ingest.pipeline import Progress, Summary
+    from .ingest.pipeline import Summary
 
-SHOWN_FAILURES = 20
-SECONDS_BETWEEN_LINES = 10
+SHOWN_REASONS = 20
+
+INTERRUPTED = 130
+"""The exit code of a program that was ended by Ctrl-C: 128 + SIGINT."""
 
 
 def _warn(sentence: str) -> None:
@@ -59,9 +61,7 @@ _database = click.argument("path", type=click.Path(dir_okay=False, path_type=Pat
 
 @_database
 @click.argument("table")
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILES_OR_FOLDERS..."
-)
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILES_OR_FOLDERS...")
 @click.option(
     "--model",
     help="Model to embed with: palette, or ARCHITECTURE/PRETRAINED of open_clip, or timm/NAME. "
@@ -83,121 +83,159 @@ _database = click.argument("path", type=click.Path(dir_okay=False, path_type=Pat
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Threads that decode. Default: one per processor"
 )
-@click.option("-s", "--silent", is_flag=True, help="Show no progress bar")
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="GLOB",
+    help="Leave out files and folders with such a name, or such a path below the root",
+)
+@click.option("--follow-symlinks", is_flag=True, help="Look into linked folders and files too")
+@click.option("--no-thumbnails", is_flag=True, help="Store no thumbnails")
+@click.option(
+    "--thumbnail-size",
+    type=click.IntRange(16, 4096),
+    default=320,
+    show_default=True,
+    help="Pixels of the longer side of a thumbnail",
+)
+@click.option(
+    "--max-megapixels",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Do not decode pictures with more. Default: what the free memory allows",
+)
+@click.option("--retry-failed", is_flag=True, help="Try again what could not be embedded before")
+@click.option(
+    "--prune/--no-prune",
+    default=False,
+    help="Remove the rows of files that are gone. Default: count and keep them",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Embed at most so many images")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing")
+@click.option(
+    "--wal",
+    is_flag=True,
+    help="Switch the database to a write-ahead log, which never makes readers wait",
+)
+@click.option("--path-column", help="Without files: the column of the table that has their paths")
+@click.option(
+    "--content-column", help="Without files: the column of the table that has images as BLOBs"
+)
+@click.option("--add-model", is_flag=True, help="Make a second index beside that of another model")
+@click.option(
+    "--replace-model", is_flag=True, help="Embed everything again, and drop the index there is"
+)
+@click.option("-s", "--silent", is_flag=True, help="Show no progress")
 def embed_images(
     path: Path,
     table: str,
     files: Sequence[Path],
-    model: str | None,
-    weights: Path | None,
-    device: str | None,
-    batch_size: int,
-    workers: int | None,
+    exclude: Sequence[str],
+    follow_symlinks: bool,
+    no_thumbnails: bool,
+    thumbnail_size: int,
+    max_megapixels: float | None,
+    dry_run: bool,
     silent: bool,
+    **options: Any,
 ) -> None:
     """
     Make images searchable: a row, a vector and a thumbnail for each
 
-    Folders are searched for images, with the folders in them. Files that were embedded before and
-    have not changed are skipped, so running it again picks up what is new.
+    Folders are searched for images, with the folders in them. What was embedded before and has not
+    changed is skipped, what was moved or copied is recognised, so running it again picks up what is
+    new. Without files, the images that the table has already are embedded.
 
     \b
-    Example:
+    Examples:
         sqlite-utils embed-images photos.db images ~/Pictures
+        sqlite-utils embed-images my.db pictures --path-column file
     """
     from sqlite_utils import Database
 
     from .ingest import pipeline
-    from .search.live import SidecarNotWritten, refresh_sidecar
+    from .ingest.scan import ScanOptions
+    from .ingest.survey import EmbedRequest
+    from .search.live import SidecarNotWritten, refresh_sidecars
 
-    request = pipeline.EmbedRequest(path, table, files, model, weights, device, batch_size, workers)
+    request = EmbedRequest(
+        path,
+        table,
+        files,
+        scan=ScanOptions(tuple(exclude), follow_symlinks),
+        thumbnail_size=None if no_thumbnails else thumbnail_size,
+        max_pixels=int(max_megapixels * 1e6) if max_megapixels else None,
+        **options,
+    )
     with _one_sentence():
-        with _progress(silent) as show:
-            summary = pipeline.embed_images(request, show)
+        if dry_run:
+            click.echo(_plan_line(pipeline.plan_images(request)))
+            return
+        try:
+            with progress_display(silent) as show:
+                summary = pipeline.embed_images(request, show)
+        except KeyboardInterrupt:
+            # While files were looked for, or the model was loaded.
+            click.echo("Interrupted: 0 embedded")
+            raise SystemExit(INTERRUPTED) from None
         with closing(Database(path, execute_plugins=False)) as db:
             try:
-                refresh_sidecar(db, table)
+                refresh_sidecars(db, table)
             except SidecarNotWritten as error:
                 _warn(str(error))
+            pipeline.checkpoint(db)
     _print_failures(summary)
     click.echo(_summary_line(summary))
+    if summary.interrupted:
+        raise SystemExit(INTERRUPTED)
 
 
 def _print_failures(summary: Summary) -> None:
-    for failure in summary.failures[:SHOWN_FAILURES]:
-        click.echo(f"Failed: {failure.path}: {failure.reason}", err=True)
-    more = len(summary.failures) - SHOWN_FAILURES
-    if more > 0:
-        click.echo(f"... and {more:,} more, listed in the table {summary.failures_table}", err=True)
+    """A line per reason, the most frequent first: a missing extra fails a thousand files alike."""
+    paths_of: dict[str, list[str]] = {}
+    for failure in summary.failures:
+        paths_of.setdefault(failure.reason, []).append(failure.path)
+    reasons = sorted(paths_of, key=lambda reason: -len(paths_of[reason]))
+    for reason in reasons[:SHOWN_REASONS]:
+        first, *others = paths_of[reason]
+        files = f"{first} and {len(others):,} more" if others else first
+        click.echo(f"Failed: {files}: {reason}", err=True)
+    if len(reasons) > SHOWN_REASONS:
+        click.echo(f"... and more, listed in the table {summary.failures_table}", err=True)
+
+
+def _plan_line(summary: Summary) -> str:
+    return ", ".join([f"Would be: {summary.embedded:,} embedded", *_counts(summary)])
 
 
 def _summary_line(summary: Summary) -> str:
-    failed = len(summary.failures) + summary.failed_before
-    line = (
-        f"{summary.embedded:,} embedded, {summary.unchanged:,} unchanged, {failed:,} failed "
-        f"in {summary.seconds:.1f} s"
-    )
+    line = ", ".join([f"{summary.embedded:,} embedded", *_counts(summary)])
+    line += f" in {summary.seconds:.1f} s"
     if summary.embedded:
         line += (
             f" ({summary.embedded / summary.seconds:.1f} images/s, "
             f"{summary.model} on {summary.device})"
         )
-    return line
+    return f"Interrupted: {line}" if summary.interrupted else line
 
 
-@contextmanager
-def _progress(silent: bool) -> Iterator[Any]:
-    """A function that shows a Progress: a bar on a terminal, else a line now and then."""
-    if silent:
-        yield lambda progress: None
-    elif sys.stderr.isatty():
-        with _bar() as show:
-            yield show
-    else:
-        yield _lines()
-
-
-@contextmanager
-def _bar() -> Iterator[Any]:
-    with click.progressbar(
-        length=1,
-        label="Embedding",
-        show_pos=True,
-        item_show_func=lambda note: note,
-        file=sys.stderr,
-    ) as bar:
-        started = time.monotonic()
-
-        def show(progress: Progress) -> None:
-            bar.length = max(progress.total, 1)
-            rate = progress.done / max(time.monotonic() - started, 1e-3)
-            failed = f", {progress.failed:,} failed" if progress.failed else ""
-            bar.update(progress.done - bar.pos, f"{rate:.1f} images/s{failed}")
-
-        yield show
-
-
-def _lines() -> Any:
-    started = last = time.monotonic()
-
-    def show(progress: Progress) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= SECONDS_BETWEEN_LINES:
-            last = now
-            rate = progress.done / (now - started)
-            click.echo(
-                f"{progress.done:,} of {progress.total:,} images, {rate:.1f} images/s, "
-                f"{progress.failed:,} failed",
-                err=True,
-            )
-
-    return show
+def _counts(summary: Summary) -> list[str]:
+    counts = [
+        (summary.reused, "reused"),
+        (summary.moved, "moved"),
+        (summary.gone, "gone and removed" if summary.pruned else "gone"),
+    ]
+    failed = len(summary.failures) + summary.failed_before
+    return [
+        *(f"{count:,} {name}" for count, name in counts if count),
+        f"{summary.unchanged:,} unchanged",
+        f"{failed:,} failed",
+    ]
 
 
 @_database
 @click.argument("table")
 @click.argument("query")
+@click.option("--model", help="For a table with several models: which of them to search with")
 @click.option(
     "-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many images"
 )
@@ -218,6 +256,7 @@ def search_images(
     path: Path,
     table: str,
     query: str,
+    model: str | None,
     k: int,
     where: str | None,
     params: Sequence[tuple[str, str]],
@@ -247,20 +286,22 @@ def search_images(
     with _one_sentence():
         if not path.exists():
             raise ImageSearchError(f"there is no database {str(path)!r}")
-        with closing(Database(path, execute_plugins=False)) as db:
-            index = store.find_index(db.conn, table)
+        with closing(Database(path)) as db:
+            index = store.find_index(db.conn, table, model)
             vector = query_vector(db.conn, index, query)
             filter = store.Filter(where, dict(params)) if where else None
             found = planner.search(db.conn, index, vector.vector, k, filter)
             ids = [hit.id for hit in found.hits]
-            places = store.locations(db.conn, store.find_image_table(db.conn, table), ids)
+            places = store.locations(db.conn, index, ids)
     for warning in vector.warnings:
         _warn(warning)
+    # A row may have been deleted since it was found.
+    hits = [hit for hit in found.hits if hit.id in places]
     if output == "paths":
-        for id in ids:
-            click.echo(str(Path(places[id].root, places[id].path)))
+        for place in (places[hit.id] for hit in hits):
+            click.echo(str(Path(path.resolve().parent, place.root, place.path)))
         return
-    rows = [{"score": hit.score, "id": hit.id, "path": places[hit.id].path} for hit in found.hits]
+    rows = [{"score": hit.score, "id": hit.id, "path": places[hit.id].path} for hit in hits]
     _print_rows(rows, output)
 
 
@@ -271,6 +312,8 @@ def _print_rows(rows: Sequence[dict[str, Any]], output: str | None) -> None:
         writer = csv.DictWriter(sys.stdout, ["score", "id", "path"])
         writer.writeheader()
         writer.writerows(rows)
+    elif not rows:
+        click.echo("No image passes the filter", err=True)
     else:
         from tabulate import tabulate
 

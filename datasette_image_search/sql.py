@@ -8,31 +8,60 @@ another database than its connection's own.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from .errors import ImageSearchError
 
 if TYPE_CHECKING:
-    from .search.query import QueryVector
-    from .store import Index, Key
+    import numpy as np
+
+    from .search.query import WeightsOf
+    from .store import ImageTable, Index, Key
+
+REMEMBERED = 128
+"""Queries per connection."""
 
 Report = Callable[[str], None]
 """Takes a sentence meant for the person: of an exception, SQLite passes on only that there was one."""
 
 
-def register_functions(conn: sqlite3.Connection, report: Report = lambda sentence: None) -> None:
-    """Make all functions known to a connection; `report` gets what went wrong, and warnings."""
-    prepare = _remembering(conn, report)
+class _Borrowed:
+    """
+    A connection that is not kept alive. Its functions would do that: SQLite owns them, Python cannot
+    see the circle, and every Database that is dropped without close() would stay open for ever.
+    A function runs only while its connection lives, so the address is good whenever it is used.
+    """
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self.address = id(conn)
+
+    def __call__(self) -> sqlite3.Connection:
+        return ctypes.cast(self.address, ctypes.py_object).value
+
+
+def register_functions(
+    conn: sqlite3.Connection,
+    report: Report = lambda sentence: None,
+    weights_of: WeightsOf | None = None,
+) -> None:
+    """
+    Make all functions known to a connection; `report` gets what went wrong, and warnings.
+    `weights_of` says where weights are, None that the database is to be believed about it.
+    """
+    borrowed = _Borrowed(conn)
+    prepare = _remembering(borrowed, report, weights_of)
 
     def image_search(query: str | bytes | None, k: int | None, table: str | None = None):
         """The best k images of the whole table, as JSON: [{"id": 7, "score": 0.31}, ...]."""
         if query is None or k is None:
             return None
-        return _search(conn, prepare(query, table), _count(k))
+        return _search(borrowed(), prepare(query, table), _count(k))
 
     def image_similarity(id: Key | None, query: str | bytes | None, table: str | None = None):
         """The score of one image, or NULL for an image that has no vector."""
@@ -40,9 +69,9 @@ def register_functions(conn: sqlite3.Connection, report: Report = lambda sentenc
             return None
         from . import store
 
-        index, query_vector = prepare(query, table)
-        vector = store.image_vector(conn, index, id)
-        return None if vector is None else float(vector @ query_vector.vector)
+        prepared = prepare(query, table)
+        vector = store.image_vector(borrowed(), prepared.index, id, prepared.table)
+        return None if vector is None else float(vector @ prepared.vector)
 
     def image_vector(query: str | bytes | None, table: str | None = None):
         """The vector of a query as a BLOB, which every function here takes as a query."""
@@ -50,11 +79,11 @@ def register_functions(conn: sqlite3.Connection, report: Report = lambda sentenc
             return None
         from .store import vector_to_blob
 
-        return vector_to_blob(prepare(query, table)[1].vector)
+        return vector_to_blob(prepare(query, table).vector)
 
     def image_search_status(table: str | None = None):
         """What is indexed and what is wrong, as JSON."""
-        return json.dumps(_status(conn, table))
+        return json.dumps(_status(borrowed(), table))
 
     class ImageSearchAgg:
         """Aggregate: the best k of the images whose ids it is fed, as JSON."""
@@ -65,7 +94,7 @@ def register_functions(conn: sqlite3.Connection, report: Report = lambda sentenc
 
         def step(self, id: Key | None, *arguments: Any) -> None:
             self.arguments = arguments
-            if id is not None:
+            if isinstance(id, int | str):
                 self.ids.append(id)
 
         @_reporting(report)
@@ -73,7 +102,7 @@ def register_functions(conn: sqlite3.Connection, report: Report = lambda sentenc
             query, k, *table = self.arguments
             if query is None or k is None:
                 return None
-            return _search(conn, prepare(query, *table), _count(k), among=self.ids)
+            return _search(borrowed(), prepare(query, *table), _count(k), among=self.ids)
 
     for function, counts in (
         (image_search, (2, 3)),
@@ -105,51 +134,59 @@ def _reporting(report: Report) -> Callable[[Callable], Callable]:
     return decorate
 
 
-def _remembering(
-    conn: sqlite3.Connection, report: Report
-) -> Callable[..., tuple[Index, QueryVector]]:
-    """
-    (query, table) -> the index and the vector, remembered until the database changes: a function
-    in a SELECT is called once per row with the same query.
-    """
-    remembered: dict[Any, tuple[Index, QueryVector]] = {}
+@dataclass(frozen=True)
+class _Prepared:
+    """What a query comes to in one state of the database; `vector` has shape (dimensions,)."""
 
-    def prepare(query: str | bytes, table: str | None = None) -> tuple[Index, QueryVector]:
+    index: Index
+    table: ImageTable
+    vector: np.ndarray
+
+
+def _remembering(
+    borrowed: _Borrowed, report: Report, weights_of: WeightsOf | None
+) -> Callable[..., _Prepared]:
+    """
+    (query, table) -> what it comes to, remembered until the database changes: a function in a
+    SELECT is called once per row with the same few queries.
+    """
+    remembered: dict[tuple[str | bytes, str | None], _Prepared] = {}
+    state: tuple[int, int] | None = None
+
+    def prepare(query: str | bytes, name: str | None = None) -> _Prepared:
+        nonlocal state
         from . import store
-        from .search.query import query_vector
+        from .search.query import query_vector, recorded_weights
 
         if not isinstance(query, str | bytes):
             raise ImageSearchError(
                 f"the query is {query!r}; it must be text, or a vector as a BLOB"
             )
+        conn = borrowed()
         (version,) = conn.execute("pragma data_version").fetchone()
-        key = (version, conn.total_changes, query, table)
-        if key not in remembered:
-            index = store.find_index(conn, table)
-            vector = query_vector(conn, index, query)
-            for warning in vector.warnings:
-                report(warning)
+        if state != (version, conn.total_changes) or len(remembered) >= REMEMBERED:
+            state = version, conn.total_changes
             remembered.clear()
-            remembered[key] = index, vector
-        return remembered[key]
+        if (query, name) not in remembered:
+            index = store.find_index(conn, name)
+            found = query_vector(conn, index, query, weights_of or recorded_weights)
+            for warning in found.warnings:
+                report(warning)
+            table = store.find_image_table(conn, index.image_table)
+            remembered[query, name] = _Prepared(index, table, found.vector)
+        return remembered[query, name]
 
     return prepare
 
 
 def _search(
-    conn: sqlite3.Connection,
-    prepared: tuple[Index, QueryVector],
-    k: int,
-    among: list[Key] | None = None,
+    conn: sqlite3.Connection, prepared: _Prepared, k: int, among: list[Key] | None = None
 ) -> str:
     from . import store
     from .search import planner
 
-    index, query_vector = prepared
-    filter = None
-    if among is not None:
-        filter = store.filter_of_ids(store.find_image_table(conn, index.image_table), among)
-    found = planner.search(conn, index, query_vector.vector, k, filter)
+    filter = None if among is None else store.filter_of_ids(prepared.table, among)
+    found = planner.search(conn, prepared.index, prepared.vector, k, filter)
     return json.dumps([{"id": hit.id, "score": hit.score} for hit in found.hits])
 
 
@@ -169,13 +206,19 @@ def _status(conn: sqlite3.Connection, name: str | None) -> dict[str, Any]:
     except ImageSearchError as error:
         return {"problem": str(error)}
     table = store.find_image_table(conn, index.image_table)
+    images, vectors = store.count_images(conn, table), store.count_vectors(conn, index)
+    problems = [live.problem] if live.problem else []
+    if images > vectors:
+        problems.append(
+            f"{images - vectors:,} images have no vector; embed them with sqlite-utils embed-images"
+        )
     return {
         "table": index.image_table,
         "model": index.model,
         "dimensions": index.dimensions,
-        "images": store.count_images(conn, table),
-        "vectors": store.count_vectors(conn, index),
+        "images": images,
+        "vectors": vectors,
         "sidecar": "in use" if live.from_sidecar else "not in use",
         "newer_than_sidecar": len(live.tail_ids),
-        "problem": live.problem,
+        "problem": "; ".join(problems) or None,
     }

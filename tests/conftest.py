@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
-from datasette_image_search.search.live import refresh_sidecar
+from datasette_image_search.search.live import refresh_sidecars
 from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.store import find_index
 
@@ -49,7 +49,7 @@ def embed(tmp_path: Path) -> Callable[..., Path]:
     def embed(*paths: Path, table: str = "images", name: str = "photos.db") -> Path:
         database = tmp_path / name
         embed_images(EmbedRequest(database, table, paths, model="palette"))
-        refresh_sidecar(sqlite_utils.Database(database, execute_plugins=False), table)
+        refresh_sidecars(sqlite_utils.Database(database, execute_plugins=False), table)
         return database
 
     return embed

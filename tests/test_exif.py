@@ -15,9 +15,16 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from datasette_image_search.ingest.exif import Exif, read_exif, read_orientation
+from datasette_image_search.ingest.exif import (
+    Exif,
+    complete_exif,
+    exif_of_tiff,
+    read_exif,
+    read_orientation,
+)
 
 from .conftest import SHARED
+from .tiny_dng import tiny_dng
 
 NOTHING = Exif()
 
@@ -437,3 +444,29 @@ def test_orientations_of_real_files(shape: str):
         with Image.open(SHARED / "orientation" / f"{shape}_{number}.jpg") as image:
             found.append(read_orientation(image))
     assert found == [1, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
+# --- Camera RAW ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("magic", [b"II*\0", b"IIRO", b"IIU\0"], ids=["NEF", "ORF", "RW2"])
+def test_exif_of_raw_files_that_are_nearly_tiff(magic: bytes):
+    exif = exif_of_tiff(magic + tiny_dng()[4:])
+    assert (exif.camera_make, exif.camera_model, exif.iso) == ("Example", "E1", 400)
+    assert exif.taken_at == "2021-07-14T18:03:11"
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=50, deadline=None)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_no_tiff_has_no_exif(noise: bytes):
+    assert exif_of_tiff(b"FUJIFILM" + noise) == NOTHING
+    assert is_sensible(exif_of_tiff(b"II*\0\x08\0\0\0" + noise))
+
+
+def test_what_one_exif_does_not_say_the_other_does():
+    raw = Exif(camera_make="Example", iso=400, altitude=0.0)
+    preview = Exif(camera_make="EXAMPLE", lens="50mm", altitude=7.0)
+    assert complete_exif(raw, preview) == Exif(
+        camera_make="Example", lens="50mm", iso=400, altitude=0.0
+    )

@@ -23,7 +23,7 @@ from datasette_image_search.search.live import (
     LiveIndex,
     SidecarNotWritten,
     live_index,
-    refresh_sidecar,
+    refresh_sidecars,
 )
 from datasette_image_search.search.sidecar import SidecarUnusable, open_sidecar
 from datasette_image_search.store import Index, find_index
@@ -46,7 +46,7 @@ def path(tmp_path: Path) -> Path:
 def make_database(path: Path, vectors: np.ndarray = VECTORS) -> None:
     with closing(Database(path, execute_plugins=False)) as db:
         add_images(db, vectors)
-        refresh_sidecar(db, "images")
+        refresh_sidecars(db, "images")
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def put_that_of_another_table_in_its_place(sidecar: Path) -> None:
     database = sidecar.parent / "photos.db"
     with closing(Database(database, execute_plugins=False)) as db:
         add_images(db, -VECTORS, "others")
-        refresh_sidecar(db, "others")
+        refresh_sidecars(db, "others")
     shutil.copy(sidecar_of(database, "others"), sidecar)
 
 
@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_written_to_costs_time_only(
 def test_a_sidecar_that_cannot_be_written_is_told_with_a_sentence(path: Path, db: Database) -> None:
     put_a_folder_in_its_place(sidecar_of(path))
     with pytest.raises(SidecarNotWritten, match=r"could not be written \(.*in memory"):
-        refresh_sidecar(db, "images")
+        refresh_sidecars(db, "images")
     assert not list(path.parent.glob("*.tmp"))
 
 
@@ -218,7 +218,7 @@ def test_a_database_in_memory_works_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     db = Database(memory=True, execute_plugins=False)
     add_images(db, VECTORS)
-    refresh_sidecar(db, "images")
+    refresh_sidecars(db, "images")
     assert_best(search(db.conn, VECTORS[5]), numbered(VECTORS), VECTORS[5])
     db.execute("delete from images where id = 6")
     assert 6 not in dict(search(db.conn, VECTORS[5]))
@@ -349,7 +349,7 @@ def test_vacuum_changes_no_answer(db: Database, conn: sqlite3.Connection) -> Non
 def test_an_empty_table_has_no_hits(db: Database, conn: sqlite3.Connection) -> None:
     db.execute("delete from images")
     assert search(conn, VECTORS[0]) == []
-    refresh_sidecar(db, "images")
+    refresh_sidecars(db, "images")
     assert search(conn, VECTORS[0]) == []
     add_images(db, VECTORS[:2])
     assert len(search(conn, VECTORS[0])) == 2
@@ -409,7 +409,7 @@ def test_a_sidecar_is_written_anew_after_more_than_a_few_changes(
     if added:
         add_images(db, random_vectors(added, seed=5))
     db.execute("delete from images where id <= ?", [deleted])
-    refresh_sidecar(db, "images")
+    refresh_sidecars(db, "images")
     after = find_index(db.conn)
     assert (after.sidecar != before.sidecar) == rewritten
     assert (sidecar_of(path).read_bytes() != content) == rewritten
@@ -419,7 +419,7 @@ def test_a_sidecar_is_written_anew_after_more_than_a_few_changes(
 
 def test_an_unusable_sidecar_is_written_anew(path: Path, db: Database) -> None:
     truncate(sidecar_of(path))
-    refresh_sidecar(db, "images")
+    refresh_sidecars(db, "images")
     assert len(open_sidecar(sidecar_of(path), find_index(db.conn)).vector_ids) == 100
 
 
@@ -430,7 +430,7 @@ def test_the_new_sidecar_is_taken_up_by_who_was_already_searching(
     more = random_vectors(50, seed=6)
     add_images(db, more)
     assert len(live(conn).tail_ids) == 50
-    refresh_sidecar(db, "images")
+    refresh_sidecars(db, "images")
     assert len(live(conn).tail_ids) == 0
     assert live(conn).from_sidecar
     assert_best(search(conn, more[0]), numbered(np.concatenate([VECTORS, more])), more[0])
@@ -470,9 +470,41 @@ def test_many_threads_search_while_another_commits(path: Path, db: Database, jou
             for number, batch in enumerate(more):
                 add_images(db, batch)
                 if number % 5 == 4:
-                    refresh_sidecar(db, "images")
+                    refresh_sidecars(db, "images")
         finally:
             written.set()
         assert all(each.result() >= 1 for each in searching)
     with closing(sqlite3.connect(path)) as conn:
         assert_best(search(conn, more[-1][-1], 20), images, more[-1][-1])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "overwritten", "deleted"])
+def test_a_sidecar_that_is_damaged_while_it_is_open_changes_no_answer(
+    path: Path, db: Database, conn: sqlite3.Connection, damage: str
+) -> None:
+    """A mapped file that shrinks would end the process at the next look at it."""
+    before = search(conn, VECTORS[0])
+    sidecar = sidecar_of(path)
+    if damage == "truncated":
+        os.truncate(sidecar, 100)
+    elif damage == "overwritten":
+        with sidecar.open("r+b") as file:
+            file.write(b"\xff" * sidecar.stat().st_size)
+    else:
+        sidecar.unlink()
+    assert search(conn, VECTORS[0]) == before
+
+
+def test_the_sidecar_of_a_private_database_is_private(path: Path, db: Database) -> None:
+    path.chmod(0o600)
+    sidecar_of(path).unlink()
+    refresh_sidecars(db, "images")
+    assert sidecar_of(path).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_killed_writer_left_behind_is_cleared_away(path: Path, db: Database) -> None:
+    left = path.with_name(f"{sidecar_of(path).name}.abc.tmp")
+    left.write_bytes(b"half")
+    sidecar_of(path).unlink()
+    refresh_sidecars(db, "images")
+    assert not left.exists()

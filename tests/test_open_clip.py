@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import socket
 import time
 from collections.abc import Callable
@@ -179,7 +180,7 @@ def test_other_weights_for_a_table_are_refused(
         ("ViT-B-23/openai", "there is no model 'ViT-B-23/openai'; did you mean 'ViT-B-"),
         ("xyzzy", "there is no model 'xyzzy'; a model is 'palette', 'timm/NAME', or"),
         ("ViT-B-32/no-such-tag", "no weights 'no-such-tag' for ViT-B-32; it has .*ViT-B-32/openai"),
-        ("ViT-B-32", "it has .*ViT-B-32/laion2b_s34b_b79k"),
+        ("ViT-B-32", "name the weights of ViT-B-32 too: .*ViT-B-32/laion2b_s34b_b79k"),
         (MODEL, f"the weights of {MODEL} are not published by open_clip; .*--weights FILE"),
     ],
 )
@@ -252,3 +253,11 @@ def test_a_tokenizer_that_cannot_be_had_is_one_sentence(
     )
     with pytest.raises(EmbedderError, match="tokenizer"):
         load_embedder(ModelRequest("tiny-with-tokenizer/x", weights=weights))
+
+
+def test_preprocessing_pickles_without_the_model(tiny: Embedder) -> None:
+    """So that other processes and machines can decode."""
+    pickled = pickle.dumps(tiny.preprocess)
+    assert len(pickled) < 10_000
+    picture = Image.new("RGB", (80, 60), "orange")
+    assert np.array_equal(pickle.loads(pickled)(picture), tiny.preprocess(picture))

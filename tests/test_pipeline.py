@@ -30,9 +30,10 @@ from datasette_image_search.ingest.pipeline import (
     decode_ahead,
     embed_images,
 )
-from datasette_image_search.ingest.scan import FoundFile, ScanError, find_files
+from datasette_image_search.ingest.scan import FoundFile, ScanError, find_files, find_scopes
 from datasette_image_search.store import StoreError, find_index, vector_from_blob
 
+from .commands import change, query, touch_later, vectors_of
 from .conftest import COLOURS, draw_picture
 
 Run = Callable[..., Summary]
@@ -55,27 +56,6 @@ def run(path: Path, folder: Path) -> Run:
     return run
 
 
-def rows_of(database: Path, sql: str) -> list[tuple]:
-    with closing(sqlite3.connect(database)) as conn:
-        return conn.execute(sql).fetchall()
-
-
-def vectors_of(database: Path) -> dict[str, bytes]:
-    """Path -> vector, of every image; None stands for an image without one."""
-    return dict(
-        rows_of(
-            database,
-            "select path, vector from images left join _images_vectors on image_id = images.id",
-        )
-    )
-
-
-def touch_later(path: Path) -> None:
-    """Change the mtime for certain: some file systems count in whole seconds."""
-    stat = path.stat()
-    os.utime(path, (stat.st_atime, stat.st_mtime + 10))
-
-
 # --- A run ---------------------------------------------------------------------------------------
 
 
@@ -85,16 +65,14 @@ def test_a_folder_becomes_rows_vectors_and_thumbnails(run: Run, path: Path, fold
     assert (summary.embedded, summary.unchanged, summary.failed_before) == (8, 0, 0)
     assert (summary.failures, summary.model) == ((), "palette")
     assert summary.device == "cpu, float32"
-    names = [name for (name,) in rows_of(path, "select path from images order by id")]
+    names = [name for (name,) in query(path, "select path from images order by id")]
     assert names == sorted(f"{colour}.jpg" for colour in COLOURS)
-    assert rows_of(
+    assert query(
         path,
         "select folder, filename, format, width, height, taken_at from images where id = 1",
     ) == [("", "black.jpg", "JPEG", 80, 60, None)]
-    assert rows_of(path, "select path, label from image_search_roots") == [
-        (str(folder), "pictures")
-    ]
-    assert rows_of(path, "select count(*), min(length(webp)) > 50 from _images_thumbnails") == [
+    assert query(path, "select path, label from image_search_roots") == [(str(folder), "pictures")]
+    assert query(path, "select count(*), min(length(webp)) > 50 from _images_thumbnails") == [
         (8, 1)
     ]
 
@@ -122,7 +100,7 @@ def test_paths_have_folders_and_files_their_exif(run: Run, path: Path, tmp_path:
 
     run(tmp_path / "trip")
 
-    assert rows_of(path, "select path, folder, filename, camera_model, taken_at from images") == [
+    assert query(path, "select path, folder, filename, camera_model, taken_at from images") == [
         ("day one/a.jpg", "day one", "a.jpg", "Test Camera", "2021-07-14T18:03:11")
     ]
 
@@ -144,15 +122,15 @@ def test_only_new_files_are_embedded(run: Run, path: Path, folder: Path):
     summary = run()
 
     assert (summary.embedded, summary.unchanged) == (1, 8)
-    assert rows_of(path, "select id, path from images where id > 8") == [(9, "more/pink.png")]
+    assert query(path, "select id, path from images where id > 8") == [(9, "more/pink.png")]
 
 
 def test_a_changed_file_keeps_its_id_and_gets_another_vector(run: Run, path: Path, folder: Path):
     run()
     before = vectors_of(path)
-    ids = rows_of(path, "select id, path from images order by id")
+    ids = query(path, "select id, path from images order by id")
     thumbnail = "select webp from _images_thumbnails where image_id = 1"
-    old_thumbnail = rows_of(path, thumbnail)
+    old_thumbnail = query(path, thumbnail)
     draw_picture(folder / "black.jpg", "pink", (100, 50))
     touch_later(folder / "black.jpg")
 
@@ -160,24 +138,26 @@ def test_a_changed_file_keeps_its_id_and_gets_another_vector(run: Run, path: Pat
 
     after = vectors_of(path)
     assert (summary.embedded, summary.unchanged) == (1, 7)
-    assert rows_of(path, "select id, path from images order by id") == ids
+    assert query(path, "select id, path from images order by id") == ids
     assert {name for name in after if after[name] != before[name]} == {"black.jpg"}
-    assert rows_of(path, "select width, height from images where id = 1") == [(100, 50)]
-    assert rows_of(path, thumbnail) != old_thumbnail
-    assert rows_of(path, "select count(*) from _images_vectors") == [(8,)]
+    assert query(path, "select width, height from images where id = 1") == [(100, 50)]
+    assert query(path, thumbnail) != old_thumbnail
+    assert query(path, "select count(*) from _images_vectors") == [(8,)]
 
 
 def test_columns_of_the_person_survive_a_run(run: Run, path: Path, folder: Path):
     run()
-    with closing(sqlite3.connect(path)) as conn, conn:
-        conn.execute("alter table images add column stars integer")
-        conn.execute("update images set stars = 5 where path = 'red.jpg'")
+    change(
+        path,
+        "alter table images add column stars integer",
+        "update images set stars = 5 where path = 'red.jpg'",
+    )
     draw_picture(folder / "red.jpg", "pink")
     touch_later(folder / "red.jpg")
 
     assert run().embedded == 1
 
-    assert rows_of(path, "select stars from images where path = 'red.jpg'") == [(5,)]
+    assert query(path, "select stars from images where path = 'red.jpg'") == [(5,)]
 
 
 def test_a_file_that_is_gone_keeps_its_row(run: Run, path: Path, folder: Path):
@@ -192,8 +172,7 @@ def test_a_file_that_is_gone_keeps_its_row(run: Run, path: Path, folder: Path):
 def test_moving_a_drive_is_one_update(run: Run, path: Path, folder: Path, tmp_path: Path):
     run()
     shutil.move(folder, tmp_path / "new drive")
-    with closing(sqlite3.connect(path)) as conn, conn:
-        conn.execute("update image_search_roots set path = ?", [str(tmp_path / "new drive")])
+    change(path, f"update image_search_roots set path = '{tmp_path / 'new drive'}'")
 
     summary = run(tmp_path / "new drive")
 
@@ -210,14 +189,14 @@ def test_a_folder_and_then_its_parent_make_one_row_per_file(
     second = run(tmp_path / "all")
 
     assert (first.embedded, second.embedded, second.unchanged) == (8, 1, 8)
-    assert rows_of(path, "select count(*), count(distinct sha256) from images") == [(9, 9)]
+    assert query(path, "select count(*), count(distinct sha256) from images") == [(9, 9)]
 
 
 def test_two_tables_of_a_database_are_independent(run: Run, path: Path, tmp_path: Path):
     draw_picture(tmp_path / "other" / "a.jpg", "red")
     run()
     assert run(tmp_path / "other", table="my photos").embedded == 1
-    assert rows_of(path, "select path from [my photos]") == [("a.jpg",)]
+    assert query(path, "select path from [my photos]") == [("a.jpg",)]
     assert len(vectors_of(path)) == 8
 
 
@@ -248,7 +227,7 @@ def test_what_progress_says_is_done_is_committed(run: Run, path: Path):
     committed: list[tuple[int, int]] = []
 
     def look(progress: Progress) -> None:
-        count = rows_of(path, "select count(*) from _images_vectors")[0][0]
+        count = query(path, "select count(*) from _images_vectors")[0][0]
         committed.append((progress.done, count))
 
     run(on_progress=look, batch_size=3)
@@ -267,8 +246,8 @@ def test_batches_and_workers_do_not_change_the_tables(
 
     rows = "select * from images order by id"
     thumbnails = "select * from _images_thumbnails order by image_id"
-    assert rows_of(path, rows) == rows_of(tmp_path / "usual.db", rows)
-    assert rows_of(path, thumbnails) == rows_of(tmp_path / "usual.db", thumbnails)
+    assert query(path, rows) == query(tmp_path / "usual.db", rows)
+    assert query(path, thumbnails) == query(tmp_path / "usual.db", thumbnails)
     usual = vectors_of(tmp_path / "usual.db")
     for name, vector in vectors_of(path).items():
         assert vector_from_blob(vector) @ vector_from_blob(usual[name]) > 0.9999, name
@@ -289,7 +268,7 @@ def test_one_bad_file_among_many_is_a_failure_and_no_more(run: Run, path: Path, 
         "empty.png": "the file is empty",
     }
     assert len(vectors_of(path)) == 8
-    assert rows_of(path, "select path from _images_failures order by path") == [
+    assert query(path, "select path from _images_failures order by path") == [
         ("bad.jpg",),
         ("empty.png",),
     ]
@@ -307,7 +286,7 @@ def test_a_bad_file_is_not_tried_again_until_it_changes(run: Run, path: Path, fo
     assert (again.embedded, again.failures, again.failed_before) == (0, (), 1)
     assert (repaired.embedded, repaired.failures, repaired.failed_before) == (1, (), 0)
     assert "bad.jpg" in vectors_of(path)
-    assert rows_of(path, "select * from _images_failures") == []
+    assert query(path, "select * from _images_failures") == []
 
 
 def test_an_image_that_went_bad_is_not_tried_again_until_it_changes(
@@ -328,6 +307,30 @@ def test_an_image_that_went_bad_is_not_tried_again_until_it_changes(
     assert len(vectors_of(path)) == 8
 
 
+def test_a_file_that_vanishes_during_the_run_is_a_failure(run: Run, folder: Path):
+    def vanish(progress: Progress) -> None:
+        (folder / "yellow.jpg").unlink(missing_ok=True)
+
+    summary = run(on_progress=vanish)
+
+    assert summary.embedded == 7
+    assert [(failure.path, failure.reason) for failure in summary.failures] == [
+        ("yellow.jpg", "the file is gone")
+    ]
+    assert (run().gone, run(prune=True).failed_before) == (0, 0)
+
+
+def test_a_file_that_changes_during_the_run_is_embedded_again_by_the_next(run: Run, folder: Path):
+    def change_it(progress: Progress) -> None:
+        draw_picture(folder / "yellow.jpg", "pink")
+        touch_later(folder / "yellow.jpg")
+
+    run(on_progress=change_it)
+    summary = run()
+    assert summary.embedded + summary.reused == 1
+    assert run().unchanged == 8
+
+
 def test_a_folder_of_bad_files_only_is_no_error(run: Run, path: Path, tmp_path: Path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.jpg").write_bytes(b"a")
@@ -336,7 +339,7 @@ def test_a_folder_of_bad_files_only_is_no_error(run: Run, path: Path, tmp_path: 
 
     assert (first.embedded, len(first.failures)) == (0, 1)
     assert (second.embedded, second.failed_before) == (0, 1)
-    assert rows_of(path, "select * from images") == []
+    assert query(path, "select * from images") == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have UTF-8 names only")
@@ -416,8 +419,7 @@ def test_another_model_for_a_table_is_refused(run: Run, path: Path, folder: Path
 
 def test_a_table_of_another_fingerprint_is_refused(run: Run, path: Path, folder: Path):
     run()
-    with closing(sqlite3.connect(path)) as conn, conn:
-        conn.execute("update image_search_indexes set fingerprint = 'of an older version'")
+    change(path, "update image_search_indexes set fingerprint = 'of an older version'")
     draw_picture(folder / "pink.jpg", "pink")
 
     with pytest.raises(RunError, match="other weights of palette"):
@@ -427,8 +429,7 @@ def test_a_table_of_another_fingerprint_is_refused(run: Run, path: Path, folder:
 
 
 def test_a_table_that_is_no_image_table_is_refused_and_left_alone(run: Run, path: Path):
-    with closing(sqlite3.connect(path)) as conn, conn:
-        conn.execute("create table images (id integer primary key, title text)")
+    change(path, "create table images (id integer primary key, title text)")
     before = path.read_bytes()
     with pytest.raises(StoreError, match="'images' cannot take images"):
         run()
@@ -461,7 +462,7 @@ def test_a_run_that_is_killed_is_picked_up_by_the_next(
 ):
     killed = subprocess.run([sys.executable, "-c", KILLED_RUN, path, folder], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert rows_of(path, "pragma integrity_check") == [("ok",)]
+    assert query(path, "pragma integrity_check") == [("ok",)]
     found = vectors_of(path)
     assert len(found) == 4
     assert None not in found.values()
@@ -474,7 +475,7 @@ def test_a_run_that_is_killed_is_picked_up_by_the_next(
     assert vectors_of(path).keys() == undisturbed.keys()
     for name, vector in vectors_of(path).items():
         assert vector_from_blob(vector) @ vector_from_blob(undisturbed[name]) > 0.9999, name
-    assert rows_of(path, "select count(*) from _images_thumbnails") == [(8,)]
+    assert query(path, "select count(*) from _images_thumbnails") == [(8,)]
 
 
 def test_a_run_that_is_interrupted_keeps_its_batches(run: Run, path: Path):
@@ -482,14 +483,33 @@ def test_a_run_that_is_interrupted_keeps_its_batches(run: Run, path: Path):
         if progress.done >= 4:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run(on_progress=interrupt, batch_size=2)
+    interrupted = run(on_progress=interrupt, batch_size=2)
     found = vectors_of(path)
     summary = run()
 
+    assert (interrupted.embedded, interrupted.interrupted) == (4, True)
+    assert not summary.interrupted
     assert len(found) == 4
     assert None not in found.values()
     assert (summary.embedded, summary.unchanged) == (4, 4)
+
+
+def test_a_run_that_is_interrupted_tells_what_it_did_and_not_what_it_would_have_done(
+    run: Run, path: Path, folder: Path
+):
+    run()
+    draw_picture(folder / "new.jpg", "pink")
+    (folder / "red.jpg").unlink()
+    (folder / "blue.jpg").rename(folder / "moved.jpg")
+
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    summary = run(on_progress=interrupt, prune=True)
+
+    assert (summary.embedded, summary.moved, summary.gone) == (0, 1, 1)
+    assert not summary.pruned
+    assert "red.jpg" in vectors_of(path)
 
 
 def test_slow_files_are_committed_in_small_batches(run: Run, monkeypatch: pytest.MonkeyPatch):
@@ -511,9 +531,9 @@ def counted(files: list[FoundFile], taken: list[FoundFile]) -> Iterator[FoundFil
 def test_decoding_keeps_the_order_of_the_files(folder: Path):
     draw_picture(folder / "a large one first.png", "red", (2000, 1500))
     (folder / "bad.jpg").write_bytes(b"bad")
-    files = list(find_files([folder]))
+    files = list(find_files(find_scopes([folder])))
 
-    outcomes = list(decode_ahead(files, DecodeSettings(np.asarray, 32), workers=4))
+    outcomes = list(decode_ahead(files, DecodeSettings(np.asarray, 32), workers=4, ahead=3))
 
     assert [file for file, _ in outcomes] == files
     failed = [file.path for file, outcome in outcomes if isinstance(outcome, DecodeError)]
@@ -522,22 +542,22 @@ def test_decoding_keeps_the_order_of_the_files(folder: Path):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_decoding_is_never_far_ahead_of_the_reader(folder: Path, workers: int):
-    files = list(find_files([folder])) * 20
+    files = list(find_files(find_scopes([folder]))) * 20
     taken: list[FoundFile] = []
-    ahead = decode_ahead(counted(files, taken), DecodeSettings(np.asarray, 32), workers)
+    outcomes = decode_ahead(counted(files, taken), DecodeSettings(np.asarray, 32), workers, 7)
 
     for read in range(1, 41):
-        next(ahead)
-        assert len(taken) - read <= 5 * workers
-    ahead.close()
+        next(outcomes)
+        assert len(taken) - read <= 7
+    outcomes.close()
 
 
 def test_a_reader_that_stops_leaves_no_threads(folder: Path):
-    files = list(find_files([folder])) * 20
-    ahead = decode_ahead(files, DecodeSettings(np.asarray, 32), workers=2)
-    next(ahead)
+    files = list(find_files(find_scopes([folder]))) * 20
+    outcomes = decode_ahead(files, DecodeSettings(np.asarray, 32), workers=2, ahead=5)
+    next(outcomes)
 
-    ahead.close()
+    outcomes.close()
 
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline and any(

@@ -18,7 +18,7 @@ from sqlite_utils import Database
 
 from datasette_image_search import store
 from datasette_image_search.search import planner
-from datasette_image_search.search.live import refresh_sidecar
+from datasette_image_search.search.live import refresh_sidecars
 from datasette_image_search.search.planner import Found, PlanError, Step
 from datasette_image_search.store import Filter, FilterError, find_index
 
@@ -87,7 +87,7 @@ def images(tmp_path: Path) -> Iterator[Images]:
     with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
         images = Images(db)
         images.add(random_vectors(300), np.random.default_rng(0))
-        refresh_sidecar(db, "images")
+        refresh_sidecars(db, "images")
         yield images
 
 
@@ -116,7 +116,7 @@ def test_a_search_finds_what_brute_force_finds(
         images = Images(db)
         images.add(pool[rng.integers(distinct, size=data.draw(st.integers(0, 300), "n"))], rng)
         if data.draw(st.booleans(), "sidecar"):
-            refresh_sidecar(db, "images")
+            refresh_sidecars(db, "images")
         changes = st.lists(st.sampled_from(["add", "delete", "refresh"]), max_size=3)
         for change in [None, *data.draw(changes, "changes")]:
             if change == "add":
@@ -124,7 +124,7 @@ def test_a_search_finds_what_brute_force_finds(
             elif change == "delete":
                 images.delete([id for id in images.rows if rng.random() < 0.2])
             elif change == "refresh":
-                refresh_sidecar(db, "images")
+                refresh_sidecars(db, "images")
             vector = random_vectors(1, dimensions, seed=int(rng.integers(2**32)))[0]
             vector = pool[0] if rng.random() < 0.3 else vector
             k = data.draw(st.integers(1, 40) | st.just(1000), "k")
@@ -177,7 +177,7 @@ def test_the_best_of_near_copies_are_told_apart(tmp_path: Path) -> None:
     with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
         images = Images(db)
         images.add(copies, rng)
-        refresh_sidecar(db, "images")
+        refresh_sidecars(db, "images")
         found = images.search(vector, 10)
         best = np.argsort(-(copies @ vector), kind="stable")[:10] + 1
         assert {hit.id for hit in found.hits} == set(best.tolist())
@@ -238,16 +238,16 @@ def test_a_filter_that_many_pass_is_answered_by_ranking(images: Images) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_a_filter_that_fewer_pass_widens_the_ranking(images: Images) -> None:
     vector = random_vectors(1, seed=1)[0]
-    found = images.search(vector, 1, nearest(images, vector, 6, 60))
+    found = images.search(vector, 2, nearest(images, vector, 3, 60))
     assert names(found) == ["rank", "widen"]
-    assert [(step.looked_at, step.passed) for step in found.steps] == [(4, 0), (8, 2)]
+    assert [(step.looked_at, step.passed) for step in found.steps] == [(4, 1), (8, 5)]
 
 
 @pytest.mark.usefixtures("tiny")
 def test_a_narrow_filter_is_answered_by_enumerating_what_passes_it(images: Images) -> None:
     vector = random_vectors(1, seed=1)[0]
     found = images.search(vector, 2, opposite(images, vector, 3))
-    assert names(found) == ["rank", "widen", "widen", "enumerate"]
+    assert names(found) == ["rank", "enumerate"]
     assert found.steps[-1].looked_at == 3
     far = sorted(float(row @ vector) for _, row in images.rows.values())[:3]
     assert np.allclose([hit.score for hit in found.hits], far[:0:-1], atol=1e-5)
@@ -258,7 +258,19 @@ def test_a_filter_that_nothing_passes_is_known_without_ranking_everything(images
     found = images.search(random_vectors(1, seed=1)[0], 2, Filter("0"))
     assert found.hits == ()
     assert names(found)[-1] == "enumerate"
-    assert max(step.looked_at for step in found.steps) == 16
+    assert max(step.looked_at for step in found.steps) == 4
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_filter_that_one_of_the_best_passes_is_widened_before_it_is_enumerated(
+    images: Images,
+) -> None:
+    vector = random_vectors(1, seed=1)[0]
+    best, far = nearest(images, vector, 0, 1), opposite(images, vector, 3)
+    either = Filter(f"({best.where}) or ({far.where})", {**best.params, **far.params})
+    found = images.search(vector, 4, either)
+    assert names(found) == ["rank", "widen", "enumerate"]
+    assert len(found.hits) == 4
 
 
 @pytest.mark.usefixtures("tiny")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasette.app import Datasette
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
@@ -20,11 +21,13 @@ from datasette_image_search.search.query import (
     Kind,
     QueryError,
     Term,
+    image_term,
     parse_query,
     query_vector,
     vector_to_term,
 )
 from datasette_image_search.store import find_index
+from datasette_image_search.web.configuration import configured_weights
 
 from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
 
@@ -384,3 +387,21 @@ def test_words_are_never_compared_with_the_vectors_of_another_model(db: Database
 def test_images_are_searched_for_without_the_model(db: Database, tmp_path: Path) -> None:
     db.execute("update image_search_indexes set model = 'nobody/has-this-model'")
     assert ask(db.conn, "#1 - #2").any()
+
+
+def test_an_endless_query_is_refused() -> None:
+    with pytest.raises(QueryError, match="20,000 characters; more than 16,384"):
+        parse_query("a" * 20_000)
+
+
+@pytest.mark.parametrize("key", [7, "IMG 1 - copy.jpg", 'say "cheese"', "a + b", "plain.jpg"])
+def test_the_term_of_an_image_is_read_as_that_image(key: int | str) -> None:
+    assert parse_query(image_term(key)) == (Term(Kind.IMAGE, str(key)),)
+
+
+def test_a_server_does_not_open_the_weights_that_a_database_names(db: Database) -> None:
+    """Who made the database must not choose which files are opened."""
+    db["image_search_indexes"].update(1, {"model": "tiny/x", "weights": "/etc/passwd"})
+    datasette = Datasette(memory=True)
+    with pytest.raises(EmbedderError, match="name it in Datasette's configuration"):
+        query_vector(db.conn, find_index(db.conn), "red", configured_weights(datasette))

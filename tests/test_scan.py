@@ -1,14 +1,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasette_image_search.ingest.scan import FoundFile, ScanError, find_changes, find_files
+from datasette_image_search.ingest.scan import (
+    Changes,
+    FoundFile,
+    ScanError,
+    ScanOptions,
+    find_changes,
+    find_files,
+    find_scopes,
+)
 from datasette_image_search.store import KnownFile
 
 DAY = 86_400
@@ -28,16 +38,37 @@ def make_files(folder: Path, *names: str) -> Path:
     return folder
 
 
-def paths_of(*given: Path, known_roots: tuple[Path, ...] = ()) -> list[str]:
-    return [file.path for file in find_files(given, [str(root) for root in known_roots])]
+def find(*given: Path, known_roots: Sequence[Path] = (), **options) -> list[FoundFile]:
+    scopes = find_scopes(given, [str(root) for root in known_roots])
+    return list(find_files(scopes, ScanOptions(**options)))
 
 
-def known_of(*files: FoundFile, image_id: int | None = 1) -> dict[tuple[str, str], KnownFile]:
-    """What the tables would know after these files."""
+def paths_of(*given: Path, known_roots: Sequence[Path] = (), **options) -> list[str]:
+    return [file.path for file in find(*given, known_roots=known_roots, **options)]
+
+
+Known = dict[tuple[str, str], KnownFile]
+
+
+def known_of(*files: FoundFile, image_id: int | None = 1, has_vector: bool = True) -> Known:
+    """What the tables would know after these files; without an image id, they failed."""
+    failed = image_id is None
     return {
-        (file.root, file.path): KnownFile(image_id, file.size, file.mtime, failed=image_id is None)
+        (file.root, file.path): KnownFile(
+            image_id, file.size, file.mtime, failed=failed, has_vector=has_vector and not failed
+        )
         for file in files
     }
+
+
+def changes_of(*given: Path, known: Known, retry_failed: bool = False, **options) -> Changes:
+    """What a run over some paths finds; the roots are those of the known files."""
+    roots = {root for root, _ in known}
+    return find_changes(given, known, roots, ScanOptions(**options), retry_failed=retry_failed)
+
+
+def missing_of(changes: Changes) -> list[str]:
+    return sorted(path for _, path in changes.missing)
 
 
 # --- What is found -------------------------------------------------------------------------------
@@ -46,7 +77,7 @@ def known_of(*files: FoundFile, image_id: int | None = 1) -> dict[tuple[str, str
 def test_files_come_folder_by_folder_with_posix_paths_below_the_root(tmp_path: Path):
     make_files(tmp_path, "b.jpg", "a.png", "2021/july/c.webp", "2020/d.gif")
 
-    files = list(find_files([tmp_path]))
+    files = find(tmp_path)
 
     assert [file.path for file in files] == ["2020/d.gif", "2021/july/c.webp", "a.png", "b.jpg"]
     assert {file.root for file in files} == {str(tmp_path)}
@@ -102,14 +133,93 @@ def test_a_link_that_is_asked_for_by_name_is_the_folder_it_points_to(tmp_path: P
     make_files(tmp_path / "real", "a.jpg")
     (tmp_path / "link").symlink_to(tmp_path / "real")
 
-    (file,) = find_files([tmp_path / "link"])
+    (file,) = find(tmp_path / "link")
 
     assert (file.root, file.path) == (str(tmp_path / "real"), "a.jpg")
 
 
-def test_a_folder_called_like_a_picture_is_a_folder(tmp_path: Path):
+def test_a_folder_called_like_a_picture_is_told_and_searched(tmp_path: Path):
     make_files(tmp_path, "x.jpg/inside.png")
-    assert paths_of(tmp_path) == ["x.jpg/inside.png"]
+    assert {file.path: file.problem for file in find(tmp_path)} == {
+        "x.jpg": "it is a folder, not a picture",
+        "x.jpg/inside.png": None,
+    }
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+@pytest.mark.parametrize("given_name", [".", "pipe.jpg"])
+def test_a_pipe_is_found_with_its_problem_and_never_opened(tmp_path: Path, given_name: str):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (file,) = find(tmp_path / given_name)
+    assert (file.root, file.path) == (str(tmp_path), "pipe.jpg")
+    assert file.problem == "it is not a regular file but a pipe, socket or device"
+
+
+# --- Leaving out, and following links ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("patterns", "left"),
+    [
+        (["a.jpg"], ["2020/b.png", "2020/trip/c.jpg", "2021/d.jpg"]),
+        (["*.jpg"], ["2020/b.png"]),
+        (["trip"], ["2020/a.jpg", "2020/b.png", "2021/d.jpg", "a.jpg"]),
+        (["2020"], ["2021/d.jpg", "a.jpg"]),
+        (["2020/trip"], ["2020/a.jpg", "2020/b.png", "2021/d.jpg", "a.jpg"]),
+        (["2020/*"], ["2021/d.jpg", "a.jpg"]),
+        (["*/a.jpg"], ["2020/b.png", "2020/trip/c.jpg", "2021/d.jpg", "a.jpg"]),
+        (["202[01]", "nothing*"], ["a.jpg"]),
+        (["A.JPG", "020"], ["2020/a.jpg", "2020/b.png", "2020/trip/c.jpg", "2021/d.jpg", "a.jpg"]),
+    ],
+    ids=str,
+)
+def test_names_and_paths_that_are_excluded(tmp_path: Path, patterns: list[str], left: list[str]):
+    make_files(tmp_path, "a.jpg", "2020/a.jpg", "2020/b.png", "2020/trip/c.jpg", "2021/d.jpg")
+    assert paths_of(tmp_path, exclude=tuple(patterns)) == left
+
+
+def test_excluded_paths_are_those_below_the_root_wherever_a_run_starts(tmp_path: Path):
+    make_files(tmp_path, "2020/trip/a.jpg", "2020/b.jpg")
+    exclude = ("2020/trip",)
+    assert paths_of(tmp_path / "2020", known_roots=[tmp_path], exclude=exclude) == ["2020/b.jpg"]
+
+
+def test_a_file_that_is_asked_for_by_name_is_never_excluded(tmp_path: Path):
+    make_files(tmp_path, "a.jpg", "b.jpg")
+    assert paths_of(tmp_path / "a.jpg", exclude=("*.jpg",)) == ["a.jpg"]
+
+
+def test_a_folder_that_is_excluded_stays_so_where_it_is_a_root_itself(tmp_path: Path):
+    make_files(tmp_path, "a.jpg", "private/b.jpg")
+    known_roots = [tmp_path / "private"]
+    assert paths_of(tmp_path, known_roots=known_roots, exclude=("private",)) == ["a.jpg"]
+
+
+def test_links_are_followed_where_that_is_asked_for(tmp_path: Path):
+    make_files(tmp_path / "pictures", "a.jpg")
+    make_files(tmp_path / "elsewhere", "b.jpg", "deep/c.jpg")
+    (tmp_path / "pictures" / "file.jpg").symlink_to(tmp_path / "elsewhere" / "b.jpg")
+    (tmp_path / "pictures" / "folder").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pictures" / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
+
+    files = find(tmp_path / "pictures", follow_symlinks=True)
+
+    assert {file.path: file.problem for file in files} == {
+        "a.jpg": None,
+        "dangling.jpg": "No such file or directory",
+        "file.jpg": None,
+        "folder/b.jpg": None,
+        "folder/deep/c.jpg": None,
+    }
+    assert {file.root for file in files} == {str(tmp_path / "pictures")}
+
+
+def test_links_that_lead_in_a_circle_end(tmp_path: Path):
+    make_files(tmp_path / "pictures", "a.jpg", "sub/b.jpg")
+    (tmp_path / "pictures" / "sub" / "up").symlink_to(tmp_path / "pictures")
+    (tmp_path / "pictures" / "self").symlink_to(tmp_path / "pictures" / "self")
+    (tmp_path / "pictures" / "sub" / "again").symlink_to(tmp_path / "pictures" / "sub")
+    assert paths_of(tmp_path / "pictures", follow_symlinks=True) == ["a.jpg", "sub/b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +237,7 @@ def test_a_folder_called_like_a_picture_is_a_folder(tmp_path: Path):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
 def test_names_come_as_they_are(tmp_path: Path, name: str):
     make_files(tmp_path, name)
-    (file,) = find_files([tmp_path])
+    (file,) = find(tmp_path)
     assert (file.path, file.problem) == (name, None)
 
 
@@ -138,7 +248,7 @@ def test_names_come_as_they_are(tmp_path: Path, name: str):
 def test_a_name_that_is_not_utf8_is_found_with_its_problem(tmp_path: Path, name: bytes, path: str):
     make_files(tmp_path, os.fsdecode(name), "fine.jpg")
 
-    files = {file.path: file for file in find_files([tmp_path])}
+    files = {file.path: file for file in find(tmp_path)}
 
     assert files["fine.jpg"].problem is None
     assert files[path].problem == "the file name is not UTF-8; rename the file"
@@ -149,7 +259,7 @@ def test_a_name_that_is_not_utf8_is_found_with_its_problem(tmp_path: Path, name:
 def test_a_root_whose_name_is_not_utf8_is_one_sentence(tmp_path: Path):
     folder = make_files(tmp_path / os.fsdecode(b"caf\xe9"), "a.jpg")
     with pytest.raises(ScanError, match="UTF-8"):
-        list(find_files([folder]))
+        find(folder)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -157,7 +267,7 @@ def test_a_folder_that_cannot_be_read_is_found_with_its_problem(tmp_path: Path):
     make_files(tmp_path, "a.jpg", "locked/b.jpg", "z.jpg")
     (tmp_path / "locked").chmod(0)
     try:
-        files = {file.path: file for file in find_files([tmp_path])}
+        files = {file.path: file for file in find(tmp_path)}
     finally:
         (tmp_path / "locked").chmod(0o700)
 
@@ -175,7 +285,7 @@ def test_size_and_mtime_are_those_of_the_file(tmp_path: Path):
     path = make_file(tmp_path / "a.jpg", b"12345")
     os.utime(path, ns=(0, 1_626_285_791_123_456_789))
 
-    (file,) = find_files([tmp_path])
+    (file,) = find(tmp_path)
 
     assert (file.size, file.mtime) == (5, "2021-07-14T18:03:11.123456+00:00")
 
@@ -185,7 +295,7 @@ def test_size_and_mtime_are_those_of_the_file(tmp_path: Path):
 )
 def test_old_mtimes_are_utc_too(tmp_path: Path, mtime: int, text: str):
     make_file(tmp_path / "a.jpg", mtime=mtime)
-    (file,) = find_files([tmp_path])
+    (file,) = find(tmp_path)
     assert file.mtime == text
 
 
@@ -201,27 +311,27 @@ def test_names_that_windows_cannot_tell_apart_are_two_files(tmp_path: Path):
 
 def test_a_single_file_has_its_folder_as_root(tmp_path: Path):
     make_files(tmp_path, "a.jpg", "b.jpg")
-    (file,) = find_files([tmp_path / "a.jpg"])
+    (file,) = find(tmp_path / "a.jpg")
     assert (file.root, file.path) == (str(tmp_path), "a.jpg")
 
 
 def test_a_single_file_below_a_known_root_belongs_to_it(tmp_path: Path):
     make_files(tmp_path, "sub/a.jpg")
-    (file,) = find_files([tmp_path / "sub" / "a.jpg"], [str(tmp_path)])
+    (file,) = find(tmp_path / "sub" / "a.jpg", known_roots=[tmp_path])
     assert (file.root, file.path) == (str(tmp_path), "sub/a.jpg")
 
 
 def test_a_folder_below_a_known_root_is_no_new_root(tmp_path: Path):
     make_files(tmp_path, "sub/a.jpg", "b.jpg")
-    (file,) = find_files([tmp_path / "sub"], [str(tmp_path)])
+    (file,) = find(tmp_path / "sub", known_roots=[tmp_path])
     assert (file.root, file.path) == (str(tmp_path), "sub/a.jpg")
 
 
 def test_each_file_of_a_parent_belongs_to_the_deepest_root(tmp_path: Path):
     make_files(tmp_path, "sub/deep/a.jpg", "sub/b.jpg", "c.jpg", "subway/d.jpg")
-    known = [str(tmp_path / "sub"), str(tmp_path / "sub" / "deep")]
+    known_roots = [tmp_path / "sub", tmp_path / "sub" / "deep"]
 
-    found = {(file.root, file.path) for file in find_files([tmp_path], known)}
+    found = {(file.root, file.path) for file in find(tmp_path, known_roots=known_roots)}
 
     assert found == {
         (str(tmp_path), "c.jpg"),
@@ -237,7 +347,7 @@ def test_each_file_of_a_parent_belongs_to_the_deepest_root(tmp_path: Path):
 def test_a_file_that_is_given_twice_is_found_once(tmp_path: Path, given_names: list[str]):
     make_files(tmp_path, "sub/a.jpg", "b.jpg")
 
-    files = list(find_files([tmp_path / name for name in given_names]))
+    files = find(*(tmp_path / name for name in given_names))
 
     assert sorted(file.absolute for file in files) == [
         tmp_path / "b.jpg",
@@ -251,7 +361,7 @@ def test_relative_and_dotted_paths_are_the_same_root(
     make_files(tmp_path, "a.jpg", "sub/b.jpg")
     monkeypatch.chdir(tmp_path / "sub")
 
-    files = list(find_files([Path(".."), tmp_path / "sub" / ".." / "sub"]))
+    files = find(Path(".."), tmp_path / "sub" / ".." / "sub")
 
     assert [(file.root, file.path) for file in files] == [
         (str(tmp_path), "a.jpg"),
@@ -270,13 +380,13 @@ def test_whatever_is_given_each_file_is_found_once_below_its_deepest_root(
         make_files(base, *(f"{folder}/x.jpg" for folder in folders))
     some = st.lists(st.sampled_from(folders), max_size=4)
     given_paths = [base / folder for folder in data.draw(some)]
-    known_roots = [str(base / folder) for folder in data.draw(some)]
+    known_roots = [base / folder for folder in data.draw(some)]
 
-    files = list(find_files(given_paths, known_roots))
+    files = find(*given_paths, known_roots=known_roots)
 
     below = {p for path in given_paths for p in path.rglob("x.jpg")}
     assert sorted(file.absolute for file in files) == sorted(below)
-    roots = {file.root for file in files} | set(known_roots)
+    roots = {file.root for file in files} | {str(root) for root in known_roots}
     for file in files:
         parents = [str(parent) for parent in PurePosixPath(file.absolute).parents]
         assert file.root == next(parent for parent in parents if parent in roots)
@@ -288,7 +398,7 @@ def test_whatever_is_given_each_file_is_found_once_below_its_deepest_root(
 def test_all_files_of_a_new_folder_are_to_be_embedded(tmp_path: Path):
     make_files(tmp_path, "a.jpg", "b.jpg")
 
-    changes = find_changes([tmp_path], {}, [])
+    changes = changes_of(tmp_path, known={})
 
     assert [(file.path, file.image_id) for file in changes.to_embed] == [
         ("a.jpg", None),
@@ -299,9 +409,9 @@ def test_all_files_of_a_new_folder_are_to_be_embedded(tmp_path: Path):
 
 def test_a_file_that_is_as_it_was_needs_nothing(tmp_path: Path):
     make_files(tmp_path, "a.jpg", "b.jpg")
-    known = known_of(*find_files([tmp_path]))
+    known = known_of(*find(tmp_path))
 
-    changes = find_changes([tmp_path], known, [str(tmp_path)])
+    changes = changes_of(tmp_path, known=known)
 
     assert (changes.to_embed, changes.unchanged, changes.failed_before) == ((), 2, 0)
 
@@ -314,10 +424,10 @@ def test_a_file_that_is_as_it_was_needs_nothing(tmp_path: Path):
 def test_a_changed_file_keeps_its_row(tmp_path: Path, content: bytes, mtime: float):
     path = make_file(tmp_path / "a.jpg")
     make_file(tmp_path / "b.jpg")
-    known = known_of(*find_files([tmp_path]), image_id=42)
+    known = known_of(*find(tmp_path), image_id=42)
     make_file(path, content, mtime)
 
-    changes = find_changes([tmp_path], known, [str(tmp_path)])
+    changes = changes_of(tmp_path, known=known)
 
     assert [(file.path, file.image_id) for file in changes.to_embed] == [("a.jpg", 42)]
     assert changes.unchanged == 1
@@ -325,11 +435,11 @@ def test_a_changed_file_keeps_its_row(tmp_path: Path, content: bytes, mtime: flo
 
 def test_a_file_that_failed_before_is_not_tried_again_until_it_changes(tmp_path: Path):
     path = make_file(tmp_path / "a.jpg")
-    known = known_of(*find_files([tmp_path]), image_id=None)
+    known = known_of(*find(tmp_path), image_id=None)
 
-    before = find_changes([tmp_path], known, [str(tmp_path)])
+    before = changes_of(tmp_path, known=known)
     make_file(path, b"repaired")
-    after = find_changes([tmp_path], known, [str(tmp_path)])
+    after = changes_of(tmp_path, known=known)
 
     assert (before.to_embed, before.failed_before) == ((), 1)
     assert [(file.path, file.image_id) for file in after.to_embed] == [("a.jpg", None)]
@@ -337,9 +447,168 @@ def test_a_file_that_failed_before_is_not_tried_again_until_it_changes(tmp_path:
 
 def test_the_parent_of_a_known_root_brings_only_the_new_files(tmp_path: Path):
     make_files(tmp_path, "sub/a.jpg", "b.jpg")
-    known = known_of(*find_files([tmp_path / "sub"]))
+    known = known_of(*find(tmp_path / "sub"))
 
-    changes = find_changes([tmp_path], known, [str(tmp_path / "sub")])
+    changes = changes_of(tmp_path, known=known)
 
     assert [(file.root, file.path) for file in changes.to_embed] == [(str(tmp_path), "b.jpg")]
     assert changes.unchanged == 1
+
+
+def test_what_failed_before_is_tried_again_where_that_is_asked_for(tmp_path: Path):
+    make_files(tmp_path, "a.jpg", "b.jpg")
+    failed, fine = find(tmp_path)
+    known = known_of(failed, image_id=None) | known_of(fine)
+
+    changes = changes_of(tmp_path, known=known, retry_failed=True)
+
+    assert [file.path for file in changes.to_embed] == ["a.jpg"]
+    assert (changes.unchanged, changes.failed_before) == (1, 0)
+
+
+def test_a_row_without_a_vector_is_to_be_embedded_and_keeps_its_id(tmp_path: Path):
+    make_files(tmp_path, "a.jpg")
+    known = known_of(*find(tmp_path), image_id=7, has_vector=False)
+
+    changes = changes_of(tmp_path, known=known)
+
+    assert [(file.path, file.image_id) for file in changes.to_embed] == [("a.jpg", 7)]
+
+
+# --- What is missing -----------------------------------------------------------------------------
+
+
+def test_files_that_are_not_there_any_more_are_missing(tmp_path: Path):
+    make_files(tmp_path, "a.jpg", "sub/b.jpg", "c.jpg")
+    known = known_of(*find(tmp_path))
+    (tmp_path / "a.jpg").unlink()
+    shutil.rmtree(tmp_path / "sub")
+
+    changes = changes_of(tmp_path, known=known)
+
+    assert missing_of(changes) == ["a.jpg", "sub/b.jpg"]
+    assert changes.unchanged == 1
+    assert changes.missing[str(tmp_path), "a.jpg"] == known[str(tmp_path), "a.jpg"]
+
+
+def test_failures_go_missing_like_images(tmp_path: Path):
+    make_files(tmp_path, "a.jpg", "bad.jpg")
+    fine, bad = find(tmp_path)
+    (tmp_path / "bad.jpg").unlink()
+
+    known = known_of(fine) | known_of(bad, image_id=None)
+    assert missing_of(changes_of(tmp_path, known=known)) == ["bad.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("given_name", "missing"),
+    [("sub", ["sub/b.jpg"]), ("c.jpg", []), (".", ["a.jpg", "sub/b.jpg", "subway/d.jpg"])],
+)
+def test_a_run_says_nothing_about_what_it_did_not_look_at(
+    tmp_path: Path, given_name: str, missing: list[str]
+):
+    make_files(tmp_path, "a.jpg", "sub/b.jpg", "sub/kept.jpg", "c.jpg", "subway/d.jpg")
+    known = known_of(*find(tmp_path))
+    for name in ("a.jpg", "sub/b.jpg", "subway/d.jpg"):
+        (tmp_path / name).unlink()
+    assert missing_of(changes_of(tmp_path / given_name, known=known)) == missing
+
+
+def test_each_root_has_its_own_missing_files(tmp_path: Path):
+    make_files(tmp_path, "one/a.jpg", "one/b.jpg", "two/a.jpg", "two/b.jpg")
+    known = known_of(*find(tmp_path / "one", tmp_path / "two"))
+    (tmp_path / "one" / "a.jpg").unlink()
+    (tmp_path / "two" / "b.jpg").unlink()
+
+    only_one = changes_of(tmp_path / "one", known=known)
+    both = changes_of(tmp_path / "one", tmp_path / "two", known=known)
+
+    assert set(only_one.missing) == {(str(tmp_path / "one"), "a.jpg")}
+    assert set(both.missing) == {(str(tmp_path / "one"), "a.jpg"), (str(tmp_path / "two"), "b.jpg")}
+    assert (only_one.unchanged, both.unchanged) == (1, 2)
+
+
+@pytest.mark.parametrize("pattern", ["a.jpg", "sub", "sub/*"])
+def test_a_file_that_is_excluded_is_not_missing(tmp_path: Path, pattern: str):
+    make_files(tmp_path, "a.jpg", "sub/b.jpg", "c.jpg")
+    known = known_of(*find(tmp_path))
+    assert missing_of(changes_of(tmp_path, known=known, exclude=(pattern,))) == []
+
+
+def test_a_link_that_is_not_followed_any_more_is_not_missing(tmp_path: Path):
+    make_files(tmp_path / "elsewhere", "b.jpg")
+    make_files(tmp_path / "pictures", "a.jpg")
+    (tmp_path / "pictures" / "link").symlink_to(tmp_path / "elsewhere")
+    known = known_of(*find(tmp_path / "pictures", follow_symlinks=True))
+    assert len(known) == 2
+    assert missing_of(changes_of(tmp_path / "pictures", known=known)) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_files_in_a_folder_that_cannot_be_read_are_not_missing(tmp_path: Path):
+    make_files(tmp_path, "a.jpg", "locked/b.jpg")
+    known = known_of(*find(tmp_path))
+    (tmp_path / "locked").chmod(0)
+    try:
+        changes = changes_of(tmp_path, known=known)
+    finally:
+        (tmp_path / "locked").chmod(0o700)
+    assert missing_of(changes) == []
+
+
+# --- Drives that are not mounted -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", [[], ["notes.txt", ".hidden.jpg", "@eaDir/a.jpg"]], ids=str)
+def test_a_root_that_was_emptied_is_an_error_that_names_it(tmp_path: Path, left: list[str]):
+    make_files(tmp_path / "drive", "a.jpg", "sub/b.jpg")
+    known = known_of(*find(tmp_path / "drive"))
+    shutil.rmtree(tmp_path / "drive")
+    (tmp_path / "drive").mkdir()
+    make_files(tmp_path / "drive", *left)
+
+    with pytest.raises(
+        ScanError, match=r"no images left in '.*/drive', of which the table has 2; .* mount it"
+    ):
+        changes_of(tmp_path / "drive", known=known)
+
+
+def test_a_root_that_is_not_there_is_an_error_that_names_it(tmp_path: Path):
+    make_files(tmp_path / "drive", "a.jpg")
+    known = known_of(*find(tmp_path / "drive"))
+    shutil.rmtree(tmp_path / "drive")
+    with pytest.raises(ScanError, match=r"no file or folder '.*/drive'; .* mount it"):
+        changes_of(tmp_path / "drive", known=known)
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["emptied", "missing"])
+def test_a_root_below_a_folder_that_is_given_may_be_a_drive_too(tmp_path: Path, is_there: bool):
+    make_files(tmp_path, "a.jpg", "usb/b.jpg", "usb/c.jpg")
+    known = known_of(*find(tmp_path, known_roots=[tmp_path / "usb"]))
+    shutil.rmtree(tmp_path / "usb")
+    if is_there:
+        (tmp_path / "usb").mkdir()
+    with pytest.raises(ScanError, match=r"no images left in '.*/usb', of which the table has 2"):
+        changes_of(tmp_path, known=known)
+
+
+def test_one_of_two_roots_that_was_emptied_is_an_error(tmp_path: Path):
+    make_files(tmp_path, "one/a.jpg", "two/b.jpg")
+    known = known_of(*find(tmp_path / "one", tmp_path / "two"))
+    (tmp_path / "two" / "b.jpg").unlink()
+    with pytest.raises(ScanError, match="/two'"):
+        changes_of(tmp_path / "one", tmp_path / "two", known=known)
+
+
+def test_a_root_of_which_everything_is_excluded_is_no_drive_that_is_gone(tmp_path: Path):
+    make_files(tmp_path, "a.jpg", "private/b.jpg")
+    known = known_of(*find(tmp_path, known_roots=[tmp_path / "private"]))
+    changes = changes_of(tmp_path, known=known, exclude=("private",))
+    assert (missing_of(changes), changes.unchanged) == ([], 1)
+
+
+def test_a_root_that_only_had_failures_may_be_emptied(tmp_path: Path):
+    make_files(tmp_path, "bad.jpg")
+    known = known_of(*find(tmp_path), image_id=None)
+    (tmp_path / "bad.jpg").unlink()
+    assert missing_of(changes_of(tmp_path, known=known)) == ["bad.jpg"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sqlite3
 from pathlib import Path
@@ -248,3 +249,20 @@ def test_one_index_per_process_for_all_connections(database: Path) -> None:
         register_functions(conn)
         assert len(hits(conn, "select image_search('red', 3)")) == 3
     assert live_index(first, find_index(first)) is live_index(second, find_index(second))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted by /proc")
+def test_functions_do_not_keep_a_connection_open(database: Path) -> None:
+    """SQLite owns the functions, so a connection that they held would never be closed."""
+    for _ in range(50):
+        Database(database).execute("select image_similarity(1, 'red')").fetchall()
+    gc.collect()
+    open_files = [str(file.resolve()) for file in Path("/proc/self/fd").iterdir() if file.exists()]
+    assert open_files.count(str(database)) < 5
+
+
+def test_status_names_images_without_a_vector(conn: sqlite3.Connection) -> None:
+    conn.execute("delete from _images_vectors where image_id = 3")
+    conn.commit()
+    status = json.loads(value(conn, "select image_search_status()"))
+    assert status["problem"].startswith("1 images have no vector; embed them with")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import sqlite3
+import threading
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
-from sqlite_utils.db import NotFoundError, quote_identifier
+from sqlite_utils.db import quote_identifier
 
 from datasette_image_search import store
 from datasette_image_search.store import (
@@ -248,7 +249,7 @@ def test_a_table_may_have_any_name(name: str) -> None:
         assert store.passing(db.conn, index, ids[::-1], filter) == ids[:0:-1]
     assert [row["id"] for row in store.newest_images(db.conn, table, 2)] == ids[:0:-1]
     assert store.image_rows(db.conn, table, ids)[ids[0]]["size"] == 10
-    assert store.locations(db.conn, table, ids[:1])[ids[0]].root == "/pictures"
+    assert store.locations(db.conn, index, ids[:1])[ids[0]].root == "/pictures"
     assert store.thumbnail(db.conn, table, ids[0]).startswith(b"webp of")
     store.ensure_tables(db, name)
     db.execute(f"update {quote_identifier(name)} set id = 100 where id = ?", [ids[0]])
@@ -585,14 +586,11 @@ def test_a_batch_is_written_whole_or_not_at_all(db: Database) -> None:
     assert np.array_equal(stored_vectors(db.conn)[2], -vector)
 
 
-def test_a_row_deleted_while_its_new_picture_was_embedded_loses_the_batch_only(
-    db: Database,
-) -> None:
+def test_a_row_deleted_while_its_new_picture_was_embedded_comes_back(db: Database) -> None:
     table, index = make_index(db)
     gone = EmbeddedImage(99, make_record(1), random_vectors(1)[0], None)
-    with pytest.raises(NotFoundError):
-        store.write_batch(db, table, index, [gone])
-    assert set(stored_vectors(db.conn)) == {1, 2, 3, 4}
+    store.write_batch(db, table, index, [gone])
+    assert set(stored_vectors(db.conn)) == {1, 2, 3, 4, 5}
 
 
 def test_a_picture_that_changed_keeps_its_id_and_a_persons_columns(db: Database) -> None:
@@ -615,12 +613,12 @@ def test_a_failure_is_known_until_the_file_is_embedded(db: Database) -> None:
     store.write_batch(db, table, index, [], [failure])
     assert list(db[table.failures].rows) == [vars(failure)]
     key = ("/pictures", "broken.jpg")
-    assert store.known_files(db.conn, "images")[key] == KnownFile(None, 7, "monday", failed=True)
+    assert store.known_files(db.conn, "images")[key] == KnownFile(None, 7, "monday", True, False)
 
     record = make_record(1, path="broken.jpg", size=8)
     store.write_batch(db, table, index, [EmbeddedImage(None, record, random_vectors(1)[0], None)])
     assert db[table.failures].count == 0
-    assert store.known_files(db.conn, "images")[key] == KnownFile(5, 8, "then")
+    assert store.known_files(db.conn, "images", index)[key] == KnownFile(5, 8, "then")
 
 
 def test_a_picture_that_became_a_broken_file_is_known_as_that_until_it_changes(
@@ -630,7 +628,7 @@ def test_a_picture_that_became_a_broken_file_is_known_as_that_until_it_changes(
     path = db["images"].get(3)["path"]
     store.write_batch(db, table, index, [], [Failure(1, path, 1, "friday", "it is broken")])
     known = store.known_files(db.conn, "images")["/pictures", path]
-    assert known == KnownFile(3, 1, "friday", failed=True)
+    assert known == KnownFile(3, 1, "friday", True, False)
 
 
 def test_a_root_is_made_once(db: Database) -> None:
@@ -643,8 +641,8 @@ def test_a_root_is_made_once(db: Database) -> None:
 def test_moving_a_drive_is_one_update(db: Database) -> None:
     path = db["images"].get(1)["path"]
     db.execute("update image_search_roots set path = '/new'")
-    table = store.find_image_table(db.conn, "images")
-    assert store.locations(db.conn, table, [1, 99]) == {1: store.Location("/new", path)}
+    index = store.find_index(db.conn)
+    assert store.locations(db.conn, index, [1, 99]) == {1: store.Location("/new", path)}
     assert ("/new", path) in store.known_files(db.conn, "images")
 
 
@@ -729,6 +727,7 @@ def test_the_newest_photos_come_first_and_those_without_a_date_last(
 def test_the_newest_rows_of_a_table_without_dates_are_those_of_the_highest_ids(
     db: Database,
 ) -> None:
+    db.execute("drop index idx_images_taken_at")
     db["images"].transform(drop={"taken_at"})
     table = store.find_image_table(db.conn, "images")
     assert [row["id"] for row in store.newest_images(db.conn, table, 2)] == [4, 3]
@@ -844,3 +843,57 @@ def test_a_search_that_was_interrupted_is_not_the_fault_of_the_filter(db: Databa
     conn.set_progress_handler(lambda: 1, 1)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         store.matching(db.conn, index, Filter("size > 1"))
+
+
+# --- What others do to the tables --------------------------------------------------------------------
+
+
+def test_what_is_no_vector_is_left_out(db: Database) -> None:
+    """Others can write to the table too; one bad row must not break every search."""
+    _, index = make_index(db)
+    nan = np.full(index.dimensions, np.nan, dtype="<f4").tobytes()
+    for id, blob in ((2, b"1234"), (3, nan)):
+        db["_images_vectors"].delete_where("image_id = ?", [id])
+        sha256 = db["images"].get(id)["sha256"]
+        row = {"index_id": index.id, "image_id": id, "sha256": sha256, "vector": blob}
+        db["_images_vectors"].insert(row)
+    (batch,) = store.vector_batches(db.conn, index)
+    assert batch.image_ids == [1, 4]
+    assert store.image_vector(db.conn, index, 2) is None
+
+
+def test_a_batch_waits_for_another_writer(db: Database, tmp_path: Path) -> None:
+    """SQLite does not wait where a transaction that has read wants to write; so it asks at once."""
+    database = tmp_path / "waiting.db"
+    ours = Database(database, execute_plugins=False)
+    table, index = make_index(ours)
+    other = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    other.execute("create table notes (note text)")
+    other.execute("begin immediate")
+    threading.Timer(0.3, lambda: other.execute("commit")).start()
+    image = EmbeddedImage(None, make_record(1), random_vectors(1)[0], None)
+    store.ensure_root(ours, "/pictures")
+    store.write_batch(ours, table, index, [image])
+    assert ours["images"].count == 1
+
+
+def test_columns_that_a_person_dropped_are_not_missed(db: Database) -> None:
+    db["images"].transform(drop={"altitude"}, rename={"iso": "speed"})
+    table, index = make_index(db)
+    store.known_files(db.conn, "images", index)
+    image = EmbeddedImage(None, make_record(7, iso=100), random_vectors(1)[0], None)
+    store.write_batch(db, table, index, [image])
+    assert db["images"].get(5)["speed"] is None
+
+
+def test_a_database_of_an_older_version_gets_the_columns_it_lacks(db: Database) -> None:
+    db["image_search_indexes"].transform(drop={"path_column", "content_column"})
+    store.ensure_tables(db, "images")
+    assert store.find_index(db.conn).path_column is None
+
+
+@pytest.mark.parametrize("name", ["", " ", "a_view"])
+def test_what_cannot_be_an_image_table(db: Database, name: str) -> None:
+    db.create_view("a_view", "select 1")
+    with pytest.raises(StoreError, match="cannot be an image table"):
+        store.ensure_tables(db, name)

@@ -181,3 +181,11 @@ async def test_what_one_may_not_see_answers_like_what_is_not_there(
     assert "There is no image table" in missing.text
     plain = await get(datasette, "/-/image-search/photos/plain")
     assert plain.status_code == 404
+
+
+async def test_another_case_of_the_name_is_no_way_in(database: Path) -> None:
+    datasette = restricted(database, "table")
+    for path in (PAGE, f"{PAGE}/6/thumbnail"):
+        assert (await get(datasette, path.replace("images", "IMAGES"))).status_code == 404
+    seen = await get(datasette, PAGE.replace("images", "IMAGES"), actor="anna")
+    assert seen.status_code in (200, 404)

@@ -15,7 +15,7 @@ from PIL import Image
 from . import torch_runtime
 from .protocol import Embedder, EmbedderError
 from .registry import DEFAULT_MODEL, ModelRequest
-from .torch_runtime import Runtime
+from .torch_runtime import Runtime, TransformPreprocess
 from .weights import fingerprint, given_weights, hub_weights, missing_weights
 
 PREPROCESSING = {
@@ -25,6 +25,14 @@ PREPROCESSING = {
     "resize_mode": "image_resize_mode",
 }
 """open_clip's names for the preprocessing of a pretrained tag -> its arguments for the same."""
+
+PRECISIONS = {
+    torch.float32: "fp32",
+    torch.float16: "pure_fp16",
+    torch.bfloat16: "pure_bf16",
+}
+"""open_clip's names for a model all of whose parameters are of one type. Said when the model is made,
+because two copies in float32, the model and its file, are what most memory is needed for."""
 
 
 class OpenClipEmbedder(Embedder):
@@ -44,14 +52,11 @@ class OpenClipEmbedder(Embedder):
         self.device = runtime.device
         self.precision = runtime.precision
         self._model = model.to(runtime.device, runtime.dtype).eval()
-        self._transform = transform
+        self.preprocess = TransformPreprocess(transform)
         self._tokenizer = tokenizer
         self._runtime = runtime
         self.image_size = int(max(np.atleast_1d(model.visual.image_size)))
         self.dimensions = self.encode_texts([""]).shape[1]
-
-    def preprocess(self, picture: Image.Image) -> np.ndarray:
-        return torch_runtime.picture_tensor(self._transform(picture))
 
     def encode_images(self, inputs: np.ndarray) -> np.ndarray:
         return torch_runtime.encode(self._model.encode_image, inputs, self._runtime)
@@ -79,7 +84,7 @@ def load_open_clip(request: ModelRequest) -> OpenClipEmbedder:
     try:
         # A path, never a tag: given a tag, open_clip asks the hub even for what is in the cache.
         model, _, transform = open_clip.create_model_and_transforms(
-            architecture, pretrained=str(path), **settings
+            architecture, pretrained=str(path), precision=PRECISIONS[runtime.dtype], **settings
         )
     except Exception as error:
         # A file that is no checkpoint, or another model's, fails in many ways inside torch.
@@ -88,7 +93,7 @@ def load_open_clip(request: ModelRequest) -> OpenClipEmbedder:
             "check that the file is complete and belongs to this architecture"
         ) from error
     try:
-        tokenizer = open_clip.get_tokenizer(architecture)
+        tokenizer = _tokenizer(architecture, allow_download=request.allow_download)
     except Exception as error:
         # Some are on the hub and read by another package, whose errors are of many kinds.
         raise EmbedderError(
@@ -110,6 +115,13 @@ def load_open_clip(request: ModelRequest) -> OpenClipEmbedder:
     )
 
 
+def _tokenizer(architecture: str, *, allow_download: bool) -> Callable[[list[str]], torch.Tensor]:
+    from_hub = "hf_tokenizer_name" in open_clip.get_model_config(architecture)["text_cfg"]
+    # Only the tokenizers of the hub know the argument; the others come with open_clip.
+    settings = {"local_files_only": True} if from_hub and not allow_download else {}
+    return open_clip.get_tokenizer(architecture, **settings)
+
+
 def _check_architecture(model_id: str, architecture: str) -> None:
     known = open_clip.list_models()
     if architecture in known:
@@ -128,10 +140,10 @@ def _check_tag(model_id: str, architecture: str, tag: str) -> None:
         return
     if not known:
         raise missing_weights(model_id, "are not published by open_clip")
-    raise EmbedderError(
-        f"open_clip has no weights {tag!r} for {architecture}; it has "
-        + ", ".join(f"{architecture}/{name}" for name in known)
-    )
+    listed = ", ".join(f"{architecture}/{name}" for name in known)
+    if not tag:
+        raise EmbedderError(f"name the weights of {architecture} too: {listed}, or --weights FILE")
+    raise EmbedderError(f"open_clip has no weights {tag!r} for {architecture}; it has {listed}")
 
 
 def _tag_weights(request: ModelRequest, tag_config: dict[str, Any]) -> Path:

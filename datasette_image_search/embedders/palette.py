@@ -173,6 +173,7 @@ class PaletteEmbedder(Embedder):
 
     id = "palette"
     image_size = SIDE
+    preprocess = staticmethod(squeeze)
 
     def __init__(self) -> None:
         self.natural = load_natural()
@@ -181,10 +182,6 @@ class PaletteEmbedder(Embedder):
         # How usual each reference colour is in photos: words for light change what is usual.
         self.usual = self.natural["colours"].mean.astype(np.float64) ** (1 / SHARE_POWER)
         self.usual /= self.usual.sum()
-
-    def preprocess(self, picture: Image.Image) -> np.ndarray:
-        """An upright RGB picture -> uint8, shape (96, 96, 3)."""
-        return squeeze(picture)
 
     def encode_images(self, inputs: np.ndarray) -> np.ndarray:
         """Results of `preprocess`, shape (n, 96, 96, 3) -> (n, dimensions) float32, unit norm."""

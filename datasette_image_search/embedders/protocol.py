@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ImageSearchError
@@ -43,12 +43,12 @@ class Embedder(ABC):
     """Pixels. `preprocess` gets pictures whose shorter side is at least this, unless the original
     is smaller; decoders use it to avoid work on pixels nobody looks at."""
 
+    preprocess: Callable[[Image.Image], np.ndarray]
+    """An upright RGB picture -> an array whose shape and type are the same for every picture. Best a
+    function or a small object that pickles, so that decoding can run where the model is not."""
+
     device: str = "cpu"
     precision: str = "float32"
-
-    @abstractmethod
-    def preprocess(self, picture: Image.Image) -> np.ndarray:
-        """An upright RGB picture -> an array whose shape and type are the same for every picture."""
 
     @abstractmethod
     def encode_images(self, inputs: np.ndarray) -> np.ndarray:

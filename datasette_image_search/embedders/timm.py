@@ -12,7 +12,7 @@ from PIL import Image
 from . import torch_runtime
 from .protocol import Embedder, EmbedderError
 from .registry import ModelRequest
-from .torch_runtime import Runtime
+from .torch_runtime import Runtime, TransformPreprocess
 from .weights import fingerprint, given_weights, hub_weights
 
 
@@ -32,13 +32,10 @@ class TimmEmbedder(Embedder):
         self.device = runtime.device
         self.precision = runtime.precision
         self._model = model.to(runtime.device, runtime.dtype).eval()
-        self._transform = transform
+        self.preprocess = TransformPreprocess(transform)
         self._runtime = runtime
         blank = Image.new("RGB", (image_size, image_size))
         self.dimensions = self.encode_images(self.preprocess(blank)[None]).shape[1]
-
-    def preprocess(self, picture: Image.Image) -> np.ndarray:
-        return torch_runtime.picture_tensor(self._transform(picture))
 
     def encode_images(self, inputs: np.ndarray) -> np.ndarray:
         return torch_runtime.encode(self._model, inputs, self._runtime)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 
 from .protocol import EmbedderError
 
@@ -64,6 +65,11 @@ def encode(
     return features.cpu().numpy()
 
 
-def picture_tensor(tensor: torch.Tensor) -> np.ndarray:
-    """What a torchvision transform made, as the array that travels between stages."""
-    return tensor.numpy()
+@dataclass(frozen=True)
+class TransformPreprocess:
+    """A torchvision transform whose result travels between stages as an array. Pickles without a model."""
+
+    transform: Callable[[Image.Image], torch.Tensor]
+
+    def __call__(self, picture: Image.Image) -> np.ndarray:
+        return self.transform(picture).numpy()

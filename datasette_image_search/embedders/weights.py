@@ -60,7 +60,10 @@ def missing_weights(model_id: str, reason: str) -> EmbedderError:
 def given_weights(path: Path) -> Path:
     """A --weights file that is really there, as an absolute path. Raises EmbedderError."""
     if not path.is_file():
-        raise EmbedderError(f"there is no weights file {str(path)!r}; check --weights")
+        raise EmbedderError(
+            f"there is no weights file {str(path)!r}; if it has moved, "
+            "run embed-images once with --weights FILE"
+        )
     return path.resolve()
 
 

@@ -1,17 +1,23 @@
-"""The bytes of one file -> everything that a row needs. Runs in threads; knows no table."""
+"""The bytes of one image -> everything that a row needs. Runs in threads; knows no table."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import math
+import os
+import re
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from .exif import Exif, read_exif, read_orientation
+from .formats import HEIC_SUFFIXES, RAW_SUFFIXES
 
 try:
     import pillow_heif
@@ -21,10 +27,50 @@ else:
     pillow_heif.register_heif_opener()
     HEIC = True
 
+# Pillow's own limit counts before `draft` and warns on the terminal: DecodeSettings.max_pixels
+# takes its place.
+Image.MAX_IMAGE_PIXELS = None
+
+# Pillow warns of damage that we record, or that costs nothing. Filters belong to the whole process
+# and cannot be changed for a moment while other threads decode: so once, and here.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+_EVERYWHERE = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
+
+FORMATS = (*_EVERYWHERE, "HEIF") if HEIC else _EVERYWHERE
+"""Of what Pillow can open. Not EPS, for one, which it hands to another program."""
+
 THUMBNAIL_SIZE = 320
 """Pixels of the longer side."""
 
 THUMBNAIL_QUALITY = 75
+
+THUMBNAIL_METHOD = 2
+"""WebP's effort. 2 takes half the time of its usual 4, and makes files that are 3 % larger."""
+
+OVERSAMPLING = 1.4
+"""A JPEG is decoded at this times what the model wants, or larger, so that the model's own resizing
+stays good: the cosine to the vector of the full picture is then above 0.995."""
+
+ENOUGH = 320
+"""Pixels of the shorter side that every picture keeps. Embedders of tiny pictures look at texture,
+which OVERSAMPLING alone would blur; and it costs nothing, as a JPEG of a camera has 350 and more
+at an eighth."""
+
+MAX_ASPECT = 50
+"""Of what a model sees. Models scale the shorter side up: a line of 1 x 65,535 pixels would become
+a picture of ten gigabytes."""
+
+START_OF_SCAN = b"\xff\xda"
+"""In a JPEG; nothing else in its data looks like it."""
+
+MAX_SCANS = 50
+"""Of a progressive JPEG. Usual are 10; thousands, a few bytes each, would decode for minutes."""
+
+BYTES_PER_PIXEL = 16
+"""Of memory, at most, while a picture is decoded and made smaller. WebP takes as much, others 4."""
+
+MAX_ICC_PROFILES = 16
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,23 +85,61 @@ _TURNS = {
 
 _SIDEWAYS = (5, 6, 7, 8)
 
-_HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+_EXTRAS = {"heic": "HEIC", "raw": "camera RAW"}
+
+_ICC_SPACES = {"RGB": "RGB ", "CMYK": "CMYK", "L": "GRAY"}
+"""Mode -> what a profile for it says it is for; many files have one for another mode."""
 
 
 class DecodeError(Exception):
-    """A file that is no usable picture; the message is the reason that a person reads."""
+    """
+    A file that is no usable picture; the message is the reason that a person reads.
+    `missing_extra` is the extra of this package that would have read it, "heic" or "raw".
+    """
+
+    def __init__(self, reason: str, missing_extra: str | None = None):
+        super().__init__(reason)
+        self.missing_extra = missing_extra
+
+
+def default_max_pixels(workers: int) -> int:
+    """
+    Pixels that one picture may have while `workers` decode at once: together they take at most a
+    quarter of the memory that is free now. Whole megapixels, from 50 to 1000.
+    """
+    share = free_memory() / 4 / max(workers, 1)
+    return min(max(int(share / BYTES_PER_PIXEL / 1e6), 50), 1000) * 1_000_000
+
+
+def free_memory() -> int:
+    """Bytes that a process can have without swapping; 4 GB where the system does not tell."""
+    try:
+        # Counts what the system would give up of its caches; sysconf does not.
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 4_000_000_000
 
 
 @dataclass(frozen=True)
 class DecodeSettings:
     """
     What to make of a picture. `preprocess` is an embedder's and gets pictures of which the shorter
-    side is at least `image_size`, where the file has as much.
+    side is at least `image_size`, where the file has as much. `thumbnail_size` None makes none.
+    `max_pixels` limits what is decoded, which of a JPEG is less than the whole.
     """
 
     preprocess: Callable[[Image.Image], np.ndarray]
     image_size: int
-    thumbnail_size: int = THUMBNAIL_SIZE
+    thumbnail_size: int | None = THUMBNAIL_SIZE
+    max_pixels: int = field(default_factory=lambda: default_max_pixels(os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)
@@ -68,95 +152,254 @@ class DecodedImage:
     height: int
     exif: Exif
     model_input: np.ndarray
-    thumbnail: bytes
+    thumbnail: bytes | None
+
+
+@dataclass(frozen=True)
+class OpenedPicture:
+    """
+    An image of which the pixels may not be decoded yet. `width` and `height` are those of the
+    upright original, `orientation` is what EXIF calls the way `image` lies.
+    """
+
+    image: Image.Image
+    format: str
+    width: int
+    height: int
+    orientation: int
+    exif: Exif
 
 
 def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:
     """Read a file once and decode it once. Raises DecodeError for whatever is wrong with it."""
     try:
+        check_file_size(path.stat().st_size, settings.max_pixels)
         data = path.read_bytes()
-        if not data:
-            raise DecodeError("the file is empty")
-        return decode(data, settings)
-    except DecodeError as error:
-        if not HEIC and path.suffix.lower() in _HEIC_SUFFIXES:
-            raise DecodeError(
-                "HEIC needs an extra: pip install 'datasette-image-search[heic]'"
-            ) from error
-        raise
     except FileNotFoundError as error:
         raise DecodeError("the file is gone") from error
     except OSError as error:
         raise DecodeError(f"the file cannot be read: {error.strerror or error}") from error
+    return decode_bytes(data, path.name, settings)
 
 
-def decode(data: bytes, settings: DecodeSettings) -> DecodedImage:
-    """Raises DecodeError."""
+def check_file_size(size: int, max_pixels: int) -> None:
+    """
+    Raises DecodeError for a file of so many bytes that its bytes alone take the memory of a picture
+    at the limit: a film that is called a.jpg.
+    """
+    if size > max_pixels * BYTES_PER_PIXEL:
+        raise DecodeError(
+            f"the file has {math.ceil(size / 1e6)} megabytes, more than a picture of "
+            f"{max_pixels / 1e6:g} megapixels needs; raise the limit with --max-megapixels"
+        )
+
+
+def decode_bytes(data: bytes, name: str, settings: DecodeSettings) -> DecodedImage:
+    """
+    Decode an image. `name` is that of its file, or "": it says what the bytes of a camera RAW do
+    not. Raises DecodeError; what `settings.preprocess` raises is no fault of the image, and is let
+    through.
+    """
+    if not data:
+        raise DecodeError("the file is empty")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _decode_image(image, data, settings)
+        opened = _open(data, name, settings)
+        with opened.image:
+            picture = _upright_rgb(opened, settings)
+        size = settings.thumbnail_size
+        thumbnail = None if size is None else make_thumbnail(picture, size)
+    except DecodeError:
+        raise
     except UnidentifiedImageError as error:
+        if not HEIC and _looks_like_heic(data, name):
+            raise missing_extra("heic") from error
         raise DecodeError("the file is not a picture of a known format, or is damaged") from error
-    except Image.DecompressionBombError as error:
-        raise DecodeError(f"the picture has too many pixels: {error}") from error
+    except MemoryError as error:
+        raise DecodeError("there is not enough memory for the picture") from error
     except Exception as error:
         # On damaged files Pillow raises OSError, ValueError, SyntaxError, struct.error and more.
-        raise DecodeError(
-            f"the picture is damaged: {str(error) or type(error).__name__}"
-        ) from error
-
-
-def _decode_image(image: Image.Image, data: bytes, settings: DecodeSettings) -> DecodedImage:
-    format = image.format or ""
-    size = image.size
-    exif = read_exif(image)
-    orientation = read_orientation(image)
-    # Twice what the model wants keeps its own resizing as good as from the full picture.
-    enough = max(2 * settings.image_size, settings.thumbnail_size)
-    image.draft(None, (enough, enough))
-    turn = _TURNS.get(orientation)
-    image = _shrink(image, enough)
-    picture = to_rgb(image if turn is None else image.transpose(turn))
-    width, height = reversed(size) if orientation in _SIDEWAYS else size
+        raise DecodeError(f"the picture is damaged: {_words(error)}") from error
     return DecodedImage(
         sha256=hashlib.sha256(data).hexdigest(),
-        format=format,
-        width=width,
-        height=height,
-        exif=exif,
-        model_input=settings.preprocess(picture),
-        thumbnail=make_thumbnail(picture, settings.thumbnail_size),
+        format=opened.format,
+        width=opened.width,
+        height=opened.height,
+        exif=opened.exif,
+        model_input=settings.preprocess(_squash(picture)),
+        thumbnail=thumbnail,
     )
 
 
-def _shrink(image: Image.Image, enough: int) -> Image.Image:
-    """A whole-number reduction by averaging, for what draft (JPEG only) did not make smaller."""
-    factor = min(image.size) // enough
-    reducible = image.mode in ("L", "LA", "RGB", "RGBA", "CMYK", "I", "F")
-    return image.reduce(factor) if factor > 1 and reducible else image
+def _words(error: Exception) -> str:
+    """What Pillow says, on one line, and the same for all files: reasons are counted."""
+    text = re.sub(r" \(\d+ bytes not processed\)", "", " ".join(str(error).split()))
+    return text or type(error).__name__
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode -> RGB: 16 bits scaled down, transparency on white."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _eight_bits(image).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+def missing_extra(extra: str) -> DecodeError:
+    """The error of a file that a key of _EXTRAS would have read."""
+    return DecodeError(
+        f"{_EXTRAS[extra]} needs an extra: pip install 'datasette-image-search[{extra}]'", extra
+    )
+
+
+def _looks_like_heic(data: bytes, name: str) -> bool:
+    """By name, or by content: telephones and chats call them .jpg too."""
+    branded = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
+    return branded or PurePath(name).suffix.lower() in HEIC_SUFFIXES
+
+
+def _open(data: bytes, name: str, settings: DecodeSettings) -> OpenedPicture:
+    if PurePath(name).suffix.lower() not in RAW_SUFFIXES:
+        return _open_picture(data, settings)
+    try:
+        from .raw import open_raw  # Loads LibRaw, so not before there is a RAW file.
+    except ImportError as error:
+        raise missing_extra("raw") from error
+    return open_raw(data, name, settings)
+
+
+def _open_picture(data: bytes, settings: DecodeSettings) -> OpenedPicture:
+    image, size = open_limited(data, FORMATS, settings)
+    orientation = read_orientation(image)
+    width, height = upright_size(size, orientation)
+    # An MPO is a JPEG with more pictures behind it; half of all cameras and telephones write them.
+    format = "JPEG" if image.format == "MPO" else image.format or ""
+    return OpenedPicture(image, format, width, height, orientation, read_exif(image))
+
+
+def open_limited(
+    data: bytes, formats: tuple[str, ...], settings: DecodeSettings
+) -> tuple[Image.Image, tuple[int, int]]:
+    """
+    An image that will be decoded no larger than the settings need it (JPEG only), and its size as
+    stored. Raises DecodeError above the limits, before any pixel is decoded: which reading the EXIF
+    of a PNG would do.
+    """
+    image = Image.open(io.BytesIO(data), formats=formats)
+    size = image.size
+    enough = _enough(size, settings)
+    image.draft(None, (enough, enough))
+    progressive = bool(image.info.get("progressive"))
+    if progressive and data.count(START_OF_SCAN) > MAX_SCANS:
+        raise DecodeError(f"the picture is damaged: it has more than {MAX_SCANS} scans")
+    # libjpeg holds all of a progressive one: two bytes for each of three colours.
+    whole = size[0] * size[1] // 2 if progressive else 0
+    check_pixels(max(image.width * image.height, whole), settings.max_pixels)
+    return image, size
+
+
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Width and height as stored -> width and height of the upright picture."""
+    width, height = size
+    return (height, width) if orientation in _SIDEWAYS else (width, height)
+
+
+# --- Pixels --------------------------------------------------------------------------------------
+
+
+def _upright_rgb(opened: OpenedPicture, settings: DecodeSettings) -> Image.Image:
+    """The picture, decoded and made no larger than the model and the thumbnail need it."""
+    image = _averageable(opened.image)
+    # Twice, because averaging blurs more than `draft` and the time is in the decoding.
+    factor = min(image.size) // (2 * _enough(image.size, settings))
+    if factor > 1:
+        image = image.reduce(factor)
+    image = to_rgb(image, opened.image.info.get("icc_profile"))
+    turn = _TURNS.get(opened.orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _enough(size: tuple[int, int], settings: DecodeSettings) -> int:
+    """
+    Pixels of the shorter side that are enough for the model, and for a sharp thumbnail. Without
+    thumbnails, or with smaller ones, the model sees the same.
+    """
+    thumbnail = (settings.thumbnail_size or 0) * min(size) / max(size)
+    return max(math.ceil(OVERSAMPLING * settings.image_size), math.ceil(thumbnail), ENOUGH)
+
+
+def check_pixels(pixels: int, max_pixels: int) -> None:
+    """Raises DecodeError above the limit."""
+    if pixels > max_pixels:
+        raise DecodeError(
+            f"the picture has {math.ceil(pixels / 1e6)} megapixels, more than the limit of "
+            f"{max_pixels / 1e6:g}; raise it with --max-megapixels"
+        )
+
+
+def _averageable(image: Image.Image) -> Image.Image:
+    """
+    The same in a mode that `reduce` can average, and in which transparency is a channel: colours of
+    a palette have no mean, and a colour that is declared transparent has none but itself.
+    """
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "PA" or "transparency" in image.info:
+        return image.convert("RGBA")
+    if image.mode == "P":
+        return image.convert("RGB")
+    return image.convert("L") if image.mode == "1" else image
+
+
+def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
+    """Any mode of `_averageable` -> sRGB; transparency on white. `profile` is an ICC profile."""
+    if image.mode in ("I", "F"):
+        image = _eight_bits(image)
+    elif image.mode in ("RGBA", "LA", "La", "RGBa"):
         picture = image.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return image.convert("RGB")
+        image = Image.alpha_composite(white, picture).convert("RGB")
+    transform = _srgb_transform(profile, image.mode) if profile else None
+    return image.convert("RGB") if transform is None else transform.apply(image)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, 32 bits or floats; Pillow's own conversion cuts everything above 255."""
-    values = np.asarray(image).astype(np.float32)
-    values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    """Grey of 32 bits or floats -> L; Pillow's own conversion cuts everything above 255."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0.0, neginf=0.0)
     highest = values.max(initial=0.0)
     full_scale = 1.0 if highest <= 1.0 else 255.0 if highest <= 255.0 else 65535.0
     scaled = np.clip(values / max(full_scale, highest), 0.0, 1.0) * 255
     return Image.fromarray(scaled.round().astype(np.uint8))
+
+
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+@lru_cache(maxsize=MAX_ICC_PROFILES)
+def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """
+    What makes sRGB of pixels in `mode`; None where the profile is damaged, is for another mode, or
+    is sRGB. Cached by the bytes of the profile, as the photos of one camera share one.
+    """
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space != _ICC_SPACES.get(mode):
+            return None
+        # Threads share the transform: LittleCMS promises that only for one without its own cache.
+        transform = ImageCms.ImageCmsTransform(
+            source, _srgb(), mode, "RGB", ImageCms.Intent.PERCEPTUAL, flags=ImageCms.Flags.NOCACHE
+        )
+        return None if mode == "RGB" and _changes_nothing(transform) else transform
+    except Exception:
+        # Odd profiles raise PyCMSError, OSError, ValueError; the colours without one will do.
+        return None
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    """No colour by more than 2 of 255: sRGB has many names and many versions."""
+    steps = np.linspace(0, 255, 16).astype(np.uint8)
+    colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(64, 64, 3)
+    changed = np.asarray(transform.apply(Image.fromarray(colours)))
+    return bool(np.abs(changed.astype(int) - colours).max() <= 2)
+
+
+def _squash(picture: Image.Image) -> Image.Image:
+    """At most MAX_ASPECT times as long as it is wide."""
+    width, height = picture.size
+    size = (min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width))
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.BOX)
 
 
 def make_thumbnail(picture: Image.Image, size: int) -> bytes:
@@ -164,5 +407,5 @@ def make_thumbnail(picture: Image.Image, size: int) -> bytes:
     small = picture.copy()
     small.thumbnail((size, size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=THUMBNAIL_QUALITY)
+    small.save(buffer, "WEBP", quality=THUMBNAIL_QUALITY, method=THUMBNAIL_METHOD)
     return buffer.getvalue()

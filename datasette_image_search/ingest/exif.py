@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -37,7 +38,32 @@ class Exif:
 
 def read_exif(image: Image.Image) -> Exif:
     """What the file says of its making. Never raises: broken EXIF never costs the image."""
-    main = _or_none(image.getexif) or {}
+    exif = _or_none(image.getexif)
+    return Exif() if exif is None else exif_columns(exif)
+
+
+def exif_of_tiff(data: bytes) -> Exif:
+    """
+    The same of a TIFF that Pillow has no picture of: most kinds of camera RAW. Some write another
+    number than TIFF's 42 in its place. Nothing, for what is no TIFF at all.
+    """
+    magic = {b"II": b"II*\0", b"MM": b"MM\0*"}.get(data[:2])
+    if magic is None:
+        return Exif()
+    exif = Image.Exif()
+    file = io.BytesIO(data if data.startswith(magic) else magic + data[4:])
+    _or_none(lambda: exif.load_from_fp(file))
+    return exif_columns(exif)
+
+
+def complete_exif(exif: Exif, other: Exif) -> Exif:
+    """What `exif` does not say is taken from `other`."""
+    missing = [name for name, value in asdict(exif).items() if value is None]
+    return replace(exif, **{name: getattr(other, name) for name in missing})
+
+
+def exif_columns(main: Image.Exif) -> Exif:
+    """Never raises."""
     photo = _or_none(lambda: main.get_ifd(IFD.Exif)) or {}
     gps = _or_none(lambda: main.get_ifd(IFD.GPSInfo)) or {}
     times = (

@@ -1,5 +1,5 @@
 """
-A whole run: scan -> decode -> embed -> store.
+A whole run: survey -> decode -> embed -> store.
 
 Threads decode ahead, the model encodes batches, and every batch is committed, so that a run that is
 stopped loses no more than the batch in flight and the next one picks up there.
@@ -7,13 +7,16 @@ stopped loses no more than the batch in flight and the next one picks up there.
 
 from __future__ import annotations
 
-import os
+import copy
+import signal
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -21,226 +24,377 @@ from sqlite_utils import Database
 
 from .. import store
 from ..embedders.protocol import Embedder
-from ..embedders.registry import DEFAULT_MODEL, ModelRequest, load_embedder
-from ..errors import ImageSearchError
-from ..store import EmbeddedImage, Failure, ImageRecord, ImageTable, Index
-from .decode import DecodedImage, DecodeError, DecodeSettings, decode_file
-from .scan import Changes, FoundFile, find_changes
-
-BATCH_SIZE = 32
+from ..embedders.registry import ModelRequest, load_embedder
+from ..store import (
+    EmbeddedImage,
+    Failure,
+    ImageRecord,
+    Index,
+    ReusedImage,
+    SourceState,
+)
+from .decode import (
+    DecodedImage,
+    DecodeError,
+    DecodeSettings,
+    check_file_size,
+    decode_bytes,
+    default_max_pixels,
+)
+from .own_images import ImageSource, OwnImage
+from .run_lock import only_run
+from .scan import FoundFile
+from .survey import EmbedRequest, RunError, Survey, connect, take_survey
 
 COMMIT_SECONDS = 2.0
 """Slow files make small batches, so that a crash never costs more work than this."""
 
+REUSE_BATCH = 500
+"""Moved and copied files in one transaction: no work to lose, but readers should not wait."""
+
 T = TypeVar("T")
-
-
-class RunError(ImageSearchError):
-    """A run that would make no sense, refused before anything is written."""
-
-
-@dataclass(frozen=True)
-class EmbedRequest:
-    """
-    What to embed into which table. `model` None is the model of the table, or the default;
-    `weights` and `device` are as in ModelRequest; `workers` None is one decoder per processor.
-    """
-
-    database: Path
-    table: str
-    paths: Sequence[Path]
-    model: str | None = None
-    weights: Path | None = None
-    device: str | None = None
-    batch_size: int = BATCH_SIZE
-    workers: int | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: files done, of how many, and how many of the done have failed."""
+    """How far a run is: images done, of how many, how many of the done have failed, and on what."""
 
     done: int
     total: int
     failed: int
+    device: str
 
 
 @dataclass(frozen=True)
 class Summary:
     """
-    How a run ended. `failures` are this run's, `failed_before` counts files that failed in an
-    earlier one and have not changed. `device` is None where no model was needed.
+    How a run ended, or (`embedded` being how many there are to embed) what one would do.
+
+    `reused` counts copies, and files of which only the time had changed. `failures` are this run's;
+    `failed_before` counts images that failed in an earlier one and have not changed. `gone` files
+    were removed from the table where that was asked for (`pruned`). `device` is None where no model
+    was needed.
     """
 
     embedded: int
+    reused: int
+    moved: int
     unchanged: int
-    failures: tuple[Failure, ...]
+    gone: int
     failed_before: int
-    failures_table: str
-    seconds: float
     model: str
+    failures: tuple[Failure, ...] = ()
+    failures_table: str = ""
+    pruned: bool = False
+    seconds: float = 0.0
     device: str | None = None
+    interrupted: bool = False
+
+
+def plan_images(request: EmbedRequest) -> Summary:
+    """What `embed_images` would do; writes nothing and loads no model."""
+    return _summary(take_survey(request))
 
 
 def embed_images(
     request: EmbedRequest, on_progress: Callable[[Progress], None] = lambda progress: None
 ) -> Summary:
     """
-    Bring an image table up to date with some files and folders.
+    Bring an image table up to date with some files and folders, or with its own rows.
 
-    Nothing is written before the files are found and the model is loaded. Raises ImageSearchError
+    Nothing is written before the files are found and the model is loaded. A KeyboardInterrupt ends
+    the run with the batch in flight left out, and is told by the summary. Raises ImageSearchError
     with one sentence where the request cannot be carried out.
     """
     started = time.perf_counter()
-    changes, index = _survey(request)
-    model = _choose_model(request, index)
-    embedder = None
-    if changes.to_embed or index is None:
-        embedder = load_embedder(
-            ModelRequest(model, _weights(request, index), request.device, allow_download=True)
-        )
-        if index is not None and index.fingerprint != embedder.fingerprint:
-            raise RunError(
-                f"table {request.table!r} was embedded with other weights of {model}; "
-                "use those (--weights), or another table"
-            )
-    db = Database(request.database, execute_plugins=False)
-    try:
-        table = store.ensure_tables(db, request.table)
-        failures: list[Failure] = []
-        if embedder is not None:
-            index = store.ensure_index(
-                db,
-                table,
-                model=model,
-                weights=str(request.weights.resolve()) if request.weights else None,
-                fingerprint=embedder.fingerprint,
-                dimensions=embedder.dimensions,
-            )
-            failures = _embed(db, table, index, embedder, request, changes.to_embed, on_progress)
-    finally:
-        db.close()
-    return Summary(
-        embedded=len(changes.to_embed) - len(failures),
-        unchanged=changes.unchanged,
-        failures=tuple(failures),
-        failed_before=changes.failed_before,
-        failures_table=table.failures,
-        seconds=time.perf_counter() - started,
-        model=model,
-        device=f"{embedder.device}, {embedder.precision}" if embedder else None,
-    )
-
-
-def _survey(request: EmbedRequest) -> tuple[Changes, Index | None]:
-    """What changed, and the index there is, without writing: not even an empty database."""
     if not request.database.parent.is_dir():
         raise RunError(f"there is no folder {str(request.database.parent)!r} for the database")
-    db = (
-        Database(request.database, execute_plugins=False)
-        if request.database.exists()
-        else Database(memory=True, execute_plugins=False)
+    with only_run(request.database):
+        survey = take_survey(request)
+        embedder = None
+        if survey.to_embed or survey.index is None:
+            embedder = _load_embedder(request, survey)
+        with closing(connect(request.database)) as db:
+            if request.wal:
+                db.enable_wal()
+            run = _Run(db, request, survey, embedder, on_progress)
+            try:
+                run.carry_out()
+            except KeyboardInterrupt:
+                run.interrupted = True
+            checkpoint(db)
+    return replace(
+        _summary(survey),
+        embedded=run.done - len(run.failures),
+        failures=tuple(run.failures),
+        failures_table=run.table.failures,
+        pruned=run.pruned,
+        seconds=time.perf_counter() - started,
+        device=run.device if embedder else None,
+        interrupted=run.interrupted,
     )
-    try:
-        known = store.known_files(db.conn, request.table)
-        roots = [root.path for root in store.roots(db.conn)]
-        changes = find_changes(request.paths, known, roots)
-        index = store.read_index(db.conn, request.table)
-    finally:
-        db.close()
-    if not (changes.to_embed or changes.unchanged or changes.failed_before):
-        names = ", ".join(repr(str(path)) for path in request.paths)
-        raise RunError(f"there are no image files in {names}")
-    return changes, index
 
 
-def _choose_model(request: EmbedRequest, index: Index | None) -> str:
-    if index is None:
-        return request.model or DEFAULT_MODEL
-    if request.model not in (None, index.model):
+def _summary(survey: Survey) -> Summary:
+    moved = sum(reuse.moved for reuse in survey.reused)
+    return Summary(
+        embedded=len(survey.to_embed),
+        reused=len(survey.reused) - moved,
+        moved=moved,
+        unchanged=survey.unchanged,
+        gone=sum(before.image_id is not None for before in survey.gone.values()),
+        failed_before=survey.failed_before,
+        model=survey.model,
+    )
+
+
+def _load_embedder(request: EmbedRequest, survey: Survey) -> Embedder:
+    weights = request.weights
+    if weights is None and survey.index is not None and survey.index.weights is not None:
+        weights = Path(survey.index.weights)
+    embedder = load_embedder(
+        ModelRequest(survey.model, weights, request.device, allow_download=True)
+    )
+    if survey.index is not None and survey.index.fingerprint != embedder.fingerprint:
         raise RunError(
-            f"table {request.table!r} is embedded with {index.model}, not {request.model}; "
-            f"use --model {index.model}, or another table"
+            f"table {request.table!r} was embedded with other weights of {survey.model}; use those "
+            "(--weights), or --replace-model to embed everything again"
         )
-    return index.model
+    return embedder
 
 
-def _weights(request: EmbedRequest, index: Index | None) -> Path | None:
-    if request.weights is None and index is not None and index.weights is not None:
-        return Path(index.weights)
-    return request.weights
+def checkpoint(db: Database) -> None:
+    """Leave no WAL behind: `datasette -i` does not read it, nor can a read-only folder do with one."""
+    if db.journal_mode == "wal":
+        db.execute("pragma wal_checkpoint(truncate)").fetchall()
 
 
-def _embed(
-    db: Database,
-    table: ImageTable,
-    index: Index,
+class _Run:
+    """What a run has got done: the counts survive a KeyboardInterrupt."""
+
+    def __init__(
+        self,
+        db: Database,
+        request: EmbedRequest,
+        survey: Survey,
+        embedder: Embedder | None,
+        on_progress: Callable[[Progress], None],
+    ):
+        self.db = db
+        self.request = request
+        self.survey = survey
+        self.embedder = embedder
+        self.on_progress = on_progress
+        self.device = f"{embedder.device}, {embedder.precision}" if embedder else ""
+        self.done = 0
+        self.failures: list[Failure] = []
+        self.interrupted = False
+        self.pruned = False
+        own_column = survey.path_column or survey.content_column
+        self.table = store.ensure_tables(db, request.table, own_column)
+
+    def carry_out(self) -> None:
+        index = self.survey.index
+        with store.transaction(self.db):
+            for replaced in self.survey.replaced:
+                store.delete_index(self.db, self.table, replaced)
+            if self.embedder is not None:
+                index = self._ensure_index(self.embedder)
+            roots = self._ensure_roots()
+        self._reuse(index, roots)
+        if self.embedder is not None and self.survey.to_embed:
+            self._embed(index, self.embedder, roots)
+        if self.request.prune:
+            self._prune(roots)
+
+    def _ensure_index(self, embedder: Embedder) -> Index:
+        weights = self.request.weights
+        return store.ensure_index(
+            self.db,
+            self.table,
+            model=self.survey.model,
+            weights=str(weights.resolve()) if weights else None,
+            fingerprint=embedder.fingerprint,
+            dimensions=embedder.dimensions,
+            path_column=self.survey.path_column,
+            content_column=self.survey.content_column,
+        )
+
+    def _ensure_roots(self) -> dict[str, int]:
+        """Path -> id, of all roots that there are and will be."""
+        files = [image for image in self.survey.to_embed if isinstance(image, FoundFile)]
+        for path in {file.root for file in (*files, *(reuse.file for reuse in self.survey.reused))}:
+            store.ensure_root(self.db, path)
+        return {root.path: root.id for root in store.roots(self.db.conn)}
+
+    def _reuse(self, index: Index, roots: dict[str, int]) -> None:
+        for start in range(0, len(self.survey.reused), REUSE_BATCH):
+            batch = self.survey.reused[start : start + REUSE_BATCH]
+            store.write_reused(
+                self.db,
+                self.table,
+                index,
+                [
+                    ReusedImage(
+                        image_id=reuse.source_id if reuse.moved else reuse.file.image_id,
+                        source_id=reuse.source_id,
+                        root_id=roots[reuse.file.root],
+                        path=reuse.file.path,
+                        size=reuse.file.size,
+                        mtime=reuse.file.mtime,
+                    )
+                    for reuse in batch
+                ],
+            )
+
+    def _embed(self, index: Index, embedder: Embedder, roots: dict[str, int]) -> None:
+        request = self.request
+        settings = DecodeSettings(
+            embedder.preprocess,
+            embedder.image_size,
+            thumbnail_size=request.thumbnail_size,
+            max_pixels=request.max_pixels or default_max_pixels(request.decoders),
+        )
+        self._show_progress()
+        # Far enough ahead for the decoders to be busy while a batch is encoded.
+        ahead = request.batch_size + 2 * request.decoders
+        outcomes = decode_ahead(self._with_content(), settings, request.decoders, ahead)
+        for batch in _batches(outcomes, request.batch_size):
+            images, failed = _encode(embedder, batch, roots)
+            with _uninterrupted():
+                store.write_batch(self.db, self.table, index, images, failed)
+                self.failures += failed
+                self.done += len(batch)
+            self._show_progress()
+
+    def _with_content(self) -> Iterator[ImageSource]:
+        column = self.survey.content_column
+        for image in self.survey.to_embed:
+            if column is not None and isinstance(image, OwnImage):
+                content = store.own_content(self.db.conn, self.table, column, image.image_id)
+                yield replace(image, content=content)
+            else:
+                yield image
+
+    def _prune(self, roots: dict[str, int]) -> None:
+        gone = self.survey.gone
+        store.delete_images(
+            self.db,
+            self.table,
+            [before.image_id for before in gone.values() if before.image_id is not None],
+            [(roots[root], path) for (root, path), before in gone.items() if before.failed],
+        )
+        self.pruned = True
+
+    def _show_progress(self) -> None:
+        total = len(self.survey.to_embed)
+        self.on_progress(Progress(self.done, total, len(self.failures), self.device))
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold a Ctrl-C back until what is committed is counted too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupts: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if interrupts:
+        raise KeyboardInterrupt
+
+
+def _encode(
     embedder: Embedder,
-    request: EmbedRequest,
-    files: Sequence[FoundFile],
-    on_progress: Callable[[Progress], None],
-) -> list[Failure]:
-    root_ids = {file.root: store.ensure_root(db, file.root).id for file in files}
-    settings = DecodeSettings(embedder.preprocess, embedder.image_size)
-    workers = request.workers or os.cpu_count() or 1
-    failures: list[Failure] = []
-    done = 0
-    on_progress(Progress(done, len(files), 0))
-    for batch in _batches(decode_ahead(files, settings, workers), request.batch_size):
-        failed = [
-            Failure(root_ids[file.root], file.path, file.size, file.mtime, str(outcome))
-            for file, outcome in batch
-            if isinstance(outcome, DecodeError)
-        ]
-        decoded = [(file, outcome) for file, outcome in batch if isinstance(outcome, DecodedImage)]
-        images = []
-        if decoded:
-            vectors = embedder.encode_images(np.stack([image.model_input for _, image in decoded]))
-            images = [
-                EmbeddedImage(
-                    file.image_id,
-                    _record(file, root_ids[file.root], image),
-                    vector,
-                    image.thumbnail,
-                )
-                for (file, image), vector in zip(decoded, vectors, strict=True)
-            ]
-        store.write_batch(db, table, index, images, failed)
-        failures += failed
-        done += len(batch)
-        on_progress(Progress(done, len(files), len(failures)))
-    return failures
+    batch: Sequence[tuple[ImageSource, DecodedImage | DecodeError]],
+    roots: Mapping[str, int],
+) -> tuple[list[EmbeddedImage], list[Failure]]:
+    """What is to be written of a batch; `roots` are ids by path."""
+    decoded = [(image, outcome) for image, outcome in batch if isinstance(outcome, DecodedImage)]
+    failures = [
+        _failure(image, str(outcome), roots)
+        for image, outcome in batch
+        if isinstance(outcome, DecodeError)
+    ]
+    if not decoded:
+        return [], failures
+    vectors = embedder.encode_images(np.stack([outcome.model_input for _, outcome in decoded]))
+    embedded = []
+    for (image, outcome), vector in zip(decoded, vectors, strict=True):
+        if not np.isfinite(vector).all():
+            # Half precision overflows now and then; such a vector would be found by every search.
+            failures.append(_failure(image, "the model gives no finite vector for it", roots))
+            continue
+        content = _content(image, outcome, roots)
+        embedded.append(EmbeddedImage(image.image_id, content, vector, outcome.thumbnail))
+    return embedded, failures
+
+
+def _failure(image: ImageSource, reason: str, roots: Mapping[str, int]) -> Failure:
+    root_id = roots[image.root] if isinstance(image, FoundFile) else store.OWN_ROOT
+    return Failure(root_id, image.path, image.size, image.mtime, reason)
+
+
+def _content(
+    image: ImageSource, decoded: DecodedImage, roots: Mapping[str, int]
+) -> ImageRecord | SourceState:
+    if isinstance(image, OwnImage):
+        return SourceState(image.size, image.mtime, decoded.sha256)
+    return ImageRecord(
+        root_id=roots[image.root],
+        path=image.path,
+        folder=store.folder_of(image.path),
+        filename=image.name,
+        format=decoded.format,
+        width=decoded.width,
+        height=decoded.height,
+        size=image.size,
+        mtime=image.mtime,
+        sha256=decoded.sha256,
+        **asdict(decoded.exif),
+    )
 
 
 def decode_ahead(
-    files: Iterable[FoundFile], settings: DecodeSettings, workers: int
-) -> Iterator[tuple[FoundFile, DecodedImage | DecodeError]]:
+    images: Iterable[ImageSource], settings: DecodeSettings, workers: int, ahead: int
+) -> Iterator[tuple[ImageSource, DecodedImage | DecodeError]]:
     """
-    Each file with its picture, or with what is wrong with it, in the order of `files`.
+    Each image with its picture, or with what is wrong with it, in the order of `images`.
 
-    Threads work a few files ahead of the reader and no further, so that memory stays flat.
+    Threads work up to `ahead` images ahead of the reader and no further: memory stays flat.
     """
-    waiting: deque[tuple[FoundFile, Future[DecodedImage | DecodeError]]] = deque()
+    waiting: deque[tuple[ImageSource, Future[DecodedImage | DecodeError]]] = deque()
     executor = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
-        for file in files:
-            waiting.append((file, executor.submit(_outcome, file, settings)))
-            if len(waiting) > 4 * workers:
-                file, future = waiting.popleft()
-                yield file, future.result()
-        for file, future in waiting:
-            yield file, future.result()
+        for image in images:
+            waiting.append((image, executor.submit(decode_image, image, settings)))
+            if len(waiting) > ahead:
+                image, future = waiting.popleft()
+                yield image, future.result()
+        while waiting:
+            image, future = waiting.popleft()
+            yield image, future.result()
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def _outcome(file: FoundFile, settings: DecodeSettings) -> DecodedImage | DecodeError:
+def decode_image(image: ImageSource, settings: DecodeSettings) -> DecodedImage | DecodeError:
+    """Read and decode one image. A function over values that pickle: other machines can do it too."""
+    if image.problem is not None:
+        return DecodeError(image.problem)
     try:
-        if file.problem is not None:
-            raise DecodeError(file.problem)
-        return decode_file(file.absolute, settings)
+        check_file_size(image.size, settings.max_pixels)
+        return decode_bytes(image.read(), image.name, settings)
     except DecodeError as error:
-        return error
+        # Not the error itself, whose traceback would keep the bytes and the picture in memory.
+        return copy.copy(error)
+    except FileNotFoundError:
+        return DecodeError("the file is gone")
+    except OSError as error:
+        return DecodeError(f"the file cannot be read: {error.strerror or error}")
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -255,20 +409,3 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
             deadline = time.monotonic() + COMMIT_SECONDS
     if batch:
         yield batch
-
-
-def _record(file: FoundFile, root_id: int, image: DecodedImage) -> ImageRecord:
-    path = PurePosixPath(file.path)
-    return ImageRecord(
-        root_id=root_id,
-        path=file.path,
-        folder="" if path.parent == PurePosixPath() else str(path.parent),
-        filename=path.name,
-        format=image.format,
-        width=image.width,
-        height=image.height,
-        size=file.size,
-        mtime=file.mtime,
-        sha256=image.sha256,
-        **asdict(image.exif),
-    )

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
+from typing import Generic, TypeVar
 
 from ..errors import ImageSearchError
 from ..store import Key, KnownFile
-
-# fmt: off
-IMAGE_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif",
-    ".jp2", ".j2k", ".jpx", ".jpf", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".hif",
-})
-# fmt: on
+from .formats import is_image_name
 
 IGNORED_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "node_modules", "__MACOSX"})
 """Folders that network drives and tools fill with thumbnails and the like; hidden ones are left out too."""
@@ -24,11 +21,22 @@ IGNORED_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "node_modules
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
+T = TypeVar("T")
+
+
 class ScanError(ImageSearchError):
     """A file or folder that cannot be scanned."""
 
 
 @dataclass(frozen=True)
+class ScanOptions:
+    """`exclude` are shell patterns for names, or for paths below a root, of files and folders."""
+
+    exclude: tuple[str, ...] = ()
+    follow_symlinks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class FoundFile:
     """
     A file below a root. `root` is an absolute path, `path` POSIX and relative to it, `size` in
@@ -47,42 +55,89 @@ class FoundFile:
     def absolute(self) -> Path:
         return Path(self.root, self.path)
 
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    def read(self) -> bytes:
+        return self.absolute.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """
+    A part of a root that is looked at. `path` is "" for the whole root, "a/b/" for a folder in it,
+    "a/b.jpg" for one file. A known root below a folder that was `given` is met on the way, unless
+    it is left out.
+    """
+
+    root: str
+    path: str
+    given: bool = True
+
+    def __contains__(self, file: tuple[str, str]) -> bool:
+        root, path = file
+        if root != self.root:
+            return False
+        return path.startswith(self.path) if self.path[-1:] in ("", "/") else path == self.path
+
 
 @dataclass(frozen=True)
-class Changes:
-    """What to embed, and how many files need nothing: embedded before, or failed before."""
+class Changes(Generic[T]):
+    """
+    What a scan found: images to embed, how many need nothing (embedded before, or failed before),
+    and what the tables know, by root and path, of files that are not there any more.
+    """
 
-    to_embed: tuple[FoundFile, ...]
+    to_embed: tuple[T, ...]
     unchanged: int
     failed_before: int
+    missing: Mapping[tuple[str, str], KnownFile]
 
 
 def find_changes(
     paths: Sequence[Path],
     known: Mapping[tuple[str, str], KnownFile],
     known_roots: Iterable[str],
-) -> Changes:
+    options: ScanOptions = ScanOptions(),
+    *,
+    retry_failed: bool = False,
+) -> Changes[FoundFile]:
     """
-    The image files in some files and folders that are new, or whose size or mtime changed.
+    The image files in some files and folders that are new, changed or without a vector, and those
+    that are missing there.
 
-    Raises ScanError for a path that is not there.
+    Raises ScanError for a path that is not there, and for a folder that the tables know images of
+    and that has none left: more likely a drive that is not mounted than a folder that was emptied.
     """
+    scopes = find_scopes(paths, known_roots)
     to_embed: list[FoundFile] = []
     unchanged = failed_before = 0
-    for file in find_files(paths, known_roots):
-        before = known.get((file.root, file.path))
-        if before is None or (before.size, before.mtime) != (file.size, file.mtime):
-            to_embed.append(replace(file, image_id=before.image_id if before else None))
-        elif before.failed:
-            failed_before += 1
-        else:
-            unchanged += 1
-    return Changes(tuple(to_embed), unchanged, failed_before)
+    seen: set[tuple[str, str]] = set()
+    for file in find_files(scopes, options):
+        key = (file.root, file.path)
+        seen.add(key)
+        before = known.get(key)
+        if before is not None and (before.size, before.mtime) == (file.size, file.mtime):
+            if before.failed and not retry_failed:
+                failed_before += 1
+                continue
+            if before.has_vector and not before.failed:
+                unchanged += 1
+                continue
+        to_embed.append(replace(file, image_id=before.image_id) if before else file)
+    _check_mounted(scopes, seen, known)
+    missing = {
+        key: before
+        for key, before in known.items()
+        if key not in seen and any(key in scope for scope in scopes) and _is_gone(key)
+    }
+    return Changes(tuple(to_embed), unchanged, failed_before, missing)
 
 
-def find_files(paths: Sequence[Path], known_roots: Iterable[str] = ()) -> Iterator[FoundFile]:
+def find_scopes(paths: Sequence[Path], known_roots: Iterable[str] = ()) -> list[Scope]:
     """
-    Every image file once, folder by folder in alphabetical order.
+    The scopes of some files and folders, and of the known roots below those folders.
 
     A folder that is given becomes a root, unless it lies below one. Each file belongs to the
     deepest root that contains it, so that embedding a folder and then its parent makes no second
@@ -92,75 +147,171 @@ def find_files(paths: Sequence[Path], known_roots: Iterable[str] = ()) -> Iterat
     roots = set(known_roots)
     for path in given:
         folder = path if path.is_dir() else path.parent
-        _check_utf8(folder)
         if _deepest_root(folder, roots) is None:
-            roots.add(str(folder))
-    seen: set[str] = set()
+            roots.add(_utf8(folder))
+    scopes = []
     for path in given:
-        for found, problem in _walk(str(path)) if path.is_dir() else [(str(path), None)]:
-            if found not in seen:
-                seen.add(found)
-                yield _found_file(found, problem, roots)
+        folder = path if path.is_dir() else path.parent
+        root = _deepest_root(folder, roots) or str(folder)
+        relative = "" if str(path) == root else PurePath(path).relative_to(root).as_posix()
+        scopes.append(Scope(root, f"{relative}/" if relative and path.is_dir() else relative))
+        scopes += [
+            Scope(other, "", False) for other in sorted(roots) if path in Path(other).parents
+        ]
+    return list(dict.fromkeys(scopes))
+
+
+def find_files(
+    scopes: Sequence[Scope], options: ScanOptions = ScanOptions()
+) -> Iterator[FoundFile]:
+    """Every image file of some scopes once, folder by folder in alphabetical order."""
+    roots = {scope.root for scope in scopes}
+    seen: set[tuple[str, str]] = set()
+    for scope in scopes:
+        if not scope.given:
+            continue
+        start = os.path.join(scope.root, scope.path)  # noqa: PTH118
+        if scope.path[-1:] in ("", "/"):
+            walk = _Walk(roots, options)
+            files = walk.folder(start.rstrip("/") or "/", scope.root, scope.path)
+        else:
+            files = iter([found_file(scope.root, scope.path, start)])
+        for file in files:
+            if (file.root, file.path) not in seen:
+                seen.add((file.root, file.path))
+                yield file
+
+
+class _Walk:
+    """One walk over the folders below a scope: what holds for all of them."""
+
+    def __init__(self, roots: set[str], options: ScanOptions):
+        self.roots = roots
+        self.options = options
+        self.visited: set[tuple[int, int]] = set()
+        """Device and number of folders, so that links that lead in a circle end somewhere."""
+
+    def folder(self, folder: str, root: str, prefix: str) -> Iterator[FoundFile]:
+        try:
+            if self.options.follow_symlinks:
+                status = os.stat(folder)  # noqa: PTH116
+                if (status.st_dev, status.st_ino) in self.visited:
+                    return
+                self.visited.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return  # Gone since it was listed: its files are missing, or its drive is.
+        except OSError as error:
+            reason = f"the folder cannot be read: {error.strerror}"
+            yield found_file(root, prefix.rstrip("/") or ".", folder, problem=reason)
+            return
+        for entry in entries:
+            if not self._leaves_out(entry, prefix):
+                yield from self._entry(entry, root, prefix + entry.name)
+
+    def _leaves_out(self, entry: os.DirEntry[str], prefix: str) -> bool:
+        if entry.name.startswith("."):
+            return True
+        if entry.is_symlink() and not self.options.follow_symlinks:
+            # What it points to may well be below the folder already.
+            return True
+        return any(
+            fnmatchcase(entry.name, pattern) or fnmatchcase(prefix + entry.name, pattern)
+            for pattern in self.options.exclude
+        )
+
+    def _entry(self, entry: os.DirEntry[str], root: str, path: str) -> Iterator[FoundFile]:
+        if _is_folder(entry):
+            if entry.name in IGNORED_FOLDERS:
+                return
+            if is_image_name(entry.name):
+                yield found_file(root, path, entry.path)
+            if entry.path in self.roots:
+                yield from self.folder(entry.path, entry.path, "")
+            else:
+                yield from self.folder(entry.path, root, f"{path}/")
+        elif is_image_name(entry.name):
+            yield found_file(root, path, entry.path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # A link to itself, say.
+
+
+def found_file(root: str, path: str, absolute: str, problem: str | None = None) -> FoundFile:
+    """A file as it is now, with the problem where it is none that could be opened."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        # Latin-1 from an old disk, say: SQLite keeps UTF-8 only.
+        path = path.encode(errors="backslashreplace").decode()
+        problem = "the file name is not UTF-8; rename the file"
+    try:
+        status = os.stat(absolute)  # noqa: PTH116 (a Path costs more than the call)
+    except (OSError, ValueError) as error:
+        # ValueError is for a null byte, which a path in a person's own table may have.
+        reason = getattr(error, "strerror", None) or str(error)
+        return FoundFile(root, path, 0, "", problem=problem or reason)
+    if problem is None and stat.S_ISDIR(status.st_mode):
+        problem = "it is a folder, not a picture"
+    if problem is None and not stat.S_ISREG(status.st_mode):
+        # Opening a pipe would wait for its other end for ever.
+        problem = "it is not a regular file but a pipe, socket or device"
+    modified = _EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
+    return FoundFile(root, path, status.st_size, modified.isoformat(), problem=problem)
 
 
 def _absolute(path: Path) -> Path:
     if not path.exists():
-        raise ScanError(f"there is no file or folder {str(path)!r}")
+        raise ScanError(
+            f"there is no file or folder {str(path)!r}; if it is on another drive, mount it"
+        )
     return path.resolve()
 
 
-def _check_utf8(folder: Path) -> None:
+def _utf8(folder: Path) -> str:
     try:
         str(folder).encode()
     except UnicodeEncodeError:
         raise ScanError(
             f"the name of the folder {str(folder)!r} is not UTF-8; rename the folder"
         ) from None
+    return str(folder)
 
 
 def _deepest_root(folder: PurePath, roots: set[str]) -> str | None:
     return next((str(f) for f in (folder, *folder.parents) if str(f) in roots), None)
 
 
-def _walk(folder: str) -> Iterator[tuple[str, str | None]]:
-    """
-    Paths of image files, and of folders that cannot be read, with what the problem is.
-
-    Symbolic links are left out: what they point to may well be below the folder already.
-    """
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-    except OSError as error:
-        yield folder, f"the folder cannot be read: {error.strerror}"
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
+def _check_mounted(
+    scopes: Sequence[Scope],
+    seen: set[tuple[str, str]],
+    known: Mapping[tuple[str, str], KnownFile],
+) -> None:
+    for scope in scopes:
+        if any(file in scope for file in seen):
             continue
-        if entry.is_dir(follow_symlinks=False):
-            if entry.name not in IGNORED_FOLDERS:
-                yield from _walk(entry.path)
-        elif entry.is_file(follow_symlinks=False) and _is_image_name(entry.name):
-            yield entry.path, None
+        images = [
+            file for file, before in known.items() if file in scope and before.image_id is not None
+        ]
+        # Images that are there, but excluded, tell that the drive is there too.
+        if images and all(map(_is_gone, images)):
+            raise ScanError(
+                f"there are no images left in {str(Path(scope.root, scope.path))!r}, of which the "
+                f"table has {len(images):,}; if it is on another drive, mount it (nothing was changed)"
+            )
 
 
-def _is_image_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (100,000 times)
-
-
-def _found_file(found: str, problem: str | None, roots: set[str]) -> FoundFile:
-    path = PurePath(found)
-    root = _deepest_root(path.parent, roots) or _deepest_root(path, roots) or ""
-    relative = path.relative_to(root).as_posix()
+def _is_gone(file: tuple[str, str]) -> bool:
+    """Whether a file is really not there; one that cannot be looked at may be."""
     try:
-        relative.encode()
-    except UnicodeEncodeError:
-        # Latin-1 from an old disk, say: SQLite keeps UTF-8 only.
-        relative = relative.encode(errors="backslashreplace").decode()
-        problem = "the file name is not UTF-8; rename the file"
-    try:
-        stat = os.stat(found)  # noqa: PTH116 (a Path costs more than the call)
-    except OSError as error:
-        return FoundFile(root, relative, 0, "", problem=problem or f"{error.strerror}")
-    modified = _EPOCH + timedelta(microseconds=stat.st_mtime_ns // 1000)
-    return FoundFile(root, relative, stat.st_size, modified.isoformat(), problem=problem)
+        os.lstat(os.path.join(*file))  # noqa: PTH118
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,7 +24,16 @@ from sqlite_utils import Database
 from .. import store
 from ..errors import ImageSearchError
 from ..store import Index
-from .sidecar import Codes, SidecarUnusable, encode, open_sidecar, sidecar_path, write_sidecar
+from .sidecar import (
+    Codes,
+    SidecarUnusable,
+    encode,
+    file_state,
+    open_sidecar,
+    sidecar_path,
+    sidecar_paths,
+    write_sidecar,
+)
 
 TOLERATED_CHANGE = 0.05
 """The share of a sidecar that may be added or deleted before it is worth writing a new one."""
@@ -95,7 +105,8 @@ def _only(vector_ids: np.ndarray, among: np.ndarray) -> faiss.SearchParameters:
 
 
 _open: dict[tuple[str, int], LiveIndex] = {}
-_opening = threading.Lock()
+_opening: defaultdict[tuple[str, int], threading.Lock] = defaultdict(threading.Lock)
+"""The indexes of this process by database and id, and a lock for each while it is opened."""
 
 
 def live_index(conn: sqlite3.Connection, index: Index) -> LiveIndex:
@@ -110,11 +121,13 @@ def live_index(conn: sqlite3.Connection, index: Index) -> LiveIndex:
         return _read(conn, index, None)
     key = (str(database), index.id)
     live = _open.get(key)
-    if live is not None and live.index == index:
+    if live is not None and live.index == index and _is_intact(live, database):
         return live
-    with _opening, _reader(conn, database) as reader:
+    with _opening[key], _reader(conn, database) as reader:
         live = _open.get(key)
-        index = store.find_index(reader, index.image_table)
+        if live is not None and not _is_intact(live, database):
+            live = None
+        index = store.find_index(reader, index.image_table, index.model)
         if live is None or live.index != index:
             if live is not None and _continues(live.index, index):
                 live = _with_newer(reader, live, index)
@@ -122,6 +135,15 @@ def live_index(conn: sqlite3.Connection, index: Index) -> LiveIndex:
                 live = _read(reader, index, database)
             _open[key] = live
         return live
+
+
+def _is_intact(live: LiveIndex, database: Path) -> bool:
+    """
+    Whether the sidecar is the file that was opened. To read the mapped pages of a file that was cut
+    short would end the process; in the middle of a search nothing can be done about that.
+    """
+    file = live.codes.file
+    return file is None or file == file_state(sidecar_path(database, live.index))
 
 
 def _continues(old: Index, new: Index) -> bool:
@@ -157,10 +179,11 @@ def _rebuild(conn: sqlite3.Connection, index: Index, database: Path | None) -> C
     if index.sidecar is None:
         return encode(index, store.vector_batches(conn, index))
     codes = encode(index, store.vector_batches(conn, index, up_to=index.sidecar_vector_id))
-    if database is not None:
+    now = store.find_index(conn, index.image_table, index.model)
+    if database is not None and now.sidecar == index.sidecar:
         # In a folder that cannot be written to, the codes in memory serve as well.
         with suppress(OSError, RuntimeError):
-            write_sidecar(sidecar_path(database, index), index, codes)
+            write_sidecar(sidecar_path(database, index), index, codes, like=database)
     return codes
 
 
@@ -176,16 +199,30 @@ def _with_newer(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> Live
     )
 
 
-def refresh_sidecar(db: Database, table: str) -> None:
+def refresh_sidecars(db: Database, table: str) -> None:
     """
-    Write the sidecar anew where it is unusable, or where much was added or deleted after it.
+    Write the sidecars of a table anew that are unusable, or that many vectors were added to or
+    deleted from since, and remove those of indexes that are no more.
 
     Raises SidecarNotWritten, which costs speed and nothing else.
     """
     database = _database_path(db.conn)
     if database is None:
         return
-    index = store.find_index(db.conn, table)
+    for index in store.read_indexes(db.conn, table):
+        _refresh(db, database, index)
+    wanted = {
+        sidecar_path(database, index)
+        for name in store.image_table_names(db.conn)
+        for index in store.read_indexes(db.conn, name)
+    }
+    for path in sidecar_paths(database):
+        if path not in wanted:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _refresh(db: Database, database: Path, index: Index) -> None:
     path = sidecar_path(database, index)
     with suppress(SidecarUnusable):
         if _is_fresh(db.conn, index, open_sidecar(path, index)):
@@ -194,7 +231,7 @@ def refresh_sidecar(db: Database, table: str) -> None:
     last = int(codes.vector_ids[-1]) if len(codes.vector_ids) else 0
     index = replace(index, sidecar=secrets.token_hex(16), sidecar_vector_id=last)
     try:
-        write_sidecar(path, index, codes)
+        write_sidecar(path, index, codes, like=database)
     except (OSError, RuntimeError) as error:
         raise SidecarNotWritten(
             f"{path.name} could not be written ({error}); "

@@ -34,6 +34,9 @@ WIDEN = 8
 WIDEST = 16_384
 """... up to about here, where listing the rows that pass a narrow filter costs less."""
 
+EXACT_CHUNK = 10_000
+"""Vectors that are in memory at once while their exact scores are computed."""
+
 CODE_ERROR = 5e-4
 """float16 rounds each of the components of a unit vector by at most 2^-11 of itself, so by
 Cauchy-Schwarz the error of a score is at most 2^-11."""
@@ -92,10 +95,11 @@ def search(
         passed = store.passing(conn, index, ids.tolist(), filter)
         steps.append(_step("widen" if steps else "rank", ids, passed, started))
         closest = _closest(scores, ids, passed, k, complete=n >= len(live))
-        if closest is None and n >= WIDEST:
+        if closest is None and (n >= WIDEST or not passed):
             if len(passed) >= k:
                 closest = _closest(scores, ids, passed, k, complete=True)
             elif filter is not None:
+                # Also where none of the first ones passed: a wider look would be as vain.
                 closest = _enumerate(conn, index, live, vector, k, filter, steps)
         if closest is not None:
             return Found(_exact(conn, index, vector, closest, k), tuple(steps))
@@ -144,9 +148,11 @@ def _closest(
 def _exact(
     conn: sqlite3.Connection, index: Index, vector: np.ndarray, ids: list[int], k: int
 ) -> tuple[Hit, ...]:
-    stored = store.vectors_by_id(conn, index, ids)
-    scores = (stored.vectors @ vector).tolist()
-    hits = [Hit(id, score) for id, score in zip(stored.image_ids, scores, strict=True)]
+    hits = []
+    for start in range(0, len(ids), EXACT_CHUNK):
+        stored = store.vectors_by_id(conn, index, ids[start : start + EXACT_CHUNK])
+        scores = (stored.vectors @ vector).tolist()
+        hits += [Hit(id, score) for id, score in zip(stored.image_ids, scores, strict=True)]
     return tuple(sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k])
 
 

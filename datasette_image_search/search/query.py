@@ -6,6 +6,7 @@ What a person types -> one unit vector. One grammar for SQL, pages, JSON and the
     #42 + at night - people              terms joined by " + " and " - "
     2:golden retriever + 0.5:#42         weights
     "black + white"                      quotes make any text one literal term
+    #"a - b.jpg"                         and any text an id, where ids are texts
     vec:BASE64                           a vector: float16, little-endian, base64url
 """
 
@@ -15,6 +16,7 @@ import base64
 import binascii
 import re
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -26,7 +28,10 @@ from .. import store
 from ..embedders.protocol import Embedder, EmbedderError
 from ..embedders.registry import ModelRequest, load_embedder
 from ..errors import ImageSearchError
-from ..store import Index
+from ..store import Index, Key
+
+LONGEST_QUERY = 16_384
+"""Characters: a vec: of 6,000 dimensions, and more words than any model reads."""
 
 CANCELLED = 1e-3
 """A weighted sum of unit vectors shorter than this has no direction to search in."""
@@ -61,13 +66,18 @@ class QueryVector:
 
 # --- Text -> terms -------------------------------------------------------------------------------
 
-_SIGN = re.compile(r"\s+([+-])\s+")
+# The look-behind makes each run of blanks be tried once, not once from each of its blanks.
+_SIGN = re.compile(r"(?<!\s)\s+([+-])\s+")
 _WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):\s*(?=\S)")
-_QUOTED = re.compile(r'"(.*?)"(?=\s*$|\s+[+-]\s)', re.DOTALL)
+_QUOTED = re.compile(r'(#?)"(.*?)"(?=\s*$|\s+[+-]\s)', re.DOTALL)
 
 
 def parse_query(text: str) -> tuple[Term, ...]:
-    """The terms of a query. Raises QueryError for an empty query, term or weight."""
+    """The terms of a query. Raises QueryError for an empty or endless query, term or weight."""
+    if len(text) > LONGEST_QUERY:
+        raise QueryError(
+            f"the query has {len(text):,} characters; more than {LONGEST_QUERY:,} are not searched for"
+        )
     if not text.strip():
         raise QueryError("the query is empty; type some words, or #ID for an image like that one")
     terms = []
@@ -100,9 +110,10 @@ def _parse_term(rest: str, query: str) -> tuple[Term, int]:
         if not 0 < weight < 1e6:
             raise QueryError(f"the weight {match[1]!r} must be above 0 and below a million")
     if quoted := _QUOTED.match(rest, start):
-        if not quoted[1].strip():
+        if not quoted[2].strip():
             raise QueryError(f"there is nothing between the quotes in {query!r}")
-        return Term(Kind.WORDS, quoted[1].strip(), weight), quoted.end()
+        kind = Kind.IMAGE if quoted[1] else Kind.WORDS
+        return Term(kind, quoted[2].strip(), weight), quoted.end()
     sign = _SIGN.search(rest, start)
     end = sign.start() if sign else len(rest)
     body = rest[start:end].strip()
@@ -120,7 +131,24 @@ def _parse_term(rest: str, query: str) -> tuple[Term, int]:
 # --- Terms -> vector -----------------------------------------------------------------------------
 
 
-def query_vector(conn: sqlite3.Connection, index: Index, query: str | bytes) -> QueryVector:
+WeightsOf = Callable[[Index], "Path | None"]
+"""Index -> the file to load its model from, None for the cache."""
+
+
+def recorded_weights(index: Index) -> Path | None:
+    """
+    The file that the database names. Not for a server, which may have the database from anybody:
+    that must not choose which files are opened.
+    """
+    return Path(index.weights) if index.weights is not None else None
+
+
+def query_vector(
+    conn: sqlite3.Connection,
+    index: Index,
+    query: str | bytes,
+    weights_of: WeightsOf = recorded_weights,
+) -> QueryVector:
     """
     The vector to search an index with. Bytes are a vector as `image_vector()` returns it.
 
@@ -134,7 +162,7 @@ def query_vector(conn: sqlite3.Connection, index: Index, query: str | bytes) -> 
     total = np.zeros(index.dimensions)
     for term in terms:
         if term.kind is Kind.WORDS:
-            vector, warning = _text_vector(_embedder_of(index), term.text)
+            vector, warning = _text_vector(_embedder_of(index, weights_of), term.text)
             warnings += [warning] if warning else []
         elif term.kind is Kind.IMAGE:
             vector = _vector_of_image(conn, index, term.text)
@@ -146,21 +174,25 @@ def query_vector(conn: sqlite3.Connection, index: Index, query: str | bytes) -> 
     return QueryVector(_unit(total), tuple(dict.fromkeys(warnings)))
 
 
+def image_term(image_id: Key) -> str:
+    """The id of an image as a term of a query."""
+    term = f"#{image_id}"
+    return term if parse_query(term) == (Term(Kind.IMAGE, str(image_id)),) else f'#"{image_id}"'
+
+
 def vector_to_term(vector: np.ndarray) -> str:
     """A vector as a term of a query that can be typed, linked to and bookmarked."""
     return "vec:" + base64.urlsafe_b64encode(vector.astype("<f2").tobytes()).decode().rstrip("=")
 
 
-def _embedder_of(index: Index) -> Embedder:
+def _embedder_of(index: Index, weights_of: WeightsOf) -> Embedder:
     """The embedder that made the vectors of an index, and no other. Never downloads."""
-    embedder = load_embedder(
-        ModelRequest(index.model, weights=Path(index.weights) if index.weights else None)
-    )
+    embedder = load_embedder(ModelRequest(index.model, weights=weights_of(index)))
     if embedder.fingerprint != index.fingerprint:
         raise EmbedderError(
             f"the vectors of {index.image_table!r} are of {index.model} with fingerprint "
             f"{index.fingerprint}, and the model here has {embedder.fingerprint}; "
-            "search with the weights they were made with"
+            "search with the weights they were made with, or embed again with --replace-model"
         )
     return embedder
 

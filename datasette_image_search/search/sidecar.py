@@ -14,8 +14,10 @@ What describes the file stands at its end, so that a file cut short anywhere is 
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -53,15 +55,34 @@ class Header:
 
 @dataclass(frozen=True)
 class Codes:
-    """n vectors in float16 for FAISS, with their ids, ascending, by position."""
+    """
+    n vectors in float16 for FAISS, with their ids, ascending, by position. `file` tells the file
+    that they are mapped from, as it was, from any other; None where they are in memory.
+    """
 
     faiss_index: faiss.Index
     vector_ids: np.ndarray
+    file: tuple[int, ...] | None = None
+
+
+def file_state(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written to, cut or replaced; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def sidecar_path(database: Path, index: Index) -> Path:
     """Beside the database, and named so that Datasette does not take it for a database."""
     return database.with_name(f"{database.name}-image-search-{index.id}.faiss")
+
+
+def sidecar_paths(database: Path) -> list[Path]:
+    """All sidecars there are of a database, of whichever index."""
+    pattern = f"{glob.escape(database.name)}-image-search-*.faiss"
+    return sorted(database.parent.glob(pattern))
 
 
 def encode(index: Index, batches: Iterator[StoredVectors]) -> Codes:
@@ -76,12 +97,16 @@ def encode(index: Index, batches: Iterator[StoredVectors]) -> Codes:
     return Codes(codes, np.concatenate(ids))
 
 
-def write_sidecar(path: Path, index: Index, codes: Codes) -> None:
+def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = None) -> None:
     """
-    Write beside, sync, rename: whoever opens `path` finds the old file or the new, whole.
+    Write beside, sync, rename: whoever opens `path` finds the old file or the new, whole. It gets
+    the permissions of the file `like`, or else is for its owner only.
 
     `index.sidecar` and `index.sidecar_vector_id` are what the file says of itself.
     """
+    for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        # By a process that was killed: two runs never write at once, and a reader's is soon redone.
+        left_behind.unlink(missing_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
@@ -103,7 +128,8 @@ def write_sidecar(path: Path, index: Index, codes: Codes) -> None:
             file.write(text + len(text).to_bytes(_LENGTH_BYTES, "little") + MAGIC)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        if like is not None:
+            shutil.copymode(like, temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -111,6 +137,7 @@ def write_sidecar(path: Path, index: Index, codes: Codes) -> None:
 
 def open_sidecar(path: Path, index: Index) -> Codes:
     """Memory-mapped, in time that does not grow with the file. Raises SidecarUnusable."""
+    state = file_state(path)
     header = _read_header(path)
     if header.token != index.sidecar:
         raise SidecarUnusable(f"{path.name} is not the sidecar that the database names")
@@ -127,7 +154,7 @@ def open_sidecar(path: Path, index: Index) -> Codes:
         if header.vectors
         else np.empty(0, dtype=np.int64)
     )
-    return Codes(codes, vector_ids)
+    return Codes(codes, vector_ids, state)
 
 
 def _read_header(path: Path) -> Header:

@@ -33,20 +33,22 @@ async def viewed_table(datasette: Datasette, request: Request) -> ViewedTable:
     not_found = NotFound(f"There is no image table {table_name!r} in {database_name!r}")
     if database_name not in datasette.databases:
         raise not_found
-    if not await can_view_table(datasette, request.actor, database_name, table_name):
-        raise not_found
     database = datasette.get_database(database_name)
 
     def read(conn):
-        index = store.read_index(conn, table_name)
-        return index and ViewedTable(
-            database, store.find_image_table(conn, index.image_table), index
-        )
+        indexes = store.read_indexes(conn, table_name)
+        if not indexes:
+            return None
+        table = store.find_image_table(conn, indexes[0].image_table)
+        return ViewedTable(database, table, indexes[0])
 
     try:
         viewed = await database.execute_fn(read)
     except store.StoreError as error:
         raise not_found from error
     if viewed is None:
+        raise not_found
+    # By the name in the schema: to SQLite "IMAGES" is the same table, to the permissions it is not.
+    if not await can_view_table(datasette, request.actor, database_name, viewed.table.name):
         raise not_found
     return viewed

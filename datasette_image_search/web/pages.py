@@ -14,9 +14,9 @@ from datasette.utils.asgi import Request, Response
 from .. import store
 from ..errors import ImageSearchError
 from ..search import planner
-from ..search.query import query_vector
-from ..store import ImageTable, Index
+from ..search.query import WeightsOf, image_term, query_vector
 from .access import ViewedTable, viewed_table
+from .configuration import configured_weights
 
 PAGE_SIZE = 60
 
@@ -27,16 +27,17 @@ class Answer:
 
     rows: list[dict[str, Any]]
     scores: list[float | None]
+    total: int
     warnings: tuple[str, ...] = ()
 
 
 async def search_page(datasette: Datasette, request: Request) -> Response:
     viewed = await viewed_table(datasette, request)
     query = request.args.get("q") or ""
-    answer, error = Answer([], []), None
+    answer, error = Answer([], [], 0), None
     try:
         answer = await viewed.database.execute_fn(
-            lambda conn: _answer(conn, viewed.index, viewed.table, query)
+            lambda conn: _answer(conn, viewed, query, configured_weights(datasette))
         )
     except ImageSearchError as problem:
         error = str(problem)
@@ -52,6 +53,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
                 _card(datasette, viewed, row, score)
                 for row, score in zip(answer.rows, answer.scores, strict=True)
             ],
+            "total": answer.total,
             "model": viewed.index.model,
         },
         request=request,
@@ -59,15 +61,21 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     return Response.html(html, status=400 if error else 200)
 
 
-def _answer(conn: sqlite3.Connection, index: Index, table: ImageTable, query: str) -> Answer:
+def _answer(
+    conn: sqlite3.Connection, viewed: ViewedTable, query: str, weights_of: WeightsOf
+) -> Answer:
+    index, table = viewed.index, viewed.table
+    total = store.count_images(conn, table)
     if not query.strip():
         rows = store.newest_images(conn, table, PAGE_SIZE)
-        return Answer(rows, [None] * len(rows))
-    vector = query_vector(conn, index, query)
+        return Answer(rows, [None] * len(rows), total)
+    vector = query_vector(conn, index, query, weights_of)
     found = planner.search(conn, index, vector.vector, PAGE_SIZE)
     rows = store.image_rows(conn, table, [hit.id for hit in found.hits])
     hits = [hit for hit in found.hits if hit.id in rows]
-    return Answer([rows[hit.id] for hit in hits], [hit.score for hit in hits], vector.warnings)
+    return Answer(
+        [rows[hit.id] for hit in hits], [hit.score for hit in hits], total, vector.warnings
+    )
 
 
 def _card(
@@ -85,5 +93,5 @@ def _card(
         "height": row.get("height") or 1,
         "row_url": datasette.urls.row(database, table, encoded),
         "thumbnail_url": f"{page}/{encoded}/thumbnail",
-        "similar_url": f"{page}?{urlencode({'q': f'#{key}'})}",
+        "similar_url": f"{page}?{urlencode({'q': image_term(key)})}",
     }

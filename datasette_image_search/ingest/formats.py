@@ -1,0 +1,24 @@
+"""Which files are taken for images, by their names."""
+
+from __future__ import annotations
+
+import os
+
+HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+"""Need the extra `heic`."""
+
+# fmt: off
+RAW_SUFFIXES = frozenset({
+    ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw",
+})
+"""Camera RAW; need the extra `raw`."""
+
+IMAGE_SUFFIXES = HEIC_SUFFIXES | RAW_SUFFIXES | {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif",
+    ".jp2", ".j2k", ".jpx", ".jpf", ".ppm", ".pgm", ".pbm", ".pnm",
+}
+# fmt: on
+
+
+def is_image_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (100,000 times)

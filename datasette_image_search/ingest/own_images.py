@@ -1,0 +1,73 @@
+"""The images of a person's own table, compared with what was embedded of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..store import Key, OwnRow, own_label
+from .scan import Changes, FoundFile, found_file
+
+
+@dataclass(frozen=True, slots=True)
+class OwnImage:
+    """
+    An image in a row of a person's own table. `file` is where it is, or else its bytes are
+    `content`, which is fetched as late as can be; `mtime` is "" for a BLOB.
+    """
+
+    image_id: Key
+    size: int
+    mtime: str
+    file: str | None = None
+    content: bytes | None = None
+    problem: str | None = None
+
+    @property
+    def path(self) -> str:
+        """What the report and the failures call it."""
+        return own_label(self.image_id)
+
+    @property
+    def name(self) -> str:
+        return Path(self.file).name if self.file else ""
+
+    def read(self) -> bytes:
+        return Path(self.file).read_bytes() if self.file is not None else self.content or b""
+
+
+ImageSource = FoundFile | OwnImage
+
+
+def find_own_changes(
+    rows: Sequence[OwnRow], folder: Path | None, *, retry_failed: bool = False
+) -> Changes[OwnImage]:
+    """
+    The rows that are new, or whose file or BLOB changed. Relative paths are relative to `folder`;
+    without one the rows have BLOBs.
+    """
+    to_embed: list[OwnImage] = []
+    unchanged = failed_before = 0
+    for row in rows:
+        image = _blob(row) if folder is None else _file(row, folder)
+        before = row.known
+        if before is not None and (before.size, before.mtime) == (image.size, image.mtime):
+            if before.failed and not retry_failed:
+                failed_before += 1
+                continue
+            if before.has_vector and not before.failed:
+                unchanged += 1
+                continue
+        to_embed.append(image)
+    return Changes(tuple(to_embed), unchanged, failed_before, {})
+
+
+def _blob(row: OwnRow) -> OwnImage:
+    return OwnImage(row.image_id, size=int(row.source or 0), mtime="")
+
+
+def _file(row: OwnRow, folder: Path) -> OwnImage:
+    path = str(folder / str(row.source))
+    found = found_file("", path, path)
+    return OwnImage(row.image_id, found.size, found.mtime, path, problem=found.problem)

@@ -1,0 +1,109 @@
+"""
+Camera RAW: the preview that the camera put into the file, or a quick development where it put none.
+Only with the extra `raw`.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import PurePath
+
+import rawpy
+from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
+
+from .decode import (
+    DecodeError,
+    DecodeSettings,
+    OpenedPicture,
+    check_pixels,
+    open_limited,
+    upright_size,
+)
+from .exif import Exif, complete_exif, exif_of_tiff, read_exif
+
+_ORIENTATIONS = {0: 1, 3: 3, 5: 8, 6: 6}
+"""What LibRaw calls flip -> what EXIF calls orientation."""
+
+_NO_USABLE_PREVIEW = (
+    rawpy.LibRawNoThumbnailError,
+    rawpy.LibRawUnsupportedThumbnailError,
+    rawpy.NotSupportedError,
+    UnidentifiedImageError,
+)
+
+
+def open_raw(data: bytes, name: str, settings: DecodeSettings) -> OpenedPicture:
+    """
+    The picture of a RAW file: of the size of the sensor, with pixels of the preview. `name` gives
+    the format, such as NEF. Raises UnidentifiedImageError for what is no RAW.
+    """
+    try:
+        with rawpy.imread(io.BytesIO(data)) as raw:
+            size = (raw.sizes.width, raw.sizes.height)
+            stored_as = _ORIENTATIONS.get(raw.sizes.flip, 1)
+            width, height = upright_size(size, stored_as)
+            image = _preview(raw, settings)
+            if image is not None and _is_enough(image, size, settings):
+                orientation = _orientation(image, stored_as, width > height)
+            else:
+                check_pixels(size[0] * size[1], settings.max_pixels)
+                image, orientation = _develop(raw), 1
+    except (rawpy.LibRawFileUnsupportedError, rawpy.LibRawIOError) as error:
+        raise UnidentifiedImageError from error
+    except rawpy.LibRawError as error:
+        raise DecodeError(f"the camera RAW is damaged: {_message(error)}") from error
+    # The file's own says more, and says it as the camera did. LibRaw makes up an EXIF of its own
+    # for previews that have none, with times of 1970.
+    exif = complete_exif(exif_of_tiff(data), _exif_of_preview(image))
+    format = PurePath(name).suffix[1:].upper()
+    return OpenedPicture(image, format, width, height, orientation, exif)
+
+
+def _preview(raw: rawpy.RawPy, settings: DecodeSettings) -> Image.Image | None:
+    """The largest preview, not yet decoded where it is a JPEG; None where there is none."""
+    try:
+        preview = raw.extract_thumb()
+        if preview.format == rawpy.ThumbFormat.JPEG:
+            return open_limited(preview.data, ("JPEG",), settings)[0]
+        return Image.fromarray(preview.data)
+    except _NO_USABLE_PREVIEW:
+        return None
+
+
+def _is_enough(preview: Image.Image, size: tuple[int, int], settings: DecodeSettings) -> bool:
+    """Some cameras' previews are of 160 x 120 pixels: too little for a model."""
+    return min(preview.size) >= min(settings.image_size, *size)
+
+
+def _orientation(preview: Image.Image, stored_as: int, wide: bool) -> int:
+    """
+    How the preview lies. Programs that write previews upright, or write no EXIF to them, do not
+    always say so: what fits the shape of the upright RAW counts.
+    """
+    said = preview.getexif().get(Base.Orientation)
+    likely = [said] if said in range(1, 9) else []
+    likely += [stored_as, 1]
+    for orientation in likely:
+        width, height = upright_size(preview.size, orientation)
+        if (width > height) == wide:
+            return orientation
+    return likely[0]
+
+
+def _develop(raw: rawpy.RawPy) -> Image.Image:
+    """A quick development at half the size; LibRaw turns it upright."""
+    return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8))
+
+
+def _exif_of_preview(preview: Image.Image) -> Exif:
+    exif = read_exif(preview)
+    made_up = exif.taken_at is not None and exif.taken_at < "1971"
+    return replace(exif, taken_at=None) if made_up else exif
+
+
+def _message(error: rawpy.LibRawError) -> str:
+    """rawpy's messages are bytes."""
+    text = error.args[0] if error.args else ""
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)

@@ -1,0 +1,95 @@
+"""
+Files whose bytes are embedded already: moved, copied, or touched. They are known by their size
+first and then by their sha256, and need no decoding and no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..store import Key, KnownFile, Location
+from .scan import FoundFile
+
+SameContent = Callable[[str], list[tuple[Key, Location]]]
+"""sha256 -> the embedded images with these bytes, and where they were last seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """A file and the image that it has the bytes of. `moved` says that it *is* that image."""
+
+    file: FoundFile
+    source_id: Key
+    moved: bool
+
+
+def find_reuse(
+    files: Sequence[FoundFile],
+    hashes: Iterable[str | None],
+    missing: Mapping[tuple[str, str], KnownFile],
+    same_content: SameContent,
+) -> list[Reuse]:
+    """
+    For each of some files with its sha256 (None: could not be read), the image it can be had from.
+
+    A file at a new place takes over the row of one that is missing with the same bytes: it was
+    moved. An image that is missing is taken over once.
+    """
+    same = [
+        (file, same_content(sha256) if sha256 else [])
+        for file, sha256 in zip(files, hashes, strict=True)
+    ]
+    # Their rows are about to be of other bytes: two files may have swapped their names.
+    changing = {file.image_id for file, sources in same if not _own(file, sources)}
+    found = []
+    taken: set[Key] = set()
+    for file, sources in same:
+        sources = [(key, place) for key, place in sources if key not in changing]
+        reuse = _own(file, sources) or _moved(file, sources, missing, taken)
+        if reuse is None and sources:
+            reuse = Reuse(file, sources[0][0], moved=False)
+        if reuse is not None:
+            found.append(reuse)
+    return found
+
+
+def _own(file: FoundFile, sources: Sequence[tuple[Key, Location]]) -> Reuse | None:
+    """Only the time of the file changed."""
+    return next((Reuse(file, key, moved=False) for key, _ in sources if key == file.image_id), None)
+
+
+def _moved(
+    file: FoundFile,
+    sources: Sequence[tuple[Key, Location]],
+    missing: Mapping[tuple[str, str], KnownFile],
+    taken: set[Key],
+) -> Reuse | None:
+    if file.image_id is not None:
+        return None
+    for key, place in sources:
+        if (place.root, place.path) in missing and key not in taken:
+            taken.add(key)
+            return Reuse(file, key, moved=True)
+    return None
+
+
+def of_known_size(
+    files: Iterable[FoundFile], known: Mapping[tuple[str, str], KnownFile]
+) -> list[FoundFile]:
+    """The files worth reading for it: as large as one that is embedded. Photos of one size are rare."""
+    sizes = {before.size for before in known.values() if before.has_vector}
+    return [file for file in files if file.problem is None and file.size in sizes]
+
+
+def hash_of(file: FoundFile) -> str | None:
+    """The sha256 of a file, or None where it cannot be read, which decoding will find out again."""
+    digest = hashlib.sha256()
+    try:
+        with file.absolute.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    except OSError:
+        return None
+    return digest.hexdigest()

@@ -1,0 +1,234 @@
+"""What a run would do, found out without writing anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from .. import store
+from ..embedders.registry import DEFAULT_MODEL
+from ..errors import ImageSearchError
+from ..store import Index, KnownFile, StoreError
+from .own_images import ImageSource, find_own_changes
+from .reuse import Reuse, find_reuse, hash_of, of_known_size
+from .scan import FoundFile, ScanOptions, find_changes
+
+BUSY_SECONDS = 60
+"""How long to wait for another process that is writing to the database."""
+
+
+class RunError(ImageSearchError):
+    """A run that would make no sense, refused before anything is written."""
+
+
+@dataclass(frozen=True)
+class EmbedRequest:
+    """
+    What to embed into which table: the images in `paths`; or, without any, those that the table has
+    in `path_column` (paths, relative to the folder of the database) or `content_column` (BLOBs),
+    None being the columns of the last run.
+
+    `model` None is the model of the table, or the default; `weights` and `device` are as in
+    ModelRequest; `workers` None is one decoder per processor; `thumbnail_size` is in pixels, None
+    for no thumbnails; `max_pixels` None is as many as the memory allows; `limit` is how many images
+    are embedded at most.
+    """
+
+    database: Path
+    table: str
+    paths: Sequence[Path] = ()
+    model: str | None = None
+    weights: Path | None = None
+    device: str | None = None
+    batch_size: int = 32
+    workers: int | None = None
+    path_column: str | None = None
+    content_column: str | None = None
+    scan: ScanOptions = field(default_factory=ScanOptions)
+    thumbnail_size: int | None = 320
+    max_pixels: int | None = None
+    retry_failed: bool = False
+    prune: bool = False
+    limit: int | None = None
+    wal: bool = False
+    add_model: bool = False
+    replace_model: bool = False
+
+    @property
+    def decoders(self) -> int:
+        return self.workers or os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Survey:
+    """
+    What there is to do. `index` is the one to add to, None for a new one, and `replaced` are those
+    that give way to it. `gone` are the files that are not there any more, by root and path.
+    """
+
+    model: str
+    index: Index | None
+    replaced: tuple[Index, ...]
+    path_column: str | None
+    content_column: str | None
+    to_embed: tuple[ImageSource, ...]
+    reused: tuple[Reuse, ...]
+    unchanged: int
+    failed_before: int
+    gone: Mapping[tuple[str, str], KnownFile]
+
+
+def take_survey(request: EmbedRequest) -> Survey:
+    """Raises ImageSearchError with one sentence where the request cannot be carried out."""
+    if not request.database.parent.is_dir():
+        raise RunError(f"there is no folder {str(request.database.parent)!r} for the database")
+    with closing(_open(request.database)) as db:
+        indexes = store.read_indexes(db.conn, request.table)
+        model, index, replaced = _choose_model(request, indexes)
+        if request.paths:
+            return _survey_files(db, request, model, index, replaced)
+        return _survey_own_table(db, request, model, index, replaced, indexes)
+
+
+def connect(database: Path) -> Database:
+    """A connection that waits for other writers, and registers no SQL functions."""
+    db = Database(database, execute_plugins=False)
+    db.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000}")
+    return db
+
+
+def _open(database: Path) -> Database:
+    # Connecting would make an empty file of a database that is not there.
+    return connect(database) if database.exists() else Database(memory=True, execute_plugins=False)
+
+
+def _choose_model(
+    request: EmbedRequest, indexes: Sequence[Index]
+) -> tuple[str, Index | None, tuple[Index, ...]]:
+    """The model, its index if there is one, and the indexes that it replaces."""
+    if not indexes:
+        return request.model or DEFAULT_MODEL, None, ()
+    models = [index.model for index in indexes]
+    if request.model is None or request.model in models:
+        index = indexes[0] if request.model is None else indexes[models.index(request.model)]
+        if request.replace_model:
+            # The same name with other weights, or simply everything anew.
+            return index.model, None, tuple(indexes)
+        return index.model, index, ()
+    if request.replace_model:
+        return request.model, None, tuple(indexes)
+    if request.add_model:
+        return request.model, None, ()
+    raise RunError(
+        f"table {request.table!r} is embedded with {' and '.join(models)}, not {request.model}; "
+        f"use --model {models[0]}, or --add-model for a second index beside it, "
+        "or --replace-model to embed everything again"
+    )
+
+
+def _survey_files(
+    db: Database,
+    request: EmbedRequest,
+    model: str,
+    index: Index | None,
+    replaced: tuple[Index, ...],
+) -> Survey:
+    known = store.known_files(db.conn, request.table, index)
+    known_roots = [root.path for root in store.roots(db.conn)]
+    changes = find_changes(
+        request.paths, known, known_roots, request.scan, retry_failed=request.retry_failed
+    )
+    if not (changes.to_embed or changes.unchanged or changes.failed_before):
+        names = ", ".join(repr(str(path)) for path in request.paths)
+        raise RunError(f"there are no image files in {names}")
+    reused: list[Reuse] = []
+    if index is not None:
+        reused = _find_reuse(db, request, index, changes.to_embed, known, changes.missing)
+    reused_files = {(reuse.file.root, reuse.file.path) for reuse in reused}
+    moved = {reuse.source_id for reuse in reused if reuse.moved}
+    return Survey(
+        model=model,
+        index=index,
+        replaced=replaced,
+        path_column=None,
+        content_column=None,
+        to_embed=_limited(
+            request, (f for f in changes.to_embed if (f.root, f.path) not in reused_files)
+        ),
+        reused=tuple(reused),
+        unchanged=changes.unchanged,
+        failed_before=changes.failed_before,
+        gone={
+            file: before
+            for file, before in changes.missing.items()
+            if before.image_id is None or before.image_id not in moved
+        },
+    )
+
+
+def _find_reuse(
+    db: Database,
+    request: EmbedRequest,
+    index: Index,
+    files: Sequence[FoundFile],
+    known: Mapping[tuple[str, str], KnownFile],
+    missing: Mapping[tuple[str, str], KnownFile],
+) -> list[Reuse]:
+    table = store.find_image_table(db.conn, request.table)
+    candidates = of_known_size(files, known)
+    with ThreadPoolExecutor(request.decoders) as executor:
+        return find_reuse(
+            candidates,
+            executor.map(hash_of, candidates),
+            missing,
+            lambda sha256: store.images_with_content(db.conn, table, index, sha256),
+        )
+
+
+def _survey_own_table(
+    db: Database,
+    request: EmbedRequest,
+    model: str,
+    index: Index | None,
+    replaced: tuple[Index, ...],
+    indexes: Sequence[Index],
+) -> Survey:
+    path_column, content_column = request.path_column, request.content_column
+    if path_column is None and content_column is None and indexes:
+        path_column, content_column = indexes[0].path_column, indexes[0].content_column
+    column = path_column or content_column
+    if column is None:
+        raise RunError(
+            "name the folders to embed, or for images that the table has already, "
+            "--path-column or --content-column"
+        )
+    table = store.find_image_table(db.conn, request.table)
+    if table.is_ours:
+        raise StoreError(f"table {table.name!r} was made from folders; name the folders to embed")
+    rows = store.own_rows(db.conn, table, index, column, is_path=path_column is not None)
+    folder = request.database.resolve().parent if path_column is not None else None
+    changes = find_own_changes(rows, folder, retry_failed=request.retry_failed)
+    if not rows:
+        raise RunError(f"table {table.name!r} has no images in its column {column!r}")
+    return Survey(
+        model=model,
+        index=index,
+        replaced=replaced,
+        path_column=path_column,
+        content_column=None if path_column else content_column,
+        to_embed=_limited(request, changes.to_embed),
+        reused=(),
+        unchanged=changes.unchanged,
+        failed_before=changes.failed_before,
+        gone={},
+    )
+
+
+def _limited(request: EmbedRequest, images: Iterable[ImageSource]) -> tuple[ImageSource, ...]:
+    return tuple(images)[: request.limit]

@@ -1,0 +1,142 @@
+"""
+The tables: schema, reads and writes. The only package that knows the columns of its own tables.
+
+For an image table "images":
+
+    images                     one row per image
+    image_search_roots         the folders that were embedded
+    image_search_indexes       one row per image table and embedder
+    _images_vectors            (index, image) -> vector
+    _images_thumbnails         image -> WebP
+    _images_failures           (root, path) -> why it could not be embedded
+
+A person's own table can be an image table too, with any integer or text primary key; then there is
+
+    _pictures_sources          image -> what its file or BLOB was like
+
+Two promises make caches of the vectors simple. The id of a vector is never used again
+(AUTOINCREMENT), and a vector never changes in place: another picture, another row. So "every vector
+up to id N" names the same vectors for ever, less those that were deleted since. Triggers keep the
+promises whichever tool writes: what replaces, deletes or renumbers an image row takes its vector
+and thumbnail along. Triggers have holes (`sqlite-utils transform` drops them), so vectors and
+thumbnails also carry the sha256 of their picture, and readers skip those of another one.
+
+Readers take a sqlite3 connection, because Datasette hands out those; writers take a sqlite-utils
+Database.
+"""
+
+from .filters import Filter, FilterError, filter_of_ids, matching, passing
+from .reads import (
+    count_images,
+    count_vectors,
+    image_rows,
+    image_vector,
+    images_with_content,
+    known_files,
+    locations,
+    newest_images,
+    own_content,
+    own_label,
+    own_rows,
+    roots,
+    thumbnail,
+    vector_batches,
+    vectors_by_id,
+)
+from .schema import ensure_tables
+from .tables import (
+    INDEXES,
+    LAST,
+    OWN_ROOT,
+    ROOTS,
+    EmbeddedImage,
+    Failure,
+    ImageRecord,
+    ImageTable,
+    Index,
+    Key,
+    KnownFile,
+    Location,
+    OwnRow,
+    ReusedImage,
+    Root,
+    SourceState,
+    StoredVectors,
+    StoreError,
+    find_image_table,
+    find_index,
+    image_table_names,
+    read_indexes,
+    table_exists,
+    vector_from_blob,
+    vector_to_blob,
+)
+from .transactions import transaction
+from .writes import (
+    delete_images,
+    delete_index,
+    ensure_index,
+    ensure_root,
+    folder_of,
+    record_sidecar,
+    write_batch,
+    write_reused,
+)
+
+__all__ = [
+    "INDEXES",
+    "LAST",
+    "OWN_ROOT",
+    "ROOTS",
+    "EmbeddedImage",
+    "Failure",
+    "Filter",
+    "FilterError",
+    "ImageRecord",
+    "ImageTable",
+    "Index",
+    "Key",
+    "KnownFile",
+    "Location",
+    "OwnRow",
+    "ReusedImage",
+    "Root",
+    "SourceState",
+    "StoreError",
+    "StoredVectors",
+    "count_images",
+    "count_vectors",
+    "delete_images",
+    "delete_index",
+    "ensure_index",
+    "ensure_root",
+    "ensure_tables",
+    "filter_of_ids",
+    "find_image_table",
+    "find_index",
+    "folder_of",
+    "image_rows",
+    "image_table_names",
+    "image_vector",
+    "images_with_content",
+    "known_files",
+    "locations",
+    "matching",
+    "newest_images",
+    "own_content",
+    "own_label",
+    "own_rows",
+    "passing",
+    "read_indexes",
+    "record_sidecar",
+    "roots",
+    "table_exists",
+    "thumbnail",
+    "transaction",
+    "vector_batches",
+    "vector_from_blob",
+    "vector_to_blob",
+    "vectors_by_id",
+    "write_batch",
+    "write_reused",
+]

@@ -1,0 +1,307 @@
+"""Everything that is read from the tables, but for filters."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from sqlite_utils.db import quote_identifier
+
+from .tables import (
+    LAST,
+    ROOTS,
+    ImageTable,
+    Index,
+    Key,
+    KnownFile,
+    Location,
+    OwnRow,
+    Root,
+    StoredVectors,
+    StoreError,
+    find_image_table,
+    table_exists,
+    vector_from_blob,
+)
+
+REQUIRED_COLUMNS = ("root_id", "path", "size", "mtime", "sha256")
+"""What is needed to know a file again; a person may drop the other columns."""
+
+
+def roots(conn: sqlite3.Connection) -> list[Root]:
+    if not table_exists(conn, ROOTS):
+        return []
+    return [Root(*row) for row in conn.execute(f"select id, path from {ROOTS} order by id")]
+
+
+def known_files(
+    conn: sqlite3.Connection, name: str, index: Index | None = None
+) -> dict[tuple[str, str], KnownFile]:
+    """
+    (path of the root, path below it) -> what is known of the file and of its vector in `index`;
+    empty for a new table.
+
+    Raises StoreError for a table that is not of ours.
+    """
+    if not table_exists(conn, name):
+        return {}
+    table = find_image_table(conn, name)
+    columns = {row[0] for row in conn.execute("select name from pragma_table_info(?)", [name])}
+    missing = [column for column in REQUIRED_COLUMNS if column not in columns]
+    if missing:
+        raise StoreError(
+            f"table {name!r} cannot take images: it has no column {missing[0]!r}; "
+            "choose the name of a table that is not there yet, or embed the images that the table "
+            "has with --path-column or --content-column"
+        )
+    names = table.quoted()
+    root_paths = {root.id: root.path for root in roots(conn)}
+    vector = "0"
+    if index is not None:
+        vector = (
+            "exists (select 1 from {vectors} as side where side.image_id = {images}.{key} "
+            "and side.index_id = ? and side.sha256 is {images}.sha256)"
+        )
+    known = {}
+    for image_id, root_id, path, size, mtime, has_vector in conn.execute(
+        f"select {{key}}, root_id, path, size, mtime, {vector} from {{images}}".format(**names),
+        [index.id] if index else [],
+    ):
+        file = root_paths.get(root_id, ""), path
+        known[file] = KnownFile(image_id, size, mtime, has_vector=bool(has_vector))
+    for root_id, path, size, mtime in _failures(conn, table):
+        file = root_paths.get(root_id, ""), path
+        # A picture that went bad keeps its row, and is not tried again either.
+        before = known.get(file)
+        known[file] = KnownFile(
+            before.image_id if before else None,
+            size,
+            mtime,
+            failed=True,
+            has_vector=before.has_vector if before else False,
+        )
+    return known
+
+
+def _failures(conn: sqlite3.Connection, table: ImageTable) -> Iterator[tuple[int, str, int, str]]:
+    if table_exists(conn, table.failures):
+        yield from conn.execute(
+            "select root_id, path, size, mtime from {failures}".format(**table.quoted())
+        )
+
+
+def own_rows(
+    conn: sqlite3.Connection, table: ImageTable, index: Index | None, column: str, *, is_path: bool
+) -> list[OwnRow]:
+    """
+    The rows of a person's own table that have something in the column of their path or BLOB, in the
+    order of their keys.
+
+    Raises StoreError where there is no such column.
+    """
+    columns = [
+        row[0] for row in conn.execute("select name from pragma_table_info(?)", [table.name])
+    ]
+    if column not in columns:
+        raise StoreError(
+            f"table {table.name!r} has no column {column!r}; it has {', '.join(columns)}"
+        )
+    names = {**table.quoted(), "column": quote_identifier(column)}
+    known: dict[Key, KnownFile] = {}
+    if index is not None and table_exists(conn, table.sources):
+        known = {
+            image_id: KnownFile(image_id, size, mtime, has_vector=bool(has_vector))
+            for image_id, size, mtime, has_vector in conn.execute(
+                "select image_id, size, mtime, exists (select 1 from {vectors} where "
+                "{vectors}.image_id = {sources}.image_id and index_id = ?) from {sources}".format(
+                    **names
+                ),
+                [index.id],
+            )
+        }
+    failed = {path: (size, mtime) for _, path, size, mtime in _failures(conn, table)}
+    source = "{column}" if is_path else "length({column})"
+    rows = []
+    for image_id, value in conn.execute(
+        f"select {{key}}, {source} from {{images}} where {{column}} is not null "
+        "order by {key}".format(**names)
+    ):
+        before = known.get(image_id)
+        label = own_label(image_id)
+        if label in failed:
+            before = KnownFile(image_id, *failed[label], failed=True, has_vector=False)
+        rows.append(OwnRow(image_id, value, before))
+    return rows
+
+
+def own_label(image_id: Key) -> str:
+    """What stands for the path of a file where an image is a row of a person's own table."""
+    return f"#{image_id}"
+
+
+def own_content(conn: sqlite3.Connection, table: ImageTable, column: str, image_id: Key) -> bytes:
+    """The BLOB of an image; empty where the row is gone or holds none."""
+    row = conn.execute(
+        "select {column} from {images} where {key} = ?".format(
+            column=quote_identifier(column), **table.quoted()
+        ),
+        [image_id],
+    ).fetchone()
+    return row[0] if row and isinstance(row[0], bytes) else b""
+
+
+def images_with_content(
+    conn: sqlite3.Connection, table: ImageTable, index: Index, sha256: str
+) -> list[tuple[Key, Location]]:
+    """The images, and where they are, whose file had these bytes and that have a vector."""
+    rows = conn.execute(
+        "select {images}.{key}, {roots}.path, {images}.path from {images} "
+        "join {roots} on {roots}.id = {images}.root_id "
+        "join {vectors} as side on side.image_id = {images}.{key} and side.index_id = ? "
+        "where {images}.sha256 = ? and side.sha256 = {images}.sha256".format(
+            roots=ROOTS, **table.quoted()
+        ),
+        [index.id, sha256],
+    )
+    return [(image_id, Location(root, path)) for image_id, root, path in rows]
+
+
+def count_vectors(conn: sqlite3.Connection, index: Index, *, up_to: int | None = None) -> int:
+    table = find_image_table(conn, index.image_table)
+    # The plus keeps SQLite on the index, which has all it needs, and off the vectors themselves.
+    sql = "select count(*) from {vectors} where index_id = ? and +id <= ?".format(**table.quoted())
+    return conn.execute(sql, [index.id, LAST if up_to is None else up_to]).fetchone()[0]
+
+
+def count_images(conn: sqlite3.Connection, table: ImageTable) -> int:
+    return conn.execute("select count(*) from {images}".format(**table.quoted())).fetchone()[0]
+
+
+def vector_batches(
+    conn: sqlite3.Connection,
+    index: Index,
+    *,
+    after: int = 0,
+    up_to: int | None = None,
+    size: int = 10_000,
+) -> Iterator[StoredVectors]:
+    """The vectors with ids in (after, up_to], in the order of their ids, `size` at a time."""
+    table = find_image_table(conn, index.image_table)
+    cursor = conn.execute(
+        "select id, image_id, vector from {vectors} "
+        "where id > ? and id <= ? and index_id = ? order by id".format(**table.quoted()),
+        [after, LAST if up_to is None else up_to, index.id],
+    )
+    while rows := cursor.fetchmany(size):
+        yield _stored_vectors(rows, index)
+
+
+def _stored_vectors(rows: Sequence[tuple[int, Key, bytes]], index: Index) -> StoredVectors:
+    """Without rows that are no vectors of this index: others can write to the table too."""
+    rows = [row for row in rows if len(row[2]) == 4 * index.dimensions]
+    vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4")
+    vectors = vectors.reshape(len(rows), index.dimensions)
+    sound = np.isfinite(vectors).all(axis=1)
+    if not sound.all():
+        rows = [row for row, is_sound in zip(rows, sound, strict=True) if is_sound]
+        vectors = vectors[sound]
+    return StoredVectors(
+        np.array([row[0] for row in rows], dtype=np.int64), [row[1] for row in rows], vectors
+    )
+
+
+def image_vector(
+    conn: sqlite3.Connection, index: Index, image_id: Key, table: ImageTable | None = None
+) -> np.ndarray | None:
+    """The vector of an image, or None where it has none. `table` spares looking it up."""
+    table = table or find_image_table(conn, index.image_table)
+    row = conn.execute(
+        "select vector from {vectors} as side where image_id = ? and index_id = ? "
+        "and {owned}".format(owned=table.owns("side"), **table.quoted()),
+        [image_id, index.id],
+    ).fetchone()
+    if row is None or len(row[0]) != 4 * index.dimensions:
+        return None
+    return vector_from_blob(row[0])
+
+
+def vectors_by_id(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) -> StoredVectors:
+    """Those of the vectors with these ids that are still there, in any order."""
+    table = find_image_table(conn, index.image_table)
+    rows = conn.execute(
+        "select id, image_id, vector from {vectors} "
+        "where id in (select value from json_each(?)) and index_id = ?".format(**table.quoted()),
+        [json.dumps(list(ids)), index.id],
+    ).fetchall()
+    return _stored_vectors(rows, index)
+
+
+def thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> bytes | None:
+    if not table_exists(conn, table.thumbnails):
+        return None
+    row = conn.execute(
+        "select webp from {thumbnails} as side where image_id = ? and {owned}".format(
+            owned=table.owns("side"), **table.quoted()
+        ),
+        [image_id],
+    ).fetchone()
+    return row[0] if row else None
+
+
+def image_rows(
+    conn: sqlite3.Connection, table: ImageTable, ids: Sequence[Key]
+) -> dict[Key, dict[str, Any]]:
+    """Id -> the whole row as a dict, for those ids that exist."""
+    cursor = conn.execute(
+        "select * from {images} where {key} in (select value from json_each(?))".format(
+            **table.quoted()
+        ),
+        [json.dumps(list(ids))],
+    )
+    return {row[table.key]: row for row in _dicts(cursor)}
+
+
+def newest_images(conn: sqlite3.Connection, table: ImageTable, limit: int) -> list[dict[str, Any]]:
+    """Whole rows as dicts: the latest photos first, those without a date last."""
+    columns = {
+        row[0] for row in conn.execute("select name from pragma_table_info(?)", [table.name])
+    }
+    order = "taken_at desc, " if "taken_at" in columns else ""
+    return _dicts(
+        conn.execute(
+            "select * from {images} order by {order}{key} desc limit ?".format(
+                order=order, **table.quoted()
+            ),
+            [limit],
+        )
+    )
+
+
+def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
+    columns = [column[0] for column in cursor.description]
+    return [dict(zip(columns, row, strict=True)) for row in cursor]
+
+
+def locations(conn: sqlite3.Connection, index: Index, ids: Sequence[Key]) -> dict[Key, Location]:
+    """
+    Id -> where the original is, for those ids that exist; the root is "" where that is not known,
+    as for BLOBs and for the paths of a person's own table.
+    """
+    table = find_image_table(conn, index.image_table)
+    column = quote_identifier(index.path_column or table.key)
+    names = {**table.quoted(), "roots": ROOTS, "column": column}
+    if table.is_ours:
+        place = "coalesce((select path from {roots} where {roots}.id = root_id), ''), path"
+    elif index.path_column is not None:
+        place = "'', {column}"
+    else:
+        place = "'', '#' || {key}"
+    rows = conn.execute(
+        f"select {{key}}, {place} from {{images}} "
+        "where {key} in (select value from json_each(?))".format(**names),
+        [json.dumps(list(ids))],
+    )
+    return {image_id: Location(root, str(path)) for image_id, root, path in rows}

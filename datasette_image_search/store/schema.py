@@ -1,0 +1,164 @@
+"""Makes the tables, and the triggers that keep their promises."""
+
+from __future__ import annotations
+
+from typing import get_type_hints
+
+from sqlite_utils import Database
+from sqlite_utils.db import quote_identifier
+
+from .tables import (
+    INDEXES,
+    OWN_ROOT,
+    ROOTS,
+    Failure,
+    ImageRecord,
+    ImageTable,
+    Index,
+    SourceState,
+    StoreError,
+    find_image_table,
+    table_exists,
+)
+from .transactions import transaction
+
+
+def ensure_tables(db: Database, name: str, own_column: str | None = None) -> ImageTable:
+    """
+    Make whatever is missing of an image table, its side tables and their triggers.
+
+    `own_column` is where a person's own table has the path or the bytes of its images.
+    """
+    with transaction(db):
+        if not db[ROOTS].exists():
+            db[ROOTS].create({"id": int, "path": str, "label": str}, pk="id", not_null={"path"})
+            db[ROOTS].create_index(["path"], unique=True)
+        if not db[INDEXES].exists():
+            db[INDEXES].create(
+                _column_types(Index),
+                pk="id",
+                not_null={"image_table", "model", "fingerprint", "dimensions"},
+                defaults={"generation": 0, "sidecar_vector_id": 0},
+            )
+            db[INDEXES].create_index(["image_table", "model"], unique=True)
+        for column in _column_types(Index).keys() - db[INDEXES].columns_dict.keys():
+            # A database of an older version.
+            db[INDEXES].add_column(column, _column_types(Index)[column])
+        if not table_exists(db.conn, name):
+            if not name.strip() or name in db.view_names():
+                raise StoreError(f"{name!r} cannot be an image table; choose another name")
+            _create_image_table(db, name)
+        table = find_image_table(db.conn, name)
+        _ensure_side_tables(db, table)
+        _ensure_triggers(db, table, own_column)
+    return table
+
+
+def _create_image_table(db: Database, name: str) -> None:
+    db[name].create(
+        {"id": int, **_column_types(ImageRecord)},
+        pk="id",
+        not_null={"root_id", "path"},
+        foreign_keys=[("root_id", ROOTS, "id")],
+    )
+    db[name].create_index(["root_id", "path"], unique=True)
+    for column in ("sha256", "taken_at"):
+        db[name].create_index([column])
+
+
+def _ensure_side_tables(db: Database, table: ImageTable) -> None:
+    key_type = int if table.key_is_integer else str
+    if not db[table.vectors].exists():
+        # sqlite-utils has no AUTOINCREMENT, and without it the id of a deleted vector comes back.
+        db.execute(
+            f"""
+            create table {quote_identifier(table.vectors)} (
+                id INTEGER PRIMARY KEY AUTOINCREMENT,
+                index_id INTEGER NOT NULL REFERENCES {INDEXES}(id),
+                image_id {"INTEGER" if table.key_is_integer else "TEXT"} NOT NULL,
+                sha256 TEXT,
+                vector BLOB NOT NULL,
+                UNIQUE (image_id, index_id)
+            )
+            """
+        )
+    if not db[table.thumbnails].exists():
+        db[table.thumbnails].create(
+            {"image_id": key_type, "sha256": str, "webp": bytes}, pk="image_id"
+        )
+    if not table.is_ours and not db[table.sources].exists():
+        db[table.sources].create(
+            {"image_id": key_type, **_column_types(SourceState)}, pk="image_id"
+        )
+    if not db[table.failures].exists():
+        db[table.failures].create(_column_types(Failure), pk=("root_id", "path"))
+
+
+def _column_types(record: type) -> dict[str, type]:
+    """Field -> int, float or str, for a dataclass that is a row of a table."""
+    optional = {str | None: str, int | None: int, float | None: float}
+    return {name: optional.get(kind, kind) for name, kind in get_type_hints(record).items()}
+
+
+def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> None:
+    """Put the triggers (back) where `sqlite-utils transform` or an older version left none."""
+    existing = dict(
+        db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
+    )
+    wanted = _triggers(table, own_column)
+    for name, sql in wanted.items():
+        if existing.get(name) != sql:
+            db.execute(f"drop trigger if exists {quote_identifier(name)}")
+            db.execute(sql)
+    if not wanted.keys() <= existing.keys():
+        for side in (table.vectors, table.thumbnails):
+            side = quote_identifier(side)
+            db.execute(f"delete from {side} where not {table.owns(side)}")
+
+
+def _triggers(table: ImageTable, own_column: str | None) -> dict[str, str]:
+    """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
+    names = table.quoted()
+    forget = (
+        "delete from {vectors} where image_id = {row}.{key}; "
+        "delete from {thumbnails} where image_id = {row}.{key};"
+    )
+    if not table.is_ours:
+        forget += f" delete from {{failures}} where root_id = {OWN_ROOT} and path = '#' || {{row}}.{{key}};"
+    forget_old = forget.format(row="old", **names)
+    forget_new = forget.format(row="new", **names)
+    count = f"update {INDEXES} set generation = generation + 1 where id = "
+    bodies = {
+        # REPLACE fires no delete trigger, but the row that comes instead fires this one.
+        "inserted": f"after insert on {names['images']} begin {forget_new} end",
+        "deleted": f"after delete on {names['images']} begin {forget_old} end",
+        "renumbered": (
+            # Not "of {key}": an update of "rowid" renumbers too.
+            f"after update on {names['images']} "
+            f"when old.{names['key']} is not new.{names['key']} begin {forget_new} "
+            + "insert into {vectors} (index_id, image_id, sha256, vector) "
+            "select index_id, new.{key}, sha256, vector from {vectors} where image_id = old.{key}; "
+            "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; ".format(
+                **names
+            )
+            + f"{forget_old} end"
+        ),
+        "vector_added": f"after insert on {names['vectors']} begin {count} new.index_id; end",
+        "vector_deleted": f"after delete on {names['vectors']} begin {count} old.index_id; end",
+        "vector_changed": (
+            f"before update on {names['vectors']} begin "
+            "select raise(abort, 'a vector is never changed in place: delete it and insert'); end"
+        ),
+    }
+    content = "sha256" if table.is_ours else own_column
+    if content is not None:
+        column = quote_identifier(content)
+        bodies["content_changed"] = (
+            f"after update of {column} on {names['images']} "
+            f"when old.{column} is not new.{column} begin {forget_old} {forget_new} end"
+        )
+    prefix = f"_{table.name}_image_search_"
+    return {
+        prefix + event: f"CREATE TRIGGER {quote_identifier(prefix + event)} {body}"
+        for event, body in bodies.items()
+    }

@@ -1,0 +1,204 @@
+"""Everything that is written to the tables, in transactions."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sqlite_utils import Database
+from sqlite_utils.db import NotFoundError
+
+from .reads import own_label, roots
+from .tables import (
+    INDEXES,
+    OWN_ROOT,
+    ROOTS,
+    EmbeddedImage,
+    Failure,
+    ImageRecord,
+    ImageTable,
+    Index,
+    Key,
+    ReusedImage,
+    Root,
+    find_index,
+    read_indexes,
+    vector_to_blob,
+)
+from .transactions import transaction
+
+
+def ensure_index(
+    db: Database,
+    table: ImageTable,
+    *,
+    model: str,
+    weights: str | None,
+    fingerprint: str,
+    dimensions: int,
+    path_column: str | None = None,
+    content_column: str | None = None,
+) -> Index:
+    """
+    The index of a table by a model, made if there is none; the caller has checked the fingerprint.
+    Weights that have moved are remembered at their new place.
+    """
+    for index in read_indexes(db.conn, table.name):
+        if index.model == model:
+            if weights not in (None, index.weights):
+                db[INDEXES].update(index.id, {"weights": weights})
+            return find_index(db.conn, table.name, model)
+    db[INDEXES].insert(
+        {
+            "image_table": table.name,
+            "model": model,
+            "weights": weights,
+            "fingerprint": fingerprint,
+            "dimensions": dimensions,
+            "path_column": path_column,
+            "content_column": content_column,
+            "identity": secrets.token_hex(8),
+        }
+    )
+    return find_index(db.conn, table.name, model)
+
+
+def delete_index(db: Database, table: ImageTable, index: Index) -> None:
+    """An index with all of its vectors. The images and their thumbnails stay."""
+    with transaction(db):
+        db[table.vectors].delete_where("index_id = ?", [index.id])
+        db[INDEXES].delete(index.id)
+
+
+def ensure_root(db: Database, path: str) -> Root:
+    """The root with this absolute path, made if there is none; its label is the folder's name."""
+    for root in roots(db.conn):
+        if root.path == path:
+            return root
+    row = {"path": path, "label": Path(path).name or path}
+    return Root(db[ROOTS].insert(row).last_pk, path)
+
+
+def write_batch(
+    db: Database,
+    table: ImageTable,
+    index: Index,
+    images: Sequence[EmbeddedImage],
+    failures: Sequence[Failure] = (),
+) -> None:
+    """Rows, vectors, thumbnails and failures in one transaction: all of them, or none."""
+    with transaction(db):
+        for image in images:
+            key = _write_image(db, table, image)
+            sha256 = image.content.sha256
+            _write_vector(db, table, index, key, sha256, vector_to_blob(image.vector))
+            if image.thumbnail is not None:
+                _write_thumbnail(db, table, key, sha256, image.thumbnail)
+        for failure in failures:
+            db[table.failures].upsert(asdict(failure), pk=("root_id", "path"))
+
+
+def _write_image(db: Database, table: ImageTable, image: EmbeddedImage) -> Key:
+    if not isinstance(image.content, ImageRecord):
+        state = {"image_id": image.image_id, **asdict(image.content)}
+        db[table.sources].upsert(state, pk="image_id")
+        # Those of other models are of the picture that was there before.
+        db[table.vectors].delete_where(
+            "image_id = ? and sha256 is not ?", [image.image_id, image.content.sha256]
+        )
+        _forget_failure(db, table, OWN_ROOT, own_label(image.image_id))
+        return image.image_id
+    _forget_failure(db, table, image.content.root_id, image.content.path)
+    return _write_row(db, table, image.image_id, asdict(image.content))
+
+
+def _write_row(db: Database, table: ImageTable, key: Key | None, row: dict[str, Any]) -> Key:
+    # A person may have dropped or renamed columns that nothing here depends on.
+    columns = db[table.name].columns_dict
+    row = {name: value for name, value in row.items() if name in columns}
+    if key is not None:
+        try:
+            db[table.name].update(key, row)
+            return key
+        except NotFoundError:
+            pass  # Deleted since the survey; the file is there, so it gets a row again.
+    return db[table.name].insert(row).last_pk
+
+
+def _write_vector(
+    db: Database, table: ImageTable, index: Index, key: Key, sha256: str, vector: bytes
+) -> None:
+    # An UPDATE would keep the id of a vector that is another one now.
+    db[table.vectors].delete_where("image_id = ? and index_id = ?", [key, index.id])
+    db[table.vectors].insert(
+        {"index_id": index.id, "image_id": key, "sha256": sha256, "vector": vector}
+    )
+
+
+def _write_thumbnail(db: Database, table: ImageTable, key: Key, sha256: str, webp: bytes) -> None:
+    row = {"image_id": key, "sha256": sha256, "webp": webp}
+    db[table.thumbnails].upsert(row, pk="image_id")
+
+
+def _forget_failure(db: Database, table: ImageTable, root_id: int, path: str) -> None:
+    db[table.failures].delete_where("root_id = ? and path = ?", [root_id, path])
+
+
+def write_reused(
+    db: Database, table: ImageTable, index: Index, images: Sequence[ReusedImage]
+) -> None:
+    """Files whose bytes are embedded already get the row and the vector of those, in one transaction."""
+    names = [field.name for field in fields(ImageRecord)]
+    with transaction(db):
+        for image in images:
+            path = PurePosixPath(image.path)
+            place = {
+                "root_id": image.root_id,
+                "path": image.path,
+                "folder": folder_of(image.path),
+                "filename": path.name,
+                "size": image.size,
+                "mtime": image.mtime,
+            }
+            _forget_failure(db, table, image.root_id, image.path)
+            if image.image_id == image.source_id:
+                db[table.name].update(image.image_id, place)
+                continue
+            source = db[table.name].get(image.source_id)
+            row = {name: source[name] for name in names if name in source}
+            key = _write_row(db, table, image.image_id, {**row, **place})
+            (vector,) = db.execute(
+                "select vector from {vectors} where image_id = ? and index_id = ?".format(
+                    **table.quoted()
+                ),
+                [image.source_id, index.id],
+            ).fetchone()
+            _write_vector(db, table, index, key, source["sha256"], vector)
+            for thumbnail in db[table.thumbnails].rows_where("image_id = ?", [image.source_id]):
+                _write_thumbnail(db, table, key, source["sha256"], thumbnail["webp"])
+
+
+def folder_of(path: str) -> str:
+    """The folder of a POSIX path, "" for one directly below its root."""
+    return path.rpartition("/")[0]
+
+
+def delete_images(
+    db: Database, table: ImageTable, ids: Sequence[Key], failed: Sequence[tuple[int, str]] = ()
+) -> None:
+    """Rows with their vectors and thumbnails, and failures by root id and path."""
+    with transaction(db):
+        for key in ids:
+            db[table.name].delete(key)
+        for root_id, path in failed:
+            _forget_failure(db, table, root_id, path)
+
+
+def record_sidecar(db: Database, index: Index) -> None:
+    """Believe, from now on, the sidecar that `index` names."""
+    db[INDEXES].update(
+        index.id, {"sidecar": index.sidecar, "sidecar_vector_id": index.sidecar_vector_id}
+    )

@@ -1,0 +1,404 @@
+"""Image tables of a person's own: paths or BLOBs in a table that was there before."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import sqlite_utils
+from datasette.app import Datasette
+
+from datasette_image_search.ingest.own_images import OwnImage, find_own_changes
+from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+from datasette_image_search.store import KnownFile, OwnRow
+
+from .commands import change, command, query, touch_later
+from .commands import embed_images as embed
+from .conftest import COLOURS, draw_picture, query_json
+
+KEYS = {int: [3, 5, 8, 13, 21, 34, 55, 89], str: ["ä", "b b", "c'", 'd"', "e/", "#f", "7", ""]}
+
+
+@pytest.fixture(params=[int, str])
+def key_type(request: pytest.FixtureRequest) -> type:
+    return request.param
+
+
+@pytest.fixture
+def own(tmp_path: Path, folder: Path, key_type: type) -> Path:
+    """A database with the table pictures(key, title, file), the files relative and absolute."""
+    path = tmp_path / "my.db"
+    db = sqlite_utils.Database(path)
+    db["pictures"].insert_all(
+        [
+            {
+                "key": key,
+                "title": f"A {colour} picture",
+                "file": f"pictures/{colour}.jpg" if colour < "m" else str(folder / f"{colour}.jpg"),
+            }
+            for key, colour in zip(KEYS[key_type], COLOURS, strict=True)
+        ],
+        pk="key",
+    )
+    db.close()
+    return path
+
+
+@pytest.fixture
+def inserted(tmp_path: Path, folder: Path) -> Path:
+    """What `sqlite-utils insert-files` makes: path (the key), content and size."""
+    path = tmp_path / "photos.db"
+    files = sorted(folder.glob("*.jpg"))
+    assert command("insert-files", path, "pictures", *files).exit_code == 0
+    return path
+
+
+def embed_own(path: Path, *options: object, table: str = "pictures") -> str:
+    """What the run says in its first line, less the time."""
+    return embed(path, table, *options).stdout.partition(" in ")[0]
+
+
+def key_of(path: Path, colour: str) -> int | str:
+    ((key,),) = query(path, "select key from pictures where title like ?", [f"% {colour} %"])
+    return key
+
+
+def best(path: Path, words: str) -> dict:
+    result = command("search-images", path, "pictures", words, "-k", "1", "--json")
+    (row,) = json.loads(result.stdout)
+    return row
+
+
+def failures_of(path: Path) -> dict[str, str]:
+    return dict(query(path, "select path, reason from _pictures_failures"))
+
+
+def embedded_files(path: Path, key: str, name: str) -> set[tuple[str, str]]:
+    """File name and sha256 of what was embedded."""
+    rows = query(
+        path,
+        f"select {name}, v.sha256 from pictures join _pictures_vectors as v on v.image_id = {key} "
+        f"join _pictures_thumbnails as t on t.image_id = {key} and t.sha256 = v.sha256",
+    )
+    return {(Path(file).name, sha256) for file, sha256 in rows}
+
+
+# --- Paths ---------------------------------------------------------------------------------------
+
+
+def test_a_table_with_paths_becomes_searchable_and_stays_as_it_is(own: Path):
+    schema = "select sql from sqlite_master where type = 'table' and name = 'pictures'"
+    rows, sql = query(own, "select * from pictures"), query(own, schema)
+
+    assert embed_own(own, "--path-column", "file", "--model", "palette") == (
+        "8 embedded, 0 unchanged, 0 failed"
+    )
+
+    assert (query(own, "select * from pictures"), query(own, schema)) == (rows, sql)
+    for colour in COLOURS:
+        assert best(own, colour)["id"] == key_of(own, colour)
+    assert query(own, "select count(*) from _pictures_thumbnails") == [(8,)]
+
+
+def test_a_second_run_needs_no_option_and_embeds_nothing(own: Path):
+    embed_own(own, "--path-column", "file", "--model", "palette")
+    before = own.read_bytes()
+    assert embed_own(own) == "0 embedded, 8 unchanged, 0 failed"
+    assert own.read_bytes() == before
+
+
+def test_relative_paths_are_relative_to_the_database(
+    own: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    embed_own(Path("..", own.name), "--path-column", "file", "--model", "palette")
+    found = command("search-images", Path("..", own.name), "pictures", "blue", "-k", "1", "--paths")
+    assert found.stdout == f"{folder / 'blue.jpg'}\n"
+    assert best(own, "blue")["path"] == "pictures/blue.jpg"
+
+
+def test_a_file_that_changed_is_embedded_again(own: Path, folder: Path):
+    embed_own(own, "--path-column", "file", "--model", "palette")
+    key = key_of(own, "blue")
+    draw_picture(folder / "blue.jpg", "red", (90, 60))
+    draw_picture(folder / "red.jpg", "blue", (90, 60))
+    for name in ("blue.jpg", "red.jpg"):
+        touch_later(folder / name)
+    assert embed_own(own) == "2 embedded, 6 unchanged, 0 failed"
+    assert best(own, "red")["id"] == key
+    assert query(own, "select count(*) from _pictures_vectors") == [(8,)]
+
+
+def test_a_row_that_points_to_another_file_is_not_that_of_the_old_one(own: Path, folder: Path):
+    embed_own(own, "--path-column", "file", "--model", "palette")
+    key = key_of(own, "blue")
+    # Two pictures that size and time do not tell apart.
+    draw_picture(folder / "red.bmp", "red")
+    draw_picture(folder / "blue.bmp", "blue")
+    for name in ("red.bmp", "blue.bmp"):
+        os.utime(folder / name, (1_600_000_000, 1_600_000_000))
+    change(own, "update pictures set file = 'pictures/blue.bmp' where title like '% blue %'")
+    assert embed_own(own) == "1 embedded, 7 unchanged, 0 failed"
+    change(own, "update pictures set file = 'pictures/red.bmp' where title like '% blue %'")
+    change(own, "delete from pictures where title like '% red %'")
+
+    assert command("search-images", own, "pictures", f"#{key}", "--json").exit_code == 1
+    assert embed_own(own) == "1 embedded, 6 unchanged, 0 failed"
+    assert best(own, "red")["id"] == key
+
+
+def test_a_file_that_is_missing_is_a_failure_until_it_is_there(own: Path, folder: Path):
+    (folder / "red.jpg").rename(folder / "kept")
+    key = key_of(own, "red")
+    run = ("--path-column", "file", "--model", "palette")
+    assert embed_own(own, *run) == "7 embedded, 0 unchanged, 1 failed"
+    assert failures_of(own) == {f"#{key}": "No such file or directory"}
+    assert embed_own(own) == "0 embedded, 7 unchanged, 1 failed"
+
+    (folder / "kept").rename(folder / "red.jpg")
+    assert embed_own(own) == "1 embedded, 7 unchanged, 0 failed"
+    assert failures_of(own) == {}
+
+
+def test_rows_come_and_go(own: Path, folder: Path, key_type: type):
+    embed_own(own, "--path-column", "file", "--model", "palette")
+    draw_picture(folder / "pink.png", "pink")
+    new = KEYS[key_type][0] * 100
+    change(
+        own,
+        "delete from pictures where title like '% red %'",
+        f"insert into pictures values ('{new}', 'A pink picture', 'pictures/pink.png')",
+        f"insert into pictures values ('{new}0', 'No picture at all', null)",
+    )
+    assert query(own, "select count(*) from _pictures_vectors") == [(7,)]
+    assert query(own, "select count(*) from _pictures_thumbnails") == [(7,)]
+    assert embed_own(own) == "1 embedded, 7 unchanged, 0 failed"
+    assert best(own, "pink")["id"] == new
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("nothing/there.jpg", "No such file or directory"),
+        ("", "it is a folder"),
+        ("pictures", "it is a folder"),
+        ("a" * 5000, "File name too long"),
+        ("nul\0byte.jpg", "null"),
+        (b"\xff.jpg", "No such file"),
+        (17, "No such file"),
+    ],
+    ids=["missing", "empty", "folder", "long", "nul", "bytes", "number"],
+)
+def test_whatever_stands_in_the_path_column_costs_no_more_than_its_row(
+    tmp_path: Path, folder: Path, file: str | bytes | int, reason: str
+):
+    path = tmp_path / "my.db"
+    sqlite_utils.Database(path)["pictures"].insert_all(
+        [{"id": 1, "file": "pictures/red.jpg"}, {"id": 2, "file": file}], pk="id"
+    )
+    assert embed_own(path, "--path-column", "file", "--model", "palette") == (
+        "1 embedded, 0 unchanged, 1 failed"
+    )
+    assert reason in failures_of(path)["#2"]
+
+
+# --- BLOBs ---------------------------------------------------------------------------------------
+
+
+def test_what_insert_files_made_becomes_searchable(inserted: Path, folder: Path):
+    rows = query(inserted, "select * from pictures")
+    assert embed_own(inserted, "--content-column", "content", "--model", "palette") == (
+        "8 embedded, 0 unchanged, 0 failed"
+    )
+    assert query(inserted, "select * from pictures") == rows
+    for colour in COLOURS:
+        assert best(inserted, colour)["id"] == str(folder / f"{colour}.jpg")
+    assert embed_own(inserted) == "0 embedded, 8 unchanged, 0 failed"
+
+
+def test_a_blob_and_a_file_are_embedded_alike(inserted: Path, own: Path):
+    embed_own(inserted, "--content-column", "content", "--model", "palette")
+    embed_own(own, "--path-column", "file", "--model", "palette")
+    by_path = embedded_files(own, "key", "file")
+    by_blob = embedded_files(inserted, "path", "path")
+    assert len(by_path) == 8
+    assert by_path == by_blob
+
+
+@pytest.mark.parametrize("length", [2000, 2001], ids=["same length", "other length"])
+def test_a_blob_that_changed_is_embedded_again(inserted: Path, folder: Path, length: int):
+    key = str(folder / "red.jpg")
+
+    def write(colour: str, length: int) -> None:
+        # Zeros after the end of a JPEG mean nothing.
+        content = (folder / f"{colour}.jpg").read_bytes().ljust(length, b"\0")
+        db = sqlite_utils.Database(inserted, execute_plugins=False)
+        db["pictures"].update(key, {"content": content})
+        db.close()
+
+    write("red", 2000)
+    embed_own(inserted, "--content-column", "content", "--model", "palette")
+    write("blue", length)
+
+    assert embed_own(inserted) == "1 embedded, 7 unchanged, 0 failed"
+    found = command("search-images", inserted, "pictures", "blue", "-k", "2", "--json")
+    assert {Path(row["id"]).name for row in json.loads(found.stdout)} == {"blue.jpg", "red.jpg"}
+
+
+def test_a_bad_blob_is_tried_again_when_it_changes(inserted: Path, folder: Path):
+    key = str(folder / "red.jpg")
+    good = (folder / "red.jpg").read_bytes()
+    db = sqlite_utils.Database(inserted, execute_plugins=False)
+    db["pictures"].update(key, {"content": b"x" * len(good)})
+    run = ("--content-column", "content", "--model", "palette")
+    assert embed_own(inserted, *run) == "7 embedded, 0 unchanged, 1 failed"
+    assert embed_own(inserted) == "0 embedded, 7 unchanged, 1 failed"
+    db["pictures"].update(key, {"content": good})
+    assert embed_own(inserted) == "1 embedded, 7 unchanged, 0 failed"
+    assert failures_of(inserted) == {}
+
+
+def test_a_failure_goes_with_its_row(inserted: Path):
+    db = sqlite_utils.Database(inserted, execute_plugins=False)
+    db["pictures"].insert({"path": "bad", "content": b"no picture", "size": 0})
+    embed_own(inserted, "--content-column", "content", "--model", "palette")
+    db["pictures"].delete("bad")
+    assert embed_own(inserted) == "0 embedded, 8 unchanged, 0 failed"
+    assert failures_of(inserted) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", "text", 17], ids=repr)
+def test_whatever_stands_in_the_content_column_costs_no_more_than_its_row(
+    inserted: Path, content: bytes | str | int
+):
+    db = sqlite_utils.Database(inserted, execute_plugins=False)
+    db["pictures"].insert({"path": "bad", "content": content, "size": 0})
+    assert embed_own(inserted, "--content-column", "content", "--model", "palette") == (
+        "8 embedded, 0 unchanged, 1 failed"
+    )
+    assert failures_of(inserted)["#bad"]
+
+
+# --- Search --------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_sql_and_thumbnails_work_on_blobs(inserted: Path, folder: Path):
+    embed_own(inserted, "--content-column", "content", "--model", "palette")
+    key = str(folder / "red.jpg")
+    datasette = Datasette([str(inserted)])
+
+    sql = (
+        "select path, image_similarity(path, 'red') as score from pictures "
+        "order by score desc limit 1"
+    )
+    (row,) = await query_json(datasette, sql)
+    assert row["path"] == key
+    (row,) = await query_json(datasette, "select image_search('red', 1) as hits")
+    assert json.loads(row["hits"])[0]["id"] == key
+    webp = query(inserted, "select webp from _pictures_thumbnails where image_id = ?", [key])
+    assert webp[0][0][8:12] == b"WEBP"
+
+
+def test_a_text_key_that_looks_like_a_number_is_still_text(tmp_path: Path, folder: Path):
+    path = tmp_path / "my.db"
+    sqlite_utils.Database(path)["pictures"].insert_all(
+        [{"key": "007", "file": "pictures/red.jpg"}, {"key": "7", "file": "pictures/blue.jpg"}],
+        pk="key",
+    )
+    embed_own(path, "--path-column", "file", "--model", "palette")
+    assert (best(path, "red")["id"], best(path, "blue")["id"]) == ("007", "7")
+    assert best(path, "#007")["id"] == "007"
+
+
+# --- Refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schema", "options", "sentence"),
+    [
+        (
+            "create table pictures (a, b, file, primary key (a, b))",
+            ["--path-column", "file"],
+            "table 'pictures' has no primary key of one column",
+        ),
+        (
+            "create table pictures (file)",
+            ["--path-column", "file"],
+            "table 'pictures' has no primary key of one column",
+        ),
+        (
+            "create table pictures (id integer primary key, file)",
+            ["--path-column", "path"],
+            "table 'pictures' has no column 'path'; it has id, file",
+        ),
+        (
+            "create table pictures (id integer primary key, file)",
+            ["--content-column", "blob"],
+            "table 'pictures' has no column 'blob'; it has id, file",
+        ),
+        (
+            "create table pictures (id integer primary key, file)",
+            ["--path-column", "file"],
+            "table 'pictures' has no images in its column 'file'",
+        ),
+        ("create table pictures (id integer primary key, file)", [], "name the folders to embed"),
+        (
+            "create view pictures as select 1 as id, 'a.jpg' as file",
+            ["--path-column", "file"],
+            "",
+        ),
+        ("create table others (id)", ["--path-column", "file"], "there is no table 'pictures'"),
+    ],
+    ids=["two keys", "no key", "no column", "no BLOBs", "no rows", "no option", "view", "no table"],
+)
+def test_what_makes_no_sense_is_one_sentence_and_changes_nothing(
+    tmp_path: Path, schema: str, options: list[str], sentence: str
+):
+    path = tmp_path / "my.db"
+    change(path, schema)
+    before = path.read_bytes()
+    result = command("embed-images", path, "pictures", *options, "--model", "palette")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {sentence}")
+    assert len(result.stderr.splitlines()) == 1
+    assert path.read_bytes() == before
+
+
+def test_a_table_made_from_folders_takes_no_column(database: Path):
+    result = command("embed-images", database, "images", "--path-column", "path")
+    assert result.exit_code == 1
+    assert "table 'images' was made from folders; name the folders to embed" in result.stderr
+
+
+def test_a_table_of_ones_own_takes_no_folders(own: Path, folder: Path):
+    embed_own(own, "--path-column", "file", "--model", "palette")
+    result = command("embed-images", own, "pictures", folder)
+    assert result.exit_code == 1
+    assert "table 'pictures' cannot take images: it has no column 'root_id'" in result.stderr
+
+
+# --- Finding, without a database -----------------------------------------------------------------
+
+
+def test_a_blob_is_known_by_its_length(tmp_path: Path):
+    known = KnownFile(1, 10, "")
+    rows = [OwnRow(1, 10, known), OwnRow(2, 11, known), OwnRow(3, 12, None)]
+    changes = find_own_changes(rows, None)
+    assert changes.to_embed == (OwnImage(2, 11, ""), OwnImage(3, 12, ""))
+    assert changes.unchanged == 1
+
+
+def test_a_failure_is_tried_again_only_where_that_is_asked_for():
+    rows = [OwnRow("k", 10, KnownFile("k", 10, "", failed=True, has_vector=False))]
+    assert find_own_changes(rows, None).failed_before == 1
+    (image,) = find_own_changes(rows, None, retry_failed=True).to_embed
+    assert (image.path, image.read()) == ("#k", b"")
+
+
+def test_a_limit_holds_for_own_tables_too(own: Path):
+    request = EmbedRequest(own, "pictures", path_column="file", model="palette", limit=5)
+    assert [embed_images(request).embedded for _ in range(3)] == [5, 3, 0]
