@@ -15,12 +15,13 @@ import argparse
 import json
 import logging
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +68,13 @@ def small_photos(folder: Path, number: int) -> None:
 def random_weights(folder: Path) -> Path:
     import open_clip
     import torch
+    from safetensors.torch import save_file
 
     # open_clip warns that random weights are random.
     logging.disable(logging.WARNING)
     torch.manual_seed(0)
-    path = folder / "weights.pt"
-    torch.save(open_clip.create_model(ARCHITECTURE).state_dict(), path)
+    path = folder / "weights.safetensors"
+    save_file(open_clip.create_model(ARCHITECTURE).state_dict(), path)
     return path
 
 
@@ -95,22 +97,23 @@ def run_here(request: dict) -> None:
     marks: list[tuple[int, float]] = []
     paths = [Path(path) for path in request.pop("paths")]
     weights = request.pop("weights", None)
-    summary = embed_images(
-        EmbedRequest(
-            Path(request.pop("database")),
-            "images",
-            paths,
-            weights=Path(weights) if weights else None,
-            **request,
-        ),
-        lambda progress: marks.append((progress.done, time.perf_counter() - started)),
+    embed = EmbedRequest(
+        Path(request.pop("database")),
+        "images",
+        paths,
+        weights=Path(weights) if weights else None,
+        **request,
     )
+    with peak_memory() as peak:
+        summary = embed_images(
+            embed, lambda progress: marks.append((progress.done, time.perf_counter() - started))
+        )
     print(
         json.dumps(
             {
                 "embedded": summary.embedded,
                 "unchanged": summary.unchanged,
-                "peak": peak_memory(),
+                **peak,
                 "marks": marks,
                 "torch": "torch" in sys.modules,
             }
@@ -118,13 +121,29 @@ def run_here(request: dict) -> None:
     )
 
 
-def peak_memory() -> int:
-    """Bytes. Linux has it per program; what getrusage counts is inherited from who started it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = (row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+@contextmanager
+def peak_memory() -> Iterator[dict[str, int]]:
+    """
+    Bytes at the most, while the block runs: all that was in memory, and of it what is private, which
+    leaves out pages of files (libraries, weights) that the system can drop at any time. Linux only,
+    as getrusage counts what a process inherited from who started it.
+    """
+    status, ended = Path("/proc/self/status"), threading.Event()
+    peak = {"resident": 0, "private": 0}
+
+    def watch() -> None:
+        while status.exists() and not ended.wait(0.005):
+            rows = dict(row.split(":", 1) for row in status.read_text().splitlines())
+            for name, field in (("resident", "VmRSS"), ("private", "RssAnon")):
+                peak[name] = max(peak[name], int(rows[field].split()[0]) * 1024)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def core_seconds(work: Callable[[], object]) -> float:
@@ -147,6 +166,7 @@ def measure_decoding(work: Path, sources: list[Path]) -> None:
     # A model that wants every pixel leaves nothing to spare.
     full = DecodeSettings(embedder.preprocess, max(BIG))
     drafts, wholes = [], []
+    decode_file(photos[0], settings)
     draft_time = core_seconds(lambda: drafts.extend(decode_file(p, settings) for p in photos))
     full_time = core_seconds(lambda: wholes.extend(decode_file(p, full) for p in photos))
     vectors = [
@@ -198,6 +218,7 @@ def measure_end_to_end(work: Path, sources: list[Path]) -> None:
     embedder = load_embedder(ModelRequest(f"{ARCHITECTURE}/random", weights))
     photos = big_photos(work / "end", 96, sources)
     settings = DecodeSettings(embedder.preprocess, embedder.image_size)
+    decode_file(photos[0], settings)
     decoded: list = []
     decode = core_seconds(lambda: decoded.extend(decode_file(p, settings) for p in photos[:32]))
     batch = np.stack([each.model_input for each in decoded])
@@ -216,7 +237,8 @@ def measure_end_to_end(work: Path, sources: list[Path]) -> None:
     line("bound: 2 / (decode + encode core-seconds), images/s", f"{bound:.1f}")
     line("  end to end", f"{rate:.1f}")
     line("  share of the bound", f"{rate / bound:.2f}", "at least 0.85")
-    line("  peak memory, MB", f"{run['peak'] / 1e6:.0f}", "under 1500")
+    line("  peak of private memory, MB", f"{run['private'] / 1e6:.0f}", "under 1500")
+    line("  with the pages of libraries and weights, MB", f"{run['resident'] / 1e6:.0f}")
 
 
 def measure_many(work: Path, number: int) -> None:
@@ -236,7 +258,7 @@ def measure_many(work: Path, number: int) -> None:
         f"{again['seconds']:.2f}",
         "at most 3",
     )
-    line("  peak memory, MB", f"{again['peak'] / 1e6:.0f}", "at most 300")
+    line("  peak memory, MB", f"{again['resident'] / 1e6:.0f}", "at most 300")
     line("  imports a model", "yes" if again["torch"] else "no", "no")
 
 
@@ -247,7 +269,7 @@ def measure_memory(work: Path) -> None:
         folder = work / f"memory{number}"
         small_photos(folder, number)
         run = run_apart(database=work / f"memory{number}.db", paths=[folder], model="palette")
-        peaks[number] = run["peak"]
+        peaks[number] = run["resident"]
     line("peak memory over 2,000 images, palette, MB", f"{peaks[2_000] / 1e6:.0f}")
     line("  over 20,000", f"{peaks[20_000] / 1e6:.0f}")
     line("  times as much", f"{peaks[20_000] / peaks[2_000]:.2f}", "at most 1.1")
