@@ -38,9 +38,11 @@ setup(
         "test": [
             "cogapp",
             "hypothesis",
+            "pillow-heif",
             "playwright",
             "pytest",
             "pytest-asyncio",
+            "rawpy",
             "ruff",
         ],
         "heic": ["pillow-heif"],
