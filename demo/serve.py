@@ -17,16 +17,14 @@ def main() -> None:
     command = [sys.executable, "-m", "datasette", "serve", str(database), "--port", str(port)]
     metadata = Path(__file__).parent.parent / "metadata.example.yml"
     with subprocess.Popen([*command, "--metadata", str(metadata)]) as server:
-        while server.poll() is None and not answers(page):
-            time.sleep(0.1)
-        if server.poll() is None:
-            print(f"\nSearch the demo photos, Ctrl-C to stop: {page}", flush=True)
         try:
-            code = server.wait()
+            while server.poll() is None and not answers(page):
+                time.sleep(0.1)
+            if server.poll() is None:
+                print(f"\nSearch the demo photos, Ctrl-C to stop: {page}", flush=True)
+            sys.exit(server.wait())
         except KeyboardInterrupt:
             server.terminate()
-            code = server.wait()
-    sys.exit(code)
 
 
 def answers(page: str) -> bool:
