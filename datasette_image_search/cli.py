@@ -11,6 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,11 +151,9 @@ def embed_images(
         sqlite-utils embed-images photos.db images ~/Pictures
         sqlite-utils embed-images my.db pictures --path-column file
     """
-    from sqlite_utils import Database
-
     from .ingest import pipeline
     from .ingest.scan import ScanOptions
-    from .ingest.survey import EmbedRequest
+    from .ingest.survey import EmbedRequest, connect
     from .search.live import SidecarNotWritten, refresh_sidecars
 
     request = EmbedRequest(
@@ -177,11 +176,14 @@ def embed_images(
             # While files were looked for, or the model was loaded.
             click.echo("Interrupted: 0 embedded")
             raise SystemExit(INTERRUPTED) from None
-        with closing(Database(path, execute_plugins=False)) as db:
+        with closing(connect(path)) as db:
             try:
                 refresh_sidecars(db, table)
             except SidecarNotWritten as error:
                 _warn(str(error))
+            except KeyboardInterrupt:
+                # The next search does without, and the next run writes them.
+                summary = replace(summary, interrupted=True)
             pipeline.checkpoint(db)
     _print_failures(summary)
     click.echo(_summary_line(summary))

@@ -611,3 +611,33 @@ def test_photos_of_every_orientation_are_the_same_upright_picture(path: Path):
             with Image.open(io.BytesIO(image["webp"])) as thumbnail:
                 is_wide = thumbnail.width > thumbnail.height
             assert is_wide == (shape == "Landscape")
+
+
+def test_ctrl_c_while_the_sidecar_is_written_tells_what_was_embedded(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("datasette_image_search.search.live.refresh_sidecars", interrupt)
+    result = command("embed-images", path, "images", folder, "--model", "palette")
+    assert result.exit_code == 130
+    assert result.stdout.startswith("Interrupted: 8 embedded")
+
+
+def test_a_reader_that_stays_does_not_hold_up_the_end(path: Path, folder: Path):
+    embed_images(path, "images", folder, "--model", "palette", "--wal")
+    with closing(sqlite3.connect(path)) as reader:
+        reader.execute("begin")
+        reader.execute("select * from images").fetchone()
+        touch_later(folder / "red.jpg")
+        started = time.monotonic()
+        embed_images(path, "images", folder)
+        assert time.monotonic() - started < 10
+
+
+def test_a_root_that_a_person_wrote_with_a_slash_is_the_same(path: Path, folder: Path):
+    embed_images(path, "images", folder, "--model", "palette")
+    moved = folder.rename(folder.with_name("moved"))
+    change(path, f"update image_search_roots set path = '{moved}/'")
+    assert first_words(path, "images", moved) == "0 embedded, 8 unchanged, 0 failed"

@@ -402,3 +402,34 @@ def test_a_failure_is_tried_again_only_where_that_is_asked_for():
 def test_a_limit_holds_for_own_tables_too(own: Path):
     request = EmbedRequest(own, "pictures", path_column="file", model="palette", limit=5)
     assert [embed_images(request).embedded for _ in range(3)] == [5, 3, 0]
+
+
+def test_another_path_column_is_remembered_from_then_on(tmp_path: Path, folder: Path):
+    path = tmp_path / "my.db"
+    db = sqlite_utils.Database(path)
+    row = {"id": 1, "front": "pictures/red.jpg", "back": "pictures/blue.jpg"}
+    db["pictures"].insert(row, pk="id")
+    db.close()
+    embed_own(path, "--path-column", "front", "--model", "palette")
+
+    assert embed_own(path, "--path-column", "back").startswith("1 embedded")
+    assert embed_own(path) == "0 embedded, 1 unchanged, 0 failed"
+    assert best(path, "blue")["path"] == "pictures/blue.jpg"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--path-column", "a", "--content-column", "b"), (".", "--path-column", "a")],
+)
+def test_only_one_place_has_the_images(tmp_path: Path, arguments: tuple[str, ...]):
+    result = command("embed-images", tmp_path / "my.db", "pictures", *arguments)
+    assert (result.exit_code, "one of them" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("type", ["", "numeric", "blob"])
+def test_a_key_that_is_neither_integer_nor_text_is_refused(tmp_path: Path, type: str):
+    path = tmp_path / "my.db"
+    change(path, f"create table pictures (id {type} primary key, file)")
+    result = command("embed-images", path, "pictures", "--path-column", "file")
+    assert result.exit_code == 1
+    assert "neither an integer nor a text" in result.stderr

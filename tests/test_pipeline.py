@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasette_image_search import store
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.embedders.protocol import EmbedderError
 from datasette_image_search.errors import ImageSearchError
@@ -565,3 +566,50 @@ def test_a_reader_that_stops_leaves_no_threads(folder: Path):
     ):
         time.sleep(0.01)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_a_drive_that_goes_during_a_run_costs_no_file_its_next_try(run: Run, folder: Path):
+    away = folder.with_name("away")
+
+    def unmount(progress: Progress) -> None:
+        if folder.exists():
+            folder.rename(away)
+
+    assert len(run(on_progress=unmount, workers=1, batch_size=1).failures) > 0
+    away.rename(folder)
+
+    summary = run()
+    assert (summary.failures, summary.failed_before) == ((), 0)
+    assert run().unchanged == 8
+
+
+def test_many_that_are_gone_are_removed_in_several_transactions(
+    run: Run, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run()
+    for file in sorted(folder.glob("*.jpg"))[:5]:
+        file.unlink()
+    removed = []
+    delete_images = store.delete_images
+    monkeypatch.setattr(pipeline, "BATCH", 2)
+    monkeypatch.setattr(
+        store,
+        "delete_images",
+        lambda db, table, ids, failed: (
+            removed.append(len(ids)) or delete_images(db, table, ids, failed)
+        ),
+    )
+    assert run(prune=True).gone == 5
+    assert removed == [2, 2, 1]
+    assert query(path, "select count(*) from images") == [(3,)]
+
+
+def test_replacing_the_model_wants_all_folders(run: Run, path: Path, folder: Path, tmp_path: Path):
+    draw_picture(tmp_path / "other" / "a.jpg", "red")
+    run(folder, tmp_path / "other")
+    before = vectors_of(path)
+
+    with pytest.raises(RunError, match=r"would leave 1 images .*other'; name all folders"):
+        run(folder, replace_model=True)
+    assert vectors_of(path) == before
+    assert run(folder, tmp_path / "other", replace_model=True).embedded == 9

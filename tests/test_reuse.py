@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from datasette_image_search import store
 from datasette_image_search.ingest.pipeline import EmbedRequest, Summary, embed_images
 from datasette_image_search.ingest.reuse import Reuse, find_reuse, of_known_size
 from datasette_image_search.ingest.scan import FoundFile
@@ -436,3 +437,86 @@ def test_only_files_as_large_as_one_that_is_known_are_read():
         found("z.jpg", size=100, problem="it is a pipe"),
     ]
     assert of_known_size(files, known) == files[:1]
+
+
+def test_a_move_needs_no_column_that_a_person_may_drop(run: Run, path: Path, photos: Path):
+    run()
+    ids = ids_of(path)
+    change(path, "alter table images drop column folder", "alter table images drop column filename")
+    (photos / "trip" / "0.jpg").rename(photos / "trip" / "new.jpg")
+
+    assert counts(run()) == {"moved": 1, "unchanged": 6}
+    assert ids_of(path)["trip/new.jpg"] == ids["trip/0.jpg"]
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_an_image_deleted_since_the_survey_is_embedded_by_the_next_run(
+    run: Run, path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
+):
+    run()
+    (shutil.copy if copied else shutil.move)(photos / "trip" / "0.jpg", photos / "new.jpg")
+    ensure_tables = store.ensure_tables
+
+    def delete_then_ensure_tables(*args):
+        change(path, "delete from images where path = 'trip/0.jpg'")
+        return ensure_tables(*args)
+
+    monkeypatch.setattr(store, "ensure_tables", delete_then_ensure_tables)
+    run()
+    monkeypatch.undo()
+
+    run()
+    assert ids_of(path).keys() == {
+        file.relative_to(photos).as_posix() for file in photos.rglob("*.jpg")
+    }
+    assert None not in vectors_of(path).values()
+
+
+def test_a_photo_that_moved_to_the_only_root_that_is_looked_at(
+    run: Run, path: Path, tmp_path: Path
+):
+    inbox, archive = tmp_path / "inbox", tmp_path / "archive"
+    for name, colour in (("a", "red"), ("b", "blue")):
+        draw_picture(inbox / f"{name}.jpg", colour)
+    draw_picture(archive / "c.jpg", "green")
+    run(inbox, archive)
+    ids = ids_of(path)
+    (inbox / "a.jpg").rename(archive / "a.jpg")
+
+    assert counts(run(archive)) == {"moved": 1, "unchanged": 1}
+    assert ids_of(path) == ids
+    # An empty root is a drive that is not mounted: its photos are elsewhere too, and not gone.
+    (inbox / "b.jpg").rename(archive / "b.jpg")
+    assert counts(run(archive)) == {"reused": 1, "unchanged": 2}
+
+
+def test_a_run_interrupted_before_anything_was_moved_has_moved_nothing(
+    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run()
+    (photos / "trip").rename(photos / "journey")
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "write_reused", interrupt)
+    summary = run()
+    assert (summary.interrupted, summary.moved) == (True, 0)
+
+
+def test_copies_are_asked_for_once_however_many_there_are(
+    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for number in range(20):
+        shutil.copy(photos / "trip" / "0.jpg", photos / "trip" / f"copy {number}.jpg")
+    run()
+    (photos / "trip").rename(photos / "journey")
+    asked = []
+    images_with_content = store.images_with_content
+    monkeypatch.setattr(
+        store,
+        "images_with_content",
+        lambda *args: asked.append(args[-1]) or images_with_content(*args),
+    )
+    assert run().moved == 26
+    assert len(asked) == len(set(asked)) == 6

@@ -612,3 +612,26 @@ def test_a_root_that_only_had_failures_may_be_emptied(tmp_path: Path):
     known = known_of(*find(tmp_path), image_id=None)
     (tmp_path / "bad.jpg").unlink()
     assert missing_of(changes_of(tmp_path, known=known)) == ["bad.jpg"]
+
+
+def test_a_drive_that_goes_while_it_is_looked_at_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    drive = make_files(tmp_path / "drive", "a/1.jpg", "b/2.jpg", "c/3.jpg")
+    known = known_of(*find(drive))
+    scandir = os.scandir
+
+    def scandir_until_the_drive_goes(folder: str):
+        if folder.endswith("b"):
+            drive.rename(tmp_path / "elsewhere")
+            drive.mkdir()
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir_until_the_drive_goes)
+    with pytest.raises(ScanError, match="mount it"):
+        changes_of(drive, known=known)
+
+
+def test_a_path_that_cannot_be_looked_at_is_an_error_of_one_sentence(tmp_path: Path):
+    with pytest.raises(ScanError, match="cannot be looked at: File name too long"):
+        find_scopes([tmp_path / ("a" * 300)])

@@ -104,6 +104,10 @@ class DecodeError(Exception):
         self.missing_extra = missing_extra
 
 
+class Unreadable(DecodeError):
+    """A file that could not be read this time, say of a drive that went; it may well be good."""
+
+
 def default_max_pixels(workers: int) -> int:
     """
     Pixels that one picture may have while `workers` decode at once: together they take at most a
@@ -176,9 +180,9 @@ def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:
         check_file_size(path.stat().st_size, settings.max_pixels)
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise DecodeError("the file is gone") from error
+        raise Unreadable("the file is gone") from error
     except OSError as error:
-        raise DecodeError(f"the file cannot be read: {error.strerror or error}") from error
+        raise Unreadable(f"the file cannot be read: {error.strerror or error}") from error
     return decode_bytes(data, path.name, settings)
 
 

@@ -37,6 +37,7 @@ from .decode import (
     DecodedImage,
     DecodeError,
     DecodeSettings,
+    Unreadable,
     check_file_size,
     decode_bytes,
     default_max_pixels,
@@ -49,8 +50,8 @@ from .survey import EmbedRequest, RunError, Survey, connect, take_survey
 COMMIT_SECONDS = 2.0
 """Slow files make small batches, so that a crash never costs more work than this."""
 
-REUSE_BATCH = 500
-"""Moved and copied files in one transaction: no work to lose, but readers should not wait."""
+BATCH = 500
+"""Files moved, copied or gone in one transaction: no work to lose, but readers should not wait."""
 
 T = TypeVar("T")
 
@@ -122,10 +123,11 @@ def embed_images(
                 run.carry_out()
             except KeyboardInterrupt:
                 run.interrupted = True
-            checkpoint(db)
     return replace(
         _summary(survey),
         embedded=run.done - len(run.failures),
+        reused=run.reused,
+        moved=run.moved,
         failures=tuple(run.failures),
         failures_table=run.table.failures,
         pruned=run.pruned,
@@ -164,8 +166,12 @@ def _load_embedder(request: EmbedRequest, survey: Survey) -> Embedder:
 
 
 def checkpoint(db: Database) -> None:
-    """Leave no WAL behind: `datasette -i` does not read it, nor can a read-only folder do with one."""
+    """
+    Leave no WAL behind: `datasette -i` does not read it, nor can a read-only folder do with one. A
+    reader that stays where it is would be waited for, and keeps the WAL anyway.
+    """
     if db.journal_mode == "wal":
+        db.execute("pragma busy_timeout = 1000")
         db.execute("pragma wal_checkpoint(truncate)").fetchall()
 
 
@@ -187,6 +193,8 @@ class _Run:
         self.on_progress = on_progress
         self.device = f"{embedder.device}, {embedder.precision}" if embedder else ""
         self.done = 0
+        self.reused = 0
+        self.moved = 0
         self.failures: list[Failure] = []
         self.interrupted = False
         self.pruned = False
@@ -228,8 +236,8 @@ class _Run:
         return {root.path: root.id for root in store.roots(self.db.conn)}
 
     def _reuse(self, index: Index, roots: dict[str, int]) -> None:
-        for start in range(0, len(self.survey.reused), REUSE_BATCH):
-            batch = self.survey.reused[start : start + REUSE_BATCH]
+        for start in range(0, len(self.survey.reused), BATCH):
+            batch = self.survey.reused[start : start + BATCH]
             store.write_reused(
                 self.db,
                 self.table,
@@ -246,6 +254,9 @@ class _Run:
                     for reuse in batch
                 ],
             )
+            moved = sum(reuse.moved for reuse in batch)
+            self.moved += moved
+            self.reused += len(batch) - moved
 
     def _embed(self, index: Index, embedder: Embedder, roots: dict[str, int]) -> None:
         request = self.request
@@ -277,13 +288,15 @@ class _Run:
                 yield image
 
     def _prune(self, roots: dict[str, int]) -> None:
-        gone = self.survey.gone
-        store.delete_images(
-            self.db,
-            self.table,
-            [before.image_id for before in gone.values() if before.image_id is not None],
-            [(roots[root], path) for (root, path), before in gone.items() if before.failed],
-        )
+        gone = list(self.survey.gone.items())
+        for start in range(0, len(gone), BATCH):
+            batch = gone[start : start + BATCH]
+            store.delete_images(
+                self.db,
+                self.table,
+                [before.image_id for _, before in batch if before.image_id is not None],
+                [(roots[root], path) for (root, path), before in batch if before.failed],
+            )
         self.pruned = True
 
     def _show_progress(self) -> None:
@@ -315,7 +328,7 @@ def _encode(
     """What is to be written of a batch; `roots` are ids by path."""
     decoded = [(image, outcome) for image, outcome in batch if isinstance(outcome, DecodedImage)]
     failures = [
-        _failure(image, str(outcome), roots)
+        _failure(image, outcome, roots)
         for image, outcome in batch
         if isinstance(outcome, DecodeError)
     ]
@@ -326,16 +339,19 @@ def _encode(
     for (image, outcome), vector in zip(decoded, vectors, strict=True):
         if not np.isfinite(vector).all():
             # Half precision overflows now and then; such a vector would be found by every search.
-            failures.append(_failure(image, "the model gives no finite vector for it", roots))
+            reason = DecodeError("the model gives no finite vector for it")
+            failures.append(_failure(image, reason, roots))
             continue
         content = _content(image, outcome, roots)
         embedded.append(EmbeddedImage(image.image_id, content, vector, outcome.thumbnail))
     return embedded, failures
 
 
-def _failure(image: ImageSource, reason: str, roots: Mapping[str, int]) -> Failure:
+def _failure(image: ImageSource, error: DecodeError, roots: Mapping[str, int]) -> Failure:
     root_id = roots[image.root] if isinstance(image, FoundFile) else store.OWN_ROOT
-    return Failure(root_id, image.path, image.size, image.mtime, reason)
+    # No file has the time "", so that what could not be read is tried again by the next run.
+    mtime = "" if isinstance(error, Unreadable) else image.mtime
+    return Failure(root_id, image.path, image.size, mtime, str(error))
 
 
 def _content(
@@ -392,9 +408,9 @@ def decode_image(image: ImageSource, settings: DecodeSettings) -> DecodedImage |
         # Not the error itself, whose traceback would keep the bytes and the picture in memory.
         return copy.copy(error)
     except FileNotFoundError:
-        return DecodeError("the file is gone")
+        return Unreadable("the file is gone")
     except OSError as error:
-        return DecodeError(f"the file cannot be read: {error.strerror or error}")
+        return Unreadable(f"the file cannot be read: {error.strerror or error}")
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -6,7 +6,7 @@ first and then by their sha256, and need no decoding and no model.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..store import Key, KnownFile, Location
@@ -28,7 +28,7 @@ class Reuse:
 def find_reuse(
     files: Sequence[FoundFile],
     hashes: Iterable[str | None],
-    missing: Mapping[tuple[str, str], KnownFile],
+    missing: Container[tuple[str, str]],
     same_content: SameContent,
 ) -> list[Reuse]:
     """
@@ -63,7 +63,7 @@ def _own(file: FoundFile, sources: Sequence[tuple[Key, Location]]) -> Reuse | No
 def _moved(
     file: FoundFile,
     sources: Sequence[tuple[Key, Location]],
-    missing: Mapping[tuple[str, str], KnownFile],
+    missing: Container[tuple[str, str]],
     taken: set[Key],
 ) -> Reuse | None:
     if file.image_id is not None:

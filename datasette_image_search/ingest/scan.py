@@ -75,11 +75,15 @@ class Scope:
     path: str
     given: bool = True
 
+    @property
+    def is_folder(self) -> bool:
+        return self.path[-1:] in ("", "/")
+
     def __contains__(self, file: tuple[str, str]) -> bool:
         root, path = file
         if root != self.root:
             return False
-        return path.startswith(self.path) if self.path[-1:] in ("", "/") else path == self.path
+        return path.startswith(self.path) if self.is_folder else path == self.path
 
 
 @dataclass(frozen=True)
@@ -126,12 +130,14 @@ def find_changes(
                 unchanged += 1
                 continue
         to_embed.append(replace(file, image_id=before.image_id) if before else file)
-    _check_mounted(scopes, seen, known)
+    # Files that were given are there: people give thousands, with *.jpg.
+    folders = [scope for scope in scopes if scope.is_folder]
     missing = {
         key: before
         for key, before in known.items()
-        if key not in seen and any(key in scope for scope in scopes) and _is_gone(key)
+        if key not in seen and any(key in scope for scope in folders) and _is_gone(key)
     }
+    _check_mounted(folders, seen, known)
     return Changes(tuple(to_embed), unchanged, failed_before, missing)
 
 
@@ -155,9 +161,10 @@ def find_scopes(paths: Sequence[Path], known_roots: Iterable[str] = ()) -> list[
         root = _deepest_root(folder, roots) or str(folder)
         relative = "" if str(path) == root else PurePath(path).relative_to(root).as_posix()
         scopes.append(Scope(root, f"{relative}/" if relative and path.is_dir() else relative))
-        scopes += [
-            Scope(other, "", False) for other in sorted(roots) if path in Path(other).parents
-        ]
+        if folder == path:
+            scopes += [
+                Scope(other, "", False) for other in sorted(roots) if path in Path(other).parents
+            ]
     return list(dict.fromkeys(scopes))
 
 
@@ -171,7 +178,7 @@ def find_files(
         if not scope.given:
             continue
         start = os.path.join(scope.root, scope.path)  # noqa: PTH118
-        if scope.path[-1:] in ("", "/"):
+        if scope.is_folder:
             walk = _Walk(roots, options)
             files = walk.folder(start.rstrip("/") or "/", scope.root, scope.path)
         else:
@@ -266,7 +273,11 @@ def found_file(root: str, path: str, absolute: str, problem: str | None = None) 
 
 
 def _absolute(path: Path) -> Path:
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise ScanError(f"{str(path)!r} cannot be looked at: {error.strerror}") from error
+    if not exists:
         raise ScanError(
             f"there is no file or folder {str(path)!r}; if it is on another drive, mount it"
         )
@@ -288,12 +299,13 @@ def _deepest_root(folder: PurePath, roots: set[str]) -> str | None:
 
 
 def _check_mounted(
-    scopes: Sequence[Scope],
+    folders: Sequence[Scope],
     seen: set[tuple[str, str]],
     known: Mapping[tuple[str, str], KnownFile],
 ) -> None:
-    for scope in scopes:
-        if any(file in scope for file in seen):
+    for scope in folders:
+        # Still there, after all that is missing was missed: a drive may go while it is looked at.
+        if any(file in scope and not _is_gone(file) for file in seen):
             continue
         images = [
             file for file, before in known.items() if file in scope and before.image_id is not None
@@ -304,6 +316,17 @@ def _check_mounted(
                 f"there are no images left in {str(Path(scope.root, scope.path))!r}, of which the "
                 f"table has {len(images):,}; if it is on another drive, mount it (nothing was changed)"
             )
+
+
+class GoneFiles:
+    """The files, by root and path, that are not there although their root is: not only in the scopes."""
+
+    def __contains__(self, file: tuple[str, str]) -> bool:
+        try:
+            with os.scandir(file[0]) as listing:
+                return any(listing) and _is_gone(file)
+        except OSError:
+            return False
 
 
 def _is_gone(file: tuple[str, str]) -> bool:

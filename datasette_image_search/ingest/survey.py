@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -17,7 +18,7 @@ from ..errors import ImageSearchError
 from ..store import Index, KnownFile, StoreError
 from .own_images import ImageSource, find_own_changes
 from .reuse import Reuse, find_reuse, hash_of, of_known_size
-from .scan import FoundFile, ScanOptions, find_changes
+from .scan import Changes, FoundFile, GoneFiles, ScanOptions, find_changes
 
 BUSY_SECONDS = 60
 """How long to wait for another process that is writing to the database."""
@@ -88,6 +89,9 @@ def take_survey(request: EmbedRequest) -> Survey:
     """Raises ImageSearchError with one sentence where the request cannot be carried out."""
     if not request.database.parent.is_dir():
         raise RunError(f"there is no folder {str(request.database.parent)!r} for the database")
+    columns = [name for name in (request.path_column, request.content_column) if name is not None]
+    if len(columns) + bool(request.paths) > 1:
+        raise RunError("name files and folders, or --path-column, or --content-column: one of them")
     with closing(_open(request.database)) as db:
         indexes = store.read_indexes(db.conn, request.table)
         model, index, replaced = _choose_model(request, indexes)
@@ -147,9 +151,11 @@ def _survey_files(
     if not (changes.to_embed or changes.unchanged or changes.failed_before):
         names = ", ".join(repr(str(path)) for path in request.paths)
         raise RunError(f"there are no image files in {names}")
+    if replaced:
+        _check_all_named(request, known, changes)
     reused: list[Reuse] = []
     if index is not None:
-        reused = _find_reuse(db, request, index, changes.to_embed, known, changes.missing)
+        reused = _find_reuse(db, request, index, changes.to_embed, known)
     reused_files = {(reuse.file.root, reuse.file.path) for reuse in reused}
     moved = {reuse.source_id for reuse in reused if reuse.moved}
     return Survey(
@@ -172,13 +178,32 @@ def _survey_files(
     )
 
 
+def _check_all_named(
+    request: EmbedRequest,
+    known: Mapping[tuple[str, str], KnownFile],
+    changes: Changes[FoundFile],
+) -> None:
+    """Images that are not looked at would lose their vectors to --replace-model, and get no others."""
+    looked_at = {(file.root, file.path) for file in changes.to_embed} | changes.missing.keys()
+    left_out = [
+        file
+        for file, before in known.items()
+        if before.image_id is not None and not before.failed and file not in looked_at
+    ]
+    if left_out:
+        roots = ", ".join(repr(root) for root in sorted({root for root, _ in left_out}))
+        raise RunError(
+            f"--replace-model would leave {len(left_out):,} images of table {request.table!r} without "
+            f"a vector, those of {roots}; name all folders of the table"
+        )
+
+
 def _find_reuse(
     db: Database,
     request: EmbedRequest,
     index: Index,
     files: Sequence[FoundFile],
     known: Mapping[tuple[str, str], KnownFile],
-    missing: Mapping[tuple[str, str], KnownFile],
 ) -> list[Reuse]:
     table = store.find_image_table(db.conn, request.table)
     candidates = of_known_size(files, known)
@@ -186,8 +211,8 @@ def _find_reuse(
         return find_reuse(
             candidates,
             executor.map(hash_of, candidates),
-            missing,
-            lambda sha256: store.images_with_content(db.conn, table, index, sha256),
+            GoneFiles(),
+            cache(lambda sha256: store.images_with_content(db.conn, table, index, sha256)),
         )
 
 
@@ -201,7 +226,8 @@ def _survey_own_table(
 ) -> Survey:
     path_column, content_column = request.path_column, request.content_column
     if path_column is None and content_column is None and indexes:
-        path_column, content_column = indexes[0].path_column, indexes[0].content_column
+        last = index or indexes[0]
+        path_column, content_column = last.path_column, last.content_column
     column = path_column or content_column
     if column is None:
         raise RunError(
@@ -221,7 +247,7 @@ def _survey_own_table(
         index=index,
         replaced=replaced,
         path_column=path_column,
-        content_column=None if path_column else content_column,
+        content_column=content_column,
         to_embed=_limited(request, changes.to_embed),
         reused=(),
         unchanged=changes.unchanged,

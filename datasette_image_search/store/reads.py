@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,9 @@ REQUIRED_COLUMNS = ("root_id", "path", "size", "mtime", "sha256")
 def roots(conn: sqlite3.Connection) -> list[Root]:
     if not table_exists(conn, ROOTS):
         return []
-    return [Root(*row) for row in conn.execute(f"select id, path from {ROOTS} order by id")]
+    rows = conn.execute(f"select id, path from {ROOTS} order by id")
+    # Paths that a person wrote there may end in a slash.
+    return [Root(root_id, str(PurePath(path))) for root_id, path in rows]
 
 
 def known_files(

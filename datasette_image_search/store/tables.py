@@ -208,7 +208,7 @@ class OwnRow:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be embedded, and why. It is tried again when size or mtime change."""
+    """A file that could not be embedded, and why. It is tried again when size or mtime are others."""
 
     root_id: int
     path: str
@@ -227,7 +227,7 @@ class StoredVectors:
 
 
 def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
-    """Raises StoreError where there is no such table, or it has no single-column primary key."""
+    """Raises StoreError where there is no such table, or no primary key of one integer or text."""
     columns = conn.execute("select name, type, pk from pragma_table_info(?)", [name]).fetchall()
     name = _stored_name(conn, name) or name
     if not columns:
@@ -239,9 +239,16 @@ def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
             "give it one with: sqlite-utils transform PATH TABLE --pk COLUMN"
         )
     ((key, type_),) = keys
-    # By SQLite's rule any type with INT in it holds whole numbers.
+    # By SQLite's rule any type with INT in it holds whole numbers, and these hold texts. A column of
+    # another type holds both, and 1 and "1" would be two keys here and one there.
+    is_integer = "INT" in type_.upper()
+    if not is_integer and not re.search("CHAR|CLOB|TEXT", type_.upper()):
+        raise StoreError(
+            f"the primary key {key!r} of table {name!r} is neither an integer nor a text; "
+            f"make it one with: sqlite-utils transform PATH TABLE --type {key} text"
+        )
     is_ours = {"root_id", "sha256"} <= {column for column, _, _ in columns}
-    return ImageTable(name, key, "INT" in type_.upper(), is_ours)
+    return ImageTable(name, key, is_integer, is_ours)
 
 
 def image_table_names(conn: sqlite3.Connection) -> list[str]:

@@ -44,12 +44,16 @@ def ensure_index(
 ) -> Index:
     """
     The index of a table by a model, made if there is none; the caller has checked the fingerprint.
-    Weights that have moved are remembered at their new place.
+    Weights that have moved are remembered at their new place, and so are the columns of this run.
     """
     for index in read_indexes(db.conn, table.name):
         if index.model == model:
-            if weights not in (None, index.weights):
-                db[INDEXES].update(index.id, {"weights": weights})
+            now = {
+                "weights": weights or index.weights,
+                "path_column": path_column,
+                "content_column": content_column,
+            }
+            db[INDEXES].update(index.id, now)
             return find_index(db.conn, table.name, model)
     db[INDEXES].insert(
         {
@@ -150,7 +154,10 @@ def _forget_failure(db: Database, table: ImageTable, root_id: int, path: str) ->
 def write_reused(
     db: Database, table: ImageTable, index: Index, images: Sequence[ReusedImage]
 ) -> None:
-    """Files whose bytes are embedded already get the row and the vector of those, in one transaction."""
+    """
+    Files whose bytes are embedded already get the row and the vector of those, in one transaction.
+    What was deleted since the survey is left out: the next run embeds the file.
+    """
     names = [field.name for field in fields(ImageRecord)]
     with transaction(db):
         for image in images:
@@ -163,20 +170,22 @@ def write_reused(
                 "size": image.size,
                 "mtime": image.mtime,
             }
-            _forget_failure(db, table, image.root_id, image.path)
-            if image.image_id == image.source_id:
-                db[table.name].update(image.image_id, place)
-                continue
-            source = db[table.name].get(image.source_id)
-            row = {name: source[name] for name in names if name in source}
-            key = _write_row(db, table, image.image_id, {**row, **place})
-            (vector,) = db.execute(
+            vector = db.execute(
                 "select vector from {vectors} where image_id = ? and index_id = ?".format(
                     **table.quoted()
                 ),
                 [image.source_id, index.id],
             ).fetchone()
-            _write_vector(db, table, index, key, source["sha256"], vector)
+            if vector is None:
+                continue
+            _forget_failure(db, table, image.root_id, image.path)
+            if image.image_id == image.source_id:
+                _write_row(db, table, image.image_id, place)
+                continue
+            source = db[table.name].get(image.source_id)
+            row = {name: source[name] for name in names if name in source}
+            key = _write_row(db, table, image.image_id, {**row, **place})
+            _write_vector(db, table, index, key, source["sha256"], vector[0])
             for thumbnail in db[table.thumbnails].rows_where("image_id = ?", [image.source_id]):
                 _write_thumbnail(db, table, key, source["sha256"], thumbnail["webp"])
 
