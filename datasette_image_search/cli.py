@@ -20,6 +20,7 @@ from sqlite_utils import hookimpl
 
 from .cli_progress import progress_display
 from .errors import ImageSearchError
+from .ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from .sql import register_functions
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ _database = click.argument("path", type=click.Path(dir_okay=False, path_type=Pat
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    default=32,
+    default=BATCH_SIZE,
     show_default=True,
     help="Images per batch: encoded together and committed together",
 )
@@ -91,13 +92,13 @@ _database = click.argument("path", type=click.Path(dir_okay=False, path_type=Pat
     help="Leave out files and folders with such a name, or such a path below the root",
 )
 @click.option("--follow-symlinks", is_flag=True, help="Look into linked folders and files too")
-@click.option("--no-thumbnails", is_flag=True, help="Store no thumbnails")
+@click.option("--no-thumbnails", is_flag=True, help="Store no thumbnails of what is embedded now")
 @click.option(
     "--thumbnail-size",
     type=click.IntRange(16, 4096),
-    default=320,
+    default=THUMBNAIL_SIZE,
     show_default=True,
-    help="Pixels of the longer side of a thumbnail",
+    help="Pixels of the longer side of new thumbnails",
 )
 @click.option(
     "--max-megapixels",
@@ -123,7 +124,7 @@ _database = click.argument("path", type=click.Path(dir_okay=False, path_type=Pat
 )
 @click.option("--add-model", is_flag=True, help="Make a second index beside that of another model")
 @click.option(
-    "--replace-model", is_flag=True, help="Embed everything again, and drop the index there is"
+    "--replace-model", is_flag=True, help="Embed everything again, and drop the indexes there are"
 )
 @click.option("-s", "--silent", is_flag=True, help="Show no progress")
 def embed_images(
@@ -160,7 +161,7 @@ def embed_images(
         path,
         table,
         files,
-        scan=ScanOptions(tuple(exclude), follow_symlinks),
+        scan=ScanOptions(tuple(map(_pattern, exclude)), follow_symlinks),
         thumbnail_size=None if no_thumbnails else thumbnail_size,
         max_pixels=int(max_megapixels * 1e6) if max_megapixels else None,
         **options,
@@ -191,6 +192,11 @@ def embed_images(
         raise SystemExit(INTERRUPTED)
 
 
+def _pattern(glob: str) -> str:
+    """As people and shells write the name of a folder."""
+    return glob.removeprefix("./").rstrip("/")
+
+
 def _print_failures(summary: Summary) -> None:
     """A line per reason, the most frequent first: a missing extra fails a thousand files alike."""
     paths_of: dict[str, list[str]] = {}
@@ -203,6 +209,12 @@ def _print_failures(summary: Summary) -> None:
         click.echo(f"Failed: {files}: {reason}", err=True)
     if len(reasons) > SHOWN_REASONS:
         click.echo(f"... and more, listed in the table {summary.failures_table}", err=True)
+    if summary.failed_before:
+        click.echo(
+            f"{summary.failed_before:,} failed before and have not changed: see the table "
+            f"{summary.failures_table}, or try them again with --retry-failed",
+            err=True,
+        )
 
 
 def _plan_line(summary: Summary) -> str:
@@ -299,6 +311,8 @@ def search_images(
         _warn(warning)
     # A row may have been deleted since it was found.
     hits = [hit for hit in found.hits if hit.id in places]
+    if output == "paths" and index.content_column is not None:
+        raise click.ClickException(f"the images of {table!r} are in the database, not in files")
     if output == "paths":
         for place in (places[hit.id] for hit in hits):
             click.echo(str(Path(path.resolve().parent, place.root, place.path)))

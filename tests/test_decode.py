@@ -686,7 +686,7 @@ def limited(megapixels: float) -> DecodeSettings:
     return DecodeSettings(np.asarray, image_size=32, max_pixels=int(megapixels * 1e6))
 
 
-TOO_LARGE = "the picture has 3600 megapixels, more than the limit of 50; raise it with --max-megapixels"  # fmt: skip
+TOO_LARGE = "the picture has 3600 megapixels, more than the limit of 50; raise it with --max-megapixels and --retry-failed"  # fmt: skip
 
 
 @pytest.mark.parametrize(

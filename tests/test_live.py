@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -508,3 +510,19 @@ def test_what_a_killed_writer_left_behind_is_cleared_away(path: Path, db: Databa
     sidecar_of(path).unlink()
     refresh_sidecars(db, "images")
     assert not left.exists()
+
+
+def test_an_index_that_gave_way_to_another_is_let_go(
+    path: Path, db: Database, conn: sqlite3.Connection
+) -> None:
+    """Its sidecar is deleted, but would take up the disk for as long as it is open."""
+    old = find_index(conn)
+    opened = weakref.ref(live_index(conn, old))
+    table = store.find_image_table(db.conn, "images")
+    store.ensure_index(
+        db, table, model="other", weights=None, fingerprint="other", dimensions=old.dimensions
+    )
+    store.delete_index(db, table, old)
+    live_index(conn, find_index(conn))
+    gc.collect()
+    assert opened() is None

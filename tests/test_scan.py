@@ -15,6 +15,7 @@ from datasette_image_search.ingest.scan import (
     FoundFile,
     ScanError,
     ScanOptions,
+    check_mounted,
     find_changes,
     find_files,
     find_scopes,
@@ -559,6 +560,11 @@ def test_files_in_a_folder_that_cannot_be_read_are_not_missing(tmp_path: Path):
 # --- Drives that are not mounted -----------------------------------------------------------------
 
 
+def check(changes: Changes[FoundFile]) -> None:
+    """As a run does it, when nothing that is missing was found elsewhere."""
+    check_mounted(changes.emptied, changes.missing)
+
+
 @pytest.mark.parametrize("left", [[], ["notes.txt", ".hidden.jpg", "@eaDir/a.jpg"]], ids=str)
 def test_a_root_that_was_emptied_is_an_error_that_names_it(tmp_path: Path, left: list[str]):
     make_files(tmp_path / "drive", "a.jpg", "sub/b.jpg")
@@ -570,7 +576,7 @@ def test_a_root_that_was_emptied_is_an_error_that_names_it(tmp_path: Path, left:
     with pytest.raises(
         ScanError, match=r"no images left in '.*/drive', of which the table has 2; .* mount it"
     ):
-        changes_of(tmp_path / "drive", known=known)
+        check(changes_of(tmp_path / "drive", known=known))
 
 
 def test_a_root_that_is_not_there_is_an_error_that_names_it(tmp_path: Path):
@@ -589,7 +595,7 @@ def test_a_root_below_a_folder_that_is_given_may_be_a_drive_too(tmp_path: Path, 
     if is_there:
         (tmp_path / "usb").mkdir()
     with pytest.raises(ScanError, match=r"no images left in '.*/usb', of which the table has 2"):
-        changes_of(tmp_path, known=known)
+        check(changes_of(tmp_path, known=known))
 
 
 def test_one_of_two_roots_that_was_emptied_is_an_error(tmp_path: Path):
@@ -597,7 +603,16 @@ def test_one_of_two_roots_that_was_emptied_is_an_error(tmp_path: Path):
     known = known_of(*find(tmp_path / "one", tmp_path / "two"))
     (tmp_path / "two" / "b.jpg").unlink()
     with pytest.raises(ScanError, match="/two'"):
-        changes_of(tmp_path / "one", tmp_path / "two", known=known)
+        check(changes_of(tmp_path / "one", tmp_path / "two", known=known))
+
+
+def test_a_folder_whose_images_are_all_in_a_root_of_their_own_is_not_empty(tmp_path: Path):
+    make_files(tmp_path, "loose.jpg", "sorted/a.jpg")
+    known = known_of(*find(tmp_path, known_roots=[tmp_path / "sorted"]))
+    (tmp_path / "loose.jpg").unlink()
+    changes = changes_of(tmp_path, known=known)
+    check(changes)
+    assert missing_of(changes) == ["loose.jpg"]
 
 
 def test_a_root_of_which_everything_is_excluded_is_no_drive_that_is_gone(tmp_path: Path):
@@ -629,7 +644,7 @@ def test_a_drive_that_goes_while_it_is_looked_at_is_an_error(
 
     monkeypatch.setattr(os, "scandir", scandir_until_the_drive_goes)
     with pytest.raises(ScanError, match="mount it"):
-        changes_of(drive, known=known)
+        check(changes_of(drive, known=known))
 
 
 def test_a_path_that_cannot_be_looked_at_is_an_error_of_one_sentence(tmp_path: Path):

@@ -60,8 +60,14 @@ def encode(
     batch = torch.as_tensor(inputs).to(runtime.device)
     if batch.is_floating_point():
         batch = batch.to(runtime.dtype)
-    with torch.inference_mode():
-        features = torch.nn.functional.normalize(forward(batch).float(), dim=-1)
+    try:
+        with torch.inference_mode():
+            features = torch.nn.functional.normalize(forward(batch).float(), dim=-1)
+    except torch.OutOfMemoryError as error:
+        raise EmbedderError(
+            f"the memory of {runtime.device} is too small for a batch of {len(batch)}; "
+            "use a smaller --batch-size"
+        ) from error
     return features.cpu().numpy()
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from .exif import Exif, read_exif, read_orientation
-from .formats import HEIC_SUFFIXES, RAW_SUFFIXES
+from .formats import HEIC_SUFFIXES, RAW_SUFFIXES, THUMBNAIL_SIZE
 
 try:
     import pillow_heif
@@ -39,9 +39,6 @@ _EVERYWHERE = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", 
 
 FORMATS = (*_EVERYWHERE, "HEIF") if HEIC else _EVERYWHERE
 """Of what Pillow can open. Not EPS, for one, which it hands to another program."""
-
-THUMBNAIL_SIZE = 320
-"""Pixels of the longer side."""
 
 THUMBNAIL_QUALITY = 75
 
@@ -194,7 +191,7 @@ def check_file_size(size: int, max_pixels: int) -> None:
     if size > max_pixels * BYTES_PER_PIXEL:
         raise DecodeError(
             f"the file has {math.ceil(size / 1e6)} megabytes, more than a picture of "
-            f"{max_pixels / 1e6:g} megapixels needs; raise the limit with --max-megapixels"
+            f"{max_pixels / 1e6:g} megapixels needs; raise the limit with --max-megapixels and --retry-failed"
         )
 
 
@@ -236,7 +233,10 @@ def decode_bytes(data: bytes, name: str, settings: DecodeSettings) -> DecodedIma
 
 def _words(error: Exception) -> str:
     """What Pillow says, on one line, and the same for all files: reasons are counted."""
+    if isinstance(error, TypeError):
+        return "its header makes no sense"  # Said in words for programmers, about arguments.
     text = re.sub(r" \(\d+ bytes not processed\)", "", " ".join(str(error).split()))
+    text = re.sub(r"^decoder error -?\d+$", "its compressed data makes no sense", text)
     return text or type(error).__name__
 
 
@@ -328,7 +328,7 @@ def check_pixels(pixels: int, max_pixels: int) -> None:
     if pixels > max_pixels:
         raise DecodeError(
             f"the picture has {math.ceil(pixels / 1e6)} megapixels, more than the limit of "
-            f"{max_pixels / 1e6:g}; raise it with --max-megapixels"
+            f"{max_pixels / 1e6:g}; raise it with --max-megapixels and --retry-failed"
         )
 
 

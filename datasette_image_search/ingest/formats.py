@@ -1,8 +1,14 @@
-"""Which files are taken for images, by their names."""
+"""Which files are taken for images, by their names, and what is made of them unless told otherwise."""
 
 from __future__ import annotations
 
 import os
+
+THUMBNAIL_SIZE = 320
+"""Pixels of the longer side."""
+
+BATCH_SIZE = 32
+"""Images that are encoded and committed together."""
 
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 """Need the extra `heic`."""

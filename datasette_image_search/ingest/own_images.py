@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..store import Key, OwnRow, own_label
-from .scan import Changes, FoundFile, found_file
+from .scan import Changes, FoundFile, found_file, sort_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +47,8 @@ def find_own_changes(
     The rows that are new, or whose file or BLOB changed. Relative paths are relative to `folder`;
     without one the rows have BLOBs.
     """
-    to_embed: list[OwnImage] = []
-    unchanged = failed_before = 0
-    for row in rows:
-        image = _blob(row) if folder is None else _file(row, folder)
-        before = row.known
-        if before is not None and (before.size, before.mtime) == (image.size, image.mtime):
-            if before.failed and not retry_failed:
-                failed_before += 1
-                continue
-            if before.has_vector and not before.failed:
-                unchanged += 1
-                continue
-        to_embed.append(image)
-    return Changes(tuple(to_embed), unchanged, failed_before, {})
+    images = ((_blob(row) if folder is None else _file(row, folder), row.known) for row in rows)
+    return sort_out(images, retry_failed=retry_failed)
 
 
 def _blob(row: OwnRow) -> OwnImage:

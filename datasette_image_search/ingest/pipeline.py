@@ -113,7 +113,7 @@ def embed_images(
     with only_run(request.database):
         survey = take_survey(request)
         embedder = None
-        if survey.to_embed or survey.index is None:
+        if survey.to_embed or survey.index is None or request.weights is not None:
             embedder = _load_embedder(request, survey)
         with closing(connect(request.database)) as db:
             if request.wal:
@@ -269,7 +269,9 @@ class _Run:
         self._show_progress()
         # Far enough ahead for the decoders to be busy while a batch is encoded.
         ahead = request.batch_size + 2 * request.decoders
-        outcomes = decode_ahead(self._with_content(), settings, request.decoders, ahead)
+        outcomes = decode_ahead(
+            self.survey.to_embed, settings, request.decoders, ahead, self._with_content
+        )
         for batch in _batches(outcomes, request.batch_size):
             images, failed = _encode(embedder, batch, roots)
             with _uninterrupted():
@@ -278,14 +280,12 @@ class _Run:
                 self.done += len(batch)
             self._show_progress()
 
-    def _with_content(self) -> Iterator[ImageSource]:
+    def _with_content(self, image: ImageSource) -> ImageSource:
         column = self.survey.content_column
-        for image in self.survey.to_embed:
-            if column is not None and isinstance(image, OwnImage):
-                content = store.own_content(self.db.conn, self.table, column, image.image_id)
-                yield replace(image, content=content)
-            else:
-                yield image
+        if column is None or not isinstance(image, OwnImage):
+            return image
+        content = store.own_content(self.db.conn, self.table, column, image.image_id)
+        return replace(image, content=content)
 
     def _prune(self, roots: dict[str, int]) -> None:
         gone = list(self.survey.gone.items())
@@ -375,18 +375,24 @@ def _content(
 
 
 def decode_ahead(
-    images: Iterable[ImageSource], settings: DecodeSettings, workers: int, ahead: int
+    images: Iterable[ImageSource],
+    settings: DecodeSettings,
+    workers: int,
+    ahead: int,
+    with_content: Callable[[ImageSource], ImageSource] = lambda image: image,
 ) -> Iterator[tuple[ImageSource, DecodedImage | DecodeError]]:
     """
     Each image with its picture, or with what is wrong with it, in the order of `images`.
 
-    Threads work up to `ahead` images ahead of the reader and no further: memory stays flat.
+    Threads work up to `ahead` images ahead of the reader and no further: memory stays flat. What
+    `with_content` adds to an image is only for its decoding.
     """
     waiting: deque[tuple[ImageSource, Future[DecodedImage | DecodeError]]] = deque()
     executor = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
         for image in images:
-            waiting.append((image, executor.submit(decode_image, image, settings)))
+            future = executor.submit(decode_image, with_content(image), settings)
+            waiting.append((image, future))
             if len(waiting) > ahead:
                 image, future = waiting.popleft()
                 yield image, future.result()

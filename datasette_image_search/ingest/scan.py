@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
@@ -90,13 +90,15 @@ class Scope:
 class Changes(Generic[T]):
     """
     What a scan found: images to embed, how many need nothing (embedded before, or failed before),
-    and what the tables know, by root and path, of files that are not there any more.
+    and what the tables know, by root and path, of files that are not there any more. `emptied` are
+    the folders without any image.
     """
 
     to_embed: tuple[T, ...]
     unchanged: int
     failed_before: int
-    missing: Mapping[tuple[str, str], KnownFile]
+    missing: Mapping[tuple[str, str], KnownFile] = field(default_factory=dict)
+    emptied: tuple[Scope, ...] = ()
 
 
 def find_changes(
@@ -111,25 +113,20 @@ def find_changes(
     The image files in some files and folders that are new, changed or without a vector, and those
     that are missing there.
 
-    Raises ScanError for a path that is not there, and for a folder that the tables know images of
-    and that has none left: more likely a drive that is not mounted than a folder that was emptied.
+    Raises ScanError for a path that is not there. Whether missing files are gone for good is for
+    `check_mounted`, when those that were moved are known.
     """
     scopes = find_scopes(paths, known_roots)
-    to_embed: list[FoundFile] = []
-    unchanged = failed_before = 0
     seen: set[tuple[str, str]] = set()
-    for file in find_files(scopes, options):
-        key = (file.root, file.path)
-        seen.add(key)
-        before = known.get(key)
-        if before is not None and (before.size, before.mtime) == (file.size, file.mtime):
-            if before.failed and not retry_failed:
-                failed_before += 1
-                continue
-            if before.has_vector and not before.failed:
-                unchanged += 1
-                continue
-        to_embed.append(replace(file, image_id=before.image_id) if before else file)
+
+    def with_known() -> Iterator[tuple[FoundFile, KnownFile | None]]:
+        for file in find_files(scopes, options):
+            key = (file.root, file.path)
+            seen.add(key)
+            before = known.get(key)
+            yield replace(file, image_id=before.image_id) if before else file, before
+
+    changes = sort_out(with_known(), retry_failed=retry_failed)
     # Files that were given are there: people give thousands, with *.jpg.
     folders = [scope for scope in scopes if scope.is_folder]
     missing = {
@@ -137,8 +134,23 @@ def find_changes(
         for key, before in known.items()
         if key not in seen and any(key in scope for scope in folders) and _is_gone(key)
     }
-    _check_mounted(folders, seen, known)
-    return Changes(tuple(to_embed), unchanged, failed_before, missing)
+    emptied = tuple(scope for scope in folders if not _has_images(scope, seen))
+    return replace(changes, missing=missing, emptied=emptied)
+
+
+def sort_out(images: Iterable[tuple[T, KnownFile | None]], *, retry_failed: bool) -> Changes[T]:
+    """Images as they are now, each with what is known of it -> what is to be embedded."""
+    to_embed: list[T] = []
+    unchanged = failed_before = 0
+    for image, before in images:
+        same = before is not None and (before.size, before.mtime) == (image.size, image.mtime)
+        if same and before.failed and not retry_failed:
+            failed_before += 1
+        elif same and before.has_vector and not before.failed:
+            unchanged += 1
+        else:
+            to_embed.append(image)
+    return Changes(tuple(to_embed), unchanged, failed_before)
 
 
 def find_scopes(paths: Sequence[Path], known_roots: Iterable[str] = ()) -> list[Scope]:
@@ -298,30 +310,39 @@ def _deepest_root(folder: PurePath, roots: set[str]) -> str | None:
     return next((str(f) for f in (folder, *folder.parents) if str(f) in roots), None)
 
 
-def _check_mounted(
-    folders: Sequence[Scope],
-    seen: set[tuple[str, str]],
-    known: Mapping[tuple[str, str], KnownFile],
-) -> None:
-    for scope in folders:
-        # Still there, after all that is missing was missed: a drive may go while it is looked at.
-        if any(file in scope and not _is_gone(file) for file in seen):
-            continue
-        images = [
-            file for file, before in known.items() if file in scope and before.image_id is not None
-        ]
-        # Images that are there, but excluded, tell that the drive is there too.
-        if images and all(map(_is_gone, images)):
+def check_mounted(emptied: Iterable[Scope], missing: Collection[tuple[str, str]]) -> None:
+    """
+    Raises ScanError where images are missing in a folder that has none left: more likely a drive
+    that is not mounted than a folder that was emptied.
+    """
+    for scope in emptied:
+        images = sum(file in scope for file in missing)
+        if images:
             raise ScanError(
                 f"there are no images left in {str(Path(scope.root, scope.path))!r}, of which the "
-                f"table has {len(images):,}; if it is on another drive, mount it (nothing was changed)"
+                f"table has {images:,}; if it is on another drive, mount it; if they are really "
+                "gone, leave the folder out and delete their rows (nothing was changed)"
             )
 
 
+def _has_images(scope: Scope, seen: Iterable[tuple[str, str]]) -> bool:
+    """
+    Whether some image of any root is below a folder; still, after all that is missing was missed,
+    because a drive may go while it is looked at.
+    """
+    prefix = os.path.join(scope.root, scope.path, "")  # noqa: PTH118
+    return any(os.path.join(*file).startswith(prefix) and not _is_gone(file) for file in seen)  # noqa: PTH118
+
+
+@dataclass(frozen=True)
 class GoneFiles:
-    """The files, by root and path, that are not there although their root is: not only in the scopes."""
+    """The files, by root and path, that are missing in a scan, or elsewhere although their root is there."""
+
+    missing: Mapping[tuple[str, str], KnownFile]
 
     def __contains__(self, file: tuple[str, str]) -> bool:
+        if file in self.missing:
+            return True
         try:
             with os.scandir(file[0]) as listing:
                 return any(listing) and _is_gone(file)

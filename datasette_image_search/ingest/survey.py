@@ -16,9 +16,10 @@ from .. import store
 from ..embedders.registry import DEFAULT_MODEL
 from ..errors import ImageSearchError
 from ..store import Index, KnownFile, StoreError
+from .formats import BATCH_SIZE, THUMBNAIL_SIZE
 from .own_images import ImageSource, find_own_changes
 from .reuse import Reuse, find_reuse, hash_of, of_known_size
-from .scan import Changes, FoundFile, GoneFiles, ScanOptions, find_changes
+from .scan import Changes, FoundFile, GoneFiles, ScanOptions, check_mounted, find_changes
 
 BUSY_SECONDS = 60
 """How long to wait for another process that is writing to the database."""
@@ -47,12 +48,12 @@ class EmbedRequest:
     model: str | None = None
     weights: Path | None = None
     device: str | None = None
-    batch_size: int = 32
+    batch_size: int = BATCH_SIZE
     workers: int | None = None
     path_column: str | None = None
     content_column: str | None = None
     scan: ScanOptions = field(default_factory=ScanOptions)
-    thumbnail_size: int | None = 320
+    thumbnail_size: int | None = THUMBNAIL_SIZE
     max_pixels: int | None = None
     retry_failed: bool = False
     prune: bool = False
@@ -116,6 +117,8 @@ def _choose_model(
     request: EmbedRequest, indexes: Sequence[Index]
 ) -> tuple[str, Index | None, tuple[Index, ...]]:
     """The model, its index if there is one, and the indexes that it replaces."""
+    if request.add_model and request.replace_model:
+        raise RunError("--add-model keeps the index there is, --replace-model drops it: choose one")
     if not indexes:
         return request.model or DEFAULT_MODEL, None, ()
     models = [index.model for index in indexes]
@@ -148,16 +151,24 @@ def _survey_files(
     changes = find_changes(
         request.paths, known, known_roots, request.scan, retry_failed=request.retry_failed
     )
+    reused: list[Reuse] = []
+    if index is not None:
+        reused = _find_reuse(db, request, index, changes, known)
+    reused_files = {(reuse.file.root, reuse.file.path) for reuse in reused}
+    moved = {reuse.source_id for reuse in reused if reuse.moved}
+    gone = {
+        file: before
+        for file, before in changes.missing.items()
+        if before.image_id is None or before.image_id not in moved
+    }
+    check_mounted(
+        changes.emptied, [file for file, before in gone.items() if before.image_id is not None]
+    )
     if not (changes.to_embed or changes.unchanged or changes.failed_before):
         names = ", ".join(repr(str(path)) for path in request.paths)
         raise RunError(f"there are no image files in {names}")
     if replaced:
         _check_all_named(request, known, changes)
-    reused: list[Reuse] = []
-    if index is not None:
-        reused = _find_reuse(db, request, index, changes.to_embed, known)
-    reused_files = {(reuse.file.root, reuse.file.path) for reuse in reused}
-    moved = {reuse.source_id for reuse in reused if reuse.moved}
     return Survey(
         model=model,
         index=index,
@@ -170,11 +181,7 @@ def _survey_files(
         reused=tuple(reused),
         unchanged=changes.unchanged,
         failed_before=changes.failed_before,
-        gone={
-            file: before
-            for file, before in changes.missing.items()
-            if before.image_id is None or before.image_id not in moved
-        },
+        gone=gone,
     )
 
 
@@ -202,16 +209,16 @@ def _find_reuse(
     db: Database,
     request: EmbedRequest,
     index: Index,
-    files: Sequence[FoundFile],
+    changes: Changes[FoundFile],
     known: Mapping[tuple[str, str], KnownFile],
 ) -> list[Reuse]:
     table = store.find_image_table(db.conn, request.table)
-    candidates = of_known_size(files, known)
+    candidates = of_known_size(changes.to_embed, known)
     with ThreadPoolExecutor(request.decoders) as executor:
         return find_reuse(
             candidates,
             executor.map(hash_of, candidates),
-            GoneFiles(),
+            GoneFiles(changes.missing),
             cache(lambda sha256: store.images_with_content(db.conn, table, index, sha256)),
         )
 

@@ -134,7 +134,19 @@ def live_index(conn: sqlite3.Connection, index: Index) -> LiveIndex:
             else:
                 live = _read(reader, index, database)
             _open[key] = live
+            _forget_replaced(reader, str(database))
         return live
+
+
+def _forget_replaced(conn: sqlite3.Connection, database: str) -> None:
+    """Let go of the files of indexes that gave way to another model."""
+    ids = {
+        index.id
+        for table in store.image_table_names(conn)
+        for index in store.read_indexes(conn, table)
+    }
+    for key in [key for key in list(_open) if key[0] == database and key[1] not in ids]:
+        _open.pop(key, None)
 
 
 def _is_intact(live: LiveIndex, database: Path) -> bool:

@@ -105,7 +105,7 @@ def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = No
     `index.sidecar` and `index.sidecar_vector_id` are what the file says of itself.
     """
     for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
-        # By a process that was killed: two runs never write at once, and a reader's is soon redone.
+        # By a process that was killed; a reader that writes just now will find no harm done.
         left_behind.unlink(missing_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(descriptor)
