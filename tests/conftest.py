@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,17 @@ def db(database: Path) -> Iterator[sqlite_utils.Database]:
 @pytest.fixture
 def palette() -> PaletteEmbedder:
     return PaletteEmbedder()
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks the network for anything fails the test."""
+
+    def refuse(*args, **options):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 def sidecar_of(database: Path, table: str = "images") -> Path:

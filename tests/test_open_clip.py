@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pickle
-import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -46,15 +45,6 @@ def tiny(weights: Path) -> Embedder:
 def pictures() -> list[Image.Image]:
     noise = np.random.default_rng(0).integers(0, 256, (4, 50, 70, 3), dtype=np.uint8)
     return [Image.fromarray(pixels) for pixels in noise] + [Image.new("RGB", (40, 40), "red")]
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args, **options):
-        raise AssertionError("the network was touched")
-
-    monkeypatch.setattr(socket, "socket", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.fixture

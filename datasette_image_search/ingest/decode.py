@@ -8,7 +8,8 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -173,14 +174,21 @@ class OpenedPicture:
 
 def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:
     """Read a file once and decode it once. Raises DecodeError for whatever is wrong with it."""
-    try:
+    with reading():
         check_file_size(path.stat().st_size, settings.max_pixels)
         data = path.read_bytes()
+    return decode_bytes(data, path.name, settings)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """What the system says of a file that cannot be read, as Unreadable."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise Unreadable("the file is gone") from error
     except OSError as error:
         raise Unreadable(f"the file cannot be read: {error.strerror or error}") from error
-    return decode_bytes(data, path.name, settings)
 
 
 def check_file_size(size: int, max_pixels: int) -> None:

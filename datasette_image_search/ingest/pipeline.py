@@ -41,6 +41,7 @@ from .decode import (
     check_file_size,
     decode_bytes,
     default_max_pixels,
+    reading,
 )
 from .own_images import ImageSource, OwnImage
 from .run_lock import only_run
@@ -408,15 +409,13 @@ def decode_image(image: ImageSource, settings: DecodeSettings) -> DecodedImage |
     if image.problem is not None:
         return DecodeError(image.problem)
     try:
-        check_file_size(image.size, settings.max_pixels)
-        return decode_bytes(image.read(), image.name, settings)
+        with reading():
+            check_file_size(image.size, settings.max_pixels)
+            data = image.read()
+        return decode_bytes(data, image.name, settings)
     except DecodeError as error:
         # Not the error itself, whose traceback would keep the bytes and the picture in memory.
         return copy.copy(error)
-    except FileNotFoundError:
-        return Unreadable("the file is gone")
-    except OSError as error:
-        return Unreadable(f"the file cannot be read: {error.strerror or error}")
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
