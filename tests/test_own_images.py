@@ -163,6 +163,19 @@ def test_a_file_that_is_missing_is_a_failure_until_it_is_there(own: Path, folder
     assert failures_of(own) == {}
 
 
+def test_a_drive_that_was_not_mounted_costs_no_vector(own: Path, folder: Path):
+    embed_own(own, "--path-column", "file", "--model", "palette")
+    before = query(own, "select id, image_id from _pictures_vectors")
+    folder.rename(folder.with_name("unmounted"))
+    assert embed_own(own) == "0 embedded, 0 unchanged, 8 failed"
+    assert embed_own(own) == "0 embedded, 0 unchanged, 8 failed"
+    assert len(failures_of(own)) == 8
+    folder.with_name("unmounted").rename(folder)
+    assert embed_own(own) == "0 embedded, 8 unchanged, 0 failed"
+    assert failures_of(own) == {}
+    assert query(own, "select id, image_id from _pictures_vectors") == before
+
+
 def test_rows_come_and_go(own: Path, folder: Path, key_type: type):
     embed_own(own, "--path-column", "file", "--model", "palette")
     draw_picture(folder / "pink.png", "pink")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..store import Key, OwnRow, own_label
+from ..store import Key, KnownFile, OwnRow, own_label
 from .scan import Changes, FoundFile, found_file, sort_out
 
 
@@ -47,8 +47,23 @@ def find_own_changes(
     The rows that are new, or whose file or BLOB changed. Relative paths are relative to `folder`;
     without one the rows have BLOBs.
     """
-    images = ((_blob(row) if folder is None else _file(row, folder), row.known) for row in rows)
-    return sort_out(images, retry_failed=retry_failed)
+    images = ((_blob(row) if folder is None else _file(row, folder), row) for row in rows)
+    return sort_out(
+        ((image, _known_of(image, row)) for image, row in images), retry_failed=retry_failed
+    )
+
+
+def _known_of(image: OwnImage, row: OwnRow) -> KnownFile | None:
+    """
+    A failure counts, but not where the image is again as it was embedded: its drive is back. A file
+    that could not be read (its time is "") is looked at again by every run.
+    """
+    known, failed = row.known, row.failed
+    state = (image.size, image.mtime)
+    if known is not None and known.has_vector and (known.size, known.mtime) == state:
+        return known
+    is_transient = failed is not None and image.file is not None and not failed.mtime
+    return known if failed is None or is_transient else failed
 
 
 def _blob(row: OwnRow) -> OwnImage:

@@ -209,6 +209,8 @@ class _Run:
                 store.delete_index(self.db, self.table, replaced)
             if self.embedder is not None:
                 index = self._ensure_index(self.embedder)
+            if self.survey.path_column is not None:
+                store.forget_unreadable(self.db, self.table)
             roots = self._ensure_roots()
         self._reuse(index, roots)
         if self.embedder is not None and self.survey.to_embed:

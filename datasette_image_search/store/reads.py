@@ -132,11 +132,9 @@ def own_rows(
         f"select {{key}}, {source} from {{images}} where {{column}} is not null "
         "order by {key}".format(**names)
     ):
-        before = known.get(image_id)
-        label = own_label(image_id)
-        if label in failed:
-            before = KnownFile(image_id, *failed[label], failed=True, has_vector=False)
-        rows.append(OwnRow(image_id, value, before))
+        state = failed.get(own_label(image_id))
+        failure = KnownFile(image_id, *state, failed=True, has_vector=False) if state else None
+        rows.append(OwnRow(image_id, value, known.get(image_id), failure))
     return rows
 
 

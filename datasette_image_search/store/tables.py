@@ -199,11 +199,15 @@ class KnownFile:
 
 @dataclass(frozen=True, slots=True)
 class OwnRow:
-    """A row of a person's own image table: its path or the length of its BLOB, and what is known."""
+    """
+    A row of a person's own image table: its path or the length of its BLOB, what is known of the
+    image that was embedded last, and of one that could not be embedded since.
+    """
 
     image_id: Key
     source: str | int | None
     known: KnownFile | None
+    failed: KnownFile | None = None
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,11 @@ def delete_images(
             _forget_failure(db, table, root_id, path)
 
 
+def forget_unreadable(db: Database, table: ImageTable) -> None:
+    """The files of a person's own table that could not be read: whoever looks again will see."""
+    db[table.failures].delete_where("root_id = ? and mtime = ''", [OWN_ROOT])
+
+
 def record_sidecar(db: Database, index: Index) -> None:
     """Believe, from now on, the sidecar that `index` names."""
     db[INDEXES].update(
