@@ -302,6 +302,8 @@ def search_images(
             raise ImageSearchError(f"there is no database {str(path)!r}")
         with closing(Database(path)) as db:
             index = store.find_index(db.conn, table, model)
+            if output == "paths" and index.content_column is not None:
+                raise ImageSearchError(f"the images of {table!r} are in the database, not in files")
             vector = query_vector(db.conn, index, query)
             filter = store.Filter(where, dict(params)) if where else None
             found = planner.search(db.conn, index, vector.vector, k, filter)
@@ -311,8 +313,6 @@ def search_images(
         _warn(warning)
     # A row may have been deleted since it was found.
     hits = [hit for hit in found.hits if hit.id in places]
-    if output == "paths" and index.content_column is not None:
-        raise click.ClickException(f"the images of {table!r} are in the database, not in files")
     if output == "paths":
         for place in (places[hit.id] for hit in hits):
             click.echo(str(Path(path.resolve().parent, place.root, place.path)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def embed(tmp_path: Path) -> Callable[..., Path]:
     def embed(*paths: Path, table: str = "images", name: str = "photos.db") -> Path:
         database = tmp_path / name
         embed_images(EmbedRequest(database, table, paths, model="palette"))
-        refresh_sidecars(sqlite_utils.Database(database, execute_plugins=False), table)
+        with closing(sqlite_utils.Database(database, execute_plugins=False)) as db:
+            refresh_sidecars(db, table)
         return database
 
     return embed

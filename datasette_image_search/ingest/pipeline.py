@@ -46,7 +46,7 @@ from .decode import (
 from .own_images import ImageSource, OwnImage
 from .run_lock import only_run
 from .scan import FoundFile
-from .survey import EmbedRequest, RunError, Survey, connect, take_survey
+from .survey import EmbedRequest, RunError, Survey, check_folder, connect, take_survey
 
 COMMIT_SECONDS = 2.0
 """Slow files make small batches, so that a crash never costs more work than this."""
@@ -109,8 +109,7 @@ def embed_images(
     with one sentence where the request cannot be carried out.
     """
     started = time.perf_counter()
-    if not request.database.parent.is_dir():
-        raise RunError(f"there is no folder {str(request.database.parent)!r} for the database")
+    check_folder(request.database)
     with only_run(request.database):
         survey = take_survey(request)
         embedder = None
@@ -239,8 +238,7 @@ class _Run:
         return {root.path: root.id for root in store.roots(self.db.conn)}
 
     def _reuse(self, index: Index, roots: dict[str, int]) -> None:
-        for start in range(0, len(self.survey.reused), BATCH):
-            batch = self.survey.reused[start : start + BATCH]
+        for batch in _batches(self.survey.reused, BATCH):
             store.write_reused(
                 self.db,
                 self.table,
@@ -291,9 +289,7 @@ class _Run:
         return replace(image, content=content)
 
     def _prune(self, roots: dict[str, int]) -> None:
-        gone = list(self.survey.gone.items())
-        for start in range(0, len(gone), BATCH):
-            batch = gone[start : start + BATCH]
+        for batch in _batches(self.survey.gone.items(), BATCH):
             store.delete_images(
                 self.db,
                 self.table,

@@ -88,8 +88,7 @@ class Survey:
 
 def take_survey(request: EmbedRequest) -> Survey:
     """Raises ImageSearchError with one sentence where the request cannot be carried out."""
-    if not request.database.parent.is_dir():
-        raise RunError(f"there is no folder {str(request.database.parent)!r} for the database")
+    check_folder(request.database)
     columns = [name for name in (request.path_column, request.content_column) if name is not None]
     if len(columns) + bool(request.paths) > 1:
         raise RunError("name files and folders, or --path-column, or --content-column: one of them")
@@ -99,6 +98,12 @@ def take_survey(request: EmbedRequest) -> Survey:
         if request.paths:
             return _survey_files(db, request, model, index, replaced)
         return _survey_own_table(db, request, model, index, replaced, indexes)
+
+
+def check_folder(database: Path) -> None:
+    """Raises RunError where the folder for a database is missing."""
+    if not database.parent.is_dir():
+        raise RunError(f"there is no folder {str(database.parent)!r} for the database")
 
 
 def connect(database: Path) -> Database:

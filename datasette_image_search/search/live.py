@@ -140,11 +140,7 @@ def live_index(conn: sqlite3.Connection, index: Index) -> LiveIndex:
 
 def _forget_replaced(conn: sqlite3.Connection, database: str) -> None:
     """Let go of the files of indexes that gave way to another model."""
-    ids = {
-        index.id
-        for table in store.image_table_names(conn)
-        for index in store.read_indexes(conn, table)
-    }
+    ids = {index.id for index in store.all_indexes(conn)}
     for key in [key for key in list(_open) if key[0] == database and key[1] not in ids]:
         _open.pop(key, None)
 
@@ -223,11 +219,7 @@ def refresh_sidecars(db: Database, table: str) -> None:
         return
     for index in store.read_indexes(db.conn, table):
         _refresh(db, database, index)
-    wanted = {
-        sidecar_path(database, index)
-        for name in store.image_table_names(db.conn)
-        for index in store.read_indexes(db.conn, name)
-    }
+    wanted = {sidecar_path(database, index) for index in store.all_indexes(db.conn)}
     for path in sidecar_paths(database):
         if path not in wanted:
             with suppress(OSError):

@@ -23,6 +23,7 @@ from .tables import (
     Root,
     StoredVectors,
     StoreError,
+    column_names,
     find_image_table,
     table_exists,
     vector_from_blob,
@@ -52,7 +53,7 @@ def known_files(
     if not table_exists(conn, name):
         return {}
     table = find_image_table(conn, name)
-    columns = {row[0] for row in conn.execute("select name from pragma_table_info(?)", [name])}
+    columns = column_names(conn, name)
     missing = [column for column in REQUIRED_COLUMNS if column not in columns]
     if missing:
         raise StoreError(
@@ -105,9 +106,7 @@ def own_rows(
 
     Raises StoreError where there is no such column.
     """
-    columns = [
-        row[0] for row in conn.execute("select name from pragma_table_info(?)", [table.name])
-    ]
+    columns = column_names(conn, table.name)
     if column not in columns:
         raise StoreError(
             f"table {table.name!r} has no column {column!r}; it has {', '.join(columns)}"
@@ -267,10 +266,7 @@ def image_rows(
 
 def newest_images(conn: sqlite3.Connection, table: ImageTable, limit: int) -> list[dict[str, Any]]:
     """Whole rows as dicts: the latest photos first, those without a date last."""
-    columns = {
-        row[0] for row in conn.execute("select name from pragma_table_info(?)", [table.name])
-    }
-    order = "taken_at desc, " if "taken_at" in columns else ""
+    order = "taken_at desc, " if "taken_at" in column_names(conn, table.name) else ""
     return _dicts(
         conn.execute(
             "select * from {images} order by {order}{key} desc limit ?".format(

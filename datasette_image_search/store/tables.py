@@ -308,6 +308,16 @@ def read_indexes(conn: sqlite3.Connection, table: str) -> list[Index]:
     return [Index(*row) for row in rows]
 
 
+def all_indexes(conn: sqlite3.Connection) -> list[Index]:
+    """The indexes of all image tables."""
+    return [index for name in image_table_names(conn) for index in read_indexes(conn, name)]
+
+
+def column_names(conn: sqlite3.Connection, table: str) -> list[str]:
+    """In the order of the table; none where there is no such table."""
+    return [name for (name,) in conn.execute("select name from pragma_table_info(?)", [table])]
+
+
 def table_exists(conn: sqlite3.Connection, table: str) -> bool:
     return _stored_name(conn, table) is not None
 
