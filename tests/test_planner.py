@@ -322,3 +322,25 @@ def test_a_search_that_is_interrupted_says_so(images: Images) -> None:
     images.db.conn.set_progress_handler(lambda: 1, 1)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         planner.search(images.db.conn, index, vector, 5, Filter("size > 1"))
+
+
+def test_an_offset_goes_on_where_the_hits_before_it_end(images: Images) -> None:
+    vector = random_vectors(1, seed=5)[0]
+    all_hits = images.search(vector, 30).hits
+    page = planner.search(images.db.conn, find_index(images.db.conn), vector, 10, offset=20)
+    assert page.hits == all_hits[20:]
+
+
+def test_a_minimum_score_cuts_the_tail_off(images: Images) -> None:
+    vector = random_vectors(1, seed=5)[0]
+    hits = images.search(vector, 30).hits
+    cut = hits[4].score
+    found = planner.search(images.db.conn, find_index(images.db.conn), vector, 30, min_score=cut)
+    assert found.hits == hits[:5]
+
+
+def test_a_negative_offset_is_refused(images: Images) -> None:
+    with pytest.raises(PlanError, match="the offset is -1"):
+        planner.search(
+            images.db.conn, find_index(images.db.conn), random_vectors(1)[0], 5, offset=-1
+        )

@@ -78,14 +78,22 @@ def search(
     vector: np.ndarray,
     k: int,
     filter: Filter | None = None,
+    *,
+    offset: int = 0,
+    min_score: float | None = None,
 ) -> Found:
     """
-    The min(k, matching) images whose vectors are closest to a unit vector.
+    The min(k, matching) images whose vectors are closest to a unit vector, after the first `offset`
+    of them, and less those with a score below `min_score`.
 
-    Raises FilterError where SQLite does not take the filter, PlanError for k below 1.
+    Raises FilterError where SQLite does not take the filter, PlanError for k below 1 or a negative
+    offset.
     """
     if k < 1:
         raise PlanError(f"k is {k}; ask for at least 1 image")
+    if offset < 0:
+        raise PlanError(f"the offset is {offset}; it must be 0 or more")
+    k += offset
     live = live_index(conn, index)
     steps: list[Step] = []
     n = max(FIRST, 2 * k)
@@ -102,7 +110,10 @@ def search(
                 # Also where none of the first ones passed: a wider look would be as vain.
                 closest = _enumerate(conn, index, live, vector, k, filter, steps)
         if closest is not None:
-            return Found(_exact(conn, index, vector, closest, k), tuple(steps))
+            hits = _exact(conn, index, vector, closest, k)[offset:]
+            if min_score is not None:
+                hits = tuple(hit for hit in hits if hit.score >= min_score)
+            return Found(hits, tuple(steps))
         n *= WIDEN
 
 
