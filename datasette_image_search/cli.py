@@ -155,7 +155,7 @@ def embed_images(
     from .ingest import pipeline
     from .ingest.scan import ScanOptions
     from .ingest.survey import EmbedRequest, connect
-    from .search.live import SidecarNotWritten, refresh_sidecars
+    from .search.indexing import SidecarNotWritten, refresh_sidecars
 
     request = EmbedRequest(
         path,

@@ -185,7 +185,7 @@ def _search(
     from . import store
     from .search import planner
 
-    filter = None if among is None else store.filter_of_ids(prepared.table, among)
+    filter = None if among is None else store.IdSet(among)
     found = planner.search(conn, prepared.index, prepared.vector, k, filter)
     return json.dumps([{"id": hit.id, "score": hit.score} for hit in found.hits])
 
@@ -219,6 +219,6 @@ def _status(conn: sqlite3.Connection, name: str | None) -> dict[str, Any]:
         "images": images,
         "vectors": vectors,
         "sidecar": "in use" if live.from_sidecar else "not in use",
-        "newer_than_sidecar": len(live.tail_ids),
+        "newer_than_sidecar": live.newer,
         "problem": "; ".join(problems) or None,
     }

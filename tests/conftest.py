@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
-from datasette_image_search.search.live import refresh_sidecars
+from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.store import find_index
 

@@ -621,7 +621,7 @@ def test_ctrl_c_while_the_sidecar_is_written_tells_what_was_embedded(
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("datasette_image_search.search.live.refresh_sidecars", interrupt)
+    monkeypatch.setattr("datasette_image_search.search.indexing.refresh_sidecars", interrupt)
     result = command("embed-images", path, "images", folder, "--model", "palette")
     assert result.exit_code == 130
     assert result.stdout.startswith("Interrupted: 8 embedded")

@@ -21,12 +21,8 @@ from sqlite_utils import Database
 
 from datasette_image_search import store
 from datasette_image_search.search import planner
-from datasette_image_search.search.live import (
-    LiveIndex,
-    SidecarNotWritten,
-    live_index,
-    refresh_sidecars,
-)
+from datasette_image_search.search.indexing import SidecarNotWritten, refresh_sidecars
+from datasette_image_search.search.live import LiveIndex, live_index
 from datasette_image_search.search.sidecar import SidecarUnusable, open_sidecar
 from datasette_image_search.store import Index, find_index
 
@@ -185,7 +181,7 @@ def test_a_folder_that_cannot_be_written_to_costs_time_only(
 
 def test_a_sidecar_that_cannot_be_written_is_told_with_a_sentence(path: Path, db: Database) -> None:
     put_a_folder_in_its_place(sidecar_of(path))
-    with pytest.raises(SidecarNotWritten, match=r"could not be written \(.*in memory"):
+    with pytest.raises(SidecarNotWritten, match=r"could not be written \(.*takes longer"):
         refresh_sidecars(db, "images")
     assert not list(path.parent.glob("*.tmp"))
 
@@ -379,8 +375,8 @@ def test_a_commit_reads_the_new_rows_and_not_the_old_ones_again(
     before = live(conn)
     add_images(db, random_vectors(2, seed=4))
     after = live(conn)
-    assert after.codes is before.codes
-    assert after.tail_ids.tolist() == [101, 102]
+    assert after.segments[0] is before.segments[0]
+    assert after.segments[1].vector_ids.tolist() == [101, 102]
     assert len(before) == 100
     assert len(after) == 102
 
@@ -431,9 +427,9 @@ def test_the_new_sidecar_is_taken_up_by_who_was_already_searching(
     search(conn, VECTORS[0])
     more = random_vectors(50, seed=6)
     add_images(db, more)
-    assert len(live(conn).tail_ids) == 50
+    assert live(conn).newer == 50
     refresh_sidecars(db, "images")
-    assert len(live(conn).tail_ids) == 0
+    assert live(conn).newer == 0
     assert live(conn).from_sidecar
     assert_best(search(conn, more[0]), numbered(np.concatenate([VECTORS, more])), more[0])
 

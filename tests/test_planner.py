@@ -18,9 +18,9 @@ from sqlite_utils import Database
 
 from datasette_image_search import store
 from datasette_image_search.search import planner
-from datasette_image_search.search.live import refresh_sidecars
+from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.planner import Found, PlanError, Step
-from datasette_image_search.store import Filter, FilterError, find_index
+from datasette_image_search.store import Filter, FilterError, IdSet, find_index
 
 from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
 
@@ -92,7 +92,10 @@ def images(tmp_path: Path) -> Iterator[Images]:
 
 
 def names(found: Found) -> list[str]:
-    return [step.name for step in found.steps]
+    """The steps up to the last, which computes the scores of the hits."""
+    *names, last = (step.name for step in found.steps)
+    assert last == "score"
+    return names
 
 
 @pytest.mark.parametrize(
@@ -209,21 +212,22 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opposite(images: Images, vector: np.ndarray, n: int) -> Filter:
-    """A filter that only the n images farthest from the vector pass."""
+    """A filter that only the n images farthest from the vector pass, and that no index finds."""
     far = sorted(images.rows, key=lambda id: images.rows[id][1] @ vector)[:n]
-    return Filter(f"id in ({', '.join(map(str, far))})")
+    return Filter(f"+id in ({', '.join(map(str, far))})")
 
 
 def nearest(images: Images, vector: np.ndarray, first: int, last: int) -> Filter:
     """A filter that only the images of these ranks pass."""
     near = sorted(images.rows, key=lambda id: -(images.rows[id][1] @ vector))[first:last]
-    return Filter(f"id in ({', '.join(map(str, near))})")
+    return Filter(f"+id in ({', '.join(map(str, near))})")
 
 
 def test_without_a_filter_one_step_will_do(images: Images) -> None:
     found = images.search(random_vectors(1, seed=1)[0], 10)
-    (step,) = found.steps
+    step, score = found.steps
     assert (step.name, step.looked_at, step.passed) == ("rank", 256, 256)
+    assert (score.name, score.passed) == ("score", 10)
     assert step.milliseconds > 0
 
 
@@ -240,7 +244,7 @@ def test_a_filter_that_fewer_pass_widens_the_ranking(images: Images) -> None:
     vector = random_vectors(1, seed=1)[0]
     found = images.search(vector, 2, nearest(images, vector, 3, 60))
     assert names(found) == ["rank", "widen"]
-    assert [(step.looked_at, step.passed) for step in found.steps] == [(4, 1), (8, 5)]
+    assert [(step.looked_at, step.passed) for step in found.steps[:-1]] == [(4, 1), (8, 5)]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -248,7 +252,7 @@ def test_a_narrow_filter_is_answered_by_enumerating_what_passes_it(images: Image
     vector = random_vectors(1, seed=1)[0]
     found = images.search(vector, 2, opposite(images, vector, 3))
     assert names(found) == ["rank", "enumerate"]
-    assert found.steps[-1].looked_at == 3
+    assert found.steps[-2].looked_at == 3
     far = sorted(float(row @ vector) for _, row in images.rows.values())[:3]
     assert np.allclose([hit.score for hit in found.hits], far[:0:-1], atol=1e-5)
 
@@ -262,11 +266,43 @@ def test_a_filter_that_nothing_passes_is_known_without_ranking_everything(images
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_filter_that_one_of_the_best_passes_is_widened_before_it_is_enumerated(
+def test_what_an_index_finds_and_is_only_a_few_is_listed_before_anything_is_ranked(
     images: Images,
 ) -> None:
     vector = random_vectors(1, seed=1)[0]
-    best, far = nearest(images, vector, 0, 1), opposite(images, vector, 3)
+    few, many = (opposite(images, vector, n).where.lstrip("+") for n in (5, 200))
+    assert names(images.search(vector, 2, Filter(few))) == ["list", "enumerate"]
+    found = images.search(vector, 2, Filter(many))
+    assert names(found) == ["list", "rank", "enumerate"]
+    assert found.steps[0].looked_at == 300 / 25 + 1
+
+
+def test_a_set_of_ids_is_a_filter(images: Images) -> None:
+    vector = random_vectors(1, seed=1)[0]
+    ids = [3, 7, 200, 7, 10**9, -4, 2**62, "8", None, 12]
+    found = images.search(vector, 10, IdSet(ids))
+    assert names(found) == ["enumerate"]
+    assert {hit.id for hit in found.hits} == {3, 7, 12, 200}
+    assert images.search(vector, 10, IdSet([])).hits == ()
+
+
+@pytest.mark.parametrize("filter", [None, Filter("size < 50"), Filter("id < 9"), IdSet([5, 6])])
+def test_many_vectors_at_once_find_what_each_finds_alone(
+    images: Images, filter: Filter | IdSet | None
+) -> None:
+    vectors = random_vectors(7, seed=3)
+    index = find_index(images.db.conn)
+    together = planner.search_many(images.db.conn, index, vectors, 10, filter, offset=1)
+    alone = [planner.search(images.db.conn, index, v, 10, filter, offset=1) for v in vectors]
+    assert [found.hits for found in together] == [found.hits for found in alone]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_filter_that_two_of_the_best_pass_is_widened_before_it_is_enumerated(
+    images: Images,
+) -> None:
+    vector = random_vectors(1, seed=1)[0]
+    best, far = nearest(images, vector, 0, 2), opposite(images, vector, 3)
     either = Filter(f"({best.where}) or ({far.where})", {**best.params, **far.params})
     found = images.search(vector, 4, either)
     assert names(found) == ["rank", "widen", "enumerate"]

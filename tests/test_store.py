@@ -244,7 +244,7 @@ def test_a_table_may_have_any_name(name: str) -> None:
     assert index.image_table == name
     assert store.image_table_names(db.conn) == [name]
     bare, qualified = Filter("size > 10"), Filter(f"{quote_identifier(name)}.size > 10")
-    for filter in (bare, qualified, store.filter_of_ids(table, ids[1:])):
+    for filter in (bare, qualified, store.IdSet(ids[1:]).as_filter(table)):
         assert sorted(store.matching(db.conn, index, filter)) == ids[1:]
         assert store.passing(db.conn, index, ids[::-1], filter) == ids[:0:-1]
     assert [row["id"] for row in store.newest_images(db.conn, table, 2)] == ids[:0:-1]
@@ -683,7 +683,7 @@ def test_a_persons_own_table_with_any_key_works(kind: type, keys: list[Key]) -> 
     store.write_batch(db, table, index, images)
     db.vacuum()
     assert np.array_equal(stored_vectors(db.conn, "mine")[keys[1]], vectors[1])
-    ids = store.matching(db.conn, index, store.filter_of_ids(table, keys[:2]))
+    ids = store.matching(db.conn, index, store.IdSet(keys[:2])).tolist()
     assert store.vectors_by_id(db.conn, index, ids).image_ids == keys[:2]
     assert store.image_rows(db.conn, table, keys)[keys[2]]["rating"] == 4
     db.execute('delete from mine where "my key" = ?', [keys[0]])
@@ -778,7 +778,7 @@ def test_a_filter_is_a_where_clause_over_the_image_table(
 ) -> None:
     index = store.find_index(shuffled)
     everything = vector_ids(shuffled)
-    assert sorted(images_of(shuffled, store.matching(shuffled, index, filter))) == expected
+    assert sorted(images_of(shuffled, store.matching(shuffled, index, filter).tolist())) == expected
     for order in (everything, everything[::-1]):
         passed = store.passing(shuffled, index, order, filter)
         assert passed == [id for id in order if id in passed]
@@ -831,7 +831,7 @@ def test_a_column_of_another_name_in_a_table_with_another_key_is_not_ours() -> N
     for filter in (Filter("id = 1"), Filter("key = 1")):
         with pytest.raises(FilterError):
             store.passing(db.conn, index, [1], filter)
-    assert store.passing(db.conn, index, [1], store.filter_of_ids(table, ["a"])) == []
+    assert store.passing(db.conn, index, [1], store.IdSet(["a"]).as_filter(table)) == []
 
 
 def test_a_search_that_was_interrupted_is_not_the_fault_of_the_filter(db: Database) -> None:

@@ -14,94 +14,155 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 
-import faiss
 import numpy as np
-from sqlite_utils import Database
 
 from .. import store
-from ..errors import ImageSearchError
 from ..store import Index
+from .approximate import Approximate
+from .codes import Codes, encode, joined
 from .sidecar import (
-    Codes,
     SidecarUnusable,
-    encode,
+    approximate_path,
     file_state,
+    open_approximate,
     open_sidecar,
     sidecar_path,
-    sidecar_paths,
     write_sidecar,
 )
 
-TOLERATED_CHANGE = 0.05
-"""The share of a sidecar that may be added or deleted before it is worth writing a new one."""
-
-
-class SidecarNotWritten(ImageSearchError):
-    """A full disk, or a folder that cannot be written to."""
+SPARSE = 64
+"""Ids that are this many times as high as there are of them are too sparse for a table of all."""
 
 
 @dataclass(frozen=True)
 class LiveIndex:
     """
-    `index` is the row of the index when this was read. `codes` holds the older vectors as float16,
-    `tail_ids` (ascending) and `tail` (n, dimensions) the newer ones as float32. `from_sidecar`
-    tells whether the codes are mapped from the file, or were made in memory because of `problem`.
+    `index` is the row of the index when this was read. The first of the `segments` are the codes of
+    the sidecar; the others, in memory, what was committed after it. A position counts through all
+    of them, and ids of vectors ascend with it. `approximate` proposes vectors of the first.
+
+    `from_sidecar` tells whether the first is mapped from the file, or was made in memory because of
+    `problem`.
     """
 
     index: Index
-    codes: Codes
-    tail_ids: np.ndarray
-    tail: np.ndarray
+    segments: tuple[Codes, ...]
     from_sidecar: bool
+    approximate: Approximate | None = None
     problem: str | None = None
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
+    """By which caches tell this from any other."""
 
     def __len__(self) -> int:
-        return len(self.codes.vector_ids) + len(self.tail_ids)
+        return sum(map(len, self.segments))
+
+    @property
+    def newer(self) -> int:
+        """How many vectors are not in the sidecar."""
+        return sum(map(len, self.segments[1:]))
+
+    @property
+    def last_vector_id(self) -> int:
+        return max((int(part.vector_ids[-1]) for part in self.segments if len(part)), default=0)
+
+    @property
+    def has_image_ids(self) -> bool:
+        return all(part.image_ids is not None for part in self.segments)
 
     def nearest(
-        self, vector: np.ndarray, n: int, among: np.ndarray | None = None
+        self, vectors: np.ndarray, n: int, chosen: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """
-        The n vectors of the highest score: (scores, vector ids), best first, fewer where there
-        are fewer. `among`, vector ids in any order, limits the search to those.
+        For each of m vectors, shape (m, dimensions), the positions of the n highest scores:
+        (scores, positions), shape (m, up to n), best first. `chosen`, a bool per position, limits
+        the search to those; where they are too few, positions end in -1.
 
-        Scores of the codes have an error of up to 5e-4.
+        Scores of the codes have an error of up to CODE_ERROR.
         """
-        scores, ids = self._nearest_codes(vector, n, among)
-        tail_ids, tail = self.tail_ids, self.tail
-        if among is not None:
-            chosen = np.isin(tail_ids, among)
-            tail_ids, tail = tail_ids[chosen], tail[chosen]
-        scores = np.concatenate([scores, tail @ vector])
-        ids = np.concatenate([ids, tail_ids])
-        order = np.argsort(-scores, kind="stable")[:n]
-        return scores[order], ids[order]
+        scores, positions = [], []
+        for start, part in zip(self._starts(), self.segments, strict=True):
+            within = None if chosen is None else chosen[start : start + len(part)]
+            part_scores, part_positions = part.nearest(vectors, n, within)
+            scores.append(part_scores)
+            positions.append(np.where(part_positions < 0, -1, part_positions + start))
+        if len(self.segments) == 1:
+            return scores[0], positions[0]
+        all_scores, all_positions = np.hstack(scores), np.hstack(positions)
+        order = np.argsort(-all_scores, axis=1, kind="stable")[:, :n]
+        return (
+            np.take_along_axis(all_scores, order, axis=1),
+            np.take_along_axis(all_positions, order, axis=1),
+        )
 
-    def _nearest_codes(
-        self, vector: np.ndarray, n: int, among: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        vector_ids = self.codes.vector_ids
-        n = min(n, len(vector_ids))
-        if n == 0:
-            return np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64)
-        selected = {} if among is None else {"params": _only(vector_ids, among)}
-        scores, positions = self.codes.faiss_index.search(vector[None], n, **selected)
-        found = positions[0] >= 0
-        return scores[0][found], vector_ids[positions[0][found]]
+    def propose(self, vectors: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """
+        For each of the vectors, as nearest() gives them, what the approximate index proposes and
+        the best of the newer vectors.
+        """
+        first = self.segments[0]
+        found = []
+        for vector, ids in zip(vectors, self.approximate.propose(vectors), strict=True):
+            positions = np.searchsorted(first.vector_ids, ids)
+            held = positions < len(first)
+            held[held] = first.vector_ids[positions[held]] == ids[held]
+            positions = np.sort(positions[held])
+            scores = first.scores_at(positions, vector)
+            for start, part in list(zip(self._starts(), self.segments, strict=True))[1:]:
+                newer = part.nearest(vector[None], len(ids))
+                scores = np.append(scores, newer[0])
+                positions = np.append(positions, newer[1] + start)
+            order = np.argsort(-scores, kind="stable")
+            found.append((scores[order], positions[order]))
+        return found
+
+    def scores(self, vector: np.ndarray) -> np.ndarray:
+        """The score of every position, shape (len,), float32."""
+        return np.concatenate([part.scores(vector) for part in self.segments])
+
+    def vector_ids(self, positions: np.ndarray) -> np.ndarray:
+        """The ids of the vectors at some positions."""
+        if len(self.segments) == 1:
+            return self.segments[0].vector_ids[positions]
+        ids = np.empty(len(positions), dtype=np.int64)
+        for start, part in zip(self._starts(), self.segments, strict=True):
+            inside = (positions >= start) & (positions < start + len(part))
+            ids[inside] = part.vector_ids[positions[inside] - start]
+        return ids
+
+    def chosen_vectors(self, vector_ids: np.ndarray) -> np.ndarray:
+        """A bool per position: whether the vector's id is one of these."""
+        return np.concatenate([np.isin(part.vector_ids, vector_ids) for part in self.segments])
+
+    def chosen_images(self, image_ids: np.ndarray) -> np.ndarray:
+        """A bool per position: whether the image's id, an integer, is one of these."""
+        return np.concatenate([_isin(part.image_ids, image_ids) for part in self.segments])
+
+    def image_ids(self) -> np.ndarray:
+        """The id of the image at every position, where they are integers."""
+        return np.concatenate([part.image_ids for part in self.segments])
+
+    def _starts(self) -> list[int]:
+        """The position at which each segment begins."""
+        return list(accumulate(map(len, self.segments[:-1]), initial=0))
 
 
-def _only(vector_ids: np.ndarray, among: np.ndarray) -> faiss.SearchParameters:
-    """Search parameters that let only the positions of these ids be looked at."""
-    positions = np.searchsorted(vector_ids, among)
-    positions = positions[positions < len(vector_ids)]
-    positions = positions[np.isin(vector_ids[positions], among)]
-    chosen = np.zeros(len(vector_ids), dtype=bool)
-    chosen[positions] = True
-    bitmap = np.packbits(chosen, bitorder="little")
-    return faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
+def _isin(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """
+    np.isin for ids, which are dense as a rule: then a table of all of them is ten times faster than
+    sorting, and no larger than the ids.
+    """
+    if not len(among) or not len(values):
+        return np.zeros(len(values), dtype=bool)
+    highest = int(values.max())
+    if values.min() < 0 or highest > SPARSE * len(values):
+        return np.isin(values, among)
+    table = np.zeros(highest + 1, dtype=bool)
+    table[among[(among >= 0) & (among <= highest)]] = True
+    return table[values]
 
 
 _open: dict[tuple[str, int], LiveIndex] = {}
@@ -115,7 +176,7 @@ def live_index(conn: sqlite3.Connection, index: Index) -> LiveIndex:
 
     `index` must have been read from `conn` just before: its generation tells what is new.
     """
-    database = _database_path(conn)
+    database = database_path(conn)
     if database is None:
         # A database in memory has nothing lasting to be known by.
         return _read(conn, index, None)
@@ -147,11 +208,13 @@ def _forget_replaced(conn: sqlite3.Connection, database: str) -> None:
 
 def _is_intact(live: LiveIndex, database: Path) -> bool:
     """
-    Whether the sidecar is the file that was opened. To read the mapped pages of a file that was cut
-    short would end the process; in the middle of a search nothing can be done about that.
+    Whether the sidecars are the files that were opened. To read the mapped pages of a file that was
+    cut short would end the process; in the middle of a search nothing can be done about that.
     """
-    file = live.codes.file
-    return file is None or file == file_state(sidecar_path(database, live.index))
+    opened = [(sidecar_path(database, live.index), live.segments[0].file)]
+    if live.approximate is not None:
+        opened.append((approximate_path(database, live.index), live.approximate.file))
+    return all(file is None or file == file_state(path) for path, file in opened)
 
 
 def _continues(old: Index, new: Index) -> bool:
@@ -161,20 +224,21 @@ def _continues(old: Index, new: Index) -> bool:
 
 def _read(conn: sqlite3.Connection, index: Index, database: Path | None) -> LiveIndex:
     problem = "the database is in memory"
-    codes = None
+    codes = approximate = None
     if database is not None:
         try:
             codes = open_sidecar(sidecar_path(database, index), index)
+            problem = None
         except SidecarUnusable as unusable:
             problem = str(unusable)
-    live = LiveIndex(
-        index=index,
-        codes=codes or _rebuild(conn, index, database),
-        tail_ids=np.empty(0, dtype=np.int64),
-        tail=np.empty((0, index.dimensions), dtype=np.float32),
-        from_sidecar=codes is not None,
-        problem=None if codes else problem,
-    )
+        path = approximate_path(database, index)
+        try:
+            approximate = open_approximate(path, index)
+        except SidecarUnusable as unusable:
+            # Where there is none, there need not be one.
+            problem = problem or (str(unusable) if path.exists() else None)
+    first = codes if codes is not None else _rebuild(conn, index, database)
+    live = LiveIndex(index, (first,), codes is not None, approximate, problem)
     return _with_newer(conn, live, index)
 
 
@@ -185,8 +249,8 @@ def _rebuild(conn: sqlite3.Connection, index: Index, database: Path | None) -> C
     That needs no write to the database: "every vector up to that id" has not changed meaning.
     """
     if index.sidecar is None:
-        return encode(index, store.vector_batches(conn, index))
-    codes = encode(index, store.vector_batches(conn, index, up_to=index.sidecar_vector_id))
+        return stored_codes(conn, index)
+    codes = stored_codes(conn, index, up_to=index.sidecar_vector_id)
     now = store.find_index(conn, index.image_table, index.model)
     if database is not None and now.sidecar == index.sidecar:
         # In a folder that cannot be written to, the codes in memory serve as well.
@@ -195,63 +259,29 @@ def _rebuild(conn: sqlite3.Connection, index: Index, database: Path | None) -> C
     return codes
 
 
+def stored_codes(
+    conn: sqlite3.Connection, index: Index, *, after: int = 0, up_to: int | None = None
+) -> Codes:
+    """The codes of the vectors with ids in (after, up_to], from the database."""
+    table = store.find_image_table(conn, index.image_table)
+    batches = store.vector_batches(conn, index, after=after, up_to=up_to)
+    return encode(index.dimensions, batches, integer_keys=table.key_is_integer)
+
+
 def _with_newer(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveIndex:
     """The same with what was committed since: vectors with ids above the last one known."""
-    last = max((ids[-1] for ids in (live.codes.vector_ids, live.tail_ids) if len(ids)), default=0)
-    newer = list(store.vector_batches(conn, index, after=int(last)))
-    return replace(
-        live,
-        index=index,
-        tail_ids=np.concatenate([live.tail_ids, *(batch.vector_ids for batch in newer)]),
-        tail=np.concatenate([live.tail, *(batch.vectors for batch in newer)]),
-    )
+    segments = list(live.segments)
+    newer = stored_codes(conn, index, after=live.last_vector_id)
+    if len(newer):
+        segments.append(newer)
+    # Each is more than twice as long as the next, so that there are few, and few are copied.
+    while len(segments) > 2 and len(segments[-2]) <= 2 * len(segments[-1]):
+        segments[-2:] = [joined(*segments[-2:])]
+    return LiveIndex(index, tuple(segments), live.from_sidecar, live.approximate, live.problem)
 
 
-def refresh_sidecars(db: Database, table: str) -> None:
-    """
-    Write the sidecars of a table anew that are unusable, or that many vectors were added to or
-    deleted from since, and remove those of indexes that are no more.
-
-    Raises SidecarNotWritten, which costs speed and nothing else.
-    """
-    database = _database_path(db.conn)
-    if database is None:
-        return
-    for index in store.read_indexes(db.conn, table):
-        _refresh(db, database, index)
-    wanted = {sidecar_path(database, index) for index in store.all_indexes(db.conn)}
-    for path in sidecar_paths(database):
-        if path not in wanted:
-            with suppress(OSError):
-                path.unlink()
-
-
-def _refresh(db: Database, database: Path, index: Index) -> None:
-    path = sidecar_path(database, index)
-    with suppress(SidecarUnusable):
-        if _is_fresh(db.conn, index, open_sidecar(path, index)):
-            return
-    codes = encode(index, store.vector_batches(db.conn, index))
-    last = int(codes.vector_ids[-1]) if len(codes.vector_ids) else 0
-    index = replace(index, sidecar=secrets.token_hex(16), sidecar_vector_id=last)
-    try:
-        write_sidecar(path, index, codes, like=database)
-    except (OSError, RuntimeError) as error:
-        raise SidecarNotWritten(
-            f"{path.name} could not be written ({error}); "
-            "searches make it in memory each time they start"
-        ) from error
-    store.record_sidecar(db, index)
-
-
-def _is_fresh(conn: sqlite3.Connection, index: Index, codes: Codes) -> bool:
-    held = len(codes.vector_ids)
-    kept = store.count_vectors(conn, index, up_to=index.sidecar_vector_id)
-    newer = store.count_vectors(conn, index) - kept
-    return newer + (held - kept) <= held * TOLERATED_CHANGE
-
-
-def _database_path(conn: sqlite3.Connection) -> Path | None:
+def database_path(conn: sqlite3.Connection) -> Path | None:
+    """The file of a connection; None for a database in memory."""
     for _, name, path in conn.execute("pragma database_list"):
         if name == "main" and path:
             return Path(path).resolve()

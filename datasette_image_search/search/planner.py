@@ -4,42 +4,49 @@ Vector + filter -> hits: never fewer than asked for while that many rows match, 
 Rank first, filter in order, widen, and only then enumerate:
 
 1. rank: the best few hundred of the whole index; SQLite is asked which of those pass the filter.
-2. widen: some times as many, when too few passed. A larger k is nearly free in FAISS.
-3. enumerate: the filter is narrow, so list what passes it, once, and rank exactly that.
+2. widen: some times as many, when too few passed and more would be enough. All scores are there by
+   then, so that this costs no second search.
+3. enumerate: the filter is narrow, so list what passes it, once, and rank exactly that. Where an
+   index of the table finds the few rows that pass, this comes first.
 
-FAISS ranks by float16 codes. A hit's score is computed from the float32 vector in the database, and
-the ranking is widened until no code that was not looked at could belong among the hits.
+The ranking is by float16 codes. A hit's score is computed from the float32 vector in the database,
+and the ranking is widened until no code that was not looked at could belong among the hits. Where
+the index is an approximate one, the first ranking is of what that proposes, and the hits are as good
+as its recall; whatever comes after it is exact.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sized
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Sized
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .. import store
 from ..errors import ImageSearchError
-from ..store import Filter, Index, Key
+from ..store import Filter, IdSet, Index, Key
+from .codes import CODE_ERROR
 from .live import LiveIndex, live_index
 
 FIRST = 256
 """Candidates of the first step."""
 
-WIDEN = 8
+WIDEN = 4
 """Each step has this many times the candidates of the one before ..."""
 
 WIDEST = 16_384
 """... up to about here, where listing the rows that pass a narrow filter costs less."""
 
+NARROW = 1 / 25
+"""The share of the images that is listed before anything is ranked, where an index finds it."""
+
+SELECTED = 1 / 5
+"""The share up to which FAISS is quicker with a selector than numpy with all scores."""
+
 EXACT_CHUNK = 10_000
 """Vectors that are in memory at once while their exact scores are computed."""
-
-CODE_ERROR = 5e-4
-"""float16 rounds each of the components of a unit vector by at most 2^-11 of itself, so by
-Cauchy-Schwarz the error of a score is at most 2^-11."""
 
 
 class PlanError(ImageSearchError):
@@ -77,81 +84,243 @@ def search(
     index: Index,
     vector: np.ndarray,
     k: int,
-    filter: Filter | None = None,
+    filter: Filter | IdSet | None = None,
     *,
     offset: int = 0,
     min_score: float | None = None,
+    exact: bool = False,
 ) -> Found:
     """
-    The min(k, matching) images whose vectors are closest to a unit vector, after the first `offset`
-    of them, and less those with a score below `min_score`.
+    The min(k, matching) images whose vectors are closest to a unit vector, shape (dimensions,),
+    after the first `offset` of them, and less those with a score below `min_score`.
 
-    Raises FilterError where SQLite does not take the filter, PlanError for k below 1 or a negative
-    offset.
+    `exact` leaves an approximate index aside. Raises FilterError where SQLite does not take the
+    filter, PlanError for k below 1 or a negative offset.
     """
+    (found,) = search_many(
+        conn,
+        index,
+        vector[None],
+        k,
+        filter,
+        offset=offset,
+        min_score=min_score,
+        exact=exact,
+    )
+    return found
+
+
+def search_many(
+    conn: sqlite3.Connection,
+    index: Index,
+    vectors: np.ndarray,
+    k: int,
+    filter: Filter | IdSet | None = None,
+    *,
+    offset: int = 0,
+    min_score: float | None = None,
+    exact: bool = False,
+) -> list[Found]:
+    """As search() does, for each of m vectors, shape (m, dimensions), ranked by one FAISS call."""
     if k < 1:
         raise PlanError(f"k is {k}; ask for at least 1 image")
     if offset < 0:
         raise PlanError(f"the offset is {offset}; it must be 0 or more")
-    k += offset
-    live = live_index(conn, index)
-    steps: list[Step] = []
-    n = max(FIRST, 2 * k)
-    while True:
+    plan = _Plan(conn, index, live_index(conn, index), filter, k + offset)
+    found = []
+    for closest, steps in _closest_of_all(plan, vectors, exact):
         started = time.perf_counter()
-        scores, ids = live.nearest(vector, n)
-        passed = store.passing(conn, index, ids.tolist(), filter)
-        steps.append(_step("widen" if steps else "rank", ids, passed, started))
-        closest = _closest(scores, ids, passed, k, complete=n >= len(live))
-        if closest is None and (n >= WIDEST or not passed):
-            if len(passed) >= k:
-                closest = _closest(scores, ids, passed, k, complete=True)
-            elif filter is not None:
-                # Also where none of the first ones passed: a wider look would be as vain.
-                closest = _enumerate(conn, index, live, vector, k, filter, steps)
+        hits = _exact(conn, index, vectors[len(found)], closest, k + offset)[offset:]
+        if min_score is not None:
+            hits = tuple(hit for hit in hits if hit.score >= min_score)
+        steps.append(_step("score", closest, hits, started))
+        found.append(Found(hits, tuple(steps)))
+    return found
+
+
+@dataclass
+class _Plan:
+    """What is to be found, for all vectors of a search; `listed` once the filter was enumerated."""
+
+    conn: sqlite3.Connection
+    index: Index
+    live: LiveIndex
+    filter: Filter | IdSet | None
+    wanted: int
+    listed: np.ndarray | None = field(default=None)
+
+    def passing(self, vector_ids: np.ndarray) -> list[int]:
+        filter = None if isinstance(self.filter, IdSet) else self.filter
+        return store.passing(self.conn, self.index, vector_ids.tolist(), filter)
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """
+    Vectors by their scores, the best first. `complete` says that no vector is missing that could
+    pass.
+    """
+
+    scores: np.ndarray
+    vector_ids: np.ndarray
+    complete: bool
+
+
+def _closest_of_all(
+    plan: _Plan, vectors: np.ndarray, exact: bool
+) -> Iterator[tuple[list[int], list[Step]]]:
+    """For each vector the ids of the vectors that may be among the best, and the steps to them."""
+    live = plan.live
+    steps: list[Step] = []
+    if isinstance(plan.filter, IdSet) or _list_if_few(plan, steps):
+        for vector in vectors:
+            yield _enumerate(plan, vector, None, steps), steps
+            steps = []
+        return
+    n = max(FIRST, 2 * plan.wanted)
+    started = time.perf_counter()
+    approximate = live.approximate is not None and not exact
+    if approximate and n <= live.approximate.tuning.candidates:
+        ranked = live.propose(vectors)
+    else:
+        approximate = False
+        ranked = zip(*live.nearest(vectors, n), strict=True)
+    for vector, (scores, positions) in zip(vectors, ranked, strict=True):
+        complete = approximate or n >= len(live)
+        ranking = _Ranking(scores, live.vector_ids(positions), complete)
+        passed = plan.passing(ranking.vector_ids)
+        steps.append(_step("propose" if approximate else "rank", positions, passed, started))
+        closest = _closest(ranking, passed, plan.wanted)
+        if closest is None or (approximate and len(closest) < plan.wanted):
+            closest = _widen(plan, vector, n, passed, approximate, steps)
+        yield closest, steps
+        steps = []
+        started = time.perf_counter()
+
+
+def _widen(
+    plan: _Plan,
+    vector: np.ndarray,
+    n: int,
+    passed: list[int],
+    approximate: bool,
+    steps: list[Step],
+) -> list[int]:
+    """The closest where the best n were too few, of which so many passed."""
+    live = plan.live
+    if plan.filter is not None and not _is_hopeful(plan, len(passed), n):
+        return _enumerate(plan, vector, None, steps)
+    started = time.perf_counter()
+    scores = live.scores(vector)
+    # What was proposed was not the best n, so these are looked at first.
+    n = n if approximate else n * WIDEN
+    while True:
+        n = min(n, len(live))
+        positions = _top(scores, n)
+        ranking = _Ranking(scores[positions], live.vector_ids(positions), n >= len(live))
+        passed = plan.passing(ranking.vector_ids)
+        steps.append(_step("widen", positions, passed, started))
+        closest = _closest(ranking, passed, plan.wanted)
         if closest is not None:
-            hits = _exact(conn, index, vector, closest, k)[offset:]
-            if min_score is not None:
-                hits = tuple(hit for hit in hits if hit.score >= min_score)
-            return Found(hits, tuple(steps))
+            return closest
+        if n >= WIDEST and len(passed) >= plan.wanted:
+            # Thousands of near-copies tie: one may stand for another whose score is within 1e-3.
+            return _closest(replace(ranking, complete=True), passed, plan.wanted)
+        if plan.filter is not None and not _is_hopeful(plan, len(passed), n):
+            return _enumerate(plan, vector, scores, steps)
         n *= WIDEN
+        started = time.perf_counter()
+
+
+def _is_hopeful(plan: _Plan, passed: int, looked_at: int) -> bool:
+    """Whether enough would pass within the widest ranking, if as many passed as did so far."""
+    return passed * WIDEST >= plan.wanted * looked_at and looked_at < WIDEST
+
+
+def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
+    """Enumerate what passes the filter, where an index finds it and it is only a few."""
+    if plan.filter is None or not plan.live.has_image_ids:
+        return False
+    few = int(len(plan.live) * NARROW)
+    if not few or not store.is_indexed(plan.conn, plan.index, plan.filter):
+        return False
+    started = time.perf_counter()
+    images = store.matching_images(plan.conn, plan.index, plan.filter, few + 1)
+    if len(images) > few:
+        steps.append(_step("list", images, [], started))
+        return False
+    plan.listed = plan.live.chosen_images(images)
+    steps.append(_step("list", images, images, started))
+    return True
 
 
 def _enumerate(
-    conn: sqlite3.Connection,
-    index: Index,
-    live: LiveIndex,
-    vector: np.ndarray,
-    k: int,
-    filter: Filter,
-    steps: list[Step],
+    plan: _Plan, vector: np.ndarray, scores: np.ndarray | None, steps: list[Step]
 ) -> list[int]:
+    """The closest of exactly what passes the filter; `scores` of all positions, if there are."""
     started = time.perf_counter()
-    among = np.array(store.matching(conn, index, filter), dtype=np.int64)
-    n = max(FIRST, 2 * k)
+    live = plan.live
+    if plan.listed is None:
+        plan.listed = _listed(plan)
+    n_listed = int(np.count_nonzero(plan.listed))
+    n = max(FIRST, 2 * plan.wanted)
+    if scores is None and n_listed > SELECTED * len(live):
+        scores = live.scores(vector)
+    listed = np.flatnonzero(plan.listed)
     while True:
-        scores, ids = live.nearest(vector, n, among)
-        passed = store.passing(conn, index, ids.tolist(), None)
-        closest = _closest(scores, ids, passed, k, complete=len(ids) < n)
+        if scores is not None:
+            positions = listed[_top(scores[listed], n)]
+            found = scores[positions]
+        else:
+            (found,), (positions,) = live.nearest(vector[None], n, plan.listed)
+            found, positions = found[positions >= 0], positions[positions >= 0]
+        ranking = _Ranking(found, live.vector_ids(positions), complete=n >= n_listed)
+        # They passed the filter, but may be of a picture that is not there any more.
+        passed = store.passing(plan.conn, plan.index, ranking.vector_ids.tolist(), None)
+        closest = _closest(ranking, passed, plan.wanted)
         if closest is not None:
-            steps.append(_step("enumerate", among, ids, started))
+            steps.append(_step("enumerate", listed, passed, started))
             return closest
         n *= WIDEN
 
 
-def _closest(
-    scores: np.ndarray, ids: np.ndarray, passed: list[int], k: int, *, complete: bool
-) -> list[int] | None:
+def _listed(plan: _Plan) -> np.ndarray:
+    """A bool per position: whether its image passes the filter."""
+    live, filter = plan.live, plan.filter
+    if not live.has_image_ids:
+        return live.chosen_vectors(store.matching(plan.conn, plan.index, filter))
+    if isinstance(filter, IdSet):
+        return live.chosen_images(_integers(filter.ids))
+    return live.chosen_images(store.matching_images(plan.conn, plan.index, filter))
+
+
+def _integers(ids: Sequence[Key]) -> np.ndarray:
+    try:
+        array = np.asarray(ids, dtype=np.int64)
+    except (ValueError, TypeError, OverflowError):
+        array = np.array([id for id in ids if isinstance(id, int)], dtype=np.int64)
+    return array
+
+
+def _top(scores: np.ndarray, n: int) -> np.ndarray:
+    """The positions of the n highest scores, the best first."""
+    if n < len(scores):
+        positions = np.argpartition(scores, len(scores) - n)[len(scores) - n :]
+    else:
+        positions = np.arange(len(scores))
+    return positions[np.argsort(-scores[positions], kind="stable")]
+
+
+def _closest(ranking: _Ranking, passed: list[int], k: int) -> list[int] | None:
     """
     Those of the ranked ids that passed and may be among the best k; None where an id below the
-    ranking may be one too. `complete` says that there is nothing below, or that it is given up on:
-    where thousands of near-copies tie, one may stand for another whose score is within 1e-3.
+    ranking may be one too.
     """
     if len(passed) < k:
-        return passed if complete else None
-    score_of = dict(zip(ids.tolist(), scores.tolist(), strict=True))
+        return passed if ranking.complete else None
+    score_of = dict(zip(ranking.vector_ids.tolist(), ranking.scores.tolist(), strict=True))
     least = score_of[passed[k - 1]] - 2 * CODE_ERROR
-    if scores[-1] > least and not complete:
+    if ranking.scores[-1] > least and not ranking.complete:
         return None
     return [id for id in passed if score_of[id] >= least]
 
@@ -167,5 +336,5 @@ def _exact(
     return tuple(sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k])
 
 
-def _step(name: str, looked_at: np.ndarray, passed: Sized, started: float) -> Step:
+def _step(name: str, looked_at: Sized, passed: Sized, started: float) -> Step:
     return Step(name, len(looked_at), len(passed), (time.perf_counter() - started) * 1000)

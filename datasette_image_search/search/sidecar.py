@@ -1,10 +1,12 @@
 """
-The sidecar file: the vectors of an index as FAISS codes, memory-mapped.
+The sidecar files of an index, memory-mapped: its float16 codes, and where it is large (or a person
+asked for it) an approximate FAISS index beside them, which proposes candidates.
 
-It is a cache and is believed only when it proves to be the one that the database names. Layout:
+They are caches, and one is believed only when it proves to be the one that the database names. Layout:
 
-    a FAISS index, as faiss.write_index writes it: n float16 codes, inner product
-    n vector ids, int64, ascending; the code at a position is of the vector at that position
+    a FAISS index, as faiss.write_index writes it; padding up to a multiple of 64 bytes
+    n vector ids, int64, ascending; what FAISS has at a position is the vector at that position
+    in the file of codes, where keys are integers: n ids of images, int64
     a header: JSON in UTF-8
     the length of the header, 8 bytes little-endian
     MAGIC
@@ -19,17 +21,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import faiss
 import numpy as np
 
-from ..store import Index, StoredVectors
+from ..store import Index
+from .approximate import Approximate, Tuning
+from .codes import Codes
 
-MAGIC = b"IMGSRCH1"
+MAGIC = b"IMGSRCH2"
 _LENGTH_BYTES = 8
+_ALIGNMENT = 64
 
 
 class SidecarUnusable(Exception):
@@ -40,7 +44,8 @@ class SidecarUnusable(Exception):
 class Header:
     """
     Which vectors the file holds: those of the index up to `vector_id`, in the database that knows
-    `token`. `faiss_bytes` is the length of the first part.
+    `token`. `ids_at` is where the first part ends, `arrays` how many arrays of ids follow, and
+    `tuning` is None for codes.
     """
 
     token: str
@@ -50,19 +55,9 @@ class Header:
     dimensions: int
     vector_id: int
     vectors: int
-    faiss_bytes: int
-
-
-@dataclass(frozen=True)
-class Codes:
-    """
-    n vectors in float16 for FAISS, with their ids, ascending, by position. `file` tells the file
-    that they are mapped from, as it was, from any other; None where they are in memory.
-    """
-
-    faiss_index: faiss.Index
-    vector_ids: np.ndarray
-    file: tuple[int, ...] | None = None
+    ids_at: int
+    arrays: int
+    tuning: dict | None = None
 
 
 def file_state(path: Path) -> tuple[int, ...] | None:
@@ -79,22 +74,14 @@ def sidecar_path(database: Path, index: Index) -> Path:
     return database.with_name(f"{database.name}-image-search-{index.id}.faiss")
 
 
+def approximate_path(database: Path, index: Index) -> Path:
+    return sidecar_path(database, index).with_suffix(".approximate.faiss")
+
+
 def sidecar_paths(database: Path) -> list[Path]:
-    """All sidecars there are of a database, of whichever index."""
+    """All sidecars there are of a database, of whichever index and kind."""
     pattern = f"{glob.escape(database.name)}-image-search-*.faiss"
     return sorted(database.parent.glob(pattern))
-
-
-def encode(index: Index, batches: Iterator[StoredVectors]) -> Codes:
-    """Float16 codes of all batches: half the memory of float32, an error under 5e-4 in a score."""
-    codes = faiss.IndexScalarQuantizer(
-        index.dimensions, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-    ids = [np.empty(0, dtype=np.int64)]
-    for batch in batches:
-        codes.add(batch.vectors)
-        ids.append(batch.vector_ids)
-    return Codes(codes, np.concatenate(ids))
 
 
 def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = None) -> None:
@@ -104,6 +91,25 @@ def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = No
 
     `index.sidecar` and `index.sidecar_vector_id` are what the file says of itself.
     """
+    arrays = [codes.vector_ids] + ([] if codes.image_ids is None else [codes.image_ids])
+    _write(path, index, codes.faiss_index, arrays, None, like)
+
+
+def write_approximate(
+    path: Path, index: Index, approximate: Approximate, like: Path | None = None
+) -> None:
+    """As write_sidecar() does. It belongs to the sidecar that `index` names."""
+    _write(path, index, approximate.faiss_index, [approximate.vector_ids], approximate.tuning, like)
+
+
+def _write(
+    path: Path,
+    index: Index,
+    faiss_index: faiss.Index,
+    arrays: list[np.ndarray],
+    tuning: Tuning | None,
+    like: Path | None,
+) -> None:
     for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
         # By a process that was killed; a reader that writes just now will find no harm done.
         left_behind.unlink(missing_ok=True)
@@ -111,20 +117,24 @@ def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = No
     os.close(descriptor)
     temporary = Path(name)
     try:
-        faiss.write_index(codes.faiss_index, name)
-        header = Header(
-            token=str(index.sidecar),
-            image_table=index.image_table,
-            index_id=index.id,
-            fingerprint=index.fingerprint,
-            dimensions=index.dimensions,
-            vector_id=index.sidecar_vector_id,
-            vectors=len(codes.vector_ids),
-            faiss_bytes=temporary.stat().st_size,
-        )
-        text = json.dumps(asdict(header)).encode()
+        faiss.write_index(faiss_index, name)
         with temporary.open("ab") as file:
-            file.write(codes.vector_ids.astype("<i8").tobytes())
+            file.write(bytes(-file.tell() % _ALIGNMENT))
+            header = Header(
+                token=str(index.sidecar),
+                image_table=index.image_table,
+                index_id=index.id,
+                fingerprint=index.fingerprint,
+                dimensions=index.dimensions,
+                vector_id=index.sidecar_vector_id,
+                vectors=len(arrays[0]),
+                ids_at=file.tell(),
+                arrays=len(arrays),
+                tuning=asdict(tuning) if tuning else None,
+            )
+            for array in arrays:
+                file.write(array.astype("<i8").tobytes())
+            text = json.dumps(asdict(header)).encode()
             file.write(text + len(text).to_bytes(_LENGTH_BYTES, "little") + MAGIC)
             file.flush()
             os.fsync(file.fileno())
@@ -138,26 +148,47 @@ def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = No
 def open_sidecar(path: Path, index: Index) -> Codes:
     """Memory-mapped, in time that does not grow with the file. Raises SidecarUnusable."""
     state = file_state(path)
-    header = _read_header(path)
-    if header.token != index.sidecar:
-        raise SidecarUnusable(f"{path.name} is not the sidecar that the database names")
-    if header.fingerprint != index.fingerprint or header.dimensions != index.dimensions:
-        raise SidecarUnusable(f"{path.name} is of another model")
+    header = _read_header(path, index)
+    codes = _read_faiss(path, header)
+    if not isinstance(codes, faiss.IndexScalarQuantizer):
+        raise SidecarUnusable(f"{path.name} holds no codes")
+    vector_ids, *image_ids = _arrays(path, header)
+    return Codes(codes, vector_ids, image_ids[0] if image_ids else None, state)
+
+
+def open_approximate(path: Path, index: Index) -> Approximate:
+    """As open_sidecar() does; only what belongs to the sidecar that the database names."""
+    state = file_state(path)
+    header = _read_header(path, index)
+    if header.tuning is None:
+        raise SidecarUnusable(f"{path.name} is no approximate index")
     try:
-        codes = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        tuning = Tuning(**header.tuning)
+    except TypeError as error:
+        raise SidecarUnusable(f"{path.name} is damaged") from error
+    faiss_index = _read_faiss(path, header)
+    (vector_ids,) = _arrays(path, header)
+    return Approximate(faiss_index, vector_ids, tuning, state).prepared()
+
+
+def _read_faiss(path: Path, header: Header) -> faiss.Index:
+    try:
+        faiss_index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         raise SidecarUnusable(f"{path.name} cannot be read by FAISS") from error
-    if codes.ntotal != header.vectors or codes.d != header.dimensions:
+    if faiss_index.ntotal != header.vectors or faiss_index.d != header.dimensions:
         raise SidecarUnusable(f"{path.name} does not hold what its header says")
-    vector_ids = (
-        np.memmap(path, "<i8", "r", offset=header.faiss_bytes, shape=(header.vectors,))
-        if header.vectors
-        else np.empty(0, dtype=np.int64)
-    )
-    return Codes(codes, vector_ids, state)
+    return faiss_index
 
 
-def _read_header(path: Path) -> Header:
+def _arrays(path: Path, header: Header) -> list[np.ndarray]:
+    if not header.vectors:
+        return [np.empty(0, dtype=np.int64)] * header.arrays
+    shape = header.arrays, header.vectors
+    return list(np.memmap(path, "<i8", "r", offset=header.ids_at, shape=shape))
+
+
+def _read_header(path: Path, index: Index) -> Header:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -171,11 +202,15 @@ def _read_header(path: Path) -> Header:
                 raise SidecarUnusable(f"{path.name} is damaged or was cut short")
             file.seek(size - tail - length)
             header = Header(**json.loads(file.read(length)))
-            expected = header.faiss_bytes + 8 * header.vectors + length + tail
+            expected = header.ids_at + 8 * header.arrays * header.vectors + length + tail
     except FileNotFoundError:
         raise SidecarUnusable(f"{path.name} is missing") from None
     except (OSError, ValueError, TypeError) as error:
         raise SidecarUnusable(f"{path.name} is damaged") from error
     if size != expected:
         raise SidecarUnusable(f"{path.name} is damaged or was cut short")
+    if header.token != index.sidecar:
+        raise SidecarUnusable(f"{path.name} is not the sidecar that the database names")
+    if header.fingerprint != index.fingerprint or header.dimensions != index.dimensions:
+        raise SidecarUnusable(f"{path.name} is of another model")
     return header

@@ -25,7 +25,7 @@ Readers take a sqlite3 connection, because Datasette hands out those; writers ta
 Database.
 """
 
-from .filters import Filter, FilterError, filter_of_ids, matching, passing
+from .filters import Filter, FilterError, IdSet, is_indexed, matching, matching_images, passing
 from .reads import (
     count_images,
     count_vectors,
@@ -94,6 +94,7 @@ __all__ = [
     "Failure",
     "Filter",
     "FilterError",
+    "IdSet",
     "ImageRecord",
     "ImageTable",
     "Index",
@@ -114,7 +115,6 @@ __all__ = [
     "ensure_index",
     "ensure_root",
     "ensure_tables",
-    "filter_of_ids",
     "find_image_table",
     "find_index",
     "folder_of",
@@ -123,9 +123,11 @@ __all__ = [
     "image_table_names",
     "image_vector",
     "images_with_content",
+    "is_indexed",
     "known_files",
     "locations",
     "matching",
+    "matching_images",
     "newest_images",
     "own_content",
     "own_label",

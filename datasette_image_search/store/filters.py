@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..errors import ImageSearchError
 from .tables import (
+    LAST,
     ImageTable,
     Index,
     Key,
@@ -27,6 +31,18 @@ class Filter:
 
     where: str
     params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class IdSet:
+    """Exactly the images with these keys; of what is no key of an image, nothing comes."""
+
+    ids: Sequence[Key]
+
+    def as_filter(self, table: ImageTable) -> Filter:
+        names = table.quoted()
+        where = f"{names['images']}.{names['key']} in (select value from json_each(:_img_among))"
+        return Filter(where, {"_img_among": json.dumps(list(self.ids))})
 
 
 def passing(
@@ -56,25 +72,48 @@ def passing(
     return _filtered(conn, sql, table, filter, ours)
 
 
-def matching(conn: sqlite3.Connection, index: Index, filter: Filter) -> list[int]:
+def matching(conn: sqlite3.Connection, index: Index, filter: Filter | IdSet) -> np.ndarray:
     """
-    The ids of the vectors of all images that pass the filter, in any order. `passing` knows which of
-    them are still of the picture that their image has: to ask here would read every vector.
+    The ids of the vectors of all images that pass the filter, in any order, int64. `passing` knows
+    which of them are still of the picture that their image has: to ask here would read every vector.
     """
     table = find_image_table(conn, index.image_table)
+    if isinstance(filter, IdSet):
+        filter = filter.as_filter(table)
     sql = """
         select _img_vector.id
         from (select {key} as _img_key from {images} where {filter})
         cross join {vectors} as _img_vector
             on _img_vector.image_id = _img_key and _img_vector.index_id = :_img_index
     """
-    return _filtered(conn, sql, table, filter, {"_img_index": index.id})
+    return _as_array(_filtered(conn, sql, table, filter, {"_img_index": index.id}))
 
 
-def filter_of_ids(table: ImageTable, ids: Sequence[Key]) -> Filter:
-    """The filter that lets exactly these images pass."""
-    where = "{images}.{key} in (select value from json_each(:_img_among))".format(**table.quoted())
-    return Filter(where, {"_img_among": json.dumps(list(ids))})
+def matching_images(
+    conn: sqlite3.Connection, index: Index, filter: Filter, limit: int = LAST
+) -> np.ndarray:
+    """
+    The keys of the first `limit` images that pass the filter, in any order, int64: for tables whose
+    keys are integers, and several times as fast as `matching`.
+    """
+    table = find_image_table(conn, index.image_table)
+    sql = "select {key} from {images} where {filter} limit :_img_limit"
+    return _as_array(_filtered(conn, sql, table, filter, {"_img_limit": limit}))
+
+
+def is_indexed(conn: sqlite3.Connection, index: Index, filter: Filter) -> bool:
+    """Whether SQLite finds what passes the filter by an index, and need not scan the table."""
+    table = find_image_table(conn, index.image_table)
+    sql = "explain query plan select {key} from {images} where {filter}"
+    steps = _filtered(conn, sql, table, filter, {}, column=3)
+    of_images = [
+        step for step in steps if re.match(rf"(SCAN|SEARCH) {re.escape(table.name)}\b", step)
+    ]
+    return bool(of_images) and all(step.startswith("SEARCH") for step in of_images)
+
+
+def _as_array(ids: list[int]) -> np.ndarray:
+    return np.array(ids, dtype=np.int64)
 
 
 def _filtered(
@@ -83,7 +122,8 @@ def _filtered(
     table: ImageTable,
     filter: Filter | None,
     ours: Mapping[str, Any],
-) -> list[int]:
+    column: int = 0,
+) -> list[Any]:
     # The line break ends a comment at the end of a person's WHERE clause.
     where = f"({filter.where}\n)" if filter else "1"
     try:
@@ -97,7 +137,7 @@ def _filtered(
         raise FilterError(
             f"the filter {filter.where!r} does not work on {table.name!r}: {error}"
         ) from error
-    return [row[0] for row in rows]
+    return [row[column] for row in rows]
 
 
 def _is_not_about_the_sql(error: sqlite3.Error) -> bool:

@@ -103,6 +103,8 @@ class Index:
     content_column: str | None = None
     identity: str = ""
     """A random name, by which the index of another database file at the same path is told."""
+    index_type: str | None = None
+    """What a person asked index-images for, None for nothing."""
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,12 @@ def forget_unreadable(db: Database, table: ImageTable) -> None:
 
 
 def record_sidecar(db: Database, index: Index) -> None:
-    """Believe, from now on, the sidecar that `index` names."""
+    """Believe, from now on, the sidecar that `index` names, and remember the type it has."""
     db[INDEXES].update(
-        index.id, {"sidecar": index.sidecar, "sidecar_vector_id": index.sidecar_vector_id}
+        index.id,
+        {
+            "sidecar": index.sidecar,
+            "sidecar_vector_id": index.sidecar_vector_id,
+            "index_type": index.index_type,
+        },
     )

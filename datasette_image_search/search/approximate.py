@@ -1,0 +1,322 @@
+"""
+Approximate FAISS indexes: which one suits a collection, how it is built, and how it is tuned.
+
+One proposes candidates, whose scores are then computed from the codes, so that it decides only what
+is looked at and no score or order depends on it. Below AUTO_EXACT vectors none is made unless a
+person asks: there the exact search of all codes takes no longer than people notice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import faiss
+import numpy as np
+
+from ..errors import ImageSearchError
+from .codes import Codes
+
+AUTO_EXACT = 1_000_000
+"""Vectors up to which "auto" is exact: 40 ms a query, at 512 dimensions and on one processor."""
+
+TARGET_RECALL = 0.98
+
+RECALL_AT = 20
+
+CANDIDATES = (256, 1024, 4096)
+"""How many candidates may be proposed: coarser codes need more."""
+
+TRAINING_PER_LIST = 40
+"""FAISS warns below 39 training vectors for each list."""
+
+ITERATIONS = 10
+"""Of k-means; more of them change the recall by less than its error."""
+
+BLOCK = 16_384
+"""Vectors that are in memory as float32 at once."""
+
+TYPES = ("auto", "flat", "ivf", "hnsw", "ivfpq")
+
+Report = Callable[[str, int, int], None]
+"""Takes what is being done, how much of it is done, and of how much."""
+
+
+class IndexTypeError(ImageSearchError):
+    """An approximate index that FAISS cannot make, or not of so few vectors."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """
+    `type` is what a person asked for, `factory` the string for faiss.index_factory, `parameters`
+    what is set for a search, such as "nprobe=40". `recall` is the share of the best `recall_at`
+    that was found for `queries` queries, `target` what it was tuned for.
+    """
+
+    type: str
+    factory: str
+    parameters: str
+    candidates: int
+    target: float
+    recall: float
+    recall_at: int
+    queries: int
+
+
+@dataclass(frozen=True)
+class Approximate:
+    """
+    `vector_ids` has the id of the vector at each position of the FAISS index. `file` is as that of
+    Codes.
+    """
+
+    faiss_index: faiss.Index
+    vector_ids: np.ndarray
+    tuning: Tuning
+    file: tuple[int, ...] | None = None
+
+    def prepared(self) -> Approximate:
+        """
+        With the parameters of its tuning set. Only before anybody else searches it: FAISS keeps
+        them in the index.
+        """
+        _set(self.faiss_index, self.tuning.parameters)
+        return self
+
+    def propose(self, vectors: np.ndarray) -> list[np.ndarray]:
+        """For each of m vectors, shape (m, dimensions), the ids of up to `candidates` vectors."""
+        return _proposed(self, vectors, self.tuning.candidates)
+
+    def bytes_per_vector(self) -> float:
+        return faiss.serialize_index(self.faiss_index).nbytes / max(1, self.faiss_index.ntotal)
+
+
+def resolve_type(type: str, vectors: int, dimensions: int, lists: int | None = None) -> str | None:
+    """
+    The factory string for one of TYPES, or any other as it is; None where the search is exact.
+
+    The number of lists follows FAISS's guidelines: about 4 sqrt(n), a power of two. Raises
+    IndexTypeError for more lists than there can be.
+    """
+    if type == "auto":
+        type = "ivf" if vectors > AUTO_EXACT else "flat"
+    if lists is not None and type not in ("ivf", "ivfpq"):
+        raise IndexTypeError(f"--nlist is for the types ivf and ivfpq, and not for {type!r}")
+    if lists is None:
+        lists = 2 ** max(2, round(np.log2(4 * max(1, vectors) ** 0.5)))
+        lists = min(lists, max(1, vectors // TRAINING_PER_LIST))
+    elif lists * TRAINING_PER_LIST > vectors:
+        raise IndexTypeError(
+            f"{vectors:,} vectors are too few for {lists:,} lists; "
+            f"ask for at most {vectors // TRAINING_PER_LIST:,}"
+        )
+    part = next(size for size in (8, 4, 2, 1) if dimensions % size == 0)
+    return {
+        "flat": None,
+        "ivf": f"IVF{lists},SQ8",
+        "hnsw": "HNSW32_SQ8",
+        "ivfpq": f"IVF{lists},PQ{dimensions // part}",
+    }.get(type, type)
+
+
+def build(
+    codes: Codes, factory: str, *, gpu: bool = False, report: Report = lambda *_: None
+) -> faiss.Index:
+    """
+    An index of all codes by a factory string, trained on some of them.
+
+    Raises IndexTypeError for what FAISS does not make, and where `gpu` is asked for in vain.
+    """
+    dimensions = codes.faiss_index.d
+    try:
+        index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise IndexTypeError(
+            f"FAISS makes no index of {dimensions} dimensions by {factory!r}; "
+            f"use one of {', '.join(TYPES)}, or a factory string such as IVF1024,SQ8"
+        ) from error
+    if gpu:
+        index = _on_gpu(index, factory)
+    try:
+        _train(index, codes, report)
+        _add(index, codes, 0, report)
+    except RuntimeError as error:
+        raise IndexTypeError(
+            f"FAISS cannot build {factory!r} of {len(codes):,} vectors: "
+            f"{str(error).split(': ')[-1].strip()}"
+        ) from error
+    return faiss.index_gpu_to_cpu(index) if gpu else index
+
+
+def extended(approximate: Approximate, codes: Codes, report: Report) -> Approximate | None:
+    """
+    The same with those codes whose ids are higher, without training again; None where it would not
+    be worth it: where it has held less than half of them, or a fifth of what it holds is gone.
+    """
+    last = int(approximate.vector_ids[-1]) if len(approximate.vector_ids) else 0
+    first = int(np.searchsorted(codes.vector_ids, last, side="right"))
+    if first < len(codes) / 2 or first < 0.8 * len(approximate.vector_ids):
+        return None
+    index = faiss.clone_index(approximate.faiss_index)
+    _add(index, codes, first, report)
+    vector_ids = np.concatenate([approximate.vector_ids, codes.vector_ids[first:]])
+    return Approximate(index, vector_ids, approximate.tuning).prepared()
+
+
+def tune(
+    index: faiss.Index,
+    codes: Codes,
+    asked: str,
+    factory: str,
+    queries: np.ndarray,
+    *,
+    target: float = TARGET_RECALL,
+    probes: int | None = None,
+    report: Report = lambda *_: None,
+) -> Approximate:
+    """
+    The index with the fastest parameters that reach a recall of `target` for the queries, shape
+    (n, dimensions), or where none do, with those of the highest recall. `probes` sets nprobe.
+    """
+    untuned = Tuning(asked, factory, "", CANDIDATES[0], target, 0.0, RECALL_AT, len(queries))
+    approximate = Approximate(index, codes.vector_ids, untuned)
+    truth = exact_ids(codes, queries, RECALL_AT)
+    best: tuple[tuple[bool, float], Approximate] | None = None
+    for step, candidates in enumerate(CANDIDATES):
+        report("Tuning", step, len(CANDIDATES))
+        tuned, milliseconds = _least_effort(approximate, candidates, queries, truth, probes)
+        reached = tuned.tuning.recall >= target
+        merit = (reached, -milliseconds if reached else tuned.tuning.recall)
+        if best is None or merit > best[0]:
+            best = merit, tuned
+        if reached and step > 0:
+            # More candidates, and fewer lists to find them in, never paid a third time.
+            break
+    report("Tuning", len(CANDIDATES), len(CANDIDATES))
+    return best[1].prepared()
+
+
+def exact_ids(codes: Codes, queries: np.ndarray, k: int) -> list[np.ndarray]:
+    """The ids of the k best by the codes for each query, shape (n, dimensions)."""
+    _, positions = codes.nearest(queries, k)
+    return [codes.vector_ids[row] for row in positions]
+
+
+def _least_effort(
+    approximate: Approximate,
+    candidates: int,
+    queries: np.ndarray,
+    truth: list[np.ndarray],
+    probes: int | None,
+) -> tuple[Approximate, float]:
+    """With the least effort that reaches the target at so many candidates, and its milliseconds."""
+    efforts = _efforts(approximate.faiss_index, candidates)
+    if probes is not None:
+        if not efforts or not efforts[0].startswith("nprobe"):
+            raise IndexTypeError(
+                f"--nprobe is for indexes with lists, and not for {approximate.tuning.factory!r}"
+            )
+        efforts = [f"nprobe={probes}"]
+    low, high = 0, len(efforts) - 1
+    while low < high:
+        middle = (low + high) // 2
+        recall, _ = _measured(approximate, efforts[middle], candidates, queries, truth)
+        low, high = (low, middle) if recall >= approximate.tuning.target else (middle + 1, high)
+    parameters = efforts[low] if efforts else ""
+    recall, milliseconds = _measured(approximate, parameters, candidates, queries, truth)
+    tuning = replace(
+        approximate.tuning, parameters=parameters, candidates=candidates, recall=recall
+    )
+    return replace(approximate, tuning=tuning), milliseconds
+
+
+def _measured(
+    approximate: Approximate,
+    parameters: str,
+    candidates: int,
+    queries: np.ndarray,
+    truth: list[np.ndarray],
+) -> tuple[float, float]:
+    """(recall, milliseconds a query)."""
+    _set(approximate.faiss_index, parameters)
+    started = time.perf_counter()
+    proposed = [_proposed(approximate, query[None], candidates)[0] for query in queries]
+    milliseconds = (time.perf_counter() - started) * 1000 / len(queries)
+    found = sum(len(np.intersect1d(best, ids)) for best, ids in zip(truth, proposed, strict=True))
+    return found / sum(map(len, truth)), milliseconds
+
+
+def _proposed(approximate: Approximate, vectors: np.ndarray, candidates: int) -> list[np.ndarray]:
+    n = min(candidates, approximate.faiss_index.ntotal)
+    _, positions = approximate.faiss_index.search(np.ascontiguousarray(vectors), n)
+    return [approximate.vector_ids[row[row >= 0]] for row in positions]
+
+
+def _efforts(index: faiss.Index, candidates: int) -> list[str]:
+    """Parameters for a search, from the least effort to the greatest; none where FAISS has none."""
+    try:
+        lists = faiss.extract_index_ivf(index).nlist
+    except RuntimeError:
+        if isinstance(faiss.downcast_index(index), faiss.IndexHNSW):
+            return [f"efSearch={candidates * factor}" for factor in (1, 2, 4, 8)]
+        return []
+    steps = np.unique(np.geomspace(1, lists, 200).astype(int))
+    return [f"nprobe={probes}" for probes in steps]
+
+
+def _set(index: faiss.Index, parameters: str) -> None:
+    if parameters:
+        faiss.ParameterSpace().set_index_parameters(index, parameters)
+
+
+def _train(index: faiss.Index, codes: Codes, report: Report) -> None:
+    if index.is_trained:
+        return
+    try:
+        lists = faiss.extract_index_ivf(index).nlist
+    except RuntimeError:
+        lists = 1024
+    n = min(len(codes), max(lists * TRAINING_PER_LIST, 50_000))
+    rng = np.random.default_rng(0)
+    sample = codes.decoded(np.sort(rng.choice(len(codes), n, replace=False)))
+    if isinstance(index, faiss.IndexIVF):
+        _train_lists(index, sample, report)
+    else:
+        report("Training", 0, 1)
+    index.train(sample)
+    report("Training", ITERATIONS, ITERATIONS)
+
+
+def _train_lists(index: faiss.IndexIVF, sample: np.ndarray, report: Report) -> None:
+    """K-means of the lists an iteration at a time, which IndexIVF.train() does without a word."""
+    clustering = faiss.Clustering(index.d, index.nlist)
+    clustering.niter, clustering.spherical = 1, True
+    clustering.max_points_per_centroid = len(sample)
+    clustering.min_points_per_centroid = 1
+    for iteration in range(ITERATIONS):
+        report("Training", iteration, ITERATIONS)
+        index.quantizer.reset()
+        clustering.train(sample, index.quantizer)
+
+
+def _add(index: faiss.Index, codes: Codes, first: int, report: Report) -> None:
+    for start in range(first, len(codes), BLOCK):
+        report("Adding", start - first, len(codes) - first)
+        index.add(codes.decoded(np.arange(start, min(start + BLOCK, len(codes)))))
+    report("Adding", len(codes) - first, len(codes) - first)
+
+
+def _on_gpu(index: faiss.Index, factory: str) -> faiss.Index:
+    if not hasattr(faiss, "StandardGpuResources"):
+        raise IndexTypeError(
+            "this FAISS is built without GPUs (as faiss-cpu is); install one that is built with "
+            "them, or leave --gpu out"
+        )
+    if not faiss.get_num_gpus():
+        raise IndexTypeError("FAISS finds no GPU here; leave --gpu out")
+    try:
+        return faiss.index_cpu_to_all_gpus(index)
+    except RuntimeError as error:
+        raise IndexTypeError(f"FAISS cannot build {factory!r} on a GPU; leave --gpu out") from error

@@ -1,0 +1,202 @@
+"""Writes the sidecars of a table: after embedding where that is worth it, or because a person asks."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from sqlite_utils import Database
+
+from .. import store
+from ..errors import ImageSearchError
+from ..store import Index
+from . import approximate
+from .approximate import Approximate, Report
+from .codes import Codes
+from .live import database_path, stored_codes
+from .sample_queries import sample_queries
+from .sidecar import (
+    SidecarUnusable,
+    approximate_path,
+    open_approximate,
+    open_sidecar,
+    sidecar_path,
+    sidecar_paths,
+    write_approximate,
+    write_sidecar,
+)
+
+TOLERATED_CHANGE = 0.05
+"""The share of a sidecar that may be added or deleted before it is worth writing a new one."""
+
+
+class SidecarNotWritten(ImageSearchError):
+    """A full disk, or a folder that cannot be written to."""
+
+
+def silent(doing: str, done: int, of: int) -> None:
+    """A Report for those who do not want one."""
+
+
+def refresh_sidecars(db: Database, table: str, report: Report = silent) -> None:
+    """
+    Write the sidecars of a table anew that are unusable, or that many vectors were added to or
+    deleted from since, and remove those of indexes that are no more.
+
+    Raises SidecarNotWritten, which costs speed and nothing else.
+    """
+    database = database_path(db.conn)
+    if database is None:
+        return
+    for index in store.read_indexes(db.conn, table):
+        _refresh(db, database, index, report)
+    wanted: set[Path] = set()
+    for index in store.all_indexes(db.conn):
+        wanted |= {sidecar_path(database, index), approximate_path(database, index)}
+    _remove(path for path in sidecar_paths(database) if path not in wanted)
+
+
+def _refresh(db: Database, database: Path, index: Index, report: Report) -> None:
+    try:
+        codes = open_sidecar(sidecar_path(database, index), index)
+    except SidecarUnusable:
+        codes = None
+    if codes is None or not _is_fresh(db.conn, index, codes):
+        before = _usable_approximate(database, index)
+        index, codes = _write_codes(db, database, index)
+    else:
+        before = None
+        if _usable_approximate(database, index) is not None:
+            return
+    asked = index.index_type or "auto"
+    factory = approximate.resolve_type(asked, len(codes), index.dimensions)
+    if factory is None:
+        _remove([approximate_path(database, index)])
+        return
+    if before is not None:
+        made = approximate.extended(before, codes, report)
+        if made is not None:
+            _write_approximate(database, index, made)
+            return
+    try:
+        built = approximate.build(codes, factory, report=report)
+    except approximate.IndexTypeError:
+        # Of the many vectors that it was asked for there are few by now, and these are fast.
+        _remove([approximate_path(database, index)])
+        return
+    queries = sample_queries(db.conn, index, codes)
+    target = before.tuning.target if before is not None else approximate.TARGET_RECALL
+    made = approximate.tune(built, codes, asked, factory, queries, target=target, report=report)
+    _write_approximate(database, index, made)
+
+
+def index_images(
+    db: Database,
+    table: str,
+    *,
+    model: str | None = None,
+    type: str = "auto",
+    lists: int | None = None,
+    probes: int | None = None,
+    target: float = approximate.TARGET_RECALL,
+    queries: np.ndarray | None = None,
+    gpu: bool = False,
+    report: Report = silent,
+) -> tuple[Index, Codes, Approximate | None]:
+    """
+    Write the sidecars of an index anew, with an approximate index by one of approximate.TYPES or by
+    any FAISS factory string, tuned to a recall of `target` for `queries`, shape (n, dimensions), or
+    else for samples. Later runs of embed-images keep to the type.
+
+    Nothing is changed where that fails. Raises StoreError, IndexTypeError or SidecarNotWritten.
+    """
+    index = store.find_index(db.conn, table, model)
+    database = database_path(db.conn)
+    if database is None:
+        raise SidecarNotWritten("a database in memory has no file to write an index beside")
+    count = store.count_vectors(db.conn, index)
+    if not count:
+        raise approximate.IndexTypeError(
+            f"{table!r} has no vectors to index; embed its images first with embed-images"
+        )
+    factory = approximate.resolve_type(type, count, index.dimensions, lists)
+    if factory is None and (probes is not None or gpu):
+        raise approximate.IndexTypeError(
+            f"there is nothing to probe or to build for {count:,} vectors, whose search is exact; "
+            "leave --nprobe and --gpu out, or ask for --type ivf"
+        )
+    report("Reading", 0, 1)
+    codes = stored_codes(db.conn, index)
+    report("Reading", 1, 1)
+    made = None
+    if factory is not None:
+        built = approximate.build(codes, factory, gpu=gpu, report=report)
+        if queries is None:
+            queries = sample_queries(db.conn, index, codes)
+        made = approximate.tune(
+            built, codes, type, factory, queries, target=target, probes=probes, report=report
+        )
+    remembered = type if lists is None else factory
+    index = replace(index, index_type=None if remembered == "auto" else remembered)
+    index, codes = _write_codes(db, database, index, codes)
+    if made is not None:
+        _write_approximate(database, index, made)
+    else:
+        _remove([approximate_path(database, index)])
+    return index, codes, made
+
+
+def _write_codes(
+    db: Database, database: Path, index: Index, codes: Codes | None = None
+) -> tuple[Index, Codes]:
+    """The sidecar anew, and believed from now on."""
+    if codes is None:
+        codes = stored_codes(db.conn, index)
+    last = int(codes.vector_ids[-1]) if len(codes) else 0
+    index = replace(index, sidecar=secrets.token_hex(16), sidecar_vector_id=last)
+    path = sidecar_path(database, index)
+    try:
+        write_sidecar(path, index, codes, like=database)
+    except (OSError, RuntimeError) as error:
+        raise _not_written(path, error) from error
+    store.record_sidecar(db, index)
+    return index, codes
+
+
+def _write_approximate(database: Path, index: Index, made: Approximate) -> None:
+    path = approximate_path(database, index)
+    try:
+        write_approximate(path, index, made, like=database)
+    except (OSError, RuntimeError) as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: Exception) -> SidecarNotWritten:
+    return SidecarNotWritten(
+        f"{path.name} could not be written ({error}); searches do without it, which takes longer"
+    )
+
+
+def _usable_approximate(database: Path, index: Index) -> Approximate | None:
+    try:
+        return open_approximate(approximate_path(database, index), index)
+    except SidecarUnusable:
+        return None
+
+
+def _is_fresh(conn: sqlite3.Connection, index: Index, codes: Codes) -> bool:
+    held = len(codes)
+    kept = store.count_vectors(conn, index, up_to=index.sidecar_vector_id)
+    newer = store.count_vectors(conn, index) - kept
+    return newer + (held - kept) <= held * TOLERATED_CHANGE
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()

@@ -1,0 +1,53 @@
+"""
+Queries to tune and measure an index with, such as people type.
+
+Words lie elsewhere on the sphere than pictures, and are harder for an approximate index: one that
+is tuned for pictures alone finds less for words than it was measured to.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import numpy as np
+
+from ..embedders.protocol import EmbedderError
+from ..store import Index
+from .codes import Codes
+from .query import embedder_of
+
+SAMPLES = 200
+
+_THINGS = (
+    "a dog", "a black cat", "two children", "a man with a hat", "a woman smiling", "a wedding",
+    "a birthday cake", "a red car", "a bicycle", "a train", "a boat", "an aeroplane", "a horse",
+    "birds", "a bridge", "a church", "skyscrapers", "a kitchen", "a plate of food", "a cup of coffee",
+    "flowers", "a forest", "mountains", "the sea", "a lake", "a waterfall", "snow", "clouds",
+    "a sunset", "fireworks", "a football match", "people dancing", "a concert", "a market",
+    "a receipt", "a handwritten letter", "a map", "a painting", "a statue", "a toy",
+)  # fmt: skip
+
+_SCENES = ("{}", "{} at night", "{} in the rain", "a close-up of {}", "{} on a summer day")
+
+
+def sample_queries(conn: sqlite3.Connection, index: Index, codes: Codes) -> np.ndarray:
+    """
+    About SAMPLES unit vectors, shape (n, dimensions): words where the model has any and is here,
+    else pictures and sums of pictures of the index itself.
+    """
+    phrases = [scene.format(thing) for thing in _THINGS for scene in _SCENES]
+    try:
+        return embedder_of(index).encode_texts(phrases)
+    except EmbedderError:
+        return _of_pictures(codes)
+
+
+def _of_pictures(codes: Codes) -> np.ndarray:
+    """Of three pictures each: one like the first and the second, and unlike the third."""
+    rng = np.random.default_rng(0)
+    n = min(SAMPLES, len(codes))
+    first, second, third = (
+        codes.decoded(rng.integers(len(codes), size=n)).astype(np.float64) for _ in range(3)
+    )
+    sums = first + 0.5 * second - 0.25 * third
+    return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
