@@ -125,12 +125,19 @@ class LiveIndex:
 
     def vector_ids(self, positions: np.ndarray) -> np.ndarray:
         """The ids of the vectors at some positions."""
-        if len(self.segments) == 1:
-            return self.segments[0].vector_ids[positions]
+        return self._at(positions, [part.vector_ids for part in self.segments])
+
+    def image_ids(self, positions: np.ndarray) -> np.ndarray:
+        """The ids of the images at some positions, where they are integers."""
+        return self._at(positions, [part.image_ids for part in self.segments])
+
+    def _at(self, positions: np.ndarray, arrays: list[np.ndarray]) -> np.ndarray:
+        if len(arrays) == 1:
+            return arrays[0][positions]
         ids = np.empty(len(positions), dtype=np.int64)
-        for start, part in zip(self._starts(), self.segments, strict=True):
-            inside = (positions >= start) & (positions < start + len(part))
-            ids[inside] = part.vector_ids[positions[inside] - start]
+        for start, array in zip(self._starts(), arrays, strict=True):
+            inside = (positions >= start) & (positions < start + len(array))
+            ids[inside] = array[positions[inside] - start]
         return ids
 
     def chosen_vectors(self, vector_ids: np.ndarray) -> np.ndarray:
@@ -140,10 +147,6 @@ class LiveIndex:
     def chosen_images(self, image_ids: np.ndarray) -> np.ndarray:
         """A bool per position: whether the image's id, an integer, is one of these."""
         return np.concatenate([_isin(part.image_ids, image_ids) for part in self.segments])
-
-    def image_ids(self) -> np.ndarray:
-        """The id of the image at every position, where they are integers."""
-        return np.concatenate([part.image_ids for part in self.segments])
 
     def _starts(self) -> list[int]:
         """The position at which each segment begins."""

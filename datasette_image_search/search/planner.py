@@ -128,13 +128,11 @@ def search_many(
         raise PlanError(f"the offset is {offset}; it must be 0 or more")
     plan = _Plan(conn, index, live_index(conn, index), filter, k + offset)
     found = []
-    for closest, steps in _closest_of_all(plan, vectors, exact):
-        started = time.perf_counter()
-        hits = _exact(conn, index, vectors[len(found)], closest, k + offset)[offset:]
+    for hits, steps in _find_all(plan, vectors, exact):
+        hits = hits[offset:]
         if min_score is not None:
-            hits = tuple(hit for hit in hits if hit.score >= min_score)
-        steps.append(_step("score", closest, hits, started))
-        found.append(Found(hits, tuple(steps)))
+            hits = [hit for hit in hits if hit.score >= min_score]
+        found.append(Found(tuple(hits), tuple(steps)))
     return found
 
 
@@ -149,9 +147,16 @@ class _Plan:
     wanted: int
     listed: np.ndarray | None = field(default=None)
 
-    def passing(self, vector_ids: np.ndarray) -> list[int]:
-        filter = None if isinstance(self.filter, IdSet) else self.filter
-        return store.passing(self.conn, self.index, vector_ids.tolist(), filter)
+    def passing(self, ranking: _Ranking) -> list[int]:
+        """Those of the ranked vectors whose image passes the filter, in the same order."""
+        if self.filter is None or isinstance(self.filter, IdSet):
+            return ranking.vector_ids.tolist()
+        if not self.live.has_image_ids:
+            ids = ranking.vector_ids.tolist()
+            return store.passing(self.conn, self.index, ids, self.filter)
+        images = self.live.image_ids(ranking.positions)
+        passed = store.passing_images(self.conn, self.index, images, self.filter)
+        return ranking.vector_ids[np.isin(images, passed)].tolist()
 
 
 @dataclass(frozen=True)
@@ -162,14 +167,15 @@ class _Ranking:
     """
 
     scores: np.ndarray
+    positions: np.ndarray
     vector_ids: np.ndarray
     complete: bool
 
 
-def _closest_of_all(
+def _find_all(
     plan: _Plan, vectors: np.ndarray, exact: bool
-) -> Iterator[tuple[list[int], list[Step]]]:
-    """For each vector the ids of the vectors that may be among the best, and the steps to them."""
+) -> Iterator[tuple[list[Hit], list[Step]]]:
+    """For each vector the best that are wanted, and the steps to them."""
     live = plan.live
     steps: list[Step] = []
     if isinstance(plan.filter, IdSet) or _list_if_few(plan, steps):
@@ -185,30 +191,25 @@ def _closest_of_all(
     else:
         approximate = False
         ranked = zip(*live.nearest(vectors, n), strict=True)
+    name = "propose" if approximate else "rank"
     for vector, (scores, positions) in zip(vectors, ranked, strict=True):
-        complete = approximate or n >= len(live)
-        ranking = _Ranking(scores, live.vector_ids(positions), complete)
-        passed = plan.passing(ranking.vector_ids)
-        steps.append(_step("propose" if approximate else "rank", positions, passed, started))
-        closest = _closest(ranking, passed, plan.wanted)
-        if closest is None or (approximate and len(closest) < plan.wanted):
-            closest = _widen(plan, vector, n, passed, approximate, steps)
-        yield closest, steps
+        ranking = _ranking(live, scores, positions, complete=approximate or n >= len(live))
+        passed = plan.passing(ranking)
+        steps.append(_step(name, positions, passed, started))
+        hits = _settle(plan, vector, ranking, passed, steps)
+        if hits is None or (approximate and len(hits) < plan.wanted):
+            hits = _widen(plan, vector, n, len(passed), approximate, steps)
+        yield hits, steps
         steps = []
         started = time.perf_counter()
 
 
 def _widen(
-    plan: _Plan,
-    vector: np.ndarray,
-    n: int,
-    passed: list[int],
-    approximate: bool,
-    steps: list[Step],
-) -> list[int]:
-    """The closest where the best n were too few, of which so many passed."""
+    plan: _Plan, vector: np.ndarray, n: int, passed: int, approximate: bool, steps: list[Step]
+) -> list[Hit]:
+    """The best where so many of the best n passed, and they were too few."""
     live = plan.live
-    if plan.filter is not None and not _is_hopeful(plan, len(passed), n):
+    if not _is_hopeful(plan, passed, n):
         return _enumerate(plan, vector, None, steps)
     started = time.perf_counter()
     scores = live.scores(vector)
@@ -217,16 +218,18 @@ def _widen(
     while True:
         n = min(n, len(live))
         positions = _top(scores, n)
-        ranking = _Ranking(scores[positions], live.vector_ids(positions), n >= len(live))
-        passed = plan.passing(ranking.vector_ids)
-        steps.append(_step("widen", positions, passed, started))
-        closest = _closest(ranking, passed, plan.wanted)
-        if closest is not None:
-            return closest
-        if n >= WIDEST and len(passed) >= plan.wanted:
+        ranking = _ranking(live, scores[positions], positions, complete=n >= len(live))
+        passed_ids = plan.passing(ranking)
+        steps.append(_step("widen", positions, passed_ids, started))
+        hits = _settle(plan, vector, ranking, passed_ids, steps)
+        if hits is not None:
+            return hits
+        if n >= WIDEST and len(passed_ids) >= plan.wanted:
             # Thousands of near-copies tie: one may stand for another whose score is within 1e-3.
-            return _closest(replace(ranking, complete=True), passed, plan.wanted)
-        if plan.filter is not None and not _is_hopeful(plan, len(passed), n):
+            hits = _settle(plan, vector, replace(ranking, complete=True), passed_ids, steps)
+            if len(hits) == plan.wanted:
+                return hits
+        if not _is_hopeful(plan, len(passed_ids), n):
             return _enumerate(plan, vector, scores, steps)
         n *= WIDEN
         started = time.perf_counter()
@@ -234,6 +237,8 @@ def _widen(
 
 def _is_hopeful(plan: _Plan, passed: int, looked_at: int) -> bool:
     """Whether enough would pass within the widest ranking, if as many passed as did so far."""
+    if plan.filter is None:
+        return True
     return passed * WIDEST >= plan.wanted * looked_at and looked_at < WIDEST
 
 
@@ -256,17 +261,17 @@ def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
 
 def _enumerate(
     plan: _Plan, vector: np.ndarray, scores: np.ndarray | None, steps: list[Step]
-) -> list[int]:
-    """The closest of exactly what passes the filter; `scores` of all positions, if there are."""
+) -> list[Hit]:
+    """The best of exactly what passes the filter; `scores` of all positions, if there are."""
     started = time.perf_counter()
     live = plan.live
     if plan.listed is None:
         plan.listed = _listed(plan)
-    n_listed = int(np.count_nonzero(plan.listed))
-    n = max(FIRST, 2 * plan.wanted)
-    if scores is None and n_listed > SELECTED * len(live):
-        scores = live.scores(vector)
     listed = np.flatnonzero(plan.listed)
+    # Far from the query scores lie close together, and a second search costs more than a larger one.
+    n = max(FIRST * WIDEN, 2 * plan.wanted)
+    if scores is None and len(listed) > SELECTED * len(live):
+        scores = live.scores(vector)
     while True:
         if scores is not None:
             positions = listed[_top(scores[listed], n)]
@@ -274,14 +279,13 @@ def _enumerate(
         else:
             (found,), (positions,) = live.nearest(vector[None], n, plan.listed)
             found, positions = found[positions >= 0], positions[positions >= 0]
-        ranking = _Ranking(found, live.vector_ids(positions), complete=n >= n_listed)
-        # They passed the filter, but may be of a picture that is not there any more.
-        passed = store.passing(plan.conn, plan.index, ranking.vector_ids.tolist(), None)
-        closest = _closest(ranking, passed, plan.wanted)
-        if closest is not None:
-            steps.append(_step("enumerate", listed, passed, started))
-            return closest
+        ranking = _ranking(live, found, positions, complete=n >= len(listed))
+        steps.append(_step("enumerate", listed, positions, started))
+        hits = _settle(plan, vector, ranking, ranking.vector_ids.tolist(), steps)
+        if hits is not None:
+            return hits
         n *= WIDEN
+        started = time.perf_counter()
 
 
 def _listed(plan: _Plan) -> np.ndarray:
@@ -311,6 +315,36 @@ def _top(scores: np.ndarray, n: int) -> np.ndarray:
     return positions[np.argsort(-scores[positions], kind="stable")]
 
 
+def _ranking(
+    live: LiveIndex, scores: np.ndarray, positions: np.ndarray, *, complete: bool
+) -> _Ranking:
+    return _Ranking(scores, positions, live.vector_ids(positions), complete)
+
+
+def _settle(
+    plan: _Plan, vector: np.ndarray, ranking: _Ranking, passed: list[int], steps: list[Step]
+) -> list[Hit] | None:
+    """
+    The best of the ranked ids that passed, with the scores of their vectors in the database; None
+    where too few passed, or one below the ranking may be better.
+    """
+    started = time.perf_counter()
+    closest = _closest(ranking, passed, plan.wanted)
+    if closest is None:
+        return None
+    hits = _scored(plan, vector, closest)
+    if len(hits) < len(closest):
+        # Some are not there any more, or of a picture that is not: without these, others are close.
+        passed = store.passing(plan.conn, plan.index, passed, None)
+        closest = _closest(ranking, passed, plan.wanted)
+        if closest is None:
+            return None
+        hits = _scored(plan, vector, closest)
+    hits = sorted(hits, key=lambda hit: (-hit.score, hit.id))[: plan.wanted]
+    steps.append(_step("score", closest, hits, started))
+    return hits
+
+
 def _closest(ranking: _Ranking, passed: list[int], k: int) -> list[int] | None:
     """
     Those of the ranked ids that passed and may be among the best k; None where an id below the
@@ -325,15 +359,13 @@ def _closest(ranking: _Ranking, passed: list[int], k: int) -> list[int] | None:
     return [id for id in passed if score_of[id] >= least]
 
 
-def _exact(
-    conn: sqlite3.Connection, index: Index, vector: np.ndarray, ids: list[int], k: int
-) -> tuple[Hit, ...]:
+def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[Hit]:
     hits = []
     for start in range(0, len(ids), EXACT_CHUNK):
-        stored = store.vectors_by_id(conn, index, ids[start : start + EXACT_CHUNK])
+        stored = store.vectors_by_id(plan.conn, plan.index, ids[start : start + EXACT_CHUNK])
         scores = (stored.vectors @ vector).tolist()
         hits += [Hit(id, score) for id, score in zip(stored.image_ids, scores, strict=True)]
-    return tuple(sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k])
+    return hits
 
 
 def _step(name: str, looked_at: Sized, passed: Sized, started: float) -> Step:

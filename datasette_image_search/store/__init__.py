@@ -25,7 +25,16 @@ Readers take a sqlite3 connection, because Datasette hands out those; writers ta
 Database.
 """
 
-from .filters import Filter, FilterError, IdSet, is_indexed, matching, matching_images, passing
+from .filters import (
+    Filter,
+    FilterError,
+    IdSet,
+    is_indexed,
+    matching,
+    matching_images,
+    passing,
+    passing_images,
+)
 from .reads import (
     count_images,
     count_vectors,
@@ -133,6 +142,7 @@ __all__ = [
     "own_label",
     "own_rows",
     "passing",
+    "passing_images",
     "read_indexes",
     "record_sidecar",
     "roots",

@@ -72,6 +72,24 @@ def passing(
     return _filtered(conn, sql, table, filter, ours)
 
 
+def passing_images(
+    conn: sqlite3.Connection, index: Index, ids: np.ndarray, filter: Filter
+) -> np.ndarray:
+    """
+    Those of the images with these keys that pass the filter, in any order, int64: for tables whose
+    keys are integers, and several times as fast as `passing`, which also looks at the vectors.
+    """
+    table = find_image_table(conn, index.image_table)
+    sql = """
+        select _img_key
+        from (select value as _img_key from json_each(:_img_ids)) as _img_ranked
+        where exists (
+            select 1 from {images} where {images}.{key} = _img_ranked._img_key and {filter}
+        )
+    """
+    return _as_array(_filtered(conn, sql, table, filter, {"_img_ids": json.dumps(ids.tolist())}))
+
+
 def matching(conn: sqlite3.Connection, index: Index, filter: Filter | IdSet) -> np.ndarray:
     """
     The ids of the vectors of all images that pass the filter, in any order, int64. `passing` knows
@@ -97,8 +115,13 @@ def matching_images(
     keys are integers, and several times as fast as `matching`.
     """
     table = find_image_table(conn, index.image_table)
-    sql = "select {key} from {images} where {filter} limit :_img_limit"
-    return _as_array(_filtered(conn, sql, table, filter, {"_img_limit": limit}))
+    # One long text is read in half the time of as many rows.
+    sql = """
+        select group_concat(_img_key)
+        from (select {key} as _img_key from {images} where {filter} limit :_img_limit)
+    """
+    (text,) = _filtered(conn, sql, table, filter, {"_img_limit": limit})
+    return np.fromstring(text or "", dtype=np.int64, sep=",")
 
 
 def is_indexed(conn: sqlite3.Connection, index: Index, filter: Filter) -> bool:
