@@ -9,6 +9,7 @@ For an image table "images":
     _images_vectors            (index, image) -> vector
     _images_thumbnails         image -> WebP
     _images_failures           (root, path) -> why it could not be embedded
+    _images_duplicates         image -> group of near-duplicates, where a person asked for them
 
 A person's own table can be an image table too, with any integer or text primary key; then there is
 
@@ -25,7 +26,15 @@ Readers take a sqlite3 connection, because Datasette hands out those; writers ta
 Database.
 """
 
-from .filters import Filter, FilterError, filter_of_ids, matching, passing
+from .duplicates import Picture, pictures, write_duplicates
+from .filters import (
+    Filter,
+    FilterError,
+    filter_of_ids,
+    matching,
+    passing,
+    vectors_by_content,
+)
 from .reads import (
     count_images,
     count_vectors,
@@ -49,6 +58,7 @@ from .tables import (
     LAST,
     OWN_ROOT,
     ROOTS,
+    DuplicateRow,
     EmbeddedImage,
     Failure,
     ImageRecord,
@@ -90,6 +100,7 @@ __all__ = [
     "LAST",
     "OWN_ROOT",
     "ROOTS",
+    "DuplicateRow",
     "EmbeddedImage",
     "Failure",
     "Filter",
@@ -101,6 +112,7 @@ __all__ = [
     "KnownFile",
     "Location",
     "OwnRow",
+    "Picture",
     "ReusedImage",
     "Root",
     "SourceState",
@@ -131,6 +143,7 @@ __all__ = [
     "own_label",
     "own_rows",
     "passing",
+    "pictures",
     "read_indexes",
     "record_sidecar",
     "roots",
@@ -140,7 +153,9 @@ __all__ = [
     "vector_batches",
     "vector_from_blob",
     "vector_to_blob",
+    "vectors_by_content",
     "vectors_by_id",
     "write_batch",
+    "write_duplicates",
     "write_reused",
 ]

@@ -53,7 +53,7 @@ def passing(
         )
     """
     ours = {"_img_ids": json.dumps(list(ids)), "_img_index": index.id}
-    return _filtered(conn, sql, table, filter, ours)
+    return [id for (id,) in _filtered(conn, sql, table, filter, ours)]
 
 
 def matching(conn: sqlite3.Connection, index: Index, filter: Filter) -> list[int]:
@@ -68,7 +68,30 @@ def matching(conn: sqlite3.Connection, index: Index, filter: Filter) -> list[int
         cross join {vectors} as _img_vector
             on _img_vector.image_id = _img_key and _img_vector.index_id = :_img_index
     """
-    return _filtered(conn, sql, table, filter, {"_img_index": index.id})
+    return [id for (id,) in _filtered(conn, sql, table, filter, {"_img_index": index.id})]
+
+
+def vectors_by_content(
+    conn: sqlite3.Connection, index: Index, filter: Filter | None
+) -> list[tuple[int, bool]]:
+    """
+    The ids of the vectors of all images that pass the filter, in an order that has images of the
+    same bytes side by side, and whether each is a copy of the one before. Those are left out that
+    are of another picture than their image has.
+    """
+    table = find_image_table(conn, index.image_table)
+    content = "sha256" if table.is_ours else "null"
+    same = " and _img_vector.sha256 is _img_sha256" if table.is_ours else ""
+    sql = f"""
+        select _img_vector.id, _img_vector.sha256 = lag(_img_vector.sha256) over _img_order
+        from (select {{key}} as _img_key, {content} as _img_sha256 from {{images}} where {{filter}})
+        cross join {{vectors}} as _img_vector
+            on _img_vector.image_id = _img_key and _img_vector.index_id = :_img_index{same}
+        window _img_order as (order by _img_vector.sha256, _img_vector.id)
+        order by _img_vector.sha256, _img_vector.id
+    """
+    rows = _filtered(conn, sql, table, filter, {"_img_index": index.id})
+    return [(id, bool(is_copy)) for id, is_copy in rows]
 
 
 def filter_of_ids(table: ImageTable, ids: Sequence[Key]) -> Filter:
@@ -83,11 +106,11 @@ def _filtered(
     table: ImageTable,
     filter: Filter | None,
     ours: Mapping[str, Any],
-) -> list[int]:
+) -> list[tuple]:
     # The line break ends a comment at the end of a person's WHERE clause.
     where = f"({filter.where}\n)" if filter else "1"
     try:
-        rows = conn.execute(
+        return conn.execute(
             sql.format(filter=where, **table.quoted()),
             {**(filter.params if filter else {}), **ours},
         ).fetchall()
@@ -97,7 +120,6 @@ def _filtered(
         raise FilterError(
             f"the filter {filter.where!r} does not work on {table.name!r}: {error}"
         ) from error
-    return [row[0] for row in rows]
 
 
 def _is_not_about_the_sql(error: sqlite3.Error) -> bool:

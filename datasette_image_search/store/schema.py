@@ -11,6 +11,7 @@ from .tables import (
     INDEXES,
     OWN_ROOT,
     ROOTS,
+    DuplicateRow,
     Failure,
     ImageRecord,
     ImageTable,
@@ -94,8 +95,39 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
         db[table.failures].create(_column_types(Failure), pk=("root_id", "path"))
 
 
+def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -> None:
+    """The table of near-duplicates, and the triggers that keep it true from now on."""
+    if not db[table.duplicates].exists():
+        key_type = int if table.key_is_integer else str
+        db[table.duplicates].create(
+            {**_column_types(DuplicateRow), "image_id": key_type},
+            pk="image_id",
+            foreign_keys=[("image_id", table.name, table.key)],
+        )
+        db[table.duplicates].create_index(["group_id"])
+    _ensure_triggers(db, table, own_column)
+
+
+def clear_duplicates(db: Database, table: ImageTable) -> None:
+    """
+    Without pictures that are gone or are others now, and groups that this leaves without the one to
+    keep, or with that one only.
+    """
+    owned = table.owns("side")
+    names = {**table.quoted(), "owned": owned}
+    db.execute(
+        "delete from {duplicates} where group_id in "
+        "(select group_id from {duplicates} as side where keep and not {owned})".format(**names)
+    )
+    db.execute("delete from {duplicates} as side where not {owned}".format(**names))
+    db.execute(
+        "delete from {duplicates} where group_id in "
+        "(select group_id from {duplicates} group by group_id having count(*) = 1)".format(**names)
+    )
+
+
 def _column_types(record: type) -> dict[str, type]:
-    """Field -> int, float or str, for a dataclass that is a row of a table."""
+    """Field -> int, float, bool or str, for a dataclass that is a row of a table."""
     optional = {str | None: str, int | None: int, float | None: float}
     return {name: optional.get(kind, kind) for name, kind in get_type_hints(record).items()}
 
@@ -105,7 +137,8 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
     existing = dict(
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
-    wanted = _triggers(table, own_column)
+    has_duplicates = db[table.duplicates].exists()
+    wanted = _triggers(table, own_column, has_duplicates=has_duplicates)
     for name, sql in wanted.items():
         if existing.get(name) != sql:
             db.execute(f"drop trigger if exists {quote_identifier(name)}")
@@ -114,9 +147,11 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
         for side in (table.vectors, table.thumbnails):
             side = quote_identifier(side)
             db.execute(f"delete from {side} where not {table.owns(side)}")
+        if has_duplicates:
+            clear_duplicates(db, table)
 
 
-def _triggers(table: ImageTable, own_column: str | None) -> dict[str, str]:
+def _triggers(table: ImageTable, own_column: str | None, *, has_duplicates: bool) -> dict[str, str]:
     """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
     names = table.quoted()
     forget = (
@@ -125,6 +160,16 @@ def _triggers(table: ImageTable, own_column: str | None) -> dict[str, str]:
     )
     if not table.is_ours:
         forget += f" delete from {{failures}} where root_id = {OWN_ROOT} and path = '#' || {{row}}.{{key}};"
+    if has_duplicates:
+        # Without the one to keep, the others would be copies of nothing.
+        forget += (
+            " delete from {duplicates} where group_id = "
+            "(select group_id from {duplicates} where image_id = {row}.{key} and keep); "
+            "delete from {duplicates} where image_id = {row}.{key};"
+        )
+        renumber = "update {duplicates} set image_id = new.{key} where image_id = old.{key}; "
+    else:
+        renumber = ""
     forget_old = forget.format(row="old", **names)
     forget_new = forget.format(row="new", **names)
     count = f"update {INDEXES} set generation = generation + 1 where id = "
@@ -141,6 +186,7 @@ def _triggers(table: ImageTable, own_column: str | None) -> dict[str, str]:
             "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; ".format(
                 **names
             )
+            + renumber.format(**names)
             + f"{forget_old} end"
         ),
         "vector_added": f"after insert on {names['vectors']} begin {count} new.index_id; end",
