@@ -392,7 +392,7 @@ def _print_csv(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     help="Output the paths of all files but the best of each group",
 )
 @click.option("-0", "--null", is_flag=True, help="End each of the --paths with NUL, for xargs -0")
-@click.option("--write", is_flag=True, help="Write the groups to the table _TABLE_duplicates")
+@click.option("--write", is_flag=True, help="Write the groups to the table TABLE_duplicates")
 @click.option("-s", "--silent", is_flag=True, help="Show no progress")
 def find_duplicates(
     path: Path,

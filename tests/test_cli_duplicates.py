@@ -158,10 +158,10 @@ def test_the_last_copy_is_never_named(album: Path, database: Path):
 def test_a_table_of_groups(database: Path):
     result = find(database, "images", "--write")
     assert result.stdout == (
-        "2 groups, 5 images, of which 2 exact copies, in the table _images_duplicates\n"
+        "2 groups, 5 images, of which 2 exact copies, in the table images_duplicates\n"
     )
     sql = """
-        select path, group_id, keep, exact from _images_duplicates
+        select path, group_id, keep, exact from images_duplicates
         join images on images.id = image_id order by group_id, score desc, keep desc
     """
     assert query(database, sql) == [
@@ -177,9 +177,9 @@ def test_a_table_written_again_and_files_that_were_deleted(album: Path, database
     find(database, "images", "--write")
     shutil.rmtree(album / "sent")
     embed_images(database, "images", album, "--prune")
-    assert query(database, "select image_id from _images_duplicates where not keep") == []
+    assert query(database, "select image_id from images_duplicates where not keep") == []
     find(database, "images", "--write")
-    assert query(database, "select count(*) from _images_duplicates") == [(0,)]
+    assert query(database, "select count(*) from images_duplicates") == [(0,)]
 
 
 @pytest.mark.parametrize("key_type", [int, str])
@@ -195,11 +195,11 @@ def test_a_table_of_a_persons_own(tmp_path: Path, album: Path, key_type: type):
     rows = json.loads(find(path, "pictures", "--json", "--write").stdout)
     assert sorted(row["path"].removeprefix("album/") for row in rows) == sorted(FLAGS + FRUITS)
     assert {type(row["id"]) for row in rows} == {key_type}
-    assert query(path, "select image_id from _pictures_duplicates order by image_id") == [
+    assert query(path, "select image_id from pictures_duplicates order by image_id") == [
         (key,) for key in sorted(row["id"] for row in rows)
     ]
     change(path, f"delete from pictures where key = {rows[1]['id']!r}")
-    assert query(path, "select count(*) from _pictures_duplicates") == [(len(rows) - 1,)]
+    assert query(path, "select count(*) from pictures_duplicates") == [(len(rows) - 1,)]
     embed_images(path, "pictures")
 
 
@@ -231,7 +231,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_1(database: Path, arguments, 
     assert (result.exit_code, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
     assert sentence in line
-    assert query(database, "select 1 from sqlite_master where name = '_images_duplicates'") == []
+    assert query(database, "select 1 from sqlite_master where name = 'images_duplicates'") == []
 
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path: Path):
@@ -262,7 +262,7 @@ def test_a_chain_is_a_warning(tmp_path: Path, embed: Callable[..., Path]):
 
 def test_ctrl_c_leaves_the_table_as_it_was(database: Path, monkeypatch: pytest.MonkeyPatch):
     find(database, "images", "--write")
-    before = query(database, "select * from _images_duplicates")
+    before = query(database, "select * from images_duplicates")
 
     def interrupt(*args):
         raise KeyboardInterrupt
@@ -271,4 +271,4 @@ def test_ctrl_c_leaves_the_table_as_it_was(database: Path, monkeypatch: pytest.M
     result = command("find-duplicates", database, "images", "--threshold", "0.5", "--write")
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == "Interrupted: nothing was written\n"
-    assert query(database, "select * from _images_duplicates") == before
+    assert query(database, "select * from images_duplicates") == before

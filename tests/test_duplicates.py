@@ -25,7 +25,7 @@ from datasette_image_search.search.duplicates import (
 )
 from datasette_image_search.store import EmbeddedImage, Filter, FilterError, Index, find_index
 
-from .test_store import make_index, make_record, random_vectors
+from .test_store import AWKWARD_NAMES, add_images, make_index, make_record, random_vectors
 
 
 def clustered_vectors(n: int, dimensions: int, clusters: int, spread: float, seed: int):
@@ -256,11 +256,11 @@ def written(db: Database) -> Database:
 
 def write(db: Database, index: Index) -> None:
     found = find_duplicates(db.conn, index, 0.99)
-    assert store.write_duplicates(db, index, rows_of(found)) == "_images_duplicates"
+    assert store.write_duplicates(db, index, rows_of(found)) == "images_duplicates"
 
 
 def table_of(db: Database) -> list[tuple]:
-    sql = "select group_id, image_id, keep from _images_duplicates order by group_id, image_id"
+    sql = "select group_id, image_id, keep from images_duplicates order by group_id, image_id"
     return db.execute(sql).fetchall()
 
 
@@ -271,10 +271,10 @@ def test_one_picture_of_each_group(written: Database):
     assert table_of(written) == ALL
     sql = """
         select id from images
-        where id not in (select image_id from _images_duplicates where not keep) order by id
+        where id not in (select image_id from images_duplicates where not keep) order by id
     """
     assert [id for (id,) in written.execute(sql)] == [1, 4, 6]
-    (key,) = written["_images_duplicates"].foreign_keys
+    (key,) = written["images_duplicates"].foreign_keys
     assert (key.column, key.other_table, key.other_column) == ("image_id", "images", "id")
 
 
@@ -315,7 +315,7 @@ def test_what_happened_without_triggers_is_cleared_up(written: Database):
 
 
 def test_a_dropped_table_is_forgotten_by_the_next_run(written: Database):
-    written["_images_duplicates"].drop()
+    written["images_duplicates"].drop()
     store.ensure_tables(written, "images")
     written.execute("delete from images where id = 1")
     assert written["images"].count == 5
@@ -342,8 +342,27 @@ def test_all_of_it_is_written_or_nothing(written: Database):
 
 def test_a_table_of_the_same_name_by_somebody_else_is_left_alone(db: Database):
     index = add(db, ("a", NORTH, {}), ("b", NORTH, {}))
-    db["_images_duplicates"].insert({"group_id": 1, "image_id": 2, "keep": 1, "mine": "yes"})
-    with pytest.raises(store.StoreError, match="'_images_duplicates' is another one"):
+    db["images_duplicates"].insert({"image_id": 1, "mine": "yes"})
+    with pytest.raises(store.StoreError, match="'images_duplicates' is another one"):
         write(db, index)
-    assert db["_images_duplicates"].count == 1
+    store.ensure_tables(db, "images")
     db.execute("delete from images where id = 1")
+    assert list(db["images_duplicates"].rows) == [{"image_id": 1, "mine": "yes"}]
+
+
+def test_a_column_of_ones_own_stays(written: Database):
+    written["images_duplicates"].add_column("note", str)
+    write(written, find_index(written.conn, "images"))
+    written.execute("delete from images where id = 2")
+    assert table_of(written) == [ALL[0], *ALL[2:]]
+    assert "note" in written["images_duplicates"].columns_dict
+
+
+def test_any_table_name(db: Database):
+    for name in AWKWARD_NAMES:
+        add_images(db, np.stack([NORTH, NORTH]), name)
+        index = find_index(db.conn, name)
+        written = store.write_duplicates(db, index, rows_of(find_duplicates(db.conn, index, 0.9)))
+        assert (written, db[written].count) == (f"{name}_duplicates", 2)
+        db[name].delete(2)  # The larger one, which is to be kept.
+        assert db[written].count == 0

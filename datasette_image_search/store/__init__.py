@@ -9,7 +9,7 @@ For an image table "images":
     _images_vectors            (index, image) -> vector
     _images_thumbnails         image -> WebP
     _images_failures           (root, path) -> why it could not be embedded
-    _images_duplicates         image -> group of near-duplicates, where a person asked for them
+    images_duplicates          image -> group of near-duplicates, where a person asked for them
 
 A person's own table can be an image table too, with any integer or text primary key; then there is
 

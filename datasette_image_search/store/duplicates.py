@@ -16,7 +16,6 @@ from .tables import (
     Index,
     Key,
     Location,
-    StoreError,
     column_names,
     find_image_table,
 )
@@ -84,17 +83,12 @@ def write_duplicates(db: Database, index: Index, rows: Iterable[DuplicateRow]) -
     table = find_image_table(db.conn, index.image_table)
     with transaction(db):
         ensure_duplicates(db, table, index.path_column or index.content_column)
-        columns = [field.name for field in fields(DuplicateRow)]
-        if column_names(db.conn, table.duplicates) != columns:
-            raise StoreError(
-                f"the table {table.duplicates!r} is another one than find-duplicates writes; "
-                "rename it or drop it"
-            )
         db.execute("delete from {duplicates}".format(**table.quoted()))
+        columns = [field.name for field in fields(DuplicateRow)]
         db.conn.executemany(
-            "insert into {duplicates} values ({marks})".format(
-                marks=", ".join("?" * len(columns)), **table.quoted()
-            ),
+            "insert into {{duplicates}} ({}) values ({})".format(
+                ", ".join(columns), ", ".join("?" * len(columns))
+            ).format(**table.quoted()),
             map(astuple, rows),
         )
         clear_duplicates(db, table)

@@ -18,6 +18,7 @@ from .tables import (
     Index,
     SourceState,
     StoreError,
+    column_names,
     find_image_table,
     table_exists,
 )
@@ -97,15 +98,25 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
 
 def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -> None:
     """The table of near-duplicates, and the triggers that keep it true from now on."""
-    if not db[table.duplicates].exists():
+    if not table_exists(db.conn, table.duplicates):
         key_type = int if table.key_is_integer else str
         db[table.duplicates].create(
-            {**_column_types(DuplicateRow), "image_id": key_type},
-            pk="image_id",
+            {"id": int, **_column_types(DuplicateRow), "image_id": key_type},
+            pk="id",
             foreign_keys=[("image_id", table.name, table.key)],
         )
+        db[table.duplicates].create_index(["image_id"], unique=True)
         db[table.duplicates].create_index(["group_id"])
+    if not _has_duplicates(db, table):
+        raise StoreError(
+            f"the table {table.duplicates!r} is another one than find-duplicates writes; rename it"
+        )
     _ensure_triggers(db, table, own_column)
+
+
+def _has_duplicates(db: Database, table: ImageTable) -> bool:
+    """Whether there is a table of near-duplicates, and not somebody else's of the same name."""
+    return _column_types(DuplicateRow).keys() <= set(column_names(db.conn, table.duplicates))
 
 
 def clear_duplicates(db: Database, table: ImageTable) -> None:
@@ -137,7 +148,7 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
     existing = dict(
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
-    has_duplicates = db[table.duplicates].exists()
+    has_duplicates = _has_duplicates(db, table)
     wanted = _triggers(table, own_column, has_duplicates=has_duplicates)
     for name, sql in wanted.items():
         if existing.get(name) != sql:

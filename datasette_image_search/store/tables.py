@@ -56,7 +56,8 @@ class ImageTable:
 
     @property
     def duplicates(self) -> str:
-        return f"_{self.name}_duplicates"
+        """Made for people to look at: Datasette hides tables that begin with an underscore."""
+        return f"{self.name}_duplicates"
 
     def parse_key(self, text: str) -> Key | None:
         """The key that a person or a URL wrote down, or None where it can be the key of no row."""
