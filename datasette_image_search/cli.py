@@ -421,6 +421,7 @@ def find_duplicates(
         sqlite-utils find-duplicates photos.db images --threshold 1 --paths -0 | xargs -0 ls -l
     """
     from . import store
+    from .ingest.survey import BUSY_SECONDS
     from .search import duplicates
 
     with _one_sentence(), _existing(path) as db:
@@ -434,6 +435,8 @@ def find_duplicates(
             with progress_display(silent, COMPARING) as show:
                 found = duplicates.find_duplicates(db.conn, index, threshold, filter, show)
             if write:
+                # What took minutes to find is worth waiting for a run that is writing.
+                db.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000}")
                 written = store.write_duplicates(db, index, duplicates.rows_of(found))
         except KeyboardInterrupt:
             click.echo("Interrupted: nothing was written" if write else "Interrupted", err=True)
