@@ -9,7 +9,7 @@ import csv
 import json
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +18,22 @@ from typing import TYPE_CHECKING, Any
 import click
 from sqlite_utils import hookimpl
 
-from .cli_progress import progress_display
+from .cli_progress import COMPARING, progress_display
 from .errors import ImageSearchError
 from .ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from .sql import register_functions
 
 if TYPE_CHECKING:
+    from sqlite_utils import Database
+
     from .ingest.pipeline import Summary
+    from .search.duplicates import Duplicate, Found
+    from .store import Index, Location
 
 SHOWN_REASONS = 20
+
+SHOWN_DUPLICATES = 50
+"""Of a group, where it is shown to a person."""
 
 INTERRUPTED = 130
 """The exit code of a program that was ended by Ctrl-C: 128 + SIGINT."""
@@ -56,9 +63,24 @@ def _one_sentence() -> Iterator[None]:
 def register_commands(cli: click.Group) -> None:
     cli.command("embed-images")(embed_images)
     cli.command("search-images")(search_images)
+    cli.command("find-duplicates")(find_duplicates)
 
 
 _database = click.argument("path", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH")
+
+
+def _filter(command: Callable) -> Callable:
+    """The options --where and -p."""
+    param = click.option(
+        "-p",
+        "--param",
+        "params",
+        type=(str, str),
+        multiple=True,
+        metavar="NAME VALUE",
+        help="Value of a :NAME in --where",
+    )
+    return click.option("--where", help="Only the rows for which this SQL is true")(param(command))
 
 
 @_database
@@ -253,16 +275,7 @@ def _counts(summary: Summary) -> list[str]:
 @click.option(
     "-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many images"
 )
-@click.option("--where", help="Search only the rows for which this SQL is true")
-@click.option(
-    "-p",
-    "--param",
-    "params",
-    type=(str, str),
-    multiple=True,
-    metavar="NAME VALUE",
-    help="Value of a :NAME in --where",
-)
+@_filter
 @click.option("--json", "output", flag_value="json", help="Output JSON")
 @click.option("--csv", "output", flag_value="csv", help="Output CSV")
 @click.option("--paths", "output", flag_value="paths", help="Output the paths of the files only")
@@ -291,43 +304,58 @@ def search_images(
         sqlite-utils search-images photos.db images "dark blue" \\
             --where "camera_make = 'Canon'" -k 10
     """
-    from sqlite_utils import Database
-
     from . import store
     from .search import planner
     from .search.query import query_vector
 
-    with _one_sentence():
-        if not path.exists():
-            raise ImageSearchError(f"there is no database {str(path)!r}")
-        with closing(Database(path)) as db:
-            index = store.find_index(db.conn, table, model)
-            if output == "paths" and index.content_column is not None:
-                raise ImageSearchError(f"the images of {table!r} are in the database, not in files")
-            vector = query_vector(db.conn, index, query)
-            filter = store.Filter(where, dict(params)) if where else None
-            found = planner.search(db.conn, index, vector.vector, k, filter)
-            ids = [hit.id for hit in found.hits]
-            places = store.locations(db.conn, index, ids)
+    with _one_sentence(), _existing(path) as db:
+        index = store.find_index(db.conn, table, model)
+        if output == "paths":
+            _require_files(index)
+        vector = query_vector(db.conn, index, query)
+        filter = store.Filter(where, dict(params)) if where else None
+        found = planner.search(db.conn, index, vector.vector, k, filter)
+        ids = [hit.id for hit in found.hits]
+        places = store.locations(db.conn, index, ids)
     for warning in vector.warnings:
         _warn(warning)
     # A row may have been deleted since it was found.
     hits = [hit for hit in found.hits if hit.id in places]
     if output == "paths":
         for place in (places[hit.id] for hit in hits):
-            click.echo(str(Path(path.resolve().parent, place.root, place.path)))
+            click.echo(str(_file(path, place)))
         return
     rows = [{"score": hit.score, "id": hit.id, "path": places[hit.id].path} for hit in hits]
     _print_rows(rows, output)
+
+
+@contextmanager
+def _existing(path: Path) -> Iterator[Database]:
+    """A database that is there: connecting would make an empty one of it."""
+    from sqlite_utils import Database
+
+    if not path.exists():
+        raise ImageSearchError(f"there is no database {str(path)!r}")
+    with closing(Database(path)) as db:
+        yield db
+
+
+def _require_files(index: Index) -> None:
+    if index.content_column is not None:
+        raise ImageSearchError(
+            f"the images of {index.image_table!r} are in the database, not in files"
+        )
+
+
+def _file(database: Path, place: Location) -> Path:
+    return Path(database.resolve().parent, place.root, place.path)
 
 
 def _print_rows(rows: Sequence[dict[str, Any]], output: str | None) -> None:
     if output == "json":
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif output == "csv":
-        writer = csv.DictWriter(sys.stdout, ["score", "id", "path"])
-        writer.writeheader()
-        writer.writerows(rows)
+        _print_csv(["score", "id", "path"], rows)
     elif not rows:
         click.echo("No image passes the filter", err=True)
     else:
@@ -335,3 +363,188 @@ def _print_rows(rows: Sequence[dict[str, Any]], output: str | None) -> None:
 
         rounded = [{**row, "score": f"{row['score']:.4f}"} for row in rows]
         click.echo(tabulate(rounded, headers="keys", disable_numparse=True))
+
+
+def _print_csv(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    writer = csv.DictWriter(sys.stdout, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+@_database
+@click.argument("table")
+@click.option(
+    "--threshold",
+    type=float,
+    default=0.95,
+    show_default=True,
+    help="Score from which two images are near-duplicates, above 0 and at most 1; "
+    "with 1 only exact copies are found",
+)
+@click.option("--model", help="For a table with several models: whose vectors to compare")
+@_filter
+@click.option("--json", "output", flag_value="json", help="Output JSON")
+@click.option("--csv", "output", flag_value="csv", help="Output CSV")
+@click.option(
+    "--paths",
+    "output",
+    flag_value="paths",
+    help="Output the paths of all files but the best of each group",
+)
+@click.option("-0", "--null", is_flag=True, help="End each of the --paths with NUL, for xargs -0")
+@click.option("--write", is_flag=True, help="Write the groups to the table TABLE_duplicates")
+@click.option("-s", "--silent", is_flag=True, help="Show no progress")
+def find_duplicates(
+    path: Path,
+    table: str,
+    threshold: float,
+    model: str | None,
+    where: str | None,
+    params: Sequence[tuple[str, str]],
+    output: str | None,
+    null: bool,
+    write: bool,
+    silent: bool,
+) -> None:
+    """
+    Find groups of images that are copies of each other, or nearly
+
+    The best of each group comes first: the most pixels, then the largest file, then the oldest. The
+    scores of the others are to that one. Groups are chained: where A is like B, and B like C, all
+    three are a group, even if A and C are less alike than the threshold.
+
+    All pairs are compared, which takes time with the square of their number.
+
+    \b
+    Examples:
+        sqlite-utils find-duplicates photos.db images --threshold 0.97
+        sqlite-utils find-duplicates photos.db images --threshold 1 --paths -0 | xargs -0 ls -l
+    """
+    from . import store
+    from .ingest.survey import BUSY_SECONDS
+    from .search import duplicates
+
+    with _one_sentence(), _existing(path) as db:
+        if null and output != "paths":
+            raise ImageSearchError("-0 is about paths; add --paths")
+        index = store.find_index(db.conn, table, model)
+        if output == "paths":
+            _require_files(index)
+        filter = store.Filter(where, dict(params)) if where else None
+        try:
+            with progress_display(silent, COMPARING) as show:
+                found = duplicates.find_duplicates(db.conn, index, threshold, filter, show)
+            if write:
+                # What took minutes to find is worth waiting for a run that is writing.
+                db.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000}")
+                written = store.write_duplicates(db, index, duplicates.rows_of(found))
+        except KeyboardInterrupt:
+            click.echo("Interrupted: nothing was written" if write else "Interrupted", err=True)
+            raise SystemExit(INTERRUPTED) from None
+    _warn_of_chains(found, threshold)
+    if output == "paths":
+        _print_paths_of_duplicates(path, found, "\0" if null else "\n")
+    elif output is not None:
+        rows = [
+            _row_of_duplicate(number, duplicate, keep=duplicate is group[0])
+            for number, group in enumerate(found.groups, start=1)
+            for duplicate in group
+        ]
+        if output == "json":
+            click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        else:
+            _print_csv(DUPLICATE_COLUMNS, rows)
+    else:
+        if not write and found.groups:
+            _print_groups(found)
+        line = _duplicates_line(found)
+        click.echo(f"{line}, in the table {written}" if write else line)
+
+
+DUPLICATE_COLUMNS = ("group", "keep", "score", "exact", "id", "path", "width", "height", "size")
+
+
+def _row_of_duplicate(number: int, duplicate: Duplicate, *, keep: bool) -> dict[str, Any]:
+    picture = duplicate.picture
+    values = (
+        *(number, int(keep), duplicate.score, int(duplicate.exact), picture.image_id),
+        *(picture.location.path, picture.width, picture.height, picture.size),
+    )
+    return dict(zip(DUPLICATE_COLUMNS, values, strict=True))
+
+
+def _warn_of_chains(found: Found, threshold: float) -> None:
+    largest = max(map(len, found.groups), default=0)
+    distant = sum(one.score < threshold for group in found.groups for one in group)
+    if distant and largest > found.images / 2:
+        _warn(
+            f"one group has {largest:,} of the {found.images:,} images, which says that "
+            f"a threshold of {threshold:g} is too low for them"
+        )
+    elif distant:
+        images = _counted(distant, "image is", "images are")
+        _warn(
+            f"{images} less like the best of the group than {threshold:g}, and in it only by being "
+            "like another one"
+        )
+
+
+def _print_paths_of_duplicates(database: Path, found: Found, end: str) -> None:
+    """
+    What may be deleted. Never the last copy: not a file that is the best one by another path, as with
+    a root inside another, and none of a group whose best file is not to be found.
+    """
+    missing = 0
+    for group in found.groups:
+        best, *others = (_file(database, one.picture.location) for one in group)
+        if not best.is_file():
+            missing += 1
+            continue
+        for file in others:
+            if not (file.exists() and file.samefile(best)):
+                click.echo(f"{file}{end}", nl=False)
+    if missing:
+        groups = _counted(missing, "group is", "groups are")
+        _warn(f"{groups} left out, as the file to keep is not there")
+
+
+def _print_groups(found: Found) -> None:
+    from tabulate import SEPARATING_LINE, tabulate
+
+    lines: list[Any] = []
+    for group in found.groups:
+        for at, duplicate in enumerate(group[:SHOWN_DUPLICATES]):
+            picture = duplicate.picture
+            score = "exact" if duplicate.exact else f"{duplicate.score:.4f}" if at else "keep"
+            known = picture.width is not None and picture.height is not None
+            shape = f"{picture.width} x {picture.height}" if known else ""
+            size = "" if picture.size is None else _bytes(picture.size)
+            lines.append([score, picture.image_id, shape, size, picture.location.path])
+        if len(group) > SHOWN_DUPLICATES:
+            lines.append(["", "", "", "", f"... and {len(group) - SHOWN_DUPLICATES:,} more"])
+        lines.append(SEPARATING_LINE)
+    headers = ["score", "id", "pixels", "size", "path"]
+    align = ("left", "left", "right", "right", "left")
+    click.echo(tabulate(lines, headers, disable_numparse=True, colalign=align))
+
+
+def _bytes(size: int) -> str:
+    """In decimal units, as file managers show it."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"
+
+
+def _duplicates_line(found: Found) -> str:
+    exact = sum(one.exact for group in found.groups for one in group)
+    counts = [
+        _counted(len(found.groups), "group"),
+        _counted(sum(map(len, found.groups)), "image"),
+    ]
+    copies = _counted(exact, "exact copy", "exact copies")
+    return ", ".join([*counts, f"of which {copies}"])
+
+
+def _counted(number: int, one: str, several: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else several or one + 's'}"

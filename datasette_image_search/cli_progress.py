@@ -7,25 +7,53 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import IO, TYPE_CHECKING
+from dataclasses import dataclass
+from typing import IO, Any, Protocol
 
 import click
-
-if TYPE_CHECKING:
-    from .ingest.pipeline import Progress
-
-Show = Callable[["Progress"], None]
 
 SECONDS_BETWEEN_LINES = 10
 
 
+class HowFar(Protocol):
+    """How much is done, of how much."""
+
+    @property
+    def done(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
+
+
+Show = Callable[[Any], None]
+"""Shows a HowFar, of the kind that its Work is made for."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run does, to what, and a note on it from a HowFar and the number done per second."""
+
+    label: str
+    unit: str
+    note: Callable[[Any, float], str]
+
+
+EMBEDDING = Work(
+    "Embedding",
+    "images",
+    lambda progress, rate: f"{rate:.1f} images/s, {progress.failed:,} failed, {progress.device}",
+)
+
+COMPARING = Work("Comparing", "pairs", lambda compared, rate: f"{rate / 1e6:,.0f} million pairs/s")
+
+
 @contextmanager
-def progress_display(silent: bool) -> Iterator[Show]:
-    """A function that shows a Progress."""
+def progress_display(silent: bool, work: Work = EMBEDDING) -> Iterator[Show]:
+    """A function that shows how far the work is."""
     with ExitStack() as stack:
         display: Show | None = None
 
-        def show(progress: Progress) -> None:
+        def show(progress: HowFar) -> None:
             nonlocal display
             if display is None:
                 # Only now: while a model is loaded, its download may have a bar of its own.
@@ -33,9 +61,9 @@ def progress_display(silent: bool) -> Iterator[Show]:
                 if silent:
                     display = _nothing
                 elif stream.isatty():
-                    display = stack.enter_context(_bar(stream))
+                    display = stack.enter_context(_bar(stream, work))
                 else:
-                    display = _lines(stream)
+                    display = _lines(stream, work)
             display(progress)
 
         yield show
@@ -63,15 +91,15 @@ def _own_stderr() -> Iterator[IO[str]]:
             os.dup2(ours.fileno(), shared)
 
 
-def _nothing(progress: Progress) -> None:
+def _nothing(progress: HowFar) -> None:
     pass
 
 
 @contextmanager
-def _bar(stream: IO[str]) -> Iterator[Show]:
+def _bar(stream: IO[str], work: Work) -> Iterator[Show]:
     with click.progressbar(
         length=1,
-        label="Embedding",
+        label=work.label,
         show_pos=True,
         show_eta=True,
         item_show_func=lambda note: note,
@@ -79,26 +107,28 @@ def _bar(stream: IO[str]) -> Iterator[Show]:
     ) as bar:
         rate = _Rate()
 
-        def show(progress: Progress) -> None:
+        def show(progress: HowFar) -> None:
             bar.length = max(progress.total, 1)
-            bar.update(progress.done - bar.pos, _note(progress, rate))
+            bar.update(progress.done - bar.pos, work.note(progress, rate.of(progress)))
 
         yield show
 
 
-def _lines(stream: IO[str]) -> Show:
+def _lines(stream: IO[str], work: Work) -> Show:
     rate = _Rate()
     last = time.monotonic()
 
-    def show(progress: Progress) -> None:
+    def show(progress: HowFar) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
-        left = (progress.total - progress.done) / max(rate.of(progress), 1e-6)
+        done_per_second = rate.of(progress)
+        left = (progress.total - progress.done) / max(done_per_second, 1e-6)
         click.echo(
-            f"{progress.done:,} of {progress.total:,} images, {_note(progress, rate)}, "
+            f"{progress.done:,} of {progress.total:,} {work.unit}, "
+            f"{work.note(progress, done_per_second)}, "
             f"{left / 60:.0f} minutes left",
             file=stream,
         )
@@ -106,15 +136,11 @@ def _lines(stream: IO[str]) -> Show:
     return show
 
 
-def _note(progress: Progress, rate: _Rate) -> str:
-    return f"{rate.of(progress):.1f} images/s, {progress.failed:,} failed, {progress.device}"
-
-
 class _Rate:
-    """Images per second since the first image was waited for."""
+    """What is done per second, since the first of it was waited for."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
 
-    def of(self, progress: Progress) -> float:
+    def of(self, progress: HowFar) -> float:
         return progress.done / max(time.monotonic() - self.started, 1e-3)

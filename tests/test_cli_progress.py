@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from datasette_image_search import cli_progress
-from datasette_image_search.cli_progress import progress_display
+from datasette_image_search.cli_progress import COMPARING, progress_display
 from datasette_image_search.ingest.pipeline import Progress
+from datasette_image_search.search.duplicates import Compared
 
 from .commands import command, start
 from .conftest import SHARED, draw_picture
@@ -57,6 +58,17 @@ def test_where_there_is_no_terminal_progress_is_plain_lines(
         "2,000 of 2,000 images, N images/s, 20 failed, cpu, float32, N minutes left",
         "",
     ]
+
+
+def test_pairs_are_counted_where_images_are_compared(
+    every_line: None, capsys: pytest.CaptureFixture[str]
+):
+    with progress_display(silent=False, work=COMPARING) as show:
+        show(Compared(1_000_000, 4_000_000))
+    assert re.fullmatch(
+        r"1,000,000 of 4,000,000 pairs, [\d,]+ million pairs/s, 0 minutes left\n",
+        capsys.readouterr().err,
+    )
 
 
 def test_lines_are_some_seconds_apart(capsys: pytest.CaptureFixture[str]):

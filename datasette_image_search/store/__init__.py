@@ -9,6 +9,7 @@ For an image table "images":
     _images_vectors            (index, image) -> vector
     _images_thumbnails         image -> WebP
     _images_failures           (root, path) -> why it could not be embedded
+    images_duplicates          image -> group of near-duplicates, where a person asked for them
 
 A person's own table can be an image table too, with any integer or text primary key; then there is
 
@@ -25,6 +26,7 @@ Readers take a sqlite3 connection, because Datasette hands out those; writers ta
 Database.
 """
 
+from .duplicates import Picture, pictures, write_duplicates
 from .filters import (
     Filter,
     FilterError,
@@ -34,6 +36,7 @@ from .filters import (
     matching_images,
     passing,
     passing_images,
+    vectors_by_content,
 )
 from .reads import (
     count_images,
@@ -58,6 +61,7 @@ from .tables import (
     LAST,
     OWN_ROOT,
     ROOTS,
+    DuplicateRow,
     EmbeddedImage,
     Failure,
     ImageRecord,
@@ -99,6 +103,7 @@ __all__ = [
     "LAST",
     "OWN_ROOT",
     "ROOTS",
+    "DuplicateRow",
     "EmbeddedImage",
     "Failure",
     "Filter",
@@ -111,6 +116,7 @@ __all__ = [
     "KnownFile",
     "Location",
     "OwnRow",
+    "Picture",
     "ReusedImage",
     "Root",
     "SourceState",
@@ -143,6 +149,7 @@ __all__ = [
     "own_rows",
     "passing",
     "passing_images",
+    "pictures",
     "read_indexes",
     "record_sidecar",
     "roots",
@@ -152,7 +159,9 @@ __all__ = [
     "vector_batches",
     "vector_from_blob",
     "vector_to_blob",
+    "vectors_by_content",
     "vectors_by_id",
     "write_batch",
+    "write_duplicates",
     "write_reused",
 ]

@@ -69,7 +69,7 @@ def passing(
         )
     """
     ours = {"_img_ids": json.dumps(list(ids)), "_img_index": index.id}
-    return _filtered(conn, sql, table, filter, ours)
+    return [id for (id,) in _filtered(conn, sql, table, filter, ours)]
 
 
 def passing_images(
@@ -107,6 +107,29 @@ def matching(conn: sqlite3.Connection, index: Index, filter: Filter | IdSet) -> 
     return _as_array(_filtered(conn, sql, table, filter, {"_img_index": index.id}))
 
 
+def vectors_by_content(
+    conn: sqlite3.Connection, index: Index, filter: Filter | None
+) -> list[tuple[int, bool]]:
+    """
+    The ids of the vectors of all images that pass the filter, in an order that has images of the
+    same bytes side by side, and whether each is a copy of the one before. Those are left out that
+    are of another picture than their image has.
+    """
+    table = find_image_table(conn, index.image_table)
+    content = "sha256" if table.is_ours else "null"
+    same = " and _img_vector.sha256 is _img_sha256" if table.is_ours else ""
+    sql = f"""
+        select _img_vector.id, _img_vector.sha256 = lag(_img_vector.sha256) over _img_order
+        from (select {{key}} as _img_key, {content} as _img_sha256 from {{images}} where {{filter}})
+        cross join {{vectors}} as _img_vector
+            on _img_vector.image_id = _img_key and _img_vector.index_id = :_img_index{same}
+        window _img_order as (order by _img_vector.sha256, _img_vector.id)
+        order by _img_vector.sha256, _img_vector.id
+    """
+    rows = _filtered(conn, sql, table, filter, {"_img_index": index.id})
+    return [(id, bool(is_copy)) for id, is_copy in rows]
+
+
 def matching_images(
     conn: sqlite3.Connection, index: Index, filter: Filter, limit: int = LAST
 ) -> np.ndarray:
@@ -120,7 +143,7 @@ def matching_images(
         select group_concat(_img_key)
         from (select {key} as _img_key from {images} where {filter} limit :_img_limit)
     """
-    (text,) = _filtered(conn, sql, table, filter, {"_img_limit": limit})
+    ((text,),) = _filtered(conn, sql, table, filter, {"_img_limit": limit})
     return np.fromstring(text or "", dtype=np.int64, sep=",")
 
 
@@ -128,15 +151,15 @@ def is_indexed(conn: sqlite3.Connection, index: Index, filter: Filter) -> bool:
     """Whether SQLite finds what passes the filter by an index, and need not scan the table."""
     table = find_image_table(conn, index.image_table)
     sql = "explain query plan select {key} from {images} where {filter}"
-    steps = _filtered(conn, sql, table, filter, {}, column=3)
+    steps = [step for *_, step in _filtered(conn, sql, table, filter, {})]
     of_images = [
         step for step in steps if re.match(rf"(SCAN|SEARCH) {re.escape(table.name)}\b", step)
     ]
     return bool(of_images) and all(step.startswith("SEARCH") for step in of_images)
 
 
-def _as_array(ids: list[int]) -> np.ndarray:
-    return np.array(ids, dtype=np.int64)
+def _as_array(rows: list[tuple]) -> np.ndarray:
+    return np.array([id for (id,) in rows], dtype=np.int64)
 
 
 def _filtered(
@@ -145,12 +168,11 @@ def _filtered(
     table: ImageTable,
     filter: Filter | None,
     ours: Mapping[str, Any],
-    column: int = 0,
-) -> list[Any]:
+) -> list[tuple]:
     # The line break ends a comment at the end of a person's WHERE clause.
     where = f"({filter.where}\n)" if filter else "1"
     try:
-        rows = conn.execute(
+        return conn.execute(
             sql.format(filter=where, **table.quoted()),
             {**(filter.params if filter else {}), **ours},
         ).fetchall()
@@ -160,7 +182,6 @@ def _filtered(
         raise FilterError(
             f"the filter {filter.where!r} does not work on {table.name!r}: {error}"
         ) from error
-    return [row[column] for row in rows]
 
 
 def _is_not_about_the_sql(error: sqlite3.Error) -> bool:

@@ -11,12 +11,14 @@ from .tables import (
     INDEXES,
     OWN_ROOT,
     ROOTS,
+    DuplicateRow,
     Failure,
     ImageRecord,
     ImageTable,
     Index,
     SourceState,
     StoreError,
+    column_names,
     find_image_table,
     table_exists,
 )
@@ -94,8 +96,49 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
         db[table.failures].create(_column_types(Failure), pk=("root_id", "path"))
 
 
+def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -> None:
+    """The table of near-duplicates, and the triggers that keep it true from now on."""
+    if not table_exists(db.conn, table.duplicates):
+        key_type = int if table.key_is_integer else str
+        db[table.duplicates].create(
+            {"id": int, **_column_types(DuplicateRow), "image_id": key_type},
+            pk="id",
+            foreign_keys=[("image_id", table.name, table.key)],
+        )
+        db[table.duplicates].create_index(["image_id"], unique=True)
+        db[table.duplicates].create_index(["group_id"])
+    if not _has_duplicates(db, table):
+        raise StoreError(
+            f"the table {table.duplicates!r} is another one than find-duplicates writes; rename it"
+        )
+    _ensure_triggers(db, table, own_column)
+
+
+def _has_duplicates(db: Database, table: ImageTable) -> bool:
+    """Whether there is a table of near-duplicates, and not somebody else's of the same name."""
+    return _column_types(DuplicateRow).keys() <= set(column_names(db.conn, table.duplicates))
+
+
+def clear_duplicates(db: Database, table: ImageTable) -> None:
+    """
+    Without pictures that are gone or are others now, and groups that this leaves without the one to
+    keep, or with that one only.
+    """
+    owned = table.owns("side")
+    names = {**table.quoted(), "owned": owned}
+    db.execute(
+        "delete from {duplicates} where group_id in "
+        "(select group_id from {duplicates} as side where keep and not {owned})".format(**names)
+    )
+    db.execute("delete from {duplicates} as side where not {owned}".format(**names))
+    db.execute(
+        "delete from {duplicates} where group_id in "
+        "(select group_id from {duplicates} group by group_id having count(*) = 1)".format(**names)
+    )
+
+
 def _column_types(record: type) -> dict[str, type]:
-    """Field -> int, float or str, for a dataclass that is a row of a table."""
+    """Field -> int, float, bool or str, for a dataclass that is a row of a table."""
     optional = {str | None: str, int | None: int, float | None: float}
     return {name: optional.get(kind, kind) for name, kind in get_type_hints(record).items()}
 
@@ -105,7 +148,8 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
     existing = dict(
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
-    wanted = _triggers(table, own_column)
+    has_duplicates = _has_duplicates(db, table)
+    wanted = _triggers(table, own_column, has_duplicates=has_duplicates)
     for name, sql in wanted.items():
         if existing.get(name) != sql:
             db.execute(f"drop trigger if exists {quote_identifier(name)}")
@@ -114,9 +158,11 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
         for side in (table.vectors, table.thumbnails):
             side = quote_identifier(side)
             db.execute(f"delete from {side} where not {table.owns(side)}")
+        if has_duplicates:
+            clear_duplicates(db, table)
 
 
-def _triggers(table: ImageTable, own_column: str | None) -> dict[str, str]:
+def _triggers(table: ImageTable, own_column: str | None, *, has_duplicates: bool) -> dict[str, str]:
     """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
     names = table.quoted()
     forget = (
@@ -125,6 +171,16 @@ def _triggers(table: ImageTable, own_column: str | None) -> dict[str, str]:
     )
     if not table.is_ours:
         forget += f" delete from {{failures}} where root_id = {OWN_ROOT} and path = '#' || {{row}}.{{key}};"
+    if has_duplicates:
+        # Without the one to keep, the others would be copies of nothing.
+        forget += (
+            " delete from {duplicates} where group_id = "
+            "(select group_id from {duplicates} where image_id = {row}.{key} and keep); "
+            "delete from {duplicates} where image_id = {row}.{key};"
+        )
+        renumber = "update {duplicates} set image_id = new.{key} where image_id = old.{key}; "
+    else:
+        renumber = ""
     forget_old = forget.format(row="old", **names)
     forget_new = forget.format(row="new", **names)
     count = f"update {INDEXES} set generation = generation + 1 where id = "
@@ -141,6 +197,7 @@ def _triggers(table: ImageTable, own_column: str | None) -> dict[str, str]:
             "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; ".format(
                 **names
             )
+            + renumber.format(**names)
             + f"{forget_old} end"
         ),
         "vector_added": f"after insert on {names['vectors']} begin {count} new.index_id; end",

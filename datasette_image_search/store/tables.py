@@ -54,6 +54,11 @@ class ImageTable:
     def failures(self) -> str:
         return f"_{self.name}_failures"
 
+    @property
+    def duplicates(self) -> str:
+        """Made for people to look at: Datasette hides tables that begin with an underscore."""
+        return f"{self.name}_duplicates"
+
     def parse_key(self, text: str) -> Key | None:
         """The key that a person or a URL wrote down, or None where it can be the key of no row."""
         if not self.key_is_integer:
@@ -76,6 +81,7 @@ class ImageTable:
             "vectors": quote_identifier(self.vectors),
             "thumbnails": quote_identifier(self.thumbnails),
             "failures": quote_identifier(self.failures),
+            "duplicates": quote_identifier(self.duplicates),
             "sources": quote_identifier(self.sources),
         }
 
@@ -221,6 +227,18 @@ class Failure:
     size: int
     mtime: str
     reason: str
+
+
+@dataclass(frozen=True)
+class DuplicateRow:
+    """A row of the table of duplicates. The order is the order of the columns."""
+
+    group_id: int
+    image_id: Key
+    score: float
+    exact: bool
+    keep: bool
+    sha256: str | None
 
 
 @dataclass(frozen=True)

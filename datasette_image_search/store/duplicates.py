@@ -1,0 +1,95 @@
+"""What is shown of near-duplicates, and the table that they are written to."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+
+from sqlite_utils import Database
+
+from .reads import locations
+from .schema import clear_duplicates, ensure_duplicates
+from .tables import (
+    DuplicateRow,
+    Index,
+    Key,
+    Location,
+    column_names,
+    find_image_table,
+)
+from .transactions import transaction
+
+CHUNK = 10_000
+"""Ids in one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """
+    What tells which of two copies is the better one: pixels of the upright picture, bytes of the
+    file, and its time in ISO 8601, each None where it is not known.
+    """
+
+    vector_id: int
+    image_id: Key
+    sha256: str | None
+    location: Location
+    width: int | None
+    height: int | None
+    size: int | None
+    mtime: str | None
+
+
+def pictures(
+    conn: sqlite3.Connection, index: Index, vector_ids: Sequence[int]
+) -> dict[int, Picture]:
+    """Vector id -> picture, for those whose image exists."""
+    table = find_image_table(conn, index.image_table)
+    # A person's own table may have width and height; ours may have lost them.
+    columns = {name.lower() for name in column_names(conn, table.name)}
+    shape = [f"_image.{name}" if name in columns else "null" for name in ("width", "height")]
+    source = "_image" if table.is_ours else "_source"
+    sql = """
+        select _vector.id, _vector.image_id, _vector.sha256, {shape}, {source}.size, {source}.mtime
+        from json_each(?) as _wanted
+        cross join {vectors} as _vector on _vector.id = _wanted.value and _vector.index_id = ?
+        cross join {images} as _image on _image.{key} = _vector.image_id
+    """
+    if not table.is_ours:
+        sql += "left join {sources} as _source on _source.image_id = _vector.image_id"
+    sql = sql.format(shape=", ".join(shape), source=source, **table.quoted())
+    found = {}
+    for start in range(0, len(vector_ids), CHUNK):
+        wanted = json.dumps(list(vector_ids[start : start + CHUNK]))
+        rows = conn.execute(sql, [wanted, index.id]).fetchall()
+        places = locations(conn, index, [image_id for _, image_id, *_ in rows])
+        for vector_id, image_id, sha256, width, height, size, mtime in rows:
+            if image_id in places:
+                found[vector_id] = Picture(
+                    vector_id,
+                    image_id,
+                    sha256,
+                    places[image_id],
+                    *(value if isinstance(value, int) else None for value in (width, height, size)),
+                    mtime if isinstance(mtime, str) else None,
+                )
+    return found
+
+
+def write_duplicates(db: Database, index: Index, rows: Iterable[DuplicateRow]) -> str:
+    """Replace the table of duplicates, in one transaction, and say what it is called."""
+    table = find_image_table(db.conn, index.image_table)
+    with transaction(db):
+        ensure_duplicates(db, table, index.path_column or index.content_column)
+        db.execute("delete from {duplicates}".format(**table.quoted()))
+        columns = [field.name for field in fields(DuplicateRow)]
+        db.conn.executemany(
+            "insert into {{duplicates}} ({}) values ({})".format(
+                ", ".join(columns), ", ".join("?" * len(columns))
+            ).format(**table.quoted()),
+            map(astuple, rows),
+        )
+        clear_duplicates(db, table)
+    return table.duplicates
