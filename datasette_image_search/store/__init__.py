@@ -29,6 +29,7 @@ from .filters import Filter, FilterError, filter_of_ids, matching, passing
 from .reads import (
     count_images,
     count_vectors,
+    has_thumbnail,
     image_rows,
     image_vector,
     images_with_content,
@@ -119,6 +120,7 @@ __all__ = [
     "find_index",
     "folder_of",
     "forget_unreadable",
+    "has_thumbnail",
     "image_rows",
     "image_table_names",
     "image_vector",
