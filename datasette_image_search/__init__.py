@@ -48,10 +48,10 @@ def extra_template_vars(template, database, table, columns, request, datasette):
 
 
 @hookimpl
-def extra_css_urls(template, database, datasette):
+def extra_css_urls(template, database, table, datasette):
     from .web import template_vars
 
-    return template_vars.css_urls(datasette, template, database)
+    return template_vars.css_urls(datasette, template, database, table)
 
 
 @hookimpl

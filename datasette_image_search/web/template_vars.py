@@ -32,11 +32,14 @@ async def of_page(
     return {}
 
 
-async def css_urls(datasette: Datasette, template: str | None, database: str | None) -> list[str]:
-    """The style sheet, on pages that have rows in a database that has images."""
+async def css_urls(
+    datasette: Datasette, template: str | None, database: str | None, table: str | None
+) -> list[str]:
+    """The style sheet, on pages of image tables, and of queries where there are some."""
     if template is None or database is None or _kind(template) not in ("table", "row", "query"):
         return []
-    if not await image_tables(datasette.get_database(database)):
+    tables = await image_tables(datasette.get_database(database))
+    if not tables or (table is not None and table not in tables):
         return []
     return [datasette.urls.static_plugins("datasette-image-search", "image-search-tables.css")]
 
