@@ -74,19 +74,21 @@ async def _cell_of_query(
 ) -> Markup | None:
     """The path of an image whose id is in the same row: which image table that is tells the path."""
     for shown in (await image_tables(datasette.get_database(database))).values():
-        if column != shown.column or shown.column_is_blob:
-            continue
-        key = _key_of(row, shown.table)
-        if key is None:
+        table = shown.table
+        key = _key_of(row, table)
+        if column != shown.column or shown.column_is_blob or key is None:
             continue
 
-        def image_of(conn: sqlite3.Connection, shown=shown, key=key) -> dict[str, Any]:
-            return store.image_rows(conn, shown.table, [key]).get(key, {})
+        def image_at_path(conn: sqlite3.Connection, table=table, key=key, column=column):
+            image = store.image_rows(conn, table, [key]).get(key)
+            if image is None or image[column] != value:
+                return None
+            return image if store.has_thumbnail(conn, table, key) else None
 
-        image = await datasette.get_database(database).execute_fn(image_of)
-        if image.get(shown.column) == value:
-            picture = await _picture(datasette, database, shown.table, key, value, image)
-            return picture + _TEXT.format(text=value) if picture is not None else None
+        image = await datasette.get_database(database).execute_fn(image_at_path)
+        if image is not None:
+            picture = _link(datasette, database, table, key, value, image)
+            return picture + _TEXT.format(text=value)
     return None
 
 
@@ -112,6 +114,12 @@ async def _picture(
         lambda conn: store.has_thumbnail(conn, table, key)
     ):
         return None
+    return _link(datasette, database, table, key, name, row)
+
+
+def _link(
+    datasette: Datasette, database: str, table: ImageTable, key: Key, name: str, row: Any
+) -> Markup:
     width, height = _fit(row)
     return _CELL.format(
         row=datasette.urls.row(database, table.name, tilde_encode(str(key))),
