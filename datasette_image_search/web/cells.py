@@ -15,7 +15,7 @@ from .. import store
 from ..search.query import image_term
 from ..store import ImageTable, Key
 from .cards import search_url, thumbnail_url
-from .image_tables import image_tables
+from .image_tables import image_tables, known_image_tables
 
 BOX = (120, 90)
 """Width and height in CSS pixels that a picture in a cell fits into."""
@@ -37,15 +37,20 @@ def cell_with_picture(
     What a cell shows instead of its value, where that is the path, the bytes or the thumbnail URL
     of an image; else None. `table` is None for the rows of a query.
     """
-    # Most cells of most databases leave here, without a coroutine.
+    # Nearly all cells leave here, without a coroutine.
     if not isinstance(value, str | bytes) or not value:
         return None
+    known = known_image_tables(datasette.get_database(database))
     if table is not None:
+        if known is not None and (table not in known or known[table].column != column):
+            return None
         return _cell_of_table(datasette, database, table, row, column, value)
     if isinstance(value, bytes):
         return None
     if value.endswith("/thumbnail"):
         return _cell_of_url(datasette, database, value)
+    if known is not None and all(shown.column != column for shown in known.values()):
+        return None
     return _cell_of_query(datasette, database, row, column, value)
 
 

@@ -43,17 +43,26 @@ _known: WeakKeyDictionary[Database, _Known] = WeakKeyDictionary()
 """What was read last, by database. An image table comes and goes with a change of the schema."""
 
 
-async def image_tables(database: Database) -> Mapping[str, ShownTable]:
-    """The image tables of a database by name; none where it cannot be read."""
+def known_image_tables(database: Database) -> Mapping[str, ShownTable] | None:
+    """What `image_tables` would answer, or None where it would have to ask the database."""
     known = _known.get(database)
     if known is None or time.monotonic() > known.checked_at + FRESH:
+        return None
+    return known.tables
+
+
+async def image_tables(database: Database) -> Mapping[str, ShownTable]:
+    """The image tables of a database by name; none where it cannot be read."""
+    tables = known_image_tables(database)
+    if tables is None:
         try:
-            known = await database.execute_fn(lambda conn: _read(conn, known))
+            known = await database.execute_fn(lambda conn: _read(conn, _known.get(database)))
         except sqlite3.Error:
             # A database that is locked or damaged is not to take the other pages along.
             return {}
         _known[database] = known
-    return known.tables
+        tables = known.tables
+    return tables
 
 
 def _read(conn: sqlite3.Connection, known: _Known | None) -> _Known:
