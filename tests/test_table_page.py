@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -288,3 +289,14 @@ async def test_a_person_s_own_table_with_text_keys(tmp_path: Path) -> None:
     page = await get(serving(path), "/photos/things", _image_search="red", _image_search_k=3)
     assert pictures(page)[0] == "red.png"
     assert len(pictures(page)) == 3
+
+
+async def test_the_sql_of_a_search_can_be_run_as_it_is(database: Path) -> None:
+    datasette = serving(database)
+    page = await get(datasette, "/photos/images", _image_search="red", _image_search_k=3)
+    link = html.unescape(re.search(r'title="select [^>]*href="([^"]*)"', page.text)[1])
+    response = await get(datasette, link)
+    while response.status_code == 302:
+        response = await get(datasette, response.headers["location"])
+    assert response.status_code == 200
+    assert set(pictures(response)) == set(pictures(page))
