@@ -31,7 +31,7 @@ setup(
         "pillow>=12",
         "numpy>=1.26",
         "click>=8.1",
-        "pluggy",
+        "pluggy>=1.2",
         "tabulate",
     ],
     extras_require={

@@ -12,8 +12,9 @@ hookimpl = HookimplMarker("datasette")
 def prepare_connection(conn, datasette):
     from .sql import register_functions
     from .web.configuration import configured_weights
+    from .web.sql_errors import hear
 
-    register_functions(conn, weights_of=configured_weights(datasette))
+    register_functions(conn, report=hear, weights_of=configured_weights(datasette))
 
 
 @hookimpl
@@ -27,3 +28,80 @@ def register_routes():
             media.thumbnail,
         ),
     ]
+
+
+@hookimpl(wrapper=True)
+def filters_from_request(request, database, table, datasette):
+    from .web import table_page
+
+    others = yield
+    if not request.args.get(table_page.ARGUMENT):
+        return others
+    return [table_page.filters_with_search(datasette, request, database, table, others)]
+
+
+@hookimpl
+def extra_template_vars(template, database, table, columns, request, datasette):
+    from .web import template_vars
+
+    return template_vars.of_page(datasette, request, template, database, table, columns)
+
+
+@hookimpl
+def extra_css_urls(template, database, table, datasette):
+    from .web import template_vars
+
+    return template_vars.css_urls(datasette, template, database, table)
+
+
+@hookimpl
+def render_cell(row, value, column, table, database, datasette):
+    from .web import cells
+
+    return cells.cell_with_picture(datasette, database, table, row, column, value)
+
+
+@hookimpl
+def register_output_renderer():
+    from .web import images_output
+
+    return {
+        "extension": "images",
+        "render": images_output.render,
+        "can_render": images_output.can_render,
+    }
+
+
+@hookimpl
+def handle_exception(datasette, request, exception):
+    from .web import sql_errors
+
+    return sql_errors.explain(datasette, request, exception)
+
+
+@hookimpl
+def menu_links(datasette, actor):
+    from .web import links
+
+    return links.menu(datasette, actor)
+
+
+@hookimpl
+def database_actions(datasette, actor, database):
+    from .web import links
+
+    return links.of_database(datasette, actor, database)
+
+
+@hookimpl
+def table_actions(datasette, actor, database, table):
+    from .web import links
+
+    return links.of_table(datasette, actor, database, table)
+
+
+@hookimpl
+def row_actions(datasette, actor, database, table, row):
+    from .web import links
+
+    return links.of_row(datasette, actor, database, table, row)

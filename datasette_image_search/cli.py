@@ -21,7 +21,7 @@ from sqlite_utils import hookimpl
 from .cli_progress import COMPARING, progress_display
 from .errors import ImageSearchError
 from .ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
-from .sql import register_functions
+from .sql import has_functions, register_functions
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -45,6 +45,10 @@ def _warn(sentence: str) -> None:
 
 @hookimpl
 def prepare_connection(conn: sqlite3.Connection) -> None:
+    if has_functions(conn):
+        # A connection of Datasette, which wraps its own in sqlite_utils.Database now and then. Its
+        # functions stay: these believe the database about where weights are, and those do not.
+        return
     register_functions(conn, report=lambda sentence: click.echo(sentence, err=True))
 
 

@@ -119,6 +119,15 @@ def register_functions(
         conn.create_aggregate("image_search_agg", count, ImageSearchAgg)
 
 
+def has_functions(conn: sqlite3.Connection) -> bool:
+    """Whether the functions were made known to this connection before."""
+    try:
+        conn.execute("explain select image_search_status()")
+    except sqlite3.Error:
+        return False
+    return True
+
+
 def _reporting(report: Report) -> Callable[[Callable], Callable]:
     def decorate(function: Callable) -> Callable:
         @wraps(function)

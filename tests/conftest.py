@@ -25,6 +25,14 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real photos, on machines that have them; tests that want them skip elsewhere."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all tests of modules that mention Datasette; `make test` runs them on two versions."""
+    for item in items:
+        source = item.path.read_text(encoding="utf-8")
+        if "browser" in item.path.parts or "from datasette." in source or ".serving" in source:
+            item.add_marker(pytest.mark.datasette)
+
+
 def draw_picture(path: Path, colour: str, size: tuple[int, int] = (80, 60), **save) -> Path:
     """A picture of one colour with a grey dot in it, saved in the format that the suffix names."""
     picture = Image.new("RGB", size, colour)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from pathlib import Path
 
@@ -154,8 +153,8 @@ def restricted(database: Path, level: str) -> Datasette:
     databases = {"photos": {"tables": tables, **({"allow": allow} if level == "database" else {})}}
     rules = {"databases": databases, **({"allow": allow} if level == "instance" else {})}
     # Permissions are configuration in Datasette 1.0, and metadata in 0.65.
-    takes_config = "config" in inspect.signature(Datasette.__init__).parameters
-    return Datasette([str(database)], **{"config" if takes_config else "metadata": rules})
+    place = "config" if hasattr(Datasette, "allowed") else "metadata"
+    return Datasette([str(database)], **{place: rules})
 
 
 @pytest.mark.parametrize("level", ["table", "database", "instance"])

@@ -41,6 +41,7 @@ from .filters import (
 from .reads import (
     count_images,
     count_vectors,
+    has_thumbnail,
     image_rows,
     image_vector,
     images_with_content,
@@ -134,6 +135,7 @@ __all__ = [
     "find_index",
     "folder_of",
     "forget_unreadable",
+    "has_thumbnail",
     "image_rows",
     "image_table_names",
     "image_vector",

@@ -256,6 +256,18 @@ def thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> byt
     return row[0] if row else None
 
 
+def has_thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> bool:
+    if not table_exists(conn, table.thumbnails):
+        return False
+    row = conn.execute(
+        "select 1 from {thumbnails} as side where image_id = ? and {owned}".format(
+            owned=table.owns("side"), **table.quoted()
+        ),
+        [image_id],
+    ).fetchone()
+    return row is not None
+
+
 def image_rows(
     conn: sqlite3.Connection, table: ImageTable, ids: Sequence[Key]
 ) -> dict[Key, dict[str, Any]]:

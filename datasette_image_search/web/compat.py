@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from datasette.app import Datasette
+from datasette.filters import Filters
 
 
 async def can_view_table(
@@ -26,3 +28,49 @@ async def can_view_table(
         ],
     )
     return visible
+
+
+async def can_execute_sql(
+    datasette: Datasette, actor: dict[str, Any] | None, database: str
+) -> bool:
+    """Whether this actor may run SQL of their own, and so read anything in the database."""
+    if hasattr(datasette, "allowed"):
+        from datasette.resources import DatabaseResource
+
+        return await datasette.allowed(
+            action="execute-sql", resource=DatabaseResource(database), actor=actor
+        )
+    return await datasette.permission_allowed(actor, "execute-sql", database, default=True)
+
+
+async def saved_query_sql(
+    datasette: Datasette, actor: dict[str, Any] | None, database: str, name: str
+) -> str | None:
+    """The SQL of a query that has a name and only reads, or None where there is none."""
+    if hasattr(datasette, "get_query"):
+        query = await datasette.get_query(database, name)
+        return query.sql if query is not None and not query.is_write else None
+    query = await datasette.get_canned_query(database, name, actor)
+    return query["sql"] if query and not query.get("write") else None
+
+
+def column_filters(
+    datasette: Datasette, database: str, table: str, pairs: Iterable[tuple[str, str]]
+) -> Filters:
+    """Datasette's own reading of the column filters in a query string."""
+    if not hasattr(datasette, "table_metadata"):
+        return Filters(sorted(pairs))
+    from datasette.views.base import ureg
+
+    units = datasette.table_metadata(database, table).get("units", {})
+    return Filters(sorted(pairs), units, ureg)
+
+
+async def default_page_size(datasette: Datasette, database: str, table: str) -> int:
+    """How many rows a table page has where the request does not say."""
+    if hasattr(datasette, "table_metadata"):
+        settings = datasette.table_metadata(database, table)
+    else:
+        settings = await datasette.table_config(database, table)
+    size = settings.get("size") or datasette.page_size
+    return datasette.max_returned_rows if size == "max" else int(size)

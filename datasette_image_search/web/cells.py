@@ -1,0 +1,161 @@
+"""Pictures in the cells of Datasette's tables: of image tables, of their rows, and of SQL queries."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from datasette.app import Datasette
+from datasette.utils import tilde_decode, tilde_encode
+from markupsafe import Markup
+
+from .. import store
+from ..search.query import image_term
+from ..store import ImageTable, Key
+from .cards import search_url, thumbnail_url
+from .image_tables import image_tables, known_image_tables
+
+BOX = (120, 90)
+"""Width and height in CSS pixels that a picture in a cell fits into."""
+
+_THUMBNAIL_URL = re.compile(r"/-/image-search/([^/]+)/([^/]+)/([^/]+)/thumbnail")
+
+_CELL = Markup(
+    '<a class="image-search-cell" href="{row}">'
+    '<img src="{src}" alt="{alt}" width="{width}" height="{height}" loading="lazy"></a>'
+)
+_TEXT = Markup('<span class="image-search-cell-text">{text}</span>')
+_SIMILAR = Markup('<a class="image-search-cell-similar" href="{similar}">more like this</a>')
+
+
+def cell_with_picture(
+    datasette: Datasette, database: str, table: str | None, row: Any, column: str, value: Any
+) -> Coroutine[Any, Any, Markup | None] | None:
+    """
+    What a cell shows instead of its value, where that is the path, the bytes or the thumbnail URL
+    of an image; else None. `table` is None for the rows of a query.
+    """
+    # Nearly all cells leave here, without a coroutine.
+    if not isinstance(value, str | bytes) or not value:
+        return None
+    known = known_image_tables(datasette.get_database(database))
+    if table is not None:
+        if known is not None and (table not in known or known[table].column != column):
+            return None
+        return _cell_of_table(datasette, database, table, row, column, value)
+    if isinstance(value, bytes):
+        return None
+    if value.endswith("/thumbnail"):
+        return _cell_of_url(datasette, database, value)
+    if known is not None and all(shown.column != column for shown in known.values()):
+        return None
+    return _cell_of_query(datasette, database, row, column, value)
+
+
+async def _cell_of_table(
+    datasette: Datasette, database: str, table: str, row: Any, column: str, value: str | bytes
+) -> Markup | None:
+    shown = (await image_tables(datasette.get_database(database))).get(table)
+    if shown is None or column != shown.column:
+        return None
+    key = _key_of(row, shown.table)
+    if key is None:
+        return None
+    name = value if isinstance(value, str) else str(key)
+    picture = await _picture(datasette, database, shown.table, key, name, row)
+    if picture is None:
+        return None
+    if isinstance(value, bytes):
+        url = datasette.urls.row_blob(database, table, tilde_encode(str(key)), column)
+        value = Markup('<a class="blob-download" href="{}">{:,} bytes</a>').format(url, len(value))
+    similar = search_url(datasette, database, table, q=image_term(key))
+    return picture + _TEXT.format(text=value) + _SIMILAR.format(similar=similar)
+
+
+async def _cell_of_query(
+    datasette: Datasette, database: str, row: Any, column: str, value: str
+) -> Markup | None:
+    """The path of an image whose id is in the same row: which image table that is tells the path."""
+    for shown in (await image_tables(datasette.get_database(database))).values():
+        table = shown.table
+        key = _key_of(row, table)
+        if column != shown.column or shown.column_is_blob or key is None:
+            continue
+
+        def image_at_path(conn: sqlite3.Connection, table=table, key=key, column=column):
+            image = store.image_rows(conn, table, [key]).get(key)
+            if image is None or image[column] != value:
+                return None
+            return image if store.has_thumbnail(conn, table, key) else None
+
+        image = await datasette.get_database(database).execute_fn(image_at_path)
+        if image is not None:
+            picture = _link(datasette, database, table, key, value, image)
+            return picture + _TEXT.format(text=value)
+    return None
+
+
+async def _cell_of_url(datasette: Datasette, database: str, value: str) -> Markup | None:
+    """A thumbnail URL of ours, of this database: of another, not even that it is there is told."""
+    path = value.removeprefix(datasette.urls.path("/").rstrip("/"))
+    match = _THUMBNAIL_URL.fullmatch(path)
+    if match is None or tilde_decode(match[1]) != database:
+        return None
+    tables = await image_tables(datasette.get_database(database))
+    shown = tables.get(tilde_decode(match[2]))
+    key = shown.table.parse_key(tilde_decode(match[3])) if shown else None
+    if shown is None or key is None:
+        return None
+    return await _picture(datasette, database, shown.table, key, str(key), {})
+
+
+async def _picture(
+    datasette: Datasette, database: str, table: ImageTable, key: Key, name: str, row: Any
+) -> Markup | None:
+    """The thumbnail as a link to its row, or None where that image has none."""
+    if not await datasette.get_database(database).execute_fn(
+        lambda conn: store.has_thumbnail(conn, table, key)
+    ):
+        return None
+    return _link(datasette, database, table, key, name, row)
+
+
+def _link(
+    datasette: Datasette, database: str, table: ImageTable, key: Key, name: str, row: Any
+) -> Markup:
+    width, height = _fit(row)
+    return _CELL.format(
+        row=datasette.urls.row(database, table.name, tilde_encode(str(key))),
+        src=thumbnail_url(datasette, database, table.name, key),
+        alt=name,
+        width=width,
+        height=height,
+    )
+
+
+def _key_of(row: Any, table: ImageTable) -> Key | None:
+    """The key of the image that a row of whatever columns is of."""
+    value = _value(row, table.key)
+    if table.key_is_integer:
+        return value if isinstance(value, int) else None
+    return value if isinstance(value, str) else None
+
+
+def _value(row: Any, column: str) -> Any:
+    try:
+        value = row[column]
+    except (KeyError, IndexError):
+        return None
+    # A foreign key with its label.
+    return value["value"] if isinstance(value, Mapping) else value
+
+
+def _fit(row: Any) -> tuple[int, int]:
+    """The size of a picture in BOX, with the shape that the row gives it, if it gives one."""
+    width, height = _value(row, "width"), _value(row, "height")
+    if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
+        return BOX
+    scale = min(BOX[0] / width, BOX[1] / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))

@@ -1,0 +1,96 @@
+"""Which image tables a database has, known without asking it for every cell of a page."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from datasette.app import Datasette
+from datasette.database import Database
+
+from .. import store
+from ..store import ImageTable, Index
+from .compat import can_view_table
+
+FRESH = 1.0
+"""Seconds for which the answer holds, so that a page asks each database once and not per cell."""
+
+
+@dataclass(frozen=True)
+class ShownTable:
+    """
+    An image table as pages show it. `column` holds what its pictures were made of, a path or, where
+    `column_is_blob`, the bytes; there a picture is shown.
+    """
+
+    table: ImageTable
+    column: str
+    column_is_blob: bool
+
+
+@dataclass(frozen=True)
+class _Known:
+    schema_version: int
+    checked_at: float
+    tables: Mapping[str, ShownTable]
+
+
+_known: WeakKeyDictionary[Database, _Known] = WeakKeyDictionary()
+"""What was read last, by database. An image table comes and goes with a change of the schema."""
+
+
+def known_image_tables(database: Database) -> Mapping[str, ShownTable] | None:
+    """What `image_tables` would answer, or None where it would have to ask the database."""
+    known = _known.get(database)
+    if known is None or time.monotonic() > known.checked_at + FRESH:
+        return None
+    return known.tables
+
+
+async def image_tables(database: Database) -> Mapping[str, ShownTable]:
+    """The image tables of a database by name; none where it cannot be read."""
+    tables = known_image_tables(database)
+    if tables is None:
+        try:
+            known = await database.execute_fn(lambda conn: _read(conn, _known.get(database)))
+        except sqlite3.Error:
+            # A database that is locked or damaged is not to take the other pages along.
+            return {}
+        _known[database] = known
+        tables = known.tables
+    return tables
+
+
+def _read(conn: sqlite3.Connection, known: _Known | None) -> _Known:
+    (version,) = conn.execute("pragma schema_version").fetchone()
+    if known is not None and known.schema_version == version:
+        return _Known(version, time.monotonic(), known.tables)
+    tables = {}
+    for name in store.image_table_names(conn):
+        index = store.read_indexes(conn, name)[0]
+        try:
+            table = store.find_image_table(conn, name)
+        except store.StoreError:
+            # Somebody made it anew without a primary key.
+            continue
+        tables[table.name] = ShownTable(table, _column(index), index.content_column is not None)
+    return _Known(version, time.monotonic(), tables)
+
+
+def _column(index: Index) -> str:
+    return index.content_column or index.path_column or "path"
+
+
+async def visible_image_tables(
+    datasette: Datasette, actor: dict[str, Any] | None, database: Database
+) -> list[str]:
+    """The names of the image tables of a database that this actor may see."""
+    return [
+        name
+        for name in await image_tables(database)
+        if await can_view_table(datasette, actor, database.name, name)
+    ]

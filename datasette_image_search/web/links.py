@@ -1,0 +1,65 @@
+"""Links from Datasette's own menus to the search pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasette.app import Datasette
+
+from ..search.query import image_term
+from .cards import search_url
+from .compat import can_view_table
+from .image_tables import image_tables, visible_image_tables
+
+Link = dict[str, str]
+
+
+async def menu(datasette: Datasette, actor: dict[str, Any] | None) -> list[Link]:
+    """One link, for whoever may see an image table."""
+    for database in list(datasette.databases.values()):
+        if await visible_image_tables(datasette, actor, database):
+            return [{"href": datasette.urls.path("/-/image-search"), "label": "Search images"}]
+    return []
+
+
+async def of_database(
+    datasette: Datasette, actor: dict[str, Any] | None, database: str
+) -> list[Link]:
+    names = await visible_image_tables(datasette, actor, datasette.get_database(database))
+    return [
+        {
+            "href": search_url(datasette, database, name),
+            "label": f"Search images of {name}",
+            "description": "By words, by a picture, or both",
+        }
+        for name in names
+    ]
+
+
+async def of_table(
+    datasette: Datasette, actor: dict[str, Any] | None, database: str, table: str
+) -> list[Link]:
+    if table not in await visible_image_tables(datasette, actor, datasette.get_database(database)):
+        return []
+    return [
+        {
+            "href": search_url(datasette, database, table),
+            "label": "Search images",
+            "description": "By words, by a picture, or both",
+        }
+    ]
+
+
+async def of_row(
+    datasette: Datasette, actor: dict[str, Any] | None, database: str, table: str, row: Any
+) -> list[Link]:
+    shown = (await image_tables(datasette.get_database(database))).get(table)
+    if shown is None or not await can_view_table(datasette, actor, database, table):
+        return []
+    return [
+        {
+            "href": search_url(datasette, database, table, q=image_term(row[shown.table.key])),
+            "label": "More like this",
+            "description": "The images closest to this one",
+        }
+    ]

@@ -1,0 +1,98 @@
+"""
+What is wrong, in words, where SQLite only says that a function raised an exception.
+
+The sentence does not come back with the error, and the threads that run SQL serve everybody. So
+nothing is kept from the run that failed: the same SQL is run once more, for the person whose page it
+is, on a thread that listens to itself while it does, and to nobody else.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from datasette.app import Datasette
+from datasette.utils import escape_sqlite, sqlite_timelimit, tilde_decode
+from datasette.utils.asgi import Request
+from datasette.views.base import DatasetteError
+
+from .compat import can_execute_sql, column_filters, saved_query_sql
+from .table_page import column_pairs
+
+_RAISED = "user-defined"
+"""What the messages of SQLite for an exception in a function or aggregate begin with."""
+
+_heard = threading.local()
+"""The last sentence that this thread reported, while it runs SQL again; unset otherwise."""
+
+
+def hear(sentence: str) -> None:
+    """The `report` of the SQL functions."""
+    if hasattr(_heard, "sentence"):
+        _heard.sentence = sentence
+
+
+async def sentence_of(
+    datasette: Datasette, database: str, sql: str, params: Mapping[str, Any]
+) -> str | None:
+    """
+    What the functions of this plugin have against a query, or None where they have nothing.
+
+    Only for a person who may run SQL: a sentence names a term of a query, which may be a value from
+    a row.
+    """
+    if "image_" not in sql.lower():
+        return None
+
+    def run(conn: sqlite3.Connection) -> str | None:
+        _heard.sentence = None
+        try:
+            with sqlite_timelimit(conn, datasette.sql_time_limit_ms):
+                # As far as Datasette reads. Parameters that are not there are empty texts to it.
+                conn.execute(sql, defaultdict(str, params)).fetchmany(
+                    datasette.max_returned_rows + 1
+                )
+        except sqlite3.Error as error:
+            return _heard.sentence if str(error).startswith(_RAISED) else None
+        finally:
+            del _heard.sentence
+        return None
+
+    return await datasette.get_database(database).execute_fn(run)
+
+
+async def query_page_vars(datasette: Datasette, request: Request, database: str) -> dict[str, Any]:
+    """The sentence in the place of the error, on the page of a query that failed."""
+    if not await can_execute_sql(datasette, request.actor, database):
+        return {}
+    params = {name: request.args[name] for name in request.args}
+    sql = params.pop("sql", None)
+    if "table" in request.url_vars:
+        name = tilde_decode(request.url_vars["table"])
+        sql = await saved_query_sql(datasette, request.actor, database, name)
+    if not sql:
+        return {}
+    sentence = await sentence_of(datasette, database, sql, params)
+    return {"error": sentence} if sentence else {}
+
+
+async def explain(datasette: Datasette, request: Request, exception: Exception) -> None:
+    """Put the sentence into the error of a table page whose _where= failed, before it is shown."""
+    if not isinstance(exception, DatasetteError) or not str(exception.message).startswith(_RAISED):
+        return
+    wheres = request.args.getlist("_where")
+    try:
+        database = datasette.get_database(route=tilde_decode(request.url_vars["database"])).name
+        table = tilde_decode(request.url_vars["table"])
+    except KeyError:
+        return
+    if not wheres or not await can_execute_sql(datasette, request.actor, database):
+        return
+    columns = column_filters(datasette, database, table, column_pairs(request))
+    clauses, params = columns.build_where_clauses(table)
+    where = " and ".join([*clauses, *(f"({where}\n)" for where in wheres)])
+    sql = f"select 1 from {escape_sqlite(table)} where {where}"
+    exception.message = await sentence_of(datasette, database, sql, params) or exception.message

@@ -1,0 +1,248 @@
+"""
+`?_image_search=` on the table page: it filters like any other filter, and HTML shows the closest first.
+
+Filter first, then rank: whatever else the query string asks for is the filter of the search, so that
+the hits are as many as there can be. The wrapper around `filters_from_request` sees every other
+clause, whichever plugin it is from, and the page then selects exactly the hits.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasette.app import Datasette
+from datasette.filters import FilterArguments
+from datasette.utils import (
+    await_me_maybe,
+    path_with_removed_args,
+    sqlite_timelimit,
+    to_css_class,
+)
+from datasette.utils.asgi import Request
+from datasette.views.base import DatasetteError
+from markupsafe import Markup
+
+from .. import store
+from ..errors import ImageSearchError
+from ..search import planner
+from ..search.live import live_index
+from ..search.query import WeightsOf, query_vector
+from ..store import Filter, Key
+from .cards import search_url
+from .compat import column_filters, default_page_size
+from .configuration import configured_weights
+from .image_tables import ShownTable, image_tables
+
+ARGUMENT = "_image_search"
+COUNT = "_image_search_k"
+NOT_KEPT = (ARGUMENT, "_next", "_sort", "_sort_desc", "_sort_by_desc")
+"""What a new search leaves behind of the query string: the old search, page and order."""
+
+LONGEST_SHOWN = 80
+"""Characters of a query in a heading."""
+
+_SCOPE = "datasette-image-search"
+"""Where a request remembers its TableSearch, from filters to templates."""
+
+
+@dataclass(frozen=True)
+class TableSearch:
+    """What a search found for one request: id as a text -> score, best first."""
+
+    query: str
+    scores: dict[str, float]
+    description: str
+    warnings: tuple[str, ...]
+
+
+def table_search(request: Request) -> TableSearch | None:
+    """The search that the filters of this request made, if it asked for one."""
+    return request.scope.get(_SCOPE)
+
+
+async def filters_with_search(
+    datasette: Datasette, request: Request, database: str, table: str, others: Sequence[Any]
+) -> FilterArguments:
+    """
+    All filters of plugins and core as one, with the hits of the search as its last clause.
+
+    `others` is what the other hooks returned. Raises DatasetteError, status 400, with a sentence.
+    """
+    arguments = [await await_me_maybe(other) for other in others]
+    arguments = [argument for argument in arguments if argument]
+    # In parentheses, because core joins clauses by "and" and a person's _where may have an "or" in
+    # it. The line break ends a comment.
+    clauses = [f"({clause}\n)" for argument in arguments for clause in argument.where_clauses]
+    params = {name: value for a in arguments for name, value in a.params.items()}
+    descriptions = [text for argument in arguments for text in argument.human_descriptions]
+    context = {name: value for a in arguments for name, value in a.extra_context.items()}
+
+    query = request.args[ARGUMENT]
+    shown = (await image_tables(datasette.get_database(database))).get(table)
+    if shown is None:
+        raise _bad_request(f"{table!r} is not an image table, so {ARGUMENT} cannot search it")
+    columns = column_filters(datasette, database, table, column_pairs(request))
+    column_clauses, column_params = columns.build_where_clauses(table)
+    wheres = column_clauses + clauses
+    filter = Filter(" and ".join(wheres), {**column_params, **params}) if wheres else None
+    k = await _count(datasette, request, database, table)
+    weights_of = configured_weights(datasette)
+    limit = datasette.sql_time_limit_ms
+    try:
+        hits, warnings = await datasette.get_database(database).execute_fn(
+            lambda conn: _search(conn, table, query, k, filter, weights_of, limit)
+        )
+    except ImageSearchError as error:
+        raise _bad_request(str(error)) from error
+    except sqlite3.OperationalError as error:
+        if str(error) != "interrupted":
+            raise
+        raise _bad_request(
+            f"the filters of this search took longer than sql_time_limit_ms, {limit} ms"
+        ) from error
+
+    hits_clause = "{images}.{key} in (select value from json_each(:_img_hits))"
+    described = f"closest to {_shown_query(query)}"
+    request.scope[_SCOPE] = TableSearch(
+        query,
+        {str(hit.id): hit.score for hit in hits},
+        columns.human_description_en(extra=[described, *descriptions]),
+        warnings,
+    )
+    return FilterArguments(
+        [*clauses, hits_clause.format(**shown.table.quoted())],
+        {**params, "_img_hits": json.dumps([hit.id for hit in hits])},
+        [described, *descriptions],
+        context,
+    )
+
+
+def _search(
+    conn: sqlite3.Connection,
+    table: str,
+    query: str,
+    k: int,
+    filter: Filter | None,
+    weights_of: WeightsOf,
+    time_limit_ms: int,
+) -> tuple[tuple[planner.Hit, ...], tuple[str, ...]]:
+    index = store.find_index(conn, table)
+    # Before the clock starts, which is for the filters: a model that is loaded and an index that is
+    # opened are there for everyone after that.
+    vector = query_vector(conn, index, query, weights_of)
+    live_index(conn, index)
+    with sqlite_timelimit(conn, time_limit_ms):
+        found = planner.search(conn, index, vector.vector, k, filter)
+    return found.hits, vector.warnings
+
+
+def column_pairs(request: Request) -> list[tuple[str, str]]:
+    """The column filters of a query string, by core's rule."""
+    return [
+        (name, value)
+        for name in request.args
+        if not name.startswith("_") or "__" in name
+        for value in request.args.getlist(name)
+    ]
+
+
+async def _count(datasette: Datasette, request: Request, database: str, table: str) -> int:
+    """
+    How many hits: as many as asked for, or as a page has by default, but never more than this page
+    has, because only within one page can the closest come first.
+    """
+    default = await default_page_size(datasette, database, table)
+    asked = _whole_number(request, COUNT) if COUNT in request.args else default
+    if asked is None or asked < 1:
+        raise _bad_request(f"{COUNT} is {request.args[COUNT]!r}; it must be a whole number above 0")
+    size = request.args.get("_size") or default
+    page = datasette.max_returned_rows if size == "max" else _whole_number(request, "_size")
+    if not page:
+        # No rows are wanted but their count and facets, or core will say what is wrong.
+        page = datasette.max_returned_rows if "_size" in request.args else default
+    return min(asked, page, datasette.max_returned_rows)
+
+
+def _whole_number(request: Request, name: str) -> int | None:
+    value = request.args.get(name) or ""
+    return int(value) if value.isascii() and value.isdigit() else None
+
+
+def _shown_query(query: str) -> str:
+    if "vec:" in query:
+        return "the picture"
+    query = query.strip()
+    return f'"{query if len(query) <= LONGEST_SHOWN else query[:LONGEST_SHOWN] + "…"}"'
+
+
+def _bad_request(sentence: str) -> DatasetteError:
+    return DatasetteError(sentence, title="Image search", status=400)
+
+
+# --- What the page shows -------------------------------------------------------------------------
+
+
+async def table_page_vars(
+    datasette: Datasette, request: Request, database: str, table: str
+) -> dict[str, Any]:
+    """The search box above the rows of an image table, and the rows in the order of a search."""
+    shown = (await image_tables(datasette.get_database(database))).get(table)
+    if shown is None:
+        return {}
+    found = table_search(request)
+    css = f"{to_css_class(database)}-{to_css_class(table)}"
+    variables: dict[str, Any] = {
+        "custom_table_templates": ["_image_search_table.html"],
+        "image_search": {
+            "action": datasette.urls.table(database, table),
+            "argument": ARGUMENT,
+            "query": found.query if found else "",
+            "warnings": found.warnings if found else (),
+            "kept": [
+                (name, value)
+                for name in request.args
+                if name not in NOT_KEPT
+                for value in request.args.getlist(name)
+            ],
+            "clear_url": datasette.urls.path(
+                path_with_removed_args(request, {ARGUMENT, COUNT, "_next"})
+            ),
+            "page_url": search_url(
+                datasette, database, table, **({"q": found.query} if found else {})
+            ),
+            "rows_in_order": lambda rows: rows,
+            "table_templates": [f"_table-{css}.html", f"_table-table-{css}.html", "_table.html"],
+        },
+    }
+    if found and not (request.args.get("_sort") or request.args.get("_sort_desc")):
+        variables["image_search"]["rows_in_order"] = lambda rows: _closest_first(rows, found, shown)
+        # What the configuration of the table sorts by is not how this page is sorted.
+        variables |= {
+            "human_description_en": found.description,
+            "sort": None,
+            "sort_desc": None,
+        }
+    return variables
+
+
+def _closest_first(rows: Sequence[Any], found: TableSearch, shown: ShownTable) -> list[Any]:
+    """Datasette's display rows, best first, with the score beside the picture."""
+    ranks = {key: rank for rank, key in enumerate(found.scores)}
+    rows = sorted(rows, key=lambda row: ranks.get(_key(row, shown), len(ranks)))
+    for row in rows:
+        score = found.scores.get(_key(row, shown))
+        for cell in row:
+            if score is not None and cell["column"] == shown.column:
+                cell["value"] = cell["value"] + Markup(
+                    '<span class="image-search-score" title="Cosine similarity">{:.3f}</span>'
+                ).format(score)
+    return rows
+
+
+def _key(row: Any, shown: ShownTable) -> str:
+    key: Key = row[shown.table.key]
+    return str(key)
