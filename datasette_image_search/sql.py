@@ -11,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 REMEMBERED = 128
 """Queries per connection."""
+
+WORTH_SCORING_ALL = 2048
+"""How many vectors are scored in about the time in which one is read from the database. So all of
+them are scored as soon as image_similarity was called for one in so many."""
 
 Report = Callable[[str], None]
 """Takes a sentence meant for the person: of an exception, SQLite passes on only that there was one."""
@@ -49,13 +54,18 @@ def register_functions(
     conn: sqlite3.Connection,
     report: Report = lambda sentence: None,
     weights_of: WeightsOf | None = None,
+    most_texts: int | None = None,
 ) -> None:
     """
     Make all functions known to a connection; `report` gets what went wrong, and warnings.
     `weights_of` says where weights are, None that the database is to be believed about it.
+    `most_texts` is how many different texts one statement may search for, None for any number.
     """
     borrowed = _Borrowed(conn)
-    prepare = _remembering(borrowed, report, weights_of)
+    reporting = _reporting(report)
+    statement = _Statement(borrowed)
+    prepare = _preparing(borrowed, statement, report, weights_of, most_texts)
+    scores = statement.scores
 
     def image_search(query: str | bytes | None, k: int | None, table: str | None = None):
         """The best k images of the whole table, as JSON: [{"id": 7, "score": 0.31}, ...]."""
@@ -65,13 +75,22 @@ def register_functions(
 
     def image_similarity(id: Key | None, query: str | bytes | None, table: str | None = None):
         """The score of one image, or NULL for an image that has no vector."""
+        # Called once per row, so that a microsecond here is a second for a million of them.
+        try:
+            if id >= 0:
+                score = scores[query, table][id]
+                return score if score == score else None
+        except (KeyError, IndexError, TypeError):
+            pass
+        return similarity_of_one(id, query, table)
+
+    @reporting
+    def similarity_of_one(id: Key | None, query: str | bytes | None, table: str | None):
         if id is None or query is None:
             return None
-        from . import store
-
         prepared = prepare(query, table)
-        vector = store.image_vector(borrowed(), prepared.index, id, prepared.table)
-        return None if vector is None else float(vector @ prepared.vector)
+        with statement.pausing:
+            return _similarity(borrowed(), prepared, statement, (query, table), id)
 
     def image_vector(query: str | bytes | None, table: str | None = None):
         """The vector of a query as a BLOB, which every function here takes as a query."""
@@ -83,21 +102,25 @@ def register_functions(
 
     def image_search_status(table: str | None = None):
         """What is indexed and what is wrong, as JSON."""
-        return json.dumps(_status(borrowed(), table))
+        from .search.status import status
+
+        return json.dumps(status(borrowed(), table))
 
     class ImageSearchAgg:
         """Aggregate: the best k of the images whose ids it is fed, as JSON."""
 
         def __init__(self) -> None:
-            self.ids: list[Key] = []
+            self.ids: list[Key | None] = []
             self.arguments: tuple[Any, ...] = (None, None)
 
         def step(self, id: Key | None, *arguments: Any) -> None:
             self.arguments = arguments
-            if isinstance(id, int | str):
-                self.ids.append(id)
+            self.ids.append(id)
+            append = self.ids.append
+            # From the second row on, as little as can be: sqlite3 looks it up anew for each.
+            self.step = lambda id, *arguments: append(id)
 
-        @_reporting(report)
+        @reporting
         def finalize(self):
             query, k, *table = self.arguments
             if query is None or k is None:
@@ -105,16 +128,14 @@ def register_functions(
             return _search(borrowed(), prepare(query, *table), _count(k), among=self.ids)
 
     for function, counts in (
-        (image_search, (2, 3)),
+        (reporting(image_search), (2, 3)),
         (image_similarity, (2, 3)),
-        (image_vector, (1, 2)),
-        (image_search_status, (0, 1)),
+        (reporting(image_vector), (1, 2)),
+        (reporting(image_search_status), (0, 1)),
     ):
         for count in counts:
             # Deterministic within a statement, which lets SQLite call it once for constants.
-            conn.create_function(
-                function.__name__, count, _reporting(report)(function), deterministic=True
-            )
+            conn.create_function(function.__name__, count, function, deterministic=True)
     for count in (3, 4):
         conn.create_aggregate("image_search_agg", count, ImageSearchAgg)
 
@@ -152,17 +173,75 @@ class _Prepared:
     vector: np.ndarray
 
 
-def _remembering(
-    borrowed: _Borrowed, report: Report, weights_of: WeightsOf | None
+_Query = tuple["str | bytes", "str | None"]
+"""A query and the table it is for, as SQL gave them."""
+
+
+class _Pausing:
+    """While our own SQL runs, no statement of the person begins."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+
+
+@dataclass
+class _Statement:
+    """
+    What is known while one SQL statement runs, which sees one state of the database throughout.
+    SQLite tells functions nothing about statements; its trace says when the next one begins.
+    """
+
+    borrowed: _Borrowed
+    prepared: dict[_Query, _Prepared] = field(default_factory=dict)
+    scores: dict[_Query, memoryview] = field(default_factory=dict)
+    calls: Counter[_Query] = field(default_factory=Counter)
+    pausing: _Pausing = field(default_factory=_Pausing)
+
+    def watch(self) -> None:
+        """Hear of the next statement. Anew each time: someone else may have taken the trace."""
+        self.borrowed().set_trace_callback(self.begin)
+
+    def begin(self, sql: str) -> None:
+        if not self.pausing.depth:
+            self.prepared.clear()
+            self.scores.clear()
+            self.calls.clear()
+
+
+def _preparing(
+    borrowed: _Borrowed,
+    statement: _Statement,
+    report: Report,
+    weights_of: WeightsOf | None,
+    most_texts: int | None,
 ) -> Callable[..., _Prepared]:
     """
     (query, table) -> what it comes to, remembered until the database changes: a function in a
     SELECT is called once per row with the same few queries.
     """
-    remembered: dict[tuple[str | bytes, str | None], _Prepared] = {}
+    remembered: dict[_Query, _Prepared] = {}
     state: tuple[int, int] | None = None
 
     def prepare(query: str | bytes, name: str | None = None) -> _Prepared:
+        if (query, name) not in statement.prepared:
+            texts = sum(isinstance(query, str) for query, _ in statement.prepared)
+            if most_texts is not None and isinstance(query, str) and texts >= most_texts:
+                raise ImageSearchError(
+                    f"a statement may search for {most_texts} different texts, and this one has "
+                    "more; search with a column only in sqlite-utils, where nobody else waits"
+                )
+            with statement.pausing:
+                statement.prepared[query, name] = of_this_state(query, name)
+                statement.watch()
+        return statement.prepared[query, name]
+
+    def of_this_state(query: str | bytes, name: str | None) -> _Prepared:
         nonlocal state
         from . import store
         from .search.query import query_vector, recorded_weights
@@ -188,6 +267,28 @@ def _remembering(
     return prepare
 
 
+def _similarity(
+    conn: sqlite3.Connection, prepared: _Prepared, statement: _Statement, query: _Query, id: Key
+) -> float | None:
+    """The score of one image by its vector; after enough of them, those of all are looked up."""
+    from . import store
+    from .search.live import live_index
+    from .search.similarity import scores_by_image
+
+    statement.calls[query] += 1
+    calls = statement.calls[query]
+    worth = 2 + len(live_index(conn, prepared.index)) // WORTH_SCORING_ALL
+    # Once each, not again where it was in vain.
+    if calls in (1, worth):
+        index, vector = prepared.index, prepared.vector
+        scores = scores_by_image(conn, index, vector, compute=calls == worth)
+        if scores is not None:
+            statement.scores[query] = scores
+    vector = store.image_vector(conn, prepared.index, id, prepared.table)
+    # As rounded as the codes are: rows of one statement are ordered by what they are given.
+    return None if vector is None else float(vector.astype("<f2").astype("<f4") @ prepared.vector)
+
+
 def _search(
     conn: sqlite3.Connection, prepared: _Prepared, k: int, among: list[Key] | None = None
 ) -> str:
@@ -203,31 +304,3 @@ def _count(k: Any) -> int:
     if not isinstance(k, int):
         raise ImageSearchError(f"k is {k!r}; it must be a whole number")
     return k
-
-
-def _status(conn: sqlite3.Connection, name: str | None) -> dict[str, Any]:
-    from . import store
-    from .search.live import live_index
-
-    try:
-        index = store.find_index(conn, name)
-        live = live_index(conn, index)
-    except ImageSearchError as error:
-        return {"problem": str(error)}
-    table = store.find_image_table(conn, index.image_table)
-    images, vectors = store.count_images(conn, table), store.count_vectors(conn, index)
-    problems = [live.problem] if live.problem else []
-    if images > vectors:
-        problems.append(
-            f"{images - vectors:,} images have no vector; embed them with sqlite-utils embed-images"
-        )
-    return {
-        "table": index.image_table,
-        "model": index.model,
-        "dimensions": index.dimensions,
-        "images": images,
-        "vectors": vectors,
-        "sidecar": "in use" if live.from_sidecar else "not in use",
-        "newer_than_sidecar": live.newer,
-        "problem": "; ".join(problems) or None,
-    }

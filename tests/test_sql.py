@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ from datasette.app import Datasette
 from sqlite_utils import Database
 from sqlite_utils.cli import cli
 
+from datasette_image_search import store
 from datasette_image_search.search.live import live_index
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
 
 from .conftest import draw_picture, query_json
+from .test_store import make_index, make_own_table, make_record, random_vectors
 
 AGREE = 1e-3
 
@@ -98,7 +101,7 @@ def test_scores_are_python_floats_and_agree_with_image_search(conn: sqlite3.Conn
     }
     rows = conn.execute("select id, image_similarity(id, 'dark green') from images").fetchall()
     assert all(isinstance(score, float) for _, score in rows)
-    assert dict(rows) == pytest.approx(by_search, abs=1e-6)
+    assert dict(rows) == pytest.approx(by_search, abs=AGREE)
 
 
 def test_no_vector_no_score(conn: sqlite3.Connection) -> None:
@@ -115,6 +118,93 @@ def test_a_score_follows_a_change_within_the_same_connection(conn: sqlite3.Conne
     assert before is not None
 
 
+def scores_of(conn: sqlite3.Connection, query: str) -> dict[int, float]:
+    return dict(conn.execute("select id, image_similarity(id, ?) from images", [query]))
+
+
+def test_what_another_connection_commits_counts_from_the_next_statement_on(
+    conn: sqlite3.Connection, db: Database
+) -> None:
+    before = scores_of(conn, "red")
+    assert scores_of(conn, "red") == pytest.approx(before, abs=1e-6)
+    db["images"].delete(3)
+    assert value(conn, "select image_similarity(3, 'red')") is None
+    picture = store.image_vector(db.conn, store.find_index(db.conn), 4)
+    with db.conn:
+        db.execute("insert into images (id, root_id, path, sha256) values (3, 1, 'new.jpg', 'x')")
+        db.execute(
+            "insert into _images_vectors (index_id, image_id, sha256, vector) values (1, 3, 'x', ?)",
+            [store.vector_to_blob(picture)],
+        )
+    assert scores_of(conn, "red") == pytest.approx({**before, 3: before[4]}, abs=AGREE)
+
+
+def test_a_statement_that_writes_scores_what_it_has_not_deleted_yet(
+    conn: sqlite3.Connection,
+) -> None:
+    best = max(scores_of(conn, "red").items(), key=lambda item: item[1])[0]
+    conn.execute("delete from images where image_similarity(id, 'red') < 0.5")
+    assert list(scores_of(conn, "red")) == [best]
+
+
+def test_two_statements_that_are_read_in_turns_do_not_disturb_each_other(
+    conn: sqlite3.Connection,
+) -> None:
+    red, blue = scores_of(conn, "red"), scores_of(conn, "blue")
+    sql = "select id, image_similarity(id, ?) from images"
+    for one, other in zip(conn.execute(sql, ["red"]), conn.execute(sql, ["blue"]), strict=True):
+        assert one[1] == pytest.approx(red[one[0]], abs=AGREE)
+        assert other[1] == pytest.approx(blue[other[0]], abs=AGREE)
+
+
+def test_images_with_text_keys_or_ids_far_apart_have_scores_too(tmp_path: Path) -> None:
+    vectors = random_vectors(3)
+    query = store.vector_to_blob(vectors[1])
+    for kind, keys in ((str, ["a", "b", "#c"]), (int, [-5, 3, 2**40])):
+        db = Database(tmp_path / f"{kind.__name__}.db", execute_plugins=False)
+        table = make_own_table(db, "mine", "key", kind)
+        _, index = make_index(db, "mine")
+        root = store.ensure_root(db, "/photos")
+        images = [
+            store.EmbeddedImage(key, make_record(root.id), vector, None)
+            for key, vector in zip(keys, vectors, strict=True)
+        ]
+        db["mine"].insert_all({"key": key} for key in keys)
+        store.write_batch(db, table, index, images)
+        register_functions(db.conn)
+        for _ in range(3):
+            found = dict(db.execute("select key, image_similarity(key, ?) from mine", [query]))
+            for key, vector in zip(keys, vectors, strict=True):
+                assert found[key] == pytest.approx(float(vector @ vectors[1]), abs=AGREE)
+        db.close()
+
+
+def test_without_the_triggers_a_replaced_picture_has_no_score(
+    conn: sqlite3.Connection, db: Database
+) -> None:
+    assert scores_of(conn, "red")[6] is not None
+    db["images"].transform(rename={"lens": "optics"})
+    db["images"].update(6, {"sha256": "another"})
+    assert scores_of(conn, "red")[6] is None
+
+
+def test_a_statement_may_search_for_so_many_texts_and_no_more(database: Path) -> None:
+    said: list[str] = []
+    with closing(sqlite3.connect(database)) as conn:
+        register_functions(conn, report=said.append, most_texts=3)
+        colours = 'select value from json_each(\'["red", "blue", "green", "red"]\')'
+        for _ in range(3):
+            assert len(conn.execute(f"select image_vector(value) from ({colours})").fetchall()) == 4
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute(
+                f"select image_vector(value) from ({colours} union all select 'pink')"
+            ).fetchall()
+    assert said == [
+        "a statement may search for 3 different texts, and this one has more; search with a column "
+        "only in sqlite-utils, where nobody else waits"
+    ]
+
+
 # --- image_search_agg ----------------------------------------------------------------------------
 
 
@@ -125,7 +215,13 @@ def test_the_aggregate_is_the_filtered_search(conn: sqlite3.Connection) -> None:
     )
     best = sorted(scores.items(), key=lambda item: -item[1])[:2]
     assert [hit["id"] for hit in found] == [id for id, _ in best]
-    assert [hit["score"] for hit in found] == pytest.approx([s for _, s in best], abs=1e-6)
+    assert [hit["score"] for hit in found] == pytest.approx([s for _, s in best], abs=AGREE)
+
+
+def test_the_aggregate_takes_ids_as_they_come(conn: sqlite3.Connection) -> None:
+    odd = "(values (3), (null), ('x'), (3.7), (2))"
+    found = hits(conn, f"select image_search_agg(column1, 'red', 9) from {odd}")
+    assert {hit["id"] for hit in found} == {2, 3}
 
 
 def test_the_aggregate_of_no_rows_is_null(conn: sqlite3.Connection) -> None:
@@ -151,6 +247,7 @@ def test_status(conn: sqlite3.Connection) -> None:
         "dimensions": status["dimensions"],
         "images": 8,
         "vectors": 8,
+        "search": "exact",
         "sidecar": "in use",
         "newer_than_sidecar": 0,
         "problem": None,

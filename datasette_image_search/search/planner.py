@@ -299,9 +299,9 @@ def _listed(plan: _Plan) -> np.ndarray:
 
 
 def _integers(ids: Sequence[Key]) -> np.ndarray:
-    try:
-        array = np.asarray(ids, dtype=np.int64)
-    except (ValueError, TypeError, OverflowError):
+    """Those that can be keys: SQL may feed an aggregate anything."""
+    array = np.asarray(ids)
+    if array.dtype != np.int64:
         array = np.array([id for id in ids if isinstance(id, int)], dtype=np.int64)
     return array
 

@@ -42,6 +42,7 @@ from .reads import (
     count_images,
     count_vectors,
     has_thumbnail,
+    has_triggers,
     image_rows,
     image_vector,
     images_with_content,
@@ -54,6 +55,7 @@ from .reads import (
     roots,
     thumbnail,
     vector_batches,
+    vector_ids,
     vectors_by_id,
 )
 from .schema import ensure_tables
@@ -136,6 +138,7 @@ __all__ = [
     "folder_of",
     "forget_unreadable",
     "has_thumbnail",
+    "has_triggers",
     "image_rows",
     "image_table_names",
     "image_vector",
@@ -160,6 +163,7 @@ __all__ = [
     "transaction",
     "vector_batches",
     "vector_from_blob",
+    "vector_ids",
     "vector_to_blob",
     "vectors_by_content",
     "vectors_by_id",

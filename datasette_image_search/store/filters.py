@@ -42,7 +42,8 @@ class IdSet:
     def as_filter(self, table: ImageTable) -> Filter:
         names = table.quoted()
         where = f"{names['images']}.{names['key']} in (select value from json_each(:_img_among))"
-        return Filter(where, {"_img_among": json.dumps(list(self.ids))})
+        ids = [id for id in self.ids if isinstance(id, int | str)]
+        return Filter(where, {"_img_among": json.dumps(ids)})
 
 
 def passing(

@@ -12,6 +12,7 @@ import numpy as np
 from sqlite_utils.db import quote_identifier
 
 from .tables import (
+    IMAGE_EVENTS,
     LAST,
     ROOTS,
     ImageTable,
@@ -26,6 +27,7 @@ from .tables import (
     column_names,
     find_image_table,
     table_exists,
+    trigger_name,
     vector_from_blob,
 )
 
@@ -178,6 +180,21 @@ def count_vectors(conn: sqlite3.Connection, index: Index, *, up_to: int | None =
 
 def count_images(conn: sqlite3.Connection, table: ImageTable) -> int:
     return conn.execute("select count(*) from {images}".format(**table.quoted())).fetchone()[0]
+
+
+def vector_ids(conn: sqlite3.Connection, index: Index) -> np.ndarray:
+    """The ids of all vectors of an index, in any order, int64."""
+    table = find_image_table(conn, index.image_table)
+    # The plus keeps SQLite on the index, as in count_vectors.
+    sql = "select +id from {vectors} where index_id = ?".format(**table.quoted())
+    return np.array([id for (id,) in conn.execute(sql, [index.id])], dtype=np.int64)
+
+
+def has_triggers(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Whether the triggers on an image table are there, without which its vectors may be stale."""
+    names = [trigger_name(table, event) for event in IMAGE_EVENTS]
+    sql = "select count(*) from sqlite_master where type = 'trigger' and name in (?, ?, ?)"
+    return conn.execute(sql, names).fetchone()[0] == len(names)
 
 
 def vector_batches(

@@ -21,6 +21,7 @@ from .tables import (
     column_names,
     find_image_table,
     table_exists,
+    trigger_name,
 )
 from .transactions import transaction
 
@@ -214,8 +215,9 @@ def _triggers(table: ImageTable, own_column: str | None, *, has_duplicates: bool
             f"after update of {column} on {names['images']} "
             f"when old.{column} is not new.{column} begin {forget_old} {forget_new} end"
         )
-    prefix = f"_{table.name}_image_search_"
     return {
-        prefix + event: f"CREATE TRIGGER {quote_identifier(prefix + event)} {body}"
+        trigger_name(table, event): (
+            f"CREATE TRIGGER {quote_identifier(trigger_name(table, event))} {body}"
+        )
         for event, body in bodies.items()
     }

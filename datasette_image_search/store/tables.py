@@ -20,6 +20,9 @@ OWN_ROOT = 0
 LAST = 2**63 - 1
 """No id is higher."""
 
+IMAGE_EVENTS = ("inserted", "deleted", "renumbered")
+"""What the triggers on every image table are there for."""
+
 Key = int | str
 """The primary key of an image table."""
 
@@ -348,6 +351,10 @@ def _stored_name(conn: sqlite3.Connection, table: str) -> str | None:
         "select name from sqlite_master where type = 'table' and name = ? collate nocase", [table]
     ).fetchone()
     return row[0] if row else None
+
+
+def trigger_name(table: ImageTable, event: str) -> str:
+    return f"_{table.name}_image_search_{event}"
 
 
 def vector_to_blob(vector: np.ndarray) -> bytes:

@@ -1,0 +1,67 @@
+"""What is indexed, how it is searched, what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from .. import store
+from ..errors import ImageSearchError
+from ..store import Index
+from .indexing import TOLERATED_CHANGE
+from .live import LiveIndex, live_index
+
+
+def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]:
+    """For JSON. `problem` is None where all is well; where nothing can be searched it is all there is."""
+    try:
+        index = store.find_index(conn, table)
+        live = live_index(conn, index)
+    except ImageSearchError as error:
+        return {"problem": str(error)}
+    images = store.count_images(conn, store.find_image_table(conn, index.image_table))
+    vectors = store.count_vectors(conn, index)
+    return {
+        "table": index.image_table,
+        "model": index.model,
+        "dimensions": index.dimensions,
+        "images": images,
+        "vectors": vectors,
+        "search": _search(live),
+        "sidecar": "in use" if live.from_sidecar else "not in use",
+        "newer_than_sidecar": live.newer,
+        "problem": "; ".join(_problems(index, live, images, vectors)) or None,
+    }
+
+
+def _search(live: LiveIndex) -> str:
+    if live.approximate is None:
+        return "exact"
+    tuning = live.approximate.tuning
+    return (
+        f"{tuning.factory} {tuning.parameters}, with a recall@{tuning.recall_at} of "
+        f"{tuning.recall:.3f} for {tuning.queries} queries; exact under narrow filters"
+    )
+
+
+def _problems(index: Index, live: LiveIndex, images: int, vectors: int) -> list[str]:
+    problems = []
+    if not live.from_sidecar:
+        problems.append(
+            f"{live.problem}, so this process searches a copy in memory; to write the file anew, run "
+            f"sqlite-utils index-images on the database and {index.image_table!r}"
+        )
+    elif live.problem:
+        problems.append(
+            f"{live.problem}, so all searches are exact; sqlite-utils index-images mends it"
+        )
+    if live.from_sidecar and live.newer > TOLERATED_CHANGE * len(live):
+        problems.append(
+            f"{live.newer:,} vectors are newer than the sidecar and are kept in memory; the next "
+            "sqlite-utils embed-images or index-images adds them to it"
+        )
+    if images > vectors:
+        problems.append(
+            f"{images - vectors:,} images have no vector; embed them with sqlite-utils embed-images"
+        )
+    return problems
