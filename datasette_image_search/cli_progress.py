@@ -20,8 +20,8 @@ SECONDS_BETWEEN_LINES = 10
 
 
 @contextmanager
-def progress_display(silent: bool) -> Iterator[Show]:
-    """A function that shows a Progress."""
+def progress_display(silent: bool, label: str = "Embedding") -> Iterator[Show]:
+    """A function that shows a Progress; the label is what is going on."""
     with ExitStack() as stack:
         display: Show | None = None
 
@@ -33,7 +33,7 @@ def progress_display(silent: bool) -> Iterator[Show]:
                 if silent:
                     display = _nothing
                 elif stream.isatty():
-                    display = stack.enter_context(_bar(stream))
+                    display = stack.enter_context(_bar(stream, label))
                 else:
                     display = _lines(stream)
             display(progress)
@@ -68,10 +68,10 @@ def _nothing(progress: Progress) -> None:
 
 
 @contextmanager
-def _bar(stream: IO[str]) -> Iterator[Show]:
+def _bar(stream: IO[str], label: str) -> Iterator[Show]:
     with click.progressbar(
         length=1,
-        label="Embedding",
+        label=label,
         show_pos=True,
         show_eta=True,
         item_show_func=lambda note: note,
@@ -107,7 +107,10 @@ def _lines(stream: IO[str]) -> Show:
 
 
 def _note(progress: Progress, rate: _Rate) -> str:
-    return f"{rate.of(progress):.1f} images/s, {progress.failed:,} failed, {progress.device}"
+    speed = f"{rate.of(progress):,.1f} images/s"
+    if not progress.device:
+        return speed
+    return f"{speed}, {progress.failed:,} failed, {progress.device}"
 
 
 class _Rate:

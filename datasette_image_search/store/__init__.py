@@ -26,6 +26,7 @@ Database.
 """
 
 from .filters import Filter, FilterError, filter_of_ids, matching, passing
+from .imports import add_imported, record_files, write_imported
 from .reads import (
     count_images,
     count_vectors,
@@ -39,12 +40,14 @@ from .reads import (
     own_label,
     own_rows,
     roots,
+    some_images,
     thumbnail,
     vector_batches,
     vectors_by_id,
 )
-from .schema import ensure_tables
+from .schema import ensure_tables, without_triggers
 from .tables import (
+    IMPORTED,
     INDEXES,
     LAST,
     OWN_ROOT,
@@ -53,6 +56,7 @@ from .tables import (
     Failure,
     ImageRecord,
     ImageTable,
+    ImportedImage,
     Index,
     Key,
     KnownFile,
@@ -64,6 +68,7 @@ from .tables import (
     StoredVectors,
     StoreError,
     all_indexes,
+    column_names,
     find_image_table,
     find_index,
     image_table_names,
@@ -86,6 +91,7 @@ from .writes import (
 )
 
 __all__ = [
+    "IMPORTED",
     "INDEXES",
     "LAST",
     "OWN_ROOT",
@@ -96,6 +102,7 @@ __all__ = [
     "FilterError",
     "ImageRecord",
     "ImageTable",
+    "ImportedImage",
     "Index",
     "Key",
     "KnownFile",
@@ -106,7 +113,9 @@ __all__ = [
     "SourceState",
     "StoreError",
     "StoredVectors",
+    "add_imported",
     "all_indexes",
+    "column_names",
     "count_images",
     "count_vectors",
     "delete_images",
@@ -132,8 +141,10 @@ __all__ = [
     "own_rows",
     "passing",
     "read_indexes",
+    "record_files",
     "record_sidecar",
     "roots",
+    "some_images",
     "table_exists",
     "thumbnail",
     "transaction",
@@ -141,6 +152,8 @@ __all__ = [
     "vector_from_blob",
     "vector_to_blob",
     "vectors_by_id",
+    "without_triggers",
     "write_batch",
+    "write_imported",
     "write_reused",
 ]

@@ -180,6 +180,13 @@ def count_images(conn: sqlite3.Connection, table: ImageTable) -> int:
     return conn.execute("select count(*) from {images}".format(**table.quoted())).fetchone()[0]
 
 
+def some_images(conn: sqlite3.Connection, index: Index, limit: int) -> list[Key]:
+    """Ids of images that have a vector, picked at random."""
+    table = find_image_table(conn, index.image_table)
+    sql = "select image_id from {vectors} where index_id = ? order by random() limit ?"
+    return [key for (key,) in conn.execute(sql.format(**table.quoted()), [index.id, limit])]
+
+
 def vector_batches(
     conn: sqlite3.Connection,
     index: Index,

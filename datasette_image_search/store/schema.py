@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import get_type_hints
 
 from sqlite_utils import Database
@@ -157,8 +159,33 @@ def _triggers(table: ImageTable, own_column: str | None) -> dict[str, str]:
             f"after update of {column} on {names['images']} "
             f"when old.{column} is not new.{column} begin {forget_old} {forget_new} end"
         )
-    prefix = f"_{table.name}_image_search_"
+    prefix = _prefix(table)
     return {
         prefix + event: f"CREATE TRIGGER {quote_identifier(prefix + event)} {body}"
         for event, body in bodies.items()
     }
+
+
+def _prefix(table: ImageTable) -> str:
+    return f"_{table.name}_image_search_"
+
+
+@contextmanager
+def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
+    """
+    Our own triggers of a table are away meanwhile, which makes writing a million rows twice as fast.
+    Within a transaction, so that nobody ever sees the table without them; the caller does their work.
+    """
+    triggers = [
+        (name, sql)
+        for name, sql in db.execute(
+            "select name, sql from sqlite_master where type = 'trigger'"
+        ).fetchall()
+        if name.startswith(_prefix(table))
+    ]
+    with transaction(db):
+        for name, _ in triggers:
+            db.execute(f"drop trigger {quote_identifier(name)}")
+        yield
+        for _, sql in triggers:
+            db.execute(sql)

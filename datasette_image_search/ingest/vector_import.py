@@ -1,0 +1,566 @@
+"""
+Vectors that another program made -> an image table that can be searched: all of them, or none.
+
+Everything is checked before anything is written, and written in one transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from sqlite_utils import Database
+
+from .. import store
+from ..embedders.protocol import Embedder, EmbedderError
+from ..embedders.registry import ModelRequest, load_embedder
+from ..store import IMPORTED, ImageTable, ImportedImage, Index, Key, StoreError
+from .pipeline import Progress
+from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
+from .run_lock import only_run
+from .scan import found_file
+from .survey import RunError, check_folder, choose_model, connect, open_database
+from .vector_sources import FileState, VectorSource, open_source, unit_blocks
+
+CACHE_KIB = 200_000
+"""Of the pages that a transaction changes, before SQLite writes them to the file in between."""
+
+SHOWN = 3
+"""How many paths an error names."""
+
+Unknown = Literal["refuse", "skip", "add"]
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """
+    Which vectors to import into which table. `paths` and `collection` are as in `open_source`; `model`
+    None is the one that the source names. `roots` are folders that the paths are below; relative paths
+    are relative to the only one. `unknown` is what to do with paths that the table has no row for:
+    None adds them to a new table and refuses them for one with rows.
+    """
+
+    database: Path
+    table: str
+    source: Path
+    model: str | None = None
+    paths: Path | None = None
+    collection: str | None = None
+    roots: Sequence[Path] = ()
+    path_column: str | None = None
+    unknown: Unknown | None = None
+    weights: Path | None = None
+    wal: bool = False
+    add_model: bool = False
+    replace_model: bool = False
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """
+    `imported` vectors were written, `unchanged` ones were there already, `skipped` ones have no row.
+    `added` rows are new, `not_there` counts files of new rows that are nowhere to be found. `unproven`
+    is why nobody knows that `model` made the vectors, None where it was found to.
+    """
+
+    model: str
+    imported: int
+    unchanged: int
+    added: int
+    skipped: int
+    not_there: int
+    unproven: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """
+    Which vector is whose, by position in the source and in its order: `known` have an image id, `new`
+    have no row yet. `files` are root and path of all, `without_state` those of `known` of whose files
+    size and time are not recorded.
+    """
+
+    files: Sequence[tuple[str, str]]
+    known: Sequence[tuple[int, Key]]
+    without_state: Sequence[tuple[int, Key]]
+    new: Sequence[int]
+    skipped: int
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An import that nothing speaks against any more."""
+
+    request: ImportRequest
+    source: VectorSource
+    model: str
+    matches: _Matches
+    replaced: Sequence[Index]
+    path_column: str | None
+    fingerprint: str
+    unproven: str | None
+
+    def carry_out(self, db: Database, on_progress: Callable[[Progress], None]) -> Counter[str]:
+        """Within a transaction of the caller. Counts "imported", "unchanged", "added", "not there"."""
+        counts: Counter[str] = Counter()
+        table = store.ensure_tables(db, self.request.table, self.path_column)
+        with store.without_triggers(db, table):
+            for replaced in self.replaced:
+                store.delete_index(db, table, replaced)
+            weights = self.request.weights
+            index = store.ensure_index(
+                db,
+                table,
+                model=self.model,
+                weights=str(weights.resolve()) if weights else None,
+                fingerprint=self.fingerprint,
+                dimensions=self.source.dimensions,
+                path_column=self.path_column,
+            )
+            owners = [*self.matches.known, *self._add_rows(db, table, counts)]
+            self._record_files(db, table)
+            self._write_vectors(db, table, index, sorted(owners), counts, on_progress)
+        return counts
+
+    def _add_rows(
+        self, db: Database, table: ImageTable, counts: Counter[str]
+    ) -> Iterator[tuple[int, Key]]:
+        files = self.matches.files
+        roots = {
+            path: store.ensure_root(db, path).id
+            for path in {files[at][0] for at in self.matches.new}
+        }
+        images = []
+        for at in self.matches.new:
+            root, path = files[at]
+            found = _look_at(root, path)
+            counts["not there"] += found is None
+            state = self.source.states[at] if self.source.states else found
+            images.append(
+                ImportedImage(roots[root], path, *((state.size, state.mtime) if state else ()))
+            )
+        counts["added"] = len(images)
+        return zip(self.matches.new, store.add_imported(db, table, images), strict=True)
+
+    def _record_files(self, db: Database, table: ImageTable) -> None:
+        states = []
+        for at, key in self.matches.without_state:
+            state = (
+                self.source.states[at] if self.source.states else _look_at(*self.matches.files[at])
+            )
+            if state is not None:
+                states.append((key, state.size, state.mtime))
+        store.record_files(db, table, states)
+
+    def _write_vectors(
+        self,
+        db: Database,
+        table: ImageTable,
+        index: Index,
+        owners: Sequence[tuple[int, Key]],
+        counts: Counter[str],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        """`owners` are position and image id, in the order of the source."""
+        done = start = 0
+        for block in unit_blocks(self.source):
+            end = start + len(block)
+            last = bisect_left(owners, end, lo=done, key=itemgetter(0))
+            chosen = owners[done:last]
+            vectors = block[[at - start for at, _ in chosen]]
+            ids = [key for _, key in chosen]
+            written = store.write_imported(db, table, index, ids, vectors)
+            counts["imported"] += written
+            counts["unchanged"] += len(ids) - written
+            done, start = last, end
+            on_progress(Progress(done, len(owners), 0, ""))
+
+
+def import_vectors(
+    request: ImportRequest, on_progress: Callable[[Progress], None] = lambda progress: None
+) -> ImportSummary:
+    """
+    Make a table searchable by vectors of another program. Raises ImageSearchError with one sentence
+    for whatever is wrong, and nothing is written then.
+    """
+    started = time.perf_counter()
+    check_folder(request.database)
+    is_new = not request.database.exists()
+    with (
+        only_run(request.database),
+        open_source(request.source, paths=request.paths, collection=request.collection) as source,
+    ):
+        job = _prepare(request, source)
+        try:
+            with closing(connect(request.database)) as db:
+                if request.wal:
+                    db.enable_wal()
+                db.execute(f"pragma cache_size = -{CACHE_KIB}")
+                with store.transaction(db):
+                    counts = job.carry_out(db, on_progress)
+        except BaseException:
+            if is_new:
+                request.database.unlink(missing_ok=True)
+            raise
+    return ImportSummary(
+        model=job.model,
+        imported=counts["imported"],
+        unchanged=counts["unchanged"],
+        added=counts["added"],
+        skipped=job.matches.skipped,
+        not_there=counts["not there"],
+        unproven=job.unproven,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _look_at(root: str, path: str) -> FileState | None:
+    """None where there is no such file."""
+    if root and not os.path.isdir(root):  # noqa: PTH112
+        return None
+    found = found_file(root, path, os.path.join(root, path))  # noqa: PTH118
+    return FileState(found.size, found.mtime) if found.problem is None else None
+
+
+# --- What is to be done, found out without writing ------------------------------------------------
+
+
+def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
+    with closing(open_database(request.database)) as db:
+        request = replace(request, model=request.model or source.model)
+        if request.model is None:
+            raise RunError(
+                f"{source.name} does not say which model made its vectors; name it with --model"
+            )
+        indexes = store.read_indexes(db.conn, request.table)
+        model, index, replaced = choose_model(request, indexes)
+        path_column = _path_column(request, db, indexes)
+        _check_paths(source)
+        if path_column is None:
+            matches = _match_files(request, db, source)
+        else:
+            matches = _match_own_rows(request, db, source, path_column)
+        if not (matches.known or matches.new):
+            raise RunError(f"table {request.table!r} has no row for any path of {source.name}")
+        _check_all_replaced(db, request, replaced, matches)
+        embedder, unproven = _load(request, model, index)
+        for other, dimensions in (
+            (model, embedder and embedder.dimensions),
+            (f"the index of {request.table!r} by {model}", index and index.dimensions),
+        ):
+            if dimensions and dimensions != source.dimensions:
+                raise RunError(
+                    f"the vectors of {source.name} have {source.dimensions} dimensions, and "
+                    f"{other} has {dimensions}; nothing was imported"
+                )
+        fingerprint, unproven = _prove(request, db, source, matches, index, embedder, unproven)
+    return _Job(request, source, model, matches, replaced, path_column, fingerprint, unproven)
+
+
+def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index]) -> str | None:
+    """Where a person's own table has its paths; None for a table of ours, or a new one."""
+    if not store.table_exists(db.conn, request.table):
+        if request.path_column is not None:
+            raise StoreError(f"there is no table {request.table!r} in this database")
+        return None
+    if store.find_image_table(db.conn, request.table).is_ours:
+        if request.path_column is not None:
+            raise StoreError(
+                f"table {request.table!r} was made from folders; leave --path-column out"
+            )
+        return None
+    column = request.path_column or next((i.path_column for i in indexes if i.path_column), None)
+    if column is None:
+        raise StoreError(
+            f"table {request.table!r} is your own; name the column that has the paths of its images "
+            "with --path-column"
+        )
+    return column
+
+
+def _check_paths(source: VectorSource) -> None:
+    for number, path in enumerate(source.paths, 1):
+        if not path or "\0" in path:
+            what = "has a null byte" if path else "is empty"
+            raise RunError(f"path number {number:,} of {source.name} {what}; nothing was imported")
+
+
+def _match_files(request: ImportRequest, db: Database, source: VectorSource) -> _Matches:
+    known = store.known_files(db.conn, request.table)
+    ids = {file: at.image_id for file, at in known.items() if at.image_id is not None}
+    unknown = request.unknown or ("refuse" if ids else "add")
+    places = _Places(
+        [root.path for root in store.roots(db.conn)],
+        request.roots,
+        source,
+        may_add=unknown == "add",
+    )
+    files = [places.of(path) for path in source.paths]
+    _check_distinct(source, files)
+    matched, without_state, new, strange = [], [], [], []
+    for position, file in enumerate(files):
+        if file in ids:
+            matched.append((position, ids[file]))
+            if known[file].size is None:
+                without_state.append((position, ids[file]))
+        elif unknown == "add" and file[0]:
+            new.append(position)
+        else:
+            strange.append(position)
+    _check_known(request, source, strange, unknown)
+    return _Matches(files, matched, without_state, new, len(strange))
+
+
+def _match_own_rows(
+    request: ImportRequest, db: Database, source: VectorSource, column: str
+) -> _Matches:
+    if request.unknown == "add":
+        raise RunError(f"table {request.table!r} is your own, and rows are added to it by you only")
+    table = store.find_image_table(db.conn, request.table)
+    folder = str(request.database.resolve().parent)
+    ids: dict[str, list[Key]] = {}
+    for row in store.own_rows(db.conn, table, None, column, is_path=True):
+        ids.setdefault(_absolute(folder, str(row.source)), []).append(row.image_id)
+    base = _only_root(request.roots) or folder
+    files = [("", _absolute(base, path)) for path in source.paths]
+    _check_distinct(source, files)
+    matched = [(at, key) for at, (_, file) in enumerate(files) for key in ids.get(file, ())]
+    strange = [at for at, (_, file) in enumerate(files) if file not in ids]
+    _check_known(request, source, strange, request.unknown or "refuse")
+    return _Matches(files, matched, matched, (), len(strange))
+
+
+def _absolute(folder: str, path: str) -> str:
+    return os.path.normpath(os.path.join(folder, path))  # noqa: PTH118
+
+
+def _only_root(roots: Sequence[Path]) -> str | None:
+    return str(roots[0].resolve()) if len(roots) == 1 else None
+
+
+def _check_distinct(source: VectorSource, files: Sequence[object]) -> None:
+    if len(set(files)) == len(files):
+        return
+    twice = [at for at, times in Counter(files).items() if times > 1]
+    first = source.paths[files.index(twice[0])]
+    others = f" and {len(twice) - 1:,} more are" if len(twice) > 1 else " is"
+    raise RunError(
+        f"{first!r}{others} in {source.name} more than once, with a vector each; nothing was imported"
+    )
+
+
+def _check_known(
+    request: ImportRequest, source: VectorSource, strange: Sequence[int], unknown: Unknown
+) -> None:
+    if not strange or unknown == "skip":
+        return
+    named = ", ".join(repr(source.paths[at]) for at in strange[:SHOWN])
+    if unknown == "add":
+        roots = ", ".join(repr(str(root)) for root in request.roots)
+        reason, advice = (
+            f"are not below {roots}",
+            "name their folder with --root, or --unknown skip",
+        )
+    else:
+        reason = f"have no row in {request.table!r}"
+        advice = "check --root, or choose --unknown skip" + (
+            "" if request.path_column else " or --unknown add"
+        )
+    raise RunError(
+        f"{len(strange):,} of the {len(source.paths):,} paths of {source.name} {reason}, such as "
+        f"{named}; {advice}; nothing was imported"
+    )
+
+
+class _Places:
+    """Finds the root of each path. Whole folders are looked up once, because paths are many."""
+
+    def __init__(
+        self,
+        known_roots: Sequence[str],
+        given: Sequence[Path],
+        source: VectorSource,
+        *,
+        may_add: bool,
+    ):
+        self._roots = set(known_roots)
+        self._base = _only_root(given)
+        if self._base is None and not given and len(known_roots) == 1:
+            self._base = known_roots[0]
+        self._folders: dict[str, tuple[str, str]] = {}
+        for root in given:
+            folder = str(root.resolve())
+            if may_add and self._in_roots(folder) is None:
+                self._roots.add(folder)
+        if may_add and not given:
+            self._add_common_root(source)
+
+    def of(self, path: str) -> tuple[str, str]:
+        """(root, POSIX path below it); the root is "" for a path that is below none."""
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            absolute = self._absolute_folder(path, folder)
+            place = self._in_roots(absolute) or self._in_roots(os.path.realpath(absolute))
+            self._folders[folder] = place or ("", f"{absolute}/")
+        root, prefix = self._folders[folder]
+        return root, prefix + name
+
+    def _absolute_folder(self, path: str, folder: str) -> str:
+        if self._base is None and not os.path.isabs(path):  # noqa: PTH117
+            raise RunError(
+                f"{path!r} is a relative path; name the one folder that such paths are relative to "
+                "with --root"
+            )
+        return _absolute(self._base or "", folder)
+
+    def _in_roots(self, folder: str) -> tuple[str, str] | None:
+        """The deepest root that a folder is in, with what to write before the names of its files."""
+        above = folder
+        while above not in self._roots:
+            above, below = os.path.dirname(above), above  # noqa: PTH120
+            if above == below:
+                return None
+        inside = folder[len(above) :].replace(os.sep, "/").strip("/")
+        return above, f"{inside}/" if inside else ""
+
+    def _add_common_root(self, source: VectorSource) -> None:
+        """The folder that has all files which are below no root becomes one."""
+        for path in source.paths:
+            self.of(path)
+        outside = [prefix.rstrip("/") for root, prefix in self._folders.values() if not root]
+        if not outside:
+            return
+        try:
+            common = os.path.realpath(os.path.commonpath(outside))
+        except ValueError:
+            common = os.path.sep  # On two drives of Windows.
+        if common == os.path.dirname(common):  # noqa: PTH120
+            raise RunError(
+                f"the paths of {source.name} have no folder in common; name their folders with --root"
+            )
+        self._roots.add(common)
+        self._folders.clear()
+
+
+def _check_all_replaced(
+    db: Database, request: ImportRequest, replaced: Sequence[Index], matches: _Matches
+) -> None:
+    if not replaced:
+        return
+    left_out = max(store.count_vectors(db.conn, index) for index in replaced) - len(matches.known)
+    if left_out > 0:
+        raise RunError(
+            f"--replace-model would leave {left_out:,} images of table {request.table!r} without a "
+            "vector; import vectors of all of them, or use --add-model"
+        )
+
+
+def _load(
+    request: ImportRequest, model: str, index: Index | None
+) -> tuple[Embedder | None, str | None]:
+    """The embedder of the model if it is on this machine, or why it is not."""
+    weights = request.weights or (Path(index.weights) if index and index.weights else None)
+    try:
+        return load_embedder(ModelRequest(model, weights)), None
+    except EmbedderError as error:
+        if request.weights is not None:
+            raise
+        # The first half is what is wrong, the second what to do for another command.
+        return None, str(error).partition(";")[0]
+
+
+def _prove(
+    request: ImportRequest,
+    db: Database,
+    source: VectorSource,
+    matches: _Matches,
+    index: Index | None,
+    embedder: Embedder | None,
+    unproven: str | None,
+) -> tuple[str, str | None]:
+    """
+    Look at every vector, and find out of which embedder they are: the fingerprint to record, and why
+    it is IMPORTED. Raises where that is known to be another one.
+    """
+    wanted = _spread([at for at, _ in matches.known]) | _spread(matches.new)
+    samples = _pick(source, wanted)
+    is_proven = False
+    if embedder is not None:
+        is_proven = is_made_by(embedder, _paths_of(samples, matches), source.name)
+        unproven = None if is_proven else "none of the pictures is there to compare with"
+    is_like_index = index is not None and _is_like(db, index, samples, matches, source.name)
+    if index is None:
+        return (embedder.fingerprint if embedder and is_proven else IMPORTED), unproven
+    if index.fingerprint == IMPORTED:
+        if embedder and is_proven and is_like_index:
+            return embedder.fingerprint, None
+        return IMPORTED, unproven or "those that were there before were not compared"
+    if is_proven and embedder and embedder.fingerprint != index.fingerprint:
+        raise RunError(
+            f"table {request.table!r} was embedded with other weights of {index.model}; "
+            "use --replace-model, or those weights (--weights)"
+        )
+    if not (is_proven or is_like_index):
+        raise RunError(
+            f"nothing tells that the vectors of {source.name} are of the model that {request.table!r} "
+            f"was embedded with ({unproven}); use --add-model with another name for the model, or "
+            "--replace-model"
+        )
+    return index.fingerprint, None
+
+
+def _spread(positions: Sequence[int]) -> set[int]:
+    """Up to CANDIDATES of some positions, from the first to the last."""
+    at = np.linspace(0, len(positions) - 1, min(CANDIDATES, len(positions))).astype(int)
+    return {positions[number] for number in at}
+
+
+def _pick(source: VectorSource, wanted: set[int]) -> dict[int, np.ndarray]:
+    """Position -> unit vector; all the others are looked at too."""
+    samples = {}
+    start = 0
+    for block in unit_blocks(source):
+        end = start + len(block)
+        samples.update({at: block[at - start].copy() for at in wanted if start <= at < end})
+        start = end
+    return samples
+
+
+def _paths_of(
+    samples: Mapping[int, np.ndarray], matches: _Matches
+) -> Iterator[tuple[Path, np.ndarray]]:
+    for at, vector in samples.items():
+        yield Path(*matches.files[at]), vector
+
+
+def _is_like(
+    db: Database, index: Index, samples: Mapping[int, np.ndarray], matches: _Matches, name: str
+) -> bool:
+    """
+    True where the vectors are those that the index has of the same images, False where it has none of
+    them. Raises OtherEmbedder where they are different ones.
+    """
+    pairs = [
+        (samples[at], stored)
+        for at, key in matches.known
+        if at in samples and (stored := store.image_vector(db.conn, index, key)) is not None
+    ]
+    if not pairs:
+        return False
+    if not is_same(*map(np.stack, zip(*pairs, strict=True))):
+        raise OtherEmbedder(
+            f"the vectors of {name} are not those that {index.image_table!r} has of the same images by "
+            f"{index.model}; use --replace-model to put them in the place of all of them, or --add-model "
+            "with the name of another model"
+        )
+    return True
