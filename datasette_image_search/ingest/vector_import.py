@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Literal
@@ -31,7 +32,7 @@ from .scan import found_file
 from .survey import RunError, check_folder, choose_model, connect, open_database
 from .vector_sources import FileState, VectorSource, open_source, unit_blocks
 
-CACHE_KIB = 200_000
+CACHE_KIB = 64_000
 """Of the pages that a transaction changes, before SQLite writes them to the file in between."""
 
 SHOWN = 3
@@ -128,39 +129,52 @@ class _Job:
                 path_column=self.path_column,
             )
             owners = [*self.matches.known, *self._add_rows(db, table, counts)]
+            owners.sort(key=itemgetter(0))
             self._record_files(db, table)
-            self._write_vectors(db, table, index, sorted(owners), counts, on_progress)
+            self._write_vectors(db, table, index, owners, counts, on_progress)
         return counts
 
     def _add_rows(
         self, db: Database, table: ImageTable, counts: Counter[str]
     ) -> Iterator[tuple[int, Key]]:
         files = self.matches.files
-        roots = {
-            path: store.ensure_root(db, path).id
-            for path in {files[at][0] for at in self.matches.new}
-        }
-        images = []
-        for at in self.matches.new:
-            root, path = files[at]
-            found = _look_at(root, path)
-            counts["not there"] += found is None
-            state = self.source.states[at] if self.source.states else found
-            images.append(
-                ImportedImage(roots[root], path, *((state.size, state.mtime) if state else ()))
-            )
-        counts["added"] = len(images)
-        return zip(self.matches.new, store.add_imported(db, table, images), strict=True)
+        paths = sorted({files[at][0] for at in self.matches.new})
+        roots = {path: store.ensure_root(db, path).id for path in paths}
+
+        def images() -> Iterator[ImportedImage]:
+            for at, found in self._look_at_files(self.matches.new):
+                counts["not there"] += found is None
+                state = self.source.states[at] if self.source.states else found
+                size, mtime = (state.size, state.mtime) if state else (None, None)
+                root, path = files[at]
+                yield ImportedImage(roots[root], path, size, mtime)
+
+        ids = store.add_imported(db, table, images()) if self.matches.new else ()
+        counts["added"] = len(ids)
+        return zip(self.matches.new, ids, strict=True)
 
     def _record_files(self, db: Database, table: ImageTable) -> None:
+        images = self.matches.without_state
         states = []
-        for at, key in self.matches.without_state:
-            state = (
-                self.source.states[at] if self.source.states else _look_at(*self.matches.files[at])
-            )
+        looks = self._look_at_files([at for at, _ in images])
+        for (_, key), (at, found) in zip(images, looks, strict=True):
+            state = self.source.states[at] if self.source.states else found
             if state is not None:
                 states.append((key, state.size, state.mtime))
         store.record_files(db, table, states)
+
+    def _look_at_files(self, positions: Sequence[int]) -> Iterator[tuple[int, FileState | None]]:
+        """Position and what the file is like now, None where there is none."""
+        is_folder = lru_cache(os.path.isdir)
+        for at in positions:
+            root, path = self.matches.files[at]
+            state = None
+            # A million files are not looked for on a drive that is not there.
+            if not root or is_folder(root):
+                found = found_file(root, path, os.path.join(root, path))  # noqa: PTH118
+                if found.problem is None:
+                    state = FileState(found.size, found.mtime)
+            yield at, state
 
     def _write_vectors(
         self,
@@ -222,14 +236,6 @@ def import_vectors(
         unproven=job.unproven,
         seconds=time.perf_counter() - started,
     )
-
-
-def _look_at(root: str, path: str) -> FileState | None:
-    """None where there is no such file."""
-    if root and not os.path.isdir(root):  # noqa: PTH112
-        return None
-    found = found_file(root, path, os.path.join(root, path))  # noqa: PTH118
-    return FileState(found.size, found.mtime) if found.problem is None else None
 
 
 # --- What is to be done, found out without writing ------------------------------------------------

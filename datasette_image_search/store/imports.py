@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 
 import numpy as np
@@ -16,14 +16,12 @@ from .tables import INDEXES, ImageTable, ImportedImage, Index, Key, StoreError
 from .writes import folder_of
 
 
-def add_imported(db: Database, table: ImageTable, images: Sequence[ImportedImage]) -> range:
+def add_imported(db: Database, table: ImageTable, images: Iterable[ImportedImage]) -> range:
     """
     Rows for files that have none; their ids, in the same order. For `without_triggers`.
 
     Raises StoreError for a table whose keys are texts.
     """
-    if not images:
-        return range(0)
     if not table.key_is_integer:
         raise StoreError(
             f"the keys of table {table.name!r} are texts of your own, so no rows can be added to it"
@@ -42,14 +40,14 @@ def add_imported(db: Database, table: ImageTable, images: Sequence[ImportedImage
         images=names["images"],
     )
     read = [_ROW[column] for column in columns]
-    db.conn.executemany(
+    cursor = db.conn.executemany(
         sql,
         (
             (key, *(value(image) for value in read))
             for key, image in zip(count(last + 1), images, strict=False)
         ),
     )
-    return range(last + 1, last + 1 + len(images))
+    return range(last + 1, last + 1 + cursor.rowcount)
 
 
 _ROW = {
