@@ -54,8 +54,8 @@ def test_a_new_table_is_searched_at_once(path: Path, tmp_path: Path):
     result = bring(*run)
     assert first_words(result) == "50 vectors imported, 50 rows added, 50 files not there"
     assert result.stderr == (
-        f"Warning: that {CLIP} made these vectors was not checked, and is believed: the weights of "
-        f"{CLIP} are not in the cache of this machine\n"
+        f"Warning: that {CLIP} made these vectors was not checked, and is believed: its weights are "
+        "not on this machine\n"
     )
     assert sidecar_of(path).exists()
     assert first_words(bring(*run)) == "0 vectors imported, 50 unchanged"
@@ -67,6 +67,25 @@ def test_a_new_table_is_searched_at_once(path: Path, tmp_path: Path):
     found = command("search-images", path, "images", "a red car")
     assert found.exit_code == 1
     assert f"the weights of {CLIP} are not in the cache" in found.output
+
+
+def test_a_model_that_nobody_knows_is_believed_with_a_hint(path: Path, tmp_path: Path):
+    source, paths = write_npy(tmp_path, ["a.jpg", "b.jpg"], unit(2, 384))
+    run = (
+        path,
+        "images",
+        source,
+        "--paths",
+        paths,
+        "--root",
+        tmp_path,
+        "--model",
+        "ViT-B32/openai",
+    )
+    assert "did you mean 'ViT-B-32'?" in bring(*run).stderr
+    assert command("search-images", path, "images", "#2", "--paths").exit_code == 0
+    renamed = bring(*run[:-1], CLIP, "--replace-model")
+    assert first_words(renamed) == "2 vectors imported"
 
 
 def test_words_work_where_the_model_is(path: Path, tmp_path: Path, folder: Path):

@@ -417,7 +417,7 @@ def test_some_pictures_on_their_side_prove_nothing_against(
 def test_without_model_or_pictures_the_name_is_believed(
     path: Path, tmp_path: Path, palette_vectors: np.ndarray, bring
 ):
-    assert "not in the cache" in bring(["a.jpg"], unit(1), roots=[tmp_path]).unproven
+    assert "not on this machine" in bring(["a.jpg"], unit(1), roots=[tmp_path]).unproven
     away = {"roots": [tmp_path / "away"], "model": "palette", "table": "elsewhere"}
     assert "none of the pictures is there" in bring(NAMES, palette_vectors, **away).unproven
     assert query(path, "select fingerprint from image_search_indexes") == [(IMPORTED,)] * 2

@@ -22,7 +22,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from .. import store
-from ..embedders.protocol import Embedder, EmbedderError
+from ..embedders.protocol import Embedder, EmbedderError, WeightsMissing
 from ..embedders.registry import ModelRequest, load_embedder
 from ..store import IMPORTED, ImageTable, ImportedImage, Index, Key, StoreError
 from .pipeline import Progress
@@ -478,11 +478,13 @@ def _load(
     weights = request.weights or (Path(index.weights) if index and index.weights else None)
     try:
         return load_embedder(ModelRequest(model, weights)), None
+    except WeightsMissing:
+        # Its own words say what to do when a model is to be loaded, which is not so here.
+        return None, "its weights are not on this machine"
     except EmbedderError as error:
         if request.weights is not None:
             raise
-        # The first half is what is wrong, the second what to do for another command.
-        return None, str(error).partition(";")[0]
+        return None, str(error)
 
 
 def _prove(
