@@ -231,7 +231,7 @@ def test_a_row_gets_no_vector_of_an_earlier_one_with_its_id(path: Path, folder: 
         "delete from images",
         "insert into _images_thumbnails values (1, null, x'00')",
     )
-    bring(["b.jpg"], unit(2)[1:])
+    bring(["b.jpg"], unit(2)[1:], roots=[folder])
     assert vectors_of(path) == {"b.jpg": vector_to_blob(unit(2)[1])}
     assert query(path, "select count(*) from _images_thumbnails") == [(0,)]
 
@@ -279,6 +279,8 @@ def test_a_persons_own_table(own: Path, folder: Path, bring):
     assert vectors == {"r": red, "b": blue, "b again": blue}
     assert index_of(own).path_column == "file"
     assert query(own, "select count(*) from _images_sources where size > 0") == [(3,)]
+    plan = plan_images(EmbedRequest(own, "images"))
+    assert (plan.unchanged, plan.embedded) == (3, 0)
     # The second time, the column is known.
     assert counts(bring(["red.jpg", "blue.jpg"], unit(2), roots=[folder])) == (0, 3, 0, 0, 0)
 
@@ -378,6 +380,14 @@ def test_an_error_while_writing_leaves_everything_as_it_was(path: Path, folder: 
     with pytest.raises(sqlite3.IntegrityError):
         bring(NAMES, unit(8), unknown="add")
     assert everything(path) == before
+
+
+def test_a_database_is_not_its_own_source(tmp_path: Path, folder: Path):
+    source = write_llm(tmp_path / "llm.db", {"photos": {"red.jpg": unit(1)[0]}})
+    before = everything(source)
+    with pytest.raises(ImageSearchError, match="is the database to import into"):
+        import_vectors(ImportRequest(source, "images", source, roots=[folder]))
+    assert everything(source) == before
 
 
 def test_replacing_drops_the_other_models(path: Path, folder: Path, bring):

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from sqlite_utils import Database
@@ -30,15 +29,11 @@ from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
 from .run_lock import only_run
 from .scan import found_file
 from .survey import RunError, check_folder, choose_model, connect, open_database
+from .vector_matching import Matches, Unknown, find_matches
 from .vector_sources import FileState, VectorSource, open_source, unit_blocks
 
 CACHE_KIB = 64_000
 """Of the pages that a transaction changes, before SQLite writes them to the file in between."""
-
-SHOWN = 3
-"""How many paths an error names."""
-
-Unknown = Literal["refuse", "skip", "add"]
 
 
 @dataclass(frozen=True)
@@ -84,28 +79,13 @@ class ImportSummary:
 
 
 @dataclass(frozen=True)
-class _Matches:
-    """
-    Which vector is whose, by position in the source and in its order: `known` have an image id, `new`
-    have no row yet. `files` are root and path of all, `without_state` those of `known` of whose files
-    size and time are not recorded.
-    """
-
-    files: Sequence[tuple[str, str]]
-    known: Sequence[tuple[int, Key]]
-    without_state: Sequence[tuple[int, Key]]
-    new: Sequence[int]
-    skipped: int
-
-
-@dataclass(frozen=True)
 class _Job:
     """An import that nothing speaks against any more."""
 
     request: ImportRequest
     source: VectorSource
     model: str
-    matches: _Matches
+    matches: Matches
     replaced: Sequence[Index]
     path_column: str | None
     fingerprint: str
@@ -210,6 +190,10 @@ def import_vectors(
     started = time.perf_counter()
     check_folder(request.database)
     is_new = not request.database.exists()
+    if not is_new and request.source.exists() and request.database.samefile(request.source):
+        raise RunError(
+            f"{str(request.source)!r} is the database to import into; choose another for the images"
+        )
     with (
         only_run(request.database),
         open_source(request.source, paths=request.paths, collection=request.collection) as source,
@@ -251,11 +235,7 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
         indexes = store.read_indexes(db.conn, request.table)
         model, index, replaced = choose_model(request, indexes)
         path_column = _path_column(request, db, indexes)
-        _check_paths(source)
-        if path_column is None:
-            matches = _match_files(request, db, source)
-        else:
-            matches = _match_own_rows(request, db, source, path_column)
+        matches = find_matches(request, db, source, path_column)
         if not (matches.known or matches.new):
             raise RunError(f"table {request.table!r} has no row for any path of {source.name}")
         _check_all_replaced(db, request, replaced, matches)
@@ -294,180 +274,15 @@ def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index])
     return column
 
 
-def _check_paths(source: VectorSource) -> None:
-    for number, path in enumerate(source.paths, 1):
-        if not path or "\0" in path:
-            what = "has a null byte" if path else "is empty"
-            raise RunError(f"path number {number:,} of {source.name} {what}; nothing was imported")
-
-
-def _match_files(request: ImportRequest, db: Database, source: VectorSource) -> _Matches:
-    known = store.known_files(db.conn, request.table)
-    ids = {file: at.image_id for file, at in known.items() if at.image_id is not None}
-    unknown = request.unknown or ("refuse" if ids else "add")
-    places = _Places(
-        [root.path for root in store.roots(db.conn)],
-        request.roots,
-        source,
-        may_add=unknown == "add",
-    )
-    files = [places.of(path) for path in source.paths]
-    _check_distinct(source, files)
-    matched, without_state, new, strange = [], [], [], []
-    for position, file in enumerate(files):
-        if file in ids:
-            matched.append((position, ids[file]))
-            if known[file].size is None:
-                without_state.append((position, ids[file]))
-        elif unknown == "add" and file[0]:
-            new.append(position)
-        else:
-            strange.append(position)
-    _check_known(request, source, strange, unknown)
-    return _Matches(files, matched, without_state, new, len(strange))
-
-
-def _match_own_rows(
-    request: ImportRequest, db: Database, source: VectorSource, column: str
-) -> _Matches:
-    if request.unknown == "add":
-        raise RunError(f"table {request.table!r} is your own, and rows are added to it by you only")
-    table = store.find_image_table(db.conn, request.table)
-    folder = str(request.database.resolve().parent)
-    ids: dict[str, list[Key]] = {}
-    for row in store.own_rows(db.conn, table, None, column, is_path=True):
-        ids.setdefault(_absolute(folder, str(row.source)), []).append(row.image_id)
-    base = _only_root(request.roots) or folder
-    files = [("", _absolute(base, path)) for path in source.paths]
-    _check_distinct(source, files)
-    matched = [(at, key) for at, (_, file) in enumerate(files) for key in ids.get(file, ())]
-    strange = [at for at, (_, file) in enumerate(files) if file not in ids]
-    _check_known(request, source, strange, request.unknown or "refuse")
-    return _Matches(files, matched, matched, (), len(strange))
-
-
-def _absolute(folder: str, path: str) -> str:
-    return os.path.normpath(os.path.join(folder, path))  # noqa: PTH118
-
-
-def _only_root(roots: Sequence[Path]) -> str | None:
-    return str(roots[0].resolve()) if len(roots) == 1 else None
-
-
-def _check_distinct(source: VectorSource, files: Sequence[object]) -> None:
-    if len(set(files)) == len(files):
-        return
-    twice = [at for at, times in Counter(files).items() if times > 1]
-    first = source.paths[files.index(twice[0])]
-    others = f" and {len(twice) - 1:,} more are" if len(twice) > 1 else " is"
-    raise RunError(
-        f"{first!r}{others} in {source.name} more than once, with a vector each; nothing was imported"
-    )
-
-
-def _check_known(
-    request: ImportRequest, source: VectorSource, strange: Sequence[int], unknown: Unknown
-) -> None:
-    if not strange or unknown == "skip":
-        return
-    named = ", ".join(repr(source.paths[at]) for at in strange[:SHOWN])
-    if unknown == "add":
-        roots = ", ".join(repr(str(root)) for root in request.roots)
-        reason, advice = (
-            f"are not below {roots}",
-            "name their folder with --root, or --unknown skip",
-        )
-    else:
-        reason = f"have no row in {request.table!r}"
-        advice = "check --root, or choose --unknown skip" + (
-            "" if request.path_column else " or --unknown add"
-        )
-    raise RunError(
-        f"{len(strange):,} of the {len(source.paths):,} paths of {source.name} {reason}, such as "
-        f"{named}; {advice}; nothing was imported"
-    )
-
-
-class _Places:
-    """Finds the root of each path. Whole folders are looked up once, because paths are many."""
-
-    def __init__(
-        self,
-        known_roots: Sequence[str],
-        given: Sequence[Path],
-        source: VectorSource,
-        *,
-        may_add: bool,
-    ):
-        self._roots = set(known_roots)
-        self._base = _only_root(given)
-        if self._base is None and not given and len(known_roots) == 1:
-            self._base = known_roots[0]
-        self._folders: dict[str, tuple[str, str]] = {}
-        for root in given:
-            folder = str(root.resolve())
-            if may_add and self._in_roots(folder) is None:
-                self._roots.add(folder)
-        if may_add and not given:
-            self._add_common_root(source)
-
-    def of(self, path: str) -> tuple[str, str]:
-        """(root, POSIX path below it); the root is "" for a path that is below none."""
-        folder, name = os.path.split(path)
-        if folder not in self._folders:
-            absolute = self._absolute_folder(path, folder)
-            place = self._in_roots(absolute) or self._in_roots(os.path.realpath(absolute))
-            self._folders[folder] = place or ("", f"{absolute}/")
-        root, prefix = self._folders[folder]
-        return root, prefix + name
-
-    def _absolute_folder(self, path: str, folder: str) -> str:
-        if self._base is None and not os.path.isabs(path):  # noqa: PTH117
-            raise RunError(
-                f"{path!r} is a relative path; name the one folder that such paths are relative to "
-                "with --root"
-            )
-        return _absolute(self._base or "", folder)
-
-    def _in_roots(self, folder: str) -> tuple[str, str] | None:
-        """The deepest root that a folder is in, with what to write before the names of its files."""
-        above = folder
-        while above not in self._roots:
-            above, below = os.path.dirname(above), above  # noqa: PTH120
-            if above == below:
-                return None
-        inside = folder[len(above) :].replace(os.sep, "/").strip("/")
-        return above, f"{inside}/" if inside else ""
-
-    def _add_common_root(self, source: VectorSource) -> None:
-        """The folder that has all files which are below no root becomes one."""
-        for path in source.paths:
-            self.of(path)
-        outside = [prefix.rstrip("/") for root, prefix in self._folders.values() if not root]
-        if not outside:
-            return
-        try:
-            common = os.path.realpath(os.path.commonpath(outside))
-        except ValueError:
-            common = os.path.sep  # On two drives of Windows.
-        if common == os.path.dirname(common):  # noqa: PTH120
-            raise RunError(
-                f"the paths of {source.name} have no folder in common; name their folders with --root"
-            )
-        self._roots.add(common)
-        self._folders.clear()
-
-
 def _check_all_replaced(
-    db: Database, request: ImportRequest, replaced: Sequence[Index], matches: _Matches
+    db: Database, request: ImportRequest, replaced: Sequence[Index], matches: Matches
 ) -> None:
-    if not replaced:
-        return
-    left_out = max(store.count_vectors(db.conn, index) for index in replaced) - len(matches.known)
-    if left_out > 0:
+    embedded = [store.images_with_vector(db.conn, index) for index in replaced]
+    left_out = set().union(*embedded) - {key for _, key in matches.known}
+    if left_out:
         raise RunError(
-            f"--replace-model would leave {left_out:,} images of table {request.table!r} without a "
-            "vector; import vectors of all of them, or use --add-model"
+            f"--replace-model would leave {len(left_out):,} images of table {request.table!r} without "
+            "a vector; import vectors of all of them, or use --add-model"
         )
 
 
@@ -491,7 +306,7 @@ def _prove(
     request: ImportRequest,
     db: Database,
     source: VectorSource,
-    matches: _Matches,
+    matches: Matches,
     index: Index | None,
     embedder: Embedder | None,
     unproven: str | None,
@@ -545,14 +360,14 @@ def _pick(source: VectorSource, wanted: set[int]) -> dict[int, np.ndarray]:
 
 
 def _paths_of(
-    samples: Mapping[int, np.ndarray], matches: _Matches
+    samples: Mapping[int, np.ndarray], matches: Matches
 ) -> Iterator[tuple[Path, np.ndarray]]:
     for at, vector in samples.items():
         yield Path(*matches.files[at]), vector
 
 
 def _is_like(
-    db: Database, index: Index, samples: Mapping[int, np.ndarray], matches: _Matches, name: str
+    db: Database, index: Index, samples: Mapping[int, np.ndarray], matches: Matches, name: str
 ) -> bool:
     """
     True where the vectors are those that the index has of the same images, False where it has none of
