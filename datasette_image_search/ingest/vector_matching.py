@@ -180,7 +180,9 @@ class _Places:
             place = self._in_roots(absolute) or self._in_roots(os.path.realpath(absolute))
             self._folders[folder] = place or ("", f"{absolute}/")
         root, prefix = self._folders[folder]
-        return root, prefix + name
+        below = prefix + name
+        # A million paths that are relative already are not held twice.
+        return root, path if below == path else below
 
     def _absolute_folder(self, path: str, folder: str) -> str:
         if self._base is None and not os.path.isabs(path):  # noqa: PTH117
