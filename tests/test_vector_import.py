@@ -114,6 +114,11 @@ def test_every_image_is_found_by_its_own_vector(path: Path, folder: Path, bring,
             assert hit.score == pytest.approx(1, abs=1e-3)
 
 
+def test_a_new_database_is_hardly_larger_than_its_vectors(path: Path, tmp_path: Path, bring):
+    bring([f"{number}.jpg" for number in range(3000)], unit(3000, 512), roots=[tmp_path / "away"])
+    assert path.stat().st_size < 1.4 * 3000 * 512 * 4
+
+
 def test_absolute_paths_need_no_root(path: Path, tmp_path: Path, bring):
     bring([str(tmp_path / "a" / "b" / "1.jpg"), str(tmp_path / "a" / "c" / "2.jpg")], unit(2))
     assert query(path, "select path from image_search_roots") == [(str(tmp_path / "a"),)]
