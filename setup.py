@@ -40,6 +40,7 @@ setup(
             "hypothesis",
             "pillow-heif",
             "playwright",
+            "pyarrow",
             "pytest",
             "pytest-asyncio",
             "rawpy",
@@ -47,6 +48,7 @@ setup(
         ],
         "heic": ["pillow-heif"],
         "raw": ["rawpy"],
+        "parquet": ["pyarrow"],
     },
     entry_points={
         "datasette": ["image_search = datasette_image_search"],

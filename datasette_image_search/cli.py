@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from sqlite_utils import hookimpl
 
-from .cli_progress import COMPARING, progress_display
+from .cli_progress import COMPARING, IMPORTING, progress_display
 from .errors import ImageSearchError
 from .ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from .sql import has_functions, register_functions
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from .ingest.pipeline import Summary
+    from .ingest.vector_import import ImportSummary
     from .search.duplicates import Duplicate, Found
     from .store import Index, Location
 
@@ -66,6 +67,7 @@ def _one_sentence() -> Iterator[None]:
 @hookimpl
 def register_commands(cli: click.Group) -> None:
     cli.command("embed-images")(embed_images)
+    cli.command("import-image-vectors")(import_image_vectors)
     cli.command("search-images")(search_images)
     cli.command("find-duplicates")(find_duplicates)
 
@@ -180,8 +182,7 @@ def embed_images(
     """
     from .ingest import pipeline
     from .ingest.scan import ScanOptions
-    from .ingest.survey import EmbedRequest, connect
-    from .search.indexing import SidecarNotWritten, refresh_sidecars
+    from .ingest.survey import EmbedRequest
 
     request = EmbedRequest(
         path,
@@ -203,19 +204,31 @@ def embed_images(
             # While files were looked for, or the model was loaded.
             click.echo("Interrupted: 0 embedded")
             raise SystemExit(INTERRUPTED) from None
-        with closing(connect(path)) as db:
-            try:
-                refresh_sidecars(db, table)
-            except SidecarNotWritten as error:
-                _warn(str(error))
-            except KeyboardInterrupt:
-                # The next search does without, and the next run writes them.
-                summary = replace(summary, interrupted=True)
-            pipeline.checkpoint(db)
+        if not _finish(path, table):
+            summary = replace(summary, interrupted=True)
     _print_failures(summary)
     click.echo(_summary_line(summary))
     if summary.interrupted:
         raise SystemExit(INTERRUPTED)
+
+
+def _finish(path: Path, table: str) -> bool:
+    """Leave sidecars that are up to date, and no WAL. False where a Ctrl-C came in between."""
+    from .ingest.pipeline import checkpoint
+    from .ingest.survey import connect
+    from .search.indexing import SidecarNotWritten, refresh_sidecars
+
+    is_whole = True
+    with closing(connect(path)) as db:
+        try:
+            refresh_sidecars(db, table)
+        except SidecarNotWritten as error:
+            _warn(str(error))
+        except KeyboardInterrupt:
+            # The next search does without, and the next run writes them.
+            is_whole = False
+        checkpoint(db)
+    return is_whole
 
 
 def _pattern(glob: str) -> str:
@@ -270,6 +283,98 @@ def _counts(summary: Summary) -> list[str]:
         f"{summary.unchanged:,} unchanged",
         f"{failed:,} failed",
     ]
+
+
+@_database
+@click.argument("table")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    help="Model that made the vectors, as for embed-images. Default: the one that the source names",
+)
+@click.option(
+    "--paths",
+    type=click.Path(path_type=Path),
+    help="For a .npy file: text file with the paths of its pictures, one a line",
+)
+@click.option("--collection", help="For a database of llm with several collections: which of them")
+@click.option(
+    "--root",
+    "roots",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Folder that the pictures are in; relative paths are relative to it",
+)
+@click.option(
+    "--path-column", help="For a table of your own: the column that has the paths of its images"
+)
+@click.option(
+    "--unknown",
+    type=click.Choice(["refuse", "skip", "add"]),
+    help="What to do with a path that the table has no row for. Default: add a row to a new table, "
+    "refuse it for another",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="File with the weights of the model, to compare with",
+)
+@click.option("--add-model", is_flag=True, help="Make a second index beside that of another model")
+@click.option(
+    "--replace-model", is_flag=True, help="Drop the indexes there are, in favour of these vectors"
+)
+@click.option(
+    "--wal",
+    is_flag=True,
+    help="Switch the database to a write-ahead log, which never makes readers wait",
+)
+@click.option("-s", "--silent", is_flag=True, help="Show no progress")
+def import_image_vectors(path: Path, table: str, silent: bool, **options: Any) -> None:
+    """
+    Make images searchable with vectors that you have already
+
+    SOURCE is a .npy file, the database of rclip, a folder of clip-retrieval, or a database of llm.
+    Vectors go to the rows of the same paths. A new table gets a row for each, without what only the
+    file itself could tell. All vectors are imported, or none.
+
+    \b
+    Examples:
+        sqlite-utils import-image-vectors photos.db images vectors.npy \\
+            --paths paths.txt --root ~/Pictures --model ViT-B-32/openai
+        sqlite-utils import-image-vectors photos.db images ~/.local/share/rclip/db.sqlite3
+        sqlite-utils import-image-vectors my.db images embeddings.db --collection photos \\
+            --root ~/Pictures
+    """
+    from .ingest.vector_import import ImportRequest, import_vectors
+
+    with _one_sentence():
+        try:
+            with progress_display(silent, IMPORTING) as show:
+                summary = import_vectors(ImportRequest(path, table, **options), show)
+        except KeyboardInterrupt:
+            click.echo("Interrupted: nothing was imported")
+            raise SystemExit(INTERRUPTED) from None
+        is_whole = _finish(path, table)
+    if summary.unproven:
+        _warn(
+            f"that {summary.model} made these vectors was not checked, and is believed: "
+            f"{summary.unproven}"
+        )
+    click.echo(_import_line(summary))
+    if not is_whole:
+        raise SystemExit(INTERRUPTED)
+
+
+def _import_line(summary: ImportSummary) -> str:
+    counts = [
+        (summary.unchanged, "unchanged"),
+        (summary.skipped, "skipped"),
+        (summary.added, "rows added"),
+        (summary.not_there, "files not there"),
+    ]
+    listed = [f"{count:,} {name}" for count, name in counts if count]
+    line = ", ".join([f"{summary.imported:,} vectors imported", *listed])
+    return f"{line} in {summary.seconds:.1f} s ({summary.model})"
 
 
 @_database

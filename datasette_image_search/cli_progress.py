@@ -41,8 +41,10 @@ class Work:
 EMBEDDING = Work(
     "Embedding",
     "images",
-    lambda progress, rate: f"{rate:.1f} images/s, {progress.failed:,} failed, {progress.device}",
+    lambda progress, rate: f"{rate:,.1f} images/s, {progress.failed:,} failed, {progress.device}",
 )
+
+IMPORTING = Work("Importing", "images", lambda progress, rate: f"{rate:,.0f} images/s")
 
 COMPARING = Work("Comparing", "pairs", lambda compared, rate: f"{rate / 1e6:,.0f} million pairs/s")
 

@@ -17,6 +17,10 @@ class EmbedderError(ImageSearchError):
     """A model that cannot be loaded, or that does not do what was asked of it."""
 
 
+class WeightsMissing(EmbedderError):
+    """A model that there is, but whose weights are not on this machine."""
+
+
 class TextNotUnderstood(EmbedderError):
     """Words that this embedder has no vector for."""
 

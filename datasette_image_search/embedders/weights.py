@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .protocol import EmbedderError
+from .protocol import EmbedderError, WeightsMissing
 
 HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's first answer: someone offline should not wait a minute to be told."""
@@ -50,8 +50,8 @@ def hub_weights(
         raise missing_weights(model_id, reason) from error
 
 
-def missing_weights(model_id: str, reason: str) -> EmbedderError:
-    return EmbedderError(
+def missing_weights(model_id: str, reason: str) -> WeightsMissing:
+    return WeightsMissing(
         f"the weights of {model_id} {reason}; "
         "use --model palette, which needs none, or --weights FILE for a file you have"
     )

@@ -26,6 +26,7 @@ from .. import store
 from ..embedders.protocol import Embedder
 from ..embedders.registry import ModelRequest, load_embedder
 from ..store import (
+    IMPORTED,
     EmbeddedImage,
     Failure,
     ImageRecord,
@@ -44,6 +45,7 @@ from .decode import (
     reading,
 )
 from .own_images import ImageSource, OwnImage
+from .provenance import is_made_by, stored_pictures
 from .run_lock import only_run
 from .scan import FoundFile
 from .survey import EmbedRequest, RunError, Survey, check_folder, connect, take_survey
@@ -59,7 +61,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: images done, of how many, how many of the done have failed, and on what."""
+    """
+    How far a run is: images done, of how many, how many of the done have failed, and on what; the
+    device is "" where no model is at work.
+    """
 
     done: int
     total: int
@@ -157,12 +162,26 @@ def _load_embedder(request: EmbedRequest, survey: Survey) -> Embedder:
     embedder = load_embedder(
         ModelRequest(survey.model, weights, request.device, allow_download=True)
     )
-    if survey.index is not None and survey.index.fingerprint != embedder.fingerprint:
+    if survey.index is not None and survey.index.fingerprint == IMPORTED:
+        _check_imported(request, survey.index, embedder)
+    elif survey.index is not None and survey.index.fingerprint != embedder.fingerprint:
         raise RunError(
             f"table {request.table!r} was embedded with other weights of {survey.model}; use those "
             "(--weights), or --replace-model to embed everything again"
         )
     return embedder
+
+
+def _check_imported(request: EmbedRequest, index: Index, embedder: Embedder) -> None:
+    """Vectors of this embedder may join imported ones only where those are found to be its own."""
+    with closing(connect(request.database)) as db:
+        pictures = stored_pictures(db.conn, index, request.database)
+        if not is_made_by(embedder, pictures, repr(request.table)):
+            raise RunError(
+                f"the vectors of {request.table!r} were imported, and none of their pictures is there "
+                f"to tell that {index.model} made them; make some available, or use --replace-model "
+                "to embed everything again"
+            )
 
 
 def checkpoint(db: Database) -> None:

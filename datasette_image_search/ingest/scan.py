@@ -166,7 +166,7 @@ def find_scopes(paths: Sequence[Path], known_roots: Iterable[str] = ()) -> list[
     for path in given:
         folder = path if path.is_dir() else path.parent
         if _deepest_root(folder, roots) is None:
-            roots.add(_utf8(folder))
+            roots.add(utf8_path(folder))
     scopes = []
     for path in given:
         folder = path if path.is_dir() else path.parent
@@ -296,7 +296,8 @@ def _absolute(path: Path) -> Path:
     return path.resolve()
 
 
-def _utf8(folder: Path) -> str:
+def utf8_path(folder: Path) -> str:
+    """A folder as SQLite can keep it, which is in UTF-8 only. Raises ScanError."""
     try:
         str(folder).encode()
     except UnicodeEncodeError:

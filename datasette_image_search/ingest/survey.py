@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from sqlite_utils import Database
 
@@ -23,6 +24,9 @@ from .scan import Changes, FoundFile, GoneFiles, ScanOptions, check_mounted, fin
 
 BUSY_SECONDS = 60
 """How long to wait for another process that is writing to the database."""
+
+
+PAGE_SIZE = 16_384
 
 
 class RunError(ImageSearchError):
@@ -92,9 +96,9 @@ def take_survey(request: EmbedRequest) -> Survey:
     columns = [name for name in (request.path_column, request.content_column) if name is not None]
     if len(columns) + bool(request.paths) > 1:
         raise RunError("name files and folders, or --path-column, or --content-column: one of them")
-    with closing(_open(request.database)) as db:
+    with closing(open_database(request.database)) as db:
         indexes = store.read_indexes(db.conn, request.table)
-        model, index, replaced = _choose_model(request, indexes)
+        model, index, replaced = choose_model(request, indexes)
         if request.paths:
             return _survey_files(db, request, model, index, replaced)
         return _survey_own_table(db, request, model, index, replaced, indexes)
@@ -109,17 +113,29 @@ def check_folder(database: Path) -> None:
 def connect(database: Path) -> Database:
     """A connection that waits for other writers, and registers no SQL functions."""
     db = Database(database, execute_plugins=False)
+    # Of a new database only. On a page of SQLite's usual 4096 bytes there is room for one vector of
+    # 512 dimensions, and half of the file would be empty.
+    db.execute(f"pragma page_size = {PAGE_SIZE}")
     db.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000}")
     return db
 
 
-def _open(database: Path) -> Database:
-    # Connecting would make an empty file of a database that is not there.
+def open_database(database: Path) -> Database:
+    """To look into. Connecting would make an empty file of a database that is not there."""
     return connect(database) if database.exists() else Database(memory=True, execute_plugins=False)
 
 
-def _choose_model(
-    request: EmbedRequest, indexes: Sequence[Index]
+class ModelChoice(Protocol):
+    """What a request says of models; `model` None is the model of the table."""
+
+    table: str
+    model: str | None
+    add_model: bool
+    replace_model: bool
+
+
+def choose_model(
+    request: ModelChoice, indexes: Sequence[Index]
 ) -> tuple[str, Index | None, tuple[Index, ...]]:
     """The model, its index if there is one, and the indexes that it replaces."""
     if request.add_model and request.replace_model:

@@ -187,10 +187,19 @@ def vector_to_term(vector: np.ndarray) -> str:
 
 def embedder_of(index: Index, weights_of: WeightsOf = recorded_weights) -> Embedder:
     """
-    The embedder that made the vectors of an index, and no other. Never downloads. Raises
-    EmbedderError where it is not here.
+    The embedder that made the vectors of an index, and no other. Never downloads. Of imported vectors
+    nobody but who imported them may know, so the name is believed. Raises EmbedderError where it is
+    not here.
     """
     embedder = load_embedder(ModelRequest(index.model, weights=weights_of(index)))
+    if index.fingerprint == store.IMPORTED:
+        if embedder.dimensions == index.dimensions:
+            return embedder
+        raise EmbedderError(
+            f"the vectors of {index.image_table!r} were imported as those of {index.model}, which has "
+            f"{embedder.dimensions} dimensions, but they have {index.dimensions}; import them with "
+            "the --model that made them, and --replace-model"
+        )
     if embedder.fingerprint != index.fingerprint:
         raise EmbedderError(
             f"the vectors of {index.image_table!r} are of {index.model} with fingerprint "

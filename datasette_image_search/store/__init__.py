@@ -38,6 +38,7 @@ from .filters import (
     passing_images,
     vectors_by_content,
 )
+from .imports import add_imported, record_files, write_imported
 from .reads import (
     count_images,
     count_vectors,
@@ -46,6 +47,7 @@ from .reads import (
     image_rows,
     image_vector,
     images_with_content,
+    images_with_vector,
     known_files,
     locations,
     newest_images,
@@ -53,13 +55,15 @@ from .reads import (
     own_label,
     own_rows,
     roots,
+    some_images,
     thumbnail,
     vector_batches,
     vector_ids,
     vectors_by_id,
 )
-from .schema import ensure_tables
+from .schema import ensure_tables, without_triggers
 from .tables import (
+    IMPORTED,
     INDEXES,
     LAST,
     OWN_ROOT,
@@ -69,6 +73,7 @@ from .tables import (
     Failure,
     ImageRecord,
     ImageTable,
+    ImportedImage,
     Index,
     Key,
     KnownFile,
@@ -80,6 +85,7 @@ from .tables import (
     StoredVectors,
     StoreError,
     all_indexes,
+    column_names,
     find_image_table,
     find_index,
     image_table_names,
@@ -102,6 +108,7 @@ from .writes import (
 )
 
 __all__ = [
+    "IMPORTED",
     "INDEXES",
     "LAST",
     "OWN_ROOT",
@@ -114,6 +121,7 @@ __all__ = [
     "IdSet",
     "ImageRecord",
     "ImageTable",
+    "ImportedImage",
     "Index",
     "Key",
     "KnownFile",
@@ -125,7 +133,9 @@ __all__ = [
     "SourceState",
     "StoreError",
     "StoredVectors",
+    "add_imported",
     "all_indexes",
+    "column_names",
     "count_images",
     "count_vectors",
     "delete_images",
@@ -143,6 +153,7 @@ __all__ = [
     "image_table_names",
     "image_vector",
     "images_with_content",
+    "images_with_vector",
     "is_indexed",
     "known_files",
     "locations",
@@ -156,8 +167,10 @@ __all__ = [
     "passing_images",
     "pictures",
     "read_indexes",
+    "record_files",
     "record_sidecar",
     "roots",
+    "some_images",
     "table_exists",
     "thumbnail",
     "transaction",
@@ -167,7 +180,9 @@ __all__ = [
     "vector_to_blob",
     "vectors_by_content",
     "vectors_by_id",
+    "without_triggers",
     "write_batch",
     "write_duplicates",
+    "write_imported",
     "write_reused",
 ]

@@ -182,6 +182,19 @@ def count_images(conn: sqlite3.Connection, table: ImageTable) -> int:
     return conn.execute("select count(*) from {images}".format(**table.quoted())).fetchone()[0]
 
 
+def images_with_vector(conn: sqlite3.Connection, index: Index) -> set[Key]:
+    table = find_image_table(conn, index.image_table)
+    sql = "select image_id from {vectors} where index_id = ?".format(**table.quoted())
+    return {key for (key,) in conn.execute(sql, [index.id])}
+
+
+def some_images(conn: sqlite3.Connection, index: Index, limit: int) -> list[Key]:
+    """Ids of images that have a vector, picked at random."""
+    table = find_image_table(conn, index.image_table)
+    sql = "select image_id from {vectors} where index_id = ? order by random() limit ?"
+    return [key for (key,) in conn.execute(sql.format(**table.quoted()), [index.id, limit])]
+
+
 def vector_ids(conn: sqlite3.Connection, index: Index) -> np.ndarray:
     """The ids of all vectors of an index, in any order, int64."""
     table = find_image_table(conn, index.image_table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import get_type_hints
 
 from sqlite_utils import Database
@@ -221,3 +223,24 @@ def _triggers(table: ImageTable, own_column: str | None, *, has_duplicates: bool
         )
         for event, body in bodies.items()
     }
+
+
+@contextmanager
+def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
+    """
+    Our own triggers of a table are away meanwhile, which makes writing a million rows twice as fast.
+    Within a transaction, so that nobody ever sees the table without them; the caller does their work.
+    """
+    triggers = [
+        (name, sql)
+        for name, sql in db.execute(
+            "select name, sql from sqlite_master where type = 'trigger'"
+        ).fetchall()
+        if name.startswith(trigger_name(table, ""))
+    ]
+    with transaction(db):
+        for name, _ in triggers:
+            db.execute(f"drop trigger {quote_identifier(name)}")
+        yield
+        for _, sql in triggers:
+            db.execute(sql)

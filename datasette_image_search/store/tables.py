@@ -23,6 +23,10 @@ LAST = 2**63 - 1
 IMAGE_EVENTS = ("inserted", "deleted", "renumbered")
 """What the triggers on every image table are there for."""
 
+IMPORTED = "imported"
+"""The fingerprint of vectors that another program made, until it is known that an embedder here makes
+the same ones."""
+
 Key = int | str
 """The primary key of an image table."""
 
@@ -195,15 +199,26 @@ class ReusedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportedImage:
+    """A file that is known by its vector only; `size` and `mtime` are None where it is not there."""
+
+    root_id: int
+    path: str
+    size: int | None = None
+    mtime: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KnownFile:
     """
     What the tables know of a file: the row it has, if any, the size and mtime of what was embedded
-    last, or of what could not be (`failed`), and whether its row has a vector.
+    last (None for a vector that was imported without the file), or of what could not be (`failed`),
+    and whether its row has a vector.
     """
 
     image_id: Key | None
-    size: int
-    mtime: str
+    size: int | None
+    mtime: str | None
     failed: bool = False
     has_vector: bool = True
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqlite_utils import Database
-from sqlite_utils.db import NotFoundError
+from sqlite_utils.db import NotFoundError, quote_identifier
 
 from .reads import own_label, roots
 from .tables import (
@@ -43,13 +43,15 @@ def ensure_index(
     content_column: str | None = None,
 ) -> Index:
     """
-    The index of a table by a model, made if there is none; the caller has checked the fingerprint.
-    Weights that have moved are remembered at their new place, and so are the columns of this run.
+    The index of a table by a model, made if there is none. The caller has checked the fingerprint:
+    one that was IMPORTED may be an embedder's now. Weights that have moved are remembered at their
+    new place, and so are the columns of this run.
     """
     for index in read_indexes(db.conn, table.name):
         if index.model == model:
             now = {
                 "weights": weights or index.weights,
+                "fingerprint": fingerprint,
                 "path_column": path_column,
                 "content_column": content_column,
             }
@@ -96,13 +98,43 @@ def write_batch(
     """Rows, vectors, thumbnails and failures in one transaction: all of them, or none."""
     with transaction(db):
         for image in images:
+            imported = _imported_vectors(db, table, index, image)
             key = _write_image(db, table, image)
             sha256 = image.content.sha256
+            for index_id, vector in imported:
+                db[table.vectors].insert(
+                    {"index_id": index_id, "image_id": key, "sha256": sha256, "vector": vector}
+                )
             _write_vector(db, table, index, key, sha256, vector_to_blob(image.vector))
             if image.thumbnail is not None:
                 _write_thumbnail(db, table, key, sha256, image.thumbnail)
         for failure in failures:
             db[table.failures].upsert(asdict(failure), pk=("root_id", "path"))
+
+
+def _imported_vectors(
+    db: Database, table: ImageTable, index: Index, image: EmbeddedImage
+) -> list[tuple[int, bytes]]:
+    """
+    Index id and vector of what was imported for an image in other indexes, without its sha256. Where
+    the file is what it was then, as far as that is known, they are of the picture that is embedded
+    now, and stay. (Of a picture that changed they would leave with the old sha256.)
+    """
+    if image.image_id is None:
+        return []
+    content = image.content
+    rows = db.execute(
+        "select index_id, vector, {state}.size, {state}.mtime from {vectors} as side "
+        "left join {state} on {state}.{key} = side.image_id "
+        "where side.image_id = ? and side.index_id != ? and side.sha256 is null".format(
+            state=quote_identifier(table.name if table.is_ours else table.sources),
+            key=quote_identifier(table.key if table.is_ours else "image_id"),
+            vectors=quote_identifier(table.vectors),
+        ),
+        [image.image_id, index.id],
+    ).fetchall()
+    known = ((None, None), (content.size, content.mtime))
+    return [(index_id, vector) for index_id, vector, *state in rows if tuple(state) in known]
 
 
 def _write_image(db: Database, table: ImageTable, image: EmbeddedImage) -> Key:

@@ -1,0 +1,80 @@
+"""
+Whether vectors are of the embedder that they are said to be of, found out by looking.
+
+Of one picture, two embedders make vectors that have nothing to do with each other. The same embedder
+makes nearly equal ones, whichever program read and scaled the picture.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from .. import store
+from ..embedders.protocol import Embedder
+from ..errors import ImageSearchError
+from ..store import Index
+from .decode import DecodedImage, DecodeError, DecodeSettings, decode_file
+
+SAME = 0.98
+"""The median cosine of vectors by one embedder is above. Half precision, other ways to scale and a
+JPEG that is decoded smaller cost 0.005 at most; the median forgives pictures that lie on their side,
+which not every program turns, and files that have changed."""
+
+PICTURES = 5
+CANDIDATES = 50
+"""How many pictures are compared, of so many that are tried: not all may be there."""
+
+
+class OtherEmbedder(ImageSearchError):
+    """Vectors that are not of the embedder that they are said to be of."""
+
+
+def is_same(ones: np.ndarray, others: np.ndarray) -> bool:
+    """Whether the rows of two arrays of unit vectors are by the same embedder, of the same pictures."""
+    return bool(np.median(np.einsum("ij,ij->i", ones, others)) >= SAME)
+
+
+def is_made_by(embedder: Embedder, pictures: Iterable[tuple[Path, np.ndarray]], whose: str) -> bool:
+    """
+    True where the embedder makes these vectors of these files, False where no file can be read to tell.
+
+    Raises OtherEmbedder for vectors of another, with `whose` as their name.
+    """
+    settings = DecodeSettings(embedder.preprocess, embedder.image_size, thumbnail_size=None)
+    known = list(islice(_decoded(pictures, settings), PICTURES))
+    if not known:
+        return False
+    made = embedder.encode_images(np.stack([picture.model_input for picture, _ in known]))
+    vectors = np.stack([vector for _, vector in known])
+    if made.shape != vectors.shape or not is_same(made, vectors):
+        raise OtherEmbedder(
+            f"the vectors of {whose} are not what {embedder.id} makes of the same pictures; name the "
+            "model that made them with --model, or embed the pictures again with --replace-model"
+        )
+    return True
+
+
+def _decoded(
+    pictures: Iterable[tuple[Path, np.ndarray]], settings: DecodeSettings
+) -> Iterator[tuple[DecodedImage, np.ndarray]]:
+    for path, vector in islice(pictures, CANDIDATES):
+        try:
+            yield decode_file(path, settings), vector
+        except DecodeError:
+            continue
+
+
+def stored_pictures(
+    conn: sqlite3.Connection, index: Index, database: Path
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Files of some images of an index, with the vectors that are stored of them."""
+    ids = store.some_images(conn, index, CANDIDATES)
+    for image_id, place in store.locations(conn, index, ids).items():
+        vector = store.image_vector(conn, index, image_id)
+        if vector is not None:
+            yield Path(database.resolve().parent, place.root, place.path), vector

@@ -1,0 +1,389 @@
+"""
+Vectors that another program made -> an image table that can be searched: all of them, or none.
+
+Everything is checked before anything is written, and written in one transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+from sqlite_utils import Database
+
+from .. import store
+from ..embedders.protocol import Embedder, EmbedderError, WeightsMissing
+from ..embedders.registry import ModelRequest, load_embedder
+from ..store import IMPORTED, ImageTable, ImportedImage, Index, Key, StoreError
+from .pipeline import Progress
+from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
+from .run_lock import only_run
+from .scan import found_file
+from .survey import RunError, check_folder, choose_model, connect, open_database
+from .vector_matching import Matches, Unknown, find_matches
+from .vector_sources import FileState, VectorSource, open_source, unit_blocks
+
+CACHE_KIB = 64_000
+"""Of the pages that a transaction changes, before SQLite writes them to the file in between."""
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """
+    Which vectors to import into which table. `paths` and `collection` are as in `open_source`; `model`
+    None is the one that the source names. `roots` are folders that the paths are below; relative paths
+    are relative to the only one. `unknown` is what to do with paths that the table has no row for:
+    None adds them to a new table and refuses them for one with rows.
+    """
+
+    database: Path
+    table: str
+    source: Path
+    model: str | None = None
+    paths: Path | None = None
+    collection: str | None = None
+    roots: Sequence[Path] = ()
+    path_column: str | None = None
+    unknown: Unknown | None = None
+    weights: Path | None = None
+    wal: bool = False
+    add_model: bool = False
+    replace_model: bool = False
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """
+    `imported` vectors were written, `unchanged` ones were there already, `skipped` ones have no row.
+    `added` rows are new, `not_there` counts files of new rows that are nowhere to be found. `unproven`
+    is why nobody knows that `model` made the vectors, None where it was found to.
+    """
+
+    model: str
+    imported: int
+    unchanged: int
+    added: int
+    skipped: int
+    not_there: int
+    unproven: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An import that nothing speaks against any more."""
+
+    request: ImportRequest
+    source: VectorSource
+    model: str
+    matches: Matches
+    replaced: Sequence[Index]
+    path_column: str | None
+    fingerprint: str
+    unproven: str | None
+
+    def carry_out(self, db: Database, on_progress: Callable[[Progress], None]) -> Counter[str]:
+        """Within a transaction of the caller. Counts "imported", "unchanged", "added", "not there"."""
+        counts: Counter[str] = Counter()
+        table = store.ensure_tables(db, self.request.table, self.path_column)
+        with store.without_triggers(db, table):
+            for replaced in self.replaced:
+                store.delete_index(db, table, replaced)
+            weights = self.request.weights
+            index = store.ensure_index(
+                db,
+                table,
+                model=self.model,
+                weights=str(weights.resolve()) if weights else None,
+                fingerprint=self.fingerprint,
+                dimensions=self.source.dimensions,
+                path_column=self.path_column,
+            )
+            owners = [*self.matches.known, *self._add_rows(db, table, counts)]
+            owners.sort(key=itemgetter(0))
+            self._record_files(db, table)
+            self._write_vectors(db, table, index, owners, counts, on_progress)
+        return counts
+
+    def _add_rows(
+        self, db: Database, table: ImageTable, counts: Counter[str]
+    ) -> Iterator[tuple[int, Key]]:
+        files = self.matches.files
+        paths = sorted({files[at][0] for at in self.matches.new})
+        roots = {path: store.ensure_root(db, path).id for path in paths}
+
+        def images() -> Iterator[ImportedImage]:
+            for at, found in self._look_at_files(self.matches.new):
+                counts["not there"] += found is None
+                state = self.source.states[at] if self.source.states else found
+                size, mtime = (state.size, state.mtime) if state else (None, None)
+                root, path = files[at]
+                yield ImportedImage(roots[root], path, size, mtime)
+
+        ids = store.add_imported(db, table, images()) if self.matches.new else ()
+        counts["added"] = len(ids)
+        return zip(self.matches.new, ids, strict=True)
+
+    def _record_files(self, db: Database, table: ImageTable) -> None:
+        images = self.matches.without_state
+        states = []
+        looks = self._look_at_files([at for at, _ in images])
+        for (_, key), (at, found) in zip(images, looks, strict=True):
+            state = self.source.states[at] if self.source.states else found
+            if state is not None:
+                states.append((key, state.size, state.mtime))
+        store.record_files(db, table, states)
+
+    def _look_at_files(self, positions: Sequence[int]) -> Iterator[tuple[int, FileState | None]]:
+        """Position and what the file is like now, None where there is none."""
+        is_folder = lru_cache(os.path.isdir)
+        for at in positions:
+            root, path = self.matches.files[at]
+            state = None
+            # A million files are not looked for on a drive that is not there.
+            if not root or is_folder(root):
+                found = found_file(root, path, os.path.join(root, path))  # noqa: PTH118
+                if found.problem is None:
+                    state = FileState(found.size, found.mtime)
+            yield at, state
+
+    def _write_vectors(
+        self,
+        db: Database,
+        table: ImageTable,
+        index: Index,
+        owners: Sequence[tuple[int, Key]],
+        counts: Counter[str],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        """`owners` are position and image id, in the order of the source."""
+        done = start = 0
+        for block in unit_blocks(self.source):
+            end = start + len(block)
+            last = bisect_left(owners, end, lo=done, key=itemgetter(0))
+            chosen = owners[done:last]
+            vectors = block[[at - start for at, _ in chosen]]
+            ids = [key for _, key in chosen]
+            written = store.write_imported(db, table, index, ids, vectors)
+            counts["imported"] += written
+            counts["unchanged"] += len(ids) - written
+            done, start = last, end
+            on_progress(Progress(done, len(owners), 0, ""))
+
+
+def import_vectors(
+    request: ImportRequest, on_progress: Callable[[Progress], None] = lambda progress: None
+) -> ImportSummary:
+    """
+    Make a table searchable by vectors of another program. Raises ImageSearchError with one sentence
+    for whatever is wrong, and nothing is written then.
+    """
+    started = time.perf_counter()
+    check_folder(request.database)
+    is_new = not request.database.exists()
+    if not is_new and request.source.exists() and request.database.samefile(request.source):
+        raise RunError(
+            f"{str(request.source)!r} is the database to import into; choose another for the images"
+        )
+    with (
+        only_run(request.database),
+        open_source(request.source, paths=request.paths, collection=request.collection) as source,
+    ):
+        job = _prepare(request, source)
+        try:
+            with closing(connect(request.database)) as db:
+                if request.wal:
+                    db.enable_wal()
+                db.execute(f"pragma cache_size = -{CACHE_KIB}")
+                with store.transaction(db):
+                    counts = job.carry_out(db, on_progress)
+        except BaseException:
+            if is_new:
+                request.database.unlink(missing_ok=True)
+            raise
+    return ImportSummary(
+        model=job.model,
+        imported=counts["imported"],
+        unchanged=counts["unchanged"],
+        added=counts["added"],
+        skipped=job.matches.skipped,
+        not_there=counts["not there"],
+        unproven=job.unproven,
+        seconds=time.perf_counter() - started,
+    )
+
+
+# --- What is to be done, found out without writing ------------------------------------------------
+
+
+def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
+    with closing(open_database(request.database)) as db:
+        request = replace(request, model=request.model or source.model)
+        if request.model is None:
+            raise RunError(
+                f"{source.name} does not say which model made its vectors; name it with --model"
+            )
+        indexes = store.read_indexes(db.conn, request.table)
+        model, index, replaced = choose_model(request, indexes)
+        path_column = _path_column(request, db, indexes)
+        matches = find_matches(request, db, source, path_column)
+        if not (matches.known or matches.new):
+            raise RunError(f"table {request.table!r} has no row for any path of {source.name}")
+        _check_all_replaced(db, request, replaced, matches)
+        embedder, unproven = _load(request, model, index)
+        for other, dimensions in (
+            (model, embedder and embedder.dimensions),
+            (f"the index of {request.table!r} by {model}", index and index.dimensions),
+        ):
+            if dimensions and dimensions != source.dimensions:
+                raise RunError(
+                    f"the vectors of {source.name} have {source.dimensions} dimensions, and "
+                    f"{other} has {dimensions}; nothing was imported"
+                )
+        fingerprint, unproven = _prove(request, db, source, matches, index, embedder, unproven)
+    return _Job(request, source, model, matches, replaced, path_column, fingerprint, unproven)
+
+
+def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index]) -> str | None:
+    """Where a person's own table has its paths; None for a table of ours, or a new one."""
+    if not store.table_exists(db.conn, request.table):
+        if request.path_column is not None:
+            raise StoreError(f"there is no table {request.table!r} in this database")
+        return None
+    if store.find_image_table(db.conn, request.table).is_ours:
+        if request.path_column is not None:
+            raise StoreError(
+                f"table {request.table!r} was made from folders; leave --path-column out"
+            )
+        return None
+    column = request.path_column or next((i.path_column for i in indexes if i.path_column), None)
+    if column is None:
+        raise StoreError(
+            f"table {request.table!r} is your own; name the column that has the paths of its images "
+            "with --path-column"
+        )
+    return column
+
+
+def _check_all_replaced(
+    db: Database, request: ImportRequest, replaced: Sequence[Index], matches: Matches
+) -> None:
+    embedded = [store.images_with_vector(db.conn, index) for index in replaced]
+    left_out = set().union(*embedded) - {key for _, key in matches.known}
+    if left_out:
+        raise RunError(
+            f"--replace-model would leave {len(left_out):,} images of table {request.table!r} without "
+            "a vector; import vectors of all of them, or use --add-model"
+        )
+
+
+def _load(
+    request: ImportRequest, model: str, index: Index | None
+) -> tuple[Embedder | None, str | None]:
+    """The embedder of the model if it is on this machine, or why it is not."""
+    weights = request.weights or (Path(index.weights) if index and index.weights else None)
+    try:
+        return load_embedder(ModelRequest(model, weights)), None
+    except WeightsMissing:
+        # Its own words say what to do when a model is to be loaded, which is not so here.
+        return None, "its weights are not on this machine"
+    except EmbedderError as error:
+        if request.weights is not None:
+            raise
+        return None, str(error)
+
+
+def _prove(
+    request: ImportRequest,
+    db: Database,
+    source: VectorSource,
+    matches: Matches,
+    index: Index | None,
+    embedder: Embedder | None,
+    unproven: str | None,
+) -> tuple[str, str | None]:
+    """
+    Look at every vector, and find out of which embedder they are: the fingerprint to record, and why
+    it is IMPORTED. Raises where that is known to be another one.
+    """
+    wanted = _spread([at for at, _ in matches.known]) | _spread(matches.new)
+    samples = _pick(source, wanted)
+    is_proven = False
+    if embedder is not None:
+        is_proven = is_made_by(embedder, _paths_of(samples, matches), source.name)
+        unproven = None if is_proven else "none of the pictures is there to compare with"
+    is_like_index = index is not None and _is_like(db, index, samples, matches, source.name)
+    if index is None:
+        return (embedder.fingerprint if embedder and is_proven else IMPORTED), unproven
+    if index.fingerprint == IMPORTED:
+        if embedder and is_proven and is_like_index:
+            return embedder.fingerprint, None
+        return IMPORTED, unproven or "those that were there before were not compared"
+    if is_proven and embedder and embedder.fingerprint != index.fingerprint:
+        raise RunError(
+            f"table {request.table!r} was embedded with other weights of {index.model}; "
+            "use --replace-model, or those weights (--weights)"
+        )
+    if not (is_proven or is_like_index):
+        raise RunError(
+            f"nothing tells that the vectors of {source.name} are of the model that {request.table!r} "
+            f"was embedded with ({unproven}); use --add-model with another name for the model, or "
+            "--replace-model"
+        )
+    return index.fingerprint, None
+
+
+def _spread(positions: Sequence[int]) -> set[int]:
+    """Up to CANDIDATES of some positions, from the first to the last."""
+    at = np.linspace(0, len(positions) - 1, min(CANDIDATES, len(positions))).astype(int)
+    return {positions[number] for number in at}
+
+
+def _pick(source: VectorSource, wanted: set[int]) -> dict[int, np.ndarray]:
+    """Position -> unit vector; all the others are looked at too."""
+    samples = {}
+    start = 0
+    for block in unit_blocks(source):
+        end = start + len(block)
+        samples.update({at: block[at - start].copy() for at in wanted if start <= at < end})
+        start = end
+    return samples
+
+
+def _paths_of(
+    samples: Mapping[int, np.ndarray], matches: Matches
+) -> Iterator[tuple[Path, np.ndarray]]:
+    for at, vector in samples.items():
+        yield Path(*matches.files[at]), vector
+
+
+def _is_like(
+    db: Database, index: Index, samples: Mapping[int, np.ndarray], matches: Matches, name: str
+) -> bool:
+    """
+    True where the vectors are those that the index has of the same images, False where it has none of
+    them. Raises OtherEmbedder where they are different ones.
+    """
+    pairs = [
+        (samples[at], stored)
+        for at, key in matches.known
+        if at in samples and (stored := store.image_vector(db.conn, index, key)) is not None
+    ]
+    if not pairs:
+        return False
+    if not is_same(*map(np.stack, zip(*pairs, strict=True))):
+        raise OtherEmbedder(
+            f"the vectors of {name} are not those that {index.image_table!r} has of the same images by "
+            f"{index.model}; use --replace-model to put them in the place of all of them, or --add-model "
+            "with the name of another model"
+        )
+    return True

@@ -1,0 +1,221 @@
+"""The paths that vectors came with -> rows of an image table: which vector is whose."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sqlite_utils import Database
+
+from .. import store
+from ..store import Key
+from .scan import utf8_path
+from .survey import RunError
+from .vector_sources import VectorSource
+
+if TYPE_CHECKING:
+    from .vector_import import ImportRequest
+
+SHOWN = 3
+"""How many paths an error names."""
+
+Unknown = Literal["refuse", "skip", "add"]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """
+    Which vector is whose, by position in the source and in its order: `known` have an image id, `new`
+    have no row yet. `files` are root and path of all, `without_state` those of `known` of whose files
+    size and time are not recorded.
+    """
+
+    files: Sequence[tuple[str, str]]
+    known: Sequence[tuple[int, Key]]
+    without_state: Sequence[tuple[int, Key]]
+    new: Sequence[int]
+    skipped: int
+
+
+def find_matches(
+    request: ImportRequest, db: Database, source: VectorSource, path_column: str | None
+) -> Matches:
+    """
+    For a table of ours, or a new one, where `path_column` is None; else for a person's own table.
+
+    Raises RunError for paths that are empty, come twice, or that nothing is to be done with.
+    """
+    _check_paths(source)
+    if path_column is None:
+        return _match_files(request, db, source)
+    return _match_own_rows(request, db, source, path_column)
+
+
+def _check_paths(source: VectorSource) -> None:
+    for number, path in enumerate(source.paths, 1):
+        if not path or "\0" in path:
+            what = "has a null byte" if path else "is empty"
+            raise RunError(f"path number {number:,} of {source.name} {what}; nothing was imported")
+
+
+def _match_files(request: ImportRequest, db: Database, source: VectorSource) -> Matches:
+    known = store.known_files(db.conn, request.table)
+    ids = {file: at.image_id for file, at in known.items() if at.image_id is not None}
+    unknown = request.unknown or ("refuse" if ids else "add")
+    places = _Places(
+        {root.path for root in store.roots(db.conn)},
+        _only_root(request.roots) or _only({root for root, _ in ids}),
+    )
+    if unknown == "add" and request.roots:
+        places.add_roots(request.roots)
+    elif unknown == "add":
+        places.add_common_root(source)
+    files = [places.of(path) for path in source.paths]
+    _check_distinct(source, files)
+    matched, without_state, new, strange = [], [], [], []
+    for position, file in enumerate(files):
+        if file in ids:
+            matched.append((position, ids[file]))
+            if known[file].size is None:
+                without_state.append((position, ids[file]))
+        elif unknown == "add" and file[0]:
+            new.append(position)
+        else:
+            strange.append(position)
+    _check_known(request, source, strange, unknown)
+    return Matches(files, matched, without_state, new, len(strange))
+
+
+def _match_own_rows(
+    request: ImportRequest, db: Database, source: VectorSource, column: str
+) -> Matches:
+    if request.unknown == "add":
+        raise RunError(f"table {request.table!r} is your own, and rows are added to it by you only")
+    table = store.find_image_table(db.conn, request.table)
+    folder = str(request.database.resolve().parent)
+    ids: dict[str, list[Key]] = {}
+    for row in store.own_rows(db.conn, table, None, column, is_path=True):
+        ids.setdefault(_absolute(folder, str(row.source)), []).append(row.image_id)
+    base = _only_root(request.roots) or folder
+    files = [("", _absolute(base, path)) for path in source.paths]
+    _check_distinct(source, files)
+    matched = [(at, key) for at, (_, file) in enumerate(files) for key in ids.get(file, ())]
+    strange = [at for at, (_, file) in enumerate(files) if file not in ids]
+    _check_known(request, source, strange, request.unknown or "refuse")
+    return Matches(files, matched, matched, (), len(strange))
+
+
+def _absolute(folder: str, path: str) -> str:
+    return os.path.normpath(os.path.join(folder, path))  # noqa: PTH118
+
+
+def _only_root(roots: Sequence[Path]) -> str | None:
+    return _only({utf8_path(root.resolve()) for root in roots})
+
+
+def _only(roots: Collection[str]) -> str | None:
+    """The root where there is one, None where there are several to choose from, or none."""
+    return next(iter(roots)) if len(roots) == 1 else None
+
+
+def _check_distinct(source: VectorSource, files: Sequence[object]) -> None:
+    if len(set(files)) == len(files):
+        return
+    twice = [at for at, times in Counter(files).items() if times > 1]
+    first = source.paths[files.index(twice[0])]
+    others = f" and {len(twice) - 1:,} more are" if len(twice) > 1 else " is"
+    raise RunError(
+        f"{first!r}{others} in {source.name} more than once, with a vector each; nothing was imported"
+    )
+
+
+def _check_known(
+    request: ImportRequest, source: VectorSource, strange: Sequence[int], unknown: Unknown
+) -> None:
+    if not strange or unknown == "skip":
+        return
+    named = ", ".join(repr(source.paths[at]) for at in strange[:SHOWN])
+    if unknown == "add":
+        roots = ", ".join(repr(str(root)) for root in request.roots)
+        reason, advice = (
+            f"are not below {roots}",
+            "name their folder with --root, or --unknown skip",
+        )
+    else:
+        reason = f"have no row in {request.table!r}"
+        advice = "check --root, or choose --unknown skip" + (
+            "" if request.path_column else " or --unknown add"
+        )
+    raise RunError(
+        f"{len(strange):,} of the {len(source.paths):,} paths of {source.name} {reason}, such as "
+        f"{named}; {advice}; nothing was imported"
+    )
+
+
+class _Places:
+    """Finds the root of each path. Whole folders are looked up once, because paths are many."""
+
+    def __init__(self, roots: Collection[str], base: str | None):
+        """`base` is the folder that relative paths are below."""
+        self._roots = set(roots)
+        self._base = base
+        self._folders: dict[str, tuple[str, str]] = {}
+
+    def add_roots(self, folders: Sequence[Path]) -> None:
+        """But for those that are in a root already."""
+        for folder in folders:
+            root = utf8_path(folder.resolve())
+            if self._in_roots(root) is None:
+                self._roots.add(root)
+
+    def of(self, path: str) -> tuple[str, str]:
+        """(root, POSIX path below it); the root is "" for a path that is below none."""
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            absolute = self._absolute_folder(path, folder)
+            place = self._in_roots(absolute) or self._in_roots(os.path.realpath(absolute))
+            self._folders[folder] = place or ("", f"{absolute}/")
+        root, prefix = self._folders[folder]
+        below = prefix + name
+        # A million paths that are relative already are not held twice.
+        return root, path if below == path else below
+
+    def _absolute_folder(self, path: str, folder: str) -> str:
+        if self._base is None and not os.path.isabs(path):  # noqa: PTH117
+            raise RunError(
+                f"{path!r} is a relative path; name the one folder that such paths are relative to "
+                "with --root"
+            )
+        return _absolute(self._base or "", folder)
+
+    def _in_roots(self, folder: str) -> tuple[str, str] | None:
+        """The deepest root that a folder is in, with what to write before the names of its files."""
+        above = folder
+        while above not in self._roots:
+            above, below = os.path.dirname(above), above  # noqa: PTH120
+            if above == below:
+                return None
+        inside = folder[len(above) :].replace(os.sep, "/").strip("/")
+        return above, f"{inside}/" if inside else ""
+
+    def add_common_root(self, source: VectorSource) -> None:
+        """The folder that has all files which are below no root becomes one."""
+        for path in source.paths:
+            self.of(path)
+        outside = [prefix.rstrip("/") for root, prefix in self._folders.values() if not root]
+        if not outside:
+            return
+        try:
+            common = os.path.realpath(os.path.commonpath(outside))
+        except ValueError:
+            common = os.path.sep  # On two drives of Windows.
+        if common == os.path.dirname(common):  # noqa: PTH120
+            raise RunError(
+                f"the paths of {source.name} have no folder in common; name their folders with --root"
+            )
+        self._roots.add(common)
+        self._folders.clear()

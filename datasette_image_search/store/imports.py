@@ -1,0 +1,131 @@
+"""Vectors that another program made, written by the million, within one transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import count
+
+import numpy as np
+from sqlite_utils import Database
+from sqlite_utils.db import quote_identifier
+
+from .reads import column_names
+from .tables import INDEXES, ImageTable, ImportedImage, Index, Key, StoreError
+from .writes import folder_of
+
+
+def add_imported(db: Database, table: ImageTable, images: Iterable[ImportedImage]) -> range:
+    """
+    Rows for files that have none; their ids, in the same order. For `without_triggers`.
+
+    Raises StoreError for a table whose keys are texts.
+    """
+    if not table.key_is_integer:
+        raise StoreError(
+            f"the keys of table {table.name!r} are texts of your own, so no rows can be added to it"
+        )
+    names = table.quoted()
+    (last,) = db.execute("select coalesce(max({key}), 0) from {images}".format(**names)).fetchone()
+    # An id that is used again inherits nothing.
+    for side in ("vectors", "thumbnails"):
+        db.execute(f"delete from {{{side}}} where image_id > ?".format(**names), [last])
+    # A person may have dropped or renamed columns that nothing here depends on.
+    there = column_names(db.conn, table.name)
+    columns = [column for column in _ROW if column in there]
+    sql = "insert into {images} ({columns}) values ({values})".format(
+        columns=", ".join([names["key"], *map(quote_identifier, columns)]),
+        values=", ".join("?" * (1 + len(columns))),
+        images=names["images"],
+    )
+    read = [_ROW[column] for column in columns]
+    cursor = db.conn.executemany(
+        sql,
+        (
+            (key, *(value(image) for value in read))
+            for key, image in zip(count(last + 1), images, strict=False)
+        ),
+    )
+    return range(last + 1, last + 1 + cursor.rowcount)
+
+
+_ROW = {
+    "root_id": lambda image: image.root_id,
+    "path": lambda image: image.path,
+    "folder": lambda image: folder_of(image.path),
+    "filename": lambda image: image.path.rpartition("/")[2],
+    "size": lambda image: image.size,
+    "mtime": lambda image: image.mtime,
+}
+"""What is known of a file by its name: column -> value."""
+
+
+def record_files(db: Database, table: ImageTable, states: Sequence[tuple[Key, int, str]]) -> None:
+    """Id, size and mtime of the files of images of which nothing was known; else what is known stays."""
+    names = table.quoted()
+    if table.is_ours:
+        db.conn.executemany(
+            "update {images} set size = ?2, mtime = ?3 where {key} = ?1 and size is null "
+            "and sha256 is null".format(**names),
+            states,
+        )
+    else:
+        db.conn.executemany(
+            "insert or ignore into {sources} (image_id, size, mtime) values (?, ?, ?)".format(
+                **names
+            ),
+            states,
+        )
+
+
+def write_imported(
+    db: Database, table: ImageTable, index: Index, ids: Sequence[Key], vectors: np.ndarray
+) -> int:
+    """
+    The vectors, float32 of shape (n, dimensions), of n images, in place of others that they have. Equal
+    ones stay. How many were written. For `without_triggers`.
+    """
+    sql = ("insert into {vectors} (index_id, image_id, sha256, vector) values (?, ?, ?, ?)").format(
+        **table.quoted()
+    )
+    there = _stored(db.conn, table, index, ids)
+    changed = []
+    outdated = []
+    for image_id, vector in zip(ids, vectors, strict=True):
+        if image_id not in there:
+            continue  # Deleted since the survey.
+        blob = vector.tobytes()
+        sha256, old_sha256, old = there[image_id]
+        if old == blob and old_sha256 == sha256:
+            continue
+        changed.append((index.id, image_id, sha256, blob))
+        if old is not None:
+            outdated.append((index.id, image_id))
+    db.conn.executemany(
+        "delete from {vectors} where index_id = ? and image_id = ?".format(**table.quoted()),
+        outdated,
+    )
+    db.conn.executemany(sql, changed)
+    db.execute(
+        f"update {INDEXES} set generation = generation + ? where id = ?",
+        [len(changed) + len(outdated), index.id],
+    )
+    return len(changed)
+
+
+def _stored(
+    conn: sqlite3.Connection, table: ImageTable, index: Index, ids: Sequence[Key]
+) -> dict[Key, tuple[str | None, str | None, bytes | None]]:
+    """Id -> (sha256 of the picture, sha256 that its vector carries, vector), for images that exist."""
+    sha256 = "{images}.sha256"
+    if not table.is_ours:
+        sha256 = "(select sha256 from {sources} where {sources}.image_id = {images}.{key})"
+    sql = (
+        f"select {{images}}.{{key}}, {sha256}, side.sha256, side.vector "
+        "from json_each(?) as wanted "
+        "cross join {images} on {images}.{key} = wanted.value "
+        "left join {vectors} as side on side.image_id = {images}.{key} and side.index_id = ?"
+    ).format(**table.quoted())
+    rows = conn.execute(sql, [json.dumps(list(ids)), index.id])
+    return {image_id: rest for image_id, *rest in rows}
