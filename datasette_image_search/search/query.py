@@ -162,7 +162,7 @@ def query_vector(
     total = np.zeros(index.dimensions)
     for term in terms:
         if term.kind is Kind.WORDS:
-            vector, warning = _text_vector(_embedder_of(index, weights_of), term.text)
+            vector, warning = _text_vector(embedder_of(index, weights_of), term.text)
             warnings += [warning] if warning else []
         elif term.kind is Kind.IMAGE:
             vector = _vector_of_image(conn, index, term.text)
@@ -185,7 +185,7 @@ def vector_to_term(vector: np.ndarray) -> str:
     return "vec:" + base64.urlsafe_b64encode(vector.astype("<f2").tobytes()).decode().rstrip("=")
 
 
-def _embedder_of(index: Index, weights_of: WeightsOf) -> Embedder:
+def embedder_of(index: Index, weights_of: WeightsOf) -> Embedder:
     """The embedder that made the vectors of an index, and no other. Never downloads."""
     embedder = load_embedder(ModelRequest(index.model, weights=weights_of(index)))
     if embedder.fingerprint != index.fingerprint:
