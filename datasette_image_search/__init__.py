@@ -18,7 +18,7 @@ def prepare_connection(conn, datasette):
 
 @hookimpl
 def register_routes():
-    from .web import media, pages
+    from .web import media, pages, uploads
 
     return [
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)$", pages.search_page),
@@ -30,4 +30,5 @@ def register_routes():
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/image$",
             media.image,
         ),
+        (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
     ]
