@@ -120,7 +120,9 @@ async def test_an_original_is_the_file(open_datasette: Datasette, folder: Path) 
     assert response.headers["content-type"] == "image/jpeg"
     assert response.headers["content-length"] == str(len(response.content))
     assert response.headers["x-content-type-options"] == "nosniff"
-    assert response.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    policy = response.headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "sandbox"} <= set(policy)
+    assert "script" not in response.headers["content-security-policy"]
     assert "public" in response.headers["cache-control"]
 
 
@@ -638,6 +640,46 @@ async def test_a_blob_of_a_persons_own_table(tmp_path: Path) -> None:
         for kind in ("image", "thumbnail"):
             response = await ask(datasette, f"{TABLE}/{image_id}/{kind}")
             assert response.status_code == 404
+
+
+async def test_a_column_that_was_renamed(own: Path) -> None:
+    datasette = datasette_of(own, plugin={"roots": [str(own.parent)]})
+    Database(own)["images"].transform(rename={"file": "datei"})
+    assert (await ask(datasette, f"{TABLE}/absolute/image")).status_code == 404
+    Database(own)["image_search_indexes"].update(1, {"path_column": None, "content_column": "gone"})
+    assert (await ask(datasette, f"{TABLE}/absolute/image")).status_code == 404
+
+
+async def test_what_is_too_large_for_the_memory_is_not_there(
+    tmp_path: Path, embed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But what is only passed on may have any size."""
+    for suffix in ("tiff", "jpg"):
+        draw_picture(tmp_path / "x" / f"a.{suffix}", "red", (300, 300))
+    datasette = datasette_of(embed(tmp_path / "x"), plugin={"roots": [str(tmp_path)]})
+    statuses = {}
+    for limit in ("MAX_PIXELS", "MAX_DECODED_BYTES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(media, limit, 1000)
+            for image_id in (1, 2):
+                response = await ask(datasette, f"{TABLE}/{image_id}/image")
+                statuses.setdefault(response.headers["content-type"], set()).add(
+                    (image_id, response.status_code)
+                )
+    assert statuses == {"image/jpeg": {(1, 200)}, "text/html; charset=utf-8": {(2, 404)}}
+
+
+async def test_a_blob_that_is_too_large_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red = draw_picture(tmp_path / "red.png", "red").read_bytes()
+    database = tmp_path / "photos.db"
+    Database(database)["images"].insert({"id": 1, "content": red}, pk="id")
+    embed_images(EmbedRequest(database, "images", (), model="palette", content_column="content"))
+    for limit, status in ((len(red), 200), (len(red) - 1, 404)):
+        monkeypatch.setattr(media, "MAX_BLOB_BYTES", limit)
+        response = await ask(datasette_of(database), f"{TABLE}/1/image")
+        assert response.status_code == status
 
 
 # --- A real server ---------------------------------------------------------------------------------

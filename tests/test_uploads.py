@@ -259,7 +259,9 @@ async def test_the_limit_is_the_owners(database: Path) -> None:
     datasette = datasette_of(database, plugin={"max_upload_bytes": len(data)})
     assert (await post(datasette, data)).status_code == 200
     datasette = datasette_of(database, plugin={"max_upload_bytes": "much"})
-    assert "max_upload_bytes" in assert_one_sentence(await post(datasette, data))
+    response = await post(datasette, data)
+    assert response.status_code == 500
+    assert "max_upload_bytes" in assert_one_sentence(response)
 
 
 async def in_chunks(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:

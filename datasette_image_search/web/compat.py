@@ -31,8 +31,8 @@ async def can_view_table(
 
 def csrf_token(request: Request) -> str:
     """
-    What a POST is to send as x-csrftoken, "" where Datasette asks for none. In 0.65 it comes with a
-    cookie, which makes Datasette forbid all caching: so not for pages.
+    What a POST is to send as x-csrftoken. In 0.65 it comes with a cookie, which makes Datasette
+    forbid all caching: so not for pages. 1.0 looks at other headers, and its token means nothing.
     """
     token = request.scope.get("csrftoken")
     return token() if token else ""

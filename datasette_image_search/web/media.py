@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 import io
 import os
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from datasette.app import Datasette
@@ -27,6 +28,8 @@ from .configuration import ConfigurationError, configured_roots
 from .decoding import RETRY_AFTER, Busy, DecodingQueue
 from .originals import HEAD, open_below, shown_type
 from .streaming import Picture, is_known, not_modified, picture_response
+
+T = TypeVar("T")
 
 JPEG_SIZE = 4096
 """Pixels of the longer side, at most, of a JPEG that is made of what browsers do not show."""
@@ -74,8 +77,8 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     if request.method not in ("GET", "HEAD"):
         return _only_get()
     asked = await _asked(datasette, request)
-    webp = await asked.viewed.database.execute_fn(
-        lambda conn: store.thumbnail(conn, asked.viewed.table, asked.image_id)
+    webp = await _read(
+        asked, lambda conn: store.thumbnail(conn, asked.viewed.table, asked.image_id)
     )
     # Others can write to the table.
     if isinstance(webp, bytes) and shown_type(webp[:HEAD]) == "image/webp":
@@ -116,10 +119,11 @@ async def _original(datasette: Datasette, asked: Asked) -> Original:
     viewed, image_id = asked.viewed, asked.image_id
     column = viewed.index.content_column
     if column is not None and not viewed.table.is_ours:
-        content = await viewed.database.execute_fn(
+        content = await _read(
+            asked,
             lambda conn: store.own_content(
                 conn, viewed.table, column, image_id, at_most=MAX_BLOB_BYTES
-            )
+            ),
         )
         version = hashlib.sha256(content).hexdigest()[:32]
         return Original(io.BytesIO(content), "", len(content), version)
@@ -127,10 +131,10 @@ async def _original(datasette: Datasette, asked: Asked) -> Original:
         roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
     except ConfigurationError as error:
         raise DatasetteError(str(error), status=500) from error
-    places = await viewed.database.execute_fn(
-        lambda conn: store.locations(conn, viewed.index, [image_id])
-    )
-    if not roots or image_id not in places:
+    if not roots:
+        raise asked.not_found
+    places = await _read(asked, lambda conn: store.locations(conn, viewed.index, [image_id]))
+    if image_id not in places:
         raise asked.not_found
     place = places[image_id]
     # A path of a person's own table is relative to the folder of the database.
@@ -142,6 +146,14 @@ async def _original(datasette: Datasette, asked: Asked) -> Original:
     status = os.fstat(file.fileno())
     version = f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
     return Original(file, path.name, status.st_size, version)
+
+
+async def _read(asked: Asked, read: Callable[[sqlite3.Connection], T]) -> T:
+    """What `read` reads; the NotFound where the tables are not as they were embedded any more."""
+    try:
+        return await asked.viewed.database.execute_fn(read)
+    except sqlite3.OperationalError as error:
+        raise asked.not_found from error
 
 
 async def _made(

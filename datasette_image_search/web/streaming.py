@@ -16,7 +16,8 @@ DAY = 24 * 60 * 60
 
 SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
-    "content-security-policy": "default-src 'none'; sandbox",
+    # The styles are the browser's own, for a picture that is opened by itself.
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
 }
 """Whatever the bytes are, a browser is to show them as a picture, or not at all."""
 
@@ -66,7 +67,7 @@ def picture_response(request: Request, picture: Picture) -> Response:
     start, end = asked
     if start >= end:
         picture.file.close()
-        headers["content-range"] = f"bytes */{picture.size}"
+        headers |= {"content-range": f"bytes */{picture.size}", "cache-control": "no-store"}
         return Response("", status=416, headers=headers)
     headers["content-range"] = f"bytes {start}-{end - 1}/{picture.size}"
     return _Streamed(request, picture, start, end, 206, headers)
@@ -77,8 +78,8 @@ def _asked_range(request: Request, picture: Picture) -> tuple[int, int] | None:
     Half-open, and empty where the picture has nothing there; None for the whole of it, which is
     also a right answer to several ranges, and to those of a version that is no more (If-Range).
     """
-    match = re.fullmatch(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", request.headers.get("range", ""))
-    if match is None or match[0].strip().endswith("=-"):
+    match = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", request.headers.get("range", ""))
+    if match is None or match[0] == "bytes=-":
         return None
     if request.headers.get("if-range", f'"{picture.etag}"') != f'"{picture.etag}"':
         return None

@@ -33,7 +33,7 @@ from ..search.query import WeightsOf, embedder_of, vector_to_term
 from ..store import Index
 from .access import viewed_table
 from .compat import csrf_token
-from .configuration import configured_weights, max_upload_bytes
+from .configuration import ConfigurationError, configured_weights, max_upload_bytes
 from .decoding import RETRY_AFTER, Busy, DecodingQueue
 
 SECONDS = 120
@@ -57,6 +57,8 @@ BYTES_UNREDUCED = 20
 """The same of a picture that is too narrow to be made smaller right after it is decoded."""
 
 _queue = DecodingQueue("image-search-uploads", longest=AT_ONCE)
+_places = threading.BoundedSemaphore(AT_ONCE)
+"""Of this process."""
 
 
 class UploadRefused(ImageSearchError):
@@ -65,9 +67,6 @@ class UploadRefused(ImageSearchError):
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)
         self.status = status
-
-
-_places = threading.BoundedSemaphore(AT_ONCE)
 
 
 async def upload(datasette: Datasette, request: Request) -> Response:
@@ -91,6 +90,8 @@ async def upload(datasette: Datasette, request: Request) -> Response:
         return _json({"error": str(error)}, 404)
     except UploadRefused as error:
         return _json({"error": str(error)}, error.status)
+    except ConfigurationError as error:
+        return _json({"error": str(error)}, 500)
     except ImageSearchError as error:
         return _json({"error": str(error)}, 400)
     except Busy:
@@ -102,7 +103,9 @@ async def upload(datasette: Datasette, request: Request) -> Response:
     return _json({"query": vector_to_term(vector)})
 
 
-def _json(content: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None):
+def _json(
+    content: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
     safe = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
     return Response.json(content, status=status, headers={**safe, **(headers or {})})
 
@@ -120,7 +123,7 @@ async def _received(request: Request, limit: int) -> AsyncIterator[BinaryIO]:
             "image type, or application/octet-stream",
             415,
         )
-    if (_content_length(request) or 0) > limit:
+    if _said_length(request) > limit:
         raise _too_large(limit)
     if not _places.acquire(blocking=False):
         raise Busy
@@ -137,10 +140,10 @@ async def _received(request: Request, limit: int) -> AsyncIterator[BinaryIO]:
         _places.release()
 
 
-def _content_length(request: Request) -> int | None:
-    """What the client says; believed only where it says too much."""
-    length = request.headers.get("content-length", "")
-    return int(length[:18]) if re.fullmatch("[0-9]+", length) else None
+def _said_length(request: Request) -> int:
+    """What the client says that it sends, 0 where it says nothing of sense; enough to refuse it."""
+    said = request.headers.get("content-length", "")
+    return int(said[:18]) if re.fullmatch("[0-9]+", said) else 0
 
 
 def _too_large(limit: int) -> UploadRefused:
