@@ -12,6 +12,7 @@ import httpx
 import pytest
 from datasette.app import Datasette
 from datasette.utils import tilde_encode
+from datasette.utils.asgi import Request
 from PIL import Image
 from sqlite_utils import Database
 
@@ -71,10 +72,15 @@ async def test_only_what_anybody_may_see_is_for_caches_of_all(database: Path) ->
     response = await ask(datasette_of(database), f"{TABLE}/6/thumbnail")
     assert response.headers["cache-control"] == "public, max-age=86400"
     rules = {"databases": {"photos": {"tables": {"images": {"allow": {"id": "anna"}}}}}}
-    response = await ask(datasette_of(database, rules=rules), f"{TABLE}/6/thumbnail", "anna")
-    assert response.status_code == 200
-    assert "private" in response.headers["cache-control"]
-    assert "public" not in response.headers["cache-control"]
+    # Asked for within Datasette, which in its newer versions says no less of all who log in.
+    datasette = datasette_of(database, rules=rules)
+    await datasette.invoke_startup()
+    url_vars = {"database": "photos", "table": "images", "id": "6"}
+    request = Request.fake(f"{TABLE}/6/thumbnail", url_vars=url_vars)
+    request.scope = {**request.scope, "actor": {"id": "anna"}, "headers": []}
+    response = await media.thumbnail(datasette, request)
+    assert response.status == 200
+    assert response.headers["cache-control"] == "private, no-cache"
 
 
 @pytest.mark.parametrize("id", ["99", "abc", "6.0", "..~2F6", "1~20or~201", "9" * 30, "~00", "-6"])
