@@ -19,7 +19,7 @@ def prepare_connection(conn, datasette):
 
 @hookimpl
 def register_routes():
-    from .web import media, pages
+    from .web import media, pages, uploads
 
     return [
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)$", pages.search_page),
@@ -27,6 +27,11 @@ def register_routes():
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/thumbnail$",
             media.thumbnail,
         ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/image$",
+            media.image,
+        ),
+        (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
     ]
 
 

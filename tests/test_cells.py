@@ -11,13 +11,13 @@ from sqlite_utils import Database
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 
 from .conftest import draw_picture
-from .serving import get, pictures, query_page, serving
+from .serving import datasette_of, get, pictures, query_page
 
 pytestmark = pytest.mark.asyncio
 
 
 async def test_every_row_of_an_image_table_shows_its_picture(database: Path) -> None:
-    page = await get(serving(database), "/photos/images")
+    page = await get(datasette_of(database), "/photos/images")
     assert len(pictures(page)) == 8
     cell = re.search(r'<td class="col-path[^"]*">(.*?)</td>', page.text, re.DOTALL)[1]
     assert 'href="/photos/images/1"' in cell
@@ -28,17 +28,17 @@ async def test_every_row_of_an_image_table_shows_its_picture(database: Path) -> 
 
 
 async def test_the_page_of_a_row_shows_it_too(database: Path) -> None:
-    assert pictures(await get(serving(database), "/photos/images/6")) == ["red.jpg"]
+    assert pictures(await get(datasette_of(database), "/photos/images/6")) == ["red.jpg"]
 
 
 async def test_a_tall_picture_keeps_its_shape(tmp_path: Path, embed) -> None:
     draw_picture(tmp_path / "tall" / "tall.png", "red", size=(300, 900))
-    page = await get(serving(embed(tmp_path / "tall")), "/photos/images")
+    page = await get(datasette_of(embed(tmp_path / "tall")), "/photos/images")
     assert 'width="30" height="90"' in page.text
 
 
 async def test_urls_begin_where_datasette_does(database: Path) -> None:
-    datasette = serving(database, settings={"base_url": "/data/"})
+    datasette = datasette_of(database, settings={"base_url": "/data/"})
     page = await get(datasette, "/photos/images")
     assert 'src="/data/-/image-search/photos/images/1/thumbnail"' in page.text
     assert 'href="/data/photos/images/1"' in page.text
@@ -47,7 +47,7 @@ async def test_urls_begin_where_datasette_does(database: Path) -> None:
 async def test_names_that_are_markup_are_text(tmp_path: Path, embed) -> None:
     name = '<img src=x onerror=alert(1)>".png'
     draw_picture(tmp_path / "odd" / name, "red")
-    page = await get(serving(embed(tmp_path / "odd")), "/photos/images")
+    page = await get(datasette_of(embed(tmp_path / "odd")), "/photos/images")
     assert "<img src=x" not in page.text
     assert len(pictures(page)) == 1
 
@@ -56,7 +56,7 @@ async def test_a_row_without_a_thumbnail_shows_its_path_only(database: Path) -> 
     Database(database).execute(
         "delete from _images_thumbnails where image_id = 6"
     ).connection.commit()
-    page = await get(serving(database), "/photos/images")
+    page = await get(datasette_of(database), "/photos/images")
     assert "red.jpg" not in pictures(page)
     assert len(pictures(page)) == 7
     assert "red.jpg" in page.text
@@ -64,13 +64,13 @@ async def test_a_row_without_a_thumbnail_shows_its_path_only(database: Path) -> 
 
 async def test_other_tables_show_no_pictures(database: Path) -> None:
     Database(database)["plain"].insert({"id": 6, "path": "red.jpg"}, pk="id")
-    assert pictures(await get(serving(database), "/photos/plain")) == []
+    assert pictures(await get(datasette_of(database), "/photos/plain")) == []
 
 
 async def test_a_database_without_images_has_no_trace_of_the_plugin(tmp_path: Path) -> None:
     path = tmp_path / "plain.db"
     Database(path)["plain"].insert({"id": 6, "path": "red.jpg"}, pk="id")
-    datasette = serving(path)
+    datasette = datasette_of(path)
     for url in ("/", "/plain", "/plain/plain", "/plain/plain/6"):
         page = await get(datasette, url)
         assert page.status_code == 200
@@ -83,7 +83,7 @@ async def test_images_embedded_in_a_running_datasette_appear(
     monkeypatch.setattr("datasette_image_search.web.image_tables.FRESH", 0)
     path = tmp_path / "photos.db"
     Database(path)["plain"].insert({"id": 1}, pk="id")
-    datasette = serving(path)
+    datasette = datasette_of(path)
     assert pictures(await get(datasette, "/photos/plain")) == []
     embed(folder)
     assert len(pictures(await get(datasette, "/photos/images"))) == 8
@@ -94,7 +94,7 @@ async def test_a_table_of_blobs_shows_them(tmp_path: Path) -> None:
     content = draw_picture(tmp_path / "red.png", "red").read_bytes()
     Database(path)["stickers"].insert({"name": "a/b", "content": content}, pk="name")
     embed_images(EmbedRequest(path, "stickers", (), model="palette", content_column="content"))
-    datasette = serving(path)
+    datasette = datasette_of(path)
     page = await get(datasette, "/photos/stickers")
     assert pictures(page) == ["a/b"]
     download = re.search(r'class="blob-download" href="([^"]*)"', page.text)[1]
@@ -110,7 +110,7 @@ async def test_a_table_of_blobs_shows_them(tmp_path: Path) -> None:
     ],
 )
 async def test_a_query_with_id_and_path_of_an_image_shows_it(database: Path, sql: str) -> None:
-    assert pictures(await query_page(serving(database), sql)) == ["red.jpg"]
+    assert pictures(await query_page(datasette_of(database), sql)) == ["red.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ async def test_a_query_with_id_and_path_of_an_image_shows_it(database: Path, sql
     ],
 )
 async def test_a_query_shows_no_picture_that_is_not_certain(database: Path, sql: str) -> None:
-    page = await query_page(serving(database), sql)
+    page = await query_page(datasette_of(database), sql)
     assert page.status_code == 200
     assert pictures(page) == []
 
 
 async def test_a_query_with_the_url_of_a_thumbnail_shows_it(database: Path) -> None:
     sql = "select '/-/image-search/photos/images/' || id || '/thumbnail' as picture from images"
-    page = await query_page(serving(database), sql)
+    page = await query_page(datasette_of(database), sql)
     assert pictures(page) == [str(number) for number in range(1, 9)]
 
 
@@ -145,7 +145,7 @@ async def test_the_thumbnails_of_another_database_are_not_told_about(
 ) -> None:
     plain = tmp_path / "plain.db"
     Database(plain)["plain"].insert({"id": 1}, pk="id")
-    datasette = serving(database, plain)
+    datasette = datasette_of(database, plain)
     path = "/plain/-/query" if hasattr(datasette, "allowed") else "/plain"
     sql = "select '/-/image-search/photos/images/6/thumbnail' as picture"
     assert pictures(await get(datasette, path, sql=sql)) == []
@@ -156,5 +156,5 @@ async def test_with_two_image_tables_the_path_tells_which(tmp_path: Path, embed,
     embed(folder)
     path = embed(tmp_path / "more", table="extra")
     sql = "select id, path from images where id = 1 union all select id, path from extra"
-    page = await query_page(serving(path), sql)
+    page = await query_page(datasette_of(path), sql)
     assert re.findall(r'src="/-/image-search/photos/(\w+)/1/', page.text) == ["images", "extra"]

@@ -25,10 +25,14 @@ from datasette_image_search.ingest.decode import (
     DecodedImage,
     DecodeError,
     DecodeSettings,
+    TooLarge,
     check_file_size,
     decode_bytes,
     decode_file,
+    decode_picture,
     default_max_pixels,
+    reduction,
+    stored_size,
 )
 
 from .conftest import SHARED, draw_picture
@@ -931,3 +935,35 @@ class TestRaw:
             decode_bytes(data, "a.dng", limited(1))
         preview = saved(four_corners(600, 500), "JPEG")
         assert decode_bytes(tiny_dng((1200, 1000), preview), "a.dng", limited(1)).width == 1200
+
+
+# --- For pages -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_picture_alone_is_upright(orientation: int):
+    data = saved_turned(four_corners(64, 48), orientation)
+    assert decode_picture(data, "", SETTINGS).size == (64, 48)
+
+
+def test_the_stored_size_is_known_before_anything_is_decoded():
+    whole = saved(four_corners(64, 48), "PNG")
+    assert stored_size(whole[:60]) == ("PNG", (64, 48))
+    for damaged in (b"", b"x", whole[:20]):
+        with pytest.raises(DecodeError):
+            stored_size(damaged)
+
+
+def test_what_is_above_a_limit_is_told_from_what_is_damaged():
+    data = saved(four_corners(64, 48), "PNG")
+    with pytest.raises(TooLarge):
+        decode_picture(data, "", DecodeSettings(np.asarray, 32, max_pixels=64 * 48 - 1))
+    with pytest.raises(DecodeError) as error:
+        decode_picture(data[:80], "", SETTINGS)
+    assert not isinstance(error.value, TooLarge)
+
+
+def test_a_narrow_picture_is_not_made_smaller_first():
+    """Which is what decides how much memory it takes."""
+    assert reduction((4000, 3000), SETTINGS) == 4
+    assert reduction((40_000, 300), SETTINGS) == 1

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from .serving import get, pictures, query_page, serving
+from .serving import datasette_of, get, pictures, query_page
 
 pytestmark = pytest.mark.asyncio
 
 
 async def test_a_query_is_a_grid_in_its_order_with_its_scores(database: Path) -> None:
     sql = "select id, image_similarity(id, 'red') as score from images order by score desc limit 3"
-    page = await query_page(serving(database), sql, ".images")
+    page = await query_page(datasette_of(database), sql, ".images")
     assert page.status_code == 200
     assert pictures(page)[0] == "red.jpg"
     assert len(pictures(page)) == 3
@@ -25,7 +25,7 @@ async def test_a_query_is_a_grid_in_its_order_with_its_scores(database: Path) ->
 
 
 async def test_a_table_page_is_a_grid_the_closest_first(database: Path) -> None:
-    datasette = serving(database)
+    datasette = datasette_of(database)
     page = await get(datasette, "/photos/images.images", _image_search="red", _size=4)
     assert pictures(page)[0] == "red.jpg"
     assert len(pictures(page)) == 4
@@ -35,7 +35,7 @@ async def test_a_table_page_is_a_grid_the_closest_first(database: Path) -> None:
 
 async def test_pages_link_to_it_where_the_rows_have_ids_of_images(database: Path) -> None:
     Database(database)["plain"].insert({"id": 1}, pk="id")
-    datasette = serving(database)
+    datasette = datasette_of(database)
     assert ".images?" in (await query_page(datasette, "select id from images")).text
     assert ".images?" not in (await query_page(datasette, "select path from images")).text
     assert 'href="/photos/images.images' in (await get(datasette, "/photos/images")).text
@@ -44,14 +44,14 @@ async def test_pages_link_to_it_where_the_rows_have_ids_of_images(database: Path
 
 async def test_rows_that_are_not_images_are_counted(database: Path) -> None:
     sql = "select 6 as id union all select 99 union all select null union all select x'00'"
-    page = await query_page(serving(database), sql, ".images")
+    page = await query_page(datasette_of(database), sql, ".images")
     assert pictures(page) == ["red.jpg"]
     assert "3 rows are not images of images" in page.text
 
 
 async def test_with_several_image_tables_one_has_to_be_named(embed, folder: Path) -> None:
     embed(folder)
-    datasette = serving(embed(folder, table="more"))
+    datasette = datasette_of(embed(folder, table="more"))
     page = await query_page(datasette, "select 6 as id", ".images")
     assert page.status_code == 400
     assert "_image_table=; this database has &#39;images&#39;, &#39;more&#39;" in page.text
@@ -68,14 +68,14 @@ async def test_with_several_image_tables_one_has_to_be_named(embed, folder: Path
     ],
 )
 async def test_what_is_wrong_is_one_sentence(database: Path, sql: str, sentence: str) -> None:
-    page = await query_page(serving(database), sql, ".images")
+    page = await query_page(datasette_of(database), sql, ".images")
     assert page.status_code == 400
     assert sentence in page.text.replace("&#39;", "'")
 
 
 async def test_who_may_not_see_the_table_sees_no_grid_of_it(database: Path) -> None:
     rules = {"databases": {"photos": {"tables": {"images": {"allow": {"id": "anna"}}}}}}
-    datasette = serving(database, rules=rules)
+    datasette = datasette_of(database, rules=rules)
     page = await query_page(datasette, "select 6 as id", ".images")
     assert page.status_code == 403
     assert pictures(page) == []

@@ -11,7 +11,7 @@ import sqlite_utils
 
 from datasette_image_search.web.sql_errors import hear
 
-from .serving import get, query_page, serving
+from .serving import datasette_of, get, query_page
 
 pytestmark = pytest.mark.asyncio
 
@@ -29,19 +29,19 @@ DUMB = "user-defined"
     ],
 )
 async def test_the_page_of_a_query_says_what_is_wrong(database, sql: str, sentence: str) -> None:
-    page = await query_page(serving(database), sql)
+    page = await query_page(datasette_of(database), sql)
     assert sentence in page.text.replace("&#39;", "'")
     assert DUMB not in page.text
 
 
 async def test_parameters_are_those_of_the_request(database: Path) -> None:
-    page = await query_page(serving(database), "select image_search(:q, 3)", q="zebra")
+    page = await query_page(datasette_of(database), "select image_search(:q, 3)", q="zebra")
     assert "palette does not know &#39;zebra&#39;" in page.text
 
 
 async def test_eight_at_once_hear_only_their_own(database: Path) -> None:
     """More than there are SQL threads, again and again, among queries that work or fail otherwise."""
-    datasette = serving(database)
+    datasette = datasette_of(database)
     await datasette.invoke_startup()
 
     async def fails(word: str) -> None:
@@ -62,7 +62,7 @@ async def test_eight_at_once_hear_only_their_own(database: Path) -> None:
 
 
 async def test_nothing_is_kept_for_later(database: Path) -> None:
-    datasette = serving(database)
+    datasette = datasette_of(database)
     await query_page(datasette, "select image_search('zebra', 3)")
     page = await query_page(datasette, "select image_search(")
     assert "zebra" not in page.text
@@ -74,7 +74,7 @@ async def test_nothing_is_kept_for_later(database: Path) -> None:
 @pytest.mark.parametrize("extension", ["", ".json"])
 async def test_a_where_that_fails_says_so_on_the_table_page(database: Path, extension) -> None:
     response = await get(
-        serving(database),
+        datasette_of(database),
         "/photos/images" + extension,
         _where="image_similarity(id, 'zebra') > 0",
         format="JPEG",
@@ -95,7 +95,7 @@ SAVED = {
 
 async def test_a_saved_query_tells_those_who_may_run_sql(database: Path) -> None:
     """For others the sentence could hold what the query would not show them: a value from a row."""
-    datasette = serving(database, rules=SAVED)
+    datasette = datasette_of(database, rules=SAVED)
     page = await get(datasette, "/photos/find", actor="anna", q="zebra")
     assert "palette does not know &#39;zebra&#39;" in page.text
     page = await get(datasette, "/photos/find", q="zebra")
@@ -109,7 +109,7 @@ async def test_a_connection_that_core_wraps_keeps_the_functions_of_datasette(
     Datasette 1.0 makes a sqlite_utils.Database of its own connection, and sqlite-utils then runs
     its plugins: this one, whose functions believe the database about which files to open.
     """
-    datasette = serving(database)
+    datasette = datasette_of(database)
     await datasette.invoke_startup()
 
     def functions_after(conn: sqlite3.Connection) -> str:

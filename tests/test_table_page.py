@@ -17,7 +17,7 @@ from datasette.plugins import pm
 from sqlite_utils import Database
 
 from .conftest import COLOURS, draw_picture
-from .serving import get, pictures, serving
+from .serving import datasette_of, get, pictures
 
 pytestmark = pytest.mark.asyncio
 
@@ -54,7 +54,7 @@ def many(tmp_path: Path, embed) -> Path:
 
 
 async def test_html_shows_the_closest_first_with_pictures_and_scores(database: Path) -> None:
-    datasette = serving(database)
+    datasette = datasette_of(database)
     page = await get(datasette, "/photos/images", _image_search="red")
     assert page.status_code == 200
     assert len(pictures(page)) == 8
@@ -66,7 +66,7 @@ async def test_html_shows_the_closest_first_with_pictures_and_scores(database: P
 
 
 async def test_json_and_csv_have_the_same_rows_in_the_order_of_the_key(database: Path) -> None:
-    datasette = serving(database)
+    datasette = datasette_of(database)
     closest = await ids(datasette, _image_search="red", _image_search_k=3)
     assert len(closest) == 3
     assert closest == sorted(closest)
@@ -94,7 +94,7 @@ async def test_json_and_csv_have_the_same_rows_in_the_order_of_the_key(database:
 )
 async def test_filter_first_then_rank_never_comes_back_short(many: Path, filters) -> None:
     """The 30 best of the whole table are all in `near`."""
-    datasette = serving(many)
+    datasette = datasette_of(many)
     found = await ids(datasette, _image_search="red", _image_search_k=30, **filters)
     assert len(found) == 30
     assert set(found) <= set(await ids(datasette, **filters, _size="max"))
@@ -102,7 +102,7 @@ async def test_filter_first_then_rank_never_comes_back_short(many: Path, filters
 
 async def test_through_another_table(many: Path) -> None:
     through = json.dumps({"table": "albums", "column": "album", "value": "holiday"})
-    found = await ids(serving(many), _image_search="red", _through=through)
+    found = await ids(datasette_of(many), _image_search="red", _through=through)
     assert found == [1, 2, 3, 4, 5]
 
 
@@ -130,7 +130,7 @@ def only_odd() -> Iterator[None]:
 
 @pytest.mark.usefixtures("only_odd")
 async def test_filters_of_other_plugins_come_first_too(many: Path) -> None:
-    datasette = serving(many)
+    datasette = datasette_of(many)
     found = await ids(datasette, _image_search="red", _image_search_k=20, folder="far", _odd=1)
     assert len(found) == 20
     page = await get(datasette, "/photos/images", _image_search="red", _odd=1)
@@ -139,7 +139,7 @@ async def test_filters_of_other_plugins_come_first_too(many: Path) -> None:
 
 async def test_facets_count_the_hits(many: Path) -> None:
     response = await get(
-        serving(many), ROWS, _image_search="red", _image_search_k=50, _facet="folder"
+        datasette_of(many), ROWS, _image_search="red", _image_search_k=50, _facet="folder"
     )
     facets = response.json()["facet_results"]
     results = facets.get("results", facets)["folder"]["results"]
@@ -159,33 +159,35 @@ async def test_facets_count_the_hits(many: Path) -> None:
     ids=str,
 )
 async def test_hits_never_need_a_second_page(many: Path, params, count: int) -> None:
-    response = await get(serving(many), ROWS, _image_search="red", **params)
+    response = await get(datasette_of(many), ROWS, _image_search="red", **params)
     assert len(response.json()["rows"]) == count
     assert response.json()["next"] is None
 
 
 async def test_the_default_is_the_page_size_of_the_table(many: Path) -> None:
     rules = {"databases": {"photos": {"tables": {"images": {"size": 9}}}}}
-    assert len(await ids(serving(many, rules=rules), _image_search="red")) == 9
+    assert len(await ids(datasette_of(many, rules=rules), _image_search="red")) == 9
 
 
 async def test_no_rows_but_their_number(many: Path) -> None:
     response = await get(
-        serving(many), ROWS, _image_search="red", _size=0, _extra="count", folder="far"
+        datasette_of(many), ROWS, _image_search="red", _size=0, _extra="count", folder="far"
     )
     data = response.json()
     assert data.get("count", data.get("filtered_table_rows_count")) == 40
 
 
 async def test_an_order_that_is_asked_for_is_kept(database: Path) -> None:
-    page = await get(serving(database), "/photos/images", _image_search="red", _sort_desc="path")
+    page = await get(
+        datasette_of(database), "/photos/images", _image_search="red", _sort_desc="path"
+    )
     assert pictures(page) == sorted((f"{colour}.jpg" for colour in COLOURS), reverse=True)
     assert "sorted by path descending" in page.text
 
 
 async def test_an_order_that_is_only_configured_gives_way(database: Path) -> None:
     rules = {"databases": {"photos": {"tables": {"images": {"sort_desc": "path"}}}}}
-    datasette = serving(database, rules=rules)
+    datasette = datasette_of(database, rules=rules)
     page = await get(datasette, "/photos/images", _image_search="red")
     assert pictures(page)[0] == "red.jpg"
     assert "sorted by" not in page.text
@@ -207,11 +209,11 @@ async def test_an_order_that_is_only_configured_gives_way(database: Path) -> Non
 )
 @pytest.mark.parametrize("extension", ["", ".json", ".csv"])
 async def test_what_is_wrong_is_one_sentence(database, params, sentence, extension) -> None:
-    response = await get(serving(database), "/photos/images" + extension, **params)
+    response = await get(datasette_of(database), "/photos/images" + extension, **params)
     if "_through" in params:
         # As core answers it without a search.
         params = {name: value for name, value in params.items() if name != "_image_search"}
-        core = await get(serving(database), "/photos/images" + extension, **params)
+        core = await get(datasette_of(database), "/photos/images" + extension, **params)
         assert response.status_code == core.status_code
         return
     assert response.status_code == 400
@@ -220,7 +222,7 @@ async def test_what_is_wrong_is_one_sentence(database, params, sentence, extensi
 
 async def test_a_table_without_images_says_so(database: Path) -> None:
     Database(database)["plain"].insert({"id": 1}, pk="id")
-    response = await get(serving(database), "/photos/plain.json", _image_search="red")
+    response = await get(datasette_of(database), "/photos/plain.json", _image_search="red")
     assert response.status_code == 400
     assert "'plain' is not an image table" in response.text
 
@@ -228,13 +230,13 @@ async def test_a_table_without_images_says_so(database: Path) -> None:
 async def test_where_is_as_forbidden_as_without_a_search(database: Path) -> None:
     rules = {"databases": {"photos": {"allow_sql": {"id": "anna"}}}}
     path = "/photos/images?_image_search=red&_where=id=1"
-    assert (await get(serving(database, rules=rules), path)).status_code == 403
-    assert (await get(serving(database, rules=rules), path, actor="anna")).status_code == 200
+    assert (await get(datasette_of(database, rules=rules), path)).status_code == 403
+    assert (await get(datasette_of(database, rules=rules), path, actor="anna")).status_code == 200
 
 
 async def test_a_slow_filter_ends_at_the_time_limit(many: Path) -> None:
     slow = "(with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n)"
-    datasette = serving(many, settings={"sql_time_limit_ms": 100})
+    datasette = datasette_of(many, settings={"sql_time_limit_ms": 100})
     await ids(datasette, _image_search="red")
     response = await get(datasette, ROWS, _image_search="red", _where=slow)
     assert response.status_code == 400
@@ -242,13 +244,14 @@ async def test_a_slow_filter_ends_at_the_time_limit(many: Path) -> None:
 
 
 async def test_warnings_stand_above_the_rows(database: Path) -> None:
-    page = await get(serving(database), "/photos/images", _image_search="red sports car")
+    page = await get(datasette_of(database), "/photos/images", _image_search="red sports car")
     assert re.search(r'role="status">[^<]*sports car', page.text)
 
 
 async def test_the_search_box_keeps_filters_and_leaves_order_and_page(database: Path) -> None:
     page = await get(
-        serving(database), "/photos/images?format=JPEG&_facet=format&_sort=path&_next=red.jpg,1"
+        datasette_of(database),
+        "/photos/images?format=JPEG&_facet=format&_sort=path&_next=red.jpg,1",
     )
     box = re.search(r'<form class="core image-search-box".*?</form>', page.text, re.DOTALL)[0]
     hidden = re.findall(r'type="hidden" name="([^"]*)" value="([^"]*)"', box)
@@ -258,7 +261,7 @@ async def test_the_search_box_keeps_filters_and_leaves_order_and_page(database: 
 
 async def test_other_tables_have_no_search_box(database: Path) -> None:
     Database(database)["plain"].insert({"id": 1, "path": "red.jpg"}, pk="id")
-    page = await get(serving(database), "/photos/plain")
+    page = await get(datasette_of(database), "/photos/plain")
     assert "image-search-box" not in page.text
     assert "image-search-tables.css" not in page.text
 
@@ -269,7 +272,7 @@ async def test_a_table_template_of_ones_own_still_shows_the_rows(tmp_path, datab
     (templates / "_table-photos-images.html").write_text(
         "{% for row in display_rows %}[{{ row.display('path') }}]{% endfor %}"
     )
-    datasette = serving(database, template_dir=str(templates))
+    datasette = datasette_of(database, template_dir=str(templates))
     page = await get(datasette, "/photos/images", _image_search="red", _image_search_k=2)
     assert re.search(r"\[<a [^\]]*red\.jpg", page.text)
 
@@ -286,13 +289,13 @@ async def test_a_person_s_own_table_with_text_keys(tmp_path: Path) -> None:
     )
     db.close()
     embed_images(EmbedRequest(path, "things", (), model="palette", path_column="file"))
-    page = await get(serving(path), "/photos/things", _image_search="red", _image_search_k=3)
+    page = await get(datasette_of(path), "/photos/things", _image_search="red", _image_search_k=3)
     assert pictures(page)[0] == "red.png"
     assert len(pictures(page)) == 3
 
 
 async def test_the_sql_of_a_search_can_be_run_as_it_is(database: Path) -> None:
-    datasette = serving(database)
+    datasette = datasette_of(database)
     page = await get(datasette, "/photos/images", _image_search="red", _image_search_k=3)
     link = html.unescape(re.search(r'title="select [^>]*href="([^"]*)"', page.text)[1])
     response = await get(datasette, link)

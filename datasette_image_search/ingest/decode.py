@@ -106,6 +106,10 @@ class Unreadable(DecodeError):
     """A file that could not be read this time, say of a drive that went; it may well be good."""
 
 
+class TooLarge(DecodeError):
+    """A picture above the limits, that was not decoded for it."""
+
+
 def default_max_pixels(workers: int) -> int:
     """
     Pixels that one picture may have while `workers` decode at once: together they take at most a
@@ -193,11 +197,11 @@ def reading() -> Iterator[None]:
 
 def check_file_size(size: int, max_pixels: int) -> None:
     """
-    Raises DecodeError for a file of so many bytes that its bytes alone take the memory of a picture
+    Raises TooLarge for a file of so many bytes that its bytes alone take the memory of a picture
     at the limit: a film that is called a.jpg.
     """
     if size > max_pixels * BYTES_PER_PIXEL:
-        raise DecodeError(
+        raise TooLarge(
             f"the file has {math.ceil(size / 1e6)} megabytes, more than a picture of "
             f"{max_pixels / 1e6:g} megapixels needs; raise the limit with --max-megapixels and --retry-failed"
         )
@@ -209,14 +213,44 @@ def decode_bytes(data: bytes, name: str, settings: DecodeSettings) -> DecodedIma
     not. Raises DecodeError; what `settings.preprocess` raises is no fault of the image, and is let
     through.
     """
-    if not data:
-        raise DecodeError("the file is empty")
-    try:
+    with _explaining(data, name):
         opened = _open(data, name, settings)
         with opened.image:
             picture = _upright_rgb(opened, settings)
         size = settings.thumbnail_size
         thumbnail = None if size is None else make_thumbnail(picture, size)
+    return DecodedImage(
+        sha256=hashlib.sha256(data).hexdigest(),
+        format=opened.format,
+        width=opened.width,
+        height=opened.height,
+        exif=opened.exif,
+        model_input=settings.preprocess(_squash(picture)),
+        thumbnail=thumbnail,
+    )
+
+
+def decode_picture(data: bytes, name: str, settings: DecodeSettings) -> Image.Image:
+    """The upright picture in sRGB, as large as the thumbnail of `settings` needs it, or larger."""
+    with _explaining(data, name):
+        opened = _open(data, name, settings)
+        with opened.image:
+            return _upright_rgb(opened, settings)
+
+
+def stored_size(data: bytes) -> tuple[str, tuple[int, int]]:
+    """What Pillow calls the format of a picture that is no RAW, and its size as stored; decodes nothing."""
+    with _explaining(data, ""), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return image.format or "", image.size
+
+
+@contextmanager
+def _explaining(data: bytes, name: str) -> Iterator[None]:
+    """Whatever Pillow raises over the bytes of one file, as DecodeError."""
+    if not data:
+        raise DecodeError("the file is empty")
+    try:
+        yield
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
@@ -228,15 +262,6 @@ def decode_bytes(data: bytes, name: str, settings: DecodeSettings) -> DecodedIma
     except Exception as error:
         # On damaged files Pillow raises OSError, ValueError, SyntaxError, struct.error and more.
         raise DecodeError(f"the picture is damaged: {_words(error)}") from error
-    return DecodedImage(
-        sha256=hashlib.sha256(data).hexdigest(),
-        format=opened.format,
-        width=opened.width,
-        height=opened.height,
-        exif=opened.exif,
-        model_input=settings.preprocess(_squash(picture)),
-        thumbnail=thumbnail,
-    )
 
 
 def _words(error: Exception) -> str:
@@ -313,13 +338,18 @@ def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 def _upright_rgb(opened: OpenedPicture, settings: DecodeSettings) -> Image.Image:
     """The picture, decoded and made no larger than the model and the thumbnail need it."""
     image = _averageable(opened.image)
-    # Twice, because averaging blurs more than `draft` and the time is in the decoding.
-    factor = min(image.size) // (2 * _enough(image.size, settings))
+    factor = reduction(image.size, settings)
     if factor > 1:
         image = image.reduce(factor)
     image = to_rgb(image, opened.image.info.get("icc_profile"))
     turn = _TURNS.get(opened.orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def reduction(size: tuple[int, int], settings: DecodeSettings) -> int:
+    """By how much the sides of a picture are made shorter, right after it is decoded; 1 for not at all."""
+    # Twice, because averaging blurs more than `draft` and the time is in the decoding.
+    return max(min(size) // (2 * _enough(size, settings)), 1)
 
 
 def _enough(size: tuple[int, int], settings: DecodeSettings) -> int:
@@ -332,9 +362,9 @@ def _enough(size: tuple[int, int], settings: DecodeSettings) -> int:
 
 
 def check_pixels(pixels: int, max_pixels: int) -> None:
-    """Raises DecodeError above the limit."""
+    """Raises TooLarge above the limit."""
     if pixels > max_pixels:
-        raise DecodeError(
+        raise TooLarge(
             f"the picture has {math.ceil(pixels / 1e6)} megapixels, more than the limit of "
             f"{max_pixels / 1e6:g}; raise it with --max-megapixels and --retry-failed"
         )

@@ -144,13 +144,20 @@ def own_label(image_id: Key) -> str:
     return f"#{image_id}"
 
 
-def own_content(conn: sqlite3.Connection, table: ImageTable, column: str, image_id: Key) -> bytes:
-    """The BLOB of an image; empty where the row is gone or holds none."""
+def own_content(
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    column: str,
+    image_id: Key,
+    *,
+    at_most: int = LAST,
+) -> bytes:
+    """The BLOB of an image; empty where the row is gone, or holds none or one of more bytes."""
     row = conn.execute(
-        "select {column} from {images} where {key} = ?".format(
+        "select {column} from {images} where {key} = ? and length({column}) <= ?".format(
             column=quote_identifier(column), **table.quoted()
         ),
-        [image_id],
+        [image_id, at_most],
     ).fetchone()
     return row[0] if row and isinstance(row[0], bytes) else b""
 

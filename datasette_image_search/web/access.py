@@ -33,6 +33,9 @@ async def viewed_table(datasette: Datasette, request: Request) -> ViewedTable:
     not_found = NotFound(f"There is no image table {table_name!r} in {database_name!r}")
     if database_name not in datasette.databases:
         raise not_found
+    # Before anything is read, which can fail or take its time, and would tell that there is something.
+    if not await can_view_table(datasette, request.actor, database_name, table_name):
+        raise not_found
     database = datasette.get_database(database_name)
 
     def read(conn):
@@ -48,7 +51,14 @@ async def viewed_table(datasette: Datasette, request: Request) -> ViewedTable:
         raise not_found from error
     if viewed is None:
         raise not_found
-    # By the name in the schema: to SQLite "IMAGES" is the same table, to the permissions it is not.
-    if not await can_view_table(datasette, request.actor, database_name, viewed.table.name):
+    # To SQLite "IMAGES" is the same table, to the permissions it is not.
+    if viewed.table.name != table_name and not await can_view_table(
+        datasette, request.actor, database_name, viewed.table.name
+    ):
         raise not_found
     return viewed
+
+
+async def is_public(datasette: Datasette, viewed: ViewedTable) -> bool:
+    """Whether anybody may see the table, so that caches between here and them may keep its pictures."""
+    return await can_view_table(datasette, None, viewed.database.name, viewed.table.name)

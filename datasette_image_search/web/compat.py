@@ -7,6 +7,7 @@ from typing import Any
 
 from datasette.app import Datasette
 from datasette.filters import Filters
+from datasette.utils.asgi import Request
 
 
 async def can_view_table(
@@ -74,3 +75,12 @@ async def default_page_size(datasette: Datasette, database: str, table: str) -> 
         settings = await datasette.table_config(database, table)
     size = settings.get("size") or datasette.page_size
     return datasette.max_returned_rows if size == "max" else int(size)
+
+
+def csrf_token(request: Request) -> str:
+    """
+    What a POST is to send as x-csrftoken. In 0.65 it comes with a cookie, which makes Datasette
+    forbid all caching: so not for pages. 1.0 looks at other headers, and its token means nothing.
+    """
+    token = request.scope.get("csrftoken")
+    return token() if token else ""

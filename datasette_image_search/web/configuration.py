@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..embedders.protocol import EmbedderError
+from ..errors import ImageSearchError
 
 if TYPE_CHECKING:
     from datasette.app import Datasette
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from ..store import Index
 
 PLUGIN = "datasette-image-search"
+
+MAX_UPLOAD_BYTES = 25_000_000
+"""Of an uploaded picture, unless `max_upload_bytes` says otherwise."""
+
+
+class ConfigurationError(ImageSearchError):
+    """A setting of this plugin that makes no sense."""
 
 
 def configured_weights(datasette: Datasette) -> WeightsOf:
@@ -34,3 +42,51 @@ def configured_weights(datasette: Datasette) -> WeightsOf:
         return Path(files[index.model])
 
     return weights_of
+
+
+def configured_roots(datasette: Datasette, database: str, table: str) -> tuple[Path, ...]:
+    """
+    The folders below which originals of this table may be opened: `roots: [FOLDER, ...]`. The roots
+    in the database are not believed, for whoever writes to it could name any folder there.
+
+    Raises ConfigurationError where they are no absolute paths.
+    """
+    roots = _setting(datasette, "roots", database, table)
+    if roots is None:
+        return ()
+    if isinstance(roots, str):
+        roots = [roots]
+    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
+        raise ConfigurationError(
+            f"plugins, {PLUGIN}, roots must be a list of folders, such as [/home/me/Pictures]"
+        )
+    folders = tuple(Path(root).expanduser() for root in roots)
+    if not all(folder.is_absolute() for folder in folders):
+        raise ConfigurationError(
+            f"plugins, {PLUGIN}, roots must be absolute paths, such as /home/me/Pictures"
+        )
+    return folders
+
+
+def max_upload_bytes(datasette: Datasette, database: str, table: str) -> int:
+    """Bytes that an uploaded picture may have: `max_upload_bytes: NUMBER`."""
+    limit = _setting(datasette, "max_upload_bytes", database, table)
+    if limit is None:
+        return MAX_UPLOAD_BYTES
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+        raise ConfigurationError(
+            f"plugins, {PLUGIN}, max_upload_bytes must be a whole number of bytes"
+        )
+    return limit
+
+
+def _setting(datasette: Datasette, name: str, database: str, table: str) -> Any:
+    """
+    A setting as the table, else the database, else the instance has it. By name: Datasette's own
+    fallback takes all settings of the first of them that has any.
+    """
+    for place in ({"database": database, "table": table}, {"database": database}, {}):
+        settings = datasette.plugin_config(PLUGIN, fallback=False, **place)
+        if isinstance(settings, dict) and name in settings:
+            return settings[name]
+    return None

@@ -1,38 +1,222 @@
-"""Pictures over HTTP."""
+"""Thumbnails and originals over HTTP, for those who may see the table."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import io
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
 
+import numpy as np
 from datasette.app import Datasette
 from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
+from datasette.views.base import DatasetteError
+from PIL import Image
 
 from .. import store
-from .access import viewed_table
+from ..ingest.decode import DecodeError, DecodeSettings, decode_picture, make_thumbnail
+from ..ingest.formats import THUMBNAIL_SIZE
+from ..store import Key
+from .access import ViewedTable, is_public, viewed_table
+from .configuration import ConfigurationError, configured_roots
+from .decoding import RETRY_AFTER, Busy, DecodingQueue
+from .originals import HEAD, open_below, shown_type
+from .streaming import Picture, is_known, not_modified, picture_response
 
-SAFE_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "content-security-policy": "default-src 'none'; sandbox",
-}
-"""Whatever the bytes are, a browser is to show them as a picture, or not at all."""
+T = TypeVar("T")
+
+JPEG_SIZE = 4096
+"""Pixels of the longer side, at most, of a JPEG that is made of what browsers do not show."""
+
+JPEG_QUALITY = 90
+
+MAX_PIXELS = 50_000_000
+"""Of an original that is decoded here; telephones make 48 million. Takes 400 MB as HEIC."""
+
+MAX_DECODED_BYTES = 128_000_000
+"""Of an original that is decoded here. What browsers show is only passed on, and may have any size."""
+
+MAX_BLOB_BYTES = 64_000_000
+"""Of an original in a BLOB, which has to be in memory."""
+
+_queue = DecodingQueue("image-search-media", longest=200)
+"""Of this process. A page of thumbnails that have to be made asks for all of them at once."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request is about. `not_found` is the one answer, whatever is missing or wrong."""
+
+    viewed: ViewedTable
+    image_id: Key
+    not_found: NotFound
+    is_public: bool
+
+
+@dataclass(frozen=True)
+class Original:
+    """
+    An original that is open. `name` is that of its file, "" for a BLOB; `version` changes when the
+    bytes do.
+    """
+
+    file: BinaryIO
+    name: str
+    size: int
+    version: str
 
 
 async def thumbnail(datasette: Datasette, request: Request) -> Response:
-    """The stored WebP of one image; the same 404 for no row, no thumbnail and no WebP."""
+    """The stored WebP of an image; where none was stored, one that is made of the original."""
+    if request.method not in ("GET", "HEAD"):
+        return _only_get()
+    asked = await _asked(datasette, request)
+    webp = await _read(
+        asked, lambda conn: store.thumbnail(conn, asked.viewed.table, asked.image_id)
+    )
+    # Others can write to the table.
+    if isinstance(webp, bytes) and shown_type(webp[:HEAD]) == "image/webp":
+        etag = hashlib.sha256(webp).hexdigest()[:32]
+        return _answer(request, asked, webp, "image/webp", etag)
+    original = await _original(datasette, asked)
+    return await _made(request, asked, original, _webp, "image/webp")
+
+
+async def image(datasette: Datasette, request: Request) -> Response:
+    """
+    The original: as it is where browsers show such a picture, else as a JPEG. The same 404 for no
+    row, no file, a file that no configured root allows, and a file that is no picture.
+    """
+    if request.method not in ("GET", "HEAD"):
+        return _only_get()
+    asked = await _asked(datasette, request)
+    original = await _original(datasette, asked)
+    content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
+    if content_type is None:
+        return await _made(request, asked, original, _jpeg, "image/jpeg")
+    picture = Picture(original.file, original.size, content_type, original.version, asked.is_public)
+    return picture_response(request, picture)
+
+
+async def _asked(datasette: Datasette, request: Request) -> Asked:
     viewed = await viewed_table(datasette, request)
     text = tilde_decode(request.url_vars["id"])
-    not_found = NotFound(f"There is no thumbnail of {text!r}")
+    not_found = NotFound(f"There is no picture {text!r}")
     image_id = viewed.table.parse_key(text)
     if image_id is None:
         raise not_found
-    webp = await viewed.database.execute_fn(
-        lambda conn: store.thumbnail(conn, viewed.table, image_id)
+    return Asked(viewed, image_id, not_found, await is_public(datasette, viewed))
+
+
+async def _original(datasette: Datasette, asked: Asked) -> Original:
+    """Open; raises the NotFound where there is none that may be opened."""
+    viewed, image_id = asked.viewed, asked.image_id
+    column = viewed.index.content_column
+    if column is not None and not viewed.table.is_ours:
+        content = await _read(
+            asked,
+            lambda conn: store.own_content(
+                conn, viewed.table, column, image_id, at_most=MAX_BLOB_BYTES
+            ),
+        )
+        version = hashlib.sha256(content).hexdigest()[:32]
+        return Original(io.BytesIO(content), "", len(content), version)
+    try:
+        roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
+    except ConfigurationError as error:
+        raise DatasetteError(str(error), status=500) from error
+    if not roots:
+        raise asked.not_found
+    places = await _read(asked, lambda conn: store.locations(conn, viewed.index, [image_id]))
+    if image_id not in places:
+        raise asked.not_found
+    place = places[image_id]
+    # A path of a person's own table is relative to the folder of the database.
+    folder = Path(viewed.database.path or os.devnull).resolve().parent
+    path = folder / place.root / place.path
+    file = await asyncio.to_thread(open_below, path, roots)
+    if file is None:
+        raise asked.not_found
+    status = os.fstat(file.fileno())
+    version = f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
+    return Original(file, path.name, status.st_size, version)
+
+
+async def _read(asked: Asked, read: Callable[[sqlite3.Connection], T]) -> T:
+    """What `read` reads; the NotFound where the tables are not as they were embedded any more."""
+    try:
+        return await asked.viewed.database.execute_fn(read)
+    except sqlite3.OperationalError as error:
+        raise asked.not_found from error
+
+
+async def _made(
+    request: Request,
+    asked: Asked,
+    original: Original,
+    make: Callable[[Original], bytes],
+    content_type: str,
+) -> Response:
+    """What `make` makes of the original; not made again for a browser that has it."""
+    etag = f"{original.version}-{make.__name__.strip('_')}"
+    with original.file:
+        if is_known(request, etag):
+            return not_modified(etag, asked.is_public)
+        try:
+            made = await _queue.run(make, original)
+        except DecodeError as error:
+            raise asked.not_found from error
+        except Busy:
+            return Response.text(
+                "Too many pictures are being made; ask again in some seconds",
+                status=503,
+                headers={"retry-after": str(RETRY_AFTER), "cache-control": "no-store"},
+            )
+    return _answer(request, asked, made, content_type, etag)
+
+
+def _webp(original: Original) -> bytes:
+    return make_thumbnail(_decoded(original, THUMBNAIL_SIZE), THUMBNAIL_SIZE)
+
+
+def _jpeg(original: Original) -> bytes:
+    picture = _decoded(original, JPEG_SIZE)
+    picture.thumbnail((JPEG_SIZE, JPEG_SIZE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _decoded(original: Original, size: int) -> Image.Image:
+    """The upright picture, its longer side `size` pixels or more where the original has as many."""
+    if original.size > MAX_DECODED_BYTES:
+        raise DecodeError("the file is too large to be decoded for a page")
+    original.file.seek(0)
+    # Never more than was there when it was opened: who writes to it must not choose.
+    data = original.file.read(original.size)
+    settings = DecodeSettings(
+        preprocess=np.asarray,
+        image_size=THUMBNAIL_SIZE,
+        thumbnail_size=size,
+        max_pixels=MAX_PIXELS,
     )
-    if webp is None or webp[:4] != b"RIFF" or webp[8:12] != b"WEBP":
-        raise not_found
-    etag = f'"{hashlib.sha256(webp).hexdigest()[:32]}"'
-    headers = {**SAFE_HEADERS, "etag": etag, "cache-control": "private, max-age=3600"}
-    if request.headers.get("if-none-match") == etag:
-        return Response("", status=304, headers=headers)
-    return Response(webp, content_type="image/webp", headers=headers)
+    return decode_picture(data, original.name, settings)
+
+
+def _answer(
+    request: Request, asked: Asked, content: bytes, content_type: str, etag: str
+) -> Response:
+    picture = Picture(io.BytesIO(content), len(content), content_type, etag, asked.is_public)
+    return picture_response(request, picture)
+
+
+def _only_get() -> Response:
+    return Response.text(
+        "Pictures can only be looked at", status=405, headers={"allow": "GET, HEAD"}
+    )

@@ -1,0 +1,102 @@
+"""
+A person's own files, opened for a server: only regular files, and only below folders that the server
+names. Paths and roots come from the database, so from whoever can write to it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_FILE = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    # Opening a FIFO waits for a writer, but for this; opening a terminal may adopt it, but for that.
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+HEAD = 32
+"""Bytes that `shown_type` looks at."""
+
+
+def open_below(path: Path, roots: Iterable[Path]) -> BinaryIO | None:
+    """
+    The file at `path`, open for reading, if it is a regular file that really lies below one of the
+    roots, whatever `..` and links there are in any of the paths. None for all else.
+    """
+    try:
+        real = Path(os.path.realpath(path, strict=True))
+        for root in roots:
+            real_root = Path(os.path.realpath(root))
+            if real_root in real.parents:
+                return _open_regular(real_root, real.relative_to(real_root).parts)
+    except (OSError, ValueError):  # ValueError: a NUL in the path.
+        pass
+    return None
+
+
+def _open_regular(root: Path, parts: tuple[str, ...]) -> BinaryIO:
+    """
+    Opens folder by folder and follows no link: what was looked up may have been replaced by a link
+    since. Raises OSError for that, and for what is no regular file.
+    """
+    if os.open not in os.supports_dir_fd:  # Windows, where links are the administrator's to make.
+        path = root.joinpath(*parts)
+        _check_regular(path.lstat())
+        return _checked(os.open(path, _FILE))
+    folder = os.open(root, _FOLDER)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, _FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        # Before as well, for opening a device is enough to make some do things.
+        _check_regular(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False))
+        return _checked(os.open(parts[-1], _FILE, dir_fd=folder))
+    finally:
+        os.close(folder)
+
+
+def _checked(descriptor: int) -> BinaryIO:
+    file = os.fdopen(descriptor, "rb", buffering=0)
+    try:
+        _check_regular(os.fstat(descriptor))
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("not a regular file")
+
+
+def shown_type(head: bytes) -> str | None:
+    """
+    The media type of what begins with these bytes, if it is a raster picture that browsers show.
+    Never of SVG, which can hold scripts.
+    """
+    if head.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "image/webp"
+    if head[4:12] in (b"ftypavif", b"ftypavis"):
+        return "image/avif"
+    # Texts begin with BM too: so the reserved zeros, and the length of one of its headers as well.
+    if head.startswith(b"BM") and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS:
+        return "image/bmp"
+    return None
+
+
+_BMP_HEADERS = tuple(size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124))

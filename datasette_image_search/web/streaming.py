@@ -1,0 +1,137 @@
+"""Pictures as answers over HTTP: headers that keep a browser safe, ETags, ranges, files in chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from datasette.utils.asgi import Request, Response
+
+CHUNK = 256 * 1024
+"""Bytes of a file that are in memory at once."""
+
+DAY = 24 * 60 * 60
+
+SAFE_HEADERS = {
+    "x-content-type-options": "nosniff",
+    # The styles are the browser's own, for a picture that is opened by itself.
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+}
+"""Whatever the bytes are, a browser is to show them as a picture, or not at all."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """
+    The bytes of a picture, or what will give them; `etag` is a name for exactly these bytes, without
+    quotes. `is_public` says that anybody may see it.
+    """
+
+    file: BinaryIO
+    size: int
+    content_type: str
+    etag: str
+    is_public: bool
+
+
+def headers_of(etag: str, is_public: bool) -> dict[str, str]:
+    """For any answer with or about a picture, 304 among them."""
+    # A picture of some people only is asked for each time, lest it outlive the permission.
+    caching = f"public, max-age={DAY}" if is_public else "private, no-cache"
+    return {**SAFE_HEADERS, "etag": f'"{etag}"', "cache-control": caching}
+
+
+def is_known(request: Request, etag: str) -> bool:
+    """Whether the browser says that it has this version, so that a 304 is enough."""
+    said = request.headers.get("if-none-match", "")
+    tags = [tag.strip().removeprefix("W/") for tag in said.split(",")]
+    return f'"{etag}"' in tags or tags == ["*"]
+
+
+def not_modified(etag: str, is_public: bool) -> Response:
+    return Response("", status=304, headers=headers_of(etag, is_public))
+
+
+def picture_response(request: Request, picture: Picture) -> Response:
+    """The picture, the range of it that was asked for, or 304. Takes over the file, and closes it."""
+    headers = headers_of(picture.etag, picture.is_public)
+    if is_known(request, picture.etag):
+        picture.file.close()
+        return not_modified(picture.etag, picture.is_public)
+    headers["accept-ranges"] = "bytes"
+    asked = _asked_range(request, picture)
+    if asked is None:
+        return _Streamed(request, picture, 0, picture.size, 200, headers)
+    start, end = asked
+    if start >= end:
+        picture.file.close()
+        headers |= {"content-range": f"bytes */{picture.size}", "cache-control": "no-store"}
+        return Response("", status=416, headers=headers)
+    headers["content-range"] = f"bytes {start}-{end - 1}/{picture.size}"
+    return _Streamed(request, picture, start, end, 206, headers)
+
+
+def _asked_range(request: Request, picture: Picture) -> tuple[int, int] | None:
+    """
+    Half-open, and empty where the picture has nothing there; None for the whole of it, which is
+    also a right answer to several ranges, and to those of a version that is no more (If-Range).
+    """
+    match = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", request.headers.get("range", ""))
+    if match is None or match[0] == "bytes=-":
+        return None
+    if request.headers.get("if-range", f'"{picture.etag}"') != f'"{picture.etag}"':
+        return None
+    first, last = match.groups()
+    if not first:
+        return max(picture.size - int(last), 0), picture.size
+    if last and int(last) < int(first):
+        return None
+    return int(first), min(int(last) + 1, picture.size) if last else picture.size
+
+
+class _Streamed(Response):
+    """Part of a file, read in threads as fast as it is taken."""
+
+    def __init__(
+        self,
+        request: Request,
+        picture: Picture,
+        start: int,
+        end: int,
+        status: int,
+        headers: dict[str, str],
+    ) -> None:
+        length = {"content-length": str(end - start)}
+        super().__init__("", status, {**headers, **length}, picture.content_type)
+        self._file, self._start = picture.file, start
+        self._left = 0 if request.method == "HEAD" else end - start
+
+    async def asgi_send(self, send) -> None:
+        with self._file as file:
+            if not self._left:
+                await super().asgi_send(send)
+                return
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status,
+                    "headers": [
+                        (name.encode("latin-1"), value.encode("latin-1"))
+                        for name, value in {
+                            **self.headers,
+                            "content-type": self.content_type,
+                        }.items()
+                    ],
+                }
+            )
+            file.seek(self._start)
+            while self._left:
+                chunk = await asyncio.to_thread(file.read, min(CHUNK, self._left))
+                if not chunk:
+                    return  # The file got shorter. An answer that ends early tells the browser so.
+                self._left -= len(chunk)
+                await send(
+                    {"type": "http.response.body", "body": chunk, "more_body": self._left > 0}
+                )
