@@ -1,0 +1,453 @@
+"""
+How fast searches are, with and without filters, and what they find: a table, each line beside the bare
+FAISS search of the same vectors in the same run, because machines differ and are noisy.
+
+    python benchmarks/search.py                        # everything, about 20 minutes on 2 cores
+    python benchmarks/search.py exact filters          # only these parts
+    python benchmarks/search.py --vectors images.npy --queries texts.npy
+
+Without files, CLIP-like vectors are drawn (see collection.py). --database keeps the collection for the
+next run. Peers are measured where they are installed: sqlite-vec with apsw, and datasette-faiss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from collection import make_collection, text_vectors
+from sqlite_utils import Database
+
+from datasette_image_search import store
+from datasette_image_search.search import planner
+from datasette_image_search.search.indexing import index_images
+from datasette_image_search.search.live import live_index
+from datasette_image_search.search.sidecar import sidecar_path
+from datasette_image_search.sql import register_functions
+from datasette_image_search.store import Filter, find_index
+
+K = 20
+REPEATED = 15
+SHARES = (0.5, 0.1, 0.01, 0.001, 0.0001)
+
+
+class Collection:
+    """A database with its queries, and the bare FAISS index of the same vectors to compare with."""
+
+    def __init__(self, database: Path, queries: np.ndarray) -> None:
+        self.database = database
+        self.queries = queries
+        self.conn = sqlite3.connect(database, isolation_level=None)
+        self.index = find_index(self.conn)
+        path = sidecar_path(database.resolve(), self.index)
+        self.faiss = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        self.n = self.faiss.ntotal
+
+    def search(self, number: int, filter: Filter | None = None, **options) -> planner.Found:
+        # The index is read anew, as every caller does.
+        index = find_index(self.conn)
+        return planner.search(self.conn, index, self.queries[number], K, filter, **options)
+
+    def bare(self, number: int) -> None:
+        self.faiss.search(self.queries[number : number + 1], K)
+
+
+def milliseconds(function: Callable[..., object], *arguments: object) -> float:
+    started = time.perf_counter()
+    function(*arguments)
+    return (time.perf_counter() - started) * 1000
+
+
+def beside_bare(
+    collection: Collection, function: Callable[[int], object], repeated: int = REPEATED
+) -> tuple[float, float]:
+    """Medians of (function, bare FAISS) in milliseconds, by turns and once without looking."""
+    ours, bare = [], []
+    for number in range(repeated + 1):
+        bare.append(milliseconds(collection.bare, number))
+        ours.append(milliseconds(function, number))
+    return statistics.median(ours[1:]), statistics.median(bare[1:])
+
+
+def line(what: str, value: float, bare: float | None, found: str = "", wanted: str = "") -> None:
+    ratio = "" if bare is None else f"{value / bare:7.2f} x"
+    print(f"{what:<58} {value:9.1f} ms {ratio:>10}  {found:<24} {wanted}", flush=True)
+
+
+def recall(collection: Collection, filter_of: Callable[[int], Filter | None], **options) -> float:
+    found = wanted = 0
+    for number in range(2 * REPEATED):
+        filter = filter_of(number)
+        best = {hit.id for hit in collection.search(number, filter, exact=True).hits}
+        found += len(best & {hit.id for hit in collection.search(number, filter).hits})
+        wanted += len(best)
+    return found / max(1, wanted)
+
+
+# --- Parts ---------------------------------------------------------------------------------------
+
+
+def exact(collection: Collection) -> None:
+    print(f"\nExact, {collection.n:,} x {collection.faiss.d}, no filter")
+    ours, bare = beside_bare(collection, collection.search)
+    line("bare FAISS, flat float16", bare, bare)
+    line("search", ours, bare, wanted="1.15 x")
+    index = collection.index
+    for count in (4, 16):
+        vectors = collection.queries[:count]
+        together = milliseconds(planner.search_many, collection.conn, index, vectors, K)
+        line(f"{count} queries at once, each", together / count, bare)
+
+
+def filters(collection: Collection) -> None:
+    how = "approximate" if live_index(collection.conn, collection.index).approximate else "exact"
+    print(f"\nFilters, {how}: at most 2.5 x bare plus one enumeration")
+    for share in SHARES:
+        where = Filter("altitude < :below", {"below": 100 * share})
+        _filter_line(collection, f"random {share:.2%}", lambda _, f=where: f)
+    for share in SHARES:
+        rows = int(collection.n * share)
+        for name, where in (("", "+id"), (", by an index", "id")):
+            _filter_line(
+                collection,
+                f"the farthest {share:.2%}{name}",
+                lambda number, w=where, r=rows: _farthest(collection, number, w, r),
+                repeated=5,
+            )
+
+
+def _farthest(collection: Collection, number: int, column: str, rows: int) -> Filter:
+    """The rows that are farthest from a query, in a table of their own."""
+    name = f"temp.far_{number}_{rows}"
+    known = collection.conn.execute(
+        "select 1 from temp.sqlite_master where name = ?", [name.partition(".")[2]]
+    ).fetchone()
+    if not known:
+        live = live_index(collection.conn, collection.index)
+        scores = live.scores(collection.queries[number])
+        far = np.argpartition(scores, rows - 1)[:rows]
+        collection.conn.execute(f"create table {name} (id integer primary key)")
+        collection.conn.executemany(
+            f"insert into {name} values (?)", ((id,) for id in live.image_ids(far).tolist())
+        )
+    return Filter(f"{column} in (select id from {name})")
+
+
+def _filter_line(
+    collection: Collection, what: str, filter_of: Callable[[int], Filter], repeated: int = REPEATED
+) -> None:
+    for number in range(repeated + 1):
+        filter_of(number)
+    matching = len(_enumerated(collection, filter_of(1)))
+    ours, bare = beside_bare(
+        collection, lambda number: collection.search(number, filter_of(number)), repeated
+    )
+    listing = statistics.median(
+        milliseconds(_enumerated, collection, filter_of(number)) for number in range(1, 4)
+    )
+    hits = {len(collection.search(number, filter_of(number)).hits) for number in (1, 2)}
+    assert hits == {min(K, matching)}, hits
+    steps = collection.search(1, filter_of(1)).steps
+    names = " ".join(step.name for step in steps)
+    budget = 2.5 * bare + listing
+    found = f"{min(hits)} of {matching:,}"
+    line(
+        what,
+        ours,
+        bare,
+        found,
+        f"{'within' if ours <= budget else 'OVER'} {budget:.0f} ms; {names}",
+    )
+
+
+def _enumerated(collection: Collection, filter: Filter) -> list:
+    return collection.conn.execute(
+        f"select id from images where {filter.where}", filter.params
+    ).fetchall()
+
+
+def ivf(collection: Collection) -> None:
+    print("\nIVF, tuned for a recall@20 of 0.98 on queries that are not measured here")
+    before = beside_bare(collection, collection.search)
+    with closing(Database(collection.database, execute_plugins=False)) as db:
+        started = time.perf_counter()
+        held_out = collection.queries[-200:]
+        index_images(db, "images", type="ivf", queries=held_out)
+        line("index-images --type ivf", (time.perf_counter() - started) * 1000, None)
+    approximate = live_index(collection.conn, find_index(collection.conn)).approximate
+    print(f"  {approximate.tuning}")
+    ours, bare = beside_bare(collection, collection.search, 50)
+    found = recall(collection, lambda _: None)
+    faster = before[0] / ours
+    line(
+        "search",
+        ours,
+        bare,
+        f"recall@20 {found:.4f}",
+        f"0.98; {faster:.1f} x faster than exact (8)",
+    )
+    for share in SHARES:
+        where = Filter("altitude < :below", {"below": 100 * share})
+        found = recall(collection, lambda _, f=where: f)
+        print(f"  random {share:.2%}: recall@20 {found:.4f}")
+    filters(collection)
+    with closing(Database(collection.database, execute_plugins=False)) as db:
+        index_images(db, "images", type="flat")
+
+
+def sql(collection: Collection) -> None:
+    print("\nSQL functions")
+    rows, fed = collection.n // 10, collection.n // 4
+    conn = sqlite3.connect(collection.database)
+    register_functions(conn)
+    # Searched before, as in a server that is running.
+    blobs = [store.vector_to_blob(query) for query in collection.queries[: 2 * REPEATED]]
+    conn.execute("select image_search(?, 1)", [blobs[-1]]).fetchall()
+
+    def similar(number: int) -> None:
+        conn.execute(
+            "select id, image_similarity(id, ?) as score from images where id <= ? "
+            "order by score desc limit 20",
+            [blobs[number], rows],
+        ).fetchall()
+
+    first, bare = beside_bare(collection, similar)
+    line(f"image_similarity, {rows:,} rows, order by", first, bare, wanted="250 ms")
+    second, bare = beside_bare(collection, similar)
+    line("the same again", second, bare, wanted="120 ms")
+    total, bare = beside_bare(
+        collection,
+        lambda number: conn.execute(
+            "select image_search_agg(id, ?, 20) from images where id <= ?", [blobs[number], fed]
+        ).fetchall(),
+    )
+    line(f"image_search_agg of {fed:,} rows", total, bare, wanted="300 ms")
+
+
+def opening(collection: Collection) -> None:
+    print("\nOpening, in a new process")
+    script = """
+import json, sqlite3, sys, time
+from datasette_image_search.search.live import live_index
+from datasette_image_search.store import find_index
+def private():
+    with open("/proc/self/smaps_rollup") as file:
+        return sum(int(l.split()[1]) for l in file if l.startswith("Private_Dirty")) * 1024
+conn = sqlite3.connect(sys.argv[1])
+before, started = private(), time.perf_counter()
+live_index(conn, find_index(conn))
+print(json.dumps([(time.perf_counter() - started) * 1000, (private() - before) / 1e6]))
+"""
+    runs = []
+    for _ in range(5):
+        process = subprocess.run(
+            [sys.executable, "-c", script, collection.database], capture_output=True, check=True
+        )
+        runs.append(json.loads(process.stdout))
+    ms, megabytes = (statistics.median(column) for column in zip(*runs, strict=True))
+    line("open the index", ms, None, f"{megabytes:.1f} MB private", "100 ms, 50 MB")
+
+
+def commit(collection: Collection) -> None:
+    print("\nOne more image, committed by another, then searched for")
+    with closing(sqlite3.connect(collection.database)) as other:
+        other.execute("pragma synchronous = off")
+        sizes = [path.stat().st_mtime_ns for path in _sidecars(collection)]
+
+        def found(number: int) -> None:
+            hits = collection.search(number).hits
+            assert hits[0].id == added[number], "not found"
+
+        added: dict[int, int] = {}
+        times, bares = [], []
+        for number in range(REPEATED):
+            added[number] = _add(other, collection.queries[number])
+            times.append(milliseconds(found, number))
+            bares.append(milliseconds(collection.bare, number))
+        assert sizes == [path.stat().st_mtime_ns for path in _sidecars(collection)], "rewritten"
+        for id in added.values():
+            other.execute("delete from images where id = ?", [id])
+        other.commit()
+    line("search", statistics.median(times), statistics.median(bares), "found", "60 ms")
+
+
+def _sidecars(collection: Collection) -> list[Path]:
+    return sorted(
+        collection.database.parent.glob(f"{collection.database.name}-image-search-*.faiss")
+    )
+
+
+def _add(conn: sqlite3.Connection, vector: np.ndarray) -> int:
+    with conn:
+        row = conn.execute("insert into images (root_id, path) values (1, hex(randomblob(9)))")
+        conn.execute(
+            "insert into _images_vectors (index_id, image_id, sha256, vector) values (1, ?, null, ?)",
+            [row.lastrowid, store.vector_to_blob(vector)],
+        )
+    return row.lastrowid
+
+
+def peers(collection: Collection) -> None:
+    """At most 200,000 rows: vec0 scans them all for each query."""
+    conn, n = collection.conn, collection.n
+    print(f"\nPeers, {n:,} rows")
+    conn.execute("create index if not exists benchmark on images (altitude)")
+    wheres = {share: Filter("altitude < :below", {"below": 100 * share}) for share in (0.25, 0.01)}
+    ours = {}
+    for share, where in wheres.items():
+        ours[share], bare = beside_bare(
+            collection, lambda number, w=where: collection.search(number, w)
+        )
+        line(f"search, {share:.0%} filter, by an index", ours[share], bare)
+    live = live_index(conn, collection.index)
+    vectors = live.segments[0].decoded(np.arange(n))
+    values = [value for (value,) in conn.execute("select altitude from images order by id")]
+    for name, peer in (("sqlite-vec", _sqlite_vec), ("datasette-faiss", _datasette_faiss)):
+        try:
+            run = peer(vectors, values)
+        except ImportError as missing:
+            print(f"{name}: not installed ({missing.name})")
+            continue
+        for share in wheres:
+            times = [milliseconds(run, query, 100 * share) for query in collection.queries[:5]]
+            peer_ms = statistics.median(times)
+            wanted = "10 x" if name == "sqlite-vec" else "50 x"
+            line(
+                f"{name}, {share:.0%} filter",
+                peer_ms,
+                None,
+                "",
+                f"{peer_ms / ours[share]:.1f} x ours ({wanted})",
+            )
+    conn.execute("drop index benchmark")
+
+
+def _sqlite_vec(vectors: np.ndarray, values: list[float]) -> Callable[[np.ndarray, float], object]:
+    """vec0 with a metadata column; through apsw, which loads extensions where Python's own may not."""
+    import apsw
+    import sqlite_vec
+
+    conn = apsw.Connection(":memory:")
+    conn.enable_load_extension(True)
+    conn.load_extension(sqlite_vec.loadable_path())
+    conn.execute(
+        f"create virtual table v using vec0(id integer primary key, value float, "
+        f"vector float[{vectors.shape[1]}] distance_metric=cosine)"
+    )
+    with conn:
+        rows = zip(values, vectors, strict=True)
+        conn.executemany(
+            "insert into v (id, value, vector) values (?, ?, ?)",
+            ((id, value, vector.tobytes()) for id, (value, vector) in enumerate(rows)),
+        )
+    sql = "select id, distance from v where vector match ? and k = 20 and value < ?"
+    return lambda query, below: list(conn.execute(sql, [query.tobytes(), below]))
+
+
+def _datasette_faiss(
+    vectors: np.ndarray, values: list[float]
+) -> Callable[[np.ndarray, float], object]:
+    """Its aggregate, which is fed ids and vectors."""
+    import datasette_faiss
+
+    conn = sqlite3.connect(":memory:")
+    datasette_faiss.prepare_connection(conn)
+    conn.execute("create table v (id integer primary key, value float, vector blob)")
+    conn.executemany(
+        "insert into v values (?, ?, ?)",
+        (
+            (id, value, vector.tobytes())
+            for id, (value, vector) in enumerate(zip(values, vectors, strict=True))
+        ),
+    )
+    conn.execute("create index by_value on v (value)")
+    sql = "select faiss_agg(id, vector, ?, 20) from v where value < ?"
+    return lambda query, below: conn.execute(sql, [query.tobytes(), below]).fetchall()
+
+
+PARTS = {
+    "exact": exact,
+    "filters": filters,
+    "sql": sql,
+    "opening": opening,
+    "commit": commit,
+    "ivf": ivf,
+}
+
+
+def collections(
+    arguments: argparse.Namespace, folder: Path
+) -> Iterator[tuple[Collection, set[str]]]:
+    """The large one for all parts but the peers, and the small one for those."""
+    queries = (
+        np.load(arguments.queries).astype(np.float32) if arguments.queries else text_vectors(400)
+    )
+    wanted = set(arguments.parts or [*PARTS, "peers"])
+    if wanted - {"peers"}:
+        database = arguments.database or folder / "large.db"
+        yield (
+            _collection(database, arguments.vectors, arguments.images, queries),
+            wanted - {"peers"},
+        )
+    if "peers" in wanted:
+        yield (
+            _collection(folder / "small.db", arguments.vectors, arguments.small, queries),
+            {"peers"},
+        )
+
+
+def _collection(database: Path, vectors: Path | None, n: int, queries: np.ndarray) -> Collection:
+    if not database.exists():
+        started = time.perf_counter()
+        source: Path | int = n
+        if vectors is not None:
+            source = database.with_suffix(".npy")
+            np.save(source, np.load(vectors, mmap_mode="r")[:n])
+        make_collection(database, source)
+        with closing(sqlite3.connect(database)) as conn, conn:
+            rng = np.random.default_rng(0)
+            conn.executemany(
+                "update images set altitude = ? where id = ?",
+                ((100 * value, id) for id, value in enumerate(rng.random(n).tolist(), start=1)),
+            )
+        print(f"made {database.name} in {time.perf_counter() - started:.0f} s")
+    return Collection(database, queries)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join([*PARTS, "peers"]))
+    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--small", type=int, default=200_000, help="images for the peers")
+    parser.add_argument("--vectors", type=Path, help="a .npy file of image vectors")
+    parser.add_argument("--queries", type=Path, help="a .npy file of query vectors, 300 or more")
+    parser.add_argument("--database", type=Path, help="keep the large collection here")
+    arguments = parser.parse_args()
+    unknown = set(arguments.parts) - {*PARTS, "peers"}
+    if unknown:
+        parser.error(f"there is no part {sorted(unknown)[0]!r}")
+    with tempfile.TemporaryDirectory() as folder:
+        for collection, wanted in collections(arguments, Path(folder)):
+            for name, part in {**PARTS, "peers": peers}.items():
+                if name in wanted:
+                    part(collection)
+
+
+if __name__ == "__main__":
+    main()
