@@ -11,10 +11,12 @@ hookimpl = HookimplMarker("datasette")
 @hookimpl
 def prepare_connection(conn, datasette):
     from .sql import register_functions
-    from .web.configuration import configured_weights
+    from .web.configuration import MOST_TEXTS, configured_weights
     from .web.sql_errors import hear
 
-    register_functions(conn, report=hear, weights_of=configured_weights(datasette))
+    register_functions(
+        conn, report=hear, weights_of=configured_weights(datasette), most_texts=MOST_TEXTS
+    )
 
 
 @hookimpl

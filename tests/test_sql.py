@@ -363,3 +363,14 @@ def test_status_names_images_without_a_vector(conn: sqlite3.Connection) -> None:
     conn.commit()
     status = json.loads(value(conn, "select image_search_status()"))
     assert status["problem"].startswith("1 images have no vector; embed them with")
+
+
+async def test_one_statement_cannot_hold_a_thread_of_datasette_for_long(database: Path) -> None:
+    datasette = Datasette([str(database)])
+    numbers = (
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < {}) "
+        "select count(image_vector('blue + 0.' || i || ':red')) as n from n"
+    )
+    assert await query_json(datasette, numbers.format(50)) == [{"n": 50}]
+    refused = await query_json(datasette, numbers.format(51))
+    assert refused["ok"] is False

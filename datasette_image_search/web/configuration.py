@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 PLUGIN = "datasette-image-search"
 
+MOST_TEXTS = 50
+"""Different texts that one SQL statement may search for. A text takes a CLIP model up to 60 ms, SQLite
+cannot interrupt it, and all requests share three threads for SQL."""
+
 MAX_UPLOAD_BYTES = 25_000_000
 """Of an uploaded picture, unless `max_upload_bytes` says otherwise."""
 
