@@ -18,6 +18,7 @@ from sqlite_utils import Database
 
 from datasette_image_search import store
 from datasette_image_search.search import planner
+from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.planner import Found, PlanError, Step
 from datasette_image_search.store import Filter, FilterError, IdSet, find_index
@@ -99,7 +100,7 @@ def names(found: Found) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("constants", "tolerance"), [(REAL, 1e-5), (TINY, 2 * planner.CODE_ERROR)], ids=["real", "tiny"]
+    ("constants", "tolerance"), [(REAL, 1e-5), (TINY, 2 * CODE_ERROR)], ids=["real", "tiny"]
 )
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
@@ -341,7 +342,7 @@ def test_a_thousand_ties_do_not_make_a_search_come_back_short(images: Images) ->
     copy = random_vectors(1, seed=5)[0]
     images.add(np.repeat(copy[None], 200, axis=0), np.random.default_rng(0))
     for filter, passes in SIZE_FILTERS:
-        images.check(images.search(copy, 20, filter), copy, 20, passes, 2 * planner.CODE_ERROR)
+        images.check(images.search(copy, 20, filter), copy, 20, passes, 2 * CODE_ERROR)
 
 
 def test_a_step_tells_how_much_it_looked_at(images: Images) -> None:

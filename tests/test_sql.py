@@ -365,6 +365,7 @@ def test_status_names_images_without_a_vector(conn: sqlite3.Connection) -> None:
     assert status["problem"].startswith("1 images have no vector; embed them with")
 
 
+@pytest.mark.asyncio
 async def test_one_statement_cannot_hold_a_thread_of_datasette_for_long(database: Path) -> None:
     datasette = Datasette([str(database)])
     numbers = (

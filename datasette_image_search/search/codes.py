@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import faiss
 import numpy as np
@@ -74,6 +74,28 @@ class Codes:
     def scores_at(self, positions: np.ndarray, vector: np.ndarray) -> np.ndarray:
         """The scores of a few positions, shape (len(positions),), float32."""
         return self.decoded(positions) @ vector
+
+    def error(self, vector: np.ndarray) -> float:
+        """
+        How far the score of a vector may be from that of its code, for one query: six standard
+        deviations, but no more than CODE_ERROR.
+
+        A component is rounded by up to half of the spacing of float16 there, evenly, so by a variance
+        of spacing^2 / 12, and those of a score add up, times the components of the query squared. Of
+        10^9 scores of CLIP vectors none was off by more than 4 standard deviations.
+        """
+        variance = np.square(vector, dtype=np.float64) @ self._spacing_squared / 12
+        return min(CODE_ERROR, 6 * float(np.sqrt(variance)))
+
+    @cached_property
+    def _spacing_squared(self) -> np.ndarray:
+        """The mean for each component, shape (dimensions,), of a few blocks of the codes."""
+        if not len(self):
+            return np.zeros(self.faiss_index.d)
+        starts = np.linspace(0, max(0, len(self) - 32), 16).astype(int)
+        positions = np.unique(starts[:, None] + np.arange(32)).clip(max=len(self) - 1)
+        values = np.abs(self._rows().view("<f2")[positions])
+        return np.square(np.spacing(values), dtype=np.float64).mean(axis=0)
 
     def decoded(self, positions: np.ndarray) -> np.ndarray:
         """The vectors at some positions, shape (len(positions), dimensions), float32."""

@@ -81,7 +81,7 @@ class LiveIndex:
         (scores, positions), shape (m, up to n), best first. `chosen`, a bool per position, limits
         the search to those; where they are too few, positions end in -1.
 
-        Scores of the codes have an error of up to CODE_ERROR.
+        Scores of the codes have an error: see error().
         """
         scores, positions = [], []
         for start, part in zip(self._starts(), self.segments, strict=True):
@@ -122,6 +122,10 @@ class LiveIndex:
     def scores(self, vector: np.ndarray) -> np.ndarray:
         """The score of every position, shape (len,), float32."""
         return np.concatenate([part.scores(vector) for part in self.segments])
+
+    def error(self, vector: np.ndarray) -> float:
+        """How far the score of a vector may be from that of its code, for one query."""
+        return max(part.error(vector) for part in self.segments)
 
     def vector_ids(self, positions: np.ndarray) -> np.ndarray:
         """The ids of the vectors at some positions."""

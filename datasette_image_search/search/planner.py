@@ -27,7 +27,6 @@ import numpy as np
 from .. import store
 from ..errors import ImageSearchError
 from ..store import Filter, IdSet, Index, Key
-from .codes import CODE_ERROR
 from .live import LiveIndex, live_index
 
 FIRST = 256
@@ -157,6 +156,10 @@ class _Plan:
         images = self.live.image_ids(ranking.positions)
         passed = store.passing_images(self.conn, self.index, images, self.filter)
         return ranking.vector_ids[np.isin(images, passed)].tolist()
+
+    def there(self, vector_ids: list[int]) -> list[int]:
+        """Those of the vectors that are still there, of the picture that their image has."""
+        return store.passing(self.conn, self.index, vector_ids, None)
 
 
 @dataclass(frozen=True)
@@ -329,43 +332,51 @@ def _settle(
     where too few passed, or one below the ranking may be better.
     """
     started = time.perf_counter()
-    closest = _closest(ranking, passed, plan.wanted)
+    error = plan.live.error(vector)
+    closest = _closest(ranking, passed, plan.wanted, error)
     if closest is None:
         return None
-    hits = _scored(plan, vector, closest)
-    if len(hits) < len(closest):
+    scored = _scored(plan, vector, closest)
+    best = [id for id, _ in scored[: plan.wanted]]
+    if len(scored) < len(closest) or len(plan.there(best)) < len(best):
         # Some are not there any more, or of a picture that is not: without these, others are close.
-        passed = store.passing(plan.conn, plan.index, passed, None)
-        closest = _closest(ranking, passed, plan.wanted)
+        passed = plan.there(passed)
+        closest = _closest(ranking, passed, plan.wanted, error)
         if closest is None:
             return None
-        hits = _scored(plan, vector, closest)
-    hits = sorted(hits, key=lambda hit: (-hit.score, hit.id))[: plan.wanted]
+        scored = _scored(plan, vector, closest)
+    hits = [hit for _, hit in scored[: plan.wanted]]
     steps.append(_step("score", closest, hits, started))
     return hits
 
 
-def _closest(ranking: _Ranking, passed: list[int], k: int) -> list[int] | None:
+def _closest(ranking: _Ranking, passed: list[int], k: int, error: float) -> list[int] | None:
     """
-    Those of the ranked ids that passed and may be among the best k; None where an id below the
-    ranking may be one too.
+    Those of the ranked ids that passed and may be among the best k, where scores have such an error;
+    None where an id below the ranking may be one too.
     """
     if len(passed) < k:
         return passed if ranking.complete else None
     score_of = dict(zip(ranking.vector_ids.tolist(), ranking.scores.tolist(), strict=True))
-    least = score_of[passed[k - 1]] - 2 * CODE_ERROR
+    least = score_of[passed[k - 1]] - 2 * error
     if ranking.scores[-1] > least and not ranking.complete:
         return None
     return [id for id in passed if score_of[id] >= least]
 
 
-def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[Hit]:
+def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[tuple[int, Hit]]:
+    """Those of the vectors that are there, with their ids, by their float32 scores, best first."""
     hits = []
     for start in range(0, len(ids), EXACT_CHUNK):
         stored = store.vectors_by_id(plan.conn, plan.index, ids[start : start + EXACT_CHUNK])
         scores = (stored.vectors @ vector).tolist()
-        hits += [Hit(id, score) for id, score in zip(stored.image_ids, scores, strict=True)]
-    return hits
+        hits += [
+            (vector_id, Hit(image_id, score))
+            for vector_id, image_id, score in zip(
+                stored.vector_ids.tolist(), stored.image_ids, scores, strict=True
+            )
+        ]
+    return sorted(hits, key=lambda found: (-found[1].score, found[1].id))
 
 
 def _step(name: str, looked_at: Sized, passed: Sized, started: float) -> Step:

@@ -266,16 +266,11 @@ def image_vector(
 
 
 def vectors_by_id(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) -> StoredVectors:
-    """
-    Those of the vectors with these ids that are still there and of the picture that their image
-    has, in any order.
-    """
+    """Those of the vectors with these ids that are still there, in any order."""
     table = find_image_table(conn, index.image_table)
     rows = conn.execute(
-        "select id, image_id, vector from {vectors} as side where id in (select value from "
-        "json_each(?)) and index_id = ? and {owned}".format(
-            owned=table.owns("side"), **table.quoted()
-        ),
+        "select id, image_id, vector from {vectors} "
+        "where id in (select value from json_each(?)) and index_id = ?".format(**table.quoted()),
         [json.dumps(list(ids)), index.id],
     ).fetchall()
     return _stored_vectors(rows, index)
