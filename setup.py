@@ -36,6 +36,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "axe-playwright-python",
             "cogapp",
             "hypothesis",
             "pillow-heif",

@@ -20,11 +20,23 @@ def prepare_connection(conn, datasette):
 
 
 @hookimpl
+def register_facet_classes():
+    from .web.year_facet import YearFacet
+
+    return [YearFacet]
+
+
+@hookimpl
 def register_routes():
     from .web import media, pages, uploads
 
     return [
-        (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)$", pages.search_page),
+        (r"^/-/image-search$", pages.tables_page),
+        (
+            # The names are tilde-encoded, so a dot in the path begins a format and nothing else.
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/.]+)(?:\.(?P<format>json|csv))?$",
+            pages.search_page,
+        ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/thumbnail$",
             media.thumbnail,

@@ -21,8 +21,10 @@ from datasette_image_search.search.query import (
     Kind,
     QueryError,
     Term,
+    format_query,
     image_term,
     parse_query,
+    prepare_words,
     query_vector,
     vector_to_term,
 )
@@ -134,6 +136,20 @@ def test_what_is_written_by_the_grammar_is_read_as_it_was_meant(parts: list, spa
         query += text if weight is None else f"{weight:.3f}:{text}"
         expected.append(Term(term.kind, term.text, sign * (1.0 if weight is None else weight)))
     assert list(parse_query(query)) == expected
+    assert list(parse_query(format_query(expected))) == expected
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "#42 + at night - people",
+        "- 2:people + #7",
+        '"black + white" - 0.5:#"a - b.jpg"',
+        "vec:AAAA + 1000.25:red",
+    ],
+)
+def test_terms_are_written_as_a_person_would(query: str) -> None:
+    assert format_query(parse_query(query)) == query
 
 
 @settings(max_examples=200, deadline=None)
@@ -351,6 +367,18 @@ def test_words_are_the_embedders_vector(db: Database, palette) -> None:
     expected = palette.encode_texts(["red"])[0]
     assert np.allclose(ask(db.conn, "red"), expected, atol=1e-5)
     assert np.allclose(ask(db.conn, '2:"red"'), expected, atol=1e-5)
+
+
+def test_words_that_were_prepared_are_not_encoded_again(db: Database, palette, monkeypatch) -> None:
+    index = find_index(db.conn)
+    prepare_words(index, "reddish teal - #1 + very dark olive")
+    encoded = []
+    monkeypatch.setattr(type(palette), "encode_texts", lambda self, texts: encoded.append(texts))
+    ask(db.conn, "very dark olive - 2:reddish teal")
+    assert encoded == []
+    with pytest.raises(QueryError):
+        prepare_words(index, "red +")
+    prepare_words(index, "")
 
 
 def test_words_and_images_add_up(db: Database, palette) -> None:

@@ -247,7 +247,7 @@ def test_a_table_may_have_any_name(name: str) -> None:
     for filter in (bare, qualified, store.IdSet(ids[1:]).as_filter(table)):
         assert sorted(store.matching(db.conn, index, filter)) == ids[1:]
         assert store.passing(db.conn, index, ids[::-1], filter) == ids[:0:-1]
-    assert [row["id"] for row in store.newest_images(db.conn, table, 2)] == ids[:0:-1]
+    assert store.newest_ids(db.conn, table, 2) == ids[:0:-1]
     assert store.image_rows(db.conn, table, ids)[ids[0]]["size"] == 10
     assert store.locations(db.conn, index, ids[:1])[ids[0]].root == "/pictures"
     assert store.thumbnail(db.conn, table, ids[0]).startswith(b"webp of")
@@ -720,17 +720,80 @@ def test_the_newest_photos_come_first_and_those_without_a_date_last(
     for id, when in enumerate(taken, start=1):
         db["images"].update(id, {"taken_at": when})
     table = store.find_image_table(db.conn, "images")
-    assert [row["id"] for row in store.newest_images(db.conn, table, 10)] == expected
-    assert [row["id"] for row in store.newest_images(db.conn, table, 2)] == expected[:2]
+    assert store.newest_ids(db.conn, table, 10) == expected
+    assert store.newest_ids(db.conn, table, 2) == expected[:2]
+
+
+@pytest.mark.parametrize("few_match", [True, False])
+def test_the_newest_photos_that_pass_a_filter(db: Database, few_match: bool) -> None:
+    for id, when in enumerate(["2020", "2021", None, "2023"], start=1):
+        db["images"].update(id, {"taken_at": when})
+    table = store.find_image_table(db.conn, "images")
+    not_the_last = Filter("id != :p0", {"p0": 4})
+
+    def newest(limit: int, offset: int = 0) -> list:
+        return store.newest_ids(
+            db.conn, table, limit, not_the_last, offset=offset, few_match=few_match
+        )
+
+    assert newest(10) == [2, 1, 3]
+    assert newest(1, offset=1) == [1]
+    assert newest(5, offset=9) == []
+
+
+def test_images_are_counted_under_a_filter_and_up_to_a_limit(db: Database) -> None:
+    table = store.find_image_table(db.conn, "images")
+    assert store.count_images(db.conn, table) == 4
+    assert store.count_images(db.conn, table, Filter("id > :p0", {"p0": 1})) == 3
+    assert store.count_images(db.conn, table, limit=3) == 3
+    assert store.count_images(db.conn, table, Filter("path != '{images}'"), limit=9) == 4
+
+
+@pytest.mark.parametrize("clause", ["nope =", "nope = 1", "json_extract(path, '$')"])
+def test_a_filter_that_does_not_work_is_named(db: Database, clause: str) -> None:
+    table = store.find_image_table(db.conn, "images")
+    for read in (
+        store.count_images,
+        lambda *given: store.newest_ids(given[0], given[1], 9, given[2]),
+    ):
+        with pytest.raises(FilterError, match=re.escape(repr(clause))):
+            read(db.conn, table, Filter(clause))
+    with pytest.raises(FilterError):
+        store.count_images(db.conn, table, Filter("id = :p0", {"p0": 2**70}))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select camera_model, count(*) from images group by camera_model",
+        "select folder, count(*) from images where camera_make = 'Canon' group by +folder",
+        "select +folder, count(*) from images where taken_at >= '2021' group by 1",
+        "select count(*) from images where folder = 'a'",
+    ],
+)
+def test_what_is_counted_most_is_counted_in_an_index(db: Database, sql: str) -> None:
+    (plan, *_) = db.execute(f"explain query plan {sql}").fetchall()
+    assert "COVERING INDEX" in plan[3]
+
+
+def test_indexes_for_facets_come_back_where_their_columns_are(db: Database) -> None:
+    for index in db["images"].indexes:
+        if "folder" in index.columns:
+            db.execute(f"drop index {quote_identifier(index.name)}")
+    db["images"].transform(drop={"camera_make"})
+    store.ensure_tables(db, "images")
+    assert ["folder"] in [index.columns for index in db["images"].indexes]
 
 
 def test_the_newest_rows_of_a_table_without_dates_are_those_of_the_highest_ids(
     db: Database,
 ) -> None:
-    db.execute("drop index idx_images_taken_at")
+    for index in db["images"].indexes:
+        if "taken_at" in index.columns:
+            db.execute(f"drop index {quote_identifier(index.name)}")
     db["images"].transform(drop={"taken_at"})
     table = store.find_image_table(db.conn, "images")
-    assert [row["id"] for row in store.newest_images(db.conn, table, 2)] == [4, 3]
+    assert store.newest_ids(db.conn, table, 2) == [4, 3]
 
 
 def test_a_vector_is_little_endian_float32() -> None:

@@ -16,7 +16,7 @@ import base64
 import binascii
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -174,10 +174,53 @@ def query_vector(
     return QueryVector(_unit(total), tuple(dict.fromkeys(warnings)))
 
 
+def prepare_words(index: Index, query: str, weights_of: WeightsOf = recorded_weights) -> None:
+    """
+    Load the embedder of an index, and keep the vectors of the words in a query for `query_vector`,
+    which then takes no time. The first call may take many seconds; it needs no connection, so that
+    a server need not spend one on it. An empty query only loads.
+
+    Raises QueryError or EmbedderError.
+    """
+    if not query.strip():
+        embedder_of(index, weights_of)
+        return
+    for term in parse_query(query):
+        if term.kind is Kind.WORDS:
+            _text_vector(embedder_of(index, weights_of), term.text)
+
+
+def format_query(terms: Sequence[Term]) -> str:
+    """The inverse of `parse_query`."""
+    text = ""
+    for term in terms:
+        sign = "-" if term.weight < 0 else "+" if text else ""
+        text = f"{text} {sign} {_format_term(term)}".strip()
+    return text
+
+
+def _format_term(term: Term) -> str:
+    weight = abs(term.weight)
+    prefix = "" if weight == 1 else np.format_float_positional(weight, trim="-") + ":"
+    if term.kind is Kind.IMAGE:
+        return prefix + image_term(term.text)
+    if term.kind is Kind.VECTOR:
+        return f"{prefix}vec:{term.text}"
+    return prefix + (term.text if _reads_as(term.text, Kind.WORDS, term.text) else f'"{term.text}"')
+
+
+def _reads_as(text: str, kind: Kind, term: str) -> bool:
+    """Whether a text on its own is one term of that kind."""
+    try:
+        return parse_query(text) == (Term(kind, term),)
+    except QueryError:
+        return False
+
+
 def image_term(image_id: Key) -> str:
     """The id of an image as a term of a query."""
     term = f"#{image_id}"
-    return term if parse_query(term) == (Term(Kind.IMAGE, str(image_id)),) else f'#"{image_id}"'
+    return term if _reads_as(term, Kind.IMAGE, str(image_id)) else f'#"{image_id}"'
 
 
 def vector_to_term(vector: np.ndarray) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,14 +171,24 @@ def _filtered(
     filter: Filter | None,
     ours: Mapping[str, Any],
 ) -> list[tuple]:
-    # The line break ends a comment at the end of a person's WHERE clause.
-    where = f"({filter.where}\n)" if filter else "1"
-    try:
+    with naming_the_filter(table, filter):
         return conn.execute(
-            sql.format(filter=where, **table.quoted()),
+            sql.format(filter=bracketed(filter), **table.quoted()),
             {**(filter.params if filter else {}), **ours},
         ).fetchall()
-    except sqlite3.Error as error:
+
+
+def bracketed(filter: Filter | None) -> str:
+    """SQL to put after WHERE or AND. The line break ends a comment at the end of a person's clause."""
+    return f"({filter.where}\n)" if filter else "1"
+
+
+@contextmanager
+def naming_the_filter(table: ImageTable, filter: Filter | None) -> Iterator[None]:
+    """What SQLite has against a filter, as a FilterError; other errors stay what they are."""
+    try:
+        yield
+    except (sqlite3.Error, OverflowError) as error:
         if filter is None or _is_not_about_the_sql(error):
             raise
         raise FilterError(
@@ -185,7 +196,7 @@ def _filtered(
         ) from error
 
 
-def _is_not_about_the_sql(error: sqlite3.Error) -> bool:
+def _is_not_about_the_sql(error: Exception) -> bool:
     return str(error).startswith(
         ("interrupted", "database is locked", "database table is locked", "disk I/O error")
     ) or str(error) in ("database disk image is malformed", "database or disk is full")

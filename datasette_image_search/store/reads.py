@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sqlite_utils.db import quote_identifier
 
+from .filters import Filter, bracketed, naming_the_filter
 from .tables import (
     IMAGE_EVENTS,
     LAST,
@@ -185,8 +186,22 @@ def count_vectors(conn: sqlite3.Connection, index: Index, *, up_to: int | None =
     return conn.execute(sql, [index.id, LAST if up_to is None else up_to]).fetchone()[0]
 
 
-def count_images(conn: sqlite3.Connection, table: ImageTable) -> int:
-    return conn.execute("select count(*) from {images}".format(**table.quoted())).fetchone()[0]
+def count_images(
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    filter: Filter | None = None,
+    *,
+    limit: int | None = None,
+) -> int:
+    """How many images there are, or pass a filter; counted up to `limit`."""
+    sql = "select count(*) from {images} where {filter}"
+    if limit is not None:
+        sql = f"select count(*) from (select 1 from {{images}} where {{filter}} limit {limit})"
+    with naming_the_filter(table, filter):
+        return conn.execute(
+            sql.format(filter=bracketed(filter), **table.quoted()),
+            dict(filter.params) if filter else {},
+        ).fetchone()[0]
 
 
 def images_with_vector(conn: sqlite3.Connection, index: Index) -> set[Key]:
@@ -301,29 +316,51 @@ def has_thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) ->
 
 
 def image_rows(
-    conn: sqlite3.Connection, table: ImageTable, ids: Sequence[Key]
+    conn: sqlite3.Connection, table: ImageTable, ids: Sequence[Key], *, without: str | None = None
 ) -> dict[Key, dict[str, Any]]:
-    """Id -> the whole row as a dict, for those ids that exist."""
+    """Id -> the row as a dict, for those ids that exist; `without` is a column to leave out."""
     cursor = conn.execute(
-        "select * from {images} where {key} in (select value from json_each(?))".format(
-            **table.quoted()
+        "select {columns} from {images} where {key} in (select value from json_each(?))".format(
+            columns=_columns_but(conn, table, without), **table.quoted()
         ),
         [json.dumps(list(ids))],
     )
     return {row[table.key]: row for row in _dicts(cursor)}
 
 
-def newest_images(conn: sqlite3.Connection, table: ImageTable, limit: int) -> list[dict[str, Any]]:
-    """Whole rows as dicts: the latest photos first, those without a date last."""
-    order = "taken_at desc, " if "taken_at" in column_names(conn, table.name) else ""
-    return _dicts(
-        conn.execute(
-            "select * from {images} order by {order}{key} desc limit ?".format(
-                order=order, **table.quoted()
-            ),
-            [limit],
-        )
+def newest_ids(
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    limit: int,
+    filter: Filter | None = None,
+    *,
+    offset: int = 0,
+    few_match: bool = False,
+) -> list[Key]:
+    """
+    The latest photos first, those without a date last, after the first `offset` of them.
+
+    SQLite likes to go through the index of the dates until enough have passed the filter, which
+    takes long where few do: then `few_match` has those looked for, and sorted.
+    """
+    order = ""
+    if "taken_at" in column_names(conn, table.name):
+        order = "+taken_at desc, " if few_match else "taken_at desc, "
+    sql = (
+        "select {key} from {images} where {filter} order by {order}{key} desc "
+        "limit :_img_limit offset :_img_offset"
     )
+    with naming_the_filter(table, filter):
+        rows = conn.execute(
+            sql.format(filter=bracketed(filter), order=order, **table.quoted()),
+            {**(filter.params if filter else {}), "_img_limit": limit, "_img_offset": offset},
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def _columns_but(conn: sqlite3.Connection, table: ImageTable, without: str | None) -> str:
+    names = column_names(conn, table.name)
+    return ", ".join(quote_identifier(name) for name in names if name != without)
 
 
 def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 
 from datasette.app import Datasette
@@ -38,15 +39,8 @@ async def viewed_table(datasette: Datasette, request: Request) -> ViewedTable:
         raise not_found
     database = datasette.get_database(database_name)
 
-    def read(conn):
-        indexes = store.read_indexes(conn, table_name)
-        if not indexes:
-            return None
-        table = store.find_image_table(conn, indexes[0].image_table)
-        return ViewedTable(database, table, indexes[0])
-
     try:
-        viewed = await database.execute_fn(read)
+        viewed = await database.execute_fn(lambda conn: _read(conn, database, table_name))
     except store.StoreError as error:
         raise not_found from error
     if viewed is None:
@@ -62,3 +56,11 @@ async def viewed_table(datasette: Datasette, request: Request) -> ViewedTable:
 async def is_public(datasette: Datasette, viewed: ViewedTable) -> bool:
     """Whether anybody may see the table, so that caches between here and them may keep its pictures."""
     return await can_view_table(datasette, None, viewed.database.name, viewed.table.name)
+
+
+def _read(conn: sqlite3.Connection, database: Database, name: str) -> ViewedTable | None:
+    indexes = store.read_indexes(conn, name)
+    if not indexes:
+        return None
+    table = store.find_image_table(conn, indexes[0].image_table)
+    return ViewedTable(database, table, indexes[0])

@@ -14,8 +14,8 @@ from markupsafe import Markup
 from .. import store
 from ..search.query import image_term
 from ..store import ImageTable, Key
-from .cards import search_url, thumbnail_url
 from .image_tables import image_tables, known_image_tables
+from .urls import Links
 
 BOX = (120, 90)
 """Width and height in CSS pixels that a picture in a cell fits into."""
@@ -70,7 +70,7 @@ async def _cell_of_table(
     if isinstance(value, bytes):
         url = datasette.urls.row_blob(database, table, tilde_encode(str(key)), column)
         value = Markup('<a class="blob-download" href="{}">{:,} bytes</a>').format(url, len(value))
-    similar = search_url(datasette, database, table, q=image_term(key))
+    similar = Links(datasette, database, table).page([("q", image_term(key))])
     return picture + _TEXT.format(text=value) + _SIMILAR.format(similar=similar)
 
 
@@ -128,7 +128,7 @@ def _link(
     width, height = _fit(row)
     return _CELL.format(
         row=datasette.urls.row(database, table.name, tilde_encode(str(key))),
-        src=thumbnail_url(datasette, database, table.name, key),
+        src=Links(datasette, database, table.name).thumbnail(key),
         alt=name,
         width=width,
         height=height,

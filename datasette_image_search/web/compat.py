@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
 from datasette.app import Datasette
+from datasette.database import Database
+from datasette.facets import Facet
 from datasette.filters import Filters
 from datasette.utils.asgi import Request
 
@@ -84,3 +87,31 @@ def csrf_token(request: Request) -> str:
     """
     token = request.scope.get("csrftoken")
     return token() if token else ""
+
+
+async def table_configuration(datasette: Datasette, database: str, table: str) -> dict[str, Any]:
+    """What the server says of a table's facets and the like: metadata in 0.65."""
+    if hasattr(datasette, "table_config"):
+        return await datasette.table_config(database, table)
+    return datasette.table_metadata(database, table)
+
+
+async def table_title(datasette: Datasette, database: str, table: str) -> str:
+    """The title that metadata gives a table, else its name."""
+    if hasattr(datasette, "get_resource_metadata"):
+        metadata = await datasette.get_resource_metadata(database, table)
+    else:
+        metadata = datasette.table_metadata(database, table)
+    return str(metadata.get("title") or table)
+
+
+def database_colour(database: Database) -> str:
+    """Six hexadecimal digits; all databases of 0.65 have the same."""
+    return getattr(database, "color", "ff0000")
+
+
+def make_facet(kind: type[Facet], *args: Any, configuration: dict[str, Any], **options) -> Facet:
+    """A facet of Datasette; 0.65 calls the configuration of its table metadata."""
+    takes = inspect.signature(Facet.__init__).parameters
+    name = "table_config" if "table_config" in takes else "metadata"
+    return kind(*args, **{name: configuration}, **options)

@@ -12,11 +12,13 @@ from datasette.views.base import DatasetteError
 
 from .. import store
 from ..store import Key
-from .cards import Card, image_card
 from .compat import can_view_table
 from .image_tables import ShownTable, image_tables
+from .pictures import Card, image_card
+from .results import Picture
 from .sql_errors import query_page_vars
 from .table_page import table_search
+from .urls import Links
 
 ARGUMENT = "_image_table"
 
@@ -123,14 +125,10 @@ def _card(
 ) -> Card:
     key = image[shown.table.key]
     score = scores.get(str(key), row.get("score"))
-    return image_card(
-        datasette,
-        database,
-        shown.table.name,
-        key,
-        image,
-        float(score) if isinstance(score, int | float) else None,
-    )
+    score = float(score) if isinstance(score, int | float) else None
+    links = Links(datasette, database, shown.table.name)
+    path_column = None if shown.column_is_blob else shown.column
+    return image_card(links, Picture(key, dict(image), score), path_column)
 
 
 def _without_format(request: Request) -> str:

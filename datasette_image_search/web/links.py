@@ -7,9 +7,9 @@ from typing import Any
 from datasette.app import Datasette
 
 from ..search.query import image_term
-from .cards import search_url
 from .compat import can_view_table
 from .image_tables import image_tables, visible_image_tables
+from .urls import Links
 
 Link = dict[str, str]
 
@@ -28,7 +28,7 @@ async def of_database(
     names = await visible_image_tables(datasette, actor, datasette.get_database(database))
     return [
         {
-            "href": search_url(datasette, database, name),
+            "href": Links(datasette, database, name).page(),
             "label": f"Search images of {name}",
             "description": "By words, by a picture, or both",
         }
@@ -43,7 +43,7 @@ async def of_table(
         return []
     return [
         {
-            "href": search_url(datasette, database, table),
+            "href": Links(datasette, database, table).page(),
             "label": "Search images",
             "description": "By words, by a picture, or both",
         }
@@ -58,7 +58,9 @@ async def of_row(
         return []
     return [
         {
-            "href": search_url(datasette, database, table, q=image_term(row[shown.table.key])),
+            "href": Links(datasette, database, table).page(
+                [("q", image_term(row[shown.table.key]))]
+            ),
             "label": "More like this",
             "description": "The images closest to this one",
         }

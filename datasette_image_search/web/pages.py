@@ -1,97 +1,224 @@
-"""The search page."""
+"""The pages: the search of an image table, also as JSON and CSV, and the list of such tables."""
 
 from __future__ import annotations
 
-import sqlite3
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlsplit
 
 from datasette.app import Datasette
-from datasette.utils import tilde_encode
+from datasette.filters import Filters
+from datasette.plugins import get_plugins
+from datasette.utils import filters_should_redirect, path_with_added_args
 from datasette.utils.asgi import Request, Response
 
-from .. import store
 from ..errors import ImageSearchError
-from ..search import planner
-from ..search.query import WeightsOf, image_term, query_vector
+from ..search.query import LONGEST_QUERY
 from .access import ViewedTable, viewed_table
-from .configuration import configured_weights
+from .compat import database_colour, table_title
+from .configuration import configured_roots
+from .image_tables import visible_image_tables
+from .pictures import chips, image_card, query_in_words
+from .preparing import is_prepared, start_preparing
+from .responses import csv_response, error_response, json_response
+from .results import Answer, Count, find
+from .search_request import PICTURES, SearchRequest, read_request
+from .urls import Links, Pairs, pairs_of, replaced
 
-PAGE_SIZE = 60
+PATIENCE = 1.0
+"""Seconds that a page waits for a model to load before it says that it does."""
 
+MAP_PLUGIN = "datasette-cluster-map"
 
-@dataclass(frozen=True)
-class Answer:
-    """What a page shows: rows of the image table, best first, with their scores if they have any."""
-
-    rows: list[dict[str, Any]]
-    scores: list[float | None]
-    total: int
-    warnings: tuple[str, ...] = ()
+HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search")
+"""Parameters that a new search begins without, or has a field for."""
 
 
 async def search_page(datasette: Datasette, request: Request) -> Response:
+    """/-/image-search/DATABASE/TABLE, .json and .csv"""
     viewed = await viewed_table(datasette, request)
-    query = request.args.get("q") or ""
-    answer, error = Answer([], [], 0), None
+    links = Links(datasette, viewed.database.name, viewed.table.name)
+    format = request.url_vars.get("format") or "html"
+    if added := filters_should_redirect(request.args):
+        # The fields of the filter rows become the filters they describe, as on the table page.
+        chosen = urlsplit(path_with_added_args(request, added)).query
+        return Response.redirect(links.page(parse_qsl(chosen), format if format != "html" else ""))
+    wanted = None
     try:
-        answer = await viewed.database.execute_fn(
-            lambda conn: _answer(conn, viewed, query, configured_weights(datasette))
+        wanted = await read_request(datasette, request, viewed)
+        if not wanted.query:
+            # Whoever looks at this page is about to search, and the model may as well load now.
+            start_preparing(datasette, viewed)
+        elif not await is_prepared(
+            datasette, viewed, wanted.query, PATIENCE if format == "html" else None
+        ):
+            return await _loading_page(datasette, request, viewed)
+        answer = await find(
+            datasette, request, viewed, wanted, patient_facets="_facet_wait" in request.args
         )
     except ImageSearchError as problem:
-        error = str(problem)
+        if format != "html":
+            return error_response(datasette, str(problem))
+        return await _html(datasette, request, viewed, links, wanted, None, str(problem))
+    description = _in_words(wanted, answer)
+    if format == "json":
+        return json_response(datasette, request, viewed, links, wanted, answer, description)
+    if format == "csv":
+        return csv_response(datasette, request, viewed, answer)
+    return await _html(datasette, request, viewed, links, wanted, answer, None, description)
+
+
+async def _html(
+    datasette: Datasette,
+    request: Request,
+    viewed: ViewedTable,
+    links: Links,
+    wanted: SearchRequest | None,
+    answer: Answer | None,
+    error: str | None,
+    description: str = "",
+) -> Response:
+    query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
+    pairs = pairs_of(request)
+    first_page = replaced(pairs, _next=None, _facet_wait=None)
+    kept = replaced(first_page, q=None)
+    context: dict[str, Any] = {
+        **(wanted.context if wanted else {}),
+        "database": viewed.database.name,
+        "table": viewed.table.name,
+        "title": await table_title(datasette, viewed.database.name, viewed.table.name),
+        "color": database_colour(viewed.database),
+        "model": viewed.index.model,
+        "query": query,
+        "error": error,
+        "description": description,
+        "page_url": links.page(),
+        "query_words": query_in_words(query) if query else "",
+        "table_url": _table_url(links, query, kept),
+        "upload_url": links.upload(),
+        "filters": wanted.filters if wanted else Filters([]),
+        "filter_columns": await viewed.database.table_columns(viewed.table.name),
+        "form_hidden_args": [
+            (name, value)
+            for name, value in kept
+            if name.startswith("_")
+            and "__" not in name
+            and not name.startswith("_filter_")
+            and name not in HIDDEN_FROM_FORM
+        ],
+        "pictures": wanted.pictures if wanted else "medium",
+        "path_with_replaced_args": lambda request, args: links.page(replaced(first_page, **args)),
+        "path_with_removed_where": lambda text: links.page(
+            pair for pair in first_page if pair != ("_where", text)
+        ),
+        "originals": _shows_originals(datasette, viewed),
+        "answer": answer,
+        "images": [],
+    }
+    if wanted and answer:
+        end = wanted.offset + len(answer.pictures)
+        context |= {
+            "alternate_url_json": links.page(pairs, "json"),
+            "images": [
+                image_card(links, each, viewed.index.path_column, query=query, kept=kept)
+                for each in answer.pictures
+            ],
+            "chips": chips(viewed, links, query, kept) if query else [],
+            "numbers": (wanted.offset + 1, end) if answer.pictures else None,
+            "next_url": links.page(replaced(pairs, _next=answer.next_offset))
+            if answer.next_offset is not None
+            else None,
+            "previous_url": links.page(
+                replaced(pairs, _next=max(0, wanted.offset - wanted.size) or None)
+            )
+            if wanted.offset
+            else None,
+            "sizes": [(size, links.page(replaced(pairs, _pictures=size))) for size in PICTURES],
+            "csv_url": links.page(first_page, "csv"),
+            "has_map": _has_map(answer),
+            "sorted_facet_results": answer.facets.results,
+            "suggested_facets": answer.facets.suggested,
+            "facets_later_url": links.page(replaced(first_page, _facet_wait="only")),
+            "facets_wait_url": links.page(replaced(first_page, _facet_wait="1")),
+        }
+    html = await datasette.render_template("image_search.html", context, request=request)
+    response = Response.html(html, status=400 if error else 200)
+    if answer:
+        response.headers["server-timing"] = ", ".join(
+            f"{name.replace(' ', '-')};dur={duration:.1f}"
+            for name, duration in answer.milliseconds.items()
+        )
+    return response
+
+
+async def _loading_page(datasette: Datasette, request: Request, viewed: ViewedTable) -> Response:
     html = await datasette.render_template(
-        "image_search.html",
+        "image_search_loading.html",
         {
             "database": viewed.database.name,
             "table": viewed.table.name,
-            "query": query,
-            "error": error,
-            "warnings": answer.warnings,
-            "images": [
-                _card(datasette, viewed, row, score)
-                for row, score in zip(answer.rows, answer.scores, strict=True)
-            ],
-            "total": answer.total,
+            "title": await table_title(datasette, viewed.database.name, viewed.table.name),
+            "color": database_colour(viewed.database),
             "model": viewed.index.model,
         },
         request=request,
     )
-    return Response.html(html, status=400 if error else 200)
+    return Response.html(html, status=202, headers={"cache-control": "no-store"})
 
 
-def _answer(
-    conn: sqlite3.Connection, viewed: ViewedTable, query: str, weights_of: WeightsOf
-) -> Answer:
-    index, table = viewed.index, viewed.table
-    total = store.count_images(conn, table)
-    if not query.strip():
-        rows = store.newest_images(conn, table, PAGE_SIZE)
-        return Answer(rows, [None] * len(rows), total)
-    vector = query_vector(conn, index, query, weights_of)
-    found = planner.search(conn, index, vector.vector, PAGE_SIZE)
-    rows = store.image_rows(conn, table, [hit.id for hit in found.hits])
-    hits = [hit for hit in found.hits if hit.id in rows]
-    return Answer(
-        [rows[hit.id] for hit in hits], [hit.score for hit in hits], total, vector.warnings
+def _shows_originals(datasette: Datasette, viewed: ViewedTable) -> bool:
+    """Whether the server has been told where originals are, or the table holds them itself."""
+    roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
+    return viewed.index.content_column is not None or bool(roots)
+
+
+def _in_words(wanted: SearchRequest, answer: Answer) -> str:
+    """'214 images where camera_make = "Canon", closest to "red car"'"""
+    words = count_in_words(answer.count)
+    if wanted.filter_words:
+        words = f"{words} {wanted.filter_words}"
+    order = f"closest to {query_in_words(wanted.query)}" if wanted.query else "newest first"
+    least = (
+        f", with a score of {wanted.min_score:g} or more" if wanted.min_score is not None else ""
+    )
+    return f"{words}, {order}{least}"
+
+
+def count_in_words(count: Count) -> str:
+    if count.number is None:
+        return "Images"
+    plural = "" if count.number == 1 else "s"
+    return f"{'' if count.is_exact else 'More than '}{count.number:,} image{plural}"
+
+
+def _table_url(links: Links, query: str, kept: Pairs) -> str:
+    """The table page with the same images."""
+    searched = [("_image_search", query)] if query else []
+    return links.rows([*replaced(kept, _pictures=None, _size=None, _min_score=None), *searched])
+
+
+def _has_map(answer: Answer) -> bool:
+    """Whether the table page draws a map: datasette-cluster-map does, of rows that have a place."""
+    names = {str(plugin["name"]).replace("_", "-") for plugin in get_plugins()}
+    return MAP_PLUGIN in names and any(
+        picture.row.get("latitude") is not None and picture.row.get("longitude") is not None
+        for picture in answer.pictures
     )
 
 
-def _card(
-    datasette: Datasette, viewed: ViewedTable, row: dict[str, Any], score: float | None
-) -> dict[str, Any]:
-    database, table, key = viewed.database.name, viewed.table.name, row[viewed.table.key]
-    page = datasette.urls.path(f"/-/image-search/{tilde_encode(database)}/{tilde_encode(table)}")
-    encoded = tilde_encode(str(key))
-    return {
-        "id": key,
-        "name": row.get("path") or str(key),
-        "taken_at": row.get("taken_at"),
-        "score": score,
-        "width": row.get("width") or 1,
-        "height": row.get("height") or 1,
-        "row_url": datasette.urls.row(database, table, encoded),
-        "thumbnail_url": f"{page}/{encoded}/thumbnail",
-        "similar_url": f"{page}?{urlencode({'q': image_term(key)})}",
-    }
+async def tables_page(datasette: Datasette, request: Request) -> Response:
+    """/-/image-search: the image tables that this actor may see; one alone, and it is that one."""
+    tables = [
+        {
+            "database": database.name,
+            "title": await table_title(datasette, database.name, name),
+            "url": Links(datasette, database.name, name).page(),
+        }
+        for database in list(datasette.databases.values())
+        for name in await visible_image_tables(datasette, request.actor, database)
+    ]
+    if len(tables) == 1:
+        return Response.redirect(tables[0]["url"])
+    html = await datasette.render_template(
+        "image_search_tables.html", {"tables": tables}, request=request
+    )
+    return Response.html(html)

@@ -32,10 +32,10 @@ from ..search import planner
 from ..search.live import live_index
 from ..search.query import WeightsOf, query_vector
 from ..store import Filter, Key
-from .cards import search_url
 from .compat import column_filters, default_page_size
 from .configuration import configured_weights
 from .image_tables import ShownTable, image_tables
+from .urls import Links
 
 ARGUMENT = "_image_search"
 COUNT = "_image_search_k"
@@ -211,8 +211,8 @@ async def table_page_vars(
             "clear_url": datasette.urls.path(
                 path_with_removed_args(request, {ARGUMENT, COUNT, "_next"})
             ),
-            "page_url": search_url(
-                datasette, database, table, **({"q": found.query} if found else {})
+            "page_url": Links(datasette, database, table).page(
+                [("q", found.query)] if found else []
             ),
             "rows_in_order": lambda rows: rows,
             "table_templates": [f"_table-{css}.html", f"_table-table-{css}.html", "_table.html"],

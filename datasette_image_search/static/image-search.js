@@ -1,0 +1,220 @@
+/* What the search page has beyond links and forms: a preview, keys, search by a picture, late facets. */
+"use strict";
+
+(() => {
+  // Datasette 0.65 does not say so itself.
+  document.documentElement.lang ||= "en";
+
+  const form = document.querySelector(".image-search-form");
+  const box = form.querySelector("[name=q]");
+  const pictures = [...document.querySelectorAll(".image-search-picture")];
+
+  /* --- The preview ----------------------------------------------------------------------------- */
+
+  const preview = document.querySelector(".image-search-preview");
+  const figure = preview.querySelector("figure");
+  let position = -1;
+
+  function show(at) {
+    if (at < 0 || at >= pictures.length) return;
+    position = at;
+    const picture = pictures[at];
+    // The thumbnail at once, the original when it is here; where it cannot be shown, the first stays.
+    const shown = picture.querySelector("img").cloneNode();
+    shown.removeAttribute("loading");
+    if (picture.dataset.original) {
+      const original = new Image();
+      original.onload = () => {
+        shown.src = original.src;
+      };
+      original.src = picture.dataset.original;
+    }
+    const caption = document.createElement("figcaption");
+    const card = picture.parentElement;
+    caption.append(card.querySelector(".image-search-caption").cloneNode(true));
+    figure.replaceChildren(shown, caption);
+    if (!preview.open) preview.showModal();
+  }
+
+  for (const [at, picture] of pictures.entries()) {
+    picture.addEventListener("click", (event) => {
+      // Another tab is for the row.
+      if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+      event.preventDefault();
+      show(at);
+    });
+  }
+  for (const button of preview.querySelectorAll("[data-step]")) {
+    button.addEventListener("click", () => show(position + Number(button.dataset.step)));
+  }
+  preview.addEventListener("click", (event) => {
+    if (event.target === preview || event.target.tagName === "FIGURE") preview.close();
+  });
+  preview.addEventListener("close", () => {
+    pictures[position]?.focus();
+    figure.replaceChildren();
+  });
+
+  /* --- Keys ------------------------------------------------------------------------------------ */
+
+  function columns() {
+    const top = pictures[0].getBoundingClientRect().top;
+    const second = pictures.findIndex((each) => each.getBoundingClientRect().top > top + 1);
+    return second < 0 ? pictures.length : second;
+  }
+
+  const isTyping = (element) => /^(INPUT|SELECT|TEXTAREA)$/.test(element.tagName);
+
+  // Captured, because "/" means another thing on the other pages of Datasette 1.0.
+  document.addEventListener(
+    "keydown",
+    (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.key === "/" && !isTyping(event.target) && !preview.open) {
+        event.preventDefault();
+        event.stopImmediatePropagation();
+        box.focus();
+        box.select();
+        return;
+      }
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (preview.open) {
+        if (step) show(position + step);
+        return;
+      }
+      if (event.key === "Escape" && event.target === box) box.blur();
+      if (!pictures.length) return;
+      const at = pictures.indexOf(event.target);
+      if (at < 0) {
+        if (event.key === "ArrowDown" && event.target === box) {
+          event.preventDefault();
+          pictures[0].focus();
+        } else if (step && event.target === document.body) {
+          event.preventDefault();
+          pictures[step > 0 ? 0 : pictures.length - 1].focus();
+        }
+        return;
+      }
+      const target = {
+        ArrowLeft: at - 1,
+        ArrowRight: at + 1,
+        ArrowUp: at - columns(),
+        ArrowDown: at + columns(),
+        Home: 0,
+        End: pictures.length - 1,
+      }[event.key];
+      if (target === undefined) return;
+      event.preventDefault();
+      pictures[target]?.focus();
+    },
+    true,
+  );
+
+  /* --- Search by a picture --------------------------------------------------------------------- */
+
+  const progress = form.querySelector(".image-search-progress");
+  const chooser = form.querySelector(".image-search-file");
+  const chooseButton = form.querySelector(".image-search-choose");
+
+  function say(sentence, isWorking) {
+    progress.replaceChildren(sentence);
+    if (isWorking) {
+      const bar = document.createElement("progress");
+      bar.setAttribute("aria-label", "Searching");
+      progress.append(bar);
+    }
+  }
+
+  async function searchBy(file) {
+    if (!file.type.startsWith("image/") && !/\.(hei[cf]|avif)$/i.test(file.name)) {
+      say(`${file.name || "That"} is not a picture.`);
+      return;
+    }
+    const url = form.dataset.uploadUrl;
+    say(`Looking at ${file.name || "the picture"}…`, true);
+    try {
+      const { csrftoken } = await (await fetch(url)).json();
+      const response = await fetch(url, {
+        method: "POST",
+        body: file,
+        headers: {
+          "content-type": "application/octet-stream",
+          ...(csrftoken && { "x-csrftoken": csrftoken }),
+        },
+      });
+      const answer = await response.json().catch(() => ({}));
+      if (!answer.query) throw new Error(answer.error ?? `the server says ${response.status}`);
+      const found = new URL(location.href);
+      found.searchParams.delete("_next");
+      found.searchParams.set("q", answer.query);
+      location.assign(found);
+    } catch (problem) {
+      say(`That picture could not be searched by: ${problem.message}`);
+    }
+  }
+
+  const pictureIn = (transfer) => [...(transfer?.files ?? [])].find(Boolean);
+
+  chooseButton.hidden = false;
+  form.querySelector(".image-search-drop-help").hidden = false;
+  chooseButton.addEventListener("click", () => chooser.click());
+  chooser.addEventListener("change", () => {
+    if (chooser.files[0]) searchBy(chooser.files[0]);
+    chooser.value = "";
+  });
+  document.addEventListener("paste", (event) => {
+    const file = pictureIn(event.clipboardData);
+    if (!file) return;
+    event.preventDefault();
+    searchBy(file);
+  });
+  const bringsFiles = (event) => event.dataTransfer?.types.includes("Files");
+  document.addEventListener("dragover", (event) => {
+    if (!bringsFiles(event)) return;
+    event.preventDefault();
+    form.classList.add("dropping");
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) form.classList.remove("dropping");
+  });
+  document.addEventListener("drop", (event) => {
+    if (!bringsFiles(event)) return;
+    event.preventDefault();
+    form.classList.remove("dropping");
+    const file = pictureIn(event.dataTransfer);
+    if (file) searchBy(file);
+  });
+
+  /* --- Sending the form, and waiting ------------------------------------------------------------ */
+
+  form.addEventListener("submit", () => {
+    // An unused filter row would only cost a redirect.
+    const unused = form.querySelector("[name=_filter_column]");
+    if (!unused.value) {
+      for (const field of form.querySelectorAll("[name^=_filter_]")) {
+        if (/^_filter_(column|op|value)$/.test(field.name)) field.disabled = true;
+      }
+    }
+    window.setTimeout(() => say("Searching…", true), 400);
+  });
+  // Back from the results, the page is as it was left.
+  window.addEventListener("pageshow", () => {
+    progress.replaceChildren();
+    for (const field of form.querySelectorAll("[name^=_filter_]")) field.disabled = false;
+  });
+
+  /* --- Facets that took too long for the page ---------------------------------------------------- */
+
+  const facets = document.querySelector(".image-search-facets[data-later]");
+  if (facets) {
+    facets.setAttribute("aria-busy", "true");
+    fetch(facets.dataset.later)
+      .then((response) => response.text())
+      .then((html) => {
+        const later = new DOMParser().parseFromString(html, "text/html");
+        const counted = later.querySelector(".image-search-facets");
+        if (counted) facets.replaceChildren(...counted.children);
+      })
+      .finally(() => facets.removeAttribute("aria-busy"));
+  }
+})();

@@ -1,0 +1,65 @@
+"""The URLs of an image table: its search page, its pictures, its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode
+
+from datasette.app import Datasette
+from datasette.utils import tilde_encode
+from datasette.utils.asgi import Request
+
+from ..store import Key
+
+Pairs = Iterable[tuple[str, str]]
+"""The names and values of a query string."""
+
+
+@dataclass(frozen=True)
+class Links:
+    """All begin with Datasette's base URL."""
+
+    datasette: Datasette
+    database: str
+    table: str
+
+    def page(self, pairs: Pairs = (), format: str = "") -> str:
+        """The search page, or what it says as `format` "json" or "csv"."""
+        return self._path(f".{format}" if format else "", pairs)
+
+    def upload(self) -> str:
+        return self._path("/upload")
+
+    def thumbnail(self, image_id: Key) -> str:
+        return self._path(f"/{tilde_encode(str(image_id))}/thumbnail")
+
+    def original(self, image_id: Key) -> str:
+        return self._path(f"/{tilde_encode(str(image_id))}/image")
+
+    def row(self, image_id: Key) -> str:
+        return self.datasette.urls.row(self.database, self.table, tilde_encode(str(image_id)))
+
+    def rows(self, pairs: Pairs = ()) -> str:
+        """The table page."""
+        return _with(self.datasette.urls.table(self.database, self.table), pairs)
+
+    def _path(self, rest: str, pairs: Pairs = ()) -> str:
+        names = f"{tilde_encode(self.database)}/{tilde_encode(self.table)}"
+        return _with(self.datasette.urls.path(f"/-/image-search/{names}{rest}"), pairs)
+
+
+def _with(path: str, pairs: Pairs) -> str:
+    query_string = urlencode(list(pairs))
+    return f"{path}?{query_string}" if query_string else str(path)
+
+
+def pairs_of(request: Request) -> list[tuple[str, str]]:
+    """The query string of a request, in its order."""
+    return parse_qsl(request.query_string, keep_blank_values=True)
+
+
+def replaced(pairs: Pairs, **values: object) -> list[tuple[str, str]]:
+    """The pairs with other values for some names; None leaves a name out."""
+    kept = [(name, value) for name, value in pairs if name not in values]
+    return kept + [(name, str(value)) for name, value in values.items() if value is not None]
