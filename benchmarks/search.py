@@ -222,7 +222,8 @@ def sql(collection: Collection) -> None:
         conn.execute(
             "select id, image_similarity(id, ?) as score from images where id <= ? "
             "order by score desc limit 20",
-            [blobs[number], rows],
+            # A short text, as people write it; what it says makes no difference once it is a vector.
+            [f"#{number + 1}", rows],
         ).fetchall()
 
     first, bare = beside_bare(collection, similar)

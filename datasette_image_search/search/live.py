@@ -135,6 +135,12 @@ class LiveIndex:
         """The ids of the images at some positions, where they are integers."""
         return self._at(positions, [part.image_ids for part in self.segments])
 
+    def all_image_ids(self) -> np.ndarray:
+        """The ids of the images at all positions, where they are integers."""
+        if len(self.segments) == 1:
+            return self.segments[0].image_ids
+        return np.concatenate([part.image_ids for part in self.segments])
+
     def _at(self, positions: np.ndarray, arrays: list[np.ndarray]) -> np.ndarray:
         if len(arrays) == 1:
             return arrays[0][positions]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,9 +16,21 @@ from .live import SPARSE, LiveIndex, live_index
 KEPT_BYTES = 128 * 2**20
 """Of the scores that are remembered in a process: 32 queries over 1,000,000 images."""
 
+KEPT_INDEXES = 8
+
 _remembered: OrderedDict[tuple[str, bytes], memoryview] = OrderedDict()
+_images: OrderedDict[str, _Images] = OrderedDict()
 _lock = threading.Lock()
-"""Scores by live index and query, the last used last, and a lock for them."""
+"""Scores by live index and query, and the images by live index, those used last at the end, and a lock
+for both."""
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The ids of the images that have a vector, and the positions of those in a live index."""
+
+    ids: np.ndarray
+    positions: np.ndarray | slice
 
 
 def scores_by_image(
@@ -55,13 +68,26 @@ def scores_by_image(
 def _scores(
     conn: sqlite3.Connection, index: Index, live: LiveIndex, vector: np.ndarray
 ) -> memoryview | None:
-    ids = live.image_ids(np.arange(len(live)))
-    if not len(ids) or ids.min() < 0 or ids.max() > SPARSE * len(ids):
+    images = _images_of(conn, index, live)
+    highest = int(images.ids.max(initial=0))
+    if images.ids.min(initial=0) < 0 or highest > SPARSE * len(images.ids):
         return None
-    scores = live.scores(vector)
-    if store.count_vectors(conn, index) != len(live):
-        there = live.chosen_vectors(store.vector_ids(conn, index))
-        ids, scores = ids[there], scores[there]
-    by_id = np.full(int(ids.max(initial=0)) + 1, np.nan, dtype=np.float32)
-    by_id[ids] = scores
+    by_id = np.full(highest + 1, np.nan, dtype=np.float32)
+    by_id[images.ids] = live.scores(vector)[images.positions]
     return memoryview(by_id)
+
+
+def _images_of(conn: sqlite3.Connection, index: Index, live: LiveIndex) -> _Images:
+    """Known per live index, for that is replaced with every change."""
+    with _lock:
+        if live.name in _images:
+            return _images[live.name]
+    positions = slice(None)
+    if store.count_vectors(conn, index) != len(live):
+        positions = np.flatnonzero(live.chosen_vectors(store.vector_ids(conn, index)))
+    images = _Images(live.all_image_ids()[positions], positions)
+    with _lock:
+        _images[live.name] = images
+        while len(_images) > KEPT_INDEXES:
+            _images.popitem(last=False)
+    return images
