@@ -14,6 +14,7 @@ from ..sql import has_functions, register_functions
 from .duplicates import find_duplicates
 from .embedding import embed_images
 from .importing import import_image_vectors
+from .indexing import index_images
 from .searching import search_images
 
 
@@ -30,5 +31,6 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
 def register_commands(cli: click.Group) -> None:
     cli.command("embed-images")(embed_images)
     cli.command("import-image-vectors")(import_image_vectors)
+    cli.command("index-images")(index_images)
     cli.command("search-images")(search_images)
     cli.command("find-duplicates")(find_duplicates)
