@@ -116,8 +116,13 @@ def connect(database: Path) -> Database:
     # Of a new database only. On a page of SQLite's usual 4096 bytes there is room for one vector of
     # 512 dimensions, and half of the file would be empty.
     db.execute(f"pragma page_size = {PAGE_SIZE}")
-    db.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000}")
+    wait_for_writers(db)
     return db
+
+
+def wait_for_writers(db: Database) -> None:
+    """Of other processes, up to BUSY_SECONDS, before something is written here."""
+    db.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000}")
 
 
 def open_database(database: Path) -> Database:

@@ -129,16 +129,7 @@ def build(
 
     Raises IndexTypeError for what FAISS does not make, and where `gpu` is asked for in vain.
     """
-    dimensions = codes.faiss_index.d
-    try:
-        index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise IndexTypeError(
-            f"FAISS makes no index of {dimensions} dimensions by {factory!r}; "
-            f"use one of {', '.join(TYPES)}, or a factory string such as IVF1024,SQ8"
-        ) from error
-    if gpu:
-        index = _on_gpu(index, factory)
+    index = empty_index(codes.faiss_index.d, factory, gpu=gpu)
     try:
         _train(index, codes, report)
         _add(index, codes, 0, report)
@@ -150,10 +141,29 @@ def build(
     return faiss.index_gpu_to_cpu(index) if gpu else index
 
 
+def empty_index(dimensions: int, factory: str, *, gpu: bool = False) -> faiss.Index:
+    """
+    An index by a factory string, of nothing yet.
+
+    Raises IndexTypeError for what FAISS does not make, and where `gpu` is asked for in vain.
+    """
+    try:
+        index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise IndexTypeError(
+            f"FAISS makes no index of {dimensions} dimensions by {factory!r}; "
+            f"use one of {', '.join(TYPES)}, or a factory string such as IVF1024,SQ8"
+        ) from error
+    if _lists(index) == 0:
+        raise IndexTypeError(f"an index by {factory!r} has no lists; ask for 1 or more")
+    return _on_gpu(index, factory) if gpu else index
+
+
 def extended(approximate: Approximate, codes: Codes, report: Report) -> Approximate | None:
     """
     The same with those codes whose ids are higher, without training again; None where it would not
-    be worth it: where it has held less than half of them, or a fifth of what it holds is gone.
+    be worth it: where it has held less than half of them, or a fifth of what it holds is gone. It must
+    not be mapped from its file.
     """
     last = int(approximate.vector_ids[-1]) if len(approximate.vector_ids) else 0
     first = int(np.searchsorted(codes.vector_ids, last, side="right"))
@@ -256,14 +266,21 @@ def _proposed(approximate: Approximate, vectors: np.ndarray, candidates: int) ->
 
 def _efforts(index: faiss.Index, candidates: int) -> list[str]:
     """Parameters for a search, from the least effort to the greatest; none where FAISS has none."""
-    try:
-        lists = faiss.extract_index_ivf(index).nlist
-    except RuntimeError:
+    lists = _lists(index)
+    if lists is None:
         if isinstance(faiss.downcast_index(index), faiss.IndexHNSW):
             return [f"efSearch={candidates * factor}" for factor in (1, 2, 4, 8)]
         return []
     steps = np.unique(np.geomspace(1, lists, 200).astype(int))
     return [f"nprobe={probes}" for probes in steps]
+
+
+def _lists(index: faiss.Index) -> int | None:
+    """How many lists an index has, None for one that has no such thing."""
+    try:
+        return faiss.extract_index_ivf(index).nlist
+    except RuntimeError:
+        return None
 
 
 def _set(index: faiss.Index, parameters: str) -> None:
@@ -274,10 +291,7 @@ def _set(index: faiss.Index, parameters: str) -> None:
 def _train(index: faiss.Index, codes: Codes, report: Report) -> None:
     if index.is_trained:
         return
-    try:
-        lists = faiss.extract_index_ivf(index).nlist
-    except RuntimeError:
-        lists = 1024
+    lists = _lists(index) or 1024
     n = min(len(codes), max(lists * TRAINING_PER_LIST, 50_000))
     rng = np.random.default_rng(0)
     sample = codes.decoded(np.sort(rng.choice(len(codes), n, replace=False)))

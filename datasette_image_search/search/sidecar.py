@@ -21,6 +21,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -91,25 +93,46 @@ def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = No
 
     `index.sidecar` and `index.sidecar_vector_id` are what the file says of itself.
     """
-    arrays = [codes.vector_ids] + ([] if codes.image_ids is None else [codes.image_ids])
-    _write(path, index, codes.faiss_index, arrays, None, like)
+    with codes_beside(path, index, codes, like) as temporary:
+        temporary.replace(path)
 
 
 def write_approximate(
     path: Path, index: Index, approximate: Approximate, like: Path | None = None
 ) -> None:
     """As write_sidecar() does. It belongs to the sidecar that `index` names."""
-    _write(path, index, approximate.faiss_index, [approximate.vector_ids], approximate.tuning, like)
+    with approximate_beside(path, index, approximate, like) as temporary:
+        temporary.replace(path)
 
 
-def _write(
+def codes_beside(
+    path: Path, index: Index, codes: Codes, like: Path | None = None
+) -> AbstractContextManager[Path]:
+    """
+    The file of write_sidecar(), written and synced, under the name that is given: for the caller to
+    rename. It is removed where that was not done.
+    """
+    arrays = [codes.vector_ids] + ([] if codes.image_ids is None else [codes.image_ids])
+    return _beside(path, index, codes.faiss_index, arrays, None, like)
+
+
+def approximate_beside(
+    path: Path, index: Index, approximate: Approximate, like: Path | None = None
+) -> AbstractContextManager[Path]:
+    """As codes_beside() does, for write_approximate()."""
+    arrays = [approximate.vector_ids]
+    return _beside(path, index, approximate.faiss_index, arrays, approximate.tuning, like)
+
+
+@contextmanager
+def _beside(
     path: Path,
     index: Index,
     faiss_index: faiss.Index,
     arrays: list[np.ndarray],
     tuning: Tuning | None,
     like: Path | None,
-) -> None:
+) -> Iterator[Path]:
     for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
         # By a process that was killed; a reader that writes just now will find no harm done.
         left_behind.unlink(missing_ok=True)
@@ -140,7 +163,7 @@ def _write(
             os.fsync(file.fileno())
         if like is not None:
             shutil.copymode(like, temporary)
-        temporary.replace(path)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -156,8 +179,11 @@ def open_sidecar(path: Path, index: Index) -> Codes:
     return Codes(codes, vector_ids, image_ids[0] if image_ids else None, state)
 
 
-def open_approximate(path: Path, index: Index) -> Approximate:
-    """As open_sidecar() does; only what belongs to the sidecar that the database names."""
+def open_approximate(path: Path, index: Index, *, mapped: bool = True) -> Approximate:
+    """
+    As open_sidecar() does; only what belongs to the sidecar that the database names. To add to it, it
+    must not be mapped: FAISS would end the process, also for a clone.
+    """
     state = file_state(path)
     header = _read_header(path, index)
     if header.tuning is None:
@@ -166,14 +192,14 @@ def open_approximate(path: Path, index: Index) -> Approximate:
         tuning = Tuning(**header.tuning)
     except TypeError as error:
         raise SidecarUnusable(f"{path.name} is damaged") from error
-    faiss_index = _read_faiss(path, header)
+    faiss_index = _read_faiss(path, header, mapped=mapped)
     (vector_ids,) = _arrays(path, header)
     return Approximate(faiss_index, vector_ids, tuning, state).prepared()
 
 
-def _read_faiss(path: Path, header: Header) -> faiss.Index:
+def _read_faiss(path: Path, header: Header, *, mapped: bool = True) -> faiss.Index:
     try:
-        faiss_index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        faiss_index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
     except RuntimeError as error:
         raise SidecarUnusable(f"{path.name} cannot be read by FAISS") from error
     if faiss_index.ntotal != header.vectors or faiss_index.d != header.dimensions:
