@@ -70,6 +70,10 @@ def register_commands(cli: click.Group) -> None:
     cli.command("import-image-vectors")(import_image_vectors)
     cli.command("search-images")(search_images)
     cli.command("find-duplicates")(find_duplicates)
+    # It takes its options and messages from here.
+    from .cli_tags import tag_images
+
+    cli.command("tag-images")(tag_images)
 
 
 _database = click.argument("path", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH")
