@@ -26,7 +26,7 @@ SHOWN_WARNINGS = 5
 @click.argument("labels", nargs=-1, metavar="[LABEL]...")
 @click.option(
     "--labels-file",
-    type=click.File(encoding="utf-8"),
+    type=click.File(encoding="utf-8-sig"),
     help="Text file with a label a line; - for standard input",
 )
 @click.option(
