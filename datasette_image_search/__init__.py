@@ -54,8 +54,8 @@ def filters_by_tag(request, database, table, datasette):
     return tags.filter_by_tags(datasette, request, database, table)
 
 
-@hookimpl
-def register_facet_classes():
+@hookimpl(specname="register_facet_classes")
+def register_tag_facet():
     from .web.tags import TagFacet
 
     return [TagFacet]
