@@ -59,6 +59,22 @@ def filters_from_request(request, database, table, datasette):
     return [table_page.filters_with_search(datasette, request, database, table, others)]
 
 
+@hookimpl(specname="filters_from_request")
+def filters_by_tag(request, database, table, datasette):
+    from .web import tags
+
+    if not request.args.get(tags.ARGUMENT):
+        return None
+    return tags.filter_by_tags(datasette, request, database, table)
+
+
+@hookimpl(specname="register_facet_classes")
+def register_tag_facet():
+    from .web.tags import TagFacet
+
+    return [TagFacet]
+
+
 @hookimpl
 def extra_template_vars(template, database, table, columns, request, datasette):
     from .web import template_vars

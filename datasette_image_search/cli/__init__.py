@@ -16,6 +16,7 @@ from .embedding import embed_images
 from .importing import import_image_vectors
 from .indexing import index_images
 from .searching import search_images
+from .tags import tag_images
 
 
 @hookimpl
@@ -34,3 +35,4 @@ def register_commands(cli: click.Group) -> None:
     cli.command("index-images")(index_images)
     cli.command("search-images")(search_images)
     cli.command("find-duplicates")(find_duplicates)
+    cli.command("tag-images")(tag_images)

@@ -54,6 +54,8 @@ EMBEDDING = Work(
 
 IMPORTING = Work("Importing", "images", lambda progress, rate: f"{rate:,.0f} images/s")
 
+TAGGING = Work("Tagging", "images", lambda tagged, rate: f"{rate:,.0f} images/s")
+
 COMPARING = Work("Comparing", "pairs", lambda compared, rate: f"{rate / 1e6:,.0f} million pairs/s")
 
 _COUNTED = {

@@ -57,6 +57,7 @@ class OpenClipEmbedder(Embedder):
         self._runtime = runtime
         self.image_size = int(max(np.atleast_1d(model.visual.image_size)))
         self.dimensions = self.encode_texts([""]).shape[1]
+        self.logit_scale = float(model.logit_scale.detach().float().exp())
 
     def encode_images(self, inputs: np.ndarray) -> np.ndarray:
         return torch_runtime.encode(self._model.encode_image, inputs, self._runtime)
