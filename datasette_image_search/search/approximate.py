@@ -132,6 +132,8 @@ def build(
     dimensions = codes.faiss_index.d
     try:
         index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
+        if _lists(index) == 0:
+            raise RuntimeError("IVF0 is made, and can hold nothing")
     except RuntimeError as error:
         raise IndexTypeError(
             f"FAISS makes no index of {dimensions} dimensions by {factory!r}; "
@@ -152,17 +154,24 @@ def build(
 
 def extended(approximate: Approximate, codes: Codes, report: Report) -> Approximate | None:
     """
-    The same with those codes whose ids are higher, without training again; None where it would not
-    be worth it: where it has held less than half of them, or a fifth of what it holds is gone.
+    The same with those codes whose ids are higher, without training again; None where FAISS cannot
+    add to it, or it would not be worth it: where it has held less than half of them, or a fifth of
+    what it holds is gone.
+
+    Adds to the FAISS index itself, which must not be mapped from a file: FAISS ends the process
+    where memory that is not its own would have to grow.
     """
+    assert approximate.file is None
     last = int(approximate.vector_ids[-1]) if len(approximate.vector_ids) else 0
     first = int(np.searchsorted(codes.vector_ids, last, side="right"))
     if first < len(codes) / 2 or first < 0.8 * len(approximate.vector_ids):
         return None
-    index = faiss.clone_index(approximate.faiss_index)
-    _add(index, codes, first, report)
+    try:
+        _add(approximate.faiss_index, codes, first, report)
+    except RuntimeError:
+        return None
     vector_ids = np.concatenate([approximate.vector_ids, codes.vector_ids[first:]])
-    return Approximate(index, vector_ids, approximate.tuning).prepared()
+    return Approximate(approximate.faiss_index, vector_ids, approximate.tuning)
 
 
 def tune(
@@ -256,14 +265,22 @@ def _proposed(approximate: Approximate, vectors: np.ndarray, candidates: int) ->
 
 def _efforts(index: faiss.Index, candidates: int) -> list[str]:
     """Parameters for a search, from the least effort to the greatest; none where FAISS has none."""
-    try:
-        lists = faiss.extract_index_ivf(index).nlist
-    except RuntimeError:
-        if isinstance(faiss.downcast_index(index), faiss.IndexHNSW):
+    lists = _lists(index)
+    if lists is None:
+        while isinstance(index := faiss.downcast_index(index), faiss.IndexPreTransform):
+            index = index.index
+        if isinstance(index, faiss.IndexHNSW):
             return [f"efSearch={candidates * factor}" for factor in (1, 2, 4, 8)]
         return []
     steps = np.unique(np.geomspace(1, lists, 200).astype(int))
     return [f"nprobe={probes}" for probes in steps]
+
+
+def _lists(index: faiss.Index) -> int | None:
+    try:
+        return faiss.extract_index_ivf(index).nlist
+    except RuntimeError:
+        return None
 
 
 def _set(index: faiss.Index, parameters: str) -> None:
@@ -274,10 +291,7 @@ def _set(index: faiss.Index, parameters: str) -> None:
 def _train(index: faiss.Index, codes: Codes, report: Report) -> None:
     if index.is_trained:
         return
-    try:
-        lists = faiss.extract_index_ivf(index).nlist
-    except RuntimeError:
-        lists = 1024
+    lists = _lists(index) or 1024
     n = min(len(codes), max(lists * TRAINING_PER_LIST, 50_000))
     rng = np.random.default_rng(0)
     sample = codes.decoded(np.sort(rng.choice(len(codes), n, replace=False)))

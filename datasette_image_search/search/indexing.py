@@ -67,7 +67,7 @@ def _refresh(db: Database, database: Path, index: Index, report: Report) -> None
     except SidecarUnusable:
         codes = None
     if codes is None or not _is_fresh(db.conn, index, codes):
-        before = _usable_approximate(database, index)
+        before = _usable_approximate(database, index, mapped=False)
         index, codes = _write_codes(db, database, index)
     else:
         before = None
@@ -182,9 +182,9 @@ def _not_written(path: Path, error: Exception) -> SidecarNotWritten:
     )
 
 
-def _usable_approximate(database: Path, index: Index) -> Approximate | None:
+def _usable_approximate(database: Path, index: Index, *, mapped: bool = True) -> Approximate | None:
     try:
-        return open_approximate(approximate_path(database, index), index)
+        return open_approximate(approximate_path(database, index), index, mapped=mapped)
     except SidecarUnusable:
         return None
 
