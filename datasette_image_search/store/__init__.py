@@ -95,7 +95,7 @@ from .tables import (
     vector_from_blob,
     vector_to_blob,
 )
-from .transactions import transaction
+from .transactions import snapshot, transaction
 from .writes import (
     delete_images,
     delete_index,
@@ -172,6 +172,7 @@ __all__ = [
     "record_files",
     "record_sidecar",
     "roots",
+    "snapshot",
     "some_images",
     "table_exists",
     "thumbnail",
