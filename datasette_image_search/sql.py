@@ -68,11 +68,15 @@ def register_functions(
     prepare_labels = _preparing_labels(borrowed, statement, weights_of, most_texts)
     scores = statement.scores
 
+    def search(prepared: _Prepared, k: int, among: list[Key] | None = None) -> str:
+        with statement.pausing:
+            return _search(borrowed(), prepared, k, among)
+
     def image_search(query: str | bytes | None, k: int | None, table: str | None = None):
         """The best k images of the whole table, as JSON: [{"id": 7, "score": 0.31}, ...]."""
         if query is None or k is None:
             return None
-        return _search(borrowed(), prepare(query, table), _count(k))
+        return search(prepare(query, table), _count(k))
 
     def image_similarity(id: Key | None, query: str | bytes | None, table: str | None = None):
         """The score of one image, or NULL for an image that has no vector."""
@@ -124,7 +128,8 @@ def register_functions(
         """What is indexed and what is wrong, as JSON."""
         from .search.status import status
 
-        return json.dumps(status(borrowed(), table))
+        with statement.pausing:
+            return json.dumps(status(borrowed(), table))
 
     class ImageSearchAgg:
         """Aggregate: the best k of the images whose ids it is fed, as JSON."""
@@ -145,7 +150,7 @@ def register_functions(
             query, k, *table = self.arguments
             if query is None or k is None:
                 return None
-            return _search(borrowed(), prepare(query, *table), _count(k), among=self.ids)
+            return search(prepare(query, *table), _count(k), among=self.ids)
 
     for function, counts in (
         (reporting(image_search), (2, 3)),
@@ -234,6 +239,8 @@ class _Statement:
     labels: dict[_Query, _PreparedLabels] = field(default_factory=dict)
     best_labels: dict[_Query, tuple[tuple[str, ...], memoryview]] = field(default_factory=dict)
     calls: Counter[_Query] = field(default_factory=Counter)
+    worth: dict[_Query, int] = field(default_factory=dict)
+    """After how many calls all images are scored."""
     pausing: _Pausing = field(default_factory=_Pausing)
 
     def watch(self) -> None:
@@ -292,9 +299,11 @@ def _preparing(
             )
         conn = borrowed()
         (version,) = conn.execute("pragma data_version").fetchone()
-        if state != (version, conn.total_changes) or len(remembered) >= REMEMBERED:
-            state = version, conn.total_changes
+        now = version, conn.total_changes
+        if state != now or len(remembered) >= REMEMBERED:
             remembered.clear()
+        # A rollback takes changes back, and neither number tells.
+        state = None if conn.in_transaction else now
         if (query, name) not in remembered:
             index = store.find_index(conn, name)
             found = query_vector(conn, index, query, weights_of or recorded_weights)
@@ -369,7 +378,10 @@ def _similarity(
 
     statement.calls[query] += 1
     calls = statement.calls[query]
-    worth = 2 + len(live_index(conn, prepared.index)) // WORTH_SCORING_ALL
+    if calls == 1:
+        vectors = len(live_index(conn, prepared.index))
+        statement.worth[query] = 2 + vectors // WORTH_SCORING_ALL
+    worth = statement.worth[query]
     # Once each, not again where it was in vain.
     if calls in (1, worth):
         index, vector = prepared.index, prepared.vector

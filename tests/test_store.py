@@ -292,7 +292,9 @@ def test_a_key_of_whole_numbers_keeps_its_type_whatever_the_column_calls_it(kind
     db.execute(f"create table t (id {kind} primary key, path text)")
     db.execute("insert into t values (7, 'a.jpg')")
     table, index = make_index(db, "t")
-    db[table.vectors].insert({"index_id": index.id, "image_id": 7, "vector": bytes(32)})
+    db[table.vectors].insert(
+        {"index_id": index.id, "image_id": 7, "vector": store.vector_to_blob(random_vectors(1)[0])}
+    )
     (batch,) = store.vector_batches(db.conn, index)
     assert batch.image_ids == [7]
 

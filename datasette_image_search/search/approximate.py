@@ -161,18 +161,24 @@ def empty_index(dimensions: int, factory: str, *, gpu: bool = False) -> faiss.In
 
 def extended(approximate: Approximate, codes: Codes, report: Report) -> Approximate | None:
     """
-    The same with those codes whose ids are higher, without training again; None where it would not
-    be worth it: where it has held less than half of them, or a fifth of what it holds is gone. It must
-    not be mapped from its file.
+    The same with those codes whose ids are higher, without training again; None where FAISS cannot
+    add to it, or it would not be worth it: where it has held less than half of them, or a fifth of
+    what it holds is gone.
+
+    Adds to the FAISS index itself, which must not be mapped from a file: FAISS ends the process
+    where memory that is not its own would have to grow.
     """
+    assert approximate.file is None
     last = int(approximate.vector_ids[-1]) if len(approximate.vector_ids) else 0
     first = int(np.searchsorted(codes.vector_ids, last, side="right"))
     if first < len(codes) / 2 or first < 0.8 * len(approximate.vector_ids):
         return None
-    index = faiss.clone_index(approximate.faiss_index)
-    _add(index, codes, first, report)
+    try:
+        _add(approximate.faiss_index, codes, first, report)
+    except RuntimeError:
+        return None
     vector_ids = np.concatenate([approximate.vector_ids, codes.vector_ids[first:]])
-    return Approximate(index, vector_ids, approximate.tuning).prepared()
+    return Approximate(approximate.faiss_index, vector_ids, approximate.tuning)
 
 
 def tune(
@@ -268,7 +274,9 @@ def _efforts(index: faiss.Index, candidates: int) -> list[str]:
     """Parameters for a search, from the least effort to the greatest; none where FAISS has none."""
     lists = _lists(index)
     if lists is None:
-        if isinstance(faiss.downcast_index(index), faiss.IndexHNSW):
+        while isinstance(index := faiss.downcast_index(index), faiss.IndexPreTransform):
+            index = index.index
+        if isinstance(index, faiss.IndexHNSW):
             return [f"efSearch={candidates * factor}" for factor in (1, 2, 4, 8)]
         return []
     steps = np.unique(np.geomspace(1, lists, 200).astype(int))

@@ -137,7 +137,15 @@ class _Scorer:
             # SWIG does not know that it was made for us.
             faiss.InvertedListScanner.__swig_destroy__(scanner)
         partial.finalize()
-        self.scores[start : start + len(rows)] = faiss.rev_swig_ptr(result.distances, len(rows))
+        scores = self.scores[start : start + len(rows)]
+        found = int(faiss.rev_swig_ptr(result.lims, 2)[1])
+        distances = faiss.rev_swig_ptr(result.distances, found)
+        if found == len(rows):
+            scores[:] = distances
+        else:
+            # Of a damaged code the score may be no number, and is left out.
+            scores[:] = LOWEST
+            scores[faiss.rev_swig_ptr(result.labels, found)] = distances
 
 
 @cache
@@ -171,6 +179,17 @@ def joined(first: Codes, second: Codes) -> Codes:
     if first.image_ids is not None and second.image_ids is not None:
         image_ids = np.concatenate([first.image_ids, second.image_ids])
     return Codes(codes, np.concatenate([first.vector_ids, second.vector_ids]), image_ids)
+
+
+def is_float16(index: faiss.Index) -> bool:
+    """Whether a FAISS index is of the kind that Codes are made of."""
+    return (
+        isinstance(index, faiss.IndexScalarQuantizer)
+        and index.metric_type == faiss.METRIC_INNER_PRODUCT
+        and index.sq.qtype == faiss.ScalarQuantizer.QT_fp16
+        and index.code_size == 2 * index.d
+        and index.codes.size() == index.ntotal * index.code_size
+    )
 
 
 def _no_codes(dimensions: int) -> faiss.IndexScalarQuantizer:

@@ -46,7 +46,8 @@ class LiveIndex:
     of them, and ids of vectors ascend with it. `approximate` proposes vectors of the first.
 
     `from_sidecar` tells whether the first is mapped from the file, or was made in memory because of
-    `problem`.
+    `problem`. `unused` is what the file of the approximate index was like where it could not be used,
+    None where there was none.
     """
 
     index: Index
@@ -54,6 +55,7 @@ class LiveIndex:
     from_sidecar: bool
     approximate: Approximate | None = None
     problem: str | None = None
+    unused: tuple[int, ...] | None = None
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     """By which caches tell this from any other."""
 
@@ -112,7 +114,7 @@ class LiveIndex:
             positions = np.sort(positions[held])
             scores = first.scores_at(positions, vector)
             for start, part in list(zip(self._starts(), self.segments, strict=True))[1:]:
-                newer = part.nearest(vector[None], len(ids))
+                newer = part.nearest(vector[None], self.approximate.tuning.candidates)
                 scores = np.append(scores, newer[0])
                 positions = np.append(positions, newer[1] + start)
             order = np.argsort(-scores, kind="stable")
@@ -221,13 +223,22 @@ def _forget_replaced(conn: sqlite3.Connection, database: str) -> None:
 
 def _is_intact(live: LiveIndex, database: Path) -> bool:
     """
-    Whether the sidecars are the files that were opened. To read the mapped pages of a file that was
-    cut short would end the process; in the middle of a search nothing can be done about that.
+    Whether the mapped files are whole, and no approximate index has appeared. To read the pages of a
+    file that was cut short would end the process; in the middle of a search nothing can be done about
+    that. One whose place another took is whole for as long as it is mapped.
     """
+    path = approximate_path(database, live.index)
+    if live.approximate is None and live.unused != file_state(path):
+        return False
     opened = [(sidecar_path(database, live.index), live.segments[0].file)]
     if live.approximate is not None:
-        opened.append((approximate_path(database, live.index), live.approximate.file))
-    return all(file is None or file == file_state(path) for path, file in opened)
+        opened.append((path, live.approximate.file))
+    return all(file is None or _is_whole(path, file) for path, file in opened)
+
+
+def _is_whole(path: Path, opened: tuple[int, ...]) -> bool:
+    now = file_state(path)
+    return now is None or now == opened or now[:2] != opened[:2]
 
 
 def _continues(old: Index, new: Index) -> bool:
@@ -237,7 +248,7 @@ def _continues(old: Index, new: Index) -> bool:
 
 def _read(conn: sqlite3.Connection, index: Index, database: Path | None) -> LiveIndex:
     problem = "the database is in memory"
-    codes = approximate = None
+    codes = approximate = unused = None
     if database is not None:
         try:
             codes = open_sidecar(sidecar_path(database, index), index)
@@ -245,13 +256,14 @@ def _read(conn: sqlite3.Connection, index: Index, database: Path | None) -> Live
         except SidecarUnusable as unusable:
             problem = str(unusable)
         path = approximate_path(database, index)
+        unused = file_state(path)
         try:
             approximate = open_approximate(path, index)
         except SidecarUnusable as unusable:
             # Where there is none, there need not be one.
-            problem = problem or (str(unusable) if path.exists() else None)
+            problem = problem or (str(unusable) if unused else None)
     first = codes if codes is not None else _rebuild(conn, index, database)
-    live = LiveIndex(index, (first,), codes is not None, approximate, problem)
+    live = LiveIndex(index, (first,), codes is not None, approximate, problem, unused)
     return _with_newer(conn, live, index)
 
 
@@ -290,7 +302,9 @@ def _with_newer(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> Live
     # Each is more than twice as long as the next, so that there are few, and few are copied.
     while len(segments) > 2 and len(segments[-2]) <= 2 * len(segments[-1]):
         segments[-2:] = [joined(*segments[-2:])]
-    return LiveIndex(index, tuple(segments), live.from_sidecar, live.approximate, live.problem)
+    return LiveIndex(
+        index, tuple(segments), live.from_sidecar, live.approximate, live.problem, live.unused
+    )
 
 
 def database_path(conn: sqlite3.Connection) -> Path | None:

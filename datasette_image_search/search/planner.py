@@ -20,6 +20,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -43,6 +44,9 @@ NARROW = 1 / 25
 
 SELECTED = 1 / 5
 """The share up to which FAISS is quicker with a selector than numpy with all scores."""
+
+SNAPSHOTS = 5
+"""How often a search starts anew because somebody wrote just then."""
 
 EXACT_CHUNK = 10_000
 """Vectors that are in memory at once while their exact scores are computed."""
@@ -125,14 +129,34 @@ def search_many(
         raise PlanError(f"k is {k}; ask for at least 1 image")
     if offset < 0:
         raise PlanError(f"the offset is {offset}; it must be 0 or more")
-    plan = _Plan(conn, index, live_index(conn, index), filter, k + offset)
     found = []
-    for hits, steps in _find_all(plan, vectors, exact):
-        hits = hits[offset:]
-        if min_score is not None:
-            hits = [hit for hit in hits if hit.score >= min_score]
-        found.append(Found(tuple(hits), tuple(steps)))
+    with _live_snapshot(conn, index) as live:
+        plan = _Plan(conn, live.index, live, filter, k + offset)
+        for hits, steps in _find_all(plan, vectors, exact):
+            hits = hits[offset:]
+            if min_score is not None:
+                hits = [hit for hit in hits if hit.score >= min_score]
+            found.append(Found(tuple(hits), tuple(steps)))
     return found
+
+
+@contextmanager
+def _live_snapshot(conn: sqlite3.Connection, index: Index) -> Iterator[LiveIndex]:
+    """
+    The live index, while the database stays in the state that it is of: filter, vectors and scores
+    are read one after the other. Where a transaction sees another state, waiting does not help, and
+    the search answers from what both have.
+    """
+    for _ in range(SNAPSHOTS):
+        live = live_index(conn, index)
+        with store.snapshot(conn):
+            index = store.find_index(conn, index.image_table, index.model)
+            if index == live.index:
+                yield live
+                return
+    live = live_index(conn, index)
+    with store.snapshot(conn):
+        yield live
 
 
 @dataclass
@@ -369,7 +393,8 @@ def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[tuple[int, 
     hits = []
     for start in range(0, len(ids), EXACT_CHUNK):
         stored = store.vectors_by_id(plan.conn, plan.index, ids[start : start + EXACT_CHUNK])
-        scores = (stored.vectors @ vector).tolist()
+        # Row by row, where BLAS rounds a row as its place in the matrix has it: copies must tie.
+        scores = np.einsum("ij,j->i", stored.vectors, vector).tolist()
         hits += [
             (vector_id, Hit(image_id, score))
             for vector_id, image_id, score in zip(

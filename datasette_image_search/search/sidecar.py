@@ -31,7 +31,7 @@ import numpy as np
 
 from ..store import Index
 from .approximate import Approximate, Tuning
-from .codes import Codes
+from .codes import Codes, is_float16
 
 MAGIC = b"IMGSRCH2"
 _LENGTH_BYTES = 8
@@ -172,10 +172,13 @@ def open_sidecar(path: Path, index: Index) -> Codes:
     """Memory-mapped, in time that does not grow with the file. Raises SidecarUnusable."""
     state = file_state(path)
     header = _read_header(path, index)
+    if header.tuning is not None:
+        raise SidecarUnusable(f"{path.name} holds no codes")
     codes = _read_faiss(path, header)
-    if not isinstance(codes, faiss.IndexScalarQuantizer):
+    if not is_float16(codes):
         raise SidecarUnusable(f"{path.name} holds no codes")
     vector_ids, *image_ids = _arrays(path, header)
+    _check_unchanged(path, state)
     return Codes(codes, vector_ids, image_ids[0] if image_ids else None, state)
 
 
@@ -188,13 +191,20 @@ def open_approximate(path: Path, index: Index, *, mapped: bool = True) -> Approx
     header = _read_header(path, index)
     if header.tuning is None:
         raise SidecarUnusable(f"{path.name} is no approximate index")
-    try:
-        tuning = Tuning(**header.tuning)
-    except TypeError as error:
-        raise SidecarUnusable(f"{path.name} is damaged") from error
     faiss_index = _read_faiss(path, header, mapped=mapped)
     (vector_ids,) = _arrays(path, header)
-    return Approximate(faiss_index, vector_ids, tuning, state).prepared()
+    _check_unchanged(path, state)
+    try:
+        tuning = Tuning(**header.tuning)
+        return Approximate(faiss_index, vector_ids, tuning, state if mapped else None).prepared()
+    except (TypeError, RuntimeError) as error:
+        raise SidecarUnusable(f"{path.name} is damaged") from error
+
+
+def _check_unchanged(path: Path, state: tuple[int, ...] | None) -> None:
+    """It is opened three times, and what takes its place in between would not fit what was read."""
+    if file_state(path) != state:
+        raise SidecarUnusable(f"{path.name} was replaced while it was opened")
 
 
 def _read_faiss(path: Path, header: Header, *, mapped: bool = True) -> faiss.Index:

@@ -40,12 +40,15 @@ def scores_by_image(
     A score as a float at the id of every image, NaN where it has no vector; of the codes, so with an
     error of up to CODE_ERROR. `vector` is a unit vector, shape (dimensions,).
 
-    None where it cannot be had: where keys are texts or very sparse, and where the triggers are
-    missing without which a vector may be of a picture that is not there any more. Without `compute`,
-    also where they are not remembered.
+    None where it cannot be had: where keys are texts or very sparse, where `conn` does not see what
+    was committed last, and where the triggers are missing without which a vector may be of a picture
+    that is not there any more. Without `compute`, also where they are not remembered.
     """
     table = store.find_image_table(conn, index.image_table)
     live = live_index(conn, index)
+    if live.index != index:
+        # The statement sees an older state, or one that is not committed, and others the live one.
+        return None
     if not live.has_image_ids or not store.has_triggers(conn, table):
         return None
     key = live.name, vector.tobytes()

@@ -107,7 +107,7 @@ from .tags import (
     untagged_vectors,
     write_tags,
 )
-from .transactions import transaction
+from .transactions import snapshot, transaction
 from .writes import (
     delete_images,
     delete_index,
@@ -190,6 +190,7 @@ __all__ = [
     "record_files",
     "record_sidecar",
     "roots",
+    "snapshot",
     "some_images",
     "table_exists",
     "tag_counts",

@@ -35,6 +35,9 @@ from .tables import (
 REQUIRED_COLUMNS = ("root_id", "path", "size", "mtime", "sha256")
 """What is needed to know a file again; a person may drop the other columns."""
 
+NORM_ERROR = 0.01
+"""A vector whose squared norm is farther from 1 is none, and its scores would be no similarities."""
+
 
 def roots(conn: sqlite3.Connection) -> list[Root]:
     if not table_exists(conn, ROOTS):
@@ -256,13 +259,18 @@ def _stored_vectors(rows: Sequence[tuple[int, Key, bytes]], index: Index) -> Sto
     rows = [row for row in rows if len(row[2]) == 4 * index.dimensions]
     vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4")
     vectors = vectors.reshape(len(rows), index.dimensions)
-    sound = np.isfinite(vectors).all(axis=1)
+    sound = _are_unit(vectors)
     if not sound.all():
         rows = [row for row, is_sound in zip(rows, sound, strict=True) if is_sound]
         vectors = vectors[sound]
     return StoredVectors(
         np.array([row[0] for row in rows], dtype=np.int64), [row[1] for row in rows], vectors
     )
+
+
+def _are_unit(vectors: np.ndarray) -> np.ndarray:
+    """Whether each has unit norm, as far as float16 can tell: not what holds NaN or infinity."""
+    return np.abs(np.einsum("...i,...i", vectors, vectors) - 1) < NORM_ERROR
 
 
 def image_vector(
@@ -277,7 +285,8 @@ def image_vector(
     ).fetchone()
     if row is None or len(row[0]) != 4 * index.dimensions:
         return None
-    return vector_from_blob(row[0])
+    vector = vector_from_blob(row[0])
+    return vector if _are_unit(vector) else None
 
 
 def vectors_by_id(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) -> StoredVectors:

@@ -1,11 +1,25 @@
-"""How the tables are written to: all of a batch, or none of it."""
+"""How the tables are written to, all of a batch or none of it, and read from in one state."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlite_utils import Database
+
+
+@contextmanager
+def snapshot(conn: sqlite3.Connection) -> Iterator[None]:
+    """
+    What is read meanwhile is of one state of the database: a statement that has not come to its end
+    keeps it, also within another statement, where no transaction can be begun.
+    """
+    statement = conn.execute("select 1 from sqlite_master, (values (1), (2), (3))")
+    try:
+        yield
+    finally:
+        statement.close()
 
 
 @contextmanager

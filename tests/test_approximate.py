@@ -1,0 +1,232 @@
+"""Approximate indexes: whatever a person asks for is built, or refused with a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasette_image_search.search import approximate as approximate_module
+from datasette_image_search.search.approximate import (
+    AUTO_EXACT,
+    CANDIDATES,
+    RECALL_AT,
+    Approximate,
+    IndexTypeError,
+    build,
+    exact_ids,
+    extended,
+    resolve_type,
+    tune,
+)
+from datasette_image_search.search.sidecar import open_approximate, write_approximate
+
+from .test_codes import make_codes
+from .test_sidecar import INDEX
+from .test_store import random_vectors
+
+DIMENSIONS = 16
+VECTORS = random_vectors(1200, DIMENSIONS)
+CODES = make_codes(VECTORS)
+QUERIES = random_vectors(30, DIMENSIONS, seed=1)
+HELD_OUT = random_vectors(100, DIMENSIONS, seed=2)
+
+BUILDABLE = (
+    "IVF16,SQ8", "IVF16,PQ8x4fs", "IVF16,SQfp16", "PCA8,IVF4,Flat", "OPQ4,IVF16,PQ4x4", "Flat", "SQ8",
+    "PQ8x4", "HNSW16", "HNSW16,SQ8", "PCAR8,HNSW16", "IVF16_HNSW8,Flat", "IVF16,PQ8x4,RFlat",
+    "L2norm,Flat", "RR,IVF16,SQ4", "NSG16", "IVF1,Flat",
+)  # fmt: skip
+
+REFUSED = (
+    "", " ", "nonsense", "ivf16,flat", "IVF0,Flat", "IVF-1,Flat", "IVF99999999999999999,Flat", "IVF16,PQ7",
+    "IVF5000,Flat", "PCA99,Flat", "IDMap,Flat", "IDMap2,IVF4,Flat", "BFlat", "LSH", "IMI2x4,PQ8",
+    "IVF16,Flat; drop table images",
+)  # fmt: skip
+
+
+def make_approximate(factory: str, codes=CODES) -> Approximate:
+    return tune(build(codes, factory), codes, factory, factory, QUERIES)
+
+
+def recall(approximate: Approximate, codes=CODES, queries: np.ndarray = HELD_OUT) -> float:
+    found = approximate.propose(queries)
+    truth = exact_ids(codes, queries, RECALL_AT)
+    shares = [len(np.intersect1d(a, b)) / len(a) for a, b in zip(truth, found, strict=True)]
+    return float(np.mean(shares))
+
+
+# --- Which one -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("type", "vectors", "dimensions", "factory"),
+    [
+        ("auto", 0, 512, None),
+        ("auto", AUTO_EXACT, 512, None),
+        ("auto", AUTO_EXACT + 1, 512, "IVF4096,SQ8"),
+        ("auto", 5_000_000, 512, "IVF8192,SQ8"),
+        ("flat", 5_000_000, 512, None),
+        ("ivf", 300, 512, "IVF7,SQ8"),
+        ("ivf", 1, 512, "IVF1,SQ8"),
+        ("ivf", 0, 512, "IVF1,SQ8"),
+        ("ivfpq", 1_000_000, 512, "IVF4096,PQ64"),
+        ("ivfpq", 1_000_000, 449, "IVF4096,PQ449"),
+        ("ivfpq", 1_000_000, 12, "IVF4096,PQ3"),
+        ("hnsw", 10, 7, "HNSW32_SQ8"),
+        ("OPQ8,IVF16,PQ8", 10, 7, "OPQ8,IVF16,PQ8"),
+    ],
+)
+def test_a_type_becomes_a_factory_string(
+    type: str, vectors: int, dimensions: int, factory: str | None
+) -> None:
+    assert resolve_type(type, vectors, dimensions) == factory
+
+
+def test_the_number_of_lists_can_be_asked_for() -> None:
+    assert resolve_type("ivf", 1000, 8, lists=25) == "IVF25,SQ8"
+    with pytest.raises(IndexTypeError, match="1,000 vectors are too few for 26 lists; ask for at"):
+        resolve_type("ivf", 1000, 8, lists=26)
+    with pytest.raises(IndexTypeError, match="--nlist is for the types ivf and ivfpq"):
+        resolve_type("hnsw", 1000, 8, lists=4)
+
+
+# --- How it is built -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factory", BUILDABLE)
+def test_what_faiss_makes_is_built_tuned_written_and_read_again(
+    tmp_path: Path, factory: str
+) -> None:
+    made = make_approximate(factory)
+    assert made.faiss_index.ntotal == len(CODES)
+    assert made.tuning.recall > 0.95
+    assert recall(made) > 0.9
+    index = replace(INDEX, dimensions=DIMENSIONS)
+    write_approximate(tmp_path / "file", index, made)
+    opened = open_approximate(tmp_path / "file", index)
+    assert opened.tuning == made.tuning
+    for one, other in zip(made.propose(HELD_OUT), opened.propose(HELD_OUT), strict=True):
+        assert set(one) == set(other)
+
+
+@pytest.mark.parametrize("factory", REFUSED)
+def test_what_faiss_does_not_make_is_refused_with_a_sentence(factory: str) -> None:
+    with pytest.raises(IndexTypeError) as refused:
+        tune(build(CODES, factory), CODES, factory, factory, QUERIES)
+    sentence = str(refused.value)
+    assert repr(factory) in sentence
+    assert "\n" not in sentence
+    assert "Error in" not in sentence
+    assert len(sentence) < 250
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 39, 100])
+@pytest.mark.parametrize("type", ["ivf", "hnsw", "ivfpq"])
+def test_few_vectors_are_indexed_or_refused(n: int, type: str) -> None:
+    codes = make_codes(VECTORS[:n])
+    factory = resolve_type(type, n, DIMENSIONS)
+    try:
+        made = tune(build(codes, factory), codes, type, factory, QUERIES)
+    except IndexTypeError as refused:
+        assert type == "ivfpq"
+        assert f"of {n:,} vectors" in str(refused)  # noqa: PT017
+    else:
+        assert recall(made, codes) == 1
+
+
+def test_a_gpu_that_is_not_there_is_said() -> None:
+    with pytest.raises(IndexTypeError, match="leave --gpu out"):
+        build(CODES, "IVF16,SQ8", gpu=True)
+
+
+def test_progress_goes_from_nothing_to_all() -> None:
+    reported: list[tuple[str, int, int]] = []
+    index = build(CODES, "IVF16,SQ8", report=lambda *step: reported.append(step))
+    tune(index, CODES, "ivf", "IVF16,SQ8", QUERIES, report=lambda *step: reported.append(step))
+    for doing in ("Training", "Adding", "Tuning"):
+        steps = [(done, of) for name, done, of in reported if name == doing]
+        assert steps == sorted(steps)
+        assert steps[0][0] == 0
+        assert steps[-1][0] == steps[-1][1]
+
+
+# --- How it is tuned -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [0.5, 0.9, 0.98, 1.0])
+@pytest.mark.parametrize("factory", ["IVF16,SQ8", "HNSW16_SQ8"])
+def test_the_recall_that_was_asked_for_is_reached(factory: str, target: float) -> None:
+    made = tune(build(CODES, factory), CODES, factory, factory, QUERIES, target=target)
+    assert made.tuning.recall >= target
+    assert made.tuning.recall == pytest.approx(recall(made, queries=QUERIES), abs=1e-6)
+    assert recall(made) > target - 0.05
+    assert (made.tuning.recall_at, made.tuning.queries) == (RECALL_AT, len(QUERIES))
+
+
+def test_less_is_asked_of_less() -> None:
+    index = build(CODES, "IVF16,Flat")
+    little, much = (
+        tune(index, CODES, "ivf", "IVF16,Flat", QUERIES, target=target).tuning.parameters
+        for target in (0.5, 1.0)
+    )
+    assert int(little.removeprefix("nprobe=")) < int(much.removeprefix("nprobe="))
+
+
+def test_what_cannot_reach_the_target_comes_as_close_as_it_can() -> None:
+    codes = make_codes(random_vectors(6000, DIMENSIONS))
+    made = tune(build(codes, "PQ1x2"), codes, "PQ1x2", "PQ1x2", QUERIES, target=1.0)
+    assert 0 < made.tuning.recall < 1
+    assert made.tuning.candidates == CANDIDATES[-1]
+
+
+def test_the_lists_to_look_at_can_be_asked_for() -> None:
+    index = build(CODES, "IVF16,SQ8")
+    made = tune(index, CODES, "ivf", "IVF16,SQ8", QUERIES, probes=3)
+    assert made.tuning.parameters == "nprobe=3"
+    with pytest.raises(IndexTypeError, match="--nprobe is for indexes with lists, and not for 'F"):
+        tune(build(CODES, "Flat"), CODES, "Flat", "Flat", QUERIES, probes=3)
+
+
+# --- How it grows --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factory", ["IVF16,SQ8", "HNSW16_SQ8", "PCA8,IVF16,SQ8", "L2norm,Flat"])
+def test_what_is_added_is_found_as_in_one_built_anew(tmp_path: Path, factory: str) -> None:
+    """From a file, as embed-images does it: FAISS ends the process where a mapped index grows."""
+    index = replace(INDEX, dimensions=DIMENSIONS)
+    write_approximate(
+        tmp_path / "file", index, make_approximate(factory, make_codes(VECTORS[:1000]))
+    )
+    opened = open_approximate(tmp_path / "file", index, mapped=False)
+    grown = extended(opened, CODES, lambda *_: None)
+    assert grown.vector_ids.tolist() == CODES.vector_ids.tolist()
+    assert recall(grown) > 0.9
+    write_approximate(tmp_path / "file", index, grown)
+    assert recall(open_approximate(tmp_path / "file", index)) == pytest.approx(recall(grown))
+
+
+def test_what_was_deleted_stays_in_it_for_a_while(tmp_path: Path) -> None:
+    grown = extended(make_approximate("IVF16,SQ8"), make_codes(VECTORS[200:], 201), lambda *_: None)
+    assert len(grown.vector_ids) == len(VECTORS)
+
+
+@pytest.mark.parametrize(
+    ("held", "now"), [(500, slice(None)), (1200, slice(300, None)), (1200, slice(0, 0))]
+)
+def test_it_is_built_anew_where_most_of_it_is_new_or_much_is_gone(held: int, now: slice) -> None:
+    codes = make_codes(VECTORS[now], (now.start or 0) + 1)
+    before = make_approximate("IVF4,SQ8", make_codes(VECTORS[:held]))
+    assert extended(before, codes, lambda *_: None) is None
+
+
+def test_what_faiss_cannot_add_to_is_built_anew() -> None:
+    before = make_approximate("NSG16", make_codes(VECTORS[:1100]))
+    assert extended(before, CODES, lambda *_: None) is None
+
+
+def test_a_large_collection_is_added_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_approximate("IVF16,SQ8")
+    monkeypatch.setattr(approximate_module, "BLOCK", 300)
+    assert recall(make_approximate("IVF16,SQ8")) == pytest.approx(recall(whole))
