@@ -105,10 +105,10 @@ def index_images(
                     index, codes, made = indexing.index_images(
                         db, table, model=model, queries=vectors, report=report, **asked
                     )
-                    checkpoint(db)
         except KeyboardInterrupt:
             click.echo("Interrupted: nothing was changed")
             raise SystemExit(INTERRUPTED) from None
+        checkpoint(db)
     if evaluate:
         _print_evaluated(rows)
         return
