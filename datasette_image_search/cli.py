@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from sqlite_utils import hookimpl
 
+from .cli_models import image_models
 from .cli_progress import COMPARING, IMPORTING, progress_display
 from .errors import ImageSearchError
 from .ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
@@ -70,6 +71,7 @@ def register_commands(cli: click.Group) -> None:
     cli.command("import-image-vectors")(import_image_vectors)
     cli.command("search-images")(search_images)
     cli.command("find-duplicates")(find_duplicates)
+    cli.command("image-models")(image_models)
 
 
 _database = click.argument("path", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH")
