@@ -18,6 +18,13 @@ def prepare_connection(conn, datasette):
 
 
 @hookimpl
+def startup(datasette):
+    from .web import warm_up
+
+    warm_up.start(datasette)
+
+
+@hookimpl
 def register_routes():
     from .web import media, pages, uploads
 
