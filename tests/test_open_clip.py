@@ -113,6 +113,13 @@ def test_other_weights_have_another_fingerprint(tiny: Embedder, weights: Path, t
     assert same.fingerprint == tiny.fingerprint
 
 
+def test_a_text_has_the_same_vector_alone_and_beside_a_longer_one(tiny: Embedder):
+    texts = ["dog", "a very long description of a dog " * 20, "two dogs"]
+    together = tiny.encode_texts(texts)
+    alone = np.concatenate([tiny.encode_texts([text]) for text in texts])
+    assert cosines(together, alone).min() > 0.999
+
+
 # --- From files to hits --------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import difflib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+from open_clip.transformer import TextTransformer
 
 from .protocol import EmbedderError
 from .registry import DEFAULT_MODEL, ModelRequest
@@ -212,7 +213,8 @@ def _tower(plan: Plan, path: Path, name: str) -> torch.nn.Module:
     ]
     if found.missing_keys or strange:
         raise ValueError(f"missing: {found.missing_keys}, unexpected: {strange}")
-    return getattr(model, name)
+    tower = getattr(model, name)
+    return _Shortened(tower) if name == "text" and _reads_to_the_end_only(tower) else tower
 
 
 class _Absent(torch.nn.Module):
@@ -224,6 +226,35 @@ class _Absent(torch.nn.Module):
 
 
 # --- Words ---------------------------------------------------------------------------------------
+
+
+def _reads_to_the_end_only(tower: torch.nn.Module) -> bool:
+    """Whether nothing behind the end of a text, its highest token, plays any part, as in CLIP."""
+    return (
+        isinstance(tower, TextTransformer)
+        and tower.pool_type == "argmax"
+        and tower.attn_mask is not None
+        and tower.cls_emb is None
+        and not tower.use_pad_mask
+    )
+
+
+class _Shortened(torch.nn.Module):
+    """
+    Leaves out what is behind the end of the longest text: of 77 tokens, a query has about 6, and takes
+    a fifth of the time.
+    """
+
+    def __init__(self, tower: TextTransformer) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        length = int(tokens.argmax(dim=-1).max()) + 1
+        # The same tower by reference, with its causal mask as large as the texts.
+        short = copy(self.tower)
+        short._buffers = {"attn_mask": self.tower.attn_mask[:length, :length]}
+        return short(tokens[:, :length])
 
 
 def _tokenizer(plan: Plan, request: ModelRequest) -> Callable[[list[str]], torch.Tensor]:

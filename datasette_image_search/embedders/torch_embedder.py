@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,4 +102,15 @@ class TorchEmbedder(Embedder):
                 "check that the file is complete and belongs to this model"
             ) from error
         weights.check_unchanged()
-        return Tower(module, self._runtime)
+        tower = Tower(module, self._runtime)
+        _give_back_memory()
+        return tower
+
+
+def _give_back_memory() -> None:
+    """
+    What a model took while it was made: glibc keeps it, which for words alone is as much as the
+    parameters. Elsewhere there is nothing to do.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
