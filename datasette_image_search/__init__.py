@@ -27,6 +27,13 @@ def register_facet_classes():
 
 
 @hookimpl
+def startup(datasette):
+    from .web import warm_up
+
+    warm_up.start(datasette)
+
+
+@hookimpl
 def register_routes():
     from .web import media, pages, uploads
 

@@ -15,6 +15,7 @@ from .duplicates import find_duplicates
 from .embedding import embed_images
 from .importing import import_image_vectors
 from .indexing import index_images
+from .models import image_models
 from .searching import search_images
 from .tags import tag_images
 
@@ -36,3 +37,4 @@ def register_commands(cli: click.Group) -> None:
     cli.command("search-images")(search_images)
     cli.command("find-duplicates")(find_duplicates)
     cli.command("tag-images")(tag_images)
+    cli.command("image-models")(image_models)

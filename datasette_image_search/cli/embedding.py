@@ -36,6 +36,11 @@ SHOWN_REASONS = 20
 )
 @click.option("--device", help="torch device such as cpu, cuda or mps. Default: the best there is")
 @click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="Numbers that the model computes with. Default: the fastest on the device",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     default=BATCH_SIZE,
