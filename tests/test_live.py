@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +22,26 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search import planner
-from datasette_image_search.search.indexing import SidecarNotWritten, refresh_sidecars
+from datasette_image_search.search import indexing, planner
+from datasette_image_search.search import live as live_module
+from datasette_image_search.search.codes import CODE_ERROR
+from datasette_image_search.search.indexing import (
+    SidecarNotWritten,
+    index_images,
+    refresh_sidecars,
+)
 from datasette_image_search.search.live import LiveIndex, live_index
-from datasette_image_search.search.sidecar import SidecarUnusable, open_sidecar
+from datasette_image_search.search.sidecar import (
+    MAGIC,
+    SidecarUnusable,
+    approximate_path,
+    open_sidecar,
+)
+from datasette_image_search.search.status import status
+from datasette_image_search.sql import register_functions
 from datasette_image_search.store import Index, find_index
 
+from . import committing
 from .conftest import sidecar_of
 from .test_store import add_images, random_vectors
 
@@ -476,6 +492,102 @@ def test_many_threads_search_while_another_commits(path: Path, db: Database, jou
         assert_best(search(conn, more[-1][-1], 20), images, more[-1][-1])
 
 
+STEPS = 20
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_sixteen_threads_find_what_another_process_commits(tmp_path: Path, mode: str) -> None:
+    """Each answer is that of one state which was committed while the search went on."""
+    path = tmp_path / "photos.db"
+    with closing(Database(path, execute_plugins=False)) as db:
+        db.execute(f"pragma journal_mode = {mode}")
+        committing.prepare(db)
+    states = committing.states(STEPS)
+    writer = subprocess.Popen([sys.executable, "-m", "tests.committing", path, str(STEPS)])
+    ways = [by_planner, by_function, by_aggregate, by_similarity]
+
+    def search_on(number: int) -> int:
+        searches = 0
+        by = ways[number % len(ways)]
+        with closing(sqlite3.connect(path, timeout=60)) as conn:
+            register_functions(conn)
+            for vector in random_vectors(10_000, seed=number):
+                ended = writer.poll() is not None
+                first = step_of(conn)
+                found = by(conn, vector)
+                last = step_of(conn)
+                assert is_of_one(states[first : last + 1], vector, found, exact=by in EXACT), (
+                    by, first, last, found,
+                )  # fmt: skip
+                searches += 1
+                if mode == "delete":
+                    # While one thread of a process reads, SQLite lets the others join, and a writer
+                    # of another process would wait for ever.
+                    time.sleep(0.2)
+                if ended:
+                    assert last == STEPS
+                    return searches
+        return searches
+
+    try:
+        with ThreadPoolExecutor(16) as threads:
+            searching = [threads.submit(search_on, number) for number in range(16)]
+            assert all(each.result() >= 1 for each in searching)
+    finally:
+        writer.kill()
+    assert writer.wait() == 0
+
+
+def step_of(conn: sqlite3.Connection) -> int:
+    return conn.execute("select number from step").fetchone()[0]
+
+
+def by_planner(conn: sqlite3.Connection, vector: np.ndarray) -> list[tuple[int, float]]:
+    hits = planner.search(conn, find_index(conn), vector, 8, exact=True).hits
+    return [(hit.id, hit.score) for hit in hits]
+
+
+def by_function(conn: sqlite3.Connection, vector: np.ndarray) -> list[tuple[int, float]]:
+    return hits_of(conn, "select image_search(?, 8)", vector)
+
+
+def by_aggregate(conn: sqlite3.Connection, vector: np.ndarray) -> list[tuple[int, float]]:
+    return hits_of(conn, "select image_search_agg(id, ?, 8) from images", vector)
+
+
+def hits_of(conn: sqlite3.Connection, sql: str, vector: np.ndarray) -> list[tuple[int, float]]:
+    (hits,) = conn.execute(sql, [store.vector_to_blob(vector)]).fetchone()
+    return [(hit["id"], hit["score"]) for hit in json.loads(hits)]
+
+
+def by_similarity(conn: sqlite3.Connection, vector: np.ndarray) -> list[tuple[int, float]]:
+    sql = "select id, image_similarity(id, ?) from images order by 2 desc limit 8"
+    return conn.execute(sql, [store.vector_to_blob(vector)]).fetchall()
+
+
+EXACT = (by_planner, by_aggregate, by_similarity)
+"""All but that which may ask the approximate index."""
+
+
+def is_of_one(
+    states: list[committing.State], vector: np.ndarray, found: list[tuple[int, float]], exact: bool
+) -> bool:
+    """Whether these are the best 8 of one of the states, or (not exact) some 8 that were there."""
+    for state in states:
+        scores = {id: float(each @ vector) for id, each in state.items()}
+        if len(found) != 8 or any(id not in scores for id, _ in found):
+            continue
+        best = sorted(scores.values(), reverse=True)[:8]
+        right = [scores[id] for id, _ in found]
+        # image_similarity() rounds as codes do.
+        given = [score for _, score in found]
+        if np.allclose(right, given, atol=CODE_ERROR) and (
+            not exact or np.allclose(right, best, atol=2 * CODE_ERROR)
+        ):
+            return True
+    return False
+
+
 @pytest.mark.parametrize("damage", ["truncated", "overwritten", "deleted"])
 def test_a_sidecar_that_is_damaged_while_it_is_open_changes_no_answer(
     path: Path, db: Database, conn: sqlite3.Connection, damage: str
@@ -522,3 +634,165 @@ def test_an_index_that_gave_way_to_another_is_let_go(
     live_index(conn, find_index(conn))
     gc.collect()
     assert opened() is None
+
+
+# --- What takes the place of what is open -----------------------------------------------------------
+
+
+def reads_of_all(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows each time that codes are made of all vectors in the database."""
+    reads: list[None] = []
+    real = live_module._rebuild
+
+    def rebuild(*args: object) -> object:
+        reads.append(None)
+        return real(*args)
+
+    monkeypatch.setattr(live_module, "_rebuild", rebuild)
+    return reads
+
+
+def test_a_file_that_is_there_before_the_database_names_it_costs_nothing(
+    path: Path, db: Database, conn: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In between, searches go on with what they have open, and do not write the old one again."""
+    before = search(conn, VECTORS[0])
+    reads = reads_of_all(monkeypatch)
+    add_images(db, random_vectors(20, seed=3))
+    real = store.record_sidecar
+
+    def record(db: Database, index: Index) -> None:
+        assert search(conn, VECTORS[0])[0] == before[0]
+        real(db, index)
+
+    monkeypatch.setattr(store, "record_sidecar", record)
+    refresh_sidecars(db, "images")
+    assert search(conn, VECTORS[0])[0] == before[0]
+    assert live(conn).newer == 0
+    assert live(conn).from_sidecar
+    assert not reads
+
+
+def test_an_approximate_index_is_taken_up_by_who_was_already_searching(
+    path: Path, db: Database, conn: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by who searched between the two files, when there was only the new sidecar."""
+    search(conn, VECTORS[0])
+    real = indexing.write_approximate
+
+    def write(*args: object, **options: object) -> None:
+        search(conn, VECTORS[0])
+        assert live(conn).approximate is None
+        real(*args, **options)
+
+    monkeypatch.setattr(indexing, "write_approximate", write)
+    reads = reads_of_all(monkeypatch)
+    index_images(db, "images", type="IVF2,SQ8")
+    assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
+    assert live(conn).approximate.tuning.factory == "IVF2,SQ8"
+    index_images(db, "images", type="flat")
+    search(conn, VECTORS[0])
+    assert live(conn).approximate is None
+    assert not reads
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES[:5], "as the sidecar", "of an older version"])
+def test_an_approximate_index_that_is_unusable_is_left_aside(
+    path: Path, db: Database, conn: sqlite3.Connection, damage
+) -> None:
+    index, *_ = index_images(db, "images", type="SQ8")
+    file = approximate_path(path.resolve(), index)
+    if damage == "as the sidecar":
+        shutil.copy(sidecar_of(path), file)
+    elif damage == "of an older version":
+        file.write_bytes(file.read_bytes()[: -len(MAGIC)] + b"IMGSRCH1")
+    else:
+        damage(file)
+    for vector in random_vectors(3, seed=1):
+        assert_best(search(conn, vector), numbered(VECTORS), vector)
+    assert (live(conn).approximate is not None) == (damage is keep)
+    assert live(conn).from_sidecar
+
+
+def test_an_approximate_index_in_place_of_the_sidecar_is_no_sidecar(
+    path: Path, db: Database, conn: sqlite3.Connection
+) -> None:
+    """It has the same token, and SQ8 is of the same class as float16 to FAISS."""
+    index, *_ = index_images(db, "images", type="SQ8")
+    shutil.copy(approximate_path(path.resolve(), index), sidecar_of(path))
+    assert_best(search(conn, VECTORS[7]), numbered(VECTORS), VECTORS[7])
+    assert not live(conn).from_sidecar
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.99])
+def test_an_approximate_index_that_is_cut_while_it_is_open_changes_no_answer(
+    path: Path, db: Database, conn: sqlite3.Connection, share: float
+) -> None:
+    index, *_ = index_images(db, "images", type="SQ8")
+    before = search(conn, VECTORS[0])
+    file = approximate_path(path.resolve(), index)
+    os.truncate(file, int(file.stat().st_size * share))
+    assert search(conn, VECTORS[0]) == before
+
+
+# --- What a connection sees ------------------------------------------------------------------------
+
+
+def test_a_statement_that_began_before_finds_what_was_there_then(
+    path: Path, db: Database, conn: sqlite3.Connection
+) -> None:
+    db.execute("pragma journal_mode = wal")
+    search(conn, VECTORS[0])
+    conn.execute("begin")
+    assert conn.execute("select count(*) from images").fetchone() == (100,)
+    db.execute("delete from images where id <= 30")
+    add_images(db, VECTORS[:1])
+    refresh_sidecars(db, "images")
+    with closing(sqlite3.connect(path)) as other:
+        assert 101 in dict(search(other, VECTORS[0]))
+    assert_best(search(conn, VECTORS[0], 20), numbered(VECTORS), VECTORS[0])
+    conn.rollback()
+    assert 101 in dict(search(conn, VECTORS[0]))
+
+
+def test_what_is_written_and_not_committed_is_found_by_who_wrote_it(db: Database) -> None:
+    vector = random_vectors(1, seed=7)[0]
+    with db.atomic():
+        add_images(db, vector[None])
+        assert search(db.conn, vector)[0] == (101, pytest.approx(1, abs=1e-5))
+        db.execute("delete from images where id = 101")
+        assert 101 not in dict(search(db.conn, vector))
+
+
+def test_vectors_that_are_none_are_not_found(db: Database, conn: sqlite3.Connection) -> None:
+    """Another program can write anything."""
+    for id, values in enumerate(
+        ([np.nan] * 8, [np.inf] * 8, [0] * 8, [1e30] * 8, [1] * 9, []), 200
+    ):
+        db.execute("insert into images (id, root_id, path) values (?, 1, ?)", [id, f"{id}.jpg"])
+        blob = np.array(values, "<f4").tobytes()
+        db.execute(
+            "insert into _images_vectors (index_id, image_id, vector) values (1, ?, ?)", [id, blob]
+        )
+    for refreshed in (False, True):
+        if refreshed:
+            refresh_sidecars(db, "images")
+        found = search(conn, VECTORS[0], 200)
+        assert len(found) == 100
+        assert_best(found, numbered(VECTORS), VECTORS[0])
+        assert store.image_vector(conn, find_index(conn), 200) is None
+
+
+def test_only_the_database_was_published(path: Path, tmp_path: Path) -> None:
+    """As `datasette publish` does it, into a folder that nobody can write to."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    shutil.copy(path, folder / "photos.db")
+    folder.chmod(0o555)
+    try:
+        with closing(sqlite3.connect(f"file:{folder}/photos.db?immutable=1", uri=True)) as conn:
+            assert_best(search(conn, VECTORS[3]), numbered(VECTORS), VECTORS[3])
+            problem = status(conn)["problem"]
+    finally:
+        folder.chmod(0o755)
+    assert "-1.faiss is missing, so this process searches a copy in memory" in problem

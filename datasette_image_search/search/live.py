@@ -307,6 +307,19 @@ def _with_newer(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> Live
     )
 
 
+def as_seen_by(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveIndex:
+    """
+    The same for a connection that sees `index` in another state: with the vectors that only it sees,
+    because they were deleted meanwhile or are not committed yet.
+    """
+    known = np.concatenate([part.vector_ids for part in live.segments])
+    only = np.setdiff1d(store.vector_ids(conn, index), known)
+    table = store.find_image_table(conn, index.image_table)
+    found = store.vectors_by_id(conn, index, only.tolist())
+    codes = encode(index.dimensions, [found], integer_keys=table.key_is_integer)
+    return replace(live, index=index, segments=(*live.segments, codes), name=secrets.token_hex(8))
+
+
 def database_path(conn: sqlite3.Connection) -> Path | None:
     """The file of a connection; None for a database in memory."""
     for _, name, path in conn.execute("pragma database_list"):

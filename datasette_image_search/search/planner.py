@@ -28,7 +28,7 @@ import numpy as np
 from .. import store
 from ..errors import ImageSearchError
 from ..store import Filter, IdSet, Index, Key
-from .live import LiveIndex, live_index
+from .live import LiveIndex, as_seen_by, live_index
 
 FIRST = 256
 """Candidates of the first step."""
@@ -45,7 +45,7 @@ NARROW = 1 / 25
 SELECTED = 1 / 20
 """The share up to which FAISS is quicker with a selector than numpy with all scores."""
 
-SNAPSHOTS = 5
+SNAPSHOTS = 3
 """How often a search starts anew because somebody wrote just then."""
 
 EXACT_CHUNK = 10_000
@@ -144,8 +144,8 @@ def search_many(
 def _live_snapshot(conn: sqlite3.Connection, index: Index) -> Iterator[LiveIndex]:
     """
     The live index, while the database stays in the state that it is of: filter, vectors and scores
-    are read one after the other. Where a transaction sees another state, waiting does not help, and
-    the search answers from what both have.
+    are read one after the other. A statement or a transaction that began before, or that has written
+    itself, sees another state for as long as it lasts; then the index is made to fit that.
     """
     for _ in range(SNAPSHOTS):
         live = live_index(conn, index)
@@ -154,9 +154,8 @@ def _live_snapshot(conn: sqlite3.Connection, index: Index) -> Iterator[LiveIndex
             if index == live.index:
                 yield live
                 return
-    live = live_index(conn, index)
     with store.snapshot(conn):
-        yield live
+        yield as_seen_by(conn, live, index)
 
 
 @dataclass
