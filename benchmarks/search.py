@@ -42,6 +42,9 @@ from datasette_image_search.store import Filter, find_index
 
 K = 20
 REPEATED = 15
+MEASURED = 150
+"""Queries for a recall."""
+
 SHARES = (0.5, 0.1, 0.01, 0.001, 0.0001)
 
 

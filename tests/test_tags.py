@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -30,10 +29,8 @@ from datasette_image_search.sql import register_functions
 from datasette_image_search.store import EmbeddedImage, Filter, Index, TagRow, find_index
 
 from .commands import command, query
-from .conftest import SHARED
+from .recorded_clip import FOLDER, RecordedClip, captions, needs_recorded_clip
 from .test_store import AWKWARD_NAMES, make_own_table, make_record, random_vectors
-
-FLICKR = SHARED / "flickr8k-clip"
 
 AXES = {"north": 0, "east": 1, "up": 2, "photo": 3}
 
@@ -522,30 +519,7 @@ def test_each_label_counts_as_a_text_of_the_statement(db: Database):
 # --- With recorded CLIP ----------------------------------------------------------------------------
 
 
-class RecordedClip(Embedder):
-    """Knows the captions of flickr8k-clip, and what CLIP made of them."""
-
-    id = "recorded-clip"
-    fingerprint = "recorded"
-    dimensions = 512
-    image_size = 224
-    preprocess = staticmethod(np.asarray)
-
-    def __init__(self) -> None:
-        with (FLICKR / "captions.csv").open(encoding="utf-8", newline="") as file:
-            self.captions = [(row["photo"], row["caption"]) for row in csv.DictReader(file)]
-        vectors = np.load(FLICKR / "text_vectors.npy").astype(np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        self.vectors = dict(zip((text for _, text in self.captions), vectors, strict=True))
-
-    def encode_images(self, inputs: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        return np.stack([self.vectors[text] for text in texts])
-
-
-@pytest.mark.skipif(not FLICKR.exists(), reason="the recorded vectors are not on this machine")
+@needs_recorded_clip
 def test_clip_tells_which_of_two_captions_is_of_a_photo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -553,19 +527,19 @@ def test_clip_tells_which_of_two_captions_is_of_a_photo(
     monkeypatch.setitem(registry._factories(), clip.id, lambda request: clip)
     database = tmp_path / "flickr.db"
     # Where there are no photos, nobody asks whether this model made their vectors.
-    arguments = ("--paths", FLICKR / "photos.txt", "--root", tmp_path, "--model", clip.id)
+    arguments = ("--paths", FOLDER / "photos.txt", "--root", tmp_path, "--model", clip.id)
     result = command(
-        "import-image-vectors", database, "images", FLICKR / "image_vectors.npy", *arguments
+        "import-image-vectors", database, "images", FOLDER / "image_vectors.npy", *arguments
     )
     assert result.exit_code == 0, result.output
     ids = dict(query(database, "select path, id from images"))
     random = np.random.default_rng(0)
     pairs = []
     while len(pairs) < 2000:
-        (photo, caption), (other_photo, other) = random.choice(clip.captions, 2)
+        (photo, caption), (other_photo, other) = random.choice(captions(), 2)
         if photo != other_photo:
-            labels = [str(text) for text in random.permutation([caption, other])]
-            pairs.append((ids[str(photo)], json.dumps(labels), str(caption)))
+            labels = [str(text) for text in random.permutation([caption.strip(), other.strip()])]
+            pairs.append((ids[str(photo)], json.dumps(labels), str(caption).strip()))
     with closing(Database(database)) as db:
         db["pairs"].insert_all(
             {"image_id": id, "labels": labels, "caption": text} for id, labels, text in pairs

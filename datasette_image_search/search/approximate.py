@@ -238,10 +238,12 @@ def _least_effort(
     low, high = 0, len(efforts) - 1
     while low < high:
         middle = (low + high) // 2
-        recall, _ = _measured(approximate, efforts[middle], candidates, queries, truth)
-        low, high = (low, middle) if recall >= approximate.tuning.target else (middle + 1, high)
+        recall, error, _ = _measured(approximate, efforts[middle], candidates, queries, truth)
+        # Above it by its standard error, so that other queries reach it as well.
+        enough = recall - error >= approximate.tuning.target
+        low, high = (low, middle) if enough else (middle + 1, high)
     parameters = efforts[low] if efforts else ""
-    recall, milliseconds = _measured(approximate, parameters, candidates, queries, truth)
+    recall, _, milliseconds = _measured(approximate, parameters, candidates, queries, truth)
     tuning = replace(
         approximate.tuning, parameters=parameters, candidates=candidates, recall=recall
     )
@@ -254,14 +256,17 @@ def _measured(
     candidates: int,
     queries: np.ndarray,
     truth: list[np.ndarray],
-) -> tuple[float, float]:
-    """(recall, milliseconds a query)."""
+) -> tuple[float, float, float]:
+    """(recall, its standard error, milliseconds a query)."""
     _set(approximate.faiss_index, parameters)
     started = time.perf_counter()
     proposed = [_proposed(approximate, query[None], candidates)[0] for query in queries]
     milliseconds = (time.perf_counter() - started) * 1000 / len(queries)
-    found = sum(len(np.intersect1d(best, ids)) for best, ids in zip(truth, proposed, strict=True))
-    return found / sum(map(len, truth)), milliseconds
+    recalls = [
+        len(np.intersect1d(best, ids)) / len(best)
+        for best, ids in zip(truth, proposed, strict=True)
+    ]
+    return float(np.mean(recalls)), float(np.std(recalls) / len(recalls) ** 0.5), milliseconds
 
 
 def _proposed(approximate: Approximate, vectors: np.ndarray, candidates: int) -> list[np.ndarray]:
