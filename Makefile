@@ -19,8 +19,8 @@ demo: .venv/installed
 
 # All tests, and once more what touches Datasette, on the alpha of 1.0.
 test: .venv/test-installed .venv/datasette-1.0
-	$(BIN)/python -m pytest
-	PYTHONPATH=$(CURDIR)/.venv/datasette-1.0 $(BIN)/python -m pytest -m datasette
+	$(BIN)/python -m pytest --numprocesses auto
+	PYTHONPATH=$(CURDIR)/.venv/datasette-1.0 $(BIN)/python -m pytest --numprocesses auto -m datasette
 
 lint: .venv/test-installed
 	$(BIN)/ruff format --check .

@@ -44,6 +44,7 @@ setup(
             "pyarrow",
             "pytest",
             "pytest-asyncio",
+            "pytest-xdist",
             "rawpy",
             "ruff",
             "transformers",
