@@ -121,9 +121,7 @@ def index_images(
         raise SidecarNotWritten("a database in memory has no file to write an index beside")
     count = store.count_vectors(db.conn, index)
     if not count:
-        raise approximate.IndexTypeError(
-            f"{table!r} has no vectors to index; embed its images first with embed-images"
-        )
+        raise _nothing_to_index(table)
     factory = approximate.resolve_type(type, count, index.dimensions, lists)
     if factory is None and (probes is not None or gpu):
         raise approximate.IndexTypeError(
@@ -133,6 +131,8 @@ def index_images(
     report("Reading", 0, 1)
     codes = stored_codes(db.conn, index)
     report("Reading", 1, 1)
+    if not len(codes):
+        raise _nothing_to_index(table)
     made = None
     if factory is not None:
         built = approximate.build(codes, factory, gpu=gpu, report=report)
@@ -149,6 +149,12 @@ def index_images(
     else:
         _remove([approximate_path(database, index)])
     return index, codes, made
+
+
+def _nothing_to_index(table: str) -> approximate.IndexTypeError:
+    return approximate.IndexTypeError(
+        f"{table!r} has no vectors to index; embed its images first with embed-images"
+    )
 
 
 def _write_codes(
