@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from datasette.app import Datasette
@@ -15,7 +16,9 @@ from sqlite_utils import Database
 from sqlite_utils.cli import cli
 
 from datasette_image_search import store
+from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.search.live import live_index
+from datasette_image_search.search.query import vector_to_term
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
 
@@ -23,6 +26,8 @@ from .conftest import draw_picture, query_json
 from .test_store import make_index, make_own_table, make_record, random_vectors
 
 AGREE = 1e-3
+
+DIMENSIONS = PaletteEmbedder().dimensions
 
 # Datasette turns tracebacks of SQL functions on, for its log; here they are expected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -407,6 +412,40 @@ async def test_three_ways_to_search_agree(database: Path, query: str) -> None:
     for rows in (in_datasette, in_query):
         assert [row["id"] for row in rows] == ids
         assert [row["score"] for row in rows] == pytest.approx(scores, abs=AGREE)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "term",
+    [
+        vector_to_term(np.ones(7)),
+        vector_to_term(np.full(DIMENSIONS, np.nan)),
+        vector_to_term(np.r_[np.inf, np.ones(DIMENSIONS - 1)]),
+        vector_to_term(np.zeros(DIMENSIONS)),
+        "vec:",
+        "vec:not base64!",
+    ],
+    ids=["length", "nan", "infinity", "zeros", "nothing", "no vector"],
+)
+async def test_a_vector_that_is_none_is_refused_everywhere_with_the_same_sentence(
+    database: Path, conn: sqlite3.Connection, term: str
+) -> None:
+    said = failure(conn, "select image_search(?, 3)", term)
+    assert "vec:" in said
+    for function in (
+        "image_similarity(1, ?)",
+        "image_vector(?)",
+        "image_search_agg(id, ?, 3) from images",
+    ):
+        assert failure(conn, f"select {function}", term) == said
+    search = CliRunner().invoke(cli, ["search-images", str(database), "images", term])
+    assert search.exit_code == 1
+    assert search.output == f"Error: {said}\n"
+    response = await Datasette([str(database)]).client.get(
+        "/-/image-search/photos/images.json", params={"q": term}
+    )
+    assert response.status_code == 400
+    assert response.json()["error"] == said
 
 
 @pytest.mark.asyncio
