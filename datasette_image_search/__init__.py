@@ -27,6 +27,13 @@ def register_facet_classes():
 
 
 @hookimpl
+def startup(datasette):
+    from .web import warm_up
+
+    warm_up.start(datasette)
+
+
+@hookimpl
 def register_routes():
     from .web import media, pages, uploads
 
@@ -57,6 +64,22 @@ def filters_from_request(request, database, table, datasette):
     if not request.args.get(table_page.ARGUMENT):
         return others
     return [table_page.filters_with_search(datasette, request, database, table, others)]
+
+
+@hookimpl(specname="filters_from_request")
+def filters_by_tag(request, database, table, datasette):
+    from .web import tags
+
+    if not request.args.get(tags.ARGUMENT):
+        return None
+    return tags.filter_by_tags(datasette, request, database, table)
+
+
+@hookimpl(specname="register_facet_classes")
+def register_tag_facet():
+    from .web.tags import TagFacet
+
+    return [TagFacet]
 
 
 @hookimpl

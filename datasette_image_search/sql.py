@@ -65,6 +65,7 @@ def register_functions(
     reporting = _reporting(report)
     statement = _Statement(borrowed)
     prepare = _preparing(borrowed, statement, report, weights_of, most_texts)
+    prepare_labels = _preparing_labels(borrowed, statement, weights_of, most_texts)
     scores = statement.scores
 
     def search(prepared: _Prepared, k: int, among: list[Key] | None = None) -> str:
@@ -95,6 +96,25 @@ def register_functions(
         prepared = prepare(query, table)
         with statement.pausing:
             return _similarity(borrowed(), prepared, statement, (query, table), id)
+
+    def image_classify(id: Key | None, labels: str | None, table: str | None = None):
+        """That of the labels, a JSON array of texts, which fits an image best, or NULL."""
+        try:
+            if id >= 0:
+                names, best = statement.best_labels[labels, table]
+                position = best[id]
+                return names[position] if position >= 0 else None
+        except (KeyError, IndexError, TypeError):
+            pass
+        return classify_one(id, labels, table)
+
+    @reporting
+    def classify_one(id: Key | None, labels: str | None, table: str | None):
+        if id is None or labels is None:
+            return None
+        prepared = prepare_labels(labels, table)
+        with statement.pausing:
+            return _classified(borrowed(), prepared, statement, (labels, table), id)
 
     def image_vector(query: str | bytes | None, table: str | None = None):
         """The vector of a query as a BLOB, which every function here takes as a query."""
@@ -135,6 +155,7 @@ def register_functions(
     for function, counts in (
         (reporting(image_search), (2, 3)),
         (image_similarity, (2, 3)),
+        (image_classify, (2, 3)),
         (reporting(image_vector), (1, 2)),
         (reporting(image_search_status), (0, 1)),
     ):
@@ -178,8 +199,18 @@ class _Prepared:
     vector: np.ndarray
 
 
+@dataclass(frozen=True)
+class _PreparedLabels:
+    """Labels, and their vectors of shape (labels, dimensions)."""
+
+    index: Index
+    table: ImageTable
+    names: tuple[str, ...]
+    vectors: np.ndarray
+
+
 _Query = tuple["str | bytes", "str | None"]
-"""A query and the table it is for, as SQL gave them."""
+"""A query, or labels, and the table it is for, as SQL gave them."""
 
 
 class _Pausing:
@@ -205,6 +236,8 @@ class _Statement:
     borrowed: _Borrowed
     prepared: dict[_Query, _Prepared] = field(default_factory=dict)
     scores: dict[_Query, memoryview] = field(default_factory=dict)
+    labels: dict[_Query, _PreparedLabels] = field(default_factory=dict)
+    best_labels: dict[_Query, tuple[tuple[str, ...], memoryview]] = field(default_factory=dict)
     calls: Counter[_Query] = field(default_factory=Counter)
     worth: dict[_Query, int] = field(default_factory=dict)
     """After how many calls all images are scored."""
@@ -218,7 +251,19 @@ class _Statement:
         if not self.pausing.depth:
             self.prepared.clear()
             self.scores.clear()
+            self.labels.clear()
+            self.best_labels.clear()
             self.calls.clear()
+
+    def spend(self, texts: int, most: int | None) -> None:
+        """Raises ImageSearchError where so many more texts are more than a statement may have."""
+        spent = sum(isinstance(query, str) for query, _ in self.prepared)
+        spent += sum(len(prepared.names) for prepared in self.labels.values())
+        if most is not None and spent + texts > most:
+            raise ImageSearchError(
+                f"a statement may search for {most} different texts, and this one has "
+                "more; search with a column only in sqlite-utils, where nobody else waits"
+            )
 
 
 def _preparing(
@@ -237,12 +282,7 @@ def _preparing(
 
     def prepare(query: str | bytes, name: str | None = None) -> _Prepared:
         if (query, name) not in statement.prepared:
-            texts = sum(isinstance(query, str) for query, _ in statement.prepared)
-            if most_texts is not None and isinstance(query, str) and texts >= most_texts:
-                raise ImageSearchError(
-                    f"a statement may search for {most_texts} different texts, and this one has "
-                    "more; search with a column only in sqlite-utils, where nobody else waits"
-                )
+            statement.spend(isinstance(query, str), most_texts)
             with statement.pausing:
                 statement.prepared[query, name] = of_this_state(query, name)
                 statement.watch()
@@ -274,6 +314,58 @@ def _preparing(
         return remembered[query, name]
 
     return prepare
+
+
+def _preparing_labels(
+    borrowed: _Borrowed,
+    statement: _Statement,
+    weights_of: WeightsOf | None,
+    most_texts: int | None,
+) -> Callable[..., _PreparedLabels]:
+    """(labels, table) -> what they come to; their vectors are remembered by the process."""
+
+    def prepare_labels(labels: str, name: str | None = None) -> _PreparedLabels:
+        if (labels, name) not in statement.labels:
+            from . import store
+            from .search.query import embedder_of, recorded_weights
+            from .search.tags import label_vectors, parse_labels
+
+            names = parse_labels(labels)
+            statement.spend(len(names), most_texts)
+            with statement.pausing:
+                index = store.find_index(borrowed(), name)
+                table = store.find_image_table(borrowed(), index.image_table)
+                vectors = label_vectors(embedder_of(index, weights_of or recorded_weights), names)
+                statement.labels[labels, name] = _PreparedLabels(index, table, names, vectors)
+                statement.watch()
+        return statement.labels[labels, name]
+
+    return prepare_labels
+
+
+def _classified(
+    conn: sqlite3.Connection,
+    prepared: _PreparedLabels,
+    statement: _Statement,
+    labels: _Query,
+    id: Key,
+) -> str | None:
+    """The label of one image by its vector; after enough of them, those of all are looked up."""
+    from . import store
+    from .search.live import live_index
+    from .search.tags import best_label, best_label_by_image
+
+    index, vectors = prepared.index, prepared.vectors
+    statement.calls[labels] += 1
+    calls = statement.calls[labels]
+    worth = 2 + len(vectors) * len(live_index(conn, index)) // WORTH_SCORING_ALL
+    # Once each, not again where it was in vain.
+    if calls in (1, worth):
+        best = best_label_by_image(conn, index, vectors, compute=calls == worth)
+        if best is not None:
+            statement.best_labels[labels] = prepared.names, best
+    vector = store.image_vector(conn, index, id, prepared.table)
+    return None if vector is None else prepared.names[best_label(vector, vectors)]
 
 
 def _similarity(

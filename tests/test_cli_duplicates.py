@@ -104,6 +104,8 @@ def test_output_for_programs(database: Path):
     assert [[str(value) for value in row.values()] for row in rows] == [
         list(row.values()) for row in read
     ]
+    lines = find(database, "images", "--nl").stdout.splitlines()
+    assert [json.loads(line) for line in lines] == rows
     best, copy, small = rows[:3]
     assert (best["path"], best["keep"], best["exact"], best["score"]) == (FLAGS[0], 1, 0, 1.0)
     assert (best["width"], best["height"]) == (300, 200)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from datasette_image_search import cli_progress
-from datasette_image_search.cli_progress import COMPARING, progress_display
+from datasette_image_search.cli import progress
+from datasette_image_search.cli.progress import COMPARING, progress_display
 from datasette_image_search.ingest.pipeline import Progress
 from datasette_image_search.search.duplicates import Compared
 
@@ -23,7 +23,7 @@ STEPS = [Progress(done, 2000, done // 100, "cpu, float32") for done in (0, 500, 
 @pytest.fixture
 def every_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines come with each progress, and not only every ten seconds."""
-    monkeypatch.setattr(cli_progress, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
 
 
 def read_terminal(terminal: int) -> str:
@@ -95,7 +95,7 @@ def test_a_stream_without_a_file_will_do(every_line: None, monkeypatch: pytest.M
 
 NOISY_RUN = """
 import os, sys
-from datasette_image_search.cli_progress import progress_display
+from datasette_image_search.cli.progress import progress_display
 from datasette_image_search.ingest.pipeline import Progress
 
 os.write(2, b"before, ")

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from sqlite_utils import Database
 
-from datasette_image_search.search.evaluation import RECALL_AT, evaluate
+from datasette_image_search.search.evaluation import RECALL_AT, Evaluated, evaluate
 from datasette_image_search.search.indexing import index_images
+from datasette_image_search.search.live import live_index
+from datasette_image_search.store import find_index
 
 from .test_store import add_images, random_vectors
 
@@ -24,11 +26,15 @@ def db(tmp_path: Path) -> Database:
     return db
 
 
+def evaluated(db: Database) -> list[Evaluated]:
+    return evaluate(db.conn, live_index(db.conn, find_index(db.conn)), QUERIES)
+
+
 def test_the_three_ways_to_search_are_measured(db: Database) -> None:
-    index, codes, made = index_images(db, "images", type="IVF8,SQ8", probes=1)
-    brute, flat, ivf = evaluate(db.conn, index, codes, made, QUERIES)
+    _, _, made = index_images(db, "images", type="IVF8,SQ8", probes=1)
+    brute, flat, ivf = evaluated(db)
     assert (brute.name, brute.recall, brute.bytes_per_vector) == ("numpy brute force", 1.0, 64)
-    assert (flat.name, flat.bytes_per_vector) == ("flat", 32)
+    assert (flat.name, flat.bytes_per_vector) == ("flat float16", 32)
     assert flat.recall > 0.98
     assert ivf.name == "IVF8,SQ8 nprobe=1"
     assert ivf.bytes_per_vector > 32 + 16
@@ -40,10 +46,10 @@ def test_the_three_ways_to_search_are_measured(db: Database) -> None:
 
 
 def test_without_an_approximate_index_there_are_two(db: Database) -> None:
-    index, codes, made = index_images(db, "images")
-    assert [each.name for each in evaluate(db.conn, index, codes, made, QUERIES)] == [
+    index_images(db, "images")
+    assert [each.name for each in evaluated(db)] == [
         "numpy brute force",
-        "flat",
+        "flat float16",
     ]
 
 
@@ -51,5 +57,5 @@ def test_without_an_approximate_index_there_are_two(db: Database) -> None:
 def test_fewer_images_than_are_looked_for_are_all_found(tmp_path: Path, n: int) -> None:
     db = Database(tmp_path / "few.db", execute_plugins=False)
     add_images(db, VECTORS[:n])
-    index, codes, made = index_images(db, "images", type="SQ8")
-    assert [each.recall for each in evaluate(db.conn, index, codes, made, QUERIES)] == [1, 1, 1]
+    index_images(db, "images", type="SQ8")
+    assert [each.recall for each in evaluated(db)] == [1, 1, 1]

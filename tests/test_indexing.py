@@ -226,7 +226,7 @@ def test_two_models_of_a_table_have_files_of_their_own(path: Path, db: Database)
         (sha256,) = db.execute("select sha256 from images where id = ?", [id]).fetchone()
         row = {"index_id": second.id, "image_id": id, "sha256": sha256, "vector": blob}
         db["_images_vectors"].insert(row)
-    index_images(db, "images", model="other", type="SQ8")
+    index_images(db, "images", model="other", type="SQ8", queries=random_vectors(5, 4))
     refresh_sidecars(db, "images")
     assert len(states(path)) == 3
     store.delete_index(db, table, second)
@@ -234,7 +234,7 @@ def test_two_models_of_a_table_have_files_of_their_own(path: Path, db: Database)
     assert list(states(path)) == [sidecar_path(path, first).name]
 
 
-@pytest.mark.parametrize("failing", ["write_sidecar", "write_approximate"])
+@pytest.mark.parametrize("failing", ["codes_beside", "approximate_beside"])
 def test_a_disk_that_is_full_is_said_and_costs_no_answer(
     path: Path, db: Database, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:

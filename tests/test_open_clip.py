@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 import time
 from collections.abc import Callable
@@ -11,8 +12,11 @@ import open_clip
 import pytest
 import sqlite_utils
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from safetensors.torch import save_file
 
+from datasette_image_search.embedders.open_clip import plan_of
 from datasette_image_search.embedders.protocol import Embedder, EmbedderError
 from datasette_image_search.embedders.registry import (
     DEFAULT_MODEL,
@@ -25,7 +29,7 @@ from datasette_image_search.search.query import query_vector
 from datasette_image_search.store import Index, find_index, image_vector
 
 from .conftest import COLOURS, draw_picture
-from .tiny_clip import ARCHITECTURE, add_architecture, make_tiny_clip
+from .tiny_clip import ARCHITECTURE, CONFIG, add_architecture, make_tiny_clip
 
 MODEL = f"{ARCHITECTURE}/anything"
 TEXTS = ["a red car", "", "two dogs on a beach", "東京 🗼"]
@@ -109,6 +113,13 @@ def test_other_weights_have_another_fingerprint(tiny: Embedder, weights: Path, t
     assert same.fingerprint == tiny.fingerprint
 
 
+def test_a_text_has_the_same_vector_alone_and_beside_a_longer_one(tiny: Embedder):
+    texts = ["dog", "a very long description of a dog " * 20, "two dogs"]
+    together = tiny.encode_texts(texts)
+    alone = np.concatenate([tiny.encode_texts([text]) for text in texts])
+    assert cosines(together, alone).min() > 0.999
+
+
 # --- From files to hits --------------------------------------------------------------------------
 
 
@@ -168,7 +179,7 @@ def test_other_weights_for_a_table_are_refused(
     ("model_id", "sentence"),
     [
         ("ViT-B-23/openai", "there is no model 'ViT-B-23/openai'; did you mean 'ViT-B-"),
-        ("xyzzy", "there is no model 'xyzzy'; a model is 'palette', 'timm/NAME', or"),
+        ("xyzzy", "there is no model 'xyzzy'; a model is 'palette', 'timm/NAME', 'hf-hub:"),
         ("ViT-B-32/no-such-tag", "no weights 'no-such-tag' for ViT-B-32; it has .*ViT-B-32/openai"),
         ("ViT-B-32", "name the weights of ViT-B-32 too: .*ViT-B-32/laion2b_s34b_b79k"),
         (MODEL, f"the weights of {MODEL} are not published by open_clip; .*--weights FILE"),
@@ -251,3 +262,157 @@ def test_preprocessing_pickles_without_the_model(tiny: Embedder) -> None:
     assert len(pickled) < 10_000
     picture = Image.new("RGB", (80, 60), "orange")
     assert np.array_equal(pickle.loads(pickled)(picture), tiny.preprocess(picture))
+
+
+# --- Every kind of model that open_clip has ------------------------------------------------------
+
+TINY_TIMM = {
+    "image_size": 160,
+    "timm_model_name": "test_vit",
+    "timm_model_pretrained": False,
+    "timm_pool": "",
+    "timm_proj": "linear",
+}
+
+KINDS = {
+    "tiny-resnet": {
+        "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
+    },
+    "tiny-custom": {"custom_text": True, "init_logit_bias": -10, "vision_cfg": TINY_TIMM},
+    "tiny-coca": {
+        "custom_text": True,
+        "vision_cfg": CONFIG["vision_cfg"]
+        | {"attentional_pool": True, "attn_pooler_heads": 2}
+        | {"output_tokens": True},
+        "text_cfg": CONFIG["text_cfg"]
+        | {"embed_cls": True, "output_tokens": True}
+        | {"context_length": 76},
+        "multimodal_cfg": CONFIG["text_cfg"] | {"context_length": 76, "attn_pooler_heads": 2},
+    },
+    "tiny-quickgelu": {"quick_gelu": True},
+}
+
+
+@pytest.mark.parametrize("architecture", KINDS)
+def test_other_kinds_have_the_vectors_of_open_clip_too(tmp_path: Path, architecture: str):
+    path = tmp_path / f"{architecture}.json"
+    path.write_text(json.dumps(CONFIG | KINDS[architecture]))
+    open_clip.add_model_config(path)
+    torch.manual_seed(0)
+    model = open_clip.create_model(architecture).eval()
+    weights = tmp_path / "weights.safetensors"
+    save_file(model.state_dict(), weights)
+    size = model.visual.image_size[0] if architecture != "tiny-resnet" else 32
+    inputs = np.random.default_rng(0).normal(size=(3, 3, size, size)).astype(np.float32)
+    with torch.inference_mode():
+        images = model.encode_image(torch.from_numpy(inputs)).numpy()
+        texts = model.encode_text(open_clip.get_tokenizer(architecture)(TEXTS)).numpy()
+
+    embedder = load_embedder(
+        ModelRequest(f"{architecture}/x", weights=weights, precision="float32")
+    )
+
+    assert cosines(embedder.encode_images(inputs), images).min() > 0.9999
+    assert cosines(embedder.encode_texts(TEXTS), texts).min() > 0.9999
+    assert embedder.dimensions == 32
+
+
+def test_preprocessing_is_that_of_the_tag():
+    """SigLIP squashes, CLIP crops: the same architecture may do both."""
+    squashed = plan_of("ViT-B-16-SigLIP", "webli").preprocessing
+    cropped = plan_of("ViT-B-32", "openai").preprocessing
+    assert (squashed["resize_mode"], squashed["mean"]) == ("squash", (0.5, 0.5, 0.5))
+    assert (cropped["resize_mode"], cropped["interpolation"]) == ("shortest", "bicubic")
+    assert plan_of("ViT-B-32", "openai").config["quick_gelu"] is True
+    assert "quick_gelu" not in plan_of("ViT-B-32", "laion2b_s34b_b79k").config
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tag"),
+    [("ViT-B-16-SigLIP", "webli"), ("ViT-B-32", "openai"), ("RN50", "openai")],
+)
+def test_the_transform_is_open_clips_own(architecture: str, tag: str, monkeypatch, pictures):
+    plan = plan_of(architecture, tag)
+    published = open_clip.get_pretrained_cfg(architecture, tag)
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *args, **options: "")
+    config = CONFIG | {"vision_cfg": CONFIG["vision_cfg"] | {"image_size": plan.image_size}}
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, architecture, config)
+    _, _, transform = open_clip.create_model_and_transforms(
+        architecture,
+        image_mean=published["mean"],
+        image_std=published["std"],
+        image_interpolation=published["interpolation"],
+        image_resize_mode=published["resize_mode"],
+    )
+    ours = image_transform_v2(PreprocessCfg(**plan.preprocessing), is_train=False)
+    assert torch.equal(ours(pictures[0]), transform(pictures[0]))
+
+
+# --- Towers --------------------------------------------------------------------------------------
+
+
+def towers(embedder: Embedder) -> tuple[bool, bool]:
+    """Whether the tower for pictures is in memory, and whether that for words is."""
+    return embedder._pictures is not None, embedder._words is not None
+
+
+def test_each_tower_is_read_when_it_is_needed(tmp_path: Path, pictures: list[Image.Image]):
+    weights = make_tiny_clip(tmp_path, seed=2)
+    embedder = load_embedder(ModelRequest(MODEL, weights=weights, words_only=True))
+    assert towers(embedder) == (False, False)
+    embedder.encode_texts(["a red car"])
+    assert towers(embedder) == (False, True)
+    assert load_embedder(ModelRequest(MODEL, weights=weights)) is embedder
+    picture_vectors(embedder, pictures)
+    assert towers(embedder) == (True, True)
+
+
+def test_to_embed_pictures_no_words_are_read(tmp_path: Path):
+    embedder = load_embedder(ModelRequest(MODEL, weights=make_tiny_clip(tmp_path, seed=3)))
+    assert towers(embedder) == (True, False)
+
+
+def test_a_search_for_words_reads_no_pictures(embedded: sqlite_utils.Database, tmp_path: Path):
+    copy = tmp_path / "copy.safetensors"
+    index = find_index(embedded.conn)
+    copy.write_bytes(Path(index.weights).read_bytes())
+    query_vector(embedded.conn, index, "a red car", lambda index: copy)
+    assert towers(load_embedder(ModelRequest(MODEL, weights=copy))) == (False, True)
+
+
+def test_a_file_that_changes_in_between_is_refused(tmp_path: Path, pictures: list[Image.Image]):
+    """Else the words of one model would search pictures of another."""
+    weights = make_tiny_clip(tmp_path)
+    embedder = load_embedder(ModelRequest(MODEL, weights=weights))
+    picture_vectors(embedder, pictures)
+    make_tiny_clip(tmp_path, "other.safetensors", seed=1).replace(weights)
+    with pytest.raises(EmbedderError, match="has changed since this program was started"):
+        embedder.encode_texts(["a red car"])
+    assert len(picture_vectors(embedder, pictures)) == len(pictures)
+
+
+class Harmful:
+    """What a pickle may do when it is read."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_checkpoint_can_run_no_code(tmp_path: Path):
+    path, trace = tmp_path / "weights.pt", tmp_path / "was here"
+    torch.save({"state_dict": {"visual.proj": Harmful(trace)}}, path)
+    make_tiny_clip(tmp_path)
+    with pytest.raises(EmbedderError, match="does not hold weights"):
+        load_embedder(ModelRequest(MODEL, weights=path))
+    assert not trace.exists()
+
+
+def test_other_weights_are_refused_by_a_search(embedded: sqlite_utils.Database, tmp_path: Path):
+    other = make_tiny_clip(tmp_path, "other.safetensors", seed=1)
+    with pytest.raises(
+        EmbedderError, match=f"of {MODEL} with fingerprint .*search with the weights"
+    ):
+        query_vector(embedded.conn, find_index(embedded.conn), "a red car", lambda index: other)

@@ -111,3 +111,27 @@ def test_without_weights_and_network_it_says_what_to_do(
     monkeypatch.setattr(socket, "socket", refuse)
     with pytest.raises(EmbedderError, match="the weights of timm/test_vit are not in the cache"):
         load_embedder(ModelRequest("timm/test_vit"))
+
+
+@pytest.mark.parametrize("classes", [0, 7])
+def test_a_file_may_have_a_head_for_any_classes_or_none(tmp_path: Path, classes: int):
+    """As a fine-tune has."""
+    path = tmp_path / "tuned.safetensors"
+    model = timm.create_model("test_resnet", num_classes=classes).eval()
+    save_file(model.state_dict(), path)
+    model.reset_classifier(0)
+    inputs = np.random.default_rng(0).normal(size=(2, 3, 160, 160)).astype(np.float32)
+    with torch.inference_mode():
+        expected = torch.nn.functional.normalize(model(torch.from_numpy(inputs))).numpy()
+    embedder = load_embedder(ModelRequest("timm/test_resnet", weights=path, precision="float32"))
+    assert embedder.encode_images(inputs) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_backbone_is_not_read_for_words(weights: dict[str, Path], tmp_path: Path):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(weights["test_vit"].read_bytes())
+    embedder = load_embedder(ModelRequest("timm/test_vit", weights=copy, words_only=True))
+    with pytest.raises(TextNotUnderstood):
+        embedder.encode_texts(["a red car"])
+    assert embedder._pictures is None
+    assert embedder.dimensions == 64

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from datasette_image_search.embedders.protocol import EmbedderError
-from datasette_image_search.embedders.weights import fingerprint, given_weights, hub_weights
+from datasette_image_search.embedders.weights import (
+    WeightsFile,
+    fingerprint,
+    given_weights,
+    hub_weights,
+)
 
 REPO = "some-org/some-model"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -62,8 +67,9 @@ def test_without_leave_to_download_the_network_is_never_touched(cache: Path, no_
     with pytest.raises(EmbedderError) as error:
         hub_weights("ViT-X/tag", REPO, iter(["a.bin", "b.bin"]), allow_download=False)
     assert str(error.value) == (
-        "the weights of ViT-X/tag are not in the cache of this machine; "
-        "use --model palette, which needs none, or --weights FILE for a file you have"
+        "the weights of ViT-X/tag are not in the cache of this machine; run embed-images where the "
+        "hub or a mirror (HF_ENDPOINT) can be reached, use --weights FILE for a file you have, or "
+        "--model palette, which needs none"
     )
 
 
@@ -98,8 +104,8 @@ except ImageSearchError as error:
     assert time.monotonic() - started < 15
     (sentence,) = done.stdout.splitlines()
     assert sentence.startswith("the weights of ViT-X/tag are not in the cache and the hub did not")
-    assert "--model palette" in sentence
-    assert "--weights FILE" in sentence
+    for way_out in ("HF_ENDPOINT", "--weights FILE", "--model palette"):
+        assert way_out in sentence
     assert done.stderr == ""
 
 
@@ -172,3 +178,27 @@ def test_a_small_file_of_the_cache_is_told_apart_by_its_bytes(tmp_path: Path):
         blob.write_bytes(content)
         found.add(fingerprint(blob, name="a"))
     assert len(found) == 2
+
+
+def test_a_download_that_was_broken_off_is_noticed(cache: Path, no_network: None):
+    blob = cache / "models--some-org--some-model" / "blobs" / f"{'a' * 64}.incomplete"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"half of the wei")
+    with pytest.raises(EmbedderError, match="are only partly in the cache of this machine"):
+        hub_weights("m", REPO, ["model.safetensors"], allow_download=False)
+
+
+# --- Files that are read twice -------------------------------------------------------------------
+
+
+def test_a_file_that_was_changed_or_removed_is_noticed(tmp_path: Path):
+    path = tmp_path / "w.pt"
+    path.write_bytes(b"weights")
+    file = WeightsFile.at(path)
+    file.check_unchanged()
+    path.write_bytes(b"other weights")
+    with pytest.raises(EmbedderError, match=r"w\.pt' has changed since"):
+        file.check_unchanged()
+    path.unlink()
+    with pytest.raises(EmbedderError, match=r"w\.pt' has changed since"):
+        file.check_unchanged()

@@ -1,125 +1,149 @@
-"""Any open_clip model, named ARCHITECTURE/PRETRAINED as in open_clip.list_pretrained()."""
+"""
+Any open_clip model: ARCHITECTURE/PRETRAINED as in open_clip.list_pretrained(), or hf-hub:OWNER/NAME
+for one that is on the hub with a configuration of open_clip.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy, deepcopy
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import open_clip
 import torch
-from PIL import Image
+from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from open_clip.tokenizer import HFTokenizer
+from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+from open_clip.transformer import TextTransformer
 
-from . import torch_runtime
-from .protocol import Embedder, EmbedderError
+from .protocol import EmbedderError
 from .registry import DEFAULT_MODEL, ModelRequest
-from .torch_runtime import Runtime, TransformPreprocess
-from .weights import fingerprint, given_weights, hub_weights, missing_weights
+from .torch_embedder import TorchEmbedder, TorchModel
+from .torch_runtime import choose_runtime
+from .weights import (
+    WeightsFile,
+    fingerprint,
+    from_hub,
+    given_weights,
+    hub_weights,
+    missing_weights,
+)
 
-PREPROCESSING = {
-    "mean": "image_mean",
-    "std": "image_std",
-    "interpolation": "image_interpolation",
-    "resize_mode": "image_resize_mode",
-}
-"""open_clip's names for the preprocessing of a pretrained tag -> its arguments for the same."""
+HUB = "hf-hub:"
 
-PRECISIONS = {
-    torch.float32: "fp32",
-    torch.float16: "pure_fp16",
-    torch.bfloat16: "pure_bf16",
-}
-"""open_clip's names for a model all of whose parameters are of one type. Said when the model is made,
-because two copies in float32, the model and its file, are what most memory is needed for."""
+WEIGHTS_NAMES = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
 
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 
-class OpenClipEmbedder(Embedder):
-    """A contrastive model with a picture tower and a text tower."""
-
-    def __init__(
-        self,
-        model_id: str,
-        model: torch.nn.Module,
-        transform: Callable[[Image.Image], torch.Tensor],
-        tokenizer: Callable[[list[str]], torch.Tensor],
-        fingerprint: str,
-        runtime: Runtime,
-    ):
-        self.id = model_id
-        self.fingerprint = fingerprint
-        self.device = runtime.device
-        self.precision = runtime.precision
-        self._model = model.to(runtime.device, runtime.dtype).eval()
-        self.preprocess = TransformPreprocess(transform)
-        self._tokenizer = tokenizer
-        self._runtime = runtime
-        self.image_size = int(max(np.atleast_1d(model.visual.image_size)))
-        self.dimensions = self.encode_texts([""]).shape[1]
-
-    def encode_images(self, inputs: np.ndarray) -> np.ndarray:
-        return torch_runtime.encode(self._model.encode_image, inputs, self._runtime)
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        tokens = self._tokenizer(list(texts))
-        return torch_runtime.encode(self._model.encode_text, tokens, self._runtime)
+NO_PICTURES = {"layers": 1, "width": 64, "head_width": 64, "patch_size": 32, "image_size": 32}
+NO_WORDS = {"context_length": 1, "vocab_size": 1, "width": 64, "heads": 1, "layers": 1}
+"""Towers that cost nothing to make, in place of the one that is not wanted."""
 
 
-def load_open_clip(request: ModelRequest) -> OpenClipEmbedder:
+@dataclass(frozen=True)
+class Plan:
+    """
+    How to make a model: `config` is open_clip's configuration of an architecture, `preprocessing` its
+    PreprocessCfg, as dicts. `name` is that of the architecture in a sentence.
+    """
+
+    name: str
+    config: dict[str, Any]
+    preprocessing: dict[str, Any]
+
+    @property
+    def dimensions(self) -> int:
+        return self.config["embed_dim"]
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of the longer side."""
+        return int(np.max(self.preprocessing["size"]))
+
+    @property
+    def text_config(self) -> dict[str, Any]:
+        return self.config["text_cfg"]
+
+
+def load_open_clip(request: ModelRequest) -> TorchEmbedder:
     """Raises EmbedderError for an unknown name, and for weights that are not to be had."""
-    architecture, _, tag = request.model_id.partition("/")
-    _check_architecture(request.model_id, architecture)
-    runtime = torch_runtime.choose_runtime(request.device)
-    tag_config = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
-    if request.weights is not None:
-        path = given_weights(request.weights)
-    else:
-        _check_tag(request.model_id, architecture, tag)
-        path = _tag_weights(request, tag_config)
-    settings: dict[str, Any] = {
-        argument: tag_config[name] for name, argument in PREPROCESSING.items() if name in tag_config
-    }
-    settings["force_quick_gelu"] = bool(tag_config.get("quick_gelu"))
-    try:
-        # A path, never a tag: given a tag, open_clip asks the hub even for what is in the cache.
-        model, _, transform = open_clip.create_model_and_transforms(
-            architecture, pretrained=str(path), precision=PRECISIONS[runtime.dtype], **settings
-        )
-    except Exception as error:
-        # A file that is no checkpoint, or another model's, fails in many ways inside torch.
-        raise EmbedderError(
-            f"{str(path)!r} does not hold weights of {architecture}; "
-            "check that the file is complete and belongs to this architecture"
-        ) from error
-    try:
-        tokenizer = _tokenizer(architecture, allow_download=request.allow_download)
-    except Exception as error:
-        # Some are on the hub and read by another package, whose errors are of many kinds.
-        raise EmbedderError(
-            f"the tokenizer of {architecture} cannot be loaded; install transformers, run once "
-            "with a network, or use a model whose words need none, such as " + DEFAULT_MODEL
-        ) from error
-    return OpenClipEmbedder(
-        request.model_id,
-        model,
-        transform,
-        tokenizer,
-        fingerprint(
-            path,
-            architecture=open_clip.get_model_config(architecture),
-            preprocessing=open_clip.get_model_preprocess_cfg(model),
-            quick_gelu=settings["force_quick_gelu"],
+    runtime = choose_runtime(request.device, request.precision)
+    plan, path = _planned(request)
+    embedder = TorchEmbedder(
+        TorchModel(
+            request.model_id,
+            plan.name,
+            WeightsFile.at(path),
+            fingerprint(path, architecture=plan.config, preprocessing=plan.preprocessing),
+            plan.dimensions,
+            plan.image_size,
+            image_transform_v2(PreprocessCfg(**plan.preprocessing), is_train=False),
+            load_pictures=partial(_tower, plan, path, "visual"),
+            load_words=partial(_tower, _with_local_words(plan, request), path, "text"),
+            tokenizer=_tokenizer(plan, request),
         ),
         runtime,
     )
+    if not request.words_only:
+        embedder.load_pictures()
+    return embedder
 
 
-def _tokenizer(architecture: str, *, allow_download: bool) -> Callable[[list[str]], torch.Tensor]:
-    from_hub = "hf_tokenizer_name" in open_clip.get_model_config(architecture)["text_cfg"]
-    # Only the tokenizers of the hub know the argument; the others come with open_clip.
-    settings = {"local_files_only": True} if from_hub and not allow_download else {}
-    return open_clip.get_tokenizer(architecture, **settings)
+# --- Names ---------------------------------------------------------------------------------------
+
+
+def _planned(request: ModelRequest) -> tuple[Plan, Path]:
+    """How to make the model, and where its weights are."""
+    if request.model_id.startswith(HUB):
+        repo_id = request.model_id.removeprefix(HUB)
+        find = partial(
+            hub_weights, request.model_id, repo_id, allow_download=request.allow_download
+        )
+        plan = hub_plan(repo_id, find([HF_CONFIG_NAME]))
+        weights = partial(find, WEIGHTS_NAMES)
+    else:
+        architecture, _, tag = request.model_id.partition("/")
+        _check_architecture(request.model_id, architecture)
+        if request.weights is None:
+            _check_tag(request.model_id, architecture, tag)
+        plan = plan_of(architecture, tag)
+        weights = partial(_tag_weights, request, architecture, tag)
+    return plan, given_weights(request.weights) if request.weights is not None else weights()
+
+
+def plan_of(architecture: str, tag: str) -> Plan:
+    """Of an architecture that open_clip has, preprocessing as the weights of this tag want it."""
+    config = open_clip.get_model_config(architecture)
+    published = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
+    if published.get("quick_gelu"):
+        config["quick_gelu"] = True
+    return _plan(architecture, config, published)
+
+
+def hub_plan(repo_id: str, config_file: Path) -> Plan:
+    """Of a model that is on the hub. Raises EmbedderError where its file is not open_clip's."""
+    try:
+        content = json.loads(config_file.read_text(encoding="utf-8"))
+        return _plan(repo_id, content["model_cfg"], content.get("preprocess_cfg") or {})
+    except (ValueError, KeyError, TypeError) as error:
+        raise EmbedderError(
+            f"{str(config_file)!r} is no configuration of open_clip; check that {repo_id} on the hub "
+            "is a model of open_clip"
+        ) from error
+
+
+def _plan(name: str, config: dict[str, Any], published: dict[str, Any]) -> Plan:
+    size = open_clip.CLIPVisionCfg(**config["vision_cfg"]).image_size
+    usual = asdict(PreprocessCfg(size=size))
+    merged = merge_preprocess_dict(usual, {**published, "size": size})
+    return Plan(name, config, merged)
 
 
 def _check_architecture(model_id: str, architecture: str) -> None:
@@ -130,7 +154,8 @@ def _check_architecture(model_id: str, architecture: str) -> None:
     suggestion = f"did you mean {closest[0]!r}? " if closest else ""
     raise EmbedderError(
         f"there is no model {model_id!r}; {suggestion}a model is 'palette', 'timm/NAME', "
-        f"or ARCHITECTURE/PRETRAINED of open_clip such as {DEFAULT_MODEL!r}"
+        f"'hf-hub:OWNER/NAME', or ARCHITECTURE/PRETRAINED of open_clip such as {DEFAULT_MODEL!r}; "
+        "sqlite-utils image-models lists them"
     )
 
 
@@ -146,13 +171,144 @@ def _check_tag(model_id: str, architecture: str, tag: str) -> None:
     raise EmbedderError(f"open_clip has no weights {tag!r} for {architecture}; it has {listed}")
 
 
-def _tag_weights(request: ModelRequest, tag_config: dict[str, Any]) -> Path:
-    repo_id, _, filename = tag_config["hf_hub"].rpartition("/")
+def _tag_weights(request: ModelRequest, architecture: str, tag: str) -> Path:
+    repo_id, filenames = tag_files(architecture, tag)
     if not repo_id:
         raise missing_weights(request.model_id, "are not on the hub")
-    filenames = (
-        [filename]
-        if filename
-        else [open_clip.constants.HF_SAFE_WEIGHTS_NAME, open_clip.constants.HF_WEIGHTS_NAME]
-    )
     return hub_weights(request.model_id, repo_id, filenames, allow_download=request.allow_download)
+
+
+def tag_files(architecture: str, tag: str) -> tuple[str, Sequence[str]]:
+    """The repository of published weights on the hub, or "", and the files that they may be in."""
+    published = open_clip.get_pretrained_cfg(architecture, tag)
+    repo_id, _, filename = published["hf_hub"].rpartition("/")
+    return repo_id, [filename] if filename else WEIGHTS_NAMES
+
+
+# --- Towers --------------------------------------------------------------------------------------
+
+
+def _tower(plan: Plan, path: Path, name: str) -> torch.nn.Module:
+    """
+    One of the towers, "visual" or "text", with its weights. Every kind of model (CLIP, CustomTextCLIP,
+    CoCa) has the same two, which open_clip knows to put together as a CustomTextCLIP.
+    """
+    config = {
+        key: value
+        for key, value in plan.config.items()
+        if key not in ("custom_text", "multimodal_cfg", "vision_cfg", "text_cfg")
+    }
+    vision = {**plan.config["vision_cfg"], "timm_model_pretrained": False}
+    text = {**plan.text_config, "hf_model_pretrained": False}
+    other = "text" if name == "visual" else "visual"
+    model = open_clip.CustomTextCLIP(
+        **config,
+        vision_cfg=vision if name == "visual" else NO_PICTURES,
+        text_cfg=text if name == "text" else NO_WORDS,
+    )
+    setattr(model, other, _Absent(open_clip.CLIPTextCfg(**text)))
+    found = open_clip.load_checkpoint(model, str(path), strict=False, weights_only=True)
+    strange = [
+        key for key in found.unexpected_keys if not key.startswith((f"{other}.", "text_decoder."))
+    ]
+    if found.missing_keys or strange:
+        raise ValueError(f"missing: {found.missing_keys}, unexpected: {strange}")
+    tower = getattr(model, name)
+    if name == "text":
+        tower = _Shortened(tower) if _reads_to_the_end_only(tower) else tower
+        # It is no part of a tower, but comes with it: what is compared are words and pictures.
+        tower.logit_scale = float(model.logit_scale.detach().float().exp())
+    return tower
+
+
+class _Absent(torch.nn.Module):
+    """In the place of a tower while the weights of the other are read, which looks at one thing only."""
+
+    def __init__(self, text: open_clip.CLIPTextCfg) -> None:
+        super().__init__()
+        self.positional_embedding = torch.empty(text.context_length, text.width, device="meta")
+
+
+# --- Words ---------------------------------------------------------------------------------------
+
+
+def _reads_to_the_end_only(tower: torch.nn.Module) -> bool:
+    """Whether nothing behind the end of a text, its highest token, plays any part, as in CLIP."""
+    return (
+        isinstance(tower, TextTransformer)
+        and tower.pool_type == "argmax"
+        and tower.attn_mask is not None
+        and tower.cls_emb is None
+        and not tower.use_pad_mask
+    )
+
+
+class _Shortened(torch.nn.Module):
+    """
+    Leaves out what is behind the end of the longest text: of 77 tokens, a query has about 6, and takes
+    a fifth of the time.
+    """
+
+    def __init__(self, tower: TextTransformer) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        length = int(tokens.argmax(dim=-1).max()) + 1
+        # The same tower by reference, with its causal mask as large as the texts.
+        short = copy(self.tower)
+        short._buffers = {"attn_mask": self.tower.attn_mask[:length, :length]}
+        return short(tokens[:, :length])
+
+
+def _tokenizer(plan: Plan, request: ModelRequest) -> Callable[[list[str]], torch.Tensor]:
+    settings = dict(plan.text_config.get("tokenizer_kwargs") or {})
+    settings["context_length"] = open_clip.CLIPTextCfg(**plan.text_config).context_length
+    repo_id = plan.text_config.get("hf_tokenizer_name")
+    if not repo_id:
+        return open_clip.SimpleTokenizer(**settings)
+    mode = plan.text_config.get("tokenizer_mode")
+    with _needed(plan, "tokenizer"):
+        return from_hub(
+            repo_id,
+            TOKENIZER_FILES,
+            lambda folder: HFTokenizer(str(folder), tokenizer_mode=mode, **settings),
+            allow_download=request.allow_download,
+        )
+
+
+def _with_local_words(plan: Plan, request: ModelRequest) -> Plan:
+    """
+    The same, but that the configuration of a text tower of transformers is read from the cache: asked
+    for by its name, it would be looked for on the hub.
+    """
+    repo_id = plan.text_config.get("hf_model_name")
+    if not repo_id:
+        return plan
+    with _needed(plan, "text tower"):
+        folder = from_hub(
+            repo_id, ["config.json"], _checked_config, allow_download=request.allow_download
+        )
+    config = deepcopy(plan.config)
+    config["text_cfg"]["hf_model_name"] = str(folder)
+    return Plan(plan.name, config, plan.preprocessing)
+
+
+def _checked_config(folder: Path) -> Path:
+    from transformers import AutoConfig
+
+    AutoConfig.from_pretrained(folder)
+    return folder
+
+
+@contextmanager
+def _needed(plan: Plan, part: str) -> Iterator[None]:
+    """Whatever goes wrong with a part that another package reads, and that is on the hub, as one sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise EmbedderError(
+            f"the {part} of {plan.name} cannot be loaded; install what reads it (pip install "
+            "'datasette-image-search[transformers]'), run embed-images once where the hub can be "
+            f"reached, or use a model whose words need none, such as {DEFAULT_MODEL}"
+        ) from error

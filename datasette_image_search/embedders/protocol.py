@@ -51,6 +51,9 @@ class Embedder(ABC):
     """An upright RGB picture -> an array whose shape and type are the same for every picture. Best a
     function or a small object that pickles, so that decoding can run where the model is not."""
 
+    logit_scale: float = 100.0
+    """What scores are multiplied with before a softmax over texts. CLIP has learned 100."""
+
     device: str = "cpu"
     precision: str = "float32"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -18,18 +19,25 @@ DEFAULT_MODEL = "ViT-B-32-256/datacomp_s34b_b86k"
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """What a person asked for. `device` is a torch device, or None for the best there is."""
+    """
+    What a person asked for. `device` is a torch device and `precision` a number type of torch, None
+    for the best there are. With `words_only` there will be words first, and perhaps no picture ever:
+    what only pictures need may be left for later.
+    """
 
     model_id: str
     weights: Path | None = None
     device: str | None = None
+    precision: str | None = None
     allow_download: bool = False
+    words_only: bool = False
 
 
 EmbedderFactory = Callable[[ModelRequest], Embedder]
 
-_loaded: dict[tuple[str, Path | None, str | None], Embedder] = {}
-_loading = threading.Lock()
+_loaded: dict[ModelRequest, Embedder] = {}
+_loading: defaultdict[ModelRequest, threading.Lock] = defaultdict(threading.Lock)
+"""The embedders of this process, and a lock for each while it is loaded."""
 
 
 def load_embedder(request: ModelRequest) -> Embedder:
@@ -38,8 +46,8 @@ def load_embedder(request: ModelRequest) -> Embedder:
 
     Raises EmbedderError with one sentence when there is no such model or it cannot be loaded.
     """
-    key = (request.model_id, request.weights, request.device)
-    with _loading:
+    key = replace(request, allow_download=False, words_only=False)
+    with _loading[key]:
         if key not in _loaded:
             _loaded[key] = _factory_for(request.model_id)(request)
         return _loaded[key]
@@ -54,6 +62,11 @@ def _factory_for(model_id: str) -> EmbedderFactory:
         if model_id == name or (name.endswith("/") and model_id.startswith(name))
     ]
     return factories[max(fitting, key=len)] if fitting else _open_clip
+
+
+def registered_names() -> list[str]:
+    """What has been registered: model ids, and prefixes that end in "/"."""
+    return sorted(_factories())
 
 
 @cache

@@ -2,78 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
-import numpy as np
 import timm
 import torch
-from PIL import Image
 
-from . import torch_runtime
-from .protocol import Embedder, EmbedderError
+from .protocol import EmbedderError
 from .registry import ModelRequest
-from .torch_runtime import Runtime, TransformPreprocess
-from .weights import fingerprint, given_weights, hub_weights
+from .torch_embedder import TorchEmbedder, TorchModel
+from .torch_runtime import choose_runtime
+from .weights import WeightsFile, fingerprint, given_weights, hub_weights
+
+PREFIX = "timm/"
+
+WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
-class TimmEmbedder(Embedder):
-    def __init__(
-        self,
-        model_id: str,
-        model: torch.nn.Module,
-        transform: Callable[[Image.Image], torch.Tensor],
-        image_size: int,
-        fingerprint: str,
-        runtime: Runtime,
-    ):
-        self.id = model_id
-        self.fingerprint = fingerprint
-        self.image_size = image_size
-        self.device = runtime.device
-        self.precision = runtime.precision
-        self._model = model.to(runtime.device, runtime.dtype).eval()
-        self.preprocess = TransformPreprocess(transform)
-        self._runtime = runtime
-        blank = Image.new("RGB", (image_size, image_size))
-        self.dimensions = self.encode_images(self.preprocess(blank)[None]).shape[1]
-
-    def encode_images(self, inputs: np.ndarray) -> np.ndarray:
-        return torch_runtime.encode(self._model, inputs, self._runtime)
-
-
-def load_timm(request: ModelRequest) -> TimmEmbedder:
+def load_timm(request: ModelRequest) -> TorchEmbedder:
     """Raises EmbedderError for an unknown name, and for weights that are not to be had."""
-    name = request.model_id.removeprefix("timm/")
+    name = request.model_id.removeprefix(PREFIX)
     if not timm.is_model(name):
         raise EmbedderError(
-            f"timm has no model {name!r}; try --model timm/resnet50 or see timm.list_models()"
+            f"timm has no model {name!r}; try --model timm/resnet50, or sqlite-utils image-models timm "
+            "for what there is"
         )
-    runtime = torch_runtime.choose_runtime(request.device)
-    published = timm.get_pretrained_cfg(name)
+    runtime = choose_runtime(request.device, request.precision)
     if request.weights is not None:
         path = given_weights(request.weights)
     else:
         path = hub_weights(
             request.model_id,
-            (published.hf_hub_id if published else None) or f"timm/{name}",
-            ["model.safetensors", "pytorch_model.bin"],
+            repository(name),
+            WEIGHTS_NAMES,
             allow_download=request.allow_download,
         )
-    try:
-        # The published head is loaded and then dropped: strict loading notices another model's file.
-        model = timm.create_model(name, checkpoint_path=str(path))
-    except Exception as error:
-        raise EmbedderError(
-            f"{str(path)!r} does not hold weights of timm's {name}; "
-            "check that the file is complete and belongs to this model"
-        ) from error
-    model.reset_classifier(0)
-    preprocessing = timm.data.resolve_data_config(model=model)
-    return TimmEmbedder(
-        request.model_id,
-        model,
-        timm.data.create_transform(**preprocessing),
-        min(preprocessing["input_size"][1:]),
-        fingerprint(path, name=name, preprocessing=preprocessing),
+    outline = outline_of(name)
+    preprocessing = timm.data.resolve_data_config(model=outline)
+    embedder = TorchEmbedder(
+        TorchModel(
+            request.model_id,
+            f"timm's {name}",
+            WeightsFile.at(path),
+            fingerprint(path, name=name, preprocessing=preprocessing),
+            outline.head_hidden_size,
+            min(preprocessing["input_size"][1:]),
+            timm.data.create_transform(**preprocessing),
+            load_pictures=partial(_backbone, name, path),
+        ),
         runtime,
     )
+    if not request.words_only:
+        embedder.load_pictures()
+    return embedder
+
+
+def repository(name: str) -> str:
+    """Where the published weights of a model are on the hub."""
+    published = timm.get_pretrained_cfg(name)
+    return (published.hf_hub_id if published else None) or f"timm/{name}"
+
+
+def outline_of(name: str) -> torch.nn.Module:
+    """The model without any numbers in it."""
+    with torch.device("meta"):
+        return timm.create_model(name)
+
+
+def _backbone(name: str, path: Path) -> torch.nn.Module:
+    """The model with its weights and without its head: a file may have one for any classes, or none."""
+    model = timm.create_model(name)
+    heads = model.pretrained_cfg.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    model.reset_classifier(0)
+    found = timm.models.load_checkpoint(model, str(path), strict=False, weights_only=True)
+    strange = [
+        key for key in found.unexpected_keys if not key.startswith(tuple(f"{h}." for h in heads))
+    ]
+    if found.missing_keys or strange:
+        raise ValueError(f"missing: {found.missing_keys}, unexpected: {strange}")
+    return model

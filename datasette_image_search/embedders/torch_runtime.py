@@ -1,20 +1,28 @@
-"""Where torch models run: device, precision, and a batch in and out."""
+"""Where torch models run: device, precision, and batches in and out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 
 from .protocol import EmbedderError
+
+PIXELS_AT_ONCE = {"cuda": 256 * 224**2}
+"""Of pictures that are encoded together, by kind of device, where it is more than USUAL_PIXELS."""
+
+USUAL_PIXELS = 32 * 224**2
+
+TEXTS_AT_ONCE = 256
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What devices say that have no error of their own for it."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A device such as "cpu" or "cuda", and the number type that is fastest there."""
+    """A device such as "cpu" or "cuda", and the number type that is used there."""
 
     device: str
     dtype: torch.dtype
@@ -24,9 +32,10 @@ class Runtime:
         return str(self.dtype).removeprefix("torch.")
 
 
-def choose_runtime(device: str | None) -> Runtime:
+def choose_runtime(device: str | None, precision: str | None = None) -> Runtime:
     """
-    The named device, or the best there is. Raises EmbedderError when it cannot be used.
+    The named device and number type ("float32", "float16", "bfloat16"), or the best there is. Raises
+    EmbedderError when it cannot be used.
 
     Half precision on CUDA; bfloat16 where the CPU has instructions for it (twice as fast there,
     several times slower elsewhere); float32 otherwise.
@@ -38,44 +47,107 @@ def choose_runtime(device: str | None) -> Runtime:
             device = "mps"
         else:
             device = "cpu"
+    dtype = getattr(torch, precision) if precision else None
     try:
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        runtime = Runtime(device, dtype or _fastest(device))
+        numbers = torch.ones((2, 2), device=device, dtype=runtime.dtype)
+        (numbers @ numbers).cpu()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        with_precision = f" with {precision}" if precision else ""
         raise EmbedderError(
-            f"torch cannot use the device {device!r} here; leave --device out or use --device cpu"
+            f"torch cannot use the device {device!r}{with_precision} here; "
+            f"leave --device {'and --precision ' if precision else ''}out or use --device cpu"
         ) from error
+    return runtime
+
+
+def _fastest(device: str) -> torch.dtype:
     if device.startswith("cuda"):
-        return Runtime(device, torch.float16)
+        return torch.float16
     if device == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return Runtime(device, torch.bfloat16)
-    return Runtime(device, torch.float32)
+        return torch.bfloat16
+    return torch.float32
 
 
-def encode(
-    forward: Callable[[torch.Tensor], torch.Tensor],
-    inputs: np.ndarray | torch.Tensor,
-    runtime: Runtime,
-) -> np.ndarray:
-    """Run a batch through a model -> (n, dimensions) float32, unit norm."""
-    batch = torch.as_tensor(inputs).to(runtime.device)
-    if batch.is_floating_point():
-        batch = batch.to(runtime.dtype)
-    try:
+class Tower:
+    """The part of a model that makes vectors of one kind of thing, on its device."""
+
+    def __init__(self, module: torch.nn.Module, runtime: Runtime) -> None:
+        """`module` takes a batch and returns features, (n, dimensions), or these and more."""
+        try:
+            self._module = module.to(runtime.device, runtime.dtype).eval()
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise EmbedderError(
+                f"the memory of {runtime.device} is too small for the model at {runtime.precision}; "
+                "use --device cpu or a smaller --model"
+            ) from error
+        if sum(isinstance(part, torch.nn.Conv2d) for part in module.modules()) > 1:
+            # Up to a third faster on a CPU; the one convolution of a ViT is not worth it.
+            self._module.to(memory_format=torch.channels_last)
+        self.logit_scale: float = getattr(module, "logit_scale", 100.0)
+        self._runtime = runtime
+        self._most: int | None = None  # What was found to fit into the memory.
+
+    def encode(self, inputs: np.ndarray | torch.Tensor) -> np.ndarray:
+        """
+        A batch of any size -> (n, dimensions) float32, unit norm.
+
+        As many at once as their size allows. Where the memory does not allow so many, half of them
+        are tried, and so on; raises EmbedderError where there is not even room for one.
+        """
+        batch = torch.as_tensor(inputs)
+        done: list[np.ndarray] = []
+        start, size = 0, min(_at_once(batch, self._runtime.device), self._most or len(batch))
+        while start < len(batch):
+            features = self._try(batch[start : start + size])
+            if features is not None:
+                done.append(features)
+                start += size
+            elif size > 1:
+                self._most = size = size // 2
+            else:
+                raise EmbedderError(
+                    f"the memory of {self._runtime.device} is too small for a single one at "
+                    f"{self._runtime.precision}; use --device cpu or a smaller --model"
+                )
+        return np.concatenate(done)
+
+    def _try(self, batch: torch.Tensor) -> np.ndarray | None:
+        """None where there was not enough memory."""
+        try:
+            return self._encode(batch)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Not in the handler: the traceback would keep alive what was allocated.
+        if self._runtime.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        elif self._runtime.device.startswith("mps"):
+            torch.mps.empty_cache()
+        return None
+
+    def _encode(self, batch: torch.Tensor) -> np.ndarray:
+        batch = batch.to(self._runtime.device)
+        if batch.is_floating_point():
+            batch = batch.to(self._runtime.dtype)
         with torch.inference_mode():
-            features = torch.nn.functional.normalize(forward(batch).float(), dim=-1)
-    except torch.OutOfMemoryError as error:
-        raise EmbedderError(
-            f"the memory of {runtime.device} is too small for a batch of {len(batch)}; "
-            "use a smaller --batch-size"
-        ) from error
-    return features.cpu().numpy()
+            features = self._module(batch)
+            if isinstance(features, tuple):
+                features = features[0]
+            return torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
 
 
-@dataclass(frozen=True)
-class TransformPreprocess:
-    """A torchvision transform whose result travels between stages as an array. Pickles without a model."""
+def _at_once(batch: torch.Tensor, device: str) -> int:
+    if batch.ndim != 4:
+        return TEXTS_AT_ONCE
+    pixels = PIXELS_AT_ONCE.get(torch.device(device).type, USUAL_PIXELS)
+    return max(pixels // (batch.shape[2] * batch.shape[3]), 1)
 
-    transform: Callable[[Image.Image], torch.Tensor]
 
-    def __call__(self, picture: Image.Image) -> np.ndarray:
-        return self.transform(picture).numpy()
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(phrase in str(error).lower() for phrase in OUT_OF_MEMORY)

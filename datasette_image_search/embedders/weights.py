@@ -5,14 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .protocol import EmbedderError, WeightsMissing
 
 HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's first answer: someone offline should not wait a minute to be told."""
+
+SMALL_FILES = ("*.json", "*.txt", "*.model")
+"""What a tokenizer or the configuration of a model is in, on the hub."""
+
+T = TypeVar("T")
+
+
+# --- Cache and hub -------------------------------------------------------------------------------
+
+
+def cached_file(repo_id: str, filenames: Iterable[str]) -> Path | None:
+    """The first of `filenames` that the cache of this machine has of a repository."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for filename in filenames:
+        cached = try_to_load_from_cache(repo_id, filename)
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
 
 
 def hub_weights(
@@ -23,22 +43,17 @@ def hub_weights(
 
     Without `allow_download` the network is never touched. Raises EmbedderError.
     """
-    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download
 
     filenames = list(filenames)
-    for filename in filenames:
-        cached = try_to_load_from_cache(repo_id, filename)
-        if isinstance(cached, str):
-            return Path(cached)
+    cached = cached_file(repo_id, filenames)
+    if cached is not None:
+        return cached
+    here = "only partly" if _is_partly_downloaded(repo_id) else "not"
     if not allow_download:
-        raise missing_weights(model_id, "are not in the cache of this machine")
+        raise missing_weights(model_id, f"are {here} in the cache of this machine")
     try:
-        # Asked once and first, because hf_hub_download retries for half a minute when offline.
-        offered = {
-            sibling.rfilename
-            for sibling in HfApi().model_info(repo_id, timeout=HUB_TIMEOUT).siblings or []
-        }
-        wanted = next((filename for filename in filenames if filename in offered), None)
+        wanted = next((name for name in filenames if name in _offered(repo_id)), None)
         if wanted is None:
             raise missing_weights(model_id, f"are not in {repo_id} on the hub")
         return Path(hf_hub_download(repo_id, wanted))
@@ -46,15 +61,59 @@ def hub_weights(
         raise
     except Exception as error:
         # The hub's client raises its own, its HTTP library's and the system's errors, by version.
-        reason = f"are not in the cache and the hub did not answer ({_first_line(error)})"
+        reason = f"are {here} in the cache and the hub did not answer ({_first_line(error)})"
         raise missing_weights(model_id, reason) from error
+
+
+def from_hub(
+    repo_id: str, known_by: Sequence[str], load: Callable[[Path], T], *, allow_download: bool
+) -> T:
+    """
+    What `load` makes of a folder with the small files of a repository: of the cache, or downloaded
+    where that is allowed and the cache is not enough. `known_by` are files of which it has one.
+
+    A folder is all that `load` gets, because other libraries ask the hub about a name whatever the
+    cache has. Raises what `load` and the hub's client raise.
+    """
+    from huggingface_hub import snapshot_download
+
+    cached = cached_file(repo_id, known_by)
+    if cached is not None:
+        try:
+            return load(cached.parent)
+        except Exception:
+            if not allow_download:
+                raise
+    if not allow_download:
+        raise FileNotFoundError(f"{repo_id} is not in the cache of this machine")
+    _offered(repo_id)
+    return load(Path(snapshot_download(repo_id, allow_patterns=list(SMALL_FILES))))
+
+
+def _offered(repo_id: str) -> set[str]:
+    """The files that the hub has. Asked first, because downloading retries for half a minute."""
+    from huggingface_hub import HfApi
+
+    siblings = HfApi().model_info(repo_id, timeout=HUB_TIMEOUT).siblings or []
+    return {sibling.rfilename for sibling in siblings}
+
+
+def _is_partly_downloaded(repo_id: str) -> bool:
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE, f"models--{repo_id.replace('/', '--')}", "blobs")
+    return any(folder.glob("*.incomplete"))
 
 
 def missing_weights(model_id: str, reason: str) -> WeightsMissing:
     return WeightsMissing(
-        f"the weights of {model_id} {reason}; "
-        "use --model palette, which needs none, or --weights FILE for a file you have"
+        f"the weights of {model_id} {reason}; run embed-images where the hub or a mirror "
+        "(HF_ENDPOINT) can be reached, use --weights FILE for a file you have, or --model palette, "
+        "which needs none"
     )
+
+
+# --- Files ---------------------------------------------------------------------------------------
 
 
 def given_weights(path: Path) -> Path:
@@ -65,6 +124,35 @@ def given_weights(path: Path) -> Path:
             "run embed-images once with --weights FILE"
         )
     return path.resolve()
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file that is read more than once, and has to be the same each time."""
+
+    path: Path
+    state: tuple[int, int]
+
+    @classmethod
+    def at(cls, path: Path) -> WeightsFile:
+        return cls(path, _state(path))
+
+    def check_unchanged(self) -> None:
+        """Raises EmbedderError where it is not what it was: half a model of each would be loaded."""
+        try:
+            unchanged = _state(self.path) == self.state
+        except OSError:
+            unchanged = False
+        if not unchanged:
+            raise EmbedderError(
+                f"the weights file {str(self.path)!r} has changed since this program was started; "
+                "put it back, or start again"
+            )
+
+
+def _state(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 def fingerprint(weights: Path, **settings: Any) -> str:

@@ -25,6 +25,7 @@ from sqlite_utils import Database
 from .. import store
 from ..embedders.protocol import Embedder
 from ..embedders.registry import ModelRequest, load_embedder
+from ..embedders.self_test import check_embedder
 from ..store import (
     IMPORTED,
     EmbeddedImage,
@@ -160,11 +161,13 @@ def _load_embedder(request: EmbedRequest, survey: Survey) -> Embedder:
     if weights is None and survey.index is not None and survey.index.weights is not None:
         weights = Path(survey.index.weights)
     embedder = load_embedder(
-        ModelRequest(survey.model, weights, request.device, allow_download=True)
+        ModelRequest(survey.model, weights, request.device, request.precision, allow_download=True)
     )
-    if survey.index is not None and survey.index.fingerprint == IMPORTED:
+    if survey.index is None:
+        check_embedder(embedder)
+    elif survey.index.fingerprint == IMPORTED:
         _check_imported(request, survey.index, embedder)
-    elif survey.index is not None and survey.index.fingerprint != embedder.fingerprint:
+    elif survey.index.fingerprint != embedder.fingerprint:
         raise RunError(
             f"table {request.table!r} was embedded with other weights of {survey.model}; use those "
             "(--weights), or --replace-model to embed everything again"

@@ -40,10 +40,10 @@ class EmbedRequest:
     in `path_column` (paths, relative to the folder of the database) or `content_column` (BLOBs),
     None being the columns of the last run.
 
-    `model` None is the model of the table, or the default; `weights` and `device` are as in
-    ModelRequest; `workers` None is one decoder per processor; `thumbnail_size` is in pixels, None
-    for no thumbnails; `max_pixels` None is as many as the memory allows; `limit` is how many images
-    are embedded at most.
+    `model` None is the model of the table, or the default; `weights`, `device` and `precision` are
+    as in ModelRequest; `workers` None is one decoder per processor; `thumbnail_size` is in pixels,
+    None for no thumbnails; `max_pixels` None is as many as the memory allows; `limit` is how many
+    images are embedded at most.
     """
 
     database: Path
@@ -52,6 +52,7 @@ class EmbedRequest:
     model: str | None = None
     weights: Path | None = None
     device: str | None = None
+    precision: str | None = None
     batch_size: int = BATCH_SIZE
     workers: int | None = None
     path_column: str | None = None
@@ -116,8 +117,13 @@ def connect(database: Path) -> Database:
     # Of a new database only. On a page of SQLite's usual 4096 bytes there is room for one vector of
     # 512 dimensions, and half of the file would be empty.
     db.execute(f"pragma page_size = {PAGE_SIZE}")
-    db.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000}")
+    wait_for_writers(db)
     return db
+
+
+def wait_for_writers(db: Database) -> None:
+    """Of other processes, up to BUSY_SECONDS, before something is written here."""
+    db.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000}")
 
 
 def open_database(database: Path) -> Database:

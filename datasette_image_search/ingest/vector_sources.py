@@ -95,19 +95,36 @@ def unit_blocks(source: VectorSource) -> Iterator[np.ndarray]:
     """
     at = 0
     for block in source.blocks():
-        # In float64, where the squares of tiny and huge numbers are still numbers.
-        exact = block.astype(np.float64)
-        norms = np.sqrt(np.einsum("ij,ij->i", exact, exact))
-        wrong = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
-        if len(wrong):
-            what = "is all zeros" if norms[wrong[0]] == 0 else "holds NaN or infinity"
+        try:
+            yield unit_vectors(block)
+        except NoDirection as error:
+            number = at + error.at
             raise VectorSourceError(
-                f"the vector of {source.paths[at + wrong[0]]!r} (number {at + wrong[0] + 1:,} of "
-                f"{source.name}) {what}; nothing was imported"
-            )
-        exact /= norms[:, None]
-        yield exact.astype("<f4")
+                f"the vector of {source.paths[number]!r} (number {number + 1:,} of {source.name}) "
+                f"{error}; nothing was imported"
+            ) from error
         at += len(block)
+
+
+class NoDirection(Exception):
+    """The vector at a position cannot have unit norm; the message is what it does instead."""
+
+    def __init__(self, at: int, what: str) -> None:
+        super().__init__(what)
+        self.at = at
+
+
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Of any float type and any length -> float32 of unit norm. Raises NoDirection."""
+    # In float64, where the squares of tiny and huge numbers are still numbers.
+    exact = vectors.astype(np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", exact, exact))
+    wrong = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
+    if len(wrong):
+        what = "is all zeros" if norms[wrong[0]] == 0 else "holds NaN or infinity"
+        raise NoDirection(int(wrong[0]), what)
+    exact /= norms[:, None]
+    return exact.astype("<f4")
 
 
 def _kind_of(path: Path) -> str:
@@ -143,7 +160,7 @@ def _kind_of(path: Path) -> str:
 
 
 def _open_npy(path: Path, paths: Path | None) -> VectorSource:
-    array = _mapped(path)
+    array = mapped_array(path)
     if paths is None:
         raise VectorSourceError(
             f"{str(path)!r} has {len(array):,} vectors and no paths; name the text file that has "
@@ -157,7 +174,10 @@ def _open_npy(path: Path, paths: Path | None) -> VectorSource:
     return VectorSource(path.name, names, array.shape[1], lambda: _blocks_of([array]))
 
 
-def _mapped(path: Path) -> np.ndarray:
+def mapped_array(path: Path) -> np.ndarray:
+    """
+    The vectors of a .npy file, shape (n, dimensions), of any float type. Raises VectorSourceError.
+    """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -208,7 +228,7 @@ def _open_clip_retrieval(folder: Path) -> VectorSource:
         )
     arrays, paths = [], []
     for number in sorted(files):
-        array, names = _mapped(files[number]), _image_paths(tables[number])
+        array, names = mapped_array(files[number]), _image_paths(tables[number])
         if len(array) != len(names):
             raise VectorSourceError(
                 f"{files[number].name} has {len(array):,} vectors, and {tables[number].name} "

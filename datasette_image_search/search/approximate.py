@@ -129,18 +129,7 @@ def build(
 
     Raises IndexTypeError for what FAISS does not make, and where `gpu` is asked for in vain.
     """
-    dimensions = codes.faiss_index.d
-    try:
-        index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
-        if _lists(index) == 0:
-            raise RuntimeError("IVF0 is made, and can hold nothing")
-    except RuntimeError as error:
-        raise IndexTypeError(
-            f"FAISS makes no index of {dimensions} dimensions by {factory!r}; "
-            f"use one of {', '.join(TYPES)}, or a factory string such as IVF1024,SQ8"
-        ) from error
-    if gpu:
-        index = _on_gpu(index, factory)
+    index = empty_index(codes.faiss_index.d, factory, gpu=gpu)
     try:
         _train(index, codes, report)
         _add(index, codes, 0, report)
@@ -150,6 +139,24 @@ def build(
             f"{str(error).split(': ')[-1].strip()}"
         ) from error
     return faiss.index_gpu_to_cpu(index) if gpu else index
+
+
+def empty_index(dimensions: int, factory: str, *, gpu: bool = False) -> faiss.Index:
+    """
+    An index by a factory string, of nothing yet.
+
+    Raises IndexTypeError for what FAISS does not make, and where `gpu` is asked for in vain.
+    """
+    try:
+        index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise IndexTypeError(
+            f"FAISS makes no index of {dimensions} dimensions by {factory!r}; "
+            f"use one of {', '.join(TYPES)}, or a factory string such as IVF1024,SQ8"
+        ) from error
+    if _lists(index) == 0:
+        raise IndexTypeError(f"an index by {factory!r} has no lists; ask for 1 or more")
+    return _on_gpu(index, factory) if gpu else index
 
 
 def extended(approximate: Approximate, codes: Codes, report: Report) -> Approximate | None:
@@ -277,6 +284,7 @@ def _efforts(index: faiss.Index, candidates: int) -> list[str]:
 
 
 def _lists(index: faiss.Index) -> int | None:
+    """How many lists an index has, None for one that has no such thing."""
     try:
         return faiss.extract_index_ivf(index).nlist
     except RuntimeError:

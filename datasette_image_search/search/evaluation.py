@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .. import store
 from ..store import Index
-from .approximate import Approximate
-from .codes import Codes
+from .approximate import Report
+from .codes import CODE_ERROR
+from .indexing import count_to_search, make_index, silent
+from .live import LiveIndex, live_index
+from .planner import FIRST
+from .sample_queries import sample_queries
 
 RECALL_AT = 10
+
+TIMED = 9
+"""Queries that are timed by brute force, which takes long."""
+
+ROUNDING = 1e-5
+"""More than float32 can be wrong about a score."""
+
+Ranking = tuple[np.ndarray, np.ndarray]
+"""Scores and positions, best first."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """
-    `recall` is the share of the best RECALL_AT by brute force that was found, `milliseconds` the
-    median of a query, one at a time.
+    `recall` is the share of RECALL_AT hits that are as good as the best by brute force, among which
+    copies are as good as each other; `milliseconds` the median of a query, one at a time.
     """
 
     name: str
@@ -29,79 +44,137 @@ class Evaluated:
     bytes_per_vector: float
 
 
-def evaluate(
+def evaluate_index(
     conn: sqlite3.Connection,
     index: Index,
-    codes: Codes,
-    approximate: Approximate | None,
-    queries: np.ndarray,
+    queries: np.ndarray | None = None,
+    report: Report = silent,
+    **asked: Any,
+) -> list[Evaluated]:
+    """
+    evaluate() for the index that is there, or where more is asked, as make_index() takes it, for the
+    one that this makes; which is not written. Without queries, shape (n, dimensions), for samples.
+
+    Raises IndexTypeError for what cannot be made, and where there are no vectors.
+    """
+    count_to_search(conn, index)
+    if any(asked.values()):
+        index, codes, made = make_index(conn, index, queries=queries, report=report, **asked)
+        live = LiveIndex(index, (codes,), from_sidecar=False, approximate=made)
+    else:
+        live = live_index(conn, index)
+    if queries is None:
+        queries = sample_queries(conn, index, max(live.segments, key=len))
+    return evaluate(conn, live, queries, report)
+
+
+def evaluate(
+    conn: sqlite3.Connection, live: LiveIndex, queries: np.ndarray, report: Report = silent
 ) -> list[Evaluated]:
     """
     Brute force in numpy over the vectors of the database, the codes, and the approximate index if
-    there is one, for queries of shape (n, dimensions).
+    there is one, for queries of shape (n, dimensions). Like a search, the two rank FIRST candidates
+    and compute the scores of the best from the vectors in the database.
     """
-    truth, milliseconds = _brute_force(conn, index, queries)
-    rows = [Evaluated("numpy brute force", 1.0, milliseconds, 4.0 * index.dimensions)]
-    found, milliseconds = _timed(lambda query: _by_codes(codes, query), queries)
-    rows.append(Evaluated("flat", _recall(truth, found), milliseconds, codes.faiss_index.code_size))
-    if approximate is not None:
-        found, milliseconds = _timed(lambda query: _proposed(approximate, codes, query), queries)
+    lowest, milliseconds = _brute_force(conn, live.index, queries, report)
+    code_size = live.segments[0].faiss_index.code_size
+    rows = [
+        Evaluated("numpy brute force", 1.0, milliseconds, 4.0 * live.index.dimensions),
+        Evaluated(
+            "flat float16",
+            *_measured(conn, live, lambda vector: _nearest(live, vector), queries, lowest, report),
+            code_size,
+        ),
+    ]
+    if live.approximate is not None:
         rows.append(
             Evaluated(
-                f"{approximate.tuning.factory} {approximate.tuning.parameters}".strip(),
-                _recall(truth, found),
-                milliseconds,
-                codes.faiss_index.code_size + approximate.bytes_per_vector(),
+                f"{live.approximate.tuning.factory} {live.approximate.tuning.parameters}".strip(),
+                *_measured(
+                    conn, live, lambda vector: live.propose(vector)[0], queries, lowest, report
+                ),
+                code_size + live.approximate.bytes_per_vector(),
             )
         )
     return rows
 
 
+def _nearest(live: LiveIndex, vector: np.ndarray) -> Ranking:
+    (scores,), (positions,) = live.nearest(vector, FIRST)
+    return scores, positions
+
+
 def _brute_force(
-    conn: sqlite3.Connection, index: Index, queries: np.ndarray
-) -> tuple[list[np.ndarray], float]:
-    """(ids of the best for each query, milliseconds of one query without reading the vectors)."""
-    best = [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in queries]
-    seconds = 0.0
+    conn: sqlite3.Connection, index: Index, queries: np.ndarray, report: Report
+) -> tuple[np.ndarray, float]:
+    """
+    The lowest of the best RECALL_AT scores of each query, shape (n,), and the milliseconds of one
+    query without reading the vectors, the median of some.
+    """
+    count = store.count_vectors(conn, index)
+    best = np.empty((len(queries), 0), dtype=np.float32)
+    timed = queries[:TIMED]
+    seconds = np.zeros(len(timed))
+    done = 0
     for batch in store.vector_batches(conn, index):
+        report("Brute force", done, count)
+        for at, query in enumerate(timed):
+            started = time.perf_counter()
+            _highest((batch.vectors @ query)[None])
+            seconds[at] += time.perf_counter() - started
+        best = _highest(np.hstack([best, queries @ batch.vectors.T]))
+        done += len(batch.vector_ids)
+    report("Brute force", count, count)
+    return best.min(axis=1), float(np.median(seconds)) * 1000
+
+
+def _highest(scores: np.ndarray) -> np.ndarray:
+    """The min(RECALL_AT, n) highest of each row of shape (m, n)."""
+    n = scores.shape[1]
+    k = min(RECALL_AT, n)
+    return np.partition(scores, n - k, axis=1)[:, n - k :]
+
+
+def _measured(
+    conn: sqlite3.Connection,
+    live: LiveIndex,
+    rank: Callable[[np.ndarray], Ranking],
+    queries: np.ndarray,
+    lowest: np.ndarray,
+    report: Report,
+) -> tuple[float, float]:
+    """(recall, milliseconds) of a way to rank vectors for one query, shape (1, dimensions)."""
+    count = store.count_vectors(conn, live.index)
+    there = None
+    if count != len(live):
+        there = live.chosen_vectors(store.vector_ids(conn, live.index))
+    found, seconds = 0, []
+    # The first one makes threads, and reads a file that nobody has read yet.
+    rank(queries[:1])
+    for at, query in enumerate(queries):
+        report("Measuring", at, len(queries))
         started = time.perf_counter()
-        _best(batch.vectors @ queries[0], batch.vector_ids)
-        seconds += time.perf_counter() - started
-        for row, scores in enumerate(queries @ batch.vectors.T):
-            so_far, ids = best[row]
-            best[row] = _best(
-                np.concatenate([so_far, scores]), np.concatenate([ids, batch.vector_ids])
-            )
-    return [ids for _, ids in best], seconds * 1000
-
-
-def _best(scores: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    n = min(RECALL_AT, len(scores))
-    chosen = np.argpartition(scores, len(scores) - n)[len(scores) - n :]
-    return scores[chosen], ids[chosen]
-
-
-def _by_codes(codes: Codes, query: np.ndarray) -> np.ndarray:
-    _, positions = codes.nearest(query[None], RECALL_AT)
-    return codes.vector_ids[positions[0]]
-
-
-def _proposed(approximate: Approximate, codes: Codes, query: np.ndarray) -> np.ndarray:
-    (ids,) = approximate.propose(query[None])
-    scores = codes.scores_at(np.searchsorted(codes.vector_ids, ids), query)
-    return _best(scores, ids)[1]
-
-
-def _timed(search, queries: np.ndarray) -> tuple[list[np.ndarray], float]:
-    found, seconds = [], []
-    search(queries[0])
-    for query in queries:
-        started = time.perf_counter()
-        found.append(search(query))
+        scores = _best(conn, live, *rank(query[None]), query, there)
         seconds.append(time.perf_counter() - started)
-    return found, float(np.median(seconds)) * 1000
+        found += int((scores >= lowest[at] - ROUNDING).sum())
+    report("Measuring", len(queries), len(queries))
+    recall = found / (len(queries) * min(RECALL_AT, count))
+    return recall, float(np.median(seconds)) * 1000
 
 
-def _recall(truth: list[np.ndarray], found: list[np.ndarray]) -> float:
-    hits = sum(len(np.intersect1d(best, ids)) for best, ids in zip(truth, found, strict=True))
-    return hits / sum(map(len, truth))
+def _best(
+    conn: sqlite3.Connection,
+    live: LiveIndex,
+    scores: np.ndarray,
+    positions: np.ndarray,
+    query: np.ndarray,
+    there: np.ndarray | None,
+) -> np.ndarray:
+    """The scores of the RECALL_AT best of a ranking; `there`, a bool per position, is false for those deleted since."""
+    if there is not None:
+        scores, positions = scores[there[positions]], positions[there[positions]]
+    if len(scores) > RECALL_AT:
+        close = scores >= scores[RECALL_AT - 1] - 2 * CODE_ERROR
+        positions = positions[close]
+    stored = store.vectors_by_id(conn, live.index, live.vector_ids(positions).tolist())
+    return _highest((stored.vectors @ query)[None])[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from .live import database_path, stored_codes
 from .sample_queries import sample_queries
 from .sidecar import (
     SidecarUnusable,
+    approximate_beside,
     approximate_path,
+    codes_beside,
     open_approximate,
     open_sidecar,
     sidecar_path,
@@ -100,18 +102,17 @@ def index_images(
     table: str,
     *,
     model: str | None = None,
-    type: str = "auto",
+    type: str | None = None,
     lists: int | None = None,
     probes: int | None = None,
-    target: float = approximate.TARGET_RECALL,
+    target: float | None = None,
     queries: np.ndarray | None = None,
     gpu: bool = False,
     report: Report = silent,
 ) -> tuple[Index, Codes, Approximate | None]:
     """
-    Write the sidecars of an index anew, with an approximate index by one of approximate.TYPES or by
-    any FAISS factory string, tuned to a recall of `target` for `queries`, shape (n, dimensions), or
-    else for samples. Later runs of embed-images keep to the type.
+    Write the sidecars of an index anew, as make_index() makes them. Later runs of embed-images keep
+    to the type.
 
     Nothing is changed where that fails. Raises StoreError, IndexTypeError or SidecarNotWritten.
     """
@@ -119,52 +120,121 @@ def index_images(
     database = database_path(db.conn)
     if database is None:
         raise SidecarNotWritten("a database in memory has no file to write an index beside")
-    count = store.count_vectors(db.conn, index)
-    if not count:
-        raise _nothing_to_index(table)
+    index, codes, made = make_index(
+        db.conn,
+        index,
+        type=type,
+        lists=lists,
+        probes=probes,
+        target=target,
+        queries=queries,
+        gpu=gpu,
+        report=report,
+    )
+    report("Writing", 0, 1)
+    index = _with_new_sidecar(index, codes)
+    _write_all(db, database, index, codes, made)
+    report("Writing", 1, 1)
+    return index, codes, made
+
+
+def make_index(
+    conn: sqlite3.Connection,
+    index: Index,
+    *,
+    type: str | None = None,
+    lists: int | None = None,
+    probes: int | None = None,
+    target: float | None = None,
+    queries: np.ndarray | None = None,
+    gpu: bool = False,
+    report: Report = silent,
+) -> tuple[Index, Codes, Approximate | None]:
+    """
+    In memory, the codes of an index and an approximate index by one of approximate.TYPES or by any
+    FAISS factory string, tuned to a recall of `target` for `queries`, shape (n, dimensions), or else
+    for samples. Without a type or a target, those that it has. The row of the index comes with the
+    type to remember.
+
+    Raises IndexTypeError for what cannot be made.
+    """
+    count = count_to_search(conn, index)
+    if type is None:
+        type = "auto" if lists is not None else index.index_type or "auto"
     factory = approximate.resolve_type(type, count, index.dimensions, lists)
     if factory is None and (probes is not None or gpu):
         raise approximate.IndexTypeError(
             f"there is nothing to probe or to build for {count:,} vectors, whose search is exact; "
             "leave --nprobe and --gpu out, or ask for --type ivf"
         )
+    if factory is not None:
+        approximate.empty_index(index.dimensions, factory, gpu=gpu)
+    if target is None:
+        before = _usable_approximate(database_path(conn), index)
+        target = approximate.TARGET_RECALL if before is None else before.tuning.target
     report("Reading", 0, 1)
-    codes = stored_codes(db.conn, index)
+    codes = stored_codes(conn, index)
     report("Reading", 1, 1)
     if not len(codes):
-        raise _nothing_to_index(table)
+        raise _nothing_to_index(index)
     made = None
     if factory is not None:
         built = approximate.build(codes, factory, gpu=gpu, report=report)
         if queries is None:
-            queries = sample_queries(db.conn, index, codes)
+            queries = sample_queries(conn, index, codes)
         made = approximate.tune(
             built, codes, type, factory, queries, target=target, probes=probes, report=report
         )
     remembered = type if lists is None else factory
     index = replace(index, index_type=None if remembered == "auto" else remembered)
-    index, codes = _write_codes(db, database, index, codes)
-    if made is not None:
-        _write_approximate(database, index, made)
-    else:
-        _remove([approximate_path(database, index)])
     return index, codes, made
 
 
-def _nothing_to_index(table: str) -> approximate.IndexTypeError:
+def count_to_search(conn: sqlite3.Connection, index: Index) -> int:
+    """How many vectors an index has. Raises IndexTypeError for none."""
+    count = store.count_vectors(conn, index)
+    if not count:
+        raise _nothing_to_index(index)
+    return count
+
+
+def _nothing_to_index(index: Index) -> approximate.IndexTypeError:
     return approximate.IndexTypeError(
-        f"{table!r} has no vectors to index; embed its images first with embed-images"
+        f"{index.image_table!r} has no vectors to index; embed its images first with embed-images"
     )
 
 
-def _write_codes(
-    db: Database, database: Path, index: Index, codes: Codes | None = None
-) -> tuple[Index, Codes]:
-    """The sidecar anew, and believed from now on."""
-    if codes is None:
-        codes = stored_codes(db.conn, index)
+def _write_all(
+    db: Database, database: Path, index: Index, codes: Codes, made: Approximate | None
+) -> None:
+    """Both files of a sidecar or neither, and believed from now on."""
+    path, path_of_approximate = sidecar_path(database, index), approximate_path(database, index)
+    try:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(codes_beside(path, index, codes, like=database))
+            if made is not None:
+                beside = approximate_beside(path_of_approximate, index, made, like=database)
+                temporary_of_approximate = stack.enter_context(beside)
+            with store.transaction(db):
+                store.record_sidecar(db, index)
+                temporary.replace(path)
+                if made is not None:
+                    temporary_of_approximate.replace(path_of_approximate)
+    except (OSError, RuntimeError) as error:
+        raise _not_written(path, error) from error
+    if made is None:
+        _remove([path_of_approximate])
+
+
+def _with_new_sidecar(index: Index, codes: Codes) -> Index:
     last = int(codes.vector_ids[-1]) if len(codes) else 0
-    index = replace(index, sidecar=secrets.token_hex(16), sidecar_vector_id=last)
+    return replace(index, sidecar=secrets.token_hex(16), sidecar_vector_id=last)
+
+
+def _write_codes(db: Database, database: Path, index: Index) -> tuple[Index, Codes]:
+    """The sidecar anew, and believed from now on."""
+    codes = stored_codes(db.conn, index)
+    index = _with_new_sidecar(index, codes)
     path = sidecar_path(database, index)
     try:
         write_sidecar(path, index, codes, like=database)
@@ -188,7 +258,11 @@ def _not_written(path: Path, error: Exception) -> SidecarNotWritten:
     )
 
 
-def _usable_approximate(database: Path, index: Index, *, mapped: bool = True) -> Approximate | None:
+def _usable_approximate(
+    database: Path | None, index: Index, *, mapped: bool = True
+) -> Approximate | None:
+    if database is None:
+        return None
     try:
         return open_approximate(approximate_path(database, index), index, mapped=mapped)
     except SidecarUnusable:

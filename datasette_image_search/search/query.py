@@ -162,7 +162,9 @@ def query_vector(
     total = np.zeros(index.dimensions)
     for term in terms:
         if term.kind is Kind.WORDS:
-            vector, warning = _text_vector(embedder_of(index, weights_of), term.text)
+            vector, warning = _text_vector(
+                embedder_of(index, weights_of, words_only=True), term.text
+            )
             warnings += [warning] if warning else []
         elif term.kind is Kind.IMAGE:
             vector = _vector_of_image(conn, index, term.text)
@@ -228,13 +230,17 @@ def vector_to_term(vector: np.ndarray) -> str:
     return "vec:" + base64.urlsafe_b64encode(vector.astype("<f2").tobytes()).decode().rstrip("=")
 
 
-def embedder_of(index: Index, weights_of: WeightsOf = recorded_weights) -> Embedder:
+def embedder_of(
+    index: Index, weights_of: WeightsOf = recorded_weights, *, words_only: bool = False
+) -> Embedder:
     """
     The embedder that made the vectors of an index, and no other. Never downloads. Of imported vectors
     nobody but who imported them may know, so the name is believed. Raises EmbedderError where it is
     not here.
     """
-    embedder = load_embedder(ModelRequest(index.model, weights=weights_of(index)))
+    embedder = load_embedder(
+        ModelRequest(index.model, weights=weights_of(index), words_only=words_only)
+    )
     if index.fingerprint == store.IMPORTED:
         if embedder.dimensions == index.dimensions:
             return embedder

@@ -8,10 +8,12 @@ is tuned for pictures alone finds less for words than it was measured to.
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 
 from ..embedders.protocol import EmbedderError
+from ..ingest.vector_sources import NoDirection, VectorSourceError, mapped_array, unit_vectors
 from ..store import Index
 from .codes import Codes
 from .query import embedder_of
@@ -51,3 +53,26 @@ def _of_pictures(codes: Codes) -> np.ndarray:
     )
     sums = first + 0.5 * second - 0.25 * third
     return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+
+
+def read_queries(path: Path, index: Index) -> np.ndarray:
+    """
+    A person's own queries from a .npy file of vectors of any length: unit vectors, shape
+    (n, dimensions). Raises VectorSourceError for a file that has none, or others.
+    """
+    if not path.is_file():
+        raise VectorSourceError(f"there is no file {str(path)!r} with queries")
+    array = mapped_array(path)
+    if not len(array):
+        raise VectorSourceError(f"there are no queries in {str(path)!r}")
+    if array.shape[1] != index.dimensions:
+        raise VectorSourceError(
+            f"the queries in {str(path)!r} have {array.shape[1]} dimensions, but "
+            f"{index.image_table!r} was embedded with {index.model}, which has {index.dimensions}"
+        )
+    try:
+        return unit_vectors(array)
+    except NoDirection as error:
+        raise VectorSourceError(
+            f"query number {error.at + 1:,} of {str(path)!r} {error}; leave it out"
+        ) from error

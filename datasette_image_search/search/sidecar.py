@@ -21,6 +21,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,6 +37,10 @@ from .codes import Codes, is_float16
 MAGIC = b"IMGSRCH2"
 _LENGTH_BYTES = 8
 _ALIGNMENT = 64
+
+
+ABANDONED = 3600
+"""Seconds after which a file that was to be renamed is one of a process that was killed."""
 
 
 class SidecarUnusable(Exception):
@@ -91,34 +98,57 @@ def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = No
 
     `index.sidecar` and `index.sidecar_vector_id` are what the file says of itself.
     """
-    arrays = [codes.vector_ids] + ([] if codes.image_ids is None else [codes.image_ids])
-    _write(path, index, codes.faiss_index, arrays, None, like)
+    with codes_beside(path, index, codes, like) as temporary:
+        temporary.replace(path)
 
 
 def write_approximate(
     path: Path, index: Index, approximate: Approximate, like: Path | None = None
 ) -> None:
     """As write_sidecar() does. It belongs to the sidecar that `index` names."""
-    _write(path, index, approximate.faiss_index, [approximate.vector_ids], approximate.tuning, like)
+    with approximate_beside(path, index, approximate, like) as temporary:
+        temporary.replace(path)
 
 
-def _write(
+def codes_beside(
+    path: Path, index: Index, codes: Codes, like: Path | None = None
+) -> AbstractContextManager[Path]:
+    """
+    The file of write_sidecar(), written and synced, under the name that is given: for the caller to
+    rename. It is removed where that was not done.
+    """
+    arrays = [codes.vector_ids] + ([] if codes.image_ids is None else [codes.image_ids])
+    return _beside(path, index, codes.faiss_index, arrays, None, like)
+
+
+def approximate_beside(
+    path: Path, index: Index, approximate: Approximate, like: Path | None = None
+) -> AbstractContextManager[Path]:
+    """As codes_beside() does, for write_approximate()."""
+    arrays = [approximate.vector_ids]
+    return _beside(path, index, approximate.faiss_index, arrays, approximate.tuning, like)
+
+
+@contextmanager
+def _beside(
     path: Path,
     index: Index,
     faiss_index: faiss.Index,
     arrays: list[np.ndarray],
     tuning: Tuning | None,
     like: Path | None,
-) -> None:
+) -> Iterator[Path]:
     for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
-        # By a process that was killed; a reader that writes just now will find no harm done.
-        left_behind.unlink(missing_ok=True)
+        with suppress(OSError):
+            if time.time() - left_behind.stat().st_mtime > ABANDONED:
+                left_behind.unlink()
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
         faiss.write_index(faiss_index, name)
-        with temporary.open("ab") as file:
+        with temporary.open("r+b") as file:
+            file.seek(0, os.SEEK_END)
             file.write(bytes(-file.tell() % _ALIGNMENT))
             header = Header(
                 token=str(index.sidecar),
@@ -140,7 +170,7 @@ def _write(
             os.fsync(file.fileno())
         if like is not None:
             shutil.copymode(like, temporary)
-        temporary.replace(path)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -161,8 +191,8 @@ def open_sidecar(path: Path, index: Index) -> Codes:
 
 def open_approximate(path: Path, index: Index, *, mapped: bool = True) -> Approximate:
     """
-    As open_sidecar() does; only what belongs to the sidecar that the database names. What is to be
-    added to must not be `mapped`.
+    As open_sidecar() does; only what belongs to the sidecar that the database names. To add to it, it
+    must not be mapped: FAISS would end the process, also for a clone.
     """
     state = file_state(path)
     header = _read_header(path, index)

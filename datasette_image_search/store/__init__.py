@@ -10,6 +10,8 @@ For an image table "images":
     _images_thumbnails         image -> WebP
     _images_failures           (root, path) -> why it could not be embedded
     images_duplicates          image -> group of near-duplicates, where a person asked for them
+    images_tags                (image, tag) -> score, where a person asked for them
+    image_search_label_sets    what images were given tags of
 
 A person's own table can be an image table too, with any integer or text primary key; then there is
 
@@ -62,7 +64,7 @@ from .reads import (
     vector_ids,
     vectors_by_id,
 )
-from .schema import ensure_tables, without_triggers
+from .schema import ensure_tables, has_tags, without_triggers
 from .tables import (
     IMPORTED,
     INDEXES,
@@ -78,6 +80,7 @@ from .tables import (
     Index,
     Key,
     KnownFile,
+    LabelSet,
     Location,
     OwnRow,
     ReusedImage,
@@ -85,6 +88,7 @@ from .tables import (
     SourceState,
     StoredVectors,
     StoreError,
+    TagRow,
     all_indexes,
     column_names,
     find_image_table,
@@ -94,6 +98,14 @@ from .tables import (
     table_exists,
     vector_from_blob,
     vector_to_blob,
+)
+from .tags import (
+    ensure_label_set,
+    find_label_set,
+    label_sets,
+    tag_counts,
+    untagged_vectors,
+    write_tags,
 )
 from .transactions import snapshot, transaction
 from .writes import (
@@ -126,6 +138,7 @@ __all__ = [
     "Index",
     "Key",
     "KnownFile",
+    "LabelSet",
     "Location",
     "OwnRow",
     "Picture",
@@ -134,6 +147,7 @@ __all__ = [
     "SourceState",
     "StoreError",
     "StoredVectors",
+    "TagRow",
     "add_imported",
     "all_indexes",
     "column_names",
@@ -142,12 +156,15 @@ __all__ = [
     "delete_images",
     "delete_index",
     "ensure_index",
+    "ensure_label_set",
     "ensure_root",
     "ensure_tables",
     "find_image_table",
     "find_index",
+    "find_label_set",
     "folder_of",
     "forget_unreadable",
+    "has_tags",
     "has_thumbnail",
     "has_triggers",
     "image_rows",
@@ -157,6 +174,7 @@ __all__ = [
     "images_with_vector",
     "is_indexed",
     "known_files",
+    "label_sets",
     "locations",
     "matching",
     "matching_images",
@@ -175,8 +193,10 @@ __all__ = [
     "snapshot",
     "some_images",
     "table_exists",
+    "tag_counts",
     "thumbnail",
     "transaction",
+    "untagged_vectors",
     "vector_batches",
     "vector_from_blob",
     "vector_ids",
@@ -188,4 +208,5 @@ __all__ = [
     "write_duplicates",
     "write_imported",
     "write_reused",
+    "write_tags",
 ]

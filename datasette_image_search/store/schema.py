@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import get_type_hints
@@ -11,6 +12,7 @@ from sqlite_utils.db import quote_identifier
 
 from .tables import (
     INDEXES,
+    LABEL_SETS,
     OWN_ROOT,
     ROOTS,
     DuplicateRow,
@@ -20,6 +22,7 @@ from .tables import (
     Index,
     SourceState,
     StoreError,
+    TagRow,
     column_names,
     find_image_table,
     table_exists,
@@ -158,6 +161,57 @@ def clear_duplicates(db: Database, table: ImageTable) -> None:
     )
 
 
+def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None:
+    """The table of tags, that of their labels, and the triggers that keep the tags true from now on."""
+    if not table_exists(db.conn, LABEL_SETS):
+        db[LABEL_SETS].create(
+            {
+                "id": int,
+                "index_id": int,
+                "labels": str,
+                "templates": str,
+                "top": int,
+                "threshold": float,
+                "last_vector_id": int,
+            },
+            pk="id",
+            foreign_keys=[("index_id", INDEXES, "id")],
+        )
+    if not table_exists(db.conn, table.tags):
+        key_type = int if table.key_is_integer else str
+        db[table.tags].create(
+            {**_column_types(TagRow), "image_id": key_type},
+            pk=("image_id", "tag", "label_set_id"),
+            foreign_keys=[
+                ("image_id", table.name, table.key),
+                ("label_set_id", LABEL_SETS, "id"),
+            ],
+        )
+        db[table.tags].create_index(["tag", "image_id"])
+    if not has_tags(db.conn, table):
+        raise StoreError(
+            f"the table {table.tags!r} is another one than tag-images writes; rename it"
+        )
+    _ensure_triggers(db, table, own_column)
+
+
+def has_tags(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Whether there is a table of tags, and not somebody else's of the same name."""
+    return _column_types(TagRow).keys() <= set(column_names(conn, table.tags))
+
+
+def _clear_tags(db: Database, table: ImageTable) -> None:
+    """Without tags of vectors and images that are gone."""
+    db.execute(
+        "delete from {tags} where not exists "
+        "(select 1 from {images} where {images}.{key} = {tags}.image_id) "
+        "or (vector_id is not null and not exists (select 1 from {vectors} "
+        "where {vectors}.id = {tags}.vector_id and {vectors}.image_id = {tags}.image_id))".format(
+            **table.quoted()
+        )
+    )
+
+
 def _column_types(record: type) -> dict[str, type]:
     """Field -> int, float, bool or str, for a dataclass that is a row of a table."""
     optional = {str | None: str, int | None: int, float | None: float}
@@ -170,7 +224,8 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
     has_duplicates = _has_duplicates(db, table)
-    wanted = _triggers(table, own_column, has_duplicates=has_duplicates)
+    with_tags = has_tags(db.conn, table)
+    wanted = _triggers(table, own_column, has_duplicates=has_duplicates, has_tags=with_tags)
     for name, sql in wanted.items():
         if existing.get(name) != sql:
             db.execute(f"drop trigger if exists {quote_identifier(name)}")
@@ -181,9 +236,13 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
             db.execute(f"delete from {side} where not {table.owns(side)}")
         if has_duplicates:
             clear_duplicates(db, table)
+        if with_tags:
+            _clear_tags(db, table)
 
 
-def _triggers(table: ImageTable, own_column: str | None, *, has_duplicates: bool) -> dict[str, str]:
+def _triggers(
+    table: ImageTable, own_column: str | None, *, has_duplicates: bool, has_tags: bool
+) -> dict[str, str]:
     """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
     names = table.quoted()
     forget = (
@@ -202,6 +261,16 @@ def _triggers(table: ImageTable, own_column: str | None, *, has_duplicates: bool
         renumber = "update {duplicates} set image_id = new.{key} where image_id = old.{key}; "
     else:
         renumber = ""
+    forget_vector = ""
+    if has_tags:
+        forget += " delete from {tags} where image_id = {row}.{key};"
+        # A tag is of a vector, and leaves with it: another vector may be of another picture.
+        forget_vector = "delete from {tags} where image_id = old.image_id and vector_id = old.id; "
+        renumber += (
+            "update {tags} set image_id = new.{key}, vector_id = (select moved.id from {vectors} as "
+            "moved join {vectors} as before on moved.index_id = before.index_id where before.id = "
+            "vector_id and moved.image_id = new.{key}) where image_id = old.{key}; "
+        )
     forget_old = forget.format(row="old", **names)
     forget_new = forget.format(row="new", **names)
     count = f"update {INDEXES} set generation = generation + 1 where id = "
@@ -222,7 +291,9 @@ def _triggers(table: ImageTable, own_column: str | None, *, has_duplicates: bool
             + f"{forget_old} end"
         ),
         "vector_added": f"after insert on {names['vectors']} begin {count} new.index_id; end",
-        "vector_deleted": f"after delete on {names['vectors']} begin {count} old.index_id; end",
+        "vector_deleted": f"after delete on {names['vectors']} begin {count} old.index_id; "
+        + forget_vector.format(**names)
+        + "end",
         "vector_changed": (
             f"before update on {names['vectors']} begin "
             "select raise(abort, 'a vector is never changed in place: delete it and insert'); end"
@@ -262,3 +333,5 @@ def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
         yield
         for _, sql in triggers:
             db.execute(sql)
+        if has_tags(db.conn, table):
+            _clear_tags(db, table)

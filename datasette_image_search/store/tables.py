@@ -13,6 +13,7 @@ from ..errors import ImageSearchError
 
 ROOTS = "image_search_roots"
 INDEXES = "image_search_indexes"
+LABEL_SETS = "image_search_label_sets"
 
 OWN_ROOT = 0
 """Stands for a root in the failures of a person's own table, which has none."""
@@ -66,6 +67,11 @@ class ImageTable:
         """Made for people to look at: Datasette hides tables that begin with an underscore."""
         return f"{self.name}_duplicates"
 
+    @property
+    def tags(self) -> str:
+        """Made for people to look at, and to filter by."""
+        return f"{self.name}_tags"
+
     def parse_key(self, text: str) -> Key | None:
         """The key that a person or a URL wrote down, or None where it can be the key of no row."""
         if not self.key_is_integer:
@@ -90,6 +96,7 @@ class ImageTable:
             "failures": quote_identifier(self.failures),
             "duplicates": quote_identifier(self.duplicates),
             "sources": quote_identifier(self.sources),
+            "tags": quote_identifier(self.tags),
         }
 
 
@@ -257,6 +264,38 @@ class DuplicateRow:
     exact: bool
     keep: bool
     sha256: str | None
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """
+    What images were given tags of: labels that compete with each other, each put into the templates
+    at {}. An image gets the `top` labels at most, those of at least the probability `threshold`; None
+    for no such limit. Every vector up to `last_vector_id` was looked at.
+    """
+
+    id: int
+    index_id: int
+    labels: tuple[str, ...]
+    templates: tuple[str, ...]
+    top: int | None
+    threshold: float | None
+    last_vector_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TagRow:
+    """
+    A row of the table of tags. The order is the order of the columns. A tag that a person adds has
+    no label set and no vector, and need not have scores.
+    """
+
+    image_id: Key
+    tag: str
+    score: float | None
+    probability: float | None
+    label_set_id: int | None
+    vector_id: int | None
 
 
 @dataclass(frozen=True)

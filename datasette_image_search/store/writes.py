@@ -28,6 +28,7 @@ from .tables import (
     read_indexes,
     vector_to_blob,
 )
+from .tags import forget_label_sets
 from .transactions import transaction
 
 
@@ -73,8 +74,9 @@ def ensure_index(
 
 
 def delete_index(db: Database, table: ImageTable, index: Index) -> None:
-    """An index with all of its vectors. The images and their thumbnails stay."""
+    """An index with all of its vectors and their tags. The images and their thumbnails stay."""
     with transaction(db):
+        forget_label_sets(db, index)
         db[table.vectors].delete_where("index_id = ?", [index.id])
         db[INDEXES].delete(index.id)
 

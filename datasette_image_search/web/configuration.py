@@ -84,6 +84,23 @@ def max_upload_bytes(datasette: Datasette, database: str, table: str) -> int:
     return limit
 
 
+def warm_up_queries(datasette: Datasette, database: str, table: str) -> tuple[str, ...] | None:
+    """
+    The queries whose vectors are made ready when Datasette starts: `warm_up: [QUERY, ...]`. Empty where
+    none are named, None for `warm_up: false`, where nothing is to be loaded before it is asked for.
+    """
+    queries = _setting(datasette, "warm_up", database, table)
+    if queries is None or queries is True:
+        return ()
+    if queries is False:
+        return None
+    if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
+        raise ConfigurationError(
+            f"plugins, {PLUGIN}, warm_up must be a list of queries, such as [dogs, a red car], or false"
+        )
+    return tuple(queries)
+
+
 def _setting(datasette: Datasette, name: str, database: str, table: str) -> Any:
     """
     A setting as the table, else the database, else the instance has it. By name: Datasette's own

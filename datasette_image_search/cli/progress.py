@@ -25,6 +25,14 @@ class HowFar(Protocol):
     def total(self) -> int: ...
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A HowFar of which nothing else is known."""
+
+    done: int
+    total: int
+
+
 Show = Callable[[Any], None]
 """Shows a HowFar, of the kind that its Work is made for."""
 
@@ -46,7 +54,18 @@ EMBEDDING = Work(
 
 IMPORTING = Work("Importing", "images", lambda progress, rate: f"{rate:,.0f} images/s")
 
+TAGGING = Work("Tagging", "images", lambda tagged, rate: f"{rate:,.0f} images/s")
+
 COMPARING = Work("Comparing", "pairs", lambda compared, rate: f"{rate / 1e6:,.0f} million pairs/s")
+
+_COUNTED = {
+    "Training": "rounds of training",
+    "Adding": "vectors added",
+    "Tuning": "rounds of tuning",
+    "Brute force": "vectors compared",
+    "Measuring": "queries",
+}
+"""What is counted while something is done to an index, which goes from one to the next."""
 
 
 @contextmanager
@@ -69,6 +88,23 @@ def progress_display(silent: bool, work: Work = EMBEDDING) -> Iterator[Show]:
             display(progress)
 
         yield show
+
+
+@contextmanager
+def phases_display(silent: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A function of what is being done, how much of it is done, and of how much; each has a bar."""
+    with ExitStack() as stack:
+        phase, show = "", _nothing
+
+        def report(doing: str, done: int, of: int) -> None:
+            nonlocal phase, show
+            if doing != phase:
+                stack.close()
+                work = Work(doing, _COUNTED.get(doing, "steps"), lambda _, rate: f"{rate:,.1f}/s")
+                phase, show = doing, stack.enter_context(progress_display(silent, work))
+            show(Phase(done, of))
+
+        yield report
 
 
 @contextmanager

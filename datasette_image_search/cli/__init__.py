@@ -1,0 +1,40 @@
+"""
+Commands for sqlite-utils: options, progress and messages. What they do is done elsewhere, and is
+imported when a command runs: sqlite-utils loads this package on every run.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import click
+from sqlite_utils import hookimpl
+
+from ..sql import has_functions, register_functions
+from .duplicates import find_duplicates
+from .embedding import embed_images
+from .importing import import_image_vectors
+from .indexing import index_images
+from .models import image_models
+from .searching import search_images
+from .tags import tag_images
+
+
+@hookimpl
+def prepare_connection(conn: sqlite3.Connection) -> None:
+    if has_functions(conn):
+        # A connection of Datasette, which wraps its own in sqlite_utils.Database now and then. Its
+        # functions stay: these believe the database about where weights are, and those do not.
+        return
+    register_functions(conn, report=lambda sentence: click.echo(sentence, err=True))
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    cli.command("embed-images")(embed_images)
+    cli.command("import-image-vectors")(import_image_vectors)
+    cli.command("index-images")(index_images)
+    cli.command("search-images")(search_images)
+    cli.command("find-duplicates")(find_duplicates)
+    cli.command("tag-images")(tag_images)
+    cli.command("image-models")(image_models)

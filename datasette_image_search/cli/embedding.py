@@ -1,0 +1,199 @@
+"""`embed-images`: pictures become rows that can be searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
+from . import options
+from .messages import INTERRUPTED, one_sentence
+from .progress import progress_display
+from .sidecars import finish
+
+if TYPE_CHECKING:
+    from ..ingest.pipeline import Summary
+
+SHOWN_REASONS = 20
+
+
+@options.database
+@click.argument("table")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILES_OR_FOLDERS...")
+@click.option(
+    "--model",
+    help="Model to embed with: palette, or ARCHITECTURE/PRETRAINED of open_clip, or timm/NAME. "
+    "Default: the model of the table, for a new one ViT-B-32-256/datacomp_s34b_b86k",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="File with the weights of the model, instead of a download",
+)
+@click.option("--device", help="torch device such as cpu, cuda or mps. Default: the best there is")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="Numbers that the model computes with. Default: the fastest on the device",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=BATCH_SIZE,
+    show_default=True,
+    help="Images per batch: encoded together and committed together",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Threads that decode. Default: one per processor"
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="GLOB",
+    help="Leave out files and folders with such a name, or such a path below the root",
+)
+@click.option("--follow-symlinks", is_flag=True, help="Look into linked folders and files too")
+@click.option("--no-thumbnails", is_flag=True, help="Store no thumbnails of what is embedded now")
+@click.option(
+    "--thumbnail-size",
+    type=click.IntRange(16, 4096),
+    default=THUMBNAIL_SIZE,
+    show_default=True,
+    help="Pixels of the longer side of new thumbnails",
+)
+@click.option(
+    "--max-megapixels",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Do not decode pictures with more. Default: what the free memory allows",
+)
+@click.option("--retry-failed", is_flag=True, help="Try again what could not be embedded before")
+@click.option(
+    "--prune/--no-prune",
+    default=False,
+    help="Remove the rows of files that are gone. Default: count and keep them",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Embed at most so many images")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing")
+@options.wal
+@click.option("--path-column", help="Without files: the column of the table that has their paths")
+@click.option(
+    "--content-column", help="Without files: the column of the table that has images as BLOBs"
+)
+@click.option("--add-model", is_flag=True, help="Make a second index beside that of another model")
+@click.option(
+    "--replace-model", is_flag=True, help="Embed everything again, and drop the indexes there are"
+)
+@options.silent
+def embed_images(
+    path: Path,
+    table: str,
+    files: Sequence[Path],
+    exclude: Sequence[str],
+    follow_symlinks: bool,
+    no_thumbnails: bool,
+    thumbnail_size: int,
+    max_megapixels: float | None,
+    dry_run: bool,
+    silent: bool,
+    **asked: Any,
+) -> None:
+    """
+    Make images searchable: a row, a vector and a thumbnail for each
+
+    Folders are searched for images, with the folders in them. What was embedded before and has not
+    changed is skipped, what was moved or copied is recognised, so running it again picks up what is
+    new. Without files, the images that the table has already are embedded.
+
+    \b
+    Examples:
+        sqlite-utils embed-images photos.db images ~/Pictures
+        sqlite-utils embed-images my.db pictures --path-column file
+    """
+    from ..ingest import pipeline
+    from ..ingest.scan import ScanOptions
+    from ..ingest.survey import EmbedRequest
+
+    request = EmbedRequest(
+        path,
+        table,
+        files,
+        scan=ScanOptions(tuple(map(_pattern, exclude)), follow_symlinks),
+        thumbnail_size=None if no_thumbnails else thumbnail_size,
+        max_pixels=int(max_megapixels * 1e6) if max_megapixels else None,
+        **asked,
+    )
+    with one_sentence():
+        if dry_run:
+            click.echo(_plan_line(pipeline.plan_images(request)))
+            return
+        try:
+            with progress_display(silent) as show:
+                summary = pipeline.embed_images(request, show)
+        except KeyboardInterrupt:
+            # While files were looked for, or the model was loaded.
+            click.echo("Interrupted: 0 embedded")
+            raise SystemExit(INTERRUPTED) from None
+        if not finish(path, table, silent):
+            summary = replace(summary, interrupted=True)
+    _print_failures(summary)
+    click.echo(_summary_line(summary))
+    if summary.interrupted:
+        raise SystemExit(INTERRUPTED)
+
+
+def _pattern(glob: str) -> str:
+    """As people and shells write the name of a folder."""
+    return glob.removeprefix("./").rstrip("/")
+
+
+def _print_failures(summary: Summary) -> None:
+    """A line per reason, the most frequent first: a missing extra fails a thousand files alike."""
+    paths_of: dict[str, list[str]] = {}
+    for failure in summary.failures:
+        paths_of.setdefault(failure.reason, []).append(failure.path)
+    reasons = sorted(paths_of, key=lambda reason: -len(paths_of[reason]))
+    for reason in reasons[:SHOWN_REASONS]:
+        first, *others = paths_of[reason]
+        files = f"{first} and {len(others):,} more" if others else first
+        click.echo(f"Failed: {files}: {reason}", err=True)
+    if len(reasons) > SHOWN_REASONS:
+        click.echo(f"... and more, listed in the table {summary.failures_table}", err=True)
+    if summary.failed_before:
+        click.echo(
+            f"{summary.failed_before:,} failed before and have not changed: see the table "
+            f"{summary.failures_table}, or try them again with --retry-failed",
+            err=True,
+        )
+
+
+def _plan_line(summary: Summary) -> str:
+    return ", ".join([f"Would be: {summary.embedded:,} embedded", *_counts(summary)])
+
+
+def _summary_line(summary: Summary) -> str:
+    line = ", ".join([f"{summary.embedded:,} embedded", *_counts(summary)])
+    line += f" in {summary.seconds:.1f} s"
+    if summary.embedded:
+        line += (
+            f" ({summary.embedded / summary.seconds:.1f} images/s, "
+            f"{summary.model} on {summary.device})"
+        )
+    return f"Interrupted: {line}" if summary.interrupted else line
+
+
+def _counts(summary: Summary) -> list[str]:
+    counts = [
+        (summary.reused, "reused"),
+        (summary.moved, "moved"),
+        (summary.gone, "gone and removed" if summary.pruned else "gone"),
+    ]
+    failed = len(summary.failures) + summary.failed_before
+    return [
+        *(f"{count:,} {name}" for count, name in counts if count),
+        f"{summary.unchanged:,} unchanged",
+        f"{failed:,} failed",
+    ]

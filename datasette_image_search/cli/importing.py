@@ -1,0 +1,104 @@
+"""`import-image-vectors`: vectors that another program made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options
+from .messages import INTERRUPTED, one_sentence, warn
+from .progress import IMPORTING, progress_display
+from .sidecars import finish
+
+if TYPE_CHECKING:
+    from ..ingest.vector_import import ImportSummary
+
+
+@options.database
+@click.argument("table")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    help="Model that made the vectors, as for embed-images. Default: the one that the source names",
+)
+@click.option(
+    "--paths",
+    type=click.Path(path_type=Path),
+    help="For a .npy file: text file with the paths of its pictures, one a line",
+)
+@click.option("--collection", help="For a database of llm with several collections: which of them")
+@click.option(
+    "--root",
+    "roots",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Folder that the pictures are in; relative paths are relative to it",
+)
+@click.option(
+    "--path-column", help="For a table of your own: the column that has the paths of its images"
+)
+@click.option(
+    "--unknown",
+    type=click.Choice(["refuse", "skip", "add"]),
+    help="What to do with a path that the table has no row for. Default: add a row to a new table, "
+    "refuse it for another",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="File with the weights of the model, to compare with",
+)
+@click.option("--add-model", is_flag=True, help="Make a second index beside that of another model")
+@click.option(
+    "--replace-model", is_flag=True, help="Drop the indexes there are, in favour of these vectors"
+)
+@options.wal
+@options.silent
+def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> None:
+    """
+    Make images searchable with vectors that you have already
+
+    SOURCE is a .npy file, the database of rclip, a folder of clip-retrieval, or a database of llm.
+    Vectors go to the rows of the same paths. A new table gets a row for each, without what only the
+    file itself could tell. All vectors are imported, or none.
+
+    \b
+    Examples:
+        sqlite-utils import-image-vectors photos.db images vectors.npy \\
+            --paths paths.txt --root ~/Pictures --model ViT-B-32/openai
+        sqlite-utils import-image-vectors photos.db images ~/.local/share/rclip/db.sqlite3
+        sqlite-utils import-image-vectors my.db images embeddings.db --collection photos \\
+            --root ~/Pictures
+    """
+    from ..ingest.vector_import import ImportRequest, import_vectors
+
+    with one_sentence():
+        try:
+            with progress_display(silent, IMPORTING) as show:
+                summary = import_vectors(ImportRequest(path, table, **asked), show)
+        except KeyboardInterrupt:
+            click.echo("Interrupted: nothing was imported")
+            raise SystemExit(INTERRUPTED) from None
+        is_whole = finish(path, table, silent)
+    if summary.unproven:
+        warn(
+            f"that {summary.model} made these vectors was not checked, and is believed: "
+            f"{summary.unproven}"
+        )
+    click.echo(_import_line(summary))
+    if not is_whole:
+        raise SystemExit(INTERRUPTED)
+
+
+def _import_line(summary: ImportSummary) -> str:
+    counts = [
+        (summary.unchanged, "unchanged"),
+        (summary.skipped, "skipped"),
+        (summary.added, "rows added"),
+        (summary.not_there, "files not there"),
+    ]
+    listed = [f"{count:,} {name}" for count, name in counts if count]
+    line = ", ".join([f"{summary.imported:,} vectors imported", *listed])
+    return f"{line} in {summary.seconds:.1f} s ({summary.model})"

@@ -1,0 +1,148 @@
+"""`index-images`: the files that searches rank from, for a collection as it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options
+from .messages import INTERRUPTED, counted, one_sentence, warn
+from .output import existing
+from .progress import phases_display
+
+if TYPE_CHECKING:
+    from ..search.approximate import Approximate
+    from ..search.codes import Codes
+    from ..search.evaluation import Evaluated
+
+
+@options.database
+@click.argument("table")
+@click.option(
+    "--type",
+    help="auto, flat, ivf, hnsw, ivfpq, or any factory string of FAISS, such as IVF1024,SQ8. Default: "
+    "that of the last time, at first auto, which is flat up to a million vectors, and ivf above",
+)
+@click.option(
+    "--nlist",
+    "lists",
+    type=click.IntRange(min=1),
+    help="Lists of ivf and ivfpq. Default: by the number of vectors",
+)
+@click.option(
+    "--nprobe",
+    "probes",
+    type=click.IntRange(min=1),
+    help="Lists that a search looks into. Default: as few as reach the target",
+)
+@click.option(
+    "--target-recall",
+    "target",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the best 20 that an approximate index is to find. Default: that of the last time, "
+    "at first 0.98",
+)
+@click.option(
+    "--queries",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=".npy file of vectors to tune and measure with, as people search for. Default: words, if the "
+    "model has any and is here, else sums of images",
+)
+@click.option(
+    "--evaluate",
+    is_flag=True,
+    help="Print what is found and what it costs, and change nothing: of the index that is there, or of "
+    "the one that the other options ask for",
+)
+@click.option("--gpu", is_flag=True, help="Build it on GPUs")
+@click.option("--model", help="For a table with several models: whose vectors to index")
+@options.silent
+def index_images(
+    path: Path,
+    table: str,
+    queries: Path | None,
+    evaluate: bool,
+    model: str | None,
+    silent: bool,
+    **asked: Any,
+) -> None:
+    """
+    Write the files anew that searches are ranked from
+
+    Searches need no such run: embed-images and import-image-vectors keep the files up to date. This
+    one chooses another index for a collection, and tells how good it is.
+
+    The exact index (flat) compares a query with all vectors. The others compare it with few, which is
+    faster above a million or so, and may miss some; under narrow filters, searches are exact anyway.
+
+    \b
+    Examples:
+        sqlite-utils index-images photos.db images --evaluate --type ivf
+        sqlite-utils index-images photos.db images --type ivf --target-recall 0.99
+    """
+    from .. import store
+    from ..ingest.pipeline import checkpoint
+    from ..ingest.survey import wait_for_writers
+    from ..search import evaluation, indexing
+    from ..search.sample_queries import read_queries
+
+    started = time.monotonic()
+    with one_sentence(), existing(path) as db:
+        index = store.find_index(db.conn, table, model)
+        vectors = None if queries is None else read_queries(queries, index)
+        try:
+            with phases_display(silent) as report:
+                if evaluate:
+                    rows = evaluation.evaluate_index(db.conn, index, vectors, report, **asked)
+                else:
+                    # What took minutes to build is worth waiting for a run that is writing.
+                    wait_for_writers(db)
+                    index, codes, made = indexing.index_images(
+                        db, table, model=model, queries=vectors, report=report, **asked
+                    )
+        except KeyboardInterrupt:
+            click.echo("Interrupted: nothing was changed")
+            raise SystemExit(INTERRUPTED) from None
+        checkpoint(db)
+    if evaluate:
+        _print_evaluated(rows)
+        return
+    if made is not None and asked["probes"] is None and made.tuning.recall < made.tuning.target:
+        warn(
+            f"the best recall that {made.tuning.factory} reaches is {made.tuning.recall:.3f}, and "
+            f"{made.tuning.target:g} was asked for; try another --type, or flat, which is exact"
+        )
+    click.echo(f"{_index_line(codes, made)} in {time.monotonic() - started:.1f} s")
+
+
+def _print_evaluated(rows: Sequence[Evaluated]) -> None:
+    from tabulate import tabulate
+
+    from ..search.evaluation import RECALL_AT
+
+    lines = [
+        [row.name, f"{row.recall:.3f}", f"{row.milliseconds:.2f}", f"{row.bytes_per_vector:,.0f}"]
+        for row in rows
+    ]
+    headers = ["search", f"recall@{RECALL_AT}", "ms", "bytes per vector"]
+    align = ["left", "right", "right", "right"]
+    click.echo(tabulate(lines, headers, disable_numparse=True, colalign=align))
+
+
+def _index_line(codes: Codes, made: Approximate | None) -> str:
+    vectors = counted(len(codes), "vector")
+    size = codes.faiss_index.code_size
+    line = f"{vectors} of {codes.faiss_index.d} dimensions, "
+    if made is None:
+        return f"{line}exact (flat float16, {size:,} bytes each)"
+    tuning = made.tuning
+    name = f"{tuning.factory} {tuning.parameters}".strip()
+    return (
+        f"{line}{name} (float16 for the scores, {size + made.bytes_per_vector():,.0f} bytes each), "
+        f"recall@{tuning.recall_at} {tuning.recall:.3f} for {counted(tuning.queries, 'query', 'queries')}"
+    )

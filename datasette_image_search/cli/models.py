@@ -1,0 +1,76 @@
+"""The command image-models: what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ..embedders.catalogue import ListedModel
+
+HEADERS = ("model", "dimensions", "pixels", "search by", "download", "cached")
+
+
+@click.argument("text", default="")
+@click.option("--json", "as_json", is_flag=True, help="Output JSON")
+def image_models(text: str, as_json: bool) -> None:
+    """
+    List the models that images can be embedded with
+
+    TEXT leaves those that have it in their name, or in what is said of them. Any model of the hub
+    that open_clip can read is one too, as hf-hub:OWNER/NAME. Dimensions of models of timm are found
+    out where TEXT leaves at most 40 of them.
+
+    \b
+    Examples:
+        sqlite-utils image-models
+        sqlite-utils image-models siglip2
+        sqlite-utils image-models timm/vgg16
+    """
+    from ..embedders.catalogue import listed_models
+
+    models = listed_models(text)
+    if as_json:
+        click.echo(json.dumps([asdict(model) for model in models], indent=2, ensure_ascii=False))
+        return
+    if not models:
+        raise click.ClickException(
+            f"no model has {text!r} in its name; sqlite-utils image-models lists them all"
+        )
+    shown = models if text else [model for model in models if not model.id.startswith("timm/")]
+    _print_recommended(shown)
+    _print_table(shown)
+    if len(shown) < len(models):
+        click.echo(
+            f"and {len(models) - len(shown):,} picture-only models of timm: "
+            "sqlite-utils image-models timm"
+        )
+
+
+def _print_recommended(models: list[ListedModel]) -> None:
+    for model in models:
+        if model.recommended is not None:
+            click.echo(f"{model.id}\n    {model.recommended} Licence: {model.licence}.")
+    if models[0].recommended is not None:
+        click.echo()
+
+
+def _print_table(models: list[ListedModel]) -> None:
+    from tabulate import tabulate
+
+    rows = [
+        (
+            f"{model.id}..." if model.id.endswith("/") else model.id,
+            model.dimensions,
+            model.image_size,
+            {True: "words, pictures", False: "pictures", None: ""}[model.words],
+            "" if model.download is None else f"{model.download / 1e6:,.0f} MB",
+            "yes" if model.cached else "",
+        )
+        for model in models
+    ]
+    align = ("left", "right", "right", "left", "right", "left")
+    click.echo(tabulate(rows, HEADERS, disable_numparse=True, colalign=align))

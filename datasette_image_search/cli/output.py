@@ -1,0 +1,63 @@
+"""What is found, for programs: JSON, CSV, or the paths of files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ImageSearchError
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+    from ..store import Index, Location
+
+
+@contextmanager
+def existing(path: Path) -> Iterator[Database]:
+    """A database that is there: connecting would make an empty one of it."""
+    from sqlite_utils import Database
+
+    if not path.exists():
+        raise ImageSearchError(f"there is no database {str(path)!r}")
+    with closing(Database(path)) as db:
+        yield db
+
+
+def check_output(index: Index, output: str | None, null: bool) -> None:
+    """Raises ImageSearchError where there are no paths to print."""
+    if null and output != "paths":
+        raise ImageSearchError("-0 is about paths; add --paths")
+    if output == "paths" and index.content_column is not None:
+        raise ImageSearchError(
+            f"the images of {index.image_table!r} are in the database, not in files"
+        )
+
+
+def file_of(database: Path, place: Location) -> Path:
+    return Path(database.resolve().parent, place.root, place.path)
+
+
+def print_paths(files: Iterable[Path], *, null: bool) -> None:
+    for file in files:
+        click.echo(f"{file}\0" if null else str(file), nl=not null)
+
+
+def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], output: str) -> None:
+    """Rows with these columns, as "json", "nl" or "csv"."""
+    if output == "json":
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif output == "nl":
+        for row in rows:
+            click.echo(json.dumps(row, ensure_ascii=False))
+    else:
+        writer = csv.DictWriter(sys.stdout, columns)
+        writer.writeheader()
+        writer.writerows(rows)

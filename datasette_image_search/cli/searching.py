@@ -1,0 +1,186 @@
+"""`search-images`: the images that are closest to words, to an image, or to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options
+from .messages import one_sentence, warn
+from .output import check_output, existing, file_of, print_paths, print_rows
+
+if TYPE_CHECKING:
+    from ..search.planner import Found
+
+LONGEST_NAME = 40
+"""Of a query, in a table: one may be a vector in base64."""
+
+
+@options.database
+@click.argument("table")
+@click.argument("queries", nargs=-1, metavar="[QUERY]...")
+@click.option(
+    "--image",
+    "pictures",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Find images like this picture, which need not be in the table",
+)
+@click.option("--model", help="For a table with several models: which of them to search with")
+@click.option(
+    "-k",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="How many images, for each query",
+)
+@click.option(
+    "--offset", type=click.IntRange(min=0), default=0, help="Leave out so many of the best"
+)
+@click.option(
+    "--min-score", type=click.FloatRange(-1, 1), help="Leave out images with a lower score"
+)
+@options.row_filter
+@click.option(
+    "--exact", is_flag=True, help="Compare all vectors, where index-images made another index"
+)
+@options.output_format(paths="Output the paths of the files only, each of them once")
+@click.option("--explain", is_flag=True, help="Say on standard error how they were found")
+def search_images(
+    path: Path,
+    table: str,
+    queries: Sequence[str],
+    pictures: Sequence[Path],
+    model: str | None,
+    k: int,
+    offset: int,
+    min_score: float | None,
+    where: str | None,
+    params: Sequence[tuple[str, str]],
+    exact: bool,
+    output: str | None,
+    null: bool,
+    explain: bool,
+) -> None:
+    """
+    Find the images closest to a query
+
+    \b
+    Examples of QUERY:
+        "a red sports car"              words
+        "#42"                           images like the one with id 42
+        "#42 + at night - people"       terms added and subtracted
+        "2:golden retriever + 0.5:#42"  terms with weights
+
+    With several queries each result says which of them it is for.
+
+    \b
+    Examples:
+        sqlite-utils search-images photos.db images "dark blue" \\
+            --where "camera_make = 'Canon'" -k 10
+        sqlite-utils search-images photos.db images dog cat --csv
+        sqlite-utils search-images photos.db images --image sketch.png --paths -0 \\
+            | xargs -0 open
+    """
+    from .. import store
+    from ..search import planner
+    from ..search.queries import read_queries
+
+    with one_sentence(), existing(path) as db:
+        index = store.find_index(db.conn, table, model)
+        check_output(index, output, null)
+        asked = read_queries(db.conn, index, queries, pictures)
+        filter = store.Filter(where, dict(params)) if where else None
+        all_found = planner.search_many(
+            db.conn,
+            index,
+            asked.vectors,
+            k,
+            filter,
+            offset=offset,
+            min_score=min_score,
+            exact=exact,
+        )
+        ids = [hit.id for found in all_found for hit in found.hits]
+        places = store.locations(db.conn, index, ids)
+    for warning in asked.warnings:
+        warn(warning)
+    rows = [
+        {"query": name, "score": hit.score, "id": hit.id, "path": places[hit.id].path}
+        for name, found in zip(asked.names, all_found, strict=True)
+        for hit in found.hits
+        # A row may have been deleted since it was found.
+        if hit.id in places
+    ]
+    columns = ("query", "score", "id", "path") if len(asked.names) > 1 else ("score", "id", "path")
+    rows_shown = [{column: row[column] for column in columns} for row in rows]
+    if output == "paths":
+        files = [file_of(path, places[row["id"]]) for row in rows]
+        print_paths(dict.fromkeys(files), null=null)
+    elif output is not None:
+        print_rows(rows_shown, columns, output)
+    else:
+        _print_table(rows_shown)
+        _print_missing(asked.names, all_found, where, min_score, offset)
+    if explain:
+        _print_steps(asked.names, all_found)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    from tabulate import tabulate
+
+    for row in rows:
+        row["score"] = f"{row['score']:.4f}"
+        if "query" in row:
+            row["query"] = _shortened(row["query"])
+    if rows:
+        click.echo(tabulate(rows, headers="keys", disable_numparse=True))
+
+
+def _print_missing(
+    names: Sequence[str],
+    all_found: Sequence[Found],
+    where: str | None,
+    min_score: float | None,
+    offset: int,
+) -> None:
+    """A line for each query that found nothing."""
+    asked = ["passes the filter"] if where else []
+    if min_score is not None:
+        asked.append(f"has a score of {min_score:g} or more")
+    if offset:
+        asked.append(f"comes after the first {offset:,}")
+    for name, found in zip(names, all_found, strict=True):
+        if not found.hits:
+            of_which = f" for {_shortened(name)!r}" if len(names) > 1 else ""
+            sentence = " and ".join(asked) or "has a vector"
+            click.echo(f"No image {sentence}{of_which}", err=True)
+
+
+def _print_steps(names: Sequence[str], all_found: Sequence[Found]) -> None:
+    from tabulate import tabulate
+
+    lines = [
+        [
+            _shortened(name),
+            step.name,
+            f"{step.looked_at:,}",
+            f"{step.passed:,}",
+            f"{step.milliseconds:.2f}",
+        ]
+        for name, found in zip(names, all_found, strict=True)
+        for step in found.steps
+    ]
+    headers = ["query", "step", "looked at", "passed", "ms"]
+    align = ["left", "left", "right", "right", "right"]
+    if len(names) == 1:
+        headers, align, lines = headers[1:], align[1:], [line[1:] for line in lines]
+    click.echo(tabulate(lines, headers, disable_numparse=True, colalign=align), err=True)

@@ -1,0 +1,29 @@
+"""What commands do at their end that have added vectors."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from .messages import warn
+from .progress import phases_display
+
+
+def finish(path: Path, table: str, silent: bool) -> bool:
+    """Leave sidecars that are up to date, and no WAL. False where a Ctrl-C came in between."""
+    from ..ingest.pipeline import checkpoint
+    from ..ingest.survey import connect
+    from ..search.indexing import SidecarNotWritten, refresh_sidecars
+
+    is_whole = True
+    with closing(connect(path)) as db:
+        try:
+            with phases_display(silent) as report:
+                refresh_sidecars(db, table, report)
+        except SidecarNotWritten as error:
+            warn(str(error))
+        except KeyboardInterrupt:
+            # The next search does without, and the next run writes them.
+            is_whole = False
+        checkpoint(db)
+    return is_whole

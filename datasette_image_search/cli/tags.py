@@ -1,0 +1,154 @@
+"""`tag-images`: which of some labels fit each image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from ..errors import ImageSearchError
+from . import options
+from .messages import INTERRUPTED, counted, one_sentence, warn
+from .output import existing
+from .progress import TAGGING, progress_display
+
+if TYPE_CHECKING:
+    from ..search.tags import Tagged
+    from ..store import LabelSet
+
+SHOWN_TAGS = 20
+
+SHOWN_WARNINGS = 5
+
+
+@options.database
+@click.argument("table")
+@click.argument("labels", nargs=-1, metavar="[LABEL]...")
+@click.option(
+    "--labels-file",
+    type=click.File(encoding="utf-8-sig"),
+    help="Text file with a label a line; - for standard input",
+)
+@click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    help="What to put a label into, at {}. Several are averaged  [default: a photo of a {}]",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    help="An image gets at most so many tags, the best. Default: 1, without a --threshold",
+)
+@click.option(
+    "--threshold",
+    type=float,
+    help="Probability from which an image gets a tag, above 0 and at most 1. The probabilities of "
+    "all labels of an image add up to 1",
+)
+@click.option("--model", help="For a table with several models: whose vectors to classify")
+@options.row_filter
+@click.option("--replace", is_flag=True, help="Drop the tags of all other labels")
+@options.silent
+def tag_images(
+    path: Path,
+    table: str,
+    labels: Sequence[str],
+    labels_file: TextIO | None,
+    templates: Sequence[str],
+    top: int | None,
+    threshold: float | None,
+    model: str | None,
+    where: str | None,
+    params: Sequence[tuple[str, str]],
+    replace: bool,
+    silent: bool,
+) -> None:
+    """
+    Tag images with those of the labels that fit them best
+
+    Tags are written to the table TABLE_tags, with the score of image and label, and the probability
+    that it is this label and none of the others. Running it again tags the images that are new,
+    without labels for all labels there were before. Other labels are added to those.
+
+    \b
+    Examples:
+        sqlite-utils tag-images photos.db images cat dog "something else"
+        sqlite-utils tag-images photos.db images --labels-file places.txt --threshold 0.2 \\
+            --template "a photo of a {}" --template "a photo taken in a {}"
+        sqlite-utils tag-images photos.db images
+    """
+    from .. import store
+    from ..ingest.pipeline import checkpoint
+    from ..ingest.survey import BUSY_SECONDS
+    from ..search import tags
+    from ..search.query import embedder_of
+
+    with one_sentence(), existing(path) as db:
+        index = store.find_index(db.conn, table, model)
+        named = (*labels, *_lines(labels_file))
+        sets = store.label_sets(db.conn, index)
+        if not named and (labels_file or not sets or templates or top or threshold or replace):
+            raise ImageSearchError("there are no labels; name two or more, such as: cat dog")
+        filter = store.Filter(where, dict(params)) if where else None
+        # Each batch can wait for a run that is writing.
+        db.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000}")
+        line = "0 images tagged"
+        try:
+            embedder = embedder_of(index)
+            if named:
+                chosen = {"top": top, "threshold": threshold, "in_place_of_others": replace}
+                sets = [tags.ready_label_set(db, index, embedder, named, templates, **chosen)]
+            for label_set in sets:
+                _warn_of_labels(tags.label_warnings(embedder, label_set))
+                line = _tags_line(tags.Tagged(0, 0), label_set)
+                with progress_display(silent, TAGGING) as show:
+                    for tagged in tags.tag_images(db, index, label_set, embedder, filter, show):
+                        line = _tags_line(tagged, label_set)
+                _print_counts(store.tag_counts(db.conn, index, label_set))
+                click.echo(f"{line}, in the table {store.find_image_table(db.conn, table).tags}")
+        except KeyboardInterrupt:
+            click.echo(f"Interrupted: {line}")
+            raise SystemExit(INTERRUPTED) from None
+        finally:
+            checkpoint(db)
+
+
+def _lines(file: TextIO | None) -> list[str]:
+    """The lines of a text file that are not empty."""
+    if file is None:
+        return []
+    try:
+        return [line for line in file.read().splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ImageSearchError(
+            f"the labels in {file.name!r} are not UTF-8: {error.reason}"
+        ) from None
+
+
+def _warn_of_labels(warnings: Iterable[str]) -> None:
+    distinct = list(dict.fromkeys(warnings))
+    for warning in distinct[:SHOWN_WARNINGS]:
+        warn(warning)
+    if len(distinct) > SHOWN_WARNINGS:
+        warn(f"... and {len(distinct) - SHOWN_WARNINGS:,} more labels")
+
+
+def _print_counts(counts: Sequence[tuple[str, int]]) -> None:
+    if not counts:
+        return
+    from tabulate import tabulate
+
+    shown = [(tag, f"{images:,}") for tag, images in counts[:SHOWN_TAGS]]
+    if len(counts) > SHOWN_TAGS:
+        shown.append((f"... and {len(counts) - SHOWN_TAGS:,} more", ""))
+    click.echo(
+        tabulate(shown, ["tag", "images"], disable_numparse=True, colalign=("left", "right"))
+    )
+
+
+def _tags_line(tagged: Tagged, label_set: LabelSet) -> str:
+    images = counted(tagged.tagged, "image")
+    return f"{images} tagged, {tagged.without:,} without a tag, of {len(label_set.labels):,} labels"

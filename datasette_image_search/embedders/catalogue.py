@@ -1,0 +1,156 @@
+"""What may be asked for as --model, and which of it is on this machine already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .registry import DEFAULT_MODEL, registered_names
+from .weights import cached_file
+
+MOST_OUTLINES = 40
+"""Models of timm that are made, without numbers, to find out their dimensions: 0.3 s each."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """`download` is in bytes: four for each parameter, as these are published."""
+
+    model_id: str
+    sentence: str
+    licence: str
+    download: int
+
+
+RECOMMENDED = (
+    Recommendation(
+        DEFAULT_MODEL,
+        "The default: knows what is in a picture, and needs no graphics card.",
+        "MIT",
+        605_000_000,
+    ),
+    Recommendation(
+        "MobileCLIP2-S0/dfndr2b",
+        "Small and fast: made for telephones, an eighth of the default's parameters for pictures.",
+        "Apple, for research only (apple-amlr)",
+        299_000_000,
+    ),
+    Recommendation(
+        "ViT-SO400M-16-SigLIP2-384/webli",
+        "The best: wants a graphics card and the extra transformers, and reads many languages too.",
+        "Apache 2.0",
+        4_544_000_000,
+    ),
+    Recommendation(
+        "ViT-B-16-SigLIP2-256/webli",
+        "Many languages, on a computer without a graphics card; wants the extra transformers.",
+        "Apache 2.0",
+        1_501_000_000,
+    ),
+    Recommendation(
+        "palette",
+        "No download: sees colours, light and where they are, but no meaning.",
+        "Apache 2.0, as all of this package",
+        0,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """
+    `image_size` is in pixels, `download` in bytes; None where nobody knows without asking the hub, or
+    for models of other packages, whose `id` may end in "/" for a family. `words` tells whether it can be
+    searched by words, `recommended` and `licence` are sentences about a few.
+    """
+
+    id: str
+    dimensions: int | None
+    image_size: int | None
+    words: bool | None
+    download: int | None
+    cached: bool
+    recommended: str | None = None
+    licence: str | None = None
+
+
+def listed_models(text: str = "") -> list[ListedModel]:
+    """
+    All models whose name, or what is said of them, has this text in it: the recommended ones first,
+    those of timm last.
+    """
+    by_id = {each.model_id: each for each in RECOMMENDED}
+    rank = {model_id: at for at, model_id in enumerate(by_id)}
+
+    def wanted(model_id: str) -> bool:
+        said = by_id[model_id].sentence if model_id in by_id else ""
+        return text.lower() in f"{model_id} {said}".lower()
+
+    ids = ("palette", *_other_packages())
+    models = [_registered(model_id) for model_id in ids if wanted(model_id)]
+    models += _of_open_clip(wanted)
+    models = [
+        _with_recommendation(model, by_id[model.id]) if model.id in by_id else model
+        for model in models
+    ]
+    models.sort(key=lambda model: rank.get(model.id, len(rank)))
+    return models + list(_of_timm(wanted))
+
+
+def _with_recommendation(model: ListedModel, said: Recommendation) -> ListedModel:
+    download = said.download if model.download is None else model.download
+    return replace(model, download=download, recommended=said.sentence, licence=said.licence)
+
+
+def _other_packages() -> list[str]:
+    return [name for name in registered_names() if name not in ("palette", "timm/")]
+
+
+def _registered(model_id: str) -> ListedModel:
+    if model_id != "palette":
+        return ListedModel(model_id, None, None, None, None, True)
+    from .palette import PaletteEmbedder
+
+    palette = PaletteEmbedder()
+    return ListedModel(model_id, palette.dimensions, palette.image_size, True, 0, True)
+
+
+def _of_open_clip(wanted: Callable[[str], bool]) -> Iterator[ListedModel]:
+    import open_clip
+
+    from .open_clip import plan_of, tag_files
+
+    for architecture, tag in open_clip.list_pretrained():
+        model_id = f"{architecture}/{tag}"
+        if wanted(model_id):
+            repo_id, filenames = tag_files(architecture, tag)
+            file = cached_file(repo_id, filenames) if repo_id else None
+            plan = plan_of(architecture, tag)
+            yield ListedModel(
+                model_id, plan.dimensions, plan.image_size, True, _size(file), file is not None
+            )
+
+
+def _of_timm(wanted: Callable[[str], bool]) -> Iterator[ListedModel]:
+    import timm
+
+    from .timm import PREFIX, WEIGHTS_NAMES, outline_of, repository
+
+    names = [name for name in timm.list_models(pretrained=True) if wanted(PREFIX + name)]
+    for name in names:
+        file = cached_file(repository(name), WEIGHTS_NAMES)
+        published = timm.get_pretrained_cfg(name)
+        few = len(names) <= MOST_OUTLINES
+        yield ListedModel(
+            PREFIX + name,
+            outline_of(name).head_hidden_size if few else None,
+            min(published.input_size[1:]),
+            False,
+            _size(file),
+            file is not None,
+        )
+
+
+def _size(file: Path | None) -> int | None:
+    return None if file is None else file.stat().st_size

@@ -1,0 +1,120 @@
+"""What the models of torch have in common: towers that are read from a file when they are needed."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .protocol import Embedder, EmbedderError
+from .torch_runtime import Runtime, Tower
+from .weights import WeightsFile
+
+Load = Callable[[], torch.nn.Module]
+"""Reads the parameters of one tower, and no others, from the file of the weights."""
+
+
+@dataclass(frozen=True)
+class TransformPreprocess:
+    """A torchvision transform whose result travels between stages as an array. Pickles without a model."""
+
+    transform: Callable[[Image.Image], torch.Tensor]
+
+    def __call__(self, picture: Image.Image) -> np.ndarray:
+        return self.transform(picture).numpy()
+
+
+@dataclass(frozen=True)
+class TorchModel:
+    """
+    What is known of a model before its parameters are read. `architecture` is its name in a sentence.
+    `load_words` and `tokenizer` are None for a model without words.
+    """
+
+    id: str
+    architecture: str
+    weights: WeightsFile
+    fingerprint: str
+    dimensions: int
+    image_size: int
+    transform: Callable[[Image.Image], torch.Tensor]
+    load_pictures: Load
+    load_words: Load | None = None
+    tokenizer: Callable[[list[str]], torch.Tensor] | None = None
+
+
+class TorchEmbedder(Embedder):
+    """
+    The tower for pictures is read when the first picture comes, the one for words with the first
+    words: a server that is asked for words only has no use for the larger half of a model.
+    """
+
+    def __init__(self, model: TorchModel, runtime: Runtime) -> None:
+        self.id = model.id
+        self.fingerprint = model.fingerprint
+        self.dimensions = model.dimensions
+        self.image_size = model.image_size
+        self.preprocess = TransformPreprocess(model.transform)
+        self.device = runtime.device
+        self.precision = runtime.precision
+        self._model = model
+        self._runtime = runtime
+        self._pictures: Tower | None = None
+        self._words: Tower | None = None
+        self._loading = threading.Lock()
+
+    def encode_images(self, inputs: np.ndarray) -> np.ndarray:
+        return self.load_pictures().encode(inputs)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        if self._model.tokenizer is None:
+            return super().encode_texts(texts)
+        return self._load_words().encode(self._model.tokenizer(list(texts)))
+
+    @property
+    def logit_scale(self) -> float:
+        return self._load_words().logit_scale
+
+    def load_pictures(self) -> Tower:
+        """Raises EmbedderError for a file that does not hold the weights of this model."""
+        with self._loading:
+            if self._pictures is None:
+                self._pictures = self._tower(self._model.load_pictures)
+            return self._pictures
+
+    def _load_words(self) -> Tower:
+        with self._loading:
+            if self._words is None:
+                self._words = self._tower(self._model.load_words)
+            return self._words
+
+    def _tower(self, load: Load) -> Tower:
+        weights = self._model.weights
+        weights.check_unchanged()
+        try:
+            module = load()
+        except Exception as error:
+            # A file that is no checkpoint, or another model's, fails in many ways inside torch.
+            raise EmbedderError(
+                f"{str(weights.path)!r} does not hold weights of {self._model.architecture}; "
+                "check that the file is complete and belongs to this model"
+            ) from error
+        weights.check_unchanged()
+        tower = Tower(module, self._runtime)
+        _give_back_memory()
+        return tower
+
+
+def _give_back_memory() -> None:
+    """
+    What a model took while it was made: glibc keeps it, which for words alone is as much as the
+    parameters. Elsewhere there is nothing to do.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,301 @@
+"""
+Zero-shot classification: which of some labels fits an image best.
+
+A label is put into one template or several, as in "a photo of a {}", and the mean of their vectors is
+that of the label: prompts and ensembles of them are from Radford et al., "Learning Transferable Visual
+Models From Natural Language Supervision" (2021). The probabilities of an image's labels are the
+softmax of its scores times the model's logit scale, so they say how labels compete, and add up to 1
+also where none of them fits.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from sqlite_utils import Database
+
+from .. import store
+from ..embedders.protocol import Embedder
+from ..errors import ImageSearchError
+from ..store import Filter, Index, Key, LabelSet, StoredVectors, TagRow
+from .query import LONGEST_QUERY
+from .similarity import scores_by_image
+
+TEMPLATE = "a photo of a {}"
+"""What CLIP was trained on is more like this than like a bare word."""
+
+AS_IT_IS = ("{}",)
+"""The template of labels that are whole sentences."""
+
+TEXTS = 256
+"""Texts that are encoded at once."""
+
+IMAGES = 10_000
+"""Images that are looked at and committed at once, less where labels are many."""
+
+SCORES = 5_000_000
+"""Scores that are held at once."""
+
+
+class LabelError(ImageSearchError):
+    """Labels, or a way to choose among them, that say nothing about an image."""
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """How many images were looked at, of how many, and how many got tags, and none."""
+
+    done: int
+    total: int
+    tagged: int = 0
+    without: int = 0
+
+
+# --- Labels -> vectors -----------------------------------------------------------------------------
+
+
+def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """
+    Without blanks around them. Raises LabelError for fewer than two, an empty one, one that is too
+    long, and one that comes twice.
+    """
+    labels = tuple(label.strip() for label in labels)
+    for label in labels:
+        _check_text(label)
+    if len(labels) == 1:
+        raise LabelError(
+            f"{labels[0]!r} is the only label, so every image would get it; name two or more, such as "
+            "what else is on the images"
+        )
+    if not labels:
+        raise LabelError("there are no labels; name two or more, such as: cat dog")
+    label, times = Counter(labels).most_common(1)[0]
+    if times > 1:
+        raise LabelError(f"the label {label!r} comes {times} times; name it once")
+    return labels
+
+
+def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """Without repetition. Raises LabelError for one that has no place for the label."""
+    for template in templates:
+        if "{}" not in template:
+            raise LabelError(
+                f"the template {template!r} has no place for the label; put {{}} there, as in "
+                "'a photo of a {}'"
+            )
+    return tuple(dict.fromkeys(templates))
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """A JSON array of one text or more, as SQL has it. Raises LabelError."""
+    try:
+        labels = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        labels = None
+    if not isinstance(labels, list) or not labels or not all(isinstance(x, str) for x in labels):
+        raise LabelError(
+            f"the labels are {text!r:.200}; they must be a JSON array of texts, such as "
+            """'["cat", "dog"]'"""
+        )
+    for label in labels:
+        _check_text(label)
+    return tuple(labels)
+
+
+def _check_text(label: str) -> None:
+    if not label.strip():
+        raise LabelError("one of the labels is empty; leave it out")
+    if len(label) > LONGEST_QUERY:
+        raise LabelError(f"the label {label[:40]!r}... has {len(label):,} characters; shorten it")
+
+
+@lru_cache(maxsize=32)
+def label_vectors(
+    embedder: Embedder, labels: tuple[str, ...], templates: tuple[str, ...] = AS_IT_IS
+) -> np.ndarray:
+    """
+    Shape (labels, dimensions), float32, unit norm: of each label the mean over the templates.
+
+    Raises TextNotUnderstood, also where the embedder has no words at all.
+    """
+    total = np.zeros((len(labels), embedder.dimensions), dtype=np.float32)
+    for template in templates:
+        for start in range(0, len(labels), TEXTS):
+            texts = [_text(template, label) for label in labels[start : start + TEXTS]]
+            total[start : start + TEXTS] += embedder.encode_texts(texts)
+    return total / np.linalg.norm(total, axis=1, keepdims=True)
+
+
+def label_warnings(embedder: Embedder, label_set: LabelSet) -> Iterator[str]:
+    """Sentences about labels of which the embedder understands only a part."""
+    for label in label_set.labels:
+        for template in label_set.templates:
+            if warning := embedder.text_warning(_text(template, label)):
+                yield warning
+
+
+def _text(template: str, label: str) -> str:
+    # Not str.format: a label may have braces.
+    return template.replace("{}", label)
+
+
+# --- One image -> its best label -------------------------------------------------------------------
+
+
+def best_label(image: np.ndarray, labels: np.ndarray) -> int:
+    """The position of the label whose vector is closest to that of an image, the first of equals."""
+    # As rounded as the codes are, which answer for all images at once.
+    return int(np.argmax(labels @ image.astype("<f2").astype("<f4")))
+
+
+def best_label_by_image(
+    conn: sqlite3.Connection, index: Index, labels: np.ndarray, *, compute: bool = True
+) -> memoryview | None:
+    """
+    The position of the best label at the id of every image, -1 where it has no vector; None where
+    `scores_by_image` gives none. `labels` has shape (n, dimensions), unit norm.
+    """
+    best: np.ndarray | None = None
+    for number, vector in enumerate(labels):
+        found = scores_by_image(conn, index, vector, compute=compute)
+        if found is None:
+            return None
+        scores = np.asarray(found)
+        if best is None:
+            best = np.full(len(scores), -1, dtype=np.int32)
+            highest = np.full(len(scores), -np.inf, dtype=np.float32)
+        # False for NaN.
+        better = scores > highest
+        best[better] = number
+        highest[better] = scores[better]
+    return None if best is None else memoryview(best)
+
+
+# --- All images -> the table of tags ---------------------------------------------------------------
+
+
+def ready_label_set(
+    db: Database,
+    index: Index,
+    embedder: Embedder,
+    labels: Sequence[str],
+    templates: Sequence[str] = (),
+    *,
+    top: int | None = None,
+    threshold: float | None = None,
+    in_place_of_others: bool = False,
+) -> LabelSet:
+    """
+    The label set to tag images with, as it was used last, or as asked for. Where neither `top` nor
+    `threshold` was ever said, an image gets its best label.
+
+    Raises LabelError and TextNotUnderstood, before anything is written.
+    """
+    labels = checked_labels(labels)
+    templates = checked_templates(templates or (TEMPLATE,))
+    if threshold is not None and not 0 < threshold <= 1:
+        raise LabelError(
+            f"the threshold is {threshold:g}; it is a probability, above 0 and at most 1, such as 0.5"
+        )
+    label_vectors(embedder, labels, templates)
+    if top is None and threshold is None:
+        known = store.find_label_set(db.conn, index, labels, templates)
+        top, threshold = (known.top, known.threshold) if known else (1, None)
+    return store.ensure_label_set(
+        db,
+        index,
+        labels,
+        templates,
+        top=top,
+        threshold=threshold,
+        in_place_of_others=in_place_of_others,
+    )
+
+
+def tag_images(
+    db: Database,
+    index: Index,
+    label_set: LabelSet,
+    embedder: Embedder,
+    filter: Filter | None = None,
+    show: Callable[[Tagged], None] = lambda tagged: None,
+) -> Iterator[Tagged]:
+    """
+    Tag the images that were not looked at for this label set and pass the filter, a batch at a time,
+    each committed before it is yielded.
+
+    Raises TextNotUnderstood, and FilterError where SQLite does not take the filter.
+    """
+    labels = label_vectors(embedder, label_set.labels, label_set.templates)
+    ids = store.untagged_vectors(db.conn, index, label_set, filter)
+    size = max(1, min(IMAGES, SCORES // len(labels)))
+    tagged = Tagged(0, len(ids))
+    for start in range(0, len(ids), size):
+        some = ids[start : start + size]
+        stored = store.vectors_by_id(db.conn, index, some.tolist())
+        scores = stored.vectors @ labels.T
+        probabilities = _softmax(embedder.logit_scale * scores)
+        chosen = _chosen(scores, probabilities, label_set)
+        rows = _rows(label_set, stored, scores, probabilities, chosen)
+        # Under a filter, images in between were left out.
+        up_to = int(some[-1]) if filter is None else None
+        store.write_tags(db, index, label_set, rows, up_to)
+        with_tags = int(chosen.any(axis=1).sum())
+        tagged = Tagged(
+            start + len(some),
+            len(ids),
+            tagged.tagged + with_tags,
+            tagged.without + len(chosen) - with_tags,
+        )
+        show(tagged)
+        yield tagged
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def _chosen(scores: np.ndarray, probabilities: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """Which labels an image gets, bool of shape (images, labels)."""
+    chosen = np.ones(scores.shape, dtype=bool)
+    if label_set.top is not None and label_set.top < scores.shape[1]:
+        best = np.argpartition(-scores, label_set.top - 1, axis=1)[:, : label_set.top]
+        chosen[:] = False
+        np.put_along_axis(chosen, best, values=True, axis=1)
+    if label_set.threshold is not None:
+        chosen &= probabilities >= label_set.threshold
+    return chosen
+
+
+def _rows(
+    label_set: LabelSet,
+    stored: StoredVectors,
+    scores: np.ndarray,
+    probabilities: np.ndarray,
+    chosen: np.ndarray,
+) -> Iterator[TagRow]:
+    images, labels = np.nonzero(chosen)
+    keys: list[Key] = stored.image_ids
+    for image, label, score, probability, vector_id in zip(
+        images.tolist(),
+        labels.tolist(),
+        scores[chosen].tolist(),
+        probabilities[chosen].tolist(),
+        stored.vector_ids[images].tolist(),
+        strict=True,
+    ):
+        yield TagRow(
+            image_id=keys[image],
+            tag=label_set.labels[label],
+            score=score,
+            probability=probability,
+            label_set_id=label_set.id,
+            vector_id=vector_id,
+        )

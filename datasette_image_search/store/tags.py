@@ -1,0 +1,177 @@
+"""The table of tags, and which images have been looked at for which labels."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from operator import attrgetter
+
+import numpy as np
+from sqlite_utils import Database
+
+from .filters import Filter, matching
+from .reads import vector_ids
+from .schema import ensure_tags, has_tags
+from .tables import (
+    LABEL_SETS,
+    Index,
+    LabelSet,
+    TagRow,
+    find_image_table,
+    read_indexes,
+    table_exists,
+)
+from .transactions import transaction
+
+
+def label_sets(conn: sqlite3.Connection, index: Index) -> list[LabelSet]:
+    """What the images of an index were given tags of, the oldest first."""
+    if not table_exists(conn, LABEL_SETS):
+        return []
+    rows = conn.execute(
+        "select id, index_id, labels, templates, top, threshold, last_vector_id "
+        f"from {LABEL_SETS} where index_id = ? order by id",
+        [index.id],
+    )
+    return [
+        LabelSet(id, index_id, tuple(json.loads(labels)), tuple(json.loads(templates)), *rest)
+        for id, index_id, labels, templates, *rest in rows
+    ]
+
+
+def ensure_label_set(
+    db: Database,
+    index: Index,
+    labels: Sequence[str],
+    templates: Sequence[str],
+    *,
+    top: int | None,
+    threshold: float | None,
+    in_place_of_others: bool = False,
+) -> LabelSet:
+    """
+    The label set of these labels and templates, in whatever order, made if there is none. With
+    another `top` or `threshold` than before it begins again, without its tags. `in_place_of_others`
+    drops all other label sets of the image table with their tags.
+    """
+    table = find_image_table(db.conn, index.image_table)
+    with transaction(db):
+        ensure_tags(db, table, index.path_column or index.content_column)
+        same = _same_labels(label_sets(db.conn, index), labels, templates)
+        if in_place_of_others:
+            for each in read_indexes(db.conn, table.name):
+                for other in label_sets(db.conn, each):
+                    if same is None or other.id != same.id:
+                        _forget_tags(db, index, other)
+                        db[LABEL_SETS].delete(other.id)
+        if same is None:
+            row = {
+                "index_id": index.id,
+                "labels": json.dumps(list(labels), ensure_ascii=False),
+                "templates": json.dumps(list(templates), ensure_ascii=False),
+                "top": top,
+                "threshold": threshold,
+                "last_vector_id": 0,
+            }
+            id = db[LABEL_SETS].insert(row).last_pk
+            return LabelSet(id, index.id, tuple(labels), tuple(templates), top, threshold)
+        if (same.top, same.threshold) != (top, threshold):
+            _forget_tags(db, index, same)
+            now = {"top": top, "threshold": threshold, "last_vector_id": 0}
+            db[LABEL_SETS].update(same.id, now)
+            same = replace(same, **now)
+        return same
+
+
+def find_label_set(
+    conn: sqlite3.Connection, index: Index, labels: Sequence[str], templates: Sequence[str]
+) -> LabelSet | None:
+    """The label set of these labels and templates, in whatever order."""
+    return _same_labels(label_sets(conn, index), labels, templates)
+
+
+def _same_labels(
+    known: Iterable[LabelSet], labels: Sequence[str], templates: Sequence[str]
+) -> LabelSet | None:
+    wanted = sorted(labels), sorted(templates)
+    for each in known:
+        if (sorted(each.labels), sorted(each.templates)) == wanted:
+            return each
+    return None
+
+
+def _forget_tags(db: Database, index: Index, label_set: LabelSet) -> None:
+    table = find_image_table(db.conn, index.image_table)
+    db[table.tags].delete_where("label_set_id = ?", [label_set.id])
+
+
+def forget_label_sets(db: Database, index: Index) -> None:
+    """What goes with an index: its label sets, with their tags. Within a transaction."""
+    table = find_image_table(db.conn, index.image_table)
+    for label_set in label_sets(db.conn, index):
+        if has_tags(db.conn, table):
+            _forget_tags(db, index, label_set)
+        db[LABEL_SETS].delete(label_set.id)
+
+
+def untagged_vectors(
+    conn: sqlite3.Connection, index: Index, label_set: LabelSet, filter: Filter | None = None
+) -> np.ndarray:
+    """
+    The ids of the vectors that were not looked at for a label set, ascending, int64, of the images
+    that pass the filter. Raises FilterError.
+    """
+    table = find_image_table(conn, index.image_table)
+    ids = vector_ids(conn, index) if filter is None else matching(conn, index, filter)
+    ids = np.sort(ids[ids > label_set.last_vector_id])
+    tagged = conn.execute(
+        "select distinct vector_id from {tags} where label_set_id = ? and vector_id > ?".format(
+            **table.quoted()
+        ),
+        [label_set.id, label_set.last_vector_id],
+    )
+    return np.setdiff1d(ids, np.array([id for (id,) in tagged], dtype=np.int64), assume_unique=True)
+
+
+def write_tags(
+    db: Database,
+    index: Index,
+    label_set: LabelSet,
+    rows: Iterable[TagRow],
+    looked_at_up_to: int | None = None,
+) -> None:
+    """
+    Tags of vectors that are still there, in one transaction with the id of the vector up to which all
+    were looked at, if that is so.
+    """
+    table = find_image_table(db.conn, index.image_table)
+    columns = [field.name for field in fields(TagRow)]
+    values = ", ".join(f"?{n}" for n in range(1, len(columns) + 1))
+    vector = f"?{1 + columns.index('vector_id')}"
+    sql = (
+        f"insert or replace into {{tags}} ({', '.join(columns)}) select {values} "
+        f"where exists (select 1 from {{vectors}} where id = {vector} and image_id = ?1)"
+    )
+    with transaction(db):
+        # Not astuple, which copies every value deeply and takes longer than SQLite does.
+        values_of = attrgetter(*columns)
+        db.conn.executemany(sql.format(**table.quoted()), map(values_of, rows))
+        if looked_at_up_to is not None:
+            db.execute(
+                f"update {LABEL_SETS} set last_vector_id = max(last_vector_id, ?) where id = ?",
+                [looked_at_up_to, label_set.id],
+            )
+
+
+def tag_counts(
+    conn: sqlite3.Connection, index: Index, label_set: LabelSet
+) -> list[tuple[str, int]]:
+    """Tag and number of images that have it by a label set, the most frequent first."""
+    table = find_image_table(conn, index.image_table)
+    sql = (
+        "select tag, count(*) as images from {tags} where label_set_id = ? "
+        "group by tag order by images desc, tag"
+    )
+    return conn.execute(sql.format(**table.quoted()), [label_set.id]).fetchall()

@@ -1,0 +1,78 @@
+"""
+What the first search would wait for, done in a thread when Datasette starts: indexes are opened, and
+models that have words are loaded. Nothing is downloaded, and nobody waits for it, neither the first
+request nor whoever ends Datasette.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from datasette.app import Datasette
+
+from .. import store
+from ..embedders.protocol import TextNotUnderstood
+from ..errors import ImageSearchError
+from ..search.live import live_index
+from ..search.query import WeightsOf, query_vector
+from .configuration import configured_weights, warm_up_queries
+
+ANY_WORDS = "a photo"
+"""Searched for where the configuration names no queries: the first words take longer than the next."""
+
+logger = logging.getLogger(__name__)
+
+
+def start(datasette: Datasette) -> None:
+    """At once; the thread ends with the process, whatever it is doing."""
+    databases = {
+        name: Path(database.path)
+        for name, database in datasette.databases.items()
+        if database.path is not None and not database.is_memory
+    }
+    thread = threading.Thread(
+        target=warm_up, args=(datasette, databases), name="image-search-warm-up", daemon=True
+    )
+    thread.start()
+
+
+def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
+    """All image tables of some databases, by name. What is wrong with one is logged."""
+    weights_of = configured_weights(datasette)
+    for name, path in databases.items():
+        try:
+            with closing(_connect(path)) as conn:
+                for table in store.image_table_names(conn):
+                    try:
+                        queries = warm_up_queries(datasette, name, table)
+                        if queries is not None:
+                            _warm_up_table(conn, table, queries, weights_of)
+                    except ImageSearchError as error:
+                        logger.warning("%s/%s is not warmed up: %s", name, table, error)
+        except sqlite3.Error as error:
+            # A database that is locked or damaged is told by whatever is asked of it.
+            logger.info("%s is not warmed up: %s", name, error)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection of our own: those of Datasette are for requests, and have a time limit."""
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+
+
+def _warm_up_table(
+    conn: sqlite3.Connection, table: str, queries: Sequence[str], weights_of: WeightsOf
+) -> None:
+    for index in store.read_indexes(conn, table):
+        live_index(conn, index)
+        for query in queries or (ANY_WORDS,):
+            try:
+                query_vector(conn, index, query, weights_of)
+            except TextNotUnderstood as error:
+                if queries:
+                    raise
+                logger.debug("no words to warm up: %s", error)

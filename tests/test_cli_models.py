@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from datasette_image_search.embedders.catalogue import RECOMMENDED, listed_models
+from datasette_image_search.embedders.open_clip import plan_of, tag_files
+from datasette_image_search.embedders.registry import DEFAULT_MODEL
+
+from .commands import command
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None) -> Path:
+    """An empty cache of the hub, and no network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def models(*arguments: str) -> dict[str, dict]:
+    result = command("image-models", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return {model["id"]: model for model in json.loads(result.stdout)}
+
+
+def put_in_cache(cache: Path, repo_id: str, filename: str, size: int) -> None:
+    folder = cache / f"models--{repo_id.replace('/', '--')}"
+    path = folder / "snapshots" / "abc" / filename
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(size))
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+
+
+def test_a_model_is_listed_with_what_is_known_of_it(cache: Path):
+    put_in_cache(cache, *tag_of("ViT-B-16-SigLIP-384", "webli"), size=1000)
+    model = models("b-16-siglip-384")["ViT-B-16-SigLIP-384/webli"]
+    assert model == {
+        "id": "ViT-B-16-SigLIP-384/webli",
+        "dimensions": 768,
+        "image_size": 384,
+        "words": True,
+        "download": 1000,
+        "cached": True,
+        "recommended": None,
+        "licence": None,
+    }
+
+
+def tag_of(architecture: str, tag: str) -> tuple[str, str]:
+    repo_id, filenames = tag_files(architecture, tag)
+    return repo_id, filenames[0]
+
+
+def test_picture_only_models_say_so():
+    listed = models("timm/vgg16")
+    assert {"timm/vgg16.tv_in1k", "timm/vgg16_bn.tv_in1k"} <= listed.keys()
+    model = listed["timm/vgg16.tv_in1k"]
+    assert (model["words"], model["dimensions"], model["image_size"]) == (False, 4096, 224)
+    assert (model["download"], model["cached"]) == (None, False)
+
+
+def test_the_recommended_come_first_with_a_sentence_and_a_licence():
+    listed = list(models("").values())
+    count = len(RECOMMENDED)
+    assert [model["id"] for model in listed[:count]] == [each.model_id for each in RECOMMENDED]
+    assert listed[0]["id"] == DEFAULT_MODEL
+    assert all(model["recommended"] and model["licence"] for model in listed[:count])
+    assert not any(model["recommended"] for model in listed[count:])
+
+
+@pytest.mark.parametrize("model_id", [each.model_id for each in RECOMMENDED[:-1]])
+def test_what_is_recommended_is_published_and_as_large_as_it_says(model_id: str):
+    import open_clip
+    import torch
+
+    (model,) = (model for model in listed_models(model_id) if model.id == model_id)
+    config = plan_of(*model_id.split("/")).config
+    towers = {key: config[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
+    with torch.device("meta"):
+        made = open_clip.CustomTextCLIP(**towers)
+    parameters = sum(parameter.numel() for parameter in made.parameters())
+    assert model.download == pytest.approx(4 * parameters, rel=0.01)
+
+
+def test_people_get_a_table():
+    output = command("image-models").stdout
+    assert output.startswith(f"{DEFAULT_MODEL}\n    The default: ")
+    assert "ViT-L-14/openai" in output
+    assert "picture-only models of timm: sqlite-utils image-models timm" in output
+    assert "\ntimm/" not in output
+
+
+def test_the_text_may_be_in_what_is_said_of_a_model():
+    assert "ViT-B-16-SigLIP2-256/webli" in models("many languages")
+
+
+def test_a_text_that_no_model_has_is_one_sentence():
+    result = command("image-models", "xyzzy")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: no model has 'xyzzy' in its name; sqlite-utils image-models lists them all\n",
+    )
+    assert models("xyzzy") == {}

@@ -1,0 +1,267 @@
+"""`sqlite-utils search-images`: several queries, pictures on the disk, and how results were found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlite_utils
+
+from datasette_image_search.search.query import vector_to_term
+
+from .commands import change, command, embed_images
+from .conftest import COLOURS, SHARED, draw_picture
+from .vector_files import unit
+
+
+def search(*arguments: object):
+    """`search-images` that has to succeed."""
+    result = command("search-images", *arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def rows_of(*arguments: object) -> list[dict]:
+    return json.loads(search(*arguments, "--json").stdout)
+
+
+# --- Several queries -------------------------------------------------------------------------------
+
+
+def test_results_of_several_queries_say_which_of_them_they_are_for(database: Path):
+    rows = rows_of(database, "images", "red", "blue", "#4", "-k", 2)
+    assert [row["query"] for row in rows] == ["red", "red", "blue", "blue", "#4", "#4"]
+    assert [row["path"] for row in rows[::2]] == ["red.jpg", "blue.jpg", "orange.jpg"]
+    assert list(rows[0]) == ["query", "score", "id", "path"]
+    for name in ("red", "blue", "#4"):
+        alone = rows_of(database, "images", name, "-k", 2)
+        assert list(alone[0]) == ["score", "id", "path"]
+        together = [row for row in rows if row["query"] == name]
+        assert [row["id"] for row in together] == [row["id"] for row in alone]
+        assert [row["score"] for row in together] == pytest.approx(
+            [row["score"] for row in alone], abs=1e-6
+        )
+
+
+def test_output_of_several_queries_for_programs(database: Path):
+    asked = (database, "images", "red", "blue", "-k", 2)
+    rows = rows_of(*asked)
+    read = list(csv.DictReader(io.StringIO(search(*asked, "--csv").stdout)))
+    assert read == [{name: str(value) for name, value in row.items()} for row in rows]
+    assert [json.loads(line) for line in search(*asked, "--nl").stdout.splitlines()] == rows
+
+
+def test_a_table_of_several_queries(database: Path):
+    term = vector_to_term(unit(1, 449)[0])
+    lines = search(database, "images", "red", term, "-k", 1).stdout.splitlines()
+    assert lines[0].split() == ["query", "score", "id", "path"]
+    assert lines[2].split()[0] == "red"
+    assert re.match(r"vec:.{33}\.\.\.  ", lines[3])
+    assert len(lines[3]) < 100
+
+
+def test_a_query_that_fails_is_named_and_nothing_is_printed(database: Path):
+    for failing, sentence in [
+        ("", "'': the query is empty; type some words"),
+        ("2: + red", "a term is missing in '2: + red'"),
+        ("red - red", "the terms of 'red - red' cancel each other out"),
+        ("#99", "there is no image #99 with a vector in 'images'"),
+        ("a dog", "'a dog': palette does not know 'dog'"),
+    ]:
+        result = command("search-images", database, "images", "red", failing, "--json")
+        assert (result.exit_code, result.stdout) == (1, "")
+        (line,) = result.stderr.splitlines()
+        assert line.startswith(f"Error: {sentence}")
+
+
+def test_paths_of_several_queries_are_each_printed_once(folder: Path, database: Path):
+    asked = (database, "images", "red", "orange", "-k", 3, "--paths")
+    paths = search(*asked).stdout.splitlines()
+    assert len(paths) == len(set(paths)) < 6
+    assert str(folder / "red.jpg") == paths[0]
+    assert search(*asked, "-0").stdout == "".join(f"{path}\0" for path in paths)
+
+
+# --- Pictures on the disk --------------------------------------------------------------------------
+
+
+def test_a_picture_on_the_disk_is_found_again(folder: Path, database: Path, tmp_path: Path):
+    for colour in COLOURS:
+        copy = shutil.copy(folder / f"{colour}.jpg", tmp_path / "copy.jpg")
+        (row,) = rows_of(database, "images", "--image", copy, "-k", 1)
+        assert row["path"] == f"{colour}.jpg"
+        assert row["score"] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_picture_gets_the_vector_that_embedding_gives_it(
+    database: Path, tmp_path: Path, embed: Callable[..., Path]
+):
+    """Also one that is large enough to be decoded smaller."""
+    large = draw_picture(tmp_path / "large" / "large.jpg", "teal", (3000, 2000))
+    embed(large.parent)
+    (row,) = rows_of(database, "images", "--image", large, "-k", 1)
+    assert row["path"] == "large.jpg"
+    assert row["score"] == pytest.approx(1, abs=1e-5)
+
+
+def test_words_and_pictures_in_one_run(folder: Path, database: Path, tmp_path: Path):
+    lime, navy = (draw_picture(tmp_path / f"{name}.png", name) for name in ("lime", "navy"))
+    pictures = ("--image", lime, "--image", navy)
+    rows = rows_of(database, "images", "red", *pictures, "-k", 1)
+    assert [(row["query"], row["path"]) for row in rows] == [
+        ("red", "red.jpg"),
+        (str(lime), "green.jpg"),
+        (str(navy), "blue.jpg"),
+    ]
+
+
+def test_what_is_no_picture_is_one_sentence(database: Path, tmp_path: Path):
+    (tmp_path / "notes.jpg").write_text("no picture")
+    (tmp_path / "empty.jpg").touch()
+    for name, sentence in [
+        ("notes.jpg", "cannot search with '{}': the file is not a picture of a known format"),
+        ("empty.jpg", "cannot search with '{}': the file is empty"),
+        ("", "cannot search with '{}': the file cannot be read: "),
+        ("gone.jpg", "there is no file '{}' to search with"),
+    ]:
+        path = tmp_path / name
+        result = command("search-images", database, "images", "red", "--image", path)
+        assert (result.exit_code, result.stdout) == (1, "")
+        (line,) = result.stderr.splitlines()
+        assert sentence.format(path) in line
+
+
+def test_something_has_to_be_searched_for(database: Path):
+    result = command("search-images", database, "images")
+    assert result.exit_code == 1
+    assert "type a QUERY, or name a file with --image" in result.stderr
+
+
+# --- Which, and how many ---------------------------------------------------------------------------
+
+
+def test_an_offset_goes_on_where_the_first_page_ended(database: Path):
+    whole = rows_of(database, "images", "red", "-k", 8)
+    pages = [rows_of(database, "images", "red", "-k", 3, "--offset", at) for at in (0, 3, 6, 9)]
+    assert [row["id"] for page in pages for row in page] == [row["id"] for row in whole]
+
+
+def test_a_lowest_score(database: Path):
+    whole = rows_of(database, "images", "red", "-k", 8)
+    least = whole[2]["score"]
+    assert rows_of(database, "images", "red", "-k", 8, "--min-score", least) == whole[:3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--where", "id > 99"], "No image passes the filter"),
+        (["--min-score", "0.999"], "No image has a score of 0.999 or more"),
+        (["--offset", "20"], "No image comes after the first 20"),
+        (
+            ["--where", "id > 2", "--min-score", "0.999"],
+            "No image passes the filter and has a score of 0.999 or more",
+        ),
+        (["blue", "--where", "id > 99"], "No image passes the filter for 'red'"),
+    ],
+)
+def test_nothing_found_is_said_to_people_only(database: Path, arguments, sentence: str):
+    result = search(database, "images", "red", *arguments)
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[0] == sentence
+    for output, nothing in [("--json", "[]\n"), ("--nl", ""), ("--paths", "")]:
+        result = search(database, "images", "red", *arguments, output)
+        assert (result.stdout, result.stderr) == (nothing, "")
+
+
+def test_only_the_query_that_finds_nothing_says_so(database: Path):
+    result = search(database, "images", "red", "#1", "--min-score", "0.99")
+    assert len(result.stdout.splitlines()) == 3
+    assert result.stderr == "No image has a score of 0.99 or more for 'red'\n"
+
+
+# --- How -------------------------------------------------------------------------------------------
+
+
+def test_the_plan_is_explained_beside_the_results(database: Path):
+    result = search(database, "images", "red", "-k", 2, "--json", "--explain")
+    assert len(json.loads(result.stdout)) == 2
+    header, _, *lines = result.stderr.splitlines()
+    assert header.split() == ["step", "looked", "at", "passed", "ms"]
+    assert re.match(r"rank +8 +8 +\d+\.\d\d$", lines[0])
+    assert re.match(r"score +\d +\d +\d+\.\d\d$", lines[1])
+
+
+def test_the_plans_of_several_queries(database: Path):
+    asked = ("red", "blue", "--where", "path like 'b%'", "--csv", "--explain")
+    result = search(database, "images", *asked)
+    assert len(list(csv.reader(io.StringIO(result.stdout)))) == 1 + 2 * 2
+    assert {line.split()[0] for line in result.stderr.splitlines()[2:]} == {"red", "blue"}
+
+
+def test_an_approximate_index_can_be_left_aside(database: Path):
+    assert command("index-images", database, "images", "--type", "hnsw").exit_code == 0
+    for options, step in [((), "propose"), (("--exact",), "rank")]:
+        result = search(database, "images", "red", "-k", 3, "--explain", "--json", *options)
+        assert result.stderr.splitlines()[2].split()[0] == step
+        assert json.loads(result.stdout)[0]["path"] == "red.jpg"
+
+
+# --- Whose -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key_type", [int, str])
+def test_a_table_of_a_persons_own(tmp_path: Path, folder: Path, key_type: type):
+    path = tmp_path / "my.db"
+    db = sqlite_utils.Database(path)
+    files = [f"pictures/{colour}.jpg" for colour in COLOURS]
+    rows = ({"key": key_type(10 + at), "file": file} for at, file in enumerate(files))
+    db["mine"].insert_all(rows, pk="key")
+    db.close()
+    embed_images(path, "mine", "--path-column", "file", "--model", "palette")
+    rows = rows_of(path, "mine", "red", "blue", "-k", 1)
+    assert [row["path"] for row in rows] == ["pictures/red.jpg", "pictures/blue.jpg"]
+    assert {type(row["id"]) for row in rows} == {key_type}
+    paths = search(path, "mine", "--image", folder / "red.jpg", "-k", 1, "--paths").stdout
+    assert paths == f"{folder / 'red.jpg'}\n"
+
+
+def test_images_in_the_database_have_no_paths(tmp_path: Path, folder: Path):
+    path = tmp_path / "my.db"
+    assert command("insert-files", path, "mine", *folder.iterdir()).exit_code == 0
+    embed_images(path, "mine", "--content-column", "content", "--model", "palette")
+    assert len(rows_of(path, "mine", "red", "--image", folder / "red.jpg", "-k", 1)) == 2
+    result = command("search-images", path, "mine", "red", "--paths")
+    assert result.exit_code == 1
+    assert "the images of 'mine' are in the database, not in files" in result.stderr
+
+
+def test_null_is_about_paths(database: Path):
+    result = command("search-images", database, "images", "red", "-0")
+    assert result.exit_code == 1
+    assert "-0 is about paths; add --paths" in result.stderr
+
+
+def test_a_deleted_image_is_not_found(database: Path):
+    change(database, "delete from images where path = 'red.jpg'")
+    rows = rows_of(database, "images", "red", "orange", "-k", 8)
+    assert len(rows) == 14
+    assert "red.jpg" not in {row["path"] for row in rows}
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="no real photos on this machine")
+def test_a_photo_is_found_whichever_way_it_lies(tmp_path: Path):
+    folder = SHARED / "orientation"
+    database = tmp_path / "photos.db"
+    embed_images(database, "images", folder, "--model", "palette")
+    turned = sorted(folder.rglob("*ortrait_[2-8].jpg"))
+    assert turned
+    for photo in turned:
+        best = rows_of(database, "images", "--image", photo, "-k", 1)[0]
+        assert best["score"] > 0.999

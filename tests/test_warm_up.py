@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from datasette.app import Datasette
+
+from datasette_image_search.embedders.protocol import EmbedderError
+from datasette_image_search.embedders.torch_embedder import TorchEmbedder
+from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+from datasette_image_search.search import live
+
+from .serving import datasette_of, get
+from .tiny_clip import make_tiny_clip
+
+MODEL = "tiny-test/warm"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return make_tiny_clip(tmp_path / "weights")
+
+
+@pytest.fixture
+def database(tmp_path: Path, folder: Path, weights: Path) -> Path:
+    path = tmp_path / "photos.db"
+    embed_images(EmbedRequest(path, "images", [folder], MODEL, weights))
+    return path
+
+
+@pytest.fixture
+def served(database: Path, weights: Path) -> Callable[..., Datasette]:
+    """
+    served(...) is a Datasette with weights of its own, so that nothing of them is loaded before, and
+    with the settings of this plugin that are given.
+    """
+
+    def served(**plugin) -> Datasette:
+        copy = weights.with_name(f"{time.monotonic_ns()}.safetensors")
+        copy.write_bytes(weights.read_bytes())
+        return datasette_of(database, plugin={"weights": {MODEL: str(copy)}, **plugin})
+
+    return served
+
+
+async def start(datasette: Datasette) -> None:
+    """As when it is served, and wait for what nobody else waits for."""
+    await datasette.invoke_startup()
+    for thread in threading.enumerate():
+        if thread.name == "image-search-warm-up":
+            thread.join()
+
+
+async def finds(datasette: Datasette, query: str) -> bool:
+    response = await get(datasette, "/-/image-search/photos/images", q=query)
+    return response.status_code == 200
+
+
+def remove_weights(datasette: Datasette) -> None:
+    settings = datasette.plugin_config("datasette-image-search")
+    Path(settings["weights"][MODEL]).unlink()
+
+
+@pytest.mark.asyncio
+async def test_words_are_searched_with_what_was_loaded_at_the_start(
+    served: Callable[..., Datasette],
+):
+    datasette = served()
+    await start(datasette)
+    remove_weights(datasette)
+    assert await finds(datasette, "a red car")
+
+
+@pytest.mark.asyncio
+async def test_false_leaves_everything_for_the_first_search(served: Callable[..., Datasette]):
+    datasette = served(warm_up=False)
+    await start(datasette)
+    remove_weights(datasette)
+    assert not await finds(datasette, "a red car")
+
+
+@pytest.mark.asyncio
+async def test_vectors_of_the_named_queries_are_ready(
+    served: Callable[..., Datasette], monkeypatch: pytest.MonkeyPatch
+):
+    datasette = served(warm_up=["a red car", "#3 + two dogs"])
+    await start(datasette)
+
+    def refuse(*args):
+        raise EmbedderError("the model was asked")
+
+    monkeypatch.setattr(TorchEmbedder, "encode_texts", refuse)
+    assert await finds(datasette, "a red car")
+    assert await finds(datasette, "two dogs - #5")
+    assert not await finds(datasette, "a cat")
+
+
+@pytest.mark.asyncio
+async def test_queries_may_be_named_for_one_table(
+    served: Callable[..., Datasette], database: Path, weights: Path
+):
+    plugins = {"plugins": {"datasette-image-search": {"warm_up": False}}}
+    rules = {"databases": {"photos": {"tables": {"images": plugins}}}}
+    copy = weights.with_name("table.safetensors")
+    copy.write_bytes(weights.read_bytes())
+    datasette = datasette_of(database, plugin={"weights": {MODEL: str(copy)}}, rules=rules)
+    await start(datasette)
+    remove_weights(datasette)
+    assert not await finds(datasette, "a red car")
+
+
+@pytest.mark.asyncio
+async def test_the_index_is_open(served: Callable[..., Datasette], database: Path):
+    live._open.clear()
+    await start(served())
+    assert [path for path, _ in live._open] == [str(database.resolve())]
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"warm_up": "dogs"}, "warm_up must be a list of queries, such as"),
+        ({"warm_up": [1]}, "warm_up must be a list of queries, such as"),
+        ({"warm_up": ["#99"]}, "there is no image #99"),
+        ({"weights": {}}, "was embedded with weights of tiny-test/warm in a file; name it"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_is_wrong_is_logged_and_no_more(
+    served: Callable[..., Datasette], caplog: pytest.LogCaptureFixture, setting: dict, sentence: str
+):
+    datasette = served(**setting)
+    with caplog.at_level(logging.WARNING):
+        await start(datasette)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("photos/images is not warmed up: ")
+    assert sentence in record.getMessage()
+    assert await finds(datasette, "#3")
+
+
+@pytest.mark.asyncio
+async def test_a_database_of_other_things_is_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "other.db").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        await start(datasette_of(tmp_path / "other.db", memory=True))
+    assert caplog.records == []
+
+
+def test_nobody_waits_for_it_in_the_end(database: Path):
+    """Datasette ends while the model is loaded, and says nothing of it."""
+    code = """
+import asyncio, sys, time
+from datasette.app import Datasette
+from datasette_image_search.embedders import registry
+
+def load_for_ever(request):
+    print("loading", flush=True)
+    time.sleep(600)
+
+registry._open_clip = load_for_ever
+datasette = Datasette([sys.argv[1]], **{sys.argv[2]: {"plugins": {"datasette-image-search": {
+    "weights": {"tiny-test/warm": "/nowhere"}}}}})
+print((asyncio.run(datasette.client.get("/photos.json")).status_code), flush=True)
+while "image-search-warm-up" not in [t.name for t in __import__("threading").enumerate()]:
+    time.sleep(0.01)
+time.sleep(1)
+"""
+    from .serving import CONFIGURATION
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(database), CONFIGURATION],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.split()) == ["200", "loading"]

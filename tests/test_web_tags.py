@@ -1,0 +1,165 @@
+"""?_image_tag= and ?_facet_tag= on the table page, beside every other filter."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+
+import pytest
+from datasette.app import Datasette
+from sqlite_utils import Database
+
+from .commands import command
+from .serving import datasette_of, get
+
+pytestmark = pytest.mark.asyncio
+
+RED, BLUE = "red.jpg", "blue.jpg"
+
+
+@pytest.fixture
+def tagged(database: Path) -> Path:
+    labels = ("red", "green", "blue", "--template", "{}", "--top", "1")
+    result = command("tag-images", database, "images", *labels)
+    assert result.exit_code == 0, result.output
+    db = Database(database)
+    db["images"].add_column("camera", str)
+    db.execute("update images set camera = iif(id % 2, 'Canon', 'Nikon')")
+    db["images_tags"].insert_all({"image_id": id, "tag": 'a "b" & ü'} for id in range(1, 5))
+    db.conn.commit()
+    db.close()
+    return database
+
+
+def expected(database: Path, sql: str) -> list[int]:
+    db = Database(database)
+    rows = [id for (id,) in db.execute(f"select distinct id from images {sql} order by id")]
+    db.close()
+    return rows
+
+
+async def ids(datasette: Datasette, query: str) -> list[int]:
+    response = await get(datasette, f"/photos/images.json?_shape=array&{query}")
+    assert response.status_code == 200, response.text
+    return [row["id"] for row in response.json()]
+
+
+async def facet(datasette: Datasette, query: str) -> dict:
+    response = await get(datasette, f"/photos/images.json?_extra=facet_results&{query}")
+    results = response.json()["facet_results"]
+    return results.get("results", results)["images_tags"]
+
+
+JOIN = "join images_tags on image_id = id and tag = "
+
+
+async def test_images_with_a_tag(tagged: Path):
+    datasette = datasette_of(tagged)
+    found = await ids(datasette, "_image_tag=blue")
+    assert found == expected(tagged, f"{JOIN} 'blue'")
+    assert 2 in found
+    assert await ids(datasette, "_image_tag=no+such+tag") == []
+
+
+async def test_beside_other_filters(tagged: Path):
+    datasette = datasette_of(tagged)
+    both = await ids(datasette, "_image_tag=blue&camera=Nikon&_where=id+%3C+7")
+    assert both == expected(tagged, f"{JOIN} 'blue' where camera = 'Nikon' and id < 7")
+    assert both
+    two = await ids(datasette, "_image_tag=blue&_image_tag=a+%22b%22+%26+%C3%BC")
+    assert two == expected(tagged, f"{JOIN} 'blue' where id < 5")
+    assert two
+
+
+async def test_a_search_among_the_images_with_a_tag(tagged: Path):
+    datasette = datasette_of(tagged)
+    found = await ids(datasette, "_image_search=red&_image_tag=blue&_image_search_k=3")
+    assert len(found) == min(3, len(expected(tagged, f"{JOIN} 'blue'")))
+    assert set(found) <= set(expected(tagged, f"{JOIN} 'blue'"))
+
+
+async def test_tags_are_counted_and_a_link_filters_by_one(tagged: Path):
+    datasette = datasette_of(tagged)
+    counted = await facet(datasette, "_facet_tag=id&camera=Nikon")
+    values = {value["value"]: value for value in counted["results"]}
+    for tag, value in values.items():
+        assert value["count"] == len(expected(tagged, f"""{JOIN} '{tag}' where camera = 'Nikon'"""))
+        assert not value["selected"]
+    assert [value["count"] for value in counted["results"]] == sorted(
+        (value["count"] for value in counted["results"]), reverse=True
+    )
+    link = values['a "b" & ü']["toggle_url"]
+    assert await ids(datasette, link.partition("?")[2]) == [2, 4]
+
+    chosen = await facet(datasette, link.partition("?")[2])
+    (selected,) = [value for value in chosen["results"] if value["selected"]]
+    assert selected["value"] == 'a "b" & ü'
+    assert "_image_tag" not in selected["toggle_url"]
+
+
+async def test_a_tag_of_two_label_sets_is_one_image(tagged: Path):
+    labels = ("blue", "yellow", "--template", "{}")
+    assert command("tag-images", tagged, "images", *labels).exit_code == 0
+    counted = await facet(datasette_of(tagged), "_facet_tag=id")
+    counts = {value["value"]: value["count"] for value in counted["results"]}
+    assert counts["blue"] == len(expected(tagged, f"{JOIN} 'blue'"))
+
+
+async def test_the_page_suggests_shows_and_describes_it(tagged: Path):
+    datasette = datasette_of(tagged)
+    page = await get(datasette, "/photos/images")
+    assert "_facet_tag=id" in page.text
+    page = await get(datasette, "/photos/images?_facet_tag=id&_image_tag=blue")
+    text = html.unescape(page.text)
+    assert 'tagged "blue"' in text
+    assert re.search(r"<strong>images_tags \(tag\)", text)
+    # What the page itself adds by a form keeps the tag.
+    assert '<input type="hidden" name="_image_tag" value="blue">' in text
+
+
+async def test_facets_that_the_configuration_names(tagged: Path):
+    tables = {"images": {"facets": [{"tag": "id"}]}}
+    datasette = datasette_of(tagged, rules={"databases": {"photos": {"tables": tables}}})
+    counted = await facet(datasette, "_size=1")
+    assert counted["results"]
+    assert not counted["hideable"]
+
+
+async def test_the_table_of_tags_links_to_images_and_counts(tagged: Path):
+    datasette = datasette_of(tagged)
+    page = await get(datasette, "/photos/images_tags?_facet=tag&tag=blue")
+    assert page.status_code == 200
+    assert 'href="/photos/images/2"' in page.text
+
+
+async def test_datasettes_own_filter_through_the_table(tagged: Path):
+    through = json.dumps({"table": "images_tags", "column": "tag", "value": "blue"})
+    datasette = datasette_of(tagged)
+    response = await get(datasette, "/photos/images.json", _shape="array", _through=through)
+    found = [row["id"] for row in response.json()]
+    assert found == expected(tagged, f"{JOIN} 'blue'")
+
+
+async def test_no_tags_is_a_sentence(database: Path):
+    datasette = datasette_of(database)
+    response = await get(datasette, "/photos/images.json?_image_tag=red")
+    assert response.status_code == 400
+    assert "'images' has no tags to filter by" in response.text
+    response = await get(datasette, "/photos/image_search_roots?_image_tag=red")
+    assert response.status_code == 400
+    page = await get(datasette, "/photos/images?_facet_tag=id")
+    assert page.status_code == 200
+    assert "images_tags" not in page.text
+
+
+async def test_who_may_not_see_the_tags_gets_none(tagged: Path):
+    tables = {"images_tags": {"allow": {"id": "anna"}}}
+    datasette = datasette_of(tagged, rules={"databases": {"photos": {"tables": tables}}})
+    for actor, status in ((None, 403), ("bob", 403), ("anna", 200)):
+        response = await get(datasette, "/photos/images.json?_image_tag=blue", actor)
+        assert response.status_code == status
+        page = await get(datasette, "/photos/images?_facet_tag=id", actor)
+        assert page.status_code == 200
+        assert ("images_tags (tag)" in page.text) == (actor == "anna")
