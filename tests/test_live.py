@@ -22,8 +22,8 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search import indexing, planner
 from datasette_image_search.search import live as live_module
+from datasette_image_search.search import planner
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.indexing import (
     SidecarNotWritten,
@@ -614,10 +614,14 @@ def test_the_sidecar_of_a_private_database_is_private(path: Path, db: Database) 
 
 def test_what_a_killed_writer_left_behind_is_cleared_away(path: Path, db: Database) -> None:
     left = path.with_name(f"{sidecar_of(path).name}.abc.tmp")
-    left.write_bytes(b"half")
+    written_now = path.with_name(f"{sidecar_of(path).name}.def.tmp")
+    for file in (left, written_now):
+        file.write_bytes(b"half")
+    os.utime(left, (0, 0))
     sidecar_of(path).unlink()
     refresh_sidecars(db, "images")
     assert not left.exists()
+    assert written_now.exists()
 
 
 def test_an_index_that_gave_way_to_another_is_let_go(
@@ -676,23 +680,42 @@ def test_a_file_that_is_there_before_the_database_names_it_costs_nothing(
 def test_an_approximate_index_is_taken_up_by_who_was_already_searching(
     path: Path, db: Database, conn: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also by who searched between the two files, when there was only the new sidecar."""
+    """Also where both files were in place for a moment before the database named them."""
     search(conn, VECTORS[0])
-    real = indexing.write_approximate
-
-    def write(*args: object, **options: object) -> None:
-        search(conn, VECTORS[0])
-        assert live(conn).approximate is None
-        real(*args, **options)
-
-    monkeypatch.setattr(indexing, "write_approximate", write)
     reads = reads_of_all(monkeypatch)
-    index_images(db, "images", type="IVF2,SQ8")
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        result = real(self, target)
+        assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
+        return result
+
+    db.execute("pragma journal_mode = wal")
+    monkeypatch.setattr(Path, "replace", replace)
+    index_images(db, "images", type="IVF2,SQ8", target=1.0)
     assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
     assert live(conn).approximate.tuning.factory == "IVF2,SQ8"
     index_images(db, "images", type="flat")
     search(conn, VECTORS[0])
     assert live(conn).approximate is None
+    assert not reads
+
+
+def test_an_approximate_index_that_comes_later_is_taken_up(
+    path: Path, db: Database, conn: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after embed-images, which writes it when the sidecar is searched already."""
+    index, *_ = index_images(db, "images", type="SQ8")
+    approximate_path(path.resolve(), index).unlink()
+    search(conn, VECTORS[0])
+    assert live(conn).approximate is None
+    reads = reads_of_all(monkeypatch)
+    before = live(conn)
+    refresh_sidecars(db, "images")
+    assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
+    assert live(conn).approximate is not None
+    assert live(conn).segments is before.segments
+    assert live(conn) is live(conn)
     assert not reads
 
 

@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from datasette.app import Datasette
@@ -15,7 +16,9 @@ from sqlite_utils import Database
 from sqlite_utils.cli import cli
 
 from datasette_image_search import store
+from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.search.live import live_index
+from datasette_image_search.search.query import vector_to_term
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
 
@@ -23,6 +26,8 @@ from .conftest import draw_picture, query_json
 from .test_store import make_index, make_own_table, make_record, random_vectors
 
 AGREE = 1e-3
+
+DIMENSIONS = PaletteEmbedder().dimensions
 
 # Datasette turns tracebacks of SQL functions on, for its log; here they are expected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -205,6 +210,93 @@ def test_a_statement_may_search_for_so_many_texts_and_no_more(database: Path) ->
     ]
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select image_vector('#' || value) from json_each(:ids)",
+        "select image_search('#' || value, 1) from json_each(:ids)",
+        "select image_similarity(1, '#' || value) from json_each(:ids)",
+        "select value, image_search_agg(value, '#' || value, 1) from json_each(:ids) group by 1",
+        "select image_search('#' || value, 1), image_search_status() from json_each(:ids)",
+    ],
+)
+def test_no_function_searches_for_more_texts_than_a_statement_may(database: Path, sql: str) -> None:
+    with closing(sqlite3.connect(database)) as conn:
+        register_functions(conn, most_texts=3)
+        for _ in range(2):
+            assert len(conn.execute(sql, {"ids": "[1, 2, 3]"}).fetchall()) == 3
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute(sql, {"ids": "[1, 2, 3, 4]"}).fetchall()
+
+
+@pytest.mark.parametrize("savepoint", [False, True])
+def test_what_was_rolled_back_is_not_remembered(conn: sqlite3.Connection, savepoint: bool) -> None:
+    red = value(conn, "select image_vector('#6')")
+    conn.execute("savepoint before" if savepoint else "begin")
+    conn.execute("update images set id = 60 where id = 6")
+    conn.execute("update images set id = 6 where id = 1")
+    assert value(conn, "select image_vector('#6')") != red
+    conn.execute("rollback to before" if savepoint else "rollback")
+    assert value(conn, "select image_vector('#6')") == red
+
+
+def test_a_statement_that_is_carried_out_for_many_rows_sees_each_change(
+    conn: sqlite3.Connection,
+) -> None:
+    conn.execute("create table scores (id integer, score real)")
+    before = scores_of(conn, "red")
+    conn.executemany(
+        "insert into scores select ?, image_similarity(?, 'red')", [(id, id) for id in before]
+    )
+    assert dict(conn.execute("select * from scores")) == pytest.approx(before, abs=AGREE)
+    conn.executemany("delete from images where id = ?", [(1,), (2,)])
+    conn.execute("delete from scores")
+    conn.executemany(
+        "insert into scores select ?, image_similarity(?, 'red')", [(id, id) for id in before]
+    )
+    after = {**before, 1: None, 2: None}
+    assert dict(conn.execute("select * from scores")) == pytest.approx(after, abs=AGREE)
+
+
+def test_an_update_that_fires_triggers_scores_every_row(conn: sqlite3.Connection) -> None:
+    conn.execute("alter table images add column redness real")
+    conn.execute("create table log (id integer, score real)")
+    conn.execute(
+        "create trigger logged after update of redness on images begin "
+        "insert into log select new.id, image_similarity(new.id, 'blue'); end"
+    )
+    red, blue = scores_of(conn, "red"), scores_of(conn, "blue")
+    conn.execute("update images set redness = image_similarity(id, 'red')")
+    assert dict(conn.execute("select id, redness from images")) == pytest.approx(red, abs=AGREE)
+    assert dict(conn.execute("select * from log")) == pytest.approx(blue, abs=AGREE)
+
+
+def test_a_function_of_a_person_may_ask_within_a_statement(conn: sqlite3.Connection) -> None:
+    blue = scores_of(conn, "blue")
+
+    def nested(id: int) -> float:
+        return conn.execute("select image_similarity(?, 'blue')", [id]).fetchone()[0]
+
+    conn.create_function("nested", 1, nested)
+    red = scores_of(conn, "red")
+    for id, of_red, of_blue in conn.execute(
+        "select id, image_similarity(id, 'red'), nested(id) from images"
+    ):
+        assert of_red == pytest.approx(red[id], abs=AGREE)
+        assert of_blue == pytest.approx(blue[id], abs=AGREE)
+
+
+def test_a_trace_of_a_person_changes_no_score(conn: sqlite3.Connection) -> None:
+    traced: list[str] = []
+    conn.set_trace_callback(traced.append)
+    before = scores_of(conn, "red")
+    assert "from images" in traced[0]
+    conn.execute("delete from images where id = 6")
+    after = {id: score for id, score in before.items() if id != 6}
+    assert scores_of(conn, "red") == pytest.approx(after, abs=AGREE)
+    assert value(conn, "select image_similarity(6, 'red')") is None
+
+
 # --- image_search_agg ----------------------------------------------------------------------------
 
 
@@ -320,6 +412,40 @@ async def test_three_ways_to_search_agree(database: Path, query: str) -> None:
     for rows in (in_datasette, in_query):
         assert [row["id"] for row in rows] == ids
         assert [row["score"] for row in rows] == pytest.approx(scores, abs=AGREE)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "term",
+    [
+        vector_to_term(np.ones(7)),
+        vector_to_term(np.full(DIMENSIONS, np.nan)),
+        vector_to_term(np.r_[np.inf, np.ones(DIMENSIONS - 1)]),
+        vector_to_term(np.zeros(DIMENSIONS)),
+        "vec:",
+        "vec:not base64!",
+    ],
+    ids=["length", "nan", "infinity", "zeros", "nothing", "no vector"],
+)
+async def test_a_vector_that_is_none_is_refused_everywhere_with_the_same_sentence(
+    database: Path, conn: sqlite3.Connection, term: str
+) -> None:
+    said = failure(conn, "select image_search(?, 3)", term)
+    assert "vec:" in said
+    for function in (
+        "image_similarity(1, ?)",
+        "image_vector(?)",
+        "image_search_agg(id, ?, 3) from images",
+    ):
+        assert failure(conn, f"select {function}", term) == said
+    search = CliRunner().invoke(cli, ["search-images", str(database), "images", term])
+    assert search.exit_code == 1
+    assert search.output == f"Error: {said}\n"
+    response = await Datasette([str(database)]).client.get(
+        "/-/image-search/photos/images.json", params={"q": term}
+    )
+    assert response.status_code == 400
+    assert response.json()["error"] == said
 
 
 @pytest.mark.asyncio

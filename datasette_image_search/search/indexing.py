@@ -175,6 +175,8 @@ def make_index(
     report("Reading", 0, 1)
     codes = stored_codes(conn, index)
     report("Reading", 1, 1)
+    if not len(codes):
+        raise _nothing_to_index(index)
     made = None
     if factory is not None:
         built = approximate.build(codes, factory, gpu=gpu, report=report)
@@ -192,10 +194,14 @@ def count_to_search(conn: sqlite3.Connection, index: Index) -> int:
     """How many vectors an index has. Raises IndexTypeError for none."""
     count = store.count_vectors(conn, index)
     if not count:
-        raise approximate.IndexTypeError(
-            f"{index.image_table!r} has no vectors to index; embed its images first with embed-images"
-        )
+        raise _nothing_to_index(index)
     return count
+
+
+def _nothing_to_index(index: Index) -> approximate.IndexTypeError:
+    return approximate.IndexTypeError(
+        f"{index.image_table!r} has no vectors to index; embed its images first with embed-images"
+    )
 
 
 def _write_all(

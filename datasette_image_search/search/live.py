@@ -197,7 +197,7 @@ def live_index(conn: sqlite3.Connection, index: Index) -> LiveIndex:
         return _read(conn, index, None)
     key = (str(database), index.id)
     live = _open.get(key)
-    if live is not None and live.index == index and _is_intact(live, database):
+    if live is not None and live.index == index and _is_up_to_date(live, database):
         return live
     with _opening[key], _reader(conn, database) as reader:
         live = _open.get(key)
@@ -211,6 +211,8 @@ def live_index(conn: sqlite3.Connection, index: Index) -> LiveIndex:
                 live = _read(reader, index, database)
             _open[key] = live
             _forget_replaced(reader, str(database))
+        elif not _is_up_to_date(live, database):
+            live = _open[key] = _with_approximate(live, database)
         return live
 
 
@@ -221,18 +223,24 @@ def _forget_replaced(conn: sqlite3.Connection, database: str) -> None:
         _open.pop(key, None)
 
 
+def _is_up_to_date(live: LiveIndex, database: Path) -> bool:
+    """Whether the files are as they were opened, as far as that matters, and none has appeared."""
+    if live.approximate is None and live.unused != file_state(
+        approximate_path(database, live.index)
+    ):
+        return False
+    return _is_intact(live, database)
+
+
 def _is_intact(live: LiveIndex, database: Path) -> bool:
     """
-    Whether the mapped files are whole, and no approximate index has appeared. To read the pages of a
-    file that was cut short would end the process; in the middle of a search nothing can be done about
-    that. One whose place another took is whole for as long as it is mapped.
+    Whether the mapped files are whole. To read the pages of one that was cut short would end the
+    process; in the middle of a search nothing can be done about that. One whose place another took
+    is whole for as long as it is mapped.
     """
-    path = approximate_path(database, live.index)
-    if live.approximate is None and live.unused != file_state(path):
-        return False
     opened = [(sidecar_path(database, live.index), live.segments[0].file)]
     if live.approximate is not None:
-        opened.append((path, live.approximate.file))
+        opened.append((approximate_path(database, live.index), live.approximate.file))
     return all(file is None or _is_whole(path, file) for path, file in opened)
 
 
@@ -248,23 +256,32 @@ def _continues(old: Index, new: Index) -> bool:
 
 def _read(conn: sqlite3.Connection, index: Index, database: Path | None) -> LiveIndex:
     problem = "the database is in memory"
-    codes = approximate = unused = None
+    codes = None
     if database is not None:
         try:
             codes = open_sidecar(sidecar_path(database, index), index)
             problem = None
         except SidecarUnusable as unusable:
             problem = str(unusable)
-        path = approximate_path(database, index)
-        unused = file_state(path)
-        try:
-            approximate = open_approximate(path, index)
-        except SidecarUnusable as unusable:
-            # Where there is none, there need not be one.
-            problem = problem or (str(unusable) if unused else None)
     first = codes if codes is not None else _rebuild(conn, index, database)
-    live = LiveIndex(index, (first,), codes is not None, approximate, problem, unused)
+    live = LiveIndex(index, (first,), codes is not None, problem=problem)
+    if database is not None:
+        live = _with_approximate(live, database)
     return _with_newer(conn, live, index)
+
+
+def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
+    """The same with the approximate index that there is now, if it can be used."""
+    path = approximate_path(database, live.index)
+    unused = file_state(path)
+    approximate = None
+    problem = None if live.from_sidecar else live.problem
+    try:
+        approximate = open_approximate(path, live.index)
+    except SidecarUnusable as unusable:
+        # Where there is none, there need not be one.
+        problem = problem or (str(unusable) if unused else None)
+    return replace(live, approximate=approximate, problem=problem, unused=unused)
 
 
 def _rebuild(conn: sqlite3.Connection, index: Index, database: Path | None) -> Codes:

@@ -21,8 +21,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,6 +37,10 @@ from .codes import Codes, is_float16
 MAGIC = b"IMGSRCH2"
 _LENGTH_BYTES = 8
 _ALIGNMENT = 64
+
+
+ABANDONED = 3600
+"""Seconds after which a file that was to be renamed is one of a process that was killed."""
 
 
 class SidecarUnusable(Exception):
@@ -134,14 +139,16 @@ def _beside(
     like: Path | None,
 ) -> Iterator[Path]:
     for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
-        # By a process that was killed; a reader that writes just now will find no harm done.
-        left_behind.unlink(missing_ok=True)
+        with suppress(OSError):
+            if time.time() - left_behind.stat().st_mtime > ABANDONED:
+                left_behind.unlink()
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
         faiss.write_index(faiss_index, name)
-        with temporary.open("ab") as file:
+        with temporary.open("r+b") as file:
+            file.seek(0, os.SEEK_END)
             file.write(bytes(-file.tell() % _ALIGNMENT))
             header = Header(
                 token=str(index.sidecar),

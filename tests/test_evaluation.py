@@ -1,0 +1,61 @@
+"""What is said of a collection is what is so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlite_utils import Database
+
+from datasette_image_search.search.evaluation import RECALL_AT, Evaluated, evaluate
+from datasette_image_search.search.indexing import index_images
+from datasette_image_search.search.live import live_index
+from datasette_image_search.store import find_index
+
+from .test_store import add_images, random_vectors
+
+VECTORS = random_vectors(600, 16)
+QUERIES = random_vectors(20, 16, seed=1)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Database:
+    db = Database(tmp_path / "photos.db", execute_plugins=False)
+    add_images(db, VECTORS)
+    return db
+
+
+def evaluated(db: Database) -> list[Evaluated]:
+    return evaluate(db.conn, live_index(db.conn, find_index(db.conn)), QUERIES)
+
+
+def test_the_three_ways_to_search_are_measured(db: Database) -> None:
+    _, _, made = index_images(db, "images", type="IVF8,SQ8", probes=1)
+    brute, flat, ivf = evaluated(db)
+    assert (brute.name, brute.recall, brute.bytes_per_vector) == ("numpy brute force", 1.0, 64)
+    assert (flat.name, flat.bytes_per_vector) == ("flat float16", 32)
+    assert flat.recall > 0.98
+    assert ivf.name == "IVF8,SQ8 nprobe=1"
+    assert ivf.bytes_per_vector > 32 + 16
+    assert all(each.milliseconds > 0 for each in (brute, flat, ivf))
+    best = np.argsort(-(QUERIES @ VECTORS.T), axis=1)[:, :RECALL_AT] + 1
+    proposed = made.propose(QUERIES)
+    found = sum(len(np.intersect1d(a, b)) for a, b in zip(best, proposed, strict=True))
+    assert ivf.recall == pytest.approx(found / best.size, abs=0.01)
+
+
+def test_without_an_approximate_index_there_are_two(db: Database) -> None:
+    index_images(db, "images")
+    assert [each.name for each in evaluated(db)] == [
+        "numpy brute force",
+        "flat float16",
+    ]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_fewer_images_than_are_looked_for_are_all_found(tmp_path: Path, n: int) -> None:
+    db = Database(tmp_path / "few.db", execute_plugins=False)
+    add_images(db, VECTORS[:n])
+    index_images(db, "images", type="SQ8")
+    assert [each.recall for each in evaluated(db)] == [1, 1, 1]

@@ -1,0 +1,252 @@
+"""Sidecars are written where that is worth it, and keep what a person asked for."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlite_utils import Database
+
+from datasette_image_search import store
+from datasette_image_search.search import approximate, planner
+from datasette_image_search.search.approximate import IndexTypeError
+from datasette_image_search.search.indexing import (
+    SidecarNotWritten,
+    index_images,
+    refresh_sidecars,
+)
+from datasette_image_search.search.live import live_index
+from datasette_image_search.search.sidecar import (
+    approximate_path,
+    file_state,
+    open_approximate,
+    sidecar_path,
+    sidecar_paths,
+)
+from datasette_image_search.store import Index, find_index
+
+from .test_approximate import BUILDABLE, REFUSED
+from .test_store import add_images, random_vectors
+
+VECTORS = random_vectors(400, 16)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return (tmp_path / "photos.db").resolve()
+
+
+@pytest.fixture
+def db(path: Path) -> Iterator[Database]:
+    """400 images, and no sidecars."""
+    with closing(Database(path, execute_plugins=False)) as db:
+        add_images(db, VECTORS)
+        yield db
+
+
+def states(path: Path) -> dict[str, tuple | None]:
+    return {file.name: file_state(file) for file in sidecar_paths(path)}
+
+
+def approximate_of(path: Path, db: Database) -> approximate.Approximate:
+    index = find_index(db.conn)
+    return open_approximate(approximate_path(path, index), index)
+
+
+def test_what_was_made_is_given_back_written_and_searched(path: Path, db: Database) -> None:
+    index, codes, made = index_images(db, "images", type="IVF8,SQ8")
+    assert index == find_index(db.conn)
+    assert index.index_type == "IVF8,SQ8"
+    assert len(codes) == len(made.vector_ids) == 400
+    live = live_index(db.conn, index)
+    assert live.from_sidecar
+    assert live.approximate.tuning == made.tuning
+    assert planner.search(db.conn, index, VECTORS[7], 1).steps[0].name == "propose"
+
+
+@pytest.mark.parametrize("factory", BUILDABLE[:4])
+def test_any_factory_string_is_searched_by(path: Path, db: Database, factory: str) -> None:
+    index_images(db, "images", type=factory)
+    found = planner.search(db.conn, find_index(db.conn), VECTORS[7], 5)
+    assert found.hits[0].id == 8
+    assert found.steps[0].name == "propose"
+
+
+@pytest.mark.parametrize("factory", [*REFUSED, "IVF401,Flat"])
+def test_what_is_refused_changes_nothing(path: Path, db: Database, factory: str) -> None:
+    before_index, *_ = index_images(db, "images", type="SQ8")
+    before = states(path)
+    with pytest.raises(IndexTypeError):
+        index_images(db, "images", type=factory)
+    assert states(path) == before
+    assert find_index(db.conn) == before_index
+    assert not list(path.parent.glob("*.tmp"))
+
+
+def test_asking_for_lists_is_remembered_as_that_many(db: Database) -> None:
+    index, *_ = index_images(db, "images", type="ivf", lists=5)
+    assert index.index_type == "IVF5,SQ8"
+
+
+@pytest.mark.parametrize("options", [{"probes": 3}, {"gpu": True}])
+def test_an_exact_search_has_nothing_to_probe(path: Path, db: Database, options: dict) -> None:
+    with pytest.raises(IndexTypeError, match="there is nothing to probe or to build for 400"):
+        index_images(db, "images", **options)
+    assert states(path) == {}
+
+
+def test_a_table_without_vectors_has_nothing_to_index(db: Database) -> None:
+    db.execute("delete from images")
+    with pytest.raises(IndexTypeError, match="'images' has no vectors to index"):
+        index_images(db, "images", type="ivf")
+
+
+def test_a_table_with_vectors_that_are_none_has_nothing_to_index(db: Database) -> None:
+    db.execute("delete from images where id > 1")
+    db.execute("drop trigger _images_image_search_vector_changed")
+    db.execute("update _images_vectors set vector = zeroblob(64)")
+    with pytest.raises(IndexTypeError, match="'images' has no vectors to index"):
+        index_images(db, "images", type="ivf")
+
+
+def test_a_database_in_memory_has_no_place_for_an_index() -> None:
+    db = Database(memory=True, execute_plugins=False)
+    add_images(db, VECTORS)
+    with pytest.raises(SidecarNotWritten, match="in memory"):
+        index_images(db, "images")
+
+
+# --- What embed-images does at its end ----------------------------------------------------------------
+
+
+def test_small_commits_rewrite_no_file(path: Path, db: Database) -> None:
+    index_images(db, "images", type="IVF8,SQ8")
+    before = states(path)
+    for seed in range(4):
+        add_images(db, random_vectors(5, 16, seed=seed))
+        refresh_sidecars(db, "images")
+        assert states(path) == before
+    assert live_index(db.conn, find_index(db.conn)).newer == 20
+
+
+def test_many_new_images_are_folded_into_both_files(path: Path, db: Database) -> None:
+    index_images(db, "images", type="IVF8,SQ8", target=0.9)
+    searched_before = live_index(db.conn, find_index(db.conn))
+    more = random_vectors(100, 16, seed=5)
+    add_images(db, more)
+    refresh_sidecars(db, "images")
+    index = find_index(db.conn)
+    live = live_index(db.conn, index)
+    assert live is not searched_before
+    assert live.newer == 0
+    assert len(live.approximate.vector_ids) == 500
+    # It grew, and was not trained again.
+    assert live.approximate.tuning == searched_before.approximate.tuning
+    assert planner.search(db.conn, index, more[50], 1).hits[0].id == 451
+
+
+def test_what_grew_is_built_anew_where_most_of_it_is_new(path: Path, db: Database) -> None:
+    index_images(db, "images", type="ivf", target=0.9)
+    add_images(db, random_vectors(800, 16, seed=5))
+    refresh_sidecars(db, "images")
+    tuning = approximate_of(path, db).tuning
+    assert (tuning.type, tuning.factory, tuning.target) == ("ivf", "IVF30,SQ8", 0.9)
+
+
+def test_an_approximate_index_that_was_lost_is_built_again(path: Path, db: Database) -> None:
+    index, *_ = index_images(db, "images", type="IVF8,SQ8")
+    sidecar = file_state(sidecar_path(path, index))
+    approximate_path(path, index).unlink()
+    refresh_sidecars(db, "images")
+    assert approximate_of(path, db).tuning.factory == "IVF8,SQ8"
+    assert file_state(sidecar_path(path, index)) == sidecar
+
+
+def test_of_too_few_vectors_there_is_no_approximate_index_any_more(
+    path: Path, db: Database
+) -> None:
+    index, *_ = index_images(db, "images", type="IVF64,SQ8")
+    db.execute("delete from images where id > 30")
+    refresh_sidecars(db, "images")
+    assert not approximate_path(path, index).exists()
+    assert len(planner.search(db.conn, find_index(db.conn), VECTORS[0], 50).hits) == 30
+    add_images(db, random_vectors(300, 16, seed=5))
+    refresh_sidecars(db, "images")
+    assert approximate_of(path, db).tuning.factory == "IVF64,SQ8"
+
+
+def test_auto_makes_one_of_many_vectors_and_none_of_few(
+    path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh_sidecars(db, "images")
+    assert len(states(path)) == 1
+    monkeypatch.setattr(approximate, "AUTO_EXACT", 399)
+    refresh_sidecars(db, "images")
+    assert approximate_of(path, db).tuning.type == "auto"
+    assert find_index(db.conn).index_type is None
+
+
+def test_flat_takes_an_approximate_index_away(path: Path, db: Database) -> None:
+    index_images(db, "images", type="SQ8")
+    index, _, made = index_images(db, "images", type="flat")
+    assert made is None
+    assert index.index_type == "flat"
+    assert list(states(path)) == [sidecar_path(path, index).name]
+
+
+def test_positions_of_deleted_vectors_point_to_no_other(path: Path, db: Database) -> None:
+    """The sidecar was written again, from fewer vectors than the approximate index has."""
+    index, *_ = index_images(db, "images", type="IVF2,SQ8", target=1.0)
+    db.execute("delete from images where id % 3 = 0")
+    sidecar_path(path, index).unlink()
+    left = {id: v for id, v in enumerate(VECTORS, start=1) if id % 3}
+    with closing(sqlite3.connect(path)) as conn:
+        for vector in random_vectors(10, 16, seed=8):
+            found = planner.search(conn, find_index(conn), vector, 10)
+            assert found.steps[0].name == "propose"
+            best = sorted(left, key=lambda id: -float(left[id] @ vector))
+            assert len({hit.id for hit in found.hits} & set(best[:10])) >= 8
+            for hit in found.hits:
+                assert hit.score == pytest.approx(float(left[hit.id] @ vector), abs=1e-5)
+
+
+def test_two_models_of_a_table_have_files_of_their_own(path: Path, db: Database) -> None:
+    first = find_index(db.conn)
+    table = store.find_image_table(db.conn, "images")
+    second = store.ensure_index(
+        db, table, model="other", weights=None, fingerprint="other", dimensions=4
+    )
+    for id, vector in enumerate(random_vectors(50, 4), start=1):
+        blob = store.vector_to_blob(vector)
+        (sha256,) = db.execute("select sha256 from images where id = ?", [id]).fetchone()
+        row = {"index_id": second.id, "image_id": id, "sha256": sha256, "vector": blob}
+        db["_images_vectors"].insert(row)
+    index_images(db, "images", model="other", type="SQ8", queries=random_vectors(5, 4))
+    refresh_sidecars(db, "images")
+    assert len(states(path)) == 3
+    store.delete_index(db, table, second)
+    refresh_sidecars(db, "images")
+    assert list(states(path)) == [sidecar_path(path, first).name]
+
+
+@pytest.mark.parametrize("failing", ["codes_beside", "approximate_beside"])
+def test_a_disk_that_is_full_is_said_and_costs_no_answer(
+    path: Path, db: Database, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    index_images(db, "images", type="SQ8")
+
+    def fail(*args: object, **options: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(f"datasette_image_search.search.indexing.{failing}", fail)
+    with pytest.raises(SidecarNotWritten, match="No space left on device"):
+        index_images(db, "images", type="IVF8,SQ8")
+    index: Index = find_index(db.conn)
+    found = planner.search(db.conn, index, VECTORS[3], 3)
+    exact = np.sort(VECTORS @ VECTORS[3])[::-1][:3]
+    assert [hit.score for hit in found.hits] == pytest.approx(exact.tolist(), abs=1e-5)

@@ -1,0 +1,105 @@
+"""What is wrong is said, with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from datasette_image_search.search.indexing import index_images, refresh_sidecars
+from datasette_image_search.search.status import status
+from datasette_image_search.store import find_index
+
+from .conftest import sidecar_of
+from .test_store import add_images, random_vectors
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "photos.db"
+
+
+@pytest.fixture
+def db(path: Path) -> Iterator[Database]:
+    with closing(Database(path, execute_plugins=False)) as db:
+        add_images(db, random_vectors(100))
+        refresh_sidecars(db, "images")
+        yield db
+
+
+def test_all_is_well(db: Database) -> None:
+    assert status(db.conn) == {
+        "table": "images",
+        "model": "palette",
+        "dimensions": 8,
+        "images": 100,
+        "vectors": 100,
+        "search": "exact",
+        "sidecar": "in use",
+        "newer_than_sidecar": 0,
+        "problem": None,
+    }
+
+
+def test_an_approximate_search_says_how_much_it_finds(db: Database) -> None:
+    _, _, made = index_images(db, "images", type="IVF2,SQ8")
+    found = status(db.conn)
+    assert found["search"] == (
+        f"IVF2,SQ8 {made.tuning.parameters}, with a recall@20 of {made.tuning.recall:.3f} for 100 "
+        "queries; exact under narrow filters"
+    )
+    assert found["problem"] is None
+
+
+def test_a_lost_sidecar_is_said(path: Path, db: Database) -> None:
+    sidecar_of(path).unlink()
+    found = status(db.conn)
+    assert found["sidecar"] == "not in use"
+    assert found["problem"] == (
+        "photos.db-image-search-1.faiss is missing, so this process searches a copy in memory; to "
+        "write the file anew, run sqlite-utils index-images on the database and 'images'"
+    )
+
+
+def test_a_damaged_approximate_index_is_said(path: Path, db: Database) -> None:
+    index_images(db, "images", type="SQ8")
+    file = path.with_name("photos.db-image-search-1.approximate.faiss")
+    file.write_bytes(file.read_bytes()[:-1])
+    found = status(db.conn)
+    assert (found["sidecar"], found["search"]) == ("in use", "exact")
+    assert found["problem"] == (
+        "photos.db-image-search-1.approximate.faiss is damaged or was cut short, so all searches "
+        "are exact; sqlite-utils index-images mends it"
+    )
+
+
+def test_many_new_images_are_said(db: Database) -> None:
+    add_images(db, random_vectors(5, seed=1))
+    assert status(db.conn)["problem"] is None
+    add_images(db, random_vectors(5, seed=2))
+    found = status(db.conn)
+    assert found["newer_than_sidecar"] == 10
+    assert found["problem"].startswith("10 vectors are newer than the sidecar")
+    refresh_sidecars(db, "images")
+    assert status(db.conn)["problem"] is None
+
+
+def test_images_without_a_vector_are_said(db: Database) -> None:
+    db.execute("delete from _images_vectors where image_id < 3")
+    assert status(db.conn)["problem"].startswith("2 images have no vector; embed them with")
+
+
+@pytest.mark.parametrize("table", [None, "nope"])
+def test_where_nothing_can_be_searched_that_is_all(table: str | None) -> None:
+    db = Database(memory=True, execute_plugins=False)
+    assert status(db.conn, table).keys() == {"problem"}
+
+
+def test_a_database_in_memory_is_searched_in_memory() -> None:
+    db = Database(memory=True, execute_plugins=False)
+    add_images(db, random_vectors(10))
+    assert find_index(db.conn).sidecar is None
+    assert status(db.conn)["problem"].startswith("the database is in memory, so this process")
