@@ -254,6 +254,7 @@ class _Statement:
             self.labels.clear()
             self.best_labels.clear()
             self.calls.clear()
+            self.worth.clear()
 
     def spend(self, texts: int, most: int | None) -> None:
         """Raises ImageSearchError where so many more texts are more than a statement may have."""

@@ -433,3 +433,9 @@ def test_a_server_does_not_open_the_weights_that_a_database_names(db: Database) 
     datasette = Datasette(memory=True)
     with pytest.raises(EmbedderError, match="name it in Datasette's configuration"):
         query_vector(db.conn, find_index(db.conn), "red", configured_weights(datasette))
+
+
+def test_a_query_of_endless_terms_is_refused() -> None:
+    assert len(parse_query(" + ".join(["#1"] * 32))) == 32
+    with pytest.raises(QueryError, match="more than 32 terms"):
+        parse_query(" + ".join(["#1"] * 33))

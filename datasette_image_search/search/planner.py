@@ -211,7 +211,8 @@ def _find_all(
         return
     n = max(FIRST, 2 * plan.wanted)
     started = time.perf_counter()
-    approximate = live.approximate is not None and not exact
+    # Its recall is of the best few of all images: under a filter more of these would be missing.
+    approximate = live.approximate is not None and plan.filter is None and not exact
     if approximate and n <= live.approximate.tuning.candidates:
         ranked = live.propose(vectors)
     elif plan.filter is not None and len(vectors) == 1:
@@ -329,10 +330,8 @@ def _listed(plan: _Plan) -> np.ndarray:
 
 def _integers(ids: Sequence[Key]) -> np.ndarray:
     """Those that can be keys: SQL may feed an aggregate anything."""
-    array = np.asarray(ids)
-    if array.dtype != np.int64:
-        array = np.array([id for id in ids if isinstance(id, int)], dtype=np.int64)
-    return array
+    # Not np.asarray(ids), which makes every item as long as the longest text or BLOB among them.
+    return np.array([id for id in ids if isinstance(id, int)], dtype=np.int64)
 
 
 def _top(scores: np.ndarray, n: int) -> np.ndarray:

@@ -33,6 +33,9 @@ from ..store import Index, Key
 LONGEST_QUERY = 16_384
 """Characters: a vec: of 6,000 dimensions, and more words than any model reads."""
 
+MOST_TERMS = 32
+"""Each may take a model 60 ms, in which no time limit interrupts it."""
+
 CANCELLED = 1e-3
 """A weighted sum of unit vectors shorter than this has no direction to search in."""
 
@@ -87,6 +90,8 @@ def parse_query(text: str) -> tuple[Term, ...]:
     while True:
         term, end = _parse_term(rest.lstrip(), text)
         terms.append(_signed(term, sign))
+        if len(terms) > MOST_TERMS:
+            raise QueryError(f"the query has more than {MOST_TERMS} terms; leave some away")
         rest = rest.lstrip()[end:]
         sign = _SIGN.match(rest)
         if sign is None:

@@ -155,7 +155,7 @@ def is_indexed(conn: sqlite3.Connection, index: Index, filter: Filter) -> bool:
     sql = "explain query plan select {key} from {images} where {filter}"
     steps = [step for *_, step in _filtered(conn, sql, table, filter, {})]
     of_images = [
-        step for step in steps if re.match(rf"(SCAN|SEARCH) {re.escape(table.name)}\b", step)
+        step for step in steps if re.match(rf"(SCAN|SEARCH) {re.escape(table.name)}(?!\w)", step)
     ]
     return bool(of_images) and all(step.startswith("SEARCH") for step in of_images)
 

@@ -109,16 +109,21 @@ def _wanted(
             if kind == "size":
                 continue
             for config in configs:
-                column = config["config"].get("column") or config["config"]["simple"]
+                column = _column(config)
                 if column not in columns:
                     raise RequestError(f"there is no column {column!r} to facet by")
     except (json.JSONDecodeError, RecursionError, LookupError, AttributeError) as error:
         raise RequestError("a _facet of this URL is neither a column nor JSON about one") from error
-    # Said twice is counted once.
+    # A column is counted once, however often and with whatever else beside it it is asked for.
     return {
-        kind: [config for n, config in enumerate(configs) if config not in configs[:n]]
+        kind: list({_column(config): config for config in reversed(configs)}.values())[::-1]
         for kind, configs in wanted.items()
+        if kind != "size"
     }
+
+
+def _column(config: dict[str, Any]) -> str:
+    return config["config"].get("column") or config["config"]["simple"]
 
 
 def _facet(
@@ -130,7 +135,7 @@ def _facet(
     configuration: dict[str, Any],
     config: dict[str, Any],
 ) -> Facet:
-    column = config["config"].get("column") or config["config"]["simple"]
+    column = _column(config)
     name, table = escape_sqlite(column), quote_identifier(viewed.table.name)
     if filter is None:
         sql = f"select {name} from {table}"

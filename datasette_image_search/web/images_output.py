@@ -108,7 +108,10 @@ async def _image_table(
 def _images(
     conn: sqlite3.Connection, shown: ShownTable, keys: Sequence[Any]
 ) -> dict[Key, dict[str, Any]]:
-    return store.image_rows(conn, shown.table, [key for key in keys if _is_key(key)])
+    content = shown.column if shown.column_is_blob else None
+    return store.image_rows(
+        conn, shown.table, [key for key in keys if _is_key(key)], without=content
+    )
 
 
 def _is_key(value: Any) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from datasette.app import Datasette
 from datasette.database import Database
 
+from ..errors import ImageSearchError
 from ..search.live import live_index
 from ..search.query import prepare_words
 from ..store import Index
@@ -25,6 +26,17 @@ from .configuration import configured_weights
 
 THREADS = 2
 
+MOST_RUNNING = 64
+"""Different preparations that may wait for these threads."""
+
+
+class TooBusy(ImageSearchError):
+    """More searches wait for a model than will have patience for it."""
+
+
+_running: dict[tuple[str, int, str], Future[None]] = {}
+"""What is being prepared, by database, index and query: those who ask for the same wait together."""
+
 
 @cache
 def _threads() -> ThreadPoolExecutor:
@@ -32,14 +44,23 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def start_preparing(datasette: Datasette, viewed: ViewedTable, query: str = "") -> Future[None]:
-    """Begin with what a query needs; without one, with what the first of them will."""
+    """
+    Begin with what a query needs; without one, with what the first of them will. Raises TooBusy.
+    """
+    key = viewed.database.name, viewed.index.id, query
+    if key in _running:
+        return _running[key]
+    if len(_running) >= MOST_RUNNING:
+        raise TooBusy("too many searches wait for a model to load; try again in a moment")
     weights_of = configured_weights(datasette)
 
     def prepare() -> None:
         _open_index(viewed.database, viewed.index)
         prepare_words(viewed.index, query, weights_of)
 
-    return _threads().submit(prepare)
+    _running[key] = running = _threads().submit(prepare)
+    running.add_done_callback(lambda _: _running.pop(key, None))
+    return running
 
 
 async def is_prepared(

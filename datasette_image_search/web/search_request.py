@@ -75,7 +75,7 @@ async def read_request(
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         # What Datasette's filters do with a list or an object that is no JSON.
         raise RequestError(f"a filter of this URL cannot be read: {error}") from error
-    where = " and ".join(f"({clause})" for clause in clauses)
+    where = " and ".join(f"({clause}\n)" for clause in clauses)
     query = (request.args.get("q") or "").strip()
     offset = _whole_number(request, "_next", 0, LAST)
     size = _page_size(datasette, request)

@@ -17,7 +17,6 @@ from datasette.app import Datasette
 
 from .. import store
 from ..embedders.protocol import TextNotUnderstood
-from ..errors import ImageSearchError
 from ..search.live import live_index
 from ..search.query import WeightsOf, query_vector
 from .configuration import configured_weights, warm_up_queries
@@ -52,7 +51,10 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
                         queries = warm_up_queries(datasette, name, table)
                         if queries is not None:
                             _warm_up_table(conn, table, queries, weights_of)
-                    except ImageSearchError as error:
+                    except sqlite3.Error:
+                        raise
+                    except Exception as error:
+                        # Whatever torch or FAISS has against one table, the others can do without.
                         logger.warning("%s/%s is not warmed up: %s", name, table, error)
         except sqlite3.Error as error:
             # A database that is locked or damaged is told by whatever is asked of it.
