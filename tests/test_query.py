@@ -127,7 +127,9 @@ written_terms = st.one_of(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(signs, st.none() | weights, written_terms), min_size=1), spaces)
+@given(
+    st.lists(st.tuples(signs, st.none() | weights, written_terms), min_size=1, max_size=32), spaces
+)
 def test_what_is_written_by_the_grammar_is_read_as_it_was_meant(parts: list, space: str) -> None:
     query = ""
     expected = []

@@ -442,7 +442,7 @@ def test_only_files_as_large_as_one_that_is_known_are_read():
 def test_a_move_needs_no_column_that_a_person_may_drop(run: Run, path: Path, photos: Path):
     run()
     ids = ids_of(path)
-    change(path, "alter table images drop column folder", "alter table images drop column filename")
+    change(path, "alter table images drop column lens", "alter table images drop column filename")
     (photos / "trip" / "0.jpg").rename(photos / "trip" / "new.jpg")
 
     assert counts(run()) == {"moved": 1, "unchanged": 6}

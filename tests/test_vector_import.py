@@ -244,7 +244,7 @@ def test_a_row_gets_no_vector_of_an_earlier_one_with_its_id(path: Path, folder: 
 def test_columns_that_a_person_dropped_are_not_missed(path: Path, folder: Path, bring):
     bring(["a.jpg"], unit(1), roots=[folder])
     with closing(sqlite_utils.Database(path)) as db:
-        db["images"].transform(drop=["folder", "filename"])
+        db["images"].transform(drop=["lens", "filename"])
     assert counts(bring(["a.jpg", "b.jpg"], unit(2), unknown="add")) == (1, 1, 1, 0, 1)
 
 
