@@ -17,7 +17,9 @@ demo: .venv/installed
 	$(BIN)/sqlite-utils search-images $(DEMO) images "blue above green" -k 3 --where "taken_at >= '2021'"
 	$(BIN)/python demo/serve.py $(DEMO) $(PORT)
 
-# All tests, and once more what touches Datasette, on the alpha of 1.0.
+# All tests, and once more what touches Datasette, on the alpha of 1.0. On all processors, so that each
+# process has one for itself: threads of FAISS and torch that wait for each other take several times as long.
+test: export OMP_NUM_THREADS = 1
 test: .venv/test-installed .venv/datasette-1.0
 	$(BIN)/python -m pytest --numprocesses auto
 	PYTHONPATH=$(CURDIR)/.venv/datasette-1.0 $(BIN)/python -m pytest --numprocesses auto -m datasette
