@@ -14,6 +14,7 @@ from datasette_image_search.embedders.protocol import Embedder, EmbedderError
 from datasette_image_search.embedders.self_test import check_embedder, drawn_pictures
 
 from .commands import command, embed_images
+from .conftest import COLOURS
 from .tiny_clip import make_tiny_clip
 
 
@@ -104,5 +105,5 @@ def test_a_broken_checkpoint_is_refused_before_anything_is_written(
 def test_random_weights_pass(tmp_path: Path, folder: Path):
     """They are good for nothing too, but nobody can tell."""
     weights = make_tiny_clip(tmp_path)
-    database = tmp_path / "photos.db"
-    embed_images(database, "images", folder, "--model", "tiny-test/x", "--weights", weights)
+    run = (tmp_path / "photos.db", "images", folder, "--model", "tiny-test/x", "--weights", weights)
+    assert embed_images(*run).stdout.startswith(f"{len(COLOURS)} embedded, 0 unchanged, 0 failed")
