@@ -37,6 +37,9 @@ ITERATIONS = 10
 BLOCK = 16_384
 """Vectors that are in memory as float32 at once."""
 
+OVER_LISTS = 1
+"""The `parallel_mode` of a FAISS index in which threads share the lists that one query probes."""
+
 TYPES = ("auto", "flat", "ivf", "hnsw", "ivfpq")
 
 Report = Callable[[str, int, int], None]
@@ -83,6 +86,9 @@ class Approximate:
         them in the index.
         """
         _set(self.faiss_index, self.tuning.parameters)
+        if (inverted_lists := _inverted_lists(self.faiss_index)) is not None:
+            # A query alone would have one thread else.
+            inverted_lists.parallel_mode = OVER_LISTS
         return self
 
     def propose(self, vectors: np.ndarray) -> list[np.ndarray]:
@@ -197,7 +203,7 @@ def tune(
     (n, dimensions), or where none do, with those of the highest recall. `probes` sets nprobe.
     """
     untuned = Tuning(asked, factory, "", CANDIDATES[0], target, 0.0, RECALL_AT, len(queries))
-    approximate = Approximate(index, codes.vector_ids, untuned)
+    approximate = Approximate(index, codes.vector_ids, untuned).prepared()
     truth = exact_ids(codes, queries, RECALL_AT)
     best: tuple[tuple[bool, float], Approximate] | None = None
     for step, candidates in enumerate(CANDIDATES):
@@ -239,8 +245,8 @@ def _least_effort(
     while low < high:
         middle = (low + high) // 2
         recall, error, _ = _measured(approximate, efforts[middle], candidates, queries, truth)
-        # Above it by its standard error, so that other queries reach it as well.
-        enough = recall - error >= approximate.tuning.target
+        # Above it by twice its standard error, so that other queries reach it as well.
+        enough = recall - 2 * error >= approximate.tuning.target
         low, high = (low, middle) if enough else (middle + 1, high)
     parameters = efforts[low] if efforts else ""
     recall, _, milliseconds = _measured(approximate, parameters, candidates, queries, truth)
@@ -290,8 +296,13 @@ def _efforts(index: faiss.Index, candidates: int) -> list[str]:
 
 def _lists(index: faiss.Index) -> int | None:
     """How many lists an index has, None for one that has no such thing."""
+    inverted_lists = _inverted_lists(index)
+    return None if inverted_lists is None else inverted_lists.nlist
+
+
+def _inverted_lists(index: faiss.Index) -> faiss.IndexIVF | None:
     try:
-        return faiss.extract_index_ivf(index).nlist
+        return faiss.extract_index_ivf(index)
     except RuntimeError:
         return None
 
