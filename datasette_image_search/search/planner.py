@@ -27,7 +27,7 @@ import numpy as np
 
 from .. import store
 from ..errors import ImageSearchError
-from ..store import Filter, IdSet, Index, Key
+from ..store import Filter, IdSet, ImageTable, Index, Key
 from .live import LiveIndex, as_seen_by, live_index
 
 FIRST = 256
@@ -131,7 +131,8 @@ def search_many(
         raise PlanError(f"the offset is {offset}; it must be 0 or more")
     found = []
     with _live_snapshot(conn, index) as live:
-        plan = _Plan(conn, live.index, live, filter, k + offset)
+        table = store.find_image_table(conn, live.index.image_table)
+        plan = _Plan(conn, live.index, table, live, filter, k + offset)
         for hits, steps in _find_all(plan, vectors, exact):
             hits = hits[offset:]
             if min_score is not None:
@@ -164,6 +165,7 @@ class _Plan:
 
     conn: sqlite3.Connection
     index: Index
+    table: ImageTable
     live: LiveIndex
     filter: Filter | IdSet | None
     wanted: int
@@ -175,14 +177,14 @@ class _Plan:
             return ranking.vector_ids.tolist()
         if not self.live.has_image_ids:
             ids = ranking.vector_ids.tolist()
-            return store.passing(self.conn, self.index, ids, self.filter)
+            return store.passing(self.conn, self.index, ids, self.filter, self.table)
         images = self.live.image_ids(ranking.positions)
-        passed = store.passing_images(self.conn, self.index, images, self.filter)
+        passed = store.passing_images(self.conn, self.index, images, self.filter, self.table)
         return ranking.vector_ids[np.isin(images, passed)].tolist()
 
     def there(self, vector_ids: list[int]) -> list[int]:
         """Those of the vectors that are still there, of the picture that their image has."""
-        return store.passing(self.conn, self.index, vector_ids, None)
+        return store.passing(self.conn, self.index, vector_ids, None, self.table)
 
 
 @dataclass(frozen=True)
@@ -277,10 +279,10 @@ def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
     if plan.filter is None or not plan.live.has_image_ids:
         return False
     few = int(len(plan.live) * NARROW)
-    if not few or not store.is_indexed(plan.conn, plan.index, plan.filter):
+    if not few or not store.is_indexed(plan.conn, plan.index, plan.filter, plan.table):
         return False
     started = time.perf_counter()
-    images = store.matching_images(plan.conn, plan.index, plan.filter, few + 1)
+    images = store.matching_images(plan.conn, plan.index, plan.filter, few + 1, plan.table)
     if len(images) > few:
         steps.append(_step("list", images, [], started))
         return False
@@ -322,10 +324,12 @@ def _listed(plan: _Plan) -> np.ndarray:
     """A bool per position: whether its image passes the filter."""
     live, filter = plan.live, plan.filter
     if not live.has_image_ids:
-        return live.chosen_vectors(store.matching(plan.conn, plan.index, filter))
+        return live.chosen_vectors(store.matching(plan.conn, plan.index, filter, plan.table))
     if isinstance(filter, IdSet):
         return live.chosen_images(_integers(filter.ids))
-    return live.chosen_images(store.matching_images(plan.conn, plan.index, filter))
+    return live.chosen_images(
+        store.matching_images(plan.conn, plan.index, filter, table=plan.table)
+    )
 
 
 def _integers(ids: Sequence[Key]) -> np.ndarray:
@@ -393,7 +397,9 @@ def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[tuple[int, 
     """Those of the vectors that are there, with their ids, by their float32 scores, best first."""
     hits = []
     for start in range(0, len(ids), EXACT_CHUNK):
-        stored = store.vectors_by_id(plan.conn, plan.index, ids[start : start + EXACT_CHUNK])
+        stored = store.vectors_by_id(
+            plan.conn, plan.index, ids[start : start + EXACT_CHUNK], plan.table
+        )
         # Row by row, where BLAS rounds a row as its place in the matrix has it: copies must tie.
         scores = np.einsum("ij,j->i", stored.vectors, vector).tolist()
         hits += [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,10 +48,17 @@ class IdSet:
 
 
 def passing(
-    conn: sqlite3.Connection, index: Index, ids: Sequence[int], filter: Filter | None
+    conn: sqlite3.Connection,
+    index: Index,
+    ids: Sequence[int],
+    filter: Filter | None,
+    table: ImageTable | None = None,
 ) -> list[int]:
-    """Those of the vector ids, in the order given, whose image exists and passes the filter."""
-    table = find_image_table(conn, index.image_table)
+    """
+    Those of the vector ids, in the order given, whose image exists and passes the filter. Here as
+    below, `table` spares looking it up.
+    """
+    table = table or find_image_table(conn, index.image_table)
     # CROSS JOIN keeps json_each outermost, hence its order, and SQLite from scanning the table.
     # The filter sees the columns of the image table and of _img_ranked, so no name but "_img..."
     # can be anything else than the image table's.
@@ -75,13 +82,17 @@ def passing(
 
 
 def passing_images(
-    conn: sqlite3.Connection, index: Index, ids: np.ndarray, filter: Filter
+    conn: sqlite3.Connection,
+    index: Index,
+    ids: np.ndarray,
+    filter: Filter,
+    table: ImageTable | None = None,
 ) -> np.ndarray:
     """
     Those of the images with these keys that pass the filter, in any order, int64: for tables whose
     keys are integers, and several times as fast as `passing`, which also looks at the vectors.
     """
-    table = find_image_table(conn, index.image_table)
+    table = table or find_image_table(conn, index.image_table)
     sql = """
         select _img_key
         from (select value as _img_key from json_each(:_img_ids)) as _img_ranked
@@ -92,12 +103,17 @@ def passing_images(
     return _as_array(_filtered(conn, sql, table, filter, {"_img_ids": json.dumps(ids.tolist())}))
 
 
-def matching(conn: sqlite3.Connection, index: Index, filter: Filter | IdSet) -> np.ndarray:
+def matching(
+    conn: sqlite3.Connection,
+    index: Index,
+    filter: Filter | IdSet,
+    table: ImageTable | None = None,
+) -> np.ndarray:
     """
     The ids of the vectors of all images that pass the filter, in any order, int64. `passing` knows
     which of them are still of the picture that their image has: to ask here would read every vector.
     """
-    table = find_image_table(conn, index.image_table)
+    table = table or find_image_table(conn, index.image_table)
     if isinstance(filter, IdSet):
         filter = filter.as_filter(table)
     sql = """
@@ -133,13 +149,17 @@ def vectors_by_content(
 
 
 def matching_images(
-    conn: sqlite3.Connection, index: Index, filter: Filter, limit: int = LAST
+    conn: sqlite3.Connection,
+    index: Index,
+    filter: Filter,
+    limit: int = LAST,
+    table: ImageTable | None = None,
 ) -> np.ndarray:
     """
     The keys of the first `limit` images that pass the filter, in any order, int64: for tables whose
     keys are integers, and several times as fast as `matching`.
     """
-    table = find_image_table(conn, index.image_table)
+    table = table or find_image_table(conn, index.image_table)
     # One long text is read in half the time of as many rows.
     sql = """
         select group_concat(_img_key)
@@ -149,9 +169,11 @@ def matching_images(
     return np.fromstring(text or "", dtype=np.int64, sep=",")
 
 
-def is_indexed(conn: sqlite3.Connection, index: Index, filter: Filter) -> bool:
+def is_indexed(
+    conn: sqlite3.Connection, index: Index, filter: Filter, table: ImageTable | None = None
+) -> bool:
     """Whether SQLite finds what passes the filter by an index, and need not scan the table."""
-    table = find_image_table(conn, index.image_table)
+    table = table or find_image_table(conn, index.image_table)
     sql = "explain query plan select {key} from {images} where {filter}"
     steps = [step for *_, step in _filtered(conn, sql, table, filter, {})]
     of_images = [
@@ -179,8 +201,21 @@ def _filtered(
 
 
 def bracketed(filter: Filter | None) -> str:
-    """SQL to put after WHERE or AND. The line break ends a comment at the end of a person's clause."""
-    return f"({filter.where}\n)" if filter else "1"
+    """SQL to put after WHERE or AND."""
+    return closed(filter.where) if filter else "1"
+
+
+def closed(clause: str) -> str:
+    """
+    A person's clause to put among others: in parentheses, because it may have an "or" in it. The
+    line break ends a comment.
+    """
+    return f"({clause}\n)"
+
+
+def all_of(clauses: Iterable[str]) -> str:
+    """The clause of all of them."""
+    return " and ".join(map(closed, clauses))
 
 
 @contextmanager

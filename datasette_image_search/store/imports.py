@@ -11,8 +11,7 @@ import numpy as np
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
-from .reads import column_names
-from .tables import INDEXES, ImageTable, ImportedImage, Index, Key, StoreError
+from .tables import INDEXES, ImageTable, ImportedImage, Index, Key, StoreError, column_names
 from .writes import folder_of
 
 

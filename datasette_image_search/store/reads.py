@@ -289,9 +289,11 @@ def image_vector(
     return vector if _are_unit(vector) else None
 
 
-def vectors_by_id(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) -> StoredVectors:
+def vectors_by_id(
+    conn: sqlite3.Connection, index: Index, ids: Sequence[int], table: ImageTable | None = None
+) -> StoredVectors:
     """Those of the vectors with these ids that are still there, in any order."""
-    table = find_image_table(conn, index.image_table)
+    table = table or find_image_table(conn, index.image_table)
     rows = conn.execute(
         "select id, image_id, vector from {vectors} "
         "where id in (select value from json_each(?)) and index_id = ?".format(**table.quoted()),

@@ -84,7 +84,11 @@ async def is_prepared(
 def _open_index(database: Database, index: Index) -> None:
     if database.path is None:
         return
-    uri = Path(database.path).resolve().as_uri()
     # A database that is locked just now is something for the search itself to say.
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{uri}?mode=ro", uri=True)) as conn:
+    with suppress(sqlite3.Error), closing(connection_of_our_own(Path(database.path))) as conn:
         live_index(conn, index)
+
+
+def connection_of_our_own(database: Path) -> sqlite3.Connection:
+    """Read-only. Those of Datasette are for requests, and have a time limit."""
+    return sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)

@@ -13,10 +13,10 @@ from datasette.utils import await_me_maybe
 from datasette.utils.asgi import Request
 
 from ..errors import ImageSearchError
-from ..store import LAST, Filter
+from ..store import LAST, Filter, all_of
 from .access import ViewedTable
 from .compat import column_filters
-from .urls import pairs_of
+from .urls import pairs_of, whole_number
 
 PAGE_SIZE = 60
 
@@ -75,7 +75,6 @@ async def read_request(
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         # What Datasette's filters do with a list or an object that is no JSON.
         raise RequestError(f"a filter of this URL cannot be read: {error}") from error
-    where = " and ".join(f"({clause}\n)" for clause in clauses)
     query = (request.args.get("q") or "").strip()
     offset = _whole_number(request, "_next", 0, LAST)
     size = _page_size(datasette, request)
@@ -90,7 +89,7 @@ async def read_request(
         min_score=_score(request),
         pictures=_pictures(request),
         filters=filters,
-        filter=Filter(where, params) if clauses else None,
+        filter=Filter(all_of(clauses), params) if clauses else None,
         filter_words=words,
         context=context,
     )
@@ -128,10 +127,10 @@ def _whole_number(request: Request, name: str, default: int, largest: int) -> in
     text = request.args.get(name)
     if not text:
         return default
-    # int() would take other digits too, and endless ones slowly.
-    if not (text.isascii() and text.isdigit() and len(text) < 20) or int(text) > largest:
+    number = whole_number(text)
+    if number is None or number > largest:
         raise RequestError(f"{name} must be a whole number from 0 to {largest:,}")
-    return int(text)
+    return number
 
 
 def _score(request: Request) -> float | None:

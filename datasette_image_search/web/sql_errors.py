@@ -19,6 +19,7 @@ from datasette.utils import escape_sqlite, sqlite_timelimit, tilde_decode
 from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
+from ..store import all_of
 from .compat import can_execute_sql, column_filters, saved_query_sql
 from .table_page import column_pairs
 
@@ -93,6 +94,5 @@ async def explain(datasette: Datasette, request: Request, exception: Exception) 
         return
     columns = column_filters(datasette, database, table, column_pairs(request))
     clauses, params = columns.build_where_clauses(table)
-    where = " and ".join([*clauses, *(f"({where}\n)" for where in wheres)])
-    sql = f"select 1 from {escape_sqlite(table)} where {where}"
+    sql = f"select 1 from {escape_sqlite(table)} where {all_of([*clauses, *wheres])}"
     exception.message = await sentence_of(datasette, database, sql, params) or exception.message

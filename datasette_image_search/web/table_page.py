@@ -31,13 +31,13 @@ from ..errors import ImageSearchError
 from ..search import planner
 from ..search.live import live_index
 from ..search.query import WeightsOf, query_vector
-from ..store import Filter, Key
+from ..store import Filter, Key, all_of, closed
 from .access import ViewedTable
 from .compat import column_filters, default_page_size
 from .configuration import configured_weights
 from .image_tables import ShownTable, image_tables
 from .preparing import is_prepared
-from .urls import Links
+from .urls import Links, whole_number
 
 ARGUMENT = "_image_search"
 COUNT = "_image_search_k"
@@ -76,9 +76,8 @@ async def filters_with_search(
     """
     arguments = [await await_me_maybe(other) for other in others]
     arguments = [argument for argument in arguments if argument]
-    # In parentheses, because core joins clauses by "and" and a person's _where may have an "or" in
-    # it. The line break ends a comment.
-    clauses = [f"({clause}\n)" for argument in arguments for clause in argument.where_clauses]
+    # Core joins clauses by "and" as they are.
+    clauses = [closed(clause) for argument in arguments for clause in argument.where_clauses]
     params = {name: value for a in arguments for name, value in a.params.items()}
     descriptions = [text for argument in arguments for text in argument.human_descriptions]
     context = {name: value for a in arguments for name, value in a.extra_context.items()}
@@ -90,7 +89,7 @@ async def filters_with_search(
     columns = column_filters(datasette, database, table, column_pairs(request))
     column_clauses, column_params = columns.build_where_clauses(table)
     wheres = column_clauses + clauses
-    filter = Filter(" and ".join(wheres), {**column_params, **params}) if wheres else None
+    filter = Filter(all_of(wheres), {**column_params, **params}) if wheres else None
     k = await _count(datasette, request, database, table)
     weights_of = configured_weights(datasette)
     limit = datasette.sql_time_limit_ms
@@ -161,20 +160,15 @@ async def _count(datasette: Datasette, request: Request, database: str, table: s
     has, because only within one page can the closest come first.
     """
     default = await default_page_size(datasette, database, table)
-    asked = _whole_number(request, COUNT) if COUNT in request.args else default
+    asked = whole_number(request.args[COUNT]) if COUNT in request.args else default
     if asked is None or asked < 1:
         raise _bad_request(f"{COUNT} is {request.args[COUNT]!r}; it must be a whole number above 0")
     size = request.args.get("_size") or default
-    page = datasette.max_returned_rows if size == "max" else _whole_number(request, "_size")
+    page = datasette.max_returned_rows if size == "max" else whole_number(str(size))
     if not page:
         # No rows are wanted but their count and facets, or core will say what is wrong.
         page = datasette.max_returned_rows if "_size" in request.args else default
     return min(asked, page, datasette.max_returned_rows)
-
-
-def _whole_number(request: Request, name: str) -> int | None:
-    value = request.args.get(name) or ""
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
 
 
 def _shown_query(query: str) -> str:

@@ -11,15 +11,15 @@ from typing import Any
 
 from datasette.app import Datasette
 from datasette.database import QueryInterrupted
-from datasette.facets import Facet
 from datasette.filters import FilterArguments
-from datasette.utils import escape_sqlite, path_with_added_args, path_with_removed_args
+from datasette.utils import escape_sqlite, path_with_added_args
 from datasette.utils.asgi import Forbidden, Request
 from datasette.views.base import DatasetteError
 
 from .. import store
 from ..store import ImageTable
 from .compat import can_view_table
+from .linked_facet import LinkedFacet
 
 ARGUMENT = "_image_tag"
 
@@ -63,7 +63,7 @@ async def _tagged_table(datasette: Datasette, database: str, table: str) -> Imag
     return await datasette.get_database(database).execute_fn(read)
 
 
-class TagFacet(Facet):
+class TagFacet(LinkedFacet):
     """
     Tags with the number of images that have them, of the column that is the key of an image table.
     """
@@ -74,7 +74,7 @@ class TagFacet(Facet):
         tagged = await self._visible_table()
         if tagged is None or self.get_configs():
             return []
-        url = self._url(path_with_added_args(self.request, {"_facet_tag": tagged.key}))
+        url = self.url(path_with_added_args(self.request, {"_facet_tag": tagged.key}))
         return [{"name": tagged.tags, "type": self.type, "toggle_url": url}]
 
     async def facet_results(self) -> tuple[list[dict[str, Any]], list[str]]:
@@ -109,19 +109,10 @@ class TagFacet(Facet):
             custom_time_limit=self.ds.setting("facet_time_limit_ms"),
         )  # fmt: skip
         chosen = self.request.args.getlist(ARGUMENT)
-        values = []
-        for tag, count in counted.rows[:size]:
-            selected = tag in chosen
-            toggled = path_with_removed_args if selected else path_with_added_args
-            values.append(
-                {
-                    "value": tag,
-                    "label": tag,
-                    "count": count,
-                    "toggle_url": self._url(toggled(self.request, {ARGUMENT: tag})),
-                    "selected": selected,
-                }
-            )
+        values = [
+            self.value(tag, count, {ARGUMENT: tag}, tag in chosen)
+            for tag, count in counted.rows[:size]
+        ]
         asked = config["config"]
         column = asked.get("column") or asked.get("simple")
         return {
@@ -129,12 +120,9 @@ class TagFacet(Facet):
             "type": self.type,
             "results": values,
             "hideable": config["source"] != "metadata",
-            "toggle_url": self._url(path_with_removed_args(self.request, {"_facet_tag": column})),
+            "toggle_url": self.without({"_facet_tag": column}),
             "truncated": len(counted.rows) > size,
         }
-
-    def _url(self, path: str) -> str:
-        return self.ds.absolute_url(self.request, self.ds.urls.path(path))
 
 
 # Several label sets may give an image the same tag.

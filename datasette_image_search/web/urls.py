@@ -59,6 +59,11 @@ def pairs_of(request: Request) -> list[tuple[str, str]]:
     return parse_qsl(request.query_string, keep_blank_values=True)
 
 
+def whole_number(text: str) -> int | None:
+    """None for what is none; int() would take other digits too, and endless ones slowly."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
 def replaced(pairs: Pairs, **values: object) -> list[tuple[str, str]]:
     """The pairs with other values for some names; None leaves a name out."""
     kept = [(name, value) for name, value in pairs if name not in values]

@@ -20,6 +20,7 @@ from ..embedders.protocol import TextNotUnderstood
 from ..search.live import live_index
 from ..search.query import WeightsOf, query_vector
 from .configuration import configured_weights, warm_up_queries
+from .preparing import connection_of_our_own
 
 ANY_WORDS = "a photo"
 """Searched for where the configuration names no queries: the first words take longer than the next."""
@@ -45,7 +46,7 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
     weights_of = configured_weights(datasette)
     for name, path in databases.items():
         try:
-            with closing(_connect(path)) as conn:
+            with closing(connection_of_our_own(path)) as conn:
                 for table in store.image_table_names(conn):
                     try:
                         queries = warm_up_queries(datasette, name, table)
@@ -59,11 +60,6 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
         except sqlite3.Error as error:
             # A database that is locked or damaged is told by whatever is asked of it.
             logger.info("%s is not warmed up: %s", name, error)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """A connection of our own: those of Datasette are for requests, and have a time limit."""
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
 
 
 def _warm_up_table(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from datasette.database import QueryInterrupted
-from datasette.facets import Facet
-from datasette.utils import escape_sqlite, path_with_added_args, path_with_removed_args
+from datasette.utils import escape_sqlite
+
+from .linked_facet import LinkedFacet
 
 YEAR = "[0-9][0-9][0-9][0-9]"
 
 
-class YearFacet(Facet):
+class YearFacet(LinkedFacet):
     """
     Years with their counts, the latest first. A link filters by column__gte and column__lt, which
     the table page understands and an index of the column serves.
@@ -49,27 +50,15 @@ class YearFacet(Facet):
             year = int(row["value"])
             limits = {f"{column}__gte": f"{year:04}", f"{column}__lt": f"{year + 1:04}"}
             selected = all(limit in pairs for limit in limits.items())
-            toggled = path_with_removed_args if selected else path_with_added_args
-            values.append(
-                {
-                    "value": row["value"],
-                    "label": row["value"],
-                    "count": row["count"],
-                    "toggle_url": self._url(toggled(self.request, limits)),
-                    "selected": selected,
-                }
-            )
+            values.append(self.value(row["value"], row["count"], limits, selected))
         return {
             "name": column,
             "type": self.type,
             "results": values,
             "hideable": source != "metadata",
-            "toggle_url": self._url(path_with_removed_args(self.request, {"_facet_year": column})),
+            "toggle_url": self.without({"_facet_year": column}),
             "truncated": len(counted.rows) > size,
         }
-
-    def _url(self, path: str) -> str:
-        return self.ds.absolute_url(self.request, self.ds.urls.path(path))
 
 
 _SQL = """
