@@ -276,7 +276,7 @@ PARTS = ("decode", "model", "end-to-end", "many", "memory")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("parts", nargs="*", choices=PARTS, help="all without any")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--photos", type=Path, help="folder of photos to make the big ones of")
     parser.add_argument("--number", type=int, default=100_000, help="of small images for `many`")
     parser.add_argument("--run", help=argparse.SUPPRESS)
@@ -284,6 +284,8 @@ def main() -> None:
     if options.run:
         run_here(json.loads(options.run))
         return
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}")
     sources = sorted(options.photos.rglob("*.jpg")) if options.photos else []
     print(f"{os.cpu_count()} processors, Python {sys.version.split()[0]}")
     for part in options.parts or PARTS:

@@ -241,13 +241,15 @@ PARTS = ("preprocessing", "commands", "words", "layout")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("parts", nargs="*", choices=PARTS, help="all without any")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--photos", type=Path, help="folder of photos, for preprocessing, commands")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
         run_here(json.loads(options.run))
         return
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}")
     parts = options.parts or PARTS
     sources = sorted(options.photos.rglob("*.jpg")) if options.photos else []
     if "commands" in parts and len(sources) < 42:

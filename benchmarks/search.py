@@ -306,46 +306,57 @@ def _add(conn: sqlite3.Connection, vector: np.ndarray) -> int:
 
 
 def peers(collection: Collection) -> None:
-    """At most 200,000 rows: vec0 scans them all for each query."""
+    """At most 200,000 rows: vec0 scans them all for each query. All are files, as ours is."""
     conn, n = collection.conn, collection.n
     print(f"\nPeers, {n:,} rows")
     conn.execute("create index if not exists benchmark on images (altitude)")
-    wheres = {share: Filter("altitude < :below", {"below": 100 * share}) for share in (0.25, 0.01)}
     ours = {}
-    for share, where in wheres.items():
-        ours[share], bare = beside_bare(
+    for share, column in COMPARED:
+        where = Filter(f"{column.format('altitude')} < :below", {"below": 100 * share})
+        ours[share, column], bare = beside_bare(
             collection, lambda number, w=where: collection.search(number, w)
         )
-        line(f"search, {share:.0%} filter, by an index", ours[share], bare)
+        line(f"search, {_compared(share, column)}", ours[share, column], bare)
     live = live_index(conn, collection.index)
     vectors = live.segments[0].decoded(np.arange(n))
     values = [value for (value,) in conn.execute("select altitude from images order by id")]
     for name, peer in (("sqlite-vec", _sqlite_vec), ("datasette-faiss", _datasette_faiss)):
         try:
-            run = peer(vectors, values)
+            run = peer(collection.database.parent, vectors, values)
         except ImportError as missing:
             print(f"{name}: not installed ({missing.name})")
             continue
-        for share in wheres:
-            times = [milliseconds(run, query, 100 * share) for query in collection.queries[:5]]
-            peer_ms = statistics.median(times)
+        for (share, column), our_ms in ours.items():
+            peer_ms = statistics.median(
+                milliseconds(run, query, 100 * share, column) for query in collection.queries[:5]
+            )
             wanted = "10 x" if name == "sqlite-vec" else "50 x"
             line(
-                f"{name}, {share:.0%} filter",
+                f"{name}, {_compared(share, column)}",
                 peer_ms,
                 None,
                 "",
-                f"{peer_ms / ours[share]:.1f} x ours ({wanted})",
+                f"{peer_ms / our_ms:.1f} x ours ({wanted})",
             )
     conn.execute("drop index benchmark")
 
 
-def _sqlite_vec(vectors: np.ndarray, values: list[float]) -> Callable[[np.ndarray, float], object]:
+COMPARED = ((0.25, "{}"), (0.01, "{}"), (0.25, "+{}"), (0.01, "+{}"))
+"""Filters by the share of the rows that they keep; the plus keeps SQLite from using an index."""
+
+
+def _compared(share: float, column: str) -> str:
+    return f"{share:.0%} filter{', no index' if column.startswith('+') else ''}"
+
+
+def _sqlite_vec(
+    folder: Path, vectors: np.ndarray, values: list[float]
+) -> Callable[[np.ndarray, float, str], object]:
     """vec0 with a metadata column; through apsw, which loads extensions where Python's own may not."""
     import apsw
     import sqlite_vec
 
-    conn = apsw.Connection(":memory:")
+    conn = apsw.Connection(str(folder / "sqlite-vec.db"))
     conn.enable_load_extension(True)
     conn.load_extension(sqlite_vec.loadable_path())
     conn.execute(
@@ -359,16 +370,17 @@ def _sqlite_vec(vectors: np.ndarray, values: list[float]) -> Callable[[np.ndarra
             ((id, value, vector.tobytes()) for id, (value, vector) in enumerate(rows)),
         )
     sql = "select id, distance from v where vector match ? and k = 20 and value < ?"
-    return lambda query, below: list(conn.execute(sql, [query.tobytes(), below]))
+    # It has no index but its own.
+    return lambda query, below, _: list(conn.execute(sql, [query.tobytes(), below]))
 
 
 def _datasette_faiss(
-    vectors: np.ndarray, values: list[float]
-) -> Callable[[np.ndarray, float], object]:
+    folder: Path, vectors: np.ndarray, values: list[float]
+) -> Callable[[np.ndarray, float, str], object]:
     """Its aggregate, which is fed ids and vectors."""
     import datasette_faiss
 
-    conn = sqlite3.connect(":memory:")
+    conn = sqlite3.connect(folder / "datasette-faiss.db")
     datasette_faiss.prepare_connection(conn)
     conn.execute("create table v (id integer primary key, value float, vector blob)")
     conn.executemany(
@@ -378,9 +390,12 @@ def _datasette_faiss(
             for id, (value, vector) in enumerate(zip(values, vectors, strict=True))
         ),
     )
+    conn.commit()
     conn.execute("create index by_value on v (value)")
-    sql = "select faiss_agg(id, vector, ?, 20) from v where value < ?"
-    return lambda query, below: conn.execute(sql, [query.tobytes(), below]).fetchall()
+    sql = "select faiss_agg(id, vector, ?, 20) from v where {} < ?"
+    return lambda query, below, column: conn.execute(
+        sql.format(column.format("value")), [query.tobytes(), below]
+    ).fetchall()
 
 
 PARTS = {
@@ -436,13 +451,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, "peers"], help="all without any")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join([*PARTS, "peers"]))
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--small", type=int, default=200_000, help="images for the peers")
     parser.add_argument("--vectors", type=Path, help="a .npy file of image vectors")
     parser.add_argument("--queries", type=Path, help="a .npy file of query vectors, 300 or more")
     parser.add_argument("--database", type=Path, help="keep the large collection here")
     arguments = parser.parse_args()
+    unknown = set(arguments.parts) - {*PARTS, "peers"}
+    if unknown:
+        parser.error(f"there is no part {sorted(unknown)[0]!r}")
     with tempfile.TemporaryDirectory() as folder:
         for collection, wanted in collections(arguments, Path(folder)):
             for name, part in {**PARTS, "peers": peers}.items():

@@ -439,7 +439,7 @@ def nearest(images: Images, vector: np.ndarray, first: int, last: int) -> Filter
 def test_without_a_filter_one_step_will_do(images: Images) -> None:
     found = images.search(random_vectors(1, seed=1)[0], 10)
     step, score = found.steps
-    assert (step.name, step.looked_at, step.passed) == ("rank", 256, 256)
+    assert (step.name, step.looked_at, step.passed) == ("rank", 128, 128)
     assert (score.name, score.passed) == ("score", 10)
     assert step.milliseconds > 0
 

@@ -3,7 +3,7 @@ Vector + filter -> hits: never fewer than asked for while that many rows match, 
 
 Rank first, filter in order, widen, and only then enumerate:
 
-1. rank: the best few hundred of the whole index; SQLite is asked which of those pass the filter.
+1. rank: the best hundred of the whole index; SQLite is asked which of those pass the filter.
 2. widen: some times as many, when too few passed and more would be enough. All scores are there by
    then, so that this costs no second search.
 3. enumerate: the filter is narrow, so list what passes it, once, and rank exactly that. Where an
@@ -30,7 +30,7 @@ from ..errors import ImageSearchError
 from ..store import Filter, IdSet, ImageTable, Index, Key
 from .live import LiveIndex, as_seen_by, live_index
 
-FIRST = 256
+FIRST = 128
 """Candidates of the first step."""
 
 WIDEN = 4
@@ -47,6 +47,9 @@ SELECTED = 1 / 20
 
 SNAPSHOTS = 3
 """How often a search starts anew because somebody wrote just then."""
+
+SAMPLED = 16
+"""Every so many scores tell which are high."""
 
 EXACT_CHUNK = 10_000
 """Vectors that are in memory at once while their exact scores are computed."""
@@ -340,11 +343,25 @@ def _integers(ids: Sequence[Key]) -> np.ndarray:
 
 def _top(scores: np.ndarray, n: int) -> np.ndarray:
     """The positions of the n highest scores, the best first."""
-    if n < len(scores):
-        positions = np.argpartition(scores, len(scores) - n)[len(scores) - n :]
-    else:
-        positions = np.arange(len(scores))
+    positions = _about_top(scores, n)
+    if n < len(positions):
+        ranks = np.argpartition(scores[positions], len(positions) - n)
+        positions = positions[ranks[len(positions) - n :]]
     return positions[np.argsort(-scores[positions], kind="stable")]
+
+
+def _about_top(scores: np.ndarray, n: int) -> np.ndarray:
+    """
+    Positions that the n highest scores are among: those above a bound that twice as many pass in a
+    sample. To compare a million scores takes a tenth of the time that ordering them does.
+    """
+    sample = scores[::SAMPLED]
+    rank = len(sample) - 2 * (n // SAMPLED + 1)
+    if rank > 0:
+        positions = np.flatnonzero(scores >= np.partition(sample, rank)[rank])
+        if len(positions) >= n:
+            return positions
+    return np.arange(len(scores))
 
 
 def _ranking(
