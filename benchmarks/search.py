@@ -105,7 +105,7 @@ def recall(collection: Collection, queries: int, filter: Filter | None = None) -
 
 def exact(collection: Collection) -> None:
     print(f"\nExact, {collection.n:,} x {collection.faiss.d}, no filter")
-    ours, bare = beside_bare(collection, collection.search)
+    ours, bare = beside_bare(collection, lambda number: collection.search(number, exact=True))
     line("bare FAISS, flat float16", bare, bare)
     line("search", ours, bare, wanted="1.15 x")
     index = collection.index
@@ -184,7 +184,7 @@ def _enumerated(collection: Collection, filter: Filter) -> list:
 
 def ivf(collection: Collection) -> None:
     print("\nIVF, tuned for a recall@20 of 0.98 on queries that are not measured here")
-    before = beside_bare(collection, collection.search)
+    before = beside_bare(collection, lambda number: collection.search(number, exact=True))
     with closing(Database(collection.database, execute_plugins=False)) as db:
         started = time.perf_counter()
         held_out = collection.queries[-200:]
