@@ -247,7 +247,7 @@ class _Statement:
         """Hear of the next statement. Anew each time: someone else may have taken the trace."""
         self.borrowed().set_trace_callback(self.begin)
 
-    def begin(self, sql: str) -> None:
+    def begin(self, _sql: str) -> None:
         if not self.pausing.depth:
             self.prepared.clear()
             self.scores.clear()

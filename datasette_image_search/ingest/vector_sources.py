@@ -221,7 +221,7 @@ def _open_clip_retrieval(folder: Path) -> VectorSource:
     if not files:
         raise VectorSourceError(f"there is no img_emb_*.npy in {str(folder / 'img_emb')!r}")
     if files.keys() != tables.keys():
-        lonely = sorted(files.keys() ^ tables.keys())[0]
+        lonely = min(files.keys() ^ tables.keys())
         raise VectorSourceError(
             f"{str(folder)!r} is not whole: of img_emb_{lonely}.npy and metadata_{lonely}.parquet "
             "there is only one"

@@ -199,7 +199,7 @@ def live_index(conn: sqlite3.Connection, index: Index) -> LiveIndex:
     live = _open.get(key)
     if live is not None and live.index == index and _is_up_to_date(live, database):
         return live
-    with _opening[key], _reader(conn, database) as reader:
+    with _opening[key], _reader(database) as reader:
         live = _open.get(key)
         if live is not None and not _is_intact(live, database):
             live = None
@@ -346,7 +346,7 @@ def database_path(conn: sqlite3.Connection) -> Path | None:
 
 
 @contextmanager
-def _reader(conn: sqlite3.Connection, database: Path) -> Iterator[sqlite3.Connection]:
+def _reader(database: Path) -> Iterator[sqlite3.Connection]:
     """
     A connection of our own to the same file, for the long reads: Datasette interrupts a query
     after its time limit, and an index that is half read is of no use to anyone.
