@@ -180,7 +180,7 @@ def measure_decoding(work: Path, sources: list[Path]) -> None:
     line("  least cosine of the vectors", f"{cosine:.4f}", "over 0.995")
 
 
-def measure_model(work: Path, sources: list[Path]) -> None:
+def measure_model(work: Path) -> None:
     """bfloat16 against float32, where the processor has it."""
     from datasette_image_search.embedders.registry import ModelRequest, load_embedder
     from datasette_image_search.embedders.torch_runtime import choose_runtime
@@ -293,7 +293,7 @@ def main() -> None:
             if part == "decode":
                 measure_decoding(Path(work), sources)
             elif part == "model":
-                measure_model(Path(work), sources)
+                measure_model(Path(work))
             elif part == "end-to-end":
                 measure_end_to_end(Path(work), sources)
             elif part == "many":

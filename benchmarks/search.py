@@ -460,7 +460,7 @@ def main() -> None:
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - {*PARTS, "peers"}
     if unknown:
-        parser.error(f"there is no part {sorted(unknown)[0]!r}")
+        parser.error(f"there is no part {min(unknown)!r}")
     with tempfile.TemporaryDirectory() as folder:
         for collection, wanted in collections(arguments, Path(folder)):
             for name, part in {**PARTS, "peers": peers}.items():

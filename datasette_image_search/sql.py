@@ -72,13 +72,15 @@ def register_functions(
         with statement.pausing:
             return _search(borrowed(), prepared, k, among)
 
-    def image_search(query: str | bytes | None, k: int | None, table: str | None = None):
+    def image_search(
+        query: str | bytes | None, k: int | None, table: str | None = None
+    ) -> str | None:
         """The best k images of the whole table, as JSON: [{"id": 7, "score": 0.31}, ...]."""
         if query is None or k is None:
             return None
         return search(prepare(query, table), _count(k))
 
-    def image_similarity(id: Key | None, query: str | bytes | None, table: str | None = None):
+    def image_similarity(id: Any, query: Any, table: str | None = None) -> float | None:
         """The score of one image, or NULL for an image that has no vector."""
         # Called once per row, so that a microsecond here is a second for a million of them.
         try:
@@ -90,14 +92,16 @@ def register_functions(
         return similarity_of_one(id, query, table)
 
     @reporting
-    def similarity_of_one(id: Key | None, query: str | bytes | None, table: str | None):
+    def similarity_of_one(
+        id: Key | None, query: str | bytes | None, table: str | None
+    ) -> float | None:
         if id is None or query is None:
             return None
         prepared = prepare(query, table)
         with statement.pausing:
             return _similarity(borrowed(), prepared, statement, (query, table), id)
 
-    def image_classify(id: Key | None, labels: str | None, table: str | None = None):
+    def image_classify(id: Any, labels: Any, table: str | None = None) -> str | None:
         """That of the labels, a JSON array of texts, which fits an image best, or NULL."""
         try:
             if id >= 0:
@@ -109,14 +113,14 @@ def register_functions(
         return classify_one(id, labels, table)
 
     @reporting
-    def classify_one(id: Key | None, labels: str | None, table: str | None):
+    def classify_one(id: Key | None, labels: str | None, table: str | None) -> str | None:
         if id is None or labels is None:
             return None
         prepared = prepare_labels(labels, table)
         with statement.pausing:
             return _classified(borrowed(), prepared, statement, (labels, table), id)
 
-    def image_vector(query: str | bytes | None, table: str | None = None):
+    def image_vector(query: str | bytes | None, table: str | None = None) -> bytes | None:
         """The vector of a query as a BLOB, which every function here takes as a query."""
         if query is None:
             return None
@@ -124,7 +128,7 @@ def register_functions(
 
         return vector_to_blob(prepare(query, table).vector)
 
-    def image_search_status(table: str | None = None):
+    def image_search_status(table: str | None = None) -> str:
         """What is indexed and what is wrong, as JSON."""
         from .search.status import status
 
@@ -135,18 +139,18 @@ def register_functions(
         """Aggregate: the best k of the images whose ids it is fed, as JSON."""
 
         def __init__(self) -> None:
-            self.ids: list[Key | None] = []
+            self.ids: list[Any] = []
             self.arguments: tuple[Any, ...] = (None, None)
 
-        def step(self, id: Key | None, *arguments: Any) -> None:
+        def step(self, id: Any, *arguments: Any) -> None:
             self.arguments = arguments
             self.ids.append(id)
             append = self.ids.append
             # From the second row on, as little as can be: sqlite3 looks it up anew for each.
-            self.step = lambda id, *arguments: append(id)
+            self.step = lambda id, *arguments: append(id)  # type: ignore[method-assign]
 
         @reporting
-        def finalize(self):
+        def finalize(self) -> str | None:
             query, k, *table = self.arguments
             if query is None or k is None:
                 return None
@@ -175,8 +179,8 @@ def has_functions(conn: sqlite3.Connection) -> bool:
     return True
 
 
-def _reporting(report: Report) -> Callable[[Callable], Callable]:
-    def decorate(function: Callable) -> Callable:
+def _reporting(report: Report) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def reporting(*args: Any) -> Any:
             try:
@@ -247,7 +251,7 @@ class _Statement:
         """Hear of the next statement. Anew each time: someone else may have taken the trace."""
         self.borrowed().set_trace_callback(self.begin)
 
-    def begin(self, sql: str) -> None:
+    def begin(self, _sql: str) -> None:
         if not self.pausing.depth:
             self.prepared.clear()
             self.scores.clear()
@@ -389,9 +393,9 @@ def _similarity(
         scores = scores_by_image(conn, index, vector, compute=calls == worth)
         if scores is not None:
             statement.scores[query] = scores
-    vector = store.image_vector(conn, prepared.index, id, prepared.table)
+    own = store.image_vector(conn, prepared.index, id, prepared.table)
     # As rounded as the codes are: rows of one statement are ordered by what they are given.
-    return None if vector is None else float(vector.astype("<f2").astype("<f4") @ prepared.vector)
+    return None if own is None else float(own.astype("<f2").astype("<f4") @ prepared.vector)
 
 
 def _search(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +140,22 @@ def test_a_batch_gives_what_single_pictures_give():
     pictures = [noise(seed) for seed in range(20)] + [plain("navy"), halves("red", "blue")]
     one_by_one = np.concatenate([look(picture) for picture in pictures])
     np.testing.assert_allclose(look(*pictures), one_by_one, atol=1e-6)
+
+
+def test_colours_have_their_names_whoever_asked_pillow_for_them_before():
+    # Pillow remembers what it has parsed in the list of its names.
+    script = """
+from PIL import ImageColor
+for name in list(ImageColor.colormap):
+    ImageColor.getrgb(name)
+from datasette_image_search.embedders.palette_vocabulary import NAMES
+print(*NAMES["tomato"][0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [float(number) for number in done.stdout.split()] == pytest.approx(oklab_of("#ff6347"))
 
 
 def test_fingerprint_changes_with_what_shapes_the_vector_of_a_picture(monkeypatch):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
+
+Command = Callable[..., Any]
 
 database = click.argument("path", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH")
 
@@ -18,7 +21,7 @@ wal = click.option(
 silent = click.option("-s", "--silent", is_flag=True, help="Show no progress")
 
 
-def row_filter(command: Callable) -> Callable:
+def row_filter(command: Command) -> Command:
     """The options --where and -p."""
     param = click.option(
         "-p",
@@ -32,7 +35,7 @@ def row_filter(command: Callable) -> Callable:
     return click.option("--where", help="Only the rows for which this SQL is true")(param(command))
 
 
-def output_format(paths: str) -> Callable[[Callable], Callable]:
+def output_format(paths: str) -> Callable[[Command], Command]:
     """The options --json, --csv, --nl and --paths, of which `paths` is the help, and -0."""
     options = (
         click.option("--json", "output", flag_value="json", help="Output JSON"),
@@ -44,7 +47,7 @@ def output_format(paths: str) -> Callable[[Callable], Callable]:
         ),
     )
 
-    def decorate(command: Callable) -> Callable:
+    def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
         return command

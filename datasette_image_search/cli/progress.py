@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import click
 
@@ -94,7 +94,8 @@ def progress_display(silent: bool, work: Work = EMBEDDING) -> Iterator[Show]:
 def phases_display(silent: bool) -> Iterator[Callable[[str, int, int], None]]:
     """A function of what is being done, how much of it is done, and of how much; each has a bar."""
     with ExitStack() as stack:
-        phase, show = "", _nothing
+        phase = ""
+        show: Show = _nothing
 
         def report(doing: str, done: int, of: int) -> None:
             nonlocal phase, show
@@ -108,7 +109,7 @@ def phases_display(silent: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def _own_stderr() -> Iterator[IO[str]]:
+def _own_stderr() -> Iterator[TextIO]:
     """
     Standard error for us alone: on damaged files, libtiff writes remarks there that help nobody.
     """
@@ -134,7 +135,7 @@ def _nothing(progress: HowFar) -> None:
 
 
 @contextmanager
-def _bar(stream: IO[str], work: Work) -> Iterator[Show]:
+def _bar(stream: TextIO, work: Work) -> Iterator[Show]:
     with click.progressbar(
         length=1,
         label=work.label,
@@ -152,7 +153,7 @@ def _bar(stream: IO[str], work: Work) -> Iterator[Show]:
         yield show
 
 
-def _lines(stream: IO[str], work: Work) -> Show:
+def _lines(stream: TextIO, work: Work) -> Show:
     rate = _Rate()
     last = time.monotonic()
 

@@ -109,7 +109,7 @@ def search_images(
         places = store.locations(db.conn, index, ids)
     for warning in asked.warnings:
         warn(warning)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"query": name, "score": hit.score, "id": hit.id, "path": places[hit.id].path}
         for name, found in zip(asked.names, all_found, strict=True)
         for hit in found.hits

@@ -99,8 +99,17 @@ def tag_images(
         try:
             embedder = embedder_of(index)
             if named:
-                chosen = {"top": top, "threshold": threshold, "in_place_of_others": replace}
-                sets = [tags.ready_label_set(db, index, embedder, named, templates, **chosen)]
+                label_set = tags.ready_label_set(
+                    db,
+                    index,
+                    embedder,
+                    named,
+                    templates,
+                    top=top,
+                    threshold=threshold,
+                    in_place_of_others=replace,
+                )
+                sets = [label_set]
             for label_set in sets:
                 _warn_of_labels(tags.label_warnings(embedder, label_set))
                 line = _tags_line(tags.Tagged(0, 0), label_set)

@@ -145,7 +145,7 @@ def _of_timm(wanted: Callable[[str], bool]) -> Iterator[ListedModel]:
         yield ListedModel(
             PREFIX + name,
             outline_of(name).head_hidden_size if few else None,
-            min(published.input_size[1:]),
+            min(published.input_size[1:]) if published else None,
             False,
             _size(file),
             file is not None,

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -102,7 +103,7 @@ def load_natural() -> dict[str, Natural]:
 
 def save_natural(natural: dict[str, Natural]) -> None:
     """The opposite of `load_natural`."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for block, each in natural.items():
         arrays |= {f"{block}_mean": each.mean, f"{block}_axes": each.axes}
     np.savez_compressed(NATURAL_FILE, **arrays)

@@ -208,8 +208,8 @@ FILLERS = BREAKS.union(FILLER_WORDS.split())
 
 def colour_names() -> dict[str, np.ndarray]:
     """Every colour name, run together, with its shades in OKLab, shape (shades, 3)."""
-    named = dict(ImageColor.colormap)
-    named |= OTHER_NAMES | FAMILIES
+    # Not the codes in there: Pillow puts tuples in their place once somebody has asked for them.
+    named = {name: name for name in ImageColor.colormap} | OTHER_NAMES | FAMILIES
     # In CSS darkgray is lighter than gray: dark and light before a plain colour mean what they say.
     plain = FAMILIES.keys() | {"gray"}
     modified = {modifier + name for modifier in ("dark", "light") for name in plain}

@@ -40,6 +40,7 @@ class Term:
 
     def shifted(self, shift: Shift) -> Term:
         """The same colour, darker, paler, ..."""
+        assert self.shades is not None
         return Term(shift(self.shades))
 
 
@@ -167,16 +168,20 @@ def place_of(word: str, followed_by_of: bool) -> Place:
 
 def add_term(segments: list[Group | Place], term: Term, together: bool) -> None:
     """Put a term into the group before it, or into a new one."""
-    if not (together and segments and isinstance(segments[-1], Group)):
-        segments.append(Group())
-    segments[-1].terms.append(term)
+    group = segments[-1] if segments else None
+    if not (together and isinstance(group, Group)):
+        group = Group()
+        segments.append(group)
+    group.terms.append(term)
 
 
 def add_place(segments: list[Group | Place], place: Place) -> None:
     """Put a place after what is there; two in a row make one."""
-    if segments and isinstance(segments[-1], Place):
-        place = segments.pop().within(place)
-    segments.append(place)
+    before = segments[-1] if segments else None
+    if isinstance(before, Place):
+        segments[-1] = before.within(place)
+    else:
+        segments.append(place)
 
 
 def settle(segments: Sequence[Group | Place]) -> list[Group]:
@@ -188,13 +193,13 @@ def settle(segments: Sequence[Group | Place]) -> list[Group]:
             continue
         before = segments[number - 1] if number else None
         after = segments[number + 1] if number + 1 < len(segments) else None
-        if leads and after is not None:
+        if leads and isinstance(after, Group):
             after.place = place.here
-        elif before is not None and before.place is None:
+        elif isinstance(before, Group) and before.place is None:
             before.place = place.here
-            if place.relation and after is not None:
+            if place.relation and isinstance(after, Group):
                 after.place = place.across
-        elif after is not None:
+        elif isinstance(after, Group):
             after.place = place.across if place.relation else place.here
     return groups
 
@@ -235,8 +240,11 @@ def imagine(groups: Sequence[Group], usual: np.ndarray) -> Imagined:
     kinds = [kind_of(group) for group in groups]
     if sum(len(group.terms) for group in groups) > 1:
         kinds = ["several" if kind == "colour" else kind for kind in kinds]
-    placed = [(group.place, each) for group, each in zip(groups, seen, strict=True)]
-    placed = [(place, each) for place, each in placed if place is not None]
+    placed = [
+        (group.place, each)
+        for group, each in zip(groups, seen, strict=True)
+        if group.place is not None
+    ]
     whole = np.mean(seen, axis=0)
     said = np.sum([place for place, _ in placed], axis=0) if placed else np.ones((GRID, GRID))
     cells = np.zeros((GRID, GRID, TRAITS))

@@ -72,6 +72,6 @@ class Embedder(ABC):
             "search with #ID, or embed with a model that has words, such as palette"
         )
 
-    def text_warning(self, text: str) -> str | None:
+    def text_warning(self, text: str) -> str | None:  # noqa: ARG002 (for those that override it)
         """A sentence to show beside the results when only part of a text was understood."""
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -63,15 +64,15 @@ def repository(name: str) -> str:
     return (published.hf_hub_id if published else None) or f"timm/{name}"
 
 
-def outline_of(name: str) -> torch.nn.Module:
-    """The model without any numbers in it."""
+def outline_of(name: str) -> Any:
+    """The model without any numbers in it, a Module with all that timm adds to one."""
     with torch.device("meta"):
         return timm.create_model(name)
 
 
 def _backbone(name: str, path: Path) -> torch.nn.Module:
     """The model with its weights and without its head: a file may have one for any classes, or none."""
-    model = timm.create_model(name)
+    model: Any = timm.create_model(name)
     heads = model.pretrained_cfg.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     model.reset_classifier(0)

@@ -78,7 +78,7 @@ class TorchEmbedder(Embedder):
         return self._load_words().encode(self._model.tokenizer(list(texts)))
 
     @property
-    def logit_scale(self) -> float:
+    def logit_scale(self) -> float:  # type: ignore[override]  # It is read, and never set.
         return self._load_words().logit_scale
 
     def load_pictures(self) -> Tower:
@@ -91,6 +91,7 @@ class TorchEmbedder(Embedder):
     def _load_words(self) -> Tower:
         with self._loading:
             if self._words is None:
+                assert self._model.load_words is not None
                 self._words = self._tower(self._model.load_words)
             return self._words
 

@@ -90,7 +90,8 @@ def read_orientation(image: Image.Image) -> int:
     """1, upright, to 8, as EXIF counts; 1 where the file says nothing sensible. Never raises."""
     if image.format == "TIFF":
         return 1  # Pillow turns TIFF by itself, and `size` is upright from the start.
-    orientation = (_or_none(image.getexif) or {}).get(Base.Orientation)
+    exif = _or_none(image.getexif)
+    orientation = exif.get(Base.Orientation, 1) if exif else 1
     return orientation if orientation in range(1, 9) else 1
 
 
@@ -107,8 +108,8 @@ def _time(value: Any) -> str | None:
     match = re.match(r"(\d{4})\D(\d\d)\D(\d\d)\D(\d\d)\D(\d\d)(?:\D(\d\d))?", _text(value) or "")
     if match is None:
         return None
-    parts = [int(part or 0) for part in match.groups()]
-    time = _or_none(lambda: datetime(*parts))
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
+    time = _or_none(lambda: datetime(year, month, day, hour, minute, second))
     return time.isoformat() if time else None
 
 
@@ -143,8 +144,8 @@ def _degrees(
     parts = gps.get(tag)
     if not isinstance(parts, tuple) or len(parts) != 3:
         return None
-    numbers = [_number(part) for part in parts]
-    if None in numbers:
+    numbers = [number for part in parts if (number := _number(part)) is not None]
+    if len(numbers) != 3:
         return None
     degrees, minutes, seconds = numbers
     value = degrees + minutes / 60 + seconds / 3600

@@ -233,9 +233,11 @@ class _Run:
             if self.survey.path_column is not None:
                 store.forget_unreadable(self.db, self.table)
             roots = self._ensure_roots()
-        self._reuse(index, roots)
-        if self.embedder is not None and self.survey.to_embed:
-            self._embed(index, self.embedder, roots)
+        # Without an index there is nothing to embed, nor any image to have a vector from.
+        if index is not None:
+            self._reuse(index, roots)
+            if self.embedder is not None and self.survey.to_embed:
+                self._embed(index, self.embedder, roots)
         if self.request.prune:
             self._prune(roots)
 

@@ -65,7 +65,7 @@ def _preview(raw: rawpy.RawPy, settings: DecodeSettings) -> Image.Image | None:
     """The largest preview, not yet decoded where it is a JPEG; None where there is none."""
     try:
         preview = raw.extract_thumb()
-        if preview.format == rawpy.ThumbFormat.JPEG:
+        if isinstance(preview.data, bytes):
             return open_limited(preview.data, ("JPEG",), settings)[0]
         return Image.fromarray(preview.data)
     except _NO_USABLE_PREVIEW:
@@ -82,7 +82,7 @@ def _orientation(preview: Image.Image, stored_as: int, wide: bool) -> int:
     How the preview lies. Programs that write previews upright, or write no EXIF to them, do not
     always say so: what fits the shape of the upright RAW counts.
     """
-    said = preview.getexif().get(Base.Orientation)
+    said = preview.getexif().get(Base.Orientation, 0)
     likely = [said] if said in range(1, 9) else []
     likely += [stored_as, 1]
     for orientation in likely:

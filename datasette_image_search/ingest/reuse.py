@@ -6,14 +6,21 @@ first and then by their sha256, and need no decoding and no model.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from ..store import Key, KnownFile, Location
 from .scan import FoundFile
 
 SameContent = Callable[[str], list[tuple[Key, Location]]]
 """sha256 -> the embedded images with these bytes, and where they were last seen."""
+
+
+class Files(Protocol):
+    """Some files, by root and path."""
+
+    def __contains__(self, file: tuple[str, str], /) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,7 @@ class Reuse:
 def find_reuse(
     files: Sequence[FoundFile],
     hashes: Iterable[str | None],
-    missing: Container[tuple[str, str]],
+    missing: Files,
     same_content: SameContent,
 ) -> list[Reuse]:
     """
@@ -63,7 +70,7 @@ def _own(file: FoundFile, sources: Sequence[tuple[Key, Location]]) -> Reuse | No
 def _moved(
     file: FoundFile,
     sources: Sequence[tuple[Key, Location]],
-    missing: Container[tuple[str, str]],
+    missing: Files,
     taken: set[Key],
 ) -> Reuse | None:
     if file.image_id is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from ..errors import ImageSearchError
 from ..store import Key, KnownFile
@@ -21,7 +21,17 @@ IGNORED_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "node_modules
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-T = TypeVar("T")
+class HasState(Protocol):
+    """What tells whether an image was changed."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def mtime(self) -> str: ...
+
+
+T = TypeVar("T", bound=HasState)
 
 
 class ScanError(ImageSearchError):
@@ -143,10 +153,11 @@ def sort_out(images: Iterable[tuple[T, KnownFile | None]], *, retry_failed: bool
     to_embed: list[T] = []
     unchanged = failed_before = 0
     for image, before in images:
-        same = before is not None and (before.size, before.mtime) == (image.size, image.mtime)
-        if same and before.failed and not retry_failed:
+        if before is not None and (before.size, before.mtime) != (image.size, image.mtime):
+            before = None
+        if before is not None and before.failed and not retry_failed:
             failed_before += 1
-        elif same and before.has_vector and not before.failed:
+        elif before is not None and before.has_vector and not before.failed:
             unchanged += 1
         else:
             to_embed.append(image)

@@ -134,10 +134,17 @@ def open_database(database: Path) -> Database:
 class ModelChoice(Protocol):
     """What a request says of models; `model` None is the model of the table."""
 
-    table: str
-    model: str | None
-    add_model: bool
-    replace_model: bool
+    @property
+    def table(self) -> str: ...
+
+    @property
+    def model(self) -> str | None: ...
+
+    @property
+    def add_model(self) -> bool: ...
+
+    @property
+    def replace_model(self) -> bool: ...
 
 
 def choose_model(

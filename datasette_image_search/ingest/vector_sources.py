@@ -221,12 +221,13 @@ def _open_clip_retrieval(folder: Path) -> VectorSource:
     if not files:
         raise VectorSourceError(f"there is no img_emb_*.npy in {str(folder / 'img_emb')!r}")
     if files.keys() != tables.keys():
-        lonely = sorted(files.keys() ^ tables.keys())[0]
+        lonely = min(files.keys() ^ tables.keys())
         raise VectorSourceError(
             f"{str(folder)!r} is not whole: of img_emb_{lonely}.npy and metadata_{lonely}.parquet "
             "there is only one"
         )
-    arrays, paths = [], []
+    arrays: list[np.ndarray] = []
+    paths: list[str] = []
     for number in sorted(files):
         array, names = mapped_array(files[number]), _image_paths(tables[number])
         if len(array) != len(names):
@@ -368,7 +369,7 @@ def _of_blobs(
                         f"the vector of {paths[number]!r} has {len(blob or b'') / 4:g} dimensions, "
                         f"the first of {str(path)!r} has {length / 4:g}; nothing was imported"
                     )
-            joined = b"".join(blob for (blob,) in rows)
+            joined = b"".join(blob for (blob,) in rows if blob)
             yield np.frombuffer(joined, dtype="<f4").reshape(len(rows), length // 4)
             at += len(rows)
 

@@ -217,6 +217,7 @@ def tune(
             # More candidates, and fewer lists to find them in, never paid a third time.
             break
     report("Tuning", len(CANDIDATES), len(CANDIDATES))
+    assert best is not None
     return best[1].prepared()
 
 

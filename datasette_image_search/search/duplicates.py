@@ -14,6 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -268,7 +269,7 @@ def _groups(
     )
 
 
-def _worth(picture: Picture) -> tuple:
+def _worth(picture: Picture) -> tuple[Any, ...]:
     """Sorts the picture to keep first."""
     area = (picture.width or 0) * (picture.height or 0)
     return -area, -(picture.size or 0), picture.mtime or "", picture.image_id
@@ -290,7 +291,7 @@ def _scores_to_the_first(
 ) -> dict[int, float]:
     """Vector id -> score to the first picture of its group."""
     pairs = [(one.vector_id, group[0].vector_id) for group in groups for one in group[1:]]
-    scores = {}
+    scores: dict[int, float] = {}
     for start in range(0, len(pairs), CHUNK):
         ids, inverse = np.unique(pairs[start : start + CHUNK], return_inverse=True)
         vectors = _reader(conn, index, ids)(np.arange(len(ids)))

@@ -64,7 +64,7 @@ def evaluate_index(
     else:
         live = live_index(conn, index)
     if queries is None:
-        queries = sample_queries(conn, index, max(live.segments, key=len))
+        queries = sample_queries(index, max(live.segments, key=len))
     return evaluate(conn, live, queries, report)
 
 

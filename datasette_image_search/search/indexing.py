@@ -91,7 +91,7 @@ def _refresh(db: Database, database: Path, index: Index, report: Report) -> None
         # Of the many vectors that it was asked for there are few by now, and these are fast.
         _remove([approximate_path(database, index)])
         return
-    queries = sample_queries(db.conn, index, codes)
+    queries = sample_queries(index, codes)
     target = before.tuning.target if before is not None else approximate.TARGET_RECALL
     made = approximate.tune(built, codes, asked, factory, queries, target=target, report=report)
     _write_approximate(database, index, made)
@@ -181,7 +181,7 @@ def make_index(
     if factory is not None:
         built = approximate.build(codes, factory, gpu=gpu, report=report)
         if queries is None:
-            queries = sample_queries(conn, index, codes)
+            queries = sample_queries(index, codes)
         made = approximate.tune(
             built, codes, type, factory, queries, target=target, probes=probes, report=report
         )

@@ -105,6 +105,7 @@ class LiveIndex:
         For each of the vectors, as nearest() gives them, what the approximate index proposes and
         the best of the newer vectors.
         """
+        assert self.approximate is not None
         first = self.segments[0]
         found = []
         for vector, ids in zip(vectors, self.approximate.propose(vectors), strict=True):
@@ -135,13 +136,15 @@ class LiveIndex:
 
     def image_ids(self, positions: np.ndarray) -> np.ndarray:
         """The ids of the images at some positions, where they are integers."""
-        return self._at(positions, [part.image_ids for part in self.segments])
+        return self._at(positions, self._image_ids())
 
     def all_image_ids(self) -> np.ndarray:
         """The ids of the images at all positions, where they are integers."""
-        if len(self.segments) == 1:
-            return self.segments[0].image_ids
-        return np.concatenate([part.image_ids for part in self.segments])
+        arrays = self._image_ids()
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+    def _image_ids(self) -> list[np.ndarray]:
+        return [part.image_ids for part in self.segments if part.image_ids is not None]
 
     def _at(self, positions: np.ndarray, arrays: list[np.ndarray]) -> np.ndarray:
         if len(arrays) == 1:
@@ -158,7 +161,7 @@ class LiveIndex:
 
     def chosen_images(self, image_ids: np.ndarray) -> np.ndarray:
         """A bool per position: whether the image's id, an integer, is one of these."""
-        return np.concatenate([_isin(part.image_ids, image_ids) for part in self.segments])
+        return np.concatenate([_isin(ids, image_ids) for ids in self._image_ids()])
 
     def _starts(self) -> list[int]:
         """The position at which each segment begins."""
@@ -199,7 +202,7 @@ def live_index(conn: sqlite3.Connection, index: Index) -> LiveIndex:
     live = _open.get(key)
     if live is not None and live.index == index and _is_up_to_date(live, database):
         return live
-    with _opening[key], _reader(conn, database) as reader:
+    with _opening[key], _reader(database) as reader:
         live = _open.get(key)
         if live is not None and not _is_intact(live, database):
             live = None
@@ -255,7 +258,7 @@ def _continues(old: Index, new: Index) -> bool:
 
 
 def _read(conn: sqlite3.Connection, index: Index, database: Path | None) -> LiveIndex:
-    problem = "the database is in memory"
+    problem: str | None = "the database is in memory"
     codes = None
     if database is not None:
         try:
@@ -346,7 +349,7 @@ def database_path(conn: sqlite3.Connection) -> Path | None:
 
 
 @contextmanager
-def _reader(conn: sqlite3.Connection, database: Path) -> Iterator[sqlite3.Connection]:
+def _reader(database: Path) -> Iterator[sqlite3.Connection]:
     """
     A connection of our own to the same file, for the long reads: Datasette interrupts a query
     after its time limit, and an index that is half read is of no use to anyone.

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -217,26 +217,28 @@ def _find_all(
     n = max(FIRST, 2 * plan.wanted)
     started = time.perf_counter()
     # Its recall is of the best few of all images: under a filter more of these would be missing.
-    approximate = live.approximate is not None and plan.filter is None and not exact
-    if approximate and n <= live.approximate.tuning.candidates:
+    approximate = None if exact or plan.filter is not None else live.approximate
+    ranked: Iterable[tuple[np.ndarray, np.ndarray]]
+    if approximate is not None and n <= approximate.tuning.candidates:
         ranked = live.propose(vectors)
     elif plan.filter is not None and len(vectors) == 1:
         # All scores take hardly longer than the best few hundred, and are there if those are too few.
         yield _widen(plan, vectors[0], n, steps), steps
         return
     else:
-        approximate = False
+        approximate = None
         ranked = zip(*live.nearest(vectors, n), strict=True)
-    name = "propose" if approximate else "rank"
+    name = "rank" if approximate is None else "propose"
+    complete = approximate is not None or n >= len(live)
     for vector, (scores, positions) in zip(vectors, ranked, strict=True):
-        ranking = _ranking(live, scores, positions, complete=approximate or n >= len(live))
+        ranking = _ranking(live, scores, positions, complete=complete)
         passed = plan.passing(ranking)
         steps.append(_step(name, positions, passed, started))
         hits = _settle(plan, vector, ranking, passed, steps)
-        if hits is None or (approximate and len(hits) < plan.wanted):
+        if hits is None or (approximate is not None and len(hits) < plan.wanted):
             if _is_hopeful(plan, len(passed), n):
                 # What was proposed was not the best n, so these are looked at first.
-                hits = _widen(plan, vector, n if approximate else n * WIDEN, steps)
+                hits = _widen(plan, vector, n * WIDEN if approximate is None else n, steps)
             else:
                 hits = _enumerate(plan, vector, None, steps)
         yield hits, steps
@@ -262,7 +264,7 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
         if n >= WIDEST and len(passed_ids) >= plan.wanted:
             # Thousands of near-copies tie: one may stand for another whose score is within 1e-3.
             hits = _settle(plan, vector, replace(ranking, complete=True), passed_ids, steps)
-            if len(hits) == plan.wanted:
+            if hits is not None and len(hits) == plan.wanted:
                 return hits
         if not _is_hopeful(plan, len(passed_ids), n):
             return _enumerate(plan, vector, scores, steps)
@@ -279,7 +281,7 @@ def _is_hopeful(plan: _Plan, passed: int, looked_at: int) -> bool:
 
 def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
     """Enumerate what passes the filter, where an index finds it and it is only a few."""
-    if plan.filter is None or not plan.live.has_image_ids:
+    if not isinstance(plan.filter, Filter) or not plan.live.has_image_ids:
         return False
     few = int(len(plan.live) * NARROW)
     if not few or not store.is_indexed(plan.conn, plan.index, plan.filter, plan.table):
@@ -326,6 +328,7 @@ def _enumerate(
 def _listed(plan: _Plan) -> np.ndarray:
     """A bool per position: whether its image passes the filter."""
     live, filter = plan.live, plan.filter
+    assert filter is not None
     if not live.has_image_ids:
         return live.chosen_vectors(store.matching(plan.conn, plan.index, filter, plan.table))
     if isinstance(filter, IdSet):

@@ -7,7 +7,6 @@ is tuned for pictures alone finds less for words than it was measured to.
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ _THINGS = (
 _SCENES = ("{}", "{} at night", "{} in the rain", "a close-up of {}", "{} on a summer day")
 
 
-def sample_queries(conn: sqlite3.Connection, index: Index, codes: Codes) -> np.ndarray:
+def sample_queries(index: Index, codes: Codes) -> np.ndarray:
     """
     About SAMPLES unit vectors, shape (n, dimensions): words where the model has any and is here,
     else pictures and sums of pictures of the index itself.

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -64,7 +65,7 @@ class Header:
     vectors: int
     ids_at: int
     arrays: int
-    tuning: dict | None = None
+    tuning: dict[str, Any] | None = None
 
 
 def file_state(path: Path) -> tuple[int, ...] | None:

@@ -77,7 +77,7 @@ def _scores(
         return None
     by_id = np.full(highest + 1, np.nan, dtype=np.float32)
     by_id[images.ids] = live.scores(vector)[images.positions]
-    return memoryview(by_id)
+    return by_id.data
 
 
 def _images_of(conn: sqlite3.Connection, index: Index, live: LiveIndex) -> _Images:
@@ -85,7 +85,7 @@ def _images_of(conn: sqlite3.Connection, index: Index, live: LiveIndex) -> _Imag
     with _lock:
         if live.name in _images:
             return _images[live.name]
-    positions = slice(None)
+    positions: np.ndarray | slice = slice(None)
     if store.count_vectors(conn, index) != len(live):
         positions = np.flatnonzero(live.chosen_vectors(store.vector_ids(conn, index)))
     images = _Images(live.all_image_ids()[positions], positions)

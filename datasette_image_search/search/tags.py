@@ -174,7 +174,7 @@ def best_label_by_image(
         better = scores > highest
         best[better] = number
         highest[better] = scores[better]
-    return None if best is None else memoryview(best)
+    return None if best is None else best.data
 
 
 # --- All images -> the table of tags ---------------------------------------------------------------

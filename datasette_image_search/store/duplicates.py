@@ -67,13 +67,13 @@ def pictures(
         places = locations(conn, index, [image_id for _, image_id, *_ in rows])
         for vector_id, image_id, sha256, width, height, size, mtime in rows:
             if image_id in places:
+                width, height, size = (
+                    value if isinstance(value, int) else None for value in (width, height, size)
+                )
+                mtime = mtime if isinstance(mtime, str) else None
+                place = places[image_id]
                 found[vector_id] = Picture(
-                    vector_id,
-                    image_id,
-                    sha256,
-                    places[image_id],
-                    *(value if isinstance(value, int) else None for value in (width, height, size)),
-                    mtime if isinstance(mtime, str) else None,
+                    vector_id, image_id, sha256, place, width, height, size, mtime
                 )
     return found
 

@@ -182,7 +182,7 @@ def is_indexed(
     return bool(of_images) and all(step.startswith("SEARCH") for step in of_images)
 
 
-def _as_array(rows: list[tuple]) -> np.ndarray:
+def _as_array(rows: list[tuple[Any, ...]]) -> np.ndarray:
     return np.array([id for (id,) in rows], dtype=np.int64)
 
 
@@ -192,7 +192,7 @@ def _filtered(
     table: ImageTable,
     filter: Filter | None,
     ours: Mapping[str, Any],
-) -> list[tuple]:
+) -> list[tuple[Any, ...]]:
     with naming_the_filter(table, filter):
         return conn.execute(
             sql.format(filter=bracketed(filter), **table.quoted()),

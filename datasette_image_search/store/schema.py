@@ -48,20 +48,22 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
     `own_column` is where a person's own table has the path or the bytes of its images.
     """
     with transaction(db):
-        if not db[ROOTS].exists():
-            db[ROOTS].create({"id": int, "path": str, "label": str}, pk="id", not_null={"path"})
-            db[ROOTS].create_index(["path"], unique=True)
-        if not db[INDEXES].exists():
-            db[INDEXES].create(
+        if not db.table(ROOTS).exists():
+            db.table(ROOTS).create(
+                {"id": int, "path": str, "label": str}, pk="id", not_null={"path"}
+            )
+            db.table(ROOTS).create_index(["path"], unique=True)
+        if not db.table(INDEXES).exists():
+            db.table(INDEXES).create(
                 _column_types(Index),
                 pk="id",
                 not_null={"image_table", "model", "fingerprint", "dimensions"},
                 defaults={"generation": 0, "sidecar_vector_id": 0},
             )
-            db[INDEXES].create_index(["image_table", "model"], unique=True)
-        for column in _column_types(Index).keys() - db[INDEXES].columns_dict.keys():
+            db.table(INDEXES).create_index(["image_table", "model"], unique=True)
+        for column in _column_types(Index).keys() - db.table(INDEXES).columns_dict.keys():
             # A database of an older version.
-            db[INDEXES].add_column(column, _column_types(Index)[column])
+            db.table(INDEXES).add_column(column, _column_types(Index)[column])
         if not table_exists(db.conn, name):
             if not name.strip() or name in db.view_names():
                 raise StoreError(f"{name!r} cannot be an image table; choose another name")
@@ -74,27 +76,27 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
 
 
 def _create_image_table(db: Database, name: str) -> None:
-    db[name].create(
+    db.table(name).create(
         {"id": int, **_column_types(ImageRecord)},
         pk="id",
         not_null={"root_id", "path"},
         foreign_keys=[("root_id", ROOTS, "id")],
     )
-    db[name].create_index(["root_id", "path"], unique=True)
-    db[name].create_index(["sha256"])
+    db.table(name).create_index(["root_id", "path"], unique=True)
+    db.table(name).create_index(["sha256"])
 
 
 def _ensure_indexes(db: Database, table: ImageTable) -> None:
     """Put back the indexes that facets, and the newest first, are fast by."""
-    columns = db[table.name].columns_dict.keys()
+    columns = db.table(table.name).columns_dict.keys()
     for index in FACET_INDEXES:
         if table.is_ours and set(index) <= columns:
-            db[table.name].create_index(index, if_not_exists=True)
+            db.table(table.name).create_index(index, if_not_exists=True)
 
 
 def _ensure_side_tables(db: Database, table: ImageTable) -> None:
     key_type = int if table.key_is_integer else str
-    if not db[table.vectors].exists():
+    if not db.table(table.vectors).exists():
         # sqlite-utils has no AUTOINCREMENT, and without it the id of a deleted vector comes back.
         db.execute(
             f"""
@@ -108,29 +110,29 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
             )
             """
         )
-    if not db[table.thumbnails].exists():
-        db[table.thumbnails].create(
+    if not db.table(table.thumbnails).exists():
+        db.table(table.thumbnails).create(
             {"image_id": key_type, "sha256": str, "webp": bytes}, pk="image_id"
         )
-    if not table.is_ours and not db[table.sources].exists():
-        db[table.sources].create(
+    if not table.is_ours and not db.table(table.sources).exists():
+        db.table(table.sources).create(
             {"image_id": key_type, **_column_types(SourceState)}, pk="image_id"
         )
-    if not db[table.failures].exists():
-        db[table.failures].create(_column_types(Failure), pk=("root_id", "path"))
+    if not db.table(table.failures).exists():
+        db.table(table.failures).create(_column_types(Failure), pk=("root_id", "path"))
 
 
 def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -> None:
     """The table of near-duplicates, and the triggers that keep it true from now on."""
     if not table_exists(db.conn, table.duplicates):
         key_type = int if table.key_is_integer else str
-        db[table.duplicates].create(
+        db.table(table.duplicates).create(
             {"id": int, **_column_types(DuplicateRow), "image_id": key_type},
             pk="id",
             foreign_keys=[("image_id", table.name, table.key)],
         )
-        db[table.duplicates].create_index(["image_id"], unique=True)
-        db[table.duplicates].create_index(["group_id"])
+        db.table(table.duplicates).create_index(["image_id"], unique=True)
+        db.table(table.duplicates).create_index(["group_id"])
     if not _has_duplicates(db, table):
         raise StoreError(
             f"the table {table.duplicates!r} is another one than find-duplicates writes; rename it"
@@ -164,7 +166,7 @@ def clear_duplicates(db: Database, table: ImageTable) -> None:
 def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None:
     """The table of tags, that of their labels, and the triggers that keep the tags true from now on."""
     if not table_exists(db.conn, LABEL_SETS):
-        db[LABEL_SETS].create(
+        db.table(LABEL_SETS).create(
             {
                 "id": int,
                 "index_id": int,
@@ -179,7 +181,7 @@ def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None
         )
     if not table_exists(db.conn, table.tags):
         key_type = int if table.key_is_integer else str
-        db[table.tags].create(
+        db.table(table.tags).create(
             {**_column_types(TagRow), "image_id": key_type},
             pk=("image_id", "tag", "label_set_id"),
             foreign_keys=[
@@ -187,7 +189,7 @@ def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None
                 ("label_set_id", LABEL_SETS, "id"),
             ],
         )
-        db[table.tags].create_index(["tag", "image_id"])
+        db.table(table.tags).create_index(["tag", "image_id"])
     if not has_tags(db.conn, table):
         raise StoreError(
             f"the table {table.tags!r} is another one than tag-images writes; rename it"

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from sqlite_utils import Database
@@ -23,7 +24,7 @@ from .tables import (
     read_indexes,
     table_exists,
 )
-from .transactions import transaction
+from .transactions import insert_row, transaction
 
 
 def label_sets(conn: sqlite3.Connection, index: Index) -> list[LabelSet]:
@@ -65,7 +66,7 @@ def ensure_label_set(
                 for other in label_sets(db.conn, each):
                     if same is None or other.id != same.id:
                         _forget_tags(db, index, other)
-                        db[LABEL_SETS].delete(other.id)
+                        db.table(LABEL_SETS).delete(other.id)
         if same is None:
             row = {
                 "index_id": index.id,
@@ -75,12 +76,12 @@ def ensure_label_set(
                 "threshold": threshold,
                 "last_vector_id": 0,
             }
-            id = db[LABEL_SETS].insert(row).last_pk
+            id = insert_row(db, LABEL_SETS, row)
             return LabelSet(id, index.id, tuple(labels), tuple(templates), top, threshold)
         if (same.top, same.threshold) != (top, threshold):
             _forget_tags(db, index, same)
-            now = {"top": top, "threshold": threshold, "last_vector_id": 0}
-            db[LABEL_SETS].update(same.id, now)
+            now: dict[str, Any] = {"top": top, "threshold": threshold, "last_vector_id": 0}
+            db.table(LABEL_SETS).update(same.id, now)
             same = replace(same, **now)
         return same
 
@@ -104,7 +105,7 @@ def _same_labels(
 
 def _forget_tags(db: Database, index: Index, label_set: LabelSet) -> None:
     table = find_image_table(db.conn, index.image_table)
-    db[table.tags].delete_where("label_set_id = ?", [label_set.id])
+    db.table(table.tags).delete_where("label_set_id = ?", [label_set.id])
 
 
 def forget_label_sets(db: Database, index: Index) -> None:
@@ -113,7 +114,7 @@ def forget_label_sets(db: Database, index: Index) -> None:
     for label_set in label_sets(db.conn, index):
         if has_tags(db.conn, table):
             _forget_tags(db, index, label_set)
-        db[LABEL_SETS].delete(label_set.id)
+        db.table(LABEL_SETS).delete(label_set.id)
 
 
 def untagged_vectors(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlite_utils import Database
 
@@ -40,3 +41,8 @@ def transaction(db: Database) -> Iterator[None]:
         raise
     else:
         db.commit()
+
+
+def insert_row(db: Database, table: str, row: dict[str, Any]) -> Any:
+    """The primary key that a new row got."""
+    return db.table(table).insert(row).last_pk

@@ -29,7 +29,7 @@ from .tables import (
     vector_to_blob,
 )
 from .tags import forget_label_sets
-from .transactions import transaction
+from .transactions import insert_row, transaction
 
 
 def ensure_index(
@@ -56,9 +56,9 @@ def ensure_index(
                 "path_column": path_column,
                 "content_column": content_column,
             }
-            db[INDEXES].update(index.id, now)
+            db.table(INDEXES).update(index.id, now)
             return find_index(db.conn, table.name, model)
-    db[INDEXES].insert(
+    db.table(INDEXES).insert(
         {
             "image_table": table.name,
             "model": model,
@@ -77,8 +77,8 @@ def delete_index(db: Database, table: ImageTable, index: Index) -> None:
     """An index with all of its vectors and their tags. The images and their thumbnails stay."""
     with transaction(db):
         forget_label_sets(db, index)
-        db[table.vectors].delete_where("index_id = ?", [index.id])
-        db[INDEXES].delete(index.id)
+        db.table(table.vectors).delete_where("index_id = ?", [index.id])
+        db.table(INDEXES).delete(index.id)
 
 
 def ensure_root(db: Database, path: str) -> Root:
@@ -87,7 +87,7 @@ def ensure_root(db: Database, path: str) -> Root:
         if root.path == path:
             return root
     row = {"path": path, "label": Path(path).name or path}
-    return Root(db[ROOTS].insert(row).last_pk, path)
+    return Root(insert_row(db, ROOTS, row), path)
 
 
 def write_batch(
@@ -104,14 +104,14 @@ def write_batch(
             key = _write_image(db, table, image)
             sha256 = image.content.sha256
             for index_id, vector in imported:
-                db[table.vectors].insert(
+                db.table(table.vectors).insert(
                     {"index_id": index_id, "image_id": key, "sha256": sha256, "vector": vector}
                 )
             _write_vector(db, table, index, key, sha256, vector_to_blob(image.vector))
             if image.thumbnail is not None:
                 _write_thumbnail(db, table, key, sha256, image.thumbnail)
         for failure in failures:
-            db[table.failures].upsert(asdict(failure), pk=("root_id", "path"))
+            db.table(table.failures).upsert(asdict(failure), pk=("root_id", "path"))
 
 
 def _imported_vectors(
@@ -141,10 +141,12 @@ def _imported_vectors(
 
 def _write_image(db: Database, table: ImageTable, image: EmbeddedImage) -> Key:
     if not isinstance(image.content, ImageRecord):
+        # An image of a person's own table has its row already.
+        assert image.image_id is not None
         state = {"image_id": image.image_id, **asdict(image.content)}
-        db[table.sources].upsert(state, pk="image_id")
+        db.table(table.sources).upsert(state, pk="image_id")
         # Those of other models are of the picture that was there before.
-        db[table.vectors].delete_where(
+        db.table(table.vectors).delete_where(
             "image_id = ? and sha256 is not ?", [image.image_id, image.content.sha256]
         )
         _forget_failure(db, table, OWN_ROOT, own_label(image.image_id))
@@ -155,34 +157,34 @@ def _write_image(db: Database, table: ImageTable, image: EmbeddedImage) -> Key:
 
 def _write_row(db: Database, table: ImageTable, key: Key | None, row: dict[str, Any]) -> Key:
     # A person may have dropped or renamed columns that nothing here depends on.
-    columns = db[table.name].columns_dict
+    columns = db.table(table.name).columns_dict
     row = {name: value for name, value in row.items() if name in columns}
     if key is not None:
         try:
-            db[table.name].update(key, row)
+            db.table(table.name).update(key, row)
             return key
         except NotFoundError:
             pass  # Deleted since the survey; the file is there, so it gets a row again.
-    return db[table.name].insert(row).last_pk
+    return insert_row(db, table.name, row)
 
 
 def _write_vector(
     db: Database, table: ImageTable, index: Index, key: Key, sha256: str, vector: bytes
 ) -> None:
     # An UPDATE would keep the id of a vector that is another one now.
-    db[table.vectors].delete_where("image_id = ? and index_id = ?", [key, index.id])
-    db[table.vectors].insert(
+    db.table(table.vectors).delete_where("image_id = ? and index_id = ?", [key, index.id])
+    db.table(table.vectors).insert(
         {"index_id": index.id, "image_id": key, "sha256": sha256, "vector": vector}
     )
 
 
 def _write_thumbnail(db: Database, table: ImageTable, key: Key, sha256: str, webp: bytes) -> None:
     row = {"image_id": key, "sha256": sha256, "webp": webp}
-    db[table.thumbnails].upsert(row, pk="image_id")
+    db.table(table.thumbnails).upsert(row, pk="image_id")
 
 
 def _forget_failure(db: Database, table: ImageTable, root_id: int, path: str) -> None:
-    db[table.failures].delete_where("root_id = ? and path = ?", [root_id, path])
+    db.table(table.failures).delete_where("root_id = ? and path = ?", [root_id, path])
 
 
 def write_reused(
@@ -216,11 +218,13 @@ def write_reused(
             if image.image_id == image.source_id:
                 _write_row(db, table, image.image_id, place)
                 continue
-            source = db[table.name].get(image.source_id)
+            source = db.table(table.name).get(image.source_id)
             row = {name: source[name] for name in names if name in source}
             key = _write_row(db, table, image.image_id, {**row, **place})
             _write_vector(db, table, index, key, source["sha256"], vector[0])
-            for thumbnail in db[table.thumbnails].rows_where("image_id = ?", [image.source_id]):
+            for thumbnail in db.table(table.thumbnails).rows_where(
+                "image_id = ?", [image.source_id]
+            ):
                 _write_thumbnail(db, table, key, source["sha256"], thumbnail["webp"])
 
 
@@ -235,19 +239,19 @@ def delete_images(
     """Rows with their vectors and thumbnails, and failures by root id and path."""
     with transaction(db):
         for key in ids:
-            db[table.name].delete(key)
+            db.table(table.name).delete(key)
         for root_id, path in failed:
             _forget_failure(db, table, root_id, path)
 
 
 def forget_unreadable(db: Database, table: ImageTable) -> None:
     """The files of a person's own table that could not be read: whoever looks again will see."""
-    db[table.failures].delete_where("root_id = ? and mtime = ''", [OWN_ROOT])
+    db.table(table.failures).delete_where("root_id = ? and mtime = ''", [OWN_ROOT])
 
 
 def record_sidecar(db: Database, index: Index) -> None:
     """Believe, from now on, the sidecar that `index` names, and remember the type it has."""
-    db[INDEXES].update(
+    db.table(INDEXES).update(
         index.id,
         {
             "sidecar": index.sidecar,
