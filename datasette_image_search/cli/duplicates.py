@@ -67,7 +67,7 @@ def find_duplicates(
 
     with one_sentence(), existing(path) as db:
         index = store.find_index(db.conn, table, model)
-        check_output(index, output, null)
+        check_output(index, output)
         filter = store.Filter(where, dict(params)) if where else None
         try:
             with progress_display(silent, COMPARING) as show:
