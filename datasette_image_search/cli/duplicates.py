@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import counted
 from . import options
-from .messages import INTERRUPTED, counted, one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, warn
 from .output import check_output, existing, file_of, print_paths, print_rows
 from .progress import COMPARING, progress_display
 
