@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -110,6 +111,13 @@ def test_what_faiss_makes_is_built_tuned_written_and_read_again(
     assert opened.tuning == made.tuning
     for one, other in zip(made.propose(HELD_OUT), opened.propose(HELD_OUT), strict=True):
         assert set(one) == set(other)
+
+
+@pytest.mark.parametrize("factory", ["IVF16,SQ8", "HNSW16", "PCA8,IVF4,Flat"])
+def test_its_size_is_that_of_the_file_that_faiss_writes(tmp_path: Path, factory: str) -> None:
+    made = make_approximate(factory)
+    faiss.write_index(made.faiss_index, str(tmp_path / "file"))
+    assert made.bytes_per_vector() * len(CODES) == (tmp_path / "file").stat().st_size
 
 
 @pytest.mark.parametrize("factory", REFUSED)
