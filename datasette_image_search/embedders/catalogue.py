@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import open_clip_models
+from .protocol import EmbedderError
 from .registry import DEFAULT_MODEL, HUB, TIMM, registered_name, registered_names
 from .weights import cached_file
 
@@ -91,7 +92,11 @@ def check_model(model_id: str, *, has_weights: bool = False) -> None:
 
 
 def known_dimensions(model_id: str) -> int | None:
-    """Those of a model that there is, without its weights; None where only its package or the hub knows."""
+    """Those of a model, without its weights; None where nobody here knows it, or only its package does."""
+    try:
+        check_model(model_id, has_weights=True)
+    except EmbedderError:
+        return None
     name = registered_name(model_id)
     if name == TIMM:
         from .timm import outline_of
