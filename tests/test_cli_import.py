@@ -54,8 +54,8 @@ def test_a_new_table_is_searched_at_once(path: Path, tmp_path: Path):
     result = bring(*run)
     assert first_words(result) == "50 vectors imported, 50 rows added, 50 files not there"
     assert result.stderr == (
-        f"Warning: that {CLIP} made these vectors was not checked, and is believed: its weights are "
-        "not on this machine\n"
+        f"Warning: whether {CLIP} made these vectors was not checked: its weights are not on this "
+        "machine\n"
     )
     assert sidecar_of(path).exists()
     assert first_words(bring(*run)) == "0 vectors imported, 50 unchanged"
@@ -69,8 +69,8 @@ def test_a_new_table_is_searched_at_once(path: Path, tmp_path: Path):
     assert f"the weights of {CLIP} are not in the cache" in found.output
 
 
-def test_a_model_that_nobody_knows_is_believed_with_a_hint(path: Path, tmp_path: Path):
-    source, paths = write_npy(tmp_path, ["a.jpg", "b.jpg"], unit(2, 384))
+def test_a_model_that_nobody_knows_is_a_name_with_a_hint(path: Path, tmp_path: Path):
+    source, paths = write_npy(tmp_path, ["a.jpg", "b.jpg"], unit(2, 512))
     run = (
         path,
         "images",
@@ -82,7 +82,10 @@ def test_a_model_that_nobody_knows_is_believed_with_a_hint(path: Path, tmp_path:
         "--model",
         "ViT-B32/openai",
     )
-    assert "did you mean 'ViT-B-32'?" in bring(*run).stderr
+    assert bring(*run).stderr == (
+        "Warning: whether ViT-B32/openai made these vectors was not checked: no model of this name is "
+        "known here (did you mean 'ViT-B-32/openai'?), so images are found by #ID, not by words\n"
+    )
     assert command("search-images", path, "images", "#2", "--paths").exit_code == 0
     renamed = bring(*run[:-1], CLIP, "--replace-model")
     assert first_words(renamed) == "2 vectors imported"

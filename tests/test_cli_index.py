@@ -269,12 +269,19 @@ def test_queries_that_are_none_are_refused(collection: Path, tmp_path: Path, arr
     ("arguments", "sentence"),
     [
         (["--type", "tree"], "FAISS makes no index of 32 dimensions by 'tree'; use one of auto,"),
-        (["--type", "IVF0,Flat"], "an index by 'IVF0,Flat' has no lists; ask for 1 or more"),
+        (
+            ["--type", "IVF0,Flat"],
+            "by 'IVF0,Flat', in which a number is too small; use one of auto",
+        ),
+        (["--type", "HNSW0"], "by 'HNSW0', in which a number is too small; use one of auto"),
         (["--type", "ivf", "--nlist", "5000"], "6,000 vectors are too few for 5,000 lists"),
         (["--type", "hnsw", "--nlist", "5"], "--nlist is for the types ivf and ivfpq"),
         (["--type", "hnsw", "--nprobe", "5"], "--nprobe is for indexes with lists, and not for"),
         (["--nprobe", "5"], "there is nothing to probe or to build for 6,000 vectors"),
-        (["--type", "IVF7000,Flat"], "FAISS cannot build 'IVF7000,Flat' of 6,000 vectors"),
+        (
+            ["--type", "IVF7000,Flat"],
+            "'IVF7000,Flat' needs at least 7,000 vectors, and there are 6,000",
+        ),
         (["--model", "palette"], "'images' is not embedded with palette, but with timm/of-pict"),
     ],
 )

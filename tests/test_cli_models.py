@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from datasette_image_search.embedders.catalogue import RECOMMENDED, listed_models
-from datasette_image_search.embedders.open_clip import plan_of, tag_files
+from datasette_image_search.embedders.open_clip import plan_of
+from datasette_image_search.embedders.open_clip_models import tag_files
 from datasette_image_search.embedders.registry import DEFAULT_MODEL
 
 from .commands import command
@@ -91,6 +94,45 @@ def test_people_get_a_table():
     assert "ViT-L-14/openai" in output
     assert "picture-only models of timm: sqlite-utils image-models timm" in output
     assert "\ntimm/" not in output
+
+
+WITHOUT_TORCH = """
+import json, sys
+from dataclasses import astuple
+from datasette_image_search.embedders.catalogue import check_model, known_dimensions, listed_models
+
+check_model("ViT-B-32/openai")
+models = [astuple(model)[:4] for model in listed_models(with_timm=False) if model.dimensions]
+dimensions = {id: known_dimensions(id) for id, *_ in models if id != "palette"}
+loaded = [name for name in ("torch", "open_clip", "timm") if name in sys.modules]
+print(json.dumps([models, dimensions, loaded]))
+"""
+
+
+def test_what_open_clip_has_is_known_without_loading_it():
+    import open_clip
+
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=True
+    )
+    models, dimensions, loaded = json.loads(done.stdout)
+    expected = {}
+    for architecture, tag in open_clip.list_pretrained():
+        plan = plan_of(architecture, tag)
+        expected[f"{architecture}/{tag}"] = (plan.dimensions, plan.image_size)
+    assert {id: (d, size) for id, d, size, _ in models if id != "palette"} == expected
+    assert dimensions == {id: d for id, (d, _) in expected.items()}
+    assert loaded == []
+
+
+def test_it_is_the_same_once_open_clip_is_loaded():
+    import open_clip
+
+    from datasette_image_search.embedders import open_clip_models as models
+
+    assert models.architectures() == open_clip.list_models()
+    assert models.all_published() == open_clip.list_pretrained()
+    assert list(models._configs()) == open_clip.list_models()
 
 
 def test_the_text_may_be_in_what_is_said_of_a_model():

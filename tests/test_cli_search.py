@@ -242,10 +242,30 @@ def test_images_in_the_database_have_no_paths(tmp_path: Path, folder: Path):
     assert "the images of 'mine' are in the database, not in files" in result.stderr
 
 
-def test_null_is_about_paths(database: Path):
-    result = command("search-images", database, "images", "red", "-0")
-    assert result.exit_code == 1
-    assert "-0 is about paths; add --paths" in result.stderr
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["-0"], "-0 is about paths; add --paths"),
+        (["--csv", "-0"], "-0 is about paths; add --paths"),
+        (["--json", "--csv"], "choose one of --json and --csv"),
+        (["--paths", "--json", "--nl"], "choose one of --json and --nl and --paths"),
+        (["--where", ""], "--where is empty; leave it out for all rows"),
+        (["--where", "  "], "--where is empty; leave it out for all rows"),
+        (["-p", "name", "red"], "-p is the value of a :NAME in --where; add --where"),
+    ],
+)
+@pytest.mark.parametrize("asked", [("search-images", "red"), ("find-duplicates",)])
+def test_options_that_do_not_go_together_are_one_sentence(
+    database: Path, asked: tuple[str, ...], options: list[str], sentence: str
+):
+    name, *queries = asked
+    result = command(name, database, "images", *queries, *options)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"Error: {sentence}\n"
+
+
+def test_the_same_format_twice_is_that_format(database: Path):
+    assert search(database, "images", "red", "--json", "--json").stdout.startswith("[")
 
 
 def test_a_deleted_image_is_not_found(database: Path):

@@ -180,7 +180,10 @@ def test_other_weights_for_a_table_are_refused(
     [
         ("ViT-B-23/openai", "there is no model 'ViT-B-23/openai'; did you mean 'ViT-B-"),
         ("xyzzy", "there is no model 'xyzzy'; a model is 'palette', 'timm/NAME', 'hf-hub:"),
-        ("ViT-B-32/no-such-tag", "no weights 'no-such-tag' for ViT-B-32; it has .*ViT-B-32/openai"),
+        ("palete", "there is no model 'palete'; did you mean 'palette'?"),
+        ("vit-b-32/OpenAi", "there is no model 'vit-b-32/OpenAi'; did you mean 'ViT-B-32/openai'?"),
+        ("ViT-B-32/openia", "there is no model 'ViT-B-32/openia'; did you mean 'ViT-B-32/openai'?"),
+        ("ViT-B-32/xyz", "no model 'ViT-B-32/xyz'; open_clip has ViT-B-32/openai, .*image-models"),
         ("ViT-B-32", "name the weights of ViT-B-32 too: .*ViT-B-32/laion2b_s34b_b79k"),
         (MODEL, f"the weights of {MODEL} are not published by open_clip; .*--weights FILE"),
     ],

@@ -299,12 +299,16 @@ def vec(values: list[float]) -> str:
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        (vec([1] * 7), "vec: has 7 dimensions, but 'images' was embedded with palette, .* 8"),
+        (
+            vec([1] * 7),
+            "vec: has 7 dimensions, and the vectors of 'images', by palette, have 8; take",
+        ),
+        (vec([1]), "vec: has 1 dimension, and"),
         ("vec:", "vec: has 0 dimensions"),
         (vec([0] * 8), "vec: has no direction"),
         (vec([float("nan")] + [1] * 7), "vec: has no direction"),
         (vec([float("inf")] + [1] * 7), "vec: has no direction"),
-        ("vec:AAA", "float16 in base64url|has 1 dimension"),
+        ("vec:AAA", "float16 in base64url|has 1 dimension,"),
         ("vec:A", "must be float16 in base64url"),
         ("vec:not base64!", "must be float16 in base64url"),
         ("vec:ü", "must be float16 in base64url"),
@@ -329,7 +333,7 @@ def test_bytes_are_a_vector_of_any_length(conn: sqlite3.Connection, scale: float
     [
         (b"", "the vector has 0 dimensions"),
         (b"abc", "not a multiple of 4 bytes"),
-        (bytes(28), "the vector has 7 dimensions, but 'images' .* has 8"),
+        (bytes(28), "the vector has 7 dimensions, and the vectors of 'images', .* have 8"),
         (bytes(32), "the vector has no direction"),
         (b"\xff" * 32, "the vector has no direction"),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlite_utils
 
+from datasette_image_search.embedders.protocol import UnknownModel
 from datasette_image_search.embedders.registry import DEFAULT_MODEL
 from datasette_image_search.ingest.pipeline import Summary, embed_images, plan_images
 from datasette_image_search.ingest.scan import ScanError
@@ -55,7 +56,7 @@ def sides_of(database: Path) -> tuple[int, int, int]:
 # --- The model -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", [None, "palette", "tiny/one"])
+@pytest.mark.parametrize("model", [None, "palette", "ViT-B-32/openai"])
 def test_a_new_table_gets_the_model_that_is_named_or_the_default(
     tmp_path: Path, folder: Path, model: str | None
 ):
@@ -73,20 +74,35 @@ def test_a_table_keeps_its_model(survey, model: str | None):
 
 def test_another_model_is_a_choice_between_three(survey):
     with pytest.raises(RunError) as refused:
-        survey(model="timm/other")
+        survey(model="ViT-B-32/openai")
     sentence = str(refused.value)
-    assert "'images' is embedded with palette, not timm/other" in sentence
+    assert "'images' is embedded with palette, not ViT-B-32/openai" in sentence
     for choice in ("--model palette", "--add-model", "--replace-model"):
         assert choice in sentence
 
 
+@pytest.mark.parametrize("anyway", ["", "add_model", "replace_model"])
+@pytest.mark.parametrize(
+    ("model", "meant"), [("palete", "palette"), ("rn50/openia", "RN50/openai")]
+)
+def test_a_model_that_there_is_not_is_no_reason_to_replace_another(
+    survey, model: str, meant: str, anyway: str
+):
+    with pytest.raises(UnknownModel) as refused:
+        survey(model=model, **({anyway: True} if anyway else {}))
+    assert str(refused.value).startswith(f"there is no model {model!r}; did you mean {meant!r}?")
+    assert "--replace-model" not in str(refused.value)
+
+
 def test_a_model_that_is_added_embeds_every_image_beside_the_index_there_is(survey):
-    found = survey(model="timm/other", add_model=True)
-    assert (found.model, found.index, found.replaced) == ("timm/other", None, ())
+    found = survey(model="ViT-B-32/openai", add_model=True)
+    assert (found.model, found.index, found.replaced) == ("ViT-B-32/openai", None, ())
     assert [image.image_id for image in found.to_embed] == list(range(1, 9))
 
 
-@pytest.mark.parametrize(("model", "named"), [("timm/other", "timm/other"), (None, "palette")])
+@pytest.mark.parametrize(
+    ("model", "named"), [("ViT-B-32/openai", "ViT-B-32/openai"), (None, "palette")]
+)
 def test_a_model_that_replaces_embeds_every_image_instead(survey, model, named: str):
     found = survey(model=model, replace_model=True)
     assert (found.model, found.index) == (named, None)

@@ -84,7 +84,7 @@ def test_models_have_fingerprints_of_their_own(weights: dict[str, Path]):
 
 @pytest.mark.parametrize("name", ["no_such_model", "", "test_vit/", "résumé"])
 def test_a_name_that_timm_does_not_have_is_named(name: str):
-    with pytest.raises(EmbedderError, match=f"timm has no model '{name}'"):
+    with pytest.raises(EmbedderError, match=f"there is no model 'timm/{name}'"):
         load_embedder(ModelRequest(f"timm/{name}"))
 
 

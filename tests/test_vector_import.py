@@ -32,8 +32,8 @@ from .conftest import COLOURS, draw_picture
 from .vector_files import unit, write_llm, write_npy, write_rclip
 
 NAMES = sorted(f"{colour}.jpg" for colour in COLOURS)
-CLIP = "ViT-B-32/openai"
-"""A model that is not on this machine."""
+CLIP = "another-programs/clip"
+"""A model that nobody here knows, so that its vectors may have any dimensions."""
 
 
 @pytest.fixture
@@ -334,7 +334,27 @@ def test_another_model_takes_no_imported_vector_away_from_an_own_table(
         (["/a", "/b/c"], unit(2), {"roots": []}, "have no folder in common"),
         (["a"], unit(1), {"model": None}, "name it with --model"),
         (["a"], unit(1), {"model": "palette"}, "have 16 dimensions, and palette has"),
-        (["a"], unit(1), {"weights": Path("/missing.pt")}, "there is no weights file"),
+        (
+            ["a"],
+            unit(1),
+            {"model": "ViT-B-32/openai"},
+            "16 dimensions, and ViT-B-32/openai has 512;",
+        ),
+        (["a"], unit(1), {"model": "RN50/mine"}, "have 16 dimensions, and RN50/mine has 1,024;"),
+        (["a"], unit(1), {"model": "timm/test_vit"}, "16 dimensions, and timm/test_vit has 64;"),
+        (
+            ["a"],
+            unit(1, 1),
+            {"model": "RN50/openai"},
+            "have 1 dimension, and RN50/openai has 1,024",
+        ),
+        (
+            ["a"],
+            unit(1, 512),
+            {"model": "ViT-B-32/openai", "weights": Path("/missing.pt")},
+            "there is no weights file",
+        ),
+        (["a"], unit(1), {"weights": Path("/missing.pt")}, "there is no model"),
         (["a"], unit(1), {"unknown": "skip"}, "has no row for any path"),
         (["a"], unit(1), {"path_column": "file"}, "there is no table 'images'"),
         (["a"], unit(1), {"add_model": True, "replace_model": True}, "choose one"),
@@ -355,14 +375,15 @@ def test_what_is_refused_leaves_no_database(
         (
             unit(8, 32),
             {},
-            "have 32 dimensions, and the index of 'images' by ViT-B-32/openai has 16",
+            "have 32 dimensions, and the index of 'images' by another-programs/clip has 16",
         ),
         (unit(8, seed=3), {}, "are not those that 'images' has of the same images"),
-        (unit(8), {"model": "palette"}, "is embedded with ViT-B-32/openai, not palette"),
+        (unit(8), {"model": "palette"}, "is embedded with another-programs/clip, not palette"),
+        (unit(8), {"model": "palete"}, "there is no model 'palete'; did you mean 'palette'\\?"),
         (unit(8)[:3], {"replace_model": True}, "would leave 5 images"),
         (unit(8), {"path_column": "path"}, "leave --path-column out"),
     ],
-    ids=["dimensions", "other vectors", "other model", "too few", "no own table"],
+    ids=["dimensions", "other vectors", "other model", "no model", "too few", "no own table"],
 )
 def test_what_is_refused_leaves_a_database_as_it_was(
     path: Path, folder: Path, bring, vectors: np.ndarray, options: dict, said: str
@@ -396,7 +417,7 @@ def test_a_database_is_not_its_own_source(tmp_path: Path, folder: Path):
 
 
 def test_replacing_drops_the_other_models(path: Path, folder: Path, bring):
-    bring(NAMES, unit(8), roots=[folder], model="ViT-B-32/typo")
+    bring(NAMES, unit(8), roots=[folder], model="another-programs/typo")
     assert counts(bring(NAMES, unit(8, seed=3), replace_model=True)) == (8, 0, 0, 0, 0)
     with closing(sqlite3.connect(path)) as conn:
         assert [index.model for index in read_indexes(conn, "images")] == [CLIP]
@@ -432,7 +453,9 @@ def test_some_pictures_on_their_side_prove_nothing_against(
 def test_without_model_or_pictures_the_name_is_believed(
     path: Path, tmp_path: Path, palette_vectors: np.ndarray, bring
 ):
-    assert "not on this machine" in bring(["a.jpg"], unit(1), roots=[tmp_path]).unproven
+    nowhere = {"roots": [tmp_path], "model": "ViT-B-32/openai"}
+    unproven = bring(["a.jpg"], unit(1, 512), **nowhere).unproven
+    assert unproven == "its weights are not on this machine"
     away = {"roots": [tmp_path / "away"], "model": "palette", "table": "elsewhere"}
     assert "none of the pictures is there" in bring(NAMES, palette_vectors, **away).unproven
     assert query(path, "select fingerprint from image_search_indexes") == [(IMPORTED,)] * 2
@@ -518,7 +541,8 @@ def test_another_model_takes_no_imported_vector_away(path: Path, folder: Path, b
 
 def test_rclip_as_a_whole(path: Path, folder: Path, tmp_path: Path):
     gone = tmp_path / "pictures" / "gone.jpg"
-    vectors = dict(zip([folder / "red.jpg", folder / "blue.jpg", gone], unit(3), strict=True))
+    files = [folder / "red.jpg", folder / "blue.jpg", gone]
+    vectors = dict(zip(files, unit(3, 512), strict=True))
     source = write_rclip(tmp_path / "db.sqlite3", vectors)
     touch_later(folder / "blue.jpg")
     summary = import_vectors(ImportRequest(path, "images", source))
@@ -533,7 +557,7 @@ def test_rclip_as_a_whole(path: Path, folder: Path, tmp_path: Path):
 
 
 def test_llm_as_a_whole(path: Path, folder: Path, tmp_path: Path):
-    photos = dict(zip(NAMES, unit(8), strict=True))
+    photos = dict(zip(NAMES, unit(8, 512), strict=True))
     source = write_llm(tmp_path / "llm.db", {"photos": photos})
     summary = import_vectors(ImportRequest(path, "images", source, roots=[folder]))
     assert counts(summary) == (8, 0, 8, 0, 0)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import counted
 from . import options
-from .messages import INTERRUPTED, counted, one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, warn
 from .output import check_output, existing, file_of, print_paths, print_rows
 from .progress import COMPARING, progress_display
 
@@ -67,7 +68,7 @@ def find_duplicates(
 
     with one_sentence(), existing(path) as db:
         index = store.find_index(db.conn, table, model)
-        check_output(index, output, null)
+        check_output(index, output)
         filter = store.Filter(where, dict(params)) if where else None
         try:
             with progress_display(silent, COMPARING) as show:

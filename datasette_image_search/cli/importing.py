@@ -83,10 +83,7 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
             raise SystemExit(INTERRUPTED) from None
         is_whole = finish(path, table, silent)
     if summary.unproven:
-        warn(
-            f"that {summary.model} made these vectors was not checked, and is believed: "
-            f"{summary.unproven}"
-        )
+        warn(f"whether {summary.model} made these vectors was not checked: {summary.unproven}")
     click.echo(_import_line(summary))
     if not is_whole:
         raise SystemExit(INTERRUPTED)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import counted
 from . import options
-from .messages import INTERRUPTED, counted, one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, warn
 from .output import existing
 from .progress import phases_display
 

@@ -27,7 +27,3 @@ def one_sentence() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
     except sqlite3.Error as error:
         raise click.ClickException(f"SQLite: {error}") from error
-
-
-def counted(number: int, one: str, several: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else several or one + 's'}"

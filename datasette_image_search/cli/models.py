@@ -32,7 +32,7 @@ def image_models(text: str, as_json: bool) -> None:
     """
     from ..embedders.catalogue import listed_models
 
-    models = listed_models(text)
+    models = listed_models(text, with_timm=bool(text) or as_json)
     if as_json:
         click.echo(json.dumps([asdict(model) for model in models], indent=2, ensure_ascii=False))
         return
@@ -40,14 +40,10 @@ def image_models(text: str, as_json: bool) -> None:
         raise click.ClickException(
             f"no model has {text!r} in its name; sqlite-utils image-models lists them all"
         )
-    shown = models if text else [model for model in models if not model.id.startswith("timm/")]
-    _print_recommended(shown)
-    _print_table(shown)
-    if len(shown) < len(models):
-        click.echo(
-            f"and {len(models) - len(shown):,} picture-only models of timm: "
-            "sqlite-utils image-models timm"
-        )
+    _print_recommended(models)
+    _print_table(models)
+    if not text:
+        click.echo("and the picture-only models of timm: sqlite-utils image-models timm")
 
 
 def _print_recommended(models: list[ListedModel]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ silent = click.option("-s", "--silent", is_flag=True, help="Show no progress")
 
 def row_filter(command: Command) -> Command:
     """The options --where and -p."""
+
+    @wraps(command)
+    def checked(*, where: str | None, params: Sequence[tuple[str, str]], **others: Any) -> Any:
+        if where is not None and not where.strip():
+            raise click.ClickException("--where is empty; leave it out for all rows")
+        if params and where is None:
+            raise click.ClickException("-p is the value of a :NAME in --where; add --where")
+        return command(where=where, params=params, **others)
+
     param = click.option(
         "-p",
         "--param",
@@ -32,24 +42,34 @@ def row_filter(command: Command) -> Command:
         metavar="NAME VALUE",
         help="Value of a :NAME in --where",
     )
-    return click.option("--where", help="Only the rows for which this SQL is true")(param(command))
+    return click.option("--where", help="Only the rows for which this SQL is true")(param(checked))
 
 
 def output_format(paths: str) -> Callable[[Command], Command]:
     """The options --json, --csv, --nl and --paths, of which `paths` is the help, and -0."""
-    options = (
-        click.option("--json", "output", flag_value="json", help="Output JSON"),
-        click.option("--nl", "output", flag_value="nl", help="Output newline-delimited JSON"),
-        click.option("--csv", "output", flag_value="csv", help="Output CSV"),
-        click.option("--paths", "output", flag_value="paths", help=paths),
-        click.option(
-            "-0", "--null", is_flag=True, help="End each of the --paths with NUL, for xargs -0"
-        ),
-    )
+    formats = {
+        "json": "Output JSON",
+        "nl": "Output newline-delimited JSON",
+        "csv": "Output CSV",
+        "paths": paths,
+    }
 
     def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
+        @wraps(command)
+        def with_output(*, null: bool, **given: Any) -> Any:
+            asked = [name for name in formats if given.pop(name)]
+            if len(asked) > 1:
+                raise click.ClickException(f"choose one of --{' and --'.join(asked)}")
+            if null and asked != ["paths"]:
+                raise click.ClickException("-0 is about paths; add --paths")
+            return command(output=asked[0] if asked else None, null=null, **given)
+
+        option = click.option(
+            "-0", "--null", is_flag=True, help="End each of the --paths with NUL, for xargs -0"
+        )
+        decorated = option(with_output)
+        for name, help in reversed(formats.items()):
+            decorated = click.option(f"--{name}", is_flag=True, help=help)(decorated)
+        return decorated
 
     return decorate

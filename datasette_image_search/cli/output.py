@@ -31,10 +31,8 @@ def existing(path: Path) -> Iterator[Database]:
         yield db
 
 
-def check_output(index: Index, output: str | None, null: bool) -> None:
+def check_output(index: Index, output: str | None) -> None:
     """Raises ImageSearchError where there are no paths to print."""
-    if null and output != "paths":
-        raise ImageSearchError("-0 is about paths; add --paths")
     if output == "paths" and index.content_column is not None:
         raise ImageSearchError(
             f"the images of {index.image_table!r} are in the database, not in files"

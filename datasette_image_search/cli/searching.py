@@ -92,7 +92,7 @@ def search_images(
 
     with one_sentence(), existing(path) as db:
         index = store.find_index(db.conn, table, model)
-        check_output(index, output, null)
+        check_output(index, output)
         asked = read_queries(db.conn, index, queries, pictures)
         filter = store.Filter(where, dict(params)) if where else None
         all_found = planner.search_many(

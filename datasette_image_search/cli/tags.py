@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from ..errors import ImageSearchError
+from ..errors import ImageSearchError, counted
 from . import options
-from .messages import INTERRUPTED, counted, one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, warn
 from .output import existing
 from .progress import TAGGING, progress_display
 

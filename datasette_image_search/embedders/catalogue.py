@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .registry import DEFAULT_MODEL, registered_names
+from . import open_clip_models
+from .protocol import EmbedderError
+from .registry import DEFAULT_MODEL, HUB, TIMM, registered_name, registered_names
 from .weights import cached_file
 
 MOST_OUTLINES = 40
@@ -75,10 +77,40 @@ class ListedModel:
     licence: str | None = None
 
 
-def listed_models(text: str = "") -> list[ListedModel]:
+def check_model(model_id: str, *, has_weights: bool = False) -> None:
+    """
+    Raises EmbedderError where no model of this name can be loaded, weights or not, UnknownModel where
+    there is none. `has_weights` tells that a file has its weights.
+    """
+    name = registered_name(model_id)
+    if name == TIMM:
+        from .timm import check_name
+
+        check_name(model_id)
+    elif name is None and not model_id.startswith(HUB):
+        open_clip_models.check_name(model_id, has_weights=has_weights)
+
+
+def known_dimensions(model_id: str) -> int | None:
+    """Those of a model, without its weights; None where nobody here knows it, or only its package does."""
+    try:
+        check_model(model_id, has_weights=True)
+    except EmbedderError:
+        return None
+    name = registered_name(model_id)
+    if name == TIMM:
+        from .timm import outline_of
+
+        return outline_of(model_id.removeprefix(TIMM)).head_hidden_size
+    if name is not None or model_id.startswith(HUB):
+        return None
+    return open_clip_models.dimensions_of(model_id.partition("/")[0])
+
+
+def listed_models(text: str = "", *, with_timm: bool = True) -> list[ListedModel]:
     """
     All models whose name, or what is said of them, has this text in it: the recommended ones first,
-    those of timm last.
+    those of timm last, or not at all: to know them takes loading it, and torch.
     """
     by_id = {each.model_id: each for each in RECOMMENDED}
     rank = {model_id: at for at, model_id in enumerate(by_id)}
@@ -95,7 +127,7 @@ def listed_models(text: str = "") -> list[ListedModel]:
         for model in models
     ]
     models.sort(key=lambda model: rank.get(model.id, len(rank)))
-    return models + list(_of_timm(wanted))
+    return models + (list(_of_timm(wanted)) if with_timm else [])
 
 
 def _with_recommendation(model: ListedModel, said: Recommendation) -> ListedModel:
@@ -104,7 +136,7 @@ def _with_recommendation(model: ListedModel, said: Recommendation) -> ListedMode
 
 
 def _other_packages() -> list[str]:
-    return [name for name in registered_names() if name not in ("palette", "timm/")]
+    return [name for name in registered_names() if name not in ("palette", TIMM)]
 
 
 def _registered(model_id: str) -> ListedModel:
@@ -117,33 +149,33 @@ def _registered(model_id: str) -> ListedModel:
 
 
 def _of_open_clip(wanted: Callable[[str], bool]) -> Iterator[ListedModel]:
-    import open_clip
-
-    from .open_clip import plan_of, tag_files
-
-    for architecture, tag in open_clip.list_pretrained():
+    for architecture, tag in open_clip_models.all_published():
         model_id = f"{architecture}/{tag}"
         if wanted(model_id):
-            repo_id, filenames = tag_files(architecture, tag)
+            repo_id, filenames = open_clip_models.tag_files(architecture, tag)
             file = cached_file(repo_id, filenames) if repo_id else None
-            plan = plan_of(architecture, tag)
             yield ListedModel(
-                model_id, plan.dimensions, plan.image_size, True, _size(file), file is not None
+                model_id,
+                open_clip_models.dimensions_of(architecture),
+                open_clip_models.image_size_of(architecture),
+                True,
+                _size(file),
+                file is not None,
             )
 
 
 def _of_timm(wanted: Callable[[str], bool]) -> Iterator[ListedModel]:
     import timm
 
-    from .timm import PREFIX, WEIGHTS_NAMES, outline_of, repository
+    from .timm import WEIGHTS_NAMES, outline_of, repository
 
-    names = [name for name in timm.list_models(pretrained=True) if wanted(PREFIX + name)]
+    names = [name for name in timm.list_models(pretrained=True) if wanted(TIMM + name)]
     for name in names:
         file = cached_file(repository(name), WEIGHTS_NAMES)
         published = timm.get_pretrained_cfg(name)
         few = len(names) <= MOST_OUTLINES
         yield ListedModel(
-            PREFIX + name,
+            TIMM + name,
             outline_of(name).head_hidden_size if few else None,
             min(published.input_size[1:]) if published else None,
             False,

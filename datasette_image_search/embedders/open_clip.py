@@ -5,9 +5,8 @@ for one that is on the hub with a configuration of open_clip.
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import asdict, dataclass
@@ -23,8 +22,9 @@ from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from open_clip.transformer import TextTransformer
 
+from .open_clip_models import check_name, tag_files
 from .protocol import EmbedderError
-from .registry import DEFAULT_MODEL, ModelRequest
+from .registry import DEFAULT_MODEL, HUB, ModelRequest
 from .torch_embedder import TorchEmbedder, TorchModel
 from .torch_runtime import choose_runtime
 from .weights import (
@@ -35,8 +35,6 @@ from .weights import (
     hub_weights,
     missing_weights,
 )
-
-HUB = "hf-hub:"
 
 WEIGHTS_NAMES = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
 
@@ -110,9 +108,7 @@ def _planned(request: ModelRequest) -> tuple[Plan, Path]:
         weights = partial(find, WEIGHTS_NAMES)
     else:
         architecture, _, tag = request.model_id.partition("/")
-        _check_architecture(request.model_id, architecture)
-        if request.weights is None:
-            _check_tag(request.model_id, architecture, tag)
+        check_name(request.model_id, has_weights=request.weights is not None)
         plan = plan_of(architecture, tag)
         weights = partial(_tag_weights, request, architecture, tag)
     return plan, given_weights(request.weights) if request.weights is not None else weights()
@@ -146,43 +142,11 @@ def _plan(name: str, config: dict[str, Any], published: dict[str, Any]) -> Plan:
     return Plan(name, config, merged)
 
 
-def _check_architecture(model_id: str, architecture: str) -> None:
-    known = open_clip.list_models()
-    if architecture in known:
-        return
-    closest = difflib.get_close_matches(architecture, known, n=1)
-    suggestion = f"did you mean {closest[0]!r}? " if closest else ""
-    raise EmbedderError(
-        f"there is no model {model_id!r}; {suggestion}a model is 'palette', 'timm/NAME', "
-        f"'hf-hub:OWNER/NAME', or ARCHITECTURE/PRETRAINED of open_clip such as {DEFAULT_MODEL!r}; "
-        "sqlite-utils image-models lists them"
-    )
-
-
-def _check_tag(model_id: str, architecture: str, tag: str) -> None:
-    known = open_clip.list_pretrained_tags_by_model(architecture)
-    if tag in known:
-        return
-    if not known:
-        raise missing_weights(model_id, "are not published by open_clip")
-    listed = ", ".join(f"{architecture}/{name}" for name in known)
-    if not tag:
-        raise EmbedderError(f"name the weights of {architecture} too: {listed}, or --weights FILE")
-    raise EmbedderError(f"open_clip has no weights {tag!r} for {architecture}; it has {listed}")
-
-
 def _tag_weights(request: ModelRequest, architecture: str, tag: str) -> Path:
     repo_id, filenames = tag_files(architecture, tag)
     if not repo_id:
         raise missing_weights(request.model_id, "are not on the hub")
     return hub_weights(request.model_id, repo_id, filenames, allow_download=request.allow_download)
-
-
-def tag_files(architecture: str, tag: str) -> tuple[str, Sequence[str]]:
-    """The repository of published weights on the hub, or "", and the files that they may be in."""
-    published = open_clip.get_pretrained_cfg(architecture, tag)
-    repo_id, _, filename = published["hf_hub"].rpartition("/")
-    return repo_id, [filename] if filename else WEIGHTS_NAMES
 
 
 # --- Towers --------------------------------------------------------------------------------------

@@ -17,6 +17,14 @@ class EmbedderError(ImageSearchError):
     """A model that cannot be loaded, or that does not do what was asked of it."""
 
 
+class UnknownModel(EmbedderError):
+    """A name that is that of no model here. `closest` is the most similar one that is."""
+
+    def __init__(self, sentence: str, closest: str | None = None) -> None:
+        super().__init__(sentence)
+        self.closest = closest
+
+
 class WeightsMissing(EmbedderError):
     """A model that there is, but whose weights are not on this machine."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -12,9 +13,18 @@ from pathlib import Path
 import pluggy
 
 from .. import hookspecs
-from .protocol import Embedder, EmbedderError
+from .protocol import Embedder, EmbedderError, UnknownModel
 
 DEFAULT_MODEL = "ViT-B-32-256/datacomp_s34b_b86k"
+
+TIMM = "timm/"
+HUB = "hf-hub:"
+"""What the ids of models of timm, and of any on the hub, begin with."""
+
+MODELS = (
+    "a model is 'palette', 'timm/NAME', 'hf-hub:OWNER/NAME', or ARCHITECTURE/PRETRAINED of open_clip "
+    f"such as {DEFAULT_MODEL!r}"
+)
 
 
 @dataclass(frozen=True)
@@ -54,19 +64,38 @@ def load_embedder(request: ModelRequest) -> Embedder:
 
 
 def _factory_for(model_id: str) -> EmbedderFactory:
-    """The longest registered name that fits; open_clip takes what nobody else claims."""
-    factories = _factories()
+    name = registered_name(model_id)
+    return _open_clip if name is None else _factories()[name]
+
+
+def registered_name(model_id: str) -> str | None:
+    """The longest registered name that fits; None for open_clip, which takes what nobody else claims."""
     fitting = [
         name
-        for name in factories
+        for name in _factories()
         if model_id == name or (name.endswith("/") and model_id.startswith(name))
     ]
-    return factories[max(fitting, key=len)] if fitting else _open_clip
+    return max(fitting, key=len, default=None)
 
 
 def registered_names() -> list[str]:
     """What has been registered: model ids, and prefixes that end in "/"."""
     return sorted(_factories())
+
+
+def unknown_model(model_id: str, closest: str | None, explained: str = MODELS) -> UnknownModel:
+    """What to raise for an id of no model: with the most similar one, or what is `explained` instead."""
+    said = f"{explained};" if closest is None else f"did you mean {closest!r}?"
+    return UnknownModel(
+        f"there is no model {model_id!r}; {said} sqlite-utils image-models lists them", closest
+    )
+
+
+def most_similar(name: str, known: Iterable[str]) -> str | None:
+    """Of some names, in small letters or large; None where none is similar."""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[near[0]] if near else None
 
 
 @cache
@@ -86,7 +115,7 @@ class BuiltInEmbedders:
     @hookspecs.hookimpl
     def register_image_embedders(self, register: Callable[[str, EmbedderFactory], None]) -> None:
         register("palette", _palette)
-        register("timm/", _timm)
+        register(TIMM, _timm)
 
 
 def _palette(request: ModelRequest) -> Embedder:

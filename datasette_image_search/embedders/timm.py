@@ -9,25 +9,18 @@ from typing import Any
 import timm
 import torch
 
-from .protocol import EmbedderError
-from .registry import ModelRequest
+from .registry import TIMM, ModelRequest, most_similar, unknown_model
 from .torch_embedder import TorchEmbedder, TorchModel
 from .torch_runtime import choose_runtime
 from .weights import WeightsFile, fingerprint, given_weights, hub_weights
-
-PREFIX = "timm/"
 
 WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
 def load_timm(request: ModelRequest) -> TorchEmbedder:
     """Raises EmbedderError for an unknown name, and for weights that are not to be had."""
-    name = request.model_id.removeprefix(PREFIX)
-    if not timm.is_model(name):
-        raise EmbedderError(
-            f"timm has no model {name!r}; try --model timm/resnet50, or sqlite-utils image-models timm "
-            "for what there is"
-        )
+    check_name(request.model_id)
+    name = request.model_id.removeprefix(TIMM)
     runtime = choose_runtime(request.device, request.precision)
     if request.weights is not None:
         path = given_weights(request.weights)
@@ -56,6 +49,14 @@ def load_timm(request: ModelRequest) -> TorchEmbedder:
     if not request.words_only:
         embedder.load_pictures()
     return embedder
+
+
+def check_name(model_id: str) -> None:
+    """Raises UnknownModel where timm has no such model."""
+    name = model_id.removeprefix(TIMM)
+    if not timm.is_model(name):
+        similar = most_similar(name, timm.list_models())
+        raise unknown_model(model_id, similar and TIMM + similar, "timm has none of this name")
 
 
 def repository(name: str) -> str:

@@ -14,6 +14,7 @@ from typing import Protocol
 from sqlite_utils import Database
 
 from .. import store
+from ..embedders.catalogue import check_model
 from ..embedders.registry import DEFAULT_MODEL
 from ..errors import ImageSearchError
 from ..store import Index, KnownFile, StoreError
@@ -99,6 +100,8 @@ def take_survey(request: EmbedRequest) -> Survey:
         raise RunError("name files and folders, or --path-column, or --content-column: one of them")
     with closing(open_database(request.database)) as db:
         indexes = store.read_indexes(db.conn, request.table)
+        if request.model is not None and request.model not in [index.model for index in indexes]:
+            check_model(request.model, has_weights=request.weights is not None)
         model, index, replaced = choose_model(request, indexes)
         if request.paths:
             return _survey_files(db, request, model, index, replaced)

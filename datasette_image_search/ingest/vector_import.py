@@ -21,8 +21,10 @@ import numpy as np
 from sqlite_utils import Database
 
 from .. import store
-from ..embedders.protocol import Embedder, EmbedderError, WeightsMissing
+from ..embedders.catalogue import check_model, known_dimensions
+from ..embedders.protocol import Embedder, EmbedderError, UnknownModel, WeightsMissing
 from ..embedders.registry import ModelRequest, load_embedder
+from ..errors import counted
 from ..store import IMPORTED, ImageTable, ImportedImage, Index, Key, StoreError
 from .pipeline import Progress
 from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
@@ -233,6 +235,7 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
                 f"{source.name} does not say which model made its vectors; name it with --model"
             )
         indexes = store.read_indexes(db.conn, request.table)
+        _check_other_model(request, indexes)
         model, index, replaced = choose_model(request, indexes)
         path_column = _path_column(request, db, indexes)
         matches = find_matches(request, db, source, path_column)
@@ -241,16 +244,33 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
         _check_all_replaced(db, request, replaced, matches)
         embedder, unproven = _load(request, model, index)
         for other, dimensions in (
-            (model, embedder and embedder.dimensions),
+            (model, embedder.dimensions if embedder else known_dimensions(model)),
             (f"the index of {request.table!r} by {model}", index and index.dimensions),
         ):
             if dimensions and dimensions != source.dimensions:
                 raise RunError(
-                    f"the vectors of {source.name} have {source.dimensions} dimensions, and "
-                    f"{other} has {dimensions}; nothing was imported"
+                    f"the vectors of {source.name} have {counted(source.dimensions, 'dimension')}, and "
+                    f"{other} has {dimensions:,}; nothing was imported: name the --model that made them"
                 )
         fingerprint, unproven = _prove(request, db, source, matches, index, embedder, unproven)
     return _Job(request, source, model, matches, replaced, path_column, fingerprint, unproven)
+
+
+def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None:
+    """
+    Any name may be that of a new index, as vectors are of use without their model; but beside that of
+    another model it is more likely mistyped.
+    """
+    if not indexes or request.model in [index.model for index in indexes]:
+        return
+    if request.add_model or request.replace_model:
+        return
+    try:
+        check_model(request.model, has_weights=request.weights is not None)
+    except UnknownModel as error:
+        raise RunError(f"{error}; or say --add-model to keep vectors under this name") from error
+    except EmbedderError:
+        return
 
 
 def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index]) -> str | None:
@@ -293,13 +313,22 @@ def _load(
     weights = request.weights or (Path(index.weights) if index and index.weights else None)
     try:
         return load_embedder(ModelRequest(model, weights)), None
-    except WeightsMissing:
-        # Its own words say what to do when a model is to be loaded, which is not so here.
-        return None, "its weights are not on this machine"
     except EmbedderError as error:
         if request.weights is not None:
             raise
-        return None, str(error)
+        return None, _why_not_here(error)
+
+
+def _why_not_here(error: EmbedderError) -> str:
+    """In its own words some say what to do when a model is to be loaded, which is not so here."""
+    if isinstance(error, WeightsMissing):
+        return "its weights are not on this machine"
+    if isinstance(error, UnknownModel):
+        meant = f" (did you mean {error.closest!r}?)" if error.closest else ""
+        return (
+            f"no model of this name is known here{meant}, so images are found by #ID, not by words"
+        )
+    return str(error)
 
 
 def _prove(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ImageSearchError
+from ..errors import ImageSearchError, counted
 from ..store import column_names
 
 BLOCK = 8192
@@ -237,7 +237,7 @@ def _open_clip_retrieval(folder: Path) -> VectorSource:
             )
         if arrays and array.shape[1] != arrays[0].shape[1]:
             raise VectorSourceError(
-                f"the vectors of {files[number].name} have {array.shape[1]} dimensions, those "
+                f"the vectors of {files[number].name} have {counted(array.shape[1], 'dimension')}, those "
                 f"before them {arrays[0].shape[1]}"
             )
         arrays.append(array)

@@ -8,6 +8,7 @@ person asks: there the exact search of all codes takes no longer than people not
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -41,6 +42,12 @@ OVER_LISTS = 1
 """The `parallel_mode` of a FAISS index in which threads share the lists that one query probes."""
 
 TYPES = ("auto", "flat", "ivf", "hnsw", "ivfpq")
+
+_TOO_SMALL = re.compile(r"(?<!\d)0+(?!\d)|HNSW0*1(?!\d)")
+"""In a factory string, what FAISS ends the process on: parts of nothing, and a graph of single links."""
+
+_TOO_FEW = re.compile(r"should be at least as large as number of clusters \((\d+)\)")
+"""What FAISS says, of vectors to train with."""
 
 Report = Callable[[str, int, int], None]
 """Takes what is being done, how much of it is done, and of how much."""
@@ -96,7 +103,11 @@ class Approximate:
         return _proposed(self, vectors, self.tuning.candidates)
 
     def bytes_per_vector(self) -> float:
-        return faiss.serialize_index(self.faiss_index).nbytes / max(1, self.faiss_index.ntotal)
+        """In the file, which is written to nowhere: it may have gigabytes."""
+        lengths: list[int] = []
+        writer = faiss.PyCallbackIOWriter(lambda block: lengths.append(len(block)))
+        faiss.write_index(self.faiss_index, writer)
+        return sum(lengths) / max(1, self.faiss_index.ntotal)
 
 
 def resolve_type(type: str, vectors: int, dimensions: int, lists: int | None = None) -> str | None:
@@ -139,10 +150,16 @@ def build(
     try:
         _train(index, codes, report)
         _add(index, codes, 0, report)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        said = str(error).split(": ")[-1].strip()
+        if (few := _TOO_FEW.search(said)) and len(codes) < int(few[1]):
+            raise IndexTypeError(
+                f"an index by {factory!r} needs at least {int(few[1]):,} vectors, and there are "
+                f"{len(codes):,}; use --type flat, which is exact, and fast for so few"
+            ) from error
         raise IndexTypeError(
-            f"FAISS cannot build {factory!r} of {len(codes):,} vectors: "
-            f"{str(error).split(': ')[-1].strip()}"
+            f"FAISS cannot build {factory!r} of {len(codes):,} vectors: {said}; use another --type, "
+            "or flat, which is exact"
         ) from error
     return faiss.index_gpu_to_cpu(index) if gpu else index
 
@@ -153,15 +170,14 @@ def empty_index(dimensions: int, factory: str, *, gpu: bool = False) -> faiss.In
 
     Raises IndexTypeError for what FAISS does not make, and where `gpu` is asked for in vain.
     """
+    none = f"FAISS makes no index of {dimensions} dimensions by {factory!r}"
+    others = f"use one of {', '.join(TYPES)}, or a factory string such as IVF1024,SQ8"
+    if _TOO_SMALL.search(factory):
+        raise IndexTypeError(f"{none}, in which a number is too small; {others}")
     try:
         index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        raise IndexTypeError(
-            f"FAISS makes no index of {dimensions} dimensions by {factory!r}; "
-            f"use one of {', '.join(TYPES)}, or a factory string such as IVF1024,SQ8"
-        ) from error
-    if _lists(index) == 0:
-        raise IndexTypeError(f"an index by {factory!r} has no lists; ask for 1 or more")
+        raise IndexTypeError(f"{none}; {others}") from error
     return _on_gpu(index, factory) if gpu else index
 
 

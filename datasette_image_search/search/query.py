@@ -27,7 +27,7 @@ import numpy as np
 from .. import store
 from ..embedders.protocol import Embedder, EmbedderError
 from ..embedders.registry import ModelRequest, load_embedder
-from ..errors import ImageSearchError
+from ..errors import ImageSearchError, counted
 from ..store import Index, Key
 
 LONGEST_QUERY = 16_384
@@ -302,8 +302,9 @@ def _from_blob(blob: bytes) -> np.ndarray:
 def _checked(vector: np.ndarray, index: Index, name: str) -> np.ndarray:
     if len(vector) != index.dimensions:
         raise QueryError(
-            f"{name} has {len(vector)} dimensions, but {index.image_table!r} was embedded with "
-            f"{index.model}, which has {index.dimensions}"
+            f"{name} has {counted(len(vector), 'dimension')}, and the vectors of "
+            f"{index.image_table!r}, by {index.model}, have {index.dimensions:,}; take a whole vector "
+            "of that model, as a search in this table or image_vector() gives it"
         )
     if not np.isfinite(vector).all() or not vector.any():
         raise QueryError(f"{name} has no direction: it holds NaN, infinity, or zeros only")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..embedders.protocol import EmbedderError
+from ..errors import counted
 from ..ingest.vector_sources import NoDirection, VectorSourceError, mapped_array, unit_vectors
 from ..store import Index
 from .codes import Codes
@@ -66,7 +67,7 @@ def read_queries(path: Path, index: Index) -> np.ndarray:
         raise VectorSourceError(f"there are no queries in {str(path)!r}")
     if array.shape[1] != index.dimensions:
         raise VectorSourceError(
-            f"the queries in {str(path)!r} have {array.shape[1]} dimensions, but "
+            f"the queries in {str(path)!r} have {counted(array.shape[1], 'dimension')}, but "
             f"{index.image_table!r} was embedded with {index.model}, which has {index.dimensions}"
         )
     try:

@@ -1,0 +1,165 @@
+"""
+What open_clip has: architectures, and published weights for them. Known without loading it, which
+loads torch and takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .protocol import EmbedderError
+from .registry import most_similar, registered_names, unknown_model
+from .weights import missing_weights
+
+PARTS = ("embed_dim", "vision_cfg", "text_cfg")
+"""What a configuration of open_clip has."""
+
+USUAL_SIZE = 224
+"""Pixels, where a configuration does not say."""
+
+
+def architectures() -> list[str]:
+    """In the order of their names and of the numbers in them."""
+    if _is_loaded():
+        return importlib.import_module("open_clip").list_models()
+    return list(_configs())
+
+
+def all_published() -> list[tuple[str, str]]:
+    """(architecture, tag) of all published weights."""
+    return _pretrained().list_pretrained()
+
+
+def tags_of(architecture: str) -> list[str]:
+    return _pretrained().list_pretrained_tags_by_model(architecture)
+
+
+def tag_files(architecture: str, tag: str) -> tuple[str, Sequence[str]]:
+    """The repository of published weights on the hub, or "", and the files that they may be in."""
+    pretrained = _pretrained()
+    repo_id, _, filename = pretrained.get_pretrained_cfg(architecture, tag)["hf_hub"].rpartition(
+        "/"
+    )
+    usual = (pretrained.HF_SAFE_WEIGHTS_NAME, pretrained.HF_WEIGHTS_NAME)
+    return repo_id, [filename] if filename else usual
+
+
+def dimensions_of(architecture: str) -> int:
+    return _config(architecture)["embed_dim"]
+
+
+def image_size_of(architecture: str) -> int:
+    """Pixels of the longer side."""
+    size = _config(architecture)["vision_cfg"].get("image_size", USUAL_SIZE)
+    return max(size) if isinstance(size, list) else size
+
+
+def check_name(model_id: str, *, has_weights: bool) -> None:
+    """
+    Raises UnknownModel where there is no such model; `has_weights` tells that a file has its weights,
+    which is needed where open_clip publishes none. Raises EmbedderError where those are not named.
+    """
+    architecture, _, tag = model_id.partition("/")
+    if architecture not in (known := architectures()):
+        others = (name for name in registered_names() if not name.endswith("/"))
+        similar = most_similar(architecture, [*known, *others])
+        raise unknown_model(model_id, similar and _with_tag(similar, tag))
+    if has_weights:
+        return
+    tags = tags_of(architecture)
+    if tag in tags:
+        return
+    if not tags:
+        raise missing_weights(model_id, "are not published by open_clip")
+    listed = ", ".join(f"{architecture}/{name}" for name in tags)
+    if not tag:
+        raise EmbedderError(f"name the weights of {architecture} too: {listed}, or --weights FILE")
+    closest = _with_tag(architecture, tag)
+    raise unknown_model(
+        model_id, None if closest == architecture else closest, f"open_clip has {listed}"
+    )
+
+
+def _with_tag(architecture: str, tag: str) -> str:
+    """And the most similar of its tags, if there is one."""
+    similar = most_similar(tag, tags_of(architecture))
+    return f"{architecture}/{similar}" if similar else architecture
+
+
+# --- The files of open_clip ----------------------------------------------------------------------
+
+
+def _is_loaded() -> bool:
+    """Then nothing is gained without it, and it may have been told of more architectures."""
+    return "open_clip" in sys.modules or "torch" in sys.modules
+
+
+def _config(architecture: str) -> dict[str, Any]:
+    if _is_loaded():
+        return importlib.import_module("open_clip").get_model_config(architecture)
+    return _configs()[architecture]
+
+
+@cache
+def _configs() -> dict[str, dict[str, Any]]:
+    found = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in (_folder() / "model_configs").glob("*.json")
+    }
+    if not found:
+        # Another version may have them elsewhere.
+        open_clip = importlib.import_module("open_clip")
+        return {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
+    names = sorted(found, key=_in_numbers)
+    return {name: found[name] for name in names if set(PARTS) <= found[name].keys()}
+
+
+def _in_numbers(name: str) -> list[Any]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name.lower())]
+
+
+def _pretrained() -> ModuleType:
+    """The module of open_clip that has the published weights."""
+    if not _is_loaded():
+        try:
+            return _pretrained_alone()
+        except (ImportError, AttributeError):
+            pass  # Another version may have it elsewhere.
+    return importlib.import_module("open_clip.pretrained")
+
+
+@cache
+def _pretrained_alone() -> ModuleType:
+    """
+    As a part of a package of another name, so that the rest of open_clip is not loaded. Of torch it
+    wants only to know whether files of safetensors can be read, and does without.
+    """
+    package = ModuleType("_open_clip_names")
+    package.__path__ = [str(_folder())]
+    sys.modules[package.__name__] = package
+    without = "safetensors.torch"
+    before = sys.modules.get(without)
+    sys.modules[without] = None  # Which makes importing it fail.
+    try:
+        return importlib.import_module(f"{package.__name__}.pretrained")
+    finally:
+        if before is None:
+            del sys.modules[without]
+        else:
+            sys.modules[without] = before
+
+
+def _folder() -> Path:
+    spec = find_spec("open_clip")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("open_clip is not installed")
+    return Path(spec.submodule_search_locations[0])
