@@ -142,15 +142,21 @@ def register_functions(
         """Aggregate: the best k of the images whose ids it is fed, as JSON."""
 
         def __init__(self) -> None:
-            self.ids: list[Key | None] = []
+            self.ids: list[Key] = []
             self.arguments: tuple[Any, ...] = (None, None)
 
-        def step(self, id: Key | None, *arguments: Any) -> None:
+        def step(self, id: Any, *arguments: Any) -> None:
             self.arguments = arguments
-            self.ids.append(id)
-            append = self.ids.append
+            append, keys = self.ids.append, (int, str)
+
+            def step(id: Any, *arguments: Any) -> None:
+                # What can be no key is not kept: it may be a BLOB, a million times.
+                if isinstance(id, keys):
+                    append(id)
+
             # From the second row on, as little as can be: sqlite3 looks it up anew for each.
-            self.step = lambda id, *arguments: append(id)
+            self.step = step
+            step(id)
 
         @reporting
         def finalize(self):

@@ -379,6 +379,20 @@ def test_the_aggregate_takes_ids_as_they_come(conn: sqlite3.Connection) -> None:
     assert {hit["id"] for hit in found} == {2, 3}
 
 
+def test_the_aggregate_keeps_no_blobs(conn: sqlite3.Connection) -> None:
+    tracemalloc.start()
+    try:
+        found = conn.execute(
+            "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000) "
+            "select image_search_agg(randomblob(10000), 'red', 3) from n"
+        ).fetchone()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == ("[]",)
+    assert peak < 5_000_000
+
+
 def test_the_aggregate_of_no_rows_is_null(conn: sqlite3.Connection) -> None:
     assert value(conn, "select image_search_agg(id, 'red', 2) from images where 0") is None
 
