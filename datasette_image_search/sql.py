@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import json
 import sqlite3
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -259,10 +260,15 @@ class _Statement:
     encoded: set[object] = field(default_factory=set)
     """Where there is a limit to them: texts that were searched for, and what models encoded for them."""
     pausing: _Pausing = field(default_factory=_Pausing)
+    trace: Callable[[], object] = lambda: None
+    """A weak reference to our trace callback, which the connection alone keeps alive."""
 
     def watch(self) -> None:
-        """Hear of the next statement. Anew each time: someone else may have taken the trace."""
-        self.borrowed().set_trace_callback(self.begin)
+        """Hear of the next statement, or at once of someone else who takes the trace for their own."""
+        if self.trace() is None:
+            trace = self.begin
+            self.trace = weakref.ref(trace, lambda _: self.end())
+            self.borrowed().set_trace_callback(trace)
 
     def begin(self, sql: str) -> None:
         if not self.pausing.depth:

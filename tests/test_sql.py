@@ -360,6 +360,20 @@ def test_a_trace_of_a_person_changes_no_score(conn: sqlite3.Connection) -> None:
     assert value(conn, "select image_similarity(6, 'red')") is None
 
 
+def test_who_takes_the_trace_between_statements_changes_no_score(
+    conn: sqlite3.Connection, db: Database
+) -> None:
+    before = scores_of(conn, "red")
+    assert scores_of(conn, "red") == pytest.approx(before, abs=1e-6)
+    traced: list[str] = []
+    conn.set_trace_callback(traced.append)
+    db["images"].delete(6)
+    assert value(conn, "select image_similarity(6, 'red')") is None
+    assert scores_of(conn, "red") == pytest.approx(
+        {id: score for id, score in before.items() if id != 6}, abs=AGREE
+    )
+
+
 # --- image_search_agg ----------------------------------------------------------------------------
 
 
