@@ -64,7 +64,8 @@ async def test_with_several_image_tables_one_has_to_be_named(embed, folder: Path
     [
         ("select path from images", "no column 'id'"),
         ("select image_search('sports car', 3)", "palette does not know 'sports car'"),
-        ("select nope", "the query failed"),
+        ("select nope", "no such column: nope"),
+        ("select id from images where", "incomplete input"),
     ],
 )
 async def test_what_is_wrong_is_one_sentence(database: Path, sql: str, sentence: str) -> None:
