@@ -30,6 +30,7 @@ async def test_a_table_page_is_a_grid_the_closest_first(database: Path) -> None:
     assert pictures(page)[0] == "red.jpg"
     assert len(pictures(page)) == 4
     assert 'href="/photos/images?_image_search=red&amp;_size=4">as a table' in page.text
+    assert "4 images closest to &#34;red&#34;" in page.text
     assert pictures(await get(datasette, "/photos/images/6.images")) == ["red.jpg"]
 
 
