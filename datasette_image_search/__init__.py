@@ -104,12 +104,13 @@ def render_cell(row, value, column, table, database, datasette):
 
 
 @hookimpl
-def register_output_renderer():
+def register_output_renderer(datasette):
     from .web import images_output
+    from .web.compat import renderer_with_error
 
     return {
         "extension": "images",
-        "render": images_output.render,
+        "render": renderer_with_error(datasette, images_output.render),
         "can_render": images_output.can_render,
     }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import json
 import sqlite3
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
     from .store import ImageTable, Index, Key
 
 REMEMBERED = 128
-"""Queries per connection."""
+"""Queries per connection, from one statement to the next."""
+
+KEPT_QUERIES = 2048
+"""That a statement has prepared at a time, each a vector of some kilobytes: a query may come from a
+column, and then there are as many as rows."""
+
+KEPT_BYTES = 128 * 2**20
+"""Of the scores of all images that a statement holds: 32 queries over 1,000,000 images."""
 
 WORTH_SCORING_ALL = 2048
 """How many vectors are scored in about the time in which one is read from the database. So all of
@@ -139,15 +147,21 @@ def register_functions(
         """Aggregate: the best k of the images whose ids it is fed, as JSON."""
 
         def __init__(self) -> None:
-            self.ids: list[Any] = []
+            self.ids: list[Key] = []
             self.arguments: tuple[Any, ...] = (None, None)
 
         def step(self, id: Any, *arguments: Any) -> None:
             self.arguments = arguments
-            self.ids.append(id)
-            append = self.ids.append
+            append, keys = self.ids.append, (int, str)
+
+            def step(id: Any, *arguments: Any) -> None:
+                # What can be no key is not kept: it may be a BLOB, a million times.
+                if isinstance(id, keys):
+                    append(id)
+
             # From the second row on, as little as can be: sqlite3 looks it up anew for each.
-            self.step = lambda id, *arguments: append(id)  # type: ignore[method-assign]
+            self.step = step  # type: ignore[method-assign]
+            step(id)
 
         @reporting
         def finalize(self) -> str | None:
@@ -245,30 +259,57 @@ class _Statement:
     calls: Counter[_Query] = field(default_factory=Counter)
     worth: dict[_Query, int] = field(default_factory=dict)
     """After how many calls all images are scored."""
+    bytes_kept: int = 0
+    searched: set[str] = field(default_factory=set)
+    encoded: set[object] = field(default_factory=set)
+    """Where there is a limit to them: texts that were searched for, and what models encoded for them."""
     pausing: _Pausing = field(default_factory=_Pausing)
+    trace: Callable[[], object] = lambda: None
+    """A weak reference to our trace callback, which the connection alone keeps alive."""
 
     def watch(self) -> None:
-        """Hear of the next statement. Anew each time: someone else may have taken the trace."""
-        self.borrowed().set_trace_callback(self.begin)
+        """Hear of the next statement, or at once of someone else who takes the trace for their own."""
+        if self.trace() is None:
+            trace = self.begin
+            self.trace = weakref.ref(trace, lambda _: self.end())
+            self.borrowed().set_trace_callback(trace)
 
     def begin(self, _sql: str) -> None:
         if not self.pausing.depth:
-            self.prepared.clear()
-            self.scores.clear()
-            self.labels.clear()
-            self.best_labels.clear()
-            self.calls.clear()
-            self.worth.clear()
+            self.end()
 
-    def spend(self, texts: int, most: int | None) -> None:
-        """Raises ImageSearchError where so many more texts are more than a statement may have."""
-        spent = sum(isinstance(query, str) for query, _ in self.prepared)
-        spent += sum(len(prepared.names) for prepared in self.labels.values())
-        if most is not None and spent + texts > most:
+    def end(self) -> None:
+        self.forget()
+        self.searched.clear()
+        self.encoded.clear()
+
+    def forget(self) -> None:
+        self.prepared.clear()
+        self.scores.clear()
+        self.labels.clear()
+        self.best_labels.clear()
+        self.calls.clear()
+        self.worth.clear()
+        self.bytes_kept = 0
+
+    def make_room(self, nbytes: int = 0) -> None:
+        """For one query more, or the scores of one: memory must not grow with the rows."""
+        if (
+            len(self.prepared) + len(self.labels) >= KEPT_QUERIES
+            or self.bytes_kept + nbytes > KEPT_BYTES
+        ):
+            self.forget()
+        self.bytes_kept += nbytes
+
+    def spend(self, text: str, encoded: set[object], most: int) -> None:
+        """Raises ImageSearchError where this text as well is more than a statement may have."""
+        if max(len(self.searched | {text}), len(self.encoded | encoded)) > most:
             raise ImageSearchError(
                 f"a statement may search for {most} different texts, and this one has "
                 "more; search with a column only in sqlite-utils, where nobody else waits"
             )
+        self.searched.add(text)
+        self.encoded |= encoded
 
 
 def _preparing(
@@ -287,9 +328,12 @@ def _preparing(
 
     def prepare(query: str | bytes, name: str | None = None) -> _Prepared:
         if (query, name) not in statement.prepared:
-            statement.spend(isinstance(query, str), most_texts)
+            if most_texts is not None and isinstance(query, str):
+                statement.spend(query, _words_of(query), most_texts)
             with statement.pausing:
-                statement.prepared[query, name] = of_this_state(query, name)
+                prepared = of_this_state(query, name)
+                statement.make_room()
+                statement.prepared[query, name] = prepared
                 statement.watch()
         return statement.prepared[query, name]
 
@@ -321,6 +365,13 @@ def _preparing(
     return prepare
 
 
+def _words_of(query: str) -> set[object]:
+    """What a model encodes for a query."""
+    from .search.query import Kind, parse_query
+
+    return {term.text for term in parse_query(query) if term.kind is Kind.WORDS}
+
+
 def _preparing_labels(
     borrowed: _Borrowed,
     statement: _Statement,
@@ -336,11 +387,14 @@ def _preparing_labels(
             from .search.tags import label_vectors, parse_labels
 
             names = parse_labels(labels)
-            statement.spend(len(names), most_texts)
+            if most_texts is not None:
+                # The same label among others is encoded again.
+                statement.spend(labels, {(labels, label) for label in names}, most_texts)
             with statement.pausing:
                 index = store.find_index(borrowed(), name)
                 table = store.find_image_table(borrowed(), index.image_table)
                 vectors = label_vectors(embedder_of(index, weights_of or recorded_weights), names)
+                statement.make_room()
                 statement.labels[labels, name] = _PreparedLabels(index, table, names, vectors)
                 statement.watch()
         return statement.labels[labels, name]
@@ -368,6 +422,7 @@ def _classified(
     if calls in (1, worth):
         best = best_label_by_image(conn, index, vectors, compute=calls == worth)
         if best is not None:
+            statement.make_room(best.nbytes)
             statement.best_labels[labels] = prepared.names, best
     vector = store.image_vector(conn, index, id, prepared.table)
     return None if vector is None else prepared.names[best_label(vector, vectors)]
@@ -392,6 +447,7 @@ def _similarity(
         index, vector = prepared.index, prepared.vector
         scores = scores_by_image(conn, index, vector, compute=calls == worth)
         if scores is not None:
+            statement.make_room(scores.nbytes)
             statement.scores[query] = scores
     own = store.image_vector(conn, prepared.index, id, prepared.table)
     # As rounded as the codes are: rows of one statement are ordered by what they are given.

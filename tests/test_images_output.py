@@ -30,6 +30,7 @@ async def test_a_table_page_is_a_grid_the_closest_first(database: Path) -> None:
     assert pictures(page)[0] == "red.jpg"
     assert len(pictures(page)) == 4
     assert 'href="/photos/images?_image_search=red&amp;_size=4">as a table' in page.text
+    assert "4 images closest to &#34;red&#34;" in page.text
     assert pictures(await get(datasette, "/photos/images/6.images")) == ["red.jpg"]
 
 
@@ -64,7 +65,8 @@ async def test_with_several_image_tables_one_has_to_be_named(embed, folder: Path
     [
         ("select path from images", "no column 'id'"),
         ("select image_search('sports car', 3)", "palette does not know 'sports car'"),
-        ("select nope", "the query failed"),
+        ("select nope", "no such column: nope"),
+        ("select id from images where", "incomplete input"),
     ],
 )
 async def test_what_is_wrong_is_one_sentence(database: Path, sql: str, sentence: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import io
 import os
 import socket
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -686,6 +689,29 @@ async def test_a_blob_that_is_too_large_is_not_there(
         monkeypatch.setattr(media, "MAX_BLOB_BYTES", limit)
         response = await ask(datasette_of(database), f"{TABLE}/1/image")
         assert response.status_code == status
+
+
+async def test_a_blob_is_hashed_while_others_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red = draw_picture(tmp_path / "red.png", "red").read_bytes()
+    database = tmp_path / "photos.db"
+    Database(database)["images"].insert({"id": 1, "content": red}, pk="id")
+    embed_images(EmbedRequest(database, "images", (), model="palette", content_column="content"))
+    datasette = datasette_of(database)
+    answered = threading.Event()
+
+    def slow(content: bytes = b"", sha256=hashlib.sha256):
+        assert content != red or answered.wait(10), "nobody else was answered meanwhile"
+        return sha256(content)
+
+    monkeypatch.setattr(media.hashlib, "sha256", slow)
+    asked = asyncio.ensure_future(ask(datasette, f"{TABLE}/1/image"))
+    assert (await ask(datasette, f"{TABLE}/1/thumbnail")).status_code == 200
+    answered.set()
+    response = await asked
+    again = await ask(datasette, f"{TABLE}/1/image", if_none_match=response.headers["etag"])
+    assert (response.content, again.status_code) == (red, 304)
 
 
 # --- A real server ---------------------------------------------------------------------------------

@@ -485,6 +485,36 @@ async def test_a_map_is_offered_where_there_are_places_and_who_draws_them(databa
         pm.unregister(plugin)
 
 
+async def test_images_that_no_query_can_find_are_counted(database: Path) -> None:
+    datasette = datasette_of(database)
+    assert "no vector" not in (await ask(datasette, f"{PAGE}?q=red")).text
+    assert (await ask(datasette, f"{PAGE}.json?q=red")).json()["without_vector"] == 0
+    db = Database(database)
+    db.execute("delete from _images_vectors where image_id in (2, 3)")
+    db.conn.commit()
+    page = await ask(datasette, f"{PAGE}?q=red&id__lt=7")
+    assert "2 images of this table have no vector, so no query finds them." in page.text
+    assert (await ask(datasette, f"{PAGE}.json?q=red")).json()["without_vector"] == 2
+    # Without a query, all images are shown.
+    assert "no vector" not in (await ask(datasette, PAGE)).text
+    assert (await ask(datasette, f"{PAGE}.json")).json()["without_vector"] is None
+
+
+async def test_an_image_without_a_vector_of_the_model_that_is_searched(database: Path) -> None:
+    """Each run feeds one index of a table."""
+    db = Database(database)
+    index = db["image_search_indexes"].get(1)
+    db["image_search_indexes"].insert({**index, "id": 2, "model": "other", "identity": "other"})
+    columns = "image_id, sha256, vector"
+    db.execute(
+        f"insert into _images_vectors (index_id, {columns}) select 2, {columns} from _images_vectors"
+    )
+    db.execute("delete from _images_vectors where image_id = 3 and index_id = 1")
+    db.conn.commit()
+    page = await ask(datasette_of(database), f"{PAGE}?q=red")
+    assert "1 image of this table has no vector, so no query finds it." in page.text
+
+
 # --- JSON and CSV ----------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sqlite3
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
 
 from .conftest import draw_picture, query_json
-from .test_store import make_index, make_own_table, make_record, random_vectors
+from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
 
 AGREE = 1e-3
 
@@ -229,6 +230,68 @@ def test_no_function_searches_for_more_texts_than_a_statement_may(database: Path
             conn.execute(sql, {"ids": "[1, 2, 3, 4]"}).fetchall()
 
 
+@pytest.mark.parametrize(
+    ("statement", "encoded"),
+    [
+        ("select image_vector('red + blue - 0.5:green + #1')", 3),
+        ("select image_vector('red + blue'), image_vector('blue + 2:red - green')", 3),
+        ("""select image_classify(1, '["red", "blue"]'), image_vector('green')""", 3),
+        ("select image_search('#1', 1), image_search('#2', 1), image_search('#3', 1)", 3),
+    ],
+)
+def test_the_texts_of_a_statement_are_those_that_a_model_encodes(
+    database: Path, statement: str, encoded: int
+) -> None:
+    with closing(sqlite3.connect(database)) as conn:
+        register_functions(conn, most_texts=encoded)
+        assert None not in conn.execute(statement).fetchone()
+        register_functions(conn, most_texts=encoded - 1)
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute(statement).fetchone()
+
+
+@pytest.mark.parametrize("tables", ["images a, images b", "images b, images a"])
+def test_queries_of_a_column_find_what_each_of_them_would(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tables: str
+) -> None:
+    vectors = random_vectors(60)
+    monkeypatch.setattr("datasette_image_search.sql.KEPT_QUERIES", 25)
+    monkeypatch.setattr("datasette_image_search.sql.KEPT_BYTES", 10 * 61 * 4)
+    with closing(Database(tmp_path / "many.db", execute_plugins=False)) as db:
+        ids = add_images(db, vectors)
+        register_functions(db.conn)
+        rows = db.execute(
+            f"select a.id, b.id, image_similarity(a.id, '#' || b.id) from {tables}"
+        ).fetchall()
+    places = {id: place for place, id in enumerate(ids)}
+    scores = np.zeros((60, 60))
+    for one, other, score in rows:
+        scores[places[one], places[other]] = score
+    assert scores == pytest.approx(vectors @ vectors.T, abs=AGREE)
+
+
+def test_memory_does_not_grow_with_the_queries_of_a_statement(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("datasette_image_search.sql.REMEMBERED", 10)
+    monkeypatch.setattr("datasette_image_search.sql.KEPT_QUERIES", 10)
+    vectors = random_vectors(300, dimensions=512)
+    with closing(Database(tmp_path / "many.db", execute_plugins=False)) as db:
+        add_images(db, vectors)
+        register_functions(db.conn)
+        rows = db.execute("select image_similarity(1, '#' || id) from images")
+        for _ in range(50):
+            rows.fetchone()
+        tracemalloc.start()
+        try:
+            for _ in range(249):
+                rows.fetchone()
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert held < 50 * vectors[0].nbytes
+
+
 @pytest.mark.parametrize("savepoint", [False, True])
 def test_what_was_rolled_back_is_not_remembered(conn: sqlite3.Connection, savepoint: bool) -> None:
     red = value(conn, "select image_vector('#6')")
@@ -297,6 +360,20 @@ def test_a_trace_of_a_person_changes_no_score(conn: sqlite3.Connection) -> None:
     assert value(conn, "select image_similarity(6, 'red')") is None
 
 
+def test_who_takes_the_trace_between_statements_changes_no_score(
+    conn: sqlite3.Connection, db: Database
+) -> None:
+    before = scores_of(conn, "red")
+    assert scores_of(conn, "red") == pytest.approx(before, abs=1e-6)
+    traced: list[str] = []
+    conn.set_trace_callback(traced.append)
+    db["images"].delete(6)
+    assert value(conn, "select image_similarity(6, 'red')") is None
+    assert scores_of(conn, "red") == pytest.approx(
+        {id: score for id, score in before.items() if id != 6}, abs=AGREE
+    )
+
+
 # --- image_search_agg ----------------------------------------------------------------------------
 
 
@@ -314,6 +391,20 @@ def test_the_aggregate_takes_ids_as_they_come(conn: sqlite3.Connection) -> None:
     odd = "(values (3), (null), ('x'), (3.7), (2))"
     found = hits(conn, f"select image_search_agg(column1, 'red', 9) from {odd}")
     assert {hit["id"] for hit in found} == {2, 3}
+
+
+def test_the_aggregate_keeps_no_blobs(conn: sqlite3.Connection) -> None:
+    tracemalloc.start()
+    try:
+        found = conn.execute(
+            "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000) "
+            "select image_search_agg(randomblob(10000), 'red', 3) from n"
+        ).fetchone()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == ("[]",)
+    assert peak < 5_000_000
 
 
 def test_the_aggregate_of_no_rows_is_null(conn: sqlite3.Connection) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from datasette import hookimpl
 from datasette.filters import FilterArguments
@@ -22,6 +23,11 @@ from .serving import datasette_of, get, pictures
 pytestmark = pytest.mark.asyncio
 
 ROWS = "/photos/images.json"
+
+
+def words(page: httpx.Response) -> str:
+    """The text of a page, without tags."""
+    return " ".join(re.sub("<[^>]*>", "", page.text).split())
 
 
 async def ids(datasette, **params) -> list[int]:
@@ -62,7 +68,12 @@ async def test_html_shows_the_closest_first_with_pictures_and_scores(database: P
     scores = [float(text) for text in re.findall(r'similarity">(-?[\d.]+)<', page.text)]
     assert len(scores) == 8
     assert scores == sorted(scores, reverse=True)
-    assert "closest to &#34;red&#34;" in page.text
+    assert "8 rows closest to &#34;red&#34;" in words(page)
+    page = await get(datasette, "/photos/images", _image_search="red", id__gt=3)
+    assert "5 rows where id &gt; 3, closest to &#34;red&#34;" in words(page)
+    page = await get(datasette, "/photos/images", _image_search="red", id__gt=3, _sort="path")
+    described = "5 rows where image is among the 5 closest to &#34;red&#34; and id &gt; 3 sorted by"
+    assert described in words(page)
 
 
 async def test_json_and_csv_have_the_same_rows_in_the_order_of_the_key(database: Path) -> None:
@@ -134,7 +145,7 @@ async def test_filters_of_other_plugins_come_first_too(many: Path) -> None:
     found = await ids(datasette, _image_search="red", _image_search_k=20, folder="far", _odd=1)
     assert len(found) == 20
     page = await get(datasette, "/photos/images", _image_search="red", _odd=1)
-    assert re.search(r"closest to &#34;red&#34;(,| and) odd numbers", page.text)
+    assert "where odd numbers, closest to &#34;red&#34;" in page.text
 
 
 async def test_facets_count_the_hits(many: Path) -> None:

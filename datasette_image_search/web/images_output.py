@@ -42,11 +42,12 @@ async def render(
     table: str | None,
     columns: Sequence[str],
     rows: Sequence[Any],
+    error: str | None,
 ) -> Response:
     """A page of the images that the rows have ids of, in the order of the rows."""
-    if table is None and not columns:
-        error = await query_page_vars(datasette, request, database)
-        raise _bad_request(error.get("error", "the query failed; run it without .images"))
+    if error is not None:
+        ours = await query_page_vars(datasette, request, database)
+        raise _bad_request(ours.get("error", error))
     shown = await _image_table(datasette, request, database, table)
     if shown is None:
         names = ", ".join(

@@ -82,8 +82,7 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     )
     # Others can write to the table.
     if isinstance(webp, bytes) and shown_type(webp[:HEAD]) == "image/webp":
-        etag = hashlib.sha256(webp).hexdigest()[:32]
-        return _answer(request, asked, webp, "image/webp", etag)
+        return _answer(request, asked, webp, "image/webp", _version_of(webp))
     original = await _original(datasette, asked)
     return await _made(request, asked, original, _webp, "image/webp")
 
@@ -125,7 +124,8 @@ async def _original(datasette: Datasette, asked: Asked) -> Original:
                 conn, viewed.table, column, image_id, at_most=MAX_BLOB_BYTES
             ),
         )
-        version = hashlib.sha256(content).hexdigest()[:32]
+        # Nothing shorter tells that a BLOB has changed. In a thread, for it may take 100 ms.
+        version = await asyncio.to_thread(_version_of, content)
         return Original(io.BytesIO(content), "", len(content), version)
     try:
         roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
@@ -146,6 +146,10 @@ async def _original(datasette: Datasette, asked: Asked) -> Original:
     status = os.fstat(file.fileno())
     version = f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
     return Original(file, path.name, status.st_size, version)
+
+
+def _version_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 async def _read(asked: Asked, read: Callable[[sqlite3.Connection], T]) -> T:

@@ -44,6 +44,7 @@ def json_response(
             "description": description,
             "count": answer.count.number,
             "count_truncated": not answer.count.is_exact,
+            "without_vector": answer.without_vector,
             "hits": [
                 {
                     "id": picture.id,

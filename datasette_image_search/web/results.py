@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -56,12 +57,17 @@ class Count:
 
 @dataclass(frozen=True)
 class Answer:
-    """`next_offset` is where the next page begins, None on the last. `milliseconds` by part."""
+    """
+    `next_offset` is where the next page begins, None on the last. `without_vector` is how many images
+    of the table no query finds, None without a query, or where that was not to be had in time.
+    `milliseconds` by part.
+    """
 
     pictures: tuple[Picture, ...]
     next_offset: int | None
     count: Count
     facets: Facets
+    without_vector: int | None = None
     plan: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -113,9 +119,8 @@ async def find(
 
     facets = count_facets(datasette, request, viewed, wanted.filter, patient=patient_facets)
     try:
-        (count, found), facets = await asyncio.gather(
-            count_and_search(),
-            timed("facets", facets),
+        (count, found), facets, without_vector = await asyncio.gather(
+            count_and_search(), timed("facets", facets), _without_vector(datasette, viewed, wanted)
         )
     except (sqlite3.Error, OverflowError, QueryInterrupted) as error:
         if isinstance(error, QueryInterrupted) or str(error) == "interrupted":
@@ -135,6 +140,7 @@ async def find(
         next_offset=end if more and allowed else None,
         count=count,
         facets=facets,
+        without_vector=without_vector,
         plan=found.plan,
         warnings=found.warnings,
         milliseconds=milliseconds,
@@ -209,17 +215,42 @@ async def _count(datasette: Datasette, viewed: ViewedTable, wanted: SearchReques
 
     def count(conn: sqlite3.Connection) -> Count:
         for limit in (None, COUNTED + 1):
-            try:
-                with sqlite_timelimit(conn, patience):
-                    number = store.count_images(conn, viewed.table, wanted.filter, limit=limit)
-            except sqlite3.OperationalError as error:
-                if str(error) != "interrupted":
-                    raise
-            else:
+            with suppress(_Interrupted), _no_longer_than(conn, patience):
+                number = store.count_images(conn, viewed.table, wanted.filter, limit=limit)
                 return Count(min(number, limit - 1 if limit else number), limit != number)
         return Count(None)
 
     return await viewed.database.execute_fn(count)
+
+
+async def _without_vector(
+    datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest
+) -> int | None:
+    def count(conn: sqlite3.Connection) -> int | None:
+        with (
+            suppress(_Interrupted),
+            _no_longer_than(conn, datasette.setting("facet_time_limit_ms")),
+        ):
+            images = store.count_images(conn, viewed.table)
+            return max(0, images - store.count_vectors(conn, viewed.index))
+        return None
+
+    return await viewed.database.execute_fn(count) if wanted.query else None
+
+
+class _Interrupted(Exception):
+    """Something took longer than it may."""
+
+
+@contextmanager
+def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[None]:
+    try:
+        with sqlite_timelimit(conn, milliseconds):
+            yield
+    except sqlite3.OperationalError as error:
+        if str(error) != "interrupted":
+            raise
+        raise _Interrupted from error
 
 
 async def _in_time(
@@ -228,12 +259,8 @@ async def _in_time(
     limit = datasette.setting("sql_time_limit_ms")
 
     def read_in_time(conn: sqlite3.Connection) -> _Found:
-        try:
-            with sqlite_timelimit(conn, limit):
-                return read(conn)
-        except sqlite3.OperationalError as error:
-            if str(error) != "interrupted":
-                raise
+        with suppress(_Interrupted), _no_longer_than(conn, limit):
+            return read(conn)
         # Perhaps the filter was quick, and what took long was to read the index from a cold disk.
         with sqlite_timelimit(conn, limit):
             return read(conn)

@@ -36,6 +36,7 @@ from .access import ViewedTable
 from .compat import column_filters, default_page_size
 from .configuration import configured_weights
 from .image_tables import ShownTable, image_tables
+from .pictures import query_in_words
 from .preparing import is_prepared
 from .urls import Links, whole_number
 
@@ -43,9 +44,6 @@ ARGUMENT = "_image_search"
 COUNT = "_image_search_k"
 NOT_KEPT = (ARGUMENT, "_next", "_sort", "_sort_desc", "_sort_by_desc")
 """What a new search leaves behind of the query string: the old search, page and order."""
-
-LONGEST_SHOWN = 80
-"""Characters of a query in a heading."""
 
 _SCOPE = "datasette-image-search"
 """Where a request remembers its TableSearch, from filters to templates."""
@@ -111,17 +109,19 @@ async def filters_with_search(
         ) from error
 
     hits_clause = "{images}.{key} in (select value from json_each(:_img_hits))"
-    described = f"closest to {_shown_query(query)}"
+    words = query_in_words(query.strip())
+    filtered = columns.human_description_en(extra=descriptions)
     request.scope[_SCOPE] = TableSearch(
         query,
         {str(hit.id): hit.score for hit in hits},
-        columns.human_description_en(extra=[described, *descriptions]),
+        f"{filtered}, closest to {words}" if filtered else f"closest to {words}",
         warnings,
     )
     return FilterArguments(
         [*clauses, hits_clause.format(**shown.table.quoted())],
         {**params, "_img_hits": json.dumps([hit.id for hit in hits])},
-        [described, *descriptions],
+        # Core puts these after a "where".
+        [f"image is among the {len(hits):,} closest to {words}", *descriptions],
         context,
     )
 
@@ -169,13 +169,6 @@ async def _count(datasette: Datasette, request: Request, database: str, table: s
         # No rows are wanted but their count and facets, or core will say what is wrong.
         page = datasette.max_returned_rows if "_size" in request.args else default
     return min(asked, page, datasette.max_returned_rows)
-
-
-def _shown_query(query: str) -> str:
-    if "vec:" in query:
-        return "the picture"
-    query = query.strip()
-    return f'"{query if len(query) <= LONGEST_SHOWN else query[:LONGEST_SHOWN] + "…"}"'
 
 
 def _bad_request(sentence: str) -> DatasetteError:
