@@ -38,6 +38,7 @@ setup(
         "test": [
             "axe-playwright-python",
             "cogapp",
+            "datasette-cluster-map",
             "hypothesis",
             "pillow-heif",
             "playwright",

@@ -65,7 +65,7 @@ def served(database: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "datasette", "serve", str(database), "--port", str(port)]
-    command += ["--metadata", str(ROOT / "metadata.example.yml")]
+    command += ["--metadata", str(ROOT / "demo" / "metadata.yml")]
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:

@@ -15,7 +15,7 @@ def main() -> None:
     database, port = Path(sys.argv[1]), int(sys.argv[2])
     page = f"http://127.0.0.1:{port}/-/image-search/{database.stem}/images"
     command = [sys.executable, "-m", "datasette", "serve", str(database), "--port", str(port)]
-    metadata = Path(__file__).parent.parent / "metadata.example.yml"
+    metadata = Path(__file__).with_name("metadata.yml")
     with subprocess.Popen([*command, "--metadata", str(metadata)]) as server:
         try:
             while server.poll() is None and not answers(page):

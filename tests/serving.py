@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,16 +75,24 @@ class Server:
 @contextmanager
 def served(database: Path, plugin: Mapping | None = None) -> Iterator[Server]:
     """A Datasette in a process and on a port of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "datasette", "serve", str(database), "--port", str(port)]
+    command = [sys.executable, "-m", "datasette", "serve", str(database)]
     if plugin:
         file = database.with_suffix(".yml")
         file.write_text(yaml.safe_dump({"plugins": {PLUGIN: dict(plugin)}}))
         command += [f"--{CONFIGURATION}", str(file)]
+    with running(command) as server:
+        yield server
+
+
+@contextmanager
+def running(command: Sequence[str], **options: Any) -> Iterator[Server]:
+    """What a command serves that is given a port; `options` are those of a process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
     url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen([*command, "--port", str(port)], **quiet) as process:
         try:
             _wait_for(url)
             yield Server(url, port, process.pid)

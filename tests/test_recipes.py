@@ -1,0 +1,402 @@
+"""
+The recipes of docs/recipes.md: the very text of their blocks is run, from top to bottom, each recipe in
+a home of its own with the photos of the demo in ~/Pictures, and what it promises is looked for.
+
+One thing is not as it is for people: CLIP's weights are on few machines, so `recipe_models` stands for
+the two models that the recipes name, with the colours of palette in place of meaning ("the sea" is
+blue). That CLIP finds the sea is not tested here, that everything around it does what is said is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from . import recipe_models
+from .commands import query
+from .conftest import draw_picture
+from .serving import Server, pictures, running
+
+PROJECT = Path(__file__).parent.parent
+RECIPES = PROJECT / "docs" / "recipes.md"
+
+SECTION = re.compile(r"^## (.*)$", re.MULTILINE)
+BLOCK = re.compile(r"^```(\w*) ?(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TIME = re.compile(r"in [\d.]+ s\b.*")
+HIT = re.compile(r"^ *-?\d\.\d{4} +\S+ +(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """`argument` is what stands after the language: the database of SQL that is not photos.db."""
+
+    language: str
+    argument: str
+    text: str
+
+
+def sections() -> dict[str, list[Block]]:
+    """Title -> blocks; the one without a title is what all recipes begin with."""
+    texts = SECTION.split(RECIPES.read_text(encoding="utf-8"))
+    return {
+        title: [Block(*match) for match in BLOCK.findall(text)]
+        for title, text in zip(["", *texts[1::2]], texts[::2], strict=True)
+    }
+
+
+class Recipe:
+    """The blocks of a recipe, taken one by one in their order."""
+
+    def __init__(self, blocks: list[Block], home: Path) -> None:
+        self.blocks, self.home = list(blocks), home
+
+    def take(self, language: str) -> Block:
+        block = self.blocks.pop(0)
+        assert block.language == language, block.text
+        return block
+
+    def run(self) -> str:
+        """What the next commands print: what the recipe shows of it, if it does."""
+        printed = shell(self.take("bash").text, self.home)
+        if self.blocks and not self.blocks[0].language:
+            assert TIME.sub("", printed) == TIME.sub("", self.take("").text)
+        return printed
+
+    def rows(self) -> list[dict]:
+        """What the next SQL selects."""
+        block = self.take("sql")
+        database = block.argument or "photos.db"
+        command = [sys.executable, "-m", "sqlite_utils", "query", database, block.text]
+        done = subprocess.run(command, cwd=self.home, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    def page(self, server: Server) -> httpx.Response:
+        """What is at the next address."""
+        return loaded(server, self.take("url").text.strip())
+
+    @contextmanager
+    def serve(self, command: str = "datasette photos.db") -> Iterator[Server]:
+        program, *arguments = command.split()
+        assert program == "datasette"
+        with running([sys.executable, "-m", program, *arguments], cwd=self.home) as server:
+            yield server
+
+
+def loaded(server: Server, address: str) -> httpx.Response:
+    """What is at an address once the model is loaded, or is known not to be there."""
+    while (page := httpx.get(server.url + address, timeout=60)).status_code == 202:
+        time.sleep(0.1)
+    return page
+
+
+def shell(text: str, home: Path) -> str:
+    """What commands print, none of which may fail."""
+    command = ["bash", "-euo", "pipefail", "-c", text]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def hits(printed: str) -> list[str]:
+    """The paths in the table that search-images prints."""
+    return HIT.findall(printed)
+
+
+def found_on(page: httpx.Response) -> list[str]:
+    """The names of the hits, without the pictures of the query."""
+    return [name for name in pictures(page) if name]
+
+
+# --- The setting -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH with a package that has the models of the recipes, as installed."""
+    site = tmp_path_factory.mktemp("site")
+    shutil.copy(Path(recipe_models.__file__), site / "recipe_models.py")
+    package = site / "recipe_models-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: recipe-models\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[datasette_image_search]\nrecipes = recipe_models\n")
+    return site
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, models: Path) -> Callable[[Path], None]:
+    """environment(home) is that of a person at home."""
+
+    def environment(home: Path) -> None:
+        monkeypatch.setenv("HOME", str(home))
+        programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
+        monkeypatch.setenv("PATH", os.pathsep.join(programs))
+        packages = [*filter(None, [os.environ.get("PYTHONPATH")]), str(PROJECT), str(models)]
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(packages))
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    return environment
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make demo` draws."""
+    folder = tmp_path_factory.mktemp("drawn") / "Pictures"
+    script = PROJECT / "demo" / "draw_photos.py"
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def recipe(
+    request: pytest.FixtureRequest, photos: Path, tmp_path: Path, environment: Callable
+) -> Iterator[Recipe]:
+    """The recipe that the test names, after what all begin with; in the end none of it may be left."""
+    home = tmp_path / "home"
+    shutil.copytree(photos, home / "Pictures")
+    environment(home)
+    everything = sections()
+    begin = Recipe(everything[""], home)
+    assert "60 embedded" in begin.run()
+    assert not begin.blocks
+    recipe = Recipe(everything[request.param], home)
+    yield recipe
+    assert not recipe.blocks
+
+
+TITLES: list[str] = []
+"""Of the recipes that have a test."""
+
+
+def for_recipe(title: str) -> pytest.MarkDecorator:
+    TITLES.append(title)
+    return pytest.mark.parametrize("recipe", [title], indirect=True, ids=[title])
+
+
+# --- The recipes -------------------------------------------------------------------------------------
+
+
+@for_recipe("Photos of the sea from 2021 with this camera")
+def test_photos_of_the_sea_from_2021_with_this_camera(recipe: Recipe) -> None:
+    cameras = recipe.rows()
+    assert cameras[0] == {"camera_model": "Canon EOS 40D", "photos": 18}
+    found = hits(recipe.run())
+    assert found[:2] == ["2021 Lisbon/blue sea.jpg", "2021 Lisbon/sailing boats.jpg"]
+    rows = recipe.rows()
+    assert [row["path"] for row in rows] == found
+    assert len(rows) == 5
+    assert all(row["taken_at"].startswith("2021") for row in rows)
+    scores = [row["score"] for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    with recipe.serve() as server:
+        page = recipe.page(server)
+    assert found_on(page) == [Path(path).name for path in found]
+    both = "select path from images where camera_model = 'iPhone 12' and taken_at like '2021%'"
+    assert set(found) < {path for (path,) in query(recipe.home / "photos.db", both)}
+
+
+@for_recipe("More like these two but not that")
+def test_more_like_these_two_but_not_that(recipe: Recipe) -> None:
+    names = dict(query(recipe.home / "photos.db", "select id, filename from images"))
+    with recipe.serve() as server:
+        page = recipe.page(server)
+    found = found_on(page)
+    assert set(found[:2]) == {names[17], names[20]}
+    assert found.index(names[21]) > 10
+    others = hits(recipe.run())
+    assert len(others) == 5
+    assert [Path(path).name for path in others] == [
+        name for name in found if name not in (names[17], names[20], names[21])
+    ][:5]
+    assert Path(hits(recipe.run())[0]).name == names[17]
+
+
+@for_recipe("One picture per duplicate group")
+def test_one_picture_per_duplicate_group(recipe: Recipe) -> None:
+    sent = recipe.home / "Pictures" / "sent"
+    sent.mkdir()
+    for name in ("blue sea.jpg", "sailing boats.jpg"):
+        shutil.copy(recipe.home / "Pictures" / "2021 Lisbon" / name, sent / f"copy of {name}")
+    shell("sqlite-utils embed-images photos.db images ~/Pictures --silent", recipe.home)
+    before = query(recipe.home / "photos.db", "select count(*) from images")
+    assert before == [(62,)]
+
+    recipe.run()
+    everything = [row["path"] for row in recipe.rows()]
+    assert len(everything) == 60
+    rows = recipe.rows()
+    assert len(rows) == 10
+    assert {row["path"] for row in rows} <= set(everything)
+    with recipe.serve() as server:
+        page = recipe.page(server)
+    shown = found_on(page)
+    for name in ("blue sea.jpg", "sailing boats.jpg"):
+        assert len([found for found in shown if found.endswith(name)]) == 1
+        assert len([path for path in everything if path.endswith(name)]) == 1
+    assert query(recipe.home / "photos.db", "select count(*) from images") == before
+
+
+@for_recipe("Publish without the originals")
+def test_publish_without_the_originals(
+    recipe: Recipe, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe.run()
+    command = recipe.take("bash").text
+    shutil.rmtree(recipe.home / "Pictures")
+    published = recipe.home / "elsewhere"
+    published.mkdir()
+    shutil.move(recipe.home / "public.db", published)
+    content = (published / "public.db").read_bytes()
+    assert str(recipe.home).encode() not in content
+    assert b"oranges.jpg" not in content
+    assert len(content) < (recipe.home / "photos.db").stat().st_size
+    assert query(published / "public.db", "select count(latitude) from images") == [(0,)]
+
+    address = recipe.take("url").text.strip()
+    without = os.environ["PYTHONPATH"].removesuffix(os.pathsep + str(models))
+    monkeypatch.setenv("PYTHONPATH", without)  # Where there are no weights.
+    served = Recipe([], published)
+    with served.serve(command) as server:
+        page = loaded(server, address)
+        assert page.status_code == 200
+        assert found_on(page)[0] == "blue sea.jpg"
+        thumbnails = re.findall(r'<img [^>]*src="([^"]*/thumbnail)"', page.text)
+        assert thumbnails
+        for path in thumbnails[:3]:
+            thumbnail = httpx.get(server.url + path)
+            assert thumbnail.headers["content-type"] == "image/webp"
+            original = httpx.get(server.url + path.replace("/thumbnail", "/image"))
+            assert original.status_code == 404
+        words = loaded(server, address.partition("?")[0] + "?q=the+sea")
+        assert words.status_code == 400
+        assert "weights" in words.text
+
+
+@for_recipe("Keep it fresh with cron")
+def test_keep_it_fresh_with_cron(recipe: Recipe) -> None:
+    times, line = re.fullmatch(r"((?:\S+ ){5})(.*)\n", recipe.take("crontab").text).groups()
+    assert times == "17 * * * * "
+    assert "%" not in line  # Which cron takes for the end of the line.
+    program = recipe.home / ".venv" / "bin" / "sqlite-utils"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m sqlite_utils "$@"\n')
+    program.chmod(0o755)
+    # All that cron gives to a command.
+    environment = {"HOME": str(recipe.home), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
+    environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+
+    def cron() -> str:
+        """The last line in the log."""
+        subprocess.run(["/bin/sh", "-c", line], cwd="/", env=environment, check=False)
+        return (recipe.home / "embed.log").read_text().splitlines()[-1]
+
+    folder = recipe.home / "Pictures"
+    assert cron().startswith("0 embedded, 60 unchanged")
+    draw_picture(folder / "new.jpg", "navy")
+    with recipe.serve() as server:
+        assert cron().startswith("1 embedded, 60 unchanged")
+        shown = httpx.get(f"{server.url}/-/image-search/photos/images.json?filename=new.jpg")
+        assert shown.json()["count"] == 1
+        (folder / "new.jpg").unlink()
+        assert "60 unchanged" in cron()
+        assert query(recipe.home / "photos.db", "select count(*) from images") == [(60,)]
+    folder.rename(recipe.home / "unplugged")
+    assert cron().startswith("Error: ")
+    assert query(recipe.home / "photos.db", "select count(*) from images") == [(60,)]
+
+
+@for_recipe("Move to another drive")
+def test_move_to_another_drive(recipe: Recipe) -> None:
+    recipe.run()
+    recipe.run()
+    (root,) = query(recipe.home / "photos.db", "select path from image_search_roots")
+    assert root == (str(recipe.home / "Archive" / "Pictures"),)
+    assert query(recipe.home / "photos.db", "select count(*) from images") == [(60,)]
+
+
+@for_recipe("Change the model")
+def test_change_the_model(recipe: Recipe) -> None:
+    listed = recipe.run()
+    assert recipe_models.OTHER_MODEL in listed
+    before = dict(query(recipe.home / "photos.db", "select path, id from images"))
+    found = hits(recipe.run())
+    first, second = found[:5], found[5:]
+    assert first[0] == second[0] == "2021 Lisbon/blue sea.jpg"
+    models = "select model from image_search_indexes order by id"
+    assert query(recipe.home / "photos.db", models) == [
+        (recipe_models.DEFAULT_MODEL,),
+        (recipe_models.OTHER_MODEL,),
+    ]
+    recipe.run()
+    assert query(recipe.home / "photos.db", models) == [(recipe_models.OTHER_MODEL,)]
+    assert dict(query(recipe.home / "photos.db", "select path, id from images")) == before
+    again = "sqlite-utils embed-images photos.db images ~/Pictures"
+    assert shell(again, recipe.home).startswith("0 embedded, 60 unchanged")
+    assert hits(shell("sqlite-utils search-images photos.db images 'the sea' -k 5", recipe.home))
+
+
+@for_recipe("Use with datasette-cluster-map")
+def test_use_with_datasette_cluster_map(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["datasette-image-search", "datasette-cluster-map", "datasette-leaflet"]
+    monkeypatch.setenv("DATASETTE_LOAD_PLUGINS", ",".join(names))
+    with recipe.serve(recipe.take("bash").text) as server:
+        table = recipe.page(server)
+        assert 'DATASETTE_CLUSTER_MAP_LATITUDE_COLUMN = "latitude"' in table.text
+        assert 'DATASETTE_CLUSTER_MAP_LONGITUDE_COLUMN = "longitude"' in table.text
+        (script,) = re.findall(r'<script [^>]*src="([^"]*datasette-cluster-map\.js)"', table.text)
+        assert httpx.get(server.url + script).status_code == 200
+
+        search = recipe.page(server)
+        (link,) = re.findall(r'<a href="([^"]*)"[^>]*>map</a>', search.text)
+        linked = httpx.get(server.url + link.replace("&amp;", "&"))
+        assert "DATASETTE_CLUSTER_MAP_LATITUDE_COLUMN" in linked.text
+        assert "_image_search=the+sea" in link
+
+        # What the script asks for, of which it draws the rows.
+        asked = "_size=max&_labels=on&_extra=count&_extra=next_url&_shape=objects"
+        path = str(table.url).replace("/photos/images?", "/photos/images.json?")
+        answer = httpx.get(f"{path}&{asked}").json()
+        if "Unknown _extra" in str(answer.get("error")):
+            pytest.skip("this datasette-cluster-map asks this Datasette for what it does not know")
+        assert len(answer["rows"]) == 20
+        assert any(row["latitude"] is not None for row in answer["rows"])
+
+
+@for_recipe("SQL over an existing table of mine")
+def test_sql_over_an_existing_table_of_mine(recipe: Recipe) -> None:
+    (recipe.home / "holidays.csv").write_text(recipe.take("csv").text, encoding="utf-8")
+    recipe.run()
+    mine = recipe.home / "my.db"
+    before = query(mine, "select * from holidays"), query(mine, "pragma table_info(holidays)")
+    assert recipe.run().startswith("4 embedded")
+    assert before == (
+        query(mine, "select * from holidays"),
+        query(mine, "pragma table_info(holidays)"),
+    )
+    rows = recipe.rows()
+    assert rows[0]["place"] == "Lisbon"
+    assert {row["place"] for row in rows} == {"Lisbon", "Namibia", "Iceland"}
+    assert {row["place"] for row in recipe.rows()} == {"Sydney", "Namibia", "Iceland"}
+    with recipe.serve("datasette my.db") as server:
+        page = recipe.page(server)
+    assert found_on(page)[0] == "blue sea.jpg"
+    assert len(found_on(page)) == 3
+
+
+def test_every_recipe_is_run_and_can_be_jumped_to() -> None:
+    text = RECIPES.read_text(encoding="utf-8")
+    titles = [title for title in sections() if title]
+    assert titles == TITLES
+    for title in titles:
+        assert f"- [{title}](#{title.lower().replace(' ', '-')})\n" in text
