@@ -154,7 +154,7 @@ def register_functions(
             self.arguments = arguments
             append, keys = self.ids.append, (int, str)
 
-            def step(id: Any, *arguments: Any) -> None:
+            def step(id: Any, *_: Any) -> None:
                 # What can be no key is not kept: it may be a BLOB, a million times.
                 if isinstance(id, keys):
                     append(id)
