@@ -110,7 +110,9 @@ def database_colour(database: Database) -> str:
     return getattr(database, "color", "ff0000")
 
 
-def make_facet(kind: type[Facet], *args: Any, configuration: dict[str, Any], **options) -> Facet:
+def make_facet(
+    kind: type[Facet], *args: Any, configuration: dict[str, Any], **options: Any
+) -> Facet:
     """A facet of Datasette; 0.65 calls the configuration of its table metadata."""
     takes = inspect.signature(Facet.__init__).parameters
     name = "table_config" if "table_config" in takes else "metadata"

@@ -111,11 +111,11 @@ async def find(
         count = await counting
         return count, await timed("search", _newest(datasette, viewed, wanted, count))
 
-    facets = count_facets(datasette, request, viewed, wanted.filter, patient=patient_facets)
+    counting = count_facets(datasette, request, viewed, wanted.filter, patient=patient_facets)
     try:
         (count, found), facets = await asyncio.gather(
             count_and_search(),
-            timed("facets", facets),
+            timed("facets", counting),
         )
     except (sqlite3.Error, OverflowError, QueryInterrupted) as error:
         if isinstance(error, QueryInterrupted) or str(error) == "interrupted":
