@@ -27,6 +27,7 @@ test: .venv/test-installed .venv/datasette-1.0
 lint: .venv/test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 # Help texts and outputs in the README come from the commands themselves.
 docs: .venv/test-installed
