@@ -34,7 +34,7 @@ docs: .venv/test-installed
 	$(BIN)/cog -r README.md
 
 clean:
-	rm -rf .venv demo/photos $(DEMO)*
+	rm -rf .venv build dist *.egg-info demo/photos $(DEMO)*
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

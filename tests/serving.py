@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,18 +73,24 @@ class Server:
 
 
 @contextmanager
-def served(database: Path, plugin: Mapping | None = None) -> Iterator[Server]:
-    """A Datasette in a process and on a port of its own."""
+def served(
+    database: Path,
+    plugin: Mapping | None = None,
+    python: Sequence[str] = (sys.executable,),
+    **options: Any,
+) -> Iterator[Server]:
+    """A Datasette in a process and on a port of its own; the options are those of Popen."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "datasette", "serve", str(database), "--port", str(port)]
+    command = [*python, "-m", "datasette", "serve", str(database), "--port", str(port)]
     if plugin:
         file = database.with_suffix(".yml")
         file.write_text(yaml.safe_dump({"plugins": {PLUGIN: dict(plugin)}}))
         command += [f"--{CONFIGURATION}", str(file)]
     url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
+    with subprocess.Popen(command, **options) as process:
         try:
             _wait_for(url)
             yield Server(url, port, process.pid)
