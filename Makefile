@@ -27,13 +27,14 @@ test: .venv/test-installed .venv/datasette-1.0
 lint: .venv/test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 # Help texts and outputs in the README come from the commands themselves.
 docs: .venv/test-installed
 	$(BIN)/cog -r README.md
 
 clean:
-	rm -rf .venv demo/photos $(DEMO)*
+	rm -rf .venv build dist *.egg-info demo/photos $(DEMO)*
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

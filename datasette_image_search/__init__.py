@@ -3,13 +3,30 @@ Datasette's hooks. sqlite-utils imports this package too, on the way to `cli`, s
 import Datasette at module level: the markers come from pluggy, and each hook calls into its room.
 """
 
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
 from pluggy import HookimplMarker
+
+if TYPE_CHECKING:
+    from datasette.app import Datasette
+    from datasette.facets import Facet
+    from datasette.filters import FilterArguments
+    from datasette.utils.asgi import Request
+    from markupsafe import Markup
+
+    from .web.links import Link
+
+Actor = dict[str, Any] | None
 
 hookimpl = HookimplMarker("datasette")
 
 
 @hookimpl
-def prepare_connection(conn, datasette):
+def prepare_connection(conn: sqlite3.Connection, datasette: Datasette) -> None:
     from .sql import register_functions
     from .web.configuration import MOST_TEXTS, configured_weights
     from .web.sql_errors import hear
@@ -20,21 +37,22 @@ def prepare_connection(conn, datasette):
 
 
 @hookimpl
-def register_facet_classes():
+def register_facet_classes() -> list[type[Facet]]:
+    from .web.tags import TagFacet
     from .web.year_facet import YearFacet
 
-    return [YearFacet]
+    return [YearFacet, TagFacet]
 
 
 @hookimpl
-def startup(datasette):
+def startup(datasette: Datasette) -> None:
     from .web import warm_up
 
     warm_up.start(datasette)
 
 
 @hookimpl
-def register_routes():
+def register_routes() -> list[tuple[str, Callable[..., Any]]]:
     from .web import media, pages, uploads
 
     return [
@@ -57,7 +75,9 @@ def register_routes():
 
 
 @hookimpl(wrapper=True)
-def filters_from_request(request, database, table, datasette):
+def filters_from_request(
+    request: Request, database: str, table: str, datasette: Datasette
+) -> Generator[None, list[Any], list[Any]]:
     from .web import table_page
 
     others = yield
@@ -67,7 +87,9 @@ def filters_from_request(request, database, table, datasette):
 
 
 @hookimpl(specname="filters_from_request")
-def filters_by_tag(request, database, table, datasette):
+def filters_by_tag(
+    request: Request, database: str, table: str, datasette: Datasette
+) -> Awaitable[FilterArguments] | None:
     from .web import tags
 
     if not request.args.get(tags.ARGUMENT):
@@ -75,36 +97,40 @@ def filters_by_tag(request, database, table, datasette):
     return tags.filter_by_tags(datasette, request, database, table)
 
 
-@hookimpl(specname="register_facet_classes")
-def register_tag_facet():
-    from .web.tags import TagFacet
-
-    return [TagFacet]
-
-
 @hookimpl
-def extra_template_vars(template, database, table, columns, request, datasette):
+def extra_template_vars(
+    template: str | None,
+    database: str | None,
+    table: str | None,
+    columns: Sequence[str] | None,
+    request: Request | None,
+    datasette: Datasette,
+) -> Awaitable[dict[str, Any]]:
     from .web import template_vars
 
     return template_vars.of_page(datasette, request, template, database, table, columns)
 
 
 @hookimpl
-def extra_css_urls(template, database, table, datasette):
+def extra_css_urls(
+    template: str | None, database: str | None, table: str | None, datasette: Datasette
+) -> Awaitable[list[str]]:
     from .web import template_vars
 
     return template_vars.css_urls(datasette, template, database, table)
 
 
 @hookimpl
-def render_cell(row, value, column, table, database, datasette):
+def render_cell(
+    row: Any, value: Any, column: str, table: str | None, database: str, datasette: Datasette
+) -> Awaitable[Markup | None] | None:
     from .web import cells
 
     return cells.cell_with_picture(datasette, database, table, row, column, value)
 
 
 @hookimpl
-def register_output_renderer(datasette):
+def register_output_renderer(datasette: Datasette) -> dict[str, Any]:
     from .web import images_output
     from .web.compat import renderer_with_error
 
@@ -116,35 +142,41 @@ def register_output_renderer(datasette):
 
 
 @hookimpl
-def handle_exception(datasette, request, exception):
+def handle_exception(
+    datasette: Datasette, request: Request, exception: Exception
+) -> Awaitable[None]:
     from .web import sql_errors
 
     return sql_errors.explain(datasette, request, exception)
 
 
 @hookimpl
-def menu_links(datasette, actor):
+def menu_links(datasette: Datasette, actor: Actor) -> Awaitable[list[Link]]:
     from .web import links
 
     return links.menu(datasette, actor)
 
 
 @hookimpl
-def database_actions(datasette, actor, database):
+def database_actions(datasette: Datasette, actor: Actor, database: str) -> Awaitable[list[Link]]:
     from .web import links
 
     return links.of_database(datasette, actor, database)
 
 
 @hookimpl
-def table_actions(datasette, actor, database, table):
+def table_actions(
+    datasette: Datasette, actor: Actor, database: str, table: str
+) -> Awaitable[list[Link]]:
     from .web import links
 
     return links.of_table(datasette, actor, database, table)
 
 
 @hookimpl
-def row_actions(datasette, actor, database, table, row):
+def row_actions(
+    datasette: Datasette, actor: Actor, database: str, table: str, row: Any
+) -> Awaitable[list[Link]]:
     from .web import links
 
     return links.of_row(datasette, actor, database, table, row)

@@ -1,5 +1,10 @@
 """The hook of this plugin: other packages add embedders through it."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 from pluggy import HookimplMarker, HookspecMarker
 
 NAMESPACE = "datasette_image_search"
@@ -10,7 +15,7 @@ hookimpl = HookimplMarker(NAMESPACE)
 
 
 @hookspec
-def register_image_embedders(register):
+def register_image_embedders(register: Callable[[str, Callable[..., Any]], None]) -> None:
     """
     Call `register(name, factory)` once per model, or once per family of models.
 

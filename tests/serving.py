@@ -73,26 +73,31 @@ class Server:
 
 
 @contextmanager
-def served(database: Path, plugin: Mapping | None = None) -> Iterator[Server]:
-    """A Datasette in a process and on a port of its own."""
-    command = [sys.executable, "-m", "datasette", "serve", str(database)]
+def served(
+    database: Path,
+    plugin: Mapping | None = None,
+    python: Sequence[str] = (sys.executable,),
+    **options: Any,
+) -> Iterator[Server]:
+    """A Datasette in a process and on a port of its own; the options are those of Popen."""
+    command = [*python, "-m", "datasette", "serve", str(database)]
     if plugin:
         file = database.with_suffix(".yml")
         file.write_text(yaml.safe_dump({"plugins": {PLUGIN: dict(plugin)}}))
         command += [f"--{CONFIGURATION}", str(file)]
-    with running(command) as server:
+    with running(command, **options) as server:
         yield server
 
 
 @contextmanager
 def running(command: Sequence[str], **options: Any) -> Iterator[Server]:
-    """What a command serves that is given a port; `options` are those of a process."""
+    """What a command serves that is given a port; the options are those of Popen."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
     url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([*command, "--port", str(port)], **quiet) as process:
+    with subprocess.Popen([*command, "--port", str(port)], **options) as process:
         try:
             _wait_for(url)
             yield Server(url, port, process.pid)

@@ -148,7 +148,8 @@ def _pretrained_alone() -> ModuleType:
     sys.modules[package.__name__] = package
     without = "safetensors.torch"
     before = sys.modules.get(without)
-    sys.modules[without] = None  # Which makes importing it fail.
+    # Importing it fails then.
+    sys.modules[without] = None  # type: ignore[assignment]
     try:
         return importlib.import_module(f"{package.__name__}.pretrained")
     finally:

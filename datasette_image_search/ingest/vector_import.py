@@ -261,7 +261,9 @@ def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None
     Any name may be that of a new index, as vectors are of use without their model; but beside that of
     another model it is more likely mistyped.
     """
-    if not indexes or request.model in [index.model for index in indexes]:
+    if request.model is None or not indexes:
+        return
+    if request.model in [index.model for index in indexes]:
         return
     if request.add_model or request.replace_model:
         return

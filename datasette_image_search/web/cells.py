@@ -84,7 +84,12 @@ async def _cell_of_query(
         if column != shown.column or shown.column_is_blob or key is None:
             continue
 
-        def image_at_path(conn: sqlite3.Connection, table=table, key=key, column=column):
+        def image_at_path(
+            conn: sqlite3.Connection,
+            table: ImageTable = table,
+            key: Key = key,
+            column: str = column,
+        ) -> dict[str, Any] | None:
             image = store.image_rows(conn, table, [key]).get(key)
             if image is None or image[column] != value:
                 return None

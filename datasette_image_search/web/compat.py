@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from datasette.app import Datasette
@@ -117,14 +117,24 @@ def renderer_with_error(
     if hasattr(datasette, "allowed"):
         return render
 
-    async def render_with_error(datasette, request, database, table, columns, rows, data):
+    async def render_with_error(
+        datasette: Datasette,
+        request: Request,
+        database: str,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[Any],
+        data: dict[str, Any],
+    ) -> Response:
         error = data.get("error")
         return await render(datasette, request, database, table, columns, rows, error)
 
     return render_with_error
 
 
-def make_facet(kind: type[Facet], *args: Any, configuration: dict[str, Any], **options) -> Facet:
+def make_facet(
+    kind: type[Facet], *args: Any, configuration: dict[str, Any], **options: Any
+) -> Facet:
     """A facet of Datasette; 0.65 calls the configuration of its table metadata."""
     takes = inspect.signature(Facet.__init__).parameters
     name = "table_config" if "table_config" in takes else "metadata"

@@ -117,10 +117,12 @@ async def find(
         count = await counting
         return count, await timed("search", _newest(datasette, viewed, wanted, count))
 
-    facets = count_facets(datasette, request, viewed, wanted.filter, patient=patient_facets)
+    counting = count_facets(datasette, request, viewed, wanted.filter, patient=patient_facets)
     try:
         (count, found), facets, without_vector = await asyncio.gather(
-            count_and_search(), timed("facets", facets), _without_vector(datasette, viewed, wanted)
+            count_and_search(),
+            timed("facets", counting),
+            _without_vector(datasette, viewed, wanted),
         )
     except (sqlite3.Error, OverflowError, QueryInterrupted) as error:
         if isinstance(error, QueryInterrupted) or str(error) == "interrupted":

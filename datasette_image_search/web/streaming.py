@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from datasette.utils.asgi import Request, Response
 
@@ -108,7 +109,7 @@ class _Streamed(Response):
         self._file, self._start = picture.file, start
         self._left = 0 if request.method == "HEAD" else end - start
 
-    async def asgi_send(self, send) -> None:
+    async def asgi_send(self, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
         with self._file as file:
             if not self._left:
                 await super().asgi_send(send)

@@ -7,6 +7,7 @@ both call their parameter :p0, in 0.65 and in 1.0.
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from datasette.app import Datasette
@@ -54,7 +55,7 @@ async def filter_by_tags(
 async def _tagged_table(datasette: Datasette, database: str, table: str) -> ImageTable | None:
     """The image table of that name if it has tags."""
 
-    def read(conn):
+    def read(conn: sqlite3.Connection) -> ImageTable | None:
         if not store.read_indexes(conn, table):
             return None
         found = store.find_image_table(conn, table)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from datasette.app import Datasette
@@ -111,7 +111,7 @@ def _json(
 
 
 @asynccontextmanager
-async def _received(request: Request, limit: int) -> AsyncIterator[BinaryIO]:
+async def _received(request: Request, limit: int) -> AsyncIterator[IO[bytes]]:
     """
     What was uploaded, once all of it is there. Raises UploadRefused, before anything is read where
     that can be known, and Busy where there are too many others.
@@ -150,7 +150,7 @@ def _too_large(limit: int) -> UploadRefused:
     return UploadRefused(f"the picture has more than {limit:,} bytes; make it smaller first", 413)
 
 
-async def _receive(request: Request, file: BinaryIO, limit: int) -> None:
+async def _receive(request: Request, file: IO[bytes], limit: int) -> None:
     size = 0
     more = True
     while more:
@@ -170,7 +170,7 @@ async def _receive(request: Request, file: BinaryIO, limit: int) -> None:
             ) from error
 
 
-def _vector_of(file: BinaryIO, index: Index, weights_of: WeightsOf) -> np.ndarray:
+def _vector_of(file: IO[bytes], index: Index, weights_of: WeightsOf) -> np.ndarray:
     """Shape (dimensions,). The model is loaded when the first picture comes, not for what is none."""
     file.seek(0)
     data = file.read()
