@@ -49,7 +49,7 @@ from .own_images import ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
 from .run_lock import only_run
 from .scan import FoundFile
-from .survey import EmbedRequest, RunError, Survey, check_folder, connect, take_survey
+from .survey import EmbedRequest, RunError, Survey, check_writable, connect, take_survey
 
 COMMIT_SECONDS = 2.0
 """Slow files make small batches, so that a crash never costs more work than this."""
@@ -115,7 +115,7 @@ def embed_images(
     with one sentence where the request cannot be carried out.
     """
     started = time.perf_counter()
-    check_folder(request.database)
+    check_writable(request.database)
     with only_run(request.database):
         survey = take_survey(request)
         embedder = None

@@ -114,6 +114,21 @@ def check_folder(database: Path) -> None:
         raise RunError(f"there is no folder {str(database.parent)!r} for the database")
 
 
+def check_writable(database: Path) -> None:
+    """Raises RunError where a database, or the folder that its journal and sidecars go to, is read-only."""
+    check_folder(database)
+    database = database.resolve()
+    if not os.access(database.parent, os.W_OK):
+        raise RunError(
+            f"the folder {str(database.parent)!r} cannot be written to, and the database needs it for "
+            "its journal and indexes; make it writable, or work on a copy in another folder"
+        )
+    if database.exists() and not os.access(database, os.W_OK):
+        raise RunError(
+            f"the database {str(database)!r} cannot be written to; make it writable, or work on a copy"
+        )
+
+
 def connect(database: Path) -> Database:
     """A connection that waits for other writers, and registers no SQL functions."""
     db = Database(database, execute_plugins=False)

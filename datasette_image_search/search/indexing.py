@@ -253,8 +253,10 @@ def _write_approximate(database: Path, index: Index, made: Approximate) -> None:
 
 
 def _not_written(path: Path, error: Exception) -> SidecarNotWritten:
+    # Not the whole of what they say, with the name of a file that was to be renamed.
+    reason = getattr(error, "strerror", None) or str(error).split(": ")[-1]
     return SidecarNotWritten(
-        f"{path.name} could not be written ({error}); searches do without it, which takes longer"
+        f"{str(path)!r} could not be written ({reason}); searches do without it, which takes longer"
     )
 
 
