@@ -77,7 +77,8 @@ class EmbedRequest:
 class Survey:
     """
     What there is to do. `index` is the one to add to, None for a new one, and `replaced` are those
-    that give way to it. `gone` are the files that are not there any more, by root and path.
+    that give way to it. `gone` are the files that are not there any more, by root and path, and
+    `empty_rows` counts those of a person's own table that have nothing in the column of their images.
     """
 
     model: str
@@ -90,6 +91,7 @@ class Survey:
     unchanged: int
     failed_before: int
     gone: Mapping[tuple[str, str], KnownFile]
+    empty_rows: int = 0
 
 
 def take_survey(request: EmbedRequest) -> Survey:
@@ -305,6 +307,7 @@ def _survey_own_table(
         unchanged=changes.unchanged,
         failed_before=changes.failed_before,
         gone={},
+        empty_rows=store.count_images(db.conn, table) - len(rows),
     )
 
 
