@@ -15,7 +15,7 @@ from datasette_image_search.cli import progress
 from datasette_image_search.search import approximate, indexing
 
 from .commands import change, command, embed_images, query
-from .conftest import draw_picture
+from .conftest import draw_picture, sidecar_of
 from .vector_files import unit, write_npy
 
 DIMENSIONS = 32
@@ -177,6 +177,10 @@ def test_later_runs_add_to_the_index_and_tell_how_far_they_are(
 def test_progress_while_it_is_made(collection: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
     lines = index_images(collection, "images", "--type", "ivf").stderr.splitlines()
+    assert [line.partition(" vectors, ")[0] for line in lines[:2]] == [
+        "0 of 6,000",
+        "6,000 of 6,000",
+    ]
     assert [line.partition(", ")[0] for line in lines if "training" in line][::5] == [
         "0 of 10 rounds of training",
         "5 of 10 rounds of training",
@@ -184,6 +188,16 @@ def test_progress_while_it_is_made(collection: Path, monkeypatch: pytest.MonkeyP
     ]
     assert any(line.startswith("6,000 of 6,000 vectors added") for line in lines)
     assert index_images(collection, "images", "--silent").stderr == ""
+
+
+def test_progress_while_a_search_reads_what_the_sidecar_would_have(
+    collection: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    sidecar_of(collection).unlink()
+    lines = command("search-images", collection, "images", "#3").stderr.splitlines()
+    assert [line.partition(" vectors, ")[0] for line in lines] == ["0 of 6,000", "6,000 of 6,000"]
+    assert command("search-images", collection, "images", "#3").stderr == ""
 
 
 # --- Measuring -------------------------------------------------------------------------------------

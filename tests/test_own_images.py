@@ -88,6 +88,31 @@ def embedded_files(path: Path, key: str, name: str) -> set[tuple[str, str]]:
 # --- Paths ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("empty", ["null", "''"])
+def test_rows_without_a_path_are_counted_and_told(own: Path, empty: str):
+    change(
+        own, f"update pictures set file = {empty} where title like '%blue%' or title like '%red%'"
+    )
+    run = ("pictures", "--path-column", "file", "--model", "palette")
+    told = "2 rows have nothing in the column 'file', and no image\n"
+    planned = embed(own, *run, "--dry-run")
+    assert (planned.stderr, planned.stdout) == (
+        told,
+        "Would be: 6 embedded, 0 unchanged, 0 failed\n",
+    )
+    result = embed(own, *run)
+    assert result.stderr == told
+    assert result.stdout.startswith("6 embedded, 0 unchanged, 0 failed in ")
+    change(own, f"delete from pictures where file is {empty} and title like '%blue%'")
+    assert embed(own, "pictures").stderr.startswith("1 row has nothing in the column 'file'")
+
+
+def test_rows_without_a_blob_are_counted_and_told(inserted: Path):
+    change(inserted, "update pictures set content = null where path like '%red.jpg'")
+    result = embed(inserted, "pictures", "--content-column", "content", "--model", "palette")
+    assert result.stderr == "1 row has nothing in the column 'content', and no image\n"
+
+
 def test_a_table_with_paths_becomes_searchable_and_stays_as_it_is(own: Path):
     schema = "select sql from sqlite_master where type = 'table' and name = 'pictures'"
     rows, sql = query(own, "select * from pictures"), query(own, schema)
@@ -196,14 +221,13 @@ def test_rows_come_and_go(own: Path, folder: Path, key_type: type):
     ("file", "reason"),
     [
         ("nothing/there.jpg", "No such file or directory"),
-        ("", "it is a folder"),
         ("pictures", "it is a folder"),
         ("a" * 5000, "File name too long"),
         ("nul\0byte.jpg", "null"),
         (b"\xff.jpg", "No such file"),
         (17, "No such file"),
     ],
-    ids=["missing", "empty", "folder", "long", "nul", "bytes", "number"],
+    ids=["missing", "folder", "long", "nul", "bytes", "number"],
 )
 def test_whatever_stands_in_the_path_column_costs_no_more_than_its_row(
     tmp_path: Path, folder: Path, file: str | bytes | int, reason: str

@@ -63,10 +63,9 @@ def find_duplicates(
         sqlite-utils find-duplicates photos.db images --threshold 1 --paths -0 | xargs -0 ls -l
     """
     from .. import store
-    from ..ingest.survey import wait_for_writers
     from ..search import duplicates
 
-    with one_sentence(), existing(path) as db:
+    with one_sentence(), existing(path, to_write=write) as db:
         index = store.find_index(db.conn, table, model)
         check_output(index, output)
         filter = store.Filter(where, dict(params)) if where else None
@@ -74,8 +73,6 @@ def find_duplicates(
             with progress_display(silent, COMPARING) as show:
                 found = duplicates.find_duplicates(db.conn, index, threshold, filter, show)
             if write:
-                # What took minutes to find is worth waiting for a run that is writing.
-                wait_for_writers(db)
                 written = store.write_duplicates(db, index, duplicates.rows_of(found))
         except KeyboardInterrupt:
             click.echo("Interrupted: nothing was written" if write else "Interrupted", err=True)

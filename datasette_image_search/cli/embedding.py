@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import counted
 from ..ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from . import options
 from .messages import INTERRUPTED, one_sentence
@@ -128,7 +129,9 @@ def embed_images(
     )
     with one_sentence():
         if dry_run:
-            click.echo(_plan_line(pipeline.plan_images(request)))
+            planned = pipeline.plan_images(request)
+            _print_empty_rows(planned)
+            click.echo(_plan_line(planned))
             return
         try:
             with progress_display(silent) as show:
@@ -140,6 +143,7 @@ def embed_images(
         if not finish(path, table, silent):
             summary = replace(summary, interrupted=True)
     _print_failures(summary)
+    _print_empty_rows(summary)
     click.echo(_summary_line(summary))
     if summary.interrupted:
         raise SystemExit(INTERRUPTED)
@@ -168,6 +172,12 @@ def _print_failures(summary: Summary) -> None:
             f"{summary.failures_table}, or try them again with --retry-failed",
             err=True,
         )
+
+
+def _print_empty_rows(summary: Summary) -> None:
+    if summary.empty_rows:
+        rows = counted(summary.empty_rows, "row has", "rows have")
+        click.echo(f"{rows} nothing in the column {summary.column!r}, and no image", err=True)
 
 
 def _plan_line(summary: Summary) -> str:

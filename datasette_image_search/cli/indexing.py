@@ -88,12 +88,11 @@ def index_images(
     """
     from .. import store
     from ..ingest.pipeline import checkpoint
-    from ..ingest.survey import wait_for_writers
     from ..search import evaluation, indexing
     from ..search.sample_queries import read_queries
 
     started = time.monotonic()
-    with one_sentence(), existing(path) as db:
+    with one_sentence(), existing(path, to_write=not evaluate) as db:
         index = store.find_index(db.conn, table, model)
         vectors = None if queries is None else read_queries(queries, index)
         try:
@@ -101,8 +100,6 @@ def index_images(
                 if evaluate:
                     rows = evaluation.evaluate_index(db.conn, index, vectors, report, **asked)
                 else:
-                    # What took minutes to build is worth waiting for a run that is writing.
-                    wait_for_writers(db)
                     index, codes, made = indexing.index_images(
                         db, table, model=model, queries=vectors, report=report, **asked
                     )

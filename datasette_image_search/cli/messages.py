@@ -14,6 +14,17 @@ INTERRUPTED = 130
 """The exit code of a program that was ended by Ctrl-C: 128 + SIGINT."""
 
 
+_TO_DO = {
+    "not a database": "give the path of one, or of a new file",
+    "database is locked": "another program is writing to it; try again when that has ended",
+    "malformed": "it is damaged; take a backup, or what sqlite3's .recover finds in it",
+    "readonly": "make the file and its folder writable, or work on a copy",
+    "unable to open": "check the path, and who may read and write there",
+    "is full": "free some space, and run it again",
+}
+"""What SQLite says, in part, and what a person can do about it."""
+
+
 def warn(sentence: str) -> None:
     click.echo(f"Warning: {sentence}", err=True)
 
@@ -26,4 +37,5 @@ def one_sentence() -> Iterator[None]:
     except ImageSearchError as error:
         raise click.ClickException(str(error)) from error
     except sqlite3.Error as error:
-        raise click.ClickException(f"SQLite: {error}") from error
+        todo = next((todo for said, todo in _TO_DO.items() if said in str(error)), None)
+        raise click.ClickException(f"SQLite: {error}{f'; {todo}' if todo else ''}") from error

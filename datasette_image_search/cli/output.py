@@ -21,13 +21,21 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def existing(path: Path) -> Iterator[Database]:
-    """A database that is there: connecting would make an empty one of it."""
+def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
+    """
+    A database that is there: connecting would make an empty one of it. What took minutes to find is
+    worth waiting for a run that is writing.
+    """
     from sqlite_utils import Database
 
     if not path.exists():
         raise ImageSearchError(f"there is no database {str(path)!r}")
     with closing(Database(path)) as db:
+        if to_write:
+            from ..ingest.survey import check_writable, wait_for_writers
+
+            check_writable(path)
+            wait_for_writers(db)
         yield db
 
 

@@ -59,6 +59,7 @@ TAGGING = Work("Tagging", "images", lambda tagged, rate: f"{rate:,.0f} images/s"
 COMPARING = Work("Comparing", "pairs", lambda compared, rate: f"{rate / 1e6:,.0f} million pairs/s")
 
 _COUNTED = {
+    "Reading": "vectors",
     "Training": "rounds of training",
     "Adding": "vectors added",
     "Tuning": "rounds of tuning",
@@ -164,13 +165,12 @@ def _lines(stream: TextIO, work: Work) -> Show:
             return
         last = now
         done_per_second = rate.of(progress)
-        left = (progress.total - progress.done) / max(done_per_second, 1e-6)
-        click.echo(
-            f"{progress.done:,} of {progress.total:,} {work.unit}, "
-            f"{work.note(progress, done_per_second)}, "
-            f"{left / 60:.0f} minutes left",
-            file=stream,
-        )
+        line = f"{progress.done:,} of {progress.total:,} {work.unit}, "
+        line += work.note(progress, done_per_second)
+        if progress.done:
+            left = (progress.total - progress.done) / done_per_second
+            line += f", {left / 60:.0f} minutes left"
+        click.echo(line, file=stream)
 
     return show
 

@@ -11,6 +11,7 @@ import click
 from . import options
 from .messages import one_sentence, warn
 from .output import check_output, existing, file_of, print_paths, print_rows
+from .progress import phases_display
 
 if TYPE_CHECKING:
     from ..search.planner import Found
@@ -88,6 +89,7 @@ def search_images(
     """
     from .. import store
     from ..search import planner
+    from ..search.live import live_index
     from ..search.queries import read_queries
 
     with one_sentence(), existing(path) as db:
@@ -95,6 +97,8 @@ def search_images(
         check_output(index, output)
         asked = read_queries(db.conn, index, queries, pictures)
         filter = store.Filter(where, dict(params)) if where else None
+        with phases_display(silent=False) as report:
+            live_index(db.conn, index, report)
         all_found = planner.search_many(
             db.conn,
             index,

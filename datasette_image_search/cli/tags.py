@@ -82,19 +82,16 @@ def tag_images(
     """
     from .. import store
     from ..ingest.pipeline import checkpoint
-    from ..ingest.survey import BUSY_SECONDS
     from ..search import tags
     from ..search.query import embedder_of
 
-    with one_sentence(), existing(path) as db:
+    with one_sentence(), existing(path, to_write=True) as db:
         index = store.find_index(db.conn, table, model)
         named = (*labels, *_lines(labels_file))
         sets = store.label_sets(db.conn, index)
         if not named and (labels_file or not sets or templates or top or threshold or replace):
             raise ImageSearchError("there are no labels; name two or more, such as: cat dog")
         filter = store.Filter(where, dict(params)) if where else None
-        # Each batch can wait for a run that is writing.
-        db.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000}")
         line = "0 images tagged"
         try:
             embedder = embedder_of(index)

@@ -49,7 +49,7 @@ from .own_images import ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
 from .run_lock import only_run
 from .scan import FoundFile
-from .survey import EmbedRequest, RunError, Survey, check_folder, connect, take_survey
+from .survey import EmbedRequest, RunError, Survey, check_writable, connect, take_survey
 
 COMMIT_SECONDS = 2.0
 """Slow files make small batches, so that a crash never costs more work than this."""
@@ -80,8 +80,8 @@ class Summary:
 
     `reused` counts copies, and files of which only the time had changed. `failures` are this run's;
     `failed_before` counts images that failed in an earlier one and have not changed. `gone` files
-    were removed from the table where that was asked for (`pruned`). `device` is None where no model
-    was needed.
+    were removed from the table where that was asked for (`pruned`). `empty_rows` of a person's own
+    table have nothing in `column`. `device` is None where no model was needed.
     """
 
     embedded: int
@@ -91,6 +91,8 @@ class Summary:
     gone: int
     failed_before: int
     model: str
+    empty_rows: int = 0
+    column: str | None = None
     failures: tuple[Failure, ...] = ()
     failures_table: str = ""
     pruned: bool = False
@@ -115,7 +117,7 @@ def embed_images(
     with one sentence where the request cannot be carried out.
     """
     started = time.perf_counter()
-    check_folder(request.database)
+    check_writable(request.database)
     with only_run(request.database):
         survey = take_survey(request)
         embedder = None
@@ -153,6 +155,8 @@ def _summary(survey: Survey) -> Summary:
         gone=sum(before.image_id is not None for before in survey.gone.values()),
         failed_before=survey.failed_before,
         model=survey.model,
+        empty_rows=survey.empty_rows,
+        column=survey.path_column or survey.content_column,
     )
 
 

@@ -77,7 +77,8 @@ class EmbedRequest:
 class Survey:
     """
     What there is to do. `index` is the one to add to, None for a new one, and `replaced` are those
-    that give way to it. `gone` are the files that are not there any more, by root and path.
+    that give way to it. `gone` are the files that are not there any more, by root and path, and
+    `empty_rows` counts those of a person's own table that have nothing in the column of their images.
     """
 
     model: str
@@ -90,6 +91,7 @@ class Survey:
     unchanged: int
     failed_before: int
     gone: Mapping[tuple[str, str], KnownFile]
+    empty_rows: int = 0
 
 
 def take_survey(request: EmbedRequest) -> Survey:
@@ -112,6 +114,21 @@ def check_folder(database: Path) -> None:
     """Raises RunError where the folder for a database is missing."""
     if not database.parent.is_dir():
         raise RunError(f"there is no folder {str(database.parent)!r} for the database")
+
+
+def check_writable(database: Path) -> None:
+    """Raises RunError where a database, or the folder that its journal and sidecars go to, is read-only."""
+    check_folder(database)
+    database = database.resolve()
+    if not os.access(database.parent, os.W_OK):
+        raise RunError(
+            f"the folder {str(database.parent)!r} cannot be written to, and the database needs it for "
+            "its journal and indexes; make it writable, or work on a copy in another folder"
+        )
+    if database.exists() and not os.access(database, os.W_OK):
+        raise RunError(
+            f"the database {str(database)!r} cannot be written to; make it writable, or work on a copy"
+        )
 
 
 def connect(database: Path) -> Database:
@@ -297,6 +314,7 @@ def _survey_own_table(
         unchanged=changes.unchanged,
         failed_before=changes.failed_before,
         gone={},
+        empty_rows=store.count_images(db.conn, table) - len(rows),
     )
 
 

@@ -30,7 +30,7 @@ from .pipeline import Progress
 from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
 from .run_lock import only_run
 from .scan import found_file
-from .survey import RunError, check_folder, choose_model, connect, open_database
+from .survey import RunError, check_writable, choose_model, connect, open_database
 from .vector_matching import Matches, Unknown, find_matches
 from .vector_sources import FileState, VectorSource, open_source, unit_blocks
 
@@ -190,7 +190,7 @@ def import_vectors(
     for whatever is wrong, and nothing is written then.
     """
     started = time.perf_counter()
-    check_folder(request.database)
+    check_writable(request.database)
     is_new = not request.database.exists()
     if not is_new and request.source.exists() and request.database.samefile(request.source):
         raise RunError(

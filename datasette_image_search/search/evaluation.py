@@ -62,7 +62,7 @@ def evaluate_index(
         index, codes, made = make_index(conn, index, queries=queries, report=report, **asked)
         live = LiveIndex(index, (codes,), from_sidecar=False, approximate=made)
     else:
-        live = live_index(conn, index)
+        live = live_index(conn, index, report)
     if queries is None:
         queries = sample_queries(index, max(live.segments, key=len))
     return evaluate(conn, live, queries, report)

@@ -70,7 +70,7 @@ def _refresh(db: Database, database: Path, index: Index, report: Report) -> None
         codes = None
     if codes is None or not _is_fresh(db.conn, index, codes):
         before = _usable_approximate(database, index, mapped=False)
-        index, codes = _write_codes(db, database, index)
+        index, codes = _write_codes(db, database, index, report)
     else:
         before = None
         if _usable_approximate(database, index) is not None:
@@ -172,9 +172,7 @@ def make_index(
     if target is None:
         before = _usable_approximate(database_path(conn), index)
         target = approximate.TARGET_RECALL if before is None else before.tuning.target
-    report("Reading", 0, 1)
-    codes = stored_codes(conn, index)
-    report("Reading", 1, 1)
+    codes = stored_codes(conn, index, report=report)
     if not len(codes):
         raise _nothing_to_index(index)
     made = None
@@ -231,9 +229,9 @@ def _with_new_sidecar(index: Index, codes: Codes) -> Index:
     return replace(index, sidecar=secrets.token_hex(16), sidecar_vector_id=last)
 
 
-def _write_codes(db: Database, database: Path, index: Index) -> tuple[Index, Codes]:
+def _write_codes(db: Database, database: Path, index: Index, report: Report) -> tuple[Index, Codes]:
     """The sidecar anew, and believed from now on."""
-    codes = stored_codes(db.conn, index)
+    codes = stored_codes(db.conn, index, report=report)
     index = _with_new_sidecar(index, codes)
     path = sidecar_path(database, index)
     try:
@@ -253,8 +251,10 @@ def _write_approximate(database: Path, index: Index, made: Approximate) -> None:
 
 
 def _not_written(path: Path, error: Exception) -> SidecarNotWritten:
+    # Not the whole of what they say, with the name of a file that was to be renamed.
+    reason = getattr(error, "strerror", None) or str(error).split(": ")[-1]
     return SidecarNotWritten(
-        f"{path.name} could not be written ({error}); searches do without it, which takes longer"
+        f"{str(path)!r} could not be written ({reason}); searches do without it, which takes longer"
     )
 
 

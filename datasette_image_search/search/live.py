@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import store
-from ..store import Index
-from .approximate import Approximate
+from ..store import Index, StoredVectors
+from .approximate import Approximate, Report
 from .codes import Codes, encode, joined
 from .sidecar import (
     SidecarUnusable,
@@ -188,16 +188,17 @@ _opening: defaultdict[tuple[str, int], threading.Lock] = defaultdict(threading.L
 """The indexes of this process by database and id, and a lock for each while it is opened."""
 
 
-def live_index(conn: sqlite3.Connection, index: Index) -> LiveIndex:
+def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = None) -> LiveIndex:
     """
     The vectors of an index as committed now: opened once per process, shared by all connections.
+    Without a sidecar all are read from the database, which is reported.
 
     `index` must have been read from `conn` just before: its generation tells what is new.
     """
     database = database_path(conn)
     if database is None:
         # A database in memory has nothing lasting to be known by.
-        return _read(conn, index, None)
+        return _read(conn, index, None, report)
     key = (str(database), index.id)
     live = _open.get(key)
     if live is not None and live.index == index and _is_up_to_date(live, database):
@@ -211,7 +212,7 @@ def live_index(conn: sqlite3.Connection, index: Index) -> LiveIndex:
             if live is not None and _continues(live.index, index):
                 live = _with_newer(reader, live, index)
             else:
-                live = _read(reader, index, database)
+                live = _read(reader, index, database, report)
             _open[key] = live
             _forget_replaced(reader, str(database))
         elif not _is_up_to_date(live, database):
@@ -257,7 +258,9 @@ def _continues(old: Index, new: Index) -> bool:
     return replace(old, generation=new.generation) == new and new.generation >= old.generation
 
 
-def _read(conn: sqlite3.Connection, index: Index, database: Path | None) -> LiveIndex:
+def _read(
+    conn: sqlite3.Connection, index: Index, database: Path | None, report: Report | None
+) -> LiveIndex:
     problem: str | None = "the database is in memory"
     codes = None
     if database is not None:
@@ -266,7 +269,7 @@ def _read(conn: sqlite3.Connection, index: Index, database: Path | None) -> Live
             problem = None
         except SidecarUnusable as unusable:
             problem = str(unusable)
-    first = codes if codes is not None else _rebuild(conn, index, database)
+    first = codes if codes is not None else _rebuild(conn, index, database, report)
     live = LiveIndex(index, (first,), codes is not None, problem=problem)
     if database is not None:
         live = _with_approximate(live, database)
@@ -287,15 +290,17 @@ def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
     return replace(live, approximate=approximate, problem=problem, unused=unused)
 
 
-def _rebuild(conn: sqlite3.Connection, index: Index, database: Path | None) -> Codes:
+def _rebuild(
+    conn: sqlite3.Connection, index: Index, database: Path | None, report: Report | None
+) -> Codes:
     """
     The codes that the sidecar ought to hold, from the database; and the sidecar itself again.
 
     That needs no write to the database: "every vector up to that id" has not changed meaning.
     """
     if index.sidecar is None:
-        return stored_codes(conn, index)
-    codes = stored_codes(conn, index, up_to=index.sidecar_vector_id)
+        return stored_codes(conn, index, report=report)
+    codes = stored_codes(conn, index, up_to=index.sidecar_vector_id, report=report)
     now = store.find_index(conn, index.image_table, index.model)
     if database is not None and now.sidecar == index.sidecar:
         # In a folder that cannot be written to, the codes in memory serve as well.
@@ -305,12 +310,30 @@ def _rebuild(conn: sqlite3.Connection, index: Index, database: Path | None) -> C
 
 
 def stored_codes(
-    conn: sqlite3.Connection, index: Index, *, after: int = 0, up_to: int | None = None
+    conn: sqlite3.Connection,
+    index: Index,
+    *,
+    after: int = 0,
+    up_to: int | None = None,
+    report: Report | None = None,
 ) -> Codes:
     """The codes of the vectors with ids in (after, up_to], from the database."""
     table = store.find_image_table(conn, index.image_table)
     batches = store.vector_batches(conn, index, after=after, up_to=up_to)
+    if report is not None:
+        batches = _reported(batches, store.count_vectors(conn, index, up_to=up_to), report)
     return encode(index.dimensions, batches, integer_keys=table.key_is_integer)
+
+
+def _reported(
+    batches: Iterator[StoredVectors], count: int, report: Report
+) -> Iterator[StoredVectors]:
+    done = 0
+    for batch in batches:
+        report("Reading", done, count)
+        yield batch
+        done += len(batch.vector_ids)
+    report("Reading", count, count)
 
 
 def _with_newer(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveIndex:

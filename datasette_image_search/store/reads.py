@@ -133,10 +133,12 @@ def own_rows(
         }
     failed = {path: (size, mtime) for _, path, size, mtime in _failures(conn, table)}
     source = "{column}" if is_path else "length({column})"
+    empty = "{column} is null or {column} = ''"
     rows = []
     for image_id, value in conn.execute(
-        f"select {{key}}, {source} from {{images}} where {{column}} is not null "
-        "order by {key}".format(**names)
+        f"select {{key}}, {source} from {{images}} where not ({empty}) order by {{key}}".format(
+            **names
+        )
     ):
         state = failed.get(own_label(image_id))
         failure = KnownFile(image_id, *state, failed=True, has_vector=False) if state else None
