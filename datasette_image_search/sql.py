@@ -292,6 +292,17 @@ class _Statement:
         self.worth.clear()
         self.bytes_kept = 0
 
+    def called(self, query: _Query, scores_of_all: Callable[[], int]) -> bool | None:
+        """
+        Once more, for one image. Whether the scores of all, so many, are to be looked up (False) or
+        computed (True) first: once each, not again where it was in vain, and None for neither.
+        """
+        self.calls[query] += 1
+        calls = self.calls[query]
+        if calls == 1:
+            self.worth[query] = 2 + scores_of_all() // WORTH_SCORING_ALL
+        return calls > 1 if calls in (1, self.worth[query]) else None
+
     def make_room(self, nbytes: int = 0) -> None:
         """For one query more, or the scores of one: memory must not grow with the rows."""
         if (
@@ -415,12 +426,9 @@ def _classified(
     from .search.tags import best_label, best_label_by_image
 
     index, vectors = prepared.index, prepared.vectors
-    statement.calls[labels] += 1
-    calls = statement.calls[labels]
-    worth = 2 + len(vectors) * len(live_index(conn, index)) // WORTH_SCORING_ALL
-    # Once each, not again where it was in vain.
-    if calls in (1, worth):
-        best = best_label_by_image(conn, index, vectors, compute=calls == worth)
+    compute = statement.called(labels, lambda: len(vectors) * len(live_index(conn, index)))
+    if compute is not None:
+        best = best_label_by_image(conn, index, vectors, compute=compute)
         if best is not None:
             statement.make_room(best.nbytes)
             statement.best_labels[labels] = prepared.names, best
@@ -436,22 +444,16 @@ def _similarity(
     from .search.live import live_index
     from .search.similarity import scores_by_image
 
-    statement.calls[query] += 1
-    calls = statement.calls[query]
-    if calls == 1:
-        vectors = len(live_index(conn, prepared.index))
-        statement.worth[query] = 2 + vectors // WORTH_SCORING_ALL
-    worth = statement.worth[query]
-    # Once each, not again where it was in vain.
-    if calls in (1, worth):
-        index, vector = prepared.index, prepared.vector
-        scores = scores_by_image(conn, index, vector, compute=calls == worth)
+    index, vector = prepared.index, prepared.vector
+    compute = statement.called(query, lambda: len(live_index(conn, index)))
+    if compute is not None:
+        scores = scores_by_image(conn, index, vector, compute=compute)
         if scores is not None:
             statement.make_room(scores.nbytes)
             statement.scores[query] = scores
-    own = store.image_vector(conn, prepared.index, id, prepared.table)
+    image = store.image_vector(conn, index, id, prepared.table)
     # As rounded as the codes are: rows of one statement are ordered by what they are given.
-    return None if own is None else float(own.astype("<f2").astype("<f4") @ prepared.vector)
+    return None if image is None else float(image.astype("<f2").astype("<f4") @ vector)
 
 
 def _search(

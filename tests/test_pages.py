@@ -220,6 +220,16 @@ async def test_a_filter_row_becomes_a_filter_in_the_url(dated: Path) -> None:
     assert 'name="_filter_value_1" class="filter-value" value="Canon"' in page.text
 
 
+async def test_the_top_folder_is_a_filter_that_a_new_search_keeps(dated: Path) -> None:
+    datasette = datasette_of(dated)
+    page = await ask(datasette, f"{PAGE}?_facet=folder")
+    top = link(page, "-")
+    assert set(names(await ask(datasette, top))) == {"undated.jpg", "plain.jpg"}
+    row = "_filter_column_1=folder&_filter_op_1=exact&_filter_value_1="
+    searched = await ask(datasette, f"{PAGE}?q=white&{row}")
+    assert names(await ask(datasette, searched.headers["location"])) == ["plain.jpg", "undated.jpg"]
+
+
 async def test_where_is_for_those_who_may_execute_sql(dated: Path) -> None:
     response = await ask(datasette_of(dated), f"{PAGE}?_where=taken_at+<+'2020'+or+id+=+1")
     assert "1 extra where clause" in response.text
@@ -635,6 +645,7 @@ async def test_the_page_without_a_query_begins_to_load_the_model(
         ("filename__arraycontains=x", "does not work on 'images'"),
         ("filename__like=" + "_" * 51_000, "does not work on 'images'"),
         ("_where=nope+=", "does not work on 'images'"),
+        ("_where=nope(1)", "the filter '(nope(1))' does not work on 'images': no such function"),
         ("_where={images}", "does not work on 'images'"),
         ("_through=nope", "a filter of this URL cannot be read"),
         ("_through={}", "a filter of this URL cannot be read"),

@@ -476,8 +476,8 @@ def test_words_that_are_not_known_are_reported_once(conn: sqlite3.Connection) ->
     register_functions(conn, report=said.append)
     conn.execute("select image_similarity(id, 'red sports car') from images").fetchall()
     assert said == [
-        "palette does not know 'sports car'; it understands colours, light and positions. "
-        "For meaning, embed with a CLIP model."
+        "palette does not know 'sports car'; it understands colours, light and positions, "
+        "such as 'dark blue' or 'bright left'. For meaning, embed with a CLIP model."
     ]
 
 

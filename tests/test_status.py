@@ -60,7 +60,8 @@ def test_a_lost_sidecar_is_said(path: Path, db: Database) -> None:
     assert found["sidecar"] == "not in use"
     assert found["problem"] == (
         "photos.db-image-search-1.faiss is missing, so this process searches a copy in memory; to "
-        "write the file anew, run sqlite-utils index-images on the database and 'images'"
+        "write the file anew, run sqlite-utils index-images on the database and 'images' where its "
+        "folder can be written to"
     )
 
 

@@ -244,8 +244,8 @@ def unknown_words(phrases: Sequence[str]) -> str:
     quoted = [f"'{phrase}'" for phrase in phrases]
     listed = " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
     return (
-        f"palette does not know {listed}; it understands colours, light and positions. "
-        "For meaning, embed with a CLIP model."
+        f"palette does not know {listed}; it understands colours, light and positions, such as "
+        "'dark blue' or 'bright left'. For meaning, embed with a CLIP model."
     )
 
 

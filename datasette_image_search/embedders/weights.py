@@ -51,7 +51,12 @@ def hub_weights(
         return cached
     here = "only partly" if _is_partly_downloaded(repo_id) else "not"
     if not allow_download:
-        raise missing_weights(model_id, f"are {here} in the cache of this machine")
+        # Whoever searches did not ask for this model, and may have no shell to run anything in.
+        raise WeightsMissing(
+            f"the weights of {model_id} are {here} in the cache of this machine; search by an image in "
+            "the table, as with #42, or run embed-images where the hub or a mirror (HF_ENDPOINT) can be "
+            "reached"
+        )
     try:
         wanted = next((name for name in filenames if name in _offered(repo_id)), None)
         if wanted is None:

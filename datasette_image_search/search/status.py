@@ -49,7 +49,8 @@ def _problems(index: Index, live: LiveIndex, images: int, vectors: int) -> list[
     if not live.from_sidecar:
         problems.append(
             f"{live.problem}, so this process searches a copy in memory; to write the file anew, run "
-            f"sqlite-utils index-images on the database and {index.image_table!r}"
+            f"sqlite-utils index-images on the database and {index.image_table!r} where its folder can "
+            "be written to"
         )
     elif live.problem:
         problems.append(

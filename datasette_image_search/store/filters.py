@@ -213,6 +213,11 @@ def closed(clause: str) -> str:
     return f"({clause}\n)"
 
 
+def _opened(clause: str) -> str:
+    """As a person may have written it: without the line breaks of `closed`."""
+    return clause.replace("\n)", ")")
+
+
 def all_of(clauses: Iterable[str]) -> str:
     """The clause of all of them."""
     return " and ".join(map(closed, clauses))
@@ -227,7 +232,7 @@ def naming_the_filter(table: ImageTable, filter: Filter | None) -> Iterator[None
         if filter is None or _is_not_about_the_sql(error):
             raise
         raise FilterError(
-            f"the filter {filter.where!r} does not work on {table.name!r}: {error}"
+            f"the filter {_opened(filter.where)!r} does not work on {table.name!r}: {error}"
         ) from error
 
 

@@ -41,7 +41,8 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     if added := filters_should_redirect(request.args):
         # The fields of the filter rows become the filters they describe, as on the table page.
         chosen = urlsplit(path_with_added_args(request, added)).query
-        return Response.redirect(links.page(parse_qsl(chosen), format if format != "html" else ""))
+        pairs = parse_qsl(chosen, keep_blank_values=True)
+        return Response.redirect(links.page(pairs, format if format != "html" else ""))
     wanted = None
     try:
         wanted = await read_request(datasette, request, viewed)
