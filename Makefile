@@ -28,9 +28,9 @@ lint: .venv/test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-# Help texts and outputs in the README come from the commands themselves.
+# Help texts and the example in docs/ come from the commands themselves.
 docs: .venv/test-installed
-	$(BIN)/cog -r README.md
+	$(BIN)/cog -r docs/*.md
 
 clean:
 	rm -rf .venv demo/photos $(DEMO)*

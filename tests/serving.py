@@ -19,6 +19,8 @@ import httpx
 import yaml
 from datasette.app import Datasette
 
+from . import only_ours
+
 PLUGIN = "datasette-image-search"
 
 CONFIGURATION = "config" if hasattr(Datasette, "allowed") else "metadata"
@@ -75,7 +77,7 @@ class Server:
 @contextmanager
 def served(database: Path, plugin: Mapping | None = None) -> Iterator[Server]:
     """A Datasette in a process and on a port of its own."""
-    command = [sys.executable, "-m", "datasette", "serve", str(database)]
+    command = [sys.executable, only_ours.__file__, "serve", str(database)]
     if plugin:
         file = database.with_suffix(".yml")
         file.write_text(yaml.safe_dump({"plugins": {PLUGIN: dict(plugin)}}))
