@@ -29,9 +29,9 @@ lint: .venv/test-installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Help texts and outputs in the README come from the commands themselves.
+# Help texts and the example in docs/ come from the commands themselves.
 docs: .venv/test-installed
-	$(BIN)/cog -r README.md
+	$(BIN)/cog -r docs/*.md
 
 clean:
 	rm -rf .venv build dist *.egg-info demo/photos $(DEMO)*

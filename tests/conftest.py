@@ -19,10 +19,16 @@ from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.store import find_index
 
+from .only_ours import forget_other_plugins
+
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "black", "white")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real photos, on machines that have them; tests that want them skip elsewhere."""
+
+
+def pytest_configure() -> None:
+    forget_other_plugins()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,6 +19,8 @@ import httpx
 import yaml
 from datasette.app import Datasette
 
+from . import only_ours
+
 PLUGIN = "datasette-image-search"
 
 CONFIGURATION = "config" if hasattr(Datasette, "allowed") else "metadata"
@@ -80,7 +82,7 @@ def served(
     **options: Any,
 ) -> Iterator[Server]:
     """A Datasette in a process and on a port of its own; the options are those of Popen."""
-    command = [*python, "-m", "datasette", "serve", str(database)]
+    command = [*python, only_ours.__file__, "serve", str(database)]
     if plugin:
         file = database.with_suffix(".yml")
         file.write_text(yaml.safe_dump({"plugins": {PLUGIN: dict(plugin)}}))

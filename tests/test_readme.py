@@ -1,13 +1,93 @@
-"""What the README says of commands is what they say themselves."""
+"""What the README and the pages behind it say of commands is what those say and print; links lead somewhere."""
 
+from __future__ import annotations
+
+import re
+import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
-README = Path(__file__).parent.parent / "README.md"
+import pytest
+from PIL import Image
+
+from .documents import PROJECT, Block, assert_prints, be_at_home, blocks_of, draw_demo
+
+README = PROJECT / "README.md"
+PAGES = sorted((PROJECT / "docs").glob("*.md"))
+
+EMBED = Block("bash", "", "sqlite-utils embed-images photos.db images demo/photos --model palette")
+
+"""Written on other branches; to go with their merge."""
+
+LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)")
 
 
 def test_help_texts_are_current() -> None:
-    check = [sys.executable, "-m", "cogapp", "--check", str(README)]
-    result = subprocess.run(check, check=False, capture_output=True, text=True)
+    check = [sys.executable, "-m", "cogapp", "--check", *map(str, PAGES)]
+    result = subprocess.run(check, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"run: make docs\n{result.stdout}"
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), (path, anchor)
+
+
+def anchors(page: Path) -> set[str]:
+    """What headings are called in links."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_demo(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture
+def home(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with demo/photos, where commands are at hand."""
+    shutil.copytree(photos, tmp_path / "demo" / "photos")
+    be_at_home(monkeypatch, tmp_path)
+    return tmp_path
+
+
+def examples(page: Path) -> list[tuple[Block, Block]]:
+    """The blocks after which a page shows what they print, and that."""
+    return [
+        (block, output)
+        for block, output in pairwise(blocks_of(page.read_text(encoding="utf-8")))
+        if output.is_output and block.language in ("bash", "sql")
+    ]
+
+
+def run_as_shown(page: Path, home: Path) -> None:
+    for block, output in examples(page):
+        assert_prints(block.run(home), output.text)
+
+
+def test_examples_of_the_readme_print_what_it_shows(home: Path) -> None:
+    assert len(examples(README)) >= 7
+    run_as_shown(README, home)
+
+
+def test_examples_of_tagging_print_what_it_shows(home: Path) -> None:
+    EMBED.run(home)
+    run_as_shown(PROJECT / "docs" / "tagging.md", home)
+
+
+def test_examples_of_duplicates_print_what_it_shows(home: Path) -> None:
+    # As the page says: a copy and a smaller version.
+    photos = home / "demo" / "photos"
+    (photos / "sent").mkdir()
+    shutil.copy(photos / "garden" / "blue anemones.jpg", photos / "sent")
+    with Image.open(photos / "2020 New York" / "blue night.jpg") as picture:
+        picture.resize((270, 270)).save(photos / "sent" / "for the family.jpg", quality=75)
+    EMBED.run(home)
+    run_as_shown(PROJECT / "docs" / "duplicates.md", home)

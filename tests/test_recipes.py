@@ -16,9 +16,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -27,32 +26,20 @@ import pytest
 from . import recipe_models
 from .commands import query
 from .conftest import draw_picture
+from .documents import PROJECT, Block, assert_prints, be_at_home, blocks_of, draw_demo
 from .serving import Server, pictures, running
 
-PROJECT = Path(__file__).parent.parent
 RECIPES = PROJECT / "docs" / "recipes.md"
 
 SECTION = re.compile(r"^## (.*)$", re.MULTILINE)
-BLOCK = re.compile(r"^```(\w*) ?(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TIME = re.compile(r"in [\d.]+ s\b.*")
 HIT = re.compile(r"^ *-?\d\.\d{4} +\S+ +(.*)$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Block:
-    """`argument` is what stands after the language: the database of SQL that is not photos.db."""
-
-    language: str
-    argument: str
-    text: str
 
 
 def sections() -> dict[str, list[Block]]:
     """Title -> blocks; the one without a title is what all recipes begin with."""
     texts = SECTION.split(RECIPES.read_text(encoding="utf-8"))
     return {
-        title: [Block(*match) for match in BLOCK.findall(text)]
-        for title, text in zip(["", *texts[1::2]], texts[::2], strict=True)
+        title: blocks_of(text) for title, text in zip(["", *texts[1::2]], texts[::2], strict=True)
     }
 
 
@@ -69,18 +56,14 @@ class Recipe:
 
     def run(self) -> str:
         """What the next commands print: what the recipe shows of it, if it does."""
-        printed = shell(self.take("bash").text, self.home)
-        if self.blocks and not self.blocks[0].language:
-            assert TIME.sub("", printed) == TIME.sub("", self.take("").text)
+        printed = self.take("bash").run(self.home)
+        if self.blocks and self.blocks[0].is_output:
+            assert_prints(printed, self.blocks.pop(0).text)
         return printed
 
     def rows(self) -> list[dict]:
         """What the next SQL selects."""
-        block = self.take("sql")
-        database = block.argument or "photos.db"
-        command = [sys.executable, "-m", "sqlite_utils", "query", database, block.text]
-        done = subprocess.run(command, cwd=self.home, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)
+        return json.loads(self.take("sql").run(self.home))
 
     def page(self, server: Server) -> httpx.Response:
         """What is at the next address."""
@@ -99,14 +82,6 @@ def loaded(server: Server, address: str) -> httpx.Response:
     while (page := httpx.get(server.url + address, timeout=60)).status_code == 202:
         time.sleep(0.1)
     return page
-
-
-def shell(text: str, home: Path) -> str:
-    """What commands print, none of which may fail."""
-    command = ["bash", "-euo", "pipefail", "-c", text]
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def hits(printed: str) -> list[str]:
@@ -134,38 +109,24 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch, models: Path) -> Callable[[Path], None]:
-    """environment(home) is that of a person at home."""
-
-    def environment(home: Path) -> None:
-        monkeypatch.setenv("HOME", str(home))
-        programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
-        monkeypatch.setenv("PATH", os.pathsep.join(programs))
-        packages = [*filter(None, [os.environ.get("PYTHONPATH")]), str(PROJECT), str(models)]
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(packages))
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    return environment
-
-
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `make demo` draws."""
-    folder = tmp_path_factory.mktemp("drawn") / "Pictures"
-    script = PROJECT / "demo" / "draw_photos.py"
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True)
-    return folder
+    return draw_demo(tmp_path_factory.mktemp("drawn") / "Pictures")
 
 
 @pytest.fixture
 def recipe(
-    request: pytest.FixtureRequest, photos: Path, tmp_path: Path, environment: Callable
+    request: pytest.FixtureRequest,
+    photos: Path,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Recipe]:
     """The recipe that the test names, after what all begin with; in the end none of it may be left."""
     home = tmp_path / "home"
     shutil.copytree(photos, home / "Pictures")
-    environment(home)
+    be_at_home(monkeypatch, home, models)
     everything = sections()
     begin = Recipe(everything[""], home)
     assert "60 embedded" in begin.run()
@@ -228,7 +189,7 @@ def test_one_picture_per_duplicate_group(recipe: Recipe) -> None:
     sent.mkdir()
     for name in ("blue sea.jpg", "sailing boats.jpg"):
         shutil.copy(recipe.home / "Pictures" / "2021 Lisbon" / name, sent / f"copy of {name}")
-    shell("sqlite-utils embed-images photos.db images ~/Pictures --silent", recipe.home)
+    Block("bash", "", "sqlite-utils embed-images photos.db images ~/Pictures").run(recipe.home)
     before = query(recipe.home / "photos.db", "select count(*) from images")
     assert before == [(62,)]
 
@@ -341,15 +302,14 @@ def test_change_the_model(recipe: Recipe) -> None:
     recipe.run()
     assert query(recipe.home / "photos.db", models) == [(recipe_models.OTHER_MODEL,)]
     assert dict(query(recipe.home / "photos.db", "select path, id from images")) == before
-    again = "sqlite-utils embed-images photos.db images ~/Pictures"
-    assert shell(again, recipe.home).startswith("0 embedded, 60 unchanged")
-    assert hits(shell("sqlite-utils search-images photos.db images 'the sea' -k 5", recipe.home))
+    again = Block("bash", "", "sqlite-utils embed-images photos.db images ~/Pictures")
+    assert again.run(recipe.home).startswith("0 embedded, 60 unchanged")
+    search = Block("bash", "", "sqlite-utils search-images photos.db images 'the sea' -k 5")
+    assert hits(search.run(recipe.home)) == second
 
 
 @for_recipe("Use with datasette-cluster-map")
-def test_use_with_datasette_cluster_map(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["datasette-image-search", "datasette-cluster-map", "datasette-leaflet"]
-    monkeypatch.setenv("DATASETTE_LOAD_PLUGINS", ",".join(names))
+def test_use_with_datasette_cluster_map(recipe: Recipe) -> None:
     with recipe.serve(recipe.take("bash").text) as server:
         table = recipe.page(server)
         assert 'DATASETTE_CLUSTER_MAP_LATITUDE_COLUMN = "latitude"' in table.text

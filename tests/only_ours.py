@@ -1,0 +1,24 @@
+"""
+Datasette with this plugin, and without those that the environment has for a test of its own: of pages,
+those would test datasette-cluster-map, which is not happy with a table without places.
+
+As a script, the command `datasette`.
+"""
+
+from datasette.plugins import pm
+
+OURS = "datasette-image-search"
+
+
+def forget_other_plugins() -> None:
+    """Until this process ends."""
+    for plugin, distribution in pm.list_plugin_distinfo():
+        if distribution.project_name != OURS:
+            pm.unregister(plugin)
+
+
+if __name__ == "__main__":
+    from datasette.cli import cli
+
+    forget_other_plugins()
+    cli()
