@@ -19,8 +19,6 @@ PAGES = sorted((PROJECT / "docs").glob("*.md"))
 
 EMBED = Block("bash", "", "sqlite-utils embed-images photos.db images demo/photos --model palette")
 
-"""Written on other branches; to go with their merge."""
-
 LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)")
 
 
