@@ -90,6 +90,8 @@ def test_the_number_of_lists_can_be_asked_for() -> None:
     assert resolve_type("ivf", 1000, 8, lists=25) == "IVF25,SQ8"
     with pytest.raises(IndexTypeError, match="1,000 vectors are too few for 26 lists; ask for at"):
         resolve_type("ivf", 1000, 8, lists=26)
+    with pytest.raises(IndexTypeError, match="39 vectors are too few for 1 list; use --type flat"):
+        resolve_type("ivf", 39, 8, lists=1)
     with pytest.raises(IndexTypeError, match="--nlist is for the types ivf and ivfpq"):
         resolve_type("hnsw", 1000, 8, lists=4)
 

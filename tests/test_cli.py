@@ -125,13 +125,38 @@ def test_searching_what_is_not_there(tmp_path: Path, database: Path) -> None:
     assert "'pictures' is not an image table; this database has 'images'" in result.stderr
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "many"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("embed-images", "--max-megapixels"),
+        ("index-images", "--target-recall"),
+        ("search-images", "--min-score"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(database: Path, asked: tuple, number: str) -> None:
+    command, option = asked
+    result = run(command, database, "images", "red", option, number)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Error: Invalid value for '{option}': " in result.stderr
+
+
+def test_a_link_to_a_database_in_no_folder(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "nowhere" / "photos.db")
+    result = run("embed-images", tmp_path / "link.db", "images", folder, "--model", "palette")
+    assert result.exit_code == 1
+    assert f"there is no folder {str(tmp_path / 'nowhere')!r}" in result.stderr
+
+
 def test_a_file_that_is_no_database(tmp_path: Path, folder: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("not a database, only a text that is long enough to have a header" * 10)
     for command in (["search-images", text, "images", "red"], ["embed-images", text, "i", folder]):
         result = run(*command)
         assert result.exit_code == 1
-        assert "file is not a database" in result.stderr
+        assert result.stderr == (
+            f"Error: {str(text)!r}: file is not a database; give the path of one, or of a new file\n"
+        )
 
 
 def test_the_default_model_without_its_weights(

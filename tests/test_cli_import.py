@@ -91,6 +91,15 @@ def test_a_model_that_nobody_knows_is_a_name_with_a_hint(path: Path, tmp_path: P
     assert first_words(renamed) == "2 vectors imported"
 
 
+def test_a_root_that_is_a_file_is_refused(path: Path, tmp_path: Path):
+    source, paths = write_npy(tmp_path, ["a.jpg"], unit(1))
+    run = (path, "images", source, "--paths", paths, "--root", paths, "--model", "a/b")
+    result = command("import-image-vectors", *run)
+    assert result.exit_code == 2
+    assert f"'{paths}' is a file." in result.stderr
+    assert not path.exists()
+
+
 def test_words_work_where_the_model_is(path: Path, tmp_path: Path, folder: Path):
     weights = make_tiny_clip(tmp_path / "tiny")
     embed_images(tmp_path / "made.db", "images", folder, "--model", TINY, "--weights", weights)

@@ -79,6 +79,6 @@ def test_a_file_that_becomes_read_only_meanwhile_is_one_sentence(database: Path)
         pytest.raises(
             click.ClickException, match="readonly database; make the file and its folder"
         ),
-        one_sentence(),
+        one_sentence(database),
     ):
         sqlite3.connect(database).execute("delete from images")

@@ -386,7 +386,7 @@ def test_a_text_key_that_looks_like_a_number_is_still_text(tmp_path: Path, folde
         (
             "create view pictures as select 1 as id, 'a.jpg' as file",
             ["--path-column", "file"],
-            "",
+            "'pictures' is a view, and only tables can have images; name its table",
         ),
         ("create table others (id)", ["--path-column", "file"], "there is no table 'pictures'"),
     ],

@@ -182,6 +182,14 @@ def test_palette_takes_no_weights(tmp_path: Path):
         load_embedder(ModelRequest("palette", weights=tmp_path / "weights.pt"))
 
 
+@pytest.mark.parametrize(("option", "asked"), [("device", "cuda"), ("precision", "float16")])
+def test_palette_does_not_pretend_to_compute_otherwise(option: str, asked: str):
+    with pytest.raises(EmbedderError, match=f"computes with .* only; leave --{option} {asked} out"):
+        load_embedder(ModelRequest("palette", **{option: asked}))
+    same = {"device": "cpu", "precision": "float32"}
+    assert load_embedder(ModelRequest("palette", **same)).dimensions
+
+
 def test_importing_the_registry_imports_no_torch():
     code = """
 import sys

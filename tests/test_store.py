@@ -305,7 +305,7 @@ def test_a_key_of_whole_numbers_keeps_its_type_whatever_the_column_calls_it(kind
         ("create table other (id integer primary key)", "there is no table 't'"),
         ("create table t (a, b)", "'t' has no primary key of one column"),
         ("create table t (a, b, primary key (a, b))", "'t' has no primary key of one column"),
-        ("create view t as select 1 as id", "'t' has no primary key of one column"),
+        ("create view t as select 1 as id", "'t' is a view, and only tables can have images"),
     ],
 )
 def test_what_is_no_image_table_is_refused_with_a_sentence(sql: str, sentence: str) -> None:
@@ -957,7 +957,7 @@ def test_a_database_of_an_older_version_gets_the_columns_it_lacks(db: Database) 
     assert store.find_index(db.conn).path_column is None
 
 
-@pytest.mark.parametrize("name", ["", " ", "a_view"])
+@pytest.mark.parametrize("name", ["", " ", "a_view", "sqlite_master", "sqlite_images"])
 def test_what_cannot_be_an_image_table(db: Database, name: str) -> None:
     db.create_view("a_view", "select 1")
     with pytest.raises(StoreError, match="cannot be an image table"):

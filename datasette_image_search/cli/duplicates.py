@@ -65,7 +65,7 @@ def find_duplicates(
     from .. import store
     from ..search import duplicates
 
-    with one_sentence(), existing(path, to_write=write) as db:
+    with one_sentence(path), existing(path, to_write=write) as db:
         index = store.find_index(db.conn, table, model)
         check_output(index, output)
         filter = store.Filter(where, dict(params)) if where else None

@@ -68,7 +68,7 @@ SHOWN_REASONS = 20
 )
 @click.option(
     "--max-megapixels",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     help="Do not decode pictures with more. Default: what the free memory allows",
 )
 @click.option("--retry-failed", is_flag=True, help="Try again what could not be embedded before")
@@ -127,7 +127,7 @@ def embed_images(
         max_pixels=int(max_megapixels * 1e6) if max_megapixels else None,
         **asked,
     )
-    with one_sentence():
+    with one_sentence(path):
         if dry_run:
             planned = pipeline.plan_images(request)
             _print_empty_rows(planned)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--root",
     "roots",
-    type=click.Path(path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),
     multiple=True,
     help="Folder that the pictures are in; relative paths are relative to it",
 )
@@ -74,7 +74,7 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
     """
     from ..ingest.vector_import import ImportRequest, import_vectors
 
-    with one_sentence():
+    with one_sentence(path):
         try:
             with progress_display(silent, IMPORTING) as show:
                 summary = import_vectors(ImportRequest(path, table, **asked), show)

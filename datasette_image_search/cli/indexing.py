@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--target-recall",
     "target",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=options.Number(0, 1, min_open=True),
     help="Share of the best 20 that an approximate index is to find. Default: that of the last time, "
     "at first 0.98",
 )
@@ -92,7 +92,7 @@ def index_images(
     from ..search.sample_queries import read_queries
 
     started = time.monotonic()
-    with one_sentence(), existing(path, to_write=not evaluate) as db:
+    with one_sentence(path), existing(path, to_write=not evaluate) as db:
         index = store.find_index(db.conn, table, model)
         vectors = None if queries is None else read_queries(queries, index)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
@@ -30,7 +31,7 @@ def warn(sentence: str) -> None:
 
 
 @contextmanager
-def one_sentence() -> Iterator[None]:
+def one_sentence(database: Path) -> Iterator[None]:
     """What a person can put right ends the command with one sentence and exit code 1."""
     try:
         yield
@@ -38,4 +39,5 @@ def one_sentence() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
     except sqlite3.Error as error:
         todo = next((todo for said, todo in _TO_DO.items() if said in str(error)), None)
-        raise click.ClickException(f"SQLite: {error}{f'; {todo}' if todo else ''}") from error
+        sentence = f"{str(database)!r}: {error}{f'; {todo}' if todo else ''}"
+        raise click.ClickException(sentence) from error

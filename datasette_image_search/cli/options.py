@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -73,3 +74,15 @@ def output_format(paths: str) -> Callable[[Command], Command]:
         return decorated
 
     return decorate
+
+
+class Number(click.FloatRange):
+    """One that NaN and infinity are not in: no comparison keeps NaN out."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number

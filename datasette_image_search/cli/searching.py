@@ -42,9 +42,7 @@ LONGEST_NAME = 40
 @click.option(
     "--offset", type=click.IntRange(min=0), default=0, help="Leave out so many of the best"
 )
-@click.option(
-    "--min-score", type=click.FloatRange(-1, 1), help="Leave out images with a lower score"
-)
+@click.option("--min-score", type=options.Number(-1, 1), help="Leave out images with a lower score")
 @options.row_filter
 @click.option(
     "--exact", is_flag=True, help="Compare all vectors, where index-images made another index"
@@ -92,7 +90,7 @@ def search_images(
     from ..search.live import live_index
     from ..search.queries import read_queries
 
-    with one_sentence(), existing(path) as db:
+    with one_sentence(path), existing(path) as db:
         index = store.find_index(db.conn, table, model)
         check_output(index, output)
         asked = read_queries(db.conn, index, queries, pictures)

@@ -85,7 +85,7 @@ def tag_images(
     from ..search import tags
     from ..search.query import embedder_of
 
-    with one_sentence(), existing(path, to_write=True) as db:
+    with one_sentence(path), existing(path, to_write=True) as db:
         index = store.find_index(db.conn, table, model)
         named = (*labels, *_lines(labels_file))
         sets = store.label_sets(db.conn, index)

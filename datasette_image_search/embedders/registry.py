@@ -123,6 +123,12 @@ def _palette(request: ModelRequest) -> Embedder:
 
     if request.weights is not None:
         raise EmbedderError("palette is built in and has no weights; leave --weights out")
+    for option, asked, only in (
+        ("--device", request.device, PaletteEmbedder.device),
+        ("--precision", request.precision, PaletteEmbedder.precision),
+    ):
+        if asked not in (None, only):
+            raise EmbedderError(f"palette computes with {only} only; leave {option} {asked} out")
     return PaletteEmbedder()
 
 

@@ -112,8 +112,9 @@ def take_survey(request: EmbedRequest) -> Survey:
 
 def check_folder(database: Path) -> None:
     """Raises RunError where the folder for a database is missing."""
-    if not database.parent.is_dir():
-        raise RunError(f"there is no folder {str(database.parent)!r} for the database")
+    folder = database.resolve().parent if database.is_symlink() else database.parent
+    if not folder.is_dir():
+        raise RunError(f"there is no folder {str(folder)!r} for the database")
 
 
 def check_writable(database: Path) -> None:

@@ -314,6 +314,8 @@ def _load(
     """The embedder of the model if it is on this machine, or why it is not."""
     weights = request.weights or (Path(index.weights) if index and index.weights else None)
     try:
+        # First, as it takes no time to know that there is no such model.
+        check_model(model, has_weights=weights is not None)
         return load_embedder(ModelRequest(model, weights)), None
     except EmbedderError as error:
         if request.weights is not None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import faiss
 import numpy as np
 
-from ..errors import ImageSearchError
+from ..errors import ImageSearchError, counted
 from .codes import Codes
 
 AUTO_EXACT = 1_000_000
@@ -125,9 +125,10 @@ def resolve_type(type: str, vectors: int, dimensions: int, lists: int | None = N
         lists = 2 ** max(2, round(np.log2(4 * max(1, vectors) ** 0.5)))
         lists = min(lists, max(1, vectors // TRAINING_PER_LIST))
     elif lists * TRAINING_PER_LIST > vectors:
+        most = vectors // TRAINING_PER_LIST
         raise IndexTypeError(
-            f"{vectors:,} vectors are too few for {lists:,} lists; "
-            f"ask for at most {vectors // TRAINING_PER_LIST:,}"
+            f"{counted(vectors, 'vector')} are too few for {counted(lists, 'list')}; "
+            + (f"ask for at most {most:,}" if most else "use --type flat, which is exact")
         )
     part = next(size for size in (8, 4, 2, 1) if dimensions % size == 0)
     return {

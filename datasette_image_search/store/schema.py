@@ -65,7 +65,7 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
             # A database of an older version.
             db.table(INDEXES).add_column(column, _column_types(Index)[column])
         if not table_exists(db.conn, name):
-            if not name.strip() or name in db.view_names():
+            if not name.strip() or name.startswith("sqlite_") or name in db.view_names():
                 raise StoreError(f"{name!r} cannot be an image table; choose another name")
             _create_image_table(db, name)
         table = find_image_table(db.conn, name)

@@ -310,9 +310,12 @@ class StoredVectors:
 def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
     """Raises StoreError where there is no such table, or no primary key of one integer or text."""
     columns = conn.execute("select name, type, pk from pragma_table_info(?)", [name]).fetchall()
-    name = _stored_name(conn, name) or name
+    stored = _stored_name(conn, name)
+    name = stored or name
     if not columns:
         raise StoreError(f"there is no table {name!r} in this database")
+    if stored is None:
+        raise StoreError(f"{name!r} is a view, and only tables can have images; name its table")
     keys = [(column, type_) for column, type_, pk in columns if pk]
     if len(keys) != 1:
         raise StoreError(
