@@ -89,12 +89,12 @@ def index_images(
     from .. import store
     from ..ingest.pipeline import checkpoint
     from ..search import evaluation, indexing
-    from ..search.sample_queries import read_queries
+    from ..search.sample_queries import queries_of_file
 
     started = time.monotonic()
     with one_sentence(path), existing(path, to_write=not evaluate) as db:
         index = store.find_index(db.conn, table, model)
-        vectors = None if queries is None else read_queries(queries, index)
+        vectors = None if queries is None else queries_of_file(queries, index)
         try:
             with phases_display(silent) as report:
                 if evaluate:

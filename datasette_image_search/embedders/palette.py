@@ -199,7 +199,7 @@ class PaletteEmbedder(Embedder):
             vectors[some] = unit(np.hstack(placed))
         return vectors
 
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
         """n texts -> (n, dimensions) float32, unit norm; zeros in the texture block."""
         vectors = np.empty((len(texts), self.dimensions), np.float32)
         for row, text in enumerate(texts):

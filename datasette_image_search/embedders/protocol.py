@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ImageSearchError
@@ -69,7 +69,7 @@ class Embedder(ABC):
     def encode_images(self, inputs: np.ndarray) -> np.ndarray:
         """A stack of n `preprocess` results, shape (n, ...) -> (n, dimensions) float32, unit norm."""
 
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
         """
         n texts -> (n, dimensions) float32, unit norm.
 

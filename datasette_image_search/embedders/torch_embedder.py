@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -72,7 +72,7 @@ class TorchEmbedder(Embedder):
     def encode_images(self, inputs: np.ndarray) -> np.ndarray:
         return self.load_pictures().encode(inputs)
 
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
         if self._model.tokenizer is None:
             return super().encode_texts(texts)
         return self._load_words().encode(self._model.tokenizer(list(texts)))

@@ -55,7 +55,7 @@ def _of_pictures(codes: Codes) -> np.ndarray:
     return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
 
 
-def read_queries(path: Path, index: Index) -> np.ndarray:
+def queries_of_file(path: Path, index: Index) -> np.ndarray:
     """
     A person's own queries from a .npy file of vectors of any length: unit vectors, shape
     (n, dimensions). Raises VectorSourceError for a file that has none, or others.
