@@ -77,9 +77,14 @@ class Recipe:
             yield server
 
 
+def fetched(url: str) -> httpx.Response:
+    """However busy the machine is."""
+    return httpx.get(url, timeout=60)
+
+
 def loaded(server: Server, address: str) -> httpx.Response:
     """What is at an address once the model is loaded, or is known not to be there."""
-    while (page := httpx.get(server.url + address, timeout=60)).status_code == 202:
+    while (page := fetched(server.url + address)).status_code == 202:
         time.sleep(0.1)
     return page
 
@@ -235,9 +240,9 @@ def test_publish_without_the_originals(
         thumbnails = re.findall(r'<img [^>]*src="([^"]*/thumbnail)"', page.text)
         assert thumbnails
         for path in thumbnails[:3]:
-            thumbnail = httpx.get(server.url + path)
+            thumbnail = fetched(server.url + path)
             assert thumbnail.headers["content-type"] == "image/webp"
-            original = httpx.get(server.url + path.replace("/thumbnail", "/image"))
+            original = fetched(server.url + path.replace("/thumbnail", "/image"))
             assert original.status_code == 404
         words = loaded(server, address.partition("?")[0] + "?q=the+sea")
         assert words.status_code == 400
@@ -267,7 +272,7 @@ def test_keep_it_fresh_with_cron(recipe: Recipe) -> None:
     draw_picture(folder / "new.jpg", "navy")
     with recipe.serve() as server:
         assert cron().startswith("1 embedded, 60 unchanged")
-        shown = httpx.get(f"{server.url}/-/image-search/photos/images.json?filename=new.jpg")
+        shown = fetched(f"{server.url}/-/image-search/photos/images.json?filename=new.jpg")
         assert shown.json()["count"] == 1
         (folder / "new.jpg").unlink()
         assert "60 unchanged" in cron()
@@ -315,18 +320,18 @@ def test_use_with_datasette_cluster_map(recipe: Recipe) -> None:
         assert 'DATASETTE_CLUSTER_MAP_LATITUDE_COLUMN = "latitude"' in table.text
         assert 'DATASETTE_CLUSTER_MAP_LONGITUDE_COLUMN = "longitude"' in table.text
         (script,) = re.findall(r'<script [^>]*src="([^"]*datasette-cluster-map\.js)"', table.text)
-        assert httpx.get(server.url + script).status_code == 200
+        assert fetched(server.url + script).status_code == 200
 
         search = recipe.page(server)
         (link,) = re.findall(r'<a href="([^"]*)"[^>]*>map</a>', search.text)
-        linked = httpx.get(server.url + link.replace("&amp;", "&"))
+        linked = fetched(server.url + link.replace("&amp;", "&"))
         assert "DATASETTE_CLUSTER_MAP_LATITUDE_COLUMN" in linked.text
         assert "_image_search=the+sea" in link
 
         # What the script asks for, of which it draws the rows.
         asked = "_size=max&_labels=on&_extra=count&_extra=next_url&_shape=objects"
         path = str(table.url).replace("/photos/images?", "/photos/images.json?")
-        answer = httpx.get(f"{path}&{asked}").json()
+        answer = fetched(f"{path}&{asked}").json()
         if "Unknown _extra" in str(answer.get("error")):
             pytest.skip("this datasette-cluster-map asks this Datasette for what it does not know")
         assert len(answer["rows"]) == 20
