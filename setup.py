@@ -48,11 +48,13 @@ setup(
             "rawpy",
             "ruff",
             "transformers",
+            "umap-learn",
         ],
         "heic": ["pillow-heif"],
         "raw": ["rawpy"],
         "parquet": ["pyarrow"],
         "transformers": ["transformers"],
+        "umap": ["umap-learn"],
     },
     entry_points={
         "datasette": ["image_search = datasette_image_search"],

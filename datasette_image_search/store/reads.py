@@ -379,6 +379,38 @@ def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in cursor]
 
 
+def images_of_vectors(
+    conn: sqlite3.Connection,
+    index: Index,
+    vector_ids: Sequence[int],
+    column: str | None = None,
+) -> list[tuple[int, Key, str | None, Any]]:
+    """
+    (vector id, image id, path, value of `column`) of those of the vectors whose image is there and has
+    still that picture, in any order. The path is None where the images are BLOBs, the value where
+    there is no column, and where it is a BLOB.
+    """
+    table = find_image_table(conn, index.image_table)
+    names = table.quoted()
+    images = names["images"]
+    path_column = "path" if table.is_ours else index.path_column
+    path, value = (
+        "null" if name is None else f"{images}.{quote_identifier(name)}"
+        for name in (path_column, column)
+    )
+    same = f"and {images}.sha256 is _img_vector.sha256" if table.is_ours else ""
+    # CROSS JOIN keeps json_each outermost; the names are ours, so that no column is in two tables.
+    sql = f"""
+        select _img_vector.id, {images}.{names["key"]}, {path},
+            iif(typeof({value}) = 'blob', null, {value})
+        from json_each(?) as _img_candidate
+        cross join {names["vectors"]} as _img_vector
+            on _img_vector.id = _img_candidate.value and _img_vector.index_id = ?
+        cross join {images} on {images}.{names["key"]} = _img_vector.image_id {same}
+    """
+    return conn.execute(sql, [json.dumps(list(vector_ids)), index.id]).fetchall()
+
+
 def locations(conn: sqlite3.Connection, index: Index, ids: Sequence[Key]) -> dict[Key, Location]:
     """
     Id -> where the original is, for those ids that exist; the root is "" where that is not known,
