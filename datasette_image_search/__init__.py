@@ -35,7 +35,7 @@ def startup(datasette):
 
 @hookimpl
 def register_routes():
-    from .web import media, pages, uploads
+    from .web import map_page, media, pages, uploads
 
     return [
         (r"^/-/image-search$", pages.tables_page),
@@ -53,6 +53,10 @@ def register_routes():
             media.image,
         ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
+            map_page.map_page,
+        ),
     ]
 
 

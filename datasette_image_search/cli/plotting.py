@@ -42,7 +42,7 @@ from .output import existing
     "--size",
     type=(click.IntRange(100, 16_000), click.IntRange(100, 16_000)),
     default=(1600, 1200),
-    show_default="1600 1200",
+    show_default=True,
     metavar="WIDTH HEIGHT",
     help="Pixels of the picture",
 )

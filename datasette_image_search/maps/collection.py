@@ -59,11 +59,15 @@ def collection_map(
     """
     if column is not None:
         check_column(conn, index, column)
-    ids = np.sort(store.matching(conn, index, filter) if filter else store.vector_ids(conn, index))
-    count = len(ids)
-    if count > most:
+    if filter is None:
+        # Those known already: to list a million takes SQLite half of the time that it has.
+        ids, count = live.vector_ids(np.arange(len(live))), store.count_vectors(conn, index)
+    else:
+        ids = np.sort(store.matching(conn, index, filter))
+        count = len(ids)
+    if too_many := len(ids) > most:
         # Evenly, for vectors lie in the order in which folders were embedded.
-        ids = ids[np.linspace(0, count - 1, most).astype(int)]
+        ids = ids[np.linspace(0, len(ids) - 1, most).astype(int)]
     rows = sorted(store.images_of_vectors(conn, index, ids.tolist(), column), key=_vector_id)
     vectors = live.positions_of(np.array([row[0] for row in rows], dtype=np.int64))
     order = np.random.default_rng(0).permutation(len(rows))
@@ -76,7 +80,7 @@ def collection_map(
         values=[row[3] for row in rows],
         points=scaled(project(live, vectors)),
         vectors=vectors,
-        count=count if count > most else len(rows),
+        count=count if too_many else len(rows),
     )
 
 

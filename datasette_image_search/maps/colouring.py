@@ -95,7 +95,7 @@ def _by_category(title: str, values: Sequence[Any], counts: Counter) -> Colourin
     codes = np.array([code_of.get(value, other) for value in values], dtype=np.uint8)
     legend = [Entry(_label(value), colour, counts[value]) for value, colour in chosen.items()]
     rest = ranked[len(chosen) :]
-    label = f"other ({len(rest):,} values)"
+    label = _label(rest[0][0]) if len(rest) == 1 else f"other ({len(rest):,} values)"
     legend.append(Entry(label, OTHER, sum(count for _, count in rest)))
     legend.append(Entry("no value", NO_VALUE, int((codes == none).sum())))
     return Colouring(title, colours, codes, tuple(entry for entry in legend if entry.count))

@@ -10,7 +10,7 @@
   if (!root) return;
 
   const MARGIN = 40; // CSS pixels around the whole map.
-  const DEEPEST = 4000; // As many times as large as the whole.
+  const DEEPEST = 1000; // As many times as large as the whole.
   const REACH = 12; // CSS pixels from the pointer to a dot that it means.
   const FEW = 1500; // Images in view that have thumbnails.
   const KEPT = 800; // Thumbnails in memory.
