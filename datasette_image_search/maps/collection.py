@@ -68,7 +68,13 @@ def collection_map(
     if too_many := len(ids) > most:
         # Evenly, for vectors lie in the order in which folders were embedded.
         ids = ids[np.linspace(0, len(ids) - 1, most).astype(int)]
-    rows = sorted(store.images_of_vectors(conn, index, ids.tolist(), column), key=_vector_id)
+    if live.has_image_ids:
+        positions = live.positions_of(ids)
+        # Of a picture that took the place of another, both may be there.
+        keys = np.unique(live.image_ids(positions[positions >= 0])).tolist()
+    else:
+        keys = store.images_of_vectors(conn, index, ids.tolist())
+    rows = sorted(store.images_with_vectors(conn, index, keys, column), key=_vector_id)
     vectors = live.positions_of(np.array([row[0] for row in rows], dtype=np.int64))
     order = np.random.default_rng(0).permutation(len(rows))
     # What was committed after the index was read comes with the next map.
