@@ -58,11 +58,13 @@ setup(
             "ruff",
             "setuptools>=77",
             "transformers",
+            "umap-learn",
         ],
         "heic": ["pillow-heif"],
         "raw": ["rawpy"],
         "parquet": ["pyarrow"],
         "transformers": ["transformers"],
+        "umap": ["umap-learn"],
     },
     entry_points={
         "datasette": ["image_search = datasette_image_search"],

@@ -53,7 +53,7 @@ def startup(datasette: Datasette) -> None:
 
 @hookimpl
 def register_routes() -> list[tuple[str, Callable[..., Any]]]:
-    from .web import media, pages, uploads
+    from .web import map_page, media, pages, uploads
 
     return [
         (r"^/-/image-search$", pages.tables_page),
@@ -71,6 +71,10 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
             media.image,
         ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
+            map_page.map_page,
+        ),
     ]
 
 

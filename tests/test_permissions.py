@@ -28,6 +28,11 @@ ROUTES = [
     ("GET", f"{TABLE}.csv?q=red"),
     ("GET", f"{TABLE}/6/thumbnail"),
     ("GET", f"{TABLE}/6/image"),
+    ("GET", f"{TABLE}/map"),
+    ("GET", f"{TABLE}/map?q=red&_color=folder"),
+    ("GET", f"{TABLE}/map.json"),
+    ("GET", f"{TABLE}/map.json?q=red&format=JPEG"),
+    ("GET", f"{TABLE}/map.json?_color=camera_make"),
     ("GET", f"{TABLE}/upload"),
     ("POST", f"{TABLE}/upload"),
 ]

@@ -80,6 +80,11 @@ def test_examples_of_tagging_print_what_it_shows(home: Path) -> None:
     run_as_shown(PROJECT / "docs" / "tagging.md", home)
 
 
+def test_examples_of_the_map_print_what_it_shows(home: Path) -> None:
+    EMBED.run(home)
+    run_as_shown(PROJECT / "docs" / "map.md", home)
+
+
 def test_examples_of_duplicates_print_what_it_shows(home: Path) -> None:
     # As the page says: a copy and a smaller version.
     photos = home / "demo" / "photos"

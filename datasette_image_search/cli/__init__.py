@@ -16,6 +16,7 @@ from .embedding import embed_images
 from .importing import import_image_vectors
 from .indexing import index_images
 from .models import image_models
+from .plotting import plot_images
 from .searching import search_images
 from .tags import tag_images
 
@@ -37,4 +38,5 @@ def register_commands(cli: click.Group) -> None:
     cli.command("search-images")(search_images)
     cli.command("find-duplicates")(find_duplicates)
     cli.command("tag-images")(tag_images)
+    cli.command("plot-images")(plot_images)
     cli.command("image-models")(image_models)

@@ -155,6 +155,24 @@ class LiveIndex:
             ids[inside] = array[positions[inside] - start]
         return ids
 
+    def positions_of(self, vector_ids: np.ndarray) -> np.ndarray:
+        """The positions of the vectors with these ids, -1 for one that is not here."""
+        positions = np.full(len(vector_ids), -1)
+        for start, part in zip(self._starts(), self.segments, strict=True):
+            if len(part):
+                at = np.searchsorted(part.vector_ids, vector_ids).clip(max=len(part) - 1)
+                here = part.vector_ids[at] == vector_ids
+                positions[here] = at[here] + start
+        return positions
+
+    def decoded(self, positions: np.ndarray) -> np.ndarray:
+        """The vectors at some positions as their codes have them, (len(positions), dimensions)."""
+        vectors = np.empty((len(positions), self.index.dimensions), dtype=np.float32)
+        for start, part in zip(self._starts(), self.segments, strict=True):
+            inside = (positions >= start) & (positions < start + len(part))
+            vectors[inside] = part.decoded(positions[inside] - start)
+        return vectors
+
     def chosen_vectors(self, vector_ids: np.ndarray) -> np.ndarray:
         """A bool per position: whether the vector's id is one of these."""
         return np.concatenate([np.isin(part.vector_ids, vector_ids) for part in self.segments])

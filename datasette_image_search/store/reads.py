@@ -385,6 +385,46 @@ def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in cursor]
 
 
+def images_with_vectors(
+    conn: sqlite3.Connection, index: Index, ids: Sequence[Key], column: str | None = None
+) -> list[tuple[int, Key, str | None, Any]]:
+    """
+    (vector id, image id, path, value of `column`) of those of the images with these ids, all different,
+    that have a vector, in any order. The path is None where the images are BLOBs, the value where there
+    is no column, and where it is a BLOB.
+    """
+    table = find_image_table(conn, index.image_table)
+    names = table.quoted()
+    images = names["images"]
+    path_column = "path" if table.is_ours else index.path_column
+    path, value = (
+        "null" if name is None else f"{images}.{quote_identifier(name)}"
+        for name in (path_column, column)
+    )
+    # With the triggers in place a vector is of the picture that its image has, and the index of their
+    # ids has all that is needed; to compare the pictures would read every vector.
+    same = ""
+    if table.is_ours and not has_triggers(conn, table):
+        same = f"and {images}.sha256 is _img_vector.sha256"
+    # CROSS JOIN keeps json_each outermost; the names are ours, so that no column is in two tables.
+    sql = f"""
+        select _img_vector.id, {images}.{names["key"]}, {path},
+            iif(typeof({value}) = 'blob', null, {value})
+        from json_each(?) as _img_candidate
+        cross join {images} on {images}.{names["key"]} = _img_candidate.value
+        cross join {names["vectors"]} as _img_vector
+            on _img_vector.image_id = {images}.{names["key"]} and _img_vector.index_id = ? {same}
+    """
+    return conn.execute(sql, [json.dumps(list(ids)), index.id]).fetchall()
+
+
+def images_of_vectors(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) -> list[Key]:
+    """The ids of the images of those of the vectors that are still there, in any order."""
+    table = find_image_table(conn, index.image_table)
+    sql = "select image_id from {vectors} where id in (select value from json_each(?))"
+    return [key for (key,) in conn.execute(sql.format(**table.quoted()), [json.dumps(list(ids))])]
+
+
 def locations(conn: sqlite3.Connection, index: Index, ids: Sequence[Key]) -> dict[Key, Location]:
     """
     Id -> where the original is, for those ids that exist; the root is "" where that is not known,

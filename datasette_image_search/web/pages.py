@@ -83,7 +83,7 @@ async def _html(
     first_page = replaced(pairs, _next=None, _facet_wait=None)
     kept = replaced(first_page, q=None)
     context: dict[str, Any] = {
-        **(wanted.context if wanted else {}),
+        **await form_context(viewed, wanted, kept),
         "database": viewed.database.name,
         "table": viewed.table.name,
         "title": await table_title(datasette, viewed.database.name, viewed.table.name),
@@ -96,16 +96,6 @@ async def _html(
         "query_words": query_in_words(query) if query else "",
         "table_url": _table_url(links, query, kept),
         "upload_url": links.upload(),
-        "filters": wanted.filters if wanted else Filters([]),
-        "filter_columns": await viewed.database.table_columns(viewed.table.name),
-        "form_hidden_args": [
-            (name, value)
-            for name, value in kept
-            if name.startswith("_")
-            and "__" not in name
-            and not name.startswith("_filter_")
-            and name not in HIDDEN_FROM_FORM
-        ],
         "pictures": wanted.pictures if wanted else "medium",
         "path_with_replaced_args": lambda request, args: links.page(replaced(first_page, **args)),
         "path_with_removed_where": lambda text: links.page(
@@ -134,6 +124,9 @@ async def _html(
             if wanted.offset
             else None,
             "sizes": [(size, links.page(replaced(pairs, _pictures=size))) for size in PICTURES],
+            "likeness_map_url": links.map(
+                replaced(kept, _size=None, _pictures=None, q=query or None)
+            ),
             "csv_url": links.page(first_page, "csv"),
             "has_map": _has_map(answer),
             "sorted_facet_results": answer.facets.results,
@@ -149,6 +142,25 @@ async def _html(
             for name, duration in answer.milliseconds.items()
         )
     return response
+
+
+async def form_context(
+    viewed: ViewedTable, wanted: SearchRequest | None, kept: Pairs
+) -> dict[str, Any]:
+    """What the templates of the filters want; `kept` is the query string that goes along."""
+    return {
+        **(wanted.context if wanted else {}),
+        "filters": wanted.filters if wanted else Filters([]),
+        "filter_columns": await viewed.database.table_columns(viewed.table.name),
+        "form_hidden_args": [
+            (name, value)
+            for name, value in kept
+            if name.startswith("_")
+            and "__" not in name
+            and not name.startswith("_filter_")
+            and name not in HIDDEN_FROM_FORM
+        ],
+    }
 
 
 async def _loading_page(datasette: Datasette, request: Request, viewed: ViewedTable) -> Response:

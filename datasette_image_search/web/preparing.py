@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 from datasette.app import Datasette
 from datasette.database import Database
 
+from .. import store
 from ..errors import ImageSearchError
-from ..search.live import live_index
+from ..search.live import LiveIndex, live_index
+from ..search.projection import pca_of_all
 from ..search.query import prepare_words
 from ..store import Index
 from .access import ViewedTable
 from .configuration import configured_weights
+
+T = TypeVar("T")
 
 THREADS = 2
 
@@ -34,8 +40,9 @@ class TooBusy(ImageSearchError):
     """More searches wait for a model than will have patience for it."""
 
 
-_running: dict[tuple[str, int, str], Future[None]] = {}
-"""What is being prepared, by database, index and query: those who ask for the same wait together."""
+_running: dict[tuple[str, int, Callable[..., Any], str], Future[Any]] = {}
+"""What is being prepared, by database, index, and by which function of what: those who ask for the same
+wait together."""
 
 
 @cache
@@ -47,18 +54,50 @@ def start_preparing(datasette: Datasette, viewed: ViewedTable, query: str = "") 
     """
     Begin with what a query needs; without one, with what the first of them will. Raises TooBusy.
     """
-    key = viewed.database.name, viewed.index.id, query
-    if key in _running:
-        return _running[key]
-    if len(_running) >= MOST_RUNNING:
-        raise TooBusy("too many searches wait for a model to load; try again in a moment")
     weights_of = configured_weights(datasette)
 
     def prepare() -> None:
         _open_index(viewed.database, viewed.index)
         prepare_words(viewed.index, query, weights_of)
 
-    _running[key] = running = _threads().submit(prepare)
+    return _start(viewed, prepare, start_preparing, query)
+
+
+async def placed_vectors(viewed: ViewedTable) -> LiveIndex | None:
+    """
+    The index as committed now, its projection computed and remembered; None for a database that can
+    only be read by the connections of Datasette. Raises TooBusy.
+    """
+    if viewed.database.path is None:
+        return None
+    path = Path(viewed.database.path)
+
+    def project() -> LiveIndex | None:
+        # A database that is locked just now is something for the map itself to say.
+        with suppress(sqlite3.Error), closing(connection_of_our_own(path)) as conn:
+            index = store.find_index(conn, viewed.table.name, viewed.index.model)
+            live = live_index(conn, index)
+            pca_of_all(live)
+            return live
+        return None
+
+    # Who asks after a commit must not be given what was begun before it.
+    running = _start(viewed, project, placed_vectors, str(viewed.index.generation))
+    placing = asyncio.wrap_future(running)
+    # Unlike to await it, this lets it go on for the others when one of them leaves.
+    await asyncio.wait([placing])
+    return placing.result()
+
+
+def _start(
+    viewed: ViewedTable, work: Callable[[], T], purpose: Callable[..., Any], what: str
+) -> Future[T]:
+    key = viewed.database.name, viewed.index.id, purpose, what
+    if key in _running:
+        return _running[key]
+    if len(_running) >= MOST_RUNNING:
+        raise TooBusy("too many searches wait for a model to load; try again in a moment")
+    _running[key] = running = _threads().submit(work)
     running.add_done_callback(lambda _: _running.pop(key, None))
     return running
 

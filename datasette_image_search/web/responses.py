@@ -33,7 +33,7 @@ def json_response(
     next_url = None
     if answer.next_offset is not None:
         next_url = absolute(links.page(replaced(pairs, _next=answer.next_offset), "json"))
-    return _json(
+    return as_json(
         datasette,
         {
             "ok": True,
@@ -110,12 +110,12 @@ def csv_response(
 
 def error_response(datasette: Datasette, sentence: str, status: int = 400) -> Response:
     """In the shape of Datasette's own."""
-    return _json(
+    return as_json(
         datasette, {"ok": False, "error": sentence, "status": status, "title": None}, status
     )
 
 
-def _json(datasette: Datasette, value: Any, status: int = 200) -> Response:
+def as_json(datasette: Datasette, value: Any, status: int = 200) -> Response:
     text = json.dumps(value, cls=CustomJSONEncoder)
     return _response(datasette, text, "application/json; charset=utf-8", status)
 

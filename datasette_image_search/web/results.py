@@ -118,21 +118,12 @@ async def find(
         return count, await timed("search", _newest(datasette, viewed, wanted, count))
 
     counting = count_facets(datasette, request, viewed, wanted.filter, patient=patient_facets)
-    try:
+    with in_one_sentence(datasette, viewed, wanted):
         (count, found), facets, without_vector = await asyncio.gather(
             count_and_search(),
             timed("facets", counting),
             _without_vector(datasette, viewed, wanted),
         )
-    except (sqlite3.Error, OverflowError, QueryInterrupted) as error:
-        if isinstance(error, QueryInterrupted) or str(error) == "interrupted":
-            limit = datasette.setting("sql_time_limit_ms")
-            raise TooLong(
-                f"this search took more than the {limit:,} ms that sql_time_limit_ms allows; "
-                "leave a filter out, or filter by a column with an index"
-            ) from error
-        with store.naming_the_filter(viewed.table, wanted.filter):
-            raise
     milliseconds["query vector"] = found.query_vector_ms
     end = wanted.offset + wanted.size
     more = len(found.pictures) > wanted.size > 0
@@ -147,6 +138,24 @@ async def find(
         warnings=found.warnings,
         milliseconds=milliseconds,
     )
+
+
+@contextmanager
+def in_one_sentence(
+    datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest
+) -> Iterator[None]:
+    """What a person can put right about a filter, as a TooLong or FilterError."""
+    try:
+        yield
+    except (sqlite3.Error, OverflowError, QueryInterrupted) as error:
+        if isinstance(error, QueryInterrupted) or str(error) == "interrupted":
+            limit = datasette.setting("sql_time_limit_ms")
+            raise TooLong(
+                f"this search took more than the {limit:,} ms that sql_time_limit_ms allows; "
+                "leave a filter out, or filter by a column with an index"
+            ) from error
+        with store.naming_the_filter(viewed.table, wanted.filter):
+            raise
 
 
 async def _closest(datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest) -> _Found:
@@ -176,7 +185,7 @@ async def _closest(datasette: Datasette, viewed: ViewedTable, wanted: SearchRequ
             query_vector_ms,
         )
 
-    return await _in_time(datasette, viewed, search)
+    return await in_time(datasette, viewed, search)
 
 
 async def _newest(
@@ -198,7 +207,7 @@ async def _newest(
 
     if not wanted.size:
         return _Found(())
-    return await _in_time(datasette, viewed, read)
+    return await in_time(datasette, viewed, read)
 
 
 def _pictures(
@@ -255,12 +264,13 @@ def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[Non
         raise _Interrupted from error
 
 
-async def _in_time(
-    datasette: Datasette, viewed: ViewedTable, read: Callable[[sqlite3.Connection], _Found]
-) -> _Found:
+async def in_time(
+    datasette: Datasette, viewed: ViewedTable, read: Callable[[sqlite3.Connection], T]
+) -> T:
+    """What `read` reads, in the time that SQL has."""
     limit = datasette.setting("sql_time_limit_ms")
 
-    def read_in_time(conn: sqlite3.Connection) -> _Found:
+    def read_in_time(conn: sqlite3.Connection) -> T:
         with suppress(_Interrupted), _no_longer_than(conn, limit):
             return read(conn)
         # Perhaps the filter was quick, and what took long was to read the index from a cold disk.

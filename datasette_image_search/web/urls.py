@@ -31,6 +31,14 @@ class Links:
     def upload(self) -> str:
         return self._path("/upload")
 
+    def map(self, pairs: Pairs = (), format: str = "") -> str:
+        """The map of the images, or what it shows as `format` "json"."""
+        return self._path(f"/map.{format}" if format else "/map", pairs)
+
+    def images(self) -> str:
+        """What the URLs of thumbnails and originals begin with."""
+        return self._path("")
+
     def thumbnail(self, image_id: Key) -> str:
         return self._path(f"/{tilde_encode(str(image_id))}/thumbnail")
 

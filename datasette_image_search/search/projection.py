@@ -1,0 +1,118 @@
+"""
+Vectors -> points of a plane, where images that are alike are near each other.
+
+PCA shows the two directions in which the vectors differ most, in a second for a million of them. UMAP
+keeps neighbours together and shows groups, in minutes for a hundred thousand: McInnes, Healy and
+Melville, "UMAP: Uniform Manifold Approximation and Projection for Dimension Reduction" (2018).
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import OrderedDict
+
+import numpy as np
+
+from ..errors import ImageSearchError
+from .live import LiveIndex
+
+SAMPLE = 50_000
+"""Vectors that the principal axes are computed from. Those of more are the same to three digits."""
+
+CHUNK = 10_000
+"""Vectors of the sample that are in memory at once."""
+
+UMAP_AXES = 50
+"""Principal axes that UMAP is given: the rest costs time and memory, and is mostly noise."""
+
+FEWEST_FOR_UMAP = 10
+"""Images below which there are no neighbourhoods to keep, and PCA does."""
+
+KEPT_INDEXES = 8
+
+_projected: OrderedDict[str, np.ndarray] = OrderedDict()
+_lock = threading.Lock()
+"""The points of whole indexes by live index, those used last at the end, and a lock for them. Held
+while they are computed, for whoever asks meanwhile wants the same, and has no processor left."""
+
+
+class ProjectionError(ImageSearchError):
+    """A projection that cannot be had."""
+
+
+def pca(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
+    """The vectors at some positions on their two principal axes, shape (len(positions), 2), float32."""
+    return _on_principal_axes(live, positions, 2)
+
+
+def umap(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
+    """
+    As UMAP places the vectors at some positions, shape (len(positions), 2), float32. The same each
+    time. Raises ProjectionError where umap-learn is not installed.
+    """
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise ProjectionError(
+            "UMAP needs an extra: pip install 'datasette-image-search[umap]'"
+        ) from error
+    vectors = _on_principal_axes(live, positions, UMAP_AXES)
+    if len(vectors) < FEWEST_FOR_UMAP:
+        return vectors[:, :2]
+    # Begun from PCA, far groups keep their places (Kobak and Linderman, Nature Biotechnology, 2021).
+    start = vectors[:, :2] / max(float(np.abs(vectors[:, :2]).max()), 1e-6) * 10
+    with warnings.catch_warnings():
+        # It says that a seed leaves it one thread.
+        warnings.simplefilter("ignore")
+        model = UMAP(n_neighbors=min(15, len(vectors) - 1), init=start, random_state=0)
+        return model.fit_transform(vectors).astype(np.float32)
+
+
+METHODS = {"pca": pca, "umap": umap}
+
+
+def pca_of_all(live: LiveIndex) -> np.ndarray:
+    """pca() of every position, shape (len(live), 2), remembered as long as the index is the same."""
+    with _lock:
+        if live.name not in _projected:
+            _projected[live.name] = pca(live, np.arange(len(live)))
+        _projected.move_to_end(live.name)
+        while len(_projected) > KEPT_INDEXES:
+            _projected.popitem(last=False)
+        return _projected[live.name]
+
+
+def _on_principal_axes(live: LiveIndex, positions: np.ndarray, count: int) -> np.ndarray:
+    """
+    Shape (len(positions), count), float32: on the eigenvectors of the covariance, that with the most
+    variance first. On axes that there are not, all are at 0.
+    """
+    points = np.zeros((len(positions), count), dtype=np.float32)
+    if not len(positions):
+        return points
+    mean, covariance = _moments(live, positions)
+    # Eigenvectors come in the order of their eigenvalues, the largest last.
+    axes = np.linalg.eigh(covariance)[1].T[::-1][:count]
+    for at, axis in enumerate(axes):
+        # The sign of an eigenvector is left open, and must not depend on the machine.
+        axis = axis * np.sign(axis[np.argmax(np.abs(axis))])
+        scores = live.scores(axis.astype(np.float32))[positions]
+        # No two unit vectors are farther apart; the score of a damaged code is.
+        points[:, at] = np.clip(scores - mean @ axis, -2, 2)
+    return points
+
+
+def _moments(live: LiveIndex, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean, shape (dimensions,), and covariance of an even sample of the vectors, float64."""
+    sample = positions
+    if len(positions) > SAMPLE:
+        sample = positions[np.linspace(0, len(positions) - 1, SAMPLE).astype(int)]
+    dimensions = live.index.dimensions
+    total, squares = np.zeros(dimensions), np.zeros((dimensions, dimensions))
+    for start in range(0, len(sample), CHUNK):
+        vectors = live.decoded(sample[start : start + CHUNK])
+        total += vectors.sum(axis=0)
+        squares += vectors.T @ vectors
+    mean = total / len(sample)
+    return mean, squares / len(sample) - np.outer(mean, mean)
