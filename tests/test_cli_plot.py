@@ -221,12 +221,25 @@ def test_a_picture_that_cannot_be_written(
     def full(*args, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr(Path, "replace", full)
     assert refused(database, "images", out).endswith(
         "map.png' cannot be written: No space left on device"
     )
     assert out.read_bytes() == b"as it was"
     assert not list(tmp_path.glob(".map*"))
+
+
+def test_interrupted_it_writes_nothing(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plotting, "html_file", interrupt)
+    both = (tmp_path / "map.png", "--html", tmp_path / "map.html")
+    result = command("plot-images", database, "images", *both)
+    assert (result.exit_code, result.output) == (130, "Interrupted: nothing was written\n")
+    assert not list(tmp_path.glob("*map*"))
 
 
 def test_a_table_without_images(tmp_path: Path, database: Path) -> None:

@@ -9,7 +9,7 @@ import click
 
 from ..errors import counted
 from . import options
-from .messages import one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, warn
 from .output import existing
 
 
@@ -102,7 +102,11 @@ def plot_images(
             thumbnail_size=thumbnail_size,
             thumbnails=thumbnails,
         )
-        plotted = plotting.plot(db.conn, index, request)
+        try:
+            plotted = plotting.plot(db.conn, index, request)
+        except KeyboardInterrupt:
+            click.echo("Interrupted: nothing was written", err=True)
+            raise SystemExit(INTERRUPTED) from None
     for file, shown, drawn in plotted.files:
         shown_images = counted(shown, "image")
         if shown < plotted.images:

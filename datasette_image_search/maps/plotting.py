@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from .. import store
 from ..search.live import live_index
@@ -82,8 +81,9 @@ def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotte
         picture, drawn = draw(
             placed, coloured, thumbnail_of, request.size, request.thumbnail_size, most
         )
-        _write(request.picture, lambda file: picture.save(file, format, quality=90))
-        files.append((request.picture, len(placed), drawn))
+        buffer = io.BytesIO()
+        picture.save(buffer, format, quality=90)
+        files.append((request.picture, buffer.getvalue(), drawn))
     if request.page is not None:
         most = SPRITES if request.thumbnails is None else request.thumbnails
         title = f"Map of {index.image_table}"
@@ -93,9 +93,10 @@ def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotte
             f"{words}, those that are alike near each other ({request.method}, {index.model})"
         )
         text, drawn = html_file(placed, coloured, thumbnail_of, most, title, description)
-        _write(request.page, lambda file: file.write(text.encode()))
-        files.append((request.page, len(placed), drawn))
-    return Plotted(tuple(files), placed.count)
+        files.append((request.page, text.encode(), drawn))
+    for path, content, _ in files:
+        _write(path, content)
+    return Plotted(tuple((path, len(placed), drawn) for path, _, drawn in files), placed.count)
 
 
 def _checked(request: PlotRequest) -> str:
@@ -116,12 +117,11 @@ def _checked(request: PlotRequest) -> str:
     return FORMATS[suffix]
 
 
-def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def _write(path: Path, content: bytes) -> None:
     """Beside its place first, so that it is never seen in part."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("xb") as file:
-            write(file)
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
         raise MapError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error

@@ -1,8 +1,8 @@
 """
 Vectors -> points of a plane, where images that are alike are near each other.
 
-PCA shows the two directions in which the vectors differ most, in a second for a million of them. UMAP
-keeps neighbours together and shows groups, in minutes for a hundred thousand: McInnes, Healy and
+PCA shows the two directions in which the vectors differ most, in about a second for some hundred thousand.
+UMAP keeps neighbours together and shows groups, in about a minute for ten thousand: McInnes, Healy and
 Melville, "UMAP: Uniform Manifold Approximation and Projection for Dimension Reduction" (2018).
 """
 
