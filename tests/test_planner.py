@@ -233,7 +233,8 @@ def test_a_search_finds_what_brute_force_finds(
         with closing(images.db) as db:
             images.fill(data.draw(st.integers(0, 300), "n"))
             if data.draw(st.booleans(), "sidecar"):
-                if type and images.rows:
+                # Of fewer FAISS makes no four lists.
+                if type and len(images.rows) >= 4:
                     index_images(db, "images", type=type, target=0.5)
                 else:
                     refresh_sidecars(db, "images")
