@@ -125,6 +125,35 @@ def test_what_open_clip_has_is_known_without_loading_it():
     assert loaded == []
 
 
+MEANWHILE = """
+import json, sys
+from importlib.util import find_spec
+from datasette_image_search.embedders.open_clip_models import all_published
+
+found = {}
+
+class Watching:
+    def find_spec(self, name, *where):
+        if name.startswith("_open_clip_names."):
+            # None where importing it would fail.
+            found[name] = find_spec("safetensors.torch") is not None
+
+sys.meta_path.insert(0, Watching())
+all_published()
+print(json.dumps([found, "torch" in sys.modules]))
+"""
+
+
+def test_other_threads_may_import_what_is_done_without():
+    done = subprocess.run(
+        [sys.executable, "-c", MEANWHILE], capture_output=True, text=True, check=True
+    )
+    found, torch_is_loaded = json.loads(done.stdout)
+    assert found["_open_clip_names.constants"]
+    assert set(found.values()) == {True}
+    assert not torch_is_loaded
+
+
 def test_it_is_the_same_once_open_clip_is_loaded():
     # In a process of its own, for in this one tests add architectures to open_clip.
     program = """

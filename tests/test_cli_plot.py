@@ -166,6 +166,33 @@ def test_of_many_images_a_page_takes_some_and_says_so(
     assert ": 8 images" in plot(database, "images", tmp_path / "map.png")
 
 
+def test_a_picture_shows_all_beside_a_page_that_does_not(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plotting, "MOST_IMAGES", 5)
+    alone, both, page = (tmp_path / name for name in ("alone.png", "both.png", "map.html"))
+    plot(database, "images", alone, "--color", "filename")
+    output = plot(database, "images", both, "--html", page, "--color", "filename")
+    assert re.sub(r"\d thumbnails", "_", output).splitlines() == [
+        f"{both}: 8 images, _",
+        "Warning: a page takes 5 of the 8 images; they were taken evenly",
+        f"{page}: 5 images, _",
+    ]
+    assert both.read_bytes() == alone.read_bytes()
+    data = data_of(page)
+    images = data["images"]
+    assert {len(values) for values in images.values()} == {5}
+    assert (data["count"], sum(entry["count"] for entry in data["legend"]["entries"])) == (8, 5)
+    # The map has no empty margins.
+    assert [(min(images[axis]), max(images[axis])) for axis in "xy"] == [(-1, 1)] * 2
+    # What is said of an image is its own.
+    named = {
+        row["id"]: row["filename"]
+        for row in sqlite_utils.Database(database).query("select id, filename from images")
+    }
+    assert [named[id] for id in images["id"]] == images["name"]
+
+
 def test_both_at_once(database: Path, tmp_path: Path) -> None:
     output = plot(database, "images", tmp_path / "map.png", "--html", tmp_path / "map.html")
     assert len(output.splitlines()) == 2
@@ -180,12 +207,17 @@ def test_both_at_once(database: Path, tmp_path: Path) -> None:
 def test_wrong_input_is_one_sentence_and_writes_nothing(database: Path, tmp_path: Path) -> None:
     out = tmp_path / "map.png"
     out.write_bytes(b"as it was")
+    before = database.read_bytes()
     assert refused(database, "images").endswith(
         "there is nothing to write; name a picture such as map.png, or --html FILE"
     )
     assert "does not say what to draw; end it in .png" in refused(
         database, "images", tmp_path / "map.gif"
     )
+    assert refused(database, "images", "--html", database) == (
+        f"Error: '{database}' is no name for a page; end it in .html"
+    )
+    assert "is no name for a page" in refused(database, "images", out, "--html", out)
     assert "has no column 'nope' to colour by; it has id" in refused(
         database, "images", out, "--color", "nope"
     )
@@ -201,6 +233,7 @@ def test_wrong_input_is_one_sentence_and_writes_nothing(database: Path, tmp_path
     assert "there is no folder" in refused(database, "images", tmp_path / "no" / "map.png")
     assert out.read_bytes() == b"as it was"
     assert [path.name for path in tmp_path.glob("*map*")] == ["map.png"]
+    assert database.read_bytes() == before
 
 
 def test_umap_that_is_not_installed(

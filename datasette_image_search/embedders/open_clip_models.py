@@ -5,13 +5,14 @@ loads torch and takes seconds.
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import json
 import re
 import sys
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -141,22 +142,25 @@ def _pretrained() -> ModuleType:
 def _pretrained_alone() -> ModuleType:
     """
     As a part of a package of another name, so that the rest of open_clip is not loaded. Of torch it
-    wants only to know whether files of safetensors can be read, and does without.
+    wants only to know whether files of safetensors can be read, and does without: its own import
+    statements find none, those of other modules and threads are as ever.
     """
     package = ModuleType("_open_clip_names")
     package.__path__ = [str(_folder())]
     sys.modules[package.__name__] = package
-    without = "safetensors.torch"
-    before = sys.modules.get(without)
-    # Importing it fails then.
-    sys.modules[without] = None  # type: ignore[assignment]
-    try:
-        return importlib.import_module(f"{package.__name__}.pretrained")
-    finally:
-        if before is None:
-            del sys.modules[without]
-        else:
-            sys.modules[without] = before
+    spec = find_spec(f"{package.__name__}.pretrained")
+    if spec is None or spec.loader is None:
+        raise ImportError("open_clip has no module of published weights")
+    module = module_from_spec(spec)
+    vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import_without_torch}
+    spec.loader.exec_module(module)
+    return module
+
+
+def _import_without_torch(name: str, *args: Any, **kwargs: Any) -> ModuleType:
+    if name == "safetensors.torch":
+        raise ImportError(f"{name} is left out")
+    return builtins.__import__(name, *args, **kwargs)
 
 
 def _folder() -> Path:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import io
 import secrets
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import store
 from ..search.live import live_index
 from ..search.projection import METHODS
 from ..store import LAST, Filter, Index
-from .collection import MapError, collection_map
-from .colouring import colouring, plain
+from .collection import CollectionMap, MapError, collection_map, scaled
+from .colouring import Colouring, colouring, plain
 from .page import MOST_IMAGES, html_file
 from .picture import draw
 
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}
+PAGES = (".html", ".htm")
+"""How names of pictures and pages end; no other file is replaced, such as the database."""
 
 SPRITES = 1600
 """Thumbnails in a page, about 4 MB, unless a person wants another number."""
@@ -61,15 +63,12 @@ def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotte
         METHODS[request.method],
         request.filter,
         request.column,
-        LAST if request.page is None else MOST_IMAGES,
+        # A picture shows all, also where a page beside it does not.
+        MOST_IMAGES if request.picture is None else LAST,
     )
     if not len(placed):
         which = "that passes the filter " if request.filter else ""
         raise MapError(f"{index.image_table!r} has no image {which}with a vector to draw")
-    if request.column is None:
-        coloured = plain(len(placed))
-    else:
-        coloured = colouring(request.column, placed.values)
     table = store.find_image_table(conn, index.image_table)
 
     def thumbnail_of(image_id: store.Key) -> bytes | None:
@@ -78,25 +77,46 @@ def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotte
     files = []
     if request.picture is not None:
         most = -1 if request.thumbnails is None else request.thumbnails
+        coloured = _coloured(placed, request.column)
         picture, drawn = draw(
             placed, coloured, thumbnail_of, request.size, request.thumbnail_size, most
         )
         buffer = io.BytesIO()
         picture.save(buffer, format, quality=90)
-        files.append((request.picture, buffer.getvalue(), drawn))
+        files.append((request.picture, buffer.getvalue(), len(placed), drawn))
     if request.page is not None:
         most = SPRITES if request.thumbnails is None else request.thumbnails
         title = f"Map of {index.image_table}"
-        words = f"{len(placed):,} of {placed.count:,} images" if len(placed) < placed.count else ""
-        words = words or f"{placed.count:,} images"
+        in_page = _some(placed, MOST_IMAGES)
+        part = f"{len(in_page):,} of " if len(in_page) < placed.count else ""
         description = (
-            f"{words}, those that are alike near each other ({request.method}, {index.model})"
+            f"{part}{placed.count:,} images, those that are alike near each other "
+            f"({request.method}, {index.model})"
         )
-        text, drawn = html_file(placed, coloured, thumbnail_of, most, title, description)
-        files.append((request.page, text.encode(), drawn))
-    for path, content, _ in files:
+        coloured = _coloured(in_page, request.column)
+        text, drawn = html_file(in_page, coloured, thumbnail_of, most, title, description)
+        files.append((request.page, text.encode(), len(in_page), drawn))
+    for path, content, _, _ in files:
         _write(path, content)
-    return Plotted(tuple((path, len(placed), drawn) for path, _, drawn in files), placed.count)
+    return Plotted(tuple((path, shown, drawn) for path, _, shown, drawn in files), placed.count)
+
+
+def _coloured(placed: CollectionMap, column: str | None) -> Colouring:
+    return plain(len(placed)) if column is None else colouring(column, placed.values)
+
+
+def _some(placed: CollectionMap, most: int) -> CollectionMap:
+    """The first `most`, which are any of them, for they are shuffled; all where there are no more."""
+    if len(placed) <= most:
+        return placed
+    return replace(
+        placed,
+        image_ids=placed.image_ids[:most],
+        names=placed.names[:most],
+        values=placed.values[:most],
+        points=scaled(placed.points[:most]),
+        vectors=placed.vectors[:most],
+    )
 
 
 def _checked(request: PlotRequest) -> str:
@@ -106,6 +126,8 @@ def _checked(request: PlotRequest) -> str:
     for path in (request.picture, request.page):
         if path is not None and not path.absolute().parent.is_dir():
             raise MapError(f"there is no folder {str(path.parent)!r} to write {path.name!r} into")
+    if request.page is not None and request.page.suffix.lower() not in PAGES:
+        raise MapError(f"{str(request.page)!r} is no name for a page; end it in {PAGES[0]}")
     if request.picture is None:
         return ""
     suffix = request.picture.suffix.lower()

@@ -142,6 +142,8 @@
     function moved() {
       const clamp = (value) => Math.min(1, Math.max(0, value));
       [centreX, centreY] = [clamp(centreX), clamp(centreY)];
+      // What was pointed at is elsewhere now.
+      hover(-1);
       changed();
       window.clearTimeout(settling);
       settling = window.setTimeout(chooseThumbnails, 100);
@@ -542,10 +544,7 @@
       }
       const [x, y] = pressed?.place ?? place;
       if (pressed && Math.hypot(place[0] - x, place[1] - y) > 4) pressed = null;
-      if (!pressed) {
-        hover(-1);
-        pan(place[0] - before[0], place[1] - before[1]);
-      }
+      if (!pressed) pan(place[0] - before[0], place[1] - before[1]);
     });
 
     function released(event) {
@@ -570,13 +569,15 @@
     }
     canvas.addEventListener("pointerup", released);
     canvas.addEventListener("pointercancel", released);
-    canvas.addEventListener("pointerleave", () => hover(-1));
+    canvas.addEventListener("pointerleave", (event) => {
+      // A finger leaves with each tap, and what it showed stays.
+      if (event.pointerType !== "touch") hover(-1);
+    });
 
     canvas.addEventListener(
       "wheel",
       (event) => {
         event.preventDefault();
-        hover(-1);
         const pixelsDown = event.deltaY * (event.deltaMode === 1 ? 20 : 1);
         zoom(Math.exp(-Math.max(-200, Math.min(200, pixelsDown)) / 300), ...placeOf(event));
       },

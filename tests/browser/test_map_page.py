@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from ..commands import change, command
 
@@ -23,9 +23,17 @@ def open_map(page: Page, url: str) -> None:
     page.wait_for_load_state("networkidle")
 
 
-def in_view(page: Page) -> int:
-    page.wait_for_timeout(200)
-    return int(page.locator(".image-map").get_attribute("data-in-view"))
+FEWER = re.compile("^[0-7]$")
+
+
+def expect_in_view(page: Page, images: str | re.Pattern[str]) -> None:
+    """It is counted a moment after the last movement."""
+    expect(page.locator(".image-map")).to_have_attribute("data-in-view", images)
+
+
+def card_of(page: Page, name: str) -> Locator:
+    """What is shown of an image that is pointed at."""
+    return page.locator(".image-map-card:visible", has_text=name)
 
 
 def place_of(page: Page, name: str) -> tuple[float, float]:
@@ -78,25 +86,24 @@ def test_thumbnails_of_those_that_do_not_hide_each_other(page: Page, server: str
 
 def test_zoom_and_back_by_wheel_buttons_and_keys(page: Page, server: str) -> None:
     open_map(page, server + MAP)
-    assert in_view(page) == 8
+    expect_in_view(page, "8")
     x, y = place_of(page, "red.jpg")
     page.mouse.move(x, y)
     for _ in range(8):
         page.mouse.wheel(0, -100)
-    assert 1 <= in_view(page) < 8
+    expect_in_view(page, FEWER)
     # What is under the pointer stayed there.
     page.mouse.move(x + 1, y)
-    expect(page.locator(".image-map-card")).to_contain_text("red.jpg")
+    expect(card_of(page, "red.jpg")).to_be_visible()
     page.get_by_role("button", name="Whole map").click()
-    assert in_view(page) == 8
+    expect_in_view(page, "8")
     for _ in range(4):
         page.get_by_role("button", name="Zoom in").click()
-    few = in_view(page)
-    assert few < 8
+    expect_in_view(page, FEWER)
     page.get_by_role("application").focus()
     page.keyboard.press("-")
     page.keyboard.press("0")
-    assert in_view(page) == 8
+    expect_in_view(page, "8")
     page.keyboard.press("ArrowLeft")
     expect(page.locator(".image-map-status")).to_contain_text("In the middle: ")
     name = page.locator(".image-map-card").inner_text()
@@ -108,15 +115,40 @@ def test_zoom_and_back_by_wheel_buttons_and_keys(page: Page, server: str) -> Non
 def test_dragging_moves_the_map_and_opens_nothing(page: Page, server: str) -> None:
     open_map(page, server + MAP)
     x, y = place_of(page, "red.jpg")
-    page.mouse.wheel(0, 0)
-    for _ in range(3):
-        page.get_by_role("button", name="Zoom in").click()
-    before = in_view(page)
-    drag(page, (x, y), (x + 300, y + 100), (x + 600, y + 100))
+    box = page.locator(".image-map-stage").bounding_box()
+    # To where there is room for it.
+    across = 200 if x < box["x"] + box["width"] / 2 else -200
+    page.mouse.move(x + across, y)
+    expect(card_of(page, "red.jpg")).to_have_count(0)
+    drag(page, (x, y), (x + across / 2, y), (x + across, y))
+    expect_in_view(page, FEWER)
+    page.mouse.move(x + across + 1, y)
+    expect(card_of(page, "red.jpg")).to_be_visible()
     expect(page).to_have_url(server + MAP)
-    assert in_view(page) <= 8
     page.get_by_role("button", name="Whole map").click()
-    assert in_view(page) == 8 > before
+    expect_in_view(page, "8")
+
+
+def test_a_finger_sees_at_its_first_tap_and_opens_at_its_second(
+    browser: Browser, server: str
+) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True)
+    page = context.new_page()
+    open_map(page, server + MAP)
+    place = place_of(page, "red.jpg")
+    page.touchscreen.tap(*place)
+    expect(card_of(page, "red.jpg")).to_be_visible()
+    expect(page).to_have_url(server + MAP)
+    # It is not there any more, and so it is not opened.
+    page.get_by_role("button", name="Zoom out").tap()
+    expect(card_of(page, "red.jpg")).to_have_count(0)
+    page.get_by_role("button", name="Whole map").tap()
+    page.touchscreen.tap(*place)
+    expect(card_of(page, "red.jpg")).to_be_visible()
+    expect(page).to_have_url(server + MAP)
+    page.touchscreen.tap(*place)
+    expect(page).to_have_url(f"{server}/photos/images/6")
+    context.close()
 
 
 def test_a_lasso_shows_exactly_those_on_the_search_page(page: Page, server: str) -> None:
