@@ -89,19 +89,34 @@ async def test_filters_are_those_of_the_search_page(database: Path) -> None:
     assert added.status_code == 302
     assert "id__gt=3" in added.headers["location"]
     assert added.headers["location"].startswith(f"{MAP}?")
+    blank = await ask(datasette, f"{MAP}?filename=&_filter_column=id&_filter_op=gt&_filter_value=3")
+    assert blank.headers["location"] == f"{MAP}?filename=&id__gt=3"
+    none = await ask(datasette, f"{MAP}?_filter_column=&_filter_op=gt&_filter_value=3")
+    assert none.headers["location"] == MAP
 
 
 async def test_the_search_page_has_a_link_to_the_map(database: Path) -> None:
     datasette = datasette_of(database)
     page = await ask(
-        datasette, "/-/image-search/photos/images?q=red&format=JPEG&_size=2&_facet=folder&_next=2"
+        datasette,
+        "/-/image-search/photos/images?q=red&format=JPEG&_size=2&_facet=folder&_next=2"
+        "&_min_score=-1",
     )
     link = unescape(re.search(r'<a href="([^"]*)">map by likeness</a>', page.text)[1])
     assert link.startswith(f"{MAP}?")
     assert "q=red" in link
     assert "format=JPEG" in link
     assert "_next" not in link
+    assert "_min_score" not in link
     assert (await ask(datasette, link)).status_code == 200
+
+
+async def test_a_least_score_does_not_go_along_for_all_images_are_on_the_map(
+    database: Path,
+) -> None:
+    page = await ask(datasette_of(database), f"{MAP}?q=red&_min_score=0.9")
+    assert page.status_code == 200
+    assert "_min_score" not in page.text
 
 
 async def test_colours_by_a_column(database: Path) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 from datasette.app import Datasette
-from datasette.utils import filters_should_redirect, path_with_added_args
 from datasette.utils.asgi import Request, Response
 
 from .. import store
@@ -29,7 +27,7 @@ from .preparing import is_prepared, placed_vectors
 from .responses import as_json, error_response
 from .results import Count, in_one_sentence, in_time
 from .search_request import SearchRequest, read_request
-from .urls import Links, pairs_of, replaced
+from .urls import Links, pairs_of, pairs_with_filters, replaced
 
 ARGUMENT = "_color"
 
@@ -39,9 +37,8 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
     viewed = await viewed_table(datasette, request)
     links = Links(datasette, viewed.database.name, viewed.table.name)
     format = request.url_vars.get("format") or ""
-    if added := filters_should_redirect(request.args):
-        chosen = urlsplit(path_with_added_args(request, added)).query
-        return Response.redirect(links.map(parse_qsl(chosen), format))
+    if (pairs := pairs_with_filters(request)) is not None:
+        return Response.redirect(links.map(pairs, format))
     wanted, column, error = None, request.args.get(ARGUMENT) or None, None
     try:
         wanted = await read_request(datasette, request, viewed)
@@ -111,7 +108,8 @@ async def _html(
     error: str | None,
 ) -> Response:
     query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
-    pairs = replaced(pairs_of(request), _next=None)
+    # All images are on the map, however little they are like the query.
+    pairs = replaced(pairs_of(request), _next=None, _min_score=None)
     kept = replaced(pairs, q=None, **{ARGUMENT: None})
     context = {
         **await form_context(viewed, wanted, kept),
