@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,6 +26,7 @@ from .conftest import COLOURS, draw_picture
 from .serving import ask, datasette_of
 
 MAP = "/-/image-search/photos/images/map"
+ANOTHER_MAP = "/-/image-search/another/images/map"
 pytestmark = pytest.mark.asyncio
 
 
@@ -143,6 +147,9 @@ async def test_colours_by_likeness_to_a_query(database: Path) -> None:
 async def test_a_column_goes_before_a_query(database: Path) -> None:
     data = await map_of(datasette_of(database), "q=red&_color=filename")
     assert data["legend"]["title"] == "filename"
+    # The query is not used, and need not be one.
+    data = await map_of(datasette_of(database), "q=gibberish&_color=filename")
+    assert data["legend"]["title"] == "filename"
 
 
 async def test_what_is_wrong_is_said_in_a_sentence(database: Path) -> None:
@@ -187,7 +194,55 @@ async def test_the_projection_is_made_once_and_in_no_thread_that_others_wait_for
     for query in ("", "q=red", "id__gt=4"):
         await map_of(datasette, query)
     assert len(threads) == 1
-    assert threads[0].startswith("image-search")
+    assert threads[0].startswith("image-search-map")
+
+
+async def test_no_search_waits_for_a_map_and_no_map_that_is_known_for_another(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another = tmp_path / "another.db"
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(another)) as copy:
+        source.backup(copy)
+    datasette = datasette_of(database, another)
+    await map_of(datasette)
+    begun, may_end = threading.Event(), threading.Event()
+    pca = projection.pca
+
+    def waiting(*args: Any) -> Any:
+        begun.set()
+        may_end.wait(60)
+        return pca(*args)
+
+    monkeypatch.setattr(projection, "pca", waiting)
+    in_work = asyncio.ensure_future(map_of(datasette, path=f"{ANOTHER_MAP}.json"))
+    try:
+        assert await asyncio.to_thread(begun.wait, 60)
+        for path in (f"{MAP}.json?q=red", "/-/image-search/photos/images.json?q=blue"):
+            response = await asyncio.wait_for(ask(datasette, path), 20)
+            assert response.status_code == 200
+        assert not in_work.done()
+    finally:
+        may_end.set()
+    assert len((await in_work)["images"]["id"]) == 8
+
+
+async def test_colours_and_json_are_made_beside_the_event_loop(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def noting(work: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any) -> Any:
+            threads.append(threading.current_thread())
+            return work(*args)
+
+        return noted
+
+    for name in ("by_score", "map_data", "as_json"):
+        monkeypatch.setattr(map_page, name, noting(getattr(map_page, name)))
+    await map_of(datasette_of(database), "q=red")
+    assert len(threads) == 3
+    assert threading.current_thread() not in threads
 
 
 async def test_of_too_many_some_are_shown(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +285,11 @@ async def test_a_database_in_memory(database: Path) -> None:
         closing(sqlite3.connect("file:photos?mode=memory&cache=shared", uri=True)) as memory,
     ):
         source.backup(memory)
+        remembered = list(projection._projected)
         data = await map_of(datasette)
     assert sorted(data["images"]["id"]) == list(range(1, 9))
+    # It is another index each time, and must not push out those that are asked for again.
+    assert list(projection._projected) == remembered
 
 
 async def test_other_programs_may_ask_where_datasette_lets_them(database: Path) -> None:

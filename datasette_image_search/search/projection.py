@@ -32,9 +32,10 @@ FEWEST_FOR_UMAP = 10
 KEPT_INDEXES = 8
 
 _projected: OrderedDict[str, np.ndarray] = OrderedDict()
+_projecting: dict[str, threading.Lock] = {}
 _lock = threading.Lock()
-"""The points of whole indexes by live index, those used last at the end, and a lock for them. Held
-while they are computed, for whoever asks meanwhile wants the same, and has no processor left."""
+"""The points of whole indexes by live index, those used last at the end; a lock for each that is being
+computed; and one for both, never held for long."""
 
 
 class ProjectionError(ImageSearchError):
@@ -75,12 +76,29 @@ METHODS = {"pca": pca, "umap": umap}
 def pca_of_all(live: LiveIndex) -> np.ndarray:
     """pca() of every position, shape (len(live), 2), remembered as long as the index is the same."""
     with _lock:
-        if live.name not in _projected:
-            _projected[live.name] = pca(live, np.arange(len(live)))
-        _projected.move_to_end(live.name)
-        while len(_projected) > KEPT_INDEXES:
-            _projected.popitem(last=False)
-        return _projected[live.name]
+        projecting = _projecting.setdefault(live.name, threading.Lock())
+    # Whoever asks meanwhile wants the same.
+    with projecting:
+        points = known_pca_of_all(live)
+        try:
+            if points is None:
+                points = pca(live, np.arange(len(live)))
+            with _lock:
+                _projected[live.name] = points
+                while len(_projected) > KEPT_INDEXES:
+                    _projected.popitem(last=False)
+        finally:
+            with _lock:
+                _projecting.pop(live.name, None)
+    return points
+
+
+def known_pca_of_all(live: LiveIndex) -> np.ndarray | None:
+    """The same where it is remembered, at once."""
+    with _lock:
+        if live.name in _projected:
+            _projected.move_to_end(live.name)
+        return _projected.get(live.name)
 
 
 def _on_principal_axes(live: LiveIndex, positions: np.ndarray, count: int) -> np.ndarray:
