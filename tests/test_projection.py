@@ -123,6 +123,18 @@ def test_what_does_not_differ_is_at_one_place(vectors: np.ndarray) -> None:
     assert len(np.unique(points, axis=0)) <= 1
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -60_000, 0])
+@pytest.mark.parametrize("damaged", [1, 20], ids=["one", "all"])
+def test_damaged_codes_are_in_the_middle_and_move_no_other(value: float, damaged: int) -> None:
+    vectors = spread_vectors(20)
+    live = live_of(vectors)
+    live.segments[0]._rows().view("<f2")[:damaged] = value
+    points = pca(live, everything(live))
+    assert points[:damaged] == pytest.approx(0, abs=1)
+    sound = np.arange(damaged, 20)
+    assert points[damaged:] == pytest.approx(pca(live_of(vectors), sound), abs=1e-5)
+
+
 def test_a_projection_is_remembered_by_its_index_and_not_for_ever() -> None:
     live = live_of(spread_vectors(20))
     points = pca_of_all(live)

@@ -14,6 +14,7 @@ from collections import OrderedDict
 
 import numpy as np
 
+from .. import store
 from ..errors import ImageSearchError
 from .live import LiveIndex
 
@@ -115,22 +116,28 @@ def _on_principal_axes(live: LiveIndex, positions: np.ndarray, count: int) -> np
     for at, axis in enumerate(axes):
         # The sign of an eigenvector is left open, and must not depend on the machine.
         axis = axis * np.sign(axis[np.argmax(np.abs(axis))])
-        scores = live.scores(axis.astype(np.float32))[positions]
-        # No two unit vectors are farther apart; the score of a damaged code is.
-        points[:, at] = np.clip(scores - mean @ axis, -2, 2)
+        offsets = live.scores(axis.astype(np.float32))[positions] - mean @ axis
+        # No two unit vectors are farther apart. A damaged code may be, and goes to the middle, where it
+        # takes no room from the others.
+        points[:, at] = np.where(np.abs(offsets) <= 2, offsets, 0)
     return points
 
 
 def _moments(live: LiveIndex, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean, shape (dimensions,), and covariance of an even sample of the vectors, float64."""
+    """
+    Mean, shape (dimensions,), and covariance of an even sample of the vectors, float64. Damaged codes
+    are left out.
+    """
     sample = positions
     if len(positions) > SAMPLE:
         sample = positions[np.linspace(0, len(positions) - 1, SAMPLE).astype(int)]
     dimensions = live.index.dimensions
-    total, squares = np.zeros(dimensions), np.zeros((dimensions, dimensions))
+    count, total, squares = 0, np.zeros(dimensions), np.zeros((dimensions, dimensions))
     for start in range(0, len(sample), CHUNK):
         vectors = live.decoded(sample[start : start + CHUNK])
+        vectors = vectors[store.are_unit(vectors)]
+        count += len(vectors)
         total += vectors.sum(axis=0)
         squares += vectors.T @ vectors
-    mean = total / len(sample)
-    return mean, squares / len(sample) - np.outer(mean, mean)
+    mean = total / max(count, 1)
+    return mean, squares / max(count, 1) - np.outer(mean, mean)

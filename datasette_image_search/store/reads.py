@@ -265,7 +265,7 @@ def _stored_vectors(rows: Sequence[tuple[int, Key, bytes]], index: Index) -> Sto
     rows = [row for row in rows if len(row[2]) == 4 * index.dimensions]
     vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4")
     vectors = vectors.reshape(len(rows), index.dimensions)
-    sound = _are_unit(vectors)
+    sound = are_unit(vectors)
     if not sound.all():
         rows = [row for row, is_sound in zip(rows, sound, strict=True) if is_sound]
         vectors = vectors[sound]
@@ -274,7 +274,7 @@ def _stored_vectors(rows: Sequence[tuple[int, Key, bytes]], index: Index) -> Sto
     )
 
 
-def _are_unit(vectors: np.ndarray) -> np.ndarray:
+def are_unit(vectors: np.ndarray) -> np.ndarray:
     """Whether each has unit norm, as far as float16 can tell: not what holds NaN or infinity."""
     return np.abs(np.einsum("...i,...i", vectors, vectors) - 1) < NORM_ERROR
 
@@ -292,7 +292,7 @@ def image_vector(
     if row is None or len(row[0]) != 4 * index.dimensions:
         return None
     vector = vector_from_blob(row[0])
-    return vector if _are_unit(vector) else None
+    return vector if are_unit(vector) else None
 
 
 def vectors_by_id(
