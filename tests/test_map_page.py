@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sqlite3
 import threading
@@ -11,6 +12,7 @@ from contextlib import closing
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -275,6 +277,29 @@ async def test_names_that_need_care(tmp_path: Path, folder: Path) -> None:
     assert links["key"] == "key"
     thumbnail = f"/-/image-search/my+photos/my~2Eimages/{'red~2F1~2C+~3Cb~3E'}/thumbnail"
     assert (await ask(datasette, thumbnail)).status_code == 200
+
+
+async def test_ids_that_a_browser_cannot_count_to_are_texts(tmp_path: Path, folder: Path) -> None:
+    database = tmp_path / "photos.db"
+    ids = [2**53 - 1, 2**53, 2**53 + 1, -(2**53) - 1]
+    db = Database(database)
+    for id, colour in zip(ids, COLOURS, strict=False):
+        db["own"].insert({"id": id, "file": str(folder / f"{colour}.jpg")}, pk="id")
+    db.close()
+    embedding = ("own", "--path-column", "file", "--model", "palette")
+    assert command("embed-images", database, *embedding).exit_code == 0
+    datasette = datasette_of(database)
+    path = "/-/image-search/photos/own"
+    shown = (await map_of(datasette, path=f"{path}/map.json"))["images"]["id"]
+    # As a browser reads JSON, where all numbers are float64.
+    read = [id if isinstance(id, str) else int(float(id)) for id in shown]
+    assert sorted(map(int, read)) == sorted(ids)
+    # What is selected on the map is found by a filter with numbers and texts in it.
+    for chosen in (read, [str(2**53 + 1)], [2**53 - 1, str(-(2**53) - 1)]):
+        found = await ask(datasette, f"{path}.json?id__in={quote(json.dumps(chosen))}")
+        assert sorted(hit["id"] for hit in found.json()["hits"]) == sorted(map(int, chosen))
+    thumbnail = await ask(datasette, f"{path}/{2**53 + 1}/thumbnail")
+    assert thumbnail.status_code == 200
 
 
 async def test_a_database_in_memory(database: Path) -> None:
