@@ -25,6 +25,7 @@ from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.live import live_index
 from datasette_image_search.search.projection import pca
 from datasette_image_search.store import Filter, FilterError, StoreError, find_index
+from datasette_image_search.store.reads import LONGEST_VALUE
 
 from .test_store import add_images, make_index, make_own_table, random_vectors
 
@@ -131,6 +132,24 @@ def test_of_too_many_some_are_taken_evenly(db: Database) -> None:
     ids = sorted(placed.image_ids)
     assert (ids[0], ids[-1]) == (1, COUNT)
     assert max(np.diff(ids)) <= 5
+
+
+def test_of_too_many_that_pass_some_are_taken_evenly(db: Database) -> None:
+    placed = map_of(db.conn, filter=Filter("id > :least", {"least": 10}), most=10)
+    assert (len(placed), placed.count) == (10, COUNT - 10)
+    ids = sorted(placed.image_ids)
+    assert (ids[0], ids[-1]) == (11, COUNT)
+    assert max(np.diff(ids)) <= 4
+
+
+def test_of_values_that_are_documents_the_beginning_is_read(db: Database) -> None:
+    db.execute("update images set camera_model = printf('%05000d', id)")
+    placed = map_of(db.conn, column="camera_model")
+    assert set(placed.values) == {"0" * LONGEST_VALUE}
+    db.execute("update images set camera_model = zeroblob(9), height = id + 0.5")
+    assert set(map_of(db.conn, column="camera_model").values) == {None}
+    placed = map_of(db.conn, column="height")
+    assert placed.values == [id + 0.5 for id in placed.image_ids]
 
 
 def test_tables_of_ones_own_with_keys_that_are_texts(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from datasette_image_search.maps.colouring import (
     CATEGORIES,
+    LONGEST_LABEL,
     NO_VALUE,
     OTHER,
     STEPS,
@@ -24,6 +25,16 @@ from datasette_image_search.maps.colouring import (
 def colours_of(values: list[Any]) -> list[str]:
     coloured = colouring("column", values)
     return [coloured.colours[code] for code in coloured.codes]
+
+
+def test_labels_are_short_and_values_are_told_apart_by_all_of_them() -> None:
+    begin = "a" * LONGEST_LABEL
+    coloured = colouring("column", [begin, begin + "b", begin + "c", begin + "c"])
+    assert [(entry.label, entry.count) for entry in coloured.legend] == [
+        (begin[1:] + "…", 2),
+        (begin, 1),
+        (begin[1:] + "…", 1),
+    ]
 
 
 def test_the_commonest_values_have_a_colour_and_the_rest_is_other() -> None:

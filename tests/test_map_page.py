@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from html import unescape
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -23,6 +28,7 @@ from .conftest import COLOURS, draw_picture
 from .serving import ask, datasette_of
 
 MAP = "/-/image-search/photos/images/map"
+ANOTHER_MAP = "/-/image-search/another/images/map"
 pytestmark = pytest.mark.asyncio
 
 
@@ -89,19 +95,34 @@ async def test_filters_are_those_of_the_search_page(database: Path) -> None:
     assert added.status_code == 302
     assert "id__gt=3" in added.headers["location"]
     assert added.headers["location"].startswith(f"{MAP}?")
+    blank = await ask(datasette, f"{MAP}?filename=&_filter_column=id&_filter_op=gt&_filter_value=3")
+    assert blank.headers["location"] == f"{MAP}?filename=&id__gt=3"
+    none = await ask(datasette, f"{MAP}?_filter_column=&_filter_op=gt&_filter_value=3")
+    assert none.headers["location"] == MAP
 
 
 async def test_the_search_page_has_a_link_to_the_map(database: Path) -> None:
     datasette = datasette_of(database)
     page = await ask(
-        datasette, "/-/image-search/photos/images?q=red&format=JPEG&_size=2&_facet=folder&_next=2"
+        datasette,
+        "/-/image-search/photos/images?q=red&format=JPEG&_size=2&_facet=folder&_next=2"
+        "&_min_score=-1",
     )
     link = unescape(re.search(r'<a href="([^"]*)">map by likeness</a>', page.text)[1])
     assert link.startswith(f"{MAP}?")
     assert "q=red" in link
     assert "format=JPEG" in link
     assert "_next" not in link
+    assert "_min_score" not in link
     assert (await ask(datasette, link)).status_code == 200
+
+
+async def test_a_least_score_does_not_go_along_for_all_images_are_on_the_map(
+    database: Path,
+) -> None:
+    page = await ask(datasette_of(database), f"{MAP}?q=red&_min_score=0.9")
+    assert page.status_code == 200
+    assert "_min_score" not in page.text
 
 
 async def test_colours_by_a_column(database: Path) -> None:
@@ -127,6 +148,9 @@ async def test_colours_by_likeness_to_a_query(database: Path) -> None:
 
 async def test_a_column_goes_before_a_query(database: Path) -> None:
     data = await map_of(datasette_of(database), "q=red&_color=filename")
+    assert data["legend"]["title"] == "filename"
+    # The query is not used, and need not be one.
+    data = await map_of(datasette_of(database), "q=gibberish&_color=filename")
     assert data["legend"]["title"] == "filename"
 
 
@@ -172,7 +196,55 @@ async def test_the_projection_is_made_once_and_in_no_thread_that_others_wait_for
     for query in ("", "q=red", "id__gt=4"):
         await map_of(datasette, query)
     assert len(threads) == 1
-    assert threads[0].startswith("image-search")
+    assert threads[0].startswith("image-search-map")
+
+
+async def test_no_search_waits_for_a_map_and_no_map_that_is_known_for_another(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another = tmp_path / "another.db"
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(another)) as copy:
+        source.backup(copy)
+    datasette = datasette_of(database, another)
+    await map_of(datasette)
+    begun, may_end = threading.Event(), threading.Event()
+    pca = projection.pca
+
+    def waiting(*args: Any) -> Any:
+        begun.set()
+        may_end.wait(60)
+        return pca(*args)
+
+    monkeypatch.setattr(projection, "pca", waiting)
+    in_work = asyncio.ensure_future(map_of(datasette, path=f"{ANOTHER_MAP}.json"))
+    try:
+        assert await asyncio.to_thread(begun.wait, 60)
+        for path in (f"{MAP}.json?q=red", "/-/image-search/photos/images.json?q=blue"):
+            response = await asyncio.wait_for(ask(datasette, path), 20)
+            assert response.status_code == 200
+        assert not in_work.done()
+    finally:
+        may_end.set()
+    assert len((await in_work)["images"]["id"]) == 8
+
+
+async def test_colours_and_json_are_made_beside_the_event_loop(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def noting(work: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any) -> Any:
+            threads.append(threading.current_thread())
+            return work(*args)
+
+        return noted
+
+    for name in ("by_score", "map_data", "as_json"):
+        monkeypatch.setattr(map_page, name, noting(getattr(map_page, name)))
+    await map_of(datasette_of(database), "q=red")
+    assert len(threads) == 3
+    assert threading.current_thread() not in threads
 
 
 async def test_of_too_many_some_are_shown(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +279,29 @@ async def test_names_that_need_care(tmp_path: Path, folder: Path) -> None:
     assert (await ask(datasette, thumbnail)).status_code == 200
 
 
+async def test_ids_that_a_browser_cannot_count_to_are_texts(tmp_path: Path, folder: Path) -> None:
+    database = tmp_path / "photos.db"
+    ids = [2**53 - 1, 2**53, 2**53 + 1, -(2**53) - 1]
+    db = Database(database)
+    for id, colour in zip(ids, COLOURS, strict=False):
+        db["own"].insert({"id": id, "file": str(folder / f"{colour}.jpg")}, pk="id")
+    db.close()
+    embedding = ("own", "--path-column", "file", "--model", "palette")
+    assert command("embed-images", database, *embedding).exit_code == 0
+    datasette = datasette_of(database)
+    path = "/-/image-search/photos/own"
+    shown = (await map_of(datasette, path=f"{path}/map.json"))["images"]["id"]
+    # As a browser reads JSON, where all numbers are float64.
+    read = [id if isinstance(id, str) else int(float(id)) for id in shown]
+    assert sorted(map(int, read)) == sorted(ids)
+    # What is selected on the map is found by a filter with numbers and texts in it.
+    for chosen in (read, [str(2**53 + 1)], [2**53 - 1, str(-(2**53) - 1)]):
+        found = await ask(datasette, f"{path}.json?id__in={quote(json.dumps(chosen))}")
+        assert sorted(hit["id"] for hit in found.json()["hits"]) == sorted(map(int, chosen))
+    thumbnail = await ask(datasette, f"{path}/{2**53 + 1}/thumbnail")
+    assert thumbnail.status_code == 200
+
+
 async def test_a_database_in_memory(database: Path) -> None:
     datasette = Datasette(memory=True)
     datasette.add_memory_database("photos")
@@ -215,8 +310,11 @@ async def test_a_database_in_memory(database: Path) -> None:
         closing(sqlite3.connect("file:photos?mode=memory&cache=shared", uri=True)) as memory,
     ):
         source.backup(memory)
+        remembered = list(projection._projected)
         data = await map_of(datasette)
     assert sorted(data["images"]["id"]) == list(range(1, 9))
+    # It is another index each time, and must not push out those that are asked for again.
+    assert list(projection._projected) == remembered
 
 
 async def test_other_programs_may_ask_where_datasette_lets_them(database: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +15,13 @@ from hypothesis import strategies as st
 from datasette_image_search.search import projection
 from datasette_image_search.search.codes import encode
 from datasette_image_search.search.live import LiveIndex
-from datasette_image_search.search.projection import ProjectionError, pca, pca_of_all, umap
+from datasette_image_search.search.projection import (
+    ProjectionError,
+    known_pca_of_all,
+    pca,
+    pca_of_all,
+    umap,
+)
 from datasette_image_search.store import Index, StoredVectors
 
 
@@ -115,6 +123,18 @@ def test_what_does_not_differ_is_at_one_place(vectors: np.ndarray) -> None:
     assert len(np.unique(points, axis=0)) <= 1
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -60_000, 0])
+@pytest.mark.parametrize("damaged", [1, 20], ids=["one", "all"])
+def test_damaged_codes_are_in_the_middle_and_move_no_other(value: float, damaged: int) -> None:
+    vectors = spread_vectors(20)
+    live = live_of(vectors)
+    live.segments[0]._rows().view("<f2")[:damaged] = value
+    points = pca(live, everything(live))
+    assert points[:damaged] == pytest.approx(0, abs=1)
+    sound = np.arange(damaged, 20)
+    assert points[damaged:] == pytest.approx(pca(live_of(vectors), sound), abs=1e-5)
+
+
 def test_a_projection_is_remembered_by_its_index_and_not_for_ever() -> None:
     live = live_of(spread_vectors(20))
     points = pca_of_all(live)
@@ -123,6 +143,34 @@ def test_a_projection_is_remembered_by_its_index_and_not_for_ever() -> None:
         pca_of_all(replace(live, name=f"another {_}"))
     assert pca_of_all(live) is not points
     assert (pca_of_all(live) == points).all()
+
+
+def test_a_projection_in_work_is_waited_for_by_those_who_want_it_and_by_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow, known, new = (live_of(spread_vectors(20, seed=seed)) for seed in range(3))
+    pca_of_all(known)
+    begun, may_end, computed = threading.Event(), threading.Event(), []
+
+    def waiting(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
+        computed.append(live.name)
+        if live is slow:
+            begun.set()
+            may_end.wait(60)
+        return pca(live, positions)
+
+    monkeypatch.setattr(projection, "pca", waiting)
+    with ThreadPoolExecutor(4) as threads:
+        try:
+            same = [threads.submit(pca_of_all, slow) for _ in range(2)]
+            assert begun.wait(60)
+            for other in (known, new):
+                threads.submit(pca_of_all, other).result(20)
+            assert known_pca_of_all(slow) is None
+        finally:
+            may_end.set()
+    assert same[0].result() is same[1].result() is known_pca_of_all(slow)
+    assert computed == [slow.name, new.name]
 
 
 # --- UMAP -----------------------------------------------------------------------------------------

@@ -33,6 +33,9 @@ TAIL = 0.02
 """The share of the values at each end that is given the colour of the end: one that is far out would
 leave all others the same."""
 
+LONGEST_LABEL = 40
+"""Characters."""
+
 EPOCH = datetime(1970, 1, 1)
 
 
@@ -145,7 +148,8 @@ def _number(number: float) -> str:
 
 
 def _label(value: Any) -> str:
-    return str(value) if value != "" else "(empty)"
+    text = str(value) if value != "" else "(empty)"
+    return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
 
 
 def _seconds(value: Any) -> float | None:

@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..store import Key
 from .collection import CollectionMap
 from .colouring import Colouring
 from .picture import ThumbnailOf, readable
 
 MOST_IMAGES = 50_000
 """On a map in a browser: 2.4 MB of JSON, and to the eye more are the same."""
+
+EXACT = 2**53
+"""The lowest integer that float64 does not tell from the next."""
 
 SIDE = 96
 """Pixels of the longer side of a thumbnail in the file."""
@@ -32,7 +36,7 @@ def map_data(placed: CollectionMap, colouring: Colouring) -> dict[str, Any]:
     return {
         "count": placed.count,
         "images": {
-            "id": placed.image_ids,
+            "id": [_as_json(image_id) for image_id in placed.image_ids],
             "name": placed.names,
             # A hundred-thousandth of the map is less than a pixel.
             "x": np.round(placed.points[:, 0].astype(np.float64), 5).tolist(),
@@ -49,6 +53,12 @@ def map_data(placed: CollectionMap, colouring: Colouring) -> dict[str, Any]:
             "scale": colouring.scale,
         },
     }
+
+
+def _as_json(image_id: Key) -> Key:
+    """A browser reads numbers as float64, which are other ids from there on; SQLite takes the text."""
+    is_exact = isinstance(image_id, str) or abs(image_id) < EXACT
+    return image_id if is_exact else str(image_id)
 
 
 def html_file(

@@ -156,8 +156,7 @@ def _legend_lines(
         yield colouring.title, None, x, line
         x += font.getlength(colouring.title) + font.size * 1.2
     for entry in colouring.legend:
-        label = entry.label if len(entry.label) <= 40 else f"{entry.label[:39]}…"
-        words = f"{label} ({entry.count:,})"
+        words = f"{entry.label} ({entry.count:,})"
         width = font.getlength(words) + font.size * 2.4
         if x > font.size and x + width > size[0]:
             x, line = font.size, line + 1

@@ -218,8 +218,8 @@ def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = N
         # A database in memory has nothing lasting to be known by.
         return _read(conn, index, None, report)
     key = (str(database), index.id)
-    live = _open.get(key)
-    if live is not None and live.index == index and _is_up_to_date(live, database):
+    live = open_index(database, index)
+    if live is not None:
         return live
     with _opening[key], _reader(database) as reader:
         live = _open.get(key)
@@ -236,6 +236,14 @@ def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = N
         elif not _is_up_to_date(live, database):
             live = _open[key] = _with_approximate(live, database)
         return live
+
+
+def open_index(database: Path, index: Index) -> LiveIndex | None:
+    """What live_index() answers at once: None where there is something to open or to read first."""
+    live = _open.get((str(database), index.id))
+    if live is not None and live.index == index and _is_up_to_date(live, database):
+        return live
+    return None
 
 
 def _forget_replaced(conn: sqlite3.Connection, database: str) -> None:

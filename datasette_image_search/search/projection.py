@@ -14,6 +14,7 @@ from collections import OrderedDict
 
 import numpy as np
 
+from .. import store
 from ..errors import ImageSearchError
 from .live import LiveIndex
 
@@ -32,9 +33,10 @@ FEWEST_FOR_UMAP = 10
 KEPT_INDEXES = 8
 
 _projected: OrderedDict[str, np.ndarray] = OrderedDict()
+_projecting: dict[str, threading.Lock] = {}
 _lock = threading.Lock()
-"""The points of whole indexes by live index, those used last at the end, and a lock for them. Held
-while they are computed, for whoever asks meanwhile wants the same, and has no processor left."""
+"""The points of whole indexes by live index, those used last at the end; a lock for each that is being
+computed; and one for both, never held for long."""
 
 
 class ProjectionError(ImageSearchError):
@@ -75,12 +77,29 @@ METHODS = {"pca": pca, "umap": umap}
 def pca_of_all(live: LiveIndex) -> np.ndarray:
     """pca() of every position, shape (len(live), 2), remembered as long as the index is the same."""
     with _lock:
-        if live.name not in _projected:
-            _projected[live.name] = pca(live, np.arange(len(live)))
-        _projected.move_to_end(live.name)
-        while len(_projected) > KEPT_INDEXES:
-            _projected.popitem(last=False)
-        return _projected[live.name]
+        projecting = _projecting.setdefault(live.name, threading.Lock())
+    # Whoever asks meanwhile wants the same.
+    with projecting:
+        points = known_pca_of_all(live)
+        try:
+            if points is None:
+                points = pca(live, np.arange(len(live)))
+            with _lock:
+                _projected[live.name] = points
+                while len(_projected) > KEPT_INDEXES:
+                    _projected.popitem(last=False)
+        finally:
+            with _lock:
+                _projecting.pop(live.name, None)
+    return points
+
+
+def known_pca_of_all(live: LiveIndex) -> np.ndarray | None:
+    """The same where it is remembered, at once."""
+    with _lock:
+        if live.name in _projected:
+            _projected.move_to_end(live.name)
+        return _projected.get(live.name)
 
 
 def _on_principal_axes(live: LiveIndex, positions: np.ndarray, count: int) -> np.ndarray:
@@ -97,22 +116,28 @@ def _on_principal_axes(live: LiveIndex, positions: np.ndarray, count: int) -> np
     for at, axis in enumerate(axes):
         # The sign of an eigenvector is left open, and must not depend on the machine.
         axis = axis * np.sign(axis[np.argmax(np.abs(axis))])
-        scores = live.scores(axis.astype(np.float32))[positions]
-        # No two unit vectors are farther apart; the score of a damaged code is.
-        points[:, at] = np.clip(scores - mean @ axis, -2, 2)
+        offsets = live.scores(axis.astype(np.float32))[positions] - mean @ axis
+        # No two unit vectors are farther apart. A damaged code may be, and goes to the middle, where it
+        # takes no room from the others.
+        points[:, at] = np.where(np.abs(offsets) <= 2, offsets, 0)
     return points
 
 
 def _moments(live: LiveIndex, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean, shape (dimensions,), and covariance of an even sample of the vectors, float64."""
+    """
+    Mean, shape (dimensions,), and covariance of an even sample of the vectors, float64. Damaged codes
+    are left out.
+    """
     sample = positions
     if len(positions) > SAMPLE:
         sample = positions[np.linspace(0, len(positions) - 1, SAMPLE).astype(int)]
     dimensions = live.index.dimensions
-    total, squares = np.zeros(dimensions), np.zeros((dimensions, dimensions))
+    count, total, squares = 0, np.zeros(dimensions), np.zeros((dimensions, dimensions))
     for start in range(0, len(sample), CHUNK):
         vectors = live.decoded(sample[start : start + CHUNK])
+        vectors = vectors[store.are_unit(vectors)]
+        count += len(vectors)
         total += vectors.sum(axis=0)
         squares += vectors.T @ vectors
-    mean = total / len(sample)
-    return mean, squares / len(sample) - np.outer(mean, mean)
+    mean = total / max(count, 1)
+    return mean, squares / max(count, 1) - np.outer(mean, mean)

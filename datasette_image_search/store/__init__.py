@@ -45,6 +45,7 @@ from .filters import (
 )
 from .imports import add_imported, record_files, write_imported
 from .reads import (
+    are_unit,
     count_images,
     count_vectors,
     has_thumbnail,
@@ -153,6 +154,7 @@ __all__ = [
     "add_imported",
     "all_indexes",
     "all_of",
+    "are_unit",
     "closed",
     "column_names",
     "count_images",

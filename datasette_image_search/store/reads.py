@@ -36,6 +36,9 @@ from .tables import (
 REQUIRED_COLUMNS = ("root_id", "path", "size", "mtime", "sha256")
 """What is needed to know a file again; a person may drop the other columns."""
 
+LONGEST_VALUE = 200
+"""Characters of a value that one image is told from another by: documents are not read for that."""
+
 NORM_ERROR = 0.01
 """A vector whose squared norm is farther from 1 is none, and its scores would be no similarities."""
 
@@ -265,7 +268,7 @@ def _stored_vectors(rows: Sequence[tuple[int, Key, bytes]], index: Index) -> Sto
     rows = [row for row in rows if len(row[2]) == 4 * index.dimensions]
     vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4")
     vectors = vectors.reshape(len(rows), index.dimensions)
-    sound = _are_unit(vectors)
+    sound = are_unit(vectors)
     if not sound.all():
         rows = [row for row, is_sound in zip(rows, sound, strict=True) if is_sound]
         vectors = vectors[sound]
@@ -274,7 +277,7 @@ def _stored_vectors(rows: Sequence[tuple[int, Key, bytes]], index: Index) -> Sto
     )
 
 
-def _are_unit(vectors: np.ndarray) -> np.ndarray:
+def are_unit(vectors: np.ndarray) -> np.ndarray:
     """Whether each has unit norm, as far as float16 can tell: not what holds NaN or infinity."""
     return np.abs(np.einsum("...i,...i", vectors, vectors) - 1) < NORM_ERROR
 
@@ -292,7 +295,7 @@ def image_vector(
     if row is None or len(row[0]) != 4 * index.dimensions:
         return None
     vector = vector_from_blob(row[0])
-    return vector if _are_unit(vector) else None
+    return vector if are_unit(vector) else None
 
 
 def vectors_by_id(
@@ -391,7 +394,7 @@ def images_with_vectors(
     """
     (vector id, image id, path, value of `column`) of those of the images with these ids, all different,
     that have a vector, in any order. The path is None where the images are BLOBs, the value where there
-    is no column, and where it is a BLOB.
+    is no column, and where it is a BLOB; of a text it is the first LONGEST_VALUE characters.
     """
     table = find_image_table(conn, index.image_table)
     names = table.quoted()
@@ -409,7 +412,11 @@ def images_with_vectors(
     # CROSS JOIN keeps json_each outermost; the names are ours, so that no column is in two tables.
     sql = f"""
         select _img_vector.id, {images}.{names["key"]}, {path},
-            iif(typeof({value}) = 'blob', null, {value})
+            case typeof({value})
+                when 'blob' then null
+                when 'text' then substr({value}, 1, {LONGEST_VALUE})
+                else {value}
+            end
         from json_each(?) as _img_candidate
         cross join {images} on {images}.{names["key"]} = _img_candidate.value
         cross join {names["vectors"]} as _img_vector

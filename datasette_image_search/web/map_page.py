@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 from datasette.app import Datasette
-from datasette.utils import filters_should_redirect, path_with_added_args
 from datasette.utils.asgi import Request, Response
 
 from .. import store
@@ -17,19 +14,20 @@ from ..errors import ImageSearchError
 from ..maps.collection import CollectionMap, check_column, collection_map
 from ..maps.colouring import by_score, colouring, plain
 from ..maps.page import MOST_IMAGES, map_data
-from ..search.live import LiveIndex, live_index
-from ..search.projection import pca_of_all
+from ..search.live import live_index
+from ..search.projection import pca
 from ..search.query import LONGEST_QUERY, query_vector
+from ..store import Index
 from .access import ViewedTable, viewed_table
 from .compat import database_colour, table_title
 from .configuration import configured_weights
 from .pages import count_in_words, form_context
 from .pictures import query_in_words
-from .preparing import is_prepared, placed_vectors
+from .preparing import Placed, is_prepared, placed_vectors
 from .responses import as_json, error_response
 from .results import Count, in_one_sentence, in_time
 from .search_request import SearchRequest, read_request
-from .urls import Links, pairs_of, replaced
+from .urls import Links, pairs_of, pairs_with_filters, replaced
 
 ARGUMENT = "_color"
 
@@ -39,17 +37,15 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
     viewed = await viewed_table(datasette, request)
     links = Links(datasette, viewed.database.name, viewed.table.name)
     format = request.url_vars.get("format") or ""
-    if added := filters_should_redirect(request.args):
-        chosen = urlsplit(path_with_added_args(request, added)).query
-        return Response.redirect(links.map(parse_qsl(chosen), format))
+    if (pairs := pairs_with_filters(request)) is not None:
+        return Response.redirect(links.map(pairs, format))
     wanted, column, error = None, request.args.get(ARGUMENT) or None, None
     try:
         wanted = await read_request(datasette, request, viewed)
         if column is not None:
             await viewed.database.execute_fn(lambda conn: check_column(conn, viewed.index, column))
         if format == "json":
-            data = await _data(datasette, viewed, wanted, column)
-            return await asyncio.to_thread(as_json, datasette, data)
+            return await _json(datasette, viewed, wanted, column)
     except ImageSearchError as problem:
         if format == "json":
             return error_response(datasette, str(problem))
@@ -57,11 +53,13 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
     return await _html(datasette, request, viewed, links, wanted, column, error)
 
 
-async def _data(
+async def _json(
     datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest, column: str | None
-) -> dict[str, Any]:
-    if wanted.query:
-        await is_prepared(datasette, viewed, wanted.query)
+) -> Response:
+    # A column goes before a query, which then need not be understood.
+    query = wanted.query if column is None else ""
+    if query:
+        await is_prepared(datasette, viewed, query)
     prepared = await placed_vectors(viewed)
     weights_of = configured_weights(datasette)
 
@@ -69,36 +67,54 @@ async def _data(
         conn: sqlite3.Connection,
     ) -> tuple[CollectionMap, np.ndarray | None, tuple[str, ...]]:
         index = store.find_index(conn, viewed.table.name, viewed.index.model)
-        live = prepared or live_index(conn, index)
-        placed = collection_map(conn, index, live, _places, wanted.filter, column, MOST_IMAGES)
-        if not wanted.query or column is not None:
+        live, points = prepared or _placed_now(conn, index)
+        placed = collection_map(
+            conn,
+            index,
+            live,
+            # Those on the map of all, whatever a filter leaves of it.
+            lambda _, positions: points[positions],
+            wanted.filter,
+            column,
+            MOST_IMAGES,
+        )
+        if not query:
             return placed, None, ()
-        query = query_vector(conn, index, wanted.query, weights_of)
-        return placed, live.scores(query.vector)[placed.vectors], query.warnings
+        found = query_vector(conn, index, query, weights_of)
+        return placed, live.scores(found.vector)[placed.vectors], found.warnings
 
     with in_one_sentence(datasette, viewed, wanted):
         placed, scores, warnings = await in_time(datasette, viewed, read)
-    words = " ".join(filter(None, (count_in_words(Count(placed.count)), wanted.filter_words)))
-    if scores is not None:
-        coloured = by_score(query_in_words(wanted.query), scores)
-    elif column is not None:
-        coloured = colouring(column, placed.values)
-    else:
-        coloured = plain(len(placed))
-    return {
-        "ok": True,
-        "database": viewed.database.name,
-        "table": viewed.table.name,
-        "model": viewed.index.model,
-        "description": words,
-        "warnings": list(warnings),
-        **map_data(placed, coloured),
-    }
+
+    def answer() -> Response:
+        if scores is not None:
+            coloured = by_score(query_in_words(query), scores)
+        elif column is not None:
+            coloured = colouring(column, placed.values)
+        else:
+            coloured = plain(len(placed))
+        words = (count_in_words(Count(placed.count)), wanted.filter_words)
+        return as_json(
+            datasette,
+            {
+                "ok": True,
+                "database": viewed.database.name,
+                "table": viewed.table.name,
+                "model": viewed.index.model,
+                "description": " ".join(filter(None, words)),
+                "warnings": list(warnings),
+                **map_data(placed, coloured),
+            },
+        )
+
+    # For 50,000 images that takes long enough for others to notice.
+    return await asyncio.to_thread(answer)
 
 
-def _places(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
-    """Those that the images have on the map of all, whatever is left of it by a filter."""
-    return pca_of_all(live)[positions]
+def _placed_now(conn: sqlite3.Connection, index: Index) -> Placed:
+    """Not remembered: what is read anew for each map is another index each time."""
+    live = live_index(conn, index)
+    return live, pca(live, np.arange(len(live)))
 
 
 async def _html(
@@ -111,7 +127,8 @@ async def _html(
     error: str | None,
 ) -> Response:
     query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
-    pairs = replaced(pairs_of(request), _next=None)
+    # All images are on the map, however little they are like the query.
+    pairs = replaced(pairs_of(request), _next=None, _min_score=None)
     kept = replaced(pairs, q=None, **{ARGUMENT: None})
     context = {
         **await form_context(viewed, wanted, kept),

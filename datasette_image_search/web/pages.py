@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from datasette.app import Datasette
 from datasette.filters import Filters
 from datasette.plugins import get_plugins
-from datasette.utils import filters_should_redirect, path_with_added_args
 from datasette.utils.asgi import Request, Response
 
 from ..errors import ImageSearchError
@@ -22,7 +20,7 @@ from .preparing import is_prepared, start_preparing
 from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
 from .search_request import PICTURES, SearchRequest, read_request
-from .urls import Links, Pairs, pairs_of, replaced
+from .urls import Links, Pairs, pairs_of, pairs_with_filters, replaced
 
 PATIENCE = 1.0
 """Seconds that a page waits for a model to load before it says that it does."""
@@ -38,10 +36,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     viewed = await viewed_table(datasette, request)
     links = Links(datasette, viewed.database.name, viewed.table.name)
     format = request.url_vars.get("format") or "html"
-    if added := filters_should_redirect(request.args):
-        # The fields of the filter rows become the filters they describe, as on the table page.
-        chosen = urlsplit(path_with_added_args(request, added)).query
-        pairs = parse_qsl(chosen, keep_blank_values=True)
+    if (pairs := pairs_with_filters(request)) is not None:
         return Response.redirect(links.page(pairs, format if format != "html" else ""))
     wanted = None
     try:
@@ -125,7 +120,7 @@ async def _html(
             else None,
             "sizes": [(size, links.page(replaced(pairs, _pictures=size))) for size in PICTURES],
             "likeness_map_url": links.map(
-                replaced(kept, _size=None, _pictures=None, q=query or None)
+                replaced(kept, _size=None, _pictures=None, _min_score=None, q=query or None)
             ),
             "csv_url": links.page(first_page, "csv"),
             "has_map": _has_map(answer),

@@ -16,13 +16,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from datasette.app import Datasette
 from datasette.database import Database
 
 from .. import store
 from ..errors import ImageSearchError
-from ..search.live import LiveIndex, live_index
-from ..search.projection import pca_of_all
+from ..search.live import LiveIndex, live_index, open_index
+from ..search.projection import known_pca_of_all, pca_of_all
 from ..search.query import prepare_words
 from ..store import Index
 from .access import ViewedTable
@@ -31,6 +32,9 @@ from .configuration import configured_weights
 T = TypeVar("T")
 
 THREADS = 2
+
+MAP_THREADS = 1
+"""Of their own, so that no search waits for a map."""
 
 MOST_RUNNING = 64
 """Different preparations that may wait for these threads."""
@@ -50,6 +54,11 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS, thread_name_prefix="image-search")
 
 
+@cache
+def _map_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MAP_THREADS, thread_name_prefix="image-search-map")
+
+
 def start_preparing(datasette: Datasette, viewed: ViewedTable, query: str = "") -> Future[None]:
     """
     Begin with what a query needs; without one, with what the first of them will. Raises TooBusy.
@@ -60,29 +69,37 @@ def start_preparing(datasette: Datasette, viewed: ViewedTable, query: str = "") 
         _open_index(viewed.database, viewed.index)
         prepare_words(viewed.index, query, weights_of)
 
-    return _start(viewed, prepare, start_preparing, query)
+    return _start(_threads(), viewed, prepare, start_preparing, query)
 
 
-async def placed_vectors(viewed: ViewedTable) -> LiveIndex | None:
+Placed = tuple[LiveIndex, np.ndarray]
+"""An index and the places of all its vectors, shape (len, 2)."""
+
+
+async def placed_vectors(viewed: ViewedTable) -> Placed | None:
     """
-    The index as committed now, its projection computed and remembered; None for a database that can
-    only be read by the connections of Datasette. Raises TooBusy.
+    The index as committed now, and its PCA, which is remembered; None for a database that can only
+    be read by the connections of Datasette. Raises TooBusy.
     """
     if viewed.database.path is None:
         return None
     path = Path(viewed.database.path)
+    known = open_index(path.resolve(), viewed.index)
+    points = None if known is None else known_pca_of_all(known)
+    if known is not None and points is not None:
+        return known, points
 
-    def project() -> LiveIndex | None:
+    def project() -> Placed | None:
         # A database that is locked just now is something for the map itself to say.
         with suppress(sqlite3.Error), closing(connection_of_our_own(path)) as conn:
             index = store.find_index(conn, viewed.table.name, viewed.index.model)
             live = live_index(conn, index)
-            pca_of_all(live)
-            return live
+            return live, pca_of_all(live)
         return None
 
     # Who asks after a commit must not be given what was begun before it.
-    running = _start(viewed, project, placed_vectors, str(viewed.index.generation))
+    generation = str(viewed.index.generation)
+    running = _start(_map_threads(), viewed, project, placed_vectors, generation)
     placing = asyncio.wrap_future(running)
     # Unlike to await it, this lets it go on for the others when one of them leaves.
     await asyncio.wait([placing])
@@ -90,14 +107,18 @@ async def placed_vectors(viewed: ViewedTable) -> LiveIndex | None:
 
 
 def _start(
-    viewed: ViewedTable, work: Callable[[], T], purpose: Callable[..., Any], what: str
+    threads: ThreadPoolExecutor,
+    viewed: ViewedTable,
+    work: Callable[[], T],
+    purpose: Callable[..., Any],
+    what: str,
 ) -> Future[T]:
     key = viewed.database.name, viewed.index.id, purpose, what
     if key in _running:
         return _running[key]
     if len(_running) >= MOST_RUNNING:
         raise TooBusy("too many searches wait for a model to load; try again in a moment")
-    _running[key] = running = _threads().submit(work)
+    _running[key] = running = threads.submit(work)
     running.add_done_callback(lambda _: _running.pop(key, None))
     return running
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode
 
 from datasette.app import Datasette
-from datasette.utils import tilde_encode
+from datasette.utils import filters_should_redirect, tilde_encode
 from datasette.utils.asgi import Request
 
 from ..store import Key
@@ -65,6 +65,20 @@ def _with(path: str, pairs: Pairs) -> str:
 def pairs_of(request: Request) -> list[tuple[str, str]]:
     """The query string of a request, in its order."""
     return parse_qsl(request.query_string, keep_blank_values=True)
+
+
+def pairs_with_filters(request: Request) -> list[tuple[str, str]] | None:
+    """
+    The same with the filters that the fields of the filter rows describe, as the table page makes
+    them, in the place of the fields; None where there are no such fields.
+    """
+    changes = filters_should_redirect(request.args)
+    if not changes:
+        return None
+    # Datasette's own path_with_added_args loses the filters that are there with a blank value.
+    fields = {name for name, value in changes if value is None}
+    kept = [(name, value) for name, value in pairs_of(request) if name not in fields]
+    return kept + [(name, value) for name, value in changes if value is not None]
 
 
 def whole_number(text: str) -> int | None:
