@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from datasette.app import Datasette
 from PIL import Image
 
@@ -190,6 +192,76 @@ def test_a_renamed_folder_of_100_photos(path: Path, tmp_path: Path):
     (tmp_path / "all" / "old").rename(tmp_path / "all" / "new")
     run = (path, "images", tmp_path / "all")
     assert first_words(*run) == "0 embedded, 100 moved, 0 unchanged, 0 failed"
+
+
+@pytest.fixture
+def moved(path: Path, folder: Path, tmp_path: Path) -> Path:
+    """Where the folder is now, and the database does not know it."""
+    embed_images(path, "images", folder, "--model", "palette")
+    (tmp_path / "the archive").mkdir()
+    return folder.rename(tmp_path / "the archive" / "pictures")
+
+
+def run_as_told(result: Result, new: Path | None = None) -> None:
+    """The command in an error, as a person copies it; `new` is what they fill in."""
+    assert result.exit_code == 1
+    line = re.search(r"sqlite-utils query .*? -p new ('[^']*'|[^\s;]+)", result.output)[0]
+    words = shlex.split(line.replace("NEW_FOLDER", shlex.quote(str(new))))
+    assert command(*words[1:]).exit_code == 0
+
+
+@pytest.mark.parametrize("below", ["", "pictures"], ids=["its new parent", "the folder"])
+@pytest.mark.parametrize("leaves", ["nothing", "an empty folder"])
+def test_a_moved_folder_that_the_database_was_not_told_of_doubles_nothing(
+    path: Path, folder: Path, moved: Path, below: str, leaves: str
+):
+    if leaves == "an empty folder":
+        folder.mkdir()
+    draw_picture(moved / "new.jpg", "pink")
+    run = (path, "images", moved.parent / below)
+    for dry in ([], ["--dry-run"]):
+        result = command("embed-images", *run, *dry)
+        assert "nothing was changed" in result.output
+        assert count(path) == count(path, "images") == 8
+        assert count(path, "image_search_roots") == 1
+    run_as_told(result)
+    assert first_words(*run) == "1 embedded, 8 unchanged, 0 failed"
+
+
+def test_a_part_of_a_moved_folder_doubles_nothing_either(path: Path, folder: Path, tmp_path: Path):
+    draw_picture(folder / "trip" / "pink.jpg", "pink")
+    embed_images(path, "images", folder, "--model", "palette")
+    moved = folder.rename(tmp_path / "moved")
+    run_as_told(command("embed-images", path, "images", moved / "trip"))
+    assert first_words(path, "images", moved / "trip") == "0 embedded, 1 unchanged, 0 failed"
+
+
+def test_the_old_place_of_a_moved_folder_says_how_to_tell_the_database(
+    path: Path, folder: Path, moved: Path
+):
+    run_as_told(command("embed-images", path, "images", folder), moved)
+    assert first_words(path, "images", moved) == "0 embedded, 8 unchanged, 0 failed"
+
+
+def test_copies_of_a_folder_that_is_gone_are_rows_where_that_is_asked_for(path: Path, moved: Path):
+    run = (path, "images", moved)
+    assert first_words(*run, "--copies") == "0 embedded, 8 reused, 0 unchanged, 0 failed"
+    assert first_words(*run) == "0 embedded, 8 unchanged, 0 failed"
+
+
+def test_other_photos_than_those_of_a_folder_that_is_gone_are_simply_new(
+    path: Path, moved: Path, tmp_path: Path
+):
+    other = tmp_path / "other"
+    shutil.copytree(moved, other / "backup")
+    for number in range(9):
+        draw_picture(other / "backup" / f"{number}.jpg", f"hsl({number * 40}, 70%, 50%)")
+    # Of as many bytes as another, and of the name of a third.
+    shutil.move(other / "backup" / "red.jpg", other / "blue.jpg")
+    for file in list((other / "backup").iterdir()):
+        if not file.name[0].isdigit():
+            file.rename(file.with_name(f"copy of {file.name}"))
+    assert first_words(path, "images", other).startswith("9 embedded, 8 reused")
 
 
 def test_what_failed_is_tried_again_only_where_that_is_asked_for(path: Path, folder: Path):

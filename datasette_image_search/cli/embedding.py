@@ -77,6 +77,11 @@ SHOWN_REASONS = 20
     default=False,
     help="Remove the rows of files that are gone. Default: count and keep them",
 )
+@click.option(
+    "--copies",
+    is_flag=True,
+    help="Embed images of a folder that is gone at another place too: it was not moved there",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Embed at most so many images")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing")
 @options.wal

@@ -17,11 +17,21 @@ from .. import store
 from ..embedders.catalogue import check_model
 from ..embedders.registry import DEFAULT_MODEL
 from ..errors import ImageSearchError
-from ..store import Index, KnownFile, StoreError
+from ..store import Index, KnownFile, Root, StoreError
 from .formats import BATCH_SIZE, THUMBNAIL_SIZE
+from .moved_roots import find_moved_root, root_of, tell_database
 from .own_images import ImageSource, find_own_changes
 from .reuse import Reuse, find_reuse, hash_of, of_known_size
-from .scan import Changes, FoundFile, GoneFiles, ScanOptions, check_mounted, find_changes
+from .scan import (
+    Changes,
+    FoundFile,
+    GoneFiles,
+    NotThere,
+    ScanError,
+    ScanOptions,
+    check_mounted,
+    find_changes,
+)
 
 BUSY_SECONDS = 60
 """How long to wait for another process that is writing to the database."""
@@ -44,7 +54,7 @@ class EmbedRequest:
     `model` None is the model of the table, or the default; `weights`, `device` and `precision` are
     as in ModelRequest; `workers` None is one decoder per processor; `thumbnail_size` is in pixels,
     None for no thumbnails; `max_pixels` None is as many as the memory allows; `limit` is how many
-    images are embedded at most.
+    images are embedded at most; `copies` says that images of a folder that is gone were not moved.
     """
 
     database: Path
@@ -67,6 +77,7 @@ class EmbedRequest:
     wal: bool = False
     add_model: bool = False
     replace_model: bool = False
+    copies: bool = False
 
     @property
     def decoders(self) -> int:
@@ -202,10 +213,25 @@ def _survey_files(
     replaced: tuple[Index, ...],
 ) -> Survey:
     known = store.known_files(db.conn, request.table, index)
-    known_roots = [root.path for root in store.roots(db.conn)]
-    changes = find_changes(
-        request.paths, known, known_roots, request.scan, retry_failed=request.retry_failed
-    )
+    roots = store.roots(db.conn)
+    try:
+        changes = find_changes(
+            request.paths,
+            known,
+            [root.path for root in roots],
+            request.scan,
+            retry_failed=request.retry_failed,
+        )
+    except NotThere as error:
+        root = root_of(error.path, roots)
+        if root is None:
+            raise
+        raise ScanError(
+            f"{error}; if the folder {root.path!r} was moved, tell the database: "
+            f"{tell_database(request.database, root, 'NEW_FOLDER')}"
+        ) from None
+    if not request.copies:
+        _check_moved(request, changes, known, roots)
     reused: list[Reuse] = []
     if index is not None:
         reused = _find_reuse(db, request, index, changes, known)
@@ -238,6 +264,23 @@ def _survey_files(
         failed_before=changes.failed_before,
         gone=gone,
     )
+
+
+def _check_moved(
+    request: EmbedRequest,
+    changes: Changes[FoundFile],
+    known: Mapping[tuple[str, str], KnownFile],
+    roots: Sequence[Root],
+) -> None:
+    """The images of a folder that was moved would get second rows, beside those of the old place."""
+    moved = find_moved_root(changes.to_embed, known, roots)
+    if moved is not None:
+        raise RunError(
+            f"most images in {moved.now_at!r} are those of {moved.root.path!r}, which is empty or "
+            "gone; if it was moved, tell the database: "
+            f"{tell_database(request.database, moved.root, moved.now_at)}; "
+            "if they are copies, add --copies (nothing was changed)"
+        )
 
 
 def _check_all_named(
