@@ -24,6 +24,7 @@ from click.testing import Result
 from datasette.app import Datasette
 from PIL import Image
 
+from datasette_image_search.embedders.registry import DEFAULT_MODEL
 from datasette_image_search.store import vector_from_blob
 
 from .commands import change, command, embed_images, query, start, touch_later, vectors_of
@@ -312,9 +313,55 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(
     assert result.stdout == (
         "Would be: 1 embedded, 1 moved, 1 gone, 6 unchanged, 0 failed\n"
         if exists
-        else "Would be: 8 embedded, 0 unchanged, 0 failed\n"
+        else "Would be: 8 embedded, 0 unchanged, 0 failed; 'images' is a new table, embedded with "
+        f"{DEFAULT_MODEL}\n"
     )
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_a_mistyped_table_is_told_to_be_a_new_one(path: Path, folder: Path):
+    embed_images(path, "images", folder, "--model", "palette")
+    told = "'imges' is a new table, embedded with palette; this database already has 'images'"
+    run = (path, "imges", folder, "--model", "palette")
+    assert told in embed_images(*run, "--dry-run").stdout
+    assert told in embed_images(*run).stderr
+    assert "new table" not in embed_images(*run).output
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("Pictures", "images Pictures"),
+        ("Pictures/lotus Pictures/gps", "images Pictures/lotus Pictures/gps"),
+        ("Pictures images", "images Pictures"),
+        ("Pictures/lotus my.photos Pictures/gps", "my.photos Pictures/lotus Pictures/gps"),
+        ("Pictures Holidays", "images Pictures Holidays"),
+    ],
+)
+def test_a_folder_that_stands_where_the_table_goes_is_told_and_put_right(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, meant: str
+):
+    for name in ("Pictures/lotus", "Pictures/gps", "Holidays"):
+        draw_picture(tmp_path / name / "red.jpg", "red")
+    monkeypatch.chdir(tmp_path)
+    result = command("embed-images", path, *typed.split())
+    assert result.exit_code == 1
+    first = typed.split(maxsplit=1)[0]
+    assert result.output == (
+        f"Error: {first!r} stands where the name of the table goes: "
+        f"sqlite-utils embed-images {path} {meant}\n"
+    )
+    assert not path.exists()
+
+
+def test_a_table_may_have_the_name_of_its_folder(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    draw_picture(tmp_path / "images" / "trip" / "red.jpg", "red")
+    monkeypatch.chdir(tmp_path)
+    for files in ("images", "images/trip", "images/trip/red.jpg"):
+        run = (path.with_name(files.replace("/", "-")), "images", files, "--model", "palette")
+        assert first_words(*run) == "1 embedded, 0 unchanged, 0 failed"
 
 
 def test_wal_is_switched_on_and_nothing_is_left_in_it(path: Path, folder: Path):

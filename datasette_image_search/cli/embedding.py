@@ -12,7 +12,7 @@ import click
 from ..errors import counted
 from ..ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from . import options
-from .messages import INTERRUPTED, one_sentence
+from .messages import INTERRUPTED, one_sentence, warn
 from .progress import progress_display
 from .sidecars import finish
 
@@ -136,11 +136,13 @@ def embed_images(
         if dry_run:
             planned = pipeline.plan_images(request)
             _print_empty_rows(planned)
-            click.echo(_plan_line(planned))
+            click.echo(_plan_line(planned, table))
             return
         try:
             with progress_display(silent) as show:
-                summary = pipeline.embed_images(request, show)
+                summary = pipeline.embed_images(
+                    request, show, lambda plan: _warn_of_new_table(plan, table)
+                )
         except KeyboardInterrupt:
             # While files were looked for, or the model was loaded.
             click.echo("Interrupted: 0 embedded")
@@ -185,8 +187,21 @@ def _print_empty_rows(summary: Summary) -> None:
         click.echo(f"{rows} nothing in the column {summary.column!r}, and no image", err=True)
 
 
-def _plan_line(summary: Summary) -> str:
-    return ", ".join([f"Would be: {summary.embedded:,} embedded", *_counts(summary)])
+def _warn_of_new_table(plan: Summary, table: str) -> None:
+    """A name that was mistyped would be another table, of everything anew."""
+    if plan.other_tables:
+        warn(_new_table(plan, table))
+
+
+def _new_table(plan: Summary, table: str) -> str:
+    others = " and ".join(map(repr, plan.other_tables))
+    beside = f"; this database already has {others}" if others else ""
+    return f"{table!r} is a new table, embedded with {plan.model}{beside}"
+
+
+def _plan_line(plan: Summary, table: str) -> str:
+    line = ", ".join([f"Would be: {plan.embedded:,} embedded", *_counts(plan)])
+    return f"{line}; {_new_table(plan, table)}" if plan.is_new_table else line
 
 
 def _summary_line(summary: Summary) -> str:

@@ -81,7 +81,7 @@ class Summary:
     `reused` counts copies, and files of which only the time had changed. `failures` are this run's;
     `failed_before` counts images that failed in an earlier one and have not changed. `gone` files
     were removed from the table where that was asked for (`pruned`). `empty_rows` of a person's own
-    table have nothing in `column`. `device` is None where no model was needed.
+    table have nothing in `column`. `other_tables` are the image tables beside a new one. `device` is None where no model was needed.
     """
 
     embedded: int
@@ -93,6 +93,8 @@ class Summary:
     model: str
     empty_rows: int = 0
     column: str | None = None
+    is_new_table: bool = False
+    other_tables: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     failures_table: str = ""
     pruned: bool = False
@@ -107,12 +109,15 @@ def plan_images(request: EmbedRequest) -> Summary:
 
 
 def embed_images(
-    request: EmbedRequest, on_progress: Callable[[Progress], None] = lambda progress: None
+    request: EmbedRequest,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_plan: Callable[[Summary], None] = lambda plan: None,
 ) -> Summary:
     """
     Bring an image table up to date with some files and folders, or with its own rows.
 
-    Nothing is written before the files are found and the model is loaded. A KeyboardInterrupt ends
+    Nothing is written before the files are found and the model is loaded; `on_plan` is told between
+    the two what `plan_images` would tell. A KeyboardInterrupt ends
     the run with the batch in flight left out, and is told by the summary. Raises ImageSearchError
     with one sentence where the request cannot be carried out.
     """
@@ -120,6 +125,7 @@ def embed_images(
     check_writable(request.database)
     with only_run(request.database):
         survey = take_survey(request)
+        on_plan(_summary(survey))
         embedder = None
         if survey.to_embed or survey.index is None or request.weights is not None:
             embedder = _load_embedder(request, survey)
@@ -157,6 +163,8 @@ def _summary(survey: Survey) -> Summary:
         model=survey.model,
         empty_rows=survey.empty_rows,
         column=survey.path_column or survey.content_column,
+        is_new_table=survey.is_new_table,
+        other_tables=survey.other_tables,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -90,6 +91,7 @@ class Survey:
     What there is to do. `index` is the one to add to, None for a new one, and `replaced` are those
     that give way to it. `gone` are the files that are not there any more, by root and path, and
     `empty_rows` counts those of a person's own table that have nothing in the column of their images.
+    `other_tables` are the image tables that there are beside a new one.
     """
 
     model: str
@@ -103,6 +105,8 @@ class Survey:
     failed_before: int
     gone: Mapping[tuple[str, str], KnownFile]
     empty_rows: int = 0
+    is_new_table: bool = False
+    other_tables: tuple[str, ...] = ()
 
 
 def take_survey(request: EmbedRequest) -> Survey:
@@ -112,13 +116,45 @@ def take_survey(request: EmbedRequest) -> Survey:
     if len(columns) + bool(request.paths) > 1:
         raise RunError("name files and folders, or --path-column, or --content-column: one of them")
     with closing(open_database(request.database)) as db:
+        is_new_table = not store.table_exists(db.conn, request.table)
+        others = tuple(store.image_table_names(db.conn))
+        if is_new_table:
+            _check_table_name(request, others)
         indexes = store.read_indexes(db.conn, request.table)
         if request.model is not None and request.model not in [index.model for index in indexes]:
             check_model(request.model, has_weights=request.weights is not None)
         model, index, replaced = choose_model(request, indexes)
         if request.paths:
-            return _survey_files(db, request, model, index, replaced)
-        return _survey_own_table(db, request, model, index, replaced, indexes)
+            survey = _survey_files(db, request, model, index, replaced)
+        else:
+            survey = _survey_own_table(db, request, model, index, replaced, indexes)
+    return replace(survey, is_new_table=is_new_table, other_tables=others if is_new_table else ())
+
+
+def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> None:
+    """
+    Raises RunError where a file or folder stands where the name of a new table goes. The name of the
+    folder that is embedded, or of one that it is in, may well be the table's.
+    """
+    table = Path(request.table)
+    is_path = "/" in request.table or os.sep in request.table
+    missing = [path for path in request.paths if not path.exists()]
+    if not is_path:
+        if not table.exists():
+            return
+        folder = table.resolve()
+        if not missing and any(
+            folder in (p.resolve(), *p.resolve().parents) for p in request.paths
+        ):
+            return
+    files = [table, *request.paths]
+    name = image_tables[0] if image_tables else "images"
+    if len(missing) == 1 and str(missing[0]) == missing[0].name:
+        # The two were swapped.
+        files.remove(missing[0])
+        name = missing[0].name
+    line = shlex.join(["sqlite-utils", "embed-images", *map(str, (request.database, name, *files))])
+    raise RunError(f"{request.table!r} stands where the name of the table goes: {line}")
 
 
 def check_folder(database: Path) -> None:
