@@ -364,6 +364,61 @@ def test_a_table_may_have_the_name_of_its_folder(
         assert first_words(*run) == "1 embedded, 0 unchanged, 0 failed"
 
 
+def test_a_table_that_was_dropped_is_begun_anew(path: Path, folder: Path):
+    embed_images(path, "images", folder, "--model", "palette")
+    embed_images(path, "others", folder, "--model", "palette")
+    for table in ("images", "others"):
+        command("tag-images", path, table, "red", "blue")
+        shutil.copy(folder / "red.jpg", folder / "twin.jpg")
+        embed_images(path, table, folder)
+        assert command("find-duplicates", path, table, "--write").exit_code == 0
+    kept = {table: count(path, table) for table in ("_others_vectors", "others_duplicates")}
+    assert count(path, "images_tags")
+    assert command("drop-table", path, "images").exit_code == 0
+    for colour in ("red", "orange"):
+        (folder / f"{colour}.jpg").unlink()
+
+    run = (path, "images", folder, "--model", "palette")
+    assert first_words(*run) == "7 embedded, 0 unchanged, 0 failed"
+
+    for side in ("images", "_images_vectors", "_images_thumbnails"):
+        assert count(path, side) == 7
+    assert count(path, "images_tags") == count(path, "images_duplicates") == 0
+    assert {table: count(path, table) for table in kept} == kept
+    assert query(path, "select count(distinct index_id) from image_search_label_sets") == [(1,)]
+    found = command("search-images", path, "images", "yellow", "-k", 1).output
+    assert "yellow.jpg" in found
+
+
+def test_a_table_that_was_renamed_is_not_begun_anew(path: Path, folder: Path):
+    run = (path, "images", folder)
+    embed_images(*run, "--model", "palette")
+    command("rename-table", path, "images", "photos")
+    before = path.read_bytes()
+    for dry in ([], ["--dry-run"]):
+        result = command("embed-images", *run, *dry)
+        assert result.exit_code == 1
+        assert path.read_bytes() == before
+    line = result.output.partition("with: ")[2].replace("PATH", str(path))
+    assert command(*shlex.split(line)[1:]).exit_code == 0
+    assert first_words(*run) == "0 embedded, 8 unchanged, 0 failed"
+    assert "red.jpg" in command("search-images", path, "images", "red", "-k", 1).output
+
+
+def test_vectors_that_were_dropped_are_embedded_again_where_that_is_asked_for(
+    path: Path, folder: Path
+):
+    run = (path, "images", folder)
+    embed_images(*run, "--model", "palette")
+    change(path, "drop table _images_vectors")
+    for asked in (["embed-images", *run], ["search-images", path, "images", "red"]):
+        result = command(*asked)
+        assert result.exit_code == 1
+        assert "'_images_vectors'; embed everything again" in result.output
+    assert first_words(*run, "--replace-model") == "8 embedded, 0 unchanged, 0 failed"
+    assert "red.jpg" in command("search-images", path, "images", "red", "-k", 1).output
+
+
 def test_wal_is_switched_on_and_nothing_is_left_in_it(path: Path, folder: Path):
     embed_images(path, "images", folder, "--model", "palette", "--wal")
     draw_picture(folder / "pink.jpg", "pink")
