@@ -25,6 +25,7 @@ from datasette.app import Datasette
 from PIL import Image
 
 from datasette_image_search.embedders.registry import DEFAULT_MODEL
+from datasette_image_search.ingest import decode
 from datasette_image_search.store import vector_from_blob
 
 from .commands import change, command, embed_images, query, start, touch_later, vectors_of
@@ -272,7 +273,7 @@ def test_what_failed_is_tried_again_only_where_that_is_asked_for(path: Path, fol
     skipped = embed_images(*run)
     assert skipped.stdout.startswith("0 embedded, 8 unchanged, 1 failed in")
     assert "Failed:" not in skipped.stderr
-    assert "see the table _images_failures, or try them again with --retry-failed" in skipped.stderr
+    assert "see the table _images_failures, or try it again with --retry-failed" in skipped.stderr
     assert "Failed: bad.jpg" in embed_images(*run, "--retry-failed").stderr
 
 
@@ -417,6 +418,42 @@ def test_vectors_that_were_dropped_are_embedded_again_where_that_is_asked_for(
         assert "'_images_vectors'; embed everything again" in result.output
     assert first_words(*run, "--replace-model") == "8 embedded, 0 unchanged, 0 failed"
     assert "red.jpg" in command("search-images", path, "images", "red", "-k", 1).output
+
+
+def test_a_dry_run_counts_what_is_known_to_fail(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(decode, "HEIC", False)
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    for name in ("one.heic", "two.HEIC", "three.dng"):
+        (folder / name).write_bytes(b"\0\0\0\x18ftypheic")
+    os.mkfifo(folder / "pipe.jpg")
+    run = (path, "images", folder, "--model", "palette")
+
+    planned, result = embed_images(*run, "--dry-run"), embed_images(*run)
+
+    assert planned.stdout.startswith("Would be: 8 embedded, 0 unchanged, 4 failed;")
+    assert result.stdout.startswith("8 embedded, 0 unchanged, 4 failed in ")
+    assert planned.stderr.replace("Would fail: ", "Failed: ") == result.stderr
+    assert "one.heic and 1 more: HEIC needs an extra" in planned.stderr
+
+
+def test_one_that_failed_before_has_not_changed(path: Path, folder: Path):
+    run = (path, "images", folder, "--model", "palette")
+    for number in range(2):
+        (folder / f"{number}.jpg").write_bytes(b"no picture")
+        embed_images(*run)
+        told = embed_images(*run).stderr
+        assert ("1 failed before and has not changed" in told) == (number == 0)
+        assert ("2 failed before and have not changed" in told) == (number == 1)
+
+
+def test_a_deleted_row_comes_back_unless_its_file_is_left_out(path: Path, folder: Path):
+    run = (path, "images", folder, "--model", "palette")
+    embed_images(*run)
+    change(path, "delete from images where path = 'red.jpg'")
+    assert first_words(*run, "--exclude", "red.jpg") == "0 embedded, 7 unchanged, 0 failed"
+    assert first_words(*run) == "1 embedded, 7 unchanged, 0 failed"
 
 
 def test_wal_is_switched_on_and_nothing_is_left_in_it(path: Path, folder: Path):

@@ -135,6 +135,7 @@ def embed_images(
     with one_sentence(path):
         if dry_run:
             planned = pipeline.plan_images(request)
+            _print_failures(planned)
             _print_empty_rows(planned)
             click.echo(_plan_line(planned, table))
             return
@@ -150,6 +151,7 @@ def embed_images(
         if not finish(path, table, silent):
             summary = replace(summary, interrupted=True)
     _print_failures(summary)
+    _print_failed_before(summary)
     _print_empty_rows(summary)
     click.echo(_summary_line(summary))
     if summary.interrupted:
@@ -163,20 +165,27 @@ def _pattern(glob: str) -> str:
 
 def _print_failures(summary: Summary) -> None:
     """A line per reason, the most frequent first: a missing extra fails a thousand files alike."""
+    said = "Failed" if summary.failures_table else "Would fail"
     paths_of: dict[str, list[str]] = {}
     for failure in summary.failures:
-        paths_of.setdefault(failure.reason, []).append(failure.path)
+        name = f"{failure.path} ({failure.file})" if failure.file else failure.path
+        paths_of.setdefault(failure.reason, []).append(name)
     reasons = sorted(paths_of, key=lambda reason: -len(paths_of[reason]))
     for reason in reasons[:SHOWN_REASONS]:
         first, *others = paths_of[reason]
         files = f"{first} and {len(others):,} more" if others else first
-        click.echo(f"Failed: {files}: {reason}", err=True)
+        click.echo(f"{said}: {files}: {reason}", err=True)
     if len(reasons) > SHOWN_REASONS:
-        click.echo(f"... and more, listed in the table {summary.failures_table}", err=True)
+        listed = f", listed in the table {summary.failures_table}" if summary.failures_table else ""
+        click.echo(f"... and more{listed}", err=True)
+
+
+def _print_failed_before(summary: Summary) -> None:
     if summary.failed_before:
+        unchanged, them = ("has", "it") if summary.failed_before == 1 else ("have", "them")
         click.echo(
-            f"{summary.failed_before:,} failed before and have not changed: see the table "
-            f"{summary.failures_table}, or try them again with --retry-failed",
+            f"{summary.failed_before:,} failed before and {unchanged} not changed: see the table "
+            f"{summary.failures_table}, or try {them} again with --retry-failed",
             err=True,
         )
 

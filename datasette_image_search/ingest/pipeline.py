@@ -43,6 +43,7 @@ from .decode import (
     check_file_size,
     decode_bytes,
     default_max_pixels,
+    missing_extra_for,
     reading,
 )
 from .own_images import ImageSource, OwnImage
@@ -74,11 +75,21 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class FailedImage:
+    """An image that could not be embedded; `file` is its path where `path` is only the key of a row."""
+
+    path: str
+    reason: str
+    file: str | None = None
+
+
+@dataclass(frozen=True)
 class Summary:
     """
     How a run ended, or (`embedded` being how many there are to embed) what one would do.
 
-    `reused` counts copies, and files of which only the time had changed. `failures` are this run's;
+    `reused` counts copies, and files of which only the time had changed. `failures` are this run's,
+    or those that are certain before any file is opened, which `embedded` does not count;
     `failed_before` counts images that failed in an earlier one and have not changed. `gone` files
     were removed from the table where that was asked for (`pruned`). `empty_rows` of a person's own
     table have nothing in `column`. `other_tables` are the image tables beside a new one. `device` is None where no model was needed.
@@ -95,7 +106,7 @@ class Summary:
     column: str | None = None
     is_new_table: bool = False
     other_tables: tuple[str, ...] = ()
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[FailedImage, ...] = ()
     failures_table: str = ""
     pruned: bool = False
     seconds: float = 0.0
@@ -153,8 +164,9 @@ def embed_images(
 
 def _summary(survey: Survey) -> Summary:
     moved = sum(reuse.moved for reuse in survey.reused)
+    failures = tuple(_expected_failures(survey.to_embed))
     return Summary(
-        embedded=len(survey.to_embed),
+        embedded=len(survey.to_embed) - len(failures),
         reused=len(survey.reused) - moved,
         moved=moved,
         unchanged=survey.unchanged,
@@ -165,7 +177,19 @@ def _summary(survey: Survey) -> Summary:
         column=survey.path_column or survey.content_column,
         is_new_table=survey.is_new_table,
         other_tables=survey.other_tables,
+        failures=failures,
     )
+
+
+def _expected_failures(images: Iterable[ImageSource]) -> Iterator[FailedImage]:
+    for image in images:
+        problem = image.problem or missing_extra_for(image.name)
+        if problem:
+            yield _failed_image(image, str(problem))
+
+
+def _failed_image(image: ImageSource, reason: str) -> FailedImage:
+    return FailedImage(image.path, reason, image.file if isinstance(image, OwnImage) else None)
 
 
 def _load_embedder(request: EmbedRequest, survey: Survey) -> Embedder:
@@ -229,7 +253,7 @@ class _Run:
         self.done = 0
         self.reused = 0
         self.moved = 0
-        self.failures: list[Failure] = []
+        self.failures: list[FailedImage] = []
         self.interrupted = False
         self.pruned = False
         own_column = survey.path_column or survey.content_column
@@ -313,7 +337,7 @@ class _Run:
             images, failed = _encode(embedder, batch, roots)
             with _uninterrupted():
                 store.write_batch(self.db, self.table, index, images, failed)
-                self.failures += failed
+                self.failures += _named(failed, batch)
                 self.done += len(batch)
             self._show_progress()
 
@@ -380,6 +404,14 @@ def _encode(
         content = _content(image, outcome, roots)
         embedded.append(EmbeddedImage(image.image_id, content, vector, outcome.thumbnail))
     return embedded, failures
+
+
+def _named(
+    failures: Sequence[Failure], batch: Sequence[tuple[ImageSource, object]]
+) -> list[FailedImage]:
+    """What is told of failures in a batch: to a person, the key of a row does not name a file."""
+    images = {image.path: image for image, _ in batch}
+    return [_failed_image(images[failure.path], failure.reason) for failure in failures]
 
 
 def _failure(image: ImageSource, error: DecodeError, roots: Mapping[str, int]) -> Failure:
