@@ -208,7 +208,7 @@ def run_as_told(result: Result, new: Path | None = None) -> None:
     """The command in an error, as a person copies it; `new` is what they fill in."""
     assert result.exit_code == 1
     line = re.search(r"sqlite-utils query .*? -p new ('[^']*'|[^\s;]+)", result.output)[0]
-    words = shlex.split(line.replace("NEW_FOLDER", shlex.quote(str(new))))
+    words = shlex.split(re.sub("NEW_FOLDER|ABSOLUTE_PATH", shlex.quote(str(new)), line))
     assert command(*words[1:]).exit_code == 0
 
 
@@ -242,6 +242,18 @@ def test_the_old_place_of_a_moved_folder_says_how_to_tell_the_database(
     path: Path, folder: Path, moved: Path
 ):
     run_as_told(command("embed-images", path, "images", folder), moved)
+    assert first_words(path, "images", moved) == "0 embedded, 8 unchanged, 0 failed"
+
+
+def test_a_place_that_was_told_as_a_relative_path_doubles_nothing(
+    path: Path, moved: Path, monkeypatch: pytest.MonkeyPatch
+):
+    change(path, "update image_search_roots set path = 'the archive/pictures'")
+    monkeypatch.chdir(moved.parent.parent)
+    result = command("embed-images", path, "images", "the archive/pictures")
+    assert "no absolute path" in result.output
+    assert count(path, "images") == 8
+    run_as_told(result, moved)
     assert first_words(path, "images", moved) == "0 embedded, 8 unchanged, 0 failed"
 
 
@@ -454,6 +466,20 @@ def test_a_deleted_row_comes_back_unless_its_file_is_left_out(path: Path, folder
     change(path, "delete from images where path = 'red.jpg'")
     assert first_words(*run, "--exclude", "red.jpg") == "0 embedded, 7 unchanged, 0 failed"
     assert first_words(*run) == "1 embedded, 7 unchanged, 0 failed"
+
+
+@pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "never stored"])
+def test_thumbnails_come_back_where_everything_is_embedded_again(
+    path: Path, folder: Path, dropped: bool
+):
+    run = (path, "images", folder, "--model", "palette")
+    embed_images(*run, *([] if dropped else ["--no-thumbnails"]))
+    if dropped:
+        change(path, "drop table _images_thumbnails")
+    embed_images(*run)
+    assert count(path, "_images_thumbnails") == 0
+    embed_images(*run, "--replace-model")
+    assert count(path, "_images_thumbnails") == 8
 
 
 def test_wal_is_switched_on_and_nothing_is_left_in_it(path: Path, folder: Path):

@@ -253,6 +253,7 @@ def _survey_files(
 ) -> Survey:
     known = store.known_files(db.conn, request.table, index)
     roots = store.roots(db.conn)
+    _check_absolute(request, known, roots)
     try:
         changes = find_changes(
             request.paths,
@@ -303,6 +304,19 @@ def _survey_files(
         failed_before=changes.failed_before,
         gone=gone,
     )
+
+
+def _check_absolute(
+    request: EmbedRequest, known: Iterable[tuple[str, str]], roots: Sequence[Root]
+) -> None:
+    """No file is ever found below a relative root: all of its images would get second rows."""
+    of_table = {root for root, _ in known}
+    for root in roots:
+        if root.path in of_table and not Path(root.path).is_absolute():
+            raise RunError(
+                f"the folder {root.path!r} of table {request.table!r} is no absolute path; tell the "
+                f"database where it is: {tell_database(request.database, root, 'ABSOLUTE_PATH')}"
+            )
 
 
 def _check_moved(
