@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path, PurePath
 
 from ..store import ROOTS, KnownFile, Root
@@ -52,16 +52,26 @@ def find_moved_root(
             sizes.setdefault((path, before.size), []).append(root)
     if not sizes:
         return None
+    new = [
+        (f"{PurePath(root).as_posix()}/{file.path}", file.size)
+        for root, group in groupby(files, key=lambda file: file.root)
+        for file in group
+        if file.image_id is None and file.problem is None
+    ]
+    same: dict[tuple[str, str], int] = {}
+    for absolute, size in new:
+        for folder, path in _places(absolute):
+            for root in sizes.get((path, size), ()):
+                same[root, folder] = same.get((root, folder), 0) + 1
+    if not same:
+        return None
+    below = dict.fromkeys((folder for _, folder in same), 0)
+    for absolute, _ in new:
+        for folder, _ in _places(absolute):
+            if folder in below:
+                below[folder] += 1
     taken = {root.path for root in roots}
-    same: Counter[tuple[str, str]] = Counter()
-    below: Counter[str] = Counter()
-    for file in files:
-        if file.image_id is not None or file.problem is not None:
-            continue
-        for folder, path in _places(f"{PurePath(file.root).as_posix()}/{file.path}"):
-            below[folder] += 1
-            same.update((root, folder) for root in sizes.get((path, file.size), ()))
-    for (root, folder), number in same.most_common():
+    for (root, folder), number in sorted(same.items(), key=lambda item: -item[1]):
         now_at = str(PurePath(folder))
         if 2 * number > below[folder] and now_at not in taken:
             return MovedRoot(left[root], now_at)

@@ -136,7 +136,8 @@ def embed_images(
     check_writable(request.database)
     with only_run(request.database):
         survey = take_survey(request)
-        on_plan(_summary(survey))
+        plan = _summary(survey)
+        on_plan(plan)
         embedder = None
         if survey.to_embed or survey.index is None or request.weights is not None:
             embedder = _load_embedder(request, survey)
@@ -149,7 +150,7 @@ def embed_images(
             except KeyboardInterrupt:
                 run.interrupted = True
     return replace(
-        _summary(survey),
+        plan,
         embedded=run.done - len(run.failures),
         reused=run.reused,
         moved=run.moved,

@@ -330,9 +330,8 @@ def _check_moved(
     if moved is not None:
         raise RunError(
             f"most images in {moved.now_at!r} are those of {moved.root.path!r}, which is empty or "
-            "gone; if it was moved, tell the database: "
-            f"{tell_database(request.database, moved.root, moved.now_at)}; "
-            "if they are copies, add --copies (nothing was changed)"
+            "gone (nothing was changed); if they are copies, add --copies; if it was moved, tell the "
+            f"database: {tell_database(request.database, moved.root, moved.now_at)}"
         )
 
 
