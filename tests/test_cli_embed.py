@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -19,9 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from datasette.app import Datasette
 from PIL import Image
 
+from datasette_image_search.embedders.registry import DEFAULT_MODEL
+from datasette_image_search.ingest import decode
 from datasette_image_search.store import vector_from_blob
 
 from .commands import change, command, embed_images, query, start, touch_later, vectors_of
@@ -192,6 +196,88 @@ def test_a_renamed_folder_of_100_photos(path: Path, tmp_path: Path):
     assert first_words(*run) == "0 embedded, 100 moved, 0 unchanged, 0 failed"
 
 
+@pytest.fixture
+def moved(path: Path, folder: Path, tmp_path: Path) -> Path:
+    """Where the folder is now, and the database does not know it."""
+    embed_images(path, "images", folder, "--model", "palette")
+    (tmp_path / "the archive").mkdir()
+    return folder.rename(tmp_path / "the archive" / "pictures")
+
+
+def run_as_told(result: Result, new: Path | None = None) -> None:
+    """The command in an error, as a person copies it; `new` is what they fill in."""
+    assert result.exit_code == 1
+    line = re.search(r"sqlite-utils query .*? -p new ('[^']*'|[^\s;]+)", result.output)[0]
+    words = shlex.split(re.sub("NEW_FOLDER|ABSOLUTE_PATH", shlex.quote(str(new)), line))
+    assert command(*words[1:]).exit_code == 0
+
+
+@pytest.mark.parametrize("below", ["", "pictures"], ids=["its new parent", "the folder"])
+@pytest.mark.parametrize("leaves", ["nothing", "an empty folder"])
+def test_a_moved_folder_that_the_database_was_not_told_of_doubles_nothing(
+    path: Path, folder: Path, moved: Path, below: str, leaves: str
+):
+    if leaves == "an empty folder":
+        folder.mkdir()
+    draw_picture(moved / "new.jpg", "pink")
+    run = (path, "images", moved.parent / below)
+    for dry in ([], ["--dry-run"]):
+        result = command("embed-images", *run, *dry)
+        assert "nothing was changed" in result.output
+        assert count(path) == count(path, "images") == 8
+        assert count(path, "image_search_roots") == 1
+    run_as_told(result)
+    assert first_words(*run) == "1 embedded, 8 unchanged, 0 failed"
+
+
+def test_a_part_of_a_moved_folder_doubles_nothing_either(path: Path, folder: Path, tmp_path: Path):
+    draw_picture(folder / "trip" / "pink.jpg", "pink")
+    embed_images(path, "images", folder, "--model", "palette")
+    moved = folder.rename(tmp_path / "moved")
+    run_as_told(command("embed-images", path, "images", moved / "trip"))
+    assert first_words(path, "images", moved / "trip") == "0 embedded, 1 unchanged, 0 failed"
+
+
+def test_the_old_place_of_a_moved_folder_says_how_to_tell_the_database(
+    path: Path, folder: Path, moved: Path
+):
+    run_as_told(command("embed-images", path, "images", folder), moved)
+    assert first_words(path, "images", moved) == "0 embedded, 8 unchanged, 0 failed"
+
+
+def test_a_place_that_was_told_as_a_relative_path_doubles_nothing(
+    path: Path, moved: Path, monkeypatch: pytest.MonkeyPatch
+):
+    change(path, "update image_search_roots set path = 'the archive/pictures'")
+    monkeypatch.chdir(moved.parent.parent)
+    result = command("embed-images", path, "images", "the archive/pictures")
+    assert "no absolute path" in result.output
+    assert count(path, "images") == 8
+    run_as_told(result, moved)
+    assert first_words(path, "images", moved) == "0 embedded, 8 unchanged, 0 failed"
+
+
+def test_copies_of_a_folder_that_is_gone_are_rows_where_that_is_asked_for(path: Path, moved: Path):
+    run = (path, "images", moved)
+    assert first_words(*run, "--copies") == "0 embedded, 8 reused, 0 unchanged, 0 failed"
+    assert first_words(*run) == "0 embedded, 8 unchanged, 0 failed"
+
+
+def test_other_photos_than_those_of_a_folder_that_is_gone_are_simply_new(
+    path: Path, moved: Path, tmp_path: Path
+):
+    other = tmp_path / "other"
+    shutil.copytree(moved, other / "backup")
+    for number in range(9):
+        draw_picture(other / "backup" / f"{number}.jpg", f"hsl({number * 40}, 70%, 50%)")
+    # Of as many bytes as another, and of the name of a third.
+    shutil.move(other / "backup" / "red.jpg", other / "blue.jpg")
+    for file in list((other / "backup").iterdir()):
+        if not file.name[0].isdigit():
+            file.rename(file.with_name(f"copy of {file.name}"))
+    assert first_words(path, "images", other).startswith("9 embedded, 8 reused")
+
+
 def test_what_failed_is_tried_again_only_where_that_is_asked_for(path: Path, folder: Path):
     (folder / "bad.jpg").write_bytes(b"bad")
     run = (path, "images", folder, "--model", "palette")
@@ -199,7 +285,7 @@ def test_what_failed_is_tried_again_only_where_that_is_asked_for(path: Path, fol
     skipped = embed_images(*run)
     assert skipped.stdout.startswith("0 embedded, 8 unchanged, 1 failed in")
     assert "Failed:" not in skipped.stderr
-    assert "see the table _images_failures, or try them again with --retry-failed" in skipped.stderr
+    assert "see the table _images_failures, or try it again with --retry-failed" in skipped.stderr
     assert "Failed: bad.jpg" in embed_images(*run, "--retry-failed").stderr
 
 
@@ -240,9 +326,160 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(
     assert result.stdout == (
         "Would be: 1 embedded, 1 moved, 1 gone, 6 unchanged, 0 failed\n"
         if exists
-        else "Would be: 8 embedded, 0 unchanged, 0 failed\n"
+        else "Would be: 8 embedded, 0 unchanged, 0 failed; 'images' is a new table, embedded with "
+        f"{DEFAULT_MODEL}\n"
     )
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_a_mistyped_table_is_told_to_be_a_new_one(path: Path, folder: Path):
+    embed_images(path, "images", folder, "--model", "palette")
+    told = "'imges' is a new table, embedded with palette; this database already has 'images'"
+    run = (path, "imges", folder, "--model", "palette")
+    assert told in embed_images(*run, "--dry-run").stdout
+    assert told in embed_images(*run).stderr
+    assert "new table" not in embed_images(*run).output
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("Pictures", "images Pictures"),
+        ("Pictures/lotus Pictures/gps", "images Pictures/lotus Pictures/gps"),
+        ("Pictures images", "images Pictures"),
+        ("Pictures/lotus my.photos Pictures/gps", "my.photos Pictures/lotus Pictures/gps"),
+        ("Pictures Holidays", "images Pictures Holidays"),
+    ],
+)
+def test_a_folder_that_stands_where_the_table_goes_is_told_and_put_right(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, meant: str
+):
+    for name in ("Pictures/lotus", "Pictures/gps", "Holidays"):
+        draw_picture(tmp_path / name / "red.jpg", "red")
+    monkeypatch.chdir(tmp_path)
+    result = command("embed-images", path, *typed.split())
+    assert result.exit_code == 1
+    first = typed.split(maxsplit=1)[0]
+    assert result.output == (
+        f"Error: {first!r} stands where the name of the table goes: "
+        f"sqlite-utils embed-images {path} {meant}\n"
+    )
+    assert not path.exists()
+
+
+def test_a_table_may_have_the_name_of_its_folder(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    draw_picture(tmp_path / "images" / "trip" / "red.jpg", "red")
+    monkeypatch.chdir(tmp_path)
+    for files in ("images", "images/trip", "images/trip/red.jpg"):
+        run = (path.with_name(files.replace("/", "-")), "images", files, "--model", "palette")
+        assert first_words(*run) == "1 embedded, 0 unchanged, 0 failed"
+
+
+def test_a_table_that_was_dropped_is_begun_anew(path: Path, folder: Path):
+    embed_images(path, "images", folder, "--model", "palette")
+    embed_images(path, "others", folder, "--model", "palette")
+    for table in ("images", "others"):
+        command("tag-images", path, table, "red", "blue")
+        shutil.copy(folder / "red.jpg", folder / "twin.jpg")
+        embed_images(path, table, folder)
+        assert command("find-duplicates", path, table, "--write").exit_code == 0
+    kept = {table: count(path, table) for table in ("_others_vectors", "others_duplicates")}
+    assert count(path, "images_tags")
+    assert command("drop-table", path, "images").exit_code == 0
+    for colour in ("red", "orange"):
+        (folder / f"{colour}.jpg").unlink()
+
+    run = (path, "images", folder, "--model", "palette")
+    assert first_words(*run) == "7 embedded, 0 unchanged, 0 failed"
+
+    for side in ("images", "_images_vectors", "_images_thumbnails"):
+        assert count(path, side) == 7
+    assert count(path, "images_tags") == count(path, "images_duplicates") == 0
+    assert {table: count(path, table) for table in kept} == kept
+    assert query(path, "select count(distinct index_id) from image_search_label_sets") == [(1,)]
+    found = command("search-images", path, "images", "yellow", "-k", 1).output
+    assert "yellow.jpg" in found
+
+
+def test_a_table_that_was_renamed_is_not_begun_anew(path: Path, folder: Path):
+    run = (path, "images", folder)
+    embed_images(*run, "--model", "palette")
+    command("rename-table", path, "images", "photos")
+    before = path.read_bytes()
+    for dry in ([], ["--dry-run"]):
+        result = command("embed-images", *run, *dry)
+        assert result.exit_code == 1
+        assert path.read_bytes() == before
+    line = result.output.partition("with: ")[2].replace("PATH", str(path))
+    assert command(*shlex.split(line)[1:]).exit_code == 0
+    assert first_words(*run) == "0 embedded, 8 unchanged, 0 failed"
+    assert "red.jpg" in command("search-images", path, "images", "red", "-k", 1).output
+
+
+def test_vectors_that_were_dropped_are_embedded_again_where_that_is_asked_for(
+    path: Path, folder: Path
+):
+    run = (path, "images", folder)
+    embed_images(*run, "--model", "palette")
+    change(path, "drop table _images_vectors")
+    for asked in (["embed-images", *run], ["search-images", path, "images", "red"]):
+        result = command(*asked)
+        assert result.exit_code == 1
+        assert "'_images_vectors'; embed everything again" in result.output
+    assert first_words(*run, "--replace-model") == "8 embedded, 0 unchanged, 0 failed"
+    assert "red.jpg" in command("search-images", path, "images", "red", "-k", 1).output
+
+
+def test_a_dry_run_counts_what_is_known_to_fail(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(decode, "HEIC", False)
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    for name in ("one.heic", "two.HEIC", "three.dng"):
+        (folder / name).write_bytes(b"\0\0\0\x18ftypheic")
+    os.mkfifo(folder / "pipe.jpg")
+    run = (path, "images", folder, "--model", "palette")
+
+    planned, result = embed_images(*run, "--dry-run"), embed_images(*run)
+
+    assert planned.stdout.startswith("Would be: 8 embedded, 0 unchanged, 4 failed;")
+    assert result.stdout.startswith("8 embedded, 0 unchanged, 4 failed in ")
+    assert planned.stderr.replace("Would fail: ", "Failed: ") == result.stderr
+    assert "one.heic and 1 more: HEIC needs an extra" in planned.stderr
+
+
+def test_one_that_failed_before_has_not_changed(path: Path, folder: Path):
+    run = (path, "images", folder, "--model", "palette")
+    for number in range(2):
+        (folder / f"{number}.jpg").write_bytes(b"no picture")
+        embed_images(*run)
+        told = embed_images(*run).stderr
+        assert ("1 failed before and has not changed" in told) == (number == 0)
+        assert ("2 failed before and have not changed" in told) == (number == 1)
+
+
+def test_a_deleted_row_comes_back_unless_its_file_is_left_out(path: Path, folder: Path):
+    run = (path, "images", folder, "--model", "palette")
+    embed_images(*run)
+    change(path, "delete from images where path = 'red.jpg'")
+    assert first_words(*run, "--exclude", "red.jpg") == "0 embedded, 7 unchanged, 0 failed"
+    assert first_words(*run) == "1 embedded, 7 unchanged, 0 failed"
+
+
+@pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "never stored"])
+def test_thumbnails_come_back_where_everything_is_embedded_again(
+    path: Path, folder: Path, dropped: bool
+):
+    run = (path, "images", folder, "--model", "palette")
+    embed_images(*run, *([] if dropped else ["--no-thumbnails"]))
+    if dropped:
+        change(path, "drop table _images_thumbnails")
+    embed_images(*run)
+    assert count(path, "_images_thumbnails") == 0
+    embed_images(*run, "--replace-model")
+    assert count(path, "_images_thumbnails") == 8
 
 
 def test_wal_is_switched_on_and_nothing_is_left_in_it(path: Path, folder: Path):

@@ -107,6 +107,15 @@ def test_rows_without_a_path_are_counted_and_told(own: Path, empty: str):
     assert embed(own, "pictures").stderr.startswith("1 row has nothing in the column 'file'")
 
 
+def test_the_path_of_a_row_that_fails_is_told_with_its_key(own: Path, folder: Path):
+    (folder / "blue.jpg").unlink()
+    run = ("pictures", "--path-column", "file", "--model", "palette")
+    ((key,),) = query(own, "select key from pictures where title = 'A blue picture'")
+    told = f"#{key} ({folder / 'blue.jpg'}): No such file or directory"
+    assert f"Would fail: {told}" in embed(own, *run, "--dry-run").stderr
+    assert f"Failed: {told}" in embed(own, *run).stderr
+
+
 def test_rows_without_a_blob_are_counted_and_told(inserted: Path):
     change(inserted, "update pictures set content = null where path like '%red.jpg'")
     result = embed(inserted, "pictures", "--content-column", "content", "--model", "palette")

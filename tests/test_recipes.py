@@ -313,6 +313,23 @@ def test_change_the_model(recipe: Recipe) -> None:
     assert hits(search.run(recipe.home)) == second
 
 
+@for_recipe("Take an image table out of a database")
+def test_take_an_image_table_out_of_a_database(recipe: Recipe) -> None:
+    database = recipe.home / "photos.db"
+    everything = "select name from sqlite_master where name not like 'sqlite_%' order by name"
+    before = query(database, everything)
+    assert recipe.run().startswith("60 embedded")
+    assert query(database, everything) != before
+    recipe.run()
+    assert query(database, everything) == before
+    assert query(database, "select image_table from image_search_indexes") == [("images",)]
+    assert query(database, "select count(*) from images") == [(60,)]
+    recipe.run()
+    assert query(database, everything) == before
+    assert query(database, "select count(*) from _images_vectors") == [(60,)]
+    assert len(list(recipe.home.glob("photos.db-image-search-*.faiss"))) == 1
+
+
 @for_recipe("Use with datasette-cluster-map")
 def test_use_with_datasette_cluster_map(recipe: Recipe) -> None:
     with recipe.serve(recipe.take("bash").text) as server:

@@ -346,7 +346,8 @@ def test_a_table_made_again_after_a_drop_inherits_no_vectors(db: Database) -> No
     db["images"].drop()
     store.ensure_tables(db, "images")
     insert(db.conn, id=1)
-    assert stored_vectors(db.conn) == {}
+    assert store.read_indexes(db.conn, "images") == []
+    assert db.table("_images_vectors").count == db.table("_images_thumbnails").count == 0
 
 
 # --- Whichever tool writes -----------------------------------------------------------------------

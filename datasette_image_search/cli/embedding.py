@@ -12,7 +12,7 @@ import click
 from ..errors import counted
 from ..ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from . import options
-from .messages import INTERRUPTED, one_sentence
+from .messages import INTERRUPTED, one_sentence, warn
 from .progress import progress_display
 from .sidecars import finish
 
@@ -77,6 +77,11 @@ SHOWN_REASONS = 20
     default=False,
     help="Remove the rows of files that are gone. Default: count and keep them",
 )
+@click.option(
+    "--copies",
+    is_flag=True,
+    help="Embed images of a folder that is gone at another place too: it was not moved there",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Embed at most so many images")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing")
 @options.wal
@@ -130,12 +135,15 @@ def embed_images(
     with one_sentence(path):
         if dry_run:
             planned = pipeline.plan_images(request)
+            _print_failures(planned)
             _print_empty_rows(planned)
-            click.echo(_plan_line(planned))
+            click.echo(_plan_line(planned, table))
             return
         try:
             with progress_display(silent) as show:
-                summary = pipeline.embed_images(request, show)
+                summary = pipeline.embed_images(
+                    request, show, lambda plan: _warn_of_new_table(plan, table)
+                )
         except KeyboardInterrupt:
             # While files were looked for, or the model was loaded.
             click.echo("Interrupted: 0 embedded")
@@ -143,6 +151,7 @@ def embed_images(
         if not finish(path, table, silent):
             summary = replace(summary, interrupted=True)
     _print_failures(summary)
+    _print_failed_before(summary)
     _print_empty_rows(summary)
     click.echo(_summary_line(summary))
     if summary.interrupted:
@@ -156,20 +165,27 @@ def _pattern(glob: str) -> str:
 
 def _print_failures(summary: Summary) -> None:
     """A line per reason, the most frequent first: a missing extra fails a thousand files alike."""
+    said = "Failed" if summary.failures_table else "Would fail"
     paths_of: dict[str, list[str]] = {}
     for failure in summary.failures:
-        paths_of.setdefault(failure.reason, []).append(failure.path)
+        name = f"{failure.path} ({failure.file})" if failure.file else failure.path
+        paths_of.setdefault(failure.reason, []).append(name)
     reasons = sorted(paths_of, key=lambda reason: -len(paths_of[reason]))
     for reason in reasons[:SHOWN_REASONS]:
         first, *others = paths_of[reason]
         files = f"{first} and {len(others):,} more" if others else first
-        click.echo(f"Failed: {files}: {reason}", err=True)
+        click.echo(f"{said}: {files}: {reason}", err=True)
     if len(reasons) > SHOWN_REASONS:
-        click.echo(f"... and more, listed in the table {summary.failures_table}", err=True)
+        listed = f", listed in the table {summary.failures_table}" if summary.failures_table else ""
+        click.echo(f"... and more{listed}", err=True)
+
+
+def _print_failed_before(summary: Summary) -> None:
     if summary.failed_before:
+        unchanged, them = ("has", "it") if summary.failed_before == 1 else ("have", "them")
         click.echo(
-            f"{summary.failed_before:,} failed before and have not changed: see the table "
-            f"{summary.failures_table}, or try them again with --retry-failed",
+            f"{summary.failed_before:,} failed before and {unchanged} not changed: see the table "
+            f"{summary.failures_table}, or try {them} again with --retry-failed",
             err=True,
         )
 
@@ -180,8 +196,21 @@ def _print_empty_rows(summary: Summary) -> None:
         click.echo(f"{rows} nothing in the column {summary.column!r}, and no image", err=True)
 
 
-def _plan_line(summary: Summary) -> str:
-    return ", ".join([f"Would be: {summary.embedded:,} embedded", *_counts(summary)])
+def _warn_of_new_table(plan: Summary, table: str) -> None:
+    """A name that was mistyped would be another table, of everything anew."""
+    if plan.other_tables:
+        warn(_new_table(plan, table))
+
+
+def _new_table(plan: Summary, table: str) -> str:
+    others = " and ".join(map(repr, plan.other_tables))
+    beside = f"; this database already has {others}" if others else ""
+    return f"{table!r} is a new table, embedded with {plan.model}{beside}"
+
+
+def _plan_line(plan: Summary, table: str) -> str:
+    line = ", ".join([f"Would be: {plan.embedded:,} embedded", *_counts(plan)])
+    return f"{line}; {_new_table(plan, table)}" if plan.is_new_table else line
 
 
 def _summary_line(summary: Summary) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -278,6 +279,16 @@ def missing_extra(extra: str) -> DecodeError:
     return DecodeError(
         f"{_EXTRAS[extra]} needs an extra: pip install 'datasette-image-search[{extra}]'", extra
     )
+
+
+def missing_extra_for(name: str) -> DecodeError | None:
+    """The error that is to be expected of a file by its name alone, where an extra is not installed."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (of every file that is new)
+    if suffix in HEIC_SUFFIXES and not HEIC:
+        return missing_extra("heic")
+    if suffix in RAW_SUFFIXES and find_spec("rawpy") is None:
+        return missing_extra("raw")
+    return None
 
 
 def _looks_like_heic(data: bytes, name: str) -> bool:

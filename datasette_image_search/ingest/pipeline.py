@@ -43,6 +43,7 @@ from .decode import (
     check_file_size,
     decode_bytes,
     default_max_pixels,
+    missing_extra_for,
     reading,
 )
 from .own_images import ImageSource, OwnImage
@@ -74,14 +75,24 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class FailedImage:
+    """An image that could not be embedded; `file` is its path where `path` is only the key of a row."""
+
+    path: str
+    reason: str
+    file: str | None = None
+
+
+@dataclass(frozen=True)
 class Summary:
     """
     How a run ended, or (`embedded` being how many there are to embed) what one would do.
 
-    `reused` counts copies, and files of which only the time had changed. `failures` are this run's;
+    `reused` counts copies, and files of which only the time had changed. `failures` are this run's,
+    or those that are certain before any file is opened, which `embedded` does not count;
     `failed_before` counts images that failed in an earlier one and have not changed. `gone` files
     were removed from the table where that was asked for (`pruned`). `empty_rows` of a person's own
-    table have nothing in `column`. `device` is None where no model was needed.
+    table have nothing in `column`. `other_tables` are the image tables beside a new one. `device` is None where no model was needed.
     """
 
     embedded: int
@@ -93,7 +104,9 @@ class Summary:
     model: str
     empty_rows: int = 0
     column: str | None = None
-    failures: tuple[Failure, ...] = ()
+    is_new_table: bool = False
+    other_tables: tuple[str, ...] = ()
+    failures: tuple[FailedImage, ...] = ()
     failures_table: str = ""
     pruned: bool = False
     seconds: float = 0.0
@@ -107,12 +120,15 @@ def plan_images(request: EmbedRequest) -> Summary:
 
 
 def embed_images(
-    request: EmbedRequest, on_progress: Callable[[Progress], None] = lambda progress: None
+    request: EmbedRequest,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_plan: Callable[[Summary], None] = lambda plan: None,
 ) -> Summary:
     """
     Bring an image table up to date with some files and folders, or with its own rows.
 
-    Nothing is written before the files are found and the model is loaded. A KeyboardInterrupt ends
+    Nothing is written before the files are found and the model is loaded; `on_plan` is told between
+    the two what `plan_images` would tell. A KeyboardInterrupt ends
     the run with the batch in flight left out, and is told by the summary. Raises ImageSearchError
     with one sentence where the request cannot be carried out.
     """
@@ -120,6 +136,8 @@ def embed_images(
     check_writable(request.database)
     with only_run(request.database):
         survey = take_survey(request)
+        plan = _summary(survey)
+        on_plan(plan)
         embedder = None
         if survey.to_embed or survey.index is None or request.weights is not None:
             embedder = _load_embedder(request, survey)
@@ -132,7 +150,7 @@ def embed_images(
             except KeyboardInterrupt:
                 run.interrupted = True
     return replace(
-        _summary(survey),
+        plan,
         embedded=run.done - len(run.failures),
         reused=run.reused,
         moved=run.moved,
@@ -147,8 +165,9 @@ def embed_images(
 
 def _summary(survey: Survey) -> Summary:
     moved = sum(reuse.moved for reuse in survey.reused)
+    failures = tuple(_expected_failures(survey.to_embed))
     return Summary(
-        embedded=len(survey.to_embed),
+        embedded=len(survey.to_embed) - len(failures),
         reused=len(survey.reused) - moved,
         moved=moved,
         unchanged=survey.unchanged,
@@ -157,7 +176,21 @@ def _summary(survey: Survey) -> Summary:
         model=survey.model,
         empty_rows=survey.empty_rows,
         column=survey.path_column or survey.content_column,
+        is_new_table=survey.is_new_table,
+        other_tables=survey.other_tables,
+        failures=failures,
     )
+
+
+def _expected_failures(images: Iterable[ImageSource]) -> Iterator[FailedImage]:
+    for image in images:
+        problem = image.problem or missing_extra_for(image.name)
+        if problem:
+            yield _failed_image(image, str(problem))
+
+
+def _failed_image(image: ImageSource, reason: str) -> FailedImage:
+    return FailedImage(image.path, reason, image.file if isinstance(image, OwnImage) else None)
 
 
 def _load_embedder(request: EmbedRequest, survey: Survey) -> Embedder:
@@ -221,7 +254,7 @@ class _Run:
         self.done = 0
         self.reused = 0
         self.moved = 0
-        self.failures: list[Failure] = []
+        self.failures: list[FailedImage] = []
         self.interrupted = False
         self.pruned = False
         own_column = survey.path_column or survey.content_column
@@ -305,7 +338,7 @@ class _Run:
             images, failed = _encode(embedder, batch, roots)
             with _uninterrupted():
                 store.write_batch(self.db, self.table, index, images, failed)
-                self.failures += failed
+                self.failures += _named(failed, batch)
                 self.done += len(batch)
             self._show_progress()
 
@@ -372,6 +405,14 @@ def _encode(
         content = _content(image, outcome, roots)
         embedded.append(EmbeddedImage(image.image_id, content, vector, outcome.thumbnail))
     return embedded, failures
+
+
+def _named(
+    failures: Sequence[Failure], batch: Sequence[tuple[ImageSource, object]]
+) -> list[FailedImage]:
+    """What is told of failures in a batch: to a person, the key of a row does not name a file."""
+    images = {image.path: image for image, _ in batch}
+    return [_failed_image(images[failure.path], failure.reason) for failure in failures]
 
 
 def _failure(image: ImageSource, error: DecodeError, roots: Mapping[str, int]) -> Failure:

@@ -38,6 +38,16 @@ class ScanError(ImageSearchError):
     """A file or folder that cannot be scanned."""
 
 
+class NotThere(ScanError):
+    """A file or folder that is not there."""
+
+    def __init__(self, path: Path):
+        super().__init__(
+            f"there is no file or folder {str(path)!r}; if it is on another drive, mount it"
+        )
+        self.path = path
+
+
 @dataclass(frozen=True)
 class ScanOptions:
     """`exclude` are shell patterns for names, or for paths below a root, of files and folders."""
@@ -123,7 +133,7 @@ def find_changes(
     The image files in some files and folders that are new, changed or without a vector, and those
     that are missing there.
 
-    Raises ScanError for a path that is not there. Whether missing files are gone for good is for
+    Raises NotThere for a path that is not there. Whether missing files are gone for good is for
     `check_mounted`, when those that were moved are known.
     """
     scopes = find_scopes(paths, known_roots)
@@ -301,9 +311,7 @@ def _absolute(path: Path) -> Path:
     except OSError as error:
         raise ScanError(f"{str(path)!r} cannot be looked at: {error.strerror}") from error
     if not exists:
-        raise ScanError(
-            f"there is no file or folder {str(path)!r}; if it is on another drive, mount it"
-        )
+        raise NotThere(path)
     return path.resolve()
 
 
@@ -353,13 +361,16 @@ class GoneFiles:
     missing: Mapping[tuple[str, str], KnownFile]
 
     def __contains__(self, file: tuple[str, str]) -> bool:
-        if file in self.missing:
-            return True
-        try:
-            with os.scandir(file[0]) as listing:
-                return any(listing) and _is_gone(file)
-        except OSError:
-            return False
+        return file in self.missing or (not is_empty_or_gone(file[0]) and _is_gone(file))
+
+
+def is_empty_or_gone(folder: str) -> bool:
+    """Whether nothing can be seen of a folder, as where its drive is not mounted."""
+    try:
+        with os.scandir(folder) as listing:
+            return not any(listing)
+    except OSError:
+        return True
 
 
 def _is_gone(file: tuple[str, str]) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -17,11 +18,21 @@ from .. import store
 from ..embedders.catalogue import check_model
 from ..embedders.registry import DEFAULT_MODEL
 from ..errors import ImageSearchError
-from ..store import Index, KnownFile, StoreError
+from ..store import Index, KnownFile, Root, StoreError
 from .formats import BATCH_SIZE, THUMBNAIL_SIZE
+from .moved_roots import find_moved_root, root_of, tell_database
 from .own_images import ImageSource, find_own_changes
 from .reuse import Reuse, find_reuse, hash_of, of_known_size
-from .scan import Changes, FoundFile, GoneFiles, ScanOptions, check_mounted, find_changes
+from .scan import (
+    Changes,
+    FoundFile,
+    GoneFiles,
+    NotThere,
+    ScanError,
+    ScanOptions,
+    check_mounted,
+    find_changes,
+)
 
 BUSY_SECONDS = 60
 """How long to wait for another process that is writing to the database."""
@@ -44,7 +55,7 @@ class EmbedRequest:
     `model` None is the model of the table, or the default; `weights`, `device` and `precision` are
     as in ModelRequest; `workers` None is one decoder per processor; `thumbnail_size` is in pixels,
     None for no thumbnails; `max_pixels` None is as many as the memory allows; `limit` is how many
-    images are embedded at most.
+    images are embedded at most; `copies` says that images of a folder that is gone were not moved.
     """
 
     database: Path
@@ -67,6 +78,7 @@ class EmbedRequest:
     wal: bool = False
     add_model: bool = False
     replace_model: bool = False
+    copies: bool = False
 
     @property
     def decoders(self) -> int:
@@ -79,6 +91,7 @@ class Survey:
     What there is to do. `index` is the one to add to, None for a new one, and `replaced` are those
     that give way to it. `gone` are the files that are not there any more, by root and path, and
     `empty_rows` counts those of a person's own table that have nothing in the column of their images.
+    `other_tables` are the image tables that there are beside a new one.
     """
 
     model: str
@@ -92,6 +105,8 @@ class Survey:
     failed_before: int
     gone: Mapping[tuple[str, str], KnownFile]
     empty_rows: int = 0
+    is_new_table: bool = False
+    other_tables: tuple[str, ...] = ()
 
 
 def take_survey(request: EmbedRequest) -> Survey:
@@ -101,13 +116,48 @@ def take_survey(request: EmbedRequest) -> Survey:
     if len(columns) + bool(request.paths) > 1:
         raise RunError("name files and folders, or --path-column, or --content-column: one of them")
     with closing(open_database(request.database)) as db:
+        is_new_table = not store.table_exists(db.conn, request.table)
+        others = tuple(store.image_table_names(db.conn))
+        if is_new_table:
+            _check_table_name(request, others)
+            store.check_not_renamed(db.conn, request.table)
         indexes = store.read_indexes(db.conn, request.table)
+        if indexes and not request.replace_model:
+            store.check_vectors(db.conn, request.table)
         if request.model is not None and request.model not in [index.model for index in indexes]:
             check_model(request.model, has_weights=request.weights is not None)
         model, index, replaced = choose_model(request, indexes)
         if request.paths:
-            return _survey_files(db, request, model, index, replaced)
-        return _survey_own_table(db, request, model, index, replaced, indexes)
+            survey = _survey_files(db, request, model, index, replaced)
+        else:
+            survey = _survey_own_table(db, request, model, index, replaced, indexes)
+    return replace(survey, is_new_table=is_new_table, other_tables=others if is_new_table else ())
+
+
+def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> None:
+    """
+    Raises RunError where a file or folder stands where the name of a new table goes. The name of the
+    folder that is embedded, or of one that it is in, may well be the table's.
+    """
+    table = Path(request.table)
+    is_path = "/" in request.table or os.sep in request.table
+    missing = [path for path in request.paths if not path.exists()]
+    if not is_path:
+        if not table.exists():
+            return
+        folder = table.resolve()
+        if not missing and any(
+            folder in (p.resolve(), *p.resolve().parents) for p in request.paths
+        ):
+            return
+    files = [table, *request.paths]
+    name = image_tables[0] if image_tables else "images"
+    if len(missing) == 1 and str(missing[0]) == missing[0].name:
+        # The two were swapped.
+        files.remove(missing[0])
+        name = missing[0].name
+    line = shlex.join(["sqlite-utils", "embed-images", *map(str, (request.database, name, *files))])
+    raise RunError(f"{request.table!r} stands where the name of the table goes: {line}")
 
 
 def check_folder(database: Path) -> None:
@@ -202,10 +252,26 @@ def _survey_files(
     replaced: tuple[Index, ...],
 ) -> Survey:
     known = store.known_files(db.conn, request.table, index)
-    known_roots = [root.path for root in store.roots(db.conn)]
-    changes = find_changes(
-        request.paths, known, known_roots, request.scan, retry_failed=request.retry_failed
-    )
+    roots = store.roots(db.conn)
+    _check_absolute(request, known, roots)
+    try:
+        changes = find_changes(
+            request.paths,
+            known,
+            [root.path for root in roots],
+            request.scan,
+            retry_failed=request.retry_failed,
+        )
+    except NotThere as error:
+        root = root_of(error.path, roots)
+        if root is None:
+            raise
+        raise ScanError(
+            f"{error}; if the folder {root.path!r} was moved, tell the database: "
+            f"{tell_database(request.database, root, 'NEW_FOLDER')}"
+        ) from None
+    if not request.copies:
+        _check_moved(request, changes, known, roots)
     reused: list[Reuse] = []
     if index is not None:
         reused = _find_reuse(db, request, index, changes, known)
@@ -238,6 +304,35 @@ def _survey_files(
         failed_before=changes.failed_before,
         gone=gone,
     )
+
+
+def _check_absolute(
+    request: EmbedRequest, known: Iterable[tuple[str, str]], roots: Sequence[Root]
+) -> None:
+    """No file is ever found below a relative root: all of its images would get second rows."""
+    of_table = {root for root, _ in known}
+    for root in roots:
+        if root.path in of_table and not Path(root.path).is_absolute():
+            raise RunError(
+                f"the folder {root.path!r} of table {request.table!r} is no absolute path; tell the "
+                f"database where it is: {tell_database(request.database, root, 'ABSOLUTE_PATH')}"
+            )
+
+
+def _check_moved(
+    request: EmbedRequest,
+    changes: Changes[FoundFile],
+    known: Mapping[tuple[str, str], KnownFile],
+    roots: Sequence[Root],
+) -> None:
+    """The images of a folder that was moved would get second rows, beside those of the old place."""
+    moved = find_moved_root(changes.to_embed, known, roots)
+    if moved is not None:
+        raise RunError(
+            f"most images in {moved.now_at!r} are those of {moved.root.path!r}, which is empty or "
+            "gone (nothing was changed); if they are copies, add --copies; if it was moved, tell the "
+            f"database: {tell_database(request.database, moved.root, moved.now_at)}"
+        )
 
 
 def _check_all_named(

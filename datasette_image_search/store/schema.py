@@ -23,6 +23,7 @@ from .tables import (
     SourceState,
     StoreError,
     TagRow,
+    check_not_renamed,
     column_names,
     find_image_table,
     table_exists,
@@ -43,7 +44,8 @@ At 1,000,000 images a facet takes 20 to 110 ms with them and 250 to 950 without;
 
 def ensure_tables(db: Database, name: str, own_column: str | None = None) -> ImageTable:
     """
-    Make whatever is missing of an image table, its side tables and their triggers.
+    Make whatever is missing of an image table, its side tables and their triggers. A new table has
+    nothing of a dropped one of the same name, whose ids were of other images.
 
     `own_column` is where a person's own table has the path or the bytes of its images.
     """
@@ -67,12 +69,33 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
         if not table_exists(db.conn, name):
             if not name.strip() or name.startswith("sqlite_") or name in db.view_names():
                 raise StoreError(f"{name!r} cannot be an image table; choose another name")
+            check_not_renamed(db.conn, name)
+            _forget_dropped(db, name)
             _create_image_table(db, name)
         table = find_image_table(db.conn, name)
         _ensure_side_tables(db, table)
         _ensure_indexes(db, table)
         _ensure_triggers(db, table, own_column)
     return table
+
+
+def _forget_dropped(db: Database, name: str) -> None:
+    """What `drop-table` leaves of an image table: its side tables and indexes."""
+    dropped = db.execute(
+        f"select id, image_table from {INDEXES} where image_table = ? collate nocase", [name]
+    ).fetchall()
+    for index_id, stored_name in dropped:
+        table = ImageTable(stored_name, "id", key_is_integer=True)
+        sides = [table.vectors, table.thumbnails, table.failures, table.sources]
+        if has_tags(db.conn, table):
+            sides.append(table.tags)
+        if _has_duplicates(db, table):
+            sides.append(table.duplicates)
+        for side in sides:
+            db.table(side).drop(ignore=True)
+        if table_exists(db.conn, LABEL_SETS):
+            db.table(LABEL_SETS).delete_where("index_id = ?", [index_id])
+        db.table(INDEXES).delete(index_id)
 
 
 def _create_image_table(db: Database, name: str) -> None:

@@ -353,7 +353,7 @@ def find_index(
     The index of an image table; `table` may be left out where the database has one, `model` is for
     a table that was embedded with several, and without it the oldest is taken.
 
-    Raises StoreError with a sentence that names what there is.
+    Raises StoreError with a sentence that names what there is, or that the vectors are gone.
     """
     names = image_table_names(conn)
     if not names:
@@ -369,6 +369,7 @@ def find_index(
     indexes = read_indexes(conn, table)
     if not indexes:
         raise StoreError(f"{table!r} is not an image table; this database has {listed}")
+    check_vectors(conn, table)
     for index in indexes:
         if model in (None, index.model):
             return index
@@ -377,8 +378,11 @@ def find_index(
 
 
 def read_indexes(conn: sqlite3.Connection, table: str) -> list[Index]:
-    """The indexes of a table, the oldest first; none where nothing was embedded."""
-    if not table_exists(conn, INDEXES):
+    """
+    The indexes of a table, the oldest first; none where nothing was embedded, or the table was
+    dropped since.
+    """
+    if not table_exists(conn, INDEXES) or not table_exists(conn, table):
         return []
     columns = ", ".join(field.name for field in fields(Index))
     rows = conn.execute(
@@ -386,6 +390,31 @@ def read_indexes(conn: sqlite3.Connection, table: str) -> list[Index]:
         [table],
     )
     return [Index(*row) for row in rows]
+
+
+def check_vectors(conn: sqlite3.Connection, table: str) -> None:
+    """Raises StoreError where somebody dropped the table of the vectors of an image table."""
+    vectors = find_image_table(conn, table).vectors
+    if not table_exists(conn, vectors):
+        raise StoreError(
+            f"the vectors of {table!r} are gone, as there is no table {vectors!r}; embed everything "
+            f"again, with --replace-model of embed-images"
+        )
+
+
+def check_not_renamed(conn: sqlite3.Connection, name: str) -> None:
+    """Raises StoreError where a name that is free now is that of an image table that was renamed."""
+    # Triggers go with their table: away when it is dropped, along when it is renamed.
+    trigger = trigger_name(ImageTable(name, "", key_is_integer=True), "inserted")
+    row = conn.execute(
+        "select tbl_name from sqlite_master where type = 'trigger' and name = ? collate nocase",
+        [trigger],
+    ).fetchone()
+    if row is not None:
+        raise StoreError(
+            f"the image table {name!r} was renamed to {row[0]!r}, where its vectors are not found; "
+            f"rename it back, with: sqlite-utils rename-table PATH {row[0]} {name}"
+        )
 
 
 def all_indexes(conn: sqlite3.Connection) -> list[Index]:

@@ -1,0 +1,86 @@
+"""Roots whose folder is elsewhere now, which the database was not told of."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path, PurePath
+
+from ..store import ROOTS, KnownFile, Root
+from .scan import FoundFile, is_empty_or_gone
+
+
+@dataclass(frozen=True)
+class MovedRoot:
+    """A root whose images are most of those in another folder, `now_at`, and that has none itself."""
+
+    root: Root
+    now_at: str
+
+
+def tell_database(database: Path, root: Root, path: str) -> str:
+    """The command line that tells a database where a root is now."""
+    return (
+        f'sqlite-utils query {shlex.quote(str(database))} "update {ROOTS} set path = :new '
+        f'where id = {root.id}" -p new {shlex.quote(path)}'
+    )
+
+
+def root_of(path: Path, roots: Iterable[Root]) -> Root | None:
+    """The deepest root that a path, which need not be there, is or was in."""
+    by_path = {root.path: root for root in roots}
+    resolved = path.resolve()
+    folders = (str(folder) for folder in (resolved, *resolved.parents))
+    return next((by_path[folder] for folder in folders if folder in by_path), None)
+
+
+def find_moved_root(
+    files: Iterable[FoundFile],
+    known: Mapping[tuple[str, str], KnownFile],
+    roots: Sequence[Root],
+) -> MovedRoot | None:
+    """
+    The root that some new files are from: most of those in a folder have the path in it, and the
+    size, of images in the root, of which the folder is empty or gone.
+    """
+    left = {root.path: root for root in roots if is_empty_or_gone(root.path)}
+    sizes: dict[tuple[str, int], list[str]] = {}
+    for (root, path), before in known.items():
+        if root in left and before.image_id is not None and before.size is not None:
+            sizes.setdefault((path, before.size), []).append(root)
+    if not sizes:
+        return None
+    new = [
+        (f"{PurePath(root).as_posix()}/{file.path}", file.size)
+        for root, group in groupby(files, key=lambda file: file.root)
+        for file in group
+        if file.image_id is None and file.problem is None
+    ]
+    same: dict[tuple[str, str], int] = {}
+    for absolute, size in new:
+        for folder, path in _places(absolute):
+            for root in sizes.get((path, size), ()):
+                same[root, folder] = same.get((root, folder), 0) + 1
+    if not same:
+        return None
+    below = dict.fromkeys((folder for _, folder in same), 0)
+    for absolute, _ in new:
+        for folder, _ in _places(absolute):
+            if folder in below:
+                below[folder] += 1
+    taken = {root.path for root in roots}
+    for (root, folder), number in sorted(same.items(), key=lambda item: -item[1]):
+        now_at = str(PurePath(folder))
+        if 2 * number > below[folder] and now_at not in taken:
+            return MovedRoot(left[root], now_at)
+    return None
+
+
+def _places(path: str) -> Iterator[tuple[str, str]]:
+    """Every folder that a file is in, the nearest first, and its path below that. Costs little."""
+    slash = path.rfind("/")
+    while slash > 0:
+        yield path[:slash], path[slash + 1 :]
+        slash = path.rfind("/", 0, slash)
