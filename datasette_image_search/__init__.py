@@ -47,7 +47,9 @@ def register_facet_classes() -> list[type[Facet]]:
 @hookimpl
 def startup(datasette: Datasette) -> None:
     from .web import warm_up
+    from .web.configuration import log_problems
 
+    log_problems(datasette)
     warm_up.start(datasette)
 
 

@@ -15,7 +15,7 @@ from ..errors import ImageSearchError
 from ..search.query import LONGEST_QUERY
 from .access import ViewedTable, viewed_table
 from .compat import database_colour, table_title
-from .configuration import configured_roots
+from .configuration import ConfigurationError, configured_roots
 from .image_tables import visible_image_tables
 from .pictures import chips, image_card, query_in_words
 from .preparing import is_prepared, start_preparing
@@ -180,7 +180,11 @@ async def _loading_page(datasette: Datasette, request: Request, viewed: ViewedTa
 
 def _shows_originals(datasette: Datasette, viewed: ViewedTable) -> bool:
     """Whether the server has been told where originals are, or the table holds them itself."""
-    roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
+    try:
+        roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
+    except ConfigurationError:
+        # Whoever started the server was told. The search does not need them.
+        roots = ()
     return viewed.index.content_column is not None or bool(roots)
 
 
