@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 from datasette.app import Datasette
 from datasette.filters import Filters
 from datasette.plugins import get_plugins
-from datasette.utils import filters_should_redirect, path_with_added_args
-from datasette.utils.asgi import Request, Response
+from datasette.utils import filters_should_redirect, path_with_added_args, tilde_decode
+from datasette.utils.asgi import NotFound, Request, Response
 
 from ..errors import ImageSearchError
 from ..search.query import LONGEST_QUERY
@@ -223,7 +223,13 @@ def _has_map(answer: Answer) -> bool:
 
 
 async def tables_page(datasette: Datasette, request: Request) -> Response:
-    """/-/image-search: the image tables that this actor may see; one alone, and it is that one."""
+    """
+    /-/image-search and /-/image-search/DATABASE: the image tables that this actor may see, in all
+    databases or in one; one alone, and it is that one.
+
+    Raises the same NotFound for a database without any, or that this actor may not see, or that is not.
+    """
+    only = tilde_decode(request.url_vars.get("database", "")) or None
     tables = [
         {
             "database": database.name,
@@ -231,8 +237,11 @@ async def tables_page(datasette: Datasette, request: Request) -> Response:
             "url": Links(datasette, database.name, name).page(),
         }
         for database in list(datasette.databases.values())
+        if only in (None, database.name)
         for name in await visible_image_tables(datasette, request.actor, database)
     ]
+    if only and not tables:
+        raise NotFound(f"There is no image table in {only!r}")
     if len(tables) == 1:
         return Response.redirect(tables[0]["url"])
     html = await datasette.render_template(
