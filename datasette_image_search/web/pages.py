@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -11,6 +13,7 @@ from datasette.plugins import get_plugins
 from datasette.utils import filters_should_redirect, path_with_added_args, tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
 
+from ..embedders.protocol import EmbedderError, TextNotUnderstood
 from ..errors import ImageSearchError
 from ..search.query import LONGEST_QUERY
 from .access import ViewedTable, viewed_table
@@ -59,6 +62,15 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     except ImageSearchError as problem:
         if format != "html":
             return error_response(datasette, str(problem))
+        if _is_without_model(problem) and wanted is not None:
+            # The pictures are there all the same, and can be searched by.
+            newest = replace(wanted, query="")
+            with suppress(ImageSearchError):
+                answer = await find(datasette, request, viewed, newest)
+                description = _in_words(newest, answer)
+                return await _html(
+                    datasette, request, viewed, links, newest, answer, str(problem), description
+                )
         return await _html(datasette, request, viewed, links, wanted, None, str(problem))
     description = _in_words(wanted, answer)
     if format == "json":
@@ -66,6 +78,11 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     if format == "csv":
         return csv_response(datasette, request, viewed, answer)
     return await _html(datasette, request, viewed, links, wanted, answer, None, description)
+
+
+def _is_without_model(problem: ImageSearchError) -> bool:
+    """Whether no words at all can be searched for, rather than these."""
+    return isinstance(problem, EmbedderError) and not isinstance(problem, TextNotUnderstood)
 
 
 async def _html(
@@ -78,8 +95,10 @@ async def _html(
     error: str | None,
     description: str = "",
 ) -> Response:
+    """`answer` may be to less than was asked for, with an `error` that says why."""
     query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
-    pairs = pairs_of(request)
+    searched = wanted.query if wanted and answer else query
+    pairs = pairs_of(request) if searched else replaced(pairs_of(request), q=None)
     first_page = replaced(pairs, _next=None, _facet_wait=None)
     kept = replaced(first_page, q=None)
     context: dict[str, Any] = {
@@ -94,7 +113,7 @@ async def _html(
         "description": description,
         "page_url": links.page(),
         "query_words": query_in_words(query) if query else "",
-        "table_url": _table_url(links, query, kept),
+        "table_url": _table_url(links, searched, kept),
         "upload_url": links.upload(),
         "pictures": wanted.pictures if wanted else "medium",
         "path_with_replaced_args": lambda request, args: links.page(replaced(first_page, **args)),
@@ -110,10 +129,10 @@ async def _html(
         context |= {
             "alternate_url_json": links.page(pairs, "json"),
             "images": [
-                image_card(links, each, viewed.index.path_column, query=query, kept=kept)
+                image_card(links, each, viewed.index.path_column, query=searched, kept=kept)
                 for each in answer.pictures
             ],
-            "chips": chips(viewed, links, query, kept) if query else [],
+            "chips": chips(viewed, links, searched, kept) if searched else [],
             "numbers": (wanted.offset + 1, end) if answer.pictures else None,
             "next_url": links.page(replaced(pairs, _next=answer.next_offset))
             if answer.next_offset is not None
