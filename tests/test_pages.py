@@ -437,6 +437,17 @@ async def test_pictures_have_their_size_before_they_load(database: Path) -> None
         assert 'loading="lazy"' in picture
 
 
+async def test_two_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path, embed) -> None:
+    for folder, colour in (("lotus", "red"), ("<gps>", "blue")):
+        draw_picture(tmp_path / "x" / folder / "image_0051.jpg", colour)
+    page = await ask(datasette_of(embed(tmp_path / "x")), f"{PAGE}?q=red")
+    assert names(page) == ["image_0051.jpg"] * 2
+    paths = ["lotus/image_0051.jpg", "<gps>/image_0051.jpg"]
+    for kind in ("picture", "name"):
+        shown = re.findall(rf'class="image-search-{kind}" [^>]*title="([^"]*)"', page.text)
+        assert [unescape(path) for path in shown] == paths
+
+
 async def test_an_empty_table_says_what_to_do(database: Path) -> None:
     Database(database)["images"].delete_where()
     page = await ask(datasette_of(database), PAGE)
