@@ -47,7 +47,9 @@ def register_facet_classes() -> list[type[Facet]]:
 @hookimpl
 def startup(datasette: Datasette) -> None:
     from .web import warm_up
+    from .web.configuration import log_problems
 
+    log_problems(datasette)
     warm_up.start(datasette)
 
 
@@ -57,6 +59,7 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
 
     return [
         (r"^/-/image-search$", pages.tables_page),
+        (r"^/-/image-search/(?P<database>[^/]+)$", pages.tables_page),
         (
             # The names are tilde-encoded, so a dot in the path begins a format and nothing else.
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/.]+)(?:\.(?P<format>json|csv))?$",
@@ -184,3 +187,17 @@ def row_actions(
     from .web import links
 
     return links.of_row(datasette, actor, database, table, row)
+
+
+@hookimpl
+def top_homepage(datasette: Datasette, request: Request) -> Awaitable[Markup]:
+    from .web import links
+
+    return links.above_databases(datasette, request)
+
+
+@hookimpl
+def top_database(datasette: Datasette, request: Request, database: str) -> Awaitable[Markup]:
+    from .web import links
+
+    return links.above_tables(datasette, request, database)

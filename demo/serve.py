@@ -3,6 +3,8 @@
 python demo/serve.py DATABASE PORT
 """
 
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +15,8 @@ from pathlib import Path
 
 def main() -> None:
     database, port = Path(sys.argv[1]), int(sys.argv[2])
+    if is_in_use(port):
+        sys.exit(f"port {port} is in use: make demo PORT={port + 1}")
     page = f"http://127.0.0.1:{port}/-/image-search/{database.stem}/images"
     command = [sys.executable, "-m", "datasette", "serve", str(database), "--port", str(port)]
     metadata = Path(__file__).with_name("metadata.yml")
@@ -25,6 +29,18 @@ def main() -> None:
             sys.exit(server.wait())
         except KeyboardInterrupt:
             server.terminate()
+
+
+def is_in_use(port: int) -> bool:
+    with socket.socket() as probe:
+        if os.name == "posix":
+            # As the server does, whom connections that were just closed do not keep from a port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+        return False
 
 
 def answers(page: str) -> bool:

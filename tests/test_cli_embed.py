@@ -922,3 +922,22 @@ def test_the_paths_of_blobs_are_no_files(path: Path, folder: Path):
     result = command("search-images", path, "stickers", "red", "--paths")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "the images of 'stickers' are in the database, not in files" in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pty")
+def test_a_person_at_a_terminal_is_told_where_the_search_page_is(folder: Path, tmp_path: Path):
+    import pty
+
+    database = tmp_path / "my photos.db"
+    run = ["embed-images", database, "images", folder, "--model", "palette"]
+    ours, theirs = pty.openpty()
+    process = start(*run, stdout=theirs)
+    assert process.wait() == 0
+    os.close(theirs)
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        lines = terminal.read(10_000).decode().splitlines()
+    assert lines[0].startswith("8 embedded")
+    assert lines[1:] == [
+        f"To see and search them: datasette '{database}', then http://127.0.0.1:8001/-/image-search"
+    ]
+    assert len(embed_images(*run[1:]).stdout.splitlines()) == 1

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 from datetime import datetime
@@ -159,3 +160,19 @@ def test_names_include_a_space_a_letter_beyond_ascii_and_an_apostrophe():
 def test_the_collection_has_jpeg_png_and_webp():
     assert {Path(name).suffix for name in PHOTOS} == {".jpg", ".png", ".webp"}
     assert {Path(photo.path).suffix for photo in REDRAWN} == {".jpg", ".png", ".webp"}
+
+
+def test_a_port_that_is_in_use_is_said_before_anything_is_served(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        run = subprocess.run(
+            [sys.executable, str(SCRIPT.with_name("serve.py")), str(tmp_path / "x.db"), str(port)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == f"port {port} is in use: make demo PORT={port + 1}\n"

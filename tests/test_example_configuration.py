@@ -138,8 +138,9 @@ pytestmark = pytest.mark.asyncio
 async def test_every_option_of_this_plugin_is_in_it_and_no_other() -> None:
     source = Path(configuration.__file__).read_text(encoding="utf-8")
     options = set(re.findall(r'_setting\(datasette, "(\w+)"', source))
-    options |= set(re.findall(r'plugin_config\(PLUGIN\) or \{\}\)\.get\("(\w+)"\)', source))
+    options |= set(re.findall(r'settings\.get\("(\w+)"\)', source))
     assert len(options) >= 4
+    assert set(configuration.OPTIONS) == options
     assert set(example()["plugins"][PLUGIN]) == options
     for module in WEB.glob("*.py"):
         reads = "plugin_config(" in module.read_text(encoding="utf-8")

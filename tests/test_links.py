@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,49 @@ async def test_a_damaged_database_does_not_take_the_others_along(
     Database(damaged)["image_search_indexes"].insert({"other": 1})
     datasette = datasette_of(damaged, database)
     assert MENU in (await get(datasette, "/")).text
+
+
+@pytest.mark.skipif(not hasattr(Datasette, "allowed"), reason="0.65 has no place for it")
+async def test_the_search_is_seen_without_opening_a_menu(database: Path) -> None:
+    datasette = datasette_of(database)
+    assert f"<p><a {MENU}>Search images</a></p>" in (await get(datasette, "/")).text
+    photos = (await get(datasette, "/photos")).text
+    assert f"<p><a {SEARCH}>Search images of images</a></p>" in photos
+
+
+@pytest.mark.parametrize("path", ["/-/image-search", "/-/image-search/photos"])
+async def test_the_only_image_table_is_where_its_list_leads(database: Path, path: str) -> None:
+    response = await get(datasette_of(database), path)
+    assert response.status_code == 302
+    assert response.headers["location"] == "/-/image-search/photos/images"
+
+
+async def test_several_image_tables_are_listed_by_database(
+    database: Path, folder: Path, embed: Callable[..., Path]
+) -> None:
+    embed(folder, table="a/b <c>")
+    embed(folder, name="the other.db")
+    datasette = datasette_of(database, database.with_name("the other.db"))
+    photos = {"/-/image-search/photos/images", "/-/image-search/photos/a~2Fb+~3Cc~3E"}
+    other = "/-/image-search/the+other/images"
+    for path, expected in (
+        ("/-/image-search", photos | {other}),
+        ("/-/image-search/photos", photos),
+    ):
+        page = (await get(datasette, path)).text
+        assert set(re.findall(r'<li><a href="(/-/image-search/[^"]*)">', page)) == expected
+    to_other = await get(datasette, "/-/image-search/the+other")
+    assert to_other.headers["location"] == other
+
+
+async def test_a_database_without_image_tables_and_a_hidden_one_are_alike(
+    database: Path, tmp_path: Path
+) -> None:
+    Database(tmp_path / "plain.db")["plain"].insert({"id": 1}, pk="id")
+    rules = {"databases": {"photos": {"allow": {"id": "anna"}}}}
+    datasette = datasette_of(database, tmp_path / "plain.db", rules=rules)
+    for name in ("photos", "plain", "nothing"):
+        response = await get(datasette, f"/-/image-search/{name}")
+        assert response.status_code == 404
+        assert f"There is no image table in &#39;{name}&#39;" in response.text
+    assert (await get(datasette, "/-/image-search/photos", actor="anna")).status_code == 302

@@ -19,8 +19,9 @@ from PIL import ExifTags, Image
 from sqlite_utils import Database
 
 from datasette_image_search.embedders.palette import PaletteEmbedder
+from datasette_image_search.embedders.registry import DEFAULT_MODEL
 from datasette_image_search.search.query import vector_to_term
-from datasette_image_search.web import preparing
+from datasette_image_search.web import pages, preparing
 from datasette_image_search.web.pages import count_in_words
 from datasette_image_search.web.results import Count
 
@@ -154,6 +155,31 @@ async def test_what_is_wrong_with_a_query_is_said_on_the_page(database: Path) ->
     assert response.status_code == 400
     assert "palette does not know 'sports car'" in alert(response)
     assert names(response) == []
+
+
+async def test_without_the_weights_the_newest_pictures_are_below_the_sentence(
+    dated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(pages, "PATIENCE", 60)
+    db = Database(dated)
+    db["image_search_indexes"].update(1, {"model": DEFAULT_MODEL})
+    db.execute("update images set id = id + 100")
+    db.conn.commit()
+    datasette = datasette_of(dated)
+    page = await ask(datasette, f"{PAGE}?q=a+red+car&filename__contains=d&_size=2&_facet=folder")
+    assert page.status_code == 400
+    assert f"the weights of {DEFAULT_MODEL} are not in the cache" in alert(page)
+    assert 'name="q" value="a red car"' in page.text
+    assert summary(page) == '4 images where filename contains "d", newest first'
+    assert names(page) == ["mid-2.jpg", "mid-1.jpg"]
+    # Ids that there are, and links without the words that cannot be searched for.
+    (newest,) = db.query("select id from images where filename = 'mid-2.jpg'")
+    assert f"an image such as <code>#{newest['id']}</code>" in page.text
+    for text in ("more like this", "Next page", "json", "table"):
+        assert "red" not in link(page, text)
+    assert names(await ask(datasette, link(page, "Next page"))) == ["old.jpg", "undated.jpg"]
+    assert (await ask(datasette, f"{PAGE}.json?q=a+red+car")).json()["ok"] is False
 
 
 async def test_what_was_not_understood_is_said_above_the_hits(database: Path) -> None:
@@ -409,6 +435,17 @@ async def test_pictures_have_their_size_before_they_load(database: Path) -> None
     for picture in pictures:
         assert 'width="80" height="60"' in picture
         assert 'loading="lazy"' in picture
+
+
+async def test_two_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path, embed) -> None:
+    for folder, colour in (("lotus", "red"), ("<gps>", "blue")):
+        draw_picture(tmp_path / "x" / folder / "image_0051.jpg", colour)
+    page = await ask(datasette_of(embed(tmp_path / "x")), f"{PAGE}?q=red")
+    assert names(page) == ["image_0051.jpg"] * 2
+    paths = ["lotus/image_0051.jpg", "<gps>/image_0051.jpg"]
+    for kind in ("picture", "name"):
+        shown = re.findall(rf'class="image-search-{kind}" [^>]*title="([^"]*)"', page.text)
+        assert [unescape(path) for path in shown] == paths
 
 
 async def test_an_empty_table_says_what_to_do(database: Path) -> None:

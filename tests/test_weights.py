@@ -68,7 +68,7 @@ def test_without_leave_to_download_the_network_is_never_touched(cache: Path, no_
         hub_weights("ViT-X/tag", REPO, iter(["a.bin", "b.bin"]), allow_download=False)
     assert str(error.value) == (
         "the weights of ViT-X/tag are not in the cache of this machine; search by an image in the "
-        "table, as with #42, or run embed-images where the hub or a mirror (HF_ENDPOINT) can be reached"
+        "table, as # and its id, or run embed-images where the hub or a mirror (HF_ENDPOINT) can be reached"
     )
 
 

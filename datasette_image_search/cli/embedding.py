@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +158,9 @@ def embed_images(
     click.echo(_summary_line(summary))
     if summary.interrupted:
         raise SystemExit(INTERRUPTED)
+    if sys.stdout.isatty() and not silent:
+        served = f"datasette {shlex.quote(str(path))}"
+        click.echo(f"To see and search them: {served}, then http://127.0.0.1:8001/-/image-search")
 
 
 def _pattern(glob: str) -> str:

@@ -54,8 +54,8 @@ def hub_weights(
         # Whoever searches did not ask for this model, and may have no shell to run anything in.
         raise WeightsMissing(
             f"the weights of {model_id} are {here} in the cache of this machine; search by an image in "
-            "the table, as with #42, or run embed-images where the hub or a mirror (HF_ENDPOINT) can be "
-            "reached"
+            "the table, as # and its id, or run embed-images where the hub or a mirror (HF_ENDPOINT) "
+            "can be reached"
         )
     try:
         wanted = next((name for name in filenames if name in _offered(repo_id)), None)

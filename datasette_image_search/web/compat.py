@@ -105,6 +105,13 @@ async def table_title(datasette: Datasette, database: str, table: str) -> str:
     return str(metadata.get("title") or table)
 
 
+def whole_configuration(datasette: Datasette) -> dict[str, Any]:
+    """What the server was configured with, for the instance and below it: metadata in 0.65."""
+    if hasattr(datasette, "metadata"):
+        return datasette.metadata() or {}
+    return datasette.config or {}
+
+
 def database_colour(database: Database) -> str:
     """Six hexadecimal digits; all databases of 0.65 have the same."""
     return getattr(database, "color", "ff0000")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..embedders.protocol import EmbedderError
+from ..embedders.registry import most_similar
 from ..errors import ImageSearchError
+from .compat import whole_configuration
 
 if TYPE_CHECKING:
     from datasette.app import Datasette
@@ -23,6 +28,8 @@ cannot interrupt it, and all requests share three threads for SQL."""
 MAX_UPLOAD_BYTES = 25_000_000
 """Of an uploaded picture, unless `max_upload_bytes` says otherwise."""
 
+logger = logging.getLogger(__name__)
+
 
 class ConfigurationError(ImageSearchError):
     """A setting of this plugin that makes no sense."""
@@ -33,17 +40,19 @@ def configured_weights(datasette: Datasette) -> WeightsOf:
     Where weights are that somebody embedded with from a file: `weights: {MODEL: FILE}`. The path in
     the database is not followed, because who made the database must not choose what is opened.
     """
-    files = (datasette.plugin_config(PLUGIN) or {}).get("weights") or {}
+    settings = datasette.plugin_config(PLUGIN)
+    written = settings.get("weights") if isinstance(settings, dict) else None
 
     def weights_of(index: Index) -> Path | None:
         if index.weights is None:
             return None
+        files = _weights(written or {})
         if index.model not in files:
             raise EmbedderError(
                 f"{index.image_table!r} was embedded with weights of {index.model} in a file; name "
                 f"it in Datasette's configuration: plugins, {PLUGIN}, weights, {index.model}"
             )
-        return Path(files[index.model])
+        return files[index.model]
 
     return weights_of
 
@@ -56,8 +65,37 @@ def configured_roots(datasette: Datasette, database: str, table: str) -> tuple[P
     Raises ConfigurationError where they are no absolute paths.
     """
     roots = _setting(datasette, "roots", database, table)
-    if roots is None:
-        return ()
+    return () if roots is None else _roots(roots)
+
+
+def max_upload_bytes(datasette: Datasette, database: str, table: str) -> int:
+    """Bytes that an uploaded picture may have: `max_upload_bytes: NUMBER`."""
+    limit = _setting(datasette, "max_upload_bytes", database, table)
+    return MAX_UPLOAD_BYTES if limit is None else _max_upload_bytes(limit)
+
+
+def warm_up_queries(datasette: Datasette, database: str, table: str) -> tuple[str, ...] | None:
+    """
+    The queries whose vectors are made ready when Datasette starts: `warm_up: [QUERY, ...]`. Empty where
+    none are named, None for `warm_up: false`, where nothing is to be loaded before it is asked for.
+    """
+    queries = _setting(datasette, "warm_up", database, table)
+    return () if queries is None else _warm_up(queries)
+
+
+# --- What may be said ------------------------------------------------------------------------------
+
+
+def _weights(files: Any) -> dict[str, Path]:
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise ConfigurationError(
+            f"plugins, {PLUGIN}, weights must have a line with a file for each model, such as "
+            "ViT-B-32/mine: /home/me/mine.safetensors"
+        )
+    return {str(model): Path(file) for model, file in files.items()}
+
+
+def _roots(roots: Any) -> tuple[Path, ...]:
     if isinstance(roots, str):
         roots = [roots]
     if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
@@ -72,11 +110,7 @@ def configured_roots(datasette: Datasette, database: str, table: str) -> tuple[P
     return folders
 
 
-def max_upload_bytes(datasette: Datasette, database: str, table: str) -> int:
-    """Bytes that an uploaded picture may have: `max_upload_bytes: NUMBER`."""
-    limit = _setting(datasette, "max_upload_bytes", database, table)
-    if limit is None:
-        return MAX_UPLOAD_BYTES
+def _max_upload_bytes(limit: Any) -> int:
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
         raise ConfigurationError(
             f"plugins, {PLUGIN}, max_upload_bytes must be a whole number of bytes"
@@ -84,13 +118,8 @@ def max_upload_bytes(datasette: Datasette, database: str, table: str) -> int:
     return limit
 
 
-def warm_up_queries(datasette: Datasette, database: str, table: str) -> tuple[str, ...] | None:
-    """
-    The queries whose vectors are made ready when Datasette starts: `warm_up: [QUERY, ...]`. Empty where
-    none are named, None for `warm_up: false`, where nothing is to be loaded before it is asked for.
-    """
-    queries = _setting(datasette, "warm_up", database, table)
-    if queries is None or queries is True:
+def _warm_up(queries: Any) -> tuple[str, ...] | None:
+    if queries is True:
         return ()
     if queries is False:
         return None
@@ -99,6 +128,15 @@ def warm_up_queries(datasette: Datasette, database: str, table: str) -> tuple[st
             f"plugins, {PLUGIN}, warm_up must be a list of queries, such as [dogs, a red car], or false"
         )
     return tuple(queries)
+
+
+OPTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "roots": _roots,
+    "max_upload_bytes": _max_upload_bytes,
+    "warm_up": _warm_up,
+    "weights": _weights,
+}
+"""What makes of each option what it says. They raise ConfigurationError."""
 
 
 def _setting(datasette: Datasette, name: str, database: str, table: str) -> Any:
@@ -111,3 +149,75 @@ def _setting(datasette: Datasette, name: str, database: str, table: str) -> Any:
         if isinstance(settings, dict) and name in settings:
             return settings[name]
     return None
+
+
+# --- What is wrong with it -------------------------------------------------------------------------
+
+
+def log_problems(datasette: Datasette) -> None:
+    """A line for each."""
+    for problem in configuration_problems(datasette):
+        logger.warning("%s", problem)
+
+
+def configuration_problems(datasette: Datasette) -> Iterator[str]:
+    """
+    A sentence for each thing in the configuration that is not read, cannot be, or is not there, for
+    whoever starts Datasette: a misspelt name would change nothing, and nobody would be told.
+    """
+    for place, names, written in _places(whole_configuration(datasette)):
+        for plugin in _mapping(written.get("plugins")):
+            if plugin != PLUGIN and _ALMOST_PLUGIN.fullmatch(str(plugin)):
+                yield f"{place}plugins, {plugin}: no plugin has this name; it must be {PLUGIN!r}"
+        settings = datasette.plugin_config(PLUGIN, fallback=False, **names)
+        if isinstance(settings, dict):
+            for option, value in settings.items():
+                for problem in _problems_of(str(option), value, of_instance=not names):
+                    yield place + problem
+        elif settings is not None:
+            yield f"{place}plugins, {PLUGIN} must have options such as roots below it"
+
+
+_ALMOST_PLUGIN = re.compile("(datasette[-_ ]?)?images?[-_ ]?search", re.IGNORECASE)
+
+
+def _places(written: dict[str, Any]) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
+    """
+    Where a plugin can be configured: as the beginning of a sentence, as arguments of `plugin_config`,
+    and what is written there.
+    """
+    yield "", {}, written
+    for database, in_database in _mapping(written.get("databases")).items():
+        place = f"databases, {database}, "
+        yield place, {"database": database}, _mapping(in_database)
+        for table, in_table in _mapping(_mapping(in_database).get("tables")).items():
+            names = {"database": database, "table": table}
+            yield f"{place}tables, {table}, ", names, _mapping(in_table)
+
+
+def _mapping(written: Any) -> dict[str, Any]:
+    return written if isinstance(written, dict) else {}
+
+
+def _problems_of(option: str, value: Any, *, of_instance: bool) -> Iterator[str]:
+    name = f"plugins, {PLUGIN}, {option}"
+    if option not in OPTIONS:
+        closest = most_similar(option, OPTIONS)
+        said = f"did you mean {closest!r}?" if closest else f"there are {', '.join(OPTIONS)}"
+        yield f"{name}: there is no such option; {said}"
+    elif option == "weights" and not of_instance:
+        yield f"{name} is read for all databases only; put it below plugins at the top"
+    elif value is not None:
+        try:
+            read = OPTIONS[option](value)
+        except ConfigurationError as error:
+            yield str(error)
+            return
+        if option == "roots":
+            for folder in read:
+                if not folder.is_dir():
+                    yield f"{name}: there is no folder {str(folder)!r}; its originals are not shown"
+        if option == "weights":
+            for model, file in read.items():
+                if not file.is_file():
+                    yield f"{name}, {model}: there is no file {str(file)!r}"

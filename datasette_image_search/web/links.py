@@ -1,10 +1,12 @@
-"""Links from Datasette's own menus to the search pages."""
+"""Links from Datasette's own menus to the search pages, and above its lists where it has a place for them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from datasette.app import Datasette
+from datasette.utils.asgi import Request
+from markupsafe import Markup
 
 from ..search.query import image_term
 from .compat import can_view_table
@@ -65,3 +67,17 @@ async def of_row(
             "description": "The images closest to this one",
         }
     ]
+
+
+async def above_databases(datasette: Datasette, request: Request) -> Markup:
+    return _paragraph(await menu(datasette, request.actor))
+
+
+async def above_tables(datasette: Datasette, request: Request, database: str) -> Markup:
+    return _paragraph(await of_database(datasette, request.actor, database))
+
+
+def _paragraph(links: list[Link]) -> Markup:
+    """Nothing without a link."""
+    anchors = [Markup('<a href="{}">{}</a>').format(each["href"], each["label"]) for each in links]
+    return Markup("<p>{}</p>").format(Markup(", ").join(anchors)) if anchors else Markup("")

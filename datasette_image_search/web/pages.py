@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from datasette.app import Datasette
 from datasette.filters import Filters
 from datasette.plugins import get_plugins
-from datasette.utils.asgi import Request, Response
+from datasette.utils import tilde_decode
+from datasette.utils.asgi import NotFound, Request, Response
 
+from ..embedders.protocol import EmbedderError, TextNotUnderstood
 from ..errors import ImageSearchError
 from ..search.query import LONGEST_QUERY
 from .access import ViewedTable, viewed_table
 from .compat import database_colour, table_title
-from .configuration import configured_roots
+from .configuration import ConfigurationError, configured_roots
 from .image_tables import visible_image_tables
 from .pictures import chips, image_card, query_in_words
 from .preparing import is_prepared, start_preparing
@@ -54,6 +58,15 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     except ImageSearchError as problem:
         if format != "html":
             return error_response(datasette, str(problem))
+        if _is_without_model(problem) and wanted is not None:
+            # The pictures are there all the same, and can be searched by.
+            newest = replace(wanted, query="")
+            with suppress(ImageSearchError):
+                answer = await find(datasette, request, viewed, newest)
+                description = _in_words(newest, answer)
+                return await _html(
+                    datasette, request, viewed, links, newest, answer, str(problem), description
+                )
         return await _html(datasette, request, viewed, links, wanted, None, str(problem))
     description = _in_words(wanted, answer)
     if format == "json":
@@ -61,6 +74,11 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     if format == "csv":
         return csv_response(datasette, request, viewed, answer)
     return await _html(datasette, request, viewed, links, wanted, answer, None, description)
+
+
+def _is_without_model(problem: ImageSearchError) -> bool:
+    """Whether no words at all can be searched for, rather than these."""
+    return isinstance(problem, EmbedderError) and not isinstance(problem, TextNotUnderstood)
 
 
 async def _html(
@@ -73,8 +91,10 @@ async def _html(
     error: str | None,
     description: str = "",
 ) -> Response:
+    """`answer` may be to less than was asked for, with an `error` that says why."""
     query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
-    pairs = pairs_of(request)
+    searched = wanted.query if wanted and answer else query
+    pairs = pairs_of(request) if searched else replaced(pairs_of(request), q=None)
     first_page = replaced(pairs, _next=None, _facet_wait=None)
     kept = replaced(first_page, q=None)
     context: dict[str, Any] = {
@@ -89,7 +109,7 @@ async def _html(
         "description": description,
         "page_url": links.page(),
         "query_words": query_in_words(query) if query else "",
-        "table_url": _table_url(links, query, kept),
+        "table_url": _table_url(links, searched, kept),
         "upload_url": links.upload(),
         "pictures": wanted.pictures if wanted else "medium",
         "path_with_replaced_args": lambda request, args: links.page(replaced(first_page, **args)),
@@ -105,10 +125,10 @@ async def _html(
         context |= {
             "alternate_url_json": links.page(pairs, "json"),
             "images": [
-                image_card(links, each, viewed.index.path_column, query=query, kept=kept)
+                image_card(links, each, viewed.index.path_column, query=searched, kept=kept)
                 for each in answer.pictures
             ],
-            "chips": chips(viewed, links, query, kept) if query else [],
+            "chips": chips(viewed, links, searched, kept) if searched else [],
             "numbers": (wanted.offset + 1, end) if answer.pictures else None,
             "next_url": links.page(replaced(pairs, _next=answer.next_offset))
             if answer.next_offset is not None
@@ -175,7 +195,11 @@ async def _loading_page(datasette: Datasette, request: Request, viewed: ViewedTa
 
 def _shows_originals(datasette: Datasette, viewed: ViewedTable) -> bool:
     """Whether the server has been told where originals are, or the table holds them itself."""
-    roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
+    try:
+        roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
+    except ConfigurationError:
+        # Whoever started the server was told. The search does not need them.
+        roots = ()
     return viewed.index.content_column is not None or bool(roots)
 
 
@@ -214,7 +238,13 @@ def _has_map(answer: Answer) -> bool:
 
 
 async def tables_page(datasette: Datasette, request: Request) -> Response:
-    """/-/image-search: the image tables that this actor may see; one alone, and it is that one."""
+    """
+    /-/image-search and /-/image-search/DATABASE: the image tables that this actor may see, in all
+    databases or in one; one alone, and it is that one.
+
+    Raises the same NotFound for a database without any, or that this actor may not see, or that is not.
+    """
+    only = tilde_decode(request.url_vars.get("database", "")) or None
     tables = [
         {
             "database": database.name,
@@ -222,8 +252,11 @@ async def tables_page(datasette: Datasette, request: Request) -> Response:
             "url": Links(datasette, database.name, name).page(),
         }
         for database in list(datasette.databases.values())
+        if only in (None, database.name)
         for name in await visible_image_tables(datasette, request.actor, database)
     ]
+    if only and not tables:
+        raise NotFound(f"There is no image table in {only!r}")
     if len(tables) == 1:
         return Response.redirect(tables[0]["url"])
     html = await datasette.render_template(

@@ -19,7 +19,7 @@ from .. import store
 from ..embedders.protocol import TextNotUnderstood
 from ..search.live import live_index
 from ..search.query import WeightsOf, query_vector
-from .configuration import configured_weights, warm_up_queries
+from .configuration import ConfigurationError, configured_weights, warm_up_queries
 from .preparing import connection_of_our_own
 
 ANY_WORDS = "a photo"
@@ -54,6 +54,9 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
                             _warm_up_table(conn, table, queries, weights_of)
                     except sqlite3.Error:
                         raise
+                    except ConfigurationError:
+                        # Said at the start, with everything else that is wrong there.
+                        continue
                     except Exception as error:
                         # Whatever torch or FAISS has against one table, the others can do without.
                         logger.warning("%s/%s is not warmed up: %s", name, table, error)
