@@ -137,6 +137,22 @@ def test_what_is_no_picture_is_one_sentence(database: Path, tmp_path: Path):
         assert sentence.format(path) in line
 
 
+def test_a_file_typed_as_a_query_is_not_taken_for_words(
+    folder: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(folder.parent)
+    name = f"{folder.name}/red.jpg"
+    result = command("search-images", database, "images", "red", name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(
+        f"Error: {name!r} is a file; to search with the picture, name it with --image, and to "
+    )
+    # Neither what only looks like one, nor a file that has the name of a word.
+    Path("red").touch()
+    for words in ("red", f'"{name}"', "red.jpg", "red " * 300):
+        assert rows_of(database, "images", words, "-k", 1)[0]["path"] == "red.jpg"
+
+
 def test_something_has_to_be_searched_for(database: Path):
     result = command("search-images", database, "images")
     assert result.exit_code == 1
