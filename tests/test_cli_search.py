@@ -153,6 +153,18 @@ def test_a_file_typed_as_a_query_is_not_taken_for_words(
         assert rows_of(database, "images", words, "-k", 1)[0]["path"] == "red.jpg"
 
 
+def test_a_query_that_begins_with_a_minus(database: Path):
+    for words in ("-red", "- red"):
+        result = command("search-images", database, "images", words, "-k", 1)
+        assert result.exit_code == 2
+        (line,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
+        hint = f'A query that begins with - goes to the end, after --, as in: -- "{words}"'
+        assert line == f"Error: No such option {words[:2]!r}. {hint}"
+        assert command("search-images", database, "images", "-k", 1, "--", words).exit_code == 0
+    result = command("search-images", database, "images", "red", "--explian")
+    assert "No such option '--explian'. (Did you mean" in result.stderr
+
+
 def test_something_has_to_be_searched_for(database: Path):
     result = command("search-images", database, "images")
     assert result.exit_code == 1
@@ -252,7 +264,10 @@ def test_images_in_the_database_have_no_paths(tmp_path: Path, folder: Path):
     path = tmp_path / "my.db"
     assert command("insert-files", path, "mine", *folder.iterdir()).exit_code == 0
     embed_images(path, "mine", "--content-column", "content", "--model", "palette")
-    assert len(rows_of(path, "mine", "red", "--image", folder / "red.jpg", "-k", 1)) == 2
+    rows = rows_of(path, "mine", "red", "--image", folder / "red.jpg", "-k", 1)
+    assert [list(row) for row in rows] == [["query", "score", "id"]] * 2
+    assert search(path, "mine", "red").stdout.splitlines()[0].split() == ["score", "id"]
+    assert search(path, "mine", "red", "--csv").stdout.splitlines()[0] == "score,id"
     result = command("search-images", path, "mine", "red", "--paths")
     assert result.exit_code == 1
     assert "the images of 'mine' are in the database, not in files" in result.stderr
