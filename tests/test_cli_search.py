@@ -8,8 +8,10 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlite_utils
 
@@ -17,6 +19,8 @@ from datasette_image_search.search.query import vector_to_term
 
 from .commands import change, command, embed_images
 from .conftest import COLOURS, SHARED, draw_picture
+from .documents import PROJECT, names_in_tables
+from .test_store import add_images, random_vectors
 from .vector_files import unit
 
 
@@ -239,6 +243,35 @@ def test_an_approximate_index_can_be_left_aside(database: Path):
         result = search(database, "images", "red", "-k", 3, "--explain", "--json", *options)
         assert result.stderr.splitlines()[2].split()[0] == step
         assert json.loads(result.stdout)[0]["path"] == "red.jpg"
+
+
+def test_the_documentation_explains_every_step(tmp_path: Path):
+    """Of plans that together have all there are."""
+    path = tmp_path / "photos.db"
+    vectors = random_vectors(3000)
+    with closing(sqlite_utils.Database(path, execute_plugins=False)) as db:
+        add_images(db, vectors)
+        # Unary plus keeps SQLite from the index; the nearest is number 2999, so what passes comes late.
+        order = np.argsort(vectors @ vectors[0]).argsort()
+        db["images"].add_column("nearness", int)
+        db.conn.executemany(
+            "update images set nearness = ? where id = ?",
+            [(int(place), id) for id, place in enumerate(order, start=1)],
+        )
+        db.conn.commit()
+        db["images"].create_index(["nearness"])
+    assert command("index-images", path, "images", "--type", "hnsw").exit_code == 0
+    steps = set()
+    for options in (
+        ("--where", "nearness < 50"),
+        ("--where", "+nearness < 50"),
+        ("--where", "+nearness < 2875"),
+        (),
+    ):
+        lines = search(path, "images", "#1", "-k", 5, "--explain", *options).stderr.splitlines()
+        steps |= {line.split()[0] for line in lines[2:]}
+    assert steps == {"list", "rank", "propose", "widen", "enumerate", "score"}
+    assert steps <= names_in_tables((PROJECT / "docs" / "tables.md").read_text(encoding="utf-8"))
 
 
 # --- Whose -----------------------------------------------------------------------------------------
