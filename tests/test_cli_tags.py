@@ -98,6 +98,17 @@ def test_the_same_labels_with_another_template_replace_the_old_ones(database: Pa
     assert query(database, sql) == [(0, 8), (1, 8)]
 
 
+def test_what_was_dropped_is_said(database: Path):
+    tag(database, "images", *COLOURS, "--template", "{} here", "--template", "{} there")
+    for replacing, said in [
+        ((*COLOURS, *AS_IT_IS), "red, green, blue as '{} here', '{} there'"),
+        (("dark", "bright", "--replace"), "red, green, blue as '{}'"),
+    ]:
+        first, *_ = tag(database, "images", *replacing).stdout.splitlines()
+        assert first == f"Dropped the tags of {said}"
+    assert "Dropped" not in tag(database, "images", "dark", "bright", "--top", "2").stdout
+
+
 def test_without_a_template_labels_keep_theirs(database: Path):
     tag(database, "images", *COLOURS, *AS_IT_IS)
     before = tags_of(database)

@@ -110,9 +110,10 @@ def tag_images(
                     threshold=threshold,
                     in_place_of_others=replace,
                 )
-                left = {each.id for each in store.label_sets(db.conn, index)}
-                for dropped in (each for each in sets if each.id not in left):
-                    click.echo(f"Dropped the tags of {_in_words(dropped)}")
+                for each in sets:
+                    # Not by its id, which SQLite may have given to the new one.
+                    if store.find_label_set(db.conn, index, each.labels, each.templates) is None:
+                        click.echo(f"Dropped the tags of {_in_words(each)}")
                 sets = [label_set]
             for label_set in sets:
                 if not named:
