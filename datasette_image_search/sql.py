@@ -106,6 +106,7 @@ def register_functions(
         if id is None or query is None:
             return None
         prepared = prepare(query, table)
+        _check_key(prepared.table, id)
         with statement.pausing:
             return _similarity(borrowed(), prepared, statement, (query, table), id)
 
@@ -125,6 +126,7 @@ def register_functions(
         if id is None or labels is None:
             return None
         prepared = prepare_labels(labels, table)
+        _check_key(prepared.table, id)
         with statement.pausing:
             return _classified(borrowed(), prepared, statement, (labels, table), id)
 
@@ -454,6 +456,15 @@ def _similarity(
     image = store.image_vector(conn, index, id, prepared.table)
     # As rounded as the codes are: rows of one statement are ordered by what they are given.
     return None if image is None else float(image.astype("<f2").astype("<f4") @ vector)
+
+
+def _check_key(table: ImageTable, id: Any) -> None:
+    """Raises ImageSearchError for what can be the id of no image, such as the value of another column."""
+    if isinstance(id, str) and table.parse_key(id) is None:
+        raise ImageSearchError(
+            f"{id!r:.200} is not the id of an image of {table.name!r}, whose ids are whole numbers; "
+            f"name the column {table.key!r}"
+        )
 
 
 def _search(

@@ -48,6 +48,12 @@ def blocks_of(text: str) -> list[Block]:
     return [Block(*found) for found in _BLOCK.findall(text)]
 
 
+def names_in_tables(text: str) -> set[str]:
+    """What stands as code in the first column of any table."""
+    cells = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(.+?)`", cell)}
+
+
 def assert_prints(printed: str, shown: str) -> None:
     """The same, but for times, and for what another processor or JPEG library makes of decimals."""
     printed, shown = _TIME.sub("", printed), _TIME.sub("", shown)

@@ -8,8 +8,10 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlite_utils
 
@@ -17,6 +19,8 @@ from datasette_image_search.search.query import vector_to_term
 
 from .commands import change, command, embed_images
 from .conftest import COLOURS, SHARED, draw_picture
+from .documents import PROJECT, names_in_tables
+from .test_store import add_images, random_vectors
 from .vector_files import unit
 
 
@@ -137,6 +141,34 @@ def test_what_is_no_picture_is_one_sentence(database: Path, tmp_path: Path):
         assert sentence.format(path) in line
 
 
+def test_a_file_typed_as_a_query_is_not_taken_for_words(
+    folder: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(folder.parent)
+    name = f"{folder.name}/red.jpg"
+    result = command("search-images", database, "images", "red", name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(
+        f"Error: {name!r} is a file; to search with the picture, name it with --image, and to "
+    )
+    # Neither what only looks like one, nor a file that has the name of a word.
+    Path("red").touch()
+    for words in ("red", f'"{name}"', "red.jpg", "red " * 300):
+        assert rows_of(database, "images", words, "-k", 1)[0]["path"] == "red.jpg"
+
+
+def test_a_query_that_begins_with_a_minus(database: Path):
+    for words in ("-red", "- red"):
+        result = command("search-images", database, "images", words, "-k", 1)
+        assert result.exit_code == 2
+        (line,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
+        hint = f'A query that begins with - goes to the end, after --, as in: -- "{words}"'
+        assert line == f"Error: No such option {words[:2]!r}. {hint}"
+        assert command("search-images", database, "images", "-k", 1, "--", words).exit_code == 0
+    result = command("search-images", database, "images", "red", "--explian")
+    assert "No such option '--explian'. (Did you mean" in result.stderr
+
+
 def test_something_has_to_be_searched_for(database: Path):
     result = command("search-images", database, "images")
     assert result.exit_code == 1
@@ -213,6 +245,35 @@ def test_an_approximate_index_can_be_left_aside(database: Path):
         assert json.loads(result.stdout)[0]["path"] == "red.jpg"
 
 
+def test_the_documentation_explains_every_step(tmp_path: Path):
+    """Of plans that together have all there are."""
+    path = tmp_path / "photos.db"
+    vectors = random_vectors(3000)
+    with closing(sqlite_utils.Database(path, execute_plugins=False)) as db:
+        add_images(db, vectors)
+        # Unary plus keeps SQLite from the index; the nearest is number 2999, so what passes comes late.
+        order = np.argsort(vectors @ vectors[0]).argsort()
+        db["images"].add_column("nearness", int)
+        db.conn.executemany(
+            "update images set nearness = ? where id = ?",
+            [(int(place), id) for id, place in enumerate(order, start=1)],
+        )
+        db.conn.commit()
+        db["images"].create_index(["nearness"])
+    assert command("index-images", path, "images", "--type", "hnsw").exit_code == 0
+    steps = set()
+    for options in (
+        ("--where", "nearness < 50"),
+        ("--where", "+nearness < 50"),
+        ("--where", "+nearness < 2875"),
+        (),
+    ):
+        lines = search(path, "images", "#1", "-k", 5, "--explain", *options).stderr.splitlines()
+        steps |= {line.split()[0] for line in lines[2:]}
+    assert steps == {"list", "rank", "propose", "widen", "enumerate", "score"}
+    assert steps <= names_in_tables((PROJECT / "docs" / "tables.md").read_text(encoding="utf-8"))
+
+
 # --- Whose -----------------------------------------------------------------------------------------
 
 
@@ -236,7 +297,10 @@ def test_images_in_the_database_have_no_paths(tmp_path: Path, folder: Path):
     path = tmp_path / "my.db"
     assert command("insert-files", path, "mine", *folder.iterdir()).exit_code == 0
     embed_images(path, "mine", "--content-column", "content", "--model", "palette")
-    assert len(rows_of(path, "mine", "red", "--image", folder / "red.jpg", "-k", 1)) == 2
+    rows = rows_of(path, "mine", "red", "--image", folder / "red.jpg", "-k", 1)
+    assert [list(row) for row in rows] == [["query", "score", "id"]] * 2
+    assert search(path, "mine", "red").stdout.splitlines()[0].split() == ["score", "id"]
+    assert search(path, "mine", "red", "--csv").stdout.splitlines()[0] == "score,id"
     result = command("search-images", path, "mine", "red", "--paths")
     assert result.exit_code == 1
     assert "the images of 'mine' are in the database, not in files" in result.stderr

@@ -84,6 +84,51 @@ def test_in_place_of_other_labels(database: Path):
     assert query(database, sql) == [('["dark", "bright"]', '["a photo of a {}"]', 2, None)]
 
 
+def test_the_same_labels_with_another_template_replace_the_old_ones(database: Path):
+    tag(database, "images", *COLOURS)
+    tag(database, "images", "dark", "bright")
+    result = tag(database, "images", *reversed(COLOURS), *AS_IT_IS)
+    assert result.stdout.startswith("Dropped the tags of red, green, blue as 'a photo of a {}'\n")
+    sql = "select labels, templates from image_search_label_sets"
+    assert query(database, sql) == [
+        ('["dark", "bright"]', '["a photo of a {}"]'),
+        ('["blue", "green", "red"]', '["{}"]'),
+    ]
+    sql = "select tag in ('dark', 'bright'), count(*) from images_tags group by 1"
+    assert query(database, sql) == [(0, 8), (1, 8)]
+
+
+def test_what_was_dropped_is_said(database: Path):
+    tag(database, "images", *COLOURS, "--template", "{} here", "--template", "{} there")
+    for replacing, said in [
+        ((*COLOURS, *AS_IT_IS), "red, green, blue as '{} here', '{} there'"),
+        (("dark", "bright", "--replace"), "red, green, blue as '{}'"),
+    ]:
+        first, *_ = tag(database, "images", *replacing).stdout.splitlines()
+        assert first == f"Dropped the tags of {said}"
+    assert "Dropped" not in tag(database, "images", "dark", "bright", "--top", "2").stdout
+
+
+def test_without_a_template_labels_keep_theirs(database: Path):
+    tag(database, "images", *COLOURS, *AS_IT_IS)
+    before = tags_of(database)
+    result = tag(database, "images", *COLOURS)
+    assert "Dropped" not in result.stdout
+    assert "0 images tagged" in result.stdout
+    assert tags_of(database) == before
+    assert query(database, "select templates from image_search_label_sets") == [('["{}"]',)]
+
+
+def test_a_run_without_labels_says_which_it_counts(database: Path):
+    tag(database, "images", *COLOURS, *AS_IT_IS)
+    tag(database, "images", "dark", "bright", "red", "lime", "navy", "blue", "teal")
+    lines = tag(database, "images").stdout.splitlines()
+    assert [line for line in lines if line.endswith(":")] == [
+        "red, green, blue as '{}':",
+        "dark, bright, red, lime, navy and 2 more as 'a photo of a {}':",
+    ]
+
+
 def test_a_long_list_of_tags_is_cut_short(tmp_path: Path, embed):
     for hue in range(0, 360, 12):
         draw_picture(tmp_path / "hues" / f"{hue:03}.png", f"hsl({hue}, 100%, 50%)")

@@ -24,17 +24,19 @@ from sqlite_utils import Database
 from datasette_image_search import store
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search import planner
+from datasette_image_search.search import sidecar as sidecar_module
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.indexing import (
     SidecarNotWritten,
     index_images,
     refresh_sidecars,
 )
-from datasette_image_search.search.live import LiveIndex, live_index
+from datasette_image_search.search.live import LiveIndex, check_files, live_index
 from datasette_image_search.search.sidecar import (
     MAGIC,
     SidecarUnusable,
     approximate_path,
+    check_sidecar,
     open_sidecar,
 )
 from datasette_image_search.search.status import status
@@ -114,6 +116,14 @@ def fill_with_garbage(sidecar: Path) -> None:
     sidecar.write_bytes(b"garbage" * 500)
 
 
+def change_in_the_middle(sidecar: Path) -> None:
+    """To zeros, as a bad disk does; the length stays."""
+    at = sidecar.stat().st_size // 4
+    with sidecar.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes(at))
+
+
 def put_a_folder_in_its_place(sidecar: Path) -> None:
     sidecar.unlink()
     sidecar.mkdir()
@@ -138,6 +148,7 @@ DAMAGES = [
     Path.unlink,
     truncate,
     fill_with_garbage,
+    change_in_the_middle,
     put_a_folder_in_its_place,
     put_that_of_another_table_in_its_place,
     put_that_of_another_database_in_its_place,
@@ -180,6 +191,92 @@ def test_a_sidecar_is_written_again_after_rows_were_added_and_deleted(
     assert_best(search(conn, vector, 20), images, vector)
     codes = open_sidecar(sidecar_of(path), find_index(conn))
     assert codes.vector_ids.tolist() == list(range(2, 100))
+
+
+@pytest.fixture
+def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is so small that it is checked when it is opened."""
+    for module in (sidecar_module, live_module):
+        monkeypatch.setattr(module, "CHECKED_WHEN_OPENED", 0)
+
+
+@pytest.mark.usefixtures("all_are_large")
+def test_embedding_finds_damage_in_the_middle_of_a_large_sidecar(
+    path: Path, db: Database, conn: sqlite3.Connection
+) -> None:
+    index, *_ = index_images(db, "images", type="SQ8")
+    files = [sidecar_of(path), approximate_path(path.resolve(), index)]
+    for file in files:
+        change_in_the_middle(file)
+        refresh_sidecars(db, "images")
+        for each in files:
+            check_sidecar(each, find_index(conn))
+    assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
+    assert live(conn).from_sidecar
+    assert live(conn).approximate is not None
+
+
+@pytest.mark.usefixtures("all_are_large")
+def test_a_large_sidecar_that_proves_damaged_is_not_searched_any_more(
+    path: Path, conn: sqlite3.Connection
+) -> None:
+    sidecar = sidecar_of(path)
+    change_in_the_middle(sidecar)
+    before = live(conn)
+    assert before.from_sidecar
+    assert check_files(conn, find_index(conn)) == [f"{sidecar.name} is damaged"]
+    for vector in random_vectors(3, seed=1):
+        assert_best(search(conn, vector), numbered(VECTORS), vector)
+    assert live(conn).name != before.name
+    assert live(conn).problem == f"{sidecar.name} is damaged"
+    # It was written again, for the next process.
+    check_sidecar(sidecar, find_index(conn))
+    assert check_files(conn, find_index(conn)) == []
+
+
+@pytest.mark.usefixtures("all_are_large")
+def test_a_damaged_sidecar_that_cannot_be_written_again_is_not_believed_again(
+    path: Path, db: Database, conn: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(live_module, "write_sidecar", refuse)
+    change_in_the_middle(sidecar_of(path))
+    check_files(conn, find_index(conn))
+    # What every process does whose index was replaced, or that has opened none.
+    live_module._open.clear()
+    assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
+    assert not live(conn).from_sidecar
+
+
+@pytest.mark.usefixtures("all_are_large")
+def test_a_large_approximate_index_that_proves_damaged_is_left_aside(
+    path: Path, db: Database, conn: sqlite3.Connection
+) -> None:
+    index, *_ = index_images(db, "images", type="SQ8")
+    file = approximate_path(path.resolve(), index)
+    change_in_the_middle(file)
+    assert live(conn).approximate is not None
+    assert check_files(conn, find_index(conn)) == [f"{file.name} is damaged"]
+    assert live(conn).approximate is None
+    assert live(conn).from_sidecar
+    assert status(conn)["problem"].startswith(f"{file.name} is damaged, so all searches are exact")
+
+
+@pytest.mark.usefixtures("all_are_large")
+@pytest.mark.filterwarnings("error")
+def test_damage_that_is_no_number_prints_no_warning_and_ends_nothing(
+    path: Path, conn: sqlite3.Connection
+) -> None:
+    """Until a large file was checked, which takes seconds."""
+    sidecar = sidecar_of(path)
+    for noise in (b"\xff\xff", b"\x01\x7d", b"\x00\x7c"):
+        with sidecar.open("r+b") as file:
+            file.seek(128)
+            file.write(noise * 100)
+        live_module._open.clear()
+        assert len(search(conn, VECTORS[0], 20)) == 20
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root can write anywhere")
@@ -719,7 +816,7 @@ def test_an_approximate_index_that_comes_later_is_taken_up(
     assert not reads
 
 
-@pytest.mark.parametrize("damage", [*DAMAGES[:5], "as the sidecar", "of an older version"])
+@pytest.mark.parametrize("damage", [*DAMAGES[:6], "as the sidecar", "of an older version"])
 def test_an_approximate_index_that_is_unusable_is_left_aside(
     path: Path, db: Database, conn: sqlite3.Connection, damage
 ) -> None:

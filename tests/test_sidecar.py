@@ -19,6 +19,7 @@ from datasette_image_search.search.sidecar import (
     MAGIC,
     Codes,
     SidecarUnusable,
+    check_sidecar,
     open_sidecar,
     sidecar_path,
     write_sidecar,
@@ -153,6 +154,35 @@ def test_what_describes_a_file_may_hold_anything_and_nothing_crashes(
     else:
         assert codes.vector_ids.tolist() == IDS.tolist()
         assert np.array_equal(decoded(codes), decoded(make_codes()))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_damage_within_a_file_of_the_same_length_is_noticed(
+    path: Path, whole: bytes, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever it is opened if it is small, and where the whole of it is asked for if it is large."""
+    at = int(whole.rindex(b'{"token"') * share)
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    sentence = f"{path.name} is damaged$"
+    with pytest.raises(SidecarUnusable, match=sentence):
+        open_sidecar(path, INDEX)
+    monkeypatch.setattr(sidecar, "CHECKED_WHEN_OPENED", 0)
+    with pytest.raises(SidecarUnusable, match=sentence):
+        open_sidecar(path, INDEX, check=True)
+    with pytest.raises(SidecarUnusable, match=sentence):
+        check_sidecar(path, INDEX)
+
+
+def test_opening_a_large_file_does_not_read_all_of_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> int:
+        raise AssertionError("all of it was read")
+
+    monkeypatch.setattr(sidecar, "CHECKED_WHEN_OPENED", 0)
+    check_sidecar(path, INDEX)
+    monkeypatch.setattr(sidecar, "_checksum", refuse)
+    assert len(open_sidecar(path, INDEX)) == 40
 
 
 def ending(header: bytes, length: int | None = None) -> bytes:

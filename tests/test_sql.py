@@ -117,6 +117,18 @@ def test_no_vector_no_score(conn: sqlite3.Connection) -> None:
     assert value(conn, "select image_similarity(null, 'red')") is None
 
 
+@pytest.mark.parametrize(
+    "call", ["image_similarity(path, 'red')", """image_classify(path, '["red", "blue"]')"""]
+)
+def test_a_column_that_holds_no_ids_is_an_error(conn: sqlite3.Connection, call: str) -> None:
+    sentence = (
+        "'black.jpg' is not the id of an image of 'images', whose ids are whole numbers; "
+        "name the column 'id'"
+    )
+    assert failure(conn, f"select {call} from images order by path") == sentence
+    assert value(conn, f"select {call.replace('path', 'cast(id as text)')} from images") is not None
+
+
 def test_a_score_follows_a_change_within_the_same_connection(conn: sqlite3.Connection) -> None:
     before = value(conn, "select image_similarity(1, '#2')")
     conn.execute("delete from images where id = 2")

@@ -14,6 +14,7 @@ from datasette_image_search.search.status import status
 from datasette_image_search.store import find_index
 
 from .conftest import sidecar_of
+from .documents import PROJECT, names_in_tables
 from .test_store import add_images, random_vectors
 
 
@@ -42,6 +43,11 @@ def test_all_is_well(db: Database) -> None:
         "newer_than_sidecar": 0,
         "problem": None,
     }
+
+
+def test_the_documentation_explains_every_key(db: Database) -> None:
+    explained = names_in_tables((PROJECT / "docs" / "tables.md").read_text(encoding="utf-8"))
+    assert set(status(db.conn)) <= explained
 
 
 def test_an_approximate_search_says_how_much_it_finds(db: Database) -> None:

@@ -6,16 +6,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from datasette.app import Datasette
+from sqlite_utils import Database
 
 from datasette_image_search.embedders.protocol import EmbedderError
 from datasette_image_search.embedders.torch_embedder import TorchEmbedder
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
-from datasette_image_search.search import live
+from datasette_image_search.search import live, sidecar
+from datasette_image_search.search.indexing import refresh_sidecars
 
+from .conftest import sidecar_of
 from .serving import datasette_of, get
 from .tiny_clip import make_tiny_clip
 
@@ -120,6 +124,33 @@ async def test_the_index_is_open(served: Callable[..., Datasette], database: Pat
     live._open.clear()
     await start(served())
     assert [path for path, _ in live._open] == [str(database.resolve())]
+
+
+@pytest.mark.asyncio
+async def test_a_large_sidecar_is_checked_and_left_where_it_is_damaged(
+    served: Callable[..., Datasette],
+    database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    with closing(Database(database, execute_plugins=False)) as db:
+        refresh_sidecars(db, "images")
+    for module in (sidecar, live):
+        monkeypatch.setattr(module, "CHECKED_WHEN_OPENED", 0)
+    file = sidecar_of(database)
+    with file.open("r+b") as opened:
+        opened.seek(file.stat().st_size // 4)
+        opened.write(bytes(8))
+    live._open.clear()
+    datasette = served()
+    with caplog.at_level(logging.WARNING):
+        await start(datasette)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{file.name} is damaged, and is no longer searched"
+    ]
+    (opened_index,) = live._open.values()
+    assert not opened_index.from_sidecar
+    assert await finds(datasette, "#3")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from .importing import import_image_vectors
 from .indexing import index_images
 from .models import image_models
 from .plotting import plot_images
-from .searching import search_images
+from .searching import QueryCommand, search_images
 from .tags import tag_images
 
 
@@ -35,7 +35,7 @@ def register_commands(cli: click.Group) -> None:
     cli.command("embed-images")(embed_images)
     cli.command("import-image-vectors")(import_image_vectors)
     cli.command("index-images")(index_images)
-    cli.command("search-images")(search_images)
+    cli.command("search-images", cls=QueryCommand)(search_images)
     cli.command("find-duplicates")(find_duplicates)
     cli.command("tag-images")(tag_images)
     cli.command("plot-images")(plot_images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,9 +85,21 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
         is_whole = finish(path, table, silent)
     if summary.unproven:
         warn(f"whether {summary.model} made these vectors was not checked: {summary.unproven}")
+    if summary.looked_for:
+        _warn_of_root(path, *summary.looked_for)
     click.echo(_import_line(summary))
     if not is_whole:
         raise SystemExit(INTERRUPTED)
+
+
+def _warn_of_root(database: Path, root: str, path: str) -> None:
+    old = root.replace("'", "''")
+    sql = f"update image_search_roots set path = '/ABSOLUTE/PATH' where path = '{old}'"
+    warn(
+        f"none of the new files is there, such as {str(Path(root, path))!r}; unless their drive is away, the "
+        "folder is wrong, and embed-images would add all of them a second time; this puts it right: "
+        f"sqlite-utils query {shlex.quote(str(database))} {shlex.quote(sql)}"
+    )
 
 
 def _import_line(summary: ImportSummary) -> str:

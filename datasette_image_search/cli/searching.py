@@ -20,6 +20,25 @@ LONGEST_NAME = 40
 """Of a query, in a table: one may be a vector in base64."""
 
 
+class QueryCommand(click.Command):
+    """Says where a query goes that begins with a minus, which click takes for options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name = error.option_name
+            query = next((each for each in given if each.startswith(name)), None)
+            if name.startswith("--") or query is None:
+                raise
+            raise click.UsageError(
+                f"No such option {name!r}. A query that begins with - goes to the end, after --, "
+                f'as in: -- "{query}"',
+                ctx,
+            ) from error
+
+
 @options.database
 @click.argument("table")
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
@@ -75,7 +94,8 @@ def search_images(
         "#42 + at night - people"       terms added and subtracted
         "2:golden retriever + 0.5:#42"  terms with weights
 
-    With several queries each result says which of them it is for.
+    With several queries each result says which of them it is for. One that begins with - goes to the
+    end, after --
 
     \b
     Examples:
@@ -118,7 +138,10 @@ def search_images(
         # A row may have been deleted since it was found.
         if hit.id in places
     ]
-    columns = ("query", "score", "id", "path") if len(asked.names) > 1 else ("score", "id", "path")
+    columns = ["query"] if len(asked.names) > 1 else []
+    columns += ["score", "id"]
+    if index.content_column is None:
+        columns.append("path")
     rows_shown = [{column: row[column] for column in columns} for row in rows]
     if output == "paths":
         files = [file_of(path, places[row["id"]]) for row in rows]

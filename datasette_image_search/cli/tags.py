@@ -22,6 +22,8 @@ SHOWN_TAGS = 20
 
 SHOWN_WARNINGS = 5
 
+SHOWN_LABELS = 5
+
 
 @options.database
 @click.argument("table")
@@ -35,7 +37,8 @@ SHOWN_WARNINGS = 5
     "--template",
     "templates",
     multiple=True,
-    help="What to put a label into, at {}. Several are averaged  [default: a photo of a {}]",
+    help="What to put a label into, at {}. Several are averaged. Default: as before for these labels, "
+    "or else: a photo of a {}",
 )
 @click.option(
     "--top",
@@ -71,7 +74,8 @@ def tag_images(
 
     Tags are written to the table TABLE_tags, with the score of image and label, and the probability
     that it is this label and none of the others. Running it again tags the images that are new,
-    without labels for all labels there were before. Other labels are added to those.
+    without labels for all labels there were before. Other labels are added to those; the same labels
+    with another template replace those they had.
 
     \b
     Examples:
@@ -106,8 +110,14 @@ def tag_images(
                     threshold=threshold,
                     in_place_of_others=replace,
                 )
+                for each in sets:
+                    # Not by its id, which SQLite may have given to the new one.
+                    if store.find_label_set(db.conn, index, each.labels, each.templates) is None:
+                        click.echo(f"Dropped the tags of {_in_words(each)}")
                 sets = [label_set]
             for label_set in sets:
+                if not named:
+                    click.echo(f"{_in_words(label_set)}:")
                 _warn_of_labels(tags.label_warnings(embedder, label_set))
                 line = _tags_line(tags.Tagged(0, 0), label_set)
                 with progress_display(silent, TAGGING) as show:
@@ -153,6 +163,14 @@ def _print_counts(counts: Sequence[tuple[str, int]]) -> None:
     click.echo(
         tabulate(shown, ["tag", "images"], disable_numparse=True, colalign=("left", "right"))
     )
+
+
+def _in_words(label_set: LabelSet) -> str:
+    """Which labels, and in which templates."""
+    names = ", ".join(label_set.labels[:SHOWN_LABELS])
+    if len(label_set.labels) > SHOWN_LABELS:
+        names += f" and {len(label_set.labels) - SHOWN_LABELS:,} more"
+    return f"{names} as {', '.join(map(repr, label_set.templates))}"
 
 
 def _tags_line(tagged: Tagged, label_set: LabelSet) -> str:

@@ -66,8 +66,8 @@ class ImportRequest:
 class ImportSummary:
     """
     `imported` vectors were written, `unchanged` ones were there already, `skipped` ones have no row.
-    `added` rows are new, `not_there` counts files of new rows that are nowhere to be found. `unproven`
-    is why nobody knows that `model` made the vectors, None where it was found to.
+    `added` rows are new, `not_there` counts files of new rows that are nowhere to be found; where that
+    is all of them, `looked_for` is the root and the path of the first. `unproven` is why nobody knows that `model` made the vectors, None where it was found to.
     """
 
     model: str
@@ -76,6 +76,7 @@ class ImportSummary:
     added: int
     skipped: int
     not_there: int
+    looked_for: tuple[str, str] | None
     unproven: str | None
     seconds: float
 
@@ -212,6 +213,7 @@ def import_vectors(
             if is_new:
                 request.database.unlink(missing_ok=True)
             raise
+    none_is_there = 0 < counts["added"] == counts["not there"]
     return ImportSummary(
         model=job.model,
         imported=counts["imported"],
@@ -219,6 +221,7 @@ def import_vectors(
         added=counts["added"],
         skipped=job.matches.skipped,
         not_there=counts["not there"],
+        looked_for=job.matches.files[job.matches.new[0]] if none_is_there else None,
         unproven=job.unproven,
         seconds=time.perf_counter() - started,
     )

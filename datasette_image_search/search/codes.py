@@ -95,7 +95,9 @@ class Codes:
         starts = np.linspace(0, max(0, len(self) - 32), 16).astype(int)
         positions = np.unique(starts[:, None] + np.arange(32)).clip(max=len(self) - 1)
         values = np.abs(self._rows().view("<f2")[positions])
-        return np.square(np.spacing(values), dtype=np.float64).mean(axis=0)
+        # Of damaged codes that are no numbers; then error() falls back on what bounds all of them.
+        with np.errstate(invalid="ignore"):
+            return np.square(np.spacing(values), dtype=np.float64).mean(axis=0)
 
     def decoded(self, positions: np.ndarray) -> np.ndarray:
         """The vectors at some positions, shape (len(positions), dimensions), float32."""

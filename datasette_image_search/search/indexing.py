@@ -65,15 +65,15 @@ def refresh_sidecars(db: Database, table: str, report: Report = silent) -> None:
 
 def _refresh(db: Database, database: Path, index: Index, report: Report) -> None:
     try:
-        codes = open_sidecar(sidecar_path(database, index), index)
+        codes = open_sidecar(sidecar_path(database, index), index, check=True)
     except SidecarUnusable:
         codes = None
     if codes is None or not _is_fresh(db.conn, index, codes):
-        before = _usable_approximate(database, index, mapped=False)
+        before = _usable_approximate(database, index, mapped=False, check=True)
         index, codes = _write_codes(db, database, index, report)
     else:
         before = None
-        if _usable_approximate(database, index) is not None:
+        if _usable_approximate(database, index, check=True) is not None:
             return
     asked = index.index_type or "auto"
     factory = approximate.resolve_type(asked, len(codes), index.dimensions)
@@ -259,12 +259,13 @@ def _not_written(path: Path, error: Exception) -> SidecarNotWritten:
 
 
 def _usable_approximate(
-    database: Path | None, index: Index, *, mapped: bool = True
+    database: Path | None, index: Index, *, mapped: bool = True, check: bool = False
 ) -> Approximate | None:
     if database is None:
         return None
     try:
-        return open_approximate(approximate_path(database, index), index, mapped=mapped)
+        path = approximate_path(database, index)
+        return open_approximate(path, index, mapped=mapped, check=check)
     except SidecarUnusable:
         return None
 

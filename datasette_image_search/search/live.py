@@ -25,8 +25,10 @@ from ..store import Index, StoredVectors
 from .approximate import Approximate, Report
 from .codes import Codes, encode, joined
 from .sidecar import (
+    CHECKED_WHEN_OPENED,
     SidecarUnusable,
     approximate_path,
+    check_sidecar,
     file_state,
     open_approximate,
     open_sidecar,
@@ -205,6 +207,9 @@ _open: dict[tuple[str, int], LiveIndex] = {}
 _opening: defaultdict[tuple[str, int], threading.Lock] = defaultdict(threading.Lock)
 """The indexes of this process by database and id, and a lock for each while it is opened."""
 
+_damaged: set[tuple[int, ...]] = set()
+"""The states of files that this process found to be damaged after they were opened."""
+
 
 def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = None) -> LiveIndex:
     """
@@ -246,6 +251,32 @@ def open_index(database: Path, index: Index) -> LiveIndex | None:
     return None
 
 
+def check_files(conn: sqlite3.Connection, index: Index) -> list[str]:
+    """
+    Read the files of an index as a whole that are too large for that to be done when they are opened,
+    at about a gigabyte in a second. One that is damaged is never believed again, but the vectors are
+    read from the database as for any other damage. The sentences say which.
+    """
+    database = database_path(conn)
+    if database is None:
+        return []
+    live = live_index(conn, index)
+    problems = []
+    for path, file in _mapped_files(live, database):
+        # Another took its place: that will be opened when it is searched.
+        if file is None or file_state(path) != file or path.stat().st_size <= CHECKED_WHEN_OPENED:
+            continue
+        try:
+            check_sidecar(path, live.index)
+        except SidecarUnusable as unusable:
+            if file_state(path) == file:
+                _damaged.add(file)
+                problems.append(str(unusable))
+    if problems:
+        live_index(conn, index)
+    return problems
+
+
 def _forget_replaced(conn: sqlite3.Connection, database: str) -> None:
     """Let go of the files of indexes that gave way to another model."""
     ids = {index.id for index in store.all_indexes(conn)}
@@ -268,13 +299,21 @@ def _is_intact(live: LiveIndex, database: Path) -> bool:
     process; in the middle of a search nothing can be done about that. One whose place another took
     is whole for as long as it is mapped.
     """
-    opened = [(sidecar_path(database, live.index), live.segments[0].file)]
-    if live.approximate is not None:
-        opened.append((approximate_path(database, live.index), live.approximate.file))
+    opened = _mapped_files(live, database)
     return all(file is None or _is_whole(path, file) for path, file in opened)
 
 
+def _mapped_files(live: LiveIndex, database: Path) -> list[tuple[Path, tuple[int, ...] | None]]:
+    """Where they are, and their states as they were opened; None for what is in memory."""
+    files = [(sidecar_path(database, live.index), live.segments[0].file)]
+    if live.approximate is not None:
+        files.append((approximate_path(database, live.index), live.approximate.file))
+    return files
+
+
 def _is_whole(path: Path, opened: tuple[int, ...]) -> bool:
+    if opened in _damaged:
+        return False
     now = file_state(path)
     return now is None or now == opened or now[:2] != opened[:2]
 
@@ -291,7 +330,9 @@ def _read(
     codes = None
     if database is not None:
         try:
-            codes = open_sidecar(sidecar_path(database, index), index)
+            path = sidecar_path(database, index)
+            _check_known(path)
+            codes = open_sidecar(path, index)
             problem = None
         except SidecarUnusable as unusable:
             problem = str(unusable)
@@ -302,6 +343,11 @@ def _read(
     return _with_newer(conn, live, index)
 
 
+def _check_known(path: Path) -> None:
+    if file_state(path) in _damaged:
+        raise SidecarUnusable(f"{path.name} is damaged")
+
+
 def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
     """The same with the approximate index that there is now, if it can be used."""
     path = approximate_path(database, live.index)
@@ -309,6 +355,7 @@ def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
     approximate = None
     problem = None if live.from_sidecar else live.problem
     try:
+        _check_known(path)
         approximate = open_approximate(path, live.index)
     except SidecarUnusable as unusable:
         # Where there is none, there need not be one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ..ingest.decode import (
     decode_file,
     default_max_pixels,
 )
+from ..ingest.formats import is_image_name
 from ..store import Index
 from .query import QueryError, QueryVector, embedder_of, query_vector
 
@@ -50,6 +52,12 @@ def read_queries(
 
 
 def _read(conn: sqlite3.Connection, index: Index, text: str, *, alone: bool) -> QueryVector:
+    # Not Path.is_file(), which raises OSError for words that are too long for a name.
+    if is_image_name(text) and os.path.isfile(text):  # noqa: PTH113
+        raise QueryError(
+            f"{text!r} is a file; to search with the picture, name it with --image, and to search for "
+            f"""these words, put quotes around them: '"{text}"'"""
+        )
     try:
         return query_vector(conn, index, text)
     except ImageSearchError as error:

@@ -11,7 +11,9 @@ They are caches, and one is believed only when it proves to be the one that the 
     the length of the header, 8 bytes little-endian
     MAGIC
 
-What describes the file stands at its end, so that a file cut short anywhere is recognised.
+What describes the file stands at its end, so that a file cut short anywhere is recognised, with the
+CRC-32 of all that comes before it, so that damage within is. To compute that takes about a second for
+a gigabyte, so opening does it for small files only, and who has the time asks for it.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ import os
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import faiss
 import numpy as np
@@ -35,10 +38,13 @@ from ..store import Index
 from .approximate import Approximate, Tuning
 from .codes import Codes, is_float16
 
-MAGIC = b"IMGSRCH2"
+MAGIC = b"IMGSRCH3"
 _LENGTH_BYTES = 8
 _ALIGNMENT = 64
+_BLOCK = 2**20
 
+CHECKED_WHEN_OPENED = 64 * 2**20
+"""Bytes up to which a file is read as a whole before it is believed; that takes some 50 ms."""
 
 ABANDONED = 3600
 """Seconds after which a file that was to be renamed is one of a process that was killed."""
@@ -52,8 +58,8 @@ class SidecarUnusable(Exception):
 class Header:
     """
     Which vectors the file holds: those of the index up to `vector_id`, in the database that knows
-    `token`. `ids_at` is where the first part ends, `arrays` how many arrays of ids follow, and
-    `tuning` is None for codes.
+    `token`. `ids_at` is where the first part ends, `arrays` how many arrays of ids follow, `checksum`
+    is of both, and `tuning` is None for codes.
     """
 
     token: str
@@ -65,6 +71,7 @@ class Header:
     vectors: int
     ids_at: int
     arrays: int
+    checksum: int
     tuning: dict[str, Any] | None = None
 
 
@@ -151,6 +158,9 @@ def _beside(
         with temporary.open("r+b") as file:
             file.seek(0, os.SEEK_END)
             file.write(bytes(-file.tell() % _ALIGNMENT))
+            ids_at = file.tell()
+            for array in arrays:
+                file.write(array.astype("<i8").tobytes())
             header = Header(
                 token=str(index.sidecar),
                 image_table=index.image_table,
@@ -159,12 +169,11 @@ def _beside(
                 dimensions=index.dimensions,
                 vector_id=index.sidecar_vector_id,
                 vectors=len(arrays[0]),
-                ids_at=file.tell(),
+                ids_at=ids_at,
                 arrays=len(arrays),
+                checksum=_checksum(file, file.tell()),
                 tuning=asdict(tuning) if tuning else None,
             )
-            for array in arrays:
-                file.write(array.astype("<i8").tobytes())
             text = json.dumps(asdict(header)).encode()
             file.write(text + len(text).to_bytes(_LENGTH_BYTES, "little") + MAGIC)
             file.flush()
@@ -176,10 +185,13 @@ def _beside(
         temporary.unlink(missing_ok=True)
 
 
-def open_sidecar(path: Path, index: Index) -> Codes:
-    """Memory-mapped, in time that does not grow with the file. Raises SidecarUnusable."""
+def open_sidecar(path: Path, index: Index, *, check: bool = False) -> Codes:
+    """
+    Memory-mapped, in time that does not grow with the file beyond CHECKED_WHEN_OPENED bytes, unless it
+    is to be checked as a whole. Raises SidecarUnusable.
+    """
     state = file_state(path)
-    header = _read_header(path, index)
+    header = _read_header(path, index, check=check)
     if header.tuning is not None:
         raise SidecarUnusable(f"{path.name} holds no codes")
     codes = _read_faiss(path, header)
@@ -190,13 +202,15 @@ def open_sidecar(path: Path, index: Index) -> Codes:
     return Codes(codes, vector_ids, image_ids[0] if image_ids else None, state)
 
 
-def open_approximate(path: Path, index: Index, *, mapped: bool = True) -> Approximate:
+def open_approximate(
+    path: Path, index: Index, *, mapped: bool = True, check: bool = False
+) -> Approximate:
     """
     As open_sidecar() does; only what belongs to the sidecar that the database names. To add to it, it
     must not be mapped: FAISS would end the process, also for a clone.
     """
     state = file_state(path)
-    header = _read_header(path, index)
+    header = _read_header(path, index, check=check)
     if header.tuning is None:
         raise SidecarUnusable(f"{path.name} is no approximate index")
     faiss_index = _read_faiss(path, header, mapped=mapped)
@@ -209,8 +223,13 @@ def open_approximate(path: Path, index: Index, *, mapped: bool = True) -> Approx
         raise SidecarUnusable(f"{path.name} is damaged") from error
 
 
+def check_sidecar(path: Path, index: Index) -> None:
+    """Read all of a file, of either kind. Raises SidecarUnusable where it is not as it was written."""
+    _read_header(path, index, check=True)
+
+
 def _check_unchanged(path: Path, state: tuple[int, ...] | None) -> None:
-    """It is opened three times, and what takes its place in between would not fit what was read."""
+    """It is opened several times, and what takes its place in between would not fit what was read."""
     if file_state(path) != state:
         raise SidecarUnusable(f"{path.name} was replaced while it was opened")
 
@@ -232,7 +251,18 @@ def _arrays(path: Path, header: Header) -> list[np.ndarray]:
     return list(np.memmap(path, "<i8", "r", offset=header.ids_at, shape=shape))
 
 
-def _read_header(path: Path, index: Index) -> Header:
+def _checksum(file: BinaryIO, length: int) -> int:
+    """The CRC-32 of the first bytes of a file, which is left behind them."""
+    file.seek(0)
+    checksum = 0
+    while length and (block := file.read(min(length, _BLOCK))):
+        checksum = zlib.crc32(block, checksum)
+        length -= len(block)
+    return checksum
+
+
+def _read_header(path: Path, index: Index, *, check: bool) -> Header:
+    """The header of a file that is the one the database names, and as it was written where checked."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -246,14 +276,22 @@ def _read_header(path: Path, index: Index) -> Header:
                 raise SidecarUnusable(f"{path.name} is damaged or was cut short")
             file.seek(size - tail - length)
             header = Header(**json.loads(file.read(length)))
-            expected = header.ids_at + 8 * header.arrays * header.vectors + length + tail
+            described = header.ids_at + 8 * header.arrays * header.vectors
+            is_whole = size == described + length + tail
+            is_ours = header.token == index.sidecar
+            if is_whole and is_ours and (check or size <= CHECKED_WHEN_OPENED):
+                is_intact = _checksum(file, described) == header.checksum
+            else:
+                is_intact = True
     except FileNotFoundError:
         raise SidecarUnusable(f"{path.name} is missing") from None
     except (OSError, ValueError, TypeError) as error:
         raise SidecarUnusable(f"{path.name} is damaged") from error
-    if size != expected:
+    if not is_whole:
         raise SidecarUnusable(f"{path.name} is damaged or was cut short")
-    if header.token != index.sidecar:
+    if not is_intact:
+        raise SidecarUnusable(f"{path.name} is damaged")
+    if not is_ours:
         raise SidecarUnusable(f"{path.name} is not the sidecar that the database names")
     if header.fingerprint != index.fingerprint or header.dimensions != index.dimensions:
         raise SidecarUnusable(f"{path.name} is of another model")

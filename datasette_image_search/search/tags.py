@@ -192,13 +192,17 @@ def ready_label_set(
     in_place_of_others: bool = False,
 ) -> LabelSet:
     """
-    The label set to tag images with, as it was used last, or as asked for. Where neither `top` nor
-    `threshold` was ever said, an image gets its best label.
+    The label set to tag images with, as it was used last, or as asked for. Where no template was ever
+    said, it is TEMPLATE, and where neither `top` nor `threshold` was, an image gets its best label.
+    It takes the place of the same labels with other templates.
 
     Raises LabelError and TextNotUnderstood, before anything is written.
     """
     labels = checked_labels(labels)
-    templates = checked_templates(templates or (TEMPLATE,))
+    if not templates:
+        known_sets = store.sets_of_labels(db.conn, index, labels)
+        templates = known_sets[-1].templates if known_sets else (TEMPLATE,)
+    templates = checked_templates(templates)
     if threshold is not None and not 0 < threshold <= 1:
         raise LabelError(
             f"the threshold is {threshold:g}; it is a probability, above 0 and at most 1, such as 0.5"

@@ -54,19 +54,22 @@ def ensure_label_set(
 ) -> LabelSet:
     """
     The label set of these labels and templates, in whatever order, made if there is none. With
-    another `top` or `threshold` than before it begins again, without its tags. `in_place_of_others`
-    drops all other label sets of the image table with their tags.
+    another `top` or `threshold` than before it begins again, without its tags. Those of the same
+    labels with other templates are dropped with their tags, which would be counted beside these;
+    with `in_place_of_others`, all other label sets of the image table.
     """
     table = find_image_table(db.conn, index.image_table)
     with transaction(db):
         ensure_tags(db, table, index.path_column or index.content_column)
         same = _same_labels(label_sets(db.conn, index), labels, templates)
+        others = sets_of_labels(db.conn, index, labels)
         if in_place_of_others:
-            for each in read_indexes(db.conn, table.name):
-                for other in label_sets(db.conn, each):
-                    if same is None or other.id != same.id:
-                        _forget_tags(db, index, other)
-                        db.table(LABEL_SETS).delete(other.id)
+            indexes = read_indexes(db.conn, table.name)
+            others = [other for each in indexes for other in label_sets(db.conn, each)]
+        for other in others:
+            if same is None or other.id != same.id:
+                _forget_tags(db, index, other)
+                db.table(LABEL_SETS).delete(other.id)
         if same is None:
             row = {
                 "index_id": index.id,
@@ -91,6 +94,12 @@ def find_label_set(
 ) -> LabelSet | None:
     """The label set of these labels and templates, in whatever order."""
     return _same_labels(label_sets(conn, index), labels, templates)
+
+
+def sets_of_labels(conn: sqlite3.Connection, index: Index, labels: Sequence[str]) -> list[LabelSet]:
+    """The label sets of these labels, in whatever order, with whichever templates, the oldest first."""
+    wanted = sorted(labels)
+    return [each for each in label_sets(conn, index) if sorted(each.labels) == wanted]
 
 
 def _same_labels(

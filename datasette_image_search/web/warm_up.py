@@ -1,7 +1,7 @@
 """
 What the first search would wait for, done in a thread when Datasette starts: indexes are opened, and
-models that have words are loaded. Nothing is downloaded, and nobody waits for it, neither the first
-request nor whoever ends Datasette.
+models that have words are loaded. After that, large sidecars are checked for damage. Nothing is
+downloaded, and nobody waits for it, neither the first request nor whoever ends Datasette.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datasette.app import Datasette
 
 from .. import store
 from ..embedders.protocol import TextNotUnderstood
-from ..search.live import live_index
+from ..search.live import check_files, live_index
 from ..search.query import WeightsOf, query_vector
 from .configuration import ConfigurationError, configured_weights, warm_up_queries
 from .preparing import connection_of_our_own
@@ -70,10 +70,15 @@ def _warm_up_table(
 ) -> None:
     for index in store.read_indexes(conn, table):
         live_index(conn, index)
-        for query in queries or (ANY_WORDS,):
-            try:
-                query_vector(conn, index, query, weights_of)
-            except TextNotUnderstood as error:
-                if queries:
-                    raise
-                logger.debug("no words to warm up: %s", error)
+        try:
+            for query in queries or (ANY_WORDS,):
+                try:
+                    query_vector(conn, index, query, weights_of)
+                except TextNotUnderstood as error:
+                    if queries:
+                        raise
+                    logger.debug("no words to warm up: %s", error)
+        finally:
+            # Last, as it may read gigabytes.
+            for problem in check_files(conn, index):
+                logger.warning("%s, and is no longer searched", problem)
