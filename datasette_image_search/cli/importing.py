@@ -93,8 +93,10 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
 
 
 def _warn_of_root(database: Path, root: str, path: str) -> None:
+    from ..store import ROOTS
+
     old = root.replace("'", "''")
-    sql = f"update image_search_roots set path = '/ABSOLUTE/PATH' where path = '{old}'"
+    sql = f"update {ROOTS} set path = '/ABSOLUTE/PATH' where path = '{old}'"
     warn(
         f"none of the new files is there, such as {str(Path(root, path))!r}; unless their drive is away, the "
         "folder is wrong, and embed-images would add all of them a second time; this puts it right: "

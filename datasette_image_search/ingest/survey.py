@@ -142,9 +142,10 @@ def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> Non
     table = Path(request.table)
     is_path = "/" in request.table or os.sep in request.table
     missing = [path for path in request.paths if not path.exists()]
-    if not is_path:
-        if not table.exists():
+    if not table.exists():
+        if not is_path or (request.paths and not missing):
             return
+    elif not is_path:
         folder = table.resolve()
         if not missing and any(
             folder in (p.resolve(), *p.resolve().parents) for p in request.paths
