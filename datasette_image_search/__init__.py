@@ -56,8 +56,9 @@ def startup(datasette: Datasette) -> None:
 @hookimpl
 def register_routes() -> list[tuple[str, Callable[..., Any]]]:
     from .web import map_page, media, pages, uploads
+    from .web.locked import told_when_locked
 
-    return [
+    routes = [
         (r"^/-/image-search$", pages.tables_page),
         (r"^/-/image-search/(?P<database>[^/]+)$", pages.tables_page),
         (
@@ -79,6 +80,7 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
             map_page.map_page,
         ),
     ]
+    return [(path, told_when_locked(view)) for path, view in routes]
 
 
 @hookimpl(wrapper=True)

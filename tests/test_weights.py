@@ -103,7 +103,7 @@ except ImageSearchError as error:
     assert time.monotonic() - started < 15
     (sentence,) = done.stdout.splitlines()
     assert sentence.startswith("the weights of ViT-X/tag are not in the cache and the hub did not")
-    for way_out in ("HF_ENDPOINT", "--weights FILE", "--model palette"):
+    for way_out in ("HF_ENDPOINT", "--weights FILE", "--model palette", "--add-model"):
         assert way_out in sentence
     assert done.stderr == ""
 

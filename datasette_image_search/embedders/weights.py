@@ -114,7 +114,7 @@ def missing_weights(model_id: str, reason: str) -> WeightsMissing:
     return WeightsMissing(
         f"the weights of {model_id} {reason}; run embed-images where the hub or a mirror "
         "(HF_ENDPOINT) can be reached, use --weights FILE for a file you have, or --model palette, "
-        "which needs none"
+        "which needs none (with --add-model where the table has another model)"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ from .access import viewed_table
 from .compat import csrf_token
 from .configuration import ConfigurationError, configured_weights, max_upload_bytes
 from .decoding import RETRY_AFTER, Busy, DecodingQueue
+from .locked import LOCKED, is_locked
 
 SECONDS = 120
 """That an upload may take to arrive."""
@@ -94,6 +96,10 @@ async def upload(datasette: Datasette, request: Request) -> Response:
         return _json({"error": str(error)}, 500)
     except ImageSearchError as error:
         return _json({"error": str(error)}, 400)
+    except sqlite3.OperationalError as error:
+        if not is_locked(error):
+            raise
+        return _json({"error": LOCKED}, 503, {"retry-after": str(RETRY_AFTER)})
     except Busy:
         return _json(
             {"error": "too many pictures are being uploaded; try again in some seconds"},
