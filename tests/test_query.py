@@ -441,6 +441,12 @@ def test_a_server_does_not_open_the_weights_that_a_database_names(db: Database) 
         query_vector(db.conn, find_index(db.conn), "red", configured_weights(datasette))
 
 
+def test_a_model_whose_package_is_gone_is_told_from_a_typing_error(db: Database) -> None:
+    db["image_search_indexes"].update(1, {"model": "average-colour"})
+    with pytest.raises(EmbedderError, match="'images' has vectors of average-colour, "):
+        query_vector(db.conn, find_index(db.conn), "red")
+
+
 def test_a_query_of_endless_terms_is_refused() -> None:
     assert len(parse_query(" + ".join(["#1"] * 32))) == 32
     with pytest.raises(QueryError, match="more than 32 terms"):

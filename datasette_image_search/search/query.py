@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import store
-from ..embedders.protocol import Embedder, EmbedderError
+from ..embedders.protocol import Embedder, EmbedderError, UnknownModel
 from ..embedders.registry import ModelRequest, load_embedder
 from ..errors import ImageSearchError, counted
 from ..store import Index, Key
@@ -243,9 +243,15 @@ def embedder_of(
     nobody but who imported them may know, so the name is believed. Raises EmbedderError where it is
     not here.
     """
-    embedder = load_embedder(
-        ModelRequest(index.model, weights=weights_of(index), words_only=words_only)
-    )
+    request = ModelRequest(index.model, weights=weights_of(index), words_only=words_only)
+    try:
+        embedder = load_embedder(request)
+    except UnknownModel as error:
+        raise EmbedderError(
+            f"{index.image_table!r} has vectors of {index.model}, which is no model of the packages "
+            "that are installed here; install the one that has it, or search by an image in the "
+            "table, as # and its id"
+        ) from error
     if index.fingerprint == store.IMPORTED:
         if embedder.dimensions == index.dimensions:
             return embedder
