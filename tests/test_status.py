@@ -55,7 +55,7 @@ def test_an_approximate_search_says_how_much_it_finds(db: Database) -> None:
     found = status(db.conn)
     assert found["search"] == (
         f"IVF2,SQ8 {made.tuning.parameters}, with a recall@20 of {made.tuning.recall:.3f} for 100 "
-        "queries; exact under narrow filters"
+        "queries; exact under filters"
     )
     assert found["problem"] is None
 

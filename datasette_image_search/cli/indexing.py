@@ -79,7 +79,7 @@ def index_images(
     one chooses another index for a collection, and tells how good it is.
 
     The exact index (flat) compares a query with all vectors. The others compare it with few, which is
-    faster above a million or so, and may miss some; under narrow filters, searches are exact anyway.
+    faster above a million or so, and may miss some; under a filter, searches are exact anyway.
 
     \b
     Examples:

@@ -40,7 +40,7 @@ def _search(live: LiveIndex) -> str:
     tuning = live.approximate.tuning
     return (
         f"{tuning.factory} {tuning.parameters}, with a recall@{tuning.recall_at} of "
-        f"{tuning.recall:.3f} for {tuning.queries} queries; exact under narrow filters"
+        f"{tuning.recall:.3f} for {tuning.queries} queries; exact under filters"
     )
 
 
