@@ -19,10 +19,11 @@ demo: .venv/installed
 
 # All tests, and once more what touches Datasette, on the alpha of 1.0. On all processors, so that each
 # process has one for itself: threads of FAISS and torch that wait for each other take several times as long.
+PARALLEL := --numprocesses auto --dist worksteal --durations 10
 test: export OMP_NUM_THREADS = 1
 test: .venv/test-installed .venv/datasette-1.0
-	$(BIN)/python -m pytest --numprocesses auto
-	PYTHONPATH=$(CURDIR)/.venv/datasette-1.0 $(BIN)/python -m pytest --numprocesses auto -m datasette
+	$(BIN)/python -m pytest $(PARALLEL)
+	PYTHONPATH=$(CURDIR)/.venv/datasette-1.0 $(BIN)/python -m pytest $(PARALLEL) -m datasette
 
 lint: .venv/test-installed
 	$(BIN)/ruff format --check .
