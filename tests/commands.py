@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -31,6 +32,9 @@ def embed_images(*arguments: object) -> Result:
 def start(*arguments: object, **options) -> subprocess.Popen:
     """sqlite-utils in a process of its own; its output is text, and in pipes unless told else."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    if sys.platform != "win32":
+        # Where tests run in the background of a shell, ctrl-C is ignored, and would be here too.
+        pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     line = [sys.executable, "-m", "sqlite_utils", *map(str, arguments)]
     return subprocess.Popen(line, **{**pipes, **options})
 
