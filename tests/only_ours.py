@@ -5,6 +5,7 @@ those would test datasette-cluster-map, which is not happy with a table without 
 As a script, the command `datasette`.
 """
 
+from datasette import handle_exception
 from datasette.plugins import pm
 
 OURS = "datasette-image-search"
@@ -15,6 +16,9 @@ def forget_other_plugins() -> None:
     for plugin, distribution in pm.list_plugin_distinfo():
         if distribution.project_name != OURS:
             pm.unregister(plugin)
+    # With it Datasette prints a traceback with all variables for whatever it answers with an error,
+    # which takes it seconds each time.
+    handle_exception.rich = None
 
 
 if __name__ == "__main__":
