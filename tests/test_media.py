@@ -678,13 +678,19 @@ async def test_what_is_too_large_for_the_memory_is_not_there(
     assert statuses == {"image/jpeg": {(1, 200)}, "text/html; charset=utf-8": {(2, 404)}}
 
 
+def embedded_blob(folder: Path) -> tuple[Path, bytes]:
+    """A database with one image, a BLOB, and its bytes."""
+    red = draw_picture(folder / "red.png", "red").read_bytes()
+    database = folder / "photos.db"
+    Database(database)["images"].insert({"id": 1, "content": red}, pk="id")
+    embed_images(EmbedRequest(database, "images", (), model="palette", content_column="content"))
+    return database, red
+
+
 async def test_a_blob_that_is_too_large_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    red = draw_picture(tmp_path / "red.png", "red").read_bytes()
-    database = tmp_path / "photos.db"
-    Database(database)["images"].insert({"id": 1, "content": red}, pk="id")
-    embed_images(EmbedRequest(database, "images", (), model="palette", content_column="content"))
+    database, red = embedded_blob(tmp_path)
     for limit, status in ((len(red), 200), (len(red) - 1, 404)):
         monkeypatch.setattr(media, "MAX_BLOB_BYTES", limit)
         response = await ask(datasette_of(database), f"{TABLE}/1/image")
@@ -694,10 +700,7 @@ async def test_a_blob_that_is_too_large_is_not_there(
 async def test_a_blob_is_hashed_while_others_are_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    red = draw_picture(tmp_path / "red.png", "red").read_bytes()
-    database = tmp_path / "photos.db"
-    Database(database)["images"].insert({"id": 1, "content": red}, pk="id")
-    embed_images(EmbedRequest(database, "images", (), model="palette", content_column="content"))
+    database, red = embedded_blob(tmp_path)
     datasette = datasette_of(database)
     answered = threading.Event()
 

@@ -19,9 +19,8 @@ from ..search.projection import pca
 from ..search.query import LONGEST_QUERY, query_vector
 from ..store import Index
 from .access import ViewedTable, viewed_table
-from .compat import database_colour, table_title
 from .configuration import configured_weights
-from .pages import count_in_words, form_context
+from .pages import count_in_words, form_context, table_context
 from .pictures import query_in_words
 from .preparing import Placed, is_prepared, placed_vectors
 from .responses import as_json, error_response
@@ -131,12 +130,9 @@ async def _html(
     pairs = replaced(pairs_of(request), _next=None, _min_score=None)
     kept = replaced(pairs, q=None, **{ARGUMENT: None})
     context = {
+        **await table_context(datasette, viewed),
         **await form_context(viewed, wanted, kept),
-        "database": viewed.database.name,
-        "table": viewed.table.name,
         "key": viewed.table.key,
-        "title": await table_title(datasette, viewed.database.name, viewed.table.name),
-        "color": database_colour(viewed.database),
         "query": query,
         "column": column,
         "error": error,

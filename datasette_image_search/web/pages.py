@@ -98,11 +98,8 @@ async def _html(
     first_page = replaced(pairs, _next=None, _facet_wait=None)
     kept = replaced(first_page, q=None)
     context: dict[str, Any] = {
+        **await table_context(datasette, viewed),
         **await form_context(viewed, wanted, kept),
-        "database": viewed.database.name,
-        "table": viewed.table.name,
-        "title": await table_title(datasette, viewed.database.name, viewed.table.name),
-        "color": database_colour(viewed.database),
         "model": viewed.index.model,
         "query": query,
         "error": error,
@@ -159,6 +156,16 @@ async def _html(
     return response
 
 
+async def table_context(datasette: Datasette, viewed: ViewedTable) -> dict[str, Any]:
+    """What the head of each page of an image table wants."""
+    return {
+        "database": viewed.database.name,
+        "table": viewed.table.name,
+        "title": await table_title(datasette, viewed.database.name, viewed.table.name),
+        "color": database_colour(viewed.database),
+    }
+
+
 async def form_context(
     viewed: ViewedTable, wanted: SearchRequest | None, kept: Pairs
 ) -> dict[str, Any]:
@@ -182,10 +189,7 @@ async def _loading_page(datasette: Datasette, request: Request, viewed: ViewedTa
     html = await datasette.render_template(
         "image_search_loading.html",
         {
-            "database": viewed.database.name,
-            "table": viewed.table.name,
-            "title": await table_title(datasette, viewed.database.name, viewed.table.name),
-            "color": database_colour(viewed.database),
+            **await table_context(datasette, viewed),
             "model": viewed.index.model,
         },
         request=request,
