@@ -233,7 +233,7 @@ def test_rows_come_and_go(own: Path, folder: Path, key_type: type):
         ("pictures", "it is a folder"),
         ("a" * 5000, "File name too long"),
         ("nul\0byte.jpg", "null"),
-        (b"\xff.jpg", "No such file"),
+        (b"\xff.jpg", "there is no path but a BLOB"),
         (17, "No such file"),
     ],
     ids=["missing", "folder", "long", "nul", "bytes", "number"],

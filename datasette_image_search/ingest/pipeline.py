@@ -92,7 +92,7 @@ class Summary:
     or those that are certain before any file is opened, which `embedded` does not count;
     `failed_before` counts images that failed in an earlier one and have not changed. `gone` files
     were removed from the table where that was asked for (`pruned`). `empty_rows` of a person's own
-    table have nothing in `column`. `other_tables` are the image tables beside a new one. `device` is None where no model was needed.
+    table have nothing in `column`. `other_tables` are beside a new one. `device` is None for no model.
     """
 
     embedded: int
@@ -128,9 +128,8 @@ def embed_images(
     Bring an image table up to date with some files and folders, or with its own rows.
 
     Nothing is written before the files are found and the model is loaded; `on_plan` is told between
-    the two what `plan_images` would tell. A KeyboardInterrupt ends
-    the run with the batch in flight left out, and is told by the summary. Raises ImageSearchError
-    with one sentence where the request cannot be carried out.
+    the two what `plan_images` would tell. A KeyboardInterrupt ends the run with the batch in flight left
+    out, and is told by the summary. Raises ImageSearchError where the request cannot be carried out.
     """
     started = time.perf_counter()
     check_writable(request.database)
@@ -151,7 +150,7 @@ def embed_images(
                 run.interrupted = True
     return replace(
         plan,
-        embedded=run.done - len(run.failures),
+        embedded=run.done - len(run.failures) + len(survey.unusable),
         reused=run.reused,
         moved=run.moved,
         failures=tuple(run.failures),
@@ -165,9 +164,9 @@ def embed_images(
 
 def _summary(survey: Survey) -> Summary:
     moved = sum(reuse.moved for reuse in survey.reused)
-    failures = tuple(_expected_failures(survey.to_embed))
+    failures = tuple(_expected_failures(survey))
     return Summary(
-        embedded=len(survey.to_embed) - len(failures),
+        embedded=len(survey.to_embed) - len(failures) + len(survey.unusable),
         reused=len(survey.reused) - moved,
         moved=moved,
         unchanged=survey.unchanged,
@@ -182,8 +181,9 @@ def _summary(survey: Survey) -> Summary:
     )
 
 
-def _expected_failures(images: Iterable[ImageSource]) -> Iterator[FailedImage]:
-    for image in images:
+def _expected_failures(survey: Survey) -> Iterator[FailedImage]:
+    yield from (FailedImage(failure.path, failure.reason) for failure in survey.unusable)
+    for image in survey.to_embed:
         problem = image.problem or missing_extra_for(image.name)
         if problem:
             yield _failed_image(image, str(problem))
@@ -254,7 +254,7 @@ class _Run:
         self.done = 0
         self.reused = 0
         self.moved = 0
-        self.failures: list[FailedImage] = []
+        self.failures = [FailedImage(each.path, each.reason) for each in survey.unusable]
         self.interrupted = False
         self.pruned = False
         own_column = survey.path_column or survey.content_column
@@ -269,6 +269,7 @@ class _Run:
                 index = self._ensure_index(self.embedder)
             if self.survey.path_column is not None:
                 store.forget_unreadable(self.db, self.table)
+            store.record_unusable(self.db, self.table, self.survey.unusable)
             roots = self._ensure_roots()
         # Without an index there is nothing to embed, nor any image to have a vector from.
         if index is not None:

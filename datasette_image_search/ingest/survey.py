@@ -18,7 +18,7 @@ from .. import store
 from ..embedders.catalogue import check_model
 from ..embedders.registry import DEFAULT_MODEL
 from ..errors import ImageSearchError
-from ..store import Index, KnownFile, Root, StoreError
+from ..store import Failure, Index, KnownFile, Root, StoreError
 from .formats import BATCH_SIZE, THUMBNAIL_SIZE
 from .moved_roots import find_moved_root, root_of, tell_database
 from .own_images import ImageSource, find_own_changes
@@ -91,7 +91,8 @@ class Survey:
     What there is to do. `index` is the one to add to, None for a new one, and `replaced` are those
     that give way to it. `gone` are the files that are not there any more, by root and path, and
     `empty_rows` counts those of a person's own table that have nothing in the column of their images.
-    `other_tables` are the image tables that there are beside a new one.
+    `unusable` says why rows of it can be no images. `other_tables` are the image tables that there are
+    beside a new one.
     """
 
     model: str
@@ -105,6 +106,7 @@ class Survey:
     failed_before: int
     gone: Mapping[tuple[str, str], KnownFile]
     empty_rows: int = 0
+    unusable: tuple[Failure, ...] = ()
     is_new_table: bool = False
     other_tables: tuple[str, ...] = ()
 
@@ -276,6 +278,9 @@ def _survey_files(
     reused: list[Reuse] = []
     if index is not None:
         reused = _find_reuse(db, request, index, changes, known)
+        for file in changes.respelled:
+            assert file.image_id is not None
+            reused.append(Reuse(file, file.image_id, moved=True))
     reused_files = {(reuse.file.root, reuse.file.path) for reuse in reused}
     moved = {reuse.source_id for reuse in reused if reuse.moved}
     gone = {
@@ -286,7 +291,7 @@ def _survey_files(
     check_mounted(
         changes.emptied, [file for file, before in gone.items() if before.image_id is not None]
     )
-    if not (changes.to_embed or changes.unchanged or changes.failed_before):
+    if not (changes.to_embed or changes.unchanged or changes.failed_before or changes.respelled):
         names = ", ".join(repr(str(path)) for path in request.paths)
         raise RunError(f"there are no image files in {names}")
     if replaced:
@@ -342,11 +347,13 @@ def _check_all_named(
     changes: Changes[FoundFile],
 ) -> None:
     """Images that are not looked at would lose their vectors to --replace-model, and get no others."""
-    looked_at = {(file.root, file.path) for file in changes.to_embed} | changes.missing.keys()
+    # Not by their paths, as a file may have another spelling now.
+    looked_at = {file.image_id for file in changes.to_embed}
+    looked_at |= {before.image_id for before in changes.missing.values()}
     left_out = [
         file
         for file, before in known.items()
-        if before.image_id is not None and not before.failed and file not in looked_at
+        if before.image_id is not None and not before.failed and before.image_id not in looked_at
     ]
     if left_out:
         roots = ", ".join(repr(root) for root in sorted({root for root, _ in left_out}))
@@ -395,10 +402,10 @@ def _survey_own_table(
     table = store.find_image_table(db.conn, request.table)
     if table.is_ours:
         raise StoreError(f"table {table.name!r} was made from folders; name the folders to embed")
-    rows = store.own_rows(db.conn, table, index, column, is_path=path_column is not None)
+    rows, unusable = store.own_rows(db.conn, table, index, column, is_path=path_column is not None)
     folder = request.database.resolve().parent if path_column is not None else None
     changes = find_own_changes(rows, folder, retry_failed=request.retry_failed)
-    if not rows:
+    if not (rows or unusable):
         raise RunError(f"table {table.name!r} has no images in its column {column!r}")
     return Survey(
         model=model,
@@ -411,7 +418,8 @@ def _survey_own_table(
         unchanged=changes.unchanged,
         failed_before=changes.failed_before,
         gone={},
-        empty_rows=store.count_images(db.conn, table) - len(rows),
+        empty_rows=store.count_images(db.conn, table) - len(rows) - len(unusable),
+        unusable=tuple(unusable),
     )
 
 

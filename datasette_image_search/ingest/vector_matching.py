@@ -98,7 +98,8 @@ def _match_own_rows(
     table = store.find_image_table(db.conn, request.table)
     folder = str(request.database.resolve().parent)
     ids: dict[str, list[Key]] = {}
-    for row in store.own_rows(db.conn, table, None, column, is_path=True):
+    rows, _ = store.own_rows(db.conn, table, None, column, is_path=True)
+    for row in rows:
         ids.setdefault(_absolute(folder, str(row.source)), []).append(row.image_id)
     base = _only_root(request.roots) or folder
     files = [("", _absolute(base, path)) for path in source.paths]

@@ -44,6 +44,7 @@ from .filters import (
     vectors_by_content,
 )
 from .imports import add_imported, record_files, write_imported
+from .own_rows import own_content, own_label, own_rows
 from .reads import (
     are_unit,
     count_images,
@@ -59,9 +60,6 @@ from .reads import (
     known_files,
     locations,
     newest_ids,
-    own_content,
-    own_label,
-    own_rows,
     roots,
     some_images,
     thumbnail,
@@ -124,6 +122,7 @@ from .writes import (
     folder_of,
     forget_unreadable,
     record_sidecar,
+    record_unusable,
     write_batch,
     write_reused,
 )
@@ -204,6 +203,7 @@ __all__ = [
     "read_indexes",
     "record_files",
     "record_sidecar",
+    "record_unusable",
     "roots",
     "sets_of_labels",
     "snapshot",

@@ -11,7 +11,16 @@ import numpy as np
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
-from .tables import INDEXES, ImageTable, ImportedImage, Index, Key, StoreError, column_names
+from .tables import (
+    INDEXES,
+    ImageTable,
+    ImportedImage,
+    Index,
+    Key,
+    StoreError,
+    column_names,
+    generated_columns,
+)
 from .writes import folder_of
 
 
@@ -31,7 +40,7 @@ def add_imported(db: Database, table: ImageTable, images: Iterable[ImportedImage
     for side in ("vectors", "thumbnails"):
         db.execute(f"delete from {{{side}}} where image_id > ?".format(**names), [last])
     # A person may have dropped or renamed columns that nothing here depends on.
-    there = column_names(db.conn, table.name)
+    there = set(column_names(db.conn, table.name)) - generated_columns(db.conn, table.name)
     columns = [column for column in _ROW if column in there]
     sql = "insert into {images} ({columns}) values ({values})".format(
         columns=", ".join([names["key"], *map(quote_identifier, columns)]),

@@ -26,6 +26,7 @@ from .tables import (
     check_not_renamed,
     column_names,
     find_image_table,
+    generated_columns,
     table_exists,
     trigger_name,
 )
@@ -250,7 +251,13 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
     )
     has_duplicates = _has_duplicates(db, table)
     with_tags = has_tags(db.conn, table)
-    wanted = _triggers(table, own_column, has_duplicates=has_duplicates, has_tags=with_tags)
+    wanted = _triggers(
+        table,
+        own_column,
+        content_is_generated=own_column in generated_columns(db.conn, table.name),
+        has_duplicates=has_duplicates,
+        has_tags=with_tags,
+    )
     for name, sql in wanted.items():
         if existing.get(name) != sql:
             db.execute(f"drop trigger if exists {quote_identifier(name)}")
@@ -266,7 +273,12 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
 
 
 def _triggers(
-    table: ImageTable, own_column: str | None, *, has_duplicates: bool, has_tags: bool
+    table: ImageTable,
+    own_column: str | None,
+    *,
+    content_is_generated: bool,
+    has_duplicates: bool,
+    has_tags: bool,
 ) -> dict[str, str]:
     """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
     names = table.quoted()
@@ -327,8 +339,10 @@ def _triggers(
     content = "sha256" if table.is_ours else own_column
     if content is not None:
         column = quote_identifier(content)
+        # No update is one of a generated column, which others change.
+        of = "" if content_is_generated else f"of {column} "
         bodies["content_changed"] = (
-            f"after update of {column} on {names['images']} "
+            f"after update {of}on {names['images']} "
             f"when old.{column} is not new.{column} begin {forget_old} {forget_new} end"
         )
     return {

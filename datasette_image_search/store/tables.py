@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from dataclasses import dataclass, fields
+from typing import TypeGuard
 
 import numpy as np
 from sqlite_utils.db import quote_identifier
@@ -79,6 +80,13 @@ class ImageTable:
         if not re.fullmatch(r"-?[0-9]{1,19}", text) or abs(int(text)) > LAST:
             return None
         return int(text)
+
+    def is_key(self, value: object) -> TypeGuard[Key]:
+        """
+        Whether it can be the key of an image. SQLite keeps NULL and BLOBs in a column of texts too, and
+        texts in one of integers.
+        """
+        return isinstance(value, int if self.key_is_integer else str)
 
     def owns(self, side: str) -> str:
         """SQL: whether a row of a side table, by its alias, is of the picture that its image has."""
@@ -233,8 +241,9 @@ class KnownFile:
 @dataclass(frozen=True, slots=True)
 class OwnRow:
     """
-    A row of a person's own image table: its path or the length of its BLOB, what is known of the
-    image that was embedded last, and of one that could not be embedded since.
+    A row of a person's own image table: its path or the length of its BLOB (None for what is neither a
+    path nor a BLOB), what is known of the image that was embedded last, and of one that could not be
+    embedded since.
     """
 
     image_id: Key
@@ -309,7 +318,7 @@ class StoredVectors:
 
 def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
     """Raises StoreError where there is no such table, or no primary key of one integer or text."""
-    columns = conn.execute("select name, type, pk from pragma_table_info(?)", [name]).fetchall()
+    columns = conn.execute("select name, type, pk from pragma_table_xinfo(?)", [name]).fetchall()
     stored = _stored_name(conn, name)
     name = stored or name
     if not columns:
@@ -423,8 +432,16 @@ def all_indexes(conn: sqlite3.Connection) -> list[Index]:
 
 
 def column_names(conn: sqlite3.Connection, table: str) -> list[str]:
-    """In the order of the table; none where there is no such table."""
-    return [name for (name,) in conn.execute("select name from pragma_table_info(?)", [table])]
+    """In the order of the table, generated ones among them; none where there is no such table."""
+    # Hidden are columns of virtual tables, which nobody selects, by 1, and generated ones by 2 and 3.
+    sql = "select name from pragma_table_xinfo(?) where hidden != 1"
+    return [name for (name,) in conn.execute(sql, [table])]
+
+
+def generated_columns(conn: sqlite3.Connection, table: str) -> set[str]:
+    """Those that SQLite computes, and nobody writes to."""
+    sql = "select name from pragma_table_xinfo(?) where hidden > 1"
+    return {name for (name,) in conn.execute(sql, [table])}
 
 
 def table_exists(conn: sqlite3.Connection, table: str) -> bool:
