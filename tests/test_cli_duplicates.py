@@ -246,20 +246,81 @@ def test_a_threshold_that_is_too_low_is_a_warning(tmp_path: Path, embed: Callabl
         draw_scene(tmp_path / "greys" / f"{light:03}.png", *[f"hsl(0, 0%, {light}%)"] * 3)
     result = find(embed(tmp_path / "greys"), "images", "--threshold", "0.9")
     assert re.fullmatch(
-        r"Warning: one group has \d\d of the 26 images, which says that a threshold of 0\.9 is too "
-        r"low for them\n",
+        r"Warning: \d\d of the 26 images are a chain in which each is like the next, which says that a "
+        r"threshold of 0\.9 is too low for them\n",
         result.stderr,
     )
 
 
-def test_a_chain_is_a_warning(tmp_path: Path, embed: Callable[..., Path]):
-    album = tmp_path / "album"
-    for light in (20, 24, 28, 32):
-        draw_scene(album / f"{light}.png", *[f"hsl(0, 0%, {light}%)"] * 3)
-    for colour in ("red", "orange", "yellow", "green", "blue", "purple"):
-        draw_scene(album / f"{colour}.png", colour, colour, colour)
-    result = find(embed(album), "images", "--threshold", "0.96")
-    assert "less like the best of the group than 0.96" in result.stderr
+def test_what_is_only_chained_to_the_best_is_not_named(tmp_path: Path, embed: Callable[..., Path]):
+    """Greys, each like the next, and not like those further away."""
+    for at, light in enumerate((20, 24, 28, 32, 36, 40)):
+        draw_scene(tmp_path / "album" / f"{at}.png", *[f"hsl(0, 0%, {light}%)"] * 3)
+    database = embed(tmp_path / "album")
+    rows = json.loads(find(database, "images", "--threshold", "0.96", "--json").stdout)
+    assert len({row["id"] for row in rows}) == len(rows) < 6
+    assert min(row["score"] for row in rows) >= 0.96
+    named = find(database, "images", "--threshold", "0.96", "--paths").stdout.splitlines()
+    assert [Path(file).name for file in named] == [row["path"] for row in rows if not row["keep"]]
+
+
+# --- Files that are looked at before they are named ------------------------------------------------
+
+
+def test_a_file_to_keep_that_is_another_picture_now_keeps_its_group(album: Path, database: Path):
+    """Of the same size, and with the time that it had."""
+    best = album / FLAGS[0]
+    status, content = best.stat(), best.read_bytes()
+    best.write_bytes(content[:-1] + b"x")
+    os.utime(best, ns=(status.st_atime_ns, status.st_mtime_ns))
+    result = find(database, "images", "--paths")
+    assert result.stdout.splitlines() == [str(album / FRUITS[1])]
+    assert result.stderr == (
+        "Warning: 1 group is left out, as the file to keep has changed since it was embedded\n"
+    )
+
+
+def test_a_copy_that_is_another_picture_now_is_not_named(album: Path, database: Path):
+    (album / FLAGS[1]).write_bytes(b"the only one of its kind")
+    (album / FLAGS[2]).unlink()
+    result = find(database, "images", "--paths")
+    assert result.stdout.splitlines() == [str(album / FRUITS[1])]
+    assert result.stderr.splitlines() == [
+        "Warning: 1 file is left out, as it has changed since it was embedded",
+        "Warning: 1 file is left out, as it is not there",
+    ]
+
+
+def test_a_hard_link_is_a_copy_that_can_go(album: Path, database: Path):
+    copy = album / FRUITS[1]
+    copy.unlink()
+    copy.hardlink_to(album / FRUITS[0])
+    assert str(copy) in find(database, "images", "--paths").stdout.splitlines()
+
+
+def test_what_the_file_to_keep_is_a_link_to_is_not_named(album: Path, database: Path):
+    best, copy = (album / path for path in FRUITS)
+    best.unlink()
+    best.symlink_to(copy)
+    result = find(database, "images", "--paths")
+    assert str(copy) not in result.stdout.splitlines()
+    assert result.stderr == (
+        "Warning: 1 file is left out, as it is the file to keep by another path, or may be\n"
+    )
+
+
+def test_a_file_that_was_never_read_keeps_its_group(album: Path, database: Path):
+    """As after an import of vectors: nothing tells what it was like."""
+    change(
+        database,
+        "drop trigger _images_image_search_vector_changed",
+        "drop trigger _images_image_search_content_changed",
+        "update images set sha256 = null",
+        "update _images_vectors set sha256 = null",
+    )
+    result = find(database, "images", "--paths")
+    assert result.stdout == ""
+    assert "groups are left out, as the file to keep was never read" in result.stderr
 
 
 def test_ctrl_c_leaves_the_table_as_it_was(database: Path, monkeypatch: pytest.MonkeyPatch):
