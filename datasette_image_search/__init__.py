@@ -67,11 +67,12 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
             pages.search_page,
         ),
         (
-            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/thumbnail$",
+            # An id may be a text without letters.
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)/thumbnail$",
             media.thumbnail,
         ),
         (
-            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/image$",
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)/image$",
             media.image,
         ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),

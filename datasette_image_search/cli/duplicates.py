@@ -137,6 +137,8 @@ def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
 def _print_groups(found: Found) -> None:
     from tabulate import SEPARATING_LINE, tabulate
 
+    from ..search.query import written_id
+
     lines: list[Any] = []
     for group in found.groups:
         for at, duplicate in enumerate(group[:SHOWN_DUPLICATES]):
@@ -145,7 +147,8 @@ def _print_groups(found: Found) -> None:
             known = picture.width is not None and picture.height is not None
             shape = f"{picture.width} x {picture.height}" if known else ""
             size = "" if picture.size is None else _bytes(picture.size)
-            lines.append([score, picture.image_id, shape, size, picture.location.path])
+            image_id = written_id(picture.image_id)
+            lines.append([score, image_id, shape, size, picture.location.path])
         if len(group) > SHOWN_DUPLICATES:
             lines.append(["", "", "", "", f"... and {len(group) - SHOWN_DUPLICATES:,} more"])
         lines.append(SEPARATING_LINE)

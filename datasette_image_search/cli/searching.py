@@ -162,8 +162,11 @@ def _shortened(name: str) -> str:
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from tabulate import tabulate
 
+    from ..search.query import written_id
+
     for row in rows:
         row["score"] = f"{row['score']:.4f}"
+        row["id"] = written_id(row["id"])
         if "query" in row:
             row["query"] = _shortened(row["query"])
     if rows:

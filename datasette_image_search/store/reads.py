@@ -24,6 +24,7 @@ from .tables import (
     Root,
     StoredVectors,
     StoreError,
+    Thumbnail,
     column_names,
     find_image_table,
     read_indexes,
@@ -37,6 +38,9 @@ REQUIRED_COLUMNS = ("root_id", "path", "size", "mtime", "sha256")
 
 LONGEST_VALUE = 200
 """Characters of a value that one image is told from another by: documents are not read for that."""
+
+VERSION_LENGTH = 12
+"""Of 64 characters: enough for the pictures that one image has had, and a map has 50,000 of them."""
 
 NORM_ERROR = 0.01
 """A vector whose squared norm is farther from 1 is none, and its scores would be no similarities."""
@@ -260,28 +264,53 @@ def vectors_by_id(
     return _stored_vectors(rows, index, table)
 
 
-def thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> bytes | None:
+def thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> Thumbnail | None:
+    """The one that was stored of the picture that an image has."""
+    row = _of_thumbnail(conn, table, image_id, "webp, sha256")
+    return Thumbnail(row[0], version_of(row[1])) if row else None
+
+
+def thumbnail_version(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> str | None:
+    """The version of the picture of a stored thumbnail, "" for an unknown one; None for no thumbnail."""
+    row = _of_thumbnail(conn, table, image_id, "sha256")
+    return (version_of(row[0]) or "") if row else None
+
+
+def _of_thumbnail(
+    conn: sqlite3.Connection, table: ImageTable, image_id: Key, columns: str
+) -> tuple[Any, ...] | None:
     if not table_exists(conn, table.thumbnails):
         return None
-    row = conn.execute(
-        "select webp from {thumbnails} as side where image_id = ? and {owned}".format(
-            owned=table.owns("side"), **table.quoted()
+    return conn.execute(
+        "select {columns} from {thumbnails} as side where image_id = ? and {owned}".format(
+            columns=columns, owned=table.owns("side"), **table.quoted()
         ),
         [image_id],
     ).fetchone()
-    return row[0] if row else None
 
 
-def has_thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> bool:
-    if not table_exists(conn, table.thumbnails):
-        return False
-    row = conn.execute(
-        "select 1 from {thumbnails} as side where image_id = ? and {owned}".format(
-            owned=table.owns("side"), **table.quoted()
+def versions(
+    conn: sqlite3.Connection, table: ImageTable, ids: Sequence[Key]
+) -> dict[Key, str | None]:
+    """
+    Id -> version of the picture of an image, for those that exist, without a look at thumbnails, which
+    are large. A person's own table keeps them beside it, where anything was embedded of it.
+    """
+    side, key = ("images", table.key) if table.is_ours else ("sources", "image_id")
+    if not table_exists(conn, table.name if table.is_ours else table.sources):
+        return {}
+    rows = conn.execute(
+        "select {key}, sha256 from {side} where {key} in (select value from json_each(?))".format(
+            key=quote_identifier(key), side=table.quoted()[side]
         ),
-        [image_id],
-    ).fetchone()
-    return row is not None
+        [json.dumps(list(ids))],
+    )
+    return {image_id: version_of(sha256) for image_id, sha256 in rows}
+
+
+def version_of(sha256: object) -> str | None:
+    """By what a picture is told from the one that an image had before, in URLs; None where unknown."""
+    return sha256[:VERSION_LENGTH] if isinstance(sha256, str) and sha256 else None
 
 
 def image_rows(
@@ -340,7 +369,7 @@ def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
 
 def images_with_vectors(
     conn: sqlite3.Connection, index: Index, ids: Sequence[Key], column: str | None = None
-) -> list[tuple[int, Key, str | None, Any]]:
+) -> list[tuple[int, Key, Any, Any]]:
     """
     (vector id, image id, path, value of `column`) of those of the images with these ids, all different,
     that have a vector, in any order. The path is None where the images are BLOBs, the value where there

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from dataclasses import dataclass, fields
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from sqlite_utils.db import quote_identifier
@@ -196,6 +196,14 @@ class EmbeddedImage:
     content: ImageRecord | SourceState
     vector: np.ndarray
     thumbnail: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """`webp` is what the table holds, which others can write to as well; `version` that of the picture."""
+
+    webp: Any
+    version: str | None
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,14 @@ from .. import store
 from ..search.query import image_term
 from ..store import ImageTable, Key
 from .image_tables import image_tables, known_image_tables
-from .urls import Links
+from .urls import VERSION, Links
 
 BOX = (120, 90)
 """Width and height in CSS pixels that a picture in a cell fits into."""
 
-_THUMBNAIL_URL = re.compile(r"/-/image-search/([^/]+)/([^/]+)/([^/]+)/thumbnail")
+_THUMBNAIL_URL = re.compile(
+    rf"/-/image-search/([^/]+)/([^/]+)/([^/]*)/thumbnail(?:\?{VERSION}=[^/&]*)?"
+)
 
 _CELL = Markup(
     '<a class="image-search-cell" href="{row}">'
@@ -47,7 +49,7 @@ def cell_with_picture(
         return _cell_of_table(datasette, database, table, row, column, value)
     if isinstance(value, bytes):
         return None
-    if value.endswith("/thumbnail"):
+    if _THUMBNAIL_URL.search(value):
         return _cell_of_url(datasette, database, value)
     if known is not None and all(shown.column != column for shown in known.values()):
         return None
@@ -89,15 +91,17 @@ async def _cell_of_query(
             table: ImageTable = table,
             key: Key = key,
             column: str = column,
-        ) -> dict[str, Any] | None:
+        ) -> tuple[dict[str, Any], str] | None:
             image = store.image_rows(conn, table, [key]).get(key)
             if image is None or image[column] != value:
                 return None
-            return image if store.has_thumbnail(conn, table, key) else None
+            version = store.thumbnail_version(conn, table, key)
+            return None if version is None else (image, version)
 
-        image = await datasette.get_database(database).execute_fn(image_at_path)
-        if image is not None:
-            picture = _link(datasette, database, table, key, value, image)
+        found = await datasette.get_database(database).execute_fn(image_at_path)
+        if found is not None:
+            image, version = found
+            picture = _link(datasette, database, table, key, value, image, version)
             return picture + _TEXT.format(text=value)
     return None
 
@@ -120,20 +124,27 @@ async def _picture(
     datasette: Datasette, database: str, table: ImageTable, key: Key, name: str, row: Any
 ) -> Markup | None:
     """The thumbnail as a link to its row, or None where that image has none."""
-    if not await datasette.get_database(database).execute_fn(
-        lambda conn: store.has_thumbnail(conn, table, key)
-    ):
+    version = await datasette.get_database(database).execute_fn(
+        lambda conn: store.thumbnail_version(conn, table, key)
+    )
+    if version is None:
         return None
-    return _link(datasette, database, table, key, name, row)
+    return _link(datasette, database, table, key, name, row, version)
 
 
 def _link(
-    datasette: Datasette, database: str, table: ImageTable, key: Key, name: str, row: Any
+    datasette: Datasette,
+    database: str,
+    table: ImageTable,
+    key: Key,
+    name: str,
+    row: Any,
+    version: str,
 ) -> Markup:
     width, height = _fit(row)
     return _CELL.format(
         row=datasette.urls.row(database, table.name, tilde_encode(str(key))),
-        src=Links(datasette, database, table.name).thumbnail(key),
+        src=Links(datasette, database, table.name).thumbnail(key, version),
         alt=name,
         width=width,
         height=height,

@@ -66,15 +66,16 @@ async def render(
     if not await can_view_table(datasette, request.actor, database, shown.table.name):
         raise Forbidden(f"You do not have permission to view {shown.table.name!r}")
     wanted = [dict(zip(columns, row, strict=True)) for row in rows]
-    images = await datasette.get_database(database).execute_fn(
-        lambda conn: _images(conn, shown, [row[key] for row in wanted])
+    keys = [row[key] for row in wanted if shown.table.is_key(row[key])]
+    images, versions = await datasette.get_database(database).execute_fn(
+        lambda conn: (_images(conn, shown, keys), store.versions(conn, shown.table, keys))
     )
     found = table_search(request)
     scores = found.scores if found else {}
     cards = [
-        _card(datasette, database, shown, images[row[key]], row, scores)
+        _card(datasette, database, shown, images[row[key]], row, scores, versions)
         for row in wanted
-        if _is_key(row[key]) and row[key] in images
+        if shown.table.is_key(row[key]) and row[key] in images
     ]
     if scores and "_sort" not in request.args and "_sort_desc" not in request.args:
         cards.sort(key=lambda card: -(card.score or 0.0))
@@ -107,16 +108,10 @@ async def _image_table(
 
 
 def _images(
-    conn: sqlite3.Connection, shown: ShownTable, keys: Sequence[Any]
+    conn: sqlite3.Connection, shown: ShownTable, keys: Sequence[Key]
 ) -> dict[Key, dict[str, Any]]:
     content = shown.column if shown.column_is_blob else None
-    return store.image_rows(
-        conn, shown.table, [key for key in keys if _is_key(key)], without=content
-    )
-
-
-def _is_key(value: Any) -> bool:
-    return isinstance(value, int | str)
+    return store.image_rows(conn, shown.table, keys, without=content)
 
 
 def _card(
@@ -126,13 +121,15 @@ def _card(
     image: Mapping[str, Any],
     row: Mapping[str, Any],
     scores: Mapping[str, float],
+    versions: Mapping[Key, str | None],
 ) -> Card:
     key = image[shown.table.key]
     score = scores.get(str(key), row.get("score"))
     score = float(score) if isinstance(score, int | float) else None
     links = Links(datasette, database, shown.table.name)
     path_column = None if shown.column_is_blob else shown.column
-    return image_card(links, Picture(key, dict(image), score), path_column)
+    picture = Picture(key, dict(image), score, versions.get(key))
+    return image_card(links, picture, path_column)
 
 
 def _without_format(request: Request) -> str:

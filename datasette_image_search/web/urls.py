@@ -12,6 +12,8 @@ from datasette.utils.asgi import Request
 
 from ..store import Key
 
+VERSION = "v"
+
 Pairs = Iterable[tuple[str, str]]
 """The names and values of a query string."""
 
@@ -39,8 +41,10 @@ class Links:
         """What the URLs of thumbnails and originals begin with."""
         return self._path("")
 
-    def thumbnail(self, image_id: Key) -> str:
-        return self._path(f"/{tilde_encode(str(image_id))}/thumbnail")
+    def thumbnail(self, image_id: Key, version: str | None) -> str:
+        """With the version of its picture, caches may keep it for ever: another one has another URL."""
+        pairs = [(VERSION, version)] if version else []
+        return self._path(f"/{tilde_encode(str(image_id))}/thumbnail", pairs)
 
     def original(self, image_id: Key) -> str:
         return self._path(f"/{tilde_encode(str(image_id))}/image")
