@@ -14,7 +14,7 @@ import click
 from ..errors import counted
 from ..ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from . import options
-from .messages import INTERRUPTED, one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, printable, warn
 from .progress import progress_display
 from .sidecars import finish
 
@@ -159,7 +159,7 @@ def embed_images(
     if summary.interrupted:
         raise SystemExit(INTERRUPTED)
     if sys.stdout.isatty() and not silent:
-        served = f"datasette {shlex.quote(str(path))}"
+        served = printable(f"datasette {shlex.quote(str(path))}")
         click.echo(f"To see and search them: {served}, then http://127.0.0.1:8001/-/image-search")
 
 
@@ -179,7 +179,7 @@ def _print_failures(summary: Summary) -> None:
     for reason in reasons[:SHOWN_REASONS]:
         first, *others = paths_of[reason]
         files = f"{first} and {len(others):,} more" if others else first
-        click.echo(f"{said}: {files}: {reason}", err=True)
+        click.echo(printable(f"{said}: {files}: {reason}"), err=True)
     if len(reasons) > SHOWN_REASONS:
         listed = f", listed in the table {summary.failures_table}" if summary.failures_table else ""
         click.echo(f"... and more{listed}", err=True)

@@ -27,8 +27,13 @@ _TO_DO = {
 """What SQLite says, in part, and what a person can do about it."""
 
 
+def printable(text: str) -> str:
+    """With the bytes of names that are not UTF-8 as \\udcff, which any terminal takes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def warn(sentence: str) -> None:
-    click.echo(f"Warning: {sentence}", err=True)
+    click.echo(f"Warning: {printable(sentence)}", err=True)
 
 
 @contextmanager
@@ -43,8 +48,8 @@ def one_sentence(database: Path) -> Iterator[None]:
             warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
             yield
     except ImageSearchError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error))) from error
     except sqlite3.Error as error:
         todo = next((todo for said, todo in _TO_DO.items() if said in str(error)), None)
         sentence = f"{str(database)!r}: {error}{f'; {todo}' if todo else ''}"
-        raise click.ClickException(sentence) from error
+        raise click.ClickException(printable(sentence)) from error

@@ -56,7 +56,7 @@ class Entries:
         Whether two paths that are there may mean one entry: to remove the one would take the other
         along. Hard links are entries of their own.
         """
-        if self.place(one) == self.place(other) or _are_in_one_folder(one, other):
+        if self.place(one) == self.place(other) or self._are_in_one_folder(one, other):
             return True
         if one.is_symlink() and (one.samefile(other) or self.is_same(one.resolve(), other)):
             return True
@@ -78,6 +78,11 @@ class Entries:
             if not (mount.source.startswith("/") and os.path.isdir(mount.source)):  # noqa: PTH112
                 break
         return place
+
+    def _are_in_one_folder(self, one: Path, other: Path) -> bool:
+        """Of a folder that has two paths, and of which the system tells that it is one."""
+        names = {Path(self.spelled(os.path.abspath(path))).name for path in (one, other)}  # noqa: PTH100
+        return len(names) == 1 and one.parent.samefile(other.parent)
 
     def _folder(self, folder: str) -> str:
         if folder not in self._spelled:
@@ -124,10 +129,6 @@ def _others(name: str) -> set[str]:
     others = {"".join(swapped), "".join(in_ascii)}
     others |= {unicodedata.normalize(form, name) for form in ("NFC", "NFD")}
     return others - {name}
-
-
-def _are_in_one_folder(one: Path, other: Path) -> bool:
-    return folded(one.name) == folded(other.name) and one.parent.samefile(other.parent)
 
 
 def _times(status: os.stat_result) -> tuple[int, int, int]:

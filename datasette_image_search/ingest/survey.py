@@ -188,6 +188,7 @@ def check_writable(database: Path) -> None:
 def connect(database: Path) -> Database:
     """A connection that waits for other writers, and registers no SQL functions."""
     db = Database(database, execute_plugins=False)
+    store.read_any_text(db.conn)
     # Of a new database only. On a page of SQLite's usual 4096 bytes there is room for one vector of
     # 512 dimensions, and half of the file would be empty.
     db.execute(f"pragma page_size = {PAGE_SIZE}")

@@ -461,6 +461,7 @@ def _reader(database: Path) -> Iterator[sqlite3.Connection]:
             raise
         # A WAL database in a folder that cannot be written to can be opened in no other way.
         reader = sqlite3.connect(f"{uri}?immutable=1", uri=True, check_same_thread=False)
+    store.read_any_text(reader)
     try:
         yield reader
     finally:

@@ -232,7 +232,9 @@ def _quoted(text: str) -> str:
 
 
 def _reads_as(text: str, kind: Kind, term: str) -> bool:
-    """Whether a text on its own is one term of that kind."""
+    """Whether a text is one term of that kind, whatever comes after it."""
+    if text.startswith(('"', '#"')):
+        return False  # A quote further on could be the end.
     try:
         return parse_query(text) == (Term(kind, term),)
     except QueryError:
@@ -247,7 +249,7 @@ def image_term(image_id: Key) -> str:
 def written_id(image_id: Key) -> str:
     """The id of an image as a person reads it, and types it after a #: in quotes where it needs some."""
     text = str(image_id)
-    return text if _reads_as(f"#{text}", Kind.IMAGE, text) else _quoted(text)
+    return text if text and _reads_as(f"#{text}", Kind.IMAGE, text) else _quoted(text)
 
 
 def vector_to_term(vector: np.ndarray) -> str:

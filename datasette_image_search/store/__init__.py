@@ -116,7 +116,7 @@ from .tags import (
     untagged_vectors,
     write_tags,
 )
-from .transactions import snapshot, transaction
+from .transactions import read_any_text, snapshot, transaction
 from .writes import (
     delete_images,
     delete_index,
@@ -203,6 +203,7 @@ __all__ = [
     "passing",
     "passing_images",
     "pictures",
+    "read_any_text",
     "read_indexes",
     "record_files",
     "record_sidecar",

@@ -51,7 +51,7 @@ def roots(conn: sqlite3.Connection) -> list[Root]:
         return []
     rows = conn.execute(f"select id, path from {ROOTS} order by id")
     # Paths that a person wrote there may end in a slash.
-    return [Root(root_id, str(PurePath(path))) for root_id, path in rows]
+    return [Root(root_id, str(PurePath(path))) for root_id, path in rows if isinstance(path, str)]
 
 
 def known_files(

@@ -151,4 +151,6 @@ def _open_index(database: Database, index: Index) -> None:
 
 def connection_of_our_own(database: Path) -> sqlite3.Connection:
     """Read-only. Those of Datasette are for requests, and have a time limit."""
-    return sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
+    conn = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
+    store.read_any_text(conn)
+    return conn
