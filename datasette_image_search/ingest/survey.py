@@ -295,6 +295,12 @@ def _survey_files(
     if not (changes.to_embed or changes.unchanged or changes.failed_before or changes.respelled):
         names = ", ".join(repr(str(path)) for path in request.paths)
         raise RunError(f"there are no image files in {names}")
+    found_again = {reuse.file.key for reuse in reused if reuse.moved}
+    if known and any(
+        file.image_id is None and file.problem is None and file.key not in found_again
+        for file in changes.to_embed
+    ):
+        store.find_image_table(db.conn, request.table).check_takes_rows()
     if replaced:
         _check_all_named(request, known, changes)
     return Survey(

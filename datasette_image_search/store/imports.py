@@ -17,7 +17,6 @@ from .tables import (
     ImportedImage,
     Index,
     Key,
-    StoreError,
     column_names,
     generated_columns,
 )
@@ -30,10 +29,7 @@ def add_imported(db: Database, table: ImageTable, images: Iterable[ImportedImage
 
     Raises StoreError for a table whose keys are texts.
     """
-    if not table.key_is_integer:
-        raise StoreError(
-            f"the keys of table {table.name!r} are texts of your own, so no rows can be added to it"
-        )
+    table.check_takes_rows()
     names = table.quoted()
     (last,) = db.execute("select coalesce(max({key}), 0) from {images}".format(**names)).fetchone()
     # An id that is used again inherits nothing.

@@ -88,6 +88,26 @@ class ImageTable:
         """
         return isinstance(value, int if self.key_is_integer else str)
 
+    def as_key(self, value: object) -> Key | None:
+        """
+        What a side table has for a key. It keeps whole numbers where those of the image table were made
+        texts since, or the reverse, and SQLite finds the one by the other.
+        """
+        if self.key_is_integer and isinstance(value, str):
+            return self.parse_key(value)
+        if not self.key_is_integer and isinstance(value, int):
+            return str(value)
+        return value if self.is_key(value) else None
+
+    def check_takes_rows(self) -> None:
+        """Raises StoreError where nobody but a person knows what the key of a new row is to be."""
+        if not self.key_is_integer:
+            raise StoreError(
+                f"the keys of table {self.name!r} are texts of your own, so no rows can be added to it; "
+                f"make them whole numbers with: sqlite-utils transform PATH {self.name} "
+                f"--type {self.key} integer"
+            )
+
     def owns(self, side: str) -> str:
         """SQL: whether a row of a side table, by its alias, is of the picture that its image has."""
         images, key = quote_identifier(self.name), quote_identifier(self.key)
