@@ -121,7 +121,7 @@ def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
     left_out = LeftOut()
     groups = (
         [
-            Copy(file_of(database, picture.location), picture.size, picture.sha256)
+            Copy(file_of(database, picture.location), picture.size, picture.mtime, picture.sha256)
             for picture in (duplicate.picture for duplicate in group)
         ]
         for group in found.groups

@@ -11,14 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .entries import Entries, sha256_of
+from .scan import iso_time
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A file, with what is recorded of it from when it was embedded."""
+    """
+    A file, with what is recorded of it from when it was embedded. Without a `sha256` its vector was
+    imported, and all that is known of it then is its size and time, if anything is.
+    """
 
     path: Path
     size: int | None
+    mtime: str | None
     sha256: str | None
 
 
@@ -66,17 +71,20 @@ def _problem_beside(best: Copy, copy: Copy, entries: Entries, named: set[str]) -
 
 
 def _problem(copy: Copy) -> str | None:
-    if copy.sha256 is None:
-        return "was never read, so that nothing tells whether it has changed"
+    if copy.sha256 is None and (copy.size is None or copy.mtime is None):
+        return "was never looked at, so that nothing tells whether it has changed"
     try:
-        size = copy.path.stat().st_size
+        status = copy.path.stat()
     except FileNotFoundError:
         return "is not there"
     except (OSError, ValueError):
         return "cannot be looked at"
-    if copy.size is not None and size != copy.size:
-        return "has changed since it was embedded"
+    changed = "has changed since it was embedded"
+    if copy.size is not None and status.st_size != copy.size:
+        return changed
+    if copy.sha256 is None and iso_time(status.st_mtime_ns // 1000) != copy.mtime:
+        return changed
     sha256 = sha256_of(copy.path)
     if sha256 is None:
         return "cannot be read"
-    return None if sha256 == copy.sha256 else "has changed since it was embedded"
+    return None if copy.sha256 in (None, sha256) else changed
