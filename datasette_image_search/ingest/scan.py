@@ -145,32 +145,35 @@ def find_changes(
     """
     entries = Entries()
     scopes = find_scopes(paths, known_roots, entries)
-    found = list(find_files(scopes, options, entries))
-    seen = {file.key for file in found}
+    found = {file.key: file for file in find_files(scopes, options, entries)}
     # Files that were given are there: people give thousands, with *.jpg.
     folders = [scope for scope in scopes if scope.is_folder]
     missing = {
         key: before
         for key, before in known.items()
-        if key not in seen and any(key in scope for scope in folders) and _is_gone(key, entries)
+        if key not in found and any(key in scope for scope in folders) and _is_gone(key, entries)
     }
-    respelled = _respelled(seen - known.keys(), missing)
-    before_of = {key: known[key] for key in seen & known.keys()}
-    before_of.update((key, missing.pop(old)) for key, old in respelled.items())
-    files = [
-        replace(file, image_id=before_of[file.key].image_id) if file.key in before_of else file
-        for file in found
-    ]
-    changes = sort_out(
-        ((file, before_of.get(file.key)) for file in files), retry_failed=retry_failed
+    respelled = {
+        key: missing.pop(old)
+        for key, old in _respelled(found.keys() - known.keys(), missing).items()
+    }
+    with_known = (
+        (replace(file, image_id=before.image_id) if before else file, before)
+        for key, file in found.items()
+        for before in [known.get(key) or respelled.get(key)]
     )
-    to_embed = {file.key for file in changes.to_embed}
-    renamed = [file for file in files if file.key in respelled and file.key not in to_embed]
-    emptied = tuple(scope for scope in folders if not _has_images(scope, seen))
+    changes = sort_out(with_known, retry_failed=retry_failed)
+    to_embed = {file.key for file in changes.to_embed} if respelled else set()
+    renamed = tuple(
+        replace(found[key], image_id=before.image_id)
+        for key, before in respelled.items()
+        if key not in to_embed
+    )
+    emptied = tuple(scope for scope in folders if not _has_images(scope, found))
     return replace(
         changes,
         unchanged=changes.unchanged - len(renamed),
-        respelled=tuple(renamed),
+        respelled=renamed,
         missing=missing,
         emptied=emptied,
     )
