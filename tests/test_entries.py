@@ -8,9 +8,11 @@ import subprocess
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from datasette_image_search.ingest import entries
 from datasette_image_search.ingest.entries import Entries, folded, sha256_of
 
 from .ignoring_case import ignore_case_below
@@ -114,6 +116,19 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_folder_that_is_mounted_twice(mounted: Path, tmp_path: Path):
     assert Entries().is_same(tmp_path / "photos" / "a.jpg", mounted / "a.jpg")
+
+
+def test_a_file_system_that_shows_a_folder_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nothing tells it from another drive but that size and times are the same, to the last digit."""
+    shared_memory = Path("/dev/shm")
+    if not shared_memory.is_dir() or shared_memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second drive")
+    with TemporaryDirectory(dir=shared_memory) as folder:
+        for name in (tmp_path / "a.jpg", Path(folder, "a.jpg")):
+            name.write_bytes(b"a")
+        assert not Entries().is_same(tmp_path / "a.jpg", Path(folder, "a.jpg"))
+        monkeypatch.setattr(entries, "_times", lambda status: (1, 2, 3))
+        assert Entries().is_same(tmp_path / "a.jpg", Path(folder, "a.jpg"))
 
 
 def test_names_that_drives_take_for_one():
