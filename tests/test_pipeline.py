@@ -602,14 +602,3 @@ def test_many_that_are_gone_are_removed_in_several_transactions(
     assert run(prune=True).gone == 5
     assert removed == [2, 2, 1]
     assert query(path, "select count(*) from images") == [(3,)]
-
-
-def test_replacing_the_model_wants_all_folders(run: Run, path: Path, folder: Path, tmp_path: Path):
-    draw_picture(tmp_path / "other" / "a.jpg", "red")
-    run(folder, tmp_path / "other")
-    before = vectors_of(path)
-
-    with pytest.raises(RunError, match=r"would leave 1 images .*other'; name all folders"):
-        run(folder, replace_model=True)
-    assert vectors_of(path) == before
-    assert run(folder, tmp_path / "other", replace_model=True).embedded == 9

@@ -26,11 +26,12 @@ from ..embedders.protocol import Embedder, EmbedderError, UnknownModel, WeightsM
 from ..embedders.registry import ModelRequest, load_embedder
 from ..errors import counted
 from ..store import IMPORTED, ImageTable, ImportedImage, Index, Key, StoreError
+from .model_choice import ModelChoice, RunError, choose_model
 from .pipeline import Progress
 from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
 from .run_lock import only_run
 from .scan import found_file
-from .survey import RunError, check_writable, choose_model, connect, open_database
+from .survey import check_writable, connect, open_database
 from .vector_matching import Matches, Unknown, find_matches
 from .vector_sources import FileState, VectorSource, open_source, unit_blocks
 
@@ -61,6 +62,11 @@ class ImportRequest:
     add_model: bool = False
     replace_model: bool = False
 
+    @property
+    def keep_model(self) -> bool:
+        """What embed-images has left unfinished is no matter of vectors that are all there."""
+        return False
+
 
 @dataclass(frozen=True)
 class ImportSummary:
@@ -87,9 +93,8 @@ class _Job:
 
     request: ImportRequest
     source: VectorSource
-    model: str
     matches: Matches
-    replaced: Sequence[Index]
+    choice: ModelChoice
     path_column: str | None
     fingerprint: str
     unproven: str | None
@@ -99,13 +104,14 @@ class _Job:
         counts: Counter[str] = Counter()
         table = store.ensure_tables(db, self.request.table, self.path_column)
         with store.without_triggers(db, table):
-            for replaced in self.replaced:
-                store.delete_index(db, table, replaced)
+            for index in (*self.choice.replaced, self.choice.given_up):
+                if index is not None:
+                    store.delete_index(db, table, index)
             weights = self.request.weights
             index = store.ensure_index(
                 db,
                 table,
-                model=self.model,
+                model=self.choice.model,
                 weights=str(weights.resolve()) if weights else None,
                 fingerprint=self.fingerprint,
                 dimensions=self.source.dimensions,
@@ -215,7 +221,7 @@ def import_vectors(
             raise
     none_is_there = 0 < counts["added"] == counts["not there"]
     return ImportSummary(
-        model=job.model,
+        model=job.choice.model,
         imported=counts["imported"],
         unchanged=counts["unchanged"],
         added=counts["added"],
@@ -239,12 +245,14 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
             )
         indexes = store.read_indexes(db.conn, request.table)
         _check_other_model(request, indexes)
-        model, index, replaced = choose_model(request, indexes)
+        unfinished = store.unfinished_index(db.conn, request.table)
+        choice = choose_model(request, indexes, unfinished, anew=True)
+        model, index = choice.model, choice.index
         path_column = _path_column(request, db, indexes)
         matches = find_matches(request, db, source, path_column)
         if not (matches.known or matches.new):
             raise RunError(f"table {request.table!r} has no row for any path of {source.name}")
-        _check_all_replaced(db, request, replaced, matches)
+        _check_all_replaced(db, request, choice.replaced, matches)
         embedder, unproven = _load(request, model, index)
         for other, dimensions in (
             (model, embedder.dimensions if embedder else known_dimensions(model)),
@@ -256,7 +264,7 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
                     f"{other} has {dimensions:,}; nothing was imported: name the --model that made them"
                 )
         fingerprint, unproven = _prove(request, db, source, matches, index, embedder, unproven)
-    return _Job(request, source, model, matches, replaced, path_column, fingerprint, unproven)
+    return _Job(request, source, matches, choice, path_column, fingerprint, unproven)
 
 
 def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None:
@@ -302,8 +310,8 @@ def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index])
 def _check_all_replaced(
     db: Database, request: ImportRequest, replaced: Sequence[Index], matches: Matches
 ) -> None:
-    embedded = [store.images_with_vector(db.conn, index) for index in replaced]
-    left_out = set().union(*embedded) - {key for _, key in matches.known}
+    left_out = set(store.images_to_lose(db.conn, request.table, replaced, None))
+    left_out -= {key for _, key in matches.known}
     if left_out:
         raise RunError(
             f"--replace-model would leave {len(left_out):,} images of table {request.table!r} without "

@@ -13,6 +13,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from .filters import Filter, matching
+from .indexes import check_index
 from .reads import vector_ids
 from .schema import ensure_tags, has_tags
 from .tables import (
@@ -60,6 +61,7 @@ def ensure_label_set(
     """
     table = find_image_table(db.conn, index.image_table)
     with transaction(db):
+        check_index(db.conn, index)
         ensure_tags(db, table, index.path_column or index.content_column)
         same = _same_labels(label_sets(db.conn, index), labels, templates)
         others = sets_of_labels(db.conn, index, labels)

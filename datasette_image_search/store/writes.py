@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 from sqlite_utils import Database
 from sqlite_utils.db import NotFoundError, quote_identifier
 
+from .indexes import check_index
 from .reads import own_label, roots
 from .tables import (
-    INDEXES,
     OWN_ROOT,
     ROOTS,
     EmbeddedImage,
@@ -24,61 +23,9 @@ from .tables import (
     Key,
     ReusedImage,
     Root,
-    find_index,
-    read_indexes,
     vector_to_blob,
 )
-from .tags import forget_label_sets
 from .transactions import insert_row, transaction
-
-
-def ensure_index(
-    db: Database,
-    table: ImageTable,
-    *,
-    model: str,
-    weights: str | None,
-    fingerprint: str,
-    dimensions: int,
-    path_column: str | None = None,
-    content_column: str | None = None,
-) -> Index:
-    """
-    The index of a table by a model, made if there is none. The caller has checked the fingerprint:
-    one that was IMPORTED may be an embedder's now. Weights that have moved are remembered at their
-    new place, and so are the columns of this run.
-    """
-    for index in read_indexes(db.conn, table.name):
-        if index.model == model:
-            now = {
-                "weights": weights or index.weights,
-                "fingerprint": fingerprint,
-                "path_column": path_column,
-                "content_column": content_column,
-            }
-            db.table(INDEXES).update(index.id, now)
-            return find_index(db.conn, table.name, model)
-    db.table(INDEXES).insert(
-        {
-            "image_table": table.name,
-            "model": model,
-            "weights": weights,
-            "fingerprint": fingerprint,
-            "dimensions": dimensions,
-            "path_column": path_column,
-            "content_column": content_column,
-            "identity": secrets.token_hex(8),
-        }
-    )
-    return find_index(db.conn, table.name, model)
-
-
-def delete_index(db: Database, table: ImageTable, index: Index) -> None:
-    """An index with all of its vectors and their tags. The images and their thumbnails stay."""
-    with transaction(db):
-        forget_label_sets(db, index)
-        db.table(table.vectors).delete_where("index_id = ?", [index.id])
-        db.table(INDEXES).delete(index.id)
 
 
 def ensure_root(db: Database, path: str) -> Root:
@@ -96,9 +43,14 @@ def write_batch(
     index: Index,
     images: Sequence[EmbeddedImage],
     failures: Sequence[Failure] = (),
+    committed: Callable[[], None] = lambda: None,
 ) -> None:
-    """Rows, vectors, thumbnails and failures in one transaction: all of them, or none."""
-    with transaction(db):
+    """
+    Rows, vectors, thumbnails and failures in one transaction: all of them, or none. No Ctrl-C comes
+    before `committed` was called.
+    """
+    with transaction(db, committed):
+        check_index(db.conn, index)
         for image in images:
             imported = _imported_vectors(db, table, index, image)
             key = _write_image(db, table, image)
@@ -188,14 +140,19 @@ def _forget_failure(db: Database, table: ImageTable, root_id: int, path: str) ->
 
 
 def write_reused(
-    db: Database, table: ImageTable, index: Index, images: Sequence[ReusedImage]
+    db: Database,
+    table: ImageTable,
+    index: Index,
+    images: Sequence[ReusedImage],
+    committed: Callable[[], None] = lambda: None,
 ) -> None:
     """
     Files whose bytes are embedded already get the row and the vector of those, in one transaction.
     What was deleted since the survey is left out: the next run embeds the file.
     """
     names = [field.name for field in fields(ImageRecord)]
-    with transaction(db):
+    with transaction(db, committed):
+        check_index(db.conn, index)
         for image in images:
             path = PurePosixPath(image.path)
             place = {
@@ -247,15 +204,3 @@ def delete_images(
 def forget_unreadable(db: Database, table: ImageTable) -> None:
     """The files of a person's own table that could not be read: whoever looks again will see."""
     db.table(table.failures).delete_where("root_id = ? and mtime = ''", [OWN_ROOT])
-
-
-def record_sidecar(db: Database, index: Index) -> None:
-    """Believe, from now on, the sidecar that `index` names, and remember the type it has."""
-    db.table(INDEXES).update(
-        index.id,
-        {
-            "sidecar": index.sidecar,
-            "sidecar_vector_id": index.sidecar_vector_id,
-            "index_type": index.index_type,
-        },
-    )
