@@ -56,7 +56,7 @@ def test_a_second_run_in_another_process_says_so_and_stops(tmp_path: Path, folde
     result = command("embed-images", database, "images", folder, "--model", "palette")
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: another run is embedding into {str(database)!r}; wait until it has ended\n"
+        f"Error: another run is writing to {str(database)!r}; wait until it has ended\n"
     )
     assert not database.exists()
 
