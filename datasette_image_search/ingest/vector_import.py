@@ -27,6 +27,7 @@ from ..embedders.registry import ModelRequest, load_embedder
 from ..errors import counted
 from ..store import IMPORTED, ImageTable, ImportedImage, Index, Key, StoreError
 from .model_choice import ModelChoice, RunError, choose_model
+from .new_database import whole_or_none
 from .pipeline import Progress
 from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
 from .run_lock import only_run
@@ -73,7 +74,8 @@ class ImportSummary:
     """
     `imported` vectors were written, `unchanged` ones were there already, `skipped` ones have no row.
     `added` rows are new, `not_there` counts files of new rows that are nowhere to be found; where that
-    is all of them, `looked_for` is the root and the path of the first. `unproven` is why nobody knows that `model` made the vectors, None where it was found to.
+    is all of them, `looked_for` is the root and the path of the first. `unproven` is why nobody knows that `model` made the vectors, None where it was found to. `given_up`
+    is the model of an unfinished index that the table is rid of.
     """
 
     model: str
@@ -85,6 +87,7 @@ class ImportSummary:
     looked_for: tuple[str, str] | None
     unproven: str | None
     seconds: float
+    given_up: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class _Job:
     source: VectorSource
     matches: Matches
     choice: ModelChoice
+    is_new_table: bool
     path_column: str | None
     fingerprint: str
     unproven: str | None
@@ -102,6 +106,11 @@ class _Job:
     def carry_out(self, db: Database, on_progress: Callable[[Progress], None]) -> Counter[str]:
         """Within a transaction of the caller. Counts "imported", "unchanged", "added", "not there"."""
         counts: Counter[str] = Counter()
+        if self.is_new_table and store.table_exists(db.conn, self.request.table):
+            raise RunError(
+                f"another program has made the table {self.request.table!r} meanwhile, and nothing was "
+                "imported; run it again"
+            )
         table = store.ensure_tables(db, self.request.table, self.path_column)
         with store.without_triggers(db, table):
             for index in (*self.choice.replaced, self.choice.given_up):
@@ -198,8 +207,8 @@ def import_vectors(
     """
     started = time.perf_counter()
     check_writable(request.database)
-    is_new = not request.database.exists()
-    if not is_new and request.source.exists() and request.database.samefile(request.source):
+    exists = request.database.exists()
+    if exists and request.source.exists() and request.database.samefile(request.source):
         raise RunError(
             f"{str(request.source)!r} is the database to import into; choose another for the images"
         )
@@ -208,17 +217,12 @@ def import_vectors(
         open_source(request.source, paths=request.paths, collection=request.collection) as source,
     ):
         job = _prepare(request, source)
-        try:
-            with closing(connect(request.database)) as db:
-                if request.wal:
-                    db.enable_wal()
-                db.execute(f"pragma cache_size = -{CACHE_KIB}")
-                with store.transaction(db):
-                    counts = job.carry_out(db, on_progress)
-        except BaseException:
-            if is_new:
-                request.database.unlink(missing_ok=True)
-            raise
+        with whole_or_none(request.database) as file, closing(connect(file)) as db:
+            if request.wal:
+                db.enable_wal()
+            db.execute(f"pragma cache_size = -{CACHE_KIB}")
+            with store.transaction(db):
+                counts = job.carry_out(db, on_progress)
     none_is_there = 0 < counts["added"] == counts["not there"]
     return ImportSummary(
         model=job.choice.model,
@@ -230,6 +234,7 @@ def import_vectors(
         looked_for=job.matches.files[job.matches.new[0]] if none_is_there else None,
         unproven=job.unproven,
         seconds=time.perf_counter() - started,
+        given_up=job.choice.given_up.model if job.choice.given_up else None,
     )
 
 
@@ -264,7 +269,8 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
                     f"{other} has {dimensions:,}; nothing was imported: name the --model that made them"
                 )
         fingerprint, unproven = _prove(request, db, source, matches, index, embedder, unproven)
-    return _Job(request, source, matches, choice, path_column, fingerprint, unproven)
+        is_new = not store.table_exists(db.conn, request.table)
+    return _Job(request, source, matches, choice, is_new, path_column, fingerprint, unproven)
 
 
 def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None:
