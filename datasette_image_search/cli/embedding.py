@@ -15,7 +15,7 @@ import click
 from ..errors import counted
 from ..ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from . import options
-from .messages import INTERRUPTED, one_sentence, warn
+from .messages import INTERRUPTED, dropped_unfinished, one_sentence, tell, warn
 from .progress import progress_display
 from .sidecars import finish
 
@@ -155,30 +155,30 @@ def embed_images(
             planned = pipeline.plan_images(request)
             _print_failures(planned)
             _print_empty_rows(planned)
-            click.echo(_plan_line(planned, table))
+            tell(_plan_line(planned, table))
             return
         try:
             with progress_display(silent) as show:
                 summary = pipeline.embed_images(request, show, partial(_print_plan, table))
         except KeyboardInterrupt:
             # While files were looked for, or the model was loaded.
-            click.echo("Interrupted: 0 embedded")
+            tell("Interrupted: 0 embedded")
             raise SystemExit(INTERRUPTED) from None
-        if not finish(path, table, silent):
+        if not finish(path, table, silent, interrupted=summary.interrupted):
             summary = replace(summary, interrupted=True)
     _print_failures(summary)
     _print_failed_before(summary)
     _print_empty_rows(summary)
-    click.echo(_summary_line(summary))
+    tell(_summary_line(summary))
     if summary.replacement is not None and summary.replacement.is_in_use:
         in_use = f"The index of {table!r} by {summary.model} is in use now"
-        click.echo(f"{in_use}{_in_place_of(summary)}")
+        tell(f"{in_use}{_in_place_of(summary)}")
     if summary.interrupted:
         raise SystemExit(INTERRUPTED)
     _check_replaced(summary, table)
     if sys.stdout.isatty() and not silent:
         served = f"datasette {shlex.quote(str(path))}"
-        click.echo(f"To see and search them: {served}, then http://127.0.0.1:8001/-/image-search")
+        tell(f"To see and search them: {served}, then http://127.0.0.1:8001/-/image-search")
 
 
 def _pattern(glob: str) -> str:
@@ -197,16 +197,16 @@ def _print_failures(summary: Summary) -> None:
     for reason in reasons[:SHOWN_REASONS]:
         first, *others = paths_of[reason]
         files = f"{first} and {len(others):,} more" if others else first
-        click.echo(f"{said}: {files}: {reason}", err=True)
+        tell(f"{said}: {files}: {reason}", err=True)
     if len(reasons) > SHOWN_REASONS:
         listed = f", listed in the table {summary.failures_table}" if summary.failures_table else ""
-        click.echo(f"... and more{listed}", err=True)
+        tell(f"... and more{listed}", err=True)
 
 
 def _print_failed_before(summary: Summary) -> None:
     if summary.failed_before:
         unchanged, them = ("has", "it") if summary.failed_before == 1 else ("have", "them")
-        click.echo(
+        tell(
             f"{summary.failed_before:,} failed before and {unchanged} not changed: see the table "
             f"{summary.failures_table}, or try {them} again with --retry-failed",
             err=True,
@@ -216,7 +216,7 @@ def _print_failed_before(summary: Summary) -> None:
 def _print_empty_rows(summary: Summary) -> None:
     if summary.empty_rows:
         rows = counted(summary.empty_rows, "row has", "rows have")
-        click.echo(f"{rows} nothing in the column {summary.column!r}, and no image", err=True)
+        tell(f"{rows} nothing in the column {summary.column!r}, and no image", err=True)
 
 
 def _print_plan(table: str, plan: Summary) -> None:
@@ -228,7 +228,7 @@ def _print_plan(table: str, plan: Summary) -> None:
         # Which would be said after hours.
         warn(_left_out(plan))
     if plan.given_up is not None:
-        click.echo(f"Dropped the unfinished index of {table!r} by {plan.given_up}", err=True)
+        dropped_unfinished(table, plan.given_up)
     if plan.unfinished is not None:
         model, vectors = plan.unfinished
         warn(
