@@ -170,10 +170,14 @@ def embed_images(
     _print_failed_before(summary)
     _print_empty_rows(summary)
     tell(_summary_line(summary))
+    if summary.given_up is not None:
+        dropped_unfinished(table, summary.given_up)
     if summary.replacement is not None and summary.replacement.is_in_use:
         in_use = f"The index of {table!r} by {summary.model} is in use now"
         tell(f"{in_use}{_in_place_of(summary)}")
     if summary.interrupted:
+        if summary.replacement is not None and not summary.replacement.is_in_use:
+            tell(f"{_still(summary, table)}; the next run with --replace-model goes on from here")
         raise SystemExit(INTERRUPTED)
     _check_replaced(summary, table)
     if sys.stdout.isatty() and not silent:
@@ -227,8 +231,6 @@ def _print_plan(table: str, plan: Summary) -> None:
     if plan.replacement is not None and plan.replacement.left_out:
         # Which would be said after hours.
         warn(_left_out(plan))
-    if plan.given_up is not None:
-        dropped_unfinished(table, plan.given_up)
     if plan.unfinished is not None:
         model, vectors = plan.unfinished
         warn(
@@ -242,10 +244,14 @@ def _check_replaced(summary: Summary, table: str) -> None:
     if summary.replacement is None or summary.replacement.is_in_use:
         return
     raise click.ClickException(
-        f"{table!r} is still searched with the index by {_models(summary)}: {_left_out(summary)}; make them "
+        f"{_still(summary, table)}: {_left_out(summary)}; make them "
         "available, name all folders and run this again, which embeds only what is missing, or add "
         "--drop-missing to do without them"
     )
+
+
+def _still(summary: Summary, table: str) -> str:
+    return f"{table!r} is still searched with the index by {_models(summary)}"
 
 
 def _left_out(summary: Summary) -> str:

@@ -78,6 +78,19 @@ def check_index(conn: sqlite3.Connection, index: Index) -> None:
         )
 
 
+def made_of_same(conn: sqlite3.Connection, index: Index) -> list[Index]:
+    """
+    The other indexes of a table that are of the same pictures: of a person's own table, those of
+    another column may be of others.
+    """
+    return [
+        each
+        for each in read_indexes(conn, index.image_table, with_unfinished=True)
+        if each.id != index.id
+        and (each.path_column, each.content_column) == (index.path_column, index.content_column)
+    ]
+
+
 def update_index(db: Database, index: Index, now: dict[str, Any]) -> None:
     """Write to the row of an index. Raises StoreError where that is gone."""
     check_index(db.conn, index)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlite_utils import Database
 from sqlite_utils.db import NotFoundError, quote_identifier
 
-from .indexes import check_index
+from .indexes import check_index, made_of_same
 from .reads import own_label, roots
 from .tables import (
     OWN_ROOT,
@@ -51,9 +51,10 @@ def write_batch(
     """
     with transaction(db, committed):
         check_index(db.conn, index)
+        alike = [each.id for each in made_of_same(db.conn, index)]
         for image in images:
-            imported = _imported_vectors(db, table, index, image)
-            key = _write_image(db, table, image)
+            imported = _imported_vectors(db, table, alike, image)
+            key = _write_image(db, table, alike, image)
             sha256 = image.content.sha256
             for index_id, vector in imported:
                 db.table(table.vectors).insert(
@@ -67,7 +68,7 @@ def write_batch(
 
 
 def _imported_vectors(
-    db: Database, table: ImageTable, index: Index, image: EmbeddedImage
+    db: Database, table: ImageTable, alike: Sequence[int], image: EmbeddedImage
 ) -> list[tuple[int, bytes]]:
     """
     Index id and vector of what was imported for an image in other indexes, without its sha256. Where
@@ -80,18 +81,21 @@ def _imported_vectors(
     rows = db.execute(
         "select index_id, vector, {state}.size, {state}.mtime from {vectors} as side "
         "left join {state} on {state}.{key} = side.image_id "
-        "where side.image_id = ? and side.index_id != ? and side.sha256 is null".format(
+        "where side.image_id = ? and side.index_id in ({alike}) and side.sha256 is null".format(
+            alike=", ".join(map(str, alike)),
             state=quote_identifier(table.name if table.is_ours else table.sources),
             key=quote_identifier(table.key if table.is_ours else "image_id"),
             vectors=quote_identifier(table.vectors),
         ),
-        [image.image_id, index.id],
+        [image.image_id],
     ).fetchall()
     known = ((None, None), (content.size, content.mtime))
     return [(index_id, vector) for index_id, vector, *state in rows if tuple(state) in known]
 
 
-def _write_image(db: Database, table: ImageTable, image: EmbeddedImage) -> Key:
+def _write_image(
+    db: Database, table: ImageTable, alike: Sequence[int], image: EmbeddedImage
+) -> Key:
     if not isinstance(image.content, ImageRecord):
         # An image of a person's own table has its row already.
         assert image.image_id is not None
@@ -99,7 +103,8 @@ def _write_image(db: Database, table: ImageTable, image: EmbeddedImage) -> Key:
         db.table(table.sources).upsert(state, pk="image_id")
         # Those of other models are of the picture that was there before.
         db.table(table.vectors).delete_where(
-            "image_id = ? and sha256 is not ?", [image.image_id, image.content.sha256]
+            f"image_id = ? and sha256 is not ? and index_id in ({', '.join(map(str, alike))})",
+            [image.image_id, image.content.sha256],
         )
         _forget_failure(db, table, OWN_ROOT, own_label(image.image_id))
         return image.image_id
