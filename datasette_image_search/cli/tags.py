@@ -101,28 +101,26 @@ def tag_images(
             embedder = embedder_of(index)
             if named:
                 label_set = tags.ready_label_set(
-                    db,
-                    index,
-                    embedder,
-                    named,
-                    templates,
-                    top=top,
-                    threshold=threshold,
-                    in_place_of_others=replace,
+                    db, index, embedder, named, templates, top=top, threshold=threshold
                 )
-                for each in sets:
-                    # Not by its id, which SQLite may have given to the new one.
-                    if store.find_label_set(db.conn, index, each.labels, each.templates) is None:
-                        tell(f"Dropped the tags of {_in_words(each)}")
-                sets = [label_set]
-            for label_set in sets:
+                chosen = [label_set]
+            else:
+                chosen = store.newest_label_sets(db.conn, index)
+            for label_set in chosen:
                 if not named:
                     tell(f"{_in_words(label_set)}:")
                 _warn_of_labels(tags.label_warnings(embedder, label_set))
                 line = _tags_line(tags.Tagged(0, 0), label_set)
                 with progress_display(silent, TAGGING) as show:
-                    for tagged in tags.tag_images(db, index, label_set, embedder, filter, show):
+                    tagging = tags.tag_images(
+                        db, index, label_set, embedder, filter, show, in_place_of_others=replace
+                    )
+                    for tagged in tagging:
                         line = _tags_line(tagged, label_set)
+                for each in sets:
+                    if store.find_label_set(db.conn, index, each.labels, each.templates) is None:
+                        tell(f"Dropped the tags of {_in_words(each)}")
+                sets = store.label_sets(db.conn, index)
                 _print_counts(store.tag_counts(db.conn, index, label_set))
                 tell(f"{line}, in the table {store.find_image_table(db.conn, table).tags}")
         except KeyboardInterrupt:

@@ -108,9 +108,11 @@ from .tables import (
     vector_to_blob,
 )
 from .tags import (
+    drop_other_label_sets,
     ensure_label_set,
     find_label_set,
     label_sets,
+    newest_label_sets,
     sets_of_labels,
     tag_counts,
     untagged_vectors,
@@ -167,6 +169,7 @@ __all__ = [
     "count_vectors",
     "delete_images",
     "delete_index",
+    "drop_other_label_sets",
     "ensure_index",
     "ensure_label_set",
     "ensure_root",
@@ -195,6 +198,7 @@ __all__ = [
     "matching_images",
     "naming_the_filter",
     "newest_ids",
+    "newest_label_sets",
     "own_content",
     "own_label",
     "own_rows",
