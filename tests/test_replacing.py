@@ -385,10 +385,17 @@ def test_imported_vectors_stay_until_all_their_pictures_are_embedded(tmp_path: P
     assert imported.exit_code == 0
     before = vectors_by(database, "somebody/else")
     assert len(before) == 9
+    assert command("tag-images", database, "images", "red", "blue").exit_code == 1
+    with closing(sqlite_utils.Database(database, execute_plugins=False)) as db:
+        index = store.find_index(db.conn)
+        store.ensure_label_set(db, index, ["a", "b"], ["{}"], top=1, threshold=None)
+    change(database, "insert into images_tags (image_id, tag) select id, 'ours' from images")
 
     request = EmbedRequest(database, "images", [folder], **REPLACE)
     assert embed_images(request).replacement.left_out == 1
     assert vectors_by(database, "somebody/else") == before
+    # So do tags that a person gave them.
+    assert query(database, "select count(*) from images_tags where tag = 'ours'") == [(9,)]
 
 
 def test_the_old_index_of_ones_own_table_is_of_its_own_column(folder: Path, tmp_path: Path):

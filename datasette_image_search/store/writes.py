@@ -12,6 +12,7 @@ from sqlite_utils.db import NotFoundError, quote_identifier
 
 from .indexes import check_index, made_of_same
 from .reads import own_label, roots
+from .schema import has_tags
 from .tables import (
     OWN_ROOT,
     ROOTS,
@@ -52,7 +53,9 @@ def write_batch(
     with transaction(db, committed):
         check_index(db.conn, index)
         alike = [each.id for each in made_of_same(db.conn, index)]
+        with_tags = table.is_ours and has_tags(db.conn, table)
         for image in images:
+            tags = _tags_by_hand(db, table, image) if with_tags else []
             imported = _imported_vectors(db, table, alike, image)
             key = _write_image(db, table, alike, image)
             sha256 = image.content.sha256
@@ -61,6 +64,7 @@ def write_batch(
                     {"index_id": index_id, "image_id": key, "sha256": sha256, "vector": vector}
                 )
             _write_vector(db, table, index, key, sha256, vector_to_blob(image.vector))
+            db.table(table.tags).insert_all(tags)
             if image.thumbnail is not None:
                 _write_thumbnail(db, table, key, sha256, image.thumbnail)
         for failure in failures:
@@ -91,6 +95,22 @@ def _imported_vectors(
     ).fetchall()
     known = ((None, None), (content.size, content.mtime))
     return [(index_id, vector) for index_id, vector, *state in rows if tuple(state) in known]
+
+
+def _tags_by_hand(db: Database, table: ImageTable, image: EmbeddedImage) -> list[dict[str, Any]]:
+    """
+    The tags that a person gave to an image of which nothing but the file was known, if that is what it
+    was then. They would leave when the picture becomes known, as those of another one do.
+    """
+    state = (image.content.size, image.content.mtime)
+    same = "sha256 is null and ((size is null and mtime is null) or (size is ? and mtime is ?))"
+    return list(
+        db.query(
+            "select {tags}.* from {tags} join {images} on {images}.{key} = image_id "
+            f"where image_id = ? and vector_id is null and {same}".format(**table.quoted()),
+            [image.image_id, *state],
+        )
+    )
 
 
 def _write_image(
