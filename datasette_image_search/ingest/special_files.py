@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import stat
+from pathlib import Path
+
+from ..errors import ImageSearchError
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -17,3 +20,10 @@ _KINDS = {
 def special_kind(mode: int) -> str | None:
     """What a person would call it; None for a regular file. `mode` is st_mode."""
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
+def check_is_file(path: Path, wanted: str) -> None:
+    """Raises ImageSearchError where something at a path, of which `wanted` is to be, is no file."""
+    kind = special_kind(path.stat().st_mode) if path.exists() else None
+    if kind is not None:
+        raise ImageSearchError(f"{str(path)!r} is {kind}, and not {wanted}")

@@ -33,6 +33,7 @@ from .scan import (
     check_mounted,
     find_changes,
 )
+from .special_files import check_is_file
 
 BUSY_SECONDS = 60
 """How long to wait for another process that is writing to the database."""
@@ -196,7 +197,8 @@ def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> Non
 
 
 def check_folder(database: Path) -> None:
-    """Raises RunError where the folder for a database is missing."""
+    """Raises ImageSearchError where the folder for a database is missing, or it is no file."""
+    check_is_file(database, "a database")
     folder = database.resolve().parent if database.is_symlink() else database.parent
     if not folder.is_dir():
         raise RunError(f"there is no folder {str(folder)!r} for the database")
