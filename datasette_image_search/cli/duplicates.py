@@ -10,7 +10,7 @@ import click
 
 from ..errors import counted
 from . import options
-from .messages import INTERRUPTED, one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, tell, warn
 from .output import check_output, existing, file_of, print_paths, print_rows
 from .progress import COMPARING, progress_display
 
@@ -91,7 +91,7 @@ def find_duplicates(
         if not write and found.groups:
             _print_groups(found)
         line = _duplicates_line(found)
-        click.echo(f"{line}, in the table {written}" if write else line)
+        tell(f"{line}, in the table {written}" if write else line)
 
 
 COLUMNS = ("group", "keep", "score", "exact", "id", "path", "width", "height", "size")

@@ -28,8 +28,11 @@ def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
     """
     from sqlite_utils import Database
 
+    from ..ingest.special_files import check_is_file
+
     if not path.exists():
         raise ImageSearchError(f"there is no database {str(path)!r}")
+    check_is_file(path, "a database")
     with closing(Database(path)) as db:
         if to_write:
             from ..ingest.survey import check_writable, wait_for_writers

@@ -44,6 +44,7 @@ from .filters import (
     vectors_by_content,
 )
 from .imports import add_imported, record_files, write_imported
+from .indexes import check_index, ensure_index, record_index_type, record_sidecar
 from .reads import (
     are_unit,
     count_images,
@@ -54,7 +55,6 @@ from .reads import (
     image_vector,
     images_of_vectors,
     images_with_content,
-    images_with_vector,
     images_with_vectors,
     known_files,
     locations,
@@ -69,6 +69,7 @@ from .reads import (
     vector_ids,
     vectors_by_id,
 )
+from .replacements import delete_index, images_to_lose, take_over, unfinished_index
 from .schema import ensure_tables, has_tags, without_triggers
 from .tables import (
     IMPORTED,
@@ -107,23 +108,22 @@ from .tables import (
     vector_to_blob,
 )
 from .tags import (
+    drop_other_label_sets,
     ensure_label_set,
     find_label_set,
     label_sets,
+    newest_label_sets,
     sets_of_labels,
     tag_counts,
     untagged_vectors,
     write_tags,
 )
-from .transactions import snapshot, transaction
+from .transactions import is_locked, snapshot, transaction
 from .writes import (
     delete_images,
-    delete_index,
-    ensure_index,
     ensure_root,
     folder_of,
     forget_unreadable,
-    record_sidecar,
     write_batch,
     write_reused,
 )
@@ -160,6 +160,7 @@ __all__ = [
     "all_indexes",
     "all_of",
     "are_unit",
+    "check_index",
     "check_not_renamed",
     "check_vectors",
     "closed",
@@ -168,6 +169,7 @@ __all__ = [
     "count_vectors",
     "delete_images",
     "delete_index",
+    "drop_other_label_sets",
     "ensure_index",
     "ensure_label_set",
     "ensure_root",
@@ -184,10 +186,11 @@ __all__ = [
     "image_table_names",
     "image_vector",
     "images_of_vectors",
+    "images_to_lose",
     "images_with_content",
-    "images_with_vector",
     "images_with_vectors",
     "is_indexed",
+    "is_locked",
     "known_files",
     "label_sets",
     "locations",
@@ -195,6 +198,7 @@ __all__ = [
     "matching_images",
     "naming_the_filter",
     "newest_ids",
+    "newest_label_sets",
     "own_content",
     "own_label",
     "own_rows",
@@ -203,6 +207,7 @@ __all__ = [
     "pictures",
     "read_indexes",
     "record_files",
+    "record_index_type",
     "record_sidecar",
     "roots",
     "sets_of_labels",
@@ -210,8 +215,10 @@ __all__ = [
     "some_images",
     "table_exists",
     "tag_counts",
+    "take_over",
     "thumbnail",
     "transaction",
+    "unfinished_index",
     "untagged_vectors",
     "vector_batches",
     "vector_from_blob",

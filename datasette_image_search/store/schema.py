@@ -60,12 +60,14 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
                 _column_types(Index),
                 pk="id",
                 not_null={"image_table", "model", "fingerprint", "dimensions"},
-                defaults={"generation": 0, "sidecar_vector_id": 0},
+                defaults={"generation": 0, "sidecar_vector_id": 0, "unfinished": 0},
             )
-            db.table(INDEXES).create_index(["image_table", "model"], unique=True)
         for column in _column_types(Index).keys() - db.table(INDEXES).columns_dict.keys():
             # A database of an older version.
-            db.table(INDEXES).add_column(column, _column_types(Index)[column])
+            default = 0 if column == "unfinished" else None
+            kind = _column_types(Index)[column]
+            db.table(INDEXES).add_column(column, kind, not_null_default=default)
+        _ensure_one_of_a_model(db)
         if not table_exists(db.conn, name):
             if not name.strip() or name.startswith("sqlite_") or name in db.view_names():
                 raise StoreError(f"{name!r} cannot be an image table; choose another name")
@@ -77,6 +79,16 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
         _ensure_indexes(db, table)
         _ensure_triggers(db, table, own_column)
     return table
+
+
+def _ensure_one_of_a_model(db: Database) -> None:
+    """A table has one index by a model, and one beside it that is made in its place."""
+    for index in db.table(INDEXES).indexes:
+        if index.unique and index.columns == ["image_table", "model"]:
+            # Of an older version.
+            db.execute(f"drop index {quote_identifier(index.name)}")
+    columns = ["image_table", "model", "unfinished"]
+    db.table(INDEXES).create_index(columns, unique=True, if_not_exists=True)
 
 
 def _forget_dropped(db: Database, name: str) -> None:

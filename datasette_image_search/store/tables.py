@@ -125,6 +125,8 @@ class Index:
     """A random name, by which the index of another database file at the same path is told."""
     index_type: str | None = None
     """What a person asked index-images for, None for nothing."""
+    unfinished: bool = False
+    """Whether --replace-model is still making it beside the others: nothing is searched with it."""
 
 
 @dataclass(frozen=True)
@@ -339,11 +341,10 @@ def image_table_names(conn: sqlite3.Connection) -> list[str]:
     """The tables that have an index, in alphabetical order; none where nothing was embedded."""
     if not table_exists(conn, INDEXES):
         return []
-    return [
-        name
-        for (name,) in conn.execute(f"select distinct image_table from {INDEXES} order by 1")
-        if table_exists(conn, name)
-    ]
+    # A database of an older version has no such column.
+    serving = "where not unfinished" if "unfinished" in column_names(conn, INDEXES) else ""
+    sql = f"select distinct image_table from {INDEXES} {serving} order by 1"
+    return [name for (name,) in conn.execute(sql) if table_exists(conn, name)]
 
 
 def find_index(
@@ -377,19 +378,25 @@ def find_index(
     raise StoreError(f"{table!r} is not embedded with {model}, but with {models}")
 
 
-def read_indexes(conn: sqlite3.Connection, table: str) -> list[Index]:
+def read_indexes(
+    conn: sqlite3.Connection, table: str, *, with_unfinished: bool = False
+) -> list[Index]:
     """
-    The indexes of a table, the oldest first; none where nothing was embedded, or the table was
-    dropped since.
+    The indexes of a table that it is searched with, the oldest first; none where nothing was embedded,
+    or the table was dropped since.
     """
     if not table_exists(conn, INDEXES) or not table_exists(conn, table):
         return []
-    columns = ", ".join(field.name for field in fields(Index))
+    # A database of an older version lacks some.
+    there = column_names(conn, INDEXES)
+    columns = [field.name for field in fields(Index) if field.name in there]
     rows = conn.execute(
-        f"select {columns} from {INDEXES} where image_table = ? collate nocase order by id",
+        f"select {', '.join(columns)} from {INDEXES} "
+        "where image_table = ? collate nocase order by id",
         [table],
     )
-    return [Index(*row) for row in rows]
+    indexes = [Index(**dict(zip(columns, row, strict=True))) for row in rows]
+    return [index for index in indexes if with_unfinished or not index.unfinished]
 
 
 def check_vectors(conn: sqlite3.Connection, table: str) -> None:

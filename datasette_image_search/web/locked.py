@@ -10,14 +10,11 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 from datasette.views.base import DatasetteError
 
+from ..store import is_locked
+
 LOCKED = "another program is writing to this database just now; try again in a moment"
 
 View = Callable[[Datasette, Request], Awaitable[Response]]
-
-
-def is_locked(error: sqlite3.Error) -> bool:
-    # Word for word: the names of tables and columns are in other messages.
-    return str(error) == "database is locked"
 
 
 def told_when_locked(view: View) -> View:

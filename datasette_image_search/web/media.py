@@ -22,11 +22,10 @@ from PIL import Image
 from .. import store
 from ..ingest.decode import DecodeError, DecodeSettings, decode_picture, make_thumbnail
 from ..ingest.formats import THUMBNAIL_SIZE
-from ..store import Key
+from ..store import Key, is_locked
 from .access import ViewedTable, is_public, viewed_table
 from .configuration import ConfigurationError, configured_roots
 from .decoding import RETRY_AFTER, Busy, DecodingQueue
-from .locked import is_locked
 from .originals import HEAD, open_below, shown_type
 from .streaming import Picture, is_known, not_modified, picture_response
 

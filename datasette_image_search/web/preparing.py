@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from ..search.query import prepare_words
 from ..store import Index
 from .access import ViewedTable
 from .configuration import configured_weights
+from .daemon_threads import DaemonThreads
 
 T = TypeVar("T")
 
@@ -50,13 +51,13 @@ wait together."""
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="image-search")
+def _threads() -> DaemonThreads:
+    return DaemonThreads(THREADS, "image-search")
 
 
 @cache
-def _map_threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MAP_THREADS, thread_name_prefix="image-search-map")
+def _map_threads() -> DaemonThreads:
+    return DaemonThreads(MAP_THREADS, "image-search-map")
 
 
 def start_preparing(datasette: Datasette, viewed: ViewedTable, query: str = "") -> Future[None]:
@@ -107,7 +108,7 @@ async def placed_vectors(viewed: ViewedTable) -> Placed | None:
 
 
 def _start(
-    threads: ThreadPoolExecutor,
+    threads: DaemonThreads,
     viewed: ViewedTable,
     work: Callable[[], T],
     purpose: Callable[..., Any],

@@ -31,12 +31,12 @@ from ..ingest.decode import (
     stored_size,
 )
 from ..search.query import WeightsOf, embedder_of, vector_to_term
-from ..store import Index
+from ..store import Index, is_locked
 from .access import viewed_table
 from .compat import csrf_token
 from .configuration import ConfigurationError, configured_weights, max_upload_bytes
 from .decoding import RETRY_AFTER, Busy, DecodingQueue
-from .locked import LOCKED, is_locked
+from .locked import LOCKED
 
 SECONDS = 120
 """That an upload may take to arrive."""
