@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from .web.links import Link
+    from .web.visits import Application
 
 Actor = dict[str, Any] | None
 
@@ -45,12 +46,59 @@ def register_facet_classes() -> list[type[Facet]]:
 
 
 @hookimpl
-def startup(datasette: Datasette) -> None:
-    from .web import warm_up
+def startup(datasette: Datasette) -> Awaitable[None]:
+    from .web import side_tables, warm_up
     from .web.configuration import log_problems
 
     log_problems(datasette)
     warm_up.start(datasette)
+    return side_tables.look_up_all(datasette)
+
+
+@hookimpl
+def asgi_wrapper() -> Callable[[Application], Application]:
+    from .web.visits import with_visits
+
+    return with_visits
+
+
+@hookimpl(wrapper=True)
+def actor_from_request(request: Request) -> Generator[None, list[Any], list[Any]]:
+    from .web import visits
+
+    answers = yield
+    return list(visits.remembering(answers, request))
+
+
+@hookimpl(wrapper=True)
+def permission_allowed(
+    datasette: Datasette, actor: Actor, action: str, resource: Any
+) -> Generator[None, list[Any], list[Any]]:
+    """Of 0.65, which believes whoever answers last."""
+    from .web import side_tables
+
+    answers = yield
+    if action != "view-table" or not isinstance(resource, tuple | list) or len(resource) != 2:
+        return answers
+    return [*answers, side_tables.denial(datasette, actor, *resource)]
+
+
+@hookimpl
+def permission_resources_sql(
+    datasette: Datasette, actor: Actor, action: str
+) -> Awaitable[Any] | None:
+    """Of 1.0."""
+    from .web import side_tables
+
+    return side_tables.rules(datasette, actor) if action == "view-table" else None
+
+
+@hookimpl
+def get_metadata(datasette: Datasette) -> dict[str, Any]:
+    """Of 0.65."""
+    from .web import side_tables
+
+    return side_tables.hidden_tables(datasette)
 
 
 @hookimpl

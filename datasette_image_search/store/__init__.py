@@ -70,6 +70,7 @@ from .reads import (
     vectors_by_id,
 )
 from .schema import ensure_tables, has_tags, without_triggers
+from .side_tables import is_machinery, is_named_like_side_table, side_tables
 from .tables import (
     IMPORTED,
     INDEXES,
@@ -100,6 +101,7 @@ from .tables import (
     column_names,
     find_image_table,
     find_index,
+    folded,
     image_table_names,
     read_indexes,
     table_exists,
@@ -175,6 +177,7 @@ __all__ = [
     "find_image_table",
     "find_index",
     "find_label_set",
+    "folded",
     "folder_of",
     "forget_unreadable",
     "has_tags",
@@ -188,6 +191,8 @@ __all__ = [
     "images_with_vector",
     "images_with_vectors",
     "is_indexed",
+    "is_machinery",
+    "is_named_like_side_table",
     "known_files",
     "label_sets",
     "locations",
@@ -206,6 +211,7 @@ __all__ = [
     "record_sidecar",
     "roots",
     "sets_of_labels",
+    "side_tables",
     "snapshot",
     "some_images",
     "table_exists",

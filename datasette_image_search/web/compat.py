@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -32,6 +33,46 @@ async def can_view_table(
         ],
     )
     return visible
+
+
+def rules_of_tables(denied: Iterable[tuple[str, str]]) -> Any:
+    """What `permission_resources_sql` of 1.0 returns to deny tables, each a database and a table."""
+    from datasette.permissions import PermissionSQL
+
+    return PermissionSQL(
+        sql="""
+            select json_extract(value, '$[0]') as parent, json_extract(value, '$[1]') as child,
+                0 as allow, 'made of an image table that is not allowed' as reason
+            from json_each(:image_search_denied)
+        """,
+        params={"image_search_denied": json.dumps(list(denied))},
+    )
+
+
+async def listed_tables(datasette: Datasette, database: str) -> list[str]:
+    """The tables that 1.0 lists of a database, also when it cannot be read."""
+    rows = await datasette.get_internal_database().execute(
+        "select table_name from catalog_tables where database_name = ?", [database]
+    )
+    return [name for (name,) in rows.rows]
+
+
+def hide_tables(datasette: Datasette, database: str, tables: Iterable[str]) -> None:
+    """
+    Tables that are listed last, unless the configuration says something else of them. 0.65 asks for
+    them by `get_metadata`; 1.0 looks into the configuration only.
+    """
+    if hasattr(datasette, "metadata"):
+        return
+    configured = datasette.config
+    for name in ("databases", database, "tables"):
+        if not configured.get(name):
+            configured[name] = {}
+        configured = configured[name]
+    for table in tables:
+        if not configured.get(table):
+            configured[table] = {}
+        configured[table].setdefault("hidden", True)
 
 
 async def can_execute_sql(
