@@ -52,7 +52,7 @@ def startup(datasette: Datasette) -> Awaitable[None]:
 
     log_problems(datasette)
     warm_up.start(datasette)
-    return side_tables.look_up_all(datasette)
+    return side_tables.hide_in_all(datasette)
 
 
 @hookimpl
@@ -94,16 +94,9 @@ def permission_resources_sql(
 
 
 @hookimpl
-def get_metadata(datasette: Datasette) -> dict[str, Any]:
-    """Of 0.65."""
-    from .web import side_tables
-
-    return side_tables.hidden_tables(datasette)
-
-
-@hookimpl
-def register_routes() -> list[tuple[str, Callable[..., Any]]]:
-    from .web import map_page, media, pages, uploads
+def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]]:
+    from .web import map_page, media, pages, shown_configuration, uploads
+    from .web.compat import configuration_page
     from .web.locked import told_when_locked
 
     routes = [
@@ -127,6 +120,7 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
             map_page.map_page,
         ),
+        (rf"^/-/{configuration_page(datasette)}(?:\.(?P<format>json))?$", shown_configuration.page),
     ]
     return [(path, told_when_locked(view)) for path, view in routes]
 

@@ -16,6 +16,7 @@ from ..search.query import image_term
 from ..store import ImageTable, Key
 from .image_tables import image_tables, known_image_tables
 from .urls import Links
+from .visits import visitor_sees
 
 BOX = (120, 90)
 """Width and height in CSS pixels that a picture in a cell fits into."""
@@ -77,11 +78,16 @@ async def _cell_of_table(
 async def _cell_of_query(
     datasette: Datasette, database: str, row: Any, column: str, value: str
 ) -> Markup | None:
-    """The path of an image whose id is in the same row: which image table that is tells the path."""
-    for shown in (await image_tables(datasette.get_database(database))).values():
+    """
+    The path of an image whose id is in the same row: which image table that is tells the path. A query
+    may read what the visitor may not see, and says no more of it than its rows do.
+    """
+    for name, shown in (await image_tables(datasette.get_database(database))).items():
         table = shown.table
         key = _key_of(row, table)
         if column != shown.column or shown.column_is_blob or key is None:
+            continue
+        if not await visitor_sees(datasette, database, name):
             continue
 
         def image_at_path(
@@ -112,6 +118,8 @@ async def _cell_of_url(datasette: Datasette, database: str, value: str) -> Marku
     shown = tables.get(tilde_decode(match[2]))
     key = shown.table.parse_key(tilde_decode(match[3])) if shown else None
     if shown is None or key is None:
+        return None
+    if not await visitor_sees(datasette, database, shown.table.name):
         return None
     return await _picture(datasette, database, shown.table, key, str(key), {})
 

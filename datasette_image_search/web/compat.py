@@ -57,22 +57,16 @@ async def listed_tables(datasette: Datasette, database: str) -> list[str]:
     return [name for (name,) in rows.rows]
 
 
-def hide_tables(datasette: Datasette, database: str, tables: Iterable[str]) -> None:
-    """
-    Tables that are listed last, unless the configuration says something else of them. 0.65 asks for
-    them by `get_metadata`; 1.0 looks into the configuration only.
-    """
+def configuration_page(datasette: Datasette) -> str:
+    """The page of Datasette that shows what the server was configured with."""
+    return "metadata" if hasattr(datasette, "metadata") else "config"
+
+
+def shown_configuration(datasette: Datasette) -> dict[str, Any]:
+    """What that page shows; 1.0 leaves out passwords and the like."""
     if hasattr(datasette, "metadata"):
-        return
-    configured = datasette.config
-    for name in ("databases", database, "tables"):
-        if not configured.get(name):
-            configured[name] = {}
-        configured = configured[name]
-    for table in tables:
-        if not configured.get(table):
-            configured[table] = {}
-        configured[table].setdefault("hidden", True)
+        return datasette.metadata() or {}
+    return datasette._config()
 
 
 async def can_execute_sql(

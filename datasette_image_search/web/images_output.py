@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasette.app import Datasette
-from datasette.utils.asgi import Forbidden, Request, Response
+from datasette.utils.asgi import Request, Response
 from datasette.views.base import DatasetteError
 
 from .. import store
 from ..store import Key
-from .compat import can_view_table
-from .image_tables import ShownTable, image_tables
+from .image_tables import ShownTable, image_tables, visible_image_tables
 from .pictures import Card, image_card
 from .results import Picture
 from .sql_errors import query_page_vars
@@ -28,11 +27,7 @@ async def can_render(
 ) -> bool:
     """Whether rows with these columns have the ids of an image table that this actor may see."""
     shown = await _image_table(datasette, request, database, table)
-    return (
-        shown is not None
-        and shown.table.key in columns
-        and await can_view_table(datasette, request.actor, database, shown.table.name)
-    )
+    return shown is not None and shown.table.key in columns
 
 
 async def render(
@@ -50,9 +45,8 @@ async def render(
         raise _bad_request(ours.get("error", error))
     shown = await _image_table(datasette, request, database, table)
     if shown is None:
-        names = ", ".join(
-            repr(name) for name in await image_tables(datasette.get_database(database))
-        )
+        served = datasette.get_database(database)
+        names = ", ".join(map(repr, await visible_image_tables(datasette, request.actor, served)))
         raise _bad_request(
             f"name the image table of these rows with {ARGUMENT}=; this database has {names}"
             if names
@@ -63,8 +57,6 @@ async def render(
         raise _bad_request(
             f"the rows have no column {key!r}, the primary key of {shown.table.name!r}; select it too"
         )
-    if not await can_view_table(datasette, request.actor, database, shown.table.name):
-        raise Forbidden(f"You do not have permission to view {shown.table.name!r}")
     wanted = [dict(zip(columns, row, strict=True)) for row in rows]
     images = await datasette.get_database(database).execute_fn(
         lambda conn: _images(conn, shown, [row[key] for row in wanted])
@@ -97,13 +89,17 @@ async def render(
 async def _image_table(
     datasette: Datasette, request: Request, database: str, table: str | None
 ) -> ShownTable | None:
-    """The image table of a table page; of a query, the one that is named or the only one there is."""
-    tables = await image_tables(datasette.get_database(database))
+    """
+    The image table of a table page; of a query, the one that is named or the only one there is. One that
+    the actor may not see is none.
+    """
+    served = datasette.get_database(database)
+    visible = await visible_image_tables(datasette, request.actor, served)
     if table is not None:
-        return tables.get(table)
-    if ARGUMENT in request.args:
-        return tables.get(request.args[ARGUMENT])
-    return next(iter(tables.values())) if len(tables) == 1 else None
+        name = table
+    else:
+        name = request.args.get(ARGUMENT) or (visible[0] if len(visible) == 1 else "")
+    return (await image_tables(served))[name] if name in visible else None
 
 
 def _images(

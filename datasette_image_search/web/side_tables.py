@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from datasette.app import Datasette
 from datasette.database import Database
 
 from .. import store
-from .compat import can_view_table, hide_tables, listed_tables, rules_of_tables
+from .compat import can_view_table, listed_tables, rules_of_tables, table_configuration
 from .visits import Actor, current_visit
 
 
@@ -103,7 +103,7 @@ async def side_tables(
             return known.made_of if known is not None else None
         _known[database] = known
         visit.read.add(database)
-        hide_tables(datasette, database.name, filter(store.is_machinery, known.made_of))
+        _hide(datasette, database)
     return known.made_of
 
 
@@ -114,22 +114,34 @@ def _read(conn: sqlite3.Connection, known: _Known | None) -> _Known:
     return _Known(version, store.side_tables(conn))
 
 
-async def look_up_all(datasette: Datasette) -> None:
-    """The side tables of all databases, so that they are hidden on the first page already."""
+async def hide_in_all(datasette: Datasette) -> None:
+    """Of all databases, from the first page on."""
     for database in list(datasette.databases.values()):
         await side_tables(datasette, database)
 
 
-def hidden_tables(datasette: Datasette) -> dict[str, Any]:
-    """The tables that are not for people, as metadata of 0.65 says that they are hidden."""
-    return {
-        "databases": {
-            name: {
-                "tables": {
-                    side: {"hidden": True} for side in filter(store.is_machinery, known.made_of)
-                }
-            }
-            for name, database in datasette.databases.items()
-            if (known := _known.get(database)) is not None and known.made_of
-        }
-    }
+def _hide(datasette: Datasette, database: Database) -> None:
+    """
+    List what is not for people last, and below a link. Datasette has no hook for that, and a line in
+    its configuration would be shown to all, with the names of databases and tables that they may not
+    see.
+    """
+    if database in _hiding:
+        return
+    _hiding.add(database)
+    hidden_by_datasette = database.hidden_table_names
+
+    async def hidden_table_names() -> list[str]:
+        hidden = list(await hidden_by_datasette())
+        for side in await side_tables(datasette, database) or ():
+            if store.is_machinery(side) and side not in hidden:
+                written = await table_configuration(datasette, database.name, side)
+                if written.get("hidden") is not False:
+                    hidden.append(side)
+        return hidden
+
+    database.hidden_table_names = hidden_table_names
+
+
+_hiding: WeakSet[Database] = WeakSet()
+"""The databases that know which side tables to hide."""

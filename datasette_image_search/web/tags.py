@@ -14,7 +14,7 @@ from datasette.app import Datasette
 from datasette.database import QueryInterrupted
 from datasette.filters import FilterArguments
 from datasette.utils import escape_sqlite, path_with_added_args
-from datasette.utils.asgi import Forbidden, Request
+from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
 from .. import store
@@ -31,17 +31,16 @@ async def filter_by_tags(
     """
     Images that have all tags of the request.
 
-    Raises DatasetteError, status 400, for a table without tags; Forbidden where they may not be seen.
+    Raises DatasetteError, status 400, for a table without tags, and with those that the actor may not
+    see.
     """
     tagged = await _tagged_table(datasette, database, table)
-    if tagged is None:
+    if tagged is None or not await can_view_table(datasette, request.actor, database, tagged.tags):
         raise DatasetteError(
             f"{table!r} has no tags to filter by; make some with: sqlite-utils tag-images",
             title="Image search",
             status=400,
         )
-    if not await can_view_table(datasette, request.actor, database, tagged.tags):
-        raise Forbidden(f"You may not see the table {tagged.tags!r}")
     clauses, params, descriptions = [], {}, []
     for number, tag in enumerate(request.args.getlist(ARGUMENT)):
         clause = "{images}.{key} in (select image_id from {tags} where tag = :{param})"

@@ -4,6 +4,7 @@ Who is asking, for hooks that Datasette does not tell: those of cells in 0.65, a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from typing import Any
 
 from datasette.app import Datasette
 from datasette.database import Database
-from datasette.utils import await_me_maybe
 from datasette.utils.asgi import Request
 
 from .compat import can_view_table
@@ -53,20 +53,26 @@ def with_visits(application: Application) -> Application:
     return visited
 
 
-def remembering(answers: Sequence[Any], request: Request) -> list[Awaitable[Actor]]:
+def remembering(answers: Sequence[Any], request: Request) -> list[Any]:
     """What the plugins say of the actor, and the first that there is is who asks: Datasette's rule."""
     visit = current_visit()
     visit.actor = request.scope.get("actor")
     found: list[Actor] = []
 
-    async def remembered(answer: Any) -> Actor:
-        actor: Actor = await await_me_maybe(answer)
+    def remembered(actor: Actor) -> Actor:
         if actor and not found:
             found.append(actor)
             visit.actor = actor
         return actor
 
-    return [remembered(answer) for answer in answers]
+    async def remembered_later(answer: Awaitable[Actor]) -> Actor:
+        return remembered(await answer)
+
+    # Each stays what it is: Datasette need not ask the others after one that it believes.
+    return [
+        remembered_later(answer) if inspect.isawaitable(answer) else remembered(answer)
+        for answer in answers
+    ]
 
 
 async def visitor_sees(datasette: Datasette, database: str, table: str) -> bool:
