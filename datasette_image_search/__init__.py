@@ -47,11 +47,12 @@ def register_facet_classes() -> list[type[Facet]]:
 
 @hookimpl
 def startup(datasette: Datasette) -> Awaitable[None]:
-    from .web import side_tables, warm_up
+    from .web import labels, side_tables, warm_up
     from .web.configuration import log_problems
 
     log_problems(datasette)
     warm_up.start(datasette)
+    labels.hide_from_strangers(datasette)
     return side_tables.hide_in_all(datasette)
 
 

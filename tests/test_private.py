@@ -76,7 +76,9 @@ def restricted(database: Path, level: str) -> Datasette:
     else:
         rules = {**rules, "allow_sql": RIGHT["allow"]}
     saved = {"peek": {"sql": f"select id, width from {TABLE}"}}
-    photos = {**rules.get("databases", {}).get("photos", {}), "queries": saved}
+    photos = {"tables": {}, **rules.get("databases", {}).get("photos", {}), "queries": saved}
+    named = {TABLE: {**photos["tables"].get(TABLE, {}), "label_column": "filename"}}
+    photos["tables"] = {**photos["tables"], **named}
     rules = {**rules, "databases": {"photos": photos}}
     root = database.parent / "hushroot"
     plugin = {"roots": [str(root)], "weights": {"ViT-B-32/mine": str(root / "mine.pt")}}
@@ -137,6 +139,9 @@ def of_tables(database: Path) -> Iterator[str]:
 
 def of_others() -> Iterator[str]:
     """Tables that all may see, and what they have to do with the private one."""
+    yield "/photos/notes?_facet=picture"
+    for format in ("json?_shape=array&", "json?_facet=picture&", "csv?", "images?"):
+        yield f"/photos/notes.{format}_labels=on"
     for page in ("/photos/open", "/photos/open.images", "/photos/open.json"):
         yield page
         for asked in (f"_image_table={TABLE}", "_image_search=red", "_image_tag=hush+red"):
@@ -219,8 +224,8 @@ async def test_who_may_see_it_sees_it(photos_db: Path, level: str, actor: str):
         if response.status_code in (401, 403, 404):
             refused[path] = response.status_code
     assert refused == {}
-    page = await ask(datasette, f"/photos/{TABLE}", actor)
-    assert "hush-red-1.jpg" in page.text
+    for page in (f"/photos/{TABLE}", "/photos/notes", "/photos/notes.json?_labels=on"):
+        assert "hush-blue-1.jpg" in (await ask(datasette, page, actor)).text
     # But where the files of the server are is nobody's business.
     for name in ("/-/metadata.json", "/-/config.json"):
         assert "hushroot" not in (await ask(datasette, name, actor)).text

@@ -107,6 +107,14 @@ async def side_tables(
     return known.made_of
 
 
+async def is_about_images(datasette: Datasette, database: Database, table: str) -> bool:
+    """Whether a table is an image table or made of some; also if that cannot be read."""
+    made_of = await side_tables(datasette, database)
+    return made_of is None or any(
+        _is_same(table, name) for side, images in made_of.items() for name in (side, *images)
+    )
+
+
 def _read(conn: sqlite3.Connection, known: _Known | None) -> _Known:
     (version,) = conn.execute("pragma schema_version").fetchone()
     if known is not None and known.schema_version == version:
