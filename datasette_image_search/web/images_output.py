@@ -17,7 +17,7 @@ from .pictures import Card, image_card
 from .results import Picture
 from .sql_errors import query_page_vars
 from .table_page import table_search
-from .urls import Links
+from .urls import Links, path_below_base_url
 
 ARGUMENT = "_image_table"
 
@@ -132,7 +132,7 @@ def _card(
 
 
 def _without_format(request: Request) -> str:
-    path = request.path.removesuffix(".images")
+    path = path_below_base_url(request).removesuffix(".images")
     return f"{path}?{request.query_string}" if request.query_string else path
 
 

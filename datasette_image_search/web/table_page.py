@@ -18,7 +18,6 @@ from datasette.app import Datasette
 from datasette.filters import FilterArguments
 from datasette.utils import (
     await_me_maybe,
-    path_with_removed_args,
     sqlite_timelimit,
     to_css_class,
 )
@@ -38,7 +37,7 @@ from .configuration import configured_weights
 from .image_tables import ShownTable, image_tables
 from .pictures import query_in_words
 from .preparing import is_prepared
-from .urls import Links, whole_number
+from .urls import Links, pairs_of, replaced, whole_number
 
 ARGUMENT = "_image_search"
 COUNT = "_image_search_k"
@@ -200,8 +199,8 @@ async def table_page_vars(
                 if name not in NOT_KEPT
                 for value in request.args.getlist(name)
             ],
-            "clear_url": datasette.urls.path(
-                path_with_removed_args(request, {ARGUMENT, COUNT, "_next"})
+            "clear_url": Links(datasette, database, table).rows(
+                replaced(pairs_of(request), **dict.fromkeys((ARGUMENT, COUNT, "_next")))
             ),
             "page_url": Links(datasette, database, table).page(
                 [("q", found.query)] if found else []

@@ -13,7 +13,7 @@ from typing import Any
 from datasette.app import Datasette
 from datasette.database import QueryInterrupted
 from datasette.filters import FilterArguments
-from datasette.utils import escape_sqlite, path_with_added_args
+from datasette.utils import escape_sqlite
 from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
@@ -74,7 +74,7 @@ class TagFacet(LinkedFacet):
         tagged = await self._visible_table()
         if tagged is None or self.get_configs():
             return []
-        url = self.url(path_with_added_args(self.request, {"_facet_tag": tagged.key}))
+        url = self.adding({"_facet_tag": tagged.key})
         return [{"name": tagged.tags, "type": self.type, "toggle_url": url}]
 
     async def facet_results(self) -> tuple[list[dict[str, Any]], list[str]]:

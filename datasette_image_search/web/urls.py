@@ -62,6 +62,14 @@ def _with(path: str, pairs: Pairs) -> str:
     return f"{path}?{query_string}" if query_string else str(path)
 
 
+def path_below_base_url(request: Request) -> str:
+    """
+    The path of a request as Datasette routes it, to put its base URL before: some proxies pass that on
+    with the path, others do not.
+    """
+    return str(request.scope.get("route_path") or request.path)
+
+
 def pairs_of(request: Request) -> list[tuple[str, str]]:
     """The query string of a request, in its order."""
     return parse_qsl(request.query_string, keep_blank_values=True)
