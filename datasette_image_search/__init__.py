@@ -27,14 +27,16 @@ hookimpl = HookimplMarker("datasette")
 
 
 @hookimpl
-def prepare_connection(conn: sqlite3.Connection, datasette: Datasette) -> None:
+def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datasette) -> None:
     from .sql import register_functions
     from .web.configuration import MOST_TEXTS, configured_weights
+    from .web.preparing import read_like_datasette
     from .web.sql_errors import hear
 
     register_functions(
         conn, report=hear, weights_of=configured_weights(datasette), most_texts=MOST_TEXTS
     )
+    read_like_datasette(datasette, database)
 
 
 @hookimpl
@@ -47,13 +49,9 @@ def register_facet_classes() -> list[type[Facet]]:
 
 @hookimpl
 def startup(datasette: Datasette) -> Awaitable[None]:
-    from .web import labels, side_tables, warm_up
-    from .web.configuration import log_problems
+    from .web import starting
 
-    log_problems(datasette)
-    warm_up.start(datasette)
-    labels.hide_from_strangers(datasette)
-    return side_tables.hide_in_all(datasette)
+    return starting.start(datasette)
 
 
 @hookimpl
