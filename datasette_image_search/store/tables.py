@@ -373,6 +373,7 @@ def find_index(
     """
     names = image_table_names(conn)
     if not names:
+        _check_not_attached(conn)
         raise StoreError(
             "this database has no image table; make one with: "
             "sqlite-utils embed-images PATH TABLE FOLDER"
@@ -391,6 +392,18 @@ def find_index(
             return index
     models = ", ".join(index.model for index in indexes)
     raise StoreError(f"{table!r} is not embedded with {model}, but with {models}")
+
+
+def _check_not_attached(conn: sqlite3.Connection) -> None:
+    """Raises StoreError if image tables are in a database that is attached, which is not looked into."""
+    for _, name, _ in conn.execute("pragma database_list").fetchall():
+        schema = quote_identifier(name)
+        found = conn.execute(f"select 1 from {schema}.sqlite_master where name = ?", [INDEXES])
+        if name not in ("main", "temp") and found.fetchone():
+            raise StoreError(
+                f"the image tables of the attached database {name!r} can be searched in that database "
+                "only; run this on it, and attach the others to it"
+            )
 
 
 def read_indexes(conn: sqlite3.Connection, table: str) -> list[Index]:
