@@ -224,6 +224,15 @@ def table_actions(
 
 
 @hookimpl
+def view_actions(
+    datasette: Datasette, actor: Actor, database: str, view: str
+) -> Awaitable[list[Link]]:
+    from .web import links
+
+    return links.of_table(datasette, actor, database, view)
+
+
+@hookimpl
 def row_actions(
     datasette: Datasette, actor: Actor, database: str, table: str, row: Any
 ) -> Awaitable[list[Link]]:

@@ -118,6 +118,7 @@ from .tags import (
     write_tags,
 )
 from .transactions import snapshot, transaction
+from .views import ImageView, find_view, image_of_row, view_names, view_rows
 from .writes import (
     delete_images,
     delete_index,
@@ -144,6 +145,7 @@ __all__ = [
     "IdSet",
     "ImageRecord",
     "ImageTable",
+    "ImageView",
     "ImportedImage",
     "Index",
     "Key",
@@ -177,12 +179,14 @@ __all__ = [
     "find_image_table",
     "find_index",
     "find_label_set",
+    "find_view",
     "folded",
     "folder_of",
     "forget_unreadable",
     "has_tags",
     "has_thumbnail",
     "has_triggers",
+    "image_of_row",
     "image_rows",
     "image_table_names",
     "image_vector",
@@ -225,6 +229,8 @@ __all__ = [
     "vector_to_blob",
     "vectors_by_content",
     "vectors_by_id",
+    "view_names",
+    "view_rows",
     "without_triggers",
     "write_batch",
     "write_duplicates",

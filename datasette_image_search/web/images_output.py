@@ -11,8 +11,7 @@ from datasette.utils.asgi import Request, Response
 from datasette.views.base import DatasetteError
 
 from .. import store
-from ..store import Key
-from .image_tables import ShownTable, image_tables, visible_image_tables
+from .image_tables import ShownTable, image_tables, visible_image_tables, visible_table
 from .pictures import Card, image_card
 from .results import Picture
 from .sql_errors import query_page_vars
@@ -27,7 +26,7 @@ async def can_render(
 ) -> bool:
     """Whether rows with these columns have the ids of an image table that this actor may see."""
     shown = await _image_table(datasette, request, database, table)
-    return shown is not None and shown.table.key in columns
+    return shown is not None and _missing(shown, columns) is None
 
 
 async def render(
@@ -52,29 +51,28 @@ async def render(
             if names
             else f"{database!r} has no image table, so there are no images to show"
         )
-    key = shown.table.key
-    if key not in columns:
-        raise _bad_request(
-            f"the rows have no column {key!r}, the primary key of {shown.table.name!r}; select it too"
-        )
-    wanted = [dict(zip(columns, row, strict=True)) for row in rows]
+    missing = _missing(shown, columns)
+    if missing is not None:
+        raise _bad_request(missing)
+    wanted = [
+        # A foreign key comes with its label.
+        {name: each["value"] if isinstance(each, Mapping) else each for name, each in pairs}
+        for pairs in (zip(columns, row, strict=True) for row in rows)
+    ]
     images = await datasette.get_database(database).execute_fn(
-        lambda conn: _images(conn, shown, [row[key] for row in wanted])
+        lambda conn: _images(conn, shown, wanted)
     )
     found = table_search(request)
     scores = found.scores if found else {}
-    cards = [
-        _card(datasette, database, shown, images[row[key]], row, scores)
-        for row in wanted
-        if _is_key(row[key]) and row[key] in images
-    ]
+    links = Links(datasette, database, table or shown.table.name, shown.table.name)
+    cards = [_card(links, shown, image, row, scores) for row, image in images]
     if scores and "_sort" not in request.args and "_sort_desc" not in request.args:
         cards.sort(key=lambda card: -(card.score or 0.0))
     html = await datasette.render_template(
         "image_search_rows.html",
         {
             "database": database,
-            "table": shown.table.name,
+            "table": links.table,
             "images": cards,
             "others": len(wanted) - len(cards),
             "sql": request.args.get("sql"),
@@ -94,21 +92,39 @@ async def _image_table(
     the actor may not see is none.
     """
     served = datasette.get_database(database)
-    visible = await visible_image_tables(datasette, request.actor, served)
     if table is not None:
-        name = table
-    else:
-        name = request.args.get(ARGUMENT) or (visible[0] if len(visible) == 1 else "")
+        return await visible_table(datasette, request.actor, served, table)
+    visible = await visible_image_tables(datasette, request.actor, served)
+    name = request.args.get(ARGUMENT) or (visible[0] if len(visible) == 1 else "")
     return (await image_tables(served))[name] if name in visible else None
 
 
+def _missing(shown: ShownTable, columns: Sequence[str]) -> str | None:
+    """What is wrong with rows of these columns, so that it cannot be told which images they are."""
+    key = shown.table.key
+    if key not in columns:
+        return f"the rows have no column {key!r}, the primary key of {shown.table.name!r}; select it too"
+    if shown.view is not None and shown.column not in columns:
+        return f"the rows have no column {shown.column!r}, which tells what images they are"
+    return None
+
+
 def _images(
-    conn: sqlite3.Connection, shown: ShownTable, keys: Sequence[Any]
-) -> dict[Key, dict[str, Any]]:
-    content = shown.column if shown.column_is_blob else None
-    return store.image_rows(
-        conn, shown.table, [key for key in keys if _is_key(key)], without=content
-    )
+    conn: sqlite3.Connection, shown: ShownTable, rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[Mapping[str, Any], dict[str, Any]]]:
+    """Those of the rows that are images, in their order, each with its image."""
+    table, column = shown.table, shown.column
+    key = table.key
+    rows = [row for row in rows if _is_key(row[key])]
+    if shown.view is not None:
+        rows = [
+            row
+            for row in rows
+            if store.image_of_row(conn, table, column, row[key], row[column], row.get("root_id"))
+        ]
+    without = column if shown.column_is_blob else None
+    images = store.image_rows(conn, table, [row[key] for row in rows], without=without)
+    return [(row, images[row[key]]) for row in rows if row[key] in images]
 
 
 def _is_key(value: Any) -> bool:
@@ -116,8 +132,7 @@ def _is_key(value: Any) -> bool:
 
 
 def _card(
-    datasette: Datasette,
-    database: str,
+    links: Links,
     shown: ShownTable,
     image: Mapping[str, Any],
     row: Mapping[str, Any],
@@ -126,7 +141,6 @@ def _card(
     key = image[shown.table.key]
     score = scores.get(str(key), row.get("score"))
     score = float(score) if isinstance(score, int | float) else None
-    links = Links(datasette, database, shown.table.name)
     path_column = None if shown.column_is_blob else shown.column
     return image_card(links, Picture(key, dict(image), score), path_column)
 

@@ -20,6 +20,7 @@ from datasette.views.base import DatasetteError
 from .. import store
 from ..store import ImageTable
 from .compat import can_view_table
+from .image_tables import shown_tables
 from .linked_facet import LinkedFacet
 
 ARGUMENT = "_image_tag"
@@ -43,24 +44,25 @@ async def filter_by_tags(
         )
     clauses, params, descriptions = [], {}, []
     for number, tag in enumerate(request.args.getlist(ARGUMENT)):
-        clause = "{images}.{key} in (select image_id from {tags} where tag = :{param})"
+        clause = "{rows}.{key} in (select image_id from {tags} where tag = :{param})"
         param = f"_img_tag_{number}"
-        clauses.append(clause.format(param=param, **tagged.quoted()))
+        clauses.append(clause.format(rows=escape_sqlite(table), param=param, **tagged.quoted()))
         params[param] = tag
         descriptions.append(f'tagged "{tag}"')
     return FilterArguments(clauses, params, descriptions)
 
 
 async def _tagged_table(datasette: Datasette, database: str, table: str) -> ImageTable | None:
-    """The image table of that name if it has tags."""
+    """The image table of that name, or that the view of that name is of, if it has tags."""
+    served = datasette.get_database(database)
+    shown = (await shown_tables(served)).get(table)
+    if shown is None:
+        return None
 
     def read(conn: sqlite3.Connection) -> ImageTable | None:
-        if not store.read_indexes(conn, table):
-            return None
-        found = store.find_image_table(conn, table)
-        return found if store.has_tags(conn, found) else None
+        return shown.table if store.has_tags(conn, shown.table) else None
 
-    return await datasette.get_database(database).execute_fn(read)
+    return await served.execute_fn(read)
 
 
 class TagFacet(LinkedFacet):
