@@ -18,8 +18,8 @@ from datasette.app import Datasette
 from datasette.database import Database
 
 from .. import store
-from .compat import can_view_table, listed_tables, rules_of_tables, table_configuration
-from .visits import Actor, current_visit
+from .compat import listed_tables, rules_of_tables, table_configuration
+from .visits import Actor, current_visit, sees
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ async def _sees_all(
     datasette: Datasette, actor: Actor, database: str, tables: Iterable[str]
 ) -> bool:
     for table in tables:
-        if not await can_view_table(datasette, actor, database, table):
+        if not await sees(datasette, actor, database, table):
             return False
     return True
 

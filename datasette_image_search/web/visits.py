@@ -5,6 +5,7 @@ Who is asking, for hooks that Datasette does not tell: those of cells in 0.65, a
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ class Visit:
     actor: Actor = None
     read: set[Database] = field(default_factory=set)
     """Databases whose side tables are known as they are now."""
-    visible: dict[tuple[str, str], bool] = field(default_factory=dict)
+    visible: dict[tuple[str, str, str], bool] = field(default_factory=dict)
+    """Who sees what: (actor, database, table)."""
 
 
 _visit: ContextVar[Visit | None] = ContextVar("image_search_visit", default=None)
@@ -75,11 +77,15 @@ def remembering(answers: Sequence[Any], request: Request) -> list[Any]:
     ]
 
 
+async def sees(datasette: Datasette, actor: Actor, database: str, table: str) -> bool:
+    """Whether an actor may see a table, which a page asks many times of few."""
+    visible = current_visit().visible
+    key = json.dumps(actor, sort_keys=True, default=repr), database, table
+    if key not in visible:
+        visible[key] = await can_view_table(datasette, actor, database, table)
+    return visible[key]
+
+
 async def visitor_sees(datasette: Datasette, database: str, table: str) -> bool:
     """Whether whoever is asking may see a table."""
-    visit = current_visit()
-    if (database, table) not in visit.visible:
-        visit.visible[database, table] = await can_view_table(
-            datasette, visit.actor, database, table
-        )
-    return visit.visible[database, table]
+    return await sees(datasette, current_visit().actor, database, table)
