@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from .web.links import Link
+    from .web.visits import Application
 
 Actor = dict[str, Any] | None
 
@@ -26,14 +27,16 @@ hookimpl = HookimplMarker("datasette")
 
 
 @hookimpl
-def prepare_connection(conn: sqlite3.Connection, datasette: Datasette) -> None:
+def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datasette) -> None:
     from .sql import register_functions
     from .web.configuration import MOST_TEXTS, configured_weights
+    from .web.preparing import read_like_datasette
     from .web.sql_errors import hear
 
     register_functions(
         conn, report=hear, weights_of=configured_weights(datasette), most_texts=MOST_TEXTS
     )
+    read_like_datasette(datasette, database)
 
 
 @hookimpl
@@ -45,17 +48,54 @@ def register_facet_classes() -> list[type[Facet]]:
 
 
 @hookimpl
-def startup(datasette: Datasette) -> None:
-    from .web import warm_up
-    from .web.configuration import log_problems
+def startup(datasette: Datasette) -> Awaitable[None]:
+    from .web import starting
 
-    log_problems(datasette)
-    warm_up.start(datasette)
+    return starting.start(datasette)
 
 
 @hookimpl
-def register_routes() -> list[tuple[str, Callable[..., Any]]]:
-    from .web import map_page, media, pages, uploads
+def asgi_wrapper() -> Callable[[Application], Application]:
+    from .web.visits import with_visits
+
+    return with_visits
+
+
+@hookimpl(wrapper=True)
+def actor_from_request(request: Request) -> Generator[None, list[Any], list[Any]]:
+    from .web import visits
+
+    answers = yield
+    return list(visits.remembering(answers, request))
+
+
+@hookimpl(wrapper=True)
+def permission_allowed(
+    datasette: Datasette, actor: Actor, action: str, resource: Any
+) -> Generator[None, list[Any], list[Any]]:
+    """Of 0.65, which believes whoever answers last."""
+    from .web import side_tables
+
+    answers = yield
+    if action != "view-table" or not isinstance(resource, tuple | list) or len(resource) != 2:
+        return answers
+    return [*answers, side_tables.denial(datasette, actor, *resource)]
+
+
+@hookimpl
+def permission_resources_sql(
+    datasette: Datasette, actor: Actor, action: str
+) -> Awaitable[Any] | None:
+    """Of 1.0."""
+    from .web import side_tables
+
+    return side_tables.rules(datasette, actor) if action == "view-table" else None
+
+
+@hookimpl
+def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]]:
+    from .web import map_page, media, pages, shown_configuration, uploads
+    from .web.compat import configuration_page
     from .web.locked import told_when_locked
 
     routes = [
@@ -79,6 +119,7 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
             map_page.map_page,
         ),
+        (rf"^/-/{configuration_page(datasette)}(?:\.(?P<format>json))?$", shown_configuration.page),
     ]
     return [(path, told_when_locked(view)) for path, view in routes]
 
@@ -180,6 +221,15 @@ def table_actions(
     from .web import links
 
     return links.of_table(datasette, actor, database, table)
+
+
+@hookimpl
+def view_actions(
+    datasette: Datasette, actor: Actor, database: str, view: str
+) -> Awaitable[list[Link]]:
+    from .web import links
+
+    return links.of_table(datasette, actor, database, view)
 
 
 @hookimpl

@@ -73,6 +73,18 @@ def test_more_than_there_are_gives_all(conn: sqlite3.Connection) -> None:
     assert len(hits(conn, "select image_search('red', 1000)")) == 8
 
 
+def test_an_attached_database_is_named_and_not_looked_into(database: Path) -> None:
+    """As in the _memory of `datasette --crossdb`. What others are attached to searches as before."""
+    with closing(sqlite3.connect(":memory:")) as conn:
+        conn.execute("attach ? as photos", [str(database)])
+        for sql in ("select image_search('red', 3)", "select image_search('red', 3, 'images')"):
+            assert "attached database 'photos'" in failure(conn, sql)
+    with closing(sqlite3.connect(database)) as conn:
+        register_functions(conn)
+        conn.execute("attach ':memory:' as other")
+        assert len(hits(conn, "select image_search('red', 3)")) == 3
+
+
 def test_joined_to_the_rows_as_the_documentation_does(conn: sqlite3.Connection) -> None:
     rows = conn.execute(
         """

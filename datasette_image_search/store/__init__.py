@@ -71,6 +71,7 @@ from .reads import (
 )
 from .replacements import delete_index, images_to_lose, take_over, unfinished_index
 from .schema import ensure_tables, has_tags, without_triggers
+from .side_tables import is_machinery, is_named_like_side_table, side_tables
 from .tables import (
     IMPORTED,
     INDEXES,
@@ -101,6 +102,7 @@ from .tables import (
     column_names,
     find_image_table,
     find_index,
+    folded,
     image_table_names,
     read_indexes,
     table_exists,
@@ -119,6 +121,7 @@ from .tags import (
     write_tags,
 )
 from .transactions import is_locked, snapshot, transaction
+from .views import ImageView, find_view, image_of_row, view_names, view_rows
 from .writes import (
     delete_images,
     ensure_root,
@@ -142,6 +145,7 @@ __all__ = [
     "IdSet",
     "ImageRecord",
     "ImageTable",
+    "ImageView",
     "ImportedImage",
     "Index",
     "Key",
@@ -177,11 +181,14 @@ __all__ = [
     "find_image_table",
     "find_index",
     "find_label_set",
+    "find_view",
+    "folded",
     "folder_of",
     "forget_unreadable",
     "has_tags",
     "has_thumbnail",
     "has_triggers",
+    "image_of_row",
     "image_rows",
     "image_table_names",
     "image_vector",
@@ -191,6 +198,8 @@ __all__ = [
     "images_with_vectors",
     "is_indexed",
     "is_locked",
+    "is_machinery",
+    "is_named_like_side_table",
     "known_files",
     "label_sets",
     "locations",
@@ -211,6 +220,7 @@ __all__ = [
     "record_sidecar",
     "roots",
     "sets_of_labels",
+    "side_tables",
     "snapshot",
     "some_images",
     "table_exists",
@@ -226,6 +236,8 @@ __all__ = [
     "vector_to_blob",
     "vectors_by_content",
     "vectors_by_id",
+    "view_names",
+    "view_rows",
     "without_triggers",
     "write_batch",
     "write_duplicates",

@@ -28,10 +28,14 @@ class FilterError(ImageSearchError):
 
 @dataclass(frozen=True)
 class Filter:
-    """A WHERE clause over an image table, with named parameters. Ours begin with "_img"."""
+    """
+    A WHERE clause over an image table, with named parameters. Ours begin with "_img". `written` is
+    what a person wrote of it, None for all.
+    """
 
     where: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    written: str | None = None
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,7 @@ def naming_the_filter(table: ImageTable, filter: Filter | None) -> Iterator[None
         if filter is None or _is_not_about_the_sql(error):
             raise
         raise FilterError(
-            f"the filter {_opened(filter.where)!r} does not work on {table.name!r}: {error}"
+            f"the filter {_opened(filter.written or filter.where)!r} does not work on {table.name!r}: {error}"
         ) from error
 
 

@@ -15,6 +15,7 @@ from .tables import (
     LABEL_SETS,
     OWN_ROOT,
     ROOTS,
+    SIDE_TABLES,
     DuplicateRow,
     Failure,
     ImageRecord,
@@ -98,13 +99,8 @@ def _forget_dropped(db: Database, name: str) -> None:
     ).fetchall()
     for index_id, stored_name in dropped:
         table = ImageTable(stored_name, "id", key_is_integer=True)
-        sides = [table.vectors, table.thumbnails, table.failures, table.sources]
-        if has_tags(db.conn, table):
-            sides.append(table.tags)
-        if _has_duplicates(db, table):
-            sides.append(table.duplicates)
-        for side in sides:
-            db.table(side).drop(ignore=True)
+        for side in existing_side_tables(db.conn, table):
+            db.table(side).drop()
         if table_exists(db.conn, LABEL_SETS):
             db.table(LABEL_SETS).delete_where("index_id = ?", [index_id])
         db.table(INDEXES).delete(index_id)
@@ -168,16 +164,16 @@ def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -
         )
         db.table(table.duplicates).create_index(["image_id"], unique=True)
         db.table(table.duplicates).create_index(["group_id"])
-    if not _has_duplicates(db, table):
+    if not has_duplicates(db.conn, table):
         raise StoreError(
             f"the table {table.duplicates!r} is another one than find-duplicates writes; rename it"
         )
     _ensure_triggers(db, table, own_column)
 
 
-def _has_duplicates(db: Database, table: ImageTable) -> bool:
+def has_duplicates(conn: sqlite3.Connection, table: ImageTable) -> bool:
     """Whether there is a table of near-duplicates, and not somebody else's of the same name."""
-    return _column_types(DuplicateRow).keys() <= set(column_names(db.conn, table.duplicates))
+    return _column_types(DuplicateRow).keys() <= set(column_names(conn, table.duplicates))
 
 
 def clear_duplicates(db: Database, table: ImageTable) -> None:
@@ -237,6 +233,16 @@ def has_tags(conn: sqlite3.Connection, table: ImageTable) -> bool:
     return _column_types(TagRow).keys() <= set(column_names(conn, table.tags))
 
 
+def existing_side_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:
+    """What is made of an image table, and not somebody else's of the same name."""
+    ours = {"duplicates": has_duplicates, "tags": has_tags}
+    return [
+        table.side(kind)
+        for kind in SIDE_TABLES
+        if (ours[kind](conn, table) if kind in ours else table_exists(conn, table.side(kind)))
+    ]
+
+
 def _clear_tags(db: Database, table: ImageTable) -> None:
     """Without tags of vectors and images that are gone."""
     db.execute(
@@ -260,9 +266,8 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
     existing = dict(
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
-    has_duplicates = _has_duplicates(db, table)
-    with_tags = has_tags(db.conn, table)
-    wanted = _triggers(table, own_column, has_duplicates=has_duplicates, has_tags=with_tags)
+    with_duplicates, with_tags = has_duplicates(db.conn, table), has_tags(db.conn, table)
+    wanted = _triggers(table, own_column, with_duplicates=with_duplicates, with_tags=with_tags)
     for name, sql in wanted.items():
         if existing.get(name) != sql:
             db.execute(f"drop trigger if exists {quote_identifier(name)}")
@@ -271,14 +276,14 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
         for side in (table.vectors, table.thumbnails):
             side = quote_identifier(side)
             db.execute(f"delete from {side} where not {table.owns(side)}")
-        if has_duplicates:
+        if with_duplicates:
             clear_duplicates(db, table)
         if with_tags:
             _clear_tags(db, table)
 
 
 def _triggers(
-    table: ImageTable, own_column: str | None, *, has_duplicates: bool, has_tags: bool
+    table: ImageTable, own_column: str | None, *, with_duplicates: bool, with_tags: bool
 ) -> dict[str, str]:
     """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
     names = table.quoted()
@@ -288,7 +293,7 @@ def _triggers(
     )
     if not table.is_ours:
         forget += f" delete from {{failures}} where root_id = {OWN_ROOT} and path = '#' || {{row}}.{{key}};"
-    if has_duplicates:
+    if with_duplicates:
         # Without the one to keep, the others would be copies of nothing.
         forget += (
             " delete from {duplicates} where group_id = "
@@ -299,7 +304,7 @@ def _triggers(
     else:
         renumber = ""
     forget_vector = ""
-    if has_tags:
+    if with_tags:
         forget += " delete from {tags} where image_id = {row}.{key};"
         # A tag is of a vector, and leaves with it: another vector may be of another picture.
         forget_vector = "delete from {tags} where image_id = old.image_id and vector_id = old.id; "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import string
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -14,6 +16,24 @@ from ..errors import ImageSearchError
 ROOTS = "image_search_roots"
 INDEXES = "image_search_indexes"
 LABEL_SETS = "image_search_label_sets"
+
+DATABASE_TABLES = (ROOTS, INDEXES, LABEL_SETS)
+"""Made of all image tables of a database."""
+
+OF_SQLITE = ("sqlite_sequence", *(f"sqlite_stat{number}" for number in range(1, 5)))
+"""What SQLite keeps of all tables: names, how many rows, samples of them."""
+
+SIDE_TABLES: Mapping[str, str] = {
+    "vectors": "_{}_vectors",
+    "thumbnails": "_{}_thumbnails",
+    "failures": "_{}_failures",
+    # Of a person's own table: what the files or BLOBs of its images were like.
+    "sources": "_{}_sources",
+    # Made for people to look at, and to filter by: Datasette hides tables that begin with an underscore.
+    "duplicates": "{}_duplicates",
+    "tags": "{}_tags",
+}
+"""Whatever is made of an image table -> its name. Who may not see the image table may not see these."""
 
 OWN_ROOT = 0
 """Stands for a root in the failures of a person's own table, which has none."""
@@ -45,32 +65,33 @@ class ImageTable:
     key_is_integer: bool
     is_ours: bool = False
 
-    @property
-    def sources(self) -> str:
-        """For a person's own table: what the files or BLOBs of its images were like."""
-        return f"_{self.name}_sources"
+    def side(self, kind: str) -> str:
+        """The name of a side table: a key of SIDE_TABLES."""
+        return SIDE_TABLES[kind].format(self.name)
 
     @property
     def vectors(self) -> str:
-        return f"_{self.name}_vectors"
+        return self.side("vectors")
 
     @property
     def thumbnails(self) -> str:
-        return f"_{self.name}_thumbnails"
+        return self.side("thumbnails")
 
     @property
     def failures(self) -> str:
-        return f"_{self.name}_failures"
+        return self.side("failures")
+
+    @property
+    def sources(self) -> str:
+        return self.side("sources")
 
     @property
     def duplicates(self) -> str:
-        """Made for people to look at: Datasette hides tables that begin with an underscore."""
-        return f"{self.name}_duplicates"
+        return self.side("duplicates")
 
     @property
     def tags(self) -> str:
-        """Made for people to look at, and to filter by."""
-        return f"{self.name}_tags"
+        return self.side("tags")
 
     def parse_key(self, text: str) -> Key | None:
         """The key that a person or a URL wrote down, or None where it can be the key of no row."""
@@ -91,12 +112,7 @@ class ImageTable:
         return {
             "images": quote_identifier(self.name),
             "key": quote_identifier(self.key),
-            "vectors": quote_identifier(self.vectors),
-            "thumbnails": quote_identifier(self.thumbnails),
-            "failures": quote_identifier(self.failures),
-            "duplicates": quote_identifier(self.duplicates),
-            "sources": quote_identifier(self.sources),
-            "tags": quote_identifier(self.tags),
+            **{kind: quote_identifier(self.side(kind)) for kind in SIDE_TABLES},
         }
 
 
@@ -358,6 +374,7 @@ def find_index(
     """
     names = image_table_names(conn)
     if not names:
+        _check_not_attached(conn)
         raise StoreError(
             "this database has no image table; make one with: "
             "sqlite-utils embed-images PATH TABLE FOLDER"
@@ -376,6 +393,18 @@ def find_index(
             return index
     models = ", ".join(index.model for index in indexes)
     raise StoreError(f"{table!r} is not embedded with {model}, but with {models}")
+
+
+def _check_not_attached(conn: sqlite3.Connection) -> None:
+    """Raises StoreError if image tables are in a database that is attached, which is not looked into."""
+    for _, name, _ in conn.execute("pragma database_list").fetchall():
+        schema = quote_identifier(name)
+        found = conn.execute(f"select 1 from {schema}.sqlite_master where name = ?", [INDEXES])
+        if name not in ("main", "temp") and found.fetchone():
+            raise StoreError(
+                f"the image tables of the attached database {name!r} can be searched in that database "
+                "only; run this on it, and attach the others to it"
+            )
 
 
 def read_indexes(
@@ -444,6 +473,14 @@ def _stored_name(conn: sqlite3.Connection, table: str) -> str | None:
         "select name from sqlite_master where type = 'table' and name = ? collate nocase", [table]
     ).fetchone()
     return row[0] if row else None
+
+
+def folded(name: str) -> str:
+    """The same for all spellings of a name that are one to SQLite, which sees no case in ASCII."""
+    return name.translate(_LOWER)
+
+
+_LOWER = {ord(letter): letter.lower() for letter in string.ascii_uppercase}
 
 
 def trigger_name(table: ImageTable, event: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -32,6 +33,45 @@ async def can_view_table(
         ],
     )
     return visible
+
+
+def rules_of_tables(denied: Iterable[tuple[str, str]]) -> Any:
+    """What `permission_resources_sql` of 1.0 returns to deny tables, each a database and a table."""
+    from datasette.permissions import PermissionSQL
+
+    return PermissionSQL(
+        sql="""
+            select json_extract(value, '$[0]') as parent, json_extract(value, '$[1]') as child,
+                0 as allow, 'made of an image table that is not allowed' as reason
+            from json_each(:image_search_denied)
+        """,
+        params={"image_search_denied": json.dumps(list(denied))},
+    )
+
+
+async def listed_tables(datasette: Datasette, database: str) -> list[str]:
+    """The tables that 1.0 lists of a database, also when it cannot be read."""
+    rows = await datasette.get_internal_database().execute(
+        "select table_name from catalog_tables where database_name = ?", [database]
+    )
+    return [name for (name,) in rows.rows]
+
+
+def labels_ignore_actors(datasette: Datasette) -> bool:
+    """Whether rows of other tables are called by name before those who may not see these tables."""
+    return "actor" not in inspect.signature(datasette.expand_foreign_keys).parameters
+
+
+def configuration_page(datasette: Datasette) -> str:
+    """The page of Datasette that shows what the server was configured with."""
+    return "metadata" if hasattr(datasette, "metadata") else "config"
+
+
+def shown_configuration(datasette: Datasette) -> dict[str, Any]:
+    """What that page shows; 1.0 leaves out passwords and the like."""
+    if hasattr(datasette, "metadata"):
+        return datasette.metadata() or {}
+    return datasette._config()
 
 
 async def can_execute_sql(

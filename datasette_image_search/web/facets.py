@@ -54,7 +54,7 @@ async def count_facets(
 
     Raises RequestError for a facet of a column that there is not.
     """
-    links = Links(datasette, viewed.database.name, viewed.table.name)
+    links = viewed.links(datasette)
     request = _page_request(request)
     configuration = await table_configuration(datasette, links.database, links.table)
     columns = await viewed.database.table_columns(links.table)
@@ -136,7 +136,7 @@ def _facet(
     config: dict[str, Any],
 ) -> Facet:
     column = _column(config)
-    name, table = escape_sqlite(column), quote_identifier(viewed.table.name)
+    name, table = escape_sqlite(column), quote_identifier(viewed.name)
     if filter is None:
         sql = f"select {name} from {table}"
     else:
@@ -149,7 +149,7 @@ def _facet(
         request,
         viewed.database.name,
         sql=sql,
-        table=viewed.table.name,
+        table=viewed.name,
         params=dict(filter.params) if filter else {},
         configuration=configuration,
     )
@@ -157,7 +157,10 @@ def _facet(
     facet.get_configs = lambda: [config]
     if isinstance(facet, YearFacet):
         facet.column_is_indexed = (
-            filter is None and viewed.table.is_ours and ("year", column) in SUGGESTED
+            filter is None
+            and viewed.view is None
+            and viewed.table.is_ours
+            and ("year", column) in SUGGESTED
         )
     return facet
 

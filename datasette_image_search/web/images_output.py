@@ -7,18 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasette.app import Datasette
-from datasette.utils.asgi import Forbidden, Request, Response
+from datasette.utils.asgi import Request, Response
 from datasette.views.base import DatasetteError
 
 from .. import store
-from ..store import Key
-from .compat import can_view_table
-from .image_tables import ShownTable, image_tables
+from .image_tables import ShownTable, image_tables, visible_image_tables, visible_table
 from .pictures import Card, image_card
 from .results import Picture
 from .sql_errors import query_page_vars
 from .table_page import table_search
-from .urls import Links
+from .urls import Links, path_below_base_url
 
 ARGUMENT = "_image_table"
 
@@ -28,11 +26,7 @@ async def can_render(
 ) -> bool:
     """Whether rows with these columns have the ids of an image table that this actor may see."""
     shown = await _image_table(datasette, request, database, table)
-    return (
-        shown is not None
-        and shown.table.key in columns
-        and await can_view_table(datasette, request.actor, database, shown.table.name)
-    )
+    return shown is not None and _missing(shown, columns) is None
 
 
 async def render(
@@ -50,39 +44,35 @@ async def render(
         raise _bad_request(ours.get("error", error))
     shown = await _image_table(datasette, request, database, table)
     if shown is None:
-        names = ", ".join(
-            repr(name) for name in await image_tables(datasette.get_database(database))
-        )
+        served = datasette.get_database(database)
+        names = ", ".join(map(repr, await visible_image_tables(datasette, request.actor, served)))
         raise _bad_request(
             f"name the image table of these rows with {ARGUMENT}=; this database has {names}"
             if names
             else f"{database!r} has no image table, so there are no images to show"
         )
-    key = shown.table.key
-    if key not in columns:
-        raise _bad_request(
-            f"the rows have no column {key!r}, the primary key of {shown.table.name!r}; select it too"
-        )
-    if not await can_view_table(datasette, request.actor, database, shown.table.name):
-        raise Forbidden(f"You do not have permission to view {shown.table.name!r}")
-    wanted = [dict(zip(columns, row, strict=True)) for row in rows]
+    missing = _missing(shown, columns)
+    if missing is not None:
+        raise _bad_request(missing)
+    wanted = [
+        # A foreign key comes with its label.
+        {name: each["value"] if isinstance(each, Mapping) else each for name, each in pairs}
+        for pairs in (zip(columns, row, strict=True) for row in rows)
+    ]
     images = await datasette.get_database(database).execute_fn(
-        lambda conn: _images(conn, shown, [row[key] for row in wanted])
+        lambda conn: _images(conn, shown, wanted)
     )
     found = table_search(request)
     scores = found.scores if found else {}
-    cards = [
-        _card(datasette, database, shown, images[row[key]], row, scores)
-        for row in wanted
-        if _is_key(row[key]) and row[key] in images
-    ]
+    links = Links(datasette, database, table or shown.table.name, shown.table.name)
+    cards = [_card(links, shown, image, row, scores) for row, image in images]
     if scores and "_sort" not in request.args and "_sort_desc" not in request.args:
         cards.sort(key=lambda card: -(card.score or 0.0))
     html = await datasette.render_template(
         "image_search_rows.html",
         {
             "database": database,
-            "table": shown.table.name,
+            "table": links.table,
             "images": cards,
             "others": len(wanted) - len(cards),
             "sql": request.args.get("sql"),
@@ -97,22 +87,44 @@ async def render(
 async def _image_table(
     datasette: Datasette, request: Request, database: str, table: str | None
 ) -> ShownTable | None:
-    """The image table of a table page; of a query, the one that is named or the only one there is."""
-    tables = await image_tables(datasette.get_database(database))
+    """
+    The image table of a table page; of a query, the one that is named or the only one there is. One that
+    the actor may not see is none.
+    """
+    served = datasette.get_database(database)
     if table is not None:
-        return tables.get(table)
-    if ARGUMENT in request.args:
-        return tables.get(request.args[ARGUMENT])
-    return next(iter(tables.values())) if len(tables) == 1 else None
+        return await visible_table(datasette, request.actor, served, table)
+    visible = await visible_image_tables(datasette, request.actor, served)
+    name = request.args.get(ARGUMENT) or (visible[0] if len(visible) == 1 else "")
+    return (await image_tables(served))[name] if name in visible else None
+
+
+def _missing(shown: ShownTable, columns: Sequence[str]) -> str | None:
+    """What is wrong with rows of these columns, so that it cannot be told which images they are."""
+    key = shown.table.key
+    if key not in columns:
+        return f"the rows have no column {key!r}, the primary key of {shown.table.name!r}; select it too"
+    if shown.view is not None and shown.column not in columns:
+        return f"the rows have no column {shown.column!r}, which tells what images they are"
+    return None
 
 
 def _images(
-    conn: sqlite3.Connection, shown: ShownTable, keys: Sequence[Any]
-) -> dict[Key, dict[str, Any]]:
-    content = shown.column if shown.column_is_blob else None
-    return store.image_rows(
-        conn, shown.table, [key for key in keys if _is_key(key)], without=content
-    )
+    conn: sqlite3.Connection, shown: ShownTable, rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[Mapping[str, Any], dict[str, Any]]]:
+    """Those of the rows that are images, in their order, each with its image."""
+    table, column = shown.table, shown.column
+    key = table.key
+    rows = [row for row in rows if _is_key(row[key])]
+    if shown.view is not None:
+        rows = [
+            row
+            for row in rows
+            if store.image_of_row(conn, table, column, row[key], row[column], row.get("root_id"))
+        ]
+    without = column if shown.column_is_blob else None
+    images = store.image_rows(conn, table, [row[key] for row in rows], without=without)
+    return [(row, images[row[key]]) for row in rows if row[key] in images]
 
 
 def _is_key(value: Any) -> bool:
@@ -120,8 +132,7 @@ def _is_key(value: Any) -> bool:
 
 
 def _card(
-    datasette: Datasette,
-    database: str,
+    links: Links,
     shown: ShownTable,
     image: Mapping[str, Any],
     row: Mapping[str, Any],
@@ -130,13 +141,12 @@ def _card(
     key = image[shown.table.key]
     score = scores.get(str(key), row.get("score"))
     score = float(score) if isinstance(score, int | float) else None
-    links = Links(datasette, database, shown.table.name)
     path_column = None if shown.column_is_blob else shown.column
     return image_card(links, Picture(key, dict(image), score), path_column)
 
 
 def _without_format(request: Request) -> str:
-    path = request.path.removesuffix(".images")
+    path = path_below_base_url(request).removesuffix(".images")
     return f"{path}?{request.query_string}" if request.query_string else path
 
 

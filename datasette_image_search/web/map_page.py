@@ -34,7 +34,7 @@ ARGUMENT = "_color"
 async def map_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE/map and .json"""
     viewed = await viewed_table(datasette, request)
-    links = Links(datasette, viewed.database.name, viewed.table.name)
+    links = viewed.links(datasette)
     format = request.url_vars.get("format") or ""
     if (pairs := pairs_with_filters(request)) is not None:
         return Response.redirect(links.map(pairs, format))
@@ -98,7 +98,7 @@ async def _json(
             {
                 "ok": True,
                 "database": viewed.database.name,
-                "table": viewed.table.name,
+                "table": viewed.name,
                 "model": viewed.index.model,
                 "description": " ".join(filter(None, words)),
                 "warnings": list(warnings),
@@ -140,7 +140,7 @@ async def _html(
         "data_url": links.map(pairs, "json"),
         "search_url": links.page(replaced(pairs, **{ARGUMENT: None})),
         "images_url": links.images(),
-        "rows_url": links.rows(),
+        "rows_url": Links(datasette, viewed.database.name, viewed.table.name).rows(),
         "path_with_removed_where": lambda text: links.map(
             pair for pair in pairs if pair != ("_where", text)
         ),

@@ -108,7 +108,8 @@ async def _asked(datasette: Datasette, request: Request) -> Asked:
     text = tilde_decode(request.url_vars["id"])
     not_found = NotFound(f"There is no picture {text!r}")
     image_id = viewed.table.parse_key(text)
-    if image_id is None:
+    # A view has the pictures of its image table, at the URLs of that.
+    if image_id is None or viewed.view is not None:
         raise not_found
     return Asked(viewed, image_id, not_found, await is_public(datasette, viewed))
 

@@ -38,7 +38,7 @@ HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search")
 async def search_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE, .json and .csv"""
     viewed = await viewed_table(datasette, request)
-    links = Links(datasette, viewed.database.name, viewed.table.name)
+    links = viewed.links(datasette)
     format = request.url_vars.get("format") or "html"
     if (pairs := pairs_with_filters(request)) is not None:
         return Response.redirect(links.page(pairs, format if format != "html" else ""))
@@ -160,8 +160,8 @@ async def table_context(datasette: Datasette, viewed: ViewedTable) -> dict[str, 
     """What the head of each page of an image table wants."""
     return {
         "database": viewed.database.name,
-        "table": viewed.table.name,
-        "title": await table_title(datasette, viewed.database.name, viewed.table.name),
+        "table": viewed.name,
+        "title": await table_title(datasette, viewed.database.name, viewed.name),
         "color": database_colour(viewed.database),
     }
 
@@ -173,7 +173,7 @@ async def form_context(
     return {
         **(wanted.context if wanted else {}),
         "filters": wanted.filters if wanted else Filters([]),
-        "filter_columns": await viewed.database.table_columns(viewed.table.name),
+        "filter_columns": await viewed.database.table_columns(viewed.name),
         "form_hidden_args": [
             (name, value)
             for name, value in kept

@@ -23,6 +23,7 @@ from datasette.database import Database
 from .. import store
 from ..errors import ImageSearchError
 from ..search.live import LiveIndex, live_index, open_index
+from ..search.locks import read_without_locks, reading
 from ..search.projection import known_pca_of_all, pca_of_all
 from ..search.query import prepare_words
 from ..store import Index
@@ -150,6 +151,14 @@ def _open_index(database: Database, index: Index) -> None:
         live_index(conn, index)
 
 
+def read_like_datasette(datasette: Datasette, database: str) -> None:
+    """Connections of our own to a database are opened as those of Datasette are."""
+    served = datasette.databases.get(database)
+    if datasette.nolock and served is not None and served.path is not None and served.is_mutable:
+        read_without_locks(Path(served.path))
+
+
 def connection_of_our_own(database: Path) -> sqlite3.Connection:
     """Read-only. Those of Datasette are for requests, and have a time limit."""
-    return sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
+    uri = f"{database.resolve().as_uri()}?{reading(database)}"
+    return sqlite3.connect(uri, uri=True)

@@ -38,7 +38,7 @@ def json_response(
         {
             "ok": True,
             "database": viewed.database.name,
-            "table": viewed.table.name,
+            "table": viewed.name,
             "model": viewed.index.model,
             "query": wanted.query,
             "description": description,

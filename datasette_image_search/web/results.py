@@ -117,7 +117,7 @@ async def find(
         count = await counting
         return count, await timed("search", _newest(datasette, viewed, wanted, count))
 
-    counting = count_facets(datasette, request, viewed, wanted.filter, patient=patient_facets)
+    counting = count_facets(datasette, request, viewed, wanted.rows, patient=patient_facets)
     with in_one_sentence(datasette, viewed, wanted):
         (count, found), facets, without_vector = await asyncio.gather(
             count_and_search(),
@@ -217,7 +217,10 @@ def _pictures(
     scores: dict[store.Key, float],
 ) -> tuple[Picture, ...]:
     """Without a column of BLOBs: they are the pictures themselves."""
-    rows = store.image_rows(conn, viewed.table, ids, without=viewed.index.content_column)
+    if viewed.view is not None:
+        rows = store.view_rows(conn, viewed.view, ids)
+    else:
+        rows = store.image_rows(conn, viewed.table, ids, without=viewed.index.content_column)
     return tuple(Picture(id, rows[id], scores.get(id)) for id in ids if id in rows)
 
 

@@ -34,8 +34,8 @@ class RequestError(ImageSearchError):
 @dataclass(frozen=True)
 class SearchRequest:
     """
-    `size` pictures after the first `offset`, none for a size of 0. `filter_words` is Datasette's
-    sentence, 'where camera_make = "Canon"'. `context` is what Datasette's own filters, such as
+    `size` pictures after the first `offset`, none for a size of 0. `rows` is the filter of the table or
+    view that the URL names, `filter` the same of its images. `filter_words` is Datasette's sentence, 'where camera_make = "Canon"'. `context` is what Datasette's own filters, such as
     `_where=`, give to the template.
     """
 
@@ -45,6 +45,7 @@ class SearchRequest:
     min_score: float | None
     pictures: str
     filters: Filters
+    rows: Filter | None
     filter: Filter | None
     filter_words: str
     context: dict[str, Any] = field(default_factory=dict)
@@ -55,13 +56,13 @@ async def read_request(
 ) -> SearchRequest:
     """Raises RequestError with a sentence that names the parameter."""
     pairs = await _filter_pairs(request, viewed)
-    filters = column_filters(datasette, viewed.database.name, viewed.table.name, pairs)
+    filters = column_filters(datasette, viewed.database.name, viewed.name, pairs)
     try:
-        clauses, params = filters.build_where_clauses(viewed.table.name)
+        clauses, params = filters.build_where_clauses(viewed.name)
         more_words, context = [], {}
         for hook in pm.hook.filters_from_request(
             request=request,
-            table=viewed.table.name,
+            table=viewed.name,
             database=viewed.database.name,
             datasette=datasette,
         ):
@@ -82,6 +83,7 @@ async def read_request(
         raise RequestError(
             f"a query is followed to its best {DEEPEST:,} images and not further; add a filter"
         )
+    rows = Filter(all_of(clauses), params) if clauses else None
     return SearchRequest(
         query=query,
         size=size,
@@ -89,7 +91,8 @@ async def read_request(
         min_score=_score(request),
         pictures=_pictures(request),
         filters=filters,
-        filter=Filter(all_of(clauses), params) if clauses else None,
+        rows=rows,
+        filter=rows if viewed.view is None else viewed.view.images(rows),
         filter_words=words,
         context=context,
     )
@@ -97,7 +100,7 @@ async def read_request(
 
 async def _filter_pairs(request: Request, viewed: ViewedTable) -> list[tuple[str, str]]:
     """The pairs that are filters by Datasette's rule, as column__lookup."""
-    columns = [*await viewed.database.table_columns(viewed.table.name), "rowid"]
+    columns = [*await viewed.database.table_columns(viewed.name), "rowid"]
     lookups = {key for key, _, _ in Filters([]).lookups()}
     pairs = []
     for name, value in pairs_of(request):
@@ -106,7 +109,7 @@ async def _filter_pairs(request: Request, viewed: ViewedTable) -> list[tuple[str
         column, _, lookup = (name, "", "exact") if name in columns else name.rpartition("__")
         if column not in columns:
             raise RequestError(
-                f"{viewed.table.name!r} has no column {(column or name)[:100]!r} to filter by"
+                f"{viewed.name!r} has no column {(column or name)[:100]!r} to filter by"
             )
         if lookup not in lookups:
             raise RequestError(f"there is no filter {lookup[:100]!r}, as in {name[:200]!r}")
