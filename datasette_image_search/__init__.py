@@ -26,14 +26,16 @@ hookimpl = HookimplMarker("datasette")
 
 
 @hookimpl
-def prepare_connection(conn: sqlite3.Connection, datasette: Datasette) -> None:
+def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datasette) -> None:
     from .sql import register_functions
     from .web.configuration import MOST_TEXTS, configured_weights
-    from .web.sql_errors import hear
+    from .web.sql_errors import hear, warn
 
-    register_functions(
+    problem = register_functions(
         conn, report=hear, weights_of=configured_weights(datasette), most_texts=MOST_TEXTS
     )
+    if problem is not None:
+        warn(database, problem)
 
 
 @hookimpl

@@ -27,7 +27,13 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
         # A connection of Datasette, which wraps its own in sqlite_utils.Database now and then. Its
         # functions stay: these believe the database about where weights are, and those do not.
         return
-    register_functions(conn, report=lambda sentence: click.echo(sentence, err=True))
+    problem = register_functions(conn, report=_report)
+    if problem is not None:
+        _report(problem)
+
+
+def _report(sentence: str) -> None:
+    click.echo(sentence, err=True)
 
 
 @hookimpl

@@ -184,8 +184,11 @@ def check_writable(database: Path) -> None:
 
 
 def connect(database: Path) -> Database:
-    """A connection that waits for other writers, and registers no SQL functions."""
-    db = Database(database, execute_plugins=False)
+    """
+    A connection that waits for other writers. It knows the SQL functions of this package and of other
+    plugins, as that of any command of sqlite-utils: triggers of a person's own may use them.
+    """
+    db = Database(database)
     # Of a new database only. On a page of SQLite's usual 4096 bytes there is room for one vector of
     # 512 dimensions, and half of the file would be empty.
     db.execute(f"pragma page_size = {PAGE_SIZE}")
@@ -200,7 +203,7 @@ def wait_for_writers(db: Database) -> None:
 
 def open_database(database: Path) -> Database:
     """To look into. Connecting would make an empty file of a database that is not there."""
-    return connect(database) if database.exists() else Database(memory=True, execute_plugins=False)
+    return connect(database) if database.exists() else Database(memory=True)
 
 
 class ModelChoice(Protocol):

@@ -36,14 +36,14 @@ class Filter:
 
 @dataclass(frozen=True)
 class IdSet:
-    """Exactly the images with these keys; of what is no key of an image, nothing comes."""
+    """Exactly the images with these keys, integers or texts; of the key of no image, nothing comes."""
 
-    ids: Sequence[Key]
+    ids: Sequence[Key] | np.ndarray
 
     def as_filter(self, table: ImageTable) -> Filter:
         names = table.quoted()
         where = f"{names['images']}.{names['key']} in (select value from json_each(:_img_among))"
-        ids = [id for id in self.ids if isinstance(id, int | str)]
+        ids = self.ids.tolist() if isinstance(self.ids, np.ndarray) else list(self.ids)
         return Filter(where, {"_img_among": json.dumps(ids)})
 
 

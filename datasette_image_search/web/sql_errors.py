@@ -8,6 +8,7 @@ is, on a thread that listens to itself while it does, and to nobody else.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections import defaultdict
@@ -26,6 +27,8 @@ from .table_page import column_pairs
 _RAISED = "user-defined"
 """What the messages of SQLite for an exception in a function or aggregate begin with."""
 
+logger = logging.getLogger(__name__)
+
 _heard = threading.local()
 """The last sentence that this thread reported, while it runs SQL again; unset otherwise."""
 
@@ -34,6 +37,11 @@ def hear(sentence: str) -> None:
     """The `report` of the SQL functions."""
     if hasattr(_heard, "sentence"):
         _heard.sentence = sentence
+
+
+def warn(database: str, sentence: str) -> None:
+    """Of what whoever started Datasette can put right."""
+    logger.warning("%r: %s", database, sentence)
 
 
 async def sentence_of(
