@@ -143,8 +143,10 @@ def render_cell(
 @hookimpl
 def register_output_renderer(datasette: Datasette) -> dict[str, Any]:
     from .web import images_output
-    from .web.compat import renderer_with_error
+    from .web.compat import load_sqlite_utils_plugins, renderer_with_error
 
+    # Of our hooks the first that Datasette calls, while it is made.
+    load_sqlite_utils_plugins(datasette)
     return {
         "extension": "images",
         "render": renderer_with_error(datasette, images_output.render),

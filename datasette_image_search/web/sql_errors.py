@@ -21,7 +21,7 @@ from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
 from ..store import all_of
-from .compat import can_execute_sql, column_filters, saved_query_sql
+from .compat import can_execute_sql, column_filters, saved_query_parameters, saved_query_sql
 from .table_page import column_pairs
 
 _RAISED = "user-defined"
@@ -60,10 +60,8 @@ async def sentence_of(
         _heard.sentence = None
         try:
             with sqlite_timelimit(conn, datasette.sql_time_limit_ms):
-                # As far as Datasette reads. Parameters that are not there are empty texts to it.
-                conn.execute(sql, defaultdict(str, params)).fetchmany(
-                    datasette.max_returned_rows + 1
-                )
+                # As far as Datasette reads.
+                conn.execute(sql, params).fetchmany(datasette.max_returned_rows + 1)
         except sqlite3.Error as error:
             return _heard.sentence if str(error).startswith(_RAISED) else None
         finally:
@@ -77,11 +75,14 @@ async def query_page_vars(datasette: Datasette, request: Request, database: str)
     """The sentence in the place of the error, on the page of a query that failed."""
     if not await can_execute_sql(datasette, request.actor, database):
         return {}
-    params = {name: request.args[name] for name in request.args}
-    sql = params.pop("sql", None)
+    given = {name: request.args[name] for name in request.args}
+    sql = given.pop("sql", None)
+    # Parameters that are not there are empty texts to Datasette.
+    params: Mapping[str, Any] = defaultdict(str, given)
     if "table" in request.url_vars:
         name = tilde_decode(request.url_vars["table"])
         sql = await saved_query_sql(datasette, request.actor, database, name)
+        params = await saved_query_parameters(datasette, request, sql or "", given)
     if not sql:
         return {}
     sentence = await sentence_of(datasette, database, sql, params)
