@@ -116,6 +116,7 @@ from .tags import (
     write_tags,
 )
 from .transactions import snapshot, transaction
+from .values import json_value
 from .writes import (
     delete_images,
     delete_index,
@@ -188,6 +189,7 @@ __all__ = [
     "images_with_vector",
     "images_with_vectors",
     "is_indexed",
+    "json_value",
     "known_files",
     "label_sets",
     "locations",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -72,7 +73,8 @@ async def render(
     found = table_search(request)
     scores = found.scores if found else {}
     cards = [
-        _card(datasette, database, shown, images[row[key]], row, scores)
+        # Of a table, a column called score is the person's own.
+        _card(datasette, database, shown, images[row[key]], {} if table else row, scores)
         for row in wanted
         if _is_key(row[key]) and row[key] in images
     ]
@@ -129,7 +131,7 @@ def _card(
 ) -> Card:
     key = image[shown.table.key]
     score = scores.get(str(key), row.get("score"))
-    score = float(score) if isinstance(score, int | float) else None
+    score = float(score) if isinstance(score, int | float) and math.isfinite(score) else None
     links = Links(datasette, database, shown.table.name)
     path_column = None if shown.column_is_blob else shown.column
     return image_card(links, Picture(key, dict(image), score), path_column)

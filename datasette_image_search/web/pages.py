@@ -72,7 +72,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     if format == "json":
         return json_response(datasette, request, viewed, links, wanted, answer, description)
     if format == "csv":
-        return csv_response(datasette, request, viewed, answer)
+        return csv_response(datasette, request, viewed, links, answer)
     return await _html(datasette, request, viewed, links, wanted, answer, None, description)
 
 
