@@ -59,6 +59,7 @@ def startup(datasette: Datasette) -> None:
 def register_routes() -> list[tuple[str, Callable[..., Any]]]:
     from .web import map_page, media, pages, uploads
     from .web.locked import told_when_locked
+    from .web.responses import with_options
 
     routes = [
         (r"^/-/image-search$", pages.tables_page),
@@ -82,7 +83,7 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
             map_page.map_page,
         ),
     ]
-    return [(path, told_when_locked(view)) for path, view in routes]
+    return [(path, with_options(told_when_locked(view))) for path, view in routes]
 
 
 @hookimpl(wrapper=True)

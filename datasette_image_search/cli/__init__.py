@@ -15,6 +15,7 @@ from .duplicates import find_duplicates
 from .embedding import embed_images
 from .importing import import_image_vectors
 from .indexing import index_images
+from .messages import say, warn
 from .models import image_models
 from .plotting import plot_images
 from .searching import QueryCommand, search_images
@@ -27,13 +28,9 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
         # A connection of Datasette, which wraps its own in sqlite_utils.Database now and then. Its
         # functions stay: these believe the database about where weights are, and those do not.
         return
-    problem = register_functions(conn, report=_report)
+    problem = register_functions(conn, report=say)
     if problem is not None:
-        _report(problem)
-
-
-def _report(sentence: str) -> None:
-    click.echo(sentence, err=True)
+        warn(problem)
 
 
 @hookimpl

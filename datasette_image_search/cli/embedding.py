@@ -14,7 +14,7 @@ import click
 from ..errors import counted
 from ..ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from . import options
-from .messages import INTERRUPTED, one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, say, warn
 from .progress import progress_display
 from .sidecars import finish
 
@@ -179,7 +179,7 @@ def _print_failures(summary: Summary) -> None:
     for reason in reasons[:SHOWN_REASONS]:
         first, *others = paths_of[reason]
         files = f"{first} and {len(others):,} more" if others else first
-        click.echo(f"{said}: {files}: {reason}", err=True)
+        say(f"{said}: {files}: {reason}")
     if len(reasons) > SHOWN_REASONS:
         listed = f", listed in the table {summary.failures_table}" if summary.failures_table else ""
         click.echo(f"... and more{listed}", err=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import ImageSearchError
+from ..errors import ImageSearchError, printable
 
 INTERRUPTED = 130
 """The exit code of a program that was ended by Ctrl-C: 128 + SIGINT."""
@@ -27,7 +27,12 @@ _TO_DO = {
 
 
 def warn(sentence: str) -> None:
-    click.echo(f"Warning: {sentence}", err=True)
+    say(f"Warning: {sentence}")
+
+
+def say(sentence: str) -> None:
+    """On standard error, in one line."""
+    click.echo(printable(sentence), err=True)
 
 
 @contextmanager
@@ -36,8 +41,8 @@ def one_sentence(database: Path) -> Iterator[None]:
     try:
         yield
     except ImageSearchError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error))) from error
     except sqlite3.Error as error:
         todo = next((todo for said, todo in _TO_DO.items() if said in str(error)), None)
         sentence = f"{str(database)!r}: {error}{f'; {todo}' if todo else ''}"
-        raise click.ClickException(sentence) from error
+        raise click.ClickException(printable(sentence)) from error

@@ -120,10 +120,11 @@ def take_survey(request: EmbedRequest) -> Survey:
         others = tuple(store.image_table_names(db.conn))
         if is_new_table:
             _check_table_name(request, others)
-            store.check_not_renamed(db.conn, request.table)
         indexes = store.read_indexes(db.conn, request.table)
-        if indexes and not request.replace_model:
-            store.check_vectors(db.conn, request.table)
+        if not request.replace_model:
+            store.check_not_renamed(db.conn, request.table)
+            if indexes:
+                store.check_vectors(db.conn, request.table)
         if request.model is not None and request.model not in [index.model for index in indexes]:
             check_model(request.model, has_weights=request.weights is not None)
         model, index, replaced = choose_model(request, indexes)

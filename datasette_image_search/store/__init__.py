@@ -43,13 +43,14 @@ from .filters import (
     passing_images,
     vectors_by_content,
 )
+from .finding import check_key, check_not_renamed, check_vectors, find_index
 from .imports import add_imported, record_files, write_imported
+from .ownership import has_triggers
 from .reads import (
     are_unit,
     count_images,
     count_vectors,
     has_thumbnail,
-    has_triggers,
     image_rows,
     image_vector,
     images_of_vectors,
@@ -95,11 +96,8 @@ from .tables import (
     StoreError,
     TagRow,
     all_indexes,
-    check_not_renamed,
-    check_vectors,
     column_names,
     find_image_table,
-    find_index,
     image_table_names,
     read_indexes,
     table_exists,
@@ -161,6 +159,7 @@ __all__ = [
     "all_indexes",
     "all_of",
     "are_unit",
+    "check_key",
     "check_not_renamed",
     "check_vectors",
     "closed",

@@ -11,6 +11,7 @@ from typing import Any
 from sqlite_utils import Database
 from sqlite_utils.db import NotFoundError, quote_identifier
 
+from .finding import find_index
 from .reads import own_label, roots
 from .tables import (
     INDEXES,
@@ -24,7 +25,6 @@ from .tables import (
     Key,
     ReusedImage,
     Root,
-    find_index,
     read_indexes,
     vector_to_blob,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from functools import wraps
 from typing import Any
 
 from datasette.app import Datasette
@@ -13,6 +14,7 @@ from datasette.utils.asgi import Request, Response
 
 from ..store import json_value
 from .access import ViewedTable
+from .locked import View
 from .results import Answer
 from .search_request import SearchRequest
 from .urls import Links, pairs_of, replaced
@@ -124,6 +126,18 @@ def _score_column(columns: list[str]) -> str:
     while name in taken:
         name = f"image_search_{name}"
     return name
+
+
+def with_options(view: View) -> View:
+    """The view, which a browser may ask first whether it may ask: as Datasette's own views do."""
+
+    @wraps(view)
+    async def answered(datasette: Datasette, request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return _response(datasette, "ok", "text/plain; charset=utf-8")
+        return await view(datasette, request)
+
+    return answered
 
 
 def error_response(datasette: Datasette, sentence: str, status: int = 400) -> Response:

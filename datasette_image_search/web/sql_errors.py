@@ -20,6 +20,7 @@ from datasette.utils import escape_sqlite, sqlite_timelimit, tilde_decode
 from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
+from ..errors import printable
 from ..store import all_of
 from .compat import can_execute_sql, column_filters, saved_query_parameters, saved_query_sql
 from .table_page import column_pairs
@@ -41,7 +42,7 @@ def hear(sentence: str) -> None:
 
 def warn(database: str, sentence: str) -> None:
     """Of what whoever started Datasette can put right."""
-    logger.warning("%r: %s", database, sentence)
+    logger.warning("%s", printable(f"{database}: {sentence}"))
 
 
 async def sentence_of(
