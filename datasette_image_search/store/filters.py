@@ -232,8 +232,9 @@ def naming_the_filter(table: ImageTable, filter: Filter | None) -> Iterator[None
     except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
         if filter is None or _is_not_about_the_sql(error):
             raise
+        said = "half of a character" if isinstance(error, UnicodeEncodeError) else error
         raise FilterError(
-            f"the filter {_opened(filter.where)!r} does not work on {table.name!r}: {error}"
+            f"the filter {_opened(filter.where)!r} does not work on {table.name!r}: {said}"
         ) from error
 
 
