@@ -31,11 +31,13 @@ def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datas
     from .sql import register_functions
     from .web.configuration import MOST_TEXTS, configured_weights
     from .web.preparing import read_like_datasette
-    from .web.sql_errors import hear
+    from .web.sql_errors import hear, warn
 
-    register_functions(
+    problem = register_functions(
         conn, report=hear, weights_of=configured_weights(datasette), most_texts=MOST_TEXTS
     )
+    if problem is not None:
+        warn(database, problem)
     read_like_datasette(datasette, database)
 
 
@@ -97,6 +99,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
     from .web import map_page, media, pages, shown_configuration, uploads
     from .web.compat import configuration_page
     from .web.locked import told_when_locked
+    from .web.responses import with_options
 
     routes = [
         (r"^/-/image-search$", pages.tables_page),
@@ -121,7 +124,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         ),
         (rf"^/-/{configuration_page(datasette)}(?:\.(?P<format>json))?$", shown_configuration.page),
     ]
-    return [(path, told_when_locked(view)) for path, view in routes]
+    return [(path, with_options(told_when_locked(view))) for path, view in routes]
 
 
 @hookimpl(wrapper=True)
@@ -182,8 +185,10 @@ def render_cell(
 @hookimpl
 def register_output_renderer(datasette: Datasette) -> dict[str, Any]:
     from .web import images_output
-    from .web.compat import renderer_with_error
+    from .web.compat import load_sqlite_utils_plugins, renderer_with_error
 
+    # Of our hooks the first that Datasette calls, while it is made.
+    load_sqlite_utils_plugins(datasette)
     return {
         "extension": "images",
         "render": renderer_with_error(datasette, images_output.render),

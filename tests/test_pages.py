@@ -686,6 +686,12 @@ async def test_the_page_without_a_query_begins_to_load_the_model(
         ("_where={images}", "does not work on 'images'"),
         ("_through=nope", "a filter of this URL cannot be read"),
         ("_through={}", "a filter of this URL cannot be read"),
+        (
+            '_through={"table":"images","column":"id","value":"1"}',
+            "cannot be read: Invalid _through",
+        ),
+        (r'id__in=["\ud800"]', "does not work on 'images': half of a character"),
+        (r'_facet={"simple":"\ud800"}', "there is no column"),
         ("_facet=nope", "there is no column 'nope' to facet by"),
         ("_facet_year=nope", "there is no column 'nope' to facet by"),
         ("_facet={", "neither a column nor JSON"),

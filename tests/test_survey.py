@@ -160,7 +160,9 @@ def test_a_table_that_was_renamed_is_embedded_again_in_its_rows(run: Run, databa
     rows = query(database, "select * from images")
     change(database, "alter table images rename to photos")
 
-    summary = run(table="photos", model="palette")
+    with pytest.raises(StoreError, match="renamed to 'photos'"):
+        run(table="photos", model="palette")
+    summary = run(table="photos", model="palette", replace_model=True)
 
     assert (summary.embedded, summary.unchanged) == (8, 0)
     assert query(database, "select * from photos") == rows

@@ -531,6 +531,7 @@ def test_a_changed_database_is_seen_by_the_next_statement(db: Database):
         ("[" * 100_000, "must be a JSON array of texts"),
         (7, "the labels are 7;"),
         ('["north", ""]', "one of the labels is empty"),
+        (r'["north", "\ud800"]', "is no text: half of a character"),
         ('["north", "elsewhere"]', "compass does not know 'elsewhere'"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import counted
+from ..errors import counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
 from .output import check_output, existing, file_of, print_paths, print_rows
@@ -152,7 +152,8 @@ def _print_groups(found: Found) -> None:
             known = picture.width is not None and picture.height is not None
             shape = f"{picture.width} x {picture.height}" if known else ""
             size = "" if picture.size is None else _bytes(picture.size)
-            lines.append([score, picture.image_id, shape, size, picture.location.path])
+            path = printable(picture.location.path)
+            lines.append([score, printable(str(picture.image_id)), shape, size, path])
         if len(group) > SHOWN_DUPLICATES:
             lines.append(["", "", "", "", f"... and {len(group) - SHOWN_DUPLICATES:,} more"])
         lines.append(SEPARATING_LINE)

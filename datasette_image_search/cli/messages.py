@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import ImageSearchError
+from ..errors import ImageSearchError, printable
 
 INTERRUPTED = 130
 """The exit code of a program that was ended by Ctrl-C: 128 + SIGINT."""
@@ -33,9 +33,12 @@ def warn(sentence: str) -> None:
 
 
 def tell(sentence: str, *, err: bool = False) -> None:
-    """What a run has to say. That the terminal is gone, and nobody hears it, does not undo the run."""
+    """
+    What a run has to say, in one line. That the terminal is gone, and nobody hears it, does not undo the
+    run.
+    """
     try:
-        click.echo(sentence, err=err)
+        click.echo(printable(sentence), err=err)
     except OSError:
         # Python writes out at its end what is left, and would fail at that.
         to_nowhere((sys.stderr if err else sys.stdout).fileno())
@@ -59,8 +62,8 @@ def one_sentence(database: Path) -> Iterator[None]:
     try:
         yield
     except ImageSearchError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error))) from error
     except sqlite3.Error as error:
         todo = next((todo for said, todo in _TO_DO.items() if said in str(error)), None)
         sentence = f"{str(database)!r}: {error}{f'; {todo}' if todo else ''}"
-        raise click.ClickException(sentence) from error
+        raise click.ClickException(printable(sentence)) from error

@@ -61,6 +61,10 @@ def print_paths(files: Iterable[Path], *, null: bool) -> None:
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], output: str) -> None:
     """Rows with these columns, as "json", "nl" or "csv"."""
+    if output != "csv":
+        from ..store import json_value
+
+        rows = json_value(rows)
     if output == "json":
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif output == "nl":

@@ -136,10 +136,11 @@ def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey
         others = tuple(store.image_table_names(db.conn))
         if is_new_table:
             _check_table_name(request, others)
-            store.check_not_renamed(db.conn, request.table)
         indexes = store.read_indexes(db.conn, request.table)
-        if indexes and not request.replace_model:
-            store.check_vectors(db.conn, request.table)
+        if not request.replace_model:
+            store.check_not_renamed(db.conn, request.table)
+            if indexes:
+                store.check_vectors(db.conn, request.table)
         if request.model is not None and request.model not in [index.model for index in indexes]:
             check_model(request.model, has_weights=request.weights is not None)
         unfinished = store.unfinished_index(db.conn, request.table)
@@ -220,8 +221,11 @@ def check_writable(database: Path) -> None:
 
 
 def connect(database: Path) -> Database:
-    """A connection that waits for other writers, and registers no SQL functions."""
-    db = Database(database, execute_plugins=False)
+    """
+    A connection that waits for other writers. It knows the SQL functions of this package and of other
+    plugins, as that of any command of sqlite-utils: triggers of a person's own may use them.
+    """
+    db = Database(database)
     # Of a new database only. On a page of SQLite's usual 4096 bytes there is room for one vector of
     # 512 dimensions, and half of the file would be empty.
     db.execute(f"pragma page_size = {PAGE_SIZE}")
@@ -236,7 +240,7 @@ def wait_for_writers(db: Database) -> None:
 
 def open_database(database: Path) -> Database:
     """To look into. Connecting would make an empty file of a database that is not there."""
-    return connect(database) if database.exists() else Database(memory=True, execute_plugins=False)
+    return connect(database) if database.exists() else Database(memory=True)
 
 
 def _survey_files(

@@ -248,6 +248,8 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
             raise RunError(
                 f"{source.name} does not say which model made its vectors; name it with --model"
             )
+        if not request.replace_model:
+            store.check_not_renamed(db.conn, request.table)
         indexes = store.read_indexes(db.conn, request.table)
         _check_other_model(request, indexes)
         unfinished = store.unfinished_index(db.conn, request.table)

@@ -24,7 +24,7 @@ from .. import store
 from ..embedders.protocol import Embedder
 from ..errors import ImageSearchError
 from ..store import Filter, Index, Key, LabelSet, StoredVectors, TagRow
-from .query import LONGEST_QUERY
+from .query import LONGEST_QUERY, is_text
 from .similarity import scores_by_image
 
 TEMPLATE = "a photo of a {}"
@@ -111,6 +111,8 @@ def parse_labels(text: str) -> tuple[str, ...]:
 def _check_text(label: str) -> None:
     if not label.strip():
         raise LabelError("one of the labels is empty; leave it out")
+    if not is_text(label):
+        raise LabelError(f"the label {label!r:.200} is no text: half of a character is missing")
     if len(label) > LONGEST_QUERY:
         raise LabelError(f"the label {label[:40]!r}... has {len(label):,} characters; shorten it")
 

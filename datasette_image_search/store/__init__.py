@@ -43,14 +43,15 @@ from .filters import (
     passing_images,
     vectors_by_content,
 )
+from .finding import check_key, check_not_renamed, check_vectors, find_index
 from .imports import add_imported, record_files, write_imported
 from .indexes import check_index, ensure_index, record_index_type, record_sidecar
+from .ownership import has_triggers
 from .reads import (
     are_unit,
     count_images,
     count_vectors,
     has_thumbnail,
-    has_triggers,
     image_rows,
     image_vector,
     images_of_vectors,
@@ -97,11 +98,8 @@ from .tables import (
     StoreError,
     TagRow,
     all_indexes,
-    check_not_renamed,
-    check_vectors,
     column_names,
     find_image_table,
-    find_index,
     folded,
     image_table_names,
     read_indexes,
@@ -121,6 +119,7 @@ from .tags import (
     write_tags,
 )
 from .transactions import is_locked, snapshot, transaction
+from .values import json_value
 from .views import ImageView, find_view, image_of_row, view_names, view_rows
 from .writes import (
     delete_images,
@@ -165,6 +164,7 @@ __all__ = [
     "all_of",
     "are_unit",
     "check_index",
+    "check_key",
     "check_not_renamed",
     "check_vectors",
     "closed",
@@ -200,6 +200,7 @@ __all__ = [
     "is_locked",
     "is_machinery",
     "is_named_like_side_table",
+    "json_value",
     "known_files",
     "label_sets",
     "locations",

@@ -12,8 +12,8 @@ import numpy as np
 from sqlite_utils.db import quote_identifier
 
 from .filters import Filter, bracketed, naming_the_filter
+from .ownership import compares_content, owned
 from .tables import (
-    IMAGE_EVENTS,
     LAST,
     ROOTS,
     ImageTable,
@@ -29,7 +29,6 @@ from .tables import (
     find_image_table,
     read_indexes,
     table_exists,
-    trigger_name,
     vector_from_blob,
 )
 
@@ -65,6 +64,11 @@ def known_files(
     table = find_image_table(conn, name)
     columns = column_names(conn, name)
     missing = [column for column in REQUIRED_COLUMNS if column not in columns]
+    if missing and index is not None and index.path_column is index.content_column is None:
+        raise StoreError(
+            f"the image table {name!r} has no column {missing[0]!r} any more; if it was renamed, give it "
+            f"back its name, with: sqlite-utils transform PATH {name} --rename COLUMN {missing[0]}"
+        )
     if missing:
         raise StoreError(
             f"table {name!r} cannot take images: it has no column {missing[0]!r}; "
@@ -232,13 +236,6 @@ def vector_ids(conn: sqlite3.Connection, index: Index) -> np.ndarray:
     return np.array([id for (id,) in conn.execute(sql, [index.id])], dtype=np.int64)
 
 
-def has_triggers(conn: sqlite3.Connection, table: ImageTable) -> bool:
-    """Whether the triggers on an image table are there, without which its vectors may be stale."""
-    names = [trigger_name(table, event) for event in IMAGE_EVENTS]
-    sql = "select count(*) from sqlite_master where type = 'trigger' and name in (?, ?, ?)"
-    return conn.execute(sql, names).fetchone()[0] == len(names)
-
-
 def vector_batches(
     conn: sqlite3.Connection,
     index: Index,
@@ -284,7 +281,7 @@ def image_vector(
     table = table or find_image_table(conn, index.image_table)
     row = conn.execute(
         "select vector from {vectors} as side where image_id = ? and index_id = ? "
-        "and {owned}".format(owned=table.owns("side"), **table.quoted()),
+        "and {owned}".format(owned=owned(conn, table, "side"), **table.quoted()),
         [image_id, index.id],
     ).fetchone()
     if row is None or len(row[0]) != 4 * index.dimensions:
@@ -311,7 +308,7 @@ def thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> byt
         return None
     row = conn.execute(
         "select webp from {thumbnails} as side where image_id = ? and {owned}".format(
-            owned=table.owns("side"), **table.quoted()
+            owned=owned(conn, table, "side"), **table.quoted()
         ),
         [image_id],
     ).fetchone()
@@ -323,7 +320,7 @@ def has_thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) ->
         return False
     row = conn.execute(
         "select 1 from {thumbnails} as side where image_id = ? and {owned}".format(
-            owned=table.owns("side"), **table.quoted()
+            owned=owned(conn, table, "side"), **table.quoted()
         ),
         [image_id],
     ).fetchone()
@@ -374,8 +371,9 @@ def newest_ids(
 
 
 def _columns_but(conn: sqlite3.Connection, table: ImageTable, without: str | None) -> str:
-    names = column_names(conn, table.name)
-    return ", ".join(quote_identifier(name) for name in names if name != without)
+    names = [quote_identifier(name) for name in column_names(conn, table.name) if name != without]
+    # A column that somebody hides by an authorizer of SQLite loses its name too.
+    return ", ".join(f"{name} as {name}" for name in names)
 
 
 def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
@@ -394,15 +392,14 @@ def images_with_vectors(
     table = find_image_table(conn, index.image_table)
     names = table.quoted()
     images = names["images"]
-    path_column = "path" if table.is_ours else index.path_column
+    path_column = _path_column(conn, table, index)
     path, value = (
         "null" if name is None else f"{images}.{quote_identifier(name)}"
         for name in (path_column, column)
     )
-    # With the triggers in place a vector is of the picture that its image has, and the index of their
-    # ids has all that is needed; to compare the pictures would read every vector.
+    # The index of the ids has all that is needed; to compare the pictures would read every vector.
     same = ""
-    if table.is_ours and not has_triggers(conn, table):
+    if compares_content(conn, table):
         same = f"and {images}.sha256 is _img_vector.sha256"
     # CROSS JOIN keeps json_each outermost; the names are ours, so that no column is in two tables.
     sql = f"""
@@ -427,20 +424,26 @@ def images_of_vectors(conn: sqlite3.Connection, index: Index, ids: Sequence[int]
     return [key for (key,) in conn.execute(sql.format(**table.quoted()), [json.dumps(list(ids))])]
 
 
+def _path_column(conn: sqlite3.Connection, table: ImageTable, index: Index) -> str | None:
+    """Where a table has the paths of its images; None for BLOBs, and where somebody renamed the column."""
+    column = "path" if table.is_ours else index.path_column
+    return column if column in column_names(conn, table.name) else None
+
+
 def locations(conn: sqlite3.Connection, index: Index, ids: Sequence[Key]) -> dict[Key, Location]:
     """
     Id -> where the original is, for those ids that exist; the root is "" where that is not known,
-    as for BLOBs and for the paths of a person's own table.
+    as for BLOBs and for the paths of a person's own table. Where there is no path, it is # and the id.
     """
     table = find_image_table(conn, index.image_table)
-    column = quote_identifier(index.path_column or table.key)
-    names = {**table.quoted(), "roots": ROOTS, "column": column}
-    if table.is_ours:
-        place = "coalesce((select path from {roots} where {roots}.id = root_id), ''), path"
-    elif index.path_column is not None:
-        place = "'', {column}"
-    else:
+    column = _path_column(conn, table, index)
+    names = {**table.quoted(), "roots": ROOTS, "column": quote_identifier(column or table.key)}
+    if column is None:
         place = "'', '#' || {key}"
+    elif table.is_ours:
+        place = "coalesce((select path from {roots} where {roots}.id = root_id), ''), {column}"
+    else:
+        place = "'', {column}"
     rows = conn.execute(
         f"select {{key}}, {place} from {{images}} "
         "where {key} in (select value from json_each(?))".format(**names),

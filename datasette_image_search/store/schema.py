@@ -10,6 +10,7 @@ from typing import get_type_hints
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
+from .finding import check_key, check_not_renamed, renamed_from
 from .tables import (
     INDEXES,
     LABEL_SETS,
@@ -24,7 +25,6 @@ from .tables import (
     SourceState,
     StoreError,
     TagRow,
-    check_not_renamed,
     column_names,
     find_image_table,
     table_exists,
@@ -76,6 +76,8 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
             _forget_dropped(db, name)
             _create_image_table(db, name)
         table = find_image_table(db.conn, name)
+        check_key(db.conn, table)
+        _forget_former(db, table)
         _ensure_side_tables(db, table)
         _ensure_indexes(db, table)
         _ensure_triggers(db, table, own_column)
@@ -104,6 +106,21 @@ def _forget_dropped(db: Database, name: str) -> None:
         if table_exists(db.conn, LABEL_SETS):
             db.table(LABEL_SETS).delete_where("index_id = ?", [index_id])
         db.table(INDEXES).delete(index_id)
+
+
+def _forget_former(db: Database, table: ImageTable) -> None:
+    """What is left under the name that an image table had before somebody renamed it."""
+    former = renamed_from(db.conn, table.name)
+    if former is None:
+        return
+    triggers = db.execute(
+        "select name from sqlite_master where type = 'trigger' and tbl_name = ?", [table.name]
+    ).fetchall()
+    for (name,) in triggers:
+        if name.startswith(trigger_name(ImageTable(former, "", key_is_integer=True), "")):
+            db.execute(f"drop trigger {quote_identifier(name)}")
+    if not table_exists(db.conn, former):
+        _forget_dropped(db, former)
 
 
 def _create_image_table(db: Database, name: str) -> None:
@@ -155,7 +172,7 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
 
 def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -> None:
     """The table of near-duplicates, and the triggers that keep it true from now on."""
-    if not table_exists(db.conn, table.duplicates):
+    if not column_names(db.conn, table.duplicates):
         key_type = int if table.key_is_integer else str
         db.table(table.duplicates).create(
             {"id": int, **_column_types(DuplicateRow), "image_id": key_type},
@@ -173,7 +190,7 @@ def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -
 
 def has_duplicates(conn: sqlite3.Connection, table: ImageTable) -> bool:
     """Whether there is a table of near-duplicates, and not somebody else's of the same name."""
-    return _column_types(DuplicateRow).keys() <= set(column_names(conn, table.duplicates))
+    return _is_table_of(conn, table.duplicates, DuplicateRow)
 
 
 def clear_duplicates(db: Database, table: ImageTable) -> None:
@@ -210,7 +227,7 @@ def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None
             pk="id",
             foreign_keys=[("index_id", INDEXES, "id")],
         )
-    if not table_exists(db.conn, table.tags):
+    if not column_names(db.conn, table.tags):
         key_type = int if table.key_is_integer else str
         db.table(table.tags).create(
             {**_column_types(TagRow), "image_id": key_type},
@@ -230,7 +247,13 @@ def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None
 
 def has_tags(conn: sqlite3.Connection, table: ImageTable) -> bool:
     """Whether there is a table of tags, and not somebody else's of the same name."""
-    return _column_types(TagRow).keys() <= set(column_names(conn, table.tags))
+    return _is_table_of(conn, table.tags, TagRow)
+
+
+def _is_table_of(conn: sqlite3.Connection, name: str, record: type) -> bool:
+    """Whether there is a table, and no view, that has at least the columns of a record."""
+    columns = set(column_names(conn, name))
+    return table_exists(conn, name) and _column_types(record).keys() <= columns
 
 
 def existing_side_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:

@@ -101,10 +101,10 @@ class ImageTable:
             return None
         return int(text)
 
-    def owns(self, side: str) -> str:
+    def owns(self, side: str, *, by_content: bool = True) -> str:
         """SQL: whether a row of a side table, by its alias, is of the picture that its image has."""
         images, key = quote_identifier(self.name), quote_identifier(self.key)
-        same = f" and {images}.sha256 is {side}.sha256" if self.is_ours else ""
+        same = f" and {images}.sha256 is {side}.sha256" if self.is_ours and by_content else ""
         return f"exists (select 1 from {images} where {images}.{key} = {side}.image_id{same})"
 
     def quoted(self) -> dict[str, str]:
@@ -357,54 +357,11 @@ def image_table_names(conn: sqlite3.Connection) -> list[str]:
     """The tables that have an index, in alphabetical order; none where nothing was embedded."""
     if not table_exists(conn, INDEXES):
         return []
+    columns = column_names(conn, INDEXES)
     # A database of an older version has no such column.
-    serving = "where not unfinished" if "unfinished" in column_names(conn, INDEXES) else ""
-    sql = f"select distinct image_table from {INDEXES} {serving} order by 1"
+    serving = "and not unfinished" if "unfinished" in columns else ""
+    sql = f"select distinct image_table from {INDEXES} where {_SOUND} {serving} order by 1"
     return [name for (name,) in conn.execute(sql) if table_exists(conn, name)]
-
-
-def find_index(
-    conn: sqlite3.Connection, table: str | None = None, model: str | None = None
-) -> Index:
-    """
-    The index of an image table; `table` may be left out where the database has one, `model` is for
-    a table that was embedded with several, and without it the oldest is taken.
-
-    Raises StoreError with a sentence that names what there is, or that the vectors are gone.
-    """
-    names = image_table_names(conn)
-    if not names:
-        _check_not_attached(conn)
-        raise StoreError(
-            "this database has no image table; make one with: "
-            "sqlite-utils embed-images PATH TABLE FOLDER"
-        )
-    listed = ", ".join(repr(name) for name in names)
-    if table is None:
-        if len(names) > 1:
-            raise StoreError(f"this database has several image tables; name one of {listed}")
-        table = names[0]
-    indexes = read_indexes(conn, table)
-    if not indexes:
-        raise StoreError(f"{table!r} is not an image table; this database has {listed}")
-    check_vectors(conn, table)
-    for index in indexes:
-        if model in (None, index.model):
-            return index
-    models = ", ".join(index.model for index in indexes)
-    raise StoreError(f"{table!r} is not embedded with {model}, but with {models}")
-
-
-def _check_not_attached(conn: sqlite3.Connection) -> None:
-    """Raises StoreError if image tables are in a database that is attached, which is not looked into."""
-    for _, name, _ in conn.execute("pragma database_list").fetchall():
-        schema = quote_identifier(name)
-        found = conn.execute(f"select 1 from {schema}.sqlite_master where name = ?", [INDEXES])
-        if name not in ("main", "temp") and found.fetchone():
-            raise StoreError(
-                f"the image tables of the attached database {name!r} can be searched in that database "
-                "only; run this on it, and attach the others to it"
-            )
 
 
 def read_indexes(
@@ -421,36 +378,24 @@ def read_indexes(
     columns = [field.name for field in fields(Index) if field.name in there]
     rows = conn.execute(
         f"select {', '.join(columns)} from {INDEXES} "
-        "where image_table = ? collate nocase order by id",
+        f"where image_table = ? collate nocase and {_SOUND} order by id",
         [table],
     )
     indexes = [Index(**dict(zip(columns, row, strict=True))) for row in rows]
     return [index for index in indexes if with_unfinished or not index.unfinished]
 
 
-def check_vectors(conn: sqlite3.Connection, table: str) -> None:
-    """Raises StoreError where somebody dropped the table of the vectors of an image table."""
-    vectors = find_image_table(conn, table).vectors
-    if not table_exists(conn, vectors):
-        raise StoreError(
-            f"the vectors of {table!r} are gone, as there is no table {vectors!r}; embed everything "
-            f"again, with --replace-model of embed-images"
-        )
-
-
-def check_not_renamed(conn: sqlite3.Connection, name: str) -> None:
-    """Raises StoreError where a name that is free now is that of an image table that was renamed."""
-    # Triggers go with their table: away when it is dropped, along when it is renamed.
-    trigger = trigger_name(ImageTable(name, "", key_is_integer=True), "inserted")
-    row = conn.execute(
-        "select tbl_name from sqlite_master where type = 'trigger' and name = ? collate nocase",
-        [trigger],
-    ).fetchone()
-    if row is not None:
-        raise StoreError(
-            f"the image table {name!r} was renamed to {row[0]!r}, where its vectors are not found; "
-            f"rename it back, with: sqlite-utils rename-table PATH {row[0]} {name}"
-        )
+_SOUND = " and ".join(
+    f"typeof({column}) in ({kinds})"
+    for kinds, columns in {
+        "'integer'": ("id", "dimensions", "generation", "sidecar_vector_id"),
+        "'text'": ("image_table", "model", "fingerprint"),
+        "'text', 'null'": ("weights", "sidecar", "path_column", "content_column"),
+    }.items()
+    for column in columns
+)
+"""SQL: whether a row of INDEXES is one. Others can write to the table, and make it: the id is part of the
+name of a file."""
 
 
 def all_indexes(conn: sqlite3.Connection) -> list[Index]:

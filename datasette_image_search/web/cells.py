@@ -79,7 +79,7 @@ async def _cell_of_table(
     if picture is None:
         return None
     if isinstance(value, bytes):
-        url = datasette.urls.row_blob(database, images.name, tilde_encode(str(key)), column)
+        url = Links(datasette, database, images.name).blob(key, column)
         value = Markup('<a class="blob-download" href="{}">{:,} bytes</a>').format(url, len(value))
     similar = Links(datasette, database, table).page([("q", image_term(key))])
     return picture + _TEXT.format(text=value) + _SIMILAR.format(similar=similar)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from datasette.app import Datasette
@@ -98,6 +98,23 @@ async def saved_query_sql(
     return query["sql"] if query and not query.get("write") else None
 
 
+async def saved_query_parameters(
+    datasette: Datasette, request: Request, sql: str, given: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """What Datasette fills into a query that has a name: the given, magic ones, empty texts else."""
+    from datasette.views.database import MagicParameters
+
+    class Parameters(MagicParameters):
+        def __missing__(self, name: str) -> str:
+            return ""
+
+    if not hasattr(MagicParameters, "execute_params"):
+        return Parameters(given, request, datasette)
+    parameters = Parameters(sql, given, request, datasette)
+    await parameters.execute_params()
+    return parameters
+
+
 def column_filters(
     datasette: Datasette, database: str, table: str, pairs: Iterable[tuple[str, str]]
 ) -> Filters:
@@ -186,3 +203,15 @@ def make_facet(
     takes = inspect.signature(Facet.__init__).parameters
     name = "table_config" if "table_config" in takes else "metadata"
     return kind(*args, **{name: configuration}, **options)
+
+
+def load_sqlite_utils_plugins(datasette: Datasette) -> None:
+    """
+    Datasette 1.0 makes a sqlite_utils.Database of its connections, and the first of these loads the
+    plugins of sqlite-utils, this one among them, with nothing that keeps a second thread from it. So
+    before there are threads.
+    """
+    if hasattr(datasette, "allowed"):
+        from sqlite_utils.plugins import ensure_plugins_loaded
+
+        ensure_plugins_loaded()

@@ -68,6 +68,7 @@ async def count_facets(
             filter,
             kinds[kind],
             configuration,
+            columns,
             config,
         )
         for kind, configs in wanted.items()
@@ -133,16 +134,22 @@ def _facet(
     filter: Filter | None,
     kind: type[Facet],
     configuration: dict[str, Any],
+    columns: list[str],
     config: dict[str, Any],
 ) -> Facet:
     column = _column(config)
-    name, table = escape_sqlite(column), quote_identifier(viewed.name)
+    # The key as well: a facet may count rows that are different, as that of arrays does, or look
+    # them up elsewhere. Not all columns, which takes three times as long.
+    named = dict.fromkeys([viewed.table.key, *map(str, config["config"].values())])
+    names = [escape_sqlite(name) for name in named if name in columns]
+    table = quote_identifier(viewed.name)
     if filter is None:
-        sql = f"select {name} from {table}"
+        sql = f"select {', '.join(names)} from {table}"
     else:
         # The plus keeps SQLite from reading the whole table in the order of this column, only to
         # group by it: an index that serves the filter is what to look for.
-        sql = f"select +{name} as {name} from {table} where {filter.where}"
+        unordered = ", ".join(f"+{name} as {name}" for name in names)
+        sql = f"select {unordered} from {table} where {filter.where}"
     facet = make_facet(
         kind,
         datasette,

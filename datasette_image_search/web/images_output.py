@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,7 +66,8 @@ async def render(
     found = table_search(request)
     scores = found.scores if found else {}
     links = Links(datasette, database, table or shown.table.name, shown.table.name)
-    cards = [_card(links, shown, image, row, scores) for row, image in images]
+    # Of a table, a column called score is the person's own.
+    cards = [_card(links, shown, image, {} if table else row, scores) for row, image in images]
     if scores and "_sort" not in request.args and "_sort_desc" not in request.args:
         cards.sort(key=lambda card: -(card.score or 0.0))
     html = await datasette.render_template(
@@ -140,7 +142,7 @@ def _card(
 ) -> Card:
     key = image[shown.table.key]
     score = scores.get(str(key), row.get("score"))
-    score = float(score) if isinstance(score, int | float) else None
+    score = float(score) if isinstance(score, int | float) and math.isfinite(score) else None
     path_column = None if shown.column_is_blob else shown.column
     return image_card(links, Picture(key, dict(image), score), path_column)
 

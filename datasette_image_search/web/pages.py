@@ -72,7 +72,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     if format == "json":
         return json_response(datasette, request, viewed, links, wanted, answer, description)
     if format == "csv":
-        return csv_response(datasette, request, viewed, answer)
+        return csv_response(datasette, request, viewed, links, answer)
     return await _html(datasette, request, viewed, links, wanted, answer, None, description)
 
 
@@ -170,10 +170,14 @@ async def form_context(
     viewed: ViewedTable, wanted: SearchRequest | None, kept: Pairs
 ) -> dict[str, Any]:
     """What the templates of the filters want; `kept` is the query string that goes along."""
+    filters = wanted.filters if wanted else Filters([])
+    columns = await viewed.database.table_columns(viewed.name)
+    filtered = dict.fromkeys(column for column, _, _ in filters.selections())
     return {
         **(wanted.context if wanted else {}),
-        "filters": wanted.filters if wanted else Filters([]),
-        "filter_columns": await viewed.database.table_columns(viewed.name),
+        "filters": filters,
+        # Such as rowid, which is no column but can be filtered by.
+        "filter_columns": [*columns, *(column for column in filtered if column not in columns)],
         "form_hidden_args": [
             (name, value)
             for name, value in kept

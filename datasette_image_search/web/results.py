@@ -147,7 +147,7 @@ def in_one_sentence(
     """What a person can put right about a filter, as a TooLong or FilterError."""
     try:
         yield
-    except (sqlite3.Error, OverflowError, QueryInterrupted) as error:
+    except (sqlite3.Error, OverflowError, UnicodeEncodeError, QueryInterrupted) as error:
         if isinstance(error, QueryInterrupted) or str(error) == "interrupted":
             limit = datasette.setting("sql_time_limit_ms")
             raise TooLong(

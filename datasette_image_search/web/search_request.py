@@ -11,6 +11,7 @@ from datasette.filters import Filters
 from datasette.plugins import pm
 from datasette.utils import await_me_maybe
 from datasette.utils.asgi import Request
+from datasette.views.base import DatasetteError
 
 from ..errors import ImageSearchError
 from ..store import LAST, Filter, all_of
@@ -73,9 +74,12 @@ async def read_request(
                 more_words += added.human_descriptions
                 context.update(added.extra_context)
         words = filters.human_description_en(extra=more_words)
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        # What Datasette's filters do with a list or an object that is no JSON.
-        raise RequestError(f"a filter of this URL cannot be read: {error}") from error
+    except (ValueError, LookupError, TypeError, RecursionError, DatasetteError) as error:
+        if isinstance(error, DatasetteError) and error.status < 500:
+            raise
+        # What Datasette's filters do with a list or an object that is no JSON, or about no foreign key.
+        said = error.message if isinstance(error, DatasetteError) else error
+        raise RequestError(f"a filter of this URL cannot be read: {said}") from error
     query = (request.args.get("q") or "").strip()
     offset = _whole_number(request, "_next", 0, LAST)
     size = _page_size(datasette, request)

@@ -53,6 +53,11 @@ class Links:
         table = self.images_of or self.table
         return self.datasette.urls.row(self.database, table, tilde_encode(str(image_id)))
 
+    def blob(self, image_id: Key, column: str) -> str:
+        """The bytes in a column of the row."""
+        key = tilde_encode(str(image_id))
+        return self.datasette.urls.row_blob(self.database, self.table, key, column)
+
     def rows(self, pairs: Pairs = ()) -> str:
         """The table page."""
         return _with(self.datasette.urls.table(self.database, self.table), pairs)
