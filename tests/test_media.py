@@ -21,6 +21,7 @@ from sqlite_utils import Database
 
 from datasette_image_search.ingest import decode
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+from datasette_image_search.ingest.decoding_process import DecodingProcess, Limits
 from datasette_image_search.web import media, originals
 from datasette_image_search.web.originals import open_below, shown_type
 
@@ -667,9 +668,10 @@ async def test_what_is_too_large_for_the_memory_is_not_there(
         draw_picture(tmp_path / "x" / f"a.{suffix}", "red", (300, 300))
     datasette = datasette_of(embed(tmp_path / "x"), plugin={"roots": [str(tmp_path)]})
     statuses = {}
-    for limit in ("MAX_PIXELS", "MAX_DECODED_BYTES"):
+    small = DecodingProcess(Limits(media.MEMORY, media.DECODING_SECONDS, file_size=1000))
+    for limit, value in (("MAX_PIXELS", 1000), ("_decoder", small)):
         with monkeypatch.context() as patch:
-            patch.setattr(media, limit, 1000)
+            patch.setattr(media, limit, value)
             for image_id in (1, 2):
                 response = await ask(datasette, f"{TABLE}/{image_id}/image")
                 statuses.setdefault(response.headers["content-type"], set()).add(

@@ -237,6 +237,11 @@ def decode_picture(data: bytes, name: str, settings: DecodeSettings) -> Image.Im
             return _upright_rgb(opened, settings)
 
 
+def picture_for_model(data: bytes, name: str, settings: DecodeSettings) -> Image.Image:
+    """What `settings.preprocess` gets in `decode_bytes`."""
+    return _squash(decode_picture(data, name, settings))
+
+
 def stored_size(data: bytes) -> tuple[str, tuple[int, int]]:
     """What Pillow calls the format of a picture that is no RAW, and its size as stored; decodes nothing."""
     with _explaining(data, ""):

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-import numpy as np
 from datasette.app import Datasette
 from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
 from datasette.views.base import DatasetteError
-from PIL import Image
 
 from .. import store
-from ..ingest.decode import DecodeError, DecodeSettings, decode_picture, make_thumbnail
+from ..ingest.decode import DecodeError
+from ..ingest.decoding_process import DecodingProcess, Limits, Stopped
 from ..ingest.formats import THUMBNAIL_SIZE
 from ..store import Key
 from .access import ViewedTable, is_public, viewed_table
@@ -46,8 +45,16 @@ MAX_DECODED_BYTES = 128_000_000
 MAX_BLOB_BYTES = 64_000_000
 """Of an original in a BLOB, which has to be in memory."""
 
+MEMORY = 400_000_000
+"""Bytes, at most, while one is decoded."""
+
+DECODING_SECONDS = 20
+"""A camera RAW without a preview takes some."""
+
 _queue = DecodingQueue("image-search-media", longest=200)
 """Of this process. A page of thumbnails that have to be made asks for all of them at once."""
+
+_decoder = DecodingProcess(Limits(MEMORY, DECODING_SECONDS, MAX_DECODED_BYTES))
 
 
 @dataclass(frozen=True)
@@ -177,43 +184,27 @@ async def _made(
             return not_modified(etag, asked.is_public)
         try:
             made = await _queue.run(make, original)
-        except DecodeError as error:
-            raise asked.not_found from error
-        except Busy:
+        except (Busy, Stopped):
             return Response.text(
                 "Too many pictures are being made; ask again in some seconds",
                 status=503,
                 headers={"retry-after": str(RETRY_AFTER), "cache-control": "no-store"},
             )
+        except DecodeError as error:
+            raise asked.not_found from error
     return _answer(request, asked, made, content_type, etag)
 
 
 def _webp(original: Original) -> bytes:
-    return make_thumbnail(_decoded(original, THUMBNAIL_SIZE), THUMBNAIL_SIZE)
+    return _decoder.thumbnail(
+        original.file, original.name, size=THUMBNAIL_SIZE, max_pixels=MAX_PIXELS
+    )
 
 
 def _jpeg(original: Original) -> bytes:
-    picture = _decoded(original, JPEG_SIZE)
-    picture.thumbnail((JPEG_SIZE, JPEG_SIZE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()
-
-
-def _decoded(original: Original, size: int) -> Image.Image:
-    """The upright picture, its longer side `size` pixels or more where the original has as many."""
-    if original.size > MAX_DECODED_BYTES:
-        raise DecodeError("the file is too large to be decoded for a page")
-    original.file.seek(0)
-    # Never more than was there when it was opened: who writes to it must not choose.
-    data = original.file.read(original.size)
-    settings = DecodeSettings(
-        preprocess=np.asarray,
-        image_size=THUMBNAIL_SIZE,
-        thumbnail_size=size,
-        max_pixels=MAX_PIXELS,
+    return _decoder.jpeg(
+        original.file, original.name, size=JPEG_SIZE, max_pixels=MAX_PIXELS, quality=JPEG_QUALITY
     )
-    return decode_picture(data, original.name, settings)
 
 
 def _answer(
