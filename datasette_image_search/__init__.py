@@ -57,6 +57,7 @@ def startup(datasette: Datasette) -> None:
 def register_routes() -> list[tuple[str, Callable[..., Any]]]:
     from .web import map_page, media, pages, uploads
     from .web.locked import told_when_locked
+    from .web.missing import told_when_missing
 
     routes = [
         (r"^/-/image-search$", pages.tables_page),
@@ -68,11 +69,11 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/thumbnail$",
-            media.thumbnail,
+            told_when_missing(media.thumbnail),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/image$",
-            media.image,
+            told_when_missing(media.image),
         ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
         (
@@ -157,6 +158,22 @@ def handle_exception(
     from .web import sql_errors
 
     return sql_errors.explain(datasette, request, exception)
+
+
+@hookimpl(specname="handle_exception", wrapper=True)
+def print_no_traceback(
+    datasette: Datasette, exception: Exception
+) -> Generator[None, list[Any], list[Any]]:
+    from .web import quiet_errors
+
+    return quiet_errors.without_traceback(datasette, exception, (yield))
+
+
+@hookimpl
+def asgi_wrapper() -> Callable[[Any], Any]:
+    from .web import lifespan
+
+    return lifespan.with_an_end
 
 
 @hookimpl
