@@ -33,6 +33,9 @@ LONGEST_HEADER = 10_000
 MAX_COMMENTS = 100
 """Of a PPM that is a text. Pillow copies a megabyte for each."""
 
+MAX_BLOCKS = 20_000
+"""Of a GIF before its pixels: of 255 bytes at most, and each has Pillow go around once."""
+
 _START_OF_SCAN = b"\xff\xda"
 """In a JPEG; nothing else in its data looks like it."""
 
@@ -54,6 +57,8 @@ def cost_of(data: bytes) -> Cost:
         return _of_jpeg(data)
     if data[:2] in (b"II", b"MM"):
         return _of_tiff(data)
+    if data.startswith(b"GIF8"):
+        return _of_gif(data)
     if re.match(rb"P[0-9fy]", data[:2]):
         return _of_ppm(data)
     if data[4:8] == b"ftyp":
@@ -153,6 +158,28 @@ def _numbers(tiff: bytes) -> Iterator[tuple[int, int]]:
 
 
 # --- Other formats ---------------------------------------------------------------------------------
+
+
+def _of_gif(data: bytes) -> Cost:
+    """Comments and what programs wrote there, up to the picture."""
+    position, is_in_extension = 13, False
+    if len(data) > 10 and data[10] & 0x80:
+        position += 3 << (data[10] & 7) + 1
+    for _ in range(MAX_BLOCKS):
+        if position >= len(data):
+            return Cost()
+        byte = data[position]
+        if is_in_extension:
+            position += 1 + byte
+            is_in_extension = byte > 0
+        elif byte == 0x21:
+            position += 2
+            is_in_extension = True
+        elif byte in (0x2C, 0x3B):
+            return Cost()
+        else:
+            position += 1
+    return Cost(problem=f"it has more than {MAX_BLOCKS:,} blocks before its pixels")
 
 
 def _of_ppm(data: bytes) -> Cost:

@@ -9,10 +9,9 @@ from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
 from ..errors import ImageSearchError
-from ..search.query import LONGEST_QUERY
 
-LONGEST = 2 * LONGEST_QUERY
-"""Bytes of a query string: the longest query, with filters and all that is encoded in it."""
+LONGEST = 65_536
+"""Bytes of a query string. Servers refuse what is longer, but not all of them."""
 
 MOST_REPEATED = 8_000_000
 """Bytes of links on a page."""
