@@ -73,16 +73,28 @@ class Server:
                 return int(line.split()[1]) * 1024
         raise AssertionError(f"no {field} in /proc")
 
+    def is_running(self) -> bool:
+        return is_running(self.pid)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that has not ended, whoever waits for it."""
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
 
 @contextmanager
 def served(
     database: Path,
     plugin: Mapping | None = None,
     python: Sequence[str] = (sys.executable,),
+    arguments: Sequence[str] = (),
     **options: Any,
 ) -> Iterator[Server]:
     """A Datasette in a process and on a port of its own; the options are those of Popen."""
-    command = [*python, only_ours.__file__, "serve", str(database)]
+    command = [*python, only_ours.__file__, "serve", str(database), *arguments]
     if plugin:
         file = database.with_suffix(".yml")
         file.write_text(yaml.safe_dump({"plugins": {PLUGIN: dict(plugin)}}))

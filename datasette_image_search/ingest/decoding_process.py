@@ -41,6 +41,9 @@ _TOO_LONG = -getattr(signal, "SIGXCPU", 0)
 """How a process ends that took more of the processor than it may."""
 
 
+_NONSENSE = "the picture is damaged: it ends its decoder"
+
+
 class Stopped(DecodeError):
     """The picture may be good; the server is ending."""
 
@@ -82,7 +85,7 @@ class DecodingProcess:
     def stored_picture(self, file: BinaryIO, name: str) -> StoredPicture:
         """Decodes nothing."""
         header, _ = self._ask(file, {"make": "size", "name": name})
-        return StoredPicture(str(header["format"]), (int(header["width"]), int(header["height"])))
+        return StoredPicture(str(header.get("format")), _size_in(header))
 
     def model_picture(
         self, file: BinaryIO, name: str, *, image_size: int, max_pixels: int
@@ -90,7 +93,10 @@ class DecodingProcess:
         """What an embedder's preprocessing gets of the file when it is embedded."""
         asked = {"make": "model picture", "image_size": image_size, "max_pixels": max_pixels}
         header, pixels = self._ask(file, {**asked, "name": name})
-        return Image.frombytes("RGB", (int(header["width"]), int(header["height"])), pixels)
+        width, height = _size_in(header)
+        if 3 * width * height != len(pixels):
+            raise DecodeError(_NONSENSE)
+        return Image.frombytes("RGB", (width, height), pixels)
 
     def thumbnail(self, file: BinaryIO, name: str, *, size: int, max_pixels: int) -> bytes:
         """WebP."""
@@ -123,7 +129,8 @@ class DecodingProcess:
             answer = self._answer(file, size, asked)
         if "error" in answer[0]:
             # The process may have been taken over by what it decoded: so nothing of it is believed.
-            said = " ".join(str(answer[0]["error"]).split())[:LONGEST_ERROR]
+            words = " ".join(str(answer[0]["error"]).split())[:LONGEST_ERROR]
+            said = "".join(letter for letter in words if letter.isprintable())
             raise (TooLarge if answer[0].get("too_large") else DecodeError)(said)
         return answer
 
@@ -134,7 +141,7 @@ class DecodingProcess:
             process = self._running()
             answer = None
             killing = _killed_after(process, self._limits.seconds)
-            with killing as is_late, suppress(OSError, ValueError):
+            with killing as is_late, suppress(OSError, ValueError, RecursionError):
                 answer = _exchanged(process, file, size, asked)
             if answer is not None:
                 return answer
@@ -224,6 +231,14 @@ def _exchanged(
         left -= target.write(bytes(min(CHUNK, left)))
     target.flush()
     return receive(source, MOST_PIXELS)
+
+
+def _size_in(header: dict[str, Any]) -> tuple[int, int]:
+    """Width and height, above 0."""
+    width, height = header.get("width"), header.get("height")
+    if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
+        raise DecodeError(_NONSENSE)
+    return width, height
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
