@@ -8,9 +8,11 @@ import io
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, TypeVar, cast
 
 from datasette.app import Datasette
 from datasette.utils import tilde_decode
@@ -43,7 +45,10 @@ MAX_DECODED_BYTES = 128_000_000
 """Of an original that is decoded here. What browsers show is only passed on, and may have any size."""
 
 MAX_BLOB_BYTES = 64_000_000
-"""Of an original in a BLOB, which has to be in memory."""
+"""Of an original in a BLOB."""
+
+IN_MEMORY = 64_000
+"""Bytes of it while it is shown; the others wait on the disk for a client that may be slow."""
 
 MEMORY = 400_000_000
 """Bytes, at most, while one is decoded."""
@@ -126,15 +131,7 @@ async def _original(datasette: Datasette, asked: Asked) -> Original:
     viewed, image_id = asked.viewed, asked.image_id
     column = viewed.index.content_column
     if column is not None and not viewed.table.is_ours:
-        content = await _read(
-            asked,
-            lambda conn: store.own_content(
-                conn, viewed.table, column, image_id, at_most=MAX_BLOB_BYTES
-            ),
-        )
-        # Nothing shorter tells that a BLOB has changed. In a thread, for it may take 100 ms.
-        version = await asyncio.to_thread(_version_of, content)
-        return Original(io.BytesIO(content), "", len(content), version)
+        return await _content(asked, column)
     try:
         roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
     except ConfigurationError as error:
@@ -154,6 +151,24 @@ async def _original(datasette: Datasette, asked: Asked) -> Original:
     status = os.fstat(file.fileno())
     version = f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
     return Original(file, path.name, status.st_size, version)
+
+
+async def _content(asked: Asked, column: str) -> Original:
+    """The BLOB of an image, on the disk if it is large; empty if there is none."""
+    viewed = asked.viewed
+    with ExitStack() as closing:
+        spooled = closing.enter_context(SpooledTemporaryFile(max_size=IN_MEMORY))
+        content = cast(BinaryIO, spooled)
+        size, digest = await _read(
+            asked,
+            lambda conn: store.copy_content(
+                conn, viewed.table, column, asked.image_id, content, at_most=MAX_BLOB_BYTES
+            ),
+        )
+        content.seek(0)
+        closing.pop_all()
+    # Nothing shorter than a hash tells that a BLOB has changed.
+    return Original(content, "", size, digest[:32])
 
 
 def _version_of(content: bytes) -> str:

@@ -47,10 +47,6 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
-def picture() -> bytes:
-    return bmp_of_runs(10)
-
-
 SQL = quote("select image_search('red', 3)")
 
 REQUESTS: dict[str, Callable[[], bytes]] = {
@@ -78,10 +74,10 @@ def test_the_server_ends_all_the_same(
         file.truncate(100_000_000)
     settings = {"roots": [str(folder)], "warm_up": False}
     arguments = ["--plugins-dir", str(plugins), "--setting", "sql_time_limit_ms", "60000"]
-    with served(database, settings, arguments=arguments) as server:
-        with waiting(server, request_of()):
-            os.kill(server.pid, signal.SIGTERM)
-            assert ends(server)
+    serving = served(database, settings, arguments=arguments)
+    with serving as server, waiting(server, request_of()):
+        os.kill(server.pid, signal.SIGTERM)
+        assert ends(server)
 
 
 @contextmanager
