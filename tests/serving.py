@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +74,35 @@ class Server:
             if line.startswith(f"{field}:"):
                 return int(line.split()[1]) * 1024
         raise AssertionError(f"no {field} in /proc")
+
+    def memory_of_all(self) -> int:
+        """Bytes of the server and of the processes that it has started."""
+        total = 0
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                pid, rest = int(file.parent.name), file.read_text().rpartition(") ")[2].split()
+            except OSError:
+                continue
+            if self.pid in (pid, int(rest[1])):
+                total += int(rest[21]) * os.sysconf("SC_PAGE_SIZE")
+        return total
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[], int]]:
+        """Gives what tells the most memory of all since."""
+        most, ended = [self.memory_of_all()], threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.02):
+                most[0] = max(most[0], self.memory_of_all())
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield lambda: most[0]
+        finally:
+            ended.set()
+            thread.join()
 
     def is_running(self) -> bool:
         return is_running(self.pid)

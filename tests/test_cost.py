@@ -27,6 +27,7 @@ from .hostile_files import (
     jpeg_of_segments,
     pgm_of_comments,
     png_bomb,
+    png_of_chunks,
     saved,
     tiff_of_a_tile,
     tiff_with_profile,
@@ -84,6 +85,7 @@ def test_an_avif_is_as_large_as_its_data_says() -> None:
         (pgm_of_comments(10_000), "its header has more than 10,000 bytes"),
         (b"P6\n" + b" " * 20_000 + b"8 8 255\n" + bytes(192), "its header has more than 10,000"),
         (pgm_of_comments(10_000, as_text=True), "it has more than 100 comments"),
+        (png_of_chunks(100_000), "it has more than 10,000 chunks beside its pixels"),
         (gif_of_blocks(100_000), "it has more than 20,000 blocks before its pixels"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
@@ -104,9 +106,10 @@ def test_what_pillow_would_parse_for_minutes_is_damaged(data: bytes, reason: str
         pgm_of_comments(50),
         pgm_of_comments(50, as_text=True),
         gif_of_blocks(1000),
+        png_of_chunks(1000),
         saved((64, 48), "JPEG", progressive=True),
     ],
-    ids=["EXIF", "ICC", "padding", "PGM", "PGM as text", "GIF", "progressive"],
+    ids=["EXIF", "ICC", "padding", "PGM", "PGM as text", "GIF", "PNG", "progressive"],
 )
 def test_what_honest_files_have_much_of_is_decoded(data: bytes) -> None:
     assert decode_bytes(data, "", LIMITED).width in (8, 16, 64)

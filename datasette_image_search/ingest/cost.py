@@ -36,6 +36,9 @@ MAX_COMMENTS = 100
 MAX_BLOCKS = 20_000
 """Of a GIF before its pixels: of 255 bytes at most, and each has Pillow go around once."""
 
+MAX_CHUNKS = 10_000
+"""Of a PNG without those of its pixels: texts, colours, times. Pillow reads each by itself."""
+
 _START_OF_SCAN = b"\xff\xda"
 """In a JPEG; nothing else in its data looks like it."""
 
@@ -57,6 +60,8 @@ def cost_of(data: bytes) -> Cost:
         return _of_jpeg(data)
     if data[:2] in (b"II", b"MM"):
         return _of_tiff(data)
+    if data.startswith(_PNG):
+        return _of_png(data)
     if data.startswith(b"GIF8"):
         return _of_gif(data)
     if re.match(rb"P[0-9fy]", data[:2]):
@@ -158,6 +163,22 @@ def _numbers(tiff: bytes) -> Iterator[tuple[int, int]]:
 
 
 # --- Other formats ---------------------------------------------------------------------------------
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def _of_png(data: bytes) -> Cost:
+    position, others = len(_PNG), 0
+    while position + 8 <= len(data):
+        length, kind = struct.unpack_from(">L4s", data, position)
+        position += 12 + length
+        if kind in (b"IDAT", b"fdAT") and length:
+            continue
+        others += 1
+        if others > MAX_CHUNKS:
+            return Cost(problem=f"it has more than {MAX_CHUNKS:,} chunks beside its pixels")
+    return Cost()
 
 
 def _of_gif(data: bytes) -> Cost:
