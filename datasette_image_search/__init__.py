@@ -169,8 +169,8 @@ def print_no_traceback(
     return quiet_errors.without_traceback(datasette, exception, (yield))
 
 
-@hookimpl
-def asgi_wrapper() -> Callable[[Any], Any]:
+@hookimpl(specname="asgi_wrapper")
+def end_in_time() -> Callable[[Any], Any]:
     from .web import lifespan
 
     return lifespan.with_an_end
