@@ -112,8 +112,8 @@ def png_bomb(width: int, height: int, megabytes: int = 100) -> bytes:
 
 
 def bmp_of_runs(count: int) -> bytes:
-    """Pillow reads each run by itself."""
-    width, height = 4000, 3000
+    """Of a pixel each. Pillow reads each run by itself."""
+    width, height = 3000, -(-count // 3000)
     start = 14 + 40 + 1024
     header = struct.pack("<LllHHLLllLL", 40, width, height, 1, 8, 1, 2 * count, 0, 0, 256, 0)
     file = b"BM" + struct.pack("<LLL", start + 2 * count, 0, start)

@@ -56,7 +56,7 @@ REQUESTS: dict[str, Callable[[], bytes]] = {
     "words, in SQL of 0.65": lambda: get(f"/photos?sql={SQL}"),
     "words, in SQL of 1.0": lambda: get(f"/photos/-/query?sql={SQL}"),
     "an upload in the model": lambda: post(b"P6 8 8 255 " + bytes(192)),
-    "an upload that is decoded": lambda: post(bmp_of_runs(12_000_000)),
+    "an upload that is decoded": lambda: post(bmp_of_runs(9_000_000)),
     "an upload that does not go on": lambda: post(bytes(100), length=10_000),
     "a request that does not go on": lambda: b"GET / HTTP/1.1\r\nHost: ",
     "an original that is not read": lambda: get("/-/image-search/photos/images/1/image"),
