@@ -56,8 +56,8 @@ def startup(datasette: Datasette) -> Awaitable[None]:
     return starting.start(datasette)
 
 
-@hookimpl
-def asgi_wrapper() -> Callable[[Application], Application]:
+@hookimpl(specname="asgi_wrapper")
+def with_visits() -> Callable[[Application], Application]:
     from .web.visits import with_visits
 
     return with_visits
@@ -99,6 +99,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
     from .web import map_page, media, pages, shown_configuration, uploads
     from .web.compat import configuration_page
     from .web.locked import told_when_locked
+    from .web.missing import told_when_missing
     from .web.responses import with_options
 
     routes = [
@@ -111,11 +112,11 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/thumbnail$",
-            media.thumbnail,
+            told_when_missing(media.thumbnail),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/image$",
-            media.image,
+            told_when_missing(media.image),
         ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
         (
@@ -203,6 +204,22 @@ def handle_exception(
     from .web import sql_errors
 
     return sql_errors.explain(datasette, request, exception)
+
+
+@hookimpl(specname="handle_exception", wrapper=True)
+def print_no_traceback(
+    datasette: Datasette, exception: Exception
+) -> Generator[None, list[Any], list[Any]]:
+    from .web import quiet_errors
+
+    return quiet_errors.without_traceback(datasette, exception, (yield))
+
+
+@hookimpl(specname="asgi_wrapper")
+def end_in_time() -> Callable[[Any], Any]:
+    from .web import lifespan
+
+    return lifespan.with_an_end
 
 
 @hookimpl

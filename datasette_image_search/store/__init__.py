@@ -28,6 +28,7 @@ Readers take a sqlite3 connection, because Datasette hands out those; writers ta
 Database.
 """
 
+from .contents import copy_content
 from .duplicates import Picture, pictures, write_duplicates
 from .filters import (
     Filter,
@@ -169,6 +170,7 @@ __all__ = [
     "check_vectors",
     "closed",
     "column_names",
+    "copy_content",
     "count_images",
     "count_vectors",
     "delete_images",

@@ -15,6 +15,7 @@ from .. import store
 from ..search.query import image_term
 from ..store import ImageTable, Key
 from .image_tables import image_tables, known_shown_tables, shown_tables
+from .page_budget import may_show_a_picture
 from .urls import Links
 from .visits import visitor_sees
 
@@ -45,14 +46,16 @@ def cell_with_picture(
     if table is not None:
         if known is not None and (table not in known or known[table].column != column):
             return None
+        if not may_show_a_picture():
+            return None
         return _cell_of_table(datasette, database, table, row, column, value)
     if isinstance(value, bytes):
         return None
     if value.endswith("/thumbnail"):
-        return _cell_of_url(datasette, database, value)
+        return _cell_of_url(datasette, database, value) if may_show_a_picture() else None
     if known is not None and all(shown.column != column for shown in known.values()):
         return None
-    return _cell_of_query(datasette, database, row, column, value)
+    return _cell_of_query(datasette, database, row, column, value) if may_show_a_picture() else None
 
 
 async def _cell_of_table(

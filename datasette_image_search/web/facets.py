@@ -19,12 +19,16 @@ from sqlite_utils.db import quote_identifier
 from ..store import Filter
 from .access import ViewedTable
 from .compat import make_facet, table_configuration
+from .repetition import check_repetition
 from .search_request import RequestError
 from .urls import Links, pairs_of, replaced
 from .year_facet import YearFacet
 
 SUGGESTED = (("column", "camera_model"), ("column", "folder"), ("year", "taken_at"))
 """What people filter photos by, and what `embed-images` makes indexes for."""
+
+MOST_FACETS = 20
+"""Each may take facet_time_limit_ms of the three threads that serve everybody."""
 
 PASSING = ("_next", "_facet_wait")
 """Parameters that a link to other results leaves behind."""
@@ -75,6 +79,15 @@ async def count_facets(
         if kind in kinds
         for config in configs
     ]
+    if len(facets) > MOST_FACETS:
+        raise RequestError(f"a page has {MOST_FACETS} facets at most; leave some out")
+    if facets:
+        links_of_each = facets[0].get_facet_size()
+        check_repetition(
+            request,
+            len(facets) * links_of_each,
+            f"{len(facets)} facets of {links_of_each:,} values",
+        )
     results, timed_out = [], []
     for counted, too_long in await asyncio.gather(*(_counted(facet) for facet in facets)):
         results += [_with_local_urls(facet, links) for facet in counted]

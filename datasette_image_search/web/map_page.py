@@ -23,6 +23,7 @@ from .configuration import configured_weights
 from .pages import count_in_words, form_context, table_context
 from .pictures import query_in_words
 from .preparing import Placed, is_prepared, placed_vectors
+from .repetition import check_url
 from .responses import as_json, error_response
 from .results import Count, in_one_sentence, in_time
 from .search_request import SearchRequest, read_request
@@ -33,6 +34,7 @@ ARGUMENT = "_color"
 
 async def map_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE/map and .json"""
+    check_url(request)
     viewed = await viewed_table(datasette, request)
     links = viewed.links(datasette)
     format = request.url_vars.get("format") or ""

@@ -21,6 +21,7 @@ from .configuration import ConfigurationError, configured_roots
 from .image_tables import visible_image_tables
 from .pictures import chips, image_card, query_in_words
 from .preparing import is_prepared, start_preparing
+from .repetition import check_repetition, check_url
 from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
 from .search_request import PICTURES, SearchRequest, read_request
@@ -37,6 +38,7 @@ HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search")
 
 async def search_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE, .json and .csv"""
+    check_url(request)
     viewed = await viewed_table(datasette, request)
     links = viewed.links(datasette)
     format = request.url_vars.get("format") or "html"
@@ -45,6 +47,9 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     wanted = None
     try:
         wanted = await read_request(datasette, request, viewed)
+        if format == "html":
+            # Each card adds its picture to the query, or takes it away.
+            check_repetition(request, 2 * wanted.size, f"{wanted.size:,} pictures")
         if not wanted.query:
             # Whoever looks at this page is about to search, and the model may as well load now.
             start_preparing(datasette, viewed)
