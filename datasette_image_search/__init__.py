@@ -111,11 +111,12 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
             pages.search_page,
         ),
         (
-            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/thumbnail$",
+            # An id may be a text without letters.
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)/thumbnail$",
             told_when_missing(media.thumbnail),
         ),
         (
-            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/image$",
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)/image$",
             told_when_missing(media.image),
         ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),

@@ -34,6 +34,7 @@ from datasette_image_search.store import (
 
 from .commands import change, query, touch_later, vectors_of
 from .conftest import COLOURS, draw_picture
+from .ignoring_case import ignore_case_below
 from .vector_files import unit, write_llm, write_npy, write_rclip
 
 NAMES = sorted(f"{colour}.jpg" for colour in COLOURS)
@@ -147,6 +148,19 @@ def test_a_link_to_a_root_is_the_root(path: Path, folder: Path, tmp_path: Path, 
     bring(NAMES, unit(8), roots=[folder])
     linked = [str(tmp_path / "link" / name) for name in NAMES]
     assert counts(bring(linked, unit(8))) == (0, 8, 0, 0, 0)
+
+
+def test_folders_spelled_otherwise_on_a_drive_that_ignores_case(
+    path: Path, tmp_path: Path, bring, monkeypatch: pytest.MonkeyPatch
+):
+    drive = tmp_path / "drive"
+    draw_picture(drive / "Photos" / "Divers" / "a.jpg", "red")
+    ignore_case_below(drive, monkeypatch)
+    assert bring(["Divers/a.jpg"], unit(1), roots=[drive / "Photos"]).added == 1
+    for name in (f"{drive}/Photos/DIVERS/a.jpg", f"{drive}/photos/divers/a.jpg"):
+        assert bring([name], unit(1)).added == 0
+    assert bring(["divers/a.jpg"], unit(1), roots=[drive / "PHOTOS"]).added == 0
+    assert query(path, "select path from images") == [("Divers/a.jpg",)]
 
 
 def test_dots_in_paths(path: Path, folder: Path, bring):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,9 +59,15 @@ def dropped_unfinished(table: str, model: str) -> None:
 
 @contextmanager
 def one_sentence(database: Path) -> Iterator[None]:
-    """What a person can put right ends the command with one sentence and exit code 1."""
+    """
+    What a person can put right ends the command with one sentence and exit code 1. Meanwhile Pillow says
+    nothing of damage that we record, or that costs nothing; the filter is the process's, which has
+    other plans in a server.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+            yield
     except ImageSearchError as error:
         raise click.ClickException(printable(str(error))) from error
     except sqlite3.Error as error:

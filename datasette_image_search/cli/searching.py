@@ -163,9 +163,12 @@ def _shortened(name: str) -> str:
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from tabulate import tabulate
 
+    from ..search.query import written_id
+
     for row in rows:
         row.update((name, printable(str(value))) for name, value in row.items() if name != "score")
         row["score"] = f"{row['score']:.4f}"
+        row["id"] = written_id(row["id"])
         if "query" in row:
             row["query"] = _shortened(row["query"])
     if rows:

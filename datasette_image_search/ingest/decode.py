@@ -7,8 +7,8 @@ import io
 import math
 import os
 import re
-import warnings
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,11 +16,13 @@ from importlib.util import find_spec
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from .cost import cost_of
 from .exif import Exif, read_exif, read_orientation
 from .formats import HEIC_SUFFIXES, RAW_SUFFIXES, THUMBNAIL_SIZE
+from .memory import free_memory
 
 try:
     import pillow_heif
@@ -29,14 +31,6 @@ except ImportError:
 else:
     pillow_heif.register_heif_opener()
     HEIC = True
-
-# Pillow's own limit counts before `draft` and warns on the terminal: DecodeSettings.max_pixels
-# takes its place.
-Image.MAX_IMAGE_PIXELS = None
-
-# Pillow warns of damage that we record, or that costs nothing. Filters belong to the whole process
-# and cannot be changed for a moment while other threads decode: so once, and here.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _EVERYWHERE = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 
@@ -116,21 +110,6 @@ def default_max_pixels(workers: int) -> int:
     """
     share = free_memory() / 4 / max(workers, 1)
     return min(max(int(share / BYTES_PER_PIXEL / 1e6), 50), 1000) * 1_000_000
-
-
-def free_memory() -> int:
-    """Bytes that a process can have without swapping; 4 GB where the system does not tell."""
-    try:
-        # Counts what the system would give up of its caches; sysconf does not.
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 4_000_000_000
 
 
 @dataclass(frozen=True)
@@ -246,7 +225,7 @@ def stored_size(data: bytes) -> tuple[str, tuple[int, int]]:
     """What Pillow calls the format of a picture that is no RAW, and its size as stored; decodes nothing."""
     with _explaining(data, ""):
         _check_cost(data)
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _image_of(data, FORMATS) as image:
             return image.format or "", image.size
 
 
@@ -272,6 +251,9 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
         if not HEIC and _looks_like_heic(data, name):
             raise missing_extra("heic") from error
         raise DecodeError("the file is not a picture of a known format, or is damaged") from error
+    except Image.DecompressionBombError as error:
+        # Pillow itself makes room for the whole of a WebP when it opens it, and looks at its limit first.
+        raise TooLarge("the picture has more pixels than Pillow takes of this format") from error
     except MemoryError as error:
         raise DecodeError("there is not enough memory for the picture") from error
     except Exception as error:
@@ -339,12 +321,36 @@ def open_limited(
     of a PNG would do.
     """
     _check_cost(data, settings.max_pixels)
-    image = Image.open(io.BytesIO(data), formats=formats)
+    image = _image_of(data, formats)
     size = image.size
     enough = _enough(size, settings)
     image.draft(None, (enough, enough))
     check_pixels(image.width * image.height, settings.max_pixels)
+    if isinstance(image, TiffImageFile):
+        # Made when it is loaded otherwise, and compared with Pillow's own limit again.
+        image.im = Image.new(image.mode, image._tile_size, None).im
     return image, size
+
+
+def _image_of(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
+    """
+    As Image.open() does it, but for Pillow's own limit of pixels: that counts before `draft`, and is
+    one for the whole process, where others rely on it. DecodeSettings.max_pixels takes its place.
+    """
+    Image.preinit()
+    for name in formats:
+        if name not in Image.OPEN:
+            Image.init()
+        make, accepts = Image.OPEN.get(name, (None, None))
+        accepted = accepts(data[:16]) if accepts is not None else make is not None
+        # A text says why not.
+        if make is None or not accepted or isinstance(accepted, str):
+            continue
+        try:
+            return make(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue
+    raise UnidentifiedImageError
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:

@@ -129,9 +129,8 @@ def embed_images(
     Bring an image table up to date with some files and folders, or with its own rows.
 
     Nothing is written before the files are found and the model is loaded; `on_plan` is told between
-    the two what `plan_images` would tell. A KeyboardInterrupt ends
-    the run with the batch in flight left out, and is told by the summary. Raises ImageSearchError
-    with one sentence where the request cannot be carried out.
+    the two what `plan_images` would tell. A KeyboardInterrupt ends the run with the batch in flight left
+    out, and is told by the summary. Raises ImageSearchError where the request cannot be carried out.
     """
     started = time.perf_counter()
     check_writable(request.database)
@@ -158,7 +157,7 @@ def embed_images(
                 run.interrupted = True
     return replace(
         plan,
-        embedded=run.done - len(run.failures),
+        embedded=run.done - len(run.failures) + len(survey.unusable),
         reused=run.reused,
         moved=run.moved,
         failures=tuple(run.failures),
@@ -173,9 +172,9 @@ def embed_images(
 
 def _summary(survey: Survey) -> Summary:
     moved = sum(reuse.moved for reuse in survey.reused)
-    failures = tuple(_expected_failures(survey.to_embed))
+    failures = tuple(_expected_failures(survey))
     return Summary(
-        embedded=len(survey.to_embed) - len(failures),
+        embedded=len(survey.to_embed) - len(failures) + len(survey.unusable),
         reused=len(survey.reused) - moved,
         moved=moved,
         unchanged=survey.unchanged,
@@ -195,8 +194,9 @@ def _summary(survey: Survey) -> Summary:
     )
 
 
-def _expected_failures(images: Iterable[ImageSource]) -> Iterator[FailedImage]:
-    for image in images:
+def _expected_failures(survey: Survey) -> Iterator[FailedImage]:
+    yield from (FailedImage(failure.path, failure.reason) for failure in survey.unusable)
+    for image in survey.to_embed:
         problem = image.problem or missing_extra_for(image.name)
         if problem:
             yield _failed_image(image, str(problem))
@@ -273,7 +273,7 @@ class _Run:
         self.done = 0
         self.reused = 0
         self.moved = 0
-        self.failures: list[FailedImage] = []
+        self.failures = [FailedImage(each.path, each.reason) for each in survey.unusable]
         self.interrupted = False
         self.pruned = False
         self.replacement = survey.replacement
@@ -290,6 +290,7 @@ class _Run:
                 index = self._ensure_index(self.embedder)
             if self.survey.path_column is not None:
                 store.forget_unreadable(self.db, self.table)
+            store.record_unusable(self.db, self.table, self.survey.unusable)
             roots = self._ensure_roots()
         # Without an index there is nothing to embed, nor any image to have a vector from.
         if index is not None:

@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from .. import store
 from ..embedders.catalogue import check_model
-from ..store import Index, Key, KnownFile, Location, Root, StoreError
+from ..store import Failure, Index, Key, KnownFile, Location, Root, StoreError
 from .formats import BATCH_SIZE, THUMBNAIL_SIZE
 from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database
@@ -93,7 +93,7 @@ class Survey:
     """
     What there is to do. `gone` are the files that are not there any more, by root and path, and
     `empty_rows` counts those of a person's own table that have nothing in the column of their images.
-    `other_tables` are the image tables that there are beside a new one. `unfinished` is an index that
+    `unusable` says why rows of it can be no images. `other_tables` are the image tables that there are beside a new one. `unfinished` is an index that
     is to come in place of others, but not by this run, with the number of its vectors.
     """
 
@@ -106,6 +106,7 @@ class Survey:
     failed_before: int
     gone: Mapping[tuple[str, str], KnownFile]
     empty_rows: int = 0
+    unusable: tuple[Failure, ...] = ()
     is_new_table: bool = False
     other_tables: tuple[str, ...] = ()
     replacement: Replacement | None = None
@@ -226,6 +227,7 @@ def connect(database: Path) -> Database:
     plugins, as that of any command of sqlite-utils: triggers of a person's own may use them.
     """
     db = Database(database)
+    store.read_any_text(db.conn)
     # Of a new database only. On a page of SQLite's usual 4096 bytes there is room for one vector of
     # 512 dimensions, and half of the file would be empty.
     db.execute(f"pragma page_size = {PAGE_SIZE}")
@@ -273,6 +275,9 @@ def _survey_files(
     reused: list[Reuse] = []
     if index is not None:
         reused = _find_reuse(db, request, index, changes, known)
+        for file in changes.respelled:
+            assert file.image_id is not None
+            reused.append(Reuse(file, file.image_id, moved=True))
     reused_files = {(reuse.file.root, reuse.file.path) for reuse in reused}
     to_embed = [file for file in changes.to_embed if (file.root, file.path) not in reused_files]
     moved = {reuse.source_id for reuse in reused if reuse.moved}
@@ -287,9 +292,15 @@ def _survey_files(
     check_mounted(
         changes.emptied, [file for file, before in gone.items() if before.image_id is not None]
     )
-    if not (changes.to_embed or changes.unchanged or changes.failed_before):
+    if not (changes.to_embed or changes.unchanged or changes.failed_before or changes.respelled):
         names = ", ".join(repr(str(path)) for path in request.paths)
         raise RunError(f"there are no image files in {names}")
+    found_again = {reuse.file.key for reuse in reused if reuse.moved}
+    if known and any(
+        file.image_id is None and file.problem is None and file.key not in found_again
+        for file in changes.to_embed
+    ):
+        store.find_image_table(db.conn, request.table).check_takes_rows()
     return Survey(
         choice,
         path_column=None,
@@ -400,10 +411,10 @@ def _survey_own_table(
     table = store.find_image_table(db.conn, request.table)
     if table.is_ours:
         raise StoreError(f"table {table.name!r} was made from folders; name the folders to embed")
-    rows = store.own_rows(db.conn, table, index, column, is_path=path_column is not None)
+    rows, unusable = store.own_rows(db.conn, table, index, column, is_path=path_column is not None)
     folder = request.database.resolve().parent if path_column is not None else None
     changes = find_own_changes(rows, folder, retry_failed=request.retry_failed)
-    if not rows:
+    if not (rows or unusable):
         raise RunError(f"table {table.name!r} has no images in its column {column!r}")
     return Survey(
         choice,
@@ -414,7 +425,8 @@ def _survey_own_table(
         unchanged=changes.unchanged,
         failed_before=changes.failed_before,
         gone={},
-        empty_rows=store.count_images(db.conn, table) - len(rows),
+        empty_rows=store.count_images(db.conn, table) - len(rows) - len(unusable),
+        unusable=tuple(unusable),
     )
 
 

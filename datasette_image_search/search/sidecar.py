@@ -169,7 +169,8 @@ def _beside(
     os.close(descriptor)
     temporary = Path(name)
     try:
-        faiss.write_index(faiss_index, name)
+        with _name_for_faiss(temporary) as name:
+            faiss.write_index(faiss_index, name)
         with temporary.open("r+b") as file:
             file.seek(0, os.SEEK_END)
             file.write(bytes(-file.tell() % _ALIGNMENT))
@@ -257,10 +258,26 @@ def _check_unchanged(path: Path, state: tuple[int, ...] | None) -> None:
         raise SidecarUnusable(f"{path.name} was replaced while it was opened")
 
 
+@contextmanager
+def _name_for_faiss(path: Path) -> Iterator[str]:
+    """FAISS takes names in UTF-8 only. Where one is not, the name of the open file is."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            yield f"/dev/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        yield str(path)
+
+
 def _read_faiss(path: Path, header: Header, *, mapped: bool = True) -> faiss.Index:
     try:
-        faiss_index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
-    except RuntimeError as error:
+        with _name_for_faiss(path) as name:
+            faiss_index = faiss.read_index(name, faiss.IO_FLAG_MMAP_IFC if mapped else 0)
+    except (OSError, RuntimeError) as error:
         raise SidecarUnusable(f"{path.name} cannot be read by FAISS") from error
     if faiss_index.ntotal != header.vectors or faiss_index.d != header.dimensions:
         raise SidecarUnusable(f"{path.name} does not hold what its header says")

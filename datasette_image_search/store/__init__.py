@@ -47,12 +47,12 @@ from .filters import (
 from .finding import check_key, check_not_renamed, check_vectors, find_index
 from .imports import add_imported, record_files, write_imported
 from .indexes import check_index, ensure_index, record_index_type, record_sidecar
+from .own_rows import own_content, own_label, own_rows
 from .ownership import has_triggers
 from .reads import (
     are_unit,
     count_images,
     count_vectors,
-    has_thumbnail,
     image_rows,
     image_vector,
     images_of_vectors,
@@ -61,15 +61,15 @@ from .reads import (
     known_files,
     locations,
     newest_ids,
-    own_content,
-    own_label,
-    own_rows,
     roots,
     some_images,
     thumbnail,
+    thumbnail_version,
     vector_batches,
     vector_ids,
     vectors_by_id,
+    version_of,
+    versions,
 )
 from .replacements import delete_index, images_to_lose, take_over, unfinished_index
 from .schema import ensure_tables, has_tags, without_triggers
@@ -98,6 +98,7 @@ from .tables import (
     StoredVectors,
     StoreError,
     TagRow,
+    Thumbnail,
     all_indexes,
     column_names,
     find_image_table,
@@ -119,7 +120,7 @@ from .tags import (
     untagged_vectors,
     write_tags,
 )
-from .transactions import is_locked, snapshot, transaction
+from .transactions import is_locked, read_any_text, snapshot, transaction
 from .values import json_value
 from .views import ImageView, find_view, image_of_row, view_names, view_rows
 from .writes import (
@@ -127,6 +128,7 @@ from .writes import (
     ensure_root,
     folder_of,
     forget_unreadable,
+    record_unusable,
     write_batch,
     write_reused,
 )
@@ -160,6 +162,7 @@ __all__ = [
     "StoreError",
     "StoredVectors",
     "TagRow",
+    "Thumbnail",
     "add_imported",
     "all_indexes",
     "all_of",
@@ -188,7 +191,6 @@ __all__ = [
     "folder_of",
     "forget_unreadable",
     "has_tags",
-    "has_thumbnail",
     "has_triggers",
     "image_of_row",
     "image_rows",
@@ -217,10 +219,12 @@ __all__ = [
     "passing",
     "passing_images",
     "pictures",
+    "read_any_text",
     "read_indexes",
     "record_files",
     "record_index_type",
     "record_sidecar",
+    "record_unusable",
     "roots",
     "sets_of_labels",
     "side_tables",
@@ -230,6 +234,7 @@ __all__ = [
     "tag_counts",
     "take_over",
     "thumbnail",
+    "thumbnail_version",
     "transaction",
     "unfinished_index",
     "untagged_vectors",
@@ -239,6 +244,8 @@ __all__ = [
     "vector_to_blob",
     "vectors_by_content",
     "vectors_by_id",
+    "version_of",
+    "versions",
     "view_names",
     "view_rows",
     "without_triggers",

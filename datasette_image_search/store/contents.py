@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from sqlite_utils.db import quote_identifier
 
-from .reads import own_content
+from .own_rows import own_content
 from .tables import ImageTable, Key
 
 PIECE = 256 * 1024

@@ -27,6 +27,7 @@ from .tables import (
     TagRow,
     column_names,
     find_image_table,
+    generated_columns,
     table_exists,
     trigger_name,
 )
@@ -290,7 +291,13 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
     with_duplicates, with_tags = has_duplicates(db.conn, table), has_tags(db.conn, table)
-    wanted = _triggers(table, own_column, with_duplicates=with_duplicates, with_tags=with_tags)
+    wanted = _triggers(
+        table,
+        own_column,
+        content_is_generated=own_column in generated_columns(db.conn, table.name),
+        with_duplicates=with_duplicates,
+        with_tags=with_tags,
+    )
     for name, sql in wanted.items():
         if existing.get(name) != sql:
             db.execute(f"drop trigger if exists {quote_identifier(name)}")
@@ -306,7 +313,12 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
 
 
 def _triggers(
-    table: ImageTable, own_column: str | None, *, with_duplicates: bool, with_tags: bool
+    table: ImageTable,
+    own_column: str | None,
+    *,
+    content_is_generated: bool,
+    with_duplicates: bool,
+    with_tags: bool,
 ) -> dict[str, str]:
     """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
     names = table.quoted()
@@ -367,8 +379,10 @@ def _triggers(
     content = "sha256" if table.is_ours else own_column
     if content is not None:
         column = quote_identifier(content)
+        # No update is one of a generated column, which others change.
+        of = "" if content_is_generated else f"of {column} "
         bodies["content_changed"] = (
-            f"after update of {column} on {names['images']} "
+            f"after update {of}on {names['images']} "
             f"when old.{column} is not new.{column} begin {forget_old} {forget_new} end"
         )
     return {

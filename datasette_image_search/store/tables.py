@@ -7,6 +7,7 @@ import sqlite3
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any, TypeGuard
 
 import numpy as np
 from sqlite_utils.db import quote_identifier
@@ -100,6 +101,33 @@ class ImageTable:
         if not re.fullmatch(r"-?[0-9]{1,19}", text) or abs(int(text)) > LAST:
             return None
         return int(text)
+
+    def is_key(self, value: object) -> TypeGuard[Key]:
+        """
+        Whether it can be the key of an image. SQLite keeps NULL and BLOBs in a column of texts too, and
+        texts in one of integers.
+        """
+        return isinstance(value, int if self.key_is_integer else str)
+
+    def as_key(self, value: object) -> Key | None:
+        """
+        What a side table has for a key. It keeps whole numbers where those of the image table were made
+        texts since, or the reverse, and SQLite finds the one by the other.
+        """
+        if self.key_is_integer and isinstance(value, str):
+            return self.parse_key(value)
+        if not self.key_is_integer and isinstance(value, int):
+            return str(value)
+        return value if self.is_key(value) else None
+
+    def check_takes_rows(self) -> None:
+        """Raises StoreError where nobody but a person knows what the key of a new row is to be."""
+        if not self.key_is_integer:
+            raise StoreError(
+                f"the keys of table {self.name!r} are texts of your own, so no rows can be added to it; "
+                f"make them whole numbers with: sqlite-utils transform PATH {self.name} "
+                f"--type {self.key} integer"
+            )
 
     def owns(self, side: str, *, by_content: bool = True) -> str:
         """SQL: whether a row of a side table, by its alias, is of the picture that its image has."""
@@ -208,6 +236,14 @@ class EmbeddedImage:
     thumbnail: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """`webp` is what the table holds, which others can write to as well; `version` that of the picture."""
+
+    webp: Any
+    version: str | None
+
+
 @dataclass(frozen=True)
 class ReusedImage:
     """
@@ -251,8 +287,9 @@ class KnownFile:
 @dataclass(frozen=True, slots=True)
 class OwnRow:
     """
-    A row of a person's own image table: its path or the length of its BLOB, what is known of the
-    image that was embedded last, and of one that could not be embedded since.
+    A row of a person's own image table: its path or the length of its BLOB (None for what is neither a
+    path nor a BLOB), what is known of the image that was embedded last, and of one that could not be
+    embedded since.
     """
 
     image_id: Key
@@ -327,7 +364,7 @@ class StoredVectors:
 
 def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
     """Raises StoreError where there is no such table, or no primary key of one integer or text."""
-    columns = conn.execute("select name, type, pk from pragma_table_info(?)", [name]).fetchall()
+    columns = conn.execute("select name, type, pk from pragma_table_xinfo(?)", [name]).fetchall()
     stored = _stored_name(conn, name)
     name = stored or name
     if not columns:
@@ -404,8 +441,16 @@ def all_indexes(conn: sqlite3.Connection) -> list[Index]:
 
 
 def column_names(conn: sqlite3.Connection, table: str) -> list[str]:
-    """In the order of the table; none where there is no such table."""
-    return [name for (name,) in conn.execute("select name from pragma_table_info(?)", [table])]
+    """In the order of the table, generated ones among them; none where there is no such table."""
+    # Hidden are columns of virtual tables, which nobody selects, by 1, and generated ones by 2 and 3.
+    sql = "select name from pragma_table_xinfo(?) where hidden != 1"
+    return [name for (name,) in conn.execute(sql, [table])]
+
+
+def generated_columns(conn: sqlite3.Connection, table: str) -> set[str]:
+    """Those that SQLite computes, and nobody writes to."""
+    sql = "select name from pragma_table_xinfo(?) where hidden > 1"
+    return {name for (name,) in conn.execute(sql, [table])}
 
 
 def table_exists(conn: sqlite3.Connection, table: str) -> bool:

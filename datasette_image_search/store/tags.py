@@ -144,9 +144,8 @@ def untagged_vectors(
     ids = vector_ids(conn, index) if filter is None else matching(conn, index, filter)
     ids = np.sort(ids[ids > label_set.last_vector_id])
     tagged = conn.execute(
-        "select distinct vector_id from {tags} where label_set_id = ? and vector_id > ?".format(
-            **table.quoted()
-        ),
+        "select distinct vector_id from {tags} where label_set_id = ? and vector_id > ? "
+        "and typeof(vector_id) = 'integer'".format(**table.quoted()),
         [label_set.id, label_set.last_vector_id],
     )
     return np.setdiff1d(ids, np.array([id for (id,) in tagged], dtype=np.int64), assume_unique=True)

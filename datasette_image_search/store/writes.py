@@ -11,7 +11,8 @@ from sqlite_utils import Database
 from sqlite_utils.db import NotFoundError, quote_identifier
 
 from .indexes import check_index, made_of_same
-from .reads import own_label, roots
+from .own_rows import own_label
+from .reads import roots
 from .schema import has_tags
 from .tables import (
     OWN_ROOT,
@@ -229,3 +230,9 @@ def delete_images(
 def forget_unreadable(db: Database, table: ImageTable) -> None:
     """The files of a person's own table that could not be read: whoever looks again will see."""
     db.table(table.failures).delete_where("root_id = ? and mtime = ''", [OWN_ROOT])
+
+
+def record_unusable(db: Database, table: ImageTable, unusable: Sequence[Failure]) -> None:
+    """The rows of a person's own table without a key, in place of those that there were before."""
+    db.table(table.failures).delete_where("root_id = ? and path not like '#%'", [OWN_ROOT])
+    db.table(table.failures).insert_all(map(asdict, unusable), replace=True)

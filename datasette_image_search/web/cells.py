@@ -16,13 +16,15 @@ from ..search.query import image_term
 from ..store import ImageTable, Key
 from .image_tables import image_tables, known_shown_tables, shown_tables
 from .page_budget import may_show_a_picture
-from .urls import Links
+from .urls import VERSION, Links
 from .visits import visitor_sees
 
 BOX = (120, 90)
 """Width and height in CSS pixels that a picture in a cell fits into."""
 
-_THUMBNAIL_URL = re.compile(r"/-/image-search/([^/]+)/([^/]+)/([^/]+)/thumbnail")
+_THUMBNAIL_URL = re.compile(
+    rf"/-/image-search/([^/]+)/([^/]+)/([^/]*)/thumbnail(?:\?{VERSION}=[^/&]*)?"
+)
 
 _CELL = Markup(
     '<a class="image-search-cell" href="{row}">'
@@ -51,7 +53,7 @@ def cell_with_picture(
         return _cell_of_table(datasette, database, table, row, column, value)
     if isinstance(value, bytes):
         return None
-    if value.endswith("/thumbnail"):
+    if _THUMBNAIL_URL.search(value):
         return _cell_of_url(datasette, database, value) if may_show_a_picture() else None
     if known is not None and all(shown.column != column for shown in known.values()):
         return None
@@ -106,25 +108,28 @@ async def _cell_of_query(
     if not keys:
         return None
 
-    def read(conn: sqlite3.Connection) -> tuple[ImageTable, dict[str, Any]] | None:
+    def read(conn: sqlite3.Connection) -> tuple[ImageTable, dict[str, Any], str] | None:
         # A path that images of two tables have is that of neither.
         found = [
             (table, key)
             for table, key in keys
             if store.image_of_row(conn, table, column, key, value, root)
         ]
-        if len(found) != 1 or not store.has_thumbnail(conn, *found[0]):
+        if len(found) != 1:
             return None
         ((table, key),) = found
-        return table, store.image_rows(conn, table, [key])[key]
+        version = store.thumbnail_version(conn, table, key)
+        if version is None:
+            return None
+        return table, store.image_rows(conn, table, [key])[key], version
 
     found = await served.execute_fn(read)
     if found is None:
         return None
-    table, image = found
+    table, image, version = found
     if not await visitor_sees(datasette, database, table.name):
         return None
-    picture = _link(datasette, database, table, image[table.key], value, image)
+    picture = _link(datasette, database, table, image[table.key], value, image, version)
     return picture + _TEXT.format(text=value)
 
 
@@ -148,20 +153,27 @@ async def _picture(
     datasette: Datasette, database: str, table: ImageTable, key: Key, name: str, row: Any
 ) -> Markup | None:
     """The thumbnail as a link to its row, or None where that image has none."""
-    if not await datasette.get_database(database).execute_fn(
-        lambda conn: store.has_thumbnail(conn, table, key)
-    ):
+    version = await datasette.get_database(database).execute_fn(
+        lambda conn: store.thumbnail_version(conn, table, key)
+    )
+    if version is None:
         return None
-    return _link(datasette, database, table, key, name, row)
+    return _link(datasette, database, table, key, name, row, version)
 
 
 def _link(
-    datasette: Datasette, database: str, table: ImageTable, key: Key, name: str, row: Any
+    datasette: Datasette,
+    database: str,
+    table: ImageTable,
+    key: Key,
+    name: str,
+    row: Any,
+    version: str,
 ) -> Markup:
     width, height = _fit(row)
     return _CELL.format(
         row=datasette.urls.row(database, table.name, tilde_encode(str(key))),
-        src=Links(datasette, database, table.name).thumbnail(key),
+        src=Links(datasette, database, table.name).thumbnail(key, version),
         alt=name,
         width=width,
         height=height,

@@ -12,6 +12,7 @@ from datasette.utils.asgi import Request, Response
 from datasette.views.base import DatasetteError
 
 from .. import store
+from ..store import Key
 from .image_tables import ShownTable, image_tables, visible_image_tables, visible_table
 from .pictures import Card, image_card
 from .results import Picture
@@ -60,14 +61,16 @@ async def render(
         {name: each["value"] if isinstance(each, Mapping) else each for name, each in pairs}
         for pairs in (zip(columns, row, strict=True) for row in rows)
     ]
-    images = await datasette.get_database(database).execute_fn(
+    images, versions = await datasette.get_database(database).execute_fn(
         lambda conn: _images(conn, shown, wanted)
     )
     found = table_search(request)
     scores = found.scores if found else {}
     links = Links(datasette, database, table or shown.table.name, shown.table.name)
     # Of a table, a column called score is the person's own.
-    cards = [_card(links, shown, image, {} if table else row, scores) for row, image in images]
+    cards = [
+        _card(links, shown, image, {} if table else row, scores, versions) for row, image in images
+    ]
     if scores and "_sort" not in request.args and "_sort_desc" not in request.args:
         cards.sort(key=lambda card: -(card.score or 0.0))
     html = await datasette.render_template(
@@ -113,11 +116,11 @@ def _missing(shown: ShownTable, columns: Sequence[str]) -> str | None:
 
 def _images(
     conn: sqlite3.Connection, shown: ShownTable, rows: Sequence[Mapping[str, Any]]
-) -> list[tuple[Mapping[str, Any], dict[str, Any]]]:
-    """Those of the rows that are images, in their order, each with its image."""
+) -> tuple[list[tuple[Mapping[str, Any], dict[str, Any]]], dict[Key, str | None]]:
+    """Those of the rows that are images, in their order, each with its image; versions of pictures by id."""
     table, column = shown.table, shown.column
     key = table.key
-    rows = [row for row in rows if _is_key(row[key])]
+    rows = [row for row in rows if table.is_key(row[key])]
     if shown.view is not None:
         rows = [
             row
@@ -125,12 +128,10 @@ def _images(
             if store.image_of_row(conn, table, column, row[key], row[column], row.get("root_id"))
         ]
     without = column if shown.column_is_blob else None
-    images = store.image_rows(conn, table, [row[key] for row in rows], without=without)
-    return [(row, images[row[key]]) for row in rows if row[key] in images]
-
-
-def _is_key(value: Any) -> bool:
-    return isinstance(value, int | str)
+    keys = [row[key] for row in rows]
+    images = store.image_rows(conn, table, keys, without=without)
+    found = [(row, images[row[key]]) for row in rows if row[key] in images]
+    return found, store.versions(conn, table, keys)
 
 
 def _card(
@@ -139,12 +140,14 @@ def _card(
     image: Mapping[str, Any],
     row: Mapping[str, Any],
     scores: Mapping[str, float],
+    versions: Mapping[Key, str | None],
 ) -> Card:
     key = image[shown.table.key]
     score = scores.get(str(key), row.get("score"))
     score = float(score) if isinstance(score, int | float) and math.isfinite(score) else None
     path_column = None if shown.column_is_blob else shown.column
-    return image_card(links, Picture(key, dict(image), score), path_column)
+    picture = Picture(key, dict(image), score, versions.get(key))
+    return image_card(links, picture, path_column)
 
 
 def _without_format(request: Request) -> str:

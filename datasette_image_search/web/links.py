@@ -60,11 +60,12 @@ async def of_row(
     shown = (await image_tables(datasette.get_database(database))).get(table)
     if shown is None or not await can_view_table(datasette, actor, database, table):
         return []
+    key = row[shown.table.key]
+    if not shown.table.is_key(key):
+        return []
     return [
         {
-            "href": Links(datasette, database, table).page(
-                [("q", image_term(row[shown.table.key]))]
-            ),
+            "href": Links(datasette, database, table).page([("q", image_term(key))]),
             "label": "More like this",
             "description": "The images closest to this one",
         }

@@ -66,7 +66,7 @@ async def _json(
 
     def read(
         conn: sqlite3.Connection,
-    ) -> tuple[CollectionMap, np.ndarray | None, tuple[str, ...]]:
+    ) -> tuple[CollectionMap, list[str | None], np.ndarray | None, tuple[str, ...]]:
         index = store.find_index(conn, viewed.table.name, viewed.index.model)
         live, points = prepared or _placed_now(conn, index)
         placed = collection_map(
@@ -79,13 +79,15 @@ async def _json(
             column,
             MOST_IMAGES,
         )
+        known = store.versions(conn, viewed.table, placed.image_ids)
+        versions = [known.get(image_id) for image_id in placed.image_ids]
         if not query:
-            return placed, None, ()
+            return placed, versions, None, ()
         found = query_vector(conn, index, query, weights_of)
-        return placed, live.scores(found.vector)[placed.vectors], found.warnings
+        return placed, versions, live.scores(found.vector)[placed.vectors], found.warnings
 
     with in_one_sentence(datasette, viewed, wanted):
-        placed, scores, warnings = await in_time(datasette, viewed, read)
+        placed, versions, scores, warnings = await in_time(datasette, viewed, read)
 
     def answer() -> Response:
         if scores is not None:
@@ -95,6 +97,9 @@ async def _json(
         else:
             coloured = plain(len(placed))
         words = (count_in_words(Count(placed.count)), wanted.filter_words)
+        data = map_data(placed, coloured)
+        # A file that is opened from the disk has no thumbnails of a server.
+        data["images"]["version"] = versions
         return as_json(
             datasette,
             {
@@ -104,7 +109,7 @@ async def _json(
                 "model": viewed.index.model,
                 "description": " ".join(filter(None, words)),
                 "warnings": list(warnings),
-                **map_data(placed, coloured),
+                **data,
             },
         )
 

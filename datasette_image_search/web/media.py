@@ -29,6 +29,7 @@ from .configuration import ConfigurationError, configured_roots
 from .decoding import RETRY_AFTER, Busy, DecodingQueue
 from .originals import HEAD, open_below, shown_type
 from .streaming import Picture, is_known, not_modified, picture_response
+from .urls import VERSION
 
 T = TypeVar("T")
 
@@ -85,16 +86,21 @@ class Original:
 
 
 async def thumbnail(datasette: Datasette, request: Request) -> Response:
-    """The stored WebP of an image; where none was stored, one that is made of the original."""
+    """
+    The stored WebP of an image; where none was stored, one that is made of the original. Whichever
+    version the URL has, it is the picture of now, but only of its own version is it kept for long.
+    """
     if request.method not in ("GET", "HEAD"):
         return _only_get()
     asked = await _asked(datasette, request)
-    webp = await _read(
+    stored = await _read(
         asked, lambda conn: store.thumbnail(conn, asked.viewed.table, asked.image_id)
     )
+    webp = stored.webp if stored else None
     # Others can write to the table.
-    if isinstance(webp, bytes) and shown_type(webp[:HEAD]) == "image/webp":
-        return _answer(request, asked, webp, "image/webp", _version_of(webp))
+    if stored and isinstance(webp, bytes) and shown_type(webp[:HEAD]) == "image/webp":
+        is_lasting = stored.version is not None and stored.version == request.args.get(VERSION)
+        return _answer(request, asked, webp, "image/webp", _version_of(webp), is_lasting)
     original = await _original(datasette, asked)
     return await _made(request, asked, original, _webp, "image/webp")
 
@@ -223,9 +229,15 @@ def _jpeg(original: Original) -> bytes:
 
 
 def _answer(
-    request: Request, asked: Asked, content: bytes, content_type: str, etag: str
+    request: Request,
+    asked: Asked,
+    content: bytes,
+    content_type: str,
+    etag: str,
+    is_lasting: bool = False,
 ) -> Response:
-    picture = Picture(io.BytesIO(content), len(content), content_type, etag, asked.is_public)
+    file = io.BytesIO(content)
+    picture = Picture(file, len(content), content_type, etag, asked.is_public, is_lasting)
     return picture_response(request, picture)
 
 

@@ -130,7 +130,7 @@ async def _html(
                 image_card(links, each, viewed.index.path_column, query=searched, kept=kept)
                 for each in answer.pictures
             ],
-            "chips": chips(viewed, links, searched, kept) if searched else [],
+            "chips": await chips(viewed, links, searched, kept) if searched else [],
             "numbers": (wanted.offset + 1, end) if answer.pictures else None,
             "next_url": links.page(replaced(pairs, _next=answer.next_offset))
             if answer.next_offset is not None

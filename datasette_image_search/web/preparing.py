@@ -161,4 +161,6 @@ def read_like_datasette(datasette: Datasette, database: str) -> None:
 def connection_of_our_own(database: Path) -> sqlite3.Connection:
     """Read-only. Those of Datasette are for requests, and have a time limit."""
     uri = f"{database.resolve().as_uri()}?{reading(database)}"
-    return sqlite3.connect(uri, uri=True)
+    conn = sqlite3.connect(uri, uri=True)
+    store.read_any_text(conn)
+    return conn

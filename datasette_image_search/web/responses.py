@@ -52,7 +52,7 @@ def json_response(
                 {
                     "id": picture.id,
                     "score": picture.score,
-                    "thumbnail": absolute(links.thumbnail(picture.id)),
+                    "thumbnail": absolute(links.thumbnail(picture.id, picture.version)),
                     "url": absolute(links.row(picture.id)),
                     "row": picture.row,
                 }

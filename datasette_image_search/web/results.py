@@ -40,11 +40,15 @@ class TooLong(ImageSearchError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A row of the image table; `score` is None where there was no query."""
+    """
+    A row of the image table; `score` is None where there was no query, `version` where nothing is known
+    of the picture.
+    """
 
     id: store.Key
     row: dict[str, Any]
     score: float | None
+    version: str | None
 
 
 @dataclass(frozen=True)
@@ -221,7 +225,10 @@ def _pictures(
         rows = store.view_rows(conn, viewed.view, ids)
     else:
         rows = store.image_rows(conn, viewed.table, ids, without=viewed.index.content_column)
-    return tuple(Picture(id, rows[id], scores.get(id)) for id in ids if id in rows)
+    versions = store.versions(conn, viewed.table, ids)
+    return tuple(
+        Picture(id, rows[id], scores.get(id), versions.get(id)) for id in ids if id in rows
+    )
 
 
 async def _count(datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest) -> Count:

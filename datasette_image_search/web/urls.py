@@ -12,6 +12,8 @@ from datasette.utils.asgi import Request
 
 from ..store import Key
 
+VERSION = "v"
+
 Pairs = Iterable[tuple[str, str]]
 """The names and values of a query string."""
 
@@ -43,8 +45,10 @@ class Links:
         """What the URLs of thumbnails and originals begin with."""
         return self._of_images("")
 
-    def thumbnail(self, image_id: Key) -> str:
-        return self._of_images(f"/{tilde_encode(str(image_id))}/thumbnail")
+    def thumbnail(self, image_id: Key, version: str | None) -> str:
+        """With the version of its picture, caches may keep it for ever: another one has another URL."""
+        pairs = [(VERSION, version)] if version else []
+        return self._of_images(f"/{tilde_encode(str(image_id))}/thumbnail", pairs)
 
     def original(self, image_id: Key) -> str:
         return self._of_images(f"/{tilde_encode(str(image_id))}/image")
@@ -62,8 +66,8 @@ class Links:
         """The table page."""
         return _with(self.datasette.urls.table(self.database, self.table), pairs)
 
-    def _of_images(self, rest: str) -> str:
-        return replace(self, table=self.images_of or self.table)._path(rest)
+    def _of_images(self, rest: str, pairs: Pairs = ()) -> str:
+        return replace(self, table=self.images_of or self.table)._path(rest, pairs)
 
     def _path(self, rest: str, pairs: Pairs = ()) -> str:
         names = f"{tilde_encode(self.database)}/{tilde_encode(self.table)}"
