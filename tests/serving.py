@@ -108,6 +108,14 @@ class Server:
         return is_running(self.pid)
 
 
+def ends(server: Server) -> bool:
+    """Whether it ends, which takes some seconds; what its requests wait for may take minutes."""
+    deadline = time.monotonic() + 30
+    while server.is_running() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not server.is_running()
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process that has not ended, whoever waits for it."""
     try:

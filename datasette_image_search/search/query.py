@@ -298,6 +298,11 @@ def embedder_of(
             f"{index.fingerprint}, and the model here has {embedder.fingerprint}; "
             "search with the weights they were made with, or embed again with --replace-model"
         )
+    if embedder.dimensions != index.dimensions:
+        raise EmbedderError(
+            f"the vectors of {index.image_table!r} are said to have {index.dimensions:,} dimensions, and "
+            f"{index.model} makes {embedder.dimensions:,}; embed again with --replace-model"
+        )
     return embedder
 
 

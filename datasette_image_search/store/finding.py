@@ -6,6 +6,7 @@ import sqlite3
 
 from sqlite_utils.db import quote_identifier
 
+from .soundness import is_stored_table
 from .tables import (
     INDEXES,
     ImageTable,
@@ -15,7 +16,6 @@ from .tables import (
     find_image_table,
     image_table_names,
     read_indexes,
-    table_exists,
     trigger_name,
 )
 
@@ -72,7 +72,7 @@ def check_vectors(conn: sqlite3.Connection, table: str) -> None:
     """Raises StoreError where somebody dropped the vectors of an image table, or changed its key."""
     found = find_image_table(conn, table)
     check_key(conn, found)
-    if not table_exists(conn, found.vectors):
+    if not is_stored_table(conn, found.vectors):
         raise StoreError(
             f"the vectors of {table!r} are gone, as there is no table {found.vectors!r}; embed "
             f"everything again, with --replace-model of embed-images"

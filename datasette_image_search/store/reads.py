@@ -13,6 +13,7 @@ from sqlite_utils.db import quote_identifier
 
 from .filters import Filter, bracketed, naming_the_filter
 from .ownership import compares_content, owned
+from .soundness import LARGEST_THUMBNAIL, is_stored_table
 from .tables import (
     LAST,
     ROOTS,
@@ -46,7 +47,7 @@ NORM_ERROR = 0.01
 
 
 def roots(conn: sqlite3.Connection) -> list[Root]:
-    if not table_exists(conn, ROOTS):
+    if not is_stored_table(conn, ROOTS):
         return []
     rows = conn.execute(f"select id, path from {ROOTS} order by id")
     # Paths that a person wrote there may end in a slash.
@@ -113,7 +114,7 @@ def failed_files(
     conn: sqlite3.Connection, table: ImageTable
 ) -> Iterator[tuple[int, str, int, str]]:
     """Root id, path, size and mtime of what could not be embedded."""
-    if table_exists(conn, table.failures):
+    if is_stored_table(conn, table.failures):
         yield from conn.execute(
             "select root_id, path, size, mtime from {failures} where typeof(path) = 'text'".format(
                 **table.quoted()
@@ -272,13 +273,14 @@ def thumbnail_version(conn: sqlite3.Connection, table: ImageTable, image_id: Key
 def _of_thumbnail(
     conn: sqlite3.Connection, table: ImageTable, image_id: Key, columns: str
 ) -> tuple[Any, ...] | None:
-    if not table_exists(conn, table.thumbnails):
+    if not is_stored_table(conn, table.thumbnails):
         return None
     return conn.execute(
-        "select {columns} from {thumbnails} as side where image_id = ? and {owned}".format(
+        "select {columns} from {thumbnails} as side "
+        "where image_id = ? and length(webp) <= ? and {owned}".format(
             columns=columns, owned=owned(conn, table, "side"), **table.quoted()
         ),
-        [image_id],
+        [image_id, LARGEST_THUMBNAIL],
     ).fetchone()
 
 
@@ -290,7 +292,7 @@ def versions(
     are large. A person's own table keeps them beside it, where anything was embedded of it.
     """
     side, key = ("images", table.key) if table.is_ours else ("sources", "image_id")
-    if not table_exists(conn, table.name if table.is_ours else table.sources):
+    if not table.is_ours and not is_stored_table(conn, table.sources):
         return {}
     rows = conn.execute(
         "select {key}, sha256 from {side} where {key} in (select value from json_each(?))".format(
@@ -307,12 +309,20 @@ def version_of(sha256: object) -> str | None:
 
 
 def image_rows(
-    conn: sqlite3.Connection, table: ImageTable, ids: Sequence[Key], *, without: str | None = None
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    ids: Sequence[Key],
+    *,
+    without: str | None = None,
+    largest: int | None = None,
 ) -> dict[Key, dict[str, Any]]:
-    """Id -> the row as a dict, for those ids that exist; `without` is a column to leave out."""
+    """
+    Id -> the row as a dict, for those ids that exist; `without` is a column to leave out. A value of more
+    characters or bytes than `largest` is None.
+    """
     cursor = conn.execute(
         "select {columns} from {images} where {key} in (select value from json_each(?))".format(
-            columns=_columns_but(conn, table, without), **table.quoted()
+            columns=_columns_but(conn, table, without, largest), **table.quoted()
         ),
         [json.dumps(list(ids))],
     )
@@ -350,10 +360,17 @@ def newest_ids(
     return [row[0] for row in rows]
 
 
-def _columns_but(conn: sqlite3.Connection, table: ImageTable, without: str | None) -> str:
+def _columns_but(
+    conn: sqlite3.Connection, table: ImageTable, without: str | None, largest: int | None
+) -> str:
     names = [quote_identifier(name) for name in column_names(conn, table.name) if name != without]
-    # A column that somebody hides by an authorizer of SQLite loses its name too.
-    return ", ".join(f"{name} as {name}" for name in names)
+    if largest is None:
+        # A column that somebody hides by an authorizer of SQLite loses its name too.
+        return ", ".join(f"{name} as {name}" for name in names)
+    # The length first: SQLite knows it without making room for the value.
+    return ", ".join(
+        f"case when length({name}) <= {largest} then {name} end as {name}" for name in names
+    )
 
 
 def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
@@ -422,7 +439,10 @@ def locations(conn: sqlite3.Connection, index: Index, ids: Sequence[Key]) -> dic
     if column is None:
         place = "'', '#' || {key}"
     elif table.is_ours:
-        place = "coalesce((select path from {roots} where {roots}.id = root_id), ''), {column}"
+        root = "''"
+        if is_stored_table(conn, ROOTS):
+            root = "coalesce((select path from {roots} where {roots}.id = root_id), '')"
+        place = f"{root}, {{column}}"
     else:
         place = "'', {column}"
     rows = conn.execute(

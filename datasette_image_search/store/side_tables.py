@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterator
 
 from .schema import existing_side_tables
+from .soundness import is_stored_table
 from .tables import (
     DATABASE_TABLES,
     INDEXES,
@@ -14,7 +16,6 @@ from .tables import (
     SIDE_TABLES,
     ImageTable,
     folded,
-    table_exists,
     trigger_name,
 )
 
@@ -57,9 +58,20 @@ def is_machinery(side: str) -> bool:
 
 
 _NAMES = [
-    re.compile(name.replace("{}", ".+"), re.IGNORECASE | re.DOTALL)
+    re.compile(name.replace("{}", "(.+)"), re.IGNORECASE | re.DOTALL)
     for name in (*DATABASE_TABLES, *SIDE_TABLES.values())
 ]
+
+
+def _possible_names(conn: sqlite3.Connection) -> set[str]:
+    """The tables there are, and those that others are named after, in SQLite's small letters."""
+    possible = set()
+    for (name,) in conn.execute("select name from sqlite_master where type = 'table'"):
+        possible.add(folded(name))
+        for pattern in _NAMES:
+            named = pattern.fullmatch(name)
+            possible |= {folded(part) for part in (named.groups() if named else ())}
+    return possible
 
 
 def _embedded(conn: sqlite3.Connection) -> Iterator[tuple[str, str]]:
@@ -67,10 +79,14 @@ def _embedded(conn: sqlite3.Connection) -> Iterator[tuple[str, str]]:
     The image tables, each with the name it was embedded as, that of its side tables. The triggers
     tell a table that was renamed since, or whose last index was deleted.
     """
-    if table_exists(conn, INDEXES):
-        for (name,) in conn.execute(f"select distinct image_table from {INDEXES}"):
-            if isinstance(name, str):
-                yield name, name
+    if is_stored_table(conn, INDEXES):
+        # A name of which there is no table can have any number of rows here, and means nothing.
+        sql = (
+            f"select distinct image_table from {INDEXES} where typeof(image_table) = 'text' "
+            "and lower(image_table) in (select value from json_each(?))"
+        )
+        for (name,) in conn.execute(sql, [json.dumps(sorted(_possible_names(conn)))]):
+            yield name, name
     before, after = trigger_name(ImageTable("\0", "", key_is_integer=True), "inserted").split("\0")
     triggers = conn.execute("select name, tbl_name from sqlite_master where type = 'trigger'")
     for trigger, name in triggers:

@@ -13,6 +13,7 @@ import numpy as np
 from sqlite_utils.db import quote_identifier
 
 from ..errors import ImageSearchError
+from .soundness import MOST_INDEXES, is_stored_table, sound_index
 
 ROOTS = "image_search_roots"
 INDEXES = "image_search_indexes"
@@ -392,12 +393,15 @@ def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
 
 def image_table_names(conn: sqlite3.Connection) -> list[str]:
     """The tables that have an index, in alphabetical order; none where nothing was embedded."""
-    if not table_exists(conn, INDEXES):
+    if not is_stored_table(conn, INDEXES):
         return []
     columns = column_names(conn, INDEXES)
     # A database of an older version has no such column.
     serving = "and not unfinished" if "unfinished" in columns else ""
-    sql = f"select distinct image_table from {INDEXES} where {_SOUND} {serving} order by 1"
+    sql = (
+        f"select distinct image_table from (select * from {INDEXES} limit {MOST_INDEXES}) "
+        f"where {sound_index(columns)} {serving} order by 1"
+    )
     return [name for (name,) in conn.execute(sql) if table_exists(conn, name)]
 
 
@@ -406,33 +410,20 @@ def read_indexes(
 ) -> list[Index]:
     """
     The indexes of a table that it is searched with, the oldest first; none where nothing was embedded,
-    or the table was dropped since.
+    or the table was dropped since. A row that cannot be one of ours is left out.
     """
-    if not table_exists(conn, INDEXES) or not table_exists(conn, table):
+    if not is_stored_table(conn, INDEXES) or not table_exists(conn, table):
         return []
     # A database of an older version lacks some.
     there = column_names(conn, INDEXES)
     columns = [field.name for field in fields(Index) if field.name in there]
     rows = conn.execute(
-        f"select {', '.join(columns)} from {INDEXES} "
-        f"where image_table = ? collate nocase and {_SOUND} order by id",
+        f"select {', '.join(columns)} from (select * from {INDEXES} limit {MOST_INDEXES}) "
+        f"where image_table = ? collate nocase and {sound_index(there)} order by id",
         [table],
     )
     indexes = [Index(**dict(zip(columns, row, strict=True))) for row in rows]
     return [index for index in indexes if with_unfinished or not index.unfinished]
-
-
-_SOUND = " and ".join(
-    f"typeof({column}) in ({kinds})"
-    for kinds, columns in {
-        "'integer'": ("id", "dimensions", "generation", "sidecar_vector_id"),
-        "'text'": ("image_table", "model", "fingerprint"),
-        "'text', 'null'": ("weights", "sidecar", "path_column", "content_column"),
-    }.items()
-    for column in columns
-)
-"""SQL: whether a row of INDEXES is one. Others can write to the table, and make it: the id is part of the
-name of a file."""
 
 
 def all_indexes(conn: sqlite3.Connection) -> list[Index]:

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from sqlite_utils import Database
@@ -15,6 +16,7 @@ from .filters import Filter, matching
 from .indexes import check_index
 from .reads import vector_ids
 from .schema import ensure_tags, has_tags
+from .soundness import is_stored_table
 from .tables import (
     LABEL_SETS,
     Index,
@@ -22,24 +24,39 @@ from .tables import (
     TagRow,
     find_image_table,
     read_indexes,
-    table_exists,
 )
 from .transactions import insert_row, transaction
 
 
 def label_sets(conn: sqlite3.Connection, index: Index) -> list[LabelSet]:
     """What the images of an index were given tags of, the oldest first."""
-    if not table_exists(conn, LABEL_SETS):
+    if not is_stored_table(conn, LABEL_SETS):
         return []
     rows = conn.execute(
         "select id, index_id, labels, templates, top, threshold, last_vector_id "
         f"from {LABEL_SETS} where index_id = ? order by id",
         [index.id],
     )
-    return [
-        LabelSet(id, index_id, tuple(json.loads(labels)), tuple(json.loads(templates)), *rest)
+    found = [
+        (id, index_id, _texts(labels), _texts(templates), *rest)
         for id, index_id, labels, templates, *rest in rows
     ]
+    return [
+        LabelSet(id, index_id, labels, templates, *rest)
+        for id, index_id, labels, templates, *rest in found
+        if labels is not None and templates is not None
+    ]
+
+
+def _texts(written: Any) -> tuple[str, ...] | None:
+    """Those of a JSON array; None if it is none, as others can write to the table too."""
+    try:
+        texts = json.loads(written)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return None
+    return tuple(texts)
 
 
 def ensure_label_set(

@@ -14,6 +14,7 @@ from .. import store
 from ..store import ImageTable, ImageView, Index
 from .compat import can_view_table
 from .image_tables import shown_tables
+from .reading import read_bounded
 from .urls import Links
 
 
@@ -55,7 +56,7 @@ async def viewed_table(datasette: Datasette, request: Request) -> ViewedTable:
     try:
         shown = (await shown_tables(database)).get(table_name)
         view = shown.view if shown is not None else None
-        viewed = await database.execute_fn(lambda conn: _read(conn, database, table_name, view))
+        viewed = await read_bounded(database, lambda conn: _read(conn, database, table_name, view))
     except store.StoreError as error:
         raise not_found from error
     if viewed is None:

@@ -16,6 +16,7 @@ from ..search.query import image_term
 from ..store import ImageTable, Key
 from .image_tables import image_tables, known_shown_tables, shown_tables
 from .page_budget import may_show_a_picture
+from .reading import read_bounded
 from .urls import VERSION, Links
 from .visits import visitor_sees
 
@@ -75,8 +76,8 @@ async def _cell_of_table(
         if not await visitor_sees(datasette, database, images.name):
             return None
         root = _value(row, "root_id") if shown.view.has_root else None
-        if not await served.execute_fn(
-            lambda conn: store.image_of_row(conn, images, column, key, value, root)
+        if not await read_bounded(
+            served, lambda conn: store.image_of_row(conn, images, column, key, value, root)
         ):
             return None
     name = value if isinstance(value, str) else str(key)
@@ -123,7 +124,7 @@ async def _cell_of_query(
             return None
         return table, store.image_rows(conn, table, [key])[key], version
 
-    found = await served.execute_fn(read)
+    found = await read_bounded(served, read)
     if found is None:
         return None
     table, image, version = found
@@ -153,8 +154,8 @@ async def _picture(
     datasette: Datasette, database: str, table: ImageTable, key: Key, name: str, row: Any
 ) -> Markup | None:
     """The thumbnail as a link to its row, or None where that image has none."""
-    version = await datasette.get_database(database).execute_fn(
-        lambda conn: store.thumbnail_version(conn, table, key)
+    version = await read_bounded(
+        datasette.get_database(database), lambda conn: store.thumbnail_version(conn, table, key)
     )
     if version is None:
         return None

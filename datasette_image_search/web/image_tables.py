@@ -15,6 +15,7 @@ from datasette.database import Database
 from .. import store
 from ..store import ImageTable, ImageView, Index
 from .compat import can_view_table
+from .reading import read_bounded
 
 FRESH = 1.0
 """Seconds for which the answer holds, so that a page asks each database once and not per cell."""
@@ -63,7 +64,7 @@ async def shown_tables(database: Database) -> Mapping[str, ShownTable]:
     tables = known_shown_tables(database)
     if tables is None:
         try:
-            known = await database.execute_fn(lambda conn: _read(conn, _known.get(database)))
+            known = await read_bounded(database, lambda conn: _read(conn, _known.get(database)))
         except sqlite3.Error:
             # A database that is locked or damaged is not to take the other pages along.
             return {}

@@ -15,7 +15,8 @@ from .. import store
 from ..store import Key
 from .image_tables import ShownTable, image_tables, visible_image_tables, visible_table
 from .pictures import Card, image_card
-from .results import Picture
+from .reading import read_bounded
+from .results import LARGEST_VALUE, Picture
 from .sql_errors import query_page_vars
 from .table_page import table_search
 from .urls import Links, path_below_base_url
@@ -61,8 +62,8 @@ async def render(
         {name: each["value"] if isinstance(each, Mapping) else each for name, each in pairs}
         for pairs in (zip(columns, row, strict=True) for row in rows)
     ]
-    images, versions = await datasette.get_database(database).execute_fn(
-        lambda conn: _images(conn, shown, wanted)
+    images, versions = await read_bounded(
+        datasette.get_database(database), lambda conn: _images(conn, shown, wanted)
     )
     found = table_search(request)
     scores = found.scores if found else {}
@@ -129,7 +130,7 @@ def _images(
         ]
     without = column if shown.column_is_blob else None
     keys = [row[key] for row in rows]
-    images = store.image_rows(conn, table, keys, without=without)
+    images = store.image_rows(conn, table, keys, without=without, largest=LARGEST_VALUE)
     found = [(row, images[row[key]]) for row in rows if row[key] in images]
     return found, store.versions(conn, table, keys)
 

@@ -1,4 +1,4 @@
-"""A database that another program has locked: a 503 that says to come again, and no traceback."""
+"""What SQLite cannot read just now, or not within bounds: a sentence, and no traceback."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from ..store import is_locked
 
 LOCKED = "another program is writing to this database just now; try again in a moment"
 
+TOO_SLOW = "this database takes too long to read; try again in a moment"
+
+TOO_LARGE = "this database holds a value that is too large to be read for a page"
+
 View = Callable[[Datasette, Request], Awaitable[Response]]
 
 
@@ -24,9 +28,21 @@ def told_when_locked(view: View) -> View:
     async def told(datasette: Datasette, request: Request) -> Response:
         try:
             return await view(datasette, request)
-        except sqlite3.OperationalError as error:
-            if not is_locked(error):
+        except sqlite3.Error as error:
+            sentence, status = _told(error)
+            if sentence is None:
                 raise
-            raise DatasetteError(LOCKED, title="Image search", status=503) from error
+            raise DatasetteError(sentence, title="Image search", status=status) from error
 
     return told
+
+
+def _told(error: sqlite3.Error) -> tuple[str | None, int]:
+    """The sentence for a person and the status, or None for what is a fault of ours."""
+    if is_locked(error):
+        return LOCKED, 503
+    if str(error) == "interrupted":
+        return TOO_SLOW, 503
+    if str(error) == "string or blob too big":
+        return TOO_LARGE, 400
+    return None, 500

@@ -23,6 +23,7 @@ from .configuration import configured_weights
 from .pages import count_in_words, form_context, table_context
 from .pictures import query_in_words
 from .preparing import Placed, is_prepared, placed_vectors
+from .reading import read_bounded
 from .repetition import check_url
 from .responses import as_json, error_response
 from .results import Count, in_one_sentence, in_time
@@ -44,7 +45,9 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
     try:
         wanted = await read_request(datasette, request, viewed)
         if column is not None:
-            await viewed.database.execute_fn(lambda conn: check_column(conn, viewed.index, column))
+            await read_bounded(
+                viewed.database, lambda conn: check_column(conn, viewed.index, column)
+            )
         if format == "json":
             return await _json(datasette, viewed, wanted, column)
     except ImageSearchError as problem:

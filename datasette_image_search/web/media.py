@@ -28,6 +28,7 @@ from .access import ViewedTable, is_public, viewed_table
 from .configuration import ConfigurationError, configured_roots
 from .decoding import RETRY_AFTER, Busy, DecodingQueue
 from .originals import HEAD, open_below, shown_type
+from .reading import read_bounded
 from .streaming import Picture, is_known, not_modified, picture_response
 from .urls import VERSION
 
@@ -184,8 +185,8 @@ def _version_of(content: bytes) -> str:
 async def _read(asked: Asked, read: Callable[[sqlite3.Connection], T]) -> T:
     """What `read` reads; the NotFound where the tables are not as they were embedded any more."""
     try:
-        return await asked.viewed.database.execute_fn(read)
-    except sqlite3.OperationalError as error:
+        return await read_bounded(asked.viewed.database, read)
+    except sqlite3.Error as error:
         if is_locked(error):
             raise
         raise asked.not_found from error

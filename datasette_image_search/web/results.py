@@ -23,7 +23,11 @@ from ..search.query import query_vector
 from .access import ViewedTable
 from .configuration import configured_weights
 from .facets import Facets, count_facets
+from .reading import read_bounded
 from .search_request import DEEPEST, SearchRequest
+
+LARGEST_VALUE = 1_000_000
+"""Characters or bytes of a value of an image's row: a larger one is left out."""
 
 COUNTED = 10_000
 """Where all matching rows cannot be counted in time, it is told whether there are more than these."""
@@ -224,7 +228,9 @@ def _pictures(
     if viewed.view is not None:
         rows = store.view_rows(conn, viewed.view, ids)
     else:
-        rows = store.image_rows(conn, viewed.table, ids, without=viewed.index.content_column)
+        rows = store.image_rows(
+            conn, viewed.table, ids, without=viewed.index.content_column, largest=LARGEST_VALUE
+        )
     versions = store.versions(conn, viewed.table, ids)
     return tuple(
         Picture(id, rows[id], scores.get(id), versions.get(id)) for id in ids if id in rows
@@ -241,7 +247,7 @@ async def _count(datasette: Datasette, viewed: ViewedTable, wanted: SearchReques
                 return Count(min(number, limit - 1 if limit else number), limit != number)
         return Count(None)
 
-    return await viewed.database.execute_fn(count)
+    return await read_bounded(viewed.database, count)
 
 
 async def _without_vector(
@@ -256,7 +262,7 @@ async def _without_vector(
             return max(0, images - store.count_vectors(conn, viewed.index))
         return None
 
-    return await viewed.database.execute_fn(count) if wanted.query else None
+    return await read_bounded(viewed.database, count) if wanted.query else None
 
 
 class _Interrupted(Exception):
@@ -287,4 +293,4 @@ async def in_time(
         with sqlite_timelimit(conn, limit):
             return read(conn)
 
-    return await viewed.database.execute_fn(read_in_time)
+    return await read_bounded(viewed.database, read_in_time)

@@ -19,6 +19,7 @@ from datasette.database import Database
 
 from .. import store
 from .compat import listed_tables, rules_of_tables, table_configuration
+from .reading import read_bounded
 from .visits import Actor, current_visit, sees
 
 
@@ -98,7 +99,7 @@ async def side_tables(
     known = _known.get(database)
     if known is None or database not in visit.read:
         try:
-            known = await database.execute_fn(lambda conn: _read(conn, _known.get(database)))
+            known = await read_bounded(database, lambda conn: _read(conn, _known.get(database)))
         except sqlite3.Error:
             return known.made_of if known is not None else None
         _known[database] = known

@@ -38,6 +38,7 @@ from .configuration import configured_weights
 from .image_tables import ShownTable, visible_table
 from .pictures import query_in_words
 from .preparing import is_prepared
+from .reading import read_bounded
 from .urls import Links, pairs_of, replaced, whole_number
 
 ARGUMENT = "_image_search"
@@ -97,10 +98,10 @@ async def filters_with_search(
     images = shown.table.name
     try:
         # Not in a thread for SQL, of which all requests share three: a model takes its time to load.
-        index = await served.execute_fn(lambda conn: store.find_index(conn, images))
+        index = await read_bounded(served, lambda conn: store.find_index(conn, images))
         await is_prepared(datasette, ViewedTable(served, shown.table, index), query)
-        hits, warnings = await served.execute_fn(
-            lambda conn: _search(conn, images, query, k, filter, weights_of, limit)
+        hits, warnings = await read_bounded(
+            served, lambda conn: _search(conn, images, query, k, filter, weights_of, limit)
         )
     except ImageSearchError as error:
         raise _bad_request(str(error)) from error

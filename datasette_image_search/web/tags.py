@@ -22,6 +22,7 @@ from ..store import ImageTable
 from .compat import can_view_table
 from .image_tables import shown_tables
 from .linked_facet import LinkedFacet
+from .reading import read_bounded
 
 ARGUMENT = "_image_tag"
 
@@ -62,7 +63,7 @@ async def _tagged_table(datasette: Datasette, database: str, table: str) -> Imag
     def read(conn: sqlite3.Connection) -> ImageTable | None:
         return shown.table if store.has_tags(conn, shown.table) else None
 
-    return await served.execute_fn(read)
+    return await read_bounded(served, read)
 
 
 class TagFacet(LinkedFacet):

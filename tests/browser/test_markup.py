@@ -35,7 +35,9 @@ def database(tmp_path: Path) -> Path:
     """Pictures whose names, folders, columns and tags are all MARKUP."""
     folder = tmp_path / "pictures" / AS_NAME.encode()[:100].decode(errors="ignore")
     for colour in ("red", "green", "blue"):
-        draw_picture(folder / f"{colour}{AS_NAME.encode()[:150].decode(errors='ignore')}.jpg", colour)
+        draw_picture(
+            folder / f"{colour}{AS_NAME.encode()[:150].decode(errors='ignore')}.jpg", colour
+        )
     database = tmp_path / "photos.db"
     arguments = ["embed-images", database, "images", folder.parent, "--model", "palette"]
     assert CliRunner().invoke(cli, list(map(str, arguments))).exit_code == 0
@@ -113,7 +115,9 @@ PATHS = {
     "images": "/photos/images.images?_image_search=red",
     "images of a query": f"{sql_page('select id, path from images').replace('?', '.images?')}",
     "query page": sql_page("select * from images"),
-    "query that fails": sql_page(f"select image_search('{MARKUP.replace(chr(39), '')}', 5, 'x<script>')"),
+    "query that fails": sql_page(
+        f"select image_search('{MARKUP.replace(chr(39), '')}', 5, 'x<script>')"
+    ),
 }
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from ..hostile_files import bmp_of_runs
-from ..serving import Server, served
+from ..serving import Server, ends, served
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="looks at processes in /proc"
@@ -89,11 +89,3 @@ def waiting(server: Server, request: bytes) -> Iterator[None]:
         thread.join(10)
         time.sleep(1)
         yield
-
-
-def ends(server: Server) -> bool:
-    """Within some seconds; what the requests wait for takes two minutes."""
-    deadline = time.monotonic() + 30
-    while server.is_running() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not server.is_running()
