@@ -167,3 +167,24 @@ async def test_with_two_image_tables_the_path_tells_which(tmp_path: Path, embed,
     sql = "select id, path from images where id = 1 union all select id, path from extra"
     page = await query_page(datasette_of(path), sql)
     assert re.findall(r'src="/-/image-search/photos/(\w+)/1/', page.text) == ["images", "extra"]
+
+
+SAVED = {"by path": "select id, path from images", "by URL": (
+    "select '/-/image-search/photos/images/6/thumbnail' as url, id from images"
+)}  # fmt: skip
+
+
+@pytest.mark.parametrize("saved", SAVED)
+async def test_a_saved_query_shows_pictures_to_those_who_may_see_the_table(
+    database: Path, saved: str
+) -> None:
+    photos = {
+        "tables": {"images": {"allow": {"id": "anna"}}},
+        "queries": {"peek": {"sql": SAVED[saved]}},
+    }
+    datasette = datasette_of(database, rules={"databases": {"photos": photos}})
+    for actor in (None, "bob"):
+        page = await get(datasette, "/photos/peek", actor)
+        assert page.status_code == 200
+        assert "image-search-cell" not in page.text
+    assert "image-search-cell" in (await get(datasette, "/photos/peek", "anna")).text

@@ -88,6 +88,7 @@ def test_the_grammar(query: str, terms: list[Term]) -> None:
     [
         ("", "the query is empty"),
         (" \n ", "the query is empty"),
+        ("red + \ud800", "is no text: half of a character"),
         ("-", "a term is missing in '-'"),
         ("red +", r"a term is missing in 'red \+'"),
         ("red - ", "a term is missing in 'red - '"),

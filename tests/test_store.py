@@ -964,3 +964,35 @@ def test_what_cannot_be_an_image_table(db: Database, name: str) -> None:
     db.create_view("a_view", "select 1")
     with pytest.raises(StoreError, match="cannot be an image table"):
         store.ensure_tables(db, name)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("id", "../../../x"),
+        ("id", 1.5),
+        ("id", None),
+        ("dimensions", "449"),
+        ("model", b"palette"),
+        ("fingerprint", None),
+        ("generation", "many"),
+        ("path_column", 7),
+    ],
+)
+def test_what_is_no_index_is_none(database: Path, column: str, value: object) -> None:
+    """Whoever made the database made its tables too, with whatever types."""
+    db = Database(database, execute_plugins=False)
+    (row,) = db.query("select * from image_search_indexes")
+    db["image_search_indexes"].drop()
+    names = ", ".join(row)
+    db.execute(f"create table image_search_indexes ({names})")
+    values = {**row, column: value}
+    db.execute(
+        f"insert into image_search_indexes values ({', '.join('?' * len(values))})",
+        list(values.values()),
+    )
+    assert store.image_table_names(db.conn) == []
+    assert store.read_indexes(db.conn, "images") == []
+    with pytest.raises(store.StoreError, match="this database has no image table"):
+        store.find_index(db.conn)
+    db.close()

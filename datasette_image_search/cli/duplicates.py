@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import counted
+from ..errors import counted, printable
 from . import options
-from .messages import INTERRUPTED, one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, tell, warn
 from .output import check_output, existing, file_of, print_paths, print_rows
 from .progress import COMPARING, progress_display
 
@@ -91,7 +91,7 @@ def find_duplicates(
         if not write and found.groups:
             _print_groups(found)
         line = _duplicates_line(found)
-        click.echo(f"{line}, in the table {written}" if write else line)
+        tell(f"{line}, in the table {written}" if write else line)
 
 
 COLUMNS = ("group", "keep", "score", "exact", "id", "path", "width", "height", "size")
@@ -148,7 +148,8 @@ def _print_groups(found: Found) -> None:
             shape = f"{picture.width} x {picture.height}" if known else ""
             size = "" if picture.size is None else _bytes(picture.size)
             image_id = written_id(picture.image_id)
-            lines.append([score, image_id, shape, size, picture.location.path])
+            path = printable(picture.location.path)
+            lines.append([score, printable(image_id), shape, size, path])
         if len(group) > SHOWN_DUPLICATES:
             lines.append(["", "", "", "", f"... and {len(group) - SHOWN_DUPLICATES:,} more"])
         lines.append(SEPARATING_LINE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import ImageSearchError
+from ..errors import ImageSearchError, printable
 
 INTERRUPTED = 130
 """The exit code of a program that was ended by Ctrl-C: 128 + SIGINT."""
@@ -27,13 +29,32 @@ _TO_DO = {
 """What SQLite says, in part, and what a person can do about it."""
 
 
-def printable(text: str) -> str:
-    """With the bytes of names that are not UTF-8 as \\udcff, which any terminal takes."""
-    return text.encode(errors="backslashreplace").decode()
-
-
 def warn(sentence: str) -> None:
-    click.echo(f"Warning: {printable(sentence)}", err=True)
+    tell(f"Warning: {sentence}", err=True)
+
+
+def tell(sentence: str, *, err: bool = False) -> None:
+    """
+    What a run has to say, in one line. That the terminal is gone, and nobody hears it, does not undo the
+    run.
+    """
+    try:
+        click.echo(printable(sentence), err=err)
+    except OSError:
+        # Python writes out at its end what is left, and would fail at that.
+        to_nowhere((sys.stderr if err else sys.stdout).fileno())
+
+
+def to_nowhere(descriptor: int) -> None:
+    """What is written to a descriptor from now on is lost, and never an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def dropped_unfinished(table: str, model: str) -> None:
+    """What is told of an index that --replace-model had begun, when it is given up."""
+    tell(f"Dropped the unfinished index of {table!r} by {model}", err=True)
 
 
 @contextmanager

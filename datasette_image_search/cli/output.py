@@ -30,9 +30,11 @@ def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
     from sqlite_utils import Database
 
     from .. import store
+    from ..ingest.special_files import check_is_file
 
     if not path.exists():
         raise ImageSearchError(f"there is no database {str(path)!r}")
+    check_is_file(path, "a database")
     with closing(Database(path)) as db:
         store.read_any_text(db.conn)
         if to_write:
@@ -63,6 +65,10 @@ def print_paths(files: Iterable[Path], *, null: bool) -> None:
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], output: str) -> None:
     """Rows with these columns, as "json", "nl" or "csv"."""
+    if output != "csv":
+        from ..store import json_value
+
+        rows = json_value(rows)
     if output == "json":
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif output == "nl":

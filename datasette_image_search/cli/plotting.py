@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from ..errors import counted
+from ..errors import counted, printable
 from . import options
-from .messages import INTERRUPTED, one_sentence, printable, warn
+from .messages import INTERRUPTED, one_sentence, warn
 from .output import existing
 
 

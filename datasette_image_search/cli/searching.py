@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import printable
 from . import options
 from .messages import one_sentence, warn
 from .output import check_output, existing, file_of, print_paths, print_rows
@@ -165,6 +166,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from ..search.query import written_id
 
     for row in rows:
+        row.update((name, printable(str(value))) for name, value in row.items() if name != "score")
         row["score"] = f"{row['score']:.4f}"
         row["id"] = written_id(row["id"])
         if "query" in row:

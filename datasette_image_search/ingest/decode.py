@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from .cost import cost_of
 from .exif import Exif, read_exif, read_orientation
 from .formats import HEIC_SUFFIXES, RAW_SUFFIXES, THUMBNAIL_SIZE
 from .memory import free_memory
@@ -54,16 +55,13 @@ MAX_ASPECT = 50
 """Of what a model sees. Models scale the shorter side up: a line of 1 x 65,535 pixels would become
 a picture of ten gigabytes."""
 
-START_OF_SCAN = b"\xff\xda"
-"""In a JPEG; nothing else in its data looks like it."""
-
-MAX_SCANS = 50
-"""Of a progressive JPEG. Usual are 10; thousands, a few bytes each, would decode for minutes."""
-
 BYTES_PER_PIXEL = 16
 """Of memory, at most, while a picture is decoded and made smaller. WebP takes as much, others 4."""
 
 MAX_ICC_PROFILES = 16
+
+MAX_ICC_BYTES = 1_000_000
+"""Of a profile that is remembered. Those of cameras have some thousand, of printers a million."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -218,10 +216,26 @@ def decode_picture(data: bytes, name: str, settings: DecodeSettings) -> Image.Im
             return _upright_rgb(opened, settings)
 
 
+def picture_for_model(data: bytes, name: str, settings: DecodeSettings) -> Image.Image:
+    """What `settings.preprocess` gets in `decode_bytes`."""
+    return _squash(decode_picture(data, name, settings))
+
+
 def stored_size(data: bytes) -> tuple[str, tuple[int, int]]:
     """What Pillow calls the format of a picture that is no RAW, and its size as stored; decodes nothing."""
-    with _explaining(data, ""), _image_of(data, FORMATS) as image:
-        return image.format or "", image.size
+    with _explaining(data, ""):
+        _check_cost(data)
+        with _image_of(data, FORMATS) as image:
+            return image.format or "", image.size
+
+
+def _check_cost(data: bytes, max_pixels: int | None = None) -> None:
+    """Raises DecodeError for what must not even be opened, TooLarge above `max_pixels`."""
+    cost = cost_of(data)
+    if cost.problem is not None:
+        raise DecodeError(f"the picture is damaged: {cost.problem}")
+    if max_pixels is not None:
+        check_pixels(cost.pixels, max_pixels)
 
 
 @contextmanager
@@ -306,16 +320,12 @@ def open_limited(
     stored. Raises DecodeError above the limits, before any pixel is decoded: which reading the EXIF
     of a PNG would do.
     """
+    _check_cost(data, settings.max_pixels)
     image = _image_of(data, formats)
     size = image.size
     enough = _enough(size, settings)
     image.draft(None, (enough, enough))
-    progressive = bool(image.info.get("progressive"))
-    if progressive and data.count(START_OF_SCAN) > MAX_SCANS:
-        raise DecodeError(f"the picture is damaged: it has more than {MAX_SCANS} scans")
-    # libjpeg holds all of a progressive one: two bytes for each of three colours.
-    whole = size[0] * size[1] // 2 if progressive else 0
-    check_pixels(max(image.width * image.height, whole), settings.max_pixels)
+    check_pixels(image.width * image.height, settings.max_pixels)
     if isinstance(image, TiffImageFile):
         # Made when it is loaded otherwise, and compared with Pillow's own limit again.
         image.im = Image.new(image.mode, image._tile_size, None).im
@@ -409,7 +419,7 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
         picture = image.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         image = Image.alpha_composite(white, picture).convert("RGB")
-    transform = _srgb_transform(profile, image.mode) if profile else None
+    transform = _transform(profile, image.mode) if profile else None
     return image.convert("RGB") if transform is None else transform.apply(image)
 
 
@@ -426,11 +436,17 @@ def _srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
-@lru_cache(maxsize=MAX_ICC_PROFILES)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The same, remembered by the bytes of the profile, as the photos of one camera share one."""
+    if len(profile) > MAX_ICC_BYTES:
+        return _srgb_transform(profile, mode)
+    return _remembered_transform(profile, mode)
+
+
 def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """
     What makes sRGB of pixels in `mode`; None where the profile is damaged, is for another mode, or
-    is sRGB. Cached by the bytes of the profile, as the photos of one camera share one.
+    is sRGB.
     """
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -444,6 +460,9 @@ def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | N
     except Exception:
         # Odd profiles raise PyCMSError, OSError, ValueError; the colours without one will do.
         return None
+
+
+_remembered_transform = lru_cache(maxsize=MAX_ICC_PROFILES)(_srgb_transform)
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:

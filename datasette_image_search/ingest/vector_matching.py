@@ -14,8 +14,8 @@ from sqlite_utils import Database
 from .. import store
 from ..store import Key
 from .entries import Entries
+from .model_choice import RunError
 from .scan import utf8_path
-from .survey import RunError
 from .vector_sources import VectorSource
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ import numpy as np
 from ..errors import ImageSearchError, counted
 from ..store import column_names
 from .scan import iso_time
+from .special_files import check_is_file
 
 BLOCK = 8192
 """Vectors that are looked at together; 16 MB with 512 dimensions in float32."""
@@ -75,6 +76,8 @@ def open_source(
 
     Raises VectorSourceError with a sentence for what is none of these, or not whole.
     """
+    if not path.is_dir():
+        check_is_file(path, "vectors to import")
     kind = _kind_of(path)
     if paths is not None and kind != "npy":
         raise VectorSourceError(f"{str(path)!r} has paths of its own; leave --paths out")

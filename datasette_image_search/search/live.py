@@ -25,6 +25,7 @@ from .. import store
 from ..store import Index, StoredVectors
 from .approximate import Approximate, Report
 from .codes import Codes, encode, joined
+from .locks import reading
 from .sidecar import (
     CHECKED_WHEN_OPENED,
     SidecarUnusable,
@@ -452,7 +453,7 @@ def _reader(database: Path) -> Iterator[sqlite3.Connection]:
     after its time limit, and an index that is half read is of no use to anyone.
     """
     uri = database.as_uri()
-    reader = sqlite3.connect(f"{uri}?mode=ro", uri=True, check_same_thread=False)
+    reader = sqlite3.connect(f"{uri}?{reading(database)}", uri=True, check_same_thread=False)
     try:
         reader.execute("select 1 from sqlite_master").fetchone()
     except sqlite3.OperationalError as error:

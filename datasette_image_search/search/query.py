@@ -85,6 +85,8 @@ def parse_query(text: str) -> tuple[Term, ...]:
         raise QueryError(
             f"the query has {len(text):,} characters; more than {LONGEST_QUERY:,} are not searched for"
         )
+    if not is_text(text):
+        raise QueryError(f"the query {text!r:.200} is no text: half of a character is missing")
     if not text.strip():
         raise QueryError("the query is empty; type some words, or #ID for an image like that one")
     terms = []
@@ -101,6 +103,14 @@ def parse_query(text: str) -> tuple[Term, ...]:
         if sign is None:
             return tuple(terms)
         rest = rest[sign.end() :]
+
+
+def is_text(text: str) -> bool:
+    """JSON can say half of a character, as in "\\ud800", and so can the arguments of a command."""
+    return not _HALVES.search(text)
+
+
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 def _signed(term: Term, sign: re.Match[str] | None) -> Term:
@@ -287,6 +297,11 @@ def embedder_of(
             f"the vectors of {index.image_table!r} are of {index.model} with fingerprint "
             f"{index.fingerprint}, and the model here has {embedder.fingerprint}; "
             "search with the weights they were made with, or embed again with --replace-model"
+        )
+    if embedder.dimensions != index.dimensions:
+        raise EmbedderError(
+            f"the vectors of {index.image_table!r} are said to have {index.dimensions:,} dimensions, and "
+            f"{index.model} makes {embedder.dimensions:,}; embed again with --replace-model"
         )
     return embedder
 

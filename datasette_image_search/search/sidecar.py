@@ -18,9 +18,11 @@ a gigabyte, so opening does it for small files only, and who has the time asks f
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -34,6 +36,7 @@ from typing import Any, BinaryIO
 import faiss
 import numpy as np
 
+from ..ingest.special_files import special_kind
 from ..store import Index
 from .approximate import Approximate, Tuning
 from .codes import Codes, is_float16
@@ -94,9 +97,18 @@ def approximate_path(database: Path, index: Index) -> Path:
 
 
 def sidecar_paths(database: Path) -> list[Path]:
-    """All sidecars there are of a database, of whichever index and kind."""
+    """All sidecars there are of a database, of whichever index and kind, and nothing named alike."""
     pattern = f"{glob.escape(database.name)}-image-search-*.faiss"
-    return sorted(database.parent.glob(pattern))
+    return sorted(
+        path
+        for path in database.parent.glob(pattern)
+        if _OURS.fullmatch(path.name[len(database.name) :]) and path.is_file()
+    )
+
+
+_OURS = re.compile(r"-image-search-[0-9]+(\.approximate)?\.faiss")
+_TEMPORARY = re.compile(r"[a-z0-9_]{8}\.tmp")
+"""What tempfile.mkstemp() puts behind the name of a sidecar."""
 
 
 def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = None) -> None:
@@ -146,7 +158,10 @@ def _beside(
     tuning: Tuning | None,
     like: Path | None,
 ) -> Iterator[Path]:
+    _check_is_file(path)
     for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        if not _TEMPORARY.fullmatch(left_behind.name[len(path.name) + 1 :]):
+            continue
         with suppress(OSError):
             if time.time() - left_behind.stat().st_mtime > ABANDONED:
                 left_behind.unlink()
@@ -184,6 +199,14 @@ def _beside(
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _check_is_file(path: Path) -> None:
+    """Raises OSError where something stands at a path that is not ours to replace."""
+    with suppress(FileNotFoundError):
+        kind = special_kind(path.stat().st_mode)
+        if kind is not None:
+            raise FileExistsError(errno.EEXIST, f"it is {kind}; remove it", str(path))
 
 
 def open_sidecar(path: Path, index: Index, *, check: bool = False) -> Codes:
@@ -281,6 +304,9 @@ def _checksum(file: BinaryIO, length: int) -> int:
 def _read_header(path: Path, index: Index, *, check: bool) -> Header:
     """The header of a file that is the one the database names, and as it was written where checked."""
     try:
+        kind = special_kind(path.stat().st_mode)
+        if kind is not None:
+            raise SidecarUnusable(f"{path.name} is {kind}")
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             tail = _LENGTH_BYTES + len(MAGIC)

@@ -28,6 +28,7 @@ Readers take a sqlite3 connection, because Datasette hands out those; writers ta
 Database.
 """
 
+from .contents import copy_content
 from .duplicates import Picture, pictures, write_duplicates
 from .filters import (
     Filter,
@@ -43,18 +44,19 @@ from .filters import (
     passing_images,
     vectors_by_content,
 )
+from .finding import check_key, check_not_renamed, check_vectors, find_index
 from .imports import add_imported, record_files, write_imported
+from .indexes import check_index, ensure_index, record_index_type, record_sidecar
 from .own_rows import own_content, own_label, own_rows
+from .ownership import has_triggers
 from .reads import (
     are_unit,
     count_images,
     count_vectors,
-    has_triggers,
     image_rows,
     image_vector,
     images_of_vectors,
     images_with_content,
-    images_with_vector,
     images_with_vectors,
     known_files,
     locations,
@@ -69,7 +71,9 @@ from .reads import (
     version_of,
     versions,
 )
+from .replacements import delete_index, images_to_lose, take_over, unfinished_index
 from .schema import ensure_tables, has_tags, without_triggers
+from .side_tables import is_machinery, is_named_like_side_table, side_tables
 from .tables import (
     IMPORTED,
     INDEXES,
@@ -96,11 +100,9 @@ from .tables import (
     TagRow,
     Thumbnail,
     all_indexes,
-    check_not_renamed,
-    check_vectors,
     column_names,
     find_image_table,
-    find_index,
+    folded,
     image_table_names,
     read_indexes,
     table_exists,
@@ -108,23 +110,24 @@ from .tables import (
     vector_to_blob,
 )
 from .tags import (
+    drop_other_label_sets,
     ensure_label_set,
     find_label_set,
     label_sets,
+    newest_label_sets,
     sets_of_labels,
     tag_counts,
     untagged_vectors,
     write_tags,
 )
-from .transactions import read_any_text, snapshot, transaction
+from .transactions import is_locked, read_any_text, snapshot, transaction
+from .values import json_value
+from .views import ImageView, find_view, image_of_row, view_names, view_rows
 from .writes import (
     delete_images,
-    delete_index,
-    ensure_index,
     ensure_root,
     folder_of,
     forget_unreadable,
-    record_sidecar,
     record_unusable,
     write_batch,
     write_reused,
@@ -144,6 +147,7 @@ __all__ = [
     "IdSet",
     "ImageRecord",
     "ImageTable",
+    "ImageView",
     "ImportedImage",
     "Index",
     "Key",
@@ -163,14 +167,18 @@ __all__ = [
     "all_indexes",
     "all_of",
     "are_unit",
+    "check_index",
+    "check_key",
     "check_not_renamed",
     "check_vectors",
     "closed",
     "column_names",
+    "copy_content",
     "count_images",
     "count_vectors",
     "delete_images",
     "delete_index",
+    "drop_other_label_sets",
     "ensure_index",
     "ensure_label_set",
     "ensure_root",
@@ -178,18 +186,25 @@ __all__ = [
     "find_image_table",
     "find_index",
     "find_label_set",
+    "find_view",
+    "folded",
     "folder_of",
     "forget_unreadable",
     "has_tags",
     "has_triggers",
+    "image_of_row",
     "image_rows",
     "image_table_names",
     "image_vector",
     "images_of_vectors",
+    "images_to_lose",
     "images_with_content",
-    "images_with_vector",
     "images_with_vectors",
     "is_indexed",
+    "is_locked",
+    "is_machinery",
+    "is_named_like_side_table",
+    "json_value",
     "known_files",
     "label_sets",
     "locations",
@@ -197,6 +212,7 @@ __all__ = [
     "matching_images",
     "naming_the_filter",
     "newest_ids",
+    "newest_label_sets",
     "own_content",
     "own_label",
     "own_rows",
@@ -206,17 +222,21 @@ __all__ = [
     "read_any_text",
     "read_indexes",
     "record_files",
+    "record_index_type",
     "record_sidecar",
     "record_unusable",
     "roots",
     "sets_of_labels",
+    "side_tables",
     "snapshot",
     "some_images",
     "table_exists",
     "tag_counts",
+    "take_over",
     "thumbnail",
     "thumbnail_version",
     "transaction",
+    "unfinished_index",
     "untagged_vectors",
     "vector_batches",
     "vector_from_blob",
@@ -226,6 +246,8 @@ __all__ = [
     "vectors_by_id",
     "version_of",
     "versions",
+    "view_names",
+    "view_rows",
     "without_triggers",
     "write_batch",
     "write_duplicates",

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from sqlite_utils.db import quote_identifier
 
 from .reads import failed_files
+from .soundness import is_stored_table
 from .tables import (
     LAST,
     OWN_ROOT,
@@ -20,7 +21,6 @@ from .tables import (
     OwnRow,
     StoreError,
     column_names,
-    table_exists,
 )
 
 LONGEST_LABEL = 200
@@ -45,7 +45,7 @@ def own_rows(
         )
     names = {**table.quoted(), "column": quote_identifier(column)}
     known: dict[Key, KnownFile] = {}
-    if index is not None and table_exists(conn, table.sources):
+    if index is not None and is_stored_table(conn, table.sources):
         known = {
             image_id: KnownFile(image_id, size, mtime, has_vector=bool(has_vector))
             for image_id, size, mtime, has_vector in conn.execute(

@@ -12,8 +12,9 @@ import numpy as np
 from sqlite_utils.db import quote_identifier
 
 from .filters import Filter, bracketed, naming_the_filter
+from .ownership import compares_content, owned
+from .soundness import LARGEST_THUMBNAIL, is_stored_table
 from .tables import (
-    IMAGE_EVENTS,
     LAST,
     ROOTS,
     ImageTable,
@@ -29,7 +30,6 @@ from .tables import (
     find_image_table,
     read_indexes,
     table_exists,
-    trigger_name,
     vector_from_blob,
 )
 
@@ -47,7 +47,7 @@ NORM_ERROR = 0.01
 
 
 def roots(conn: sqlite3.Connection) -> list[Root]:
-    if not table_exists(conn, ROOTS):
+    if not is_stored_table(conn, ROOTS):
         return []
     rows = conn.execute(f"select id, path from {ROOTS} order by id")
     # Paths that a person wrote there may end in a slash.
@@ -68,6 +68,11 @@ def known_files(
     table = find_image_table(conn, name)
     columns = column_names(conn, name)
     missing = [column for column in REQUIRED_COLUMNS if column not in columns]
+    if missing and index is not None and index.path_column is index.content_column is None:
+        raise StoreError(
+            f"the image table {name!r} has no column {missing[0]!r} any more; if it was renamed, give it "
+            f"back its name, with: sqlite-utils transform PATH {name} --rename COLUMN {missing[0]}"
+        )
     if missing:
         raise StoreError(
             f"table {name!r} cannot take images: it has no column {missing[0]!r}; "
@@ -109,7 +114,7 @@ def failed_files(
     conn: sqlite3.Connection, table: ImageTable
 ) -> Iterator[tuple[int, str, int, str]]:
     """Root id, path, size and mtime of what could not be embedded."""
-    if table_exists(conn, table.failures):
+    if is_stored_table(conn, table.failures):
         yield from conn.execute(
             "select root_id, path, size, mtime from {failures} where typeof(path) = 'text'".format(
                 **table.quoted()
@@ -135,7 +140,8 @@ def images_with_content(
 
 def count_vectors(conn: sqlite3.Connection, index: Index, *, up_to: int | None = None) -> int:
     table = find_image_table(conn, index.image_table)
-    if up_to is None and len(read_indexes(conn, index.image_table)) == 1:
+    indexes = read_indexes(conn, index.image_table, with_unfinished=True)
+    if up_to is None and len(indexes) == 1:
         # SQLite counts all rows of a table by its pages: a million in 3 ms instead of 80.
         return conn.execute("select count(*) from {vectors}".format(**table.quoted())).fetchone()[0]
     # The plus keeps SQLite on the index, which has all it needs, and off the vectors themselves.
@@ -161,12 +167,6 @@ def count_images(
         ).fetchone()[0]
 
 
-def images_with_vector(conn: sqlite3.Connection, index: Index) -> set[Key]:
-    table = find_image_table(conn, index.image_table)
-    sql = "select image_id from {vectors} where index_id = ?".format(**table.quoted())
-    return {key for (key,) in conn.execute(sql, [index.id])}
-
-
 def some_images(conn: sqlite3.Connection, index: Index, limit: int) -> list[Key]:
     """Ids of images that have a vector, picked at random."""
     table = find_image_table(conn, index.image_table)
@@ -181,13 +181,6 @@ def vector_ids(conn: sqlite3.Connection, index: Index) -> np.ndarray:
     # The plus keeps SQLite on the index, as in count_vectors.
     sql = "select +id from {vectors} where index_id = ?".format(**table.quoted())
     return np.array([id for (id,) in conn.execute(sql, [index.id])], dtype=np.int64)
-
-
-def has_triggers(conn: sqlite3.Connection, table: ImageTable) -> bool:
-    """Whether the triggers on an image table are there, without which its vectors may be stale."""
-    names = [trigger_name(table, event) for event in IMAGE_EVENTS]
-    sql = "select count(*) from sqlite_master where type = 'trigger' and name in (?, ?, ?)"
-    return conn.execute(sql, names).fetchone()[0] == len(names)
 
 
 def vector_batches(
@@ -243,7 +236,7 @@ def image_vector(
     table = table or find_image_table(conn, index.image_table)
     row = conn.execute(
         "select vector from {vectors} as side where image_id = ? and index_id = ? "
-        "and {owned}".format(owned=table.owns("side"), **table.quoted()),
+        "and {owned}".format(owned=owned(conn, table, "side"), **table.quoted()),
         [image_id, index.id],
     ).fetchone()
     if row is None or not isinstance(row[0], bytes) or len(row[0]) != 4 * index.dimensions:
@@ -280,13 +273,14 @@ def thumbnail_version(conn: sqlite3.Connection, table: ImageTable, image_id: Key
 def _of_thumbnail(
     conn: sqlite3.Connection, table: ImageTable, image_id: Key, columns: str
 ) -> tuple[Any, ...] | None:
-    if not table_exists(conn, table.thumbnails):
+    if not is_stored_table(conn, table.thumbnails):
         return None
     return conn.execute(
-        "select {columns} from {thumbnails} as side where image_id = ? and {owned}".format(
-            columns=columns, owned=table.owns("side"), **table.quoted()
+        "select {columns} from {thumbnails} as side "
+        "where image_id = ? and length(webp) <= ? and {owned}".format(
+            columns=columns, owned=owned(conn, table, "side"), **table.quoted()
         ),
-        [image_id],
+        [image_id, LARGEST_THUMBNAIL],
     ).fetchone()
 
 
@@ -298,7 +292,7 @@ def versions(
     are large. A person's own table keeps them beside it, where anything was embedded of it.
     """
     side, key = ("images", table.key) if table.is_ours else ("sources", "image_id")
-    if not table_exists(conn, table.name if table.is_ours else table.sources):
+    if not table.is_ours and not is_stored_table(conn, table.sources):
         return {}
     rows = conn.execute(
         "select {key}, sha256 from {side} where {key} in (select value from json_each(?))".format(
@@ -315,12 +309,20 @@ def version_of(sha256: object) -> str | None:
 
 
 def image_rows(
-    conn: sqlite3.Connection, table: ImageTable, ids: Sequence[Key], *, without: str | None = None
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    ids: Sequence[Key],
+    *,
+    without: str | None = None,
+    largest: int | None = None,
 ) -> dict[Key, dict[str, Any]]:
-    """Id -> the row as a dict, for those ids that exist; `without` is a column to leave out."""
+    """
+    Id -> the row as a dict, for those ids that exist; `without` is a column to leave out. A value of more
+    characters or bytes than `largest` is None.
+    """
     cursor = conn.execute(
         "select {columns} from {images} where {key} in (select value from json_each(?))".format(
-            columns=_columns_but(conn, table, without), **table.quoted()
+            columns=_columns_but(conn, table, without, largest), **table.quoted()
         ),
         [json.dumps(list(ids))],
     )
@@ -358,9 +360,17 @@ def newest_ids(
     return [row[0] for row in rows]
 
 
-def _columns_but(conn: sqlite3.Connection, table: ImageTable, without: str | None) -> str:
-    names = column_names(conn, table.name)
-    return ", ".join(quote_identifier(name) for name in names if name != without)
+def _columns_but(
+    conn: sqlite3.Connection, table: ImageTable, without: str | None, largest: int | None
+) -> str:
+    names = [quote_identifier(name) for name in column_names(conn, table.name) if name != without]
+    if largest is None:
+        # A column that somebody hides by an authorizer of SQLite loses its name too.
+        return ", ".join(f"{name} as {name}" for name in names)
+    # The length first: SQLite knows it without making room for the value.
+    return ", ".join(
+        f"case when length({name}) <= {largest} then {name} end as {name}" for name in names
+    )
 
 
 def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
@@ -379,15 +389,14 @@ def images_with_vectors(
     table = find_image_table(conn, index.image_table)
     names = table.quoted()
     images = names["images"]
-    path_column = "path" if table.is_ours else index.path_column
+    path_column = _path_column(conn, table, index)
     path, value = (
         "null" if name is None else f"{images}.{quote_identifier(name)}"
         for name in (path_column, column)
     )
-    # With the triggers in place a vector is of the picture that its image has, and the index of their
-    # ids has all that is needed; to compare the pictures would read every vector.
+    # The index of the ids has all that is needed; to compare the pictures would read every vector.
     same = ""
-    if table.is_ours and not has_triggers(conn, table):
+    if compares_content(conn, table):
         same = f"and {images}.sha256 is _img_vector.sha256"
     # CROSS JOIN keeps json_each outermost; the names are ours, so that no column is in two tables.
     sql = f"""
@@ -413,20 +422,29 @@ def images_of_vectors(conn: sqlite3.Connection, index: Index, ids: Sequence[int]
     return [key for (value,) in keys if (key := table.as_key(value)) is not None]
 
 
+def _path_column(conn: sqlite3.Connection, table: ImageTable, index: Index) -> str | None:
+    """Where a table has the paths of its images; None for BLOBs, and where somebody renamed the column."""
+    column = "path" if table.is_ours else index.path_column
+    return column if column in column_names(conn, table.name) else None
+
+
 def locations(conn: sqlite3.Connection, index: Index, ids: Sequence[Key]) -> dict[Key, Location]:
     """
     Id -> where the original is, for those ids that exist; the root is "" where that is not known,
-    as for BLOBs and for the paths of a person's own table.
+    as for BLOBs and for the paths of a person's own table. Where there is no path, it is # and the id.
     """
     table = find_image_table(conn, index.image_table)
-    column = quote_identifier(index.path_column or table.key)
-    names = {**table.quoted(), "roots": ROOTS, "column": column}
-    if table.is_ours:
-        place = "coalesce((select path from {roots} where {roots}.id = root_id), ''), path"
-    elif index.path_column is not None:
-        place = "'', {column}"
-    else:
+    column = _path_column(conn, table, index)
+    names = {**table.quoted(), "roots": ROOTS, "column": quote_identifier(column or table.key)}
+    if column is None:
         place = "'', '#' || {key}"
+    elif table.is_ours:
+        root = "''"
+        if is_stored_table(conn, ROOTS):
+            root = "coalesce((select path from {roots} where {roots}.id = root_id), '')"
+        place = f"{root}, {{column}}"
+    else:
+        place = "'', {column}"
     rows = conn.execute(
         f"select {{key}}, {place} from {{images}} "
         "where {key} in (select value from json_each(?))".format(**names),

@@ -12,6 +12,7 @@ from .. import store
 from ..search.query import Kind, Term, format_query, image_term, parse_query
 from ..store import Key
 from .access import ViewedTable
+from .reading import read_bounded
 from .results import Picture
 from .urls import Links, Pairs
 
@@ -97,8 +98,8 @@ async def chips(viewed: ViewedTable, links: Links, query: str, kept: Pairs) -> l
     ids = [id for term in terms if (id := _image_of(viewed, term)) is not None]
     versions: dict[Key, str | None] = {}
     if ids:
-        versions = await viewed.database.execute_fn(
-            lambda conn: store.versions(conn, viewed.table, ids)
+        versions = await read_bounded(
+            viewed.database, lambda conn: store.versions(conn, viewed.table, ids)
         )
     return [
         _chip(viewed, links, term, terms[:position] + terms[position + 1 :], versions, kept)
