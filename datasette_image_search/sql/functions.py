@@ -25,7 +25,7 @@ from .statement import Borrowed, Prepared, PreparedLabels, Query, Statement
 
 if TYPE_CHECKING:
     from ..search.query import WeightsOf
-    from ..store import IdSet, Key
+    from ..store import IdSet, ImageTable, Key
 
 REMEMBERED = 128
 """Queries per connection, from one statement to the next."""
@@ -56,6 +56,22 @@ def register_functions(
     once = _once_per_statement(statement, reporting)
     scores = statement.scores
 
+    def key_of(table: ImageTable, id: Any) -> Key | None:
+        """
+        None for what is no id, but stands where ids do: in the row of an image that nothing can name, or
+        in a form that was not filled in. Raises ImageSearchError for all else, as the value of another
+        column.
+        """
+        from ..store import is_in_key_column
+
+        try:
+            return image_key(table, id)
+        except ImageSearchError:
+            with statement.pausing:
+                if is_missing(id) or is_in_key_column(borrowed(), table, id):
+                    return None
+            raise
+
     @once
     def image_search(query: Any, k: Any, table: str | None = None) -> str | None:
         """The best k images of the whole table, as JSON: [{"id": 7, "score": 0.31}, ...]."""
@@ -77,10 +93,12 @@ def register_functions(
 
     @reporting
     def similarity_of_one(id: Any, query: Any, table: str | None) -> float | None:
-        if is_missing(id, query):
+        if id is None or is_missing(query):
             return None
         prepared = prepare(query, table)
-        key = image_key(prepared.table, id)
+        key = key_of(prepared.table, id)
+        if key is None:
+            return None
         known = scores.get((query, table))
         if known is not None and key is not id:
             # A number that came as a text.
@@ -101,10 +119,12 @@ def register_functions(
 
     @reporting
     def classify_one(id: Any, labels: Any, table: str | None) -> str | None:
-        if is_missing(id, labels):
+        if id is None or is_missing(labels):
             return None
         prepared = prepare_labels(labels, table)
-        key = image_key(prepared.table, id)
+        key = key_of(prepared.table, id)
+        if key is None:
+            return None
         if key is not id and (labels, table) in statement.best_labels:
             return image_classify(key, labels, table)
         with statement.pausing:
@@ -148,7 +168,7 @@ def register_functions(
                 return None
             count = image_count(k)
             prepared = prepare(query, *table)
-            among = IdSet(self.gathered.keys(prepared.table))
+            among = IdSet(self.gathered.keys(prepared.table, key_of))
             with statement.pausing:
                 return _search(borrowed(), prepared, count, among)
 

@@ -80,18 +80,20 @@ class GatheredIds:
 
         return np.array(self._integers, dtype=np.int64)
 
-    def keys(self, table: ImageTable) -> np.ndarray | list[Key]:
-        """The keys that these are. Raises ImageSearchError for what can be the key of no image."""
+    def keys(
+        self, table: ImageTable, key_of: Callable[[ImageTable, Any], Key | None] = image_key
+    ) -> np.ndarray | list[Key]:
+        """The keys that these are, as `key_of` says; it raises for what can be the key of no image."""
         import numpy as np
 
         if self._first_wrong is not None:
-            image_key(table, self._first_wrong)
+            key_of(table, self._first_wrong)
         if self._characters > MOST_CHARACTERS:
             raise ImageSearchError(
                 f"the ids that image_search_agg is fed have more than {MOST_CHARACTERS:,} characters; "
                 f"name the column {table.key!r}"
             )
-        texts = [image_key(table, text) for text in self._texts]
+        texts = [key for text in self._texts if (key := key_of(table, text)) is not None]
         if table.key_is_integer:
             return np.append(self._as_array(), np.array(texts, dtype=np.int64))
         return [*texts, *map(str, self._as_array().tolist())]
