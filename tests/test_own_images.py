@@ -541,6 +541,8 @@ def test_every_command_gets_along_with_such_rows(odd: tuple[str, Path]):
         ("index-images", path, "pictures", "--type", "ivf"),
         ("query", path, "select image_search('red', 9), image_search_status()"),
         ("query", path, "select image_search_agg(key, 'red', 9) from pictures"),
+        ("query", path, "select image_similarity(key, 'red') from pictures"),
+        ("query", path, """select image_classify(key, '["red", "blue"]') from pictures"""),
     ):
         result = command(*line)
         assert result.exit_code == 0, (line, result.output)

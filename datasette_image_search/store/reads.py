@@ -329,6 +329,12 @@ def image_rows(
     return {row[table.key]: row for row in _dicts(cursor)}
 
 
+def is_row(conn: sqlite3.Connection, table: ImageTable, value: Any) -> bool:
+    """Whether a row has this for its key, whatever it is."""
+    sql = "select 1 from {images} where {key} is ?".format(**table.quoted())
+    return conn.execute(sql, [value]).fetchone() is not None
+
+
 def newest_ids(
     conn: sqlite3.Connection,
     table: ImageTable,
