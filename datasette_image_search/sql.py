@@ -40,6 +40,9 @@ WORTH_SCORING_ALL = 2048
 """How many vectors are scored in about the time in which one is read from the database. So all of
 them are scored as soon as image_similarity was called for one in so many."""
 
+LETTERS_A_TEXT = 100
+"""On average, of the texts that a statement may search for where these are limited."""
+
 Report = Callable[[str], None]
 """Takes a sentence meant for the person: of an exception, SQLite passes on only that there was one."""
 
@@ -263,8 +266,9 @@ class _Statement:
     """After how many calls all images are scored."""
     bytes_kept: int = 0
     searched: set[str] = field(default_factory=set)
-    encoded: set[object] = field(default_factory=set)
-    """Where there is a limit to them: texts that were searched for, and what models encoded for them."""
+    encoded: dict[object, int] = field(default_factory=dict)
+    """Where there is a limit to them: texts that were searched for, and what models encoded for them
+    with its letters."""
     pausing: _Pausing = field(default_factory=_Pausing)
     trace: Callable[[], object] = lambda: None
     """A weak reference to our trace callback, which the connection alone keeps alive."""
@@ -314,15 +318,18 @@ class _Statement:
             self.forget()
         self.bytes_kept += nbytes
 
-    def spend(self, text: str, encoded: set[object], most: int) -> None:
+    def spend(self, text: str, encoded: dict[object, int], most: int) -> None:
         """Raises ImageSearchError where this text as well is more than a statement may have."""
-        if max(len(self.searched | {text}), len(self.encoded | encoded)) > most:
+        encoded = self.encoded | encoded
+        letters = most * LETTERS_A_TEXT
+        if max(len(self.searched | {text}), len(encoded)) > most or sum(encoded.values()) > letters:
             raise ImageSearchError(
-                f"a statement may search for {most} different texts, and this one has "
-                "more; search with a column only in sqlite-utils, where nobody else waits"
+                f"a statement may search for {most} different texts of {letters:,} letters together, "
+                "and this one has more; search with a column only in sqlite-utils, where nobody else "
+                "waits"
             )
         self.searched.add(text)
-        self.encoded |= encoded
+        self.encoded = encoded
 
 
 def _preparing(
@@ -378,11 +385,11 @@ def _preparing(
     return prepare
 
 
-def _words_of(query: str) -> set[object]:
-    """What a model encodes for a query."""
+def _words_of(query: str) -> dict[object, int]:
+    """What a model encodes for a query, with its letters."""
     from .search.query import Kind, parse_query
 
-    return {term.text for term in parse_query(query) if term.kind is Kind.WORDS}
+    return {term.text: len(term.text) for term in parse_query(query) if term.kind is Kind.WORDS}
 
 
 def _preparing_labels(
@@ -402,7 +409,8 @@ def _preparing_labels(
             names = parse_labels(labels)
             if most_texts is not None:
                 # The same label among others is encoded again.
-                statement.spend(labels, {(labels, label) for label in names}, most_texts)
+                spent: dict[object, int] = {(labels, label): len(label) for label in names}
+                statement.spend(labels, spent, most_texts)
             with statement.pausing:
                 index = store.find_index(borrowed(), name)
                 table = store.find_image_table(borrowed(), index.image_table)

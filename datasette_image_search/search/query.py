@@ -31,7 +31,11 @@ from ..errors import ImageSearchError, counted
 from ..store import Index, Key
 
 LONGEST_QUERY = 16_384
-"""Characters: a vec: of 6,000 dimensions, and more words than any model reads."""
+"""Characters: a vec: of 6,000 dimensions."""
+
+MOST_LETTERS = 1000
+"""Of the words of a query together, several times what any model reads. The tokens of CLIP take time
+with the square of a word: 12 s for one of 16,000 letters, a tenth of a second for one of these."""
 
 MOST_TERMS = 32
 """Each may take a model 60 ms, in which no time limit interrupts it."""
@@ -76,7 +80,7 @@ _QUOTED = re.compile(r'(#?)"(.*?)"(?=\s*$|\s+[+-]\s)', re.DOTALL)
 
 
 def parse_query(text: str) -> tuple[Term, ...]:
-    """The terms of a query. Raises QueryError for an empty or endless query, term or weight."""
+    """The terms of a query. Raises QueryError for an empty or endless query, term, word or weight."""
     if len(text) > LONGEST_QUERY:
         raise QueryError(
             f"the query has {len(text):,} characters; more than {LONGEST_QUERY:,} are not searched for"
@@ -95,8 +99,19 @@ def parse_query(text: str) -> tuple[Term, ...]:
         rest = rest.lstrip()[end:]
         sign = _SIGN.match(rest)
         if sign is None:
+            check_letters("the query", *(each.text for each in terms if each.kind is Kind.WORDS))
             return tuple(terms)
         rest = rest[sign.end() :]
+
+
+def check_letters(name: str, *texts: str) -> None:
+    """Raises QueryError where texts that a model is to encode are longer than it reads by far."""
+    letters = sum(map(len, texts))
+    if letters > MOST_LETTERS:
+        raise QueryError(
+            f"{name} has {letters:,} letters; more than {MOST_LETTERS:,} are not searched for, and "
+            "models read fewer: shorten it"
+        )
 
 
 def _signed(term: Term, sign: re.Match[str] | None) -> Term:
@@ -113,19 +128,21 @@ def _parse_term(rest: str, query: str) -> tuple[Term, int]:
         weight = float(match[1])
         start = match.end()
         if not 0 < weight < 1e6:
-            raise QueryError(f"the weight {match[1]!r} must be above 0 and below a million")
+            raise QueryError(f"the weight {match[1]!r:.40} must be above 0 and below a million")
     if quoted := _QUOTED.match(rest, start):
         if not quoted[2].strip():
-            raise QueryError(f"there is nothing between the quotes in {query!r}")
+            raise QueryError(f"there is nothing between the quotes in {query!r:.200}")
         kind = Kind.IMAGE if quoted[1] else Kind.WORDS
         return Term(kind, quoted[2].strip(), weight), quoted.end()
     sign = _SIGN.search(rest, start)
     end = sign.start() if sign else len(rest)
     body = rest[start:end].strip()
     if not body or _SIGN.match(f" {body} "):
-        raise QueryError(f"a term is missing in {query!r}; put something on both sides of + and -")
+        raise QueryError(
+            f"a term is missing in {query!r:.200}; put something on both sides of + and -"
+        )
     if body.count('"') == 1 and body.startswith('"'):
-        raise QueryError(f"the quote before {body[1:]!r} is never closed")
+        raise QueryError(f"the quote before {body[1:]!r:.200} is never closed")
     if body.startswith("#"):
         return Term(Kind.IMAGE, body[1:].strip(), weight), end
     if body.startswith("vec:"):
@@ -164,6 +181,8 @@ def query_vector(
         return QueryVector(_unit(_checked(_from_blob(query), index, "the vector")))
     terms = parse_query(query)
     warnings = []
+    # Of the heaviest: the squares of tiny weights are no numbers any more.
+    heaviest = max(abs(term.weight) for term in terms)
     total = np.zeros(index.dimensions)
     for term in terms:
         if term.kind is Kind.WORDS:
@@ -175,9 +194,9 @@ def query_vector(
             vector = _vector_of_image(conn, index, term.text)
         else:
             vector = _unit(_checked(_from_base64(term.text), index, "vec:"))
-        total += term.weight * vector.astype(np.float64)
-    if np.linalg.norm(total) < CANCELLED * max(abs(term.weight) for term in terms):
-        raise QueryError(f"the terms of {query!r} cancel each other out; leave one away")
+        total += term.weight / heaviest * vector.astype(np.float64)
+    if np.linalg.norm(total) < CANCELLED:
+        raise QueryError(f"the terms of {query!r:.200} cancel each other out; leave one away")
     return QueryVector(_unit(total), tuple(dict.fromkeys(warnings)))
 
 
@@ -280,12 +299,12 @@ def _vector_of_image(conn: sqlite3.Connection, index: Index, text: str) -> np.nd
     image_id = table.parse_key(text)
     if image_id is None:
         raise QueryError(
-            f"'#{text}' is not an image of {table.name!r}, whose ids are whole numbers; "
-            f'for the words, put quotes around them: "#{text}"'
+            f"'#{text:.200}' is not an image of {table.name!r}, whose ids are whole numbers; "
+            f'for the words, put quotes around them: "#{text:.200}"'
         )
     vector = store.image_vector(conn, index, image_id)
     if vector is None:
-        raise QueryError(f"there is no image #{text} with a vector in {table.name!r}")
+        raise QueryError(f"there is no image #{text:.200} with a vector in {table.name!r}")
     return vector
 
 

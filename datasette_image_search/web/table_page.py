@@ -95,7 +95,7 @@ async def filters_with_search(
     try:
         # Not in a thread for SQL, of which all requests share three: a model takes its time to load.
         index = await served.execute_fn(lambda conn: store.find_index(conn, table))
-        await is_prepared(datasette, ViewedTable(served, shown.table, index), query)
+        await is_prepared(datasette, request, ViewedTable(served, shown.table, index), query)
         hits, warnings = await served.execute_fn(
             lambda conn: _search(conn, table, query, k, filter, weights_of, limit)
         )
