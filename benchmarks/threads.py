@@ -86,7 +86,9 @@ def compare(
 
 
 def search(database: Path, repeated: int) -> None:
-    print("\nMilliseconds of a query, all threads (spinning, as in a server) and one")
+    print(
+        "\nMilliseconds of a query, and of processors for it: all threads (spinning, as in a server), one"
+    )
     with closing(Database(database, execute_plugins=False)) as db:
         index_images(db, "images", type="ivf", queries=text_vectors(200))
         live = live_index(db.conn, find_index(db.conn))
@@ -103,15 +105,22 @@ def search(database: Path, repeated: int) -> None:
             faiss.extract_index_ivf(index).parallel_mode = 1
         for how in ("quiet", "busy"):
             for askers in ASKERS:
+                for what, number in (("", 0), (", processors", 1)):
 
-                def run(which: int, index=index, k=k, askers=askers) -> float:
-                    return _asked(index, k, queries, askers, 1 if which else os.cpu_count() or 1)
+                    def run(which: int, index=index, k=k, askers=askers, number=number) -> float:
+                        threads = 1 if which else os.cpu_count() or 1
+                        return _asked(index, k, queries, askers, threads)[number]
 
-                compare(f"{name}, {askers} at once", how, run, ("all", "one"), repeated)
+                    compare(f"{name}, {askers} at once{what}", how, run, ("all", "one"), repeated)
 
 
-def _asked(index: faiss.Index, k: int, queries: np.ndarray, askers: int, threads: int) -> float:
-    """Milliseconds of a query, the median, where so many ask one after another."""
+def _asked(
+    index: faiss.Index, k: int, queries: np.ndarray, askers: int, threads: int
+) -> tuple[float, float]:
+    """
+    Milliseconds of a query, the median, where so many ask one after another; and those that all
+    processors worked for one.
+    """
     taken: list[float] = []
 
     def ask() -> None:
@@ -121,12 +130,14 @@ def _asked(index: faiss.Index, k: int, queries: np.ndarray, askers: int, threads
             index.search(query[None], k)
             taken.append((time.perf_counter() - started) * 1000)
 
+    started = time.process_time()
     asking = [threading.Thread(target=ask) for _ in range(askers)]
     for thread in asking:
         thread.start()
     for thread in asking:
         thread.join()
-    return statistics.median(taken)
+    worked = (time.process_time() - started) * 1000
+    return statistics.median(taken), worked / len(taken)
 
 
 def commands(database: Path, repeated: int) -> None:

@@ -19,7 +19,6 @@ from datasette_image_search.search.approximate import (
     Approximate,
     IndexTypeError,
     Tuning,
-    _threads_for,
     _without_polysemous_codes,
     build,
     empty_index,
@@ -243,25 +242,6 @@ def quantisers_of(index: faiss.Index) -> Iterator[faiss.Index]:
             yield from quantisers_of(getattr(index, name))
     if hasattr(index, "do_polysemous_training"):
         yield index
-
-
-# --- How it is searched --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("queries", "threads"), [(1, 1), (2, 3)])
-def test_a_query_alone_takes_one_thread(queries: int, threads: int) -> None:
-    """In a server others wait; and of whoever called, nothing is changed."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(3)
-    try:
-        with _threads_for(QUERIES[:queries]):
-            assert faiss.omp_get_max_threads() == threads
-        assert faiss.omp_get_max_threads() == 3
-        with pytest.raises(KeyError), _threads_for(QUERIES[:1]):
-            raise KeyError
-        assert faiss.omp_get_max_threads() == 3
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 # --- How it grows --------------------------------------------------------------------------------

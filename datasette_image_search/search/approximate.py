@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +18,7 @@ import faiss
 import numpy as np
 
 from ..errors import ImageSearchError, counted
-from .codes import Codes
+from .codes import Codes, threads_for
 
 AUTO_EXACT = 1_000_000
 """Vectors up to which "auto" is exact: 40 ms a query, at 512 dimensions and on one processor."""
@@ -324,24 +323,9 @@ def _found(
 
 def _proposed(approximate: Approximate, vectors: np.ndarray, candidates: int) -> list[np.ndarray]:
     n = min(candidates, approximate.faiss_index.ntotal)
-    with _threads_for(vectors):
+    with threads_for(vectors):
         _, positions = approximate.faiss_index.search(np.ascontiguousarray(vectors), n)
     return [approximate.vector_ids[row[row >= 0]] for row in positions]
-
-
-@contextmanager
-def _threads_for(vectors: np.ndarray) -> Iterator[None]:
-    """
-    One for a query alone, of shape (1, dimensions), and all for many. It reads so little that threads
-    which share it wait for one another longer than they read; where others search at once, or keep the
-    processors busy, several times as long. It concerns the calling thread only.
-    """
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1 if len(vectors) == 1 else before)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def _efforts(index: faiss.Index, candidates: int) -> list[str]:
