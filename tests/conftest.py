@@ -43,7 +43,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def touches_datasette(item: pytest.Item) -> bool:
     """All of a module that asks for pages, and else the tests that speak of Datasette themselves."""
     module = item.path.read_text(encoding="utf-8")
-    if "browser" in item.path.parts or re.search(r"from \.serving import .*\b(ask|get)\b", module):
+    if {"browser", "security"} & set(item.path.parts) or re.search(
+        r"from \.serving import .*\b(ask|get)\b", module
+    ):
         return True
     source = inspect.getsource(item.function)
     return "async def " in source or bool(

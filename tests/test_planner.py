@@ -335,7 +335,7 @@ def test_a_table_with_any_keys_is_searched_as_brute_force_does(
             found = planner.search(db.conn, now, vector, k)
             assert [hit.id for hit in found.hits] == best[:k]
             among = [key for key in keys if rng.random() < 0.5]
-            found = planner.search(db.conn, now, vector, k, IdSet([*among, None, 2.5, "no key"]))
+            found = planner.search(db.conn, now, vector, k, IdSet([*among, *among]))
             assert [hit.id for hit in found.hits] == [key for key in best if key in among][:k]
             filter = Filter(
                 "key in (select value from json_each(:keys))", {"keys": json.dumps(among)}
@@ -493,7 +493,7 @@ def test_what_an_index_finds_and_is_only_a_few_is_listed_before_anything_is_rank
 
 def test_a_set_of_ids_is_a_filter(images: Images) -> None:
     vector = random_vectors(1, seed=1)[0]
-    ids = [3, 7, 200, 7, 10**9, -4, 2**62, "8", None, 12]
+    ids = [3, 7, 200, 7, 10**9, -4, 2**62, 12]
     found = images.search(vector, 10, IdSet(ids))
     assert names(found) == ["enumerate"]
     assert {hit.id for hit in found.hits} == {3, 7, 12, 200}

@@ -239,7 +239,7 @@ def test_a_missing_file_is_unusable(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_its_place_is_unusable(tmp_path: Path) -> None:
-    with pytest.raises(SidecarUnusable, match="is damaged"):
+    with pytest.raises(SidecarUnusable, match="is a folder"):
         open_sidecar(tmp_path, INDEX)
 
 

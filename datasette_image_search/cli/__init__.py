@@ -6,6 +6,7 @@ imported when a command runs: sqlite-utils loads this package on every run.
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 
 import click
 from sqlite_utils import hookimpl
@@ -15,6 +16,7 @@ from .duplicates import find_duplicates
 from .embedding import embed_images
 from .importing import import_image_vectors
 from .indexing import index_images
+from .messages import tell, warn
 from .models import image_models
 from .plotting import plot_images
 from .searching import QueryCommand, search_images
@@ -30,7 +32,9 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
         return
     if is_command_of_sqlite_utils():
         wait_asleep()
-    register_functions(conn, report=lambda sentence: click.echo(sentence, err=True))
+    problem = register_functions(conn, report=partial(tell, err=True))
+    if problem is not None:
+        warn(problem)
 
 
 @hookimpl

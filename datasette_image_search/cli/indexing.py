@@ -11,7 +11,7 @@ import click
 
 from ..errors import counted
 from . import options
-from .messages import INTERRUPTED, one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, tell, warn
 from .output import existing
 from .progress import phases_display
 
@@ -104,7 +104,7 @@ def index_images(
                         db, table, model=model, queries=vectors, report=report, **asked
                     )
         except KeyboardInterrupt:
-            click.echo("Interrupted: nothing was changed")
+            tell("Interrupted: nothing was changed")
             raise SystemExit(INTERRUPTED) from None
         checkpoint(db)
     if evaluate:
@@ -115,7 +115,7 @@ def index_images(
             f"the best recall that {made.tuning.factory} reaches is {made.tuning.recall:.3f}, and "
             f"{made.tuning.target:g} was asked for; try another --type, or flat, which is exact"
         )
-    click.echo(f"{_index_line(codes, made)} in {time.monotonic() - started:.1f} s")
+    tell(f"{_index_line(codes, made)} in {time.monotonic() - started:.1f} s")
 
 
 def _print_evaluated(rows: Sequence[Evaluated]) -> None:

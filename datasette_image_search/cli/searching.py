@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import printable
 from . import options
 from .messages import one_sentence, warn
 from .output import check_output, existing, file_of, print_paths, print_rows
@@ -163,8 +164,12 @@ def _shortened(name: str) -> str:
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from tabulate import tabulate
 
+    from ..search.query import written_id
+
     for row in rows:
+        row.update((name, printable(str(value))) for name, value in row.items() if name != "score")
         row["score"] = f"{row['score']:.4f}"
+        row["id"] = written_id(row["id"])
         if "query" in row:
             row["query"] = _shortened(row["query"])
     if rows:

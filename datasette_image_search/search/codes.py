@@ -128,18 +128,10 @@ class _Scorer:
         rows = self.rows[start : start + PARALLEL]
         result = faiss.RangeSearchResult(1)
         partial = faiss.RangeSearchPartialResult(result)
-        scanner = self.faiss_index.sq.select_InvertedListScanner(
-            faiss.METRIC_INNER_PRODUCT, self.faiss_index, True, None, False
-        )
-        try:
-            scanner.set_query(faiss.swig_ptr(self.vector))
-            scanner.set_list(0, 0.0)
+        with _scanner(self.faiss_index, self.vector) as scanner:
             scanner.scan_codes_range(
                 len(rows), faiss.swig_ptr(rows), None, LOWEST, partial.new_result(0)
             )
-        finally:
-            # SWIG does not know that it was made for us.
-            faiss.InvertedListScanner.__swig_destroy__(scanner)
         partial.finalize()
         scores = self.scores[start : start + len(rows)]
         found = int(faiss.rev_swig_ptr(result.lims, 2)[1])
@@ -166,6 +158,31 @@ def threads_for(vectors: np.ndarray) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+def score_of_one(image: np.ndarray, vector: np.ndarray) -> float:
+    """The score of an image by its vector, the same to the last bit as `Codes.scores` has of its code."""
+    coder = _no_codes(len(vector))
+    code = coder.sa_encode(image[None])
+    with _scanner(coder, np.ascontiguousarray(vector)) as scanner:
+        return scanner.distance_to_code(faiss.swig_ptr(code))
+
+
+@contextmanager
+def _scanner(
+    faiss_index: faiss.IndexScalarQuantizer, vector: np.ndarray
+) -> Iterator[faiss.InvertedListScanner]:
+    """What scores codes for a vector, which has to be there meanwhile."""
+    scanner = faiss_index.sq.select_InvertedListScanner(
+        faiss.METRIC_INNER_PRODUCT, faiss_index, True, None, False
+    )
+    try:
+        scanner.set_query(faiss.swig_ptr(vector))
+        scanner.set_list(0, 0.0)
+        yield scanner
+    finally:
+        # SWIG does not know that it was made for us.
+        faiss.InvertedListScanner.__swig_destroy__(scanner)
 
 
 @cache

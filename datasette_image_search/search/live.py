@@ -8,6 +8,7 @@ about every candidate, so those are never answered.
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 import threading
@@ -24,6 +25,7 @@ from .. import store
 from ..store import Index, StoredVectors
 from .approximate import Approximate, Report
 from .codes import Codes, encode, joined
+from .locks import reading
 from .sidecar import (
     CHECKED_WHEN_OPENED,
     SidecarUnusable,
@@ -438,10 +440,10 @@ def as_seen_by(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveI
 
 def database_path(conn: sqlite3.Connection) -> Path | None:
     """The file of a connection; None for a database in memory."""
-    for _, name, path in conn.execute("pragma database_list"):
-        if name == "main" and path:
-            return Path(path).resolve()
-    return None
+    # As bytes, for the name of a folder need not be UTF-8.
+    sql = "select cast(file as blob) from pragma_database_list where name = 'main'"
+    row = conn.execute(sql).fetchone()
+    return Path(os.fsdecode(row[0])).resolve() if row and row[0] else None
 
 
 @contextmanager
@@ -451,7 +453,7 @@ def _reader(database: Path) -> Iterator[sqlite3.Connection]:
     after its time limit, and an index that is half read is of no use to anyone.
     """
     uri = database.as_uri()
-    reader = sqlite3.connect(f"{uri}?mode=ro", uri=True, check_same_thread=False)
+    reader = sqlite3.connect(f"{uri}?{reading(database)}", uri=True, check_same_thread=False)
     try:
         reader.execute("select 1 from sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
@@ -460,6 +462,7 @@ def _reader(database: Path) -> Iterator[sqlite3.Connection]:
             raise
         # A WAL database in a folder that cannot be written to can be opened in no other way.
         reader = sqlite3.connect(f"{uri}?immutable=1", uri=True, check_same_thread=False)
+    store.read_any_text(reader)
     try:
         yield reader
     finally:

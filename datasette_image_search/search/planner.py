@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -363,16 +363,10 @@ def _listed(plan: _Plan) -> np.ndarray:
     if not live.has_image_ids:
         return live.chosen_vectors(store.matching(plan.conn, plan.index, filter, plan.table))
     if isinstance(filter, IdSet):
-        return live.chosen_images(_integers(filter.ids))
+        return live.chosen_images(np.asarray(filter.ids, dtype=np.int64))
     return live.chosen_images(
         store.matching_images(plan.conn, plan.index, filter, table=plan.table)
     )
-
-
-def _integers(ids: Sequence[Key]) -> np.ndarray:
-    """Those that can be keys: SQL may feed an aggregate anything."""
-    # Not np.asarray(ids), which makes every item as long as the longest text or BLOB among them.
-    return np.array([id for id in ids if isinstance(id, int)], dtype=np.int64)
 
 
 def _top(scores: np.ndarray, n: int) -> np.ndarray:

@@ -5,8 +5,9 @@ What a person types -> one unit vector. One grammar for SQL, pages, JSON and the
     #42                                  the image with id 42
     #42 + at night - people              terms joined by " + " and " - "
     2:golden retriever + 0.5:#42         weights
-    "black + white"                      quotes make any text one literal term
+    "black + white"                      quotes make any text one literal term, and keep its blanks
     #"a - b.jpg"                         and any text an id, where ids are texts
+    "5"" disk"                           a quote within quotes is written twice
     vec:BASE64                           a vector: float16, little-endian, base64url
 """
 
@@ -76,7 +77,10 @@ class QueryVector:
 # The look-behind makes each run of blanks be tried once, not once from each of its blanks.
 _SIGN = re.compile(r"(?<!\s)\s+([+-])\s+")
 _WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):\s*(?=\S)")
-_QUOTED = re.compile(r'(#?)"(.*?)"(?=\s*$|\s+[+-]\s)', re.DOTALL)
+_END = r"(?=\s*$|\s+[+-]\s)"
+_QUOTED = re.compile(rf'(#?)"((?:[^"]|"")*)"{_END}')
+_LOOSELY_QUOTED = re.compile(rf'(#?)"(.*?)"{_END}', re.DOTALL)
+"""Where quotes within were not written twice, the first that a term can end with is the last."""
 
 
 def parse_query(text: str) -> tuple[Term, ...]:
@@ -85,6 +89,8 @@ def parse_query(text: str) -> tuple[Term, ...]:
         raise QueryError(
             f"the query has {len(text):,} characters; more than {LONGEST_QUERY:,} are not searched for"
         )
+    if not is_text(text):
+        raise QueryError(f"the query {text!r:.200} is no text: half of a character is missing")
     if not text.strip():
         raise QueryError("the query is empty; type some words, or #ID for an image like that one")
     terms = []
@@ -114,6 +120,14 @@ def check_letters(name: str, *texts: str) -> None:
         )
 
 
+def is_text(text: str) -> bool:
+    """JSON can say half of a character, as in "\\ud800", and so can the arguments of a command."""
+    return not _HALVES.search(text)
+
+
+_HALVES = re.compile("[\ud800-\udfff]")
+
+
 def _signed(term: Term, sign: re.Match[str] | None) -> Term:
     if sign is not None and sign[1] == "-":
         return Term(term.kind, term.text, -term.weight)
@@ -130,10 +144,15 @@ def _parse_term(rest: str, query: str) -> tuple[Term, int]:
         if not 0 < weight < 1e6:
             raise QueryError(f"the weight {match[1]!r:.40} must be above 0 and below a million")
     if quoted := _QUOTED.match(rest, start):
-        if not quoted[2].strip():
+        text = quoted[2].replace('""', '"')
+    elif quoted := _LOOSELY_QUOTED.match(rest, start):
+        text = quoted[2]
+    if quoted:
+        if quoted[1]:
+            return Term(Kind.IMAGE, text, weight), quoted.end()
+        if not text.strip():
             raise QueryError(f"there is nothing between the quotes in {query!r:.200}")
-        kind = Kind.IMAGE if quoted[1] else Kind.WORDS
-        return Term(kind, quoted[2].strip(), weight), quoted.end()
+        return Term(Kind.WORDS, text, weight), quoted.end()
     sign = _SIGN.search(rest, start)
     end = sign.start() if sign else len(rest)
     body = rest[start:end].strip()
@@ -232,11 +251,19 @@ def _format_term(term: Term) -> str:
         return prefix + image_term(term.text)
     if term.kind is Kind.VECTOR:
         return f"{prefix}vec:{term.text}"
-    return prefix + (term.text if _reads_as(term.text, Kind.WORDS, term.text) else f'"{term.text}"')
+    return prefix + (
+        term.text if _reads_as(term.text, Kind.WORDS, term.text) else _quoted(term.text)
+    )
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def _reads_as(text: str, kind: Kind, term: str) -> bool:
-    """Whether a text on its own is one term of that kind."""
+    """Whether a text is one term of that kind, whatever comes after it."""
+    if text.startswith(('"', '#"')):
+        return False  # A quote further on could be the end.
     try:
         return parse_query(text) == (Term(kind, term),)
     except QueryError:
@@ -245,8 +272,13 @@ def _reads_as(text: str, kind: Kind, term: str) -> bool:
 
 def image_term(image_id: Key) -> str:
     """The id of an image as a term of a query."""
-    term = f"#{image_id}"
-    return term if _reads_as(term, Kind.IMAGE, str(image_id)) else f'#"{image_id}"'
+    return f"#{written_id(image_id)}"
+
+
+def written_id(image_id: Key) -> str:
+    """The id of an image as a person reads it, and types it after a #: in quotes where it needs some."""
+    text = str(image_id)
+    return text if text and _reads_as(f"#{text}", Kind.IMAGE, text) else _quoted(text)
 
 
 def vector_to_term(vector: np.ndarray) -> str:
@@ -285,6 +317,11 @@ def embedder_of(
             f"{index.fingerprint}, and the model here has {embedder.fingerprint}; "
             "search with the weights they were made with, or embed again with --replace-model"
         )
+    if embedder.dimensions != index.dimensions:
+        raise EmbedderError(
+            f"the vectors of {index.image_table!r} are said to have {index.dimensions:,} dimensions, and "
+            f"{index.model} makes {embedder.dimensions:,}; embed again with --replace-model"
+        )
     return embedder
 
 
@@ -304,7 +341,9 @@ def _vector_of_image(conn: sqlite3.Connection, index: Index, text: str) -> np.nd
         )
     vector = store.image_vector(conn, index, image_id)
     if vector is None:
-        raise QueryError(f"there is no image #{text:.200} with a vector in {table.name!r}")
+        raise QueryError(
+            f"there is no image {image_term(image_id):.200} with a vector in {table.name!r}"
+        )
     return vector
 
 

@@ -18,9 +18,11 @@ a gigabyte, so opening does it for small files only, and who has the time asks f
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -34,6 +36,7 @@ from typing import Any, BinaryIO
 import faiss
 import numpy as np
 
+from ..ingest.special_files import special_kind
 from ..store import Index
 from .approximate import Approximate, Tuning
 from .codes import Codes, is_float16
@@ -94,9 +97,18 @@ def approximate_path(database: Path, index: Index) -> Path:
 
 
 def sidecar_paths(database: Path) -> list[Path]:
-    """All sidecars there are of a database, of whichever index and kind."""
+    """All sidecars there are of a database, of whichever index and kind, and nothing named alike."""
     pattern = f"{glob.escape(database.name)}-image-search-*.faiss"
-    return sorted(database.parent.glob(pattern))
+    return sorted(
+        path
+        for path in database.parent.glob(pattern)
+        if _OURS.fullmatch(path.name[len(database.name) :]) and path.is_file()
+    )
+
+
+_OURS = re.compile(r"-image-search-[0-9]+(\.approximate)?\.faiss")
+_TEMPORARY = re.compile(r"[a-z0-9_]{8}\.tmp")
+"""What tempfile.mkstemp() puts behind the name of a sidecar."""
 
 
 def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = None) -> None:
@@ -146,7 +158,10 @@ def _beside(
     tuning: Tuning | None,
     like: Path | None,
 ) -> Iterator[Path]:
+    _check_is_file(path)
     for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        if not _TEMPORARY.fullmatch(left_behind.name[len(path.name) + 1 :]):
+            continue
         with suppress(OSError):
             if time.time() - left_behind.stat().st_mtime > ABANDONED:
                 left_behind.unlink()
@@ -154,7 +169,8 @@ def _beside(
     os.close(descriptor)
     temporary = Path(name)
     try:
-        faiss.write_index(faiss_index, name)
+        with _name_for_faiss(temporary) as name:
+            faiss.write_index(faiss_index, name)
         with temporary.open("r+b") as file:
             file.seek(0, os.SEEK_END)
             file.write(bytes(-file.tell() % _ALIGNMENT))
@@ -183,6 +199,14 @@ def _beside(
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _check_is_file(path: Path) -> None:
+    """Raises OSError where something stands at a path that is not ours to replace."""
+    with suppress(FileNotFoundError):
+        kind = special_kind(path.stat().st_mode)
+        if kind is not None:
+            raise FileExistsError(errno.EEXIST, f"it is {kind}; remove it", str(path))
 
 
 def open_sidecar(path: Path, index: Index, *, check: bool = False) -> Codes:
@@ -234,10 +258,26 @@ def _check_unchanged(path: Path, state: tuple[int, ...] | None) -> None:
         raise SidecarUnusable(f"{path.name} was replaced while it was opened")
 
 
+@contextmanager
+def _name_for_faiss(path: Path) -> Iterator[str]:
+    """FAISS takes names in UTF-8 only. Where one is not, the name of the open file is."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            yield f"/dev/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        yield str(path)
+
+
 def _read_faiss(path: Path, header: Header, *, mapped: bool = True) -> faiss.Index:
     try:
-        faiss_index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
-    except RuntimeError as error:
+        with _name_for_faiss(path) as name:
+            faiss_index = faiss.read_index(name, faiss.IO_FLAG_MMAP_IFC if mapped else 0)
+    except (OSError, RuntimeError) as error:
         raise SidecarUnusable(f"{path.name} cannot be read by FAISS") from error
     if faiss_index.ntotal != header.vectors or faiss_index.d != header.dimensions:
         raise SidecarUnusable(f"{path.name} does not hold what its header says")
@@ -264,6 +304,9 @@ def _checksum(file: BinaryIO, length: int) -> int:
 def _read_header(path: Path, index: Index, *, check: bool) -> Header:
     """The header of a file that is the one the database names, and as it was written where checked."""
     try:
+        kind = special_kind(path.stat().st_mode)
+        if kind is not None:
+            raise SidecarUnusable(f"{path.name} is {kind}")
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             tail = _LENGTH_BYTES + len(MAGIC)

@@ -19,6 +19,7 @@ def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]
         live = live_index(conn, index)
     except ImageSearchError as error:
         return {"problem": str(error)}
+    unfinished = store.unfinished_index(conn, index.image_table)
     images = store.count_images(conn, store.find_image_table(conn, index.image_table))
     vectors = store.count_vectors(conn, index)
     return {
@@ -30,7 +31,7 @@ def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]
         "search": _search(live),
         "sidecar": "in use" if live.from_sidecar else "not in use",
         "newer_than_sidecar": live.newer,
-        "problem": "; ".join(_problems(index, live, images, vectors)) or None,
+        "problem": "; ".join(_problems(index, unfinished, live, images, vectors)) or None,
     }
 
 
@@ -44,8 +45,15 @@ def _search(live: LiveIndex) -> str:
     )
 
 
-def _problems(index: Index, live: LiveIndex, images: int, vectors: int) -> list[str]:
+def _problems(
+    index: Index, unfinished: Index | None, live: LiveIndex, images: int, vectors: int
+) -> list[str]:
     problems = []
+    if unfinished is not None:
+        problems.append(
+            f"an index by {unfinished.model} is unfinished, and not searched; finish it with "
+            "sqlite-utils embed-images --replace-model, or give it up with --keep-model"
+        )
     if not live.from_sidecar:
         problems.append(
             f"{live.problem}, so this process searches a copy in memory; to write the file anew, run "

@@ -11,7 +11,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
@@ -25,11 +25,13 @@ from datasette.utils.asgi import Request
 from .. import store
 from ..errors import ImageSearchError
 from ..search.live import LiveIndex, live_index, open_index
+from ..search.locks import read_without_locks, reading
 from ..search.projection import known_pca_of_all, pca_of_all
 from ..search.query import prepare_words
 from ..store import Index
 from .access import ViewedTable
 from .configuration import configured_weights
+from .daemon_threads import DaemonThreads
 
 T = TypeVar("T")
 
@@ -59,13 +61,13 @@ _waiting: Counter[Future[Any]] = Counter()
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="image-search")
+def _threads() -> DaemonThreads:
+    return DaemonThreads(THREADS, "image-search")
 
 
 @cache
-def _map_threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MAP_THREADS, thread_name_prefix="image-search-map")
+def _map_threads() -> DaemonThreads:
+    return DaemonThreads(MAP_THREADS, "image-search-map")
 
 
 def start_preparing(datasette: Datasette, viewed: ViewedTable, query: str = "") -> Future[None]:
@@ -116,7 +118,7 @@ async def placed_vectors(viewed: ViewedTable) -> Placed | None:
 
 
 def _start(
-    threads: ThreadPoolExecutor,
+    threads: DaemonThreads,
     viewed: ViewedTable,
     work: Callable[[], T],
     purpose: Callable[..., Any],
@@ -190,6 +192,16 @@ def _open_index(database: Database, index: Index) -> None:
         live_index(conn, index)
 
 
+def read_like_datasette(datasette: Datasette, database: str) -> None:
+    """Connections of our own to a database are opened as those of Datasette are."""
+    served = datasette.databases.get(database)
+    if datasette.nolock and served is not None and served.path is not None and served.is_mutable:
+        read_without_locks(Path(served.path))
+
+
 def connection_of_our_own(database: Path) -> sqlite3.Connection:
     """Read-only. Those of Datasette are for requests, and have a time limit."""
-    return sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
+    uri = f"{database.resolve().as_uri()}?{reading(database)}"
+    conn = sqlite3.connect(uri, uri=True)
+    store.read_any_text(conn)
+    return conn
