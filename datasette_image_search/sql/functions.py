@@ -332,11 +332,11 @@ def _preparing(
     return prepare
 
 
-def _words_of(query: str) -> set[object]:
-    """What a model encodes for a query."""
+def _words_of(query: str) -> dict[object, int]:
+    """What a model encodes for a query, with its letters."""
     from ..search.query import Kind, parse_query
 
-    return {term.text for term in parse_query(query) if term.kind is Kind.WORDS}
+    return {term.text: len(term.text) for term in parse_query(query) if term.kind is Kind.WORDS}
 
 
 def _preparing_labels(
@@ -357,7 +357,8 @@ def _preparing_labels(
             names = parse_labels(labels)
             if most_texts is not None:
                 # The same label among others is encoded again.
-                statement.spend(labels, {(labels, label) for label in names}, most_texts)
+                spent: dict[object, int] = {(labels, label): len(label) for label in names}
+                statement.spend(labels, spent, most_texts)
             with statement.pausing:
                 index = store.find_index(borrowed(), name or None)
                 table = store.find_image_table(borrowed(), index.image_table)
