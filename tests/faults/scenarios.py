@@ -221,8 +221,12 @@ def scenarios() -> Iterable[Scenario]:
         "second run with a log", embed(), (embed("--model", "palette", "--wal"),), change_pictures
     )
     yield Scenario("prune", embed("--prune"), EVERYTHING, change_pictures)
+    replacing = embed("--model", TURNED, "--replace-model")
+    yield Scenario("replace the model", replacing, EVERYTHING)
+    yield Scenario("replace by the same", embed("--replace-model"), EVERYTHING)
     adding = embed("--model", TURNED, "--add-model")
     yield Scenario("add a model", adding, EVERYTHING)
+    yield Scenario("promote a model", replacing, (*EVERYTHING, adding))
     yield Scenario("import", importing("", "--model", "my/model"))
     yield Scenario(
         "import another model", importing("whole", "--model", "my/model", "--add-model"), EVERYTHING
@@ -233,6 +237,7 @@ def scenarios() -> Iterable[Scenario]:
     yield Scenario("index flat", other("index-images", "--type", "flat", "-s"), EVERYTHING)
     yield Scenario("index ivf", other("index-images", "--type", "IVF2,SQ8", "-s"), (PALETTE,))
     yield Scenario("tag", TAG, (PALETTE,))
+    yield Scenario("tag again", other("tag-images", "dark", "light", "--replace", "-s"), EVERYTHING)
     yield Scenario("find duplicates", DUPLICATES, (PALETTE,))
     yield Scenario(
         "find other duplicates",
