@@ -103,11 +103,30 @@ def test_the_grammar(query: str, terms: list[Term]) -> None:
         ("0:red", "the weight '0' must be above 0"),
         ("1000000:red", "the weight '1000000' must be above 0 and below a million"),
         ("9" * 400 + ":red", "the weight '999"),
+        ("1" + "0" * 308 + ":red", "the weight '1000.*must be above 0 and below a million"),
+        ("0." + "0" * 400 + "1:red", "the weight '0.000.* must be above 0"),
+        (" + ".join(["red"] * 33), "the query has more than 32 terms; leave some away"),
+        (" + ".join(["red"] * 2000), "the query has more than 32 terms; leave some away"),
+        ("a" * 1001, "the query has 1,001 letters; more than 1,000 are not searched for"),
+        ("ab " * 400, "the query has 1,199 letters"),
+        (" - ".join(["a" * 600] * 2), "the query has 1,200 letters"),
+        ("#1 + " + "漢" * 16_000, "the query has 16,000 letters"),
+        ("- " * 8000, "a term is missing in '- - -"),
+        ('"' + "a" * 16_000, "the quote before 'aaa.* is never closed"),
     ],
 )
 def test_what_is_no_query_is_refused_with_a_sentence(query: str, sentence: str) -> None:
-    with pytest.raises(QueryError, match=sentence):
+    with pytest.raises(QueryError, match=sentence) as refused:
         parse_query(query)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["a" * 1000, "ab " * 333, "vec:" + "A" * 16_000, "#" + "a" * 16_000, "#1 + " + "漢" * 1000],
+)
+def test_what_no_model_reads_may_be_longer_than_words(query: str) -> None:
+    assert parse_query(query)
 
 
 weights = st.decimals("0.001", "999", places=3).map(float)
@@ -259,7 +278,9 @@ def test_a_sum_is_what_arithmetic_says(
     assert np.allclose(vector, unit(total), atol=1e-4)
 
 
-@pytest.mark.parametrize("weight", ["999999", "0.000001", "0." + "0" * 21 + "1"])
+@pytest.mark.parametrize(
+    "weight", ["999999", "0.000001", "0." + "0" * 21 + "1", "0." + "0" * 319 + "1"]
+)
 def test_the_weight_of_a_single_term_is_of_no_account(
     conn: sqlite3.Connection, weight: str
 ) -> None:

@@ -232,9 +232,28 @@ def test_a_statement_may_search_for_so_many_texts_and_no_more(database: Path) ->
                 f"select image_vector(value) from ({colours} union all select 'pink')"
             ).fetchall()
     assert said == [
-        "a statement may search for 3 different texts, and this one has more; search with a column "
-        "only in sqlite-utils, where nobody else waits"
+        "a statement may search for 3 different texts of 300 letters together, and this one has more; "
+        "search with a column only in sqlite-utils, where nobody else waits"
     ]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select image_vector(:long), image_vector(:longer)",
+        "select image_vector(:long || ' + ' || :longer)",
+        "select image_classify(1, json_array(:long, :longer))",
+        "select image_vector(:long), image_classify(1, json_array(:longer))",
+    ],
+)
+def test_the_letters_of_a_statement_are_limited_together(database: Path, sql: str) -> None:
+    """A model takes longer for longer texts, and nobody can interrupt it."""
+    with closing(sqlite3.connect(database)) as conn:
+        register_functions(conn, most_texts=3)
+        long = "red " * 40
+        assert None not in conn.execute(sql, {"long": long, "longer": "blue"}).fetchone()
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute(sql, {"long": long, "longer": "blue " * 40}).fetchall()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from .models import image_models
 from .plotting import plot_images
 from .searching import QueryCommand, search_images
 from .tags import tag_images
+from .waiting import Command, is_command_of_sqlite_utils, wait_asleep
 
 
 @hookimpl
@@ -29,6 +30,8 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
         # A connection of Datasette, which wraps its own in sqlite_utils.Database now and then. Its
         # functions stay: these believe the database about where weights are, and those do not.
         return
+    if is_command_of_sqlite_utils():
+        wait_asleep()
     problem = register_functions(conn, report=partial(tell, err=True))
     if problem is not None:
         warn(problem)
@@ -36,11 +39,11 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    cli.command("embed-images")(embed_images)
-    cli.command("import-image-vectors")(import_image_vectors)
-    cli.command("index-images")(index_images)
+    cli.command("embed-images", cls=Command)(embed_images)
+    cli.command("import-image-vectors", cls=Command)(import_image_vectors)
+    cli.command("index-images", cls=Command)(index_images)
     cli.command("search-images", cls=QueryCommand)(search_images)
-    cli.command("find-duplicates")(find_duplicates)
-    cli.command("tag-images")(tag_images)
-    cli.command("plot-images")(plot_images)
-    cli.command("image-models")(image_models)
+    cli.command("find-duplicates", cls=Command)(find_duplicates)
+    cli.command("tag-images", cls=Command)(tag_images)
+    cli.command("plot-images", cls=Command)(plot_images)
+    cli.command("image-models", cls=Command)(image_models)

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     "--target-recall",
     "target",
     type=options.Number(0, 1, min_open=True),
-    help="Share of the best 20 that an approximate index is to find. Default: that of the last time, "
-    "at first 0.98",
+    help="Share of the best 20, and of the best 128, that an approximate index is to find. Default: that "
+    "of the last time, at first 0.98",
 )
 @click.option(
     "--queries",
@@ -121,14 +121,19 @@ def index_images(
 def _print_evaluated(rows: Sequence[Evaluated]) -> None:
     from tabulate import tabulate
 
-    from ..search.evaluation import RECALL_AT
+    from ..search.approximate import RECALL_AT
 
     lines = [
-        [row.name, f"{row.recall:.3f}", f"{row.milliseconds:.2f}", f"{row.bytes_per_vector:,.0f}"]
+        [
+            row.name,
+            *(f"{recall:.3f}" for recall in row.recalls),
+            f"{row.milliseconds:.2f}",
+            f"{row.bytes_per_vector:,.0f}",
+        ]
         for row in rows
     ]
-    headers = ["search", f"recall@{RECALL_AT}", "ms", "bytes per vector"]
-    align = ["left", "right", "right", "right"]
+    headers = ["search", *(f"recall@{k}" for k in RECALL_AT), "ms", "bytes per vector"]
+    align = ["left", *["right"] * (len(headers) - 1)]
     click.echo(tabulate(lines, headers, disable_numparse=True, colalign=align))
 
 
@@ -142,5 +147,5 @@ def _index_line(codes: Codes, made: Approximate | None) -> str:
     name = f"{tuning.factory} {tuning.parameters}".strip()
     return (
         f"{line}{name} (float16 for the scores, {size + made.bytes_per_vector():,.0f} bytes each), "
-        f"recall@{tuning.recall_at} {tuning.recall:.3f} for {counted(tuning.queries, 'query', 'queries')}"
+        f"{tuning}"
     )

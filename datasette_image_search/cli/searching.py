@@ -13,6 +13,7 @@ from . import options
 from .messages import one_sentence, warn
 from .output import check_output, existing, file_of, print_paths, print_rows
 from .progress import phases_display
+from .waiting import Command
 
 if TYPE_CHECKING:
     from ..search.planner import Found
@@ -21,7 +22,7 @@ LONGEST_NAME = 40
 """Of a query, in a table: one may be a vector in base64."""
 
 
-class QueryCommand(click.Command):
+class QueryCommand(Command):
     """Says where a query goes that begins with a minus, which click takes for options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

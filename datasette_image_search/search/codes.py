@@ -59,7 +59,8 @@ class Codes:
         if chosen is not None:
             bitmap = np.packbits(chosen, bitorder="little")
             selected["params"] = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
-        return self.faiss_index.search(np.ascontiguousarray(vectors), n, **selected)
+        with threads_for(vectors):
+            return self.faiss_index.search(np.ascontiguousarray(vectors), n, **selected)
 
     def scores(self, vector: np.ndarray) -> np.ndarray:
         """The score of every position, shape (n,), float32."""
@@ -141,6 +142,22 @@ class _Scorer:
             # Of a damaged code the score may be no number, and is left out.
             scores[:] = LOWEST
             scores[faiss.rev_swig_ptr(result.labels, found)] = distances
+
+
+@contextmanager
+def threads_for(vectors: np.ndarray) -> Iterator[None]:
+    """
+    One for a query alone, of shape (1, dimensions), and all for many. An exact query is the work of one
+    whatever there are, and an approximate one reads so little that threads which share it wait for one
+    another longer than they read; where others search at once, or keep the processors busy, several
+    times as long. It concerns the calling thread only.
+    """
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1 if len(vectors) == 1 else before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def score_of_one(image: np.ndarray, vector: np.ndarray) -> float:

@@ -32,7 +32,11 @@ from ..errors import ImageSearchError, counted
 from ..store import Index, Key
 
 LONGEST_QUERY = 16_384
-"""Characters: a vec: of 6,000 dimensions, and more words than any model reads."""
+"""Characters: a vec: of 6,000 dimensions."""
+
+MOST_LETTERS = 1000
+"""Of the words of a query together, several times what any model reads. The tokens of CLIP take time
+with the square of a word: 12 s for one of 16,000 letters, a tenth of a second for one of these."""
 
 MOST_TERMS = 32
 """Each may take a model 60 ms, in which no time limit interrupts it."""
@@ -80,7 +84,7 @@ _LOOSELY_QUOTED = re.compile(rf'(#?)"(.*?)"{_END}', re.DOTALL)
 
 
 def parse_query(text: str) -> tuple[Term, ...]:
-    """The terms of a query. Raises QueryError for an empty or endless query, term or weight."""
+    """The terms of a query. Raises QueryError for an empty or endless query, term, word or weight."""
     if len(text) > LONGEST_QUERY:
         raise QueryError(
             f"the query has {len(text):,} characters; more than {LONGEST_QUERY:,} are not searched for"
@@ -101,8 +105,19 @@ def parse_query(text: str) -> tuple[Term, ...]:
         rest = rest.lstrip()[end:]
         sign = _SIGN.match(rest)
         if sign is None:
+            check_letters("the query", *(each.text for each in terms if each.kind is Kind.WORDS))
             return tuple(terms)
         rest = rest[sign.end() :]
+
+
+def check_letters(name: str, *texts: str) -> None:
+    """Raises QueryError where texts that a model is to encode are longer than it reads by far."""
+    letters = sum(map(len, texts))
+    if letters > MOST_LETTERS:
+        raise QueryError(
+            f"{name} has {letters:,} letters; more than {MOST_LETTERS:,} are not searched for, and "
+            "models read fewer: shorten it"
+        )
 
 
 def is_text(text: str) -> bool:
@@ -127,7 +142,7 @@ def _parse_term(rest: str, query: str) -> tuple[Term, int]:
         weight = float(match[1])
         start = match.end()
         if not 0 < weight < 1e6:
-            raise QueryError(f"the weight {match[1]!r} must be above 0 and below a million")
+            raise QueryError(f"the weight {match[1]!r:.40} must be above 0 and below a million")
     if quoted := _QUOTED.match(rest, start):
         text = quoted[2].replace('""', '"')
     elif quoted := _LOOSELY_QUOTED.match(rest, start):
@@ -136,15 +151,17 @@ def _parse_term(rest: str, query: str) -> tuple[Term, int]:
         if quoted[1]:
             return Term(Kind.IMAGE, text, weight), quoted.end()
         if not text.strip():
-            raise QueryError(f"there is nothing between the quotes in {query!r}")
+            raise QueryError(f"there is nothing between the quotes in {query!r:.200}")
         return Term(Kind.WORDS, text, weight), quoted.end()
     sign = _SIGN.search(rest, start)
     end = sign.start() if sign else len(rest)
     body = rest[start:end].strip()
     if not body or _SIGN.match(f" {body} "):
-        raise QueryError(f"a term is missing in {query!r}; put something on both sides of + and -")
+        raise QueryError(
+            f"a term is missing in {query!r:.200}; put something on both sides of + and -"
+        )
     if body.count('"') == 1 and body.startswith('"'):
-        raise QueryError(f"the quote before {body[1:]!r} is never closed")
+        raise QueryError(f"the quote before {body[1:]!r:.200} is never closed")
     if body.startswith("#"):
         return Term(Kind.IMAGE, body[1:].strip(), weight), end
     if body.startswith("vec:"):
@@ -183,6 +200,8 @@ def query_vector(
         return QueryVector(_unit(_checked(_from_blob(query), index, "the vector")))
     terms = parse_query(query)
     warnings = []
+    # Of the heaviest: the squares of tiny weights are no numbers any more.
+    heaviest = max(abs(term.weight) for term in terms)
     total = np.zeros(index.dimensions)
     for term in terms:
         if term.kind is Kind.WORDS:
@@ -194,9 +213,9 @@ def query_vector(
             vector = _vector_of_image(conn, index, term.text)
         else:
             vector = _unit(_checked(_from_base64(term.text), index, "vec:"))
-        total += term.weight * vector.astype(np.float64)
-    if np.linalg.norm(total) < CANCELLED * max(abs(term.weight) for term in terms):
-        raise QueryError(f"the terms of {query!r} cancel each other out; leave one away")
+        total += term.weight / heaviest * vector.astype(np.float64)
+    if np.linalg.norm(total) < CANCELLED:
+        raise QueryError(f"the terms of {query!r:.200} cancel each other out; leave one away")
     return QueryVector(_unit(total), tuple(dict.fromkeys(warnings)))
 
 
@@ -317,13 +336,13 @@ def _vector_of_image(conn: sqlite3.Connection, index: Index, text: str) -> np.nd
     image_id = table.parse_key(text)
     if image_id is None:
         raise QueryError(
-            f"'#{text}' is not an image of {table.name!r}, whose ids are whole numbers; "
-            f'for the words, put quotes around them: "#{text}"'
+            f"'#{text:.200}' is not an image of {table.name!r}, whose ids are whole numbers; "
+            f'for the words, put quotes around them: "#{text:.200}"'
         )
     vector = store.image_vector(conn, index, image_id)
     if vector is None:
         raise QueryError(
-            f"there is no image {image_term(image_id)} with a vector in {table.name!r}"
+            f"there is no image {image_term(image_id):.200} with a vector in {table.name!r}"
         )
     return vector
 

@@ -241,9 +241,9 @@ def open_approximate(
     (vector_ids,) = _arrays(path, header)
     _check_unchanged(path, state)
     try:
-        tuning = Tuning(**header.tuning)
+        tuning = Tuning.of_json(header.tuning)
         return Approximate(faiss_index, vector_ids, tuning, state if mapped else None).prepared()
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise SidecarUnusable(f"{path.name} is damaged") from error
 
 

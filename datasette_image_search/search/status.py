@@ -40,8 +40,8 @@ def _search(live: LiveIndex) -> str:
         return "exact"
     tuning = live.approximate.tuning
     return (
-        f"{tuning.factory} {tuning.parameters}, with a recall@{tuning.recall_at} of "
-        f"{tuning.recall:.3f} for {tuning.queries} queries; exact under filters"
+        f"{tuning.factory} {tuning.parameters}, {tuning}; exact under filters and beyond the best "
+        f"{tuning.deepest:,}"
     )
 
 

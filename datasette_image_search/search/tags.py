@@ -24,7 +24,7 @@ from .. import store
 from ..embedders.protocol import Embedder
 from ..errors import ImageSearchError
 from ..store import Filter, Index, Key, LabelSet, StoredVectors, TagRow
-from .query import LONGEST_QUERY, is_text
+from .query import check_letters, is_text
 from .similarity import scores_by_image
 
 TEMPLATE = "a photo of a {}"
@@ -32,6 +32,9 @@ TEMPLATE = "a photo of a {}"
 
 AS_IT_IS = ("{}",)
 """The template of labels that are whole sentences."""
+
+LONGEST_JSON = 1_000_000
+"""Characters of labels in SQL, which may have made them of a whole table."""
 
 TEXTS = 256
 """Texts that are encoded at once."""
@@ -62,8 +65,8 @@ class Tagged:
 
 def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
     """
-    Without blanks around them. Raises LabelError for fewer than two, an empty one, one that is too
-    long, and one that comes twice.
+    Without blanks around them. Raises LabelError for fewer than two, an empty one, and one that comes
+    twice, QueryError for one that is too long.
     """
     labels = tuple(label.strip() for label in labels)
     for label in labels:
@@ -82,18 +85,27 @@ def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Without repetition. Raises LabelError for one that has no place for the label."""
+    """
+    Without repetition. Raises LabelError for one that has no place for the label, QueryError for one
+    that is too long.
+    """
     for template in templates:
         if "{}" not in template:
             raise LabelError(
                 f"the template {template!r} has no place for the label; put {{}} there, as in "
                 "'a photo of a {}'"
             )
+        check_letters(f"the template {template[:40]!r}", template)
     return tuple(dict.fromkeys(templates))
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
-    """A JSON array of one text or more, as SQL has it. Raises LabelError."""
+    """A JSON array of one text or more, as SQL has it. Raises LabelError or QueryError."""
+    if isinstance(text, str) and len(text) > LONGEST_JSON:
+        raise LabelError(
+            f"the labels have {len(text):,} characters; at most {LONGEST_JSON:,} are read, so name "
+            "fewer of them"
+        )
     try:
         labels = json.loads(text)
     except (TypeError, ValueError, RecursionError):
@@ -113,8 +125,7 @@ def _check_text(label: str) -> None:
         raise LabelError("one of the labels is empty; leave it out")
     if not is_text(label):
         raise LabelError(f"the label {label!r:.200} is no text: half of a character is missing")
-    if len(label) > LONGEST_QUERY:
-        raise LabelError(f"the label {label[:40]!r}... has {len(label):,} characters; shorten it")
+    check_letters(f"the label {label[:40]!r}", label)
 
 
 @lru_cache(maxsize=32)

@@ -56,22 +56,6 @@ def register_functions(
     once = _once_per_statement(statement, reporting)
     scores = statement.scores
 
-    def key_of(table: ImageTable, id: Any) -> Key | None:
-        """
-        None for what is no id, but stands where ids do: in the row of an image that nothing can name, or
-        in a form that was not filled in. Raises ImageSearchError for all else, as the value of another
-        column.
-        """
-        from ..store import is_in_key_column
-
-        try:
-            return image_key(table, id)
-        except ImageSearchError:
-            with statement.pausing:
-                if is_missing(id) or is_in_key_column(borrowed(), table, id):
-                    return None
-            raise
-
     @once
     def image_search(query: Any, k: Any, table: str | None = None) -> str | None:
         """The best k images of the whole table, as JSON: [{"id": 7, "score": 0.31}, ...]."""
@@ -90,6 +74,21 @@ def register_functions(
         except (KeyError, IndexError, TypeError):
             pass
         return similarity_of_one(id, query, table)
+
+    def key_of(table: ImageTable, id: Any) -> Key | None:
+        """
+        None for the key of a row that can have no image, as SQLite keeps BLOBs in a column of texts, too;
+        and for a form that was not filled in, where it is no key. Raises ImageSearchError for what is no key, such as the value of another column.
+        """
+        try:
+            return image_key(table, id)
+        except ImageSearchError:
+            from .. import store
+
+            with statement.pausing:
+                if is_missing(id) or store.is_row(borrowed(), table, id):
+                    return None
+            raise
 
     @reporting
     def similarity_of_one(id: Any, query: Any, table: str | None) -> float | None:
@@ -168,7 +167,7 @@ def register_functions(
                 return None
             count = image_count(k)
             prepared = prepare(query, *table)
-            among = IdSet(self.gathered.keys(prepared.table, key_of))
+            among = IdSet(self.gathered.keys(prepared.table))
             with statement.pausing:
                 return _search(borrowed(), prepared, count, among)
 
@@ -333,11 +332,11 @@ def _preparing(
     return prepare
 
 
-def _words_of(query: str) -> set[object]:
-    """What a model encodes for a query."""
+def _words_of(query: str) -> dict[object, int]:
+    """What a model encodes for a query, with its letters."""
     from ..search.query import Kind, parse_query
 
-    return {term.text for term in parse_query(query) if term.kind is Kind.WORDS}
+    return {term.text: len(term.text) for term in parse_query(query) if term.kind is Kind.WORDS}
 
 
 def _preparing_labels(
@@ -358,7 +357,8 @@ def _preparing_labels(
             names = parse_labels(labels)
             if most_texts is not None:
                 # The same label among others is encoded again.
-                statement.spend(labels, {(labels, label) for label in names}, most_texts)
+                spent: dict[object, int] = {(labels, label): len(label) for label in names}
+                statement.spend(labels, spent, most_texts)
             with statement.pausing:
                 index = store.find_index(borrowed(), name or None)
                 table = store.find_image_table(borrowed(), index.image_table)

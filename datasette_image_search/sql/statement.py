@@ -30,6 +30,9 @@ KEPT_BYTES = 128 * 2**20
 1,000,000 images. A statement that has ended is told of by the next one only, and a server has a
 connection for each thread and database."""
 
+LETTERS_A_TEXT = 100
+"""On average, of the texts that a statement may search for where these are limited."""
+
 WORTH_SCORING_ALL = 2048
 """How many vectors are scored in about the time in which one is read from the database. So all of
 them are scored as soon as image_similarity was called for one in so many."""
@@ -105,8 +108,9 @@ class Statement:
     bytes_kept: int = 0
     """Of all these."""
     searched: set[str] = field(default_factory=set)
-    encoded: set[object] = field(default_factory=set)
-    """Where there is a limit to them: texts that were searched for, and what models encoded for them."""
+    encoded: dict[object, int] = field(default_factory=dict)
+    """Where there is a limit to them: texts that were searched for, and what models encoded for them
+    with its letters."""
     pausing: _Pausing = field(default_factory=_Pausing)
     trace: Callable[[], object] = lambda: None
     """A weak reference to our trace callback, which the connection alone keeps alive."""
@@ -164,15 +168,18 @@ class Statement:
                     self.forget()
         self.bytes_kept += nbytes
 
-    def spend(self, text: str, encoded: set[object], most: int) -> None:
+    def spend(self, text: str, encoded: dict[object, int], most: int) -> None:
         """Raises ImageSearchError where this text as well is more than a statement may have."""
-        if max(len(self.searched | {text}), len(self.encoded | encoded)) > most:
+        encoded = self.encoded | encoded
+        letters = most * LETTERS_A_TEXT
+        if max(len(self.searched | {text}), len(encoded)) > most or sum(encoded.values()) > letters:
             raise ImageSearchError(
-                f"a statement may search for {most} different texts, and this one has "
-                "more; search with a column only in sqlite-utils, where nobody else waits"
+                f"a statement may search for {most} different texts of {letters:,} letters together, "
+                "and this one has more; search with a column only in sqlite-utils, where nobody else "
+                "waits"
             )
         self.searched.add(text)
-        self.encoded |= encoded
+        self.encoded = encoded
 
 
 _statements: weakref.WeakSet[Statement] = weakref.WeakSet()

@@ -283,12 +283,6 @@ def _of_thumbnail(
     ).fetchone()
 
 
-def is_in_key_column(conn: sqlite3.Connection, table: ImageTable, value: object) -> bool:
-    """Whether a row has this for a key, be it one that can be the key of no image."""
-    sql = "select 1 from {images} where {key} is ? limit 1".format(**table.quoted())
-    return conn.execute(sql, [value]).fetchone() is not None
-
-
 def versions(
     conn: sqlite3.Connection, table: ImageTable, ids: Sequence[Key]
 ) -> dict[Key, str | None]:
@@ -332,6 +326,12 @@ def image_rows(
         [json.dumps(list(ids))],
     )
     return {row[table.key]: row for row in _dicts(cursor)}
+
+
+def is_row(conn: sqlite3.Connection, table: ImageTable, value: Any) -> bool:
+    """Whether a row has this for its key, whatever it is."""
+    sql = "select 1 from {images} where {key} is ?".format(**table.quoted())
+    return conn.execute(sql, [value]).fetchone() is not None
 
 
 def newest_ids(

@@ -49,7 +49,7 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
                 viewed.database, lambda conn: check_column(conn, viewed.index, column)
             )
         if format == "json":
-            return await _json(datasette, viewed, wanted, column)
+            return await _json(datasette, request, viewed, wanted, column)
     except ImageSearchError as problem:
         if format == "json":
             return error_response(datasette, str(problem))
@@ -58,12 +58,16 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
 
 
 async def _json(
-    datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest, column: str | None
+    datasette: Datasette,
+    request: Request,
+    viewed: ViewedTable,
+    wanted: SearchRequest,
+    column: str | None,
 ) -> Response:
     # A column goes before a query, which then need not be understood.
     query = wanted.query if column is None else ""
     if query:
-        await is_prepared(datasette, viewed, query)
+        await is_prepared(datasette, request, viewed, query)
     prepared = await placed_vectors(viewed)
     weights_of = configured_weights(datasette)
 

@@ -54,7 +54,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
             # Whoever looks at this page is about to search, and the model may as well load now.
             start_preparing(datasette, viewed)
         elif not await is_prepared(
-            datasette, viewed, wanted.query, PATIENCE if format == "html" else None
+            datasette, request, viewed, wanted.query, PATIENCE if format == "html" else None
         ):
             return await _loading_page(datasette, request, viewed)
         answer = await find(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing, suppress
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from datasette.app import Datasette
 from datasette.database import Database
+from datasette.utils.asgi import Request
 
 from .. import store
 from ..errors import ImageSearchError
@@ -46,9 +48,16 @@ class TooBusy(ImageSearchError):
     """More searches wait for a model than will have patience for it."""
 
 
+class Gone(ImageSearchError):
+    """Whoever asked has left, and nobody hears the answer."""
+
+
 _running: dict[tuple[str, int, Callable[..., Any], str], Future[Any]] = {}
 """What is being prepared, by database, index, and by which function of what: those who ask for the same
 wait together."""
+
+_waiting: Counter[Future[Any]] = Counter()
+"""How many requests wait for each of them."""
 
 
 @cache
@@ -126,21 +135,53 @@ def _start(
 
 
 async def is_prepared(
-    datasette: Datasette, viewed: ViewedTable, query: str, patience: float | None = None
+    datasette: Datasette,
+    request: Request,
+    viewed: ViewedTable,
+    query: str,
+    patience: float | None = None,
 ) -> bool:
     """
-    Prepare for a query; False where that takes longer than `patience`, in seconds, and goes on.
+    Prepare for a query; False where that takes longer than `patience`, in seconds, and goes on. What
+    has not begun when the last leaves who waits for it is forgotten: others wait behind it.
 
-    Raises ImageSearchError for a query that cannot be searched for.
+    Raises ImageSearchError for a query that cannot be searched for, Gone where whoever asked has left.
     """
-    preparing = asyncio.wrap_future(start_preparing(datasette, viewed, query))
-    done, _ = await asyncio.wait([preparing], timeout=patience)
-    for finished in done:
-        finished.result()
-    if not done:
-        # Whoever asks again will hear what went wrong.
-        preparing.add_done_callback(lambda late: late.cancelled() or late.exception())
-    return bool(done)
+    running = start_preparing(datasette, viewed, query)
+    preparing = asyncio.wrap_future(running)
+    leaving = asyncio.ensure_future(_left(request))
+    _waiting[running] += 1
+    try:
+        await asyncio.wait(
+            [preparing, leaving], timeout=patience, return_when=asyncio.FIRST_COMPLETED
+        )
+    finally:
+        _waiting[running] -= 1
+        is_wanted = _waiting[running] > 0
+        if not is_wanted:
+            del _waiting[running]
+        leaving.cancel()
+        if not preparing.done():
+            # Whoever asks again will hear what went wrong.
+            preparing.add_done_callback(lambda late: late.cancelled() or late.exception())
+    if preparing.done():
+        preparing.result()
+        return True
+    if not leaving.done():
+        return False
+    if not is_wanted:
+        running.cancel()
+    raise Gone("whoever asked has left")
+
+
+async def _left(request: Request) -> None:
+    """Returns when whoever asked has left."""
+    if request.receive is None:
+        # Made up by another plugin, with nobody behind it.
+        await asyncio.Event().wait()
+    # Of a GET, all else that is received is an empty body.
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _open_index(database: Database, index: Index) -> None:

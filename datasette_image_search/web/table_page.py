@@ -99,7 +99,7 @@ async def filters_with_search(
     try:
         # Not in a thread for SQL, of which all requests share three: a model takes its time to load.
         index = await read_bounded(served, lambda conn: store.find_index(conn, images))
-        await is_prepared(datasette, ViewedTable(served, shown.table, index), query)
+        await is_prepared(datasette, request, ViewedTable(served, shown.table, index), query)
         hits, warnings = await read_bounded(
             served, lambda conn: _search(conn, images, query, k, filter, weights_of, limit)
         )
