@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -31,6 +33,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 def pytest_configure() -> None:
     forget_other_plugins()
+    # Before there are other processes, so that all have the same.
+    os.environ.setdefault("FAULT_SEED", str(secrets.randbelow(10**9)))
+
+
+def pytest_report_header() -> str:
+    return f"FAULT_SEED={os.environ['FAULT_SEED']}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -540,11 +540,21 @@ def test_every_command_gets_along_with_such_rows(odd: tuple[str, Path]):
         ("plot-images", path, "pictures", "--html", path.with_name("map.html")),
         ("index-images", path, "pictures", "--type", "ivf"),
         ("query", path, "select image_search('red', 9), image_search_status()"),
-        ("query", path, "select image_search_agg(key, 'red', 9) from pictures"),
     ):
         result = command(*line)
         assert result.exit_code == 0, (line, result.output)
-        assert result.exception is None
+    sql = """
+        select count(image_similarity(key, 'red')) as scored,
+            count(image_classify(key, '["red", "blue"]')) as classified,
+            json_array_length(image_search_agg(key, 'red', 9)) as among from pictures
+    """
+    (row,) = json.loads(command("query", path, sql).stdout)
+    assert set(row.values()) == {3}
+    # But another column than that of the keys is a mistake.
+    if kind == "int":
+        assert command(
+            "query", path, "select image_similarity(file, 'red') from pictures"
+        ).exit_code
 
 
 @pytest.mark.asyncio

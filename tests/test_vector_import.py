@@ -35,6 +35,7 @@ from datasette_image_search.store import (
 from .commands import change, query, touch_later, vectors_of
 from .conftest import COLOURS, draw_picture
 from .ignoring_case import ignore_case_below
+from .test_store import make_own_table
 from .vector_files import unit, write_llm, write_npy, write_rclip
 
 NAMES = sorted(f"{colour}.jpg" for colour in COLOURS)
@@ -270,10 +271,12 @@ def test_columns_that_a_person_dropped_are_not_missed(path: Path, folder: Path, 
 def test_a_table_of_ours_whose_keys_a_person_made_texts(path: Path, folder: Path, bring):
     bring(["a.jpg"], unit(1), roots=[folder])
     with closing(sqlite_utils.Database(path)) as db:
+        make_own_table(db, "pictures", "key", str)
         db["images"].transform(types={"id": str})
-    assert counts(bring(["a.jpg"], unit(1))) == (0, 1, 0, 0, 0)
+    with pytest.raises(ImageSearchError, match="the primary key of 'images' is 'id' now"):
+        bring(["a.jpg"], unit(1))
     with pytest.raises(ImageSearchError, match="no rows can be added"):
-        bring(["a.jpg", "b.jpg"], unit(2), unknown="add")
+        bring(["a.jpg"], unit(1), table="pictures", unknown="add", roots=[folder])
 
 
 # --- A person's own table ------------------------------------------------------------------------

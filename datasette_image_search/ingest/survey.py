@@ -296,7 +296,7 @@ def _survey_files(
         names = ", ".join(repr(str(path)) for path in request.paths)
         raise RunError(f"there are no image files in {names}")
     found_again = {reuse.file.key for reuse in reused if reuse.moved}
-    if known and any(
+    if store.table_exists(db.conn, request.table) and any(
         file.image_id is None and file.problem is None and file.key not in found_again
         for file in changes.to_embed
     ):

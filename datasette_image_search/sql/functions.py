@@ -25,7 +25,7 @@ from .statement import Borrowed, Prepared, PreparedLabels, Query, Statement
 
 if TYPE_CHECKING:
     from ..search.query import WeightsOf
-    from ..store import IdSet, Key
+    from ..store import IdSet, ImageTable, Key
 
 REMEMBERED = 128
 """Queries per connection, from one statement to the next."""
@@ -75,12 +75,29 @@ def register_functions(
             pass
         return similarity_of_one(id, query, table)
 
+    def key_of(table: ImageTable, id: Any) -> Key | None:
+        """
+        None for the key of a row that can have no image, as SQLite keeps BLOBs in a column of texts, too;
+        and for a form that was not filled in, where it is no key. Raises ImageSearchError for what is no key, such as the value of another column.
+        """
+        try:
+            return image_key(table, id)
+        except ImageSearchError:
+            from .. import store
+
+            with statement.pausing:
+                if is_missing(id) or store.is_row(borrowed(), table, id):
+                    return None
+            raise
+
     @reporting
     def similarity_of_one(id: Any, query: Any, table: str | None) -> float | None:
-        if is_missing(id, query):
+        if id is None or is_missing(query):
             return None
         prepared = prepare(query, table)
-        key = image_key(prepared.table, id)
+        key = key_of(prepared.table, id)
+        if key is None:
+            return None
         known = scores.get((query, table))
         if known is not None and key is not id:
             # A number that came as a text.
@@ -101,10 +118,12 @@ def register_functions(
 
     @reporting
     def classify_one(id: Any, labels: Any, table: str | None) -> str | None:
-        if is_missing(id, labels):
+        if id is None or is_missing(labels):
             return None
         prepared = prepare_labels(labels, table)
-        key = image_key(prepared.table, id)
+        key = key_of(prepared.table, id)
+        if key is None:
+            return None
         if key is not id and (labels, table) in statement.best_labels:
             return image_classify(key, labels, table)
         with statement.pausing:

@@ -81,17 +81,26 @@ class GatheredIds:
         return np.array(self._integers, dtype=np.int64)
 
     def keys(self, table: ImageTable) -> np.ndarray | list[Key]:
-        """The keys that these are. Raises ImageSearchError for what can be the key of no image."""
+        """
+        The keys that these are, without what can be the key of no image: a table has such rows now and
+        then. Raises ImageSearchError if there is nothing else, as of another column.
+        """
         import numpy as np
 
-        if self._first_wrong is not None:
-            image_key(table, self._first_wrong)
         if self._characters > MOST_CHARACTERS:
             raise ImageSearchError(
                 f"the ids that image_search_agg is fed have more than {MOST_CHARACTERS:,} characters; "
                 f"name the column {table.key!r}"
             )
-        texts = [image_key(table, text) for text in self._texts]
+        texts: list[Key] = []
+        first_wrong = self._first_wrong
+        for text in self._texts:
+            try:
+                texts.append(image_key(table, text))
+            except ImageSearchError:
+                first_wrong = text if first_wrong is None else first_wrong
+        if first_wrong is not None and not texts and not self._integers:
+            image_key(table, first_wrong)
         if table.key_is_integer:
             return np.append(self._as_array(), np.array(texts, dtype=np.int64))
         return [*texts, *map(str, self._as_array().tolist())]

@@ -172,7 +172,7 @@ def some_images(conn: sqlite3.Connection, index: Index, limit: int) -> list[Key]
     table = find_image_table(conn, index.image_table)
     sql = "select image_id from {vectors} where index_id = ? order by random() limit ?"
     keys = conn.execute(sql.format(**table.quoted()), [index.id, limit])
-    return [key for (value,) in keys if (key := table.as_key(value)) is not None]
+    return [key for (key,) in keys if table.is_key(key)]
 
 
 def vector_ids(conn: sqlite3.Connection, index: Index) -> np.ndarray:
@@ -208,10 +208,9 @@ def _stored_vectors(
     """Without rows that are no vectors of this index: others can write to the table too."""
     size = 4 * index.dimensions
     rows = [
-        (vector_id, key, vector)
-        for vector_id, image_id, vector in rows
-        if isinstance(vector, bytes) and len(vector) == size
-        if (key := table.as_key(image_id)) is not None
+        row
+        for row in rows
+        if isinstance(row[2], bytes) and len(row[2]) == size and table.is_key(row[1])
     ]
     vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4")
     vectors = vectors.reshape(len(rows), index.dimensions)
@@ -329,6 +328,12 @@ def image_rows(
     return {row[table.key]: row for row in _dicts(cursor)}
 
 
+def is_row(conn: sqlite3.Connection, table: ImageTable, value: Any) -> bool:
+    """Whether a row has this for its key, whatever it is."""
+    sql = "select 1 from {images} where {key} is ?".format(**table.quoted())
+    return conn.execute(sql, [value]).fetchone() is not None
+
+
 def newest_ids(
     conn: sqlite3.Connection,
     table: ImageTable,
@@ -419,7 +424,7 @@ def images_of_vectors(conn: sqlite3.Connection, index: Index, ids: Sequence[int]
     table = find_image_table(conn, index.image_table)
     sql = "select image_id from {vectors} where id in (select value from json_each(?))"
     keys = conn.execute(sql.format(**table.quoted()), [json.dumps(list(ids))])
-    return [key for (value,) in keys if (key := table.as_key(value)) is not None]
+    return [key for (key,) in keys if table.is_key(key)]
 
 
 def _path_column(conn: sqlite3.Connection, table: ImageTable, index: Index) -> str | None:

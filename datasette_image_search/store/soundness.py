@@ -24,7 +24,7 @@ LARGEST_THUMBNAIL = 8_000_000
 
 _TEXTS = ("image_table", "model", "fingerprint")
 _TEXTS_OR_NULL = ("weights", "sidecar", "path_column", "content_column", "identity", "index_type")
-_INTEGERS = ("id", "dimensions", "sidecar_vector_id")
+_INTEGERS = ("id", "dimensions", "generation", "sidecar_vector_id")
 
 
 def is_stored_table(conn: sqlite3.Connection, name: str) -> bool:

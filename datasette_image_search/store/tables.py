@@ -110,17 +110,6 @@ class ImageTable:
         """
         return isinstance(value, int if self.key_is_integer else str)
 
-    def as_key(self, value: object) -> Key | None:
-        """
-        What a side table has for a key. It keeps whole numbers where those of the image table were made
-        texts since, or the reverse, and SQLite finds the one by the other.
-        """
-        if self.key_is_integer and isinstance(value, str):
-            return self.parse_key(value)
-        if not self.key_is_integer and isinstance(value, int):
-            return str(value)
-        return value if self.is_key(value) else None
-
     def check_takes_rows(self) -> None:
         """Raises StoreError where nobody but a person knows what the key of a new row is to be."""
         if not self.key_is_integer:
