@@ -7,6 +7,7 @@ For an image table "images":
     image_search_roots         the folders that were embedded
     image_search_indexes       one row per image table and embedder
     _images_vectors            (index, image) -> vector
+    _images_tokens             vector -> a random number of its own
     _images_thumbnails         image -> WebP
     _images_failures           (root, path) -> why it could not be embedded
     images_duplicates          image -> group of near-duplicates, where a person asked for them
@@ -19,8 +20,9 @@ A person's own table can be an image table too, with any integer or text primary
 
 Two promises make caches of the vectors simple. The id of a vector is never used again
 (AUTOINCREMENT), and a vector never changes in place: another picture, another row. So "every vector
-up to id N" names the same vectors for ever, less those that were deleted since. Triggers keep the
-promises whichever tool writes: what replaces, deletes or renumbers an image row takes its vector
+up to id N" names the same vectors for ever, less those that were deleted since: in one database. A backup
+that was restored has another history, so each vector has a token too, and their XOR is the state that an
+index is in (see tokens.py). Triggers keep the promises whichever tool writes: what replaces, deletes or renumbers an image row takes its vector
 and thumbnail along. Triggers have holes (`sqlite-utils transform` drops them), so vectors and
 thumbnails also carry the sha256 of their picture, and readers skip those of another one.
 
@@ -48,6 +50,7 @@ from .reads import (
     are_unit,
     count_images,
     count_vectors,
+    count_with_vector,
     has_thumbnail,
     has_triggers,
     image_rows,
@@ -63,6 +66,7 @@ from .reads import (
     own_label,
     own_rows,
     roots,
+    rows_by_id,
     some_images,
     thumbnail,
     vector_batches,
@@ -90,6 +94,7 @@ from .tables import (
     OwnRow,
     ReusedImage,
     Root,
+    Rows,
     SourceState,
     StoredVectors,
     StoreError,
@@ -115,6 +120,7 @@ from .tags import (
     untagged_vectors,
     write_tags,
 )
+from .tokens import has_tokens, rows_after
 from .transactions import snapshot, transaction
 from .writes import (
     delete_images,
@@ -152,6 +158,7 @@ __all__ = [
     "Picture",
     "ReusedImage",
     "Root",
+    "Rows",
     "SourceState",
     "StoreError",
     "StoredVectors",
@@ -166,6 +173,7 @@ __all__ = [
     "column_names",
     "count_images",
     "count_vectors",
+    "count_with_vector",
     "delete_images",
     "delete_index",
     "ensure_index",
@@ -179,6 +187,7 @@ __all__ = [
     "forget_unreadable",
     "has_tags",
     "has_thumbnail",
+    "has_tokens",
     "has_triggers",
     "image_rows",
     "image_table_names",
@@ -205,6 +214,8 @@ __all__ = [
     "record_files",
     "record_sidecar",
     "roots",
+    "rows_after",
+    "rows_by_id",
     "sets_of_labels",
     "snapshot",
     "some_images",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
+from operator import xor
 
 import numpy as np
 from sqlite_utils.db import quote_identifier
@@ -55,6 +58,11 @@ class ImageTable:
         return f"_{self.name}_vectors"
 
     @property
+    def tokens(self) -> str:
+        """Vector id -> a random number that no other vector has, also of a copy of this database."""
+        return f"_{self.name}_tokens"
+
+    @property
     def thumbnails(self) -> str:
         return f"_{self.name}_thumbnails"
 
@@ -92,6 +100,7 @@ class ImageTable:
             "images": quote_identifier(self.name),
             "key": quote_identifier(self.key),
             "vectors": quote_identifier(self.vectors),
+            "tokens": quote_identifier(self.tokens),
             "thumbnails": quote_identifier(self.thumbnails),
             "failures": quote_identifier(self.failures),
             "duplicates": quote_identifier(self.duplicates),
@@ -106,8 +115,10 @@ class Index:
     The vectors of one image table by one embedder.
 
     `path_column` or `content_column` says where a person's own table keeps its images; both are
-    None for a table of ours. `generation` grows with every vector that is added or deleted. `sidecar` is the token of the
-    sidecar file that was last written, which holds every vector up to `sidecar_vector_id`.
+    None for a table of ours. `generation` is the state of the vectors: the XOR of the tokens of all that
+    are there, so that two states with the same vectors have the same, and no others. (Without the table of
+    tokens, in a database of version 0.1, it is a counter.) `sidecar` is the token of the sidecar file that
+    was last written, which holds every vector up to `sidecar_vector_id`.
     """
 
     id: int
@@ -299,12 +310,36 @@ class TagRow:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """
+    Rows of the table of vectors, also those that hold no vector: ids, ascending, and the tokens of
+    these, int64. By these it is proven which rows a state of the database has.
+    """
+
+    ids: np.ndarray
+    tokens: np.ndarray
+
+    def state(self) -> int:
+        """The generation of an index with these rows and no others."""
+        return int(np.bitwise_xor.reduce(self.tokens))
+
+    @staticmethod
+    def state_of(parts: Sequence[Rows]) -> int:
+        """That of an index with the rows of all parts."""
+        return reduce(xor, (part.state() for part in parts), 0)
+
+
+@dataclass(frozen=True)
 class StoredVectors:
-    """Some vectors of an index in the order of their ids; `vectors` has shape (n, dimensions)."""
+    """
+    Some vectors of an index in the order of their ids; `vectors` has shape (n, dimensions). `rows` are
+    all that were read for them, None in a database without tokens.
+    """
 
     vector_ids: np.ndarray
     image_ids: list[Key]
     vectors: np.ndarray
+    rows: Rows | None = None
 
 
 def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
