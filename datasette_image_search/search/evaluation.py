@@ -79,7 +79,7 @@ def evaluate(
     lowest, milliseconds = _brute_force(conn, live.index, queries, report)
     code_size = live.segments[0].faiss_index.code_size
     # A search ranks more where it meets vectors that were deleted since; here all of them may be met.
-    first = FIRST + max(0, len(live) - store.count_vectors(conn, live.index))
+    first = FIRST + int((~_there(conn, live)).sum())
     rows = [
         Evaluated("numpy brute force", 1.0, milliseconds, 4.0 * live.index.dimensions),
         Evaluated(
@@ -101,6 +101,12 @@ def evaluate(
             )
         )
     return rows
+
+
+def _there(conn: sqlite3.Connection, live: LiveIndex) -> np.ndarray:
+    """A bool per position: whether the vector is still in the database."""
+    there = live.there()
+    return live.chosen_vectors(store.vector_ids(conn, live.index)) if there is None else there
 
 
 def _nearest(live: LiveIndex, vector: np.ndarray, n: int) -> Ranking:
@@ -148,10 +154,7 @@ def _measured(
     report: Report,
 ) -> tuple[float, float]:
     """(recall, milliseconds) of a way to rank vectors for one query, shape (1, dimensions)."""
-    count = store.count_vectors(conn, live.index)
-    there = None
-    if count != len(live):
-        there = live.chosen_vectors(store.vector_ids(conn, live.index))
+    there = _there(conn, live)
     found, seconds = 0, []
     # The first one makes threads, and reads a file that nobody has read yet.
     rank(queries[:1])
@@ -162,7 +165,7 @@ def _measured(
         seconds.append(time.perf_counter() - started)
         found += int((scores >= lowest[at] - ROUNDING).sum())
     report("Measuring", len(queries), len(queries))
-    recall = found / (len(queries) * min(RECALL_AT, count))
+    recall = found / (len(queries) * min(RECALL_AT, int(there.sum())))
     return recall, float(np.median(seconds)) * 1000
 
 
@@ -172,11 +175,10 @@ def _best(
     scores: np.ndarray,
     positions: np.ndarray,
     query: np.ndarray,
-    there: np.ndarray | None,
+    there: np.ndarray,
 ) -> np.ndarray:
     """The scores of the RECALL_AT best of a ranking; `there`, a bool per position, is false for those deleted since."""
-    if there is not None:
-        scores, positions = scores[there[positions]], positions[there[positions]]
+    scores, positions = scores[there[positions]], positions[there[positions]]
     if len(scores) > RECALL_AT:
         close = scores >= scores[RECALL_AT - 1] - 2 * CODE_ERROR
         positions = positions[close]

@@ -1,0 +1,73 @@
+"""Databases as files: which one a connection reads, and connections of our own to it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+
+def database_path(conn: sqlite3.Connection) -> Path | None:
+    """The file of a connection; None for a database in memory."""
+    for _, name, path in conn.execute("pragma database_list"):
+        if name == "main" and path:
+            return Path(path).resolve()
+    return None
+
+
+@contextmanager
+def reader(database: Path) -> Iterator[sqlite3.Connection]:
+    """
+    A connection of our own to the same file, for the long reads: Datasette interrupts a query
+    after its time limit, and an index that is half read is of no use to anyone.
+    """
+    uri = database.as_uri()
+    conn = sqlite3.connect(f"{uri}?mode=ro", uri=True, check_same_thread=False)
+    try:
+        conn.execute("select 1 from sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        conn.close()
+        # Without its journal, a database that a killed program left half written would be read as it is.
+        if "locked" in str(error) or journal_is_left(database):
+            raise
+        # A WAL database in a folder that cannot be written to can be opened in no other way.
+        conn = sqlite3.connect(f"{uri}?immutable=1", uri=True, check_same_thread=False)
+    try:
+        yield conn
+    finally:
+        conn.close()
+
+
+def journal_is_left(database: Path) -> bool:
+    """Whether there is a journal, of a program that writes or of one that was killed while it did."""
+    with suppress(OSError):
+        return database.with_name(f"{database.name}-journal").stat().st_size > 0
+    return False
+
+
+def is_left_half_written(database: Path) -> bool:
+    """
+    Whether nobody can read it who may not write, because a program was killed in the middle of a commit.
+    """
+    if not journal_is_left(database):
+        return False
+    try:
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as conn:
+            conn.execute("select 1 from sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        return "locked" not in str(error)
+    return False
+
+
+def recover(database: Path) -> bool:
+    """
+    Undo what a program left half written that was killed: SQLite does so when somebody reads who may
+    write. Whether the database can be read now.
+    """
+    try:
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True)) as conn:
+            conn.execute("select count(*) from sqlite_master").fetchone()
+    except sqlite3.Error:
+        return False
+    return True
