@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datasette.app import Datasette
     from datasette.facets import Facet
     from datasette.filters import FilterArguments
-    from datasette.utils.asgi import Request
+    from datasette.utils.asgi import Request, Response
     from markupsafe import Markup
 
     from .web.links import Link
@@ -26,11 +26,13 @@ hookimpl = HookimplMarker("datasette")
 
 
 @hookimpl
-def prepare_connection(conn: sqlite3.Connection, datasette: Datasette) -> None:
+def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datasette) -> None:
     from .sql import register_functions
+    from .web import database_files
     from .web.configuration import MOST_TEXTS, configured_weights
     from .web.sql_errors import hear
 
+    database_files.put_right(datasette, database)
     register_functions(
         conn, report=hear, weights_of=configured_weights(datasette), most_texts=MOST_TEXTS
     )
@@ -46,11 +48,19 @@ def register_facet_classes() -> list[type[Facet]]:
 
 @hookimpl
 def startup(datasette: Datasette) -> None:
-    from .web import warm_up
+    from .web import database_files, warm_up
     from .web.configuration import log_problems
 
     log_problems(datasette)
+    database_files.watch(datasette)
     warm_up.start(datasette)
+
+
+@hookimpl
+def asgi_wrapper(datasette: Datasette) -> Callable[[Any], Any]:
+    from .web import database_files
+
+    return database_files.between_requests(datasette)
 
 
 @hookimpl
@@ -153,7 +163,7 @@ def register_output_renderer(datasette: Datasette) -> dict[str, Any]:
 @hookimpl
 def handle_exception(
     datasette: Datasette, request: Request, exception: Exception
-) -> Awaitable[None]:
+) -> Awaitable[Response | None]:
     from .web import sql_errors
 
     return sql_errors.explain(datasette, request, exception)

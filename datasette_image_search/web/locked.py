@@ -1,4 +1,7 @@
-"""A database that another program has locked: a 503 that says to come again, and no traceback."""
+"""
+A database that cannot be read just now, because another program has locked it or was killed while it wrote:
+a 503 that says so, and no traceback.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,24 @@ from datasette.views.base import DatasetteError
 
 LOCKED = "another program is writing to this database just now; try again in a moment"
 
+HALF_WRITTEN = (
+    "a program was ended while it wrote to this database, which this server may not put right; let a program "
+    "that may write open it once, such as: sqlite-utils tables PATH"
+)
+
+_SENTENCES = {
+    # Word for word: the names of tables and columns are in other messages.
+    "database is locked": LOCKED,
+    # Nobody writes here: it is the journal of another that would have to be played back first.
+    "attempt to write a readonly database": HALF_WRITTEN,
+}
+
 View = Callable[[Datasette, Request], Awaitable[Response]]
 
 
-def is_locked(error: sqlite3.Error) -> bool:
-    # Word for word: the names of tables and columns are in other messages.
-    return str(error) == "database is locked"
+def why_not_now(error: Exception) -> str | None:
+    """A sentence, or None where something else is wrong."""
+    return _SENTENCES.get(str(error)) if isinstance(error, sqlite3.OperationalError) else None
 
 
 def told_when_locked(view: View) -> View:
@@ -28,8 +43,17 @@ def told_when_locked(view: View) -> View:
         try:
             return await view(datasette, request)
         except sqlite3.OperationalError as error:
-            if not is_locked(error):
+            sentence = why_not_now(error)
+            if sentence is None:
                 raise
-            raise DatasetteError(LOCKED, title="Image search", status=503) from error
+            raise DatasetteError(sentence, title="Image search", status=503) from error
 
     return told
+
+
+def on_other_pages(exception: Exception) -> Response | None:
+    """Of Datasette itself, which has no answer for a database that was left half written."""
+    sentence = getattr(exception, "message", None) or str(exception)
+    if _SENTENCES.get(sentence) != HALF_WRITTEN:
+        return None
+    return Response.text(HALF_WRITTEN, status=503)

@@ -26,7 +26,7 @@ from ..store import Key
 from .access import ViewedTable, is_public, viewed_table
 from .configuration import ConfigurationError, configured_roots
 from .decoding import RETRY_AFTER, Busy, DecodingQueue
-from .locked import is_locked
+from .locked import why_not_now
 from .originals import HEAD, open_below, shown_type
 from .streaming import Picture, is_known, not_modified, picture_response
 
@@ -158,7 +158,7 @@ async def _read(asked: Asked, read: Callable[[sqlite3.Connection], T]) -> T:
     try:
         return await asked.viewed.database.execute_fn(read)
     except sqlite3.OperationalError as error:
-        if is_locked(error):
+        if why_not_now(error):
             raise
         raise asked.not_found from error
 

@@ -36,7 +36,7 @@ from .access import viewed_table
 from .compat import csrf_token
 from .configuration import ConfigurationError, configured_weights, max_upload_bytes
 from .decoding import RETRY_AFTER, Busy, DecodingQueue
-from .locked import LOCKED, is_locked
+from .locked import why_not_now
 
 SECONDS = 120
 """That an upload may take to arrive."""
@@ -97,9 +97,10 @@ async def upload(datasette: Datasette, request: Request) -> Response:
     except ImageSearchError as error:
         return _json({"error": str(error)}, 400)
     except sqlite3.OperationalError as error:
-        if not is_locked(error):
+        sentence = why_not_now(error)
+        if sentence is None:
             raise
-        return _json({"error": LOCKED}, 503, {"retry-after": str(RETRY_AFTER)})
+        return _json({"error": sentence}, 503, {"retry-after": str(RETRY_AFTER)})
     except Busy:
         return _json(
             {"error": "too many pictures are being uploaded; try again in some seconds"},
