@@ -8,7 +8,7 @@ DEMO := demo/photos.db
 # setuptools has a few lines to say to whoever installs for development; not here.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test soak lint docs clean
 
 demo: .venv/installed
 	$(BIN)/python demo/draw_photos.py
@@ -24,6 +24,13 @@ test: export OMP_NUM_THREADS = 1
 test: .venv/test-installed .venv/datasette-1.0
 	$(BIN)/python -m pytest $(PARALLEL)
 	PYTHONPATH=$(CURDIR)/.venv/datasette-1.0 $(BIN)/python -m pytest $(PARALLEL) -m datasette
+
+# Kills, full disks, restores and changes in any order, for about so many minutes.
+MINUTES ?= 30
+soak: export OMP_NUM_THREADS = 1
+soak: export SOAK_MINUTES = $(MINUTES)
+soak: .venv/test-installed
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/faults
 
 lint: .venv/test-installed
 	$(BIN)/ruff format --check .

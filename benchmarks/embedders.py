@@ -155,6 +155,27 @@ def measure_words(work: Path) -> None:
         line("  a query that was asked before, ms", f"{words['cached']:.4f}", "under 1")
 
 
+def measure_letters() -> None:
+    """The tokens of the worst single words: as long as a query may have, and as it could once."""
+    import open_clip
+
+    from datasette_image_search.search.query import MOST_LETTERS
+
+    rng = np.random.default_rng(0)
+    for name, first, last in (
+        ("a to z", 97, 123),
+        ("Han", 0x4E00, 0x9FFF),
+        ("emoji", 0x1F300, 0x1F5FF),
+    ):
+        for letters in (MOST_LETTERS, 4 * MOST_LETTERS):
+            word = "".join(map(chr, rng.integers(first, last, letters).tolist()))
+            tokenizer = open_clip.SimpleTokenizer()
+            started = time.thread_time()
+            tokenizer([word])
+            taken = (time.thread_time() - started) * 1000
+            line(f"tokens of a word of {letters:,} letters, {name}, ms", f"{taken:.0f}")
+
+
 def run_apart(**settings: object) -> dict:
     command = [sys.executable, __file__, "--run", json.dumps(settings)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -236,7 +257,7 @@ def measure_layout() -> None:
             line("  channels last", f"{last:.0f}", f"{last / contiguous:.2f} of it")
 
 
-PARTS = ("preprocessing", "commands", "words", "layout")
+PARTS = ("preprocessing", "commands", "words", "letters", "layout")
 
 
 def main() -> None:
@@ -263,6 +284,8 @@ def main() -> None:
                 measure_commands(Path(work), sources)
             elif part == "words":
                 measure_words(Path(work))
+            elif part == "letters":
+                measure_letters()
             else:
                 measure_layout()
 

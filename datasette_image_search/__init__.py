@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from .web.links import Link
+    from .web.visits import Application
 
 Actor = dict[str, Any] | None
 
@@ -30,12 +31,16 @@ def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datas
     from .sql import register_functions
     from .web import database_files
     from .web.configuration import MOST_TEXTS, configured_weights
-    from .web.sql_errors import hear
+    from .web.preparing import read_like_datasette
+    from .web.sql_errors import hear, warn
 
     database_files.put_right(datasette, database)
-    register_functions(
+    problem = register_functions(
         conn, report=hear, weights_of=configured_weights(datasette), most_texts=MOST_TEXTS
     )
+    if problem is not None:
+        warn(database, problem)
+    read_like_datasette(datasette, database)
 
 
 @hookimpl
@@ -47,26 +52,64 @@ def register_facet_classes() -> list[type[Facet]]:
 
 
 @hookimpl
-def startup(datasette: Datasette) -> None:
-    from .web import database_files, warm_up
-    from .web.configuration import log_problems
+def startup(datasette: Datasette) -> Awaitable[None]:
+    from .web import starting
 
-    log_problems(datasette)
-    database_files.watch(datasette)
-    warm_up.start(datasette)
+    return starting.start(datasette)
 
 
-@hookimpl
-def asgi_wrapper(datasette: Datasette) -> Callable[[Any], Any]:
+@hookimpl(specname="asgi_wrapper")
+def between_requests(datasette: Datasette) -> Callable[[Application], Application]:
     from .web import database_files
 
     return database_files.between_requests(datasette)
 
 
+@hookimpl(specname="asgi_wrapper")
+def with_visits() -> Callable[[Application], Application]:
+    from .web.visits import with_visits
+
+    return with_visits
+
+
+@hookimpl(wrapper=True)
+def actor_from_request(request: Request) -> Generator[None, list[Any], list[Any]]:
+    from .web import visits
+
+    answers = yield
+    return list(visits.remembering(answers, request))
+
+
+@hookimpl(wrapper=True)
+def permission_allowed(
+    datasette: Datasette, actor: Actor, action: str, resource: Any
+) -> Generator[None, list[Any], list[Any]]:
+    """Of 0.65, which believes whoever answers last."""
+    from .web import side_tables
+
+    answers = yield
+    if action != "view-table" or not isinstance(resource, tuple | list) or len(resource) != 2:
+        return answers
+    return [*answers, side_tables.denial(datasette, actor, *resource)]
+
+
 @hookimpl
-def register_routes() -> list[tuple[str, Callable[..., Any]]]:
-    from .web import map_page, media, pages, uploads
+def permission_resources_sql(
+    datasette: Datasette, actor: Actor, action: str
+) -> Awaitable[Any] | None:
+    """Of 1.0."""
+    from .web import side_tables
+
+    return side_tables.rules(datasette, actor) if action == "view-table" else None
+
+
+@hookimpl
+def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]]:
+    from .web import map_page, media, pages, shown_configuration, uploads
+    from .web.compat import configuration_page
     from .web.locked import told_when_locked
+    from .web.missing import told_when_missing
+    from .web.responses import with_options
 
     routes = [
         (r"^/-/image-search$", pages.tables_page),
@@ -77,20 +120,22 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
             pages.search_page,
         ),
         (
-            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/thumbnail$",
-            media.thumbnail,
+            # An id may be a text without letters.
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)/thumbnail$",
+            told_when_missing(media.thumbnail),
         ),
         (
-            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]+)/image$",
-            media.image,
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)/image$",
+            told_when_missing(media.image),
         ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
             map_page.map_page,
         ),
+        (rf"^/-/{configuration_page(datasette)}(?:\.(?P<format>json))?$", shown_configuration.page),
     ]
-    return [(path, told_when_locked(view)) for path, view in routes]
+    return [(path, with_options(told_when_locked(view))) for path, view in routes]
 
 
 @hookimpl(wrapper=True)
@@ -151,8 +196,10 @@ def render_cell(
 @hookimpl
 def register_output_renderer(datasette: Datasette) -> dict[str, Any]:
     from .web import images_output
-    from .web.compat import renderer_with_error
+    from .web.compat import load_sqlite_utils_plugins, renderer_with_error
 
+    # Of our hooks the first that Datasette calls, while it is made.
+    load_sqlite_utils_plugins(datasette)
     return {
         "extension": "images",
         "render": renderer_with_error(datasette, images_output.render),
@@ -167,6 +214,22 @@ def handle_exception(
     from .web import sql_errors
 
     return sql_errors.explain(datasette, request, exception)
+
+
+@hookimpl(specname="handle_exception", wrapper=True)
+def print_no_traceback(
+    datasette: Datasette, exception: Exception
+) -> Generator[None, list[Any], list[Any]]:
+    from .web import quiet_errors
+
+    return quiet_errors.without_traceback(datasette, exception, (yield))
+
+
+@hookimpl(specname="asgi_wrapper")
+def end_in_time() -> Callable[[Any], Any]:
+    from .web import lifespan
+
+    return lifespan.with_an_end
 
 
 @hookimpl
@@ -190,6 +253,15 @@ def table_actions(
     from .web import links
 
     return links.of_table(datasette, actor, database, table)
+
+
+@hookimpl
+def view_actions(
+    datasette: Datasette, actor: Actor, database: str, view: str
+) -> Awaitable[list[Link]]:
+    from .web import links
+
+    return links.of_table(datasette, actor, database, view)
 
 
 @hookimpl

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -31,6 +33,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 def pytest_configure() -> None:
     forget_other_plugins()
+    # Before there are other processes, so that all have the same.
+    os.environ.setdefault("FAULT_SEED", str(secrets.randbelow(10**9)))
+
+
+def pytest_report_header() -> str:
+    return f"FAULT_SEED={os.environ['FAULT_SEED']}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,7 +51,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def touches_datasette(item: pytest.Item) -> bool:
     """All of a module that asks for pages, and else the tests that speak of Datasette themselves."""
     module = item.path.read_text(encoding="utf-8")
-    if "browser" in item.path.parts or re.search(r"from \.serving import .*\b(ask|get)\b", module):
+    if {"browser", "security"} & set(item.path.parts) or re.search(
+        r"from \.serving import .*\b(ask|get)\b", module
+    ):
         return True
     source = inspect.getsource(item.function)
     return "async def " in source or bool(

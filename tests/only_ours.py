@@ -5,7 +5,6 @@ those would test datasette-cluster-map, which is not happy with a table without 
 As a script, the command `datasette`.
 """
 
-from datasette import handle_exception
 from datasette.plugins import pm
 
 OURS = "datasette-image-search"
@@ -17,8 +16,9 @@ def forget_other_plugins() -> None:
         if distribution.project_name != OURS:
             pm.unregister(plugin)
     # With it Datasette prints a traceback with all variables for whatever it answers with an error,
-    # which takes it seconds each time.
-    handle_exception.rich = None
+    # which takes it seconds each time. Imported by its name, before the plugins are, that module would
+    # register itself half made, and every error would be a 500.
+    pm.get_plugin("datasette.handle_exception").rich = None
 
 
 if __name__ == "__main__":

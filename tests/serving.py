@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,16 +75,65 @@ class Server:
                 return int(line.split()[1]) * 1024
         raise AssertionError(f"no {field} in /proc")
 
+    def memory_of_all(self) -> int:
+        """Bytes of the server and of the processes that it has started."""
+        total = 0
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                pid, rest = int(file.parent.name), file.read_text().rpartition(") ")[2].split()
+            except OSError:
+                continue
+            if self.pid in (pid, int(rest[1])):
+                total += int(rest[21]) * os.sysconf("SC_PAGE_SIZE")
+        return total
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[], int]]:
+        """Gives what tells the most memory of all since."""
+        most, ended = [self.memory_of_all()], threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.02):
+                most[0] = max(most[0], self.memory_of_all())
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield lambda: most[0]
+        finally:
+            ended.set()
+            thread.join()
+
+    def is_running(self) -> bool:
+        return is_running(self.pid)
+
+
+def ends(server: Server) -> bool:
+    """Whether it ends, which takes some seconds; what its requests wait for may take minutes."""
+    deadline = time.monotonic() + 30
+    while server.is_running() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not server.is_running()
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that has not ended, whoever waits for it."""
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
 
 @contextmanager
 def served(
     database: Path,
     plugin: Mapping | None = None,
     python: Sequence[str] = (sys.executable,),
+    arguments: Sequence[str] = (),
     **options: Any,
 ) -> Iterator[Server]:
     """A Datasette in a process and on a port of its own; the options are those of Popen."""
-    command = [*python, only_ours.__file__, "serve", str(database)]
+    command = [*python, only_ours.__file__, "serve", str(database), *arguments]
     if plugin:
         file = database.with_suffix(".yml")
         file.write_text(yaml.safe_dump({"plugins": {PLUGIN: dict(plugin)}}))

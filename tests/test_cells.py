@@ -16,12 +16,16 @@ from .serving import datasette_of, get, pictures, query_page
 pytestmark = pytest.mark.asyncio
 
 
+def version_of(database: Path, image_id: int) -> str:
+    return Database(database)["_images_thumbnails"].get(image_id)["sha256"][:12]
+
+
 async def test_every_row_of_an_image_table_shows_its_picture(database: Path) -> None:
     page = await get(datasette_of(database), "/photos/images")
     assert len(pictures(page)) == 8
     cell = re.search(r'<td class="col-path[^"]*">(.*?)</td>', page.text, re.DOTALL)[1]
     assert 'href="/photos/images/1"' in cell
-    assert 'src="/-/image-search/photos/images/1/thumbnail"' in cell
+    assert f'src="/-/image-search/photos/images/1/thumbnail?v={version_of(database, 1)}"' in cell
     assert 'alt="black.jpg" width="120" height="90" loading="lazy"' in cell
     assert "black.jpg</span>" in cell
     assert 'href="/-/image-search/photos/images?q=%231">more like this' in cell
@@ -40,7 +44,7 @@ async def test_a_tall_picture_keeps_its_shape(tmp_path: Path, embed) -> None:
 async def test_urls_begin_where_datasette_does(database: Path) -> None:
     datasette = datasette_of(database, settings={"base_url": "/data/"})
     page = await get(datasette, "/photos/images")
-    assert 'src="/data/-/image-search/photos/images/1/thumbnail"' in page.text
+    assert 'src="/data/-/image-search/photos/images/1/thumbnail?v=' in page.text
     assert 'href="/data/photos/images/1"' in page.text
 
 
@@ -126,6 +130,7 @@ async def test_a_query_with_id_and_path_of_an_image_shows_it(database: Path, sql
         "select '/-/image-search/photos/plain/6/thumbnail' as picture",
         "select 'https://example.com/-/image-search/photos/images/6/thumbnail' as picture",
         "select '/-/image-search/photos/images/6/thumbnail/thumbnail' as picture",
+        "select '/-/image-search/photos/images/6/thumbnail?v=1&w=2' as picture",
     ],
 )
 async def test_a_query_shows_no_picture_that_is_not_certain(database: Path, sql: str) -> None:
@@ -135,9 +140,13 @@ async def test_a_query_shows_no_picture_that_is_not_certain(database: Path, sql:
 
 
 async def test_a_query_with_the_url_of_a_thumbnail_shows_it(database: Path) -> None:
-    sql = "select '/-/image-search/photos/images/' || id || '/thumbnail' as picture from images"
-    page = await query_page(datasette_of(database), sql)
-    assert pictures(page) == [str(number) for number in range(1, 9)]
+    url = "'/-/image-search/photos/images/' || id || '/thumbnail'"
+    for sql in (url, f"{url} || '?v=' || substr(sha256, 1, 12)", f"{url} || '?v=old'"):
+        page = await query_page(
+            datasette_of(database), f"select {sql} as picture from images order by id"
+        )
+        assert pictures(page) == [str(number) for number in range(1, 9)]
+        assert f"/1/thumbnail?v={version_of(database, 1)}" in page.text
 
 
 async def test_the_thumbnails_of_another_database_are_not_told_about(
@@ -158,3 +167,24 @@ async def test_with_two_image_tables_the_path_tells_which(tmp_path: Path, embed,
     sql = "select id, path from images where id = 1 union all select id, path from extra"
     page = await query_page(datasette_of(path), sql)
     assert re.findall(r'src="/-/image-search/photos/(\w+)/1/', page.text) == ["images", "extra"]
+
+
+SAVED = {"by path": "select id, path from images", "by URL": (
+    "select '/-/image-search/photos/images/6/thumbnail' as url, id from images"
+)}  # fmt: skip
+
+
+@pytest.mark.parametrize("saved", SAVED)
+async def test_a_saved_query_shows_pictures_to_those_who_may_see_the_table(
+    database: Path, saved: str
+) -> None:
+    photos = {
+        "tables": {"images": {"allow": {"id": "anna"}}},
+        "queries": {"peek": {"sql": SAVED[saved]}},
+    }
+    datasette = datasette_of(database, rules={"databases": {"photos": photos}})
+    for actor in (None, "bob"):
+        page = await get(datasette, "/photos/peek", actor)
+        assert page.status_code == 200
+        assert "image-search-cell" not in page.text
+    assert "image-search-cell" in (await get(datasette, "/photos/peek", "anna")).text

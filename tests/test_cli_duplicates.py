@@ -8,7 +8,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from PIL import Image, ImageDraw
 
 from .commands import change, command, embed_images, query
 from .conftest import draw_picture
+from .ignoring_case import ignore_case_below
 
 
 def draw_scene(path: Path, *colours: str) -> Path:
@@ -246,20 +249,99 @@ def test_a_threshold_that_is_too_low_is_a_warning(tmp_path: Path, embed: Callabl
         draw_scene(tmp_path / "greys" / f"{light:03}.png", *[f"hsl(0, 0%, {light}%)"] * 3)
     result = find(embed(tmp_path / "greys"), "images", "--threshold", "0.9")
     assert re.fullmatch(
-        r"Warning: one group has \d\d of the 26 images, which says that a threshold of 0\.9 is too "
-        r"low for them\n",
+        r"Warning: \d\d of the 26 images are a chain in which each is like the next, which says that a "
+        r"threshold of 0\.9 is too low for them\n",
         result.stderr,
     )
 
 
-def test_a_chain_is_a_warning(tmp_path: Path, embed: Callable[..., Path]):
-    album = tmp_path / "album"
-    for light in (20, 24, 28, 32):
-        draw_scene(album / f"{light}.png", *[f"hsl(0, 0%, {light}%)"] * 3)
-    for colour in ("red", "orange", "yellow", "green", "blue", "purple"):
-        draw_scene(album / f"{colour}.png", colour, colour, colour)
-    result = find(embed(album), "images", "--threshold", "0.96")
-    assert "less like the best of the group than 0.96" in result.stderr
+def test_what_is_only_chained_to_the_best_is_not_named(tmp_path: Path, embed: Callable[..., Path]):
+    """Greys, each like the next, and not like those further away."""
+    for at, light in enumerate((20, 24, 28, 32, 36, 40)):
+        draw_scene(tmp_path / "album" / f"{at}.png", *[f"hsl(0, 0%, {light}%)"] * 3)
+    database = embed(tmp_path / "album")
+    rows = json.loads(find(database, "images", "--threshold", "0.96", "--json").stdout)
+    assert len({row["id"] for row in rows}) == len(rows) < 6
+    assert min(row["score"] for row in rows) >= 0.96
+    named = find(database, "images", "--threshold", "0.96", "--paths").stdout.splitlines()
+    assert [Path(file).name for file in named] == [row["path"] for row in rows if not row["keep"]]
+
+
+# --- Files that are looked at before they are named ------------------------------------------------
+
+
+def test_a_file_to_keep_that_is_another_picture_now_keeps_its_group(album: Path, database: Path):
+    """Of the same size, and with the time that it had."""
+    best = album / FLAGS[0]
+    status, content = best.stat(), best.read_bytes()
+    best.write_bytes(content[:-1] + b"x")
+    os.utime(best, ns=(status.st_atime_ns, status.st_mtime_ns))
+    result = find(database, "images", "--paths")
+    assert result.stdout.splitlines() == [str(album / FRUITS[1])]
+    assert result.stderr == (
+        "Warning: 1 group is left out, as the file to keep has changed since it was embedded\n"
+    )
+
+
+def test_a_copy_that_is_another_picture_now_is_not_named(album: Path, database: Path):
+    (album / FLAGS[1]).write_bytes(b"the only one of its kind")
+    (album / FLAGS[2]).unlink()
+    result = find(database, "images", "--paths")
+    assert result.stdout.splitlines() == [str(album / FRUITS[1])]
+    assert result.stderr.splitlines() == [
+        "Warning: 1 file is left out, as it has changed since it was embedded",
+        "Warning: 1 file is left out, as it is not there",
+    ]
+
+
+def test_a_hard_link_is_a_copy_that_can_go(album: Path, database: Path):
+    copy = album / FRUITS[1]
+    copy.unlink()
+    copy.hardlink_to(album / FRUITS[0])
+    assert str(copy) in find(database, "images", "--paths").stdout.splitlines()
+
+
+def test_what_the_file_to_keep_is_a_link_to_is_not_named(album: Path, database: Path):
+    best, copy = (album / path for path in FRUITS)
+    best.unlink()
+    best.symlink_to(copy)
+    result = find(database, "images", "--paths")
+    assert str(copy) not in result.stdout.splitlines()
+    assert result.stderr == (
+        "Warning: 1 file is left out, as it is the file to keep by another path, or may be\n"
+    )
+
+
+@pytest.fixture
+def imported(album: Path, database: Path) -> Path:
+    """As after an import of vectors: of the files, no more than size and time is known."""
+    change(
+        database,
+        "drop trigger _images_image_search_vector_changed",
+        "drop trigger _images_image_search_content_changed",
+        "update images set sha256 = null",
+        "update _images_vectors set sha256 = null",
+    )
+    return database
+
+
+def test_of_a_file_that_was_only_looked_at_the_time_tells(album: Path, imported: Path):
+    expected = [str(album / path) for path in (*FLAGS[1:], *FRUITS[1:])]
+    assert sorted(find(imported, "images", "--paths").stdout.splitlines()) == sorted(expected)
+    for path in (FLAGS[0], FRUITS[0]):
+        os.utime(album / path, (1e9, 1e9))
+    result = find(imported, "images", "--paths")
+    assert result.stdout == ""
+    assert result.stderr == (
+        "Warning: 2 groups are left out, as the file to keep has changed since it was embedded\n"
+    )
+
+
+def test_a_file_that_was_never_looked_at_keeps_its_group(imported: Path):
+    change(imported, "update images set size = null, mtime = null")
+    result = find(imported, "images", "--paths")
+    assert result.stdout == ""
+    assert "groups are left out, as the file to keep was never looked at" in result.stderr
 
 
 def test_ctrl_c_leaves_the_table_as_it_was(database: Path, monkeypatch: pytest.MonkeyPatch):
@@ -274,3 +356,69 @@ def test_ctrl_c_leaves_the_table_as_it_was(database: Path, monkeypatch: pytest.M
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == "Interrupted: nothing was written\n"
     assert query(database, "select * from images_duplicates") == before
+
+
+# --- Drives to which two spellings are one ---------------------------------------------------------
+
+
+def test_a_file_by_two_spellings_is_no_copy_of_itself(
+    album: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As 0.1 wrote them, and as numbers of files tell nothing: exFAT makes another one for each."""
+    change(
+        database,
+        "insert into images (root_id, path, size, mtime, sha256, width, height) "
+        "select root_id, upper(path), size, mtime, sha256, width, height from images where id = 1",
+        "insert into _images_vectors (index_id, image_id, sha256, vector) "
+        "select index_id, (select max(id) from images), sha256, vector from _images_vectors "
+        "where image_id = 1",
+    )
+    shutil.rmtree(album / "sent")
+    ignore_case_below(album, monkeypatch)
+    monkeypatch.setattr(Path, "samefile", lambda *_: False)
+    result = find(database, "images", "--paths")
+    assert result.stdout == ""
+    assert "1 file is left out, as it is the file to keep by another path" in result.stderr
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Iterator[Path]:
+    """A card as cameras have them, with exFAT, where the machine can make and mount one."""
+    image, card = tmp_path / "card.img", tmp_path / "card"
+    programs = ("mkfs.exfat", "losetup", "mount.exfat-fuse", "umount")
+    if not all(map(shutil.which, programs)):
+        pytest.skip("no programs for exFAT")
+    with image.open("wb") as file:
+        file.truncate(64 * 2**20)
+    run = partial(subprocess.run, check=True, capture_output=True, text=True)
+    card.mkdir()
+    run(["mkfs.exfat", image])
+    device = None
+    try:
+        device = run(["losetup", "-f", "--show", image]).stdout.strip()
+        run(["mount.exfat-fuse", device, card])
+    except subprocess.CalledProcessError:
+        if device:
+            run(["losetup", "-d", device])
+        pytest.skip("nothing can be mounted here")
+    yield card
+    run(["umount", card])
+    run(["losetup", "-d", device])
+
+
+def test_a_card_on_which_only_case_changes(card: Path, tmp_path: Path):
+    for at in range(3):
+        draw_scene(card / "Divers" / f"{at}.jpg", "red", "green", f"hsl(0, 0%, {30 * at}%)")
+    shutil.copy(card / "Divers" / "0.jpg", card / "copy.jpg")
+    database = tmp_path / "photos.db"
+    embed_images(database, "images", card, "--model", "palette")
+    (card / "Divers").rename(card / "other")
+    (card / "other").rename(card / "divers")
+    assert "3 moved, 1 unchanged" in embed_images(database, "images", card, "--prune").stdout
+    assert [path for (path,) in query(database, "select path from images order by id")] == [
+        *(f"divers/{at}.jpg" for at in range(3)), "copy.jpg",
+    ]  # fmt: skip
+    assert "4 unchanged" in embed_images(database, "images", card / "DIVERS", card).stdout
+    (named,) = find(database, "images", "--threshold", "1", "--paths").stdout.splitlines()
+    Path(named).unlink()
+    assert len([*card.rglob("*.jpg")]) == 3

@@ -722,7 +722,7 @@ def test_a_second_run_says_that_there_is_one(path: Path, many: Path, folder: Pat
     stdout, stderr = process.communicate()
 
     assert (second.exit_code, second.stdout) == (1, "")
-    assert "another run is embedding into" in second.stderr
+    assert "another run is writing to" in second.stderr
     assert (process.returncode, stderr) == (0, "")
     assert stdout.startswith("120 embedded")
     assert count(path) == 120

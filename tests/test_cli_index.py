@@ -63,13 +63,13 @@ def last_line(*arguments: object) -> str:
 
 
 def evaluated(*arguments: object) -> dict[str, tuple[float, float, int]]:
-    """Name -> recall, milliseconds and bytes per vector, of the table that --evaluate prints."""
+    """Name -> recall@128, milliseconds and bytes per vector, of the table that --evaluate prints."""
     lines = index_images(*arguments, "--evaluate").stdout.splitlines()
-    assert re.fullmatch(r"search +recall@10 +ms +bytes per vector", lines[0])
+    assert re.fullmatch(r"search +recall@20 +recall@128 +ms +bytes per vector", lines[0])
     rows = (re.split(r"  +", line) for line in lines[2:])
     return {
         name: (float(recall), float(ms), int(size.replace(",", "")))
-        for name, recall, ms, size in rows
+        for name, _, recall, ms, size in rows
     }
 
 
@@ -114,13 +114,16 @@ def test_an_approximate_index_is_told_with_its_recall(collection: Path, type: st
     line = last_line(collection, "images", "--type", type)
     match = re.fullmatch(
         rf"6,000 vectors of 32 dimensions, {expected} \(float16 for the scores, \d+ bytes each\), "
-        r"recall@20 ([\d.]+) for 200 queries",
+        r"recall@20 ([\d.]+) and recall@128 ([\d.]+) for 200 queries",
         line,
     )
-    assert float(match[1]) >= 0.98
+    assert min(map(float, match.groups())) >= 0.98
     assert len(files_of(collection)) == 3
     assert status_of(collection)["problem"] is None
-    assert "recall@20" in status_of(collection)["search"]
+    assert re.fullmatch(
+        r".*, recall@20 .* and recall@128 .* for 200 queries; exact under filters and beyond the best 128",
+        status_of(collection)["search"],
+    )
     assert len(set(exact) & set(ids_of(collection, "#4000"))) >= 9
     assert ids_of(collection, "#4000", "--exact") == exact
 
@@ -133,7 +136,7 @@ def test_the_type_and_the_target_stay_until_others_are_asked_for(collection: Pat
     high = last_line(collection, "images", "--target-recall", "1")
     probes = [int(re.search(r"nprobe=(\d+)", line)[1]) for line in (low, high)]
     assert probes[0] < probes[1]
-    assert "recall@20 1.000" in high
+    assert "recall@20 1.000 and recall@128 1.000" in high
     assert "exact" in last_line(collection, "images", "--type", "auto")
     assert "exact" in last_line(collection, "images")
     assert len(files_of(collection)) == 2
@@ -240,7 +243,7 @@ def test_an_index_that_is_there_is_measured_as_it_is_searched(collection: Path):
     )
     before = files_of(collection)
     rows = evaluated(collection, "images")
-    assert [recall for recall, _, _ in rows.values()] == [1.0, 1.0, pytest.approx(1, abs=0.05)]
+    assert [recall for recall, _, _ in rows.values()] == [1.0, 1.0, pytest.approx(1, abs=0.1)]
     assert files_of(collection) == before
 
 
@@ -339,7 +342,7 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path):
 @pytest.mark.parametrize("evaluate", [[], ["--evaluate"]], ids=["write", "evaluate"])
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(approximate, "_add"), (approximate, "_measured"), (indexing, "approximate_beside")],
+    [(approximate, "_add"), (approximate, "_found"), (indexing, "approximate_beside")],
     ids=["adding", "tuning", "writing"],
 )
 def test_ctrl_c_leaves_everything_as_it_was(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from datasette_image_search.cli.progress import COMPARING, progress_display
 from datasette_image_search.ingest.pipeline import Progress
 from datasette_image_search.search.duplicates import Compared
 
-from .commands import command, start
+from .commands import command, query, start
 from .conftest import SHARED, draw_picture
 
 STEPS = [Progress(done, 2000, done // 100, "cpu, float32") for done in (0, 500, 2000)]
@@ -210,3 +211,45 @@ def test_libraries_that_grumble_about_damaged_files_are_not_heard(tmp_path: Path
     lines = stderr.splitlines()
     assert len(lines) > 3
     assert [line for line in lines if not line.startswith(("Failed: ", "... and more"))] == []
+
+
+# --- A terminal that is gone ---------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pty")
+def test_a_run_goes_on_when_its_terminal_is_closed(tmp_path: Path):
+    """As with nohup, which has it ignore that the terminal hangs up."""
+    import pty
+
+    for number in range(60):
+        draw_picture(
+            tmp_path / "photos" / f"{number}.jpg", f"hsl({number * 6}, 90%, 45%)", (600, 400)
+        )
+    ours, theirs = pty.openpty()
+    process = start(
+        *("embed-images", tmp_path / "photos.db", "images", tmp_path / "photos"),
+        *("--model", "palette", "--batch-size", 1),
+        **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    os.close(theirs)
+    assert os.read(ours, 100)
+    os.close(ours)
+    assert process.wait() == 0
+    assert query(tmp_path / "photos.db", "select count(*) from _images_vectors") == [(60,)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows breaks pipes in its own way")
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_run_that_nobody_listens_to_succeeds(tmp_path: Path, stream: str):
+    draw_picture(tmp_path / "photos" / "red.jpg", "red")
+    (tmp_path / "photos" / "bad.jpg").write_bytes(b"no picture")
+    read, write = os.pipe()
+    os.close(read)
+    run = ("embed-images", tmp_path / "photos.db", "images", tmp_path / "photos")
+    process = start(*run, "--model", "palette", **{stream: write})
+    os.close(write)
+    process.communicate()
+    assert process.returncode == 0
+    assert query(tmp_path / "photos.db", "select count(*) from _images_vectors") == [(1,)]

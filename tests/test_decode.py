@@ -35,6 +35,7 @@ from datasette_image_search.ingest.decode import (
     stored_size,
 )
 
+from .commands import start
 from .conftest import SHARED, draw_picture
 from .tiny_dng import tiny_dng
 
@@ -745,17 +746,6 @@ def test_the_limit_is_by_free_memory(
     assert default_max_pixels(workers) == megapixels * 1_000_000
 
 
-def test_free_memory_is_guessed_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch):
-    def refuse(*args, **kwargs):
-        raise OSError
-
-    assert 10**7 < decode_module.free_memory() < 10**14
-    monkeypatch.setattr(Path, "read_text", refuse)
-    assert 10**6 < decode_module.free_memory() < 10**14
-    monkeypatch.setattr(os, "sysconf", refuse)
-    assert decode_module.free_memory() == 4_000_000_000
-
-
 def test_a_film_that_is_called_jpg_is_not_read(tmp_path: Path):
     with (tmp_path / "a.jpg").open("wb") as file:
         file.truncate(17_000_001)
@@ -788,30 +778,58 @@ def test_what_is_no_photo_is_not_opened_whatever_its_name(data: bytes):
         decode_bytes(data, "a.jpg", SETTINGS)
 
 
-NOISY = """
-import sys
-import numpy as np
-from datasette_image_search.ingest.decode import DecodeSettings, decode_bytes
+OTHERS = """
+import warnings
+import datasette.app, faiss, numpy as np
+from PIL import Image
 
-settings = DecodeSettings(np.asarray, 32, max_pixels=100_000_000)
-for path in sys.argv[1:]:
-    print(decode_bytes(open(path, "rb").read(), path, settings).width)
+limit, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+import datasette_image_search.ingest.decode as decode
+import datasette_image_search.ingest.pipeline, datasette_image_search.web.media
+
+settings = decode.DecodeSettings(np.asarray, 32, max_pixels=400_000_000)
+for path in ("large.png", "large.tiff"):
+    assert decode.decode_bytes(open(path, "rb").read(), path, settings).width == 20_000
+assert Image.MAX_IMAGE_PIXELS == limit and list(warnings.filters) == filters
+try:
+    Image.open("large.png")
+except Image.DecompressionBombError:
+    print("guarded")
 """
 
 
-def test_nothing_is_said_on_the_terminal(tmp_path: Path):
-    """Pillow warns of broken EXIF, and of more than 89 megapixels."""
-    exif = b"Exif\0\0II*\0\x08\0\0\0\x09\0" + b"\x0f\x01\x02\0"
-    RED.save(tmp_path / "exif.jpg", exif=exif)
-    Image.new("1", (10_000, 9_500)).save(tmp_path / "large.png")
+def test_others_in_the_process_keep_their_guard(tmp_path: Path):
+    """Pillow's own limit is 89 megapixels, and twice that for an error; ours is another."""
+    large = Image.new("1", (20_000, 10_000))
+    large.save(tmp_path / "large.png")
+    large.save(tmp_path / "large.tiff", compression="group4")
     done = subprocess.run(
-        [sys.executable, "-c", NOISY, tmp_path / "exif.jpg", tmp_path / "large.png"],
+        [sys.executable, "-c", OTHERS],
         check=False,
         capture_output=True,
         text=True,
+        cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert (done.stdout, done.stderr) == ("40\n10000\n", "")
+    assert (done.stdout, done.stderr) == ("guarded\n", "")
+
+
+def test_a_webp_above_the_limit_of_pillow_is_a_reason(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(TooLarge, match="more pixels than Pillow takes of this format"):
+        decode(saved(RED, "WEBP"))
+
+
+def test_commands_say_nothing_of_what_pillow_warns_of(tmp_path: Path):
+    """Of broken EXIF, and of more than 89 megapixels."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x09\0" + b"\x0f\x01\x02\0"
+    (tmp_path / "p").mkdir()
+    RED.save(tmp_path / "p" / "exif.jpg", exif=exif)
+    Image.new("1", (10_000, 9_500)).save(tmp_path / "p" / "large.png")
+    embedding = start("embed-images", tmp_path / "a.db", "images", tmp_path / "p", "--model", "palette", "-s")  # fmt: skip
+    output, errors = embedding.communicate()
+    assert output.startswith("2 embedded")
+    assert errors == ""
 
 
 # --- Values that travel --------------------------------------------------------------------------

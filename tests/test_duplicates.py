@@ -22,6 +22,7 @@ from datasette_image_search.search.duplicates import (
     connected,
     find_duplicates,
     rows_of,
+    stars,
 )
 from datasette_image_search.store import EmbeddedImage, Filter, FilterError, Index, find_index
 
@@ -83,6 +84,44 @@ def test_a_chain_is_one_group_however_long():
     angles = np.random.default_rng(0).permutation(3000) * 0.001
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     assert (connected(circle.__getitem__, 3000, 0.999999) == 0).all()
+
+
+# --- Components -> stars ---------------------------------------------------------------------------
+
+
+def stars_by_force(vectors: np.ndarray, threshold: float) -> list[int]:
+    alike = vectors @ vectors.T >= threshold
+    kept: list[int] = []
+    for at in range(len(vectors)):
+        centres = (centre for centre in range(at) if kept[centre] == centre and alike[at, centre])
+        kept.append(next(centres, at))
+    return kept
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    n=st.integers(1, 120),
+    clusters=st.integers(1, 10),
+    spread=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+    threshold=st.floats(0.3, 0.999),
+    rows=st.sampled_from([1, 7, 2048]),
+    chunk=st.sampled_from([1, 50]),
+    seed=st.integers(0, 1000),
+)
+def test_each_is_a_copy_of_the_best_that_it_is_like(
+    n, clusters, spread, threshold, rows, chunk, seed
+):
+    vectors = clustered_vectors(n, 8, clusters, spread, seed)
+    assume(not (np.abs(vectors @ vectors.T - threshold) < 1e-6).any())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "ROWS", rows)
+        patch.setattr(duplicates, "CHUNK", chunk)
+        kept, scores = stars(vectors.__getitem__, n, threshold)
+    assert kept.tolist() == stars_by_force(vectors, threshold)
+    copies = kept != np.arange(n)
+    to_the_best = np.einsum("ij,ij->i", vectors, vectors[kept])
+    assert scores[copies] == pytest.approx(to_the_best[copies], abs=1e-5)
+    assert (scores[copies] >= threshold).all()
 
 
 def test_progress_ends_with_all_pairs():
@@ -148,6 +187,43 @@ def test_the_best_is_first_and_scores_are_to_it(db: Database):
     assert (best.score, copy.score) == (1, 1)
     assert small.score == pytest.approx(np.cos(np.radians(4)), abs=1e-6)
     assert tiny.score == pytest.approx(np.cos(np.radians(8)), abs=1e-6)
+
+
+def test_a_chain_is_stars_of_which_no_image_is_in_two(db: Database):
+    """A like B, B like C, C like D; the best is A, and D is next to it in size."""
+    sizes = {"a": 9, "d": 8, "b": 7, "c": 6}
+    angles = {"a": 0, "b": 16, "c": 32, "d": 48}
+    index = add(db, *((name, turned(angles[name]), {"size": sizes[name]}) for name in "abcd"))
+    found = find_duplicates(db.conn, index, 0.95)
+    assert paths_of(found) == [["a", "b"], ["d", "c"]]
+    assert min(one.score for group in found.groups for one in group) >= 0.95
+    assert found.chained == 4
+
+
+def test_what_falls_out_of_a_group_and_is_like_no_other_is_in_none(db: Database):
+    names = {"a": 0, "b": 16, "c": 32}
+    index = add(db, *((name, turned(angle), {}) for name, angle in names.items()))
+    db.execute("update images set size = 9 - id")
+    assert paths_of(find_duplicates(db.conn, index, 0.95)) == [["a", "b"]]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 10_000])
+def test_groups_are_the_same_however_many_are_read_at_once(
+    db: Database, chunk: int, monkeypatch: pytest.MonkeyPatch
+):
+    vectors = clustered_vectors(60, 8, 20, 0.2, seed=3)
+    index = add(db, *((f"{at:02}", vector, {"size": at}) for at, vector in enumerate(vectors)))
+    kept = np.array(stars_by_force(vectors[::-1], 0.9))
+    monkeypatch.setattr(duplicates, "ROWS", 4)
+    monkeypatch.setattr(duplicates, "CHUNK", chunk)
+    groups = {
+        f"{59 - centre:02}": {f"{59 - at:02}" for at in np.flatnonzero(kept == centre)}
+        for centre in set(kept)
+    }
+    found = paths_of(find_duplicates(db.conn, index, 0.9))
+    assert {group[0]: set(group) for group in found} == {
+        best: group for best, group in groups.items() if len(group) > 1
+    }
 
 
 def test_more_pixels_are_better_than_more_bytes(db: Database):

@@ -13,7 +13,7 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search import approximate, planner
+from datasette_image_search.search import approximate, indexing, planner
 from datasette_image_search.search.approximate import IndexTypeError
 from datasette_image_search.search.indexing import (
     SidecarNotWritten,
@@ -250,3 +250,59 @@ def test_a_disk_that_is_full_is_said_and_costs_no_answer(
     found = planner.search(db.conn, index, VECTORS[3], 3)
     exact = np.sort(VECTORS @ VECTORS[3])[::-1][:3]
     assert [hit.score for hit in found.hits] == pytest.approx(exact.tolist(), abs=1e-5)
+
+
+# --- Others at work ------------------------------------------------------------------------------
+
+
+def test_a_type_that_a_person_chooses_meanwhile_is_not_forgotten(path: Path, db: Database) -> None:
+    """A run that ends read the row of its index before index-images wrote to it."""
+    before = find_index(db.conn)
+    index_images(db, "images", type="IVF8,SQ8")
+    indexing._write_codes(db, path, before, indexing.silent)
+    assert find_index(db.conn).index_type == "IVF8,SQ8"
+
+
+def test_an_index_that_is_gone_is_a_sentence_and_leaves_no_file(path: Path, db: Database) -> None:
+    index = find_index(db.conn)
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("delete from image_search_indexes")
+    with pytest.raises(store.StoreError, match=r"'images' by .* was removed meanwhile"):
+        store.record_sidecar(db, index)
+    with pytest.raises(store.StoreError, match="was removed meanwhile"):
+        indexing._write_all(db, path, index, *indexing.make_index(db.conn, index)[1:])
+    assert sidecar_paths(path) == []
+
+
+def test_another_index_of_the_same_id_is_not_written_to(path: Path, db: Database) -> None:
+    index = find_index(db.conn)
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("update image_search_indexes set identity = 'another'")
+    with pytest.raises(store.StoreError, match="was removed meanwhile"):
+        store.record_sidecar(db, index)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
+def test_a_pipe_in_the_place_of_a_sidecar_is_told_and_stays(path: Path, db: Database) -> None:
+    index = find_index(db.conn)
+    file = sidecar_path(path, index)
+    os.mkfifo(file)
+    for write in (refresh_sidecars, index_images):
+        with pytest.raises(SidecarNotWritten, match=r"\(it is a named pipe; remove it\)"):
+            write(db, "images")
+    live = live_index(db.conn, find_index(db.conn))
+    assert live.problem == f"{file.name} is a named pipe"
+    assert file.is_fifo()
+    assert len(live) == 400
+
+
+def test_files_that_are_only_named_like_sidecars_stay(path: Path, db: Database) -> None:
+    names = ["photos.db-image-search-1.backup.faiss", "photos.db-image-search-1.faiss.notes.tmp"]
+    for name in names:
+        path.with_name(name).write_bytes(b"mine")
+        os.utime(path.with_name(name), (0, 0))
+    ours = path.with_name("photos.db-image-search-7.faiss")
+    ours.write_bytes(b"of an index that is no more")
+    refresh_sidecars(db, "images")
+    assert not ours.exists()
+    assert all(path.with_name(name).read_bytes() == b"mine" for name in names)

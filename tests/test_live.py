@@ -711,8 +711,8 @@ def test_the_sidecar_of_a_private_database_is_private(path: Path, db: Database) 
 
 
 def test_what_a_killed_writer_left_behind_is_cleared_away(path: Path, db: Database) -> None:
-    left = path.with_name(f"{sidecar_of(path).name}.abc.tmp")
-    written_now = path.with_name(f"{sidecar_of(path).name}.def.tmp")
+    left = path.with_name(f"{sidecar_of(path).name}.abcdefgh.tmp")
+    written_now = path.with_name(f"{sidecar_of(path).name}.12345678.tmp")
     for file in (left, written_now):
         file.write_bytes(b"half")
     os.utime(left, (0, 0))

@@ -63,3 +63,23 @@ async def test_then_it_answers_again(datasette: Datasette) -> None:
     async with locked(datasette):
         assert (await ask(datasette, f"{PAGE}?q=red")).status_code == 503
     assert (await ask(datasette, f"{PAGE}?q=red")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/photos/images.json",
+        "/photos/images.json?_image_search=red",
+        f"{PAGE}.json?q=red",
+        f"{PAGE}/map.json",
+        f"{PAGE}/1/thumbnail",
+    ],
+)
+async def test_without_locks_a_search_reads_what_the_table_page_does(
+    database: Path, path: str
+) -> None:
+    """`datasette --nolock`: for a database that a browser, say, has locked for as long as it runs."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as writer:
+        writer.execute("begin exclusive")
+        response = await ask(datasette_of(database, nolock=True), path)
+    assert response.status_code == 200

@@ -19,7 +19,9 @@ from datasette.utils.asgi import Request
 from PIL import Image
 from sqlite_utils import Database
 
+from datasette_image_search import store
 from datasette_image_search.ingest import decode
+from datasette_image_search.ingest.decoding_process import DecodingProcess, Limits
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.web import media, originals
 from datasette_image_search.web.originals import open_below, shown_type
@@ -72,18 +74,94 @@ async def test_a_browser_that_has_the_thumbnail_is_not_sent_it_again(database: P
 
 
 async def test_only_what_anybody_may_see_is_for_caches_of_all(database: Path) -> None:
-    response = await ask(datasette_of(database), f"{TABLE}/6/thumbnail")
-    assert response.headers["cache-control"] == "public, max-age=86400"
+    version = version_of(database)
+    for query in ("", f"?v={version}"):
+        response = await ask(datasette_of(database), f"{TABLE}/6/thumbnail{query}")
+        assert response.headers["cache-control"].startswith("public, ")
     rules = {"databases": {"photos": {"tables": {"images": {"allow": {"id": "anna"}}}}}}
     # Asked for within Datasette, which in its newer versions says no less of all who log in.
     datasette = datasette_of(database, rules=rules)
     await datasette.invoke_startup()
     url_vars = {"database": "photos", "table": "images", "id": "6"}
-    request = Request.fake(f"{TABLE}/6/thumbnail", url_vars=url_vars)
+    request = Request.fake(f"{TABLE}/6/thumbnail?v={version}", url_vars=url_vars)
     request.scope = {**request.scope, "actor": {"id": "anna"}, "headers": []}
     response = await media.thumbnail(datasette, request)
     assert response.status == 200
     assert response.headers["cache-control"] == "private, no-cache"
+
+
+def version_of(database: Path) -> str:
+    return Database(database)["images"].get(6)["sha256"][:12]
+
+
+def path_of(hit: dict) -> str:
+    return hit["thumbnail"].removeprefix("http://localhost")
+
+
+LASTING = "public, max-age=31536000, immutable"
+FOR_NOW = "public, max-age=60"
+
+
+async def test_a_picture_that_was_replaced_has_another_url(database: Path, folder: Path) -> None:
+    """And nobody keeps the old one: not under the new URL, and for a minute under any other."""
+    datasette = datasette_of(database)
+    (before,) = (await ask(datasette, f"{TABLE}.json?q=%236&_size=1")).json()["hits"]
+    old = await ask(datasette, path_of(before))
+    assert old.headers["cache-control"] == LASTING
+
+    draw_picture(folder / "red.jpg", "blue", (81, 61))
+    embed_images(EmbedRequest(database, "images", (folder,)))
+    (after,) = (await ask(datasette, f"{TABLE}.json?q=%236&_size=1")).json()["hits"]
+    assert after["id"] == before["id"] == 6
+    assert after["thumbnail"] != before["thumbnail"]
+    now = await ask(datasette, path_of(after))
+    assert now.headers["cache-control"] == LASTING
+    assert now.content != old.content
+    for url in (path_of(before), f"{TABLE}/6/thumbnail", f"{TABLE}/6/thumbnail?v="):
+        answer = await ask(datasette, url)
+        assert answer.content == now.content
+        assert answer.headers["cache-control"] == FOR_NOW
+        again = await ask(datasette, url, if_none_match=answer.headers["etag"])
+        assert (again.status_code, again.headers["cache-control"]) == (304, FOR_NOW)
+
+
+@pytest.mark.parametrize("length", [1, 11, 13, 64])
+async def test_only_the_whole_version_is_one(database: Path, length: int) -> None:
+    sha256 = Database(database)["images"].get(6)["sha256"]
+    response = await ask(datasette_of(database), f"{TABLE}/6/thumbnail?v={sha256[:length]}")
+    assert response.headers["cache-control"] == FOR_NOW
+
+
+async def test_all_pages_have_the_urls_that_last(database: Path) -> None:
+    datasette = datasette_of(database)
+    path = f"{TABLE}/6/thumbnail?v={version_of(database)}"
+    pages = (
+        f"{TABLE}?q=%236", f"{TABLE}", "/photos/images", "/photos/images/6", "/photos/images.images",
+        f"{TABLE}.json",
+    )  # fmt: skip
+    for page in pages:
+        assert path in (await ask(datasette, page)).text, page
+    images = (await ask(datasette, f"{TABLE}/map.json")).json()["images"]
+    assert images["version"][images["id"].index(6)] == version_of(database)
+
+
+async def test_what_is_made_of_the_original_is_not_kept_for_long(
+    database: Path, open_datasette: Datasette
+) -> None:
+    Database(database)["_images_thumbnails"].delete_where()
+    for path in (f"thumbnail?v={version_of(database)}", "image"):
+        response = await ask(open_datasette, f"{TABLE}/6/{path}")
+        assert response.headers["cache-control"] == FOR_NOW
+
+
+async def test_the_version_of_a_blob_is_of_what_was_embedded(tmp_path: Path) -> None:
+    database, red = embedded_blob(tmp_path)
+    datasette = datasette_of(database)
+    (hit,) = (await ask(datasette, f"{TABLE}.json")).json()["hits"]
+    assert hit["thumbnail"].endswith(f"?v={hashlib.sha256(red).hexdigest()[:12]}")
+    assert (await ask(datasette, path_of(hit))).headers["cache-control"] == LASTING
+    Database(database)["images"].update(1, {"content": draw_picture(tmp_path / "b.png", "blue").read_bytes()})  # fmt: skip
+    assert (await ask(datasette, path_of(hit))).headers["cache-control"] == FOR_NOW
 
 
 @pytest.mark.parametrize("id", ["99", "abc", "6.0", "..~2F6", "1~20or~201", "9" * 30, "~00", "-6"])
@@ -667,15 +745,16 @@ async def test_what_is_too_large_for_the_memory_is_not_there(
         draw_picture(tmp_path / "x" / f"a.{suffix}", "red", (300, 300))
     datasette = datasette_of(embed(tmp_path / "x"), plugin={"roots": [str(tmp_path)]})
     statuses = {}
-    for limit in ("MAX_PIXELS", "MAX_DECODED_BYTES"):
+    small = DecodingProcess(Limits(media.MEMORY, media.DECODING_SECONDS, file_size=1000))
+    for limit, value in (("MAX_PIXELS", 1000), ("_decoder", small)):
         with monkeypatch.context() as patch:
-            patch.setattr(media, limit, 1000)
+            patch.setattr(media, limit, value)
             for image_id in (1, 2):
                 response = await ask(datasette, f"{TABLE}/{image_id}/image")
                 statuses.setdefault(response.headers["content-type"], set()).add(
                     (image_id, response.status_code)
                 )
-    assert statuses == {"image/jpeg": {(1, 200)}, "text/html; charset=utf-8": {(2, 404)}}
+    assert statuses == {"image/jpeg": {(1, 200)}, "text/plain; charset=utf-8": {(2, 404)}}
 
 
 def embedded_blob(folder: Path) -> tuple[Path, bytes]:
@@ -697,18 +776,19 @@ async def test_a_blob_that_is_too_large_is_not_there(
         assert response.status_code == status
 
 
-async def test_a_blob_is_hashed_while_others_are_answered(
+async def test_a_blob_is_read_while_others_are_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, red = embedded_blob(tmp_path)
     datasette = datasette_of(database)
     answered = threading.Event()
+    really = store.copy_content
 
-    def slow(content: bytes = b"", sha256=hashlib.sha256):
-        assert content != red or answered.wait(10), "nobody else was answered meanwhile"
-        return sha256(content)
+    def slow(*args, **options):
+        assert answered.wait(10), "nobody else was answered meanwhile"
+        return really(*args, **options)
 
-    monkeypatch.setattr(media.hashlib, "sha256", slow)
+    monkeypatch.setattr(media.store, "copy_content", slow)
     asked = asyncio.ensure_future(ask(datasette, f"{TABLE}/1/image"))
     assert (await ask(datasette, f"{TABLE}/1/thumbnail")).status_code == 200
     answered.set()

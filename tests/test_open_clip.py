@@ -17,6 +17,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
 
+from datasette_image_search.embedders import open_clip as module
 from datasette_image_search.embedders.open_clip import plan_of
 from datasette_image_search.embedders.protocol import Embedder, EmbedderError
 from datasette_image_search.embedders.registry import (
@@ -225,13 +226,30 @@ def test_a_file_that_holds_other_things_is_one_sentence(
     write(path)
     with pytest.raises(EmbedderError, match=f"does not hold weights of {ARCHITECTURE}") as error:
         load_embedder(ModelRequest(MODEL, weights=path))
-    assert repr(str(path)) in str(error.value)
+    assert repr(path.name) in str(error.value)
+    assert str(tmp_path) not in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_weights_file_that_is_not_there_is_named(weights: Path, tmp_path: Path):
     with pytest.raises(EmbedderError, match=r"there is no weights file '.*missing\.pt'"):
         load_embedder(ModelRequest(MODEL, weights=tmp_path / "missing.pt"))
+
+
+def test_the_words_that_tokens_are_remembered_of_are_few_and_short(
+    tiny: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server is asked for new words for as long as it runs."""
+    tokenizer = tiny._model.tokenizer
+    monkeypatch.setattr(module, "MOST_WORDS", len(tokenizer.cache) + 3)
+    texts = ["aardvark", "z" * 500, "basilisk", "chimera", "dromedary", "aardvark emu", "emu"]
+    expected = open_clip.SimpleTokenizer(context_length=tokenizer.context_length)
+    for text in texts:
+        assert torch.equal(tokenizer([text]), expected([text]))
+    remembered = set(tokenizer.cache)
+    assert {"aardvark", "basilisk", "chimera"} <= remembered
+    assert len(remembered) == module.MOST_WORDS
+    assert not {"z" * 500, "dromedary", "emu"} & remembered
 
 
 def test_the_default_model_without_its_weights_says_what_to_do(empty_cache: None, no_network: None):

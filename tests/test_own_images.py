@@ -233,7 +233,7 @@ def test_rows_come_and_go(own: Path, folder: Path, key_type: type):
         ("pictures", "it is a folder"),
         ("a" * 5000, "File name too long"),
         ("nul\0byte.jpg", "null"),
-        (b"\xff.jpg", "No such file"),
+        (b"\xff.jpg", "there is no path but a BLOB"),
         (17, "No such file"),
     ],
     ids=["missing", "folder", "long", "nul", "bytes", "number"],
@@ -479,3 +479,171 @@ def test_a_key_that_is_neither_integer_nor_text_is_refused(tmp_path: Path, type:
     result = command("embed-images", path, "pictures", "--path-column", "file")
     assert result.exit_code == 1
     assert "neither an integer nor a text" in result.stderr
+
+
+# --- Rows that name no image -----------------------------------------------------------------------
+
+
+ODD_KEYS = {
+    "text": ["a", " k", "", None, None, b"\xff\x00"],
+    "int": [1, -5, 2**62, None, "x7", 2.5],
+}
+"""By the type of the column: three keys, and three of rows that nothing can name."""
+
+ODD_LABELS = {
+    "text": {"NULL": "NULL", "NULL (2)": "NULL", "X'FF00'": "a BLOB"},
+    "int": {"NULL": "NULL", "'x7'": "a text", "2.5": "a fraction"},
+}
+
+
+@pytest.fixture(params=["text", "int"])
+def odd(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """A type, and a database whose table has keys of it, of which SQLite does not care."""
+    for at in range(6):
+        draw_picture(tmp_path / f"{at}.png", COLOURS[at])
+    path = tmp_path / "odd.db"
+    rows = [(key, f"{at}.png") for at, key in enumerate(ODD_KEYS[request.param])]
+    db = sqlite_utils.Database(path)
+    db.execute(f"create table pictures (key {request.param} primary key, file text)")
+    db.conn.executemany("insert into pictures values (?, ?)", rows)
+    db.conn.commit()
+    db.close()
+    return request.param, path
+
+
+def test_a_row_without_a_key_is_a_failure_and_the_others_are_embedded(odd: tuple[str, Path]):
+    kind, path = odd
+    options = ("--path-column", "file", "--model", "palette")
+    assert embed_own(path, "--dry-run", *options).startswith("Would be: 3 embedded")
+    assert embed_own(path, *options) == "3 embedded, 0 unchanged, 3 failed"
+    failures = failures_of(path)
+    assert failures.keys() == ODD_LABELS[kind].keys()
+    for label, what in ODD_LABELS[kind].items():
+        wanted = "a text" if kind == "text" else "a whole number"
+        assert failures[label] == f"its key 'key' is {what}; give the row {wanted} for a key"
+    assert embed_own(path) == "0 embedded, 3 unchanged, 3 failed"
+    change(path, "delete from pictures where typeof(key) not in ('integer', 'text') or key = 'x7'")
+    assert embed_own(path) == "0 embedded, 3 unchanged, 0 failed"
+    assert failures_of(path) == {}
+
+
+def test_every_command_gets_along_with_such_rows(odd: tuple[str, Path]):
+    kind, path = odd
+    embed(path, "pictures", "--path-column", "file", "--model", "palette")
+    rows = json.loads(command("search-images", path, "pictures", "red", "--json").stdout)
+    assert sorted(map(str, (row["id"] for row in rows))) == sorted(map(str, ODD_KEYS[kind][:3]))
+    for line in (
+        ("find-duplicates", path, "pictures", "--threshold", "0.1", "--write"),
+        ("find-duplicates", path, "pictures", "--threshold", "0.1", "--paths"),
+        ("tag-images", path, "pictures", "red", "blue"),
+        ("plot-images", path, "pictures", path.with_name("map.png"), "--color", "file"),
+        ("plot-images", path, "pictures", "--html", path.with_name("map.html")),
+        ("index-images", path, "pictures", "--type", "ivf"),
+        ("query", path, "select image_search('red', 9), image_search_status()"),
+    ):
+        result = command(*line)
+        assert result.exit_code == 0, (line, result.output)
+    sql = """
+        select count(image_similarity(key, 'red')) as scored,
+            count(image_classify(key, '["red", "blue"]')) as classified,
+            json_array_length(image_search_agg(key, 'red', 9)) as among from pictures
+    """
+    (row,) = json.loads(command("query", path, sql).stdout)
+    assert set(row.values()) == {3}
+    # But another column than that of the keys is a mistake.
+    if kind == "int":
+        assert command(
+            "query", path, "select image_similarity(file, 'red') from pictures"
+        ).exit_code
+
+
+@pytest.mark.asyncio
+async def test_every_page_gets_along_with_such_rows(odd: tuple[str, Path]):
+    _, path = odd
+    embed(path, "pictures", "--path-column", "file", "--model", "palette")
+    command("tag-images", path, "pictures", "red", "blue")
+    datasette = Datasette([str(path)])
+    search, table = "/-/image-search/odd/pictures", "/odd/pictures"
+    for page in (
+        search, f"{search}?q=red", f"{search}.json", f"{search}.json?q=red", f"{search}.csv",
+        f"{search}/map", f"{search}/map.json", f"{search}/map.json?_color=file", f"{search}?_facet=file",
+        table, f"{table}?_image_search=red", f"{table}.images", f"{table}.images?_image_search=red",
+        f"{table}.json?_image_search=red", f"{table}?_facet_tag=key", f"{table}_tags",
+    ):  # fmt: skip
+        response = await datasette.client.get(page)
+        assert response.status_code == 200, (page, response.text)
+    hits = (await datasette.client.get(f"{search}.json")).json()["hits"]
+    assert len(hits) == 3
+    for hit in hits:
+        thumbnail = await datasette.client.get(hit["thumbnail"].removeprefix("http://localhost"))
+        assert thumbnail.headers["content-type"] == "image/webp", hit["id"]
+
+
+def test_a_text_key_with_blanks_is_searched_by_as_it_is_printed(tmp_path: Path):
+    path = tmp_path / "my.db"
+    for at, colour in enumerate(("red", "orange", "blue")):
+        draw_picture(tmp_path / f"{at}.png", colour)
+    rows = [{"key": key, "file": f"{at}.png"} for at, key in enumerate((" k", "k", "k "))]
+    sqlite_utils.Database(path)["pictures"].insert_all(rows, pk="key")
+    embed(path, "pictures", "--path-column", "file", "--model", "palette")
+    printed = command("search-images", path, "pictures", "blue").stdout
+    assert '"k "' in printed
+    assert '" k"' in printed
+    for row in rows:
+        query = f'#"{row["key"]}"'
+        result = command("search-images", path, "pictures", query, "-k", "1", "--json")
+        assert json.loads(result.stdout)[0]["id"] == row["key"]
+    result = command("search-images", path, "pictures", '#" K"')
+    assert result.stderr == """Error: there is no image #" K" with a vector in 'pictures'\n"""
+
+
+@pytest.mark.parametrize("stored", ["", " stored"])
+def test_a_generated_column_of_paths(tmp_path: Path, stored: str):
+    for name in ("red", "blue"):
+        draw_picture(tmp_path / f"{name}.png", name)
+    path = tmp_path / "my.db"
+    change(
+        path,
+        "create table pictures (key integer primary key, name text, "
+        f"file text generated always as (name || '.png'){stored})",
+        "insert into pictures (name) values ('red'), ('blue')",
+    )
+    options = ("--path-column", "file", "--model", "palette")
+    assert embed_own(path, *options) == "2 embedded, 0 unchanged, 0 failed"
+    assert best(path, "blue") == {"score": pytest.approx(1, abs=1), "id": 2, "path": "blue.png"}
+    # What it is computed from is what changes.
+    change(path, "update pictures set name = 'blue' where key = 1")
+    assert query(path, "select image_id from _pictures_vectors") == [(2,)]
+    assert embed_own(path) == "1 embedded, 1 unchanged, 0 failed"
+
+
+def test_a_text_where_a_blob_should_be_is_a_failure_with_a_reason(tmp_path: Path):
+    path = tmp_path / "my.db"
+    red = draw_picture(tmp_path / "red.png", "red").read_bytes()
+    rows = [{"id": 1, "content": red}, {"id": 2, "content": "data:image/png;base64,iVBORw0KGgo="}]
+    sqlite_utils.Database(path)["pictures"].insert_all(rows, pk="id")
+    options = ("--content-column", "content", "--model", "palette")
+    assert embed_own(path, *options) == "1 embedded, 0 unchanged, 1 failed"
+    assert failures_of(path) == {"#2": "there is no BLOB but a text or a number"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are Unicode there")
+def test_a_database_in_a_folder_whose_name_is_not_utf8(tmp_path: Path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("a file system of UTF-8")
+    draw_picture(folder / "red.png", "red")
+    path = folder / "my.db"
+    rows = [{"id": 1, "file": "red.png"}, {"id": 2, "file": "none.png"}]
+    sqlite_utils.Database(path)["pictures"].insert_all(rows, pk="id")
+    options = ("--path-column", "file", "--model", "palette")
+    assert embed_own(path, *options) == "1 embedded, 0 unchanged, 1 failed"
+    assert (folder / "my.db-image-search-1.faiss").is_file()
+    assert command("index-images", path, "pictures").exit_code == 0
+    assert '"sidecar": "in use"' in json.loads(
+        command("query", path, "select image_search_status() as s").stdout
+    )[0]["s"].replace("\\", "")
+    found = command("search-images", path, "pictures", "red", "--paths", "-0")
+    assert found.stdout_bytes == os.fsencode(folder / "red.png") + b"\0"

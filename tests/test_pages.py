@@ -664,6 +664,7 @@ async def test_the_page_without_a_query_begins_to_load_the_model(
     ("query_string", "sentence"),
     [
         ("q=" + "x" * 60_000, "more than 16,384 are not searched for"),
+        ("q=" + "x" * 16_000, "the query has 16,000 letters; more than 1,000 are not searched for"),
         ("_size=-1", "_size must be a whole number"),
         ("_size=1e9", "_size must be a whole number"),
         ("_size=100000", "_size must be a whole number from 0 to 1,000"),
@@ -686,6 +687,12 @@ async def test_the_page_without_a_query_begins_to_load_the_model(
         ("_where={images}", "does not work on 'images'"),
         ("_through=nope", "a filter of this URL cannot be read"),
         ("_through={}", "a filter of this URL cannot be read"),
+        (
+            '_through={"table":"images","column":"id","value":"1"}',
+            "cannot be read: Invalid _through",
+        ),
+        (r'id__in=["\ud800"]', "does not work on 'images': half of a character"),
+        (r'_facet={"simple":"\ud800"}', "there is no column"),
         ("_facet=nope", "there is no column 'nope' to facet by"),
         ("_facet_year=nope", "there is no column 'nope' to facet by"),
         ("_facet={", "neither a column nor JSON"),
@@ -733,10 +740,47 @@ async def test_a_query_of_a_megabyte_is_answered_with_a_sentence_and_not_repeate
         "scheme": "http",
     }
     await datasette.app()(scope, receive, send)
-    assert sent[0]["status"] == 400
+    assert sent[0]["status"] == 414
     body = b"".join(message.get("body", b"") for message in sent)
-    assert b"more than 16,384 are not searched for" in body
+    assert b"the URL has more than 65,536 characters" in body
     assert len(body) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (f"{PAGE}?_size=max&" + "_x=&" * 10_000, 400),
+        (f"{PAGE}?_size=max&" + "_x=&" * 100, 200),
+        (f"{PAGE}?_size=60&" + "_x=&" * 10_000, 200),
+        (f"{PAGE}.json?_size=max&" + "_x=&" * 10_000, 200),
+        (f"{PAGE}?_facet=path&_facet=folder&_facet_size=max&" + "_x=&" * 1_000, 400),
+        (f"{PAGE}.json?_facet=path&_facet=folder&_facet_size=max&" + "_x=&" * 1_000, 400),
+        (f"{PAGE}?_facet=path&_facet=folder&_facet_size=max&" + "_x=&" * 100, 200),
+    ],
+    ids=lambda value: str(value)[:80],
+)
+async def test_a_long_url_is_not_repeated_for_each_picture_and_each_value(
+    database: Path, path: str, status: int
+) -> None:
+    """By what there may be of them: a database grows."""
+    response = await ask(datasette_of(database), path)
+    assert response.status_code == status
+    if status == 400:
+        said = response.json()["error"] if ".json" in path else alert(response)
+        assert "is too long for a page with" in said
+
+
+async def test_a_page_has_not_more_facets_than_a_server_counts(database: Path) -> None:
+    datasette = datasette_of(database)
+    for path, sentence in ((PAGE, alert), (f"{PAGE}.json", lambda page: page.json()["error"])):
+        facets = [
+            f"_facet{kind}={column}"
+            for kind in ("", "_date", "_year")
+            for column in ("path", "folder", "filename", "format", "width", "height", "mtime")
+        ]
+        response = await ask(datasette, f"{path}?{'&'.join(facets)}")
+        assert response.status_code == 400
+        assert "20 facets at most" in sentence(response)
 
 
 @pytest.mark.parametrize(

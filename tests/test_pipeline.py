@@ -6,9 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +20,14 @@ from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.embedders.protocol import EmbedderError
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest import pipeline
-from datasette_image_search.ingest.decode import DecodeError, DecodeSettings
 from datasette_image_search.ingest.pipeline import (
     EmbedRequest,
     Progress,
     RunError,
     Summary,
-    decode_ahead,
     embed_images,
 )
-from datasette_image_search.ingest.scan import FoundFile, ScanError, find_files, find_scopes
+from datasette_image_search.ingest.scan import ScanError
 from datasette_image_search.store import StoreError, find_index, vector_from_blob
 
 from .commands import change, query, touch_later, vectors_of
@@ -520,54 +516,6 @@ def test_slow_files_are_committed_in_small_batches(run: Run, monkeypatch: pytest
     assert [progress.done for progress in seen] == list(range(9))
 
 
-# --- decode_ahead --------------------------------------------------------------------------------
-
-
-def counted(files: list[FoundFile], taken: list[FoundFile]) -> Iterator[FoundFile]:
-    for file in files:
-        taken.append(file)
-        yield file
-
-
-def test_decoding_keeps_the_order_of_the_files(folder: Path):
-    draw_picture(folder / "a large one first.png", "red", (2000, 1500))
-    (folder / "bad.jpg").write_bytes(b"bad")
-    files = list(find_files(find_scopes([folder])))
-
-    outcomes = list(decode_ahead(files, DecodeSettings(np.asarray, 32), workers=4, ahead=3))
-
-    assert [file for file, _ in outcomes] == files
-    failed = [file.path for file, outcome in outcomes if isinstance(outcome, DecodeError)]
-    assert failed == ["bad.jpg"]
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_decoding_is_never_far_ahead_of_the_reader(folder: Path, workers: int):
-    files = list(find_files(find_scopes([folder]))) * 20
-    taken: list[FoundFile] = []
-    outcomes = decode_ahead(counted(files, taken), DecodeSettings(np.asarray, 32), workers, 7)
-
-    for read in range(1, 41):
-        next(outcomes)
-        assert len(taken) - read <= 7
-    outcomes.close()
-
-
-def test_a_reader_that_stops_leaves_no_threads(folder: Path):
-    files = list(find_files(find_scopes([folder]))) * 20
-    outcomes = decode_ahead(files, DecodeSettings(np.asarray, 32), workers=2, ahead=5)
-    next(outcomes)
-
-    outcomes.close()
-
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and any(
-        thread.name.startswith("decode") for thread in threading.enumerate()
-    ):
-        time.sleep(0.01)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
-
-
 def test_a_drive_that_goes_during_a_run_costs_no_file_its_next_try(run: Run, folder: Path):
     away = folder.with_name("away")
 
@@ -602,14 +550,3 @@ def test_many_that_are_gone_are_removed_in_several_transactions(
     assert run(prune=True).gone == 5
     assert removed == [2, 2, 1]
     assert query(path, "select count(*) from images") == [(3,)]
-
-
-def test_replacing_the_model_wants_all_folders(run: Run, path: Path, folder: Path, tmp_path: Path):
-    draw_picture(tmp_path / "other" / "a.jpg", "red")
-    run(folder, tmp_path / "other")
-    before = vectors_of(path)
-
-    with pytest.raises(RunError, match=r"would leave 1 images .*other'; name all folders"):
-        run(folder, replace_model=True)
-    assert vectors_of(path) == before
-    assert run(folder, tmp_path / "other", replace_model=True).embedded == 9

@@ -227,7 +227,7 @@ def test_a_search_finds_what_brute_force_finds(
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.multiple(planner, **constants),
-        mock.patch.object(approximate, "CANDIDATES", (8,)),
+        mock.patch.multiple(approximate, CANDIDATES=(8,), RECALL_AT=(2, 4)),
     ):
         images = Changing(Path(folder), pool, rng)
         with closing(images.db) as db:
@@ -335,7 +335,7 @@ def test_a_table_with_any_keys_is_searched_as_brute_force_does(
             found = planner.search(db.conn, now, vector, k)
             assert [hit.id for hit in found.hits] == best[:k]
             among = [key for key in keys if rng.random() < 0.5]
-            found = planner.search(db.conn, now, vector, k, IdSet([*among, None, 2.5, "no key"]))
+            found = planner.search(db.conn, now, vector, k, IdSet([*among, *among]))
             assert [hit.id for hit in found.hits] == [key for key in best if key in among][:k]
             filter = Filter(
                 "key in (select value from json_each(:keys))", {"keys": json.dumps(among)}
@@ -493,7 +493,7 @@ def test_what_an_index_finds_and_is_only_a_few_is_listed_before_anything_is_rank
 
 def test_a_set_of_ids_is_a_filter(images: Images) -> None:
     vector = random_vectors(1, seed=1)[0]
-    ids = [3, 7, 200, 7, 10**9, -4, 2**62, "8", None, 12]
+    ids = [3, 7, 200, 7, 10**9, -4, 2**62, 12]
     found = images.search(vector, 10, IdSet(ids))
     assert names(found) == ["enumerate"]
     assert {hit.id for hit in found.hits} == {3, 7, 12, 200}
@@ -595,3 +595,79 @@ def test_a_negative_offset_is_refused(images: Images) -> None:
         planner.search(
             images.db.conn, find_index(images.db.conn), random_vectors(1)[0], 5, offset=-1
         )
+
+
+# --- With an approximate index ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def coarse(tmp_path: Path) -> Iterator[Images]:
+    """2,000 images, of which the approximate index looks at a quarter, so that it misses many."""
+    with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
+        images = Images(db)
+        images.add(random_vectors(2000), np.random.default_rng(0))
+        index_images(db, "images", type="IVF8,SQ8", probes=2)
+        yield images
+
+
+def page_of(images: Images, vector: np.ndarray, k: int, offset: int = 0, **options) -> Found:
+    index = find_index(images.db.conn)
+    return planner.search(images.db.conn, index, vector, k, offset=offset, **options)
+
+
+@pytest.mark.parametrize(
+    ("k", "offset", "step"),
+    [
+        (20, 0, "propose"),
+        (128, 0, "propose"),
+        (61, 60, "propose"),
+        (129, 0, "rank"),
+        (500, 0, "rank"),
+    ],
+)
+def test_an_approximate_index_is_asked_for_what_it_was_tuned_for_and_no_more(
+    coarse: Images, k: int, offset: int, step: str
+) -> None:
+    """Beyond the k of its recall nobody knows what it misses."""
+    vectors = random_vectors(10, seed=3)
+    found = [page_of(coarse, vector, k, offset) for vector in vectors]
+    exact = [page_of(coarse, vector, k, offset, exact=True) for vector in vectors]
+    assert {names(each)[0] for each in found} == {step}
+    is_exact = [each.hits for each in found] == [each.hits for each in exact]
+    assert is_exact == (step == "rank")
+
+
+def test_an_index_of_0_1_is_asked_for_the_best_20_and_no_more(
+    coarse: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approximate, "RECALL_AT", (20,))
+    index_images(coarse.db, "images", type="IVF8,SQ8", probes=2)
+    vector = random_vectors(1, seed=3)[0]
+    assert names(page_of(coarse, vector, 20)) == ["propose"]
+    assert names(page_of(coarse, vector, 21)) == ["rank"]
+
+
+@pytest.mark.parametrize("size", [7, 60, 128, 500])
+@pytest.mark.parametrize("probes", [1, 2, 4])
+def test_pages_that_go_on_where_an_approximate_index_ends_show_each_image_once(
+    coarse: Images, size: int, probes: int
+) -> None:
+    """What it missed comes with the first page behind it."""
+    index_images(coarse.db, "images", type="IVF8,SQ8", probes=probes)
+    for vector in random_vectors(3, seed=3):
+        pages = [page_of(coarse, vector, size, start).hits for start in range(0, 2000, size)]
+        shown = [hit.id for page in pages for hit in page]
+        assert sorted(shown) == sorted(coarse.rows)
+        for page in pages:
+            assert list(page) == sorted(page, key=lambda hit: (-hit.score, hit.id))
+        best = {hit.id for hit in page_of(coarse, vector, 1000, exact=True).hits}
+        assert len(best & set(shown[: 1000 + size])) == 1000
+
+
+def test_an_index_that_proposes_too_few_for_a_page_is_left_aside(coarse: Images) -> None:
+    """Else one page would be of what it proposes, and the next of all."""
+    index_images(coarse.db, "images", type="IVF40,SQ8", probes=1)
+    for vector in random_vectors(3, seed=3):
+        found = page_of(coarse, vector, 10)
+        assert found.hits == page_of(coarse, vector, 10, exact=True).hits
+        assert names(found) == ["propose", "widen"]

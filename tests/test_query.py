@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ from datasette_image_search.search.query import (
     prepare_words,
     query_vector,
     vector_to_term,
+    written_id,
 )
-from datasette_image_search.store import find_index
+from datasette_image_search.store import Key, find_index
 from datasette_image_search.web.configuration import configured_weights
 
 from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
@@ -86,6 +88,7 @@ def test_the_grammar(query: str, terms: list[Term]) -> None:
     [
         ("", "the query is empty"),
         (" \n ", "the query is empty"),
+        ("red + \ud800", "is no text: half of a character"),
         ("-", "a term is missing in '-'"),
         ("red +", r"a term is missing in 'red \+'"),
         ("red - ", "a term is missing in 'red - '"),
@@ -100,11 +103,30 @@ def test_the_grammar(query: str, terms: list[Term]) -> None:
         ("0:red", "the weight '0' must be above 0"),
         ("1000000:red", "the weight '1000000' must be above 0 and below a million"),
         ("9" * 400 + ":red", "the weight '999"),
+        ("1" + "0" * 308 + ":red", "the weight '1000.*must be above 0 and below a million"),
+        ("0." + "0" * 400 + "1:red", "the weight '0.000.* must be above 0"),
+        (" + ".join(["red"] * 33), "the query has more than 32 terms; leave some away"),
+        (" + ".join(["red"] * 2000), "the query has more than 32 terms; leave some away"),
+        ("a" * 1001, "the query has 1,001 letters; more than 1,000 are not searched for"),
+        ("ab " * 400, "the query has 1,199 letters"),
+        (" - ".join(["a" * 600] * 2), "the query has 1,200 letters"),
+        ("#1 + " + "漢" * 16_000, "the query has 16,000 letters"),
+        ("- " * 8000, "a term is missing in '- - -"),
+        ('"' + "a" * 16_000, "the quote before 'aaa.* is never closed"),
     ],
 )
 def test_what_is_no_query_is_refused_with_a_sentence(query: str, sentence: str) -> None:
-    with pytest.raises(QueryError, match=sentence):
+    with pytest.raises(QueryError, match=sentence) as refused:
         parse_query(query)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["a" * 1000, "ab " * 333, "vec:" + "A" * 16_000, "#" + "a" * 16_000, "#1 + " + "漢" * 1000],
+)
+def test_what_no_model_reads_may_be_longer_than_words(query: str) -> None:
+    assert parse_query(query)
 
 
 weights = st.decimals("0.001", "999", places=3).map(float)
@@ -113,12 +135,12 @@ spaces = st.sampled_from([" ", "  ", "\t", "\n"])
 plain_words = st.from_regex(r"[a-zé][a-z0-9'/.:+-]*(?: [a-z0-9']+){0,3}", fullmatch=True).filter(
     lambda text: not text.startswith("vec:")
 )
-quoted_words = st.text(st.characters(exclude_characters='"', exclude_categories=["Cs"])).filter(
-    lambda text: text and text == text.strip()
-)
+any_text = st.text(st.characters(exclude_categories=["Cs"])) | st.text(alphabet='a1.#:"+- \n')
+quoted_words = any_text.filter(lambda text: text.strip() != "")
 written_terms = st.one_of(
     plain_words.map(lambda text: (text, words(text))),
-    quoted_words.map(lambda text: (f'"{text}"', words(text))),
+    quoted_words.map(lambda text: ('"' + text.replace('"', '""') + '"', words(text))),
+    any_text.map(lambda id: (image_term(id), image(id))),
     st.from_regex(r"[\w./]+", fullmatch=True).map(lambda id: (f"#{id}", image(id))),
     st.binary(min_size=2, max_size=16)
     .map(lambda raw: base64.urlsafe_b64encode(raw).decode().rstrip("="))
@@ -154,6 +176,43 @@ def test_terms_are_written_as_a_person_would(query: str) -> None:
     assert format_query(parse_query(query)) == query
 
 
+@settings(max_examples=300, deadline=None)
+@given(any_text)
+@example("")
+@example(" k")
+@example("k ")
+@example('"')
+@example('a" + #"b')
+@example("a - b")
+def test_any_text_is_an_id_that_can_be_searched_by(id: str) -> None:
+    assert parse_query(image_term(id)) == (image(id),)
+    assert parse_query(f"red - {image_term(id)} + blue")[1] == replace(image(id), weight=-1)
+    assert written_id(id) == image_term(id)[1:]
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ('" red "', " red "),
+        ('"5"" disk"', '5" disk'),
+        ('"5" disk"', '5" disk'),
+        ('"a"b"', 'a"b'),
+        ('"a - ""b"" - c"', 'a - "b" - c'),
+    ],
+)
+def test_quotes_keep_what_is_in_them(query: str, text: str) -> None:
+    assert parse_query(query) == (words(text),)
+    assert parse_query("#" + query) == (image(text),)
+
+
+@pytest.mark.parametrize(
+    ("id", "written"),
+    [(42, "42"), ("a.jpg", "a.jpg"), (" k", '" k"'), ("", '""'), ('a"', 'a"'), ('"a"', '"""a"""')],
+)
+def test_an_id_is_written_in_quotes_where_it_needs_some(id: Key, written: str) -> None:
+    assert written_id(id) == written
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text() | st.text(alphabet='a1.#:"+- \n', max_size=25))
 @example('"')
@@ -167,8 +226,7 @@ def test_any_text_is_read_or_refused_with_one_sentence(text: str) -> None:
     else:
         assert terms
         for term in terms:
-            assert term.text == term.text.strip()
-            assert term.text or term.kind is not Kind.WORDS
+            assert term.text.strip() or term.kind is not Kind.WORDS
             assert 0 < abs(term.weight) < 1e6
 
 
@@ -220,7 +278,9 @@ def test_a_sum_is_what_arithmetic_says(
     assert np.allclose(vector, unit(total), atol=1e-4)
 
 
-@pytest.mark.parametrize("weight", ["999999", "0.000001", "0." + "0" * 21 + "1"])
+@pytest.mark.parametrize(
+    "weight", ["999999", "0.000001", "0." + "0" * 21 + "1", "0." + "0" * 319 + "1"]
+)
 def test_the_weight_of_a_single_term_is_of_no_account(
     conn: sqlite3.Connection, weight: str
 ) -> None:

@@ -237,11 +237,12 @@ def test_publish_without_the_originals(
         page = loaded(server, address)
         assert page.status_code == 200
         assert found_on(page)[0] == "blue sea.jpg"
-        thumbnails = re.findall(r'<img [^>]*src="([^"]*/thumbnail)"', page.text)
+        thumbnails = re.findall(r'<img [^>]*src="([^"]*/thumbnail[^"]*)"', page.text)
         assert thumbnails
         for path in thumbnails[:3]:
             thumbnail = fetched(server.url + path)
             assert thumbnail.headers["content-type"] == "image/webp"
+            assert "immutable" in thumbnail.headers["cache-control"]
             original = fetched(server.url + path.replace("/thumbnail", "/image"))
             assert original.status_code == 404
         words = loaded(server, address.partition("?")[0] + "?q=the+sea")

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from datasette_image_search.errors import ImageSearchError
+from datasette_image_search.ingest import run_lock
 from datasette_image_search.ingest.pipeline import EmbedRequest, Progress
 from datasette_image_search.ingest.pipeline import embed_images as run_embed
 from datasette_image_search.ingest.run_lock import RunInProgress, only_run
@@ -56,7 +60,7 @@ def test_a_second_run_in_another_process_says_so_and_stops(tmp_path: Path, folde
     result = command("embed-images", database, "images", folder, "--model", "palette")
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: another run is embedding into {str(database)!r}; wait until it has ended\n"
+        f"Error: another run is writing to {str(database)!r}; wait until it has ended\n"
     )
     assert not database.exists()
 
@@ -161,3 +165,95 @@ def test_of_two_runs_at_once_one_embeds_everything(tmp_path: Path, folder: Path)
     assert run_embed(request, second_run).embedded == 8
     assert len(refused) == 9
     assert query(request.database, "select count(*) from _images_vectors") == [(8,)]
+
+
+# --- What may stand in its place -----------------------------------------------------------------
+
+
+def lock_file_of(database: Path) -> Path:
+    return database.with_name(f"{database.name}-image-search.lock")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.EINVAL])
+def test_a_drive_without_locks_is_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+):
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(run_lock, "_lock", refuse)
+    with only_run(tmp_path / "photos.db"):
+        pass
+    assert "photos.db' has no locks" in caplog.text
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has none of these")
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "a named pipe"),
+        (Path.mkdir, "a folder"),
+        (_socket, "a socket"),
+        (lambda path: path.symlink_to("nowhere"), "a link"),
+    ],
+)
+def test_what_is_no_file_is_told_as_that_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], kind: str
+):
+    # Names of sockets must be short.
+    monkeypatch.chdir(tmp_path)
+    path = lock_file_of(Path("photos.db"))
+    make(path)
+    with (
+        pytest.raises(ImageSearchError, match=f"lock' is {kind}, and"),
+        only_run(Path("photos.db")),
+    ):
+        pass
+    assert os.path.lexists(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="needs to be root")
+@pytest.mark.parametrize(("mode", "held"), [(0o644, False), (0o644, True), (0o600, False)])
+def test_the_lock_file_of_another_user(tmp_path: Path, hold, mode: int, held: bool):
+    """Root owns it here, and another user comes."""
+    database = tmp_path / "photos.db"
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o711)
+    tmp_path.chmod(0o777)
+    path = lock_file_of(database)
+    if held:
+        hold(database)
+    path.touch()
+    path.chmod(mode)
+    pid = os.fork()
+    if not pid:
+        try:
+            os.seteuid(65534)
+            with only_run(database):
+                code = 10
+        except RunInProgress as error:
+            code = 11 if "another run of the user 'root' is writing" in str(error) else 1
+        except ImageSearchError as error:
+            code = 12 if "belongs to the user 'root'" in str(error) else 2
+        finally:
+            os._exit(code)
+    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert ended == (11 if held else 10 if mode == 0o644 else 12)
+
+
+# --- All that writes indexes ---------------------------------------------------------------------
+
+
+def test_index_images_and_a_run_wait_for_each_other(database: Path, hold):
+    before = query(database, "select * from image_search_indexes")
+    hold(database)
+    result = command("index-images", database, "images", "--type", "hnsw")
+    assert result.exit_code == 1
+    assert "another run is writing to" in result.stderr
+    assert query(database, "select * from image_search_indexes") == before
+    assert command("index-images", database, "images", "--evaluate").exit_code == 0

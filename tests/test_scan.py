@@ -19,8 +19,11 @@ from datasette_image_search.ingest.scan import (
     find_changes,
     find_files,
     find_scopes,
+    iso_time,
 )
 from datasette_image_search.store import KnownFile
+
+from .ignoring_case import ignore_case_below
 
 DAY = 86_400
 
@@ -650,3 +653,90 @@ def test_a_drive_that_goes_while_it_is_looked_at_is_an_error(
 def test_a_path_that_cannot_be_looked_at_is_an_error_of_one_sentence(tmp_path: Path):
     with pytest.raises(ScanError, match="cannot be looked at: File name too long"):
         find_scopes([tmp_path / ("a" * 300)])
+
+
+# --- Drives to which two spellings are one ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Divers/IMG.JPG", "divers/IMG.JPG"),
+        ("a/IMG.JPG", "a/img.jpg"),
+        ("\u00e9.jpg", "e\u0301.jpg"),
+    ],
+)
+def test_a_file_with_another_spelling_is_the_one_that_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+):
+    known = known_of(*find(make_files(tmp_path / "p", old, "other.jpg")), image_id=7)
+    ignore_case_below(tmp_path / "p", monkeypatch)
+    for number in (0, 1):
+        before, after = (PurePosixPath(name).parts[number:] for name in (old, new))
+        if before and before[0] != after[0]:
+            folder = tmp_path.joinpath("p", *PurePosixPath(new).parts[:number])
+            (folder / before[0]).rename(folder / after[0])
+    changes = changes_of(tmp_path / "p", known=known)
+    assert [(file.path, file.image_id) for file in changes.respelled] == [(new, 7)]
+    assert (changes.to_embed, changes.unchanged, missing_of(changes)) == ((), 1, [])
+
+    make_file(tmp_path / "p" / new, b"another", mtime=1_700_000_000)
+    changes = changes_of(tmp_path / "p", known=known)
+    assert [(file.path, file.image_id) for file in changes.to_embed] == [(new, 7)]
+    assert (changes.respelled, missing_of(changes)) == ((), [])
+
+
+def test_a_root_is_one_however_it_is_spelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    known = known_of(*find(make_files(tmp_path / "p" / "Photos", "a.jpg", "b/c.jpg")))
+    ignore_case_below(tmp_path / "p", monkeypatch)
+    for spelled in ("PHOTOS", "photos", "photos/B", "."):
+        changes = changes_of(tmp_path / "p" / spelled, known=known)
+        assert (changes.to_embed, missing_of(changes)) == ((), [])
+    (tmp_path / "p" / "Photos").rename(tmp_path / "p" / "photos")
+    changes = changes_of(tmp_path / "p", known=known)
+    assert (changes.to_embed, changes.unchanged, missing_of(changes)) == ((), 2, [])
+
+
+def test_rows_that_were_made_twice_of_one_file_are_one_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """By 0.1, which knew only names."""
+    known = known_of(*find(make_files(tmp_path / "p", "divers/a.jpg")))
+    (((root, _), before),) = known.items()
+    known[root, "Divers/a.jpg"] = before
+    ignore_case_below(tmp_path / "p", monkeypatch)
+    changes = changes_of(tmp_path / "p", known=known)
+    assert (changes.unchanged, changes.respelled, missing_of(changes)) == (1, (), ["Divers/a.jpg"])
+
+
+def test_where_case_counts_another_spelling_is_another_file(tmp_path: Path):
+    known = known_of(*find(make_files(tmp_path / "p", "A.jpg")))
+    make_file(tmp_path / "p" / "a.jpg")
+    changes = changes_of(tmp_path / "p", known=known)
+    assert [file.path for file in changes.to_embed] == ["a.jpg"]
+    assert missing_of(changes) == []
+
+
+# --- Odd files -------------------------------------------------------------------------------------
+
+
+def test_folders_in_folders_as_deep_as_a_drive_has_them(tmp_path: Path):
+    folder = make_files(tmp_path / "p", "top.jpg")
+    for _ in range(900):
+        folder = folder / "a"
+        folder.mkdir()
+    make_file(folder / "deep.jpg")
+    assert paths_of(tmp_path / "p") == ["a/" * 900 + "deep.jpg", "top.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "time"),
+    [
+        (0, "1970-01-01T00:00:00+00:00"),
+        (253402387200 * 10**6, "9999-12-31T23:59:59.999999+00:00"),
+        (2**70, "9999-12-31T23:59:59.999999+00:00"),
+        (-(2**62), "0001-01-01T00:00:00+00:00"),
+    ],
+)
+def test_a_time_beyond_the_calendar_is_its_end(microseconds: int, time: str):
+    assert iso_time(microseconds) == time

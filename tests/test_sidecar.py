@@ -243,7 +243,7 @@ def test_a_missing_file_is_unusable(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_its_place_is_unusable(tmp_path: Path) -> None:
-    with pytest.raises(SidecarUnusable, match="is a folder, where a file should be"):
+    with pytest.raises(SidecarUnusable, match="is a folder"):
         open_sidecar(tmp_path, INDEX)
 
 
@@ -302,10 +302,10 @@ def test_a_folder_that_is_not_there_cannot_be_written_to(tmp_path: Path) -> None
 def test_what_is_no_file_is_told_as_what_it_is_and_nobody_waits_for_it(path: Path, make) -> None:
     path.unlink()
     make(path)
-    kind = "a FIFO" if path.is_fifo() else "a device"
-    with pytest.raises(SidecarUnusable, match=f"{path.name} is {kind}, where a file should be"):
+    kind = "a named pipe" if path.is_fifo() else "a device"
+    with pytest.raises(SidecarUnusable, match=f"{path.name} is {kind}"):
         open_sidecar(path, INDEX)
-    with pytest.raises(OSError, match=f"it is {kind}, where a file should be"):
+    with pytest.raises(OSError, match=f"it is {kind}; remove it"):
         write_sidecar(path, INDEX, make_codes())
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 

@@ -9,6 +9,7 @@ import tracemalloc
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from sqlite_utils.cli import cli
 
 from datasette_image_search import store
 from datasette_image_search.embedders.palette import PaletteEmbedder
-from datasette_image_search.search import live, similarity
+from datasette_image_search.search import live, planner, similarity
 from datasette_image_search.search.live import live_index
 from datasette_image_search.search.query import vector_to_term
 from datasette_image_search.sql import register_functions
@@ -73,6 +74,18 @@ def test_the_best_k_first(conn: sqlite3.Connection) -> None:
 
 def test_more_than_there_are_gives_all(conn: sqlite3.Connection) -> None:
     assert len(hits(conn, "select image_search('red', 1000)")) == 8
+
+
+def test_an_attached_database_is_named_and_not_looked_into(database: Path) -> None:
+    """As in the _memory of `datasette --crossdb`. What others are attached to searches as before."""
+    with closing(sqlite3.connect(":memory:")) as conn:
+        conn.execute("attach ? as photos", [str(database)])
+        for sql in ("select image_search('red', 3)", "select image_search('red', 3, 'images')"):
+            assert "attached database 'photos'" in failure(conn, sql)
+    with closing(sqlite3.connect(database)) as conn:
+        register_functions(conn)
+        conn.execute("attach ':memory:' as other")
+        assert len(hits(conn, "select image_search('red', 3)")) == 3
 
 
 def test_joined_to_the_rows_as_the_documentation_does(conn: sqlite3.Connection) -> None:
@@ -220,9 +233,28 @@ def test_a_statement_may_search_for_so_many_texts_and_no_more(database: Path) ->
                 f"select image_vector(value) from ({colours} union all select 'pink')"
             ).fetchall()
     assert said == [
-        "a statement may search for 3 different texts, and this one has more; search with a column "
-        "only in sqlite-utils, where nobody else waits"
+        "a statement may search for 3 different texts of 300 letters together, and this one has more; "
+        "search with a column only in sqlite-utils, where nobody else waits"
     ]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select image_vector(:long), image_vector(:longer)",
+        "select image_vector(:long || ' + ' || :longer)",
+        "select image_classify(1, json_array(:long, :longer))",
+        "select image_vector(:long), image_classify(1, json_array(:longer))",
+    ],
+)
+def test_the_letters_of_a_statement_are_limited_together(database: Path, sql: str) -> None:
+    """A model takes longer for longer texts, and nobody can interrupt it."""
+    with closing(sqlite3.connect(database)) as conn:
+        register_functions(conn, most_texts=3)
+        long = "red " * 40
+        assert None not in conn.execute(sql, {"long": long, "longer": "blue"}).fetchone()
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute(sql, {"long": long, "longer": "blue " * 40}).fetchall()
 
 
 @pytest.mark.parametrize(
@@ -269,8 +301,8 @@ def test_queries_of_a_column_find_what_each_of_them_would(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tables: str
 ) -> None:
     vectors = random_vectors(60)
-    monkeypatch.setattr("datasette_image_search.sql.KEPT_QUERIES", 25)
-    monkeypatch.setattr("datasette_image_search.sql.KEPT_BYTES", 10 * 61 * 4)
+    monkeypatch.setattr("datasette_image_search.sql.statement.KEPT_QUERIES", 25)
+    monkeypatch.setattr("datasette_image_search.sql.statement.KEPT_BYTES", 10 * 61 * 4)
     with closing(Database(tmp_path / "many.db", execute_plugins=False)) as db:
         ids = add_images(db, vectors)
         register_functions(db.conn)
@@ -287,8 +319,8 @@ def test_queries_of_a_column_find_what_each_of_them_would(
 def test_memory_does_not_grow_with_the_queries_of_a_statement(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("datasette_image_search.sql.REMEMBERED", 10)
-    monkeypatch.setattr("datasette_image_search.sql.KEPT_QUERIES", 10)
+    monkeypatch.setattr("datasette_image_search.sql.functions.REMEMBERED", 10)
+    monkeypatch.setattr("datasette_image_search.sql.statement.KEPT_QUERIES", 10)
     vectors = random_vectors(300, dimensions=512)
     with closing(Database(tmp_path / "many.db", execute_plugins=False)) as db:
         add_images(db, vectors)
@@ -388,6 +420,118 @@ def test_who_takes_the_trace_between_statements_changes_no_score(
     )
 
 
+# --- What SQLite makes of them --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "create index by_red on images (image_similarity(id, 'red'))",
+        "create index red on images (path) where image_similarity(id, 'red') > 0.5",
+        "alter table images add column red real as (image_similarity(id, 'red')) virtual",
+        "create table reds (id integer, red text as (image_search('red', id)) stored)",
+        """create index kinds on images (image_classify(id, '["red", "blue"]'))""",
+        "create index vectors on images (image_vector('#' || id))",
+        "create index status on images (image_search_status())",
+    ],
+)
+def test_sqlite_is_not_to_keep_what_depends_on_other_tables(
+    conn: sqlite3.Connection, sql: str
+) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="non-deterministic functions prohibited"):
+        conn.execute(sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "named"),
+    [
+        ("create index by_red on images (image_similarity(id, 'red'))", "an index, 'by_red',"),
+        ("create index some on images (path) where image_similarity(id, 'red') > 0.5", "'some'"),
+        (
+            "alter table images add column red real as (image_similarity(id, 'red')) virtual",
+            "a column of 'images'",
+        ),
+    ],
+)
+def test_a_database_that_has_such_an_index_already_can_be_read_and_mended(
+    database: Path, sql: str, named: str
+) -> None:
+    with closing(sqlite3.connect(database)) as conn:
+        conn.create_function("image_similarity", 2, lambda id, query: 0.5, deterministic=True)
+        conn.execute(sql)
+    with closing(sqlite3.connect(database)) as conn:
+        problem = register_functions(conn)
+        assert problem is not None
+        assert named in problem
+        assert len(hits(conn, "select image_search('red', 3)")) == 3
+        undo = "alter table images drop column red" if "add column" in sql else None
+        conn.execute(undo or f"drop index {sql.split()[2]}")
+    with closing(sqlite3.connect(database)) as conn:
+        assert register_functions(conn) is None
+        assert len(hits(conn, "select image_search('red', 3)")) == 3
+
+
+def test_a_query_that_is_the_same_for_all_rows_is_searched_for_once(
+    monkeypatch: pytest.MonkeyPatch, conn: sqlite3.Connection
+) -> None:
+    searches: list[int] = []
+    search = planner.search
+
+    def counted(conn: sqlite3.Connection, index: store.Index, *args: object) -> planner.Found:
+        searches.append(index.id)
+        return search(conn, index, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(planner, "search", counted)
+    for times in (1, 2):
+        rows = conn.execute("select image_search('red', 3), image_search('red', 3) from images")
+        assert len({row for both in rows for row in both}) == 1
+        assert len(searches) == times
+
+
+def test_what_was_found_for_all_rows_is_found_anew_by_the_next_statement(
+    conn: sqlite3.Connection,
+) -> None:
+    sql = "select image_search('red', 1), image_search_status() from images limit 1"
+    before = conn.execute(sql).fetchone()
+    conn.execute("delete from images where id = 6")
+    after = conn.execute(sql).fetchone()
+    assert json.loads(before[0])[0]["id"] == 6
+    assert json.loads(after[0])[0]["id"] != 6
+    assert json.loads(after[1])["images"] == 7
+
+
+def test_equal_pictures_have_equal_scores(tmp_path: Path, embed, folder: Path) -> None:
+    for number in range(9):
+        draw_picture(folder / f"copy {number}.jpg", "teal", size=(64, 48))
+    with closing(sqlite3.connect(embed(folder))) as conn:
+        register_functions(conn)
+        for call in ("image_similarity(id, 'dark blue')", "image_similarity(id, '#3 + red')"):
+            (scores,) = conn.execute(
+                f"select count(distinct {call}) from images where path like 'copy%'"
+            )
+            assert scores == (1,)
+
+
+def test_statements_of_all_connections_keep_no_more_than_one_may(
+    monkeypatch: pytest.MonkeyPatch, database: Path
+) -> None:
+    """A server has a connection for each thread and database, and each keeps until it is used again."""
+    kept = 8 * 9 * 4
+    monkeypatch.setattr("datasette_image_search.sql.statement.KEPT_BYTES", kept)
+    monkeypatch.setattr("datasette_image_search.sql.statement._statements", statements := WeakSet())
+    connections = [sqlite3.connect(database) for _ in range(6)]
+    for round in range(2):
+        for number, conn in enumerate(connections):
+            register_functions(conn) if round == 0 else None
+            assert len(scores_of(conn, ("red", "blue", "green")[number % 3])) == 8
+            assert sum(statement.bytes_kept for statement in statements) <= max(
+                kept, DIMENSIONS * 4 + 9 * 4
+            )
+    assert len(statements) == 6
+    for conn in connections:
+        conn.close()
+
+
 # --- image_search_agg ----------------------------------------------------------------------------
 
 
@@ -401,24 +545,95 @@ def test_the_aggregate_is_the_filtered_search(conn: sqlite3.Connection) -> None:
     assert [hit["score"] for hit in found] == pytest.approx([s for _, s in best], abs=AGREE)
 
 
-def test_the_aggregate_takes_ids_as_they_come(conn: sqlite3.Connection) -> None:
-    odd = "(values (3), (null), ('x'), (3.7), (2))"
-    found = hits(conn, f"select image_search_agg(column1, 'red', 9) from {odd}")
+@pytest.mark.parametrize("values", ["3, 2", "'3', ' 2 '", "3.0, 2.0", "'3.0', '2', null"])
+def test_the_aggregate_takes_ids_as_other_programs_write_them(
+    conn: sqlite3.Connection, values: str
+) -> None:
+    rows = ", ".join(f"({value})" for value in values.split(", "))
+    found = hits(conn, f"select image_search_agg(column1, 'red', 9) from (values {rows})")
     assert {hit["id"] for hit in found} == {2, 3}
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("path", "'black.jpg'"),
+        ("3.7", "3.7"),
+        ("zeroblob(3)", "a BLOB of 3 bytes"),
+        ("9e999", "inf"),
+        ("'9223372036854775808'", "'9223372036854775808'"),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "image_search_agg({}, 'red', 3)",
+        "image_similarity({}, 'red')",
+        """image_classify({}, '["red", "blue"]')""",
+    ],
+)
+def test_what_is_the_id_of_no_image_is_named(
+    conn: sqlite3.Connection, call: str, value: str, said: str
+) -> None:
+    assert failure(conn, f"select {call.format(value)} from images where id = 1") == (
+        f"{said} is not the id of an image of 'images', whose ids are whole numbers; "
+        "name the column 'id'"
+    )
+
+
+def test_ids_that_are_texts_are_as_good_in_all_functions(conn: sqlite3.Connection) -> None:
+    labels = '["red", "blue"]'
+    for call in ("image_similarity({}, 'red')", f"image_classify({{}}, '{labels}')"):
+        sql = f"select {call} from images"
+        for _ in range(2):
+            for_numbers = conn.execute(sql.format("id")).fetchall()
+            assert conn.execute(sql.format("cast(id as text)")).fetchall() == for_numbers
+            assert conn.execute(sql.format("id + 0.0")).fetchall() == for_numbers
+
+
 def test_the_aggregate_keeps_no_blobs(conn: sqlite3.Connection) -> None:
+    said: list[str] = []
+    register_functions(conn, report=said.append)
     tracemalloc.start()
     try:
-        found = conn.execute(
-            "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000) "
-            "select image_search_agg(randomblob(10000), 'red', 3) from n"
-        ).fetchone()
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute(
+                "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000) "
+                "select image_search_agg(randomblob(10000), 'red', 3) from n"
+            ).fetchone()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert found == ("[]",)
+    assert said[0].startswith("a BLOB of 10,000 bytes is not the id of an image")
     assert peak < 5_000_000
+
+
+def test_a_join_that_feeds_the_same_ids_again_and_again_takes_no_memory(
+    monkeypatch: pytest.MonkeyPatch, conn: sqlite3.Connection
+) -> None:
+    monkeypatch.setattr("datasette_image_search.sql.gathered.GATHERED", 1000)
+    alone = hits(conn, "select image_search_agg(id, 'red', 9) from images")
+    tracemalloc.start()
+    try:
+        found = hits(
+            conn,
+            "with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000) "
+            "select image_search_agg(id, 'red', 9) from images, n",
+        )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == alone
+    assert peak < 500_000
+
+
+def test_texts_that_are_too_long_for_ids_are_refused(
+    monkeypatch: pytest.MonkeyPatch, conn: sqlite3.Connection
+) -> None:
+    monkeypatch.setattr("datasette_image_search.sql.gathered.MOST_CHARACTERS", 100)
+    some = "select image_search_agg('0000000000000' || id, 'red', 3) from images where id < {}"
+    assert len(hits(conn, some.format(8))) == 3
+    assert "more than 100 characters" in failure(conn, some.format(9))
 
 
 def test_the_aggregate_of_no_rows_is_null(conn: sqlite3.Connection) -> None:
@@ -461,18 +676,55 @@ def test_status_says_what_to_do_where_there_is_nothing() -> None:
 # --- What is wrong is said ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", ["image_search(null, 5)", "image_search('red', null)"])
-def test_null_in_null_out(conn: sqlite3.Connection, function: str) -> None:
-    assert value(conn, f"select {function}") is None
+@pytest.mark.parametrize("missing", ["null", "''", "' '"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        "image_search({}, 5)",
+        "image_search('red', {})",
+        "image_search('#' || {}, 5)",
+        "image_similarity({}, 'red')",
+        "image_similarity(1, {})",
+        "image_vector({})",
+        """image_classify({}, '["red"]')""",
+        "image_classify(1, {})",
+        "image_search_agg(1, {}, 5)",
+        "image_search_agg(1, 'red', {})",
+    ],
+)
+def test_where_nothing_is_given_nothing_comes(
+    conn: sqlite3.Connection, function: str, missing: str
+) -> None:
+    assert value(conn, f"select {function.format(missing)}") is None
+
+
+def test_a_table_that_is_left_empty_is_left_out(conn: sqlite3.Connection) -> None:
+    for call in (
+        "image_search('red', 3{})",
+        "image_vector('red'{})",
+        "image_similarity(1, 'red'{})",
+    ):
+        assert value(conn, f"select {call.format(', ?')}", "") == value(
+            conn, f"select {call.format('')}"
+        )
+
+
+@pytest.mark.parametrize("k", ["3", " 3 ", 3.0, "3.0"])
+def test_k_may_be_a_text_as_all_parameters_of_datasette_are(
+    conn: sqlite3.Connection, k: object
+) -> None:
+    assert len(hits(conn, "select image_search('red', ?)", k)) == 3
+    assert len(hits(conn, "select image_search_agg(id, 'red', ?) from images", k)) == 3
 
 
 @pytest.mark.parametrize(
     ("function", "sentence"),
     [
-        ("image_search('', 5)", "the query is empty"),
         ("image_search('sports car', 5)", "palette does not know 'sports car'"),
         ("image_search('red', 0)", "k is 0; ask for at least 1 image"),
+        ("image_search('red', '-1')", "k is -1; ask for at least 1 image"),
         ("image_search('red', 'many')", "k is 'many'; it must be a whole number"),
+        ("image_search('red', 2.5)", "k is 2.5; it must be a whole number"),
         ("image_search(7, 5)", "the query is 7; it must be text, or a vector as a BLOB"),
         ("image_similarity(1, '#77')", "there is no image #77 with a vector in 'images'"),
         ("image_search('red', 5, 'nope')", "'nope' is not an image table"),

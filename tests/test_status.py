@@ -54,8 +54,8 @@ def test_an_approximate_search_says_how_much_it_finds(db: Database) -> None:
     _, _, made = index_images(db, "images", type="IVF2,SQ8")
     found = status(db.conn)
     assert found["search"] == (
-        f"IVF2,SQ8 {made.tuning.parameters}, with a recall@20 of {made.tuning.recall:.3f} for 100 "
-        "queries; exact under filters"
+        f"IVF2,SQ8 {made.tuning.parameters}, recall@20 {made.tuning.recalls[0][1]:.3f} and recall@128 "
+        f"{made.tuning.recalls[1][1]:.3f} for 100 queries; exact under filters and beyond the best 128"
     )
     assert found["problem"] is None
 

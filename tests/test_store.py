@@ -250,7 +250,7 @@ def test_a_table_may_have_any_name(name: str) -> None:
     assert store.newest_ids(db.conn, table, 2) == ids[:0:-1]
     assert store.image_rows(db.conn, table, ids)[ids[0]]["size"] == 10
     assert store.locations(db.conn, index, ids[:1])[ids[0]].root == "/pictures"
-    assert store.thumbnail(db.conn, table, ids[0]).startswith(b"webp of")
+    assert store.thumbnail(db.conn, table, ids[0]).webp.startswith(b"webp of")
     store.ensure_tables(db, name)
     db.execute(f"update {quote_identifier(name)} set id = 100 where id = ?", [ids[0]])
     db.execute(f"delete from {quote_identifier(name)} where id = ?", [ids[1]])
@@ -360,7 +360,8 @@ def tool(request: pytest.FixtureRequest, raw: sqlite3.Connection) -> sqlite3.Con
 
 
 def thumbnail(conn: sqlite3.Connection, id: Key) -> bytes | None:
-    return store.thumbnail(conn, store.find_image_table(conn, "images"), id)
+    found = store.thumbnail(conn, store.find_image_table(conn, "images"), id)
+    return found.webp if found else None
 
 
 def test_a_deleted_row_takes_its_vector_and_thumbnail_along(tool: sqlite3.Connection) -> None:
@@ -606,7 +607,7 @@ def test_a_picture_that_changed_keeps_its_id_and_a_persons_columns(db: Database)
     row = db["images"].get(2)
     assert (row["rating"], row["camera_make"], row["sha256"]) == (5, "Canon", record.sha256)
     assert np.array_equal(stored_vectors(db.conn)[2], vector)
-    assert store.thumbnail(db.conn, table, 2) == b"new"
+    assert store.thumbnail(db.conn, table, 2).webp == b"new"
 
 
 def test_a_failure_is_known_until_the_file_is_embedded(db: Database) -> None:
@@ -963,3 +964,35 @@ def test_what_cannot_be_an_image_table(db: Database, name: str) -> None:
     db.create_view("a_view", "select 1")
     with pytest.raises(StoreError, match="cannot be an image table"):
         store.ensure_tables(db, name)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("id", "../../../x"),
+        ("id", 1.5),
+        ("id", None),
+        ("dimensions", "449"),
+        ("model", b"palette"),
+        ("fingerprint", None),
+        ("generation", "many"),
+        ("path_column", 7),
+    ],
+)
+def test_what_is_no_index_is_none(database: Path, column: str, value: object) -> None:
+    """Whoever made the database made its tables too, with whatever types."""
+    db = Database(database, execute_plugins=False)
+    (row,) = db.query("select * from image_search_indexes")
+    db["image_search_indexes"].drop()
+    names = ", ".join(row)
+    db.execute(f"create table image_search_indexes ({names})")
+    values = {**row, column: value}
+    db.execute(
+        f"insert into image_search_indexes values ({', '.join('?' * len(values))})",
+        list(values.values()),
+    )
+    assert store.image_table_names(db.conn) == []
+    assert store.read_indexes(db.conn, "images") == []
+    with pytest.raises(store.StoreError, match="this database has no image table"):
+        store.find_index(db.conn)
+    db.close()

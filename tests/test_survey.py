@@ -12,9 +12,10 @@ import sqlite_utils
 
 from datasette_image_search.embedders.protocol import UnknownModel
 from datasette_image_search.embedders.registry import DEFAULT_MODEL
+from datasette_image_search.ingest.model_choice import ModelChoice, RunError
 from datasette_image_search.ingest.pipeline import Summary, embed_images, plan_images
 from datasette_image_search.ingest.scan import ScanError
-from datasette_image_search.ingest.survey import EmbedRequest, RunError, Survey, take_survey
+from datasette_image_search.ingest.survey import EmbedRequest, Survey, take_survey
 from datasette_image_search.store import StoreError
 
 from .commands import change, query, touch_later, vectors_of
@@ -61,14 +62,15 @@ def test_a_new_table_gets_the_model_that_is_named_or_the_default(
     tmp_path: Path, folder: Path, model: str | None
 ):
     survey = take_survey(EmbedRequest(tmp_path / "new.db", "images", [folder], model=model))
-    assert (survey.model, survey.index, survey.replaced) == (model or DEFAULT_MODEL, None, ())
+    assert survey.choice == ModelChoice(model or DEFAULT_MODEL)
     assert len(survey.to_embed) == 8
 
 
 @pytest.mark.parametrize("model", [None, "palette"])
 def test_a_table_keeps_its_model(survey, model: str | None):
     found = survey(model=model)
-    assert (found.model, found.index.model, found.replaced) == ("palette", "palette", ())
+    assert (found.model, found.index.model) == ("palette", "palette")
+    assert not found.choice.is_replacement
     assert (names_of(found), found.unchanged) == ([], 8)
 
 
@@ -96,7 +98,7 @@ def test_a_model_that_there_is_not_is_no_reason_to_replace_another(
 
 def test_a_model_that_is_added_embeds_every_image_beside_the_index_there_is(survey):
     found = survey(model="ViT-B-32/openai", add_model=True)
-    assert (found.model, found.index, found.replaced) == ("ViT-B-32/openai", None, ())
+    assert found.choice == ModelChoice("ViT-B-32/openai")
     assert [image.image_id for image in found.to_embed] == list(range(1, 9))
 
 
@@ -106,7 +108,8 @@ def test_a_model_that_is_added_embeds_every_image_beside_the_index_there_is(surv
 def test_a_model_that_replaces_embeds_every_image_instead(survey, model, named: str):
     found = survey(model=model, replace_model=True)
     assert (found.model, found.index) == (named, None)
-    assert [index.model for index in found.replaced] == ["palette"]
+    assert [index.model for index in found.choice.replaced] == ["palette"]
+    assert (found.replacement.models, found.replacement.left_out) == (("palette",), 0)
     assert [image.image_id for image in found.to_embed] == list(range(1, 9))
 
 
@@ -157,7 +160,9 @@ def test_a_table_that_was_renamed_is_embedded_again_in_its_rows(run: Run, databa
     rows = query(database, "select * from images")
     change(database, "alter table images rename to photos")
 
-    summary = run(table="photos", model="palette")
+    with pytest.raises(StoreError, match="renamed to 'photos'"):
+        run(table="photos", model="palette")
+    summary = run(table="photos", model="palette", replace_model=True)
 
     assert (summary.embedded, summary.unchanged) == (8, 0)
     assert query(database, "select * from photos") == rows

@@ -314,3 +314,28 @@ async def test_the_sql_of_a_search_can_be_run_as_it_is(database: Path) -> None:
         response = await get(datasette, response.headers["location"])
     assert response.status_code == 200
     assert set(pictures(response)) == set(pictures(page))
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept by the proxy", "taken off by it"])
+async def test_a_base_url_is_before_each_of_our_links_once(database: Path, kept: bool) -> None:
+    """Some proxies pass the prefix on with the path, others do not."""
+    datasette = datasette_of(database, settings={"base_url": "/prefix/"})
+    await datasette.invoke_startup()
+    for path, ours in {
+        "/photos/images?_image_search=red&_size=3": r'href="([^"]*)">(?:Clear|Search page)',
+        "/photos/images.images?_image_search=red&_size=3": r'href="([^"]*)">as a table',
+        "/photos/images.json?_facet_year=mtime&_extra=facet_results": r'"toggle_url": ?"([^"]*mtime__gte[^"]*)"',
+        "/-/image-search/photos/images?q=red&_facet=format": r'(?:href|src|action)="(/[^"]*)"',
+        "/-/image-search/photos/images/map?q=red": r'(?:href|src|action|data-\w+)="(/[^"]*)"',
+    }.items():
+        client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=datasette.app()), base_url="http://localhost"
+        )
+        async with client:
+            response = await client.get(f"/prefix{path}" if kept else path)
+        assert response.status_code == 200
+        links = [link.removeprefix("http://localhost") for link in re.findall(ours, response.text)]
+        assert links
+        for link in links:
+            assert link.startswith("/prefix/")
+            assert "/prefix/prefix/" not in link

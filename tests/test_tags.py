@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +93,25 @@ def add(db: Database, *vectors: np.ndarray, table: str = "images") -> Index:
     return find_index(db.conn, table)
 
 
-def tag(db: Database, index: Index, *labels: str, filter: Filter | None = None, **options):
+def tag(
+    db: Database,
+    index: Index,
+    *labels: str,
+    filter: Filter | None = None,
+    replacing: bool = False,
+    **options,
+):
     """The last that tag_images tells of, None where nothing was to be done."""
     options = {"templates": ["{}"], **options}
     label_set = ready_label_set(db, index, Compass(), labels, **options)
-    return next(iter([*tag_images(db, index, label_set, Compass(), filter)][-1:]), None)
+    return next(
+        iter(
+            [*tag_images(db, index, label_set, Compass(), filter, in_place_of_others=replacing)][
+                -1:
+            ]
+        ),
+        None,
+    )
 
 
 def tags_of(db: Database, table: str = "images") -> list[tuple]:
@@ -187,7 +202,8 @@ def test_ten_thousand_labels(db: Database):
         (["north"], {}, "'north' is the only label, so every image would get it"),
         (["north", " "], {}, "one of the labels is empty"),
         (["north", "east", " north"], {}, "the label 'north' comes 2 times; name it once"),
-        (["north", "x" * 20_000], {}, "has 20,000 characters; shorten it"),
+        (["north", "x" * 20_000], {}, "has 20,000 letters; more than 1,000 are not"),
+        (["north", "east"], {"templates": ["{}" + "x" * 20_000]}, "has 20,002 letters; more than"),
         (["north", "elsewhere"], {}, "compass does not know 'elsewhere'"),
         (["north", "east"], {"templates": ["{}", "photo"]}, "'photo' has no place for the label"),
         (["north", "east"], {"threshold": 0}, "the threshold is 0; it is a probability"),
@@ -247,9 +263,39 @@ def test_other_labels_are_added_or_take_their_place(db: Database):
     tag(db, index, "north", "up")
     assert len(tags_of(db)) == 3
     assert len(store.label_sets(db.conn, index)) == 3
-    tag(db, index, "east", "up", in_place_of_others=True)
+    tag(db, index, "east", "up", replacing=True)
     assert len(tags_of(db)) == 1
     assert [each.labels for each in store.label_sets(db.conn, index)] == [("east", "up")]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{"templates": ["photo {}"]}, {"top": 2}, {"replacing": True}],
+    ids=lambda it: next(iter(it)),
+)
+def test_tags_stay_until_those_in_their_place_are_whole(
+    db: Database, monkeypatch: pytest.MonkeyPatch, others: dict
+):
+    monkeypatch.setattr(tags, "IMAGES", 3)
+    index = add(db, *random_vectors(8, 4))
+    tag(db, index, "north", "east")
+    before = db.execute("select * from images_tags").fetchall()
+    labels = ("up", "photo") if "replacing" in others else ("north", "east")
+
+    options = {"templates": ["{}"], **others}
+    replacing = options.pop("replacing", False)
+    label_set = ready_label_set(db, index, Compass(), labels, **options)
+    run = tag_images(db, index, label_set, Compass(), in_place_of_others=replacing)
+    next(run)
+    run.close()
+    assert db["images_tags"].count > 8
+    assert set(before) <= set(db.execute("select * from images_tags").fetchall())
+
+    assert tag(db, index, *labels, **{**options, "replacing": replacing}).total == 5
+    assert store.label_sets(db.conn, index) == [replace(label_set, last_vector_id=8)]
+    assert db.execute("select distinct label_set_id from images_tags").fetchall() == [
+        (label_set.id,)
+    ]
 
 
 def test_another_template_is_another_label_set(db: Database):
@@ -344,7 +390,7 @@ def test_a_tag_that_a_person_adds_stays_with_its_image(tagged: Database):
     )
     tagged.execute("update images set id = 50 where id = 1")
     tagged.execute("delete from images where id = 3")
-    tag(tagged, find_index(tagged.conn), "up", "east", in_place_of_others=True)
+    tag(tagged, find_index(tagged.conn), "up", "east", replacing=True)
     assert [row for row in tags_of(tagged) if row[1] == "grandma"] == [(50, "grandma")]
 
 
@@ -486,6 +532,7 @@ def test_a_changed_database_is_seen_by_the_next_statement(db: Database):
         ("[" * 100_000, "must be a JSON array of texts"),
         (7, "the labels are 7;"),
         ('["north", ""]', "one of the labels is empty"),
+        (r'["north", "\ud800"]', "is no text: half of a character"),
         ('["north", "elsewhere"]', "compass does not know 'elsewhere'"),
     ],
 )

@@ -82,7 +82,7 @@ def test_models_have_fingerprints_of_their_own(weights: dict[str, Path]):
     assert len(fingerprints) == len(NAMES)
 
 
-@pytest.mark.parametrize("name", ["no_such_model", "", "test_vit/", "résumé"])
+@pytest.mark.parametrize("name", ["no_such_model", "", "test_vit/", "résumé", "resnet18.x"])
 def test_a_name_that_timm_does_not_have_is_named(name: str):
     with pytest.raises(EmbedderError, match=f"there is no model 'timm/{name}'"):
         load_embedder(ModelRequest(f"timm/{name}"))

@@ -24,7 +24,7 @@ from PIL import Image
 from sqlite_utils import Database
 
 from datasette_image_search.ingest import decode
-from datasette_image_search.web import uploads
+from datasette_image_search.web import receiving, uploads
 
 from .conftest import SHARED, query_json
 from .serving import Server, ask, datasette_of, served
@@ -321,28 +321,50 @@ async def raw_upload(
     return sent[0]["status"], json.loads(body)
 
 
-async def assert_all_places_are_free() -> None:
-    taken = 0
-    while uploads._places.acquire(blocking=False):
-        taken += 1
-    for _ in range(taken):
-        uploads._places.release()
-    assert taken == uploads.AT_ONCE
-
-
 async def test_a_client_that_goes_away_leaves_nothing_behind(database: Path) -> None:
     status, answer = await raw_upload(datasette_of(database), [bytes(1000), bytes(1000), None])
     assert (status, list(answer)) == (400, ["error"])
-    await assert_all_places_are_free()
+    assert receiving._on_the_way.bytes == 0
 
 
+@pytest.mark.parametrize("chunks", [[bytes(1000), None], [bytes(60_000), None]])
+@pytest.mark.parametrize("limit", ["SECONDS", "PERIOD"])
 async def test_a_client_that_says_nothing_more(
+    database: Path, monkeypatch: pytest.MonkeyPatch, chunks: list, limit: str
+) -> None:
+    """It may be quiet for a while, and it may have sent much before."""
+    monkeypatch.setattr(receiving, limit, 0.1)
+    status, answer = await raw_upload(datasette_of(database), chunks, wait=60)
+    assert (status, list(answer)) == (408, ["error"])
+    assert receiving._on_the_way.bytes == 0
+
+
+async def test_slow_senders_keep_nobody_out(database: Path) -> None:
+    datasette = datasette_of(database)
+    slow = [
+        asyncio.create_task(raw_upload(datasette, [bytes(1000), None], wait=60))
+        for _ in range(5 * uploads.AT_ONCE)
+    ]
+    await asyncio.sleep(0.5)
+    assert (await post(datasette, picture())).status_code == 200
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    assert receiving._on_the_way.bytes == 0
+
+
+async def test_bytes_on_the_way_have_a_limit(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "SECONDS", 0.1)
-    status, answer = await raw_upload(datasette_of(database), [bytes(1000), None], wait=60)
-    assert (status, list(answer)) == (408, ["error"])
-    await assert_all_places_are_free()
+    monkeypatch.setattr(receiving, "ON_THE_WAY", 50_000)
+    datasette = datasette_of(database)
+    waiting = asyncio.create_task(raw_upload(datasette, [bytes(40_000), None], wait=60))
+    await asyncio.sleep(0.5)
+    status, answer = await raw_upload(datasette, [bytes(40_000)])
+    assert (status, list(answer)) == (503, ["error"])
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert (await post(datasette, picture())).status_code == 200
 
 
 async def test_what_is_too_much_is_turned_away(
@@ -368,7 +390,9 @@ async def test_what_is_too_much_is_turned_away(
     assert (await ask(datasette, "/photos/images/6")).status_code == 200
     go.set()
     statuses = [response.status_code for response in await asyncio.gather(*waiting)]
-    assert (statuses.count(200), statuses.count(503)) == (uploads.AT_ONCE, 20 - uploads.AT_ONCE)
+    # One is being decoded.
+    expected = uploads.AT_ONCE + 1
+    assert (statuses.count(200), statuses.count(503)) == (expected, 20 - expected)
     assert (await post(datasette, picture())).status_code == 200
 
 

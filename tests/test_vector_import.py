@@ -15,8 +15,13 @@ import sqlite_utils
 
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.errors import ImageSearchError
-from datasette_image_search.ingest import vector_sources
-from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images, plan_images
+from datasette_image_search.ingest import vector_import, vector_sources
+from datasette_image_search.ingest.pipeline import (
+    EmbedRequest,
+    Progress,
+    embed_images,
+    plan_images,
+)
 from datasette_image_search.ingest.vector_import import ImportRequest, ImportSummary, import_vectors
 from datasette_image_search.search.planner import search
 from datasette_image_search.store import (
@@ -29,6 +34,8 @@ from datasette_image_search.store import (
 
 from .commands import change, query, touch_later, vectors_of
 from .conftest import COLOURS, draw_picture
+from .ignoring_case import ignore_case_below
+from .test_store import make_own_table
 from .vector_files import unit, write_llm, write_npy, write_rclip
 
 NAMES = sorted(f"{colour}.jpg" for colour in COLOURS)
@@ -144,6 +151,19 @@ def test_a_link_to_a_root_is_the_root(path: Path, folder: Path, tmp_path: Path, 
     assert counts(bring(linked, unit(8))) == (0, 8, 0, 0, 0)
 
 
+def test_folders_spelled_otherwise_on_a_drive_that_ignores_case(
+    path: Path, tmp_path: Path, bring, monkeypatch: pytest.MonkeyPatch
+):
+    drive = tmp_path / "drive"
+    draw_picture(drive / "Photos" / "Divers" / "a.jpg", "red")
+    ignore_case_below(drive, monkeypatch)
+    assert bring(["Divers/a.jpg"], unit(1), roots=[drive / "Photos"]).added == 1
+    for name in (f"{drive}/Photos/DIVERS/a.jpg", f"{drive}/photos/divers/a.jpg"):
+        assert bring([name], unit(1)).added == 0
+    assert bring(["divers/a.jpg"], unit(1), roots=[drive / "PHOTOS"]).added == 0
+    assert query(path, "select path from images") == [("Divers/a.jpg",)]
+
+
 def test_dots_in_paths(path: Path, folder: Path, bring):
     bring(["./red.jpg", "sub/../blue.jpg"], unit(2), roots=[folder])
     assert query(path, "select path from images order by id") == [("red.jpg",), ("blue.jpg",)]
@@ -251,10 +271,12 @@ def test_columns_that_a_person_dropped_are_not_missed(path: Path, folder: Path, 
 def test_a_table_of_ours_whose_keys_a_person_made_texts(path: Path, folder: Path, bring):
     bring(["a.jpg"], unit(1), roots=[folder])
     with closing(sqlite_utils.Database(path)) as db:
+        make_own_table(db, "pictures", "key", str)
         db["images"].transform(types={"id": str})
-    assert counts(bring(["a.jpg"], unit(1))) == (0, 1, 0, 0, 0)
+    with pytest.raises(ImageSearchError, match="the primary key of 'images' is 'id' now"):
+        bring(["a.jpg"], unit(1))
     with pytest.raises(ImageSearchError, match="no rows can be added"):
-        bring(["a.jpg", "b.jpg"], unit(2), unknown="add")
+        bring(["a.jpg"], unit(1), table="pictures", unknown="add", roots=[folder])
 
 
 # --- A person's own table ------------------------------------------------------------------------
@@ -422,6 +444,72 @@ def test_replacing_drops_the_other_models(path: Path, folder: Path, bring):
     with closing(sqlite3.connect(path)) as conn:
         assert [index.model for index in read_indexes(conn, "images")] == [CLIP]
     assert vectors_of(path)[NAMES[0]] == vector_to_blob(unit(8, seed=3)[0])
+
+
+def test_replacing_gives_up_what_embed_images_had_begun(path: Path, folder: Path, bring):
+    bring(NAMES, unit(8), roots=[folder], model="another-programs/typo")
+    stop = EmbedRequest(path, "images", [folder], "palette", replace_model=True, batch_size=2)
+    assert embed_images(stop, interrupted).interrupted
+    assert query(path, "select count(*) from _images_vectors where index_id = 2") == [(2,)]
+    assert bring(NAMES, unit(8, seed=3), replace_model=True).given_up == "palette"
+    assert query(path, "select model, unfinished from image_search_indexes") == [(CLIP, 0)]
+    assert query(path, "select count(*) from _images_vectors") == [(8,)]
+
+
+# --- Not alone -----------------------------------------------------------------------------------
+
+
+def interrupted(progress: Progress) -> None:
+    if progress.done:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """meanwhile(act) has another program act while the vectors are looked at."""
+
+    def meanwhile(act: Callable[[], None]) -> None:
+        prepare = vector_import._prepare
+
+        def slowly(*arguments):
+            job = prepare(*arguments)
+            act()
+            return job
+
+        monkeypatch.setattr(vector_import, "_prepare", slowly)
+
+    return meanwhile
+
+
+@pytest.mark.parametrize("during", ["looking", "writing"])
+def test_a_database_that_another_program_makes_meanwhile_stays(
+    path: Path, tmp_path: Path, folder: Path, meanwhile, during: str
+):
+    def make() -> None:
+        change(path, "create table notes (note text)", "insert into notes values ('precious')")
+
+    def ctrl_c(progress: Progress) -> None:
+        if during == "writing":
+            make()
+        raise KeyboardInterrupt
+
+    if during == "looking":
+        meanwhile(make)
+    source, paths = write_npy(tmp_path, NAMES, unit(8))
+    with pytest.raises(KeyboardInterrupt):
+        import_vectors(ImportRequest(path, "images", source, CLIP, paths, roots=[folder]), ctrl_c)
+    assert query(path, "select note from notes") == [("precious",)]
+    assert query(path, "select name from sqlite_master") == [("notes",)]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_table_that_another_program_makes_meanwhile_is_not_written_to(
+    path: Path, folder: Path, bring, meanwhile
+):
+    meanwhile(lambda: change(path, "create table images (id integer primary key, path text)"))
+    with pytest.raises(ImageSearchError, match="has made the table 'images' meanwhile"):
+        bring(NAMES, unit(8), roots=[folder])
+    assert query(path, "select name from sqlite_master") == [("images",)]
 
 
 # --- Whether the model made them -----------------------------------------------------------------

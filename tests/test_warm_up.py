@@ -13,6 +13,7 @@ import pytest
 from datasette.app import Datasette
 from sqlite_utils import Database
 
+from datasette_image_search import store
 from datasette_image_search.embedders.protocol import EmbedderError
 from datasette_image_search.embedders.torch_embedder import TorchEmbedder
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
@@ -213,3 +214,22 @@ time.sleep(1)
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split()) == ["200", "loading"]
+
+
+@pytest.mark.asyncio
+async def test_a_line_of_the_log_is_a_line_whatever_a_table_is_called(
+    database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever made the database named it. The weights of its model are not configured here."""
+    name = "x\nWARNING: all is lost \x1b[2J \u202e"
+    with closing(Database(database, execute_plugins=False)) as db:
+        vectors = store.ImageTable(name, "id", key_is_integer=True).vectors
+        for old, new in (("images", name), ("_images_vectors", vectors)):
+            db.execute(f'alter table "{old}" rename to "{new}"')
+        db.execute("update image_search_indexes set image_table = ?", [name])
+        db.conn.commit()
+    with caplog.at_level(logging.WARNING):
+        await start(datasette_of(database))
+    (record,) = caplog.records
+    assert r"x\nWARNING: all is lost \x1b[2J \u202e is not warmed up" in record.getMessage()
+    assert record.getMessage().isprintable()

@@ -118,7 +118,8 @@ def test_a_weights_file_that_is_there_becomes_absolute(
 
 @pytest.mark.parametrize("name", ["missing.pt", "."])
 def test_a_weights_file_that_is_not_there_is_named(tmp_path: Path, name: str):
-    with pytest.raises(EmbedderError, match=f"no weights file '{re.escape(str(tmp_path / name))}'"):
+    """By its name only: Datasette shows the sentence to all who search, and not where its files are."""
+    with pytest.raises(EmbedderError, match=r"no weights file '[^/]+'"):
         given_weights(tmp_path / name)
 
 

@@ -6,6 +6,7 @@ imported when a command runs: sqlite-utils loads this package on every run.
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 
 import click
 from sqlite_utils import hookimpl
@@ -15,10 +16,12 @@ from .duplicates import find_duplicates
 from .embedding import embed_images
 from .importing import import_image_vectors
 from .indexing import index_images
+from .messages import tell, warn
 from .models import image_models
 from .plotting import plot_images
 from .searching import QueryCommand, search_images
 from .tags import tag_images
+from .waiting import Command, is_command_of_sqlite_utils, wait_asleep
 
 
 @hookimpl
@@ -27,16 +30,20 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
         # A connection of Datasette, which wraps its own in sqlite_utils.Database now and then. Its
         # functions stay: these believe the database about where weights are, and those do not.
         return
-    register_functions(conn, report=lambda sentence: click.echo(sentence, err=True))
+    if is_command_of_sqlite_utils():
+        wait_asleep()
+    problem = register_functions(conn, report=partial(tell, err=True))
+    if problem is not None:
+        warn(problem)
 
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    cli.command("embed-images")(embed_images)
-    cli.command("import-image-vectors")(import_image_vectors)
-    cli.command("index-images")(index_images)
+    cli.command("embed-images", cls=Command)(embed_images)
+    cli.command("import-image-vectors", cls=Command)(import_image_vectors)
+    cli.command("index-images", cls=Command)(index_images)
     cli.command("search-images", cls=QueryCommand)(search_images)
-    cli.command("find-duplicates")(find_duplicates)
-    cli.command("tag-images")(tag_images)
-    cli.command("plot-images")(plot_images)
-    cli.command("image-models")(image_models)
+    cli.command("find-duplicates", cls=Command)(find_duplicates)
+    cli.command("tag-images", cls=Command)(tag_images)
+    cli.command("plot-images", cls=Command)(plot_images)
+    cli.command("image-models", cls=Command)(image_models)

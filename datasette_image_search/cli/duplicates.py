@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import counted
+from ..errors import counted, printable
 from . import options
-from .messages import INTERRUPTED, one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, tell, warn
 from .output import check_output, existing, file_of, print_paths, print_rows
 from .progress import COMPARING, progress_display
 
@@ -52,10 +52,10 @@ def find_duplicates(
     Find groups of images that are copies of each other, or nearly
 
     The best of each group comes first: the most pixels, then the largest file, then the oldest. The
-    scores of the others are to that one. Groups are chained: where A is like B, and B like C, all
-    three are a group, even if A and C are less alike than the threshold.
+    scores of the others are to that one, and none is below the threshold. No image is in two groups.
 
-    All pairs are compared, which takes time with the square of their number.
+    All pairs are compared, which takes time with the square of their number. For --paths the files are
+    read again: named are only those that hold what was embedded, beside a best one that does so too.
 
     \b
     Examples:
@@ -77,9 +77,9 @@ def find_duplicates(
         except KeyboardInterrupt:
             click.echo("Interrupted: nothing was written" if write else "Interrupted", err=True)
             raise SystemExit(INTERRUPTED) from None
-    _warn_of_chains(found, threshold)
+    _warn_of_threshold(found, threshold)
     if output == "paths":
-        print_paths(_dispensable(path, found), null=null)
+        _print_dispensable(path, found, null=null)
     elif output is not None:
         rows = [
             _row_of_duplicate(number, duplicate, keep=duplicate is group[0])
@@ -91,7 +91,7 @@ def find_duplicates(
         if not write and found.groups:
             _print_groups(found)
         line = _duplicates_line(found)
-        click.echo(f"{line}, in the table {written}" if write else line)
+        tell(f"{line}, in the table {written}" if write else line)
 
 
 COLUMNS = ("group", "keep", "score", "exact", "id", "path", "width", "height", "size")
@@ -106,43 +106,38 @@ def _row_of_duplicate(number: int, duplicate: Duplicate, *, keep: bool) -> dict[
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _warn_of_chains(found: Found, threshold: float) -> None:
-    largest = max(map(len, found.groups), default=0)
-    distant = sum(one.score < threshold for group in found.groups for one in group)
-    if distant and largest > found.images / 2:
+def _warn_of_threshold(found: Found, threshold: float) -> None:
+    if found.chained > found.images / 2:
         warn(
-            f"one group has {largest:,} of the {found.images:,} images, which says that "
-            f"a threshold of {threshold:g} is too low for them"
-        )
-    elif distant:
-        images = counted(distant, "image is", "images are")
-        warn(
-            f"{images} less like the best of the group than {threshold:g}, and in it only by being "
-            "like another one"
+            f"{found.chained:,} of the {found.images:,} images are a chain in which each is like the next, "
+            f"which says that a threshold of {threshold:g} is too low for them"
         )
 
 
-def _dispensable(database: Path, found: Found) -> Iterator[Path]:
-    """
-    What may be deleted. Never the last copy: not a file that is the best one by another path, as with
-    a root inside another, and none of a group whose best file is not to be found.
-    """
-    missing = 0
-    for group in found.groups:
-        best, *others = (file_of(database, one.picture.location) for one in group)
-        if not best.is_file():
-            missing += 1
-            continue
-        for file in others:
-            if not (file.exists() and file.samefile(best)):
-                yield file
-    if missing:
-        groups = counted(missing, "group is", "groups are")
-        warn(f"{groups} left out, as the file to keep is not there")
+def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
+    """What may be deleted, and of what is left out, why."""
+    from ..ingest.dispensable import Copy, LeftOut, dispensable
+
+    left_out = LeftOut()
+    groups = (
+        [
+            Copy(file_of(database, picture.location), picture.size, picture.mtime, picture.sha256)
+            for picture in (duplicate.picture for duplicate in group)
+        ]
+        for group in found.groups
+    )
+    print_paths(dispensable(groups, left_out), null=null)
+    for problem, count in left_out.groups.most_common():
+        warn(f"{counted(count, 'group is', 'groups are')} left out, as the file to keep {problem}")
+    for problem, count in left_out.files.most_common():
+        which = "it" if count == 1 else "each"
+        warn(f"{counted(count, 'file is', 'files are')} left out, as {which} {problem}")
 
 
 def _print_groups(found: Found) -> None:
     from tabulate import SEPARATING_LINE, tabulate
+
+    from ..search.query import written_id
 
     lines: list[Any] = []
     for group in found.groups:
@@ -152,7 +147,9 @@ def _print_groups(found: Found) -> None:
             known = picture.width is not None and picture.height is not None
             shape = f"{picture.width} x {picture.height}" if known else ""
             size = "" if picture.size is None else _bytes(picture.size)
-            lines.append([score, picture.image_id, shape, size, picture.location.path])
+            image_id = written_id(picture.image_id)
+            path = printable(picture.location.path)
+            lines.append([score, printable(image_id), shape, size, path])
         if len(group) > SHOWN_DUPLICATES:
             lines.append(["", "", "", "", f"... and {len(group) - SHOWN_DUPLICATES:,} more"])
         lines.append(SEPARATING_LINE)

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import click
 from ..errors import counted
 from ..ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from . import options
-from .messages import INTERRUPTED, one_sentence, warn
+from .messages import INTERRUPTED, dropped_unfinished, one_sentence, tell, warn
 from .progress import progress_display
 from .sidecars import finish
 
@@ -93,7 +94,22 @@ SHOWN_REASONS = 20
 )
 @click.option("--add-model", is_flag=True, help="Make a second index beside that of another model")
 @click.option(
-    "--replace-model", is_flag=True, help="Embed everything again, and drop the indexes there are"
+    "--replace-model",
+    is_flag=True,
+    help="Embed everything again, into a new index. Those there are stay in use until it is whole, and "
+    "then it takes their place; a run that is interrupted is gone on with. With the --model of a second "
+    "index, keep that one only",
+)
+@click.option(
+    "--drop-missing",
+    is_flag=True,
+    help="With --replace-model: take their place also if images would lose their vector, because their "
+    "file is away or cannot be embedded. Their rows stay",
+)
+@click.option(
+    "--keep-model",
+    is_flag=True,
+    help="Give up what an interrupted --replace-model has begun, and keep the index there is",
 )
 @options.silent
 def embed_images(
@@ -139,28 +155,34 @@ def embed_images(
             planned = pipeline.plan_images(request)
             _print_failures(planned)
             _print_empty_rows(planned)
-            click.echo(_plan_line(planned, table))
+            tell(_plan_line(planned, table))
             return
         try:
             with progress_display(silent) as show:
-                summary = pipeline.embed_images(
-                    request, show, lambda plan: _warn_of_new_table(plan, table)
-                )
+                summary = pipeline.embed_images(request, show, partial(_print_plan, table))
         except KeyboardInterrupt:
             # While files were looked for, or the model was loaded.
-            click.echo("Interrupted: 0 embedded")
+            tell("Interrupted: 0 embedded")
             raise SystemExit(INTERRUPTED) from None
-        if not finish(path, table, silent):
+        if not finish(path, table, silent, interrupted=summary.interrupted):
             summary = replace(summary, interrupted=True)
     _print_failures(summary)
     _print_failed_before(summary)
     _print_empty_rows(summary)
-    click.echo(_summary_line(summary))
+    tell(_summary_line(summary))
+    if summary.given_up is not None:
+        dropped_unfinished(table, summary.given_up)
+    if summary.replacement is not None and summary.replacement.is_in_use:
+        in_use = f"The index of {table!r} by {summary.model} is in use now"
+        tell(f"{in_use}{_in_place_of(summary)}")
     if summary.interrupted:
+        if summary.replacement is not None and not summary.replacement.is_in_use:
+            tell(f"{_still(summary, table)}; the next run with --replace-model goes on from here")
         raise SystemExit(INTERRUPTED)
+    _check_replaced(summary, table)
     if sys.stdout.isatty() and not silent:
         served = f"datasette {shlex.quote(str(path))}"
-        click.echo(f"To see and search them: {served}, then http://127.0.0.1:8001/-/image-search")
+        tell(f"To see and search them: {served}, then http://127.0.0.1:8001/-/image-search")
 
 
 def _pattern(glob: str) -> str:
@@ -179,16 +201,16 @@ def _print_failures(summary: Summary) -> None:
     for reason in reasons[:SHOWN_REASONS]:
         first, *others = paths_of[reason]
         files = f"{first} and {len(others):,} more" if others else first
-        click.echo(f"{said}: {files}: {reason}", err=True)
+        tell(f"{said}: {files}: {reason}", err=True)
     if len(reasons) > SHOWN_REASONS:
         listed = f", listed in the table {summary.failures_table}" if summary.failures_table else ""
-        click.echo(f"... and more{listed}", err=True)
+        tell(f"... and more{listed}", err=True)
 
 
 def _print_failed_before(summary: Summary) -> None:
     if summary.failed_before:
         unchanged, them = ("has", "it") if summary.failed_before == 1 else ("have", "them")
-        click.echo(
+        tell(
             f"{summary.failed_before:,} failed before and {unchanged} not changed: see the table "
             f"{summary.failures_table}, or try {them} again with --retry-failed",
             err=True,
@@ -198,13 +220,56 @@ def _print_failed_before(summary: Summary) -> None:
 def _print_empty_rows(summary: Summary) -> None:
     if summary.empty_rows:
         rows = counted(summary.empty_rows, "row has", "rows have")
-        click.echo(f"{rows} nothing in the column {summary.column!r}, and no image", err=True)
+        tell(f"{rows} nothing in the column {summary.column!r}, and no image", err=True)
 
 
-def _warn_of_new_table(plan: Summary, table: str) -> None:
-    """A name that was mistyped would be another table, of everything anew."""
+def _print_plan(table: str, plan: Summary) -> None:
+    """What a person may want to stop a run for, before it takes its time."""
     if plan.other_tables:
+        # A name that was mistyped would be another table, of everything anew.
         warn(_new_table(plan, table))
+    if plan.replacement is not None and plan.replacement.left_out:
+        # Which would be said after hours.
+        warn(_left_out(plan))
+    if plan.unfinished is not None:
+        model, vectors = plan.unfinished
+        warn(
+            f"an index of {table!r} by {model} is unfinished, with {counted(vectors, 'vector')}; finish "
+            "it with --replace-model, or give it up with --keep-model"
+        )
+
+
+def _check_replaced(summary: Summary, table: str) -> None:
+    """A run that did not do the whole of what it was asked for has failed."""
+    if summary.replacement is None or summary.replacement.is_in_use:
+        return
+    raise click.ClickException(
+        f"{_still(summary, table)}: {_left_out(summary)}; make them "
+        "available, name all folders and run this again, which embeds only what is missing, or add "
+        "--drop-missing to do without them"
+    )
+
+
+def _still(summary: Summary, table: str) -> str:
+    return f"{table!r} is still searched with the index by {_models(summary)}"
+
+
+def _left_out(summary: Summary) -> str:
+    assert summary.replacement is not None
+    images = counted(summary.replacement.left_out, "image")
+    return (
+        f"{images} cannot be embedded with {summary.model}, such as {summary.replacement.example!r}, as "
+        "the file is away, was not named or failed"
+    )
+
+
+def _in_place_of(summary: Summary) -> str:
+    models = _models(summary)
+    return f", in place of that by {models}" if models else ""
+
+
+def _models(summary: Summary) -> str:
+    return " and ".join(summary.replacement.models) if summary.replacement else ""
 
 
 def _new_table(plan: Summary, table: str) -> str:
@@ -215,6 +280,12 @@ def _new_table(plan: Summary, table: str) -> str:
 
 def _plan_line(plan: Summary, table: str) -> str:
     line = ", ".join([f"Would be: {plan.embedded:,} embedded", *_counts(plan)])
+    if plan.given_up is not None:
+        line += f"; the unfinished index by {plan.given_up} dropped"
+    if plan.replacement is not None:
+        line += f"; the index by {plan.model} in use{_in_place_of(plan)}"
+        if plan.replacement.left_out:
+            line += f" only with --drop-missing, as {_left_out(plan)}"
     return f"{line}; {_new_table(plan, table)}" if plan.is_new_table else line
 
 

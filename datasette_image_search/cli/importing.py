@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options
-from .messages import INTERRUPTED, one_sentence, warn
+from .messages import INTERRUPTED, dropped_unfinished, one_sentence, tell, warn
 from .progress import IMPORTING, progress_display
 from .sidecars import finish
 
@@ -80,14 +80,16 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
             with progress_display(silent, IMPORTING) as show:
                 summary = import_vectors(ImportRequest(path, table, **asked), show)
         except KeyboardInterrupt:
-            click.echo("Interrupted: nothing was imported")
+            tell("Interrupted: nothing was imported")
             raise SystemExit(INTERRUPTED) from None
         is_whole = finish(path, table, silent)
+    if summary.given_up is not None:
+        dropped_unfinished(table, summary.given_up)
     if summary.unproven:
         warn(f"whether {summary.model} made these vectors was not checked: {summary.unproven}")
     if summary.looked_for:
         _warn_of_root(path, *summary.looked_for)
-    click.echo(_import_line(summary))
+    tell(_import_line(summary))
     if not is_whole:
         raise SystemExit(INTERRUPTED)
 

@@ -11,7 +11,7 @@ import click
 
 from ..errors import counted
 from . import options
-from .messages import INTERRUPTED, one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, tell, warn
 from .output import existing
 from .progress import phases_display
 
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     "--target-recall",
     "target",
     type=options.Number(0, 1, min_open=True),
-    help="Share of the best 20 that an approximate index is to find. Default: that of the last time, "
-    "at first 0.98",
+    help="Share of the best 20, and of the best 128, that an approximate index is to find. Default: that "
+    "of the last time, at first 0.98",
 )
 @click.option(
     "--queries",
@@ -104,7 +104,7 @@ def index_images(
                         db, table, model=model, queries=vectors, report=report, **asked
                     )
         except KeyboardInterrupt:
-            click.echo("Interrupted: nothing was changed")
+            tell("Interrupted: nothing was changed")
             raise SystemExit(INTERRUPTED) from None
         checkpoint(db)
     if evaluate:
@@ -115,20 +115,25 @@ def index_images(
             f"the best recall that {made.tuning.factory} reaches is {made.tuning.recall:.3f}, and "
             f"{made.tuning.target:g} was asked for; try another --type, or flat, which is exact"
         )
-    click.echo(f"{_index_line(codes, made)} in {time.monotonic() - started:.1f} s")
+    tell(f"{_index_line(codes, made)} in {time.monotonic() - started:.1f} s")
 
 
 def _print_evaluated(rows: Sequence[Evaluated]) -> None:
     from tabulate import tabulate
 
-    from ..search.evaluation import RECALL_AT
+    from ..search.approximate import RECALL_AT
 
     lines = [
-        [row.name, f"{row.recall:.3f}", f"{row.milliseconds:.2f}", f"{row.bytes_per_vector:,.0f}"]
+        [
+            row.name,
+            *(f"{recall:.3f}" for recall in row.recalls),
+            f"{row.milliseconds:.2f}",
+            f"{row.bytes_per_vector:,.0f}",
+        ]
         for row in rows
     ]
-    headers = ["search", f"recall@{RECALL_AT}", "ms", "bytes per vector"]
-    align = ["left", "right", "right", "right"]
+    headers = ["search", *(f"recall@{k}" for k in RECALL_AT), "ms", "bytes per vector"]
+    align = ["left", *["right"] * (len(headers) - 1)]
     click.echo(tabulate(lines, headers, disable_numparse=True, colalign=align))
 
 
@@ -142,5 +147,5 @@ def _index_line(codes: Codes, made: Approximate | None) -> str:
     name = f"{tuning.factory} {tuning.parameters}".strip()
     return (
         f"{line}{name} (float16 for the scores, {size + made.bytes_per_vector():,.0f} bytes each), "
-        f"recall@{tuning.recall_at} {tuning.recall:.3f} for {counted(tuning.queries, 'query', 'queries')}"
+        f"{tuning}"
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from ..errors import ImageSearchError
+from ..errors import ImageSearchError, printable
 
 INTERRUPTED = 130
 """The exit code of a program that was ended by Ctrl-C: 128 + SIGINT."""
@@ -27,17 +30,47 @@ _TO_DO = {
 
 
 def warn(sentence: str) -> None:
-    click.echo(f"Warning: {sentence}", err=True)
+    tell(f"Warning: {sentence}", err=True)
+
+
+def tell(sentence: str, *, err: bool = False) -> None:
+    """
+    What a run has to say, in one line. That the terminal is gone, and nobody hears it, does not undo the
+    run.
+    """
+    try:
+        click.echo(printable(sentence), err=err)
+    except OSError:
+        # Python writes out at its end what is left, and would fail at that.
+        to_nowhere((sys.stderr if err else sys.stdout).fileno())
+
+
+def to_nowhere(descriptor: int) -> None:
+    """What is written to a descriptor from now on is lost, and never an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def dropped_unfinished(table: str, model: str) -> None:
+    """What is told of an index that --replace-model had begun, when it is given up."""
+    tell(f"Dropped the unfinished index of {table!r} by {model}", err=True)
 
 
 @contextmanager
 def one_sentence(database: Path) -> Iterator[None]:
-    """What a person can put right ends the command with one sentence and exit code 1."""
+    """
+    What a person can put right ends the command with one sentence and exit code 1. Meanwhile Pillow says
+    nothing of damage that we record, or that costs nothing; the filter is the process's, which has
+    other plans in a server.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+            yield
     except ImageSearchError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error))) from error
     except sqlite3.Error as error:
         todo = next((todo for said, todo in _TO_DO.items() if said in str(error)), None)
         sentence = f"{str(database)!r}: {error}{f'; {todo}' if todo else ''}"
-        raise click.ClickException(sentence) from error
+        raise click.ClickException(printable(sentence)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -28,9 +29,14 @@ def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
     """
     from sqlite_utils import Database
 
+    from .. import store
+    from ..ingest.special_files import check_is_file
+
     if not path.exists():
         raise ImageSearchError(f"there is no database {str(path)!r}")
+    check_is_file(path, "a database")
     with closing(Database(path)) as db:
+        store.read_any_text(db.conn)
         if to_write:
             from ..ingest.survey import check_writable, wait_for_writers
 
@@ -52,12 +58,17 @@ def file_of(database: Path, place: Location) -> Path:
 
 
 def print_paths(files: Iterable[Path], *, null: bool) -> None:
+    # As bytes, for names of files need not be UTF-8.
     for file in files:
-        click.echo(f"{file}\0" if null else str(file), nl=not null)
+        click.echo(os.fsencode(file) + (b"\0" if null else b""), nl=not null)
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], output: str) -> None:
     """Rows with these columns, as "json", "nl" or "csv"."""
+    if output != "csv":
+        from ..store import json_value
+
+        rows = json_value(rows)
     if output == "json":
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif output == "nl":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import counted
+from ..errors import counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, warn
 from .output import existing
@@ -111,4 +111,4 @@ def plot_images(
         shown_images = counted(shown, "image")
         if shown < plotted.images:
             warn(f"a page takes {shown:,} of the {plotted.images:,} images; they were taken evenly")
-        click.echo(f"{file}: {shown_images}, {counted(drawn, 'thumbnail')}")
+        click.echo(printable(f"{file}: {shown_images}, {counted(drawn, 'thumbnail')}"))

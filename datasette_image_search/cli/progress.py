@@ -6,11 +6,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedWriter, RawIOBase, TextIOWrapper
 from typing import Any, Protocol, TextIO
 
 import click
+
+from .messages import to_nowhere
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -80,7 +83,7 @@ def progress_display(silent: bool, work: Work = EMBEDDING) -> Iterator[Show]:
             if display is None:
                 # Only now: while a model is loaded, its download may have a bar of its own.
                 stream = stack.enter_context(_own_stderr())
-                if silent:
+                if silent or stream is None:
                     display = _nothing
                 elif stream.isatty():
                     display = stack.enter_context(_bar(stream, work))
@@ -110,25 +113,57 @@ def phases_display(silent: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def _own_stderr() -> Iterator[TextIO]:
+def _own_stderr() -> Iterator[TextIO | None]:
     """
-    Standard error for us alone: on damaged files, libtiff writes remarks there that help nobody.
+    Standard error for us alone: on damaged files, libtiff writes remarks there that help nobody. None
+    where it was closed from the beginning.
     """
     try:
         shared = sys.stderr.fileno()
     except (AttributeError, OSError, ValueError):
         yield sys.stderr
         return
-    sys.stderr.flush()
-    with os.fdopen(os.dup(shared), "w", encoding=sys.stderr.encoding) as ours:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, shared)
-        os.close(nowhere)
+    with suppress(OSError):
+        sys.stderr.flush()
+    lasting = BufferedWriter(_Lasting(os.dup(shared)))
+    with TextIOWrapper(lasting, encoding=sys.stderr.encoding) as ours:
+        to_nowhere(shared)
         try:
             yield ours
         finally:
             ours.flush()
             os.dup2(ours.fileno(), shared)
+
+
+class _Lasting(RawIOBase):
+    """
+    A descriptor to tell a person how far a run is. That the person has closed the terminal is no
+    reason to end the run: from then on it goes nowhere.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return os.write(self._descriptor, data)
+        except OSError:
+            to_nowhere(self._descriptor)
+            return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._descriptor)
 
 
 def _nothing(progress: HowFar) -> None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import printable
 from . import options
 from .messages import one_sentence, warn
 from .output import check_output, existing, file_of, print_paths, print_rows
 from .progress import phases_display
+from .waiting import Command
 
 if TYPE_CHECKING:
     from ..search.planner import Found
@@ -20,7 +22,7 @@ LONGEST_NAME = 40
 """Of a query, in a table: one may be a vector in base64."""
 
 
-class QueryCommand(click.Command):
+class QueryCommand(Command):
     """Says where a query goes that begins with a minus, which click takes for options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -162,8 +164,12 @@ def _shortened(name: str) -> str:
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from tabulate import tabulate
 
+    from ..search.query import written_id
+
     for row in rows:
+        row.update((name, printable(str(value))) for name, value in row.items() if name != "score")
         row["score"] = f"{row['score']:.4f}"
+        row["id"] = written_id(row["id"])
         if "query" in row:
             row["query"] = _shortened(row["query"])
     if rows:

@@ -9,21 +9,28 @@ from .messages import warn
 from .progress import phases_display
 
 
-def finish(path: Path, table: str, silent: bool) -> bool:
-    """Leave sidecars that are up to date, and no WAL. False where a Ctrl-C came in between."""
+def finish(path: Path, table: str, silent: bool, *, interrupted: bool = False) -> bool:
+    """
+    Leave sidecars that are up to date, and no WAL. False where a Ctrl-C came in between. Of an
+    `interrupted` run the next search does without, and the next run writes them.
+    """
     from ..ingest.pipeline import checkpoint
+    from ..ingest.run_lock import RunInProgress
     from ..ingest.survey import connect
     from ..search.indexing import SidecarNotWritten, refresh_sidecars
 
     is_whole = True
     with closing(connect(path)) as db:
         try:
-            with phases_display(silent) as report:
-                refresh_sidecars(db, table, report)
+            if not interrupted:
+                with phases_display(silent) as report:
+                    refresh_sidecars(db, table, report)
         except SidecarNotWritten as error:
             warn(str(error))
+        except RunInProgress:
+            # That run does the same at its end.
+            pass
         except KeyboardInterrupt:
-            # The next search does without, and the next run writes them.
             is_whole = False
         checkpoint(db)
     return is_whole

@@ -10,7 +10,7 @@ import click
 
 from ..errors import ImageSearchError, counted
 from . import options
-from .messages import INTERRUPTED, one_sentence, warn
+from .messages import INTERRUPTED, one_sentence, tell, warn
 from .output import existing
 from .progress import TAGGING, progress_display
 
@@ -101,32 +101,30 @@ def tag_images(
             embedder = embedder_of(index)
             if named:
                 label_set = tags.ready_label_set(
-                    db,
-                    index,
-                    embedder,
-                    named,
-                    templates,
-                    top=top,
-                    threshold=threshold,
-                    in_place_of_others=replace,
+                    db, index, embedder, named, templates, top=top, threshold=threshold
                 )
-                for each in sets:
-                    # Not by its id, which SQLite may have given to the new one.
-                    if store.find_label_set(db.conn, index, each.labels, each.templates) is None:
-                        click.echo(f"Dropped the tags of {_in_words(each)}")
-                sets = [label_set]
-            for label_set in sets:
+                chosen = [label_set]
+            else:
+                chosen = store.newest_label_sets(db.conn, index)
+            for label_set in chosen:
                 if not named:
-                    click.echo(f"{_in_words(label_set)}:")
+                    tell(f"{_in_words(label_set)}:")
                 _warn_of_labels(tags.label_warnings(embedder, label_set))
                 line = _tags_line(tags.Tagged(0, 0), label_set)
                 with progress_display(silent, TAGGING) as show:
-                    for tagged in tags.tag_images(db, index, label_set, embedder, filter, show):
+                    tagging = tags.tag_images(
+                        db, index, label_set, embedder, filter, show, in_place_of_others=replace
+                    )
+                    for tagged in tagging:
                         line = _tags_line(tagged, label_set)
+                for each in sets:
+                    if store.find_label_set(db.conn, index, each.labels, each.templates) is None:
+                        tell(f"Dropped the tags of {_in_words(each)}")
+                sets = store.label_sets(db.conn, index)
                 _print_counts(store.tag_counts(db.conn, index, label_set))
-                click.echo(f"{line}, in the table {store.find_image_table(db.conn, table).tags}")
+                tell(f"{line}, in the table {store.find_image_table(db.conn, table).tags}")
         except KeyboardInterrupt:
-            click.echo(f"Interrupted: {line}")
+            tell(f"Interrupted: {line}")
             raise SystemExit(INTERRUPTED) from None
         finally:
             checkpoint(db)
@@ -160,9 +158,7 @@ def _print_counts(counts: Sequence[tuple[str, int]]) -> None:
     shown = [(tag, f"{images:,}") for tag, images in counts[:SHOWN_TAGS]]
     if len(counts) > SHOWN_TAGS:
         shown.append((f"... and {len(counts) - SHOWN_TAGS:,} more", ""))
-    click.echo(
-        tabulate(shown, ["tag", "images"], disable_numparse=True, colalign=("left", "right"))
-    )
+    tell(tabulate(shown, ["tag", "images"], disable_numparse=True, colalign=("left", "right")))
 
 
 def _in_words(label_set: LabelSet) -> str:

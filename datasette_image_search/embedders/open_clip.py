@@ -40,6 +40,10 @@ WEIGHTS_NAMES = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
 
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 
+MOST_WORDS = 10_000
+LONGEST_WORD = 64
+"""How many words have their tokens remembered, in a few megabytes, and how many bytes one may have."""
+
 NO_PICTURES = {"layers": 1, "width": 64, "head_width": 64, "patch_size": 32, "image_size": 32}
 NO_WORDS = {"context_length": 1, "vocab_size": 1, "width": 64, "heads": 1, "layers": 1}
 """Towers that cost nothing to make, in place of the one that is not wanted."""
@@ -230,7 +234,9 @@ def _tokenizer(plan: Plan, request: ModelRequest) -> Callable[[list[str]], torch
     settings["context_length"] = open_clip.CLIPTextCfg(**plan.text_config).context_length
     repo_id = plan.text_config.get("hf_tokenizer_name")
     if not repo_id:
-        return open_clip.SimpleTokenizer(**settings)
+        tokenizer = open_clip.SimpleTokenizer(**settings)
+        tokenizer.cache = _FewWords(tokenizer.cache)
+        return tokenizer
     mode = plan.text_config.get("tokenizer_mode")
     with _needed(plan, "tokenizer"):
         return from_hub(
@@ -239,6 +245,15 @@ def _tokenizer(plan: Plan, request: ModelRequest) -> Callable[[list[str]], torch
             lambda folder: HFTokenizer(str(folder), tokenizer_mode=mode, **settings),
             allow_download=request.allow_download,
         )
+
+
+class _FewWords(dict[str, str]):
+    """The tokens of words, of which open_clip keeps all that it ever saw. The first ones stay."""
+
+    def __setitem__(self, word: str, tokens: str) -> None:
+        # Nothing is taken out: another thread may be about to read it.
+        if len(self) < MOST_WORDS and len(word) <= LONGEST_WORD:
+            super().__setitem__(word, tokens)
 
 
 def _with_local_words(plan: Plan, request: ModelRequest) -> Plan:

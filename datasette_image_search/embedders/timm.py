@@ -54,9 +54,20 @@ def load_timm(request: ModelRequest) -> TorchEmbedder:
 def check_name(model_id: str) -> None:
     """Raises UnknownModel where timm has no such model."""
     name = model_id.removeprefix(TIMM)
-    if not timm.is_model(name):
-        similar = most_similar(name, timm.list_models())
+    if not _is_known(name):
+        similar = most_similar(name, timm.list_pretrained() if "." in name else timm.list_models())
         raise unknown_model(model_id, similar and TIMM + similar, "timm has none of this name")
+
+
+def _is_known(name: str) -> bool:
+    """Whether timm has a model of that name, and weights as it may say after a dot."""
+    if not timm.is_model(name):
+        return False
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        return False
+    return True
 
 
 def repository(name: str) -> str:

@@ -106,7 +106,7 @@ class TorchEmbedder(Embedder):
         except Exception as error:
             # A file that is no checkpoint, or another model's, fails in many ways inside torch.
             raise EmbedderError(
-                f"{str(weights.path)!r} does not hold weights of {self._model.architecture}; "
+                f"{weights.path.name!r} does not hold weights of {self._model.architecture}; "
                 "check that the file is complete and belongs to this model"
             ) from error
         weights.check_unchanged()

@@ -119,13 +119,14 @@ def missing_weights(model_id: str, reason: str) -> WeightsMissing:
 
 
 # --- Files ---------------------------------------------------------------------------------------
+# Their errors have a file's name and not its path: Datasette shows them to all who search.
 
 
 def given_weights(path: Path) -> Path:
     """A --weights file that is really there, as an absolute path. Raises EmbedderError."""
     if not path.is_file():
         raise EmbedderError(
-            f"there is no weights file {str(path)!r}; if it has moved, "
+            f"there is no weights file {path.name or '.'!r}; if it has moved, "
             "run embed-images once with --weights FILE"
         )
     return path.resolve()
@@ -153,7 +154,7 @@ class WeightsFile:
         """Raises EmbedderError where it is not what it was: half a model of each would be loaded."""
         if self.was_replaced() or not self.path.exists():
             raise EmbedderError(
-                f"the weights file {str(self.path)!r} has changed since this program was started; "
+                f"the weights file {self.path.name!r} has changed since this program was started; "
                 "put it back, or start again"
             )
 

@@ -7,8 +7,8 @@ import io
 import math
 import os
 import re
-import warnings
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,10 +16,13 @@ from importlib.util import find_spec
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
+from .cost import cost_of
 from .exif import Exif, read_exif, read_orientation
 from .formats import HEIC_SUFFIXES, RAW_SUFFIXES, THUMBNAIL_SIZE
+from .memory import free_memory
 
 try:
     import pillow_heif
@@ -28,14 +31,6 @@ except ImportError:
 else:
     pillow_heif.register_heif_opener()
     HEIC = True
-
-# Pillow's own limit counts before `draft` and warns on the terminal: DecodeSettings.max_pixels
-# takes its place.
-Image.MAX_IMAGE_PIXELS = None
-
-# Pillow warns of damage that we record, or that costs nothing. Filters belong to the whole process
-# and cannot be changed for a moment while other threads decode: so once, and here.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _EVERYWHERE = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 
@@ -60,16 +55,13 @@ MAX_ASPECT = 50
 """Of what a model sees. Models scale the shorter side up: a line of 1 x 65,535 pixels would become
 a picture of ten gigabytes."""
 
-START_OF_SCAN = b"\xff\xda"
-"""In a JPEG; nothing else in its data looks like it."""
-
-MAX_SCANS = 50
-"""Of a progressive JPEG. Usual are 10; thousands, a few bytes each, would decode for minutes."""
-
 BYTES_PER_PIXEL = 16
 """Of memory, at most, while a picture is decoded and made smaller. WebP takes as much, others 4."""
 
 MAX_ICC_PROFILES = 16
+
+MAX_ICC_BYTES = 1_000_000
+"""Of a profile that is remembered. Those of cameras have some thousand, of printers a million."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -118,21 +110,6 @@ def default_max_pixels(workers: int) -> int:
     """
     share = free_memory() / 4 / max(workers, 1)
     return min(max(int(share / BYTES_PER_PIXEL / 1e6), 50), 1000) * 1_000_000
-
-
-def free_memory() -> int:
-    """Bytes that a process can have without swapping; 4 GB where the system does not tell."""
-    try:
-        # Counts what the system would give up of its caches; sysconf does not.
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 4_000_000_000
 
 
 @dataclass(frozen=True)
@@ -239,10 +216,26 @@ def decode_picture(data: bytes, name: str, settings: DecodeSettings) -> Image.Im
             return _upright_rgb(opened, settings)
 
 
+def picture_for_model(data: bytes, name: str, settings: DecodeSettings) -> Image.Image:
+    """What `settings.preprocess` gets in `decode_bytes`."""
+    return _squash(decode_picture(data, name, settings))
+
+
 def stored_size(data: bytes) -> tuple[str, tuple[int, int]]:
     """What Pillow calls the format of a picture that is no RAW, and its size as stored; decodes nothing."""
-    with _explaining(data, ""), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return image.format or "", image.size
+    with _explaining(data, ""):
+        _check_cost(data)
+        with _image_of(data, FORMATS) as image:
+            return image.format or "", image.size
+
+
+def _check_cost(data: bytes, max_pixels: int | None = None) -> None:
+    """Raises DecodeError for what must not even be opened, TooLarge above `max_pixels`."""
+    cost = cost_of(data)
+    if cost.problem is not None:
+        raise DecodeError(f"the picture is damaged: {cost.problem}")
+    if max_pixels is not None:
+        check_pixels(cost.pixels, max_pixels)
 
 
 @contextmanager
@@ -258,6 +251,9 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
         if not HEIC and _looks_like_heic(data, name):
             raise missing_extra("heic") from error
         raise DecodeError("the file is not a picture of a known format, or is damaged") from error
+    except Image.DecompressionBombError as error:
+        # Pillow itself makes room for the whole of a WebP when it opens it, and looks at its limit first.
+        raise TooLarge("the picture has more pixels than Pillow takes of this format") from error
     except MemoryError as error:
         raise DecodeError("there is not enough memory for the picture") from error
     except Exception as error:
@@ -324,17 +320,37 @@ def open_limited(
     stored. Raises DecodeError above the limits, before any pixel is decoded: which reading the EXIF
     of a PNG would do.
     """
-    image = Image.open(io.BytesIO(data), formats=formats)
+    _check_cost(data, settings.max_pixels)
+    image = _image_of(data, formats)
     size = image.size
     enough = _enough(size, settings)
     image.draft(None, (enough, enough))
-    progressive = bool(image.info.get("progressive"))
-    if progressive and data.count(START_OF_SCAN) > MAX_SCANS:
-        raise DecodeError(f"the picture is damaged: it has more than {MAX_SCANS} scans")
-    # libjpeg holds all of a progressive one: two bytes for each of three colours.
-    whole = size[0] * size[1] // 2 if progressive else 0
-    check_pixels(max(image.width * image.height, whole), settings.max_pixels)
+    check_pixels(image.width * image.height, settings.max_pixels)
+    if isinstance(image, TiffImageFile):
+        # Made when it is loaded otherwise, and compared with Pillow's own limit again.
+        image.im = Image.new(image.mode, image._tile_size, None).im
     return image, size
+
+
+def _image_of(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
+    """
+    As Image.open() does it, but for Pillow's own limit of pixels: that counts before `draft`, and is
+    one for the whole process, where others rely on it. DecodeSettings.max_pixels takes its place.
+    """
+    Image.preinit()
+    for name in formats:
+        if name not in Image.OPEN:
+            Image.init()
+        make, accepts = Image.OPEN.get(name, (None, None))
+        accepted = accepts(data[:16]) if accepts is not None else make is not None
+        # A text says why not.
+        if make is None or not accepted or isinstance(accepted, str):
+            continue
+        try:
+            return make(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue
+    raise UnidentifiedImageError
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
@@ -403,7 +419,7 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
         picture = image.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         image = Image.alpha_composite(white, picture).convert("RGB")
-    transform = _srgb_transform(profile, image.mode) if profile else None
+    transform = _transform(profile, image.mode) if profile else None
     return image.convert("RGB") if transform is None else transform.apply(image)
 
 
@@ -420,11 +436,17 @@ def _srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
-@lru_cache(maxsize=MAX_ICC_PROFILES)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The same, remembered by the bytes of the profile, as the photos of one camera share one."""
+    if len(profile) > MAX_ICC_BYTES:
+        return _srgb_transform(profile, mode)
+    return _remembered_transform(profile, mode)
+
+
 def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """
     What makes sRGB of pixels in `mode`; None where the profile is damaged, is for another mode, or
-    is sRGB. Cached by the bytes of the profile, as the photos of one camera share one.
+    is sRGB.
     """
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -438,6 +460,9 @@ def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | N
     except Exception:
         # Odd profiles raise PyCMSError, OSError, ValueError; the colours without one will do.
         return None
+
+
+_remembered_transform = lru_cache(maxsize=MAX_ICC_PROFILES)(_srgb_transform)
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:

@@ -67,10 +67,15 @@ def _known_of(image: OwnImage, row: OwnRow) -> KnownFile | None:
 
 
 def _blob(row: OwnRow) -> OwnImage:
-    return OwnImage(row.image_id, size=int(row.source or 0), mtime="")
+    if not isinstance(row.source, int):
+        return OwnImage(row.image_id, 0, "", problem="there is no BLOB but a text or a number")
+    return OwnImage(row.image_id, size=row.source, mtime="")
 
 
 def _file(row: OwnRow, folder: Path) -> OwnImage:
+    if row.source is None:
+        return OwnImage(row.image_id, 0, "", "", problem="there is no path but a BLOB")
     path = str(folder / str(row.source))
-    found = found_file("", path, path)
+    # It is the table that has texts in UTF-8 only, not the folder of the database.
+    found = found_file("", str(row.source), path)
     return OwnImage(row.image_id, found.size, found.mtime, path, problem=found.problem)

@@ -7,15 +7,11 @@ stopped loses no more than the batch in flight and the next one picks up there.
 
 from __future__ import annotations
 
-import copy
-import signal
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,17 +36,17 @@ from .decode import (
     DecodeError,
     DecodeSettings,
     Unreadable,
-    check_file_size,
-    decode_bytes,
     default_max_pixels,
     missing_extra_for,
-    reading,
 )
+from .decode_ahead import decode_ahead
+from .model_choice import RunError
 from .own_images import ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
+from .replacing import Replacement, replacement_by
 from .run_lock import only_run
 from .scan import FoundFile
-from .survey import EmbedRequest, RunError, Survey, check_writable, connect, take_survey
+from .survey import EmbedRequest, Survey, check_writable, connect, take_survey
 
 COMMIT_SECONDS = 2.0
 """Slow files make small batches, so that a crash never costs more work than this."""
@@ -92,7 +88,9 @@ class Summary:
     or those that are certain before any file is opened, which `embedded` does not count;
     `failed_before` counts images that failed in an earlier one and have not changed. `gone` files
     were removed from the table where that was asked for (`pruned`). `empty_rows` of a person's own
-    table have nothing in `column`. `other_tables` are the image tables beside a new one. `device` is None where no model was needed.
+    table have nothing in `column`. `other_tables` are the image tables beside a new one. `device` is None
+    where no model was needed. `given_up` is the model of an unfinished index that the table is rid of, and
+    `unfinished` that of one which is left as it is, with the number of its vectors.
     """
 
     embedded: int
@@ -112,6 +110,9 @@ class Summary:
     seconds: float = 0.0
     device: str | None = None
     interrupted: bool = False
+    replacement: Replacement | None = None
+    given_up: str | None = None
+    unfinished: tuple[str, int] | None = None
 
 
 def plan_images(request: EmbedRequest) -> Summary:
@@ -128,9 +129,8 @@ def embed_images(
     Bring an image table up to date with some files and folders, or with its own rows.
 
     Nothing is written before the files are found and the model is loaded; `on_plan` is told between
-    the two what `plan_images` would tell. A KeyboardInterrupt ends
-    the run with the batch in flight left out, and is told by the summary. Raises ImageSearchError
-    with one sentence where the request cannot be carried out.
+    the two what `plan_images` would tell. A KeyboardInterrupt ends the run with the batch in flight left
+    out, and is told by the summary. Raises ImageSearchError where the request cannot be carried out.
     """
     started = time.perf_counter()
     check_writable(request.database)
@@ -141,6 +141,12 @@ def embed_images(
         embedder = None
         if survey.to_embed or survey.index is None or request.weights is not None:
             embedder = _load_embedder(request, survey)
+            if request.replace_model and _is_of_another(survey.index, embedder):
+                # Nothing of that one is of use.
+                survey = take_survey(request, embedder.fingerprint)
+                plan = _summary(survey)
+                on_plan(plan)
+            _check_embedder(request, survey, embedder)
         with closing(connect(request.database)) as db:
             if request.wal:
                 db.enable_wal()
@@ -151,7 +157,7 @@ def embed_images(
                 run.interrupted = True
     return replace(
         plan,
-        embedded=run.done - len(run.failures),
+        embedded=run.done - len(run.failures) + len(survey.unusable),
         reused=run.reused,
         moved=run.moved,
         failures=tuple(run.failures),
@@ -160,14 +166,15 @@ def embed_images(
         seconds=time.perf_counter() - started,
         device=run.device if embedder else None,
         interrupted=run.interrupted,
+        replacement=run.replacement,
     )
 
 
 def _summary(survey: Survey) -> Summary:
     moved = sum(reuse.moved for reuse in survey.reused)
-    failures = tuple(_expected_failures(survey.to_embed))
+    failures = tuple(_expected_failures(survey))
     return Summary(
-        embedded=len(survey.to_embed) - len(failures),
+        embedded=len(survey.to_embed) - len(failures) + len(survey.unusable),
         reused=len(survey.reused) - moved,
         moved=moved,
         unchanged=survey.unchanged,
@@ -179,11 +186,17 @@ def _summary(survey: Survey) -> Summary:
         is_new_table=survey.is_new_table,
         other_tables=survey.other_tables,
         failures=failures,
+        replacement=survey.replacement,
+        given_up=survey.choice.given_up.model if survey.choice.given_up else None,
+        unfinished=(survey.unfinished[0].model, survey.unfinished[1])
+        if survey.unfinished
+        else None,
     )
 
 
-def _expected_failures(images: Iterable[ImageSource]) -> Iterator[FailedImage]:
-    for image in images:
+def _expected_failures(survey: Survey) -> Iterator[FailedImage]:
+    yield from (FailedImage(failure.path, failure.reason) for failure in survey.unusable)
+    for image in survey.to_embed:
         problem = image.problem or missing_extra_for(image.name)
         if problem:
             yield _failed_image(image, str(problem))
@@ -193,23 +206,29 @@ def _failed_image(image: ImageSource, reason: str) -> FailedImage:
     return FailedImage(image.path, reason, image.file if isinstance(image, OwnImage) else None)
 
 
+def _is_of_another(index: Index | None, embedder: Embedder) -> bool:
+    return index is not None and index.fingerprint not in (IMPORTED, embedder.fingerprint)
+
+
 def _load_embedder(request: EmbedRequest, survey: Survey) -> Embedder:
     weights = request.weights
     if weights is None and survey.index is not None and survey.index.weights is not None:
         weights = Path(survey.index.weights)
-    embedder = load_embedder(
+    return load_embedder(
         ModelRequest(survey.model, weights, request.device, request.precision, allow_download=True)
     )
+
+
+def _check_embedder(request: EmbedRequest, survey: Survey, embedder: Embedder) -> None:
     if survey.index is None:
         check_embedder(embedder)
     elif survey.index.fingerprint == IMPORTED:
         _check_imported(request, survey.index, embedder)
-    elif survey.index.fingerprint != embedder.fingerprint:
+    elif _is_of_another(survey.index, embedder):
         raise RunError(
             f"table {request.table!r} was embedded with other weights of {survey.model}; use those "
             "(--weights), or --replace-model to embed everything again"
         )
-    return embedder
 
 
 def _check_imported(request: EmbedRequest, index: Index, embedder: Embedder) -> None:
@@ -254,21 +273,24 @@ class _Run:
         self.done = 0
         self.reused = 0
         self.moved = 0
-        self.failures: list[FailedImage] = []
+        self.failures = [FailedImage(each.path, each.reason) for each in survey.unusable]
         self.interrupted = False
         self.pruned = False
+        self.replacement = survey.replacement
         own_column = survey.path_column or survey.content_column
         self.table = store.ensure_tables(db, request.table, own_column)
 
     def carry_out(self) -> None:
-        index = self.survey.index
+        choice = self.survey.choice
+        index = choice.index
         with store.transaction(self.db):
-            for replaced in self.survey.replaced:
-                store.delete_index(self.db, self.table, replaced)
+            if choice.given_up is not None:
+                store.delete_index(self.db, self.table, choice.given_up)
             if self.embedder is not None:
                 index = self._ensure_index(self.embedder)
             if self.survey.path_column is not None:
                 store.forget_unreadable(self.db, self.table)
+            store.record_unusable(self.db, self.table, self.survey.unusable)
             roots = self._ensure_roots()
         # Without an index there is nothing to embed, nor any image to have a vector from.
         if index is not None:
@@ -277,6 +299,8 @@ class _Run:
                 self._embed(index, self.embedder, roots)
         if self.request.prune:
             self._prune(roots)
+        if index is not None and choice.is_replacement:
+            self._put_into_use(index)
 
     def _ensure_index(self, embedder: Embedder) -> Index:
         weights = self.request.weights
@@ -289,7 +313,21 @@ class _Run:
             dimensions=embedder.dimensions,
             path_column=self.survey.path_column,
             content_column=self.survey.content_column,
+            unfinished=self.survey.choice.is_unfinished,
         )
+
+    def _put_into_use(self, index: Index) -> None:
+        """In place of those before it, unless images would lose their vector by that."""
+        choice = self.survey.choice
+
+        def note() -> None:
+            self.replacement = found
+
+        with store.transaction(self.db, committed=note):
+            found = replacement_by(self.db.conn, choice, index=index)
+            if not found.left_out or self.request.drop_missing:
+                store.take_over(self.db, self.table, index, choice.replaced)
+                found = replace(found, is_in_use=True)
 
     def _ensure_roots(self) -> dict[str, int]:
         """Path -> id, of all roots that there are and will be."""
@@ -336,11 +374,14 @@ class _Run:
         )
         for batch in _batches(outcomes, request.batch_size):
             images, failed = _encode(embedder, batch, roots)
-            with _uninterrupted():
-                store.write_batch(self.db, self.table, index, images, failed)
-                self.failures += _named(failed, batch)
-                self.done += len(batch)
+            told = _named(failed, batch)
+            committed = partial(self._count, len(batch), told)
+            store.write_batch(self.db, self.table, index, images, failed, committed)
             self._show_progress()
+
+    def _count(self, done: int, failures: Sequence[FailedImage]) -> None:
+        self.failures += failures
+        self.done += done
 
     def _with_content(self, image: ImageSource) -> ImageSource:
         column = self.survey.content_column
@@ -362,22 +403,6 @@ class _Run:
     def _show_progress(self) -> None:
         total = len(self.survey.to_embed)
         self.on_progress(Progress(self.done, total, len(self.failures), self.device))
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold a Ctrl-C back until what is committed is counted too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupts: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if interrupts:
-        raise KeyboardInterrupt
 
 
 def _encode(
@@ -440,49 +465,6 @@ def _content(
         sha256=decoded.sha256,
         **asdict(decoded.exif),
     )
-
-
-def decode_ahead(
-    images: Iterable[ImageSource],
-    settings: DecodeSettings,
-    workers: int,
-    ahead: int,
-    with_content: Callable[[ImageSource], ImageSource] = lambda image: image,
-) -> Iterator[tuple[ImageSource, DecodedImage | DecodeError]]:
-    """
-    Each image with its picture, or with what is wrong with it, in the order of `images`.
-
-    Threads work up to `ahead` images ahead of the reader and no further: memory stays flat. What
-    `with_content` adds to an image is only for its decoding.
-    """
-    waiting: deque[tuple[ImageSource, Future[DecodedImage | DecodeError]]] = deque()
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    try:
-        for image in images:
-            future = executor.submit(decode_image, with_content(image), settings)
-            waiting.append((image, future))
-            if len(waiting) > ahead:
-                image, future = waiting.popleft()
-                yield image, future.result()
-        while waiting:
-            image, future = waiting.popleft()
-            yield image, future.result()
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def decode_image(image: ImageSource, settings: DecodeSettings) -> DecodedImage | DecodeError:
-    """Read and decode one image. A function over values that pickle: other machines can do it too."""
-    if image.problem is not None:
-        return DecodeError(image.problem)
-    try:
-        with reading():
-            check_file_size(image.size, settings.max_pixels)
-            data = image.read()
-        return decode_bytes(data, image.name, settings)
-    except DecodeError as error:
-        # Not the error itself, whose traceback would keep the bytes and the picture in memory.
-        return copy.copy(error)
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

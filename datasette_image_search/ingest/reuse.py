@@ -5,12 +5,12 @@ first and then by their sha256, and need no decoding and no model.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..store import Key, KnownFile, Location
+from .entries import sha256_of
 from .scan import FoundFile
 
 SameContent = Callable[[str], list[tuple[Key, Location]]]
@@ -92,11 +92,4 @@ def of_known_size(
 
 def hash_of(file: FoundFile) -> str | None:
     """The sha256 of a file, or None where it cannot be read, which decoding will find out again."""
-    digest = hashlib.sha256()
-    try:
-        with file.absolute.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    except OSError:
-        return None
-    return digest.hexdigest()
+    return sha256_of(file.absolute)

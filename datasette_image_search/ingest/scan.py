@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ..errors import ImageSearchError
 from ..store import Key, KnownFile
+from .entries import Entries, folded
 from .formats import is_image_name
 
 IGNORED_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "node_modules", "__MACOSX"})
@@ -72,6 +73,10 @@ class FoundFile:
     problem: str | None = None
 
     @property
+    def key(self) -> tuple[str, str]:
+        return self.root, self.path
+
+    @property
     def absolute(self) -> Path:
         return Path(self.root, self.path)
 
@@ -110,13 +115,15 @@ class Scope:
 class Changes(Generic[T]):
     """
     What a scan found: images to embed, how many need nothing (embedded before, or failed before),
-    and what the tables know, by root and path, of files that are not there any more. `emptied` are
-    the folders without any image.
+    and what the tables know, by root and path, of files that are not there any more. `respelled` are
+    files that need nothing but the new spelling of their paths. `emptied` are the folders without any
+    image.
     """
 
     to_embed: tuple[T, ...]
     unchanged: int
     failed_before: int
+    respelled: tuple[FoundFile, ...] = ()
     missing: Mapping[tuple[str, str], KnownFile] = field(default_factory=dict)
     emptied: tuple[Scope, ...] = ()
 
@@ -136,26 +143,58 @@ def find_changes(
     Raises NotThere for a path that is not there. Whether missing files are gone for good is for
     `check_mounted`, when those that were moved are known.
     """
-    scopes = find_scopes(paths, known_roots)
-    seen: set[tuple[str, str]] = set()
-
-    def with_known() -> Iterator[tuple[FoundFile, KnownFile | None]]:
-        for file in find_files(scopes, options):
-            key = (file.root, file.path)
-            seen.add(key)
-            before = known.get(key)
-            yield replace(file, image_id=before.image_id) if before else file, before
-
-    changes = sort_out(with_known(), retry_failed=retry_failed)
+    entries = Entries()
+    scopes = find_scopes(paths, known_roots, entries)
+    found = {file.key: file for file in find_files(scopes, options, entries)}
     # Files that were given are there: people give thousands, with *.jpg.
     folders = [scope for scope in scopes if scope.is_folder]
     missing = {
         key: before
         for key, before in known.items()
-        if key not in seen and any(key in scope for scope in folders) and _is_gone(key)
+        if key not in found and any(key in scope for scope in folders) and _is_gone(key, entries)
     }
-    emptied = tuple(scope for scope in folders if not _has_images(scope, seen))
-    return replace(changes, missing=missing, emptied=emptied)
+    respelled = {
+        key: missing.pop(old)
+        for key, old in _respelled(found.keys() - known.keys(), missing).items()
+    }
+    with_known = (
+        (replace(file, image_id=before.image_id) if before else file, before)
+        for key, file in found.items()
+        for before in [known.get(key) or respelled.get(key)]
+    )
+    changes = sort_out(with_known, retry_failed=retry_failed)
+    to_embed = {file.key for file in changes.to_embed} if respelled else set()
+    renamed = tuple(
+        replace(found[key], image_id=before.image_id)
+        for key, before in respelled.items()
+        if key not in to_embed
+    )
+    emptied = tuple(scope for scope in folders if not _has_images(scope, found))
+    return replace(
+        changes,
+        unchanged=changes.unchanged - len(renamed),
+        respelled=renamed,
+        missing=missing,
+        emptied=emptied,
+    )
+
+
+def _respelled(
+    new: Iterable[tuple[str, str]], missing: Mapping[tuple[str, str], KnownFile]
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """
+    New file -> the missing one that it was before its name, or that of a folder, got another spelling:
+    on a drive to which the two are one, the old name still leads to it.
+    """
+    old_names = {
+        (root, folded(path)): (root, path)
+        for (root, path), before in missing.items()
+        if before.image_id is not None and not before.failed and not _is_away((root, path))
+    }
+    if not old_names:
+        return {}
+    pairs = (((root, path), old_names.get((root, folded(path)))) for root, path in new)
+    return {key: old for key, old in pairs if old is not None}
 
 
 def sort_out(images: Iterable[tuple[T, KnownFile | None]], *, retry_failed: bool) -> Changes[T]:
@@ -174,81 +213,113 @@ def sort_out(images: Iterable[tuple[T, KnownFile | None]], *, retry_failed: bool
     return Changes(tuple(to_embed), unchanged, failed_before)
 
 
-def find_scopes(paths: Sequence[Path], known_roots: Iterable[str] = ()) -> list[Scope]:
+def find_scopes(
+    paths: Sequence[Path], known_roots: Iterable[str] = (), entries: Entries | None = None
+) -> list[Scope]:
     """
     The scopes of some files and folders, and of the known roots below those folders.
 
     A folder that is given becomes a root, unless it lies below one. Each file belongs to the
     deepest root that contains it, so that embedding a folder and then its parent makes no second
-    row of the same file.
+    row of the same file. However a root was spelled when it was embedded, it is that one.
     """
-    given = [_absolute(path) for path in paths]
-    roots = set(known_roots)
+    entries = entries or Entries()
+    given = [_absolute(path, entries) for path in paths]
+    roots = {entries.spelled(root): root for root in known_roots}
     for path in given:
         folder = path if path.is_dir() else path.parent
         if _deepest_root(folder, roots) is None:
-            roots.add(utf8_path(folder))
+            roots[str(folder)] = utf8_path(folder)
     scopes = []
     for path in given:
         folder = path if path.is_dir() else path.parent
         root = _deepest_root(folder, roots) or str(folder)
         relative = "" if str(path) == root else PurePath(path).relative_to(root).as_posix()
-        scopes.append(Scope(root, f"{relative}/" if relative and path.is_dir() else relative))
+        relative = f"{relative}/" if relative and path.is_dir() else relative
+        scopes.append(Scope(roots[root], relative))
         if folder == path:
             scopes += [
-                Scope(other, "", False) for other in sorted(roots) if path in Path(other).parents
+                Scope(roots[other], "", False)
+                for other in sorted(roots)
+                if path in Path(other).parents
             ]
     return list(dict.fromkeys(scopes))
 
 
 def find_files(
-    scopes: Sequence[Scope], options: ScanOptions = ScanOptions()
+    scopes: Sequence[Scope],
+    options: ScanOptions = ScanOptions(),
+    entries: Entries | None = None,
 ) -> Iterator[FoundFile]:
     """Every image file of some scopes once, folder by folder in alphabetical order."""
-    roots = {scope.root for scope in scopes}
+    entries = entries or Entries()
+    roots = {entries.spelled(scope.root): scope.root for scope in scopes}
     seen: set[tuple[str, str]] = set()
     for scope in scopes:
         if not scope.given:
             continue
-        start = os.path.join(scope.root, scope.path)  # noqa: PTH118
+        start = os.path.join(entries.spelled(scope.root), scope.path)  # noqa: PTH118
         if scope.is_folder:
             walk = _Walk(roots, options)
-            files = walk.folder(start.rstrip("/") or "/", scope.root, scope.path)
+            files = walk.files(start.rstrip("/") or "/", scope.root, scope.path)
         else:
             files = iter([found_file(scope.root, scope.path, start)])
         for file in files:
-            if (file.root, file.path) not in seen:
-                seen.add((file.root, file.path))
+            if file.key not in seen:
+                seen.add(file.key)
                 yield file
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """An absolute path, the root that its files belong to, and what comes before their names there."""
+
+    path: str
+    root: str
+    prefix: str
 
 
 class _Walk:
     """One walk over the folders below a scope: what holds for all of them."""
 
-    def __init__(self, roots: set[str], options: ScanOptions):
+    def __init__(self, roots: Mapping[str, str], options: ScanOptions):
+        """`roots` by the absolute paths under which they are met."""
         self.roots = roots
         self.options = options
         self.visited: set[tuple[int, int]] = set()
         """Device and number of folders, so that links that lead in a circle end somewhere."""
 
-    def folder(self, folder: str, root: str, prefix: str) -> Iterator[FoundFile]:
+    def files(self, folder: str, root: str, prefix: str) -> Iterator[FoundFile]:
+        # Not by recursion, of which Python does less than a drive may have folders in folders.
+        open_folders = [self._look_into(_Folder(folder, root, prefix))]
+        while open_folders:
+            found = next(open_folders[-1], None)
+            if found is None:
+                open_folders.pop()
+            elif isinstance(found, _Folder):
+                open_folders.append(self._look_into(found))
+            else:
+                yield found
+
+    def _look_into(self, folder: _Folder) -> Iterator[FoundFile | _Folder]:
         try:
             if self.options.follow_symlinks:
-                status = os.stat(folder)  # noqa: PTH116
+                status = os.stat(folder.path)  # noqa: PTH116
                 if (status.st_dev, status.st_ino) in self.visited:
                     return
                 self.visited.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as listing:
+            with os.scandir(folder.path) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except FileNotFoundError:
             return  # Gone since it was listed: its files are missing, or its drive is.
         except OSError as error:
             reason = f"the folder cannot be read: {error.strerror}"
-            yield found_file(root, prefix.rstrip("/") or ".", folder, problem=reason)
+            path = folder.prefix.rstrip("/") or "."
+            yield found_file(folder.root, path, folder.path, problem=reason)
             return
         for entry in entries:
-            if not self._leaves_out(entry, prefix):
-                yield from self._entry(entry, root, prefix + entry.name)
+            if not self._leaves_out(entry, folder.prefix):
+                yield from self._entry(entry, folder.root, folder.prefix + entry.name)
 
     def _leaves_out(self, entry: os.DirEntry[str], prefix: str) -> bool:
         if entry.name.startswith("."):
@@ -261,16 +332,18 @@ class _Walk:
             for pattern in self.options.exclude
         )
 
-    def _entry(self, entry: os.DirEntry[str], root: str, path: str) -> Iterator[FoundFile]:
+    def _entry(
+        self, entry: os.DirEntry[str], root: str, path: str
+    ) -> Iterator[FoundFile | _Folder]:
         if _is_folder(entry):
             if entry.name in IGNORED_FOLDERS:
                 return
             if is_image_name(entry.name):
                 yield found_file(root, path, entry.path)
             if entry.path in self.roots:
-                yield from self.folder(entry.path, entry.path, "")
+                yield _Folder(entry.path, self.roots[entry.path], "")
             else:
-                yield from self.folder(entry.path, root, f"{path}/")
+                yield _Folder(entry.path, root, f"{path}/")
         elif is_image_name(entry.name):
             yield found_file(root, path, entry.path)
 
@@ -301,18 +374,30 @@ def found_file(root: str, path: str, absolute: str, problem: str | None = None) 
     if problem is None and not stat.S_ISREG(status.st_mode):
         # Opening a pipe would wait for its other end for ever.
         problem = "it is not a regular file but a pipe, socket or device"
-    modified = _EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
-    return FoundFile(root, path, status.st_size, modified.isoformat(), problem=problem)
+    mtime = iso_time(status.st_mtime_ns // 1000)
+    return FoundFile(root, path, status.st_size, mtime, problem=problem)
 
 
-def _absolute(path: Path) -> Path:
+def iso_time(microseconds: int) -> str:
+    """
+    Since 1970, in UTC; the first or the last time that ISO 8601 has for what is further away. Drives
+    and cards that are damaged have such files, which may be good pictures.
+    """
+    try:
+        return (_EPOCH + timedelta(microseconds=microseconds)).isoformat()
+    except OverflowError:
+        furthest = datetime.max if microseconds > 0 else datetime.min
+        return furthest.replace(tzinfo=timezone.utc).isoformat()
+
+
+def _absolute(path: Path, entries: Entries) -> Path:
     try:
         exists = path.exists()
     except OSError as error:
         raise ScanError(f"{str(path)!r} cannot be looked at: {error.strerror}") from error
     if not exists:
         raise NotThere(path)
-    return path.resolve()
+    return Path(entries.spelled(str(path.resolve())))
 
 
 def utf8_path(folder: Path) -> str:
@@ -326,7 +411,7 @@ def utf8_path(folder: Path) -> str:
     return str(folder)
 
 
-def _deepest_root(folder: PurePath, roots: set[str]) -> str | None:
+def _deepest_root(folder: PurePath, roots: Collection[str]) -> str | None:
     return next((str(f) for f in (folder, *folder.parents) if str(f) in roots), None)
 
 
@@ -351,7 +436,7 @@ def _has_images(scope: Scope, seen: Iterable[tuple[str, str]]) -> bool:
     because a drive may go while it is looked at.
     """
     prefix = os.path.join(scope.root, scope.path, "")  # noqa: PTH118
-    return any(os.path.join(*file).startswith(prefix) and not _is_gone(file) for file in seen)  # noqa: PTH118
+    return any(os.path.join(*file).startswith(prefix) and not _is_away(file) for file in seen)  # noqa: PTH118
 
 
 @dataclass(frozen=True)
@@ -359,9 +444,12 @@ class GoneFiles:
     """The files, by root and path, that are missing in a scan, or elsewhere although their root is there."""
 
     missing: Mapping[tuple[str, str], KnownFile]
+    entries: Entries = field(default_factory=Entries)
 
     def __contains__(self, file: tuple[str, str]) -> bool:
-        return file in self.missing or (not is_empty_or_gone(file[0]) and _is_gone(file))
+        if file in self.missing:
+            return True
+        return not is_empty_or_gone(file[0]) and _is_gone(file, self.entries)
 
 
 def is_empty_or_gone(folder: str) -> bool:
@@ -373,8 +461,13 @@ def is_empty_or_gone(folder: str) -> bool:
         return True
 
 
-def _is_gone(file: tuple[str, str]) -> bool:
-    """Whether a file is really not there; one that cannot be looked at may be."""
+def _is_gone(file: tuple[str, str], entries: Entries) -> bool:
+    """Whether a file is not there, or only by another spelling; one that cannot be looked at may be."""
+    return _is_away(file) or not entries.is_listed(*file)
+
+
+def _is_away(file: tuple[str, str]) -> bool:
+    """Whether nothing is there by the name of a file."""
     try:
         os.lstat(os.path.join(*file))  # noqa: PTH118
     except (FileNotFoundError, NotADirectoryError):

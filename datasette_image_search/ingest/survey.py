@@ -9,19 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 from sqlite_utils import Database
 
 from .. import store
 from ..embedders.catalogue import check_model
-from ..embedders.registry import DEFAULT_MODEL
-from ..errors import ImageSearchError
-from ..store import Index, KnownFile, Root, StoreError
+from ..store import Failure, Index, Key, KnownFile, Location, Root, StoreError
 from .formats import BATCH_SIZE, THUMBNAIL_SIZE
+from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database
 from .own_images import ImageSource, find_own_changes
+from .replacing import Replacement, replacement_by
 from .reuse import Reuse, find_reuse, hash_of, of_known_size
 from .scan import (
     Changes,
@@ -33,16 +33,13 @@ from .scan import (
     check_mounted,
     find_changes,
 )
+from .special_files import check_is_file
 
 BUSY_SECONDS = 60
 """How long to wait for another process that is writing to the database."""
 
 
 PAGE_SIZE = 16_384
-
-
-class RunError(ImageSearchError):
-    """A run that would make no sense, refused before anything is written."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,10 @@ class EmbedRequest:
     as in ModelRequest; `workers` None is one decoder per processor; `thumbnail_size` is in pixels,
     None for no thumbnails; `max_pixels` None is as many as the memory allows; `limit` is how many
     images are embedded at most; `copies` says that images of a folder that is gone were not moved.
+
+    `replace_model` makes an index in place of those there are, which are searched until it has a vector
+    of every image that they have one of, or without that where `drop_missing` is set; `keep_model` gives
+    up an unfinished one.
     """
 
     database: Path
@@ -78,6 +79,8 @@ class EmbedRequest:
     wal: bool = False
     add_model: bool = False
     replace_model: bool = False
+    drop_missing: bool = False
+    keep_model: bool = False
     copies: bool = False
 
     @property
@@ -88,15 +91,13 @@ class EmbedRequest:
 @dataclass(frozen=True)
 class Survey:
     """
-    What there is to do. `index` is the one to add to, None for a new one, and `replaced` are those
-    that give way to it. `gone` are the files that are not there any more, by root and path, and
+    What there is to do. `gone` are the files that are not there any more, by root and path, and
     `empty_rows` counts those of a person's own table that have nothing in the column of their images.
-    `other_tables` are the image tables that there are beside a new one.
+    `unusable` says why rows of it can be no images. `other_tables` are the image tables that there are beside a new one. `unfinished` is an index that
+    is to come in place of others, but not by this run, with the number of its vectors.
     """
 
-    model: str
-    index: Index | None
-    replaced: tuple[Index, ...]
+    choice: ModelChoice
     path_column: str | None
     content_column: str | None
     to_embed: tuple[ImageSource, ...]
@@ -105,13 +106,29 @@ class Survey:
     failed_before: int
     gone: Mapping[tuple[str, str], KnownFile]
     empty_rows: int = 0
+    unusable: tuple[Failure, ...] = ()
     is_new_table: bool = False
     other_tables: tuple[str, ...] = ()
+    replacement: Replacement | None = None
+    unfinished: tuple[Index, int] | None = None
+
+    @property
+    def model(self) -> str:
+        return self.choice.model
+
+    @property
+    def index(self) -> Index | None:
+        """The one to add to, None for a new one."""
+        return self.choice.index
 
 
-def take_survey(request: EmbedRequest) -> Survey:
-    """Raises ImageSearchError with one sentence where the request cannot be carried out."""
+def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey:
+    """
+    `fingerprint` is as in choose_model(). Raises ImageSearchError with one sentence where the request
+    cannot be carried out.
+    """
     check_folder(request.database)
+    _check_replacement(request)
     columns = [name for name in (request.path_column, request.content_column) if name is not None]
     if len(columns) + bool(request.paths) > 1:
         raise RunError("name files and folders, or --path-column, or --content-column: one of them")
@@ -120,18 +137,38 @@ def take_survey(request: EmbedRequest) -> Survey:
         others = tuple(store.image_table_names(db.conn))
         if is_new_table:
             _check_table_name(request, others)
-            store.check_not_renamed(db.conn, request.table)
         indexes = store.read_indexes(db.conn, request.table)
-        if indexes and not request.replace_model:
-            store.check_vectors(db.conn, request.table)
+        if not request.replace_model:
+            store.check_not_renamed(db.conn, request.table)
+            if indexes:
+                store.check_vectors(db.conn, request.table)
         if request.model is not None and request.model not in [index.model for index in indexes]:
             check_model(request.model, has_weights=request.weights is not None)
-        model, index, replaced = choose_model(request, indexes)
+        unfinished = store.unfinished_index(db.conn, request.table)
+        choice = choose_model(request, indexes, unfinished, fingerprint)
         if request.paths:
-            survey = _survey_files(db, request, model, index, replaced)
+            survey = _survey_files(db, request, choice)
         else:
-            survey = _survey_own_table(db, request, model, index, replaced, indexes)
+            survey = _survey_own_table(db, request, choice, indexes)
+        if choice.is_replacement:
+            covered = {image.image_id for image in survey.to_embed if image.problem is None}
+            if request.prune:
+                covered |= {before.image_id for before in survey.gone.values()}
+            survey = replace(survey, replacement=replacement_by(db.conn, choice, covered))
+        if unfinished is not None and unfinished not in (choice.index, choice.given_up):
+            vectors = store.count_vectors(db.conn, unfinished)
+            survey = replace(survey, unfinished=(unfinished, vectors))
     return replace(survey, is_new_table=is_new_table, other_tables=others if is_new_table else ())
+
+
+def _check_replacement(request: EmbedRequest) -> None:
+    if request.replace_model and request.limit is not None:
+        raise RunError(
+            "--replace-model embeds all images, as those without a vector would not be found any more; "
+            "leave --limit out: a run that is interrupted is gone on with by the next"
+        )
+    if request.drop_missing and not request.replace_model:
+        raise RunError("--drop-missing is about --replace-model; add that, or leave it out")
 
 
 def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> None:
@@ -162,7 +199,8 @@ def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> Non
 
 
 def check_folder(database: Path) -> None:
-    """Raises RunError where the folder for a database is missing."""
+    """Raises ImageSearchError where the folder for a database is missing, or it is no file."""
+    check_is_file(database, "a database")
     folder = database.resolve().parent if database.is_symlink() else database.parent
     if not folder.is_dir():
         raise RunError(f"there is no folder {str(folder)!r} for the database")
@@ -184,8 +222,12 @@ def check_writable(database: Path) -> None:
 
 
 def connect(database: Path) -> Database:
-    """A connection that waits for other writers, and registers no SQL functions."""
-    db = Database(database, execute_plugins=False)
+    """
+    A connection that waits for other writers. It knows the SQL functions of this package and of other
+    plugins, as that of any command of sqlite-utils: triggers of a person's own may use them.
+    """
+    db = Database(database)
+    store.read_any_text(db.conn)
     # Of a new database only. On a page of SQLite's usual 4096 bytes there is room for one vector of
     # 512 dimensions, and half of the file would be empty.
     db.execute(f"pragma page_size = {PAGE_SIZE}")
@@ -200,58 +242,15 @@ def wait_for_writers(db: Database) -> None:
 
 def open_database(database: Path) -> Database:
     """To look into. Connecting would make an empty file of a database that is not there."""
-    return connect(database) if database.exists() else Database(memory=True, execute_plugins=False)
-
-
-class ModelChoice(Protocol):
-    """What a request says of models; `model` None is the model of the table."""
-
-    @property
-    def table(self) -> str: ...
-
-    @property
-    def model(self) -> str | None: ...
-
-    @property
-    def add_model(self) -> bool: ...
-
-    @property
-    def replace_model(self) -> bool: ...
-
-
-def choose_model(
-    request: ModelChoice, indexes: Sequence[Index]
-) -> tuple[str, Index | None, tuple[Index, ...]]:
-    """The model, its index if there is one, and the indexes that it replaces."""
-    if request.add_model and request.replace_model:
-        raise RunError("--add-model keeps the index there is, --replace-model drops it: choose one")
-    if not indexes:
-        return request.model or DEFAULT_MODEL, None, ()
-    models = [index.model for index in indexes]
-    if request.model is None or request.model in models:
-        index = indexes[0] if request.model is None else indexes[models.index(request.model)]
-        if request.replace_model:
-            # The same name with other weights, or simply everything anew.
-            return index.model, None, tuple(indexes)
-        return index.model, index, ()
-    if request.replace_model:
-        return request.model, None, tuple(indexes)
-    if request.add_model:
-        return request.model, None, ()
-    raise RunError(
-        f"table {request.table!r} is embedded with {' and '.join(models)}, not {request.model}; "
-        f"use --model {models[0]}, or --add-model for a second index beside it, "
-        "or --replace-model to embed everything again"
-    )
+    return connect(database) if database.exists() else Database(memory=True)
 
 
 def _survey_files(
     db: Database,
     request: EmbedRequest,
-    model: str,
-    index: Index | None,
-    replaced: tuple[Index, ...],
+    choice: ModelChoice,
 ) -> Survey:
+    index = choice.index
     known = store.known_files(db.conn, request.table, index)
     roots = store.roots(db.conn)
     _check_absolute(request, known, roots)
@@ -276,8 +275,15 @@ def _survey_files(
     reused: list[Reuse] = []
     if index is not None:
         reused = _find_reuse(db, request, index, changes, known)
+        for file in changes.respelled:
+            assert file.image_id is not None
+            reused.append(Reuse(file, file.image_id, moved=True))
     reused_files = {(reuse.file.root, reuse.file.path) for reuse in reused}
+    to_embed = [file for file in changes.to_embed if (file.root, file.path) not in reused_files]
     moved = {reuse.source_id for reuse in reused if reuse.moved}
+    if choice.replaced:
+        to_embed = _with_rows_of_moved(db, request, choice.replaced, to_embed, changes)
+        moved |= {file.image_id for file in to_embed if file.image_id is not None}
     gone = {
         file: before
         for file, before in changes.missing.items()
@@ -286,20 +292,20 @@ def _survey_files(
     check_mounted(
         changes.emptied, [file for file, before in gone.items() if before.image_id is not None]
     )
-    if not (changes.to_embed or changes.unchanged or changes.failed_before):
+    if not (changes.to_embed or changes.unchanged or changes.failed_before or changes.respelled):
         names = ", ".join(repr(str(path)) for path in request.paths)
         raise RunError(f"there are no image files in {names}")
-    if replaced:
-        _check_all_named(request, known, changes)
+    found_again = {reuse.file.key for reuse in reused if reuse.moved}
+    if store.table_exists(db.conn, request.table) and any(
+        file.image_id is None and file.problem is None and file.key not in found_again
+        for file in changes.to_embed
+    ):
+        store.find_image_table(db.conn, request.table).check_takes_rows()
     return Survey(
-        model=model,
-        index=index,
-        replaced=replaced,
+        choice,
         path_column=None,
         content_column=None,
-        to_embed=_limited(
-            request, (f for f in changes.to_embed if (f.root, f.path) not in reused_files)
-        ),
+        to_embed=_limited(request, to_embed),
         reused=tuple(reused),
         unchanged=changes.unchanged,
         failed_before=changes.failed_before,
@@ -336,26 +342,6 @@ def _check_moved(
         )
 
 
-def _check_all_named(
-    request: EmbedRequest,
-    known: Mapping[tuple[str, str], KnownFile],
-    changes: Changes[FoundFile],
-) -> None:
-    """Images that are not looked at would lose their vectors to --replace-model, and get no others."""
-    looked_at = {(file.root, file.path) for file in changes.to_embed} | changes.missing.keys()
-    left_out = [
-        file
-        for file, before in known.items()
-        if before.image_id is not None and not before.failed and file not in looked_at
-    ]
-    if left_out:
-        roots = ", ".join(repr(root) for root in sorted({root for root, _ in left_out}))
-        raise RunError(
-            f"--replace-model would leave {len(left_out):,} images of table {request.table!r} without "
-            f"a vector, those of {roots}; name all folders of the table"
-        )
-
-
 def _find_reuse(
     db: Database,
     request: EmbedRequest,
@@ -374,14 +360,44 @@ def _find_reuse(
         )
 
 
+def _with_rows_of_moved(
+    db: Database,
+    request: EmbedRequest,
+    replaced: Sequence[Index],
+    files: Sequence[FoundFile],
+    changes: Changes[FoundFile],
+) -> list[FoundFile]:
+    """
+    The files, those with the row of an image that was moved there. A new index cannot have its vector
+    from the image, but the image keeps its row, and with that the vectors of the indexes there are.
+    """
+    table = store.find_image_table(db.conn, request.table)
+    sizes = {before.size for before in changes.missing.values() if before.image_id is not None}
+    new = [
+        file
+        for file in files
+        if file.image_id is None and file.problem is None and file.size in sizes
+    ]
+
+    @cache
+    def same_content(sha256: str) -> list[tuple[Key, Location]]:
+        found = [store.images_with_content(db.conn, table, old, sha256) for old in replaced]
+        return list(dict.fromkeys(chain.from_iterable(found)))
+
+    with ThreadPoolExecutor(request.decoders) as executor:
+        hashes = executor.map(hash_of, new)
+        found = find_reuse(new, hashes, GoneFiles(changes.missing), same_content)
+    rows = {reuse.file: reuse.source_id for reuse in found if reuse.moved}
+    return [replace(file, image_id=rows.get(file, file.image_id)) for file in files]
+
+
 def _survey_own_table(
     db: Database,
     request: EmbedRequest,
-    model: str,
-    index: Index | None,
-    replaced: tuple[Index, ...],
+    choice: ModelChoice,
     indexes: Sequence[Index],
 ) -> Survey:
+    index = choice.index
     path_column, content_column = request.path_column, request.content_column
     if path_column is None and content_column is None and indexes:
         last = index or indexes[0]
@@ -395,15 +411,13 @@ def _survey_own_table(
     table = store.find_image_table(db.conn, request.table)
     if table.is_ours:
         raise StoreError(f"table {table.name!r} was made from folders; name the folders to embed")
-    rows = store.own_rows(db.conn, table, index, column, is_path=path_column is not None)
+    rows, unusable = store.own_rows(db.conn, table, index, column, is_path=path_column is not None)
     folder = request.database.resolve().parent if path_column is not None else None
     changes = find_own_changes(rows, folder, retry_failed=request.retry_failed)
-    if not rows:
+    if not (rows or unusable):
         raise RunError(f"table {table.name!r} has no images in its column {column!r}")
     return Survey(
-        model=model,
-        index=index,
-        replaced=replaced,
+        choice,
         path_column=path_column,
         content_column=content_column,
         to_embed=_limited(request, changes.to_embed),
@@ -411,7 +425,8 @@ def _survey_own_table(
         unchanged=changes.unchanged,
         failed_before=changes.failed_before,
         gone={},
-        empty_rows=store.count_images(db.conn, table) - len(rows),
+        empty_rows=store.count_images(db.conn, table) - len(rows) - len(unusable),
+        unusable=tuple(unusable),
     )
 
 

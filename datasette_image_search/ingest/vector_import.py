@@ -26,11 +26,13 @@ from ..embedders.protocol import Embedder, EmbedderError, UnknownModel, WeightsM
 from ..embedders.registry import ModelRequest, load_embedder
 from ..errors import counted
 from ..store import IMPORTED, ImageTable, ImportedImage, Index, Key, StoreError
+from .model_choice import ModelChoice, RunError, choose_model
+from .new_database import whole_or_none
 from .pipeline import Progress
 from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
 from .run_lock import only_run
 from .scan import found_file
-from .survey import RunError, check_writable, choose_model, connect, open_database
+from .survey import check_writable, connect, open_database
 from .vector_matching import Matches, Unknown, find_matches
 from .vector_sources import FileState, VectorSource, open_source, unit_blocks
 
@@ -61,13 +63,19 @@ class ImportRequest:
     add_model: bool = False
     replace_model: bool = False
 
+    @property
+    def keep_model(self) -> bool:
+        """What embed-images has left unfinished is no matter of vectors that are all there."""
+        return False
+
 
 @dataclass(frozen=True)
 class ImportSummary:
     """
     `imported` vectors were written, `unchanged` ones were there already, `skipped` ones have no row.
     `added` rows are new, `not_there` counts files of new rows that are nowhere to be found; where that
-    is all of them, `looked_for` is the root and the path of the first. `unproven` is why nobody knows that `model` made the vectors, None where it was found to.
+    is all of them, `looked_for` is the root and the path of the first. `unproven` is why nobody knows that `model` made the vectors, None where it was found to. `given_up`
+    is the model of an unfinished index that the table is rid of.
     """
 
     model: str
@@ -79,6 +87,7 @@ class ImportSummary:
     looked_for: tuple[str, str] | None
     unproven: str | None
     seconds: float
+    given_up: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,9 +96,9 @@ class _Job:
 
     request: ImportRequest
     source: VectorSource
-    model: str
     matches: Matches
-    replaced: Sequence[Index]
+    choice: ModelChoice
+    is_new_table: bool
     path_column: str | None
     fingerprint: str
     unproven: str | None
@@ -97,15 +106,21 @@ class _Job:
     def carry_out(self, db: Database, on_progress: Callable[[Progress], None]) -> Counter[str]:
         """Within a transaction of the caller. Counts "imported", "unchanged", "added", "not there"."""
         counts: Counter[str] = Counter()
+        if self.is_new_table and store.table_exists(db.conn, self.request.table):
+            raise RunError(
+                f"another program has made the table {self.request.table!r} meanwhile, and nothing was "
+                "imported; run it again"
+            )
         table = store.ensure_tables(db, self.request.table, self.path_column)
         with store.without_triggers(db, table):
-            for replaced in self.replaced:
-                store.delete_index(db, table, replaced)
+            for index in (*self.choice.replaced, self.choice.given_up):
+                if index is not None:
+                    store.delete_index(db, table, index)
             weights = self.request.weights
             index = store.ensure_index(
                 db,
                 table,
-                model=self.model,
+                model=self.choice.model,
                 weights=str(weights.resolve()) if weights else None,
                 fingerprint=self.fingerprint,
                 dimensions=self.source.dimensions,
@@ -192,8 +207,8 @@ def import_vectors(
     """
     started = time.perf_counter()
     check_writable(request.database)
-    is_new = not request.database.exists()
-    if not is_new and request.source.exists() and request.database.samefile(request.source):
+    exists = request.database.exists()
+    if exists and request.source.exists() and request.database.samefile(request.source):
         raise RunError(
             f"{str(request.source)!r} is the database to import into; choose another for the images"
         )
@@ -202,20 +217,15 @@ def import_vectors(
         open_source(request.source, paths=request.paths, collection=request.collection) as source,
     ):
         job = _prepare(request, source)
-        try:
-            with closing(connect(request.database)) as db:
-                if request.wal:
-                    db.enable_wal()
-                db.execute(f"pragma cache_size = -{CACHE_KIB}")
-                with store.transaction(db):
-                    counts = job.carry_out(db, on_progress)
-        except BaseException:
-            if is_new:
-                request.database.unlink(missing_ok=True)
-            raise
+        with whole_or_none(request.database) as file, closing(connect(file)) as db:
+            if request.wal:
+                db.enable_wal()
+            db.execute(f"pragma cache_size = -{CACHE_KIB}")
+            with store.transaction(db):
+                counts = job.carry_out(db, on_progress)
     none_is_there = 0 < counts["added"] == counts["not there"]
     return ImportSummary(
-        model=job.model,
+        model=job.choice.model,
         imported=counts["imported"],
         unchanged=counts["unchanged"],
         added=counts["added"],
@@ -224,6 +234,7 @@ def import_vectors(
         looked_for=job.matches.files[job.matches.new[0]] if none_is_there else None,
         unproven=job.unproven,
         seconds=time.perf_counter() - started,
+        given_up=job.choice.given_up.model if job.choice.given_up else None,
     )
 
 
@@ -237,14 +248,18 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
             raise RunError(
                 f"{source.name} does not say which model made its vectors; name it with --model"
             )
+        if not request.replace_model:
+            store.check_not_renamed(db.conn, request.table)
         indexes = store.read_indexes(db.conn, request.table)
         _check_other_model(request, indexes)
-        model, index, replaced = choose_model(request, indexes)
+        unfinished = store.unfinished_index(db.conn, request.table)
+        choice = choose_model(request, indexes, unfinished, anew=True)
+        model, index = choice.model, choice.index
         path_column = _path_column(request, db, indexes)
         matches = find_matches(request, db, source, path_column)
         if not (matches.known or matches.new):
             raise RunError(f"table {request.table!r} has no row for any path of {source.name}")
-        _check_all_replaced(db, request, replaced, matches)
+        _check_all_replaced(db, request, choice.replaced, matches)
         embedder, unproven = _load(request, model, index)
         for other, dimensions in (
             (model, embedder.dimensions if embedder else known_dimensions(model)),
@@ -256,7 +271,8 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
                     f"{other} has {dimensions:,}; nothing was imported: name the --model that made them"
                 )
         fingerprint, unproven = _prove(request, db, source, matches, index, embedder, unproven)
-    return _Job(request, source, model, matches, replaced, path_column, fingerprint, unproven)
+        is_new = not store.table_exists(db.conn, request.table)
+    return _Job(request, source, matches, choice, is_new, path_column, fingerprint, unproven)
 
 
 def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None:
@@ -302,8 +318,8 @@ def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index])
 def _check_all_replaced(
     db: Database, request: ImportRequest, replaced: Sequence[Index], matches: Matches
 ) -> None:
-    embedded = [store.images_with_vector(db.conn, index) for index in replaced]
-    left_out = set().union(*embedded) - {key for _, key in matches.known}
+    left_out = set(store.images_to_lose(db.conn, request.table, replaced, None))
+    left_out -= {key for _, key in matches.known}
     if left_out:
         raise RunError(
             f"--replace-model would leave {len(left_out):,} images of table {request.table!r} without "

@@ -13,8 +13,9 @@ from sqlite_utils import Database
 
 from .. import store
 from ..store import Key
+from .entries import Entries
+from .model_choice import RunError
 from .scan import utf8_path
-from .survey import RunError
 from .vector_sources import VectorSource
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def _match_own_rows(
     table = store.find_image_table(db.conn, request.table)
     folder = str(request.database.resolve().parent)
     ids: dict[str, list[Key]] = {}
-    for row in store.own_rows(db.conn, table, None, column, is_path=True):
+    rows, _ = store.own_rows(db.conn, table, None, column, is_path=True)
+    for row in rows:
         ids.setdefault(_absolute(folder, str(row.source)), []).append(row.image_id)
     base = _only_root(request.roots) or folder
     files = [("", _absolute(base, path)) for path in source.paths]
@@ -161,23 +163,26 @@ class _Places:
 
     def __init__(self, roots: Collection[str], base: str | None):
         """`base` is the folder that relative paths are below."""
-        self._roots = set(roots)
+        self._entries = Entries()
+        self._roots = {self._entries.spelled(root): root for root in roots}
         self._base = base
         self._folders: dict[str, tuple[str, str]] = {}
 
     def add_roots(self, folders: Sequence[Path]) -> None:
         """But for those that are in a root already."""
         for folder in folders:
-            root = utf8_path(folder.resolve())
+            root = self._entries.spelled(utf8_path(folder.resolve()))
             if self._in_roots(root) is None:
-                self._roots.add(root)
+                self._roots[root] = root
 
     def of(self, path: str) -> tuple[str, str]:
         """(root, POSIX path below it); the root is "" for a path that is below none."""
         folder, name = os.path.split(path)
         if folder not in self._folders:
             absolute = self._absolute_folder(path, folder)
-            place = self._in_roots(absolute) or self._in_roots(os.path.realpath(absolute))
+            # On a drive that ignores case the names of folders may be spelled otherwise in the table.
+            place = self._in_roots(self._entries.spelled(absolute))
+            place = place or self._in_roots(self._entries.spelled(os.path.realpath(absolute)))
             self._folders[folder] = place or ("", f"{absolute}/")
         root, prefix = self._folders[folder]
         below = prefix + name
@@ -200,7 +205,7 @@ class _Places:
             if above == below:
                 return None
         inside = folder[len(above) :].replace(os.sep, "/").strip("/")
-        return above, f"{inside}/" if inside else ""
+        return self._roots[above], f"{inside}/" if inside else ""
 
     def add_common_root(self, source: VectorSource) -> None:
         """The folder that has all files which are below no root becomes one."""
@@ -217,5 +222,5 @@ class _Places:
             raise RunError(
                 f"the paths of {source.name} have no folder in common; name their folders with --root"
             )
-        self._roots.add(common)
+        self._roots[self._entries.spelled(common)] = common
         self._folders.clear()

@@ -7,19 +7,22 @@ of numpy is mapped, a database is asked row by row.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import ImageSearchError, counted
 from ..store import column_names
+from .scan import iso_time
+from .special_files import check_is_file
 
 BLOCK = 8192
 """Vectors that are looked at together; 16 MB with 512 dimensions in float32."""
@@ -73,6 +76,8 @@ def open_source(
 
     Raises VectorSourceError with a sentence for what is none of these, or not whole.
     """
+    if not path.is_dir():
+        check_is_file(path, "vectors to import")
     kind = _kind_of(path)
     if paths is not None and kind != "npy":
         raise VectorSourceError(f"{str(path)!r} has paths of its own; leave --paths out")
@@ -306,8 +311,10 @@ def _open_rclip(conn: sqlite3.Connection, path: Path) -> VectorSource:
     )
 
 
-def _state(path: str, size: int, seconds: float) -> FileState:
-    """rclip keeps the mtime as a float, which may be a microsecond off."""
+def _state(path: str, size: int, seconds: Any) -> FileState:
+    """rclip keeps the mtime as a float, which may be a microsecond off; "" where it is no number."""
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        return FileState(size, "")
     try:
         exact = os.stat(path).st_mtime_ns // 1000  # noqa: PTH116 (a Path costs more than the call)
     except (OSError, ValueError):
@@ -315,8 +322,7 @@ def _state(path: str, size: int, seconds: float) -> FileState:
     microseconds = int(seconds * 1e6)
     if abs(exact - microseconds) <= 1:
         microseconds = exact
-    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return FileState(size, (epoch + timedelta(microseconds=microseconds)).isoformat())
+    return FileState(size, iso_time(microseconds))
 
 
 def _open_llm(conn: sqlite3.Connection, path: Path, collection: str | None) -> VectorSource:

@@ -72,7 +72,8 @@ def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotte
     table = store.find_image_table(conn, index.image_table)
 
     def thumbnail_of(image_id: store.Key) -> bytes | None:
-        return store.thumbnail(conn, table, image_id)
+        stored = store.thumbnail(conn, table, image_id)
+        return stored.webp if stored else None
 
     files = []
     if request.picture is not None:

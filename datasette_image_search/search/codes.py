@@ -6,8 +6,9 @@ Half the memory of float32, and half the time, for an error in a score of at mos
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -63,7 +64,8 @@ class Codes:
         if chosen is not None:
             bitmap = np.packbits(chosen, bitorder="little")
             selected["params"] = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
-        return self.faiss_index.search(np.ascontiguousarray(vectors), n, **selected)
+        with threads_for(vectors):
+            return self.faiss_index.search(np.ascontiguousarray(vectors), n, **selected)
 
     def scores(self, vector: np.ndarray) -> np.ndarray:
         """The score of every position, shape (n,), float32."""
@@ -135,18 +137,10 @@ class _Scorer:
         rows = self.rows[start : start + PARALLEL]
         result = faiss.RangeSearchResult(1)
         partial = faiss.RangeSearchPartialResult(result)
-        scanner = self.faiss_index.sq.select_InvertedListScanner(
-            faiss.METRIC_INNER_PRODUCT, self.faiss_index, True, None, False
-        )
-        try:
-            scanner.set_query(faiss.swig_ptr(self.vector))
-            scanner.set_list(0, 0.0)
+        with _scanner(self.faiss_index, self.vector) as scanner:
             scanner.scan_codes_range(
                 len(rows), faiss.swig_ptr(rows), None, LOWEST, partial.new_result(0)
             )
-        finally:
-            # SWIG does not know that it was made for us.
-            faiss.InvertedListScanner.__swig_destroy__(scanner)
         partial.finalize()
         scores = self.scores[start : start + len(rows)]
         found = int(faiss.rev_swig_ptr(result.lims, 2)[1])
@@ -157,6 +151,47 @@ class _Scorer:
             # Of a damaged code the score may be no number, and is left out.
             scores[:] = LOWEST
             scores[faiss.rev_swig_ptr(result.labels, found)] = distances
+
+
+@contextmanager
+def threads_for(vectors: np.ndarray) -> Iterator[None]:
+    """
+    One for a query alone, of shape (1, dimensions), and all for many. An exact query is the work of one
+    whatever there are, and an approximate one reads so little that threads which share it wait for one
+    another longer than they read; where others search at once, or keep the processors busy, several
+    times as long. It concerns the calling thread only.
+    """
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1 if len(vectors) == 1 else before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def score_of_one(image: np.ndarray, vector: np.ndarray) -> float:
+    """The score of an image by its vector, the same to the last bit as `Codes.scores` has of its code."""
+    coder = _no_codes(len(vector))
+    code = coder.sa_encode(image[None])
+    with _scanner(coder, np.ascontiguousarray(vector)) as scanner:
+        return scanner.distance_to_code(faiss.swig_ptr(code))
+
+
+@contextmanager
+def _scanner(
+    faiss_index: faiss.IndexScalarQuantizer, vector: np.ndarray
+) -> Iterator[faiss.InvertedListScanner]:
+    """What scores codes for a vector, which has to be there meanwhile."""
+    scanner = faiss_index.sq.select_InvertedListScanner(
+        faiss.METRIC_INNER_PRODUCT, faiss_index, True, None, False
+    )
+    try:
+        scanner.set_query(faiss.swig_ptr(vector))
+        scanner.set_list(0, 0.0)
+        yield scanner
+    finally:
+        # SWIG does not know that it was made for us.
+        faiss.InvertedListScanner.__swig_destroy__(scanner)
 
 
 @cache

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from .. import store
+from .locks import reading
+
 
 def database_path(conn: sqlite3.Connection) -> Path | None:
     """The file of a connection; None for a database in memory."""
-    for _, name, path in conn.execute("pragma database_list"):
-        if name == "main" and path:
-            return Path(path).resolve()
-    return None
+    # As bytes, for the name of a folder need not be UTF-8.
+    sql = "select cast(file as blob) from pragma_database_list where name = 'main'"
+    row = conn.execute(sql).fetchone()
+    return Path(os.fsdecode(row[0])).resolve() if row and row[0] else None
 
 
 @contextmanager
@@ -23,7 +27,7 @@ def reader(database: Path) -> Iterator[sqlite3.Connection]:
     after its time limit, and an index that is half read is of no use to anyone.
     """
     uri = database.as_uri()
-    conn = sqlite3.connect(f"{uri}?mode=ro", uri=True, check_same_thread=False)
+    conn = sqlite3.connect(f"{uri}?{reading(database)}", uri=True, check_same_thread=False)
     try:
         conn.execute("select 1 from sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
@@ -33,6 +37,7 @@ def reader(database: Path) -> Iterator[sqlite3.Connection]:
             raise
         # A WAL database in a folder that cannot be written to can be opened in no other way.
         conn = sqlite3.connect(f"{uri}?immutable=1", uri=True, check_same_thread=False)
+    store.read_any_text(conn)
     try:
         yield conn
     finally:

@@ -1,7 +1,7 @@
 """
 Groups of images that are near-duplicates: the same bytes, or vectors with a score of at least a
-threshold. Groups are connected components: where A is like B and B like C, all three are one group,
-however little A is like C.
+threshold. Groups are stars: all of one are so like the best of it, which is the one to keep. Where A is
+like B and B like C, but A is not like C, C is no copy of A, and is in another group or in none.
 
 Each pair is compared, in blocks, and none is missed. What makes that fast is a bound: on the
 leading principal axes of the vectors a score is known, and what is left of two vectors adds at most
@@ -12,7 +12,7 @@ each, and only the few pairs whose bound reaches the threshold are looked at in 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +66,15 @@ class Duplicate:
 @dataclass(frozen=True)
 class Found:
     """
-    Groups of two images or more, in the order of the paths of their first ones. The first of a group
-    is the one to keep: the most pixels, then the most bytes, then the oldest. The others follow by
-    score. `images` is how many were compared.
+    Groups of two images or more, in the order of the paths of their first ones; no image is in two. The
+    first of a group is the one to keep: the most pixels, then the most bytes, then the oldest. The
+    others follow by score, which is at least the threshold. `images` is how many were compared, `chained`
+    how many the largest chain has in which each is like the next, but not all like one.
     """
 
     groups: tuple[tuple[Duplicate, ...], ...]
     images: int
+    chained: int = 0
 
 
 def find_duplicates(
@@ -106,7 +108,10 @@ def find_duplicates(
     labels = labels[content]
     _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     several = sizes[inverse] > 1
-    return Found(_groups(conn, index, ids[several], labels[several]), len(ids))
+    groups, chained = _groups(
+        conn, index, ids[several], content[several], labels[several], threshold
+    )
+    return Found(groups, len(ids), chained)
 
 
 def rows_of(found: Found) -> Iterator[DuplicateRow]:
@@ -248,54 +253,150 @@ def _roots(parents: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         nodes = above
 
 
-# --- Components -> groups --------------------------------------------------------------------------
+# --- Components -> stars ---------------------------------------------------------------------------
+
+
+def stars(vectors_at: VectorsAt, n: int, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """
+    For each of n vectors, the best first, the position of the one that it is a copy of, and its score
+    to that: the first one that is no copy itself and to which it has a score of at least `threshold`,
+    or else itself.
+
+    `vectors_at` must answer up to CHUNK positions, without repetition, in any order.
+    """
+    kept = np.full(n, -1)
+    scores = np.ones(n)
+    for start in range(0, n, ROWS):
+        free = start + np.flatnonzero(kept[start : start + ROWS] < 0)
+        if not len(free):
+            continue
+        vectors = vectors_at(free)
+        among = vectors @ vectors.T
+        centres = []
+        for at, position in enumerate(free.tolist()):
+            if kept[position] < 0:
+                near = (kept[free] < 0) & (among[at] >= threshold)
+                kept[free[near]], scores[free[near]] = position, among[at, near]
+                kept[position], scores[position] = position, 1
+                centres.append(at)
+        for first in range(start + ROWS, n, CHUNK):
+            later = first + np.flatnonzero(kept[first : first + CHUNK] < 0)
+            if len(later):
+                to_centres = vectors_at(later) @ vectors[centres].T
+                near = to_centres >= threshold
+                nearest = near.argmax(axis=1)
+                found = near.any(axis=1)
+                kept[later[found]] = free[centres][nearest[found]]
+                scores[later[found]] = to_centres[found, nearest[found]]
+    return kept, scores
+
+
+# --- Stars -> groups -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Images of the same bytes, the best first, so with the same vector."""
+
+    pictures: list[Picture]
+
+    @property
+    def vector_id(self) -> int:
+        return self.pictures[0].vector_id
 
 
 def _groups(
-    conn: sqlite3.Connection, index: Index, ids: np.ndarray, labels: np.ndarray
-) -> tuple[tuple[Duplicate, ...], ...]:
+    conn: sqlite3.Connection,
+    index: Index,
+    ids: np.ndarray,
+    contents: np.ndarray,
+    labels: np.ndarray,
+    threshold: float,
+) -> tuple[tuple[tuple[Duplicate, ...], ...], int]:
+    """
+    The groups of some vectors, of which those of one content, and of one component, have a number; and
+    how many images the largest component has that is more than one star.
+    """
     pictures = store.pictures(conn, index, ids.tolist())
-    members: dict[int, list[Picture]] = {}
-    for id, label in zip(ids.tolist(), labels.tolist(), strict=True):
+    members: dict[int, dict[int, list[Picture]]] = {}
+    for id, content, label in zip(ids.tolist(), contents.tolist(), labels.tolist(), strict=True):
         # A row may have been deleted since its vector was compared.
         if id in pictures:
-            members.setdefault(label, []).append(pictures[id])
-    ranked = [sorted(group, key=_worth) for group in members.values() if len(group) > 1]
-    ranked.sort(key=lambda group: (group[0].location.path, group[0].location.root))
-    scores = _scores_to_the_first(conn, index, ranked)
-    return tuple(
-        tuple(sorted(_duplicates(group, scores), key=lambda one: one.score, reverse=True))
-        for group in ranked
-    )
+            members.setdefault(label, {}).setdefault(content, []).append(pictures[id])
+    components = [
+        sorted(
+            (_Content(sorted(each, key=_worth)) for each in component.values()),
+            key=lambda content: _worth(content.pictures[0]),
+        )
+        for component in members.values()
+    ]
+    groups: list[tuple[Duplicate, ...]] = []
+    chained = 0
+    for component, kept, scores in _stars_of(conn, index, components, threshold):
+        groups += (group for group in _of_component(component, kept, scores) if len(group) > 1)
+        if kept.any():
+            chained = max(chained, sum(len(content.pictures) for content in component))
+    places = [group[0].picture.location for group in groups]
+    order = sorted(range(len(groups)), key=lambda at: (places[at].path, places[at].root))
+    return tuple(groups[at] for at in order), chained
+
+
+def _stars_of(
+    conn: sqlite3.Connection,
+    index: Index,
+    components: Sequence[Sequence[_Content]],
+    threshold: float,
+) -> Iterator[tuple[Sequence[_Content], np.ndarray, np.ndarray]]:
+    """Each component with its stars(). Those that are small, as nearly all are, are read together."""
+    for component in components:
+        if len(component) == 1:
+            yield component, np.zeros(1, dtype=np.int64), np.ones(1)
+    components = [component for component in components if len(component) > 1]
+    at = 0
+    while at < len(components):
+        end, size = at + 1, len(components[at])
+        while end < len(components) and size + len(components[end]) <= CHUNK:
+            size += len(components[end])
+            end += 1
+        part = components[at:end]
+        ids = np.array([content.vector_id for component in part for content in component])
+        vectors_at = _reader(conn, index, ids)
+        if size <= CHUNK:
+            vectors_at = vectors_at(np.arange(size)).__getitem__
+        start = 0
+        for component in part:
+            yield component, *stars(_shifted(vectors_at, start), len(component), threshold)
+            start += len(component)
+        at = end
+
+
+def _shifted(vectors_at: VectorsAt, by: int) -> VectorsAt:
+    return lambda positions: vectors_at(positions + by)
+
+
+def _of_component(
+    component: Sequence[_Content], kept: np.ndarray, scores: np.ndarray
+) -> Iterator[tuple[Duplicate, ...]]:
+    """Its groups, of one image too, each with the one to keep first, its copies, and the rest by score."""
+    groups: dict[int, list[Duplicate]] = {}
+    for at in np.lexsort([np.arange(len(component)), -scores, kept]).tolist():
+        centre = int(kept[at])
+        if at == centre:
+            continue
+        # A rounded score of more than 1 would sort before the first.
+        score = min(1.0, float(scores[at]))
+        others = [Duplicate(picture, score, exact=False) for picture in component[at].pictures]
+        groups.setdefault(centre, []).extend(others)
+    for centre in np.flatnonzero(kept == np.arange(len(component))).tolist():
+        first, *copies = component[centre].pictures
+        yield (
+            Duplicate(first, 1.0, exact=False),
+            *(Duplicate(copy, 1.0, exact=True) for copy in copies),
+            *groups.get(centre, ()),
+        )
 
 
 def _worth(picture: Picture) -> tuple[Any, ...]:
     """Sorts the picture to keep first."""
     area = (picture.width or 0) * (picture.height or 0)
     return -area, -(picture.size or 0), picture.mtime or "", picture.image_id
-
-
-def _duplicates(group: list[Picture], scores: dict[int, float]) -> list[Duplicate]:
-    first = group[0]
-    duplicates = [Duplicate(first, 1.0, exact=False)]
-    for picture in group[1:]:
-        exact = first.sha256 is not None and picture.sha256 == first.sha256
-        # A rounded score of more than 1 would sort before the first.
-        score = 1.0 if exact else min(1.0, scores[picture.vector_id])
-        duplicates.append(Duplicate(picture, score, exact))
-    return duplicates
-
-
-def _scores_to_the_first(
-    conn: sqlite3.Connection, index: Index, groups: list[list[Picture]]
-) -> dict[int, float]:
-    """Vector id -> score to the first picture of its group."""
-    pairs = [(one.vector_id, group[0].vector_id) for group in groups for one in group[1:]]
-    scores: dict[int, float] = {}
-    for start in range(0, len(pairs), CHUNK):
-        ids, inverse = np.unique(pairs[start : start + CHUNK], return_inverse=True)
-        vectors = _reader(conn, index, ids)(np.arange(len(ids)))
-        left, right = inverse.reshape(-1, 2).T
-        products = np.einsum("ij,ij->i", vectors[left], vectors[right])
-        scores.update(zip(ids[left].tolist(), products.tolist(), strict=True))
-    return scores

@@ -12,14 +12,13 @@ import numpy as np
 
 from .. import store
 from ..store import Index
-from .approximate import Report
+from .approximate import RECALL_AT, Report
 from .codes import CODE_ERROR
 from .indexing import count_to_search, make_index, silent
 from .live import LiveIndex, live_index
-from .planner import FIRST
 from .sample_queries import sample_queries
 
-RECALL_AT = 10
+DEEPEST = max(RECALL_AT)
 
 TIMED = 9
 """Queries that are timed by brute force, which takes long."""
@@ -34,12 +33,13 @@ Ranking = tuple[np.ndarray, np.ndarray]
 @dataclass(frozen=True)
 class Evaluated:
     """
-    `recall` is the share of RECALL_AT hits that are as good as the best by brute force, among which
-    copies are as good as each other; `milliseconds` the median of a query, one at a time.
+    `recalls` has, for each k of RECALL_AT, the share of k hits that are as good as the best by brute
+    force, among which copies are as good as each other; `milliseconds` is the median of a query, one at
+    a time.
     """
 
     name: str
-    recall: float
+    recalls: tuple[float, ...]
     milliseconds: float
     bytes_per_vector: float
 
@@ -73,15 +73,17 @@ def evaluate(
 ) -> list[Evaluated]:
     """
     Brute force in numpy over the vectors of the database, the codes, and the approximate index if
-    there is one, for queries of shape (n, dimensions). Like a search, the two rank FIRST candidates
-    and compute the scores of the best from the vectors in the database.
+    there is one, for queries of shape (n, dimensions). Like a search for DEEPEST images, the two rank
+    twice as many candidates and compute the scores of the best from the vectors in the database.
     """
     lowest, milliseconds = _brute_force(conn, live.index, queries, report)
     code_size = live.segments[0].faiss_index.code_size
     # A search ranks more where it meets vectors that were deleted since; here all of them may be met.
-    first = FIRST + int((~_there(conn, live)).sum())
+    first = 2 * DEEPEST + int((~_there(conn, live)).sum())
     rows = [
-        Evaluated("numpy brute force", 1.0, milliseconds, 4.0 * live.index.dimensions),
+        Evaluated(
+            "numpy brute force", (1.0,) * len(RECALL_AT), milliseconds, 4.0 * live.index.dimensions
+        ),
         Evaluated(
             "flat float16",
             *_measured(
@@ -118,8 +120,8 @@ def _brute_force(
     conn: sqlite3.Connection, index: Index, queries: np.ndarray, report: Report
 ) -> tuple[np.ndarray, float]:
     """
-    The lowest of the best RECALL_AT scores of each query, shape (n,), and the milliseconds of one
-    query without reading the vectors, the median of some.
+    The lowest of the best k scores of each query, shape (n, len(RECALL_AT)), and the milliseconds of
+    one query without reading the vectors, the median of some.
     """
     count = store.count_vectors(conn, index)
     best = np.empty((len(queries), 0), dtype=np.float32)
@@ -135,14 +137,15 @@ def _brute_force(
         best = _highest(np.hstack([best, queries @ batch.vectors.T]))
         done += len(batch.vector_ids)
     report("Brute force", count, count)
-    return best.min(axis=1), float(np.median(seconds)) * 1000
+    lowest = [best[:, -min(k, best.shape[1])] for k in RECALL_AT]
+    return np.stack(lowest, axis=1), float(np.median(seconds)) * 1000
 
 
 def _highest(scores: np.ndarray) -> np.ndarray:
-    """The min(RECALL_AT, n) highest of each row of shape (m, n)."""
+    """The min(DEEPEST, n) highest of each row of shape (m, n), the best last."""
     n = scores.shape[1]
-    k = min(RECALL_AT, n)
-    return np.partition(scores, n - k, axis=1)[:, n - k :]
+    k = min(DEEPEST, n)
+    return np.sort(np.partition(scores, n - k, axis=1)[:, n - k :], axis=1)
 
 
 def _measured(
@@ -152,10 +155,10 @@ def _measured(
     queries: np.ndarray,
     lowest: np.ndarray,
     report: Report,
-) -> tuple[float, float]:
-    """(recall, milliseconds) of a way to rank vectors for one query, shape (1, dimensions)."""
+) -> tuple[tuple[float, ...], float]:
+    """(recalls, milliseconds) of a way to rank vectors for one query, shape (1, dimensions)."""
     there = _there(conn, live)
-    found, seconds = 0, []
+    found, seconds = np.zeros(len(RECALL_AT)), []
     # The first one makes threads, and reads a file that nobody has read yet.
     rank(queries[:1])
     for at, query in enumerate(queries):
@@ -163,10 +166,11 @@ def _measured(
         started = time.perf_counter()
         scores = _best(conn, live, *rank(query[None]), query, there)
         seconds.append(time.perf_counter() - started)
-        found += int((scores >= lowest[at] - ROUNDING).sum())
+        for number, k in enumerate(RECALL_AT):
+            found[number] += (scores[-k:] >= lowest[at, number] - ROUNDING).sum()
     report("Measuring", len(queries), len(queries))
-    recall = found / (len(queries) * min(RECALL_AT, int(there.sum())))
-    return recall, float(np.median(seconds)) * 1000
+    recalls = found / (len(queries) * np.minimum(RECALL_AT, int(there.sum())))
+    return tuple(recalls.tolist()), float(np.median(seconds)) * 1000
 
 
 def _best(
@@ -177,10 +181,13 @@ def _best(
     query: np.ndarray,
     there: np.ndarray,
 ) -> np.ndarray:
-    """The scores of the RECALL_AT best of a ranking; `there`, a bool per position, is false for those deleted since."""
+    """
+    The scores of the DEEPEST best of a ranking, the best last; `there`, a bool per position, is false
+    for those deleted since.
+    """
     scores, positions = scores[there[positions]], positions[there[positions]]
-    if len(scores) > RECALL_AT:
-        close = scores >= scores[RECALL_AT - 1] - 2 * CODE_ERROR
+    if len(scores) > DEEPEST:
+        close = scores >= scores[DEEPEST - 1] - 2 * CODE_ERROR
         positions = positions[close]
     stored = store.vectors_by_id(conn, live.index, live.vector_ids(positions).tolist())
     return _highest((stored.vectors @ query)[None])[0]

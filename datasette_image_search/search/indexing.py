@@ -14,6 +14,7 @@ from sqlite_utils import Database
 
 from .. import store
 from ..errors import ImageSearchError
+from ..ingest.run_lock import only_run
 from ..store import Index
 from . import approximate
 from .approximate import Approximate, Report
@@ -53,17 +54,19 @@ def refresh_sidecars(db: Database, table: str, report: Report = silent) -> None:
     Write the sidecars of a table anew that are unusable, or that many vectors were added to or
     deleted from since, and remove those of indexes that are no more.
 
-    Raises SidecarNotWritten, which costs speed and nothing else.
+    Raises SidecarNotWritten, which costs speed and nothing else, and RunInProgress where another run
+    is at work, whose end brings this too.
     """
     database = database_path(db.conn)
     if database is None:
         return
-    for index in store.read_indexes(db.conn, table):
-        _refresh(db, database, index, report)
-    wanted: set[Path] = set()
-    for index in store.all_indexes(db.conn):
-        wanted |= {sidecar_path(database, index), approximate_path(database, index)}
-    _remove(path for path in sidecar_paths(database) if path not in wanted)
+    with only_run(database):
+        for index in store.read_indexes(db.conn, table):
+            _refresh(db, database, index, report)
+        wanted: set[Path] = set()
+        for index in store.all_indexes(db.conn):
+            wanted |= {sidecar_path(database, index), approximate_path(database, index)}
+        _remove(path for path in sidecar_paths(database) if path not in wanted)
 
 
 def _refresh(db: Database, database: Path, index: Index, report: Report) -> None:
@@ -117,27 +120,29 @@ def index_images(
     Write the sidecars of an index anew, as make_index() makes them. Later runs of embed-images keep
     to the type.
 
-    Nothing is changed where that fails. Raises StoreError, IndexTypeError or SidecarNotWritten.
+    Nothing is changed where that fails. Raises StoreError, IndexTypeError, SidecarNotWritten, or
+    RunInProgress.
     """
-    index = store.find_index(db.conn, table, model)
     database = database_path(db.conn)
     if database is None:
         raise SidecarNotWritten("a database in memory has no file to write an index beside")
-    index, codes, made = make_index(
-        db.conn,
-        index,
-        type=type,
-        lists=lists,
-        probes=probes,
-        target=target,
-        queries=queries,
-        gpu=gpu,
-        report=report,
-    )
-    report("Writing", 0, 1)
-    index = _with_new_sidecar(index, codes)
-    _write_all(db, database, index, codes, made)
-    report("Writing", 1, 1)
+    with only_run(database):
+        index = store.find_index(db.conn, table, model)
+        index, codes, made = make_index(
+            db.conn,
+            index,
+            type=type,
+            lists=lists,
+            probes=probes,
+            target=target,
+            queries=queries,
+            gpu=gpu,
+            report=report,
+        )
+        report("Writing", 0, 1)
+        index = _with_new_sidecar(index, codes)
+        _write_all(db, database, index, codes, made)
+        report("Writing", 1, 1)
     return index, codes, made
 
 
@@ -218,6 +223,7 @@ def _write_all(
                 temporary_of_approximate = stack.enter_context(beside)
             with store.transaction(db):
                 _record(db, index, codes)
+                store.record_index_type(db, index)
                 put_in_place(temporary, path)
                 if made is not None:
                     put_in_place(temporary_of_approximate, path_of_approximate)
@@ -309,4 +315,5 @@ def _changed(conn: sqlite3.Connection, index: Index, codes: Codes) -> int:
 def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
         with suppress(OSError):
-            path.unlink()
+            if path.is_file():
+                path.unlink()

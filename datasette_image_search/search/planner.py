@@ -12,14 +12,15 @@ Rank first, filter in order, widen, and only then enumerate:
 The ranking is by float16 codes. A hit's score is computed from the float32 vector in the database,
 and the ranking is widened until no code that was not looked at could belong among the hits. Where
 the index is an approximate one, the first ranking is of what that proposes, and the hits are as good
-as its recall; whatever comes after it is exact.
+as its recall, which is known of the best few; whoever asks for more, or for what passes a filter, is
+answered exactly.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -135,9 +136,8 @@ def search_many(
     found = []
     with live_snapshot(conn, index) as live:
         table = store.find_image_table(conn, live.index.image_table)
-        plan = _Plan(conn, live.index, table, live, filter, k + offset)
-        for hits, steps in _find_all(plan, vectors, exact):
-            hits = hits[offset:]
+        plan = _Plan(conn, live.index, table, live, filter, k + offset, exact)
+        for hits, steps in _find_page(plan, vectors, offset):
             if min_score is not None:
                 hits = [hit for hit in hits if hit.score >= min_score]
             found.append(Found(tuple(hits), tuple(steps)))
@@ -165,7 +165,10 @@ def live_snapshot(conn: sqlite3.Connection, index: Index) -> Iterator[LiveIndex]
 
 @dataclass
 class _Plan:
-    """What is to be found, for all vectors of a search; `listed` once the filter was enumerated."""
+    """
+    What is to be found, for all vectors of a search, and whether an approximate index is left aside;
+    `listed` once the filter was enumerated.
+    """
 
     conn: sqlite3.Connection
     index: Index
@@ -173,7 +176,16 @@ class _Plan:
     live: LiveIndex
     filter: Filter | IdSet | None
     wanted: int
+    exact: bool
     listed: np.ndarray | None = field(default=None)
+
+    @property
+    def deepest(self) -> int:
+        """How many of the best an approximate index may be asked for, 0 where it is not to be."""
+        # Its recall is of the best of all images: under a filter more of these would be missing.
+        if self.exact or self.filter is not None or self.live.approximate is None:
+            return 0
+        return self.live.approximate.tuning.deepest
 
     def passing(self, ranking: _Ranking) -> list[int]:
         """Those of the ranked vectors whose image passes the filter, in the same order."""
@@ -204,9 +216,27 @@ class _Ranking:
     complete: bool
 
 
-def _find_all(
-    plan: _Plan, vectors: np.ndarray, exact: bool
+def _find_page(
+    plan: _Plan, vectors: np.ndarray, offset: int
 ) -> Iterator[tuple[list[Hit], list[Step]]]:
+    """
+    For each vector the best that are wanted after the first `offset`, and the steps to them. Where the
+    first page of that size came from an approximate index and this one goes deeper, it has what those
+    before it missed, and nothing that they had.
+    """
+    goes_on = plan.wanted - offset <= plan.deepest < plan.wanted
+    if not goes_on:
+        for hits, steps in _find_all(plan, vectors):
+            yield hits[offset:], steps
+        return
+    before = _find_all(replace(plan, wanted=plan.deepest), vectors)
+    for (seen, steps), (hits, more_steps) in zip(before, _find_all(plan, vectors), strict=True):
+        ids = {hit.id for hit in seen}
+        page = [*seen, *(hit for hit in hits if hit.id not in ids)][offset : plan.wanted]
+        yield sorted(page, key=_best_first), steps + more_steps
+
+
+def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], list[Step]]]:
     """For each vector the best that are wanted, and the steps to them."""
     live = plan.live
     steps: list[Step] = []
@@ -217,29 +247,30 @@ def _find_all(
         return
     n = max(FIRST, 2 * plan.wanted)
     started = time.perf_counter()
-    # Its recall is of the best few of all images: under a filter more of these would be missing.
-    approximate = None if exact or plan.filter is not None else live.approximate
+    is_proposed = plan.wanted <= plan.deepest
     ranked: Iterable[tuple[np.ndarray, np.ndarray]]
-    if approximate is not None and n <= approximate.tuning.candidates:
+    if is_proposed:
         ranked = live.propose(vectors)
     elif plan.filter is not None and len(vectors) == 1:
         # All scores take hardly longer than the best few hundred, and are there if those are too few.
         yield _widen(plan, vectors[0], n, steps), steps
         return
     else:
-        approximate = None
         ranked = zip(*live.nearest(vectors, n), strict=True)
-    name = "rank" if approximate is None else "propose"
-    complete = approximate is not None or n >= len(live)
+    name = "propose" if is_proposed else "rank"
+    complete = is_proposed or n >= len(live)
     for vector, (scores, positions) in zip(vectors, ranked, strict=True):
         ranking = _ranking(live, scores, positions, complete=complete)
         passed = plan.passing(ranking)
         steps.append(_step(name, positions, passed, started))
-        hits = _settle(plan, vector, ranking, passed, steps)
-        if hits is None or (approximate is not None and len(hits) < plan.wanted):
+        hits = None
+        # Where it is too few for the deepest page, no page is of what it proposes: they must agree.
+        if not is_proposed or len(passed) >= min(plan.deepest, len(live)):
+            hits = _settle(plan, vector, ranking, passed, steps)
+        if hits is None or (is_proposed and len(hits) < plan.wanted):
             if _is_hopeful(plan, len(passed), n):
                 # What was proposed was not the best n, so these are looked at first.
-                hits = _widen(plan, vector, n * WIDEN if approximate is None else n, steps)
+                hits = _widen(plan, vector, n if is_proposed else n * WIDEN, steps)
             else:
                 hits = _enumerate(plan, vector, None, steps)
         yield hits, steps
@@ -333,16 +364,10 @@ def _listed(plan: _Plan) -> np.ndarray:
     if not live.has_image_ids:
         return live.chosen_vectors(store.matching(plan.conn, plan.index, filter, plan.table))
     if isinstance(filter, IdSet):
-        return live.chosen_images(_integers(filter.ids))
+        return live.chosen_images(np.asarray(filter.ids, dtype=np.int64))
     return live.chosen_images(
         store.matching_images(plan.conn, plan.index, filter, table=plan.table)
     )
-
-
-def _integers(ids: Sequence[Key]) -> np.ndarray:
-    """Those that can be keys: SQL may feed an aggregate anything."""
-    # Not np.asarray(ids), which makes every item as long as the longest text or BLOB among them.
-    return np.array([id for id in ids if isinstance(id, int)], dtype=np.int64)
 
 
 def _top(scores: np.ndarray, n: int) -> np.ndarray:
@@ -429,7 +454,11 @@ def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[tuple[int, 
                 stored.vector_ids.tolist(), stored.image_ids, scores, strict=True
             )
         ]
-    return sorted(hits, key=lambda found: (-found[1].score, found[1].id))
+    return sorted(hits, key=lambda found: _best_first(found[1]))
+
+
+def _best_first(hit: Hit) -> tuple[float, Key]:
+    return -hit.score, hit.id
 
 
 def _step(name: str, looked_at: Sized, passed: Sized, started: float) -> Step:

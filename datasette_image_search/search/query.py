@@ -5,8 +5,9 @@ What a person types -> one unit vector. One grammar for SQL, pages, JSON and the
     #42                                  the image with id 42
     #42 + at night - people              terms joined by " + " and " - "
     2:golden retriever + 0.5:#42         weights
-    "black + white"                      quotes make any text one literal term
+    "black + white"                      quotes make any text one literal term, and keep its blanks
     #"a - b.jpg"                         and any text an id, where ids are texts
+    "5"" disk"                           a quote within quotes is written twice
     vec:BASE64                           a vector: float16, little-endian, base64url
 """
 
@@ -31,7 +32,11 @@ from ..errors import ImageSearchError, counted
 from ..store import Index, Key
 
 LONGEST_QUERY = 16_384
-"""Characters: a vec: of 6,000 dimensions, and more words than any model reads."""
+"""Characters: a vec: of 6,000 dimensions."""
+
+MOST_LETTERS = 1000
+"""Of the words of a query together, several times what any model reads. The tokens of CLIP take time
+with the square of a word: 12 s for one of 16,000 letters, a tenth of a second for one of these."""
 
 MOST_TERMS = 32
 """Each may take a model 60 ms, in which no time limit interrupts it."""
@@ -72,15 +77,20 @@ class QueryVector:
 # The look-behind makes each run of blanks be tried once, not once from each of its blanks.
 _SIGN = re.compile(r"(?<!\s)\s+([+-])\s+")
 _WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):\s*(?=\S)")
-_QUOTED = re.compile(r'(#?)"(.*?)"(?=\s*$|\s+[+-]\s)', re.DOTALL)
+_END = r"(?=\s*$|\s+[+-]\s)"
+_QUOTED = re.compile(rf'(#?)"((?:[^"]|"")*)"{_END}')
+_LOOSELY_QUOTED = re.compile(rf'(#?)"(.*?)"{_END}', re.DOTALL)
+"""Where quotes within were not written twice, the first that a term can end with is the last."""
 
 
 def parse_query(text: str) -> tuple[Term, ...]:
-    """The terms of a query. Raises QueryError for an empty or endless query, term or weight."""
+    """The terms of a query. Raises QueryError for an empty or endless query, term, word or weight."""
     if len(text) > LONGEST_QUERY:
         raise QueryError(
             f"the query has {len(text):,} characters; more than {LONGEST_QUERY:,} are not searched for"
         )
+    if not is_text(text):
+        raise QueryError(f"the query {text!r:.200} is no text: half of a character is missing")
     if not text.strip():
         raise QueryError("the query is empty; type some words, or #ID for an image like that one")
     terms = []
@@ -95,8 +105,27 @@ def parse_query(text: str) -> tuple[Term, ...]:
         rest = rest.lstrip()[end:]
         sign = _SIGN.match(rest)
         if sign is None:
+            check_letters("the query", *(each.text for each in terms if each.kind is Kind.WORDS))
             return tuple(terms)
         rest = rest[sign.end() :]
+
+
+def check_letters(name: str, *texts: str) -> None:
+    """Raises QueryError where texts that a model is to encode are longer than it reads by far."""
+    letters = sum(map(len, texts))
+    if letters > MOST_LETTERS:
+        raise QueryError(
+            f"{name} has {letters:,} letters; more than {MOST_LETTERS:,} are not searched for, and "
+            "models read fewer: shorten it"
+        )
+
+
+def is_text(text: str) -> bool:
+    """JSON can say half of a character, as in "\\ud800", and so can the arguments of a command."""
+    return not _HALVES.search(text)
+
+
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 def _signed(term: Term, sign: re.Match[str] | None) -> Term:
@@ -113,19 +142,26 @@ def _parse_term(rest: str, query: str) -> tuple[Term, int]:
         weight = float(match[1])
         start = match.end()
         if not 0 < weight < 1e6:
-            raise QueryError(f"the weight {match[1]!r} must be above 0 and below a million")
+            raise QueryError(f"the weight {match[1]!r:.40} must be above 0 and below a million")
     if quoted := _QUOTED.match(rest, start):
-        if not quoted[2].strip():
-            raise QueryError(f"there is nothing between the quotes in {query!r}")
-        kind = Kind.IMAGE if quoted[1] else Kind.WORDS
-        return Term(kind, quoted[2].strip(), weight), quoted.end()
+        text = quoted[2].replace('""', '"')
+    elif quoted := _LOOSELY_QUOTED.match(rest, start):
+        text = quoted[2]
+    if quoted:
+        if quoted[1]:
+            return Term(Kind.IMAGE, text, weight), quoted.end()
+        if not text.strip():
+            raise QueryError(f"there is nothing between the quotes in {query!r:.200}")
+        return Term(Kind.WORDS, text, weight), quoted.end()
     sign = _SIGN.search(rest, start)
     end = sign.start() if sign else len(rest)
     body = rest[start:end].strip()
     if not body or _SIGN.match(f" {body} "):
-        raise QueryError(f"a term is missing in {query!r}; put something on both sides of + and -")
+        raise QueryError(
+            f"a term is missing in {query!r:.200}; put something on both sides of + and -"
+        )
     if body.count('"') == 1 and body.startswith('"'):
-        raise QueryError(f"the quote before {body[1:]!r} is never closed")
+        raise QueryError(f"the quote before {body[1:]!r:.200} is never closed")
     if body.startswith("#"):
         return Term(Kind.IMAGE, body[1:].strip(), weight), end
     if body.startswith("vec:"):
@@ -164,6 +200,8 @@ def query_vector(
         return QueryVector(_unit(_checked(_from_blob(query), index, "the vector")))
     terms = parse_query(query)
     warnings = []
+    # Of the heaviest: the squares of tiny weights are no numbers any more.
+    heaviest = max(abs(term.weight) for term in terms)
     total = np.zeros(index.dimensions)
     for term in terms:
         if term.kind is Kind.WORDS:
@@ -175,9 +213,9 @@ def query_vector(
             vector = _vector_of_image(conn, index, term.text)
         else:
             vector = _unit(_checked(_from_base64(term.text), index, "vec:"))
-        total += term.weight * vector.astype(np.float64)
-    if np.linalg.norm(total) < CANCELLED * max(abs(term.weight) for term in terms):
-        raise QueryError(f"the terms of {query!r} cancel each other out; leave one away")
+        total += term.weight / heaviest * vector.astype(np.float64)
+    if np.linalg.norm(total) < CANCELLED:
+        raise QueryError(f"the terms of {query!r:.200} cancel each other out; leave one away")
     return QueryVector(_unit(total), tuple(dict.fromkeys(warnings)))
 
 
@@ -213,11 +251,19 @@ def _format_term(term: Term) -> str:
         return prefix + image_term(term.text)
     if term.kind is Kind.VECTOR:
         return f"{prefix}vec:{term.text}"
-    return prefix + (term.text if _reads_as(term.text, Kind.WORDS, term.text) else f'"{term.text}"')
+    return prefix + (
+        term.text if _reads_as(term.text, Kind.WORDS, term.text) else _quoted(term.text)
+    )
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def _reads_as(text: str, kind: Kind, term: str) -> bool:
-    """Whether a text on its own is one term of that kind."""
+    """Whether a text is one term of that kind, whatever comes after it."""
+    if text.startswith(('"', '#"')):
+        return False  # A quote further on could be the end.
     try:
         return parse_query(text) == (Term(kind, term),)
     except QueryError:
@@ -226,8 +272,13 @@ def _reads_as(text: str, kind: Kind, term: str) -> bool:
 
 def image_term(image_id: Key) -> str:
     """The id of an image as a term of a query."""
-    term = f"#{image_id}"
-    return term if _reads_as(term, Kind.IMAGE, str(image_id)) else f'#"{image_id}"'
+    return f"#{written_id(image_id)}"
+
+
+def written_id(image_id: Key) -> str:
+    """The id of an image as a person reads it, and types it after a #: in quotes where it needs some."""
+    text = str(image_id)
+    return text if text and _reads_as(f"#{text}", Kind.IMAGE, text) else _quoted(text)
 
 
 def vector_to_term(vector: np.ndarray) -> str:
@@ -266,6 +317,11 @@ def embedder_of(
             f"{index.fingerprint}, and the model here has {embedder.fingerprint}; "
             "search with the weights they were made with, or embed again with --replace-model"
         )
+    if embedder.dimensions != index.dimensions:
+        raise EmbedderError(
+            f"the vectors of {index.image_table!r} are said to have {index.dimensions:,} dimensions, and "
+            f"{index.model} makes {embedder.dimensions:,}; embed again with --replace-model"
+        )
     return embedder
 
 
@@ -280,12 +336,14 @@ def _vector_of_image(conn: sqlite3.Connection, index: Index, text: str) -> np.nd
     image_id = table.parse_key(text)
     if image_id is None:
         raise QueryError(
-            f"'#{text}' is not an image of {table.name!r}, whose ids are whole numbers; "
-            f'for the words, put quotes around them: "#{text}"'
+            f"'#{text:.200}' is not an image of {table.name!r}, whose ids are whole numbers; "
+            f'for the words, put quotes around them: "#{text:.200}"'
         )
     vector = store.image_vector(conn, index, image_id)
     if vector is None:
-        raise QueryError(f"there is no image #{text} with a vector in {table.name!r}")
+        raise QueryError(
+            f"there is no image {image_term(image_id):.200} with a vector in {table.name!r}"
+        )
     return vector
 
 

@@ -28,7 +28,6 @@ import mmap
 import os
 import re
 import shutil
-import stat
 import struct
 import tempfile
 import time
@@ -42,6 +41,7 @@ from typing import Any, BinaryIO
 import faiss
 import numpy as np
 
+from ..ingest.special_files import special_kind
 from ..store import Index, Rows
 from .approximate import Approximate, Tuning
 from .codes import Codes
@@ -62,7 +62,6 @@ _PARAMETERS = re.compile(r"(?:nprobe=[1-9]\d{0,6}|efSearch=[1-9]\d{0,4})?")
 
 _MOST_CANDIDATES = 2**16
 
-_KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
 
 CHECKED_WHEN_OPENED = 64 * 2**20
 """Bytes up to which a file is read as a whole before it is believed; that takes some 50 ms."""
@@ -143,9 +142,18 @@ def approximate_path(database: Path, index: Index) -> Path:
 
 
 def sidecar_paths(database: Path) -> list[Path]:
-    """All sidecars there are of a database, of whichever index and kind."""
+    """All sidecars there are of a database, of whichever index and kind, and nothing named alike."""
     pattern = f"{glob.escape(database.name)}-image-search-*.faiss"
-    return sorted(database.parent.glob(pattern))
+    return sorted(
+        path
+        for path in database.parent.glob(pattern)
+        if _OURS.fullmatch(path.name[len(database.name) :]) and path.is_file()
+    )
+
+
+_OURS = re.compile(r"-image-search-[0-9]+(\.approximate)?\.faiss")
+_TEMPORARY = re.compile(r"[a-z0-9_]{8}\.tmp")
+"""What tempfile.mkstemp() puts behind the name of a sidecar."""
 
 
 def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = None) -> None:
@@ -229,17 +237,16 @@ def open_approximate(
         else:
             made = Approximate(faiss_index, vector_ids, tuning)
         return made.prepared()
-    except (NotOurs, TypeError, RuntimeError) as error:
+    except (NotOurs, TypeError, ValueError, RuntimeError) as error:
         raise SidecarUnusable(f"{path.name} is damaged") from error
 
 
 def _tuning(found: dict[str, Any]) -> Tuning:
-    """Raises NotOurs for what no index is tuned to."""
-    tuning = Tuning(**found)
-    numbers = (tuning.target, tuning.recall, tuning.recall_at, tuning.queries, tuning.candidates)
+    """Raises NotOurs, TypeError or ValueError for what no index is tuned to."""
+    tuning = Tuning.of_json(found)
     if (
         all(isinstance(text, str) for text in (tuning.type, tuning.factory, tuning.parameters))
-        and all(isinstance(number, int | float) for number in numbers)
+        and all(isinstance(number, int | float) for number in (tuning.target, tuning.queries))
         and _PARAMETERS.fullmatch(tuning.parameters)
         and isinstance(tuning.candidates, int)
         and 0 < tuning.candidates <= _MOST_CANDIDATES
@@ -316,8 +323,9 @@ def _mapped(path: Path) -> tuple[np.ndarray, FileState]:
         raise SidecarUnusable(f"{path.name} cannot be opened ({error.strerror})") from error
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise SidecarUnusable(f"{path.name} is {_kind(status)}, where a file should be")
+        kind = special_kind(status.st_mode)
+        if kind is not None:
+            raise SidecarUnusable(f"{path.name} is {kind}")
         if status.st_size < _TRAILER_OF_0_1.size:
             raise SidecarUnusable(f"{path.name} is damaged or was cut short")
         mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
@@ -326,10 +334,6 @@ def _mapped(path: Path) -> tuple[np.ndarray, FileState]:
     finally:
         os.close(descriptor)
     return np.frombuffer(mapped, dtype=np.uint8), _state_of(status)
-
-
-def _kind(status: os.stat_result) -> str:
-    return _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
 
 
 def _read_header(path: Path, data: np.ndarray) -> Header:
@@ -362,7 +366,7 @@ def _read_header(path: Path, data: np.ndarray) -> Header:
 
 def put_in_place(temporary: Path, path: Path) -> None:
     """Rename, and see to it that a crash does not undo it. Raises OSError."""
-    _check_place(path)
+    _check_is_file(path)
     temporary.replace(path)
     # Not every system opens folders, or syncs them.
     with suppress(OSError):
@@ -373,20 +377,22 @@ def put_in_place(temporary: Path, path: Path) -> None:
             os.close(descriptor)
 
 
-def _check_place(path: Path) -> None:
-    """Raises OSError for what is no file of ours."""
+def _check_is_file(path: Path) -> None:
+    """Raises OSError where something stands at a path that is not ours to replace."""
     with suppress(FileNotFoundError):
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EEXIST, f"it is {_kind(status)}, where a file should be")
+        kind = special_kind(path.stat().st_mode)
+        if kind is not None:
+            raise FileExistsError(errno.EEXIST, f"it is {kind}; remove it", str(path))
 
 
 @contextmanager
 def _beside(
     path: Path, index: Index, made: Codes | Approximate, like: Path | None
 ) -> Iterator[Path]:
-    _check_place(path)
+    _check_is_file(path)
     for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        if not _TEMPORARY.fullmatch(left_behind.name[len(path.name) + 1 :]):
+            continue
         with suppress(OSError):
             if time.time() - left_behind.stat().st_mtime > ABANDONED:
                 left_behind.unlink()

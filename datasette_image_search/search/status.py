@@ -19,6 +19,7 @@ def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]
         live = live_index(conn, index)
     except ImageSearchError as error:
         return {"problem": str(error)}
+    unfinished = store.unfinished_index(conn, index.image_table)
     with store.snapshot(conn):
         images = store.count_images(conn, store.find_image_table(conn, index.image_table))
         vectors = store.count_with_vector(conn, index, unusable=live.unusable().tolist())
@@ -31,7 +32,7 @@ def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]
         "search": _search(live),
         "sidecar": "in use" if live.from_sidecar else "not in use",
         "newer_than_sidecar": live.newer,
-        "problem": "; ".join(_problems(index, live, images, vectors)) or None,
+        "problem": "; ".join(_problems(index, unfinished, live, images, vectors)) or None,
     }
 
 
@@ -40,13 +41,20 @@ def _search(live: LiveIndex) -> str:
         return "exact"
     tuning = live.approximate.tuning
     return (
-        f"{tuning.factory} {tuning.parameters}, with a recall@{tuning.recall_at} of "
-        f"{tuning.recall:.3f} for {tuning.queries} queries; exact under filters"
+        f"{tuning.factory} {tuning.parameters}, {tuning}; exact under filters and beyond the best "
+        f"{tuning.deepest:,}"
     )
 
 
-def _problems(index: Index, live: LiveIndex, images: int, vectors: int) -> list[str]:
+def _problems(
+    index: Index, unfinished: Index | None, live: LiveIndex, images: int, vectors: int
+) -> list[str]:
     problems = []
+    if unfinished is not None:
+        problems.append(
+            f"an index by {unfinished.model} is unfinished, and not searched; finish it with "
+            "sqlite-utils embed-images --replace-model, or give it up with --keep-model"
+        )
     if not live.from_sidecar:
         problems.append(
             f"{live.problem}, so this process searches a copy in memory; to write the file anew, run "

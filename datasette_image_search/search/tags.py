@@ -24,7 +24,7 @@ from .. import store
 from ..embedders.protocol import Embedder
 from ..errors import ImageSearchError
 from ..store import Filter, Index, Key, LabelSet, StoredVectors, TagRow
-from .query import LONGEST_QUERY
+from .query import check_letters, is_text
 from .similarity import scores_by_image
 
 TEMPLATE = "a photo of a {}"
@@ -32,6 +32,9 @@ TEMPLATE = "a photo of a {}"
 
 AS_IT_IS = ("{}",)
 """The template of labels that are whole sentences."""
+
+LONGEST_JSON = 1_000_000
+"""Characters of labels in SQL, which may have made them of a whole table."""
 
 TEXTS = 256
 """Texts that are encoded at once."""
@@ -62,8 +65,8 @@ class Tagged:
 
 def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
     """
-    Without blanks around them. Raises LabelError for fewer than two, an empty one, one that is too
-    long, and one that comes twice.
+    Without blanks around them. Raises LabelError for fewer than two, an empty one, and one that comes
+    twice, QueryError for one that is too long.
     """
     labels = tuple(label.strip() for label in labels)
     for label in labels:
@@ -82,18 +85,27 @@ def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Without repetition. Raises LabelError for one that has no place for the label."""
+    """
+    Without repetition. Raises LabelError for one that has no place for the label, QueryError for one
+    that is too long.
+    """
     for template in templates:
         if "{}" not in template:
             raise LabelError(
                 f"the template {template!r} has no place for the label; put {{}} there, as in "
                 "'a photo of a {}'"
             )
+        check_letters(f"the template {template[:40]!r}", template)
     return tuple(dict.fromkeys(templates))
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
-    """A JSON array of one text or more, as SQL has it. Raises LabelError."""
+    """A JSON array of one text or more, as SQL has it. Raises LabelError or QueryError."""
+    if isinstance(text, str) and len(text) > LONGEST_JSON:
+        raise LabelError(
+            f"the labels have {len(text):,} characters; at most {LONGEST_JSON:,} are read, so name "
+            "fewer of them"
+        )
     try:
         labels = json.loads(text)
     except (TypeError, ValueError, RecursionError):
@@ -111,8 +123,9 @@ def parse_labels(text: str) -> tuple[str, ...]:
 def _check_text(label: str) -> None:
     if not label.strip():
         raise LabelError("one of the labels is empty; leave it out")
-    if len(label) > LONGEST_QUERY:
-        raise LabelError(f"the label {label[:40]!r}... has {len(label):,} characters; shorten it")
+    if not is_text(label):
+        raise LabelError(f"the label {label!r:.200} is no text: half of a character is missing")
+    check_letters(f"the label {label[:40]!r}", label)
 
 
 @lru_cache(maxsize=32)
@@ -189,12 +202,10 @@ def ready_label_set(
     *,
     top: int | None = None,
     threshold: float | None = None,
-    in_place_of_others: bool = False,
 ) -> LabelSet:
     """
     The label set to tag images with, as it was used last, or as asked for. Where no template was ever
     said, it is TEMPLATE, and where neither `top` nor `threshold` was, an image gets its best label.
-    It takes the place of the same labels with other templates.
 
     Raises LabelError and TextNotUnderstood, before anything is written.
     """
@@ -211,15 +222,7 @@ def ready_label_set(
     if top is None and threshold is None:
         known = store.find_label_set(db.conn, index, labels, templates)
         top, threshold = (known.top, known.threshold) if known else (1, None)
-    return store.ensure_label_set(
-        db,
-        index,
-        labels,
-        templates,
-        top=top,
-        threshold=threshold,
-        in_place_of_others=in_place_of_others,
-    )
+    return store.ensure_label_set(db, index, labels, templates, top=top, threshold=threshold)
 
 
 def tag_images(
@@ -229,10 +232,13 @@ def tag_images(
     embedder: Embedder,
     filter: Filter | None = None,
     show: Callable[[Tagged], None] = lambda tagged: None,
+    *,
+    in_place_of_others: bool = False,
 ) -> Iterator[Tagged]:
     """
     Tag the images that were not looked at for this label set and pass the filter, a batch at a time,
-    each committed before it is yielded.
+    each committed before it is yielded. At the end it takes the place of the same labels with other
+    templates or limits, or of all others.
 
     Raises TextNotUnderstood, and FilterError where SQLite does not take the filter.
     """
@@ -259,6 +265,7 @@ def tag_images(
         )
         show(tagged)
         yield tagged
+    store.drop_other_label_sets(db, index, label_set, of_all_labels=in_place_of_others)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -44,7 +44,7 @@
   }
 
   function start(data) {
-    const { id: ids, name: names, colour: codes } = data.images;
+    const { id: ids, name: names, colour: codes, version: versions } = data.images;
     const n = ids.length;
     // From the left and from the top, 0 to 1.
     const xs = Float32Array.from(data.images.x, (x) => (x + 1) / 2);
@@ -294,7 +294,10 @@
           return letter === " " ? "+" : `~${byte.toString(16).toUpperCase().padStart(2, "0")}`;
         })
         .join("");
-    const thumbnailUrl = (at) => `${links.images}/${tilde(ids[at])}/thumbnail`;
+    const thumbnailUrl = (at) => {
+      const version = versions[at] ? `?v=${encodeURIComponent(versions[at])}` : "";
+      return `${links.images}/${tilde(ids[at])}/thumbnail${version}`;
+    };
     const rowUrl = (at) => links.rows && `${links.rows}/${tilde(ids[at])}`;
 
     /* The picture of an image and the part of it to show: [picture, x, y, width, height]. */

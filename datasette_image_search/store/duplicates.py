@@ -64,7 +64,7 @@ def pictures(
     found = {}
     for start in range(0, len(vector_ids), CHUNK):
         wanted = json.dumps(list(vector_ids[start : start + CHUNK]))
-        rows = conn.execute(sql, [wanted, index.id]).fetchall()
+        rows = [row for row in conn.execute(sql, [wanted, index.id]) if table.is_key(row[1])]
         places = locations(conn, index, [image_id for _, image_id, *_ in rows])
         for vector_id, image_id, sha256, width, height, size, mtime in rows:
             if image_id in places:

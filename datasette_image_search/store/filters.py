@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ImageSearchError
+from .ownership import compares_content
 from .tables import (
     LAST,
     ImageTable,
@@ -28,22 +29,26 @@ class FilterError(ImageSearchError):
 
 @dataclass(frozen=True)
 class Filter:
-    """A WHERE clause over an image table, with named parameters. Ours begin with "_img"."""
+    """
+    A WHERE clause over an image table, with named parameters. Ours begin with "_img". `written` is
+    what a person wrote of it, None for all.
+    """
 
     where: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    written: str | None = None
 
 
 @dataclass(frozen=True)
 class IdSet:
-    """Exactly the images with these keys; of what is no key of an image, nothing comes."""
+    """Exactly the images with these keys, integers or texts; of the key of no image, nothing comes."""
 
-    ids: Sequence[Key]
+    ids: Sequence[Key] | np.ndarray
 
     def as_filter(self, table: ImageTable) -> Filter:
         names = table.quoted()
         where = f"{names['images']}.{names['key']} in (select value from json_each(:_img_among))"
-        ids = [id for id in self.ids if isinstance(id, int | str)]
+        ids = self.ids.tolist() if isinstance(self.ids, np.ndarray) else list(self.ids)
         return Filter(where, {"_img_among": json.dumps(ids)})
 
 
@@ -62,7 +67,7 @@ def passing(
     # CROSS JOIN keeps json_each outermost, hence its order, and SQLite from scanning the table.
     # The filter sees the columns of the image table and of _img_ranked, so no name but "_img..."
     # can be anything else than the image table's.
-    same = " and {images}.sha256 is _img_sha256" if table.is_ours else ""
+    same = " and {images}.sha256 is _img_sha256" if compares_content(conn, table) else ""
     sql = f"""
         select _img_vector_id
         from (
@@ -135,7 +140,7 @@ def vectors_by_content(
     """
     table = find_image_table(conn, index.image_table)
     content = "sha256" if table.is_ours else "null"
-    same = " and _img_vector.sha256 is _img_sha256" if table.is_ours else ""
+    same = " and _img_vector.sha256 is _img_sha256" if compares_content(conn, table) else ""
     sql = f"""
         select _img_vector.id, _img_vector.sha256 = lag(_img_vector.sha256) over _img_order
         from (select {{key}} as _img_key, {content} as _img_sha256 from {{images}} where {{filter}})
@@ -228,11 +233,12 @@ def naming_the_filter(table: ImageTable, filter: Filter | None) -> Iterator[None
     """What SQLite has against a filter, as a FilterError; other errors stay what they are."""
     try:
         yield
-    except (sqlite3.Error, OverflowError) as error:
+    except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
         if filter is None or _is_not_about_the_sql(error):
             raise
+        said = "half of a character" if isinstance(error, UnicodeEncodeError) else error
         raise FilterError(
-            f"the filter {_opened(filter.where)!r} does not work on {table.name!r}: {error}"
+            f"the filter {_opened(filter.written or filter.where)!r} does not work on {table.name!r}: {said}"
         ) from error
 
 

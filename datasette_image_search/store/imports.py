@@ -11,7 +11,14 @@ import numpy as np
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
-from .tables import ImageTable, ImportedImage, Index, Key, StoreError, column_names
+from .tables import (
+    ImageTable,
+    ImportedImage,
+    Index,
+    Key,
+    column_names,
+    generated_columns,
+)
 from .tokens import give_tokens, take_tokens
 from .writes import folder_of
 
@@ -22,10 +29,7 @@ def add_imported(db: Database, table: ImageTable, images: Iterable[ImportedImage
 
     Raises StoreError for a table whose keys are texts.
     """
-    if not table.key_is_integer:
-        raise StoreError(
-            f"the keys of table {table.name!r} are texts of your own, so no rows can be added to it"
-        )
+    table.check_takes_rows()
     names = table.quoted()
     (last,) = db.execute("select coalesce(max({key}), 0) from {images}".format(**names)).fetchone()
     # An id that is used again inherits nothing.
@@ -33,7 +37,7 @@ def add_imported(db: Database, table: ImageTable, images: Iterable[ImportedImage
     for side in ("vectors", "thumbnails"):
         db.execute(f"delete from {{{side}}} where image_id > ?".format(**names), [last])
     # A person may have dropped or renamed columns that nothing here depends on.
-    there = column_names(db.conn, table.name)
+    there = set(column_names(db.conn, table.name)) - generated_columns(db.conn, table.name)
     columns = [column for column in _ROW if column in there]
     sql = "insert into {images} ({columns}) values ({values})".format(
         columns=", ".join([names["key"], *map(quote_identifier, columns)]),

@@ -10,11 +10,13 @@ from typing import get_type_hints
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
+from .finding import check_key, check_not_renamed, renamed_from
 from .tables import (
     INDEXES,
     LABEL_SETS,
     OWN_ROOT,
     ROOTS,
+    SIDE_TABLES,
     DuplicateRow,
     Failure,
     ImageRecord,
@@ -23,9 +25,9 @@ from .tables import (
     SourceState,
     StoreError,
     TagRow,
-    check_not_renamed,
     column_names,
     find_image_table,
+    generated_columns,
     table_exists,
     trigger_name,
 )
@@ -61,12 +63,14 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
                 _column_types(Index),
                 pk="id",
                 not_null={"image_table", "model", "fingerprint", "dimensions"},
-                defaults={"generation": 0, "sidecar_vector_id": 0},
+                defaults={"generation": 0, "sidecar_vector_id": 0, "unfinished": 0},
             )
-            db.table(INDEXES).create_index(["image_table", "model"], unique=True)
         for column in _column_types(Index).keys() - db.table(INDEXES).columns_dict.keys():
             # A database of an older version.
-            db.table(INDEXES).add_column(column, _column_types(Index)[column])
+            default = 0 if column == "unfinished" else None
+            kind = _column_types(Index)[column]
+            db.table(INDEXES).add_column(column, kind, not_null_default=default)
+        _ensure_one_of_a_model(db)
         if not table_exists(db.conn, name):
             if not name.strip() or name.startswith("sqlite_") or name in db.view_names():
                 raise StoreError(f"{name!r} cannot be an image table; choose another name")
@@ -74,11 +78,23 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
             _forget_dropped(db, name)
             _create_image_table(db, name)
         table = find_image_table(db.conn, name)
+        check_key(db.conn, table)
+        _forget_former(db, table)
         _ensure_side_tables(db, table)
         _ensure_indexes(db, table)
         _ensure_triggers(db, table, own_column)
         _forget_rowless(db, table)
     return table
+
+
+def _ensure_one_of_a_model(db: Database) -> None:
+    """A table has one index by a model, and one beside it that is made in its place."""
+    for index in db.table(INDEXES).indexes:
+        if index.unique and index.columns == ["image_table", "model"]:
+            # Of an older version.
+            db.execute(f"drop index {quote_identifier(index.name)}")
+    columns = ["image_table", "model", "unfinished"]
+    db.table(INDEXES).create_index(columns, unique=True, if_not_exists=True)
 
 
 def _forget_dropped(db: Database, name: str) -> None:
@@ -88,15 +104,8 @@ def _forget_dropped(db: Database, name: str) -> None:
     ).fetchall()
     for index_id, stored_name in dropped:
         table = ImageTable(stored_name, "id", key_is_integer=True)
-        sides = [
-            *(table.vectors, table.tokens, table.thumbnails, table.failures, table.sources),
-        ]
-        if has_tags(db.conn, table):
-            sides.append(table.tags)
-        if _has_duplicates(db, table):
-            sides.append(table.duplicates)
-        for side in sides:
-            db.table(side).drop(ignore=True)
+        for side in existing_side_tables(db.conn, table):
+            db.table(side).drop()
         if table_exists(db.conn, LABEL_SETS):
             db.table(LABEL_SETS).delete_where("index_id = ?", [index_id])
         db.table(INDEXES).delete(index_id)
@@ -114,14 +123,28 @@ def _forget_rowless(db: Database, table: ImageTable) -> None:
     ).fetchall()
     if not gone:
         return
-    has_duplicates = _has_duplicates(db, table)
     sides = ["vectors", "thumbnails"]
     if has_tags(db.conn, table):
         sides.append("tags")
     for side in sides:
         db.conn.executemany(f"delete from {{{side}}} where image_id = ?".format(**names), gone)
-    if has_duplicates:
+    if has_duplicates(db.conn, table):
         clear_duplicates(db, table)
+
+
+def _forget_former(db: Database, table: ImageTable) -> None:
+    """What is left under the name that an image table had before somebody renamed it."""
+    former = renamed_from(db.conn, table.name)
+    if former is None:
+        return
+    triggers = db.execute(
+        "select name from sqlite_master where type = 'trigger' and tbl_name = ?", [table.name]
+    ).fetchall()
+    for (name,) in triggers:
+        if name.startswith(trigger_name(ImageTable(former, "", key_is_integer=True), "")):
+            db.execute(f"drop trigger {quote_identifier(name)}")
+    if not table_exists(db.conn, former):
+        _forget_dropped(db, former)
 
 
 def _create_image_table(db: Database, name: str) -> None:
@@ -174,7 +197,7 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
 
 def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -> None:
     """The table of near-duplicates, and the triggers that keep it true from now on."""
-    if not table_exists(db.conn, table.duplicates):
+    if not column_names(db.conn, table.duplicates):
         key_type = int if table.key_is_integer else str
         db.table(table.duplicates).create(
             {"id": int, **_column_types(DuplicateRow), "image_id": key_type},
@@ -183,16 +206,16 @@ def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -
         )
         db.table(table.duplicates).create_index(["image_id"], unique=True)
         db.table(table.duplicates).create_index(["group_id"])
-    if not _has_duplicates(db, table):
+    if not has_duplicates(db.conn, table):
         raise StoreError(
             f"the table {table.duplicates!r} is another one than find-duplicates writes; rename it"
         )
     _ensure_triggers(db, table, own_column)
 
 
-def _has_duplicates(db: Database, table: ImageTable) -> bool:
+def has_duplicates(conn: sqlite3.Connection, table: ImageTable) -> bool:
     """Whether there is a table of near-duplicates, and not somebody else's of the same name."""
-    return _column_types(DuplicateRow).keys() <= set(column_names(db.conn, table.duplicates))
+    return _is_table_of(conn, table.duplicates, DuplicateRow)
 
 
 def clear_duplicates(db: Database, table: ImageTable) -> None:
@@ -229,7 +252,7 @@ def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None
             pk="id",
             foreign_keys=[("index_id", INDEXES, "id")],
         )
-    if not table_exists(db.conn, table.tags):
+    if not column_names(db.conn, table.tags):
         key_type = int if table.key_is_integer else str
         db.table(table.tags).create(
             {**_column_types(TagRow), "image_id": key_type},
@@ -249,7 +272,23 @@ def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None
 
 def has_tags(conn: sqlite3.Connection, table: ImageTable) -> bool:
     """Whether there is a table of tags, and not somebody else's of the same name."""
-    return _column_types(TagRow).keys() <= set(column_names(conn, table.tags))
+    return _is_table_of(conn, table.tags, TagRow)
+
+
+def _is_table_of(conn: sqlite3.Connection, name: str, record: type) -> bool:
+    """Whether there is a table, and no view, that has at least the columns of a record."""
+    columns = set(column_names(conn, name))
+    return table_exists(conn, name) and _column_types(record).keys() <= columns
+
+
+def existing_side_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:
+    """What is made of an image table, and not somebody else's of the same name."""
+    ours = {"duplicates": has_duplicates, "tags": has_tags}
+    return [
+        table.side(kind)
+        for kind in SIDE_TABLES
+        if (ours[kind](conn, table) if kind in ours else table_exists(conn, table.side(kind)))
+    ]
 
 
 def _clear_tags(db: Database, table: ImageTable) -> None:
@@ -275,9 +314,14 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
     existing = dict(
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
-    has_duplicates = _has_duplicates(db, table)
-    with_tags = has_tags(db.conn, table)
-    wanted = _triggers(table, own_column, has_duplicates=has_duplicates, has_tags=with_tags)
+    with_duplicates, with_tags = has_duplicates(db.conn, table), has_tags(db.conn, table)
+    wanted = _triggers(
+        table,
+        own_column,
+        content_is_generated=own_column in generated_columns(db.conn, table.name),
+        with_duplicates=with_duplicates,
+        with_tags=with_tags,
+    )
     for name, sql in wanted.items():
         if existing.get(name) != sql:
             db.execute(f"drop trigger if exists {quote_identifier(name)}")
@@ -289,14 +333,19 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
         for side in (table.vectors, table.thumbnails):
             side = quote_identifier(side)
             db.execute(f"delete from {side} where not {table.owns(side)}")
-        if has_duplicates:
+        if with_duplicates:
             clear_duplicates(db, table)
         if with_tags:
             _clear_tags(db, table)
 
 
 def _triggers(
-    table: ImageTable, own_column: str | None, *, has_duplicates: bool, has_tags: bool
+    table: ImageTable,
+    own_column: str | None,
+    *,
+    content_is_generated: bool,
+    with_duplicates: bool,
+    with_tags: bool,
 ) -> dict[str, str]:
     """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
     names = table.quoted()
@@ -306,7 +355,7 @@ def _triggers(
     )
     if not table.is_ours:
         forget += f" delete from {{failures}} where root_id = {OWN_ROOT} and path = '#' || {{row}}.{{key}};"
-    if has_duplicates:
+    if with_duplicates:
         # Without the one to keep, the others would be copies of nothing.
         forget += (
             " delete from {duplicates} where group_id = "
@@ -317,7 +366,7 @@ def _triggers(
     else:
         renumber = ""
     forget_vector = ""
-    if has_tags:
+    if with_tags:
         forget += " delete from {tags} where image_id = {row}.{key};"
         # A tag is of a vector, and leaves with it: another vector may be of another picture.
         forget_vector = "delete from {tags} where image_id = old.image_id and vector_id = old.id; "
@@ -356,8 +405,10 @@ def _triggers(
     content = "sha256" if table.is_ours else own_column
     if content is not None:
         column = quote_identifier(content)
+        # No update is one of a generated column, which others change.
+        of = "" if content_is_generated else f"of {column} "
         bodies["content_changed"] = (
-            f"after update of {column} on {names['images']} "
+            f"after update {of}on {names['images']} "
             f"when old.{column} is not new.{column} begin {forget_old} {forget_new} end"
         )
     return {

@@ -4,19 +4,42 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Sequence
+import string
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import xor
+from typing import Any, TypeGuard
 
 import numpy as np
 from sqlite_utils.db import quote_identifier
 
 from ..errors import ImageSearchError
+from .soundness import MOST_INDEXES, is_stored_table, sound_index
 
 ROOTS = "image_search_roots"
 INDEXES = "image_search_indexes"
 LABEL_SETS = "image_search_label_sets"
+
+DATABASE_TABLES = (ROOTS, INDEXES, LABEL_SETS)
+"""Made of all image tables of a database."""
+
+OF_SQLITE = ("sqlite_sequence", *(f"sqlite_stat{number}" for number in range(1, 5)))
+"""What SQLite keeps of all tables: names, how many rows, samples of them."""
+
+SIDE_TABLES: Mapping[str, str] = {
+    "vectors": "_{}_vectors",
+    # Vector id -> a random number that no other vector has, also of a copy of this database.
+    "tokens": "_{}_tokens",
+    "thumbnails": "_{}_thumbnails",
+    "failures": "_{}_failures",
+    # Of a person's own table: what the files or BLOBs of its images were like.
+    "sources": "_{}_sources",
+    # Made for people to look at, and to filter by: Datasette hides tables that begin with an underscore.
+    "duplicates": "{}_duplicates",
+    "tags": "{}_tags",
+}
+"""Whatever is made of an image table -> its name. Who may not see the image table may not see these."""
 
 OWN_ROOT = 0
 """Stands for a root in the failures of a person's own table, which has none."""
@@ -48,37 +71,37 @@ class ImageTable:
     key_is_integer: bool
     is_ours: bool = False
 
-    @property
-    def sources(self) -> str:
-        """For a person's own table: what the files or BLOBs of its images were like."""
-        return f"_{self.name}_sources"
+    def side(self, kind: str) -> str:
+        """The name of a side table: a key of SIDE_TABLES."""
+        return SIDE_TABLES[kind].format(self.name)
 
     @property
     def vectors(self) -> str:
-        return f"_{self.name}_vectors"
+        return self.side("vectors")
 
     @property
     def tokens(self) -> str:
-        """Vector id -> a random number that no other vector has, also of a copy of this database."""
-        return f"_{self.name}_tokens"
+        return self.side("tokens")
 
     @property
     def thumbnails(self) -> str:
-        return f"_{self.name}_thumbnails"
+        return self.side("thumbnails")
 
     @property
     def failures(self) -> str:
-        return f"_{self.name}_failures"
+        return self.side("failures")
+
+    @property
+    def sources(self) -> str:
+        return self.side("sources")
 
     @property
     def duplicates(self) -> str:
-        """Made for people to look at: Datasette hides tables that begin with an underscore."""
-        return f"{self.name}_duplicates"
+        return self.side("duplicates")
 
     @property
     def tags(self) -> str:
-        """Made for people to look at, and to filter by."""
-        return f"{self.name}_tags"
+        return self.side("tags")
 
     def parse_key(self, text: str) -> Key | None:
         """The key that a person or a URL wrote down, or None where it can be the key of no row."""
@@ -88,10 +111,26 @@ class ImageTable:
             return None
         return int(text)
 
-    def owns(self, side: str) -> str:
+    def is_key(self, value: object) -> TypeGuard[Key]:
+        """
+        Whether it can be the key of an image. SQLite keeps NULL and BLOBs in a column of texts too, and
+        texts in one of integers.
+        """
+        return isinstance(value, int if self.key_is_integer else str)
+
+    def check_takes_rows(self) -> None:
+        """Raises StoreError where nobody but a person knows what the key of a new row is to be."""
+        if not self.key_is_integer:
+            raise StoreError(
+                f"the keys of table {self.name!r} are texts of your own, so no rows can be added to it; "
+                f"make them whole numbers with: sqlite-utils transform PATH {self.name} "
+                f"--type {self.key} integer"
+            )
+
+    def owns(self, side: str, *, by_content: bool = True) -> str:
         """SQL: whether a row of a side table, by its alias, is of the picture that its image has."""
         images, key = quote_identifier(self.name), quote_identifier(self.key)
-        same = f" and {images}.sha256 is {side}.sha256" if self.is_ours else ""
+        same = f" and {images}.sha256 is {side}.sha256" if self.is_ours and by_content else ""
         return f"exists (select 1 from {images} where {images}.{key} = {side}.image_id{same})"
 
     def quoted(self) -> dict[str, str]:
@@ -99,13 +138,7 @@ class ImageTable:
         return {
             "images": quote_identifier(self.name),
             "key": quote_identifier(self.key),
-            "vectors": quote_identifier(self.vectors),
-            "tokens": quote_identifier(self.tokens),
-            "thumbnails": quote_identifier(self.thumbnails),
-            "failures": quote_identifier(self.failures),
-            "duplicates": quote_identifier(self.duplicates),
-            "sources": quote_identifier(self.sources),
-            "tags": quote_identifier(self.tags),
+            **{kind: quote_identifier(self.side(kind)) for kind in SIDE_TABLES},
         }
 
 
@@ -136,6 +169,8 @@ class Index:
     """A random name, by which the index of another database file at the same path is told."""
     index_type: str | None = None
     """What a person asked index-images for, None for nothing."""
+    unfinished: bool = False
+    """Whether --replace-model is still making it beside the others: nothing is searched with it."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +236,14 @@ class EmbeddedImage:
     thumbnail: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """`webp` is what the table holds, which others can write to as well; `version` that of the picture."""
+
+    webp: Any
+    version: str | None
+
+
 @dataclass(frozen=True)
 class ReusedImage:
     """
@@ -244,8 +287,9 @@ class KnownFile:
 @dataclass(frozen=True, slots=True)
 class OwnRow:
     """
-    A row of a person's own image table: its path or the length of its BLOB, what is known of the
-    image that was embedded last, and of one that could not be embedded since.
+    A row of a person's own image table: its path or the length of its BLOB (None for what is neither a
+    path nor a BLOB), what is known of the image that was embedded last, and of one that could not be
+    embedded since.
     """
 
     image_id: Key
@@ -344,7 +388,7 @@ class StoredVectors:
 
 def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
     """Raises StoreError where there is no such table, or no primary key of one integer or text."""
-    columns = conn.execute("select name, type, pk from pragma_table_info(?)", [name]).fetchall()
+    columns = conn.execute("select name, type, pk from pragma_table_xinfo(?)", [name]).fetchall()
     stored = _stored_name(conn, name)
     name = stored or name
     if not columns:
@@ -372,84 +416,37 @@ def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
 
 def image_table_names(conn: sqlite3.Connection) -> list[str]:
     """The tables that have an index, in alphabetical order; none where nothing was embedded."""
-    if not table_exists(conn, INDEXES):
+    if not is_stored_table(conn, INDEXES):
         return []
-    return [
-        name
-        for (name,) in conn.execute(f"select distinct image_table from {INDEXES} order by 1")
-        if table_exists(conn, name)
-    ]
+    columns = column_names(conn, INDEXES)
+    # A database of an older version has no such column.
+    serving = "and not unfinished" if "unfinished" in columns else ""
+    sql = (
+        f"select distinct image_table from (select * from {INDEXES} limit {MOST_INDEXES}) "
+        f"where {sound_index(columns)} {serving} order by 1"
+    )
+    return [name for (name,) in conn.execute(sql) if table_exists(conn, name)]
 
 
-def find_index(
-    conn: sqlite3.Connection, table: str | None = None, model: str | None = None
-) -> Index:
+def read_indexes(
+    conn: sqlite3.Connection, table: str, *, with_unfinished: bool = False
+) -> list[Index]:
     """
-    The index of an image table; `table` may be left out where the database has one, `model` is for
-    a table that was embedded with several, and without it the oldest is taken.
-
-    Raises StoreError with a sentence that names what there is, or that the vectors are gone.
+    The indexes of a table that it is searched with, the oldest first; none where nothing was embedded,
+    or the table was dropped since. A row that cannot be one of ours is left out.
     """
-    names = image_table_names(conn)
-    if not names:
-        raise StoreError(
-            "this database has no image table; make one with: "
-            "sqlite-utils embed-images PATH TABLE FOLDER"
-        )
-    listed = ", ".join(repr(name) for name in names)
-    if table is None:
-        if len(names) > 1:
-            raise StoreError(f"this database has several image tables; name one of {listed}")
-        table = names[0]
-    indexes = read_indexes(conn, table)
-    if not indexes:
-        raise StoreError(f"{table!r} is not an image table; this database has {listed}")
-    check_vectors(conn, table)
-    for index in indexes:
-        if model in (None, index.model):
-            return index
-    models = ", ".join(index.model for index in indexes)
-    raise StoreError(f"{table!r} is not embedded with {model}, but with {models}")
-
-
-def read_indexes(conn: sqlite3.Connection, table: str) -> list[Index]:
-    """
-    The indexes of a table, the oldest first; none where nothing was embedded, or the table was
-    dropped since.
-    """
-    if not table_exists(conn, INDEXES) or not table_exists(conn, table):
+    if not is_stored_table(conn, INDEXES) or not table_exists(conn, table):
         return []
-    columns = ", ".join(field.name for field in fields(Index))
+    # A database of an older version lacks some.
+    there = column_names(conn, INDEXES)
+    columns = [field.name for field in fields(Index) if field.name in there]
     rows = conn.execute(
-        f"select {columns} from {INDEXES} where image_table = ? collate nocase order by id",
+        f"select {', '.join(columns)} from (select * from {INDEXES} limit {MOST_INDEXES}) "
+        f"where image_table = ? collate nocase and {sound_index(there)} order by id",
         [table],
     )
-    return [Index(*row) for row in rows]
-
-
-def check_vectors(conn: sqlite3.Connection, table: str) -> None:
-    """Raises StoreError where somebody dropped the table of the vectors of an image table."""
-    vectors = find_image_table(conn, table).vectors
-    if not table_exists(conn, vectors):
-        raise StoreError(
-            f"the vectors of {table!r} are gone, as there is no table {vectors!r}; embed everything "
-            f"again, with --replace-model of embed-images"
-        )
-
-
-def check_not_renamed(conn: sqlite3.Connection, name: str) -> None:
-    """Raises StoreError where a name that is free now is that of an image table that was renamed."""
-    # Triggers go with their table: away when it is dropped, along when it is renamed.
-    trigger = trigger_name(ImageTable(name, "", key_is_integer=True), "inserted")
-    row = conn.execute(
-        "select tbl_name from sqlite_master where type = 'trigger' and name = ? collate nocase",
-        [trigger],
-    ).fetchone()
-    if row is not None:
-        raise StoreError(
-            f"the image table {name!r} was renamed to {row[0]!r}, where its vectors are not found; "
-            f"rename it back, with: sqlite-utils rename-table PATH {row[0]} {name}"
-        )
+    indexes = [Index(**dict(zip(columns, row, strict=True))) for row in rows]
+    return [index for index in indexes if with_unfinished or not index.unfinished]
 
 
 def all_indexes(conn: sqlite3.Connection) -> list[Index]:
@@ -458,8 +455,16 @@ def all_indexes(conn: sqlite3.Connection) -> list[Index]:
 
 
 def column_names(conn: sqlite3.Connection, table: str) -> list[str]:
-    """In the order of the table; none where there is no such table."""
-    return [name for (name,) in conn.execute("select name from pragma_table_info(?)", [table])]
+    """In the order of the table, generated ones among them; none where there is no such table."""
+    # Hidden are columns of virtual tables, which nobody selects, by 1, and generated ones by 2 and 3.
+    sql = "select name from pragma_table_xinfo(?) where hidden != 1"
+    return [name for (name,) in conn.execute(sql, [table])]
+
+
+def generated_columns(conn: sqlite3.Connection, table: str) -> set[str]:
+    """Those that SQLite computes, and nobody writes to."""
+    sql = "select name from pragma_table_xinfo(?) where hidden > 1"
+    return {name for (name,) in conn.execute(sql, [table])}
 
 
 def table_exists(conn: sqlite3.Connection, table: str) -> bool:
@@ -472,6 +477,14 @@ def _stored_name(conn: sqlite3.Connection, table: str) -> str | None:
         "select name from sqlite_master where type = 'table' and name = ? collate nocase", [table]
     ).fetchone()
     return row[0] if row else None
+
+
+def folded(name: str) -> str:
+    """The same for all spellings of a name that are one to SQLite, which sees no case in ASCII."""
+    return name.translate(_LOWER)
+
+
+_LOWER = {ord(letter): letter.lower() for letter in string.ascii_uppercase}
 
 
 def trigger_name(table: ImageTable, event: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 from sqlite_utils import Database
 
 from .filters import Filter, matching
-from .reads import vector_ids
+from .indexes import check_index
 from .schema import ensure_tags, has_tags
+from .soundness import is_stored_table
 from .tables import (
     LABEL_SETS,
     Index,
@@ -22,24 +23,40 @@ from .tables import (
     TagRow,
     find_image_table,
     read_indexes,
-    table_exists,
 )
 from .transactions import insert_row, transaction
+from .vectors import vector_ids
 
 
 def label_sets(conn: sqlite3.Connection, index: Index) -> list[LabelSet]:
     """What the images of an index were given tags of, the oldest first."""
-    if not table_exists(conn, LABEL_SETS):
+    if not is_stored_table(conn, LABEL_SETS):
         return []
     rows = conn.execute(
         "select id, index_id, labels, templates, top, threshold, last_vector_id "
         f"from {LABEL_SETS} where index_id = ? order by id",
         [index.id],
     )
-    return [
-        LabelSet(id, index_id, tuple(json.loads(labels)), tuple(json.loads(templates)), *rest)
+    found = [
+        (id, index_id, _texts(labels), _texts(templates), *rest)
         for id, index_id, labels, templates, *rest in rows
     ]
+    return [
+        LabelSet(id, index_id, labels, templates, *rest)
+        for id, index_id, labels, templates, *rest in found
+        if labels is not None and templates is not None
+    ]
+
+
+def _texts(written: Any) -> tuple[str, ...] | None:
+    """Those of a JSON array; None if it is none, as others can write to the table too."""
+    try:
+        texts = json.loads(written)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return None
+    return tuple(texts)
 
 
 def ensure_label_set(
@@ -50,50 +67,60 @@ def ensure_label_set(
     *,
     top: int | None,
     threshold: float | None,
-    in_place_of_others: bool = False,
 ) -> LabelSet:
     """
-    The label set of these labels and templates, in whatever order, made if there is none. With
-    another `top` or `threshold` than before it begins again, without its tags. Those of the same
-    labels with other templates are dropped with their tags, which would be counted beside these;
-    with `in_place_of_others`, all other label sets of the image table.
+    The label set of these labels and templates, in whatever order, with these limits, made if there is
+    none. What it is to come in place of stays until it is whole: see `drop_other_label_sets`.
     """
     table = find_image_table(db.conn, index.image_table)
     with transaction(db):
+        check_index(db.conn, index)
         ensure_tags(db, table, index.path_column or index.content_column)
-        same = _same_labels(label_sets(db.conn, index), labels, templates)
-        others = sets_of_labels(db.conn, index, labels)
-        if in_place_of_others:
-            indexes = read_indexes(db.conn, table.name)
-            others = [other for each in indexes for other in label_sets(db.conn, each)]
+        for known in _same_labels(label_sets(db.conn, index), labels, templates):
+            if (known.top, known.threshold) == (top, threshold):
+                return known
+        row = {
+            "index_id": index.id,
+            "labels": json.dumps(list(labels), ensure_ascii=False),
+            "templates": json.dumps(list(templates), ensure_ascii=False),
+            "top": top,
+            "threshold": threshold,
+            "last_vector_id": 0,
+        }
+        id = insert_row(db, LABEL_SETS, row)
+    return LabelSet(id, index.id, tuple(labels), tuple(templates), top, threshold)
+
+
+def drop_other_label_sets(
+    db: Database, index: Index, label_set: LabelSet, *, of_all_labels: bool = False
+) -> None:
+    """
+    Those of the same labels with other templates or limits, whose tags would be counted beside these;
+    or all others of the image table.
+    """
+    others = sets_of_labels(db.conn, index, label_set.labels)
+    if of_all_labels:
+        indexes = read_indexes(db.conn, index.image_table)
+        others = [other for each in indexes for other in label_sets(db.conn, each)]
+    with transaction(db):
         for other in others:
-            if same is None or other.id != same.id:
+            if other.id != label_set.id:
                 _forget_tags(db, index, other)
                 db.table(LABEL_SETS).delete(other.id)
-        if same is None:
-            row = {
-                "index_id": index.id,
-                "labels": json.dumps(list(labels), ensure_ascii=False),
-                "templates": json.dumps(list(templates), ensure_ascii=False),
-                "top": top,
-                "threshold": threshold,
-                "last_vector_id": 0,
-            }
-            id = insert_row(db, LABEL_SETS, row)
-            return LabelSet(id, index.id, tuple(labels), tuple(templates), top, threshold)
-        if (same.top, same.threshold) != (top, threshold):
-            _forget_tags(db, index, same)
-            now: dict[str, Any] = {"top": top, "threshold": threshold, "last_vector_id": 0}
-            db.table(LABEL_SETS).update(same.id, now)
-            same = replace(same, **now)
-        return same
 
 
 def find_label_set(
     conn: sqlite3.Connection, index: Index, labels: Sequence[str], templates: Sequence[str]
 ) -> LabelSet | None:
-    """The label set of these labels and templates, in whatever order."""
-    return _same_labels(label_sets(conn, index), labels, templates)
+    """The newest label set of these labels and templates, in whatever order."""
+    same = _same_labels(label_sets(conn, index), labels, templates)
+    return same[-1] if same else None
+
+
+def newest_label_sets(conn: sqlite3.Connection, index: Index) -> list[LabelSet]:
+    """Of those of the same labels the last, as a run that was stopped has not dropped the others yet."""
+    by_labels = {tuple(sorted(each.labels)): each for each in label_sets(conn, index)}
+    return list(by_labels.values())
 
 
 def sets_of_labels(conn: sqlite3.Connection, index: Index, labels: Sequence[str]) -> list[LabelSet]:
@@ -104,12 +131,9 @@ def sets_of_labels(conn: sqlite3.Connection, index: Index, labels: Sequence[str]
 
 def _same_labels(
     known: Iterable[LabelSet], labels: Sequence[str], templates: Sequence[str]
-) -> LabelSet | None:
+) -> list[LabelSet]:
     wanted = sorted(labels), sorted(templates)
-    for each in known:
-        if (sorted(each.labels), sorted(each.templates)) == wanted:
-            return each
-    return None
+    return [each for each in known if (sorted(each.labels), sorted(each.templates)) == wanted]
 
 
 def _forget_tags(db: Database, index: Index, label_set: LabelSet) -> None:
@@ -137,9 +161,8 @@ def untagged_vectors(
     ids = vector_ids(conn, index) if filter is None else matching(conn, index, filter)
     ids = np.sort(ids[ids > label_set.last_vector_id])
     tagged = conn.execute(
-        "select distinct vector_id from {tags} where label_set_id = ? and vector_id > ?".format(
-            **table.quoted()
-        ),
+        "select distinct vector_id from {tags} where label_set_id = ? and vector_id > ? "
+        "and typeof(vector_id) = 'integer'".format(**table.quoted()),
         [label_set.id, label_set.last_vector_id],
     )
     return np.setdiff1d(ids, np.array([id for (id,) in tagged], dtype=np.int64), assume_unique=True)

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 from sqlite_utils import Database
 
-from .tables import INDEXES, ImageTable, Index, Key, Rows, find_image_table, table_exists
+from .soundness import is_stored_table
+from .tables import INDEXES, ImageTable, Index, Key, Rows, find_image_table
 
 EVENTS = ("token_added", "token_deleted")
 """The triggers on the table of tokens, which are never away."""
@@ -89,7 +90,7 @@ def renew_tokens(db: Database, table: ImageTable) -> None:
 
 def has_tokens(conn: sqlite3.Connection, index: Index) -> bool:
     """Whether the generation of an index is proof of its rows; it is none in a database of version 0.1."""
-    return table_exists(conn, find_image_table(conn, index.image_table).tokens)
+    return is_stored_table(conn, find_image_table(conn, index.image_table).tokens)
 
 
 def rows_after(conn: sqlite3.Connection, index: Index, id: int) -> Rows:

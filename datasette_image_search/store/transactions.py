@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlite_utils import Database
+
+WAIT_MILLISECONDS = 100
+"""SQLite waits for other programs within one call, in which Python notices no Ctrl-C: so for no longer at
+once, and again and again."""
+
+
+def read_any_text(conn: sqlite3.Connection) -> None:
+    """SQLite keeps texts that are not UTF-8 as well: read them as Datasette does, and fail over none."""
+    conn.text_factory = lambda text: text.decode(errors="replace")
 
 
 @contextmanager
@@ -24,23 +36,69 @@ def snapshot(conn: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def transaction(db: Database) -> Iterator[None]:
+def transaction(db: Database, committed: Callable[[], None] = lambda: None) -> Iterator[None]:
     """
-    All that is written, or nothing. The lock is taken at once, where waiting for other writers is
-    possible; SQLite refuses at once to turn a read lock into one for writing.
+    All that is written, or nothing; no Ctrl-C comes between the commit and `committed`. The lock is
+    taken at once, where waiting for other writers is possible; SQLite refuses at once to turn a read
+    lock into one for writing.
     """
     if db.conn.in_transaction:
         with db.atomic():
             yield
+        committed()
         return
-    db.execute("begin immediate")
+    _patiently(db, lambda: db.execute("begin immediate"))
     try:
         yield
+        _patiently(db, lambda: _commit(db, committed))
     except BaseException:
         db.rollback()
         raise
-    else:
+
+
+def _commit(db: Database, committed: Callable[[], None]) -> None:
+    with _uninterrupted():
         db.commit()
+        committed()
+
+
+def _patiently(db: Database, act: Callable[[], object]) -> None:
+    """Wait for other programs as long as the connection is set to, and end with a Ctrl-C."""
+    (patience,) = db.execute("pragma busy_timeout").fetchone()
+    deadline = time.monotonic() + patience / 1000
+    db.execute(f"pragma busy_timeout = {min(patience, WAIT_MILLISECONDS)}")
+    try:
+        while True:
+            try:
+                act()
+                return
+            except sqlite3.OperationalError as error:
+                if not is_locked(error) or time.monotonic() >= deadline:
+                    raise
+    finally:
+        db.execute(f"pragma busy_timeout = {patience}")
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether another program has the database, which passes."""
+    # Word for word: the names of tables and columns are in other messages.
+    return str(error) == "database is locked"
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold a Ctrl-C back for a moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupts: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if interrupts:
+            raise KeyboardInterrupt
 
 
 def insert_row(db: Database, table: str, row: dict[str, Any]) -> Any:

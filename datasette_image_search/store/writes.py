@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,9 +10,11 @@ from typing import Any
 from sqlite_utils import Database
 from sqlite_utils.db import NotFoundError, quote_identifier
 
-from .reads import own_label, roots
+from .indexes import check_index, made_of_same
+from .own_rows import own_label
+from .reads import roots
+from .schema import has_tags
 from .tables import (
-    INDEXES,
     OWN_ROOT,
     ROOTS,
     EmbeddedImage,
@@ -24,63 +25,9 @@ from .tables import (
     Key,
     ReusedImage,
     Root,
-    find_index,
-    read_indexes,
     vector_to_blob,
 )
-from .tags import forget_label_sets
 from .transactions import insert_row, transaction
-
-
-def ensure_index(
-    db: Database,
-    table: ImageTable,
-    *,
-    model: str,
-    weights: str | None,
-    fingerprint: str,
-    dimensions: int,
-    path_column: str | None = None,
-    content_column: str | None = None,
-) -> Index:
-    """
-    The index of a table by a model, made if there is none. The caller has checked the fingerprint:
-    one that was IMPORTED may be an embedder's now. Weights that have moved are remembered at their
-    new place, and so are the columns of this run.
-    """
-    for index in read_indexes(db.conn, table.name):
-        if index.model == model:
-            now = {
-                "weights": weights or index.weights,
-                "fingerprint": fingerprint,
-                "path_column": path_column,
-                "content_column": content_column,
-            }
-            db.table(INDEXES).update(index.id, now)
-            return find_index(db.conn, table.name, model)
-    db.table(INDEXES).insert(
-        {
-            "image_table": table.name,
-            "model": model,
-            "weights": weights,
-            "fingerprint": fingerprint,
-            "dimensions": dimensions,
-            "path_column": path_column,
-            "content_column": content_column,
-            "identity": secrets.token_hex(8),
-        }
-    )
-    return find_index(db.conn, table.name, model)
-
-
-def delete_index(db: Database, table: ImageTable, index: Index) -> None:
-    """An index with all of its vectors and their tags. The images and their thumbnails stay."""
-    with transaction(db):
-        forget_label_sets(db, index)
-        # Perhaps without the triggers that would do it.
-        db.table(table.tokens).delete_where("index_id = ?", [index.id])
-        db.table(table.vectors).delete_where("index_id = ?", [index.id])
-        db.table(INDEXES).delete(index.id)
 
 
 def ensure_root(db: Database, path: str) -> Root:
@@ -98,18 +45,27 @@ def write_batch(
     index: Index,
     images: Sequence[EmbeddedImage],
     failures: Sequence[Failure] = (),
+    committed: Callable[[], None] = lambda: None,
 ) -> None:
-    """Rows, vectors, thumbnails and failures in one transaction: all of them, or none."""
-    with transaction(db):
+    """
+    Rows, vectors, thumbnails and failures in one transaction: all of them, or none. No Ctrl-C comes
+    before `committed` was called.
+    """
+    with transaction(db, committed):
+        check_index(db.conn, index)
+        alike = [each.id for each in made_of_same(db.conn, index)]
+        with_tags = table.is_ours and has_tags(db.conn, table)
         for image in images:
-            imported = _imported_vectors(db, table, index, image)
-            key = _write_image(db, table, image)
+            tags = _tags_by_hand(db, table, image) if with_tags else []
+            imported = _imported_vectors(db, table, alike, image)
+            key = _write_image(db, table, alike, image)
             sha256 = image.content.sha256
             for index_id, vector in imported:
                 db.table(table.vectors).insert(
                     {"index_id": index_id, "image_id": key, "sha256": sha256, "vector": vector}
                 )
             _write_vector(db, table, index, key, sha256, vector_to_blob(image.vector))
+            db.table(table.tags).insert_all(tags)
             if image.thumbnail is not None:
                 _write_thumbnail(db, table, key, sha256, image.thumbnail)
         for failure in failures:
@@ -117,7 +73,7 @@ def write_batch(
 
 
 def _imported_vectors(
-    db: Database, table: ImageTable, index: Index, image: EmbeddedImage
+    db: Database, table: ImageTable, alike: Sequence[int], image: EmbeddedImage
 ) -> list[tuple[int, bytes]]:
     """
     Index id and vector of what was imported for an image in other indexes, without its sha256. Where
@@ -130,18 +86,37 @@ def _imported_vectors(
     rows = db.execute(
         "select index_id, vector, {state}.size, {state}.mtime from {vectors} as side "
         "left join {state} on {state}.{key} = side.image_id "
-        "where side.image_id = ? and side.index_id != ? and side.sha256 is null".format(
+        "where side.image_id = ? and side.index_id in ({alike}) and side.sha256 is null".format(
+            alike=", ".join(map(str, alike)),
             state=quote_identifier(table.name if table.is_ours else table.sources),
             key=quote_identifier(table.key if table.is_ours else "image_id"),
             vectors=quote_identifier(table.vectors),
         ),
-        [image.image_id, index.id],
+        [image.image_id],
     ).fetchall()
     known = ((None, None), (content.size, content.mtime))
     return [(index_id, vector) for index_id, vector, *state in rows if tuple(state) in known]
 
 
-def _write_image(db: Database, table: ImageTable, image: EmbeddedImage) -> Key:
+def _tags_by_hand(db: Database, table: ImageTable, image: EmbeddedImage) -> list[dict[str, Any]]:
+    """
+    The tags that a person gave to an image of which nothing but the file was known, if that is what it
+    was then. They would leave when the picture becomes known, as those of another one do.
+    """
+    state = (image.content.size, image.content.mtime)
+    same = "sha256 is null and ((size is null and mtime is null) or (size is ? and mtime is ?))"
+    return list(
+        db.query(
+            "select {tags}.* from {tags} join {images} on {images}.{key} = image_id "
+            f"where image_id = ? and vector_id is null and {same}".format(**table.quoted()),
+            [image.image_id, *state],
+        )
+    )
+
+
+def _write_image(
+    db: Database, table: ImageTable, alike: Sequence[int], image: EmbeddedImage
+) -> Key:
     if not isinstance(image.content, ImageRecord):
         # An image of a person's own table has its row already.
         assert image.image_id is not None
@@ -149,7 +124,8 @@ def _write_image(db: Database, table: ImageTable, image: EmbeddedImage) -> Key:
         db.table(table.sources).upsert(state, pk="image_id")
         # Those of other models are of the picture that was there before.
         db.table(table.vectors).delete_where(
-            "image_id = ? and sha256 is not ?", [image.image_id, image.content.sha256]
+            f"image_id = ? and sha256 is not ? and index_id in ({', '.join(map(str, alike))})",
+            [image.image_id, image.content.sha256],
         )
         _forget_failure(db, table, OWN_ROOT, own_label(image.image_id))
         return image.image_id
@@ -190,14 +166,19 @@ def _forget_failure(db: Database, table: ImageTable, root_id: int, path: str) ->
 
 
 def write_reused(
-    db: Database, table: ImageTable, index: Index, images: Sequence[ReusedImage]
+    db: Database,
+    table: ImageTable,
+    index: Index,
+    images: Sequence[ReusedImage],
+    committed: Callable[[], None] = lambda: None,
 ) -> None:
     """
     Files whose bytes are embedded already get the row and the vector of those, in one transaction.
     What was deleted since the survey is left out: the next run embeds the file.
     """
     names = [field.name for field in fields(ImageRecord)]
-    with transaction(db):
+    with transaction(db, committed):
+        check_index(db.conn, index)
         for image in images:
             path = PurePosixPath(image.path)
             place = {
@@ -251,13 +232,7 @@ def forget_unreadable(db: Database, table: ImageTable) -> None:
     db.table(table.failures).delete_where("root_id = ? and mtime = ''", [OWN_ROOT])
 
 
-def record_sidecar(db: Database, index: Index) -> None:
-    """Believe, from now on, the sidecar that `index` names, and remember the type it has."""
-    db.table(INDEXES).update(
-        index.id,
-        {
-            "sidecar": index.sidecar,
-            "sidecar_vector_id": index.sidecar_vector_id,
-            "index_type": index.index_type,
-        },
-    )
+def record_unusable(db: Database, table: ImageTable, unusable: Sequence[Failure]) -> None:
+    """The rows of a person's own table without a key, in place of those that there were before."""
+    db.table(table.failures).delete_where("root_id = ? and path not like '#%'", [OWN_ROOT])
+    db.table(table.failures).insert_all(map(asdict, unusable), replace=True)

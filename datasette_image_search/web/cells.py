@@ -14,13 +14,18 @@ from markupsafe import Markup
 from .. import store
 from ..search.query import image_term
 from ..store import ImageTable, Key
-from .image_tables import image_tables, known_image_tables
-from .urls import Links
+from .image_tables import image_tables, known_shown_tables, shown_tables
+from .page_budget import may_show_a_picture
+from .reading import read_bounded
+from .urls import VERSION, Links
+from .visits import visitor_sees
 
 BOX = (120, 90)
 """Width and height in CSS pixels that a picture in a cell fits into."""
 
-_THUMBNAIL_URL = re.compile(r"/-/image-search/([^/]+)/([^/]+)/([^/]+)/thumbnail")
+_THUMBNAIL_URL = re.compile(
+    rf"/-/image-search/([^/]+)/([^/]+)/([^/]*)/thumbnail(?:\?{VERSION}=[^/&]*)?"
+)
 
 _CELL = Markup(
     '<a class="image-search-cell" href="{row}">'
@@ -40,35 +45,47 @@ def cell_with_picture(
     # Nearly all cells leave here, without a coroutine.
     if not isinstance(value, str | bytes) or not value:
         return None
-    known = known_image_tables(datasette.get_database(database))
+    known = known_shown_tables(datasette.get_database(database))
     if table is not None:
         if known is not None and (table not in known or known[table].column != column):
+            return None
+        if not may_show_a_picture():
             return None
         return _cell_of_table(datasette, database, table, row, column, value)
     if isinstance(value, bytes):
         return None
-    if value.endswith("/thumbnail"):
-        return _cell_of_url(datasette, database, value)
+    if _THUMBNAIL_URL.search(value):
+        return _cell_of_url(datasette, database, value) if may_show_a_picture() else None
     if known is not None and all(shown.column != column for shown in known.values()):
         return None
-    return _cell_of_query(datasette, database, row, column, value)
+    return _cell_of_query(datasette, database, row, column, value) if may_show_a_picture() else None
 
 
 async def _cell_of_table(
     datasette: Datasette, database: str, table: str, row: Any, column: str, value: str | bytes
 ) -> Markup | None:
-    shown = (await image_tables(datasette.get_database(database))).get(table)
+    served = datasette.get_database(database)
+    shown = (await shown_tables(served)).get(table)
     if shown is None or column != shown.column:
         return None
-    key = _key_of(row, shown.table)
+    images = shown.table
+    key = _key_of(row, images)
     if key is None:
         return None
+    if shown.view is not None:
+        if not await visitor_sees(datasette, database, images.name):
+            return None
+        root = _value(row, "root_id") if shown.view.has_root else None
+        if not await read_bounded(
+            served, lambda conn: store.image_of_row(conn, images, column, key, value, root)
+        ):
+            return None
     name = value if isinstance(value, str) else str(key)
     picture = await _picture(datasette, database, shown.table, key, name, row)
     if picture is None:
         return None
     if isinstance(value, bytes):
-        url = datasette.urls.row_blob(database, table, tilde_encode(str(key)), column)
+        url = Links(datasette, database, images.name).blob(key, column)
         value = Markup('<a class="blob-download" href="{}">{:,} bytes</a>').format(url, len(value))
     similar = Links(datasette, database, table).page([("q", image_term(key))])
     return picture + _TEXT.format(text=value) + _SIMILAR.format(similar=similar)
@@ -77,29 +94,44 @@ async def _cell_of_table(
 async def _cell_of_query(
     datasette: Datasette, database: str, row: Any, column: str, value: str
 ) -> Markup | None:
-    """The path of an image whose id is in the same row: which image table that is tells the path."""
-    for shown in (await image_tables(datasette.get_database(database))).values():
-        table = shown.table
-        key = _key_of(row, table)
-        if column != shown.column or shown.column_is_blob or key is None:
-            continue
+    """
+    The path of an image whose id is in the same row: which image table that is tells the path. A query
+    may read what the visitor may not see, and says no more of it than its rows do.
+    """
+    served = datasette.get_database(database)
+    root = _value(row, "root_id")
+    keys = [
+        (shown.table, key)
+        for shown in (await image_tables(served)).values()
+        if shown.column == column and not shown.column_is_blob
+        if (key := _key_of(row, shown.table)) is not None
+    ]
+    if not keys:
+        return None
 
-        def image_at_path(
-            conn: sqlite3.Connection,
-            table: ImageTable = table,
-            key: Key = key,
-            column: str = column,
-        ) -> dict[str, Any] | None:
-            image = store.image_rows(conn, table, [key]).get(key)
-            if image is None or image[column] != value:
-                return None
-            return image if store.has_thumbnail(conn, table, key) else None
+    def read(conn: sqlite3.Connection) -> tuple[ImageTable, dict[str, Any], str] | None:
+        # A path that images of two tables have is that of neither.
+        found = [
+            (table, key)
+            for table, key in keys
+            if store.image_of_row(conn, table, column, key, value, root)
+        ]
+        if len(found) != 1:
+            return None
+        ((table, key),) = found
+        version = store.thumbnail_version(conn, table, key)
+        if version is None:
+            return None
+        return table, store.image_rows(conn, table, [key])[key], version
 
-        image = await datasette.get_database(database).execute_fn(image_at_path)
-        if image is not None:
-            picture = _link(datasette, database, table, key, value, image)
-            return picture + _TEXT.format(text=value)
-    return None
+    found = await read_bounded(served, read)
+    if found is None:
+        return None
+    table, image, version = found
+    if not await visitor_sees(datasette, database, table.name):
+        return None
+    picture = _link(datasette, database, table, image[table.key], value, image, version)
+    return picture + _TEXT.format(text=value)
 
 
 async def _cell_of_url(datasette: Datasette, database: str, value: str) -> Markup | None:
@@ -113,6 +145,8 @@ async def _cell_of_url(datasette: Datasette, database: str, value: str) -> Marku
     key = shown.table.parse_key(tilde_decode(match[3])) if shown else None
     if shown is None or key is None:
         return None
+    if not await visitor_sees(datasette, database, shown.table.name):
+        return None
     return await _picture(datasette, database, shown.table, key, str(key), {})
 
 
@@ -120,20 +154,27 @@ async def _picture(
     datasette: Datasette, database: str, table: ImageTable, key: Key, name: str, row: Any
 ) -> Markup | None:
     """The thumbnail as a link to its row, or None where that image has none."""
-    if not await datasette.get_database(database).execute_fn(
-        lambda conn: store.has_thumbnail(conn, table, key)
-    ):
+    version = await read_bounded(
+        datasette.get_database(database), lambda conn: store.thumbnail_version(conn, table, key)
+    )
+    if version is None:
         return None
-    return _link(datasette, database, table, key, name, row)
+    return _link(datasette, database, table, key, name, row, version)
 
 
 def _link(
-    datasette: Datasette, database: str, table: ImageTable, key: Key, name: str, row: Any
+    datasette: Datasette,
+    database: str,
+    table: ImageTable,
+    key: Key,
+    name: str,
+    row: Any,
+    version: str,
 ) -> Markup:
     width, height = _fit(row)
     return _CELL.format(
         row=datasette.urls.row(database, table.name, tilde_encode(str(key))),
-        src=Links(datasette, database, table.name).thumbnail(key),
+        src=Links(datasette, database, table.name).thumbnail(key, version),
         alt=name,
         width=width,
         height=height,

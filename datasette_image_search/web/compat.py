@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -47,6 +48,45 @@ async def can_view_table(
     return visible
 
 
+def rules_of_tables(denied: Iterable[tuple[str, str]]) -> Any:
+    """What `permission_resources_sql` of 1.0 returns to deny tables, each a database and a table."""
+    from datasette.permissions import PermissionSQL
+
+    return PermissionSQL(
+        sql="""
+            select json_extract(value, '$[0]') as parent, json_extract(value, '$[1]') as child,
+                0 as allow, 'made of an image table that is not allowed' as reason
+            from json_each(:image_search_denied)
+        """,
+        params={"image_search_denied": json.dumps(list(denied))},
+    )
+
+
+async def listed_tables(datasette: Datasette, database: str) -> list[str]:
+    """The tables that 1.0 lists of a database, also when it cannot be read."""
+    rows = await datasette.get_internal_database().execute(
+        "select table_name from catalog_tables where database_name = ?", [database]
+    )
+    return [name for (name,) in rows.rows]
+
+
+def labels_ignore_actors(datasette: Datasette) -> bool:
+    """Whether rows of other tables are called by name before those who may not see these tables."""
+    return "actor" not in inspect.signature(datasette.expand_foreign_keys).parameters
+
+
+def configuration_page(datasette: Datasette) -> str:
+    """The page of Datasette that shows what the server was configured with."""
+    return "metadata" if hasattr(datasette, "metadata") else "config"
+
+
+def shown_configuration(datasette: Datasette) -> dict[str, Any]:
+    """What that page shows; 1.0 leaves out passwords and the like."""
+    if hasattr(datasette, "metadata"):
+        return datasette.metadata() or {}
+    return datasette._config()
+
+
 async def can_execute_sql(
     datasette: Datasette, actor: dict[str, Any] | None, database: str
 ) -> bool:
@@ -69,6 +109,23 @@ async def saved_query_sql(
         return query.sql if query is not None and not query.is_write else None
     query = await datasette.get_canned_query(database, name, actor)
     return query["sql"] if query and not query.get("write") else None
+
+
+async def saved_query_parameters(
+    datasette: Datasette, request: Request, sql: str, given: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """What Datasette fills into a query that has a name: the given, magic ones, empty texts else."""
+    from datasette.views.database import MagicParameters
+
+    class Parameters(MagicParameters):
+        def __missing__(self, name: str) -> str:
+            return ""
+
+    if not hasattr(MagicParameters, "execute_params"):
+        return Parameters(given, request, datasette)
+    parameters = Parameters(sql, given, request, datasette)
+    await parameters.execute_params()
+    return parameters
 
 
 def column_filters(
@@ -194,3 +251,15 @@ def make_facet(
     takes = inspect.signature(Facet.__init__).parameters
     name = "table_config" if "table_config" in takes else "metadata"
     return kind(*args, **{name: configuration}, **options)
+
+
+def load_sqlite_utils_plugins(datasette: Datasette) -> None:
+    """
+    Datasette 1.0 makes a sqlite_utils.Database of its connections, and the first of these loads the
+    plugins of sqlite-utils, this one among them, with nothing that keeps a second thread from it. So
+    before there are threads.
+    """
+    if hasattr(datasette, "allowed"):
+        from sqlite_utils.plugins import ensure_plugins_loaded
+
+        ensure_plugins_loaded()

@@ -151,6 +151,31 @@ def _setting(datasette: Datasette, name: str, database: str, table: str) -> Any:
     return None
 
 
+PATHS = ("roots", "weights")
+"""Options that are paths of this machine, which is nobody's business but of who started the server."""
+
+HIDDEN = "***"
+"""Stands for them, as for passwords in Datasette 1.0."""
+
+
+def without_paths(written: Any) -> Any:
+    """A copy of a configuration, or of a part of it, in which our PATHS cannot be read."""
+    if isinstance(written, list):
+        return [without_paths(each) for each in written]
+    if not isinstance(written, dict):
+        return written
+    return {
+        name: _option_without_paths(value) if name == PLUGIN else without_paths(value)
+        for name, value in written.items()
+    }
+
+
+def _option_without_paths(settings: Any) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {name: HIDDEN if name in PATHS else value for name, value in settings.items()}
+
+
 # --- What is wrong with it -------------------------------------------------------------------------
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar
+
+from .daemon_threads import DaemonThreads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,7 +25,7 @@ class DecodingQueue:
     """Does one thing after the other, with at most `longest` that wait, whoever asks for them."""
 
     def __init__(self, name: str, longest: int) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._thread = DaemonThreads(1, name)
         self._places = threading.BoundedSemaphore(longest + 1)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -31,6 +33,6 @@ class DecodingQueue:
         if not self._places.acquire(blocking=False):
             raise Busy
         # A place is free when the work is done, not when nobody waits for it any more.
-        future = self._executor.submit(function, *args, **kwargs)
+        future = self._thread.submit(partial(function, *args, **kwargs))
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wrap_future(future)

@@ -19,12 +19,16 @@ from sqlite_utils.db import quote_identifier
 from ..store import Filter
 from .access import ViewedTable
 from .compat import make_facet, table_configuration
+from .repetition import check_repetition
 from .search_request import RequestError
 from .urls import Links, pairs_of, replaced
 from .year_facet import YearFacet
 
 SUGGESTED = (("column", "camera_model"), ("column", "folder"), ("year", "taken_at"))
 """What people filter photos by, and what `embed-images` makes indexes for."""
+
+MOST_FACETS = 20
+"""Each may take facet_time_limit_ms of the three threads that serve everybody."""
 
 PASSING = ("_next", "_facet_wait")
 """Parameters that a link to other results leaves behind."""
@@ -54,7 +58,7 @@ async def count_facets(
 
     Raises RequestError for a facet of a column that there is not.
     """
-    links = Links(datasette, viewed.database.name, viewed.table.name)
+    links = viewed.links(datasette)
     request = _page_request(request)
     configuration = await table_configuration(datasette, links.database, links.table)
     columns = await viewed.database.table_columns(links.table)
@@ -68,12 +72,22 @@ async def count_facets(
             filter,
             kinds[kind],
             configuration,
+            columns,
             config,
         )
         for kind, configs in wanted.items()
         if kind in kinds
         for config in configs
     ]
+    if len(facets) > MOST_FACETS:
+        raise RequestError(f"a page has {MOST_FACETS} facets at most; leave some out")
+    if facets:
+        links_of_each = facets[0].get_facet_size()
+        check_repetition(
+            request,
+            len(facets) * links_of_each,
+            f"{len(facets)} facets of {links_of_each:,} values",
+        )
     results, timed_out = [], []
     for counted, too_long in await asyncio.gather(*(_counted(facet) for facet in facets)):
         results += [_with_local_urls(facet, links) for facet in counted]
@@ -133,23 +147,29 @@ def _facet(
     filter: Filter | None,
     kind: type[Facet],
     configuration: dict[str, Any],
+    columns: list[str],
     config: dict[str, Any],
 ) -> Facet:
     column = _column(config)
-    name, table = escape_sqlite(column), quote_identifier(viewed.table.name)
+    # The key as well: a facet may count rows that are different, as that of arrays does, or look
+    # them up elsewhere. Not all columns, which takes three times as long.
+    named = dict.fromkeys([viewed.table.key, *map(str, config["config"].values())])
+    names = [escape_sqlite(name) for name in named if name in columns]
+    table = quote_identifier(viewed.name)
     if filter is None:
-        sql = f"select {name} from {table}"
+        sql = f"select {', '.join(names)} from {table}"
     else:
         # The plus keeps SQLite from reading the whole table in the order of this column, only to
         # group by it: an index that serves the filter is what to look for.
-        sql = f"select +{name} as {name} from {table} where {filter.where}"
+        unordered = ", ".join(f"+{name} as {name}" for name in names)
+        sql = f"select {unordered} from {table} where {filter.where}"
     facet = make_facet(
         kind,
         datasette,
         request,
         viewed.database.name,
         sql=sql,
-        table=viewed.table.name,
+        table=viewed.name,
         params=dict(filter.params) if filter else {},
         configuration=configuration,
     )
@@ -157,7 +177,10 @@ def _facet(
     facet.get_configs = lambda: [config]
     if isinstance(facet, YearFacet):
         facet.column_is_indexed = (
-            filter is None and viewed.table.is_ours and ("year", column) in SUGGESTED
+            filter is None
+            and viewed.view is None
+            and viewed.table.is_ours
+            and ("year", column) in SUGGESTED
         )
     return facet
 

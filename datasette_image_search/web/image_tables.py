@@ -15,8 +15,9 @@ from datasette.database import Database
 
 from .. import store
 from ..search.sidecar import file_state
-from ..store import ImageTable, Index
+from ..store import ImageTable, ImageView, Index
 from .compat import can_view_table
+from .reading import read_bounded
 
 FRESH = 1.0
 """Seconds for which the answer holds, so that a page asks each database once and not per cell."""
@@ -25,13 +26,14 @@ FRESH = 1.0
 @dataclass(frozen=True)
 class ShownTable:
     """
-    An image table as pages show it. `column` holds what its pictures were made of, a path or, where
-    `column_is_blob`, the bytes; there a picture is shown.
+    An image table as pages show it, or a view of one. `column` holds what its pictures were made of, a
+    path or, where `column_is_blob`, the bytes; there a picture is shown.
     """
 
     table: ImageTable
     column: str
     column_is_blob: bool
+    view: ImageView | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ def forget_image_tables(database: Database) -> None:
     _known.pop(database, None)
 
 
-def known_image_tables(database: Database) -> Mapping[str, ShownTable] | None:
-    """What `image_tables` would answer, or None where it would have to ask the database."""
+def known_shown_tables(database: Database) -> Mapping[str, ShownTable] | None:
+    """What `shown_tables` would answer, or None where it would have to ask the database."""
     known = _known.get(database)
     if known is None or time.monotonic() > known.checked_at + FRESH:
         return None
@@ -61,11 +63,17 @@ def known_image_tables(database: Database) -> Mapping[str, ShownTable] | None:
 
 async def image_tables(database: Database) -> Mapping[str, ShownTable]:
     """The image tables of a database by name; none where it cannot be read."""
-    tables = known_image_tables(database)
+    shown = await shown_tables(database)
+    return {name: each for name, each in shown.items() if each.view is None}
+
+
+async def shown_tables(database: Database) -> Mapping[str, ShownTable]:
+    """The image tables of a database and the views of them."""
+    tables = known_shown_tables(database)
     if tables is None:
         try:
-            known = await database.execute_fn(
-                lambda conn: _read(conn, database.path, _known.get(database))
+            known = await read_bounded(
+                database, lambda conn: _read(conn, database.path, _known.get(database))
             )
         except sqlite3.Error:
             # A database that is locked or damaged is not to take the other pages along.
@@ -90,6 +98,11 @@ def _read(conn: sqlite3.Connection, path: str | None, known: _Known | None) -> _
             # Somebody made it anew without a primary key.
             continue
         tables[table.name] = ShownTable(table, _column(index), index.content_column is not None)
+    known_as = [(shown.table, shown.column, shown.column_is_blob) for shown in tables.values()]
+    for name in store.view_names(conn) if tables else ():
+        view = store.find_view(conn, name, known_as)
+        if view is not None:
+            tables[name] = ShownTable(view.table, view.column, view.column_is_blob, view)
     return _Known(schema, time.monotonic(), tables)
 
 
@@ -106,3 +119,16 @@ async def visible_image_tables(
         for name in await image_tables(database)
         if await can_view_table(datasette, actor, database.name, name)
     ]
+
+
+async def visible_table(
+    datasette: Datasette, actor: dict[str, Any] | None, database: Database, name: str
+) -> ShownTable | None:
+    """The image table of that name, or the view if this actor may see the image table, too."""
+    shown = (await shown_tables(database)).get(name)
+    if shown is None:
+        return None
+    for each in {name, shown.table.name}:
+        if not await can_view_table(datasette, actor, database.name, each):
+            return None
+    return shown

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasette.app import Datasette
-from datasette.utils.asgi import Forbidden, Request, Response
+from datasette.utils.asgi import Request, Response
 from datasette.views.base import DatasetteError
 
 from .. import store
 from ..store import Key
-from .compat import can_view_table
-from .image_tables import ShownTable, image_tables
+from .image_tables import ShownTable, image_tables, visible_image_tables, visible_table
 from .pictures import Card, image_card
-from .results import Picture
+from .reading import read_bounded
+from .results import LARGEST_VALUE, Picture
 from .sql_errors import query_page_vars
 from .table_page import table_search
-from .urls import Links
+from .urls import Links, path_below_base_url
 
 ARGUMENT = "_image_table"
 
@@ -28,11 +29,7 @@ async def can_render(
 ) -> bool:
     """Whether rows with these columns have the ids of an image table that this actor may see."""
     shown = await _image_table(datasette, request, database, table)
-    return (
-        shown is not None
-        and shown.table.key in columns
-        and await can_view_table(datasette, request.actor, database, shown.table.name)
-    )
+    return shown is not None and _missing(shown, columns) is None
 
 
 async def render(
@@ -50,31 +47,30 @@ async def render(
         raise _bad_request(ours.get("error", error))
     shown = await _image_table(datasette, request, database, table)
     if shown is None:
-        names = ", ".join(
-            repr(name) for name in await image_tables(datasette.get_database(database))
-        )
+        served = datasette.get_database(database)
+        names = ", ".join(map(repr, await visible_image_tables(datasette, request.actor, served)))
         raise _bad_request(
             f"name the image table of these rows with {ARGUMENT}=; this database has {names}"
             if names
             else f"{database!r} has no image table, so there are no images to show"
         )
-    key = shown.table.key
-    if key not in columns:
-        raise _bad_request(
-            f"the rows have no column {key!r}, the primary key of {shown.table.name!r}; select it too"
-        )
-    if not await can_view_table(datasette, request.actor, database, shown.table.name):
-        raise Forbidden(f"You do not have permission to view {shown.table.name!r}")
-    wanted = [dict(zip(columns, row, strict=True)) for row in rows]
-    images = await datasette.get_database(database).execute_fn(
-        lambda conn: _images(conn, shown, [row[key] for row in wanted])
+    missing = _missing(shown, columns)
+    if missing is not None:
+        raise _bad_request(missing)
+    wanted = [
+        # A foreign key comes with its label.
+        {name: each["value"] if isinstance(each, Mapping) else each for name, each in pairs}
+        for pairs in (zip(columns, row, strict=True) for row in rows)
+    ]
+    images, versions = await read_bounded(
+        datasette.get_database(database), lambda conn: _images(conn, shown, wanted)
     )
     found = table_search(request)
     scores = found.scores if found else {}
+    links = Links(datasette, database, table or shown.table.name, shown.table.name)
+    # Of a table, a column called score is the person's own.
     cards = [
-        _card(datasette, database, shown, images[row[key]], row, scores)
-        for row in wanted
-        if _is_key(row[key]) and row[key] in images
+        _card(links, shown, image, {} if table else row, scores, versions) for row, image in images
     ]
     if scores and "_sort" not in request.args and "_sort_desc" not in request.args:
         cards.sort(key=lambda card: -(card.score or 0.0))
@@ -82,7 +78,7 @@ async def render(
         "image_search_rows.html",
         {
             "database": database,
-            "table": shown.table.name,
+            "table": links.table,
             "images": cards,
             "others": len(wanted) - len(cards),
             "sql": request.args.get("sql"),
@@ -97,46 +93,66 @@ async def render(
 async def _image_table(
     datasette: Datasette, request: Request, database: str, table: str | None
 ) -> ShownTable | None:
-    """The image table of a table page; of a query, the one that is named or the only one there is."""
-    tables = await image_tables(datasette.get_database(database))
+    """
+    The image table of a table page; of a query, the one that is named or the only one there is. One that
+    the actor may not see is none.
+    """
+    served = datasette.get_database(database)
     if table is not None:
-        return tables.get(table)
-    if ARGUMENT in request.args:
-        return tables.get(request.args[ARGUMENT])
-    return next(iter(tables.values())) if len(tables) == 1 else None
+        return await visible_table(datasette, request.actor, served, table)
+    visible = await visible_image_tables(datasette, request.actor, served)
+    name = request.args.get(ARGUMENT) or (visible[0] if len(visible) == 1 else "")
+    return (await image_tables(served))[name] if name in visible else None
+
+
+def _missing(shown: ShownTable, columns: Sequence[str]) -> str | None:
+    """What is wrong with rows of these columns, so that it cannot be told which images they are."""
+    key = shown.table.key
+    if key not in columns:
+        return f"the rows have no column {key!r}, the primary key of {shown.table.name!r}; select it too"
+    if shown.view is not None and shown.column not in columns:
+        return f"the rows have no column {shown.column!r}, which tells what images they are"
+    return None
 
 
 def _images(
-    conn: sqlite3.Connection, shown: ShownTable, keys: Sequence[Any]
-) -> dict[Key, dict[str, Any]]:
-    content = shown.column if shown.column_is_blob else None
-    return store.image_rows(
-        conn, shown.table, [key for key in keys if _is_key(key)], without=content
-    )
-
-
-def _is_key(value: Any) -> bool:
-    return isinstance(value, int | str)
+    conn: sqlite3.Connection, shown: ShownTable, rows: Sequence[Mapping[str, Any]]
+) -> tuple[list[tuple[Mapping[str, Any], dict[str, Any]]], dict[Key, str | None]]:
+    """Those of the rows that are images, in their order, each with its image; versions of pictures by id."""
+    table, column = shown.table, shown.column
+    key = table.key
+    rows = [row for row in rows if table.is_key(row[key])]
+    if shown.view is not None:
+        rows = [
+            row
+            for row in rows
+            if store.image_of_row(conn, table, column, row[key], row[column], row.get("root_id"))
+        ]
+    without = column if shown.column_is_blob else None
+    keys = [row[key] for row in rows]
+    images = store.image_rows(conn, table, keys, without=without, largest=LARGEST_VALUE)
+    found = [(row, images[row[key]]) for row in rows if row[key] in images]
+    return found, store.versions(conn, table, keys)
 
 
 def _card(
-    datasette: Datasette,
-    database: str,
+    links: Links,
     shown: ShownTable,
     image: Mapping[str, Any],
     row: Mapping[str, Any],
     scores: Mapping[str, float],
+    versions: Mapping[Key, str | None],
 ) -> Card:
     key = image[shown.table.key]
     score = scores.get(str(key), row.get("score"))
-    score = float(score) if isinstance(score, int | float) else None
-    links = Links(datasette, database, shown.table.name)
+    score = float(score) if isinstance(score, int | float) and math.isfinite(score) else None
     path_column = None if shown.column_is_blob else shown.column
-    return image_card(links, Picture(key, dict(image), score), path_column)
+    picture = Picture(key, dict(image), score, versions.get(key))
+    return image_card(links, picture, path_column)
 
 
 def _without_format(request: Request) -> str:
-    path = request.path.removesuffix(".images")
+    path = path_below_base_url(request).removesuffix(".images")
     return f"{path}?{request.query_string}" if request.query_string else path
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from ..search.query import image_term
 from .compat import can_view_table
-from .image_tables import image_tables, visible_image_tables
+from .image_tables import image_tables, visible_image_tables, visible_table
 from .urls import Links
 
 Link = dict[str, str]
@@ -41,7 +41,9 @@ async def of_database(
 async def of_table(
     datasette: Datasette, actor: dict[str, Any] | None, database: str, table: str
 ) -> list[Link]:
-    if table not in await visible_image_tables(datasette, actor, datasette.get_database(database)):
+    """The same for a view of one."""
+    served = datasette.get_database(database)
+    if await visible_table(datasette, actor, served, table) is None:
         return []
     return [
         {
@@ -58,11 +60,12 @@ async def of_row(
     shown = (await image_tables(datasette.get_database(database))).get(table)
     if shown is None or not await can_view_table(datasette, actor, database, table):
         return []
+    key = row[shown.table.key]
+    if not shown.table.is_key(key):
+        return []
     return [
         {
-            "href": Links(datasette, database, table).page(
-                [("q", image_term(row[shown.table.key]))]
-            ),
+            "href": Links(datasette, database, table).page([("q", image_term(key))]),
             "label": "More like this",
             "description": "The images closest to this one",
         }

@@ -1,7 +1,4 @@
-"""
-A database that cannot be read just now, because another program has locked it or was killed while it wrote:
-a 503 that says so, and no traceback.
-"""
+"""What SQLite cannot read just now, or not within bounds: a sentence, and no traceback."""
 
 from __future__ import annotations
 
@@ -13,26 +10,24 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 from datasette.views.base import DatasetteError
 
+from ..store import is_locked
+
 LOCKED = "another program is writing to this database just now; try again in a moment"
+
+TOO_SLOW = "this database takes too long to read; try again in a moment"
+
+TOO_LARGE = "this database holds a value that is too large to be read for a page"
 
 HALF_WRITTEN = (
     "a program was ended while it wrote to this database, which this server may not put right; let a program "
     "that may write open it once, such as: sqlite-utils tables PATH"
 )
 
-_SENTENCES = {
-    # Word for word: the names of tables and columns are in other messages.
-    "database is locked": LOCKED,
-    # Nobody writes here: it is the journal of another that would have to be played back first.
-    "attempt to write a readonly database": HALF_WRITTEN,
-}
+_HALF_WRITTEN = "attempt to write a readonly database"
+"""What SQLite says of it: nobody writes here, but the journal of another would have to be played back."""
+
 
 View = Callable[[Datasette, Request], Awaitable[Response]]
-
-
-def why_not_now(error: Exception) -> str | None:
-    """A sentence, or None where something else is wrong."""
-    return _SENTENCES.get(str(error)) if isinstance(error, sqlite3.OperationalError) else None
 
 
 def told_when_locked(view: View) -> View:
@@ -42,18 +37,36 @@ def told_when_locked(view: View) -> View:
     async def told(datasette: Datasette, request: Request) -> Response:
         try:
             return await view(datasette, request)
-        except sqlite3.OperationalError as error:
-            sentence = why_not_now(error)
+        except sqlite3.Error as error:
+            sentence, status = _told(error)
             if sentence is None:
                 raise
-            raise DatasetteError(sentence, title="Image search", status=503) from error
+            raise DatasetteError(sentence, title="Image search", status=status) from error
 
     return told
 
 
+def why_not_now(error: sqlite3.Error) -> str | None:
+    """A sentence about the whole database as it is just now, None for what is about the request."""
+    sentence, _ = _told(error)
+    return sentence if sentence in (LOCKED, HALF_WRITTEN) else None
+
+
 def on_other_pages(exception: Exception) -> Response | None:
     """Of Datasette itself, which has no answer for a database that was left half written."""
-    sentence = getattr(exception, "message", None) or str(exception)
-    if _SENTENCES.get(sentence) != HALF_WRITTEN:
+    if str(getattr(exception, "message", exception)) != _HALF_WRITTEN:
         return None
     return Response.text(HALF_WRITTEN, status=503)
+
+
+def _told(error: sqlite3.Error) -> tuple[str | None, int]:
+    """The sentence for a person and the status, or None for what is a fault of ours."""
+    if is_locked(error):
+        return LOCKED, 503
+    if str(error) == _HALF_WRITTEN:
+        return HALF_WRITTEN, 503
+    if str(error) == "interrupted":
+        return TOO_SLOW, 503
+    if str(error) == "string or blob too big":
+        return TOO_LARGE, 400
+    return None, 500

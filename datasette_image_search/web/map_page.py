@@ -23,6 +23,8 @@ from .configuration import configured_weights
 from .pages import count_in_words, form_context, table_context
 from .pictures import query_in_words
 from .preparing import Placed, is_prepared, placed_vectors
+from .reading import read_bounded
+from .repetition import check_url
 from .responses import as_json, error_response
 from .results import Count, in_one_sentence, in_time
 from .search_request import SearchRequest, read_request
@@ -33,8 +35,9 @@ ARGUMENT = "_color"
 
 async def map_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE/map and .json"""
+    check_url(request)
     viewed = await viewed_table(datasette, request)
-    links = Links(datasette, viewed.database.name, viewed.table.name)
+    links = viewed.links(datasette)
     format = request.url_vars.get("format") or ""
     if (pairs := pairs_with_filters(request)) is not None:
         return Response.redirect(links.map(pairs, format))
@@ -42,9 +45,11 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
     try:
         wanted = await read_request(datasette, request, viewed)
         if column is not None:
-            await viewed.database.execute_fn(lambda conn: check_column(conn, viewed.index, column))
+            await read_bounded(
+                viewed.database, lambda conn: check_column(conn, viewed.index, column)
+            )
         if format == "json":
-            return await _json(datasette, viewed, wanted, column)
+            return await _json(datasette, request, viewed, wanted, column)
     except ImageSearchError as problem:
         if format == "json":
             return error_response(datasette, str(problem))
@@ -53,18 +58,22 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
 
 
 async def _json(
-    datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest, column: str | None
+    datasette: Datasette,
+    request: Request,
+    viewed: ViewedTable,
+    wanted: SearchRequest,
+    column: str | None,
 ) -> Response:
     # A column goes before a query, which then need not be understood.
     query = wanted.query if column is None else ""
     if query:
-        await is_prepared(datasette, viewed, query)
+        await is_prepared(datasette, request, viewed, query)
     prepared = await placed_vectors(viewed)
     weights_of = configured_weights(datasette)
 
     def read(
         conn: sqlite3.Connection,
-    ) -> tuple[CollectionMap, np.ndarray | None, tuple[str, ...]]:
+    ) -> tuple[CollectionMap, list[str | None], np.ndarray | None, tuple[str, ...]]:
         index = store.find_index(conn, viewed.table.name, viewed.index.model)
         with live_snapshot(conn, index) as seen:
             live, points = _placed_as_seen(conn, seen, prepared)
@@ -78,13 +87,15 @@ async def _json(
                 column,
                 MOST_IMAGES,
             )
+            known = store.versions(conn, viewed.table, placed.image_ids)
+            versions = [known.get(image_id) for image_id in placed.image_ids]
             if not query:
-                return placed, None, ()
+                return placed, versions, None, ()
             found = query_vector(conn, seen.index, query, weights_of)
-            return placed, live.scores(found.vector)[placed.vectors], found.warnings
+            return placed, versions, live.scores(found.vector)[placed.vectors], found.warnings
 
     with in_one_sentence(datasette, viewed, wanted):
-        placed, scores, warnings = await in_time(datasette, viewed, read)
+        placed, versions, scores, warnings = await in_time(datasette, viewed, read)
 
     def answer() -> Response:
         if scores is not None:
@@ -94,16 +105,19 @@ async def _json(
         else:
             coloured = plain(len(placed))
         words = (count_in_words(Count(placed.count)), wanted.filter_words)
+        data = map_data(placed, coloured)
+        # A file that is opened from the disk has no thumbnails of a server.
+        data["images"]["version"] = versions
         return as_json(
             datasette,
             {
                 "ok": True,
                 "database": viewed.database.name,
-                "table": viewed.table.name,
+                "table": viewed.name,
                 "model": viewed.index.model,
                 "description": " ".join(filter(None, words)),
                 "warnings": list(warnings),
-                **map_data(placed, coloured),
+                **data,
             },
         )
 
@@ -147,7 +161,7 @@ async def _html(
         "data_url": links.map(pairs, "json"),
         "search_url": links.page(replaced(pairs, **{ARGUMENT: None})),
         "images_url": links.images(),
-        "rows_url": links.rows(),
+        "rows_url": Links(datasette, viewed.database.name, viewed.table.name).rows(),
         "path_with_removed_where": lambda text: links.map(
             pair for pair in pairs if pair != ("_where", text)
         ),

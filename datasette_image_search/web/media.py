@@ -8,19 +8,20 @@ import io
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, TypeVar, cast
 
-import numpy as np
 from datasette.app import Datasette
 from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
 from datasette.views.base import DatasetteError
-from PIL import Image
 
 from .. import store
-from ..ingest.decode import DecodeError, DecodeSettings, decode_picture, make_thumbnail
+from ..ingest.decode import DecodeError
+from ..ingest.decoding_process import DecodingProcess, Limits, Stopped
 from ..ingest.formats import THUMBNAIL_SIZE
 from ..store import Key
 from .access import ViewedTable, is_public, viewed_table
@@ -28,7 +29,9 @@ from .configuration import ConfigurationError, configured_roots
 from .decoding import RETRY_AFTER, Busy, DecodingQueue
 from .locked import why_not_now
 from .originals import HEAD, open_below, shown_type
+from .reading import read_bounded
 from .streaming import Picture, is_known, not_modified, picture_response
+from .urls import VERSION
 
 T = TypeVar("T")
 
@@ -44,10 +47,21 @@ MAX_DECODED_BYTES = 128_000_000
 """Of an original that is decoded here. What browsers show is only passed on, and may have any size."""
 
 MAX_BLOB_BYTES = 64_000_000
-"""Of an original in a BLOB, which has to be in memory."""
+"""Of an original in a BLOB."""
+
+IN_MEMORY = 64_000
+"""Bytes of it while it is shown; the others wait on the disk for a client that may be slow."""
+
+MEMORY = 400_000_000
+"""Bytes, at most, while one is decoded."""
+
+DECODING_SECONDS = 20
+"""A camera RAW without a preview takes some."""
 
 _queue = DecodingQueue("image-search-media", longest=200)
 """Of this process. A page of thumbnails that have to be made asks for all of them at once."""
+
+_decoder = DecodingProcess(Limits(MEMORY, DECODING_SECONDS, MAX_DECODED_BYTES))
 
 
 @dataclass(frozen=True)
@@ -74,16 +88,21 @@ class Original:
 
 
 async def thumbnail(datasette: Datasette, request: Request) -> Response:
-    """The stored WebP of an image; where none was stored, one that is made of the original."""
+    """
+    The stored WebP of an image; where none was stored, one that is made of the original. Whichever
+    version the URL has, it is the picture of now, but only of its own version is it kept for long.
+    """
     if request.method not in ("GET", "HEAD"):
         return _only_get()
     asked = await _asked(datasette, request)
-    webp = await _read(
+    stored = await _read(
         asked, lambda conn: store.thumbnail(conn, asked.viewed.table, asked.image_id)
     )
+    webp = stored.webp if stored else None
     # Others can write to the table.
-    if isinstance(webp, bytes) and shown_type(webp[:HEAD]) == "image/webp":
-        return _answer(request, asked, webp, "image/webp", _version_of(webp))
+    if stored and isinstance(webp, bytes) and shown_type(webp[:HEAD]) == "image/webp":
+        is_lasting = stored.version is not None and stored.version == request.args.get(VERSION)
+        return _answer(request, asked, webp, "image/webp", _version_of(webp), is_lasting)
     original = await _original(datasette, asked)
     return await _made(request, asked, original, _webp, "image/webp")
 
@@ -109,7 +128,8 @@ async def _asked(datasette: Datasette, request: Request) -> Asked:
     text = tilde_decode(request.url_vars["id"])
     not_found = NotFound(f"There is no picture {text!r}")
     image_id = viewed.table.parse_key(text)
-    if image_id is None:
+    # A view has the pictures of its image table, at the URLs of that.
+    if image_id is None or viewed.view is not None:
         raise not_found
     return Asked(viewed, image_id, not_found, await is_public(datasette, viewed))
 
@@ -119,15 +139,7 @@ async def _original(datasette: Datasette, asked: Asked) -> Original:
     viewed, image_id = asked.viewed, asked.image_id
     column = viewed.index.content_column
     if column is not None and not viewed.table.is_ours:
-        content = await _read(
-            asked,
-            lambda conn: store.own_content(
-                conn, viewed.table, column, image_id, at_most=MAX_BLOB_BYTES
-            ),
-        )
-        # Nothing shorter tells that a BLOB has changed. In a thread, for it may take 100 ms.
-        version = await asyncio.to_thread(_version_of, content)
-        return Original(io.BytesIO(content), "", len(content), version)
+        return await _content(asked, column)
     try:
         roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
     except ConfigurationError as error:
@@ -149,6 +161,24 @@ async def _original(datasette: Datasette, asked: Asked) -> Original:
     return Original(file, path.name, status.st_size, version)
 
 
+async def _content(asked: Asked, column: str) -> Original:
+    """The BLOB of an image, on the disk if it is large; empty if there is none."""
+    viewed = asked.viewed
+    with ExitStack() as closing:
+        spooled = closing.enter_context(SpooledTemporaryFile(max_size=IN_MEMORY))
+        content = cast(BinaryIO, spooled)
+        size, digest = await _read(
+            asked,
+            lambda conn: store.copy_content(
+                conn, viewed.table, column, asked.image_id, content, at_most=MAX_BLOB_BYTES
+            ),
+        )
+        content.seek(0)
+        closing.pop_all()
+    # Nothing shorter than a hash tells that a BLOB has changed.
+    return Original(content, "", size, digest[:32])
+
+
 def _version_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
@@ -156,8 +186,8 @@ def _version_of(content: bytes) -> str:
 async def _read(asked: Asked, read: Callable[[sqlite3.Connection], T]) -> T:
     """What `read` reads; the NotFound where the tables are not as they were embedded any more."""
     try:
-        return await asked.viewed.database.execute_fn(read)
-    except sqlite3.OperationalError as error:
+        return await read_bounded(asked.viewed.database, read)
+    except sqlite3.Error as error:
         if why_not_now(error):
             raise
         raise asked.not_found from error
@@ -177,49 +207,39 @@ async def _made(
             return not_modified(etag, asked.is_public)
         try:
             made = await _queue.run(make, original)
-        except DecodeError as error:
-            raise asked.not_found from error
-        except Busy:
+        except (Busy, Stopped):
             return Response.text(
                 "Too many pictures are being made; ask again in some seconds",
                 status=503,
                 headers={"retry-after": str(RETRY_AFTER), "cache-control": "no-store"},
             )
+        except DecodeError as error:
+            raise asked.not_found from error
     return _answer(request, asked, made, content_type, etag)
 
 
 def _webp(original: Original) -> bytes:
-    return make_thumbnail(_decoded(original, THUMBNAIL_SIZE), THUMBNAIL_SIZE)
+    return _decoder.thumbnail(
+        original.file, original.name, size=THUMBNAIL_SIZE, max_pixels=MAX_PIXELS
+    )
 
 
 def _jpeg(original: Original) -> bytes:
-    picture = _decoded(original, JPEG_SIZE)
-    picture.thumbnail((JPEG_SIZE, JPEG_SIZE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()
-
-
-def _decoded(original: Original, size: int) -> Image.Image:
-    """The upright picture, its longer side `size` pixels or more where the original has as many."""
-    if original.size > MAX_DECODED_BYTES:
-        raise DecodeError("the file is too large to be decoded for a page")
-    original.file.seek(0)
-    # Never more than was there when it was opened: who writes to it must not choose.
-    data = original.file.read(original.size)
-    settings = DecodeSettings(
-        preprocess=np.asarray,
-        image_size=THUMBNAIL_SIZE,
-        thumbnail_size=size,
-        max_pixels=MAX_PIXELS,
+    return _decoder.jpeg(
+        original.file, original.name, size=JPEG_SIZE, max_pixels=MAX_PIXELS, quality=JPEG_QUALITY
     )
-    return decode_picture(data, original.name, settings)
 
 
 def _answer(
-    request: Request, asked: Asked, content: bytes, content_type: str, etag: str
+    request: Request,
+    asked: Asked,
+    content: bytes,
+    content_type: str,
+    etag: str,
+    is_lasting: bool = False,
 ) -> Response:
-    picture = Picture(io.BytesIO(content), len(content), content_type, etag, asked.is_public)
+    file = io.BytesIO(content)
+    picture = Picture(file, len(content), content_type, etag, asked.is_public, is_lasting)
     return picture_response(request, picture)
 
 

@@ -21,6 +21,7 @@ from .configuration import ConfigurationError, configured_roots
 from .image_tables import visible_image_tables
 from .pictures import chips, image_card, query_in_words
 from .preparing import is_prepared, start_preparing
+from .repetition import check_repetition, check_url
 from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
 from .search_request import PICTURES, SearchRequest, read_request
@@ -37,19 +38,23 @@ HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search")
 
 async def search_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE, .json and .csv"""
+    check_url(request)
     viewed = await viewed_table(datasette, request)
-    links = Links(datasette, viewed.database.name, viewed.table.name)
+    links = viewed.links(datasette)
     format = request.url_vars.get("format") or "html"
     if (pairs := pairs_with_filters(request)) is not None:
         return Response.redirect(links.page(pairs, format if format != "html" else ""))
     wanted = None
     try:
         wanted = await read_request(datasette, request, viewed)
+        if format == "html":
+            # Each card adds its picture to the query, or takes it away.
+            check_repetition(request, 2 * wanted.size, f"{wanted.size:,} pictures")
         if not wanted.query:
             # Whoever looks at this page is about to search, and the model may as well load now.
             start_preparing(datasette, viewed)
         elif not await is_prepared(
-            datasette, viewed, wanted.query, PATIENCE if format == "html" else None
+            datasette, request, viewed, wanted.query, PATIENCE if format == "html" else None
         ):
             return await _loading_page(datasette, request, viewed)
         answer = await find(
@@ -72,7 +77,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     if format == "json":
         return json_response(datasette, request, viewed, links, wanted, answer, description)
     if format == "csv":
-        return csv_response(datasette, request, viewed, answer)
+        return csv_response(datasette, request, viewed, links, answer)
     return await _html(datasette, request, viewed, links, wanted, answer, None, description)
 
 
@@ -125,7 +130,7 @@ async def _html(
                 image_card(links, each, viewed.index.path_column, query=searched, kept=kept)
                 for each in answer.pictures
             ],
-            "chips": chips(viewed, links, searched, kept) if searched else [],
+            "chips": await chips(viewed, links, searched, kept) if searched else [],
             "numbers": (wanted.offset + 1, end) if answer.pictures else None,
             "next_url": links.page(replaced(pairs, _next=answer.next_offset))
             if answer.next_offset is not None
@@ -160,8 +165,8 @@ async def table_context(datasette: Datasette, viewed: ViewedTable) -> dict[str, 
     """What the head of each page of an image table wants."""
     return {
         "database": viewed.database.name,
-        "table": viewed.table.name,
-        "title": await table_title(datasette, viewed.database.name, viewed.table.name),
+        "table": viewed.name,
+        "title": await table_title(datasette, viewed.database.name, viewed.name),
         "color": database_colour(viewed.database),
     }
 
@@ -170,10 +175,14 @@ async def form_context(
     viewed: ViewedTable, wanted: SearchRequest | None, kept: Pairs
 ) -> dict[str, Any]:
     """What the templates of the filters want; `kept` is the query string that goes along."""
+    filters = wanted.filters if wanted else Filters([])
+    columns = await viewed.database.table_columns(viewed.name)
+    filtered = dict.fromkeys(column for column, _, _ in filters.selections())
     return {
         **(wanted.context if wanted else {}),
-        "filters": wanted.filters if wanted else Filters([]),
-        "filter_columns": await viewed.database.table_columns(viewed.table.name),
+        "filters": filters,
+        # Such as rowid, which is no column but can be filtered by.
+        "filter_columns": [*columns, *(column for column in filtered if column not in columns)],
         "form_hidden_args": [
             (name, value)
             for name, value in kept

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from .. import store
 from ..search.query import Kind, Term, format_query, image_term, parse_query
 from ..store import Key
 from .access import ViewedTable
+from .reading import read_bounded
 from .results import Picture
 from .urls import Links, Pairs
 
@@ -22,9 +25,12 @@ LONGEST_LABEL = 40
 
 @dataclass(frozen=True)
 class Card:
-    """`more_url` and `less_url` add the picture to the query or take it away, and keep the rest."""
+    """
+    `term` is the picture in a query; `more_url` and `less_url` add it to this one or take it away, and
+    keep the rest.
+    """
 
-    id: Key
+    term: str
     name: str
     path: str
     taken_at: str
@@ -64,7 +70,7 @@ def image_card(
     path = str(row.get(path_column or "path") or picture.id)
     width, height = _size(row)
     return Card(
-        id=picture.id,
+        term=term,
         name=str(row.get("filename") or PurePosixPath(path).name or path),
         path=path,
         taken_at=str(row.get("taken_at") or "")[:16].replace("T", " "),
@@ -72,7 +78,7 @@ def image_card(
         width=width,
         height=height,
         row_url=links.row(picture.id),
-        thumbnail_url=links.thumbnail(picture.id),
+        thumbnail_url=links.thumbnail(picture.id, picture.version),
         original_url=links.original(picture.id),
         more_url=links.page([("q", f"{query} + {term}" if query else term), *kept]),
         less_url=links.page([("q", f"{query} - {term}"), *kept]) if query else None,
@@ -86,26 +92,43 @@ def _size(row: dict[str, Any]) -> tuple[int, int]:
     return LANDSCAPE
 
 
-def chips(viewed: ViewedTable, links: Links, query: str, kept: Pairs) -> list[Chip]:
+async def chips(viewed: ViewedTable, links: Links, query: str, kept: Pairs) -> list[Chip]:
     """The terms of a query that can be searched for."""
     terms = parse_query(query)
+    ids = [id for term in terms if (id := _image_of(viewed, term)) is not None]
+    versions: dict[Key, str | None] = {}
+    if ids:
+        versions = await read_bounded(
+            viewed.database, lambda conn: store.versions(conn, viewed.table, ids)
+        )
     return [
-        _chip(viewed, links, term, terms[:position] + terms[position + 1 :], kept)
+        _chip(viewed, links, term, terms[:position] + terms[position + 1 :], versions, kept)
         for position, term in enumerate(terms)
     ]
 
 
+def _image_of(viewed: ViewedTable, term: Term) -> Key | None:
+    return viewed.table.parse_key(term.text) if term.kind is Kind.IMAGE else None
+
+
 def _chip(
-    viewed: ViewedTable, links: Links, term: Term, others: tuple[Term, ...], kept: Pairs
+    viewed: ViewedTable,
+    links: Links,
+    term: Term,
+    others: tuple[Term, ...],
+    versions: Mapping[Key, str | None],
+    kept: Pairs,
 ) -> Chip:
-    image_id = viewed.table.parse_key(term.text) if term.kind is Kind.IMAGE else None
+    image_id = _image_of(viewed, term)
     pairs = [("q", format_query(others)), *kept] if others else kept
     weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g}:"
-    label = "a picture" if term.kind is Kind.VECTOR else shortened(term.text)
+    labels = {Kind.VECTOR: "a picture", Kind.IMAGE: image_term(term.text), Kind.WORDS: term.text}
     return Chip(
         is_subtracted=term.weight < 0,
-        label=weight + ("#" if term.kind is Kind.IMAGE else "") + label,
-        thumbnail_url=None if image_id is None else links.thumbnail(image_id),
+        label=weight + shortened(labels[term.kind]),
+        thumbnail_url=None
+        if image_id is None
+        else links.thumbnail(image_id, versions.get(image_id)),
         without_url=links.page(pairs),
     )
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
@@ -19,15 +20,18 @@ from typing import Any, TypeVar
 import numpy as np
 from datasette.app import Datasette
 from datasette.database import Database
+from datasette.utils.asgi import Request
 
 from .. import store
 from ..errors import ImageSearchError
 from ..search.live import LiveIndex, live_index, open_index
+from ..search.locks import read_without_locks, reading
 from ..search.projection import known_pca_of_all, pca_of_all
 from ..search.query import prepare_words
 from ..store import Index
 from .access import ViewedTable
 from .configuration import configured_weights
+from .daemon_threads import DaemonThreads
 
 T = TypeVar("T")
 
@@ -44,19 +48,26 @@ class TooBusy(ImageSearchError):
     """More searches wait for a model than will have patience for it."""
 
 
+class Gone(ImageSearchError):
+    """Whoever asked has left, and nobody hears the answer."""
+
+
 _running: dict[tuple[str, int, Callable[..., Any], str], Future[Any]] = {}
 """What is being prepared, by database, index, and by which function of what: those who ask for the same
 wait together."""
 
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="image-search")
+_waiting: Counter[Future[Any]] = Counter()
+"""How many requests wait for each of them."""
 
 
 @cache
-def _map_threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MAP_THREADS, thread_name_prefix="image-search-map")
+def _threads() -> DaemonThreads:
+    return DaemonThreads(THREADS, "image-search")
+
+
+@cache
+def _map_threads() -> DaemonThreads:
+    return DaemonThreads(MAP_THREADS, "image-search-map")
 
 
 def start_preparing(datasette: Datasette, viewed: ViewedTable, query: str = "") -> Future[None]:
@@ -107,7 +118,7 @@ async def placed_vectors(viewed: ViewedTable) -> Placed | None:
 
 
 def _start(
-    threads: ThreadPoolExecutor,
+    threads: DaemonThreads,
     viewed: ViewedTable,
     work: Callable[[], T],
     purpose: Callable[..., Any],
@@ -124,21 +135,53 @@ def _start(
 
 
 async def is_prepared(
-    datasette: Datasette, viewed: ViewedTable, query: str, patience: float | None = None
+    datasette: Datasette,
+    request: Request,
+    viewed: ViewedTable,
+    query: str,
+    patience: float | None = None,
 ) -> bool:
     """
-    Prepare for a query; False where that takes longer than `patience`, in seconds, and goes on.
+    Prepare for a query; False where that takes longer than `patience`, in seconds, and goes on. What
+    has not begun when the last leaves who waits for it is forgotten: others wait behind it.
 
-    Raises ImageSearchError for a query that cannot be searched for.
+    Raises ImageSearchError for a query that cannot be searched for, Gone where whoever asked has left.
     """
-    preparing = asyncio.wrap_future(start_preparing(datasette, viewed, query))
-    done, _ = await asyncio.wait([preparing], timeout=patience)
-    for finished in done:
-        finished.result()
-    if not done:
-        # Whoever asks again will hear what went wrong.
-        preparing.add_done_callback(lambda late: late.cancelled() or late.exception())
-    return bool(done)
+    running = start_preparing(datasette, viewed, query)
+    preparing = asyncio.wrap_future(running)
+    leaving = asyncio.ensure_future(_left(request))
+    _waiting[running] += 1
+    try:
+        await asyncio.wait(
+            [preparing, leaving], timeout=patience, return_when=asyncio.FIRST_COMPLETED
+        )
+    finally:
+        _waiting[running] -= 1
+        is_wanted = _waiting[running] > 0
+        if not is_wanted:
+            del _waiting[running]
+        leaving.cancel()
+        if not preparing.done():
+            # Whoever asks again will hear what went wrong.
+            preparing.add_done_callback(lambda late: late.cancelled() or late.exception())
+    if preparing.done():
+        preparing.result()
+        return True
+    if not leaving.done():
+        return False
+    if not is_wanted:
+        running.cancel()
+    raise Gone("whoever asked has left")
+
+
+async def _left(request: Request) -> None:
+    """Returns when whoever asked has left."""
+    if request.receive is None:
+        # Made up by another plugin, with nobody behind it.
+        await asyncio.Event().wait()
+    # Of a GET, all else that is received is an empty body.
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _open_index(database: Database, index: Index) -> None:
@@ -149,6 +192,16 @@ def _open_index(database: Database, index: Index) -> None:
         live_index(conn, index)
 
 
+def read_like_datasette(datasette: Datasette, database: str) -> None:
+    """Connections of our own to a database are opened as those of Datasette are."""
+    served = datasette.databases.get(database)
+    if datasette.nolock and served is not None and served.path is not None and served.is_mutable:
+        read_without_locks(Path(served.path))
+
+
 def connection_of_our_own(database: Path) -> sqlite3.Connection:
     """Read-only. Those of Datasette are for requests, and have a time limit."""
-    return sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
+    uri = f"{database.resolve().as_uri()}?{reading(database)}"
+    conn = sqlite3.connect(uri, uri=True)
+    store.read_any_text(conn)
+    return conn

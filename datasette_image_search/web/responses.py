@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+from functools import wraps
 from typing import Any
 
 from datasette.app import Datasette
 from datasette.utils import CustomJSONEncoder, add_cors_headers
 from datasette.utils.asgi import Request, Response
 
+from ..store import json_value
 from .access import ViewedTable
+from .locked import View
 from .results import Answer
 from .search_request import SearchRequest
 from .urls import Links, pairs_of, replaced
@@ -38,7 +41,7 @@ def json_response(
         {
             "ok": True,
             "database": viewed.database.name,
-            "table": viewed.table.name,
+            "table": viewed.name,
             "model": viewed.index.model,
             "query": wanted.query,
             "description": description,
@@ -49,7 +52,7 @@ def json_response(
                 {
                     "id": picture.id,
                     "score": picture.score,
-                    "thumbnail": absolute(links.thumbnail(picture.id)),
+                    "thumbnail": absolute(links.thumbnail(picture.id, picture.version)),
                     "url": absolute(links.row(picture.id)),
                     "row": picture.row,
                 }
@@ -93,19 +96,48 @@ def _by_name(facets: tuple[dict[str, Any], ...]) -> dict[str, dict[str, Any]]:
 
 
 def csv_response(
-    datasette: Datasette, request: Request, viewed: ViewedTable, answer: Answer
+    datasette: Datasette, request: Request, viewed: ViewedTable, links: Links, answer: Answer
 ) -> Response:
-    """The rows of one page with their scores; with _dl as a file to save."""
+    """The rows of one page with their scores; with _dl as a file to save. A BLOB is where it is to be had."""
+
+    def absolute(path: str) -> str:
+        return datasette.absolute_url(request, path)
+
     text = io.StringIO()
     writer = csv.writer(text)
     columns = list(answer.pictures[0].row) if answer.pictures else [viewed.table.key]
-    writer.writerow([*columns, "score"])
+    writer.writerow([*columns, _score_column(columns)])
     for picture in answer.pictures:
-        writer.writerow([*picture.row.values(), picture.score])
+        cells = [
+            absolute(links.blob(picture.id, column)) if isinstance(value, bytes) else value
+            for column, value in picture.row.items()
+        ]
+        writer.writerow([*cells, picture.score])
     headers = {"x-content-type-options": "nosniff"}
     if request.args.get("_dl"):
         headers["content-disposition"] = 'attachment; filename="images.csv"'
     return _response(datasette, text.getvalue(), "text/plain; charset=utf-8", headers=headers)
+
+
+def _score_column(columns: list[str]) -> str:
+    """The columns of the table keep their names."""
+    taken = {column.lower() for column in columns}
+    name = "score"
+    while name in taken:
+        name = f"image_search_{name}"
+    return name
+
+
+def with_options(view: View) -> View:
+    """The view, which a browser may ask first whether it may ask: as Datasette's own views do."""
+
+    @wraps(view)
+    async def answered(datasette: Datasette, request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return _response(datasette, "ok", "text/plain; charset=utf-8")
+        return await view(datasette, request)
+
+    return answered
 
 
 def error_response(datasette: Datasette, sentence: str, status: int = 400) -> Response:
@@ -116,7 +148,10 @@ def error_response(datasette: Datasette, sentence: str, status: int = 400) -> Re
 
 
 def as_json(datasette: Datasette, value: Any, status: int = 200) -> Response:
-    text = json.dumps(value, cls=CustomJSONEncoder)
+    try:
+        text = json.dumps(value, cls=CustomJSONEncoder, allow_nan=False)
+    except ValueError:
+        text = json.dumps(json_value(value))
     return _response(datasette, text, "application/json; charset=utf-8", status)
 
 

@@ -24,7 +24,11 @@ from ..search.query import query_vector
 from .access import ViewedTable
 from .configuration import configured_weights
 from .facets import Facets, count_facets
+from .reading import read_bounded
 from .search_request import DEEPEST, SearchRequest
+
+LARGEST_VALUE = 1_000_000
+"""Characters or bytes of a value of an image's row: a larger one is left out."""
 
 COUNTED = 10_000
 """Where all matching rows cannot be counted in time, it is told whether there are more than these."""
@@ -41,11 +45,15 @@ class TooLong(ImageSearchError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A row of the image table; `score` is None where there was no query."""
+    """
+    A row of the image table; `score` is None where there was no query, `version` where nothing is known
+    of the picture.
+    """
 
     id: store.Key
     row: dict[str, Any]
     score: float | None
+    version: str | None
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ async def find(
         count = await counting
         return count, await timed("search", _newest(datasette, viewed, wanted, count))
 
-    counting = count_facets(datasette, request, viewed, wanted.filter, patient=patient_facets)
+    counting = count_facets(datasette, request, viewed, wanted.rows, patient=patient_facets)
     with in_one_sentence(datasette, viewed, wanted):
         (count, found), facets, without_vector = await asyncio.gather(
             count_and_search(),
@@ -148,7 +156,7 @@ def in_one_sentence(
     """What a person can put right about a filter, as a TooLong or FilterError."""
     try:
         yield
-    except (sqlite3.Error, OverflowError, QueryInterrupted) as error:
+    except (sqlite3.Error, OverflowError, UnicodeEncodeError, QueryInterrupted) as error:
         if isinstance(error, QueryInterrupted) or str(error) == "interrupted":
             limit = datasette.setting("sql_time_limit_ms")
             raise TooLong(
@@ -218,8 +226,16 @@ def _pictures(
     scores: dict[store.Key, float],
 ) -> tuple[Picture, ...]:
     """Without a column of BLOBs: they are the pictures themselves."""
-    rows = store.image_rows(conn, viewed.table, ids, without=viewed.index.content_column)
-    return tuple(Picture(id, rows[id], scores.get(id)) for id in ids if id in rows)
+    if viewed.view is not None:
+        rows = store.view_rows(conn, viewed.view, ids)
+    else:
+        rows = store.image_rows(
+            conn, viewed.table, ids, without=viewed.index.content_column, largest=LARGEST_VALUE
+        )
+    versions = store.versions(conn, viewed.table, ids)
+    return tuple(
+        Picture(id, rows[id], scores.get(id), versions.get(id)) for id in ids if id in rows
+    )
 
 
 async def _count(datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest) -> Count:
@@ -232,7 +248,7 @@ async def _count(datasette: Datasette, viewed: ViewedTable, wanted: SearchReques
                 return Count(min(number, limit - 1 if limit else number), limit != number)
         return Count(None)
 
-    return await viewed.database.execute_fn(count)
+    return await read_bounded(viewed.database, count)
 
 
 async def _without_vector(
@@ -248,7 +264,7 @@ async def _without_vector(
             return images - store.count_with_vector(conn, viewed.index)
         return None
 
-    return await viewed.database.execute_fn(count) if wanted.query else None
+    return await read_bounded(viewed.database, count) if wanted.query else None
 
 
 class _Interrupted(Exception):
@@ -279,4 +295,4 @@ async def in_time(
         with sqlite_timelimit(conn, limit):
             return read(conn)
 
-    return await viewed.database.execute_fn(read_in_time)
+    return await read_bounded(viewed.database, read_in_time)

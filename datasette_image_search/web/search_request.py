@@ -11,6 +11,7 @@ from datasette.filters import Filters
 from datasette.plugins import pm
 from datasette.utils import await_me_maybe
 from datasette.utils.asgi import Request
+from datasette.views.base import DatasetteError
 
 from ..errors import ImageSearchError
 from ..store import LAST, Filter, all_of
@@ -34,8 +35,8 @@ class RequestError(ImageSearchError):
 @dataclass(frozen=True)
 class SearchRequest:
     """
-    `size` pictures after the first `offset`, none for a size of 0. `filter_words` is Datasette's
-    sentence, 'where camera_make = "Canon"'. `context` is what Datasette's own filters, such as
+    `size` pictures after the first `offset`, none for a size of 0. `rows` is the filter of the table or
+    view that the URL names, `filter` the same of its images. `filter_words` is Datasette's sentence, 'where camera_make = "Canon"'. `context` is what Datasette's own filters, such as
     `_where=`, give to the template.
     """
 
@@ -45,6 +46,7 @@ class SearchRequest:
     min_score: float | None
     pictures: str
     filters: Filters
+    rows: Filter | None
     filter: Filter | None
     filter_words: str
     context: dict[str, Any] = field(default_factory=dict)
@@ -55,13 +57,13 @@ async def read_request(
 ) -> SearchRequest:
     """Raises RequestError with a sentence that names the parameter."""
     pairs = await _filter_pairs(request, viewed)
-    filters = column_filters(datasette, viewed.database.name, viewed.table.name, pairs)
+    filters = column_filters(datasette, viewed.database.name, viewed.name, pairs)
     try:
-        clauses, params = filters.build_where_clauses(viewed.table.name)
+        clauses, params = filters.build_where_clauses(viewed.name)
         more_words, context = [], {}
         for hook in pm.hook.filters_from_request(
             request=request,
-            table=viewed.table.name,
+            table=viewed.name,
             database=viewed.database.name,
             datasette=datasette,
         ):
@@ -72,9 +74,12 @@ async def read_request(
                 more_words += added.human_descriptions
                 context.update(added.extra_context)
         words = filters.human_description_en(extra=more_words)
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        # What Datasette's filters do with a list or an object that is no JSON.
-        raise RequestError(f"a filter of this URL cannot be read: {error}") from error
+    except (ValueError, LookupError, TypeError, RecursionError, DatasetteError) as error:
+        if isinstance(error, DatasetteError) and error.status < 500:
+            raise
+        # What Datasette's filters do with a list or an object that is no JSON, or about no foreign key.
+        said = error.message if isinstance(error, DatasetteError) else error
+        raise RequestError(f"a filter of this URL cannot be read: {said}") from error
     query = (request.args.get("q") or "").strip()
     offset = _whole_number(request, "_next", 0, LAST)
     size = _page_size(datasette, request)
@@ -82,6 +87,7 @@ async def read_request(
         raise RequestError(
             f"a query is followed to its best {DEEPEST:,} images and not further; add a filter"
         )
+    rows = Filter(all_of(clauses), params) if clauses else None
     return SearchRequest(
         query=query,
         size=size,
@@ -89,7 +95,8 @@ async def read_request(
         min_score=_score(request),
         pictures=_pictures(request),
         filters=filters,
-        filter=Filter(all_of(clauses), params) if clauses else None,
+        rows=rows,
+        filter=rows if viewed.view is None else viewed.view.images(rows),
         filter_words=words,
         context=context,
     )
@@ -97,7 +104,7 @@ async def read_request(
 
 async def _filter_pairs(request: Request, viewed: ViewedTable) -> list[tuple[str, str]]:
     """The pairs that are filters by Datasette's rule, as column__lookup."""
-    columns = [*await viewed.database.table_columns(viewed.table.name), "rowid"]
+    columns = [*await viewed.database.table_columns(viewed.name), "rowid"]
     lookups = {key for key, _, _ in Filters([]).lookups()}
     pairs = []
     for name, value in pairs_of(request):
@@ -106,7 +113,7 @@ async def _filter_pairs(request: Request, viewed: ViewedTable) -> list[tuple[str
         column, _, lookup = (name, "", "exact") if name in columns else name.rpartition("__")
         if column not in columns:
             raise RequestError(
-                f"{viewed.table.name!r} has no column {(column or name)[:100]!r} to filter by"
+                f"{viewed.name!r} has no column {(column or name)[:100]!r} to filter by"
             )
         if lookup not in lookups:
             raise RequestError(f"there is no filter {lookup[:100]!r}, as in {name[:200]!r}")

@@ -8,6 +8,7 @@ is, on a thread that listens to itself while it does, and to nobody else.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections import defaultdict
@@ -19,13 +20,16 @@ from datasette.utils import escape_sqlite, sqlite_timelimit, tilde_decode
 from datasette.utils.asgi import Request, Response
 from datasette.views.base import DatasetteError
 
+from ..errors import printable
 from ..store import all_of
-from .compat import can_execute_sql, column_filters, saved_query_sql
+from .compat import can_execute_sql, column_filters, saved_query_parameters, saved_query_sql
 from .locked import on_other_pages
 from .table_page import column_pairs
 
 _RAISED = "user-defined"
 """What the messages of SQLite for an exception in a function or aggregate begin with."""
+
+logger = logging.getLogger(__name__)
 
 _heard = threading.local()
 """The last sentence that this thread reported, while it runs SQL again; unset otherwise."""
@@ -35,6 +39,11 @@ def hear(sentence: str) -> None:
     """The `report` of the SQL functions."""
     if hasattr(_heard, "sentence"):
         _heard.sentence = sentence
+
+
+def warn(database: str, sentence: str) -> None:
+    """Of what whoever started Datasette can put right."""
+    logger.warning("%s", printable(f"{database}: {sentence}"))
 
 
 async def sentence_of(
@@ -53,10 +62,8 @@ async def sentence_of(
         _heard.sentence = None
         try:
             with sqlite_timelimit(conn, datasette.sql_time_limit_ms):
-                # As far as Datasette reads. Parameters that are not there are empty texts to it.
-                conn.execute(sql, defaultdict(str, params)).fetchmany(
-                    datasette.max_returned_rows + 1
-                )
+                # As far as Datasette reads.
+                conn.execute(sql, params).fetchmany(datasette.max_returned_rows + 1)
         except sqlite3.Error as error:
             return _heard.sentence if str(error).startswith(_RAISED) else None
         finally:
@@ -70,11 +77,14 @@ async def query_page_vars(datasette: Datasette, request: Request, database: str)
     """The sentence in the place of the error, on the page of a query that failed."""
     if not await can_execute_sql(datasette, request.actor, database):
         return {}
-    params = {name: request.args[name] for name in request.args}
-    sql = params.pop("sql", None)
+    given = {name: request.args[name] for name in request.args}
+    sql = given.pop("sql", None)
+    # Parameters that are not there are empty texts to Datasette.
+    params: Mapping[str, Any] = defaultdict(str, given)
     if "table" in request.url_vars:
         name = tilde_decode(request.url_vars["table"])
         sql = await saved_query_sql(datasette, request.actor, database, name)
+        params = await saved_query_parameters(datasette, request, sql or "", given)
     if not sql:
         return {}
     sentence = await sentence_of(datasette, database, sql, params)

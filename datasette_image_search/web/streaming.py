@@ -13,7 +13,10 @@ from datasette.utils.asgi import Request, Response
 CHUNK = 256 * 1024
 """Bytes of a file that are in memory at once."""
 
-DAY = 24 * 60 * 60
+MINUTE = 60
+
+YEAR = 365 * 24 * 60 * 60
+"""As long as caches keep anything."""
 
 SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -27,7 +30,7 @@ SAFE_HEADERS = {
 class Picture:
     """
     The bytes of a picture, or what will give them; `etag` is a name for exactly these bytes, without
-    quotes. `is_public` says that anybody may see it.
+    quotes. `is_public` says that anybody may see it, `is_lasting` that its URL is of these bytes only.
     """
 
     file: BinaryIO
@@ -35,12 +38,19 @@ class Picture:
     content_type: str
     etag: str
     is_public: bool
+    is_lasting: bool = False
 
 
-def headers_of(etag: str, is_public: bool) -> dict[str, str]:
+def headers_of(etag: str, is_public: bool, is_lasting: bool = False) -> dict[str, str]:
     """For any answer with or about a picture, 304 among them."""
-    # A picture of some people only is asked for each time, lest it outlive the permission.
-    caching = f"public, max-age={DAY}" if is_public else "private, no-cache"
+    if not is_public:
+        # A picture of some people only is asked for each time, lest it outlive the permission.
+        caching = "private, no-cache"
+    elif is_lasting:
+        caching = f"public, max-age={YEAR}, immutable"
+    else:
+        # Another picture may be there tomorrow; to hear that it is the same one costs little.
+        caching = f"public, max-age={MINUTE}"
     return {**SAFE_HEADERS, "etag": f'"{etag}"', "cache-control": caching}
 
 
@@ -51,16 +61,16 @@ def is_known(request: Request, etag: str) -> bool:
     return f'"{etag}"' in tags or tags == ["*"]
 
 
-def not_modified(etag: str, is_public: bool) -> Response:
-    return Response("", status=304, headers=headers_of(etag, is_public))
+def not_modified(etag: str, is_public: bool, is_lasting: bool = False) -> Response:
+    return Response("", status=304, headers=headers_of(etag, is_public, is_lasting))
 
 
 def picture_response(request: Request, picture: Picture) -> Response:
     """The picture, the range of it that was asked for, or 304. Takes over the file, and closes it."""
-    headers = headers_of(picture.etag, picture.is_public)
+    headers = headers_of(picture.etag, picture.is_public, picture.is_lasting)
     if is_known(request, picture.etag):
         picture.file.close()
-        return not_modified(picture.etag, picture.is_public)
+        return not_modified(picture.etag, picture.is_public, picture.is_lasting)
     headers["accept-ranges"] = "bytes"
     asked = _asked_range(request, picture)
     if asked is None:

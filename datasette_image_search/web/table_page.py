@@ -18,7 +18,7 @@ from datasette.app import Datasette
 from datasette.filters import FilterArguments
 from datasette.utils import (
     await_me_maybe,
-    path_with_removed_args,
+    escape_sqlite,
     sqlite_timelimit,
     to_css_class,
 )
@@ -35,10 +35,11 @@ from ..store import Filter, Key, all_of, closed
 from .access import ViewedTable
 from .compat import column_filters, default_page_size
 from .configuration import configured_weights
-from .image_tables import ShownTable, image_tables
+from .image_tables import ShownTable, visible_table
 from .pictures import query_in_words
 from .preparing import is_prepared
-from .urls import Links, whole_number
+from .reading import read_bounded
+from .urls import Links, pairs_of, replaced, whole_number
 
 ARGUMENT = "_image_search"
 COUNT = "_image_search_k"
@@ -81,23 +82,26 @@ async def filters_with_search(
     context = {name: value for a in arguments for name, value in a.extra_context.items()}
 
     query = request.args[ARGUMENT]
-    shown = (await image_tables(datasette.get_database(database))).get(table)
+    served = datasette.get_database(database)
+    shown = await visible_table(datasette, request.actor, served, table)
     if shown is None:
         raise _bad_request(f"{table!r} is not an image table, so {ARGUMENT} cannot search it")
     columns = column_filters(datasette, database, table, column_pairs(request))
     column_clauses, column_params = columns.build_where_clauses(table)
     wheres = column_clauses + clauses
     filter = Filter(all_of(wheres), {**column_params, **params}) if wheres else None
+    if shown.view is not None:
+        filter = shown.view.images(filter)
     k = await _count(datasette, request, database, table)
     weights_of = configured_weights(datasette)
     limit = datasette.sql_time_limit_ms
-    served = datasette.get_database(database)
+    images = shown.table.name
     try:
         # Not in a thread for SQL, of which all requests share three: a model takes its time to load.
-        index = await served.execute_fn(lambda conn: store.find_index(conn, table))
-        await is_prepared(datasette, ViewedTable(served, shown.table, index), query)
-        hits, warnings = await served.execute_fn(
-            lambda conn: _search(conn, table, query, k, filter, weights_of, limit)
+        index = await read_bounded(served, lambda conn: store.find_index(conn, images))
+        await is_prepared(datasette, request, ViewedTable(served, shown.table, index), query)
+        hits, warnings = await read_bounded(
+            served, lambda conn: _search(conn, images, query, k, filter, weights_of, limit)
         )
     except ImageSearchError as error:
         raise _bad_request(str(error)) from error
@@ -108,7 +112,10 @@ async def filters_with_search(
             f"the filters of this search took longer than sql_time_limit_ms, {limit} ms"
         ) from error
 
-    hits_clause = "{images}.{key} in (select value from json_each(:_img_hits))"
+    key = f"{escape_sqlite(table)}.{escape_sqlite(shown.table.key)}"
+    hits_clause = f"{key} in (select value from json_each(:_img_hits))"
+    if shown.view is not None:
+        hits_clause = all_of([hits_clause, shown.view.is_image()])
     words = query_in_words(query.strip())
     filtered = columns.human_description_en(extra=descriptions)
     request.scope[_SCOPE] = TableSearch(
@@ -118,7 +125,7 @@ async def filters_with_search(
         warnings,
     )
     return FilterArguments(
-        [*clauses, hits_clause.format(**shown.table.quoted())],
+        [*clauses, hits_clause],
         {**params, "_img_hits": json.dumps([hit.id for hit in hits])},
         # Core puts these after a "where".
         [f"image is among the {len(hits):,} closest to {words}", *descriptions],
@@ -184,7 +191,8 @@ async def table_page_vars(
     datasette: Datasette, request: Request, database: str, table: str
 ) -> dict[str, Any]:
     """The search box above the rows of an image table, and the rows in the order of a search."""
-    shown = (await image_tables(datasette.get_database(database))).get(table)
+    served = datasette.get_database(database)
+    shown = await visible_table(datasette, request.actor, served, table)
     if shown is None:
         return {}
     found = table_search(request)
@@ -202,8 +210,8 @@ async def table_page_vars(
                 if name not in NOT_KEPT
                 for value in request.args.getlist(name)
             ],
-            "clear_url": datasette.urls.path(
-                path_with_removed_args(request, {ARGUMENT, COUNT, "_next"})
+            "clear_url": Links(datasette, database, table).rows(
+                replaced(pairs_of(request), **dict.fromkeys((ARGUMENT, COUNT, "_next")))
             ),
             "page_url": Links(datasette, database, table).page(
                 [("q", found.query)] if found else []

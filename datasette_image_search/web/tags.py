@@ -13,14 +13,16 @@ from typing import Any
 from datasette.app import Datasette
 from datasette.database import QueryInterrupted
 from datasette.filters import FilterArguments
-from datasette.utils import escape_sqlite, path_with_added_args
-from datasette.utils.asgi import Forbidden, Request
+from datasette.utils import escape_sqlite
+from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
 from .. import store
 from ..store import ImageTable
 from .compat import can_view_table
+from .image_tables import shown_tables
 from .linked_facet import LinkedFacet
+from .reading import read_bounded
 
 ARGUMENT = "_image_tag"
 
@@ -31,37 +33,37 @@ async def filter_by_tags(
     """
     Images that have all tags of the request.
 
-    Raises DatasetteError, status 400, for a table without tags; Forbidden where they may not be seen.
+    Raises DatasetteError, status 400, for a table without tags, and with those that the actor may not
+    see.
     """
     tagged = await _tagged_table(datasette, database, table)
-    if tagged is None:
+    if tagged is None or not await can_view_table(datasette, request.actor, database, tagged.tags):
         raise DatasetteError(
             f"{table!r} has no tags to filter by; make some with: sqlite-utils tag-images",
             title="Image search",
             status=400,
         )
-    if not await can_view_table(datasette, request.actor, database, tagged.tags):
-        raise Forbidden(f"You may not see the table {tagged.tags!r}")
     clauses, params, descriptions = [], {}, []
     for number, tag in enumerate(request.args.getlist(ARGUMENT)):
-        clause = "{images}.{key} in (select image_id from {tags} where tag = :{param})"
+        clause = "{rows}.{key} in (select image_id from {tags} where tag = :{param})"
         param = f"_img_tag_{number}"
-        clauses.append(clause.format(param=param, **tagged.quoted()))
+        clauses.append(clause.format(rows=escape_sqlite(table), param=param, **tagged.quoted()))
         params[param] = tag
         descriptions.append(f'tagged "{tag}"')
     return FilterArguments(clauses, params, descriptions)
 
 
 async def _tagged_table(datasette: Datasette, database: str, table: str) -> ImageTable | None:
-    """The image table of that name if it has tags."""
+    """The image table of that name, or that the view of that name is of, if it has tags."""
+    served = datasette.get_database(database)
+    shown = (await shown_tables(served)).get(table)
+    if shown is None:
+        return None
 
     def read(conn: sqlite3.Connection) -> ImageTable | None:
-        if not store.read_indexes(conn, table):
-            return None
-        found = store.find_image_table(conn, table)
-        return found if store.has_tags(conn, found) else None
+        return shown.table if store.has_tags(conn, shown.table) else None
 
-    return await datasette.get_database(database).execute_fn(read)
+    return await read_bounded(served, read)
 
 
 class TagFacet(LinkedFacet):
@@ -75,7 +77,7 @@ class TagFacet(LinkedFacet):
         tagged = await self._visible_table()
         if tagged is None or self.get_configs():
             return []
-        url = self.url(path_with_added_args(self.request, {"_facet_tag": tagged.key}))
+        url = self.adding({"_facet_tag": tagged.key})
         return [{"name": tagged.tags, "type": self.type, "toggle_url": url}]
 
     async def facet_results(self) -> tuple[list[dict[str, Any]], list[str]]:

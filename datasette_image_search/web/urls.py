@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlencode
 
 from datasette.app import Datasette
@@ -12,17 +12,23 @@ from datasette.utils.asgi import Request
 
 from ..store import Key
 
+VERSION = "v"
+
 Pairs = Iterable[tuple[str, str]]
 """The names and values of a query string."""
 
 
 @dataclass(frozen=True)
 class Links:
-    """All begin with Datasette's base URL."""
+    """
+    All begin with Datasette's base URL. `images_of` is the image table if `table` is a view of it: its
+    pictures and rows have no URLs of their own.
+    """
 
     datasette: Datasette
     database: str
     table: str
+    images_of: str = ""
 
     def page(self, pairs: Pairs = (), format: str = "") -> str:
         """The search page, or what it says as `format` "json" or "csv"."""
@@ -37,20 +43,31 @@ class Links:
 
     def images(self) -> str:
         """What the URLs of thumbnails and originals begin with."""
-        return self._path("")
+        return self._of_images("")
 
-    def thumbnail(self, image_id: Key) -> str:
-        return self._path(f"/{tilde_encode(str(image_id))}/thumbnail")
+    def thumbnail(self, image_id: Key, version: str | None) -> str:
+        """With the version of its picture, caches may keep it for ever: another one has another URL."""
+        pairs = [(VERSION, version)] if version else []
+        return self._of_images(f"/{tilde_encode(str(image_id))}/thumbnail", pairs)
 
     def original(self, image_id: Key) -> str:
-        return self._path(f"/{tilde_encode(str(image_id))}/image")
+        return self._of_images(f"/{tilde_encode(str(image_id))}/image")
 
     def row(self, image_id: Key) -> str:
-        return self.datasette.urls.row(self.database, self.table, tilde_encode(str(image_id)))
+        table = self.images_of or self.table
+        return self.datasette.urls.row(self.database, table, tilde_encode(str(image_id)))
+
+    def blob(self, image_id: Key, column: str) -> str:
+        """The bytes in a column of the row."""
+        key = tilde_encode(str(image_id))
+        return self.datasette.urls.row_blob(self.database, self.table, key, column)
 
     def rows(self, pairs: Pairs = ()) -> str:
         """The table page."""
         return _with(self.datasette.urls.table(self.database, self.table), pairs)
+
+    def _of_images(self, rest: str, pairs: Pairs = ()) -> str:
+        return replace(self, table=self.images_of or self.table)._path(rest, pairs)
 
     def _path(self, rest: str, pairs: Pairs = ()) -> str:
         names = f"{tilde_encode(self.database)}/{tilde_encode(self.table)}"
@@ -60,6 +77,14 @@ class Links:
 def _with(path: str, pairs: Pairs) -> str:
     query_string = urlencode(list(pairs))
     return f"{path}?{query_string}" if query_string else str(path)
+
+
+def path_below_base_url(request: Request) -> str:
+    """
+    The path of a request as Datasette routes it, to put its base URL before: some proxies pass that on
+    with the path, others do not.
+    """
+    return str(request.scope.get("route_path") or request.path)
 
 
 def pairs_of(request: Request) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from datasette.app import Datasette
 
 from .. import store
 from ..embedders.protocol import TextNotUnderstood
+from ..errors import printable
 from ..search.checking import check_files
 from ..search.live import live_index
 from ..search.query import WeightsOf, query_vector
@@ -60,10 +61,10 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
                         continue
                     except Exception as error:
                         # Whatever torch or FAISS has against one table, the others can do without.
-                        logger.warning("%s/%s is not warmed up: %s", name, table, error)
+                        _log(logging.WARNING, f"{name}/{table} is not warmed up: {error}")
         except sqlite3.Error as error:
             # A database that is locked or damaged is told by whatever is asked of it.
-            logger.info("%s is not warmed up: %s", name, error)
+            _log(logging.INFO, f"{name} is not warmed up: {error}")
 
 
 def _warm_up_table(
@@ -78,8 +79,13 @@ def _warm_up_table(
                 except TextNotUnderstood as error:
                     if queries:
                         raise
-                    logger.debug("no words to warm up: %s", error)
+                    _log(logging.DEBUG, f"no words to warm up: {error}")
         finally:
             # Last, as it may read gigabytes.
             for problem in check_files(conn, index):
-                logger.warning("%s, and is no longer searched", problem)
+                _log(logging.WARNING, f"{problem}, and is no longer searched")
+
+
+def _log(level: int, sentence: str) -> None:
+    """In one line: whoever made the database named its tables."""
+    logger.log(level, "%s", printable(sentence))

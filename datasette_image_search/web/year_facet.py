@@ -61,10 +61,11 @@ class YearFacet(LinkedFacet):
         }
 
 
+# By their places: the table may have a column called value, which would be meant.
 _SQL = """
     select substr({column}, 1, 4) as value, count(*) as count from ({sql})
     where {column} glob '{year}*'
-    group by value order by value desc limit {limit}
+    group by 1 order by 1 desc limit {limit}
 """
 
 _INDEXED_SQL = """

@@ -1,0 +1,237 @@
+"""
+What it costs to open a file that may be meant to do harm, read off its headers before Pillow and its
+decoders see it: they trust sizes that a file of some bytes can claim, and parse in Python what a file
+can have millions of.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .av1_size import av1_pixels
+from .boxes import Boxes
+
+MAX_SCANS = 50
+"""Of a JPEG that is decoded scan by scan. Usual are 10; thousands, a few bytes each, would decode for
+minutes."""
+
+MAX_SEGMENTS = 2_000
+"""Of a JPEG before its pixels. A colour profile has some hundred at most, as XMP has."""
+
+MAX_EXIF_SEGMENTS = 100
+"""Of these. Pillow copies all of them for each that comes."""
+
+MAX_JUNK = 100_000
+"""Bytes between the segments of a JPEG. Pillow looks at each by itself."""
+
+LONGEST_HEADER = 10_000
+"""Bytes of a PPM before its pixels, with comments. Pillow reads each by itself."""
+
+MAX_COMMENTS = 100
+"""Of a PPM that is a text. Pillow copies a megabyte for each."""
+
+MAX_BLOCKS = 20_000
+"""Of a GIF before its pixels: of 255 bytes at most, and each has Pillow go around once."""
+
+MAX_CHUNKS = 10_000
+"""Of a PNG without those of its pixels: texts, colours, times. Pillow reads each by itself."""
+
+_START_OF_SCAN = b"\xff\xda"
+"""In a JPEG; nothing else in its data looks like it."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """
+    `pixels` is what the decoder will hold in memory whatever size the picture says it has, `problem`
+    is what the file has so many of that nobody waits for it.
+    """
+
+    pixels: int = 0
+    problem: str | None = None
+
+
+def cost_of(data: bytes) -> Cost:
+    """Looks at headers only, and at no more of them than a picture has."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return _of_jpeg(data)
+    if data[:2] in (b"II", b"MM"):
+        return _of_tiff(data)
+    if data.startswith(_PNG):
+        return _of_png(data)
+    if data.startswith(b"GIF8"):
+        return _of_gif(data)
+    if re.match(rb"P[0-9fy]", data[:2]):
+        return _of_ppm(data)
+    if data[4:8] == b"ftyp":
+        return _of_boxes(data)
+    if data.startswith(_JPEG2000):
+        return Cost(_jpeg2000_pixels(data[:1_000_000]))
+    return Cost()
+
+
+# --- JPEG ------------------------------------------------------------------------------------------
+
+
+def _of_jpeg(data: bytes) -> Cost:
+    """
+    As Pillow walks over the segments. A picture of which each scan has one colour only is held as
+    coefficients until the last, as a progressive one is: two bytes for each colour of each pixel.
+    """
+    position, junk, exifs = 2, 0, 0
+    width = height = components = 0
+    progressive = False
+    for _ in range(MAX_SEGMENTS):
+        start = data.find(b"\xff", position)
+        if start < 0:
+            return Cost()
+        after = start
+        while data[after : after + 1] == b"\xff" and after - start <= MAX_JUNK:
+            after += 1
+        junk += after - position - 1
+        if junk > MAX_JUNK:
+            return Cost(problem="its header is mostly padding")
+        marker = data[after : after + 1]
+        position = after + 1
+        if marker in _ALONE:
+            continue
+        length = int.from_bytes(data[position : position + 2], "big")
+        segment = data[position + 2 : position + length]
+        if marker == b"\xe1" and segment.startswith(b"Exif\0\0"):
+            exifs += 1
+            if exifs > MAX_EXIF_SEGMENTS:
+                return Cost(problem=f"it has more than {MAX_EXIF_SEGMENTS} parts of EXIF")
+        elif marker in _FRAMES and len(segment) >= 6:
+            height, width, components = struct.unpack_from(">HHB", segment, 1)
+            progressive = marker in _PROGRESSIVE
+        elif marker == b"\xda":
+            if not (progressive or segment[:1] < bytes([components])):
+                return Cost()
+            if data.count(_START_OF_SCAN) > MAX_SCANS:
+                return Cost(problem=f"it has more than {MAX_SCANS} scans")
+            return Cost(width * height // 2)
+        position += length
+    return Cost(problem=f"it has more than {MAX_SEGMENTS:,} segments before its pixels")
+
+
+_ALONE = {bytes([marker]) for marker in (0x00, 0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))}
+"""Markers without a length after them."""
+
+_FRAMES = {bytes([marker]) for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC)}
+
+_PROGRESSIVE = {b"\xc2", b"\xc6", b"\xca", b"\xce"}
+
+
+# --- TIFF ------------------------------------------------------------------------------------------
+
+
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+
+_SHORT = 3
+"""Type of a tag."""
+
+
+def _of_tiff(data: bytes) -> Cost:
+    """A tile is decoded whole, however little of it is in the picture."""
+    tags = dict(_numbers(data))
+    return Cost(tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0))
+
+
+def _numbers(tiff: bytes) -> Iterator[tuple[int, int]]:
+    """The tags of the first directory with what they have in the place of a number."""
+    order = "<" if tiff.startswith(b"II") else ">"
+    is_big = b"+" in tiff[2:4]
+    offset, count, entry, short, long = (
+        ("8xQ", "Q", "HH8x", "H6x", "Q") if is_big else ("4xL", "H", "HH4x", "H2x", "L")
+    )
+    try:
+        (directory,) = struct.unpack_from(order + offset, tiff)
+        (tags,) = struct.unpack_from(order + count, tiff, directory)
+        position = directory + struct.calcsize(order + count)
+        for _ in range(tags):
+            tag, kind = struct.unpack_from(order + entry, tiff, position)
+            position += struct.calcsize(order + entry)
+            form = order + (short if kind == _SHORT else long)
+            (number,) = struct.unpack_from(form, tiff, position)
+            position += struct.calcsize(form)
+            yield tag, number
+    except struct.error:
+        return  # The file ends here, which Pillow will say.
+
+
+# --- Other formats ---------------------------------------------------------------------------------
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def _of_png(data: bytes) -> Cost:
+    position, others = len(_PNG), 0
+    while position + 8 <= len(data):
+        length, kind = struct.unpack_from(">L4s", data, position)
+        position += 12 + length
+        if kind in (b"IDAT", b"fdAT") and length:
+            continue
+        others += 1
+        if others > MAX_CHUNKS:
+            return Cost(problem=f"it has more than {MAX_CHUNKS:,} chunks beside its pixels")
+    return Cost()
+
+
+def _of_gif(data: bytes) -> Cost:
+    """Comments and what programs wrote there, up to the picture."""
+    position, is_in_extension = 13, False
+    if len(data) > 10 and data[10] & 0x80:
+        position += 3 << (data[10] & 7) + 1
+    for _ in range(MAX_BLOCKS):
+        if position >= len(data):
+            return Cost()
+        byte = data[position]
+        if is_in_extension:
+            position += 1 + byte
+            is_in_extension = byte > 0
+        elif byte == 0x21:
+            position += 2
+            is_in_extension = True
+        elif byte in (0x2C, 0x3B):
+            return Cost()
+        else:
+            position += 1
+    return Cost(problem=f"it has more than {MAX_BLOCKS:,} blocks before its pixels")
+
+
+def _of_ppm(data: bytes) -> Cost:
+    header = re.sub(rb"#[^\r\n]*", b"", data[:LONGEST_HEADER])
+    if len(data) > LONGEST_HEADER and len(header.split(maxsplit=4)) < 4:
+        return Cost(problem=f"its header has more than {LONGEST_HEADER:,} bytes")
+    if data[1:2] in (b"1", b"2", b"3") and data.count(b"#") > MAX_COMMENTS:
+        return Cost(problem=f"it has more than {MAX_COMMENTS} comments")
+    return Cost()
+
+
+def _of_boxes(data: bytes) -> Cost:
+    """AVIF and HEIF: the decoder makes room for the size that the data says, not for the picture's."""
+    boxes = Boxes(data)
+    if boxes.problem is not None:
+        return Cost(problem=boxes.problem)
+    return Cost(max(map(av1_pixels, boxes.items()), default=0))
+
+
+def _jpeg2000_pixels(data: bytes) -> int:
+    """What its code streams say, not the box around them."""
+    return max(
+        (
+            (width - left) * (height - top) * max(components, 3) // 3
+            for match in _STREAM.finditer(data)
+            for width, height, left, top, components in [_SIZE.unpack(match[1])]
+        ),
+        default=0,
+    )
+
+
+_JPEG2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+_SIZE = struct.Struct(">4L16xH")
+_STREAM = re.compile(rb"\xff\x4f\xff\x51.{4}(.{34})", re.DOTALL)

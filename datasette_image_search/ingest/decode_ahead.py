@@ -1,0 +1,61 @@
+"""Pictures decoded by threads, ahead of whoever embeds them."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from .decode import (
+    DecodedImage,
+    DecodeError,
+    DecodeSettings,
+    check_file_size,
+    decode_bytes,
+    reading,
+)
+from .own_images import ImageSource
+
+
+def decode_ahead(
+    images: Iterable[ImageSource],
+    settings: DecodeSettings,
+    workers: int,
+    ahead: int,
+    with_content: Callable[[ImageSource], ImageSource] = lambda image: image,
+) -> Iterator[tuple[ImageSource, DecodedImage | DecodeError]]:
+    """
+    Each image with its picture, or with what is wrong with it, in the order of `images`.
+
+    Threads work up to `ahead` images ahead of the reader and no further: memory stays flat. What
+    `with_content` adds to an image is only for its decoding.
+    """
+    waiting: deque[tuple[ImageSource, Future[DecodedImage | DecodeError]]] = deque()
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    try:
+        for image in images:
+            future = executor.submit(decode_image, with_content(image), settings)
+            waiting.append((image, future))
+            if len(waiting) > ahead:
+                image, future = waiting.popleft()
+                yield image, future.result()
+        while waiting:
+            image, future = waiting.popleft()
+            yield image, future.result()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def decode_image(image: ImageSource, settings: DecodeSettings) -> DecodedImage | DecodeError:
+    """Read and decode one image. A function over values that pickle: other machines can do it too."""
+    if image.problem is not None:
+        return DecodeError(image.problem)
+    try:
+        with reading():
+            check_file_size(image.size, settings.max_pixels)
+            data = image.read()
+        return decode_bytes(data, image.name, settings)
+    except DecodeError as error:
+        # Not the error itself, whose traceback would keep the bytes and the picture in memory.
+        return copy.copy(error)

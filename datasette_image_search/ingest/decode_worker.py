@@ -1,0 +1,221 @@
+"""
+The process that decodes what strangers send, and may be killed at any time: a loop over messages on
+its standard input and output, which DecodingProcess sends and reads. It has limits on its memory and
+its time, writes no file, and what it answers is texts of numbers and raw bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import AvifImagePlugin
+
+from .decode import (
+    DecodeError,
+    DecodeSettings,
+    TooLarge,
+    decode_picture,
+    make_thumbnail,
+    picture_for_model,
+    stored_size,
+)
+
+try:
+    import resource
+except ImportError:  # Windows, where only the time is limited.
+    resource = None  # type: ignore[assignment]
+
+IDLE_SECONDS = 60
+"""After which the process ends, for then it costs more memory than it saves time."""
+
+MOST_KEPT = 32_000_000
+"""Bytes of memory that the process may keep from one picture to the next, which has less then."""
+
+LONGEST_HEADER = 10_000
+
+_LENGTH = struct.Struct(">Q")
+
+Made = tuple[dict[str, Any], bytes]
+
+
+def send(stream: BinaryIO, header: dict[str, Any], length: int) -> None:
+    """The beginning of a message; so many bytes of content have to follow."""
+    text = json.dumps(header).encode()
+    stream.write(_LENGTH.pack(len(text)) + text + _LENGTH.pack(length))
+
+
+def receive(stream: BinaryIO, longest: int) -> Made | None:
+    """A message; None where the stream ends first, or it has more bytes than it may."""
+    text = _read(stream, LONGEST_HEADER)
+    content = None if text is None else _read(stream, longest)
+    if text is None or content is None:
+        return None
+    header = json.loads(text)
+    return (header, content) if isinstance(header, dict) else None
+
+
+def _read(stream: BinaryIO, longest: int) -> bytes | None:
+    size = stream.read(_LENGTH.size)
+    if len(size) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(size)
+    if length > longest:
+        return None
+    content = stream.read(length)
+    return content if len(content) == length else None
+
+
+# --- What is made ------------------------------------------------------------------------------------
+
+
+def _size(data: bytes, _: dict[str, Any]) -> Made:
+    format, (width, height) = stored_size(data)
+    return {"format": format, "width": width, "height": height}, b""
+
+
+def _model_picture(data: bytes, asked: dict[str, Any]) -> Made:
+    """Pixels of what an embedder's preprocessing wants."""
+    picture = picture_for_model(data, asked["name"], _settings(asked, thumbnail_size=None))
+    return {"width": picture.width, "height": picture.height}, picture.tobytes()
+
+
+def _thumbnail(data: bytes, asked: dict[str, Any]) -> Made:
+    size = asked["size"]
+    picture = decode_picture(data, asked["name"], _settings(asked, thumbnail_size=size))
+    return {}, make_thumbnail(picture, size)
+
+
+def _jpeg(data: bytes, asked: dict[str, Any]) -> Made:
+    size = asked["size"]
+    picture = decode_picture(data, asked["name"], _settings(asked, thumbnail_size=size))
+    picture.thumbnail((size, size))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=asked["quality"])
+    return {}, buffer.getvalue()
+
+
+def _settings(asked: dict[str, Any], thumbnail_size: int | None) -> DecodeSettings:
+    return DecodeSettings(np.asarray, asked["image_size"], thumbnail_size, asked["max_pixels"])
+
+
+MAKERS: dict[str, Callable[[bytes, dict[str, Any]], Made]] = {
+    "size": _size,
+    "model picture": _model_picture,
+    "thumbnail": _thumbnail,
+    "jpeg": _jpeg,
+}
+
+
+def _made(data: bytes, asked: dict[str, Any]) -> Made:
+    try:
+        return MAKERS[asked["make"]](data, asked)
+    except DecodeError as error:
+        # Where memory has run out, that was the cause.
+        too_large = isinstance(error, TooLarge) or isinstance(error.__cause__, MemoryError)
+        return {"error": str(error), "too_large": too_large}, b""
+    except MemoryError:
+        return {"error": "there is not enough memory for the picture", "too_large": True}, b""
+
+
+# --- The process -------------------------------------------------------------------------------------
+
+
+def main(memory: int, seconds: int, longest: int) -> None:
+    """
+    Answer messages until the server goes away, or is quiet for long: `memory` is in bytes, above what
+    the process has from the start, `seconds` of processor are for each message, and `longest` is the
+    number of bytes that one may have.
+    """
+    # Each thread of a decoder takes memory, and a server has others to serve.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    used = _data_bytes()
+    _limit_process(None if used is None else used + memory)
+    _end_with_the_server()
+    source, target = sys.stdin.buffer, sys.stdout.buffer
+    while _is_asked():
+        message = receive(source, longest)
+        if message is None:
+            return
+        asked, data = message
+        with _limited_time(seconds):
+            header, content = _made(data, asked)
+        send(target, header, len(content))
+        target.write(content)
+        target.flush()
+        if used is not None and (_data_bytes() or 0) > used + MOST_KEPT:
+            return
+
+
+def _limit_process(data_bytes: int | None) -> None:
+    if resource is None:
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Nothing here writes a file, so whoever makes it do so is not to succeed.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    if data_bytes is not None:
+        # Of Linux. macOS has limits of these names, and does not keep to them.
+        resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
+    os.nice(5)
+
+
+def _data_bytes() -> int | None:
+    """What Linux counts against RLIMIT_DATA; None on other systems."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123
+            lines = [line.split() for line in file]
+    except OSError:
+        return None
+    return next((int(line[1]) * 1024 for line in lines if line[0] == "VmData:"), None)
+
+
+def _end_with_the_server() -> None:
+    """At once, also while something is decoded: nobody else could end it when the server was killed."""
+    if not hasattr(select, "poll"):
+        return
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(sys.stdin.fileno(), 0)
+        poll.poll()  # Told of nothing but that the other end is closed.
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_asked() -> bool:
+    """Whether there is another message, after a while of waiting for one."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(sys.stdin.fileno(), select.POLLIN)
+    return bool(poll.poll(IDLE_SECONDS * 1000))
+
+
+@contextmanager
+def _limited_time(seconds: int) -> Iterator[None]:
+    """The system ends the process that takes more. The server does too, but may be gone or busy."""
+    if resource is None:
+        yield
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    spent = int(used.ru_utime + used.ru_stime) + 1
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, (most, most))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

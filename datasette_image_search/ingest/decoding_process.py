@@ -1,0 +1,247 @@
+"""Pictures of strangers, decoded in a process of its own that has limits and can be killed."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+from weakref import WeakSet
+
+from PIL import Image
+
+from .decode import DecodeError, TooLarge
+from .decode_worker import receive, send
+from .formats import THUMBNAIL_SIZE
+
+CHUNK = 256 * 1024
+"""Bytes of a file that are in memory of this process."""
+
+MOST_PIXELS = 64_000_000
+"""Bytes of pixels, or of a file, that are taken as an answer."""
+
+LONGEST_ERROR = 300
+
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP")
+"""What the process is told of ours, which may hold secrets."""
+
+_START = (
+    "import sys; sys.path[:] = sys.argv[4:]; "
+    "from datasette_image_search.ingest.decode_worker import main; main(*map(int, sys.argv[1:4]))"
+)
+
+
+_TOO_LONG = -getattr(signal, "SIGXCPU", 0)
+"""How a process ends that took more of the processor than it may."""
+
+
+_NONSENSE = "the picture is damaged: it ends its decoder"
+
+
+class Stopped(DecodeError):
+    """The picture may be good; the server is ending."""
+
+
+@dataclass(frozen=True)
+class StoredPicture:
+    """What the header of a file says: Pillow's name of its format, and its size as stored."""
+
+    format: str
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    `memory` is bytes while decoding, on Linux; `seconds` is for one picture, of the clock and of the
+    processor; `file_size` is bytes of a file.
+    """
+
+    memory: int
+    seconds: int
+    file_size: int
+
+
+class DecodingProcess:
+    """
+    A process that is started when there is something to decode, kept for the next, and ends when it is
+    idle for a while. Decodes one picture after the other; each method raises DecodeError for what is
+    wrong with it, TooLarge for what is above the limits.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended: subprocess.Popen[bytes] | None = None
+        self._one_at_a_time = threading.Lock()
+        _all.add(self)
+
+    def stored_picture(self, file: BinaryIO, name: str) -> StoredPicture:
+        """Decodes nothing."""
+        header, _ = self._ask(file, {"make": "size", "name": name})
+        return StoredPicture(str(header.get("format")), _size_in(header))
+
+    def model_picture(
+        self, file: BinaryIO, name: str, *, image_size: int, max_pixels: int
+    ) -> Image.Image:
+        """What an embedder's preprocessing gets of the file when it is embedded."""
+        asked = {"make": "model picture", "image_size": image_size, "max_pixels": max_pixels}
+        header, pixels = self._ask(file, {**asked, "name": name})
+        width, height = _size_in(header)
+        if 3 * width * height != len(pixels):
+            raise DecodeError(_NONSENSE)
+        return Image.frombytes("RGB", (width, height), pixels)
+
+    def thumbnail(self, file: BinaryIO, name: str, *, size: int, max_pixels: int) -> bytes:
+        """WebP."""
+        return self._drawn("thumbnail", file, name, size, max_pixels)
+
+    def jpeg(self, file: BinaryIO, name: str, *, size: int, max_pixels: int, quality: int) -> bytes:
+        """The upright picture, its longer side `size` pixels at most."""
+        return self._drawn("jpeg", file, name, size, max_pixels, quality=quality)
+
+    def _drawn(
+        self, make: str, file: BinaryIO, name: str, size: int, max_pixels: int, **more: int
+    ) -> bytes:
+        asked: dict[str, Any] = {"make": make, "name": name, "size": size, **more}
+        asked |= {"image_size": THUMBNAIL_SIZE, "max_pixels": max_pixels}
+        return self._ask(file, asked)[1]
+
+    def end(self) -> None:
+        """Kill it, whatever it is doing."""
+        self._ended = process = self._process
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _ask(self, file: BinaryIO, asked: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        file.seek(0, os.SEEK_END)
+        size = file.tell()
+        if size > self._limits.file_size:
+            raise TooLarge("the file is too large to be decoded here")
+        with self._one_at_a_time:
+            answer = self._answer(file, size, asked)
+        if "error" in answer[0]:
+            # The process may have been taken over by what it decoded: so nothing of it is believed.
+            words = " ".join(str(answer[0]["error"]).split())[:LONGEST_ERROR]
+            said = "".join(letter for letter in words if letter.isprintable())
+            raise (TooLarge if answer[0].get("too_large") else DecodeError)(said)
+        return answer
+
+    def _answer(
+        self, file: BinaryIO, size: int, asked: dict[str, Any]
+    ) -> tuple[dict[str, Any], bytes]:
+        for _ in range(2):
+            process = self._running()
+            answer = None
+            killing = _killed_after(process, self._limits.seconds)
+            with killing as is_late, suppress(OSError, ValueError, RecursionError):
+                answer = _exchanged(process, file, size, asked)
+            if answer is not None:
+                return answer
+            process.kill()
+            if process.wait() != 0:
+                break
+            # Else it was idle for so long that it ended just when it was asked.
+        if process is self._ended:
+            raise Stopped("the server is ending")
+        raise TooLarge(
+            "the picture takes too long to decode"
+            if is_late() or process.returncode == _TOO_LONG
+            else "the picture takes more memory than there is for it, or is damaged"
+        )
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            if self._process is not None:
+                _close(self._process)
+            self._process = self._start()
+        return self._process
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        limits = self._limits
+        path = [os.path.abspath(folder) for folder in sys.path]  # noqa: PTH100
+        numbers = map(str, (limits.memory, limits.seconds, limits.file_size))
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-I", "-c", _START, *numbers, *path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # Libraries say there what the files of strangers make them say.
+                stderr=subprocess.DEVNULL,
+                # Ctrl-C is for the server, which ends it.
+                start_new_session=True,
+                env={**environment, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
+        except OSError as error:
+            raise DecodeError(
+                f"the process that decodes pictures cannot be started: {error}"
+            ) from error
+
+
+def end_all() -> None:
+    """Kill the processes of all; the next picture starts them again."""
+    for each in list(_all):
+        each.end()
+
+
+_all: WeakSet[DecodingProcess] = WeakSet()
+
+atexit.register(end_all)
+
+
+@contextmanager
+def _killed_after(process: subprocess.Popen[bytes], seconds: float) -> Iterator[Callable[[], bool]]:
+    """Gives what tells whether it was."""
+    late = threading.Event()
+
+    def kill() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late.is_set
+    finally:
+        timer.cancel()
+
+
+def _exchanged(
+    process: subprocess.Popen[bytes], file: BinaryIO, size: int, asked: dict[str, Any]
+) -> tuple[dict[str, Any], bytes] | None:
+    """The file and what is asked of it for the answer; None where the process ended before."""
+    source, target = cast(BinaryIO, process.stdout), cast(BinaryIO, process.stdin)
+    send(target, asked, size)
+    file.seek(0)
+    # Never more than was there when it was opened: who writes to it must not choose.
+    left = size
+    while left and (chunk := file.read(min(CHUNK, left))):
+        left -= len(chunk)
+        target.write(chunk)
+    while left:
+        left -= target.write(bytes(min(CHUNK, left)))
+    target.flush()
+    return receive(source, MOST_PIXELS)
+
+
+def _size_in(header: dict[str, Any]) -> tuple[int, int]:
+    """Width and height, above 0."""
+    width, height = header.get("width"), header.get("height")
+    if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
+        raise DecodeError(_NONSENSE)
+    return width, height
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        with suppress(OSError):
+            cast(BinaryIO, pipe).close()

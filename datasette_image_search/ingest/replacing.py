@@ -1,0 +1,41 @@
+"""Whether an index that is made in place of others has all that they have."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from .. import store
+from ..store import Index, Key
+from .model_choice import ModelChoice
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """
+    An index in place of those by some models, which are searched until it `is_in_use`. `left_out` images
+    have a vector by those only; `example` is where one of them is.
+    """
+
+    models: tuple[str, ...]
+    left_out: int
+    example: str
+    is_in_use: bool = False
+
+
+def replacement_by(
+    conn: sqlite3.Connection,
+    choice: ModelChoice,
+    covered: Collection[Key | None] = (),
+    index: Index | None = None,
+) -> Replacement:
+    """How far that of `choice` is, with images that are `covered` whatever the tables say."""
+    replaced = choice.replaced
+    left_out = []
+    if replaced:
+        lost = store.images_to_lose(conn, replaced[0].image_table, replaced, index or choice.index)
+        left_out = [key for key in lost if key not in covered]
+    places = store.locations(conn, replaced[0], left_out[:1]) if left_out else {}
+    example = next((place.path for place in places.values()), "")
+    return Replacement(tuple(old.model for old in replaced), len(left_out), example)

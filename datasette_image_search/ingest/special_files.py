@@ -1,0 +1,29 @@
+"""What stands where a file of ours goes, and is none: opening a pipe would wait for ever."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from ..errors import ImageSearchError
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a link",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
+
+
+def special_kind(mode: int) -> str | None:
+    """What a person would call it; None for a regular file. `mode` is st_mode."""
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
+def check_is_file(path: Path, wanted: str) -> None:
+    """Raises ImageSearchError where something at a path, of which `wanted` is to be, is no file."""
+    kind = special_kind(path.stat().st_mode) if path.exists() else None
+    if kind is not None:
+        raise ImageSearchError(f"{str(path)!r} is {kind}, and not {wanted}")

@@ -1,0 +1,434 @@
+"""
+The SQL functions, the same in Datasette and in sqlite-utils.
+
+Registering them is cheap and imports no torch, faiss or numpy, because sqlite-utils does it on every
+run; the first call imports what it needs. No function opens a file that its caller names, or reaches
+another database than its connection's own.
+
+They read tables, so they are not deterministic, and SQLite refuses an index or a generated column of
+them: it would not know when to compute it anew, and one day call the database malformed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ImageSearchError
+from .arguments import image_count, image_key, is_missing
+from .gathered import GatheredIds
+from .statement import Borrowed, Prepared, PreparedLabels, Query, Statement
+
+if TYPE_CHECKING:
+    from ..search.query import WeightsOf
+    from ..store import IdSet, ImageTable, Key
+
+REMEMBERED = 128
+"""Queries per connection, from one statement to the next."""
+
+Report = Callable[[str], None]
+"""Takes a sentence meant for the person: of an exception, SQLite passes on only that there was one."""
+
+
+def register_functions(
+    conn: sqlite3.Connection,
+    report: Report = lambda sentence: None,
+    weights_of: WeightsOf | None = None,
+    most_texts: int | None = None,
+) -> str | None:
+    """
+    Make all functions known to a connection; `report` gets what went wrong, and warnings.
+    `weights_of` says where weights are, None that the database is to be believed about it.
+    `most_texts` is how many different texts one statement may search for, None for any number.
+
+    A sentence comes back where the database has an index or a column of them, which version 0.1 let
+    SQLite make.
+    """
+    borrowed = Borrowed(conn)
+    reporting = _reporting(report, borrowed)
+    statement = Statement(borrowed)
+    prepare = _preparing(borrowed, statement, report, weights_of, most_texts)
+    prepare_labels = _preparing_labels(borrowed, statement, weights_of, most_texts)
+    once = _once_per_statement(statement, reporting)
+    scores = statement.scores
+
+    @once
+    def image_search(query: Any, k: Any, table: str | None = None) -> str | None:
+        """The best k images of the whole table, as JSON: [{"id": 7, "score": 0.31}, ...]."""
+        if is_missing(query, k):
+            return None
+        count = image_count(k)
+        return _search(borrowed(), prepare(query, table), count)
+
+    def image_similarity(id: Any, query: Any, table: str | None = None) -> float | None:
+        """The score of one image, or NULL for an image that has no vector."""
+        # Called once per row, so that a microsecond here is a second for a million of them.
+        try:
+            if id >= 0:
+                score = scores[query, table][id]
+                return score if score == score else None
+        except (KeyError, IndexError, TypeError):
+            pass
+        return similarity_of_one(id, query, table)
+
+    def key_of(table: ImageTable, id: Any) -> Key | None:
+        """
+        None for the key of a row that can have no image, as SQLite keeps BLOBs in a column of texts, too;
+        and for a form that was not filled in, where it is no key. Raises ImageSearchError for what is no key, such as the value of another column.
+        """
+        try:
+            return image_key(table, id)
+        except ImageSearchError:
+            from .. import store
+
+            with statement.pausing:
+                if is_missing(id) or store.is_row(borrowed(), table, id):
+                    return None
+            raise
+
+    @reporting
+    def similarity_of_one(id: Any, query: Any, table: str | None) -> float | None:
+        if id is None or is_missing(query):
+            return None
+        prepared = prepare(query, table)
+        key = key_of(prepared.table, id)
+        if key is None:
+            return None
+        known = scores.get((query, table))
+        if known is not None and key is not id:
+            # A number that came as a text.
+            return image_similarity(key, query, table)
+        with statement.pausing:
+            return _similarity(borrowed(), prepared, statement, (query, table), key)
+
+    def image_classify(id: Any, labels: Any, table: str | None = None) -> str | None:
+        """That of the labels, a JSON array of texts, which fits an image best, or NULL."""
+        try:
+            if id >= 0:
+                names, best = statement.best_labels[labels, table]
+                position = best[id]
+                return names[position] if position >= 0 else None
+        except (KeyError, IndexError, TypeError):
+            pass
+        return classify_one(id, labels, table)
+
+    @reporting
+    def classify_one(id: Any, labels: Any, table: str | None) -> str | None:
+        if id is None or is_missing(labels):
+            return None
+        prepared = prepare_labels(labels, table)
+        key = key_of(prepared.table, id)
+        if key is None:
+            return None
+        if key is not id and (labels, table) in statement.best_labels:
+            return image_classify(key, labels, table)
+        with statement.pausing:
+            return _classified(borrowed(), prepared, statement, (labels, table), key)
+
+    @once
+    def image_vector(query: Any, table: str | None = None) -> bytes | None:
+        """The vector of a query as a BLOB, which every function here takes as a query."""
+        if is_missing(query):
+            return None
+        from ..store import vector_to_blob
+
+        return vector_to_blob(prepare(query, table).vector)
+
+    @once
+    def image_search_status(table: str | None = None) -> str:
+        """What is indexed and what is wrong, as JSON."""
+        from ..search.status import status
+
+        return json.dumps(status(borrowed(), table or None))
+
+    class ImageSearchAgg:
+        """Aggregate: the best k of the images whose ids it is fed, as JSON."""
+
+        def __init__(self) -> None:
+            self.gathered = GatheredIds()
+            self.arguments: tuple[Any, ...] = (None, None)
+
+        def step(self, id: Any, *arguments: Any) -> None:
+            self.arguments = arguments
+            # From the second row on, as little as can be: sqlite3 looks it up anew for each.
+            self.step = self.gathered.step()  # type: ignore[method-assign]
+            self.step(id)
+
+        @reporting
+        def finalize(self) -> str | None:
+            from ..store import IdSet
+
+            query, k, *table = self.arguments
+            if is_missing(query, k):
+                return None
+            count = image_count(k)
+            prepared = prepare(query, *table)
+            among = IdSet(self.gathered.keys(prepared.table))
+            with statement.pausing:
+                return _search(borrowed(), prepared, count, among)
+
+    functions: tuple[tuple[Callable[..., Any], tuple[int, ...]], ...] = (
+        (image_search, (2, 3)),
+        (image_similarity, (2, 3)),
+        (image_classify, (2, 3)),
+        (image_vector, (1, 2)),
+        (image_search_status, (0, 1)),
+    )
+
+    def register(*, deterministic: bool) -> None:
+        for function, counts in functions:
+            for count in counts:
+                conn.create_function(
+                    function.__name__, count, function, deterministic=deterministic
+                )
+
+    for count in (3, 4):
+        conn.create_aggregate("image_search_agg", count, ImageSearchAgg)
+    register(deterministic=False)
+    computed = _computed_in_the_schema(conn)
+    if computed is None:
+        return None
+    # Of a database of which SQLite reads nothing, nothing could be dropped either.
+    register(deterministic=True)
+    return (
+        f"the database has {computed} of a function such as image_similarity(), which SQLite does not "
+        "keep right, and will call it malformed one day; drop it, with: sqlite-utils query PATH "
+        "'drop index NAME', or 'alter table TABLE drop column NAME'"
+    )
+
+
+def _computed_in_the_schema(conn: sqlite3.Connection) -> str | None:
+    """What SQLite refuses in the schema of a database, if it does, since the functions are there."""
+    (timeout,) = conn.execute("pragma busy_timeout").fetchone()
+    # Whoever asks something of a database that is locked will wait, and be told. This need not.
+    conn.execute("pragma busy_timeout = 0")
+    try:
+        conn.execute("explain select 1 from sqlite_master")
+    except sqlite3.DatabaseError as error:
+        refused = _REFUSED.fullmatch(str(error))
+        if refused is not None:
+            return f"an index, {refused[1]!r}," if refused[2] else f"a column of {refused[1]!r}"
+    finally:
+        conn.execute(f"pragma busy_timeout = {timeout}")
+    return None
+
+
+_REFUSED = re.compile(
+    r"malformed database schema \((.*)\) - non-deterministic functions prohibited in "
+    r"(?:generated columns|(index expressions|partial index WHERE clauses))",
+    re.DOTALL,
+)
+
+
+def has_functions(conn: sqlite3.Connection) -> bool:
+    """Whether the functions were made known to this connection before."""
+    try:
+        conn.execute("explain select image_search_status()")
+    except sqlite3.Error:
+        return False
+    return True
+
+
+def _reporting(
+    report: Report, borrowed: Borrowed
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def reporting(*args: Any) -> Any:
+            try:
+                return function(*args)
+            except ImageSearchError as error:
+                report(str(error))
+                raise
+            except sqlite3.OperationalError as error:
+                if str(error) != "interrupted":
+                    raise
+                # The time of the statement is over, and it met SQL of ours. What was computed is kept for
+                # the next try; of an exception nobody would learn why, so the statement itself ends.
+                borrowed().interrupt()
+                return None
+
+        return reporting
+
+    return decorate
+
+
+def _once_per_statement(
+    statement: Statement, reporting: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What takes long, and depends on nothing but its arguments while a statement runs."""
+    results = statement.results
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        name = function.__name__
+        compute = reporting(function)
+
+        @wraps(function)
+        def once(*args: Any) -> Any:
+            # Called once per row too, with the same arguments.
+            try:
+                return results[name, args]
+            except KeyError:
+                pass
+            with statement.pausing:
+                result = compute(*args)
+                if result is not None:
+                    statement.make_room(len(result))
+                    results[name, args] = result
+                    statement.watch()
+            return result
+
+        return once
+
+    return decorate
+
+
+def _preparing(
+    borrowed: Borrowed,
+    statement: Statement,
+    report: Report,
+    weights_of: WeightsOf | None,
+    most_texts: int | None,
+) -> Callable[..., Prepared]:
+    """
+    (query, table) -> what it comes to, remembered until the database changes: a function in a
+    SELECT is called once per row with the same few queries.
+    """
+    remembered: dict[Query, Prepared] = {}
+    state: tuple[int, int] | None = None
+
+    def prepare(query: str | bytes, name: str | None = None) -> Prepared:
+        known = statement.prepared.get((query, name))
+        if known is None:
+            if most_texts is not None and isinstance(query, str):
+                statement.spend(query, _words_of(query), most_texts)
+            with statement.pausing:
+                known = of_this_state(query, name)
+                statement.make_room(known.vector.nbytes)
+                statement.prepared[query, name] = known
+                statement.watch()
+        return known
+
+    def of_this_state(query: str | bytes, name: str | None) -> Prepared:
+        nonlocal state
+        from .. import store
+        from ..search.query import query_vector, recorded_weights
+
+        if not isinstance(query, str | bytes):
+            raise ImageSearchError(
+                f"the query is {query!r}; it must be text, or a vector as a BLOB"
+            )
+        conn = borrowed()
+        (version,) = conn.execute("pragma data_version").fetchone()
+        now = version, conn.total_changes
+        if state != now or len(remembered) >= REMEMBERED:
+            remembered.clear()
+        # A rollback takes changes back, and neither number tells.
+        state = None if conn.in_transaction else now
+        if (query, name) not in remembered:
+            index = store.find_index(conn, name or None)
+            found = query_vector(conn, index, query, weights_of or recorded_weights)
+            for warning in found.warnings:
+                report(warning)
+            table = store.find_image_table(conn, index.image_table)
+            remembered[query, name] = Prepared(index, table, found.vector)
+        return remembered[query, name]
+
+    return prepare
+
+
+def _words_of(query: str) -> dict[object, int]:
+    """What a model encodes for a query, with its letters."""
+    from ..search.query import Kind, parse_query
+
+    return {term.text: len(term.text) for term in parse_query(query) if term.kind is Kind.WORDS}
+
+
+def _preparing_labels(
+    borrowed: Borrowed,
+    statement: Statement,
+    weights_of: WeightsOf | None,
+    most_texts: int | None,
+) -> Callable[..., PreparedLabels]:
+    """(labels, table) -> what they come to; their vectors are remembered by the process."""
+
+    def prepare_labels(labels: str, name: str | None = None) -> PreparedLabels:
+        known = statement.labels.get((labels, name))
+        if known is None:
+            from .. import store
+            from ..search.query import embedder_of, recorded_weights
+            from ..search.tags import label_vectors, parse_labels
+
+            names = parse_labels(labels)
+            if most_texts is not None:
+                # The same label among others is encoded again.
+                spent: dict[object, int] = {(labels, label): len(label) for label in names}
+                statement.spend(labels, spent, most_texts)
+            with statement.pausing:
+                index = store.find_index(borrowed(), name or None)
+                table = store.find_image_table(borrowed(), index.image_table)
+                vectors = label_vectors(embedder_of(index, weights_of or recorded_weights), names)
+                known = PreparedLabels(index, table, names, vectors)
+                statement.make_room(vectors.nbytes)
+                statement.labels[labels, name] = known
+                statement.watch()
+        return known
+
+    return prepare_labels
+
+
+def _classified(
+    conn: sqlite3.Connection,
+    prepared: PreparedLabels,
+    statement: Statement,
+    labels: Query,
+    id: Key,
+) -> str | None:
+    """The label of one image by its vector; after enough of them, those of all are looked up."""
+    from .. import store
+    from ..search.live import live_index
+    from ..search.tags import best_label, best_label_by_image
+
+    index, vectors = prepared.index, prepared.vectors
+    compute = statement.called(labels, lambda: len(vectors) * len(live_index(conn, index)))
+    if compute is not None:
+        best = best_label_by_image(conn, index, vectors, compute=compute)
+        if best is not None:
+            statement.make_room(best.nbytes)
+            statement.best_labels[labels] = prepared.names, best
+    vector = store.image_vector(conn, index, id, prepared.table)
+    return None if vector is None else prepared.names[best_label(vector, vectors)]
+
+
+def _similarity(
+    conn: sqlite3.Connection, prepared: Prepared, statement: Statement, query: Query, id: Key
+) -> float | None:
+    """The score of one image by its vector; after enough of them, those of all are looked up."""
+    from .. import store
+    from ..search.codes import score_of_one
+    from ..search.live import live_index
+    from ..search.similarity import scores_by_image
+
+    index, vector = prepared.index, prepared.vector
+    compute = statement.called(query, lambda: len(live_index(conn, index)))
+    if compute is not None:
+        scores = scores_by_image(conn, index, vector, compute=compute)
+        if scores is not None:
+            statement.make_room(scores.nbytes)
+            statement.scores[query] = scores
+    image = store.image_vector(conn, index, id, prepared.table)
+    # As among all, to the last bit: rows of one statement are ordered and grouped by what they get.
+    return None if image is None else score_of_one(image, vector)
+
+
+def _search(
+    conn: sqlite3.Connection, prepared: Prepared, k: int, among: IdSet | None = None
+) -> str:
+    from ..search import planner
+
+    found = planner.search(conn, prepared.index, prepared.vector, k, among)
+    return json.dumps([{"id": hit.id, "score": hit.score} for hit in found.hits])

@@ -1,0 +1,69 @@
+"""The BLOBs that a person's own image table holds, without a copy of them in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from typing import BinaryIO
+
+from sqlite_utils.db import quote_identifier
+
+from .own_rows import own_content
+from .tables import ImageTable, Key
+
+PIECE = 256 * 1024
+"""Bytes."""
+
+
+def copy_content(
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    column: str,
+    image_id: Key,
+    target: BinaryIO,
+    *,
+    at_most: int,
+) -> tuple[int, str]:
+    """
+    Write the BLOB of an image into a file: how many bytes it has, and their SHA-256. None are written
+    if the row is gone, or holds no BLOB or one of more bytes.
+    """
+    digest = hashlib.sha256()
+    try:
+        size = _copy_in_pieces(conn, table, column, image_id, target, at_most, digest)
+    except (AttributeError, sqlite3.Error):
+        # Python 3.10, a view, a table without rowid: so as a whole.
+        target.seek(0)
+        target.truncate()
+        digest = hashlib.sha256()
+        content = own_content(conn, table, column, image_id, at_most=at_most)
+        size = target.write(content)
+        digest.update(content)
+    return size, digest.hexdigest()
+
+
+def _copy_in_pieces(
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    column: str,
+    image_id: Key,
+    target: BinaryIO,
+    at_most: int,
+    digest: hashlib._Hash,
+) -> int:
+    if conn.execute(
+        "select 1 from pragma_table_xinfo(?) where lower(name) = '_rowid_'", [table.name]
+    ).fetchone():
+        raise sqlite3.NotSupportedError("a column hides the rowid")
+    found = conn.execute(
+        "select {images}._rowid_, typeof({images}.{column}), length({images}.{column}) "
+        "from {images} where {key} = ?".format(column=quote_identifier(column), **table.quoted()),
+        [image_id],
+    ).fetchone()
+    if found is None or found[1] != "blob" or found[2] > at_most:
+        return 0
+    with conn.blobopen(table.name, column, found[0], readonly=True) as blob:
+        while piece := blob.read(PIECE):
+            digest.update(piece)
+            target.write(piece)
+        return len(blob)

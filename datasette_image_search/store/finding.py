@@ -1,0 +1,128 @@
+"""The index of an image table, or a sentence that says what somebody did to the table since it was made."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlite_utils.db import quote_identifier
+
+from .soundness import is_stored_table
+from .tables import (
+    INDEXES,
+    ImageTable,
+    Index,
+    StoreError,
+    column_names,
+    find_image_table,
+    image_table_names,
+    read_indexes,
+    trigger_name,
+)
+
+
+def find_index(
+    conn: sqlite3.Connection, table: str | None = None, model: str | None = None
+) -> Index:
+    """
+    The index of an image table; `table` may be left out where the database has one, `model` is for
+    a table that was embedded with several, and without it the oldest is taken.
+
+    Raises StoreError with a sentence that names what there is, or that the vectors are gone.
+    """
+    names = image_table_names(conn)
+    if table is not None and table not in names:
+        check_not_renamed(conn, table)
+    if not names:
+        for name in _renamed(conn):
+            check_not_renamed(conn, name)
+        _check_not_attached(conn)
+        raise StoreError(
+            "this database has no image table; make one with: "
+            "sqlite-utils embed-images PATH TABLE FOLDER"
+        )
+    listed = ", ".join(repr(name) for name in names)
+    if table is None:
+        if len(names) > 1:
+            raise StoreError(f"this database has several image tables; name one of {listed}")
+        table = names[0]
+    indexes = read_indexes(conn, table)
+    if not indexes:
+        raise StoreError(f"{table!r} is not an image table; this database has {listed}")
+    check_vectors(conn, table)
+    for index in indexes:
+        if model in (None, index.model):
+            return index
+    models = ", ".join(index.model for index in indexes)
+    raise StoreError(f"{table!r} is not embedded with {model}, but with {models}")
+
+
+def _check_not_attached(conn: sqlite3.Connection) -> None:
+    """Raises StoreError if image tables are in a database that is attached, which is not looked into."""
+    for _, name, _ in conn.execute("pragma database_list").fetchall():
+        schema = quote_identifier(name)
+        found = conn.execute(f"select 1 from {schema}.sqlite_master where name = ?", [INDEXES])
+        if name not in ("main", "temp") and found.fetchone():
+            raise StoreError(
+                f"the image tables of the attached database {name!r} can be searched in that database "
+                "only; run this on it, and attach the others to it"
+            )
+
+
+def check_vectors(conn: sqlite3.Connection, table: str) -> None:
+    """Raises StoreError where somebody dropped the vectors of an image table, or changed its key."""
+    found = find_image_table(conn, table)
+    check_key(conn, found)
+    if not is_stored_table(conn, found.vectors):
+        raise StoreError(
+            f"the vectors of {table!r} are gone, as there is no table {found.vectors!r}; embed "
+            f"everything again, with --replace-model of embed-images"
+        )
+
+
+def check_key(conn: sqlite3.Connection, table: ImageTable) -> None:
+    """Raises StoreError where the images of a table have another key than when they were embedded."""
+    side = dict(
+        conn.execute("select name, type from pragma_table_info(?)", [table.vectors]).fetchall()
+    )
+    was_integer = "INT" in str(side.get("image_id", "INTEGER")).upper()
+    # Ours were made with this one, which has another name only where it was given one.
+    was_id = table.is_ours and table.key != "id" and "id" in column_names(conn, table.name)
+    if was_id or (side and was_integer != table.key_is_integer):
+        before = "id" if was_id else "COLUMN"
+        raise StoreError(
+            f"the primary key of {table.name!r} is {table.key!r} now, and its vectors are by another "
+            "one; make that the key again, with: sqlite-utils transform PATH "
+            f"{table.name} --pk {before}"
+        )
+
+
+def check_not_renamed(conn: sqlite3.Connection, name: str) -> None:
+    """
+    Raises StoreError where an image table was renamed, and this is its name before or after that, unless
+    it was embedded again since.
+    """
+    for new, old in _renamed(conn).items():
+        if name.lower() in (new.lower(), old.lower()) and not read_indexes(conn, name):
+            raise StoreError(
+                f"the image table {old!r} was renamed to {new!r}, where its vectors are not found; embed "
+                "everything again under the new name, with --replace-model of embed-images, or rename it "
+                f"back, with: sqlite-utils rename-table PATH {new} {old}"
+            )
+
+
+def renamed_from(conn: sqlite3.Connection, name: str) -> str | None:
+    """The name that an image table had before it was renamed, where its vectors are still."""
+    return {new.lower(): old for new, old in _renamed(conn).items()}.get(name.lower())
+
+
+def _renamed(conn: sqlite3.Connection) -> dict[str, str]:
+    """New name -> old name. Triggers go with their table: away when it is dropped, along when renamed."""
+    before, after = trigger_name(ImageTable("\0", "", key_is_integer=True), "inserted").split("\0")
+    triggers = conn.execute("select name, tbl_name from sqlite_master where type = 'trigger'")
+    return {
+        table: old
+        for name, table in triggers
+        if name.startswith(before) and name.endswith(after)
+        for old in [name[len(before) : -len(after)]]
+        if old.lower() != table.lower()
+    }

@@ -1,0 +1,110 @@
+"""The rows of the table of indexes, written."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from typing import Any
+
+from sqlite_utils import Database
+
+from .tables import INDEXES, ImageTable, Index, StoreError, read_indexes
+from .transactions import transaction
+
+
+def ensure_index(
+    db: Database,
+    table: ImageTable,
+    *,
+    model: str,
+    weights: str | None,
+    fingerprint: str,
+    dimensions: int,
+    path_column: str | None = None,
+    content_column: str | None = None,
+    unfinished: bool = False,
+) -> Index:
+    """
+    The index of a table by a model, made if there is none; or the unfinished one that is to come in
+    place of others. The caller has checked the fingerprint: one that was IMPORTED may be an embedder's
+    now. Weights that have moved are remembered at their new place, and so are the columns of this run.
+    """
+    wanted = model, unfinished
+    known = _find(db, table, wanted)
+    if known is not None:
+        now = {
+            "weights": weights or known.weights,
+            "fingerprint": fingerprint,
+            "path_column": path_column,
+            "content_column": content_column,
+        }
+        update_index(db, known, now)
+    else:
+        db.table(INDEXES).insert(
+            {
+                "image_table": table.name,
+                "model": model,
+                "weights": weights,
+                "fingerprint": fingerprint,
+                "dimensions": dimensions,
+                "path_column": path_column,
+                "content_column": content_column,
+                "identity": secrets.token_hex(8),
+                "unfinished": unfinished,
+            }
+        )
+    index = _find(db, table, wanted)
+    assert index is not None
+    return index
+
+
+def _find(db: Database, table: ImageTable, wanted: tuple[str, bool]) -> Index | None:
+    for index in read_indexes(db.conn, table.name, with_unfinished=True):
+        if (index.model, bool(index.unfinished)) == wanted:
+            return index
+    return None
+
+
+def check_index(conn: sqlite3.Connection, index: Index) -> None:
+    """
+    Raises StoreError where the row of an index is gone, which no command of ours leaves behind. Within
+    a transaction, so that it stays until that is committed.
+    """
+    rows = read_indexes(conn, index.image_table, with_unfinished=True)
+    if not any((row.id, row.identity) == (index.id, index.identity) for row in rows):
+        raise StoreError(
+            f"the index of {index.image_table!r} by {index.model} was removed meanwhile, by another "
+            "program; run it again"
+        )
+
+
+def made_of_same(conn: sqlite3.Connection, index: Index) -> list[Index]:
+    """
+    The other indexes of a table that are of the same pictures: of a person's own table, those of
+    another column may be of others.
+    """
+    return [
+        each
+        for each in read_indexes(conn, index.image_table, with_unfinished=True)
+        if each.id != index.id
+        and (each.path_column, each.content_column) == (index.path_column, index.content_column)
+    ]
+
+
+def update_index(db: Database, index: Index, now: dict[str, Any]) -> None:
+    """Write to the row of an index. Raises StoreError where that is gone."""
+    check_index(db.conn, index)
+    db.table(INDEXES).update(index.id, now)
+
+
+def record_sidecar(db: Database, index: Index) -> None:
+    """Believe, from now on, the sidecar that `index` names. Raises StoreError where it is gone."""
+    with transaction(db):
+        now = {"sidecar": index.sidecar, "sidecar_vector_id": index.sidecar_vector_id}
+        update_index(db, index, now)
+
+
+def record_index_type(db: Database, index: Index) -> None:
+    """Remember the type that a person chose."""
+    with transaction(db):
+        update_index(db, index, {"index_type": index.index_type})

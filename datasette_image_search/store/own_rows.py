@@ -1,0 +1,143 @@
+"""The images of a person's own table: which rows are some, and what is in them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlite_utils.db import quote_identifier
+
+from .reads import failed_files
+from .soundness import is_stored_table
+from .tables import (
+    LAST,
+    OWN_ROOT,
+    Failure,
+    ImageTable,
+    Index,
+    Key,
+    KnownFile,
+    OwnRow,
+    StoreError,
+    column_names,
+)
+
+LONGEST_LABEL = 200
+"""Characters of a value that stands for a row."""
+
+NULL = "NULL"
+
+
+def own_rows(
+    conn: sqlite3.Connection, table: ImageTable, index: Index | None, column: str, *, is_path: bool
+) -> tuple[list[OwnRow], list[Failure]]:
+    """
+    The rows of a person's own table that have something in the column of their path or BLOB, in the
+    order of their keys; and why some of them can be no images, as they have no key that names them.
+
+    Raises StoreError where there is no such column.
+    """
+    columns = column_names(conn, table.name)
+    if column not in columns:
+        raise StoreError(
+            f"table {table.name!r} has no column {column!r}; it has {', '.join(columns)}"
+        )
+    names = {**table.quoted(), "column": quote_identifier(column)}
+    known: dict[Key, KnownFile] = {}
+    if index is not None and is_stored_table(conn, table.sources):
+        known = {
+            image_id: KnownFile(image_id, size, mtime, has_vector=bool(has_vector))
+            for image_id, size, mtime, has_vector in conn.execute(
+                "select image_id, size, mtime, exists (select 1 from {vectors} where "
+                "{vectors}.image_id = {sources}.image_id and index_id = ?) from {sources}".format(
+                    **names
+                ),
+                [index.id],
+            )
+        }
+    failed = {path: (size, mtime) for _, path, size, mtime in failed_files(conn, table)}
+    of_type = "typeof({column}) != 'blob'" if is_path else "typeof({column}) = 'blob'"
+    source = "{column}" if is_path else "length({column})"
+    empty = "{column} is null or {column} = ''"
+    sql = (
+        f"select {{key}}, case when {of_type} then {source} end from {{images}} "
+        f"where not ({empty}) order by {{key}}"
+    ).format(**names)
+    rows: list[OwnRow] = []
+    unusable: dict[str, Failure] = {}
+    with _any_text(conn):
+        for image_id, value in conn.execute(sql):
+            if not table.is_key(image_id) or not _is_utf8(image_id):
+                label = _literal(image_id)
+                times = sum(each.startswith(label) for each in unusable) + 1 if label == NULL else 1
+                label = f"{label} ({times})" if times > 1 else label
+                unusable[label] = Failure(OWN_ROOT, label, 0, "", _no_key(table, image_id))
+                continue
+            state = failed.get(own_label(image_id))
+            failure = KnownFile(image_id, *state, failed=True, has_vector=False) if state else None
+            rows.append(OwnRow(image_id, value, known.get(image_id), failure))
+    return rows, list(unusable.values())
+
+
+@contextmanager
+def _any_text(conn: sqlite3.Connection) -> Iterator[None]:
+    """Texts are read that are not UTF-8, which SQLite keeps as well, as Python reads names of files."""
+    before = conn.text_factory
+    conn.text_factory = lambda text: text.decode(errors="surrogateescape")
+    try:
+        yield
+    finally:
+        conn.text_factory = before
+
+
+def _is_utf8(key: Key) -> bool:
+    try:
+        str(key).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _literal(value: object) -> str:
+    """A value that is no key, as SQL writes it, so that a person finds its row."""
+    if value is None:
+        return NULL
+    if isinstance(value, bytes):
+        return f"X'{value.hex().upper()[:LONGEST_LABEL]}'"
+    if isinstance(value, str):
+        text = value.replace("'", "''").encode(errors="backslashreplace").decode()
+        return f"'{text[:LONGEST_LABEL]}'"
+    return str(value)
+
+
+def _no_key(table: ImageTable, value: object) -> str:
+    kinds = {bytes: "a BLOB", float: "a fraction", str: "a text"}
+    what = NULL if value is None else kinds.get(type(value), "a number")
+    if table.is_key(value):
+        what = "a text that is not UTF-8"
+    wanted = "a whole number" if table.key_is_integer else "a text"
+    return f"its key {table.key!r} is {what}; give the row {wanted} for a key"
+
+
+def own_label(image_id: Key) -> str:
+    """What stands for the path of a file where an image is a row of a person's own table."""
+    return f"#{image_id}"
+
+
+def own_content(
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    column: str,
+    image_id: Key,
+    *,
+    at_most: int = LAST,
+) -> bytes:
+    """The BLOB of an image; empty where the row is gone, or holds none or one of more bytes."""
+    row = conn.execute(
+        "select {column} from {images} where {key} = ? and length({column}) <= ?".format(
+            column=quote_identifier(column), **table.quoted()
+        ),
+        [image_id, at_most],
+    ).fetchone()
+    return row[0] if row and isinstance(row[0], bytes) else b""

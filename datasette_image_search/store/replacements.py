@@ -1,0 +1,75 @@
+"""
+An index that is made to come in place of others. Until it is whole they are searched, and it has a row
+in the table of indexes that says so, and vectors of its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from sqlite_utils import Database
+
+from .indexes import update_index
+from .tables import (
+    INDEXES,
+    ImageTable,
+    Index,
+    Key,
+    find_image_table,
+    read_indexes,
+    table_exists,
+)
+from .tags import forget_label_sets
+from .transactions import transaction
+
+
+def unfinished_index(conn: sqlite3.Connection, table: str) -> Index | None:
+    """The index that --replace-model has begun to make for a table and not put into use."""
+    indexes = read_indexes(conn, table, with_unfinished=True)
+    return next((index for index in indexes if index.unfinished), None)
+
+
+def images_to_lose(
+    conn: sqlite3.Connection, name: str, replaced: Sequence[Index], index: Index | None
+) -> list[Key]:
+    """The images that have a vector in one of the indexes to replace, and none in `index`."""
+    if not replaced:
+        return []
+    table = find_image_table(conn, name)
+    if not table_exists(conn, table.vectors):
+        return []
+    # In this order: whose picture a vector is of is in the row with the vector, which is long.
+    sql = (
+        "select distinct image_id from {vectors} as side where index_id in ({replaced}) "
+        "and not exists (select 1 from {vectors} as its "
+        "where its.image_id = side.image_id and its.index_id = ?) and {owned}"
+    ).format(
+        replaced=", ".join(str(each.id) for each in replaced),
+        owned=table.owns("side"),
+        **table.quoted(),
+    )
+    return [key for (key,) in conn.execute(sql, [index.id if index else None])]
+
+
+def delete_index(db: Database, table: ImageTable, index: Index) -> None:
+    """An index with all of its vectors and their tags. The images and their thumbnails stay."""
+    with transaction(db):
+        forget_label_sets(db, index)
+        # Perhaps without the triggers that would do it.
+        db.table(table.tokens).delete_where("index_id = ?", [index.id])
+        db.table(table.vectors).delete_where("index_id = ?", [index.id])
+        db.table(INDEXES).delete(index.id)
+
+
+def take_over(db: Database, table: ImageTable, index: Index, replaced: Sequence[Index]) -> None:
+    """
+    From now on `index` is searched, and the others are gone with all that hangs on them, in one
+    transaction. It is of the type that a person chose for the first of them.
+    """
+    with transaction(db):
+        for each in replaced:
+            delete_index(db, table, each)
+        types = [each.index_type for each in (index, *replaced) if each.index_type]
+        now = {"unfinished": 0, "index_type": types[0] if types else None}
+        update_index(db, index, now)

@@ -1,0 +1,59 @@
+"""
+What of a database is believed. It may have been made to harm whoever serves it: a view in the place of a
+table has rows without end, a computed column a gigabyte a row, and the row of an index can hold anything.
+
+Each is refused by what SQLite knows of it, before any value is read.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+
+MOST_INDEXES = 1_000
+"""Rows of the list of indexes that are looked at. A database has one for each image table and model."""
+
+MOST_DIMENSIONS = 4_096
+"""Of a vector. The models there are make 256 to 2,048; a map computes with the square of it."""
+
+LONGEST_NAME = 1_000
+"""Characters of the name of a table, a model, a column, or the path of weights."""
+
+LARGEST_THUMBNAIL = 8_000_000
+"""Bytes of a stored thumbnail."""
+
+_TEXTS = ("image_table", "model", "fingerprint")
+_TEXTS_OR_NULL = ("weights", "sidecar", "path_column", "content_column", "identity", "index_type")
+_INTEGERS = ("id", "dimensions", "generation", "sidecar_vector_id")
+
+
+def is_stored_table(conn: sqlite3.Connection, name: str) -> bool:
+    """
+    Whether there is a table of that name whose rows and values are all in the file: no view, no virtual
+    table, no column that is computed.
+    """
+    row = conn.execute(
+        "select 1 from sqlite_master where type = 'table' and name = ? collate nocase "
+        "and sql not like 'create virtual%' "
+        "and not exists (select 1 from pragma_table_xinfo(?) where hidden)",
+        [name, name],
+    ).fetchone()
+    return row is not None
+
+
+def sound_index(columns: Collection[str]) -> str:
+    """SQL: whether a row of the list of indexes, which has these columns, can be one of ours."""
+    if not {*_INTEGERS, *_TEXTS} <= set(columns):
+        return "0"
+    text = f"'text' and length({{0}}) <= {LONGEST_NAME}"
+    checks = [
+        *(f"typeof({name}) = 'integer'" for name in _INTEGERS),
+        *(f"typeof({name}) = {text.format(name)}" for name in _TEXTS),
+        *(
+            f"({name} is null or typeof({name}) = {text.format(name)})"
+            for name in _TEXTS_OR_NULL
+            if name in columns
+        ),
+        f"dimensions between 1 and {MOST_DIMENSIONS}",
+    ]
+    return " and ".join(checks)

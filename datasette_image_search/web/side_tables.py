@@ -1,0 +1,156 @@
+"""
+Who may not see an image table may not see what is made of it: vectors, thumbnails, failures, tags and
+so on as that table, the tables of all of a database as the strictest of its image tables.
+
+A rule here only ever takes away. What is left is what Datasette says of the side table itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from datasette.app import Datasette
+from datasette.database import Database
+
+from .. import store
+from .compat import listed_tables, rules_of_tables, table_configuration
+from .reading import read_bounded
+from .visits import Actor, current_visit, sees
+
+
+@dataclass(frozen=True)
+class _Known:
+    schema_version: int
+    made_of: Mapping[str, frozenset[str]]
+
+
+_known: WeakKeyDictionary[Database, _Known] = WeakKeyDictionary()
+"""What was read last, by database. A side table comes and goes with a change of the schema."""
+
+_deciding: ContextVar[bool] = ContextVar("image_search_deciding", default=False)
+"""Whether the question is about image tables, to which no rule of this module is an answer."""
+
+
+async def denial(datasette: Datasette, actor: Actor, database: str, table: str) -> bool | None:
+    """False for a side table that this actor may not see, whatever else says so; else None."""
+    served = datasette.databases.get(database)
+    if served is None:
+        return None
+    made_of = await side_tables(datasette, served)
+    if made_of is None:
+        return False if store.is_named_like_side_table(table) else None
+    images = next((of for side, of in made_of.items() if _is_same(side, table)), frozenset())
+    return None if await _sees_all(datasette, actor, database, images) else False
+
+
+async def rules(datasette: Datasette, actor: Actor) -> Any:
+    """The same for Datasette 1.0: its rules of what this actor may not see, or None for none."""
+    denied = await _denied_tables(datasette, actor)
+    return rules_of_tables(denied) if denied else None
+
+
+async def _denied_tables(datasette: Datasette, actor: Actor) -> list[tuple[str, str]]:
+    """The side tables of all databases that this actor may not see: (database, table)."""
+    if _deciding.get():
+        return []
+    deciding = _deciding.set(True)
+    denied = []
+    try:
+        for name, database in list(datasette.databases.items()):
+            made_of = await side_tables(datasette, database)
+            if made_of is None:
+                listed = await listed_tables(datasette, name)
+                denied += [(name, each) for each in listed if store.is_named_like_side_table(each)]
+                continue
+            for side, images in made_of.items():
+                if not await _sees_all(datasette, actor, name, images):
+                    denied.append((name, side))
+    finally:
+        _deciding.reset(deciding)
+    return denied
+
+
+async def _sees_all(
+    datasette: Datasette, actor: Actor, database: str, tables: Iterable[str]
+) -> bool:
+    for table in tables:
+        if not await sees(datasette, actor, database, table):
+            return False
+    return True
+
+
+def _is_same(name: str, other: str) -> bool:
+    return store.folded(name) == store.folded(other)
+
+
+async def side_tables(
+    datasette: Datasette, database: Database
+) -> Mapping[str, frozenset[str]] | None:
+    """
+    Side table -> the image tables that it is made of; None if they cannot be read. Looked up anew for
+    each request: nobody may see in the second after a table is made what they may not see later.
+    """
+    visit = current_visit()
+    known = _known.get(database)
+    if known is None or database not in visit.read:
+        try:
+            known = await read_bounded(database, lambda conn: _read(conn, _known.get(database)))
+        except sqlite3.Error:
+            return known.made_of if known is not None else None
+        _known[database] = known
+        visit.read.add(database)
+        _hide(datasette, database)
+    return known.made_of
+
+
+async def is_about_images(datasette: Datasette, database: Database, table: str) -> bool:
+    """Whether a table is an image table or made of some; also if that cannot be read."""
+    made_of = await side_tables(datasette, database)
+    return made_of is None or any(
+        _is_same(table, name) for side, images in made_of.items() for name in (side, *images)
+    )
+
+
+def _read(conn: sqlite3.Connection, known: _Known | None) -> _Known:
+    (version,) = conn.execute("pragma schema_version").fetchone()
+    if known is not None and known.schema_version == version:
+        return known
+    return _Known(version, store.side_tables(conn))
+
+
+async def hide_in_all(datasette: Datasette) -> None:
+    """Of all databases, from the first page on."""
+    for database in list(datasette.databases.values()):
+        await side_tables(datasette, database)
+
+
+def _hide(datasette: Datasette, database: Database) -> None:
+    """
+    List what is not for people last, and below a link. Datasette has no hook for that, and a line in
+    its configuration would be shown to all, with the names of databases and tables that they may not
+    see.
+    """
+    if database in _hiding:
+        return
+    _hiding.add(database)
+    hidden_by_datasette = database.hidden_table_names
+
+    async def hidden_table_names() -> list[str]:
+        hidden = list(await hidden_by_datasette())
+        for side in await side_tables(datasette, database) or ():
+            if store.is_machinery(side) and side not in hidden:
+                written = await table_configuration(datasette, database.name, side)
+                if written.get("hidden") is not False:
+                    hidden.append(side)
+        return hidden
+
+    database.hidden_table_names = hidden_table_names
+
+
+_hiding: WeakSet[Database] = WeakSet()
+"""The databases that know which side tables to hide."""

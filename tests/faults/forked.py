@@ -1,0 +1,263 @@
+"""
+Commands in processes of their own, each there in milliseconds: one process imports everything, opens no
+database, and forks itself for each command. So hundreds can be killed in a minute, and what each of them
+knows is what any new process knows.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+PROJECT = Path(__file__).parents[2]
+
+TURNED = "turned"
+"""A model beside palette, which the commands here know: its vectors have nothing in common with those."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its exit code, or less than 0 for the signal that killed it."""
+
+    code: int
+    output: str
+
+    @property
+    def killed(self) -> bool:
+        return self.code == -signal.SIGKILL
+
+
+class Forker:
+    """The process that forks; close() ends it."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="forked-")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.forked"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=PROJECT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self._number = 0
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+        self._folder.cleanup()
+
+    def start(self, *arguments: object, held: bool = False, limit: int | None = None) -> Running:
+        """sqlite-utils with these arguments; `held` waits for go(). No file may grow beyond `limit` bytes."""
+        return self._start("command", tuple(map(str, arguments)), held, limit)
+
+    def run(self, *arguments: object, limit: int | None = None) -> Ended:
+        return self.start(*arguments, limit=limit).wait()
+
+    def call(self, function: Callable, *arguments: Any) -> Any:
+        """What a function of a module of ours answers in a new process; what it raises is raised here."""
+        running = self._start("call", (function, arguments), False, None)
+        ended = running.wait()
+        assert running.result.exists(), f"{function.__name__}: {ended}"
+        is_answer, answer = pickle.loads(running.result.read_bytes())
+        if is_answer:
+            return answer
+        raise AssertionError(answer)
+
+    def _start(self, kind: str, what: object, held: bool, limit: int | None) -> Running:
+        self._number += 1
+        place = Path(self._folder.name, str(self._number))
+        if held:
+            os.mkfifo(place.with_suffix(".go"))
+        self._ask(("start", kind, what, place, held, limit))
+        return Running(self, self._answer(), place)
+
+    def ended(self, pid: int, *, wait: bool) -> int | None:
+        """The exit code, or None while it runs."""
+        self._ask(("wait" if wait else "poll", pid))
+        return self._answer()
+
+    def _ask(self, request: object) -> None:
+        _send(self._process.stdin, request)
+
+    def _answer(self) -> Any:
+        return _receive(self._process.stdout)
+
+
+@dataclass
+class Running:
+    """A process that was forked; files whose names begin with `place` are what it says."""
+
+    forker: Forker
+    pid: int
+    place: Path
+    code: int | None = None
+
+    @property
+    def result(self) -> Path:
+        return self.place.with_suffix(".result")
+
+    def go(self) -> None:
+        self.place.with_suffix(".go").write_bytes(b"")
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def poll(self) -> int | None:
+        if self.code is None:
+            self.code = self.forker.ended(self.pid, wait=False)
+        return self.code
+
+    def wait(self) -> Ended:
+        if self.code is None:
+            self.code = self.forker.ended(self.pid, wait=True)
+        return Ended(self.code, self.place.read_text(errors="replace"))
+
+    def wait_at_most(self, seconds: float) -> bool:
+        """Whether it has ended."""
+        deadline = time.monotonic() + seconds
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        return True
+
+
+def _send(file: IO[bytes], value: object) -> None:
+    data = pickle.dumps(value)
+    file.write(len(data).to_bytes(8, "little") + data)
+    file.flush()
+
+
+def _receive(file: IO[bytes]) -> Any:
+    length = file.read(8)
+    if not length:
+        raise EOFError
+    return pickle.loads(file.read(int.from_bytes(length, "little")))
+
+
+# --- In the process that forks -------------------------------------------------------------------
+
+
+def _serve() -> None:
+    _import_everything()
+    answers = os.fdopen(os.dup(1), "wb")
+    requests = os.fdopen(os.dup(0), "rb", buffering=0)
+    while True:
+        try:
+            kind, *values = _receive(requests)
+        except EOFError:
+            return
+        if kind == "start":
+            pid = os.fork()
+            if not pid:
+                answers.close()
+                requests.close()
+                _be_forked(*values)
+            _send(answers, pid)
+            continue
+        pid, status = os.waitpid(values[0], 0 if kind == "wait" else os.WNOHANG)
+        _send(answers, os.waitstatus_to_exitcode(status) if pid else None)
+
+
+def _import_everything() -> None:
+    import faiss  # noqa: F401
+    import numpy as np
+    import sqlite_utils.cli  # noqa: F401
+
+    from datasette_image_search.cli import (  # noqa: F401
+        duplicates,
+        embedding,
+        importing,
+        indexing,
+        tags,
+    )
+    from datasette_image_search.embedders import registry
+    from datasette_image_search.embedders.palette import PaletteEmbedder
+    from datasette_image_search.ingest import pipeline, vector_import  # noqa: F401
+    from datasette_image_search.search import approximate  # noqa: F401
+
+    from . import searches  # noqa: F401
+
+    know_another_model(registry._factories())
+    # Tables that are made once, of what a picture and words come to.
+    palette = PaletteEmbedder()
+    palette.encode_images(np.zeros((1, palette.image_size, palette.image_size, 3), np.uint8))
+    palette.encode_texts(["red"])
+    gc.freeze()
+
+
+def know_another_model(factories: dict) -> None:
+    import numpy as np
+
+    from datasette_image_search.embedders.palette import PaletteEmbedder
+
+    class Turned(PaletteEmbedder):
+        id, fingerprint = TURNED, f"{TURNED}-1"
+
+        def encode_images(self, inputs: np.ndarray) -> np.ndarray:
+            return np.roll(super().encode_images(inputs), 100, axis=1)
+
+        def encode_texts(self, texts: list[str]) -> np.ndarray:
+            return np.roll(super().encode_texts(texts), 100, axis=1)
+
+    factories[TURNED] = lambda request: Turned()
+
+
+def _be_forked(kind: str, what: Any, place: Path, held: bool, limit: int | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(place, os.O_WRONLY | os.O_CREAT)
+    for descriptor, file in ((0, nothing), (1, output), (2, output)):
+        os.dup2(file, descriptor)
+    if held:
+        place.with_suffix(".go").read_bytes()
+    if limit is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if kind == "command":
+        os._exit(_command(what))
+    function, arguments = what
+    try:
+        answer = True, function(*arguments)
+    except BaseException:
+        answer = False, traceback.format_exc()
+    place.with_suffix(".result").write_bytes(pickle.dumps(answer))
+    os._exit(0)
+
+
+def _command(arguments: tuple[str, ...]) -> int:
+    """The exit code. To take everything that was imported to pieces would take longer than most commands."""
+    from sqlite_utils.cli import cli
+
+    try:
+        cli(arguments, prog_name="sqlite-utils")
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    with suppress(OSError):
+        sys.stdout.flush()
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    from tests.faults.forked import _serve as serve
+
+    serve()

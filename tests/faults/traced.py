@@ -1,0 +1,101 @@
+"""
+Commands under strace, which ends them just before one of the system calls that write, or lets that call
+fail. So each boundary between two writes can be the last thing that a process did.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from .forked import Ended, Forker, Running
+
+WRITES = (
+    *("write", "writev", "pwrite64", "pwritev", "fsync", "fdatasync", "ftruncate"),
+    *("rename", "renameat", "renameat2", "unlink", "unlinkat", "fallocate"),
+)
+"""What changes files. What an architecture has no such call for is none (the question mark)."""
+
+_CALL = re.compile(r"(\w+)\((.*)")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A system call of the main thread: the `number`th of this name, and what strace printed of it."""
+
+    name: str
+    number: int
+    text: str
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """What is done, and to which kind of file."""
+        ending = re.search(r"(-journal|-wal|-shm|\.faiss|\.lock|\.db)\b", self.text)
+        return self.name, ending[1] if ending else ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.number}: {self.text}"
+
+
+@cache
+def problem() -> str | None:
+    """Why processes cannot be traced here; None where they can."""
+    if not sys.platform.startswith("linux"):
+        return "strace is a program of Linux"
+    if shutil.which("strace") is None:
+        return "strace is not installed"
+    with subprocess.Popen(["sleep", "20"]) as sleep:
+        line = ["strace", "-p", str(sleep.pid), "-e", "inject=?write:error=ENOSPC:when=1"]
+        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as strace:
+            said = strace.stderr.readline()
+            strace.terminate()
+        sleep.kill()
+    return None if "attached" in said else f"strace cannot trace here: {said.strip()}"
+
+
+def calls_of(forker: Forker, *arguments: object, within: Path) -> list[Call]:
+    """The calls, in the order in which an undisturbed command makes them, that touch files of a folder."""
+    with tempfile.NamedTemporaryFile("r") as log:
+        ended = _traced(forker.start(*arguments, held=True), "-y", "-o", log.name)
+        assert ended.code == 0, ended
+        lines = log.read().splitlines()
+    calls, numbers = [], Counter()
+    for line in lines:
+        if match := _CALL.match(line):
+            name, text = match.groups()
+            numbers[name] += 1
+            if str(within) in text:
+                calls.append(Call(name, numbers[name], text))
+    return calls
+
+
+def killed_at(forker: Forker, call: Call, *arguments: object) -> Ended:
+    """A command that is killed before a call (or ends, where it comes to make fewer)."""
+    inject = f"inject={call.name}:signal=KILL:when={call.number}"
+    return _traced(forker.start(*arguments, held=True), "-e", inject)
+
+
+def failing_at(
+    forker: Forker, call: Call, error: str, *arguments: object, for_ever: bool = False
+) -> Ended:
+    """A command for which a call fails; with `for_ever` also all of that name that come after it."""
+    inject = f"inject={call.name}:error={error}:when={call.number}{'+' if for_ever else ''}"
+    return _traced(forker.start(*arguments, held=True), "-e", inject)
+
+
+def _traced(running: Running, *options: str) -> Ended:
+    calls = ",".join(f"?{name}" for name in WRITES)
+    line = ["strace", "-p", str(running.pid), "-s", "8", "-e", f"trace={calls}", *options]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as strace:
+        said = strace.stderr.readline()
+        assert "attached" in said, said
+        running.go()
+        strace.communicate()
+    return running.wait()

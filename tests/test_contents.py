@@ -1,0 +1,68 @@
+"""BLOBs of a person's own table, copied without being in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tracemalloc
+
+import pytest
+from sqlite_utils import Database
+
+from datasette_image_search import store
+from datasette_image_search.store import contents
+from datasette_image_search.store.tables import find_image_table
+
+CONTENT = bytes(range(256)) * 5000
+
+
+@pytest.fixture(params=["integer", "text", "without rowid", "with a rowid of its own"])
+def db(request: pytest.FixtureRequest) -> Database:
+    key = "integer" if request.param == "integer" else "text"
+    columns = f"id {key} primary key not null, content"
+    columns += ", _rowid_ text" if request.param == "with a rowid of its own" else ""
+    end = " without rowid" if request.param == "without rowid" else ""
+    db = Database(memory=True)
+    db.execute(f"create table images ({columns}){end}")
+    values = [("1", CONTENT), ("2", b""), ("3", None), ("4", "a text"), ("5", 12)]
+    db.conn.executemany("insert into images (id, content) values (?, ?)", values)
+    return db
+
+
+def copied(db: Database, key: str, at_most: int = len(CONTENT)) -> tuple[bytes, tuple[int, str]]:
+    table = find_image_table(db.conn, "images")
+    target = io.BytesIO()
+    image_id = table.parse_key(key)
+    found = store.copy_content(db.conn, table, "content", image_id, target, at_most=at_most)
+    return target.getvalue(), found
+
+
+def test_what_is_copied_is_what_is_there(db: Database) -> None:
+    written, found = copied(db, "1")
+    assert written == CONTENT
+    assert found == (len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+
+
+@pytest.mark.parametrize("key", ["2", "3", "4", "5", "6"])
+def test_what_is_no_blob_is_nothing(db: Database, key: str) -> None:
+    assert copied(db, key) == (b"", (0, hashlib.sha256(b"").hexdigest()))
+
+
+def test_what_is_above_the_limit_is_not_read(db: Database) -> None:
+    assert copied(db, "1", at_most=len(CONTENT) - 1)[0] == b""
+
+
+@pytest.mark.skipif(not hasattr(Database(memory=True).conn, "blobopen"), reason="Python 3.10")
+def test_a_large_one_is_never_in_memory_as_a_whole(tmp_path) -> None:
+    db = Database(tmp_path / "a.db")
+    db.execute("create table images (id integer primary key, content)")
+    db.execute("insert into images values (1, zeroblob(50000000))")
+    db.conn.commit()
+    table = find_image_table(db.conn, "images")
+    with (tmp_path / "copy").open("wb") as target:
+        tracemalloc.start()
+        size, _ = store.copy_content(db.conn, table, "content", 1, target, at_most=10**9)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert size == 50_000_000
+    assert most < 10 * contents.PIECE
