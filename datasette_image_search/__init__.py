@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datasette.app import Datasette
     from datasette.facets import Facet
     from datasette.filters import FilterArguments
-    from datasette.utils.asgi import Request
+    from datasette.utils.asgi import Request, Response
     from markupsafe import Markup
 
     from .web.links import Link
@@ -29,10 +29,12 @@ hookimpl = HookimplMarker("datasette")
 @hookimpl
 def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datasette) -> None:
     from .sql import register_functions
+    from .web import database_files
     from .web.configuration import MOST_TEXTS, configured_weights
     from .web.preparing import read_like_datasette
     from .web.sql_errors import hear, warn
 
+    database_files.put_right(datasette, database)
     problem = register_functions(
         conn, report=hear, weights_of=configured_weights(datasette), most_texts=MOST_TEXTS
     )
@@ -54,6 +56,13 @@ def startup(datasette: Datasette) -> Awaitable[None]:
     from .web import starting
 
     return starting.start(datasette)
+
+
+@hookimpl(specname="asgi_wrapper")
+def between_requests(datasette: Datasette) -> Callable[[Application], Application]:
+    from .web import database_files
+
+    return database_files.between_requests(datasette)
 
 
 @hookimpl(specname="asgi_wrapper")
@@ -201,7 +210,7 @@ def register_output_renderer(datasette: Datasette) -> dict[str, Any]:
 @hookimpl
 def handle_exception(
     datasette: Datasette, request: Request, exception: Exception
-) -> Awaitable[None]:
+) -> Awaitable[Response | None]:
     from .web import sql_errors
 
     return sql_errors.explain(datasette, request, exception)

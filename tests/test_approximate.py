@@ -40,16 +40,16 @@ QUERIES = random_vectors(30, DIMENSIONS, seed=1)
 HELD_OUT = random_vectors(100, DIMENSIONS, seed=2)
 
 BUILDABLE = (
-    "IVF16,SQ8", "IVF16,PQ8x4fs", "IVF16,SQfp16", "PCA8,IVF4,Flat", "OPQ4,IVF16,PQ4x4", "Flat", "SQ8",
+    "IVF16,SQ8", "IVF16,PQ8x4", "IVF16,SQfp16", "PCA8,IVF4,Flat", "OPQ4,IVF16,PQ4x4", "Flat", "SQ8",
     "PQ8x4", "HNSW16", "HNSW16,SQ8", "PCAR8,HNSW16", "IVF16_HNSW8,Flat", "IVF16,PQ8x4,RFlat",
-    "L2norm,Flat", "RR,IVF16,SQ4", "NSG16", "IVF1,Flat",
+    "L2norm,Flat", "RR,IVF16,SQ4", "IVF1,Flat",
 )  # fmt: skip
 
 REFUSED = (
     "", " ", "nonsense", "ivf16,flat", "IVF0,Flat", "IVF-1,Flat", "IVF99999999999999999,Flat", "IVF16,PQ7",
     "IVF5000,Flat", "PCA99,Flat", "IDMap,Flat", "IDMap2,IVF4,Flat", "BFlat", "LSH", "IMI2x4,PQ8",
     "IVF16,Flat; drop table images", "HNSW0", "HNSW00,SQ8", "HNSW1", "PQ8x0", "IVF4,PQ8x0", "RQ0x8",
-    "PQ16x4fs_0", "IVF16_HNSW0,Flat", "PCA0,Flat",
+    "PQ16x4fs_0", "IVF16_HNSW0,Flat", "PCA0,Flat", "NSG16", "IVF16,PQ8x4fs",
 )  # fmt: skip
 
 
@@ -277,7 +277,10 @@ def test_it_is_built_anew_where_most_of_it_is_new_or_much_is_gone(held: int, now
 
 
 def test_what_faiss_cannot_add_to_is_built_anew() -> None:
-    before = make_approximate("NSG16", make_codes(VECTORS[:1100]))
+    codes = make_codes(VECTORS[:1100])
+    nsg = faiss.index_factory(DIMENSIONS, "NSG16", faiss.METRIC_INNER_PRODUCT)
+    nsg.add(codes.decoded(np.arange(len(codes))))
+    before = tune(nsg, codes, "NSG16", "NSG16", QUERIES)
     assert extended(before, CODES, lambda *_: None) is None
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import faiss
 import numpy as np
 import pytest
 
 from datasette_image_search.cli import progress
-from datasette_image_search.search import approximate, indexing
+from datasette_image_search.search import approximate, indexing, sidecar
+from datasette_image_search.store import Index
 
 from .commands import change, command, embed_images, query
 from .conftest import draw_picture, sidecar_of
@@ -359,16 +364,39 @@ def test_ctrl_c_leaves_everything_as_it_was(
 
 def test_a_full_disk_leaves_everything_as_it_was(collection: Path, monkeypatch: pytest.MonkeyPatch):
     index_images(collection, "images", "--type", "IVF8,Flat")
-    before, write = files_of(collection), faiss.write_index
+    before, write = files_of(collection), sidecar._write
 
-    def fail(index: faiss.Index, name: str) -> None:
-        if "approximate" in name:
-            raise RuntimeError("No space left on device")
-        write(index, name)
+    def fail(file: BinaryIO, index: Index, made: object) -> None:
+        write(file, index, made)
+        if isinstance(made, approximate.Approximate):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(faiss, "write_index", fail)
+    monkeypatch.setattr(sidecar, "_write", fail)
     result = command("index-images", collection, "images", "--type", "ivf")
     assert result.exit_code == 1
     assert "could not be written (No space left on device)" in result.stderr
     assert files_of(collection) == before
     assert query(collection, "select index_type from image_search_indexes") == [("IVF8,Flat",)]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 0.99, 0.9999])
+def test_a_write_that_fails_at_any_place_is_told_and_the_old_file_stays(
+    collection: Path, share: float
+):
+    """At the last flush, too: the system refuses what is longer."""
+    file = sidecar_of(collection)
+    before = file.read_bytes()
+    longest = int(share * len(before))
+    script = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({longest}, {longest}))\n"
+        "from sqlite_utils.cli import cli; cli()"
+    )
+    arguments = ("index-images", str(collection), "images", "--type", "flat", "-s")
+    found = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1, found
+    assert "could not be written (File too large)" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert file.read_bytes() == before
+    assert not list(file.parent.glob("*.tmp"))

@@ -22,16 +22,17 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
+from datasette_image_search.search import checking, planner
 from datasette_image_search.search import live as live_module
-from datasette_image_search.search import planner
 from datasette_image_search.search import sidecar as sidecar_module
+from datasette_image_search.search.checking import check_files
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.indexing import (
     SidecarNotWritten,
     index_images,
     refresh_sidecars,
 )
-from datasette_image_search.search.live import LiveIndex, check_files, live_index
+from datasette_image_search.search.live import LiveIndex, live_index
 from datasette_image_search.search.sidecar import (
     MAGIC,
     SidecarUnusable,
@@ -196,7 +197,7 @@ def test_a_sidecar_is_written_again_after_rows_were_added_and_deleted(
 @pytest.fixture
 def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file is so small that it is checked when it is opened."""
-    for module in (sidecar_module, live_module):
+    for module in (sidecar_module, checking):
         monkeypatch.setattr(module, "CHECKED_WHEN_OPENED", 0)
 
 

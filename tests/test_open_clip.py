@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import time
 from collections.abc import Callable
@@ -437,3 +438,34 @@ def test_other_weights_are_refused_by_a_search(embedded: sqlite_utils.Database, 
         EmbedderError, match=f"of {MODEL} with fingerprint .*search with the weights"
     ):
         query_vector(embedded.conn, find_index(embedded.conn), "a red car", lambda index: other)
+
+
+def test_weights_that_were_replaced_are_noticed_by_who_has_them_loaded(
+    embedded: sqlite_utils.Database, tmp_path: Path
+):
+    """And those that are put back, both without a restart."""
+    index = find_index(embedded.conn)
+    right = Path(index.weights)
+    served = tmp_path / "served.safetensors"
+    served.write_bytes(right.read_bytes())
+    before = query_vector(embedded.conn, index, "a red car", lambda index: served).vector
+    other = make_tiny_clip(tmp_path, "other.safetensors", seed=1)
+    os.utime(other, ns=(0, served.stat().st_mtime_ns))
+    assert other.stat().st_size == served.stat().st_size
+    other.replace(served)
+    with pytest.raises(EmbedderError, match=r"with fingerprint .*search with the weights"):
+        query_vector(embedded.conn, index, "a red car", lambda index: served)
+    served.write_bytes(right.read_bytes())
+    after = query_vector(embedded.conn, index, "a red car", lambda index: served).vector
+    assert np.array_equal(before, after)
+
+
+def test_a_model_that_is_loaded_does_without_its_file(
+    embedded: sqlite_utils.Database, tmp_path: Path
+):
+    index = find_index(embedded.conn)
+    served = tmp_path / "served.safetensors"
+    served.write_bytes(Path(index.weights).read_bytes())
+    query_vector(embedded.conn, index, "a red car", lambda index: served)
+    served.unlink()
+    assert query_vector(embedded.conn, index, "a blue car", lambda index: served).vector.any()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlite_utils import Database
 
 from datasette_image_search.search import sidecar
 from datasette_image_search.search.codes import encode
@@ -26,7 +29,8 @@ from datasette_image_search.search.sidecar import (
 )
 from datasette_image_search.store import Index, StoredVectors
 
-from .test_store import random_vectors
+from .test_store import add_images, random_vectors
+from .version_0_1 import make_older
 
 INDEX = Index(
     id=1,
@@ -289,3 +293,62 @@ def test_a_folder_that_is_not_there_cannot_be_written_to(tmp_path: Path) -> None
     with pytest.raises(OSError, match="No such file"):
         write_sidecar(tmp_path / "nowhere" / "file", INDEX, make_codes())
     assert list(tmp_path.iterdir()) == []
+
+
+# --- What else may be in its place -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_told_as_what_it_is_and_nobody_waits_for_it(path: Path, make) -> None:
+    path.unlink()
+    make(path)
+    kind = "a named pipe" if path.is_fifo() else "a device"
+    with pytest.raises(SidecarUnusable, match=f"{path.name} is {kind}"):
+        open_sidecar(path, INDEX)
+    with pytest.raises(OSError, match=f"it is {kind}; remove it"):
+        write_sidecar(path, INDEX, make_codes())
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_of_version_0_1_is_read_where_the_database_names_it(tmp_path: Path) -> None:
+    with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
+        add_images(db, VECTORS)
+        index = make_older(db)
+        codes = open_sidecar(sidecar_path(tmp_path / "photos.db", index), index)
+    assert codes.vector_ids.tolist() == list(range(1, 41))
+    assert codes.rows is None
+
+
+@pytest.mark.parametrize("at", range(-140, -20, 7))
+def test_a_header_of_which_a_bit_is_another_is_no_header(path: Path, whole: bytes, at: int) -> None:
+    """Also of a file that is too large to be read as a whole when it is opened."""
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(SidecarUnusable, match=f"{path.name} is damaged"):
+        open_sidecar(path, INDEX)
+
+
+@pytest.mark.parametrize("lost", [0, 40, 81, 400, 700, 1000, 1300])
+def test_a_write_that_was_lost_without_an_error_leaves_the_old_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    before, real = path.read_bytes(), sidecar._write
+
+    def write(file: BinaryIO, index: Index, made: Codes) -> None:
+        real(file, index, made)
+        file.seek(lost)
+        file.write(b"\xaa" * 8)
+
+    monkeypatch.setattr(sidecar, "_write", write)
+    with pytest.raises(OSError, match="what was written cannot be read again"):
+        write_sidecar(path, replace(INDEX, sidecar="newer"), make_codes(-VECTORS))
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_ids_and_tokens_are_in_the_checksum_as_well(path: Path, whole: bytes) -> None:
+    codes = make_codes()
+    for ids in (codes.vector_ids, codes.image_ids):
+        at = whole.index(ids.astype("<i8").tobytes())
+        path.write_bytes(whole[: at + 9] + b"\1" + whole[at + 10 :])
+        with pytest.raises(SidecarUnusable, match="is damaged"):
+            open_sidecar(path, INDEX)

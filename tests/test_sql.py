@@ -8,6 +8,7 @@ import sqlite3
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from weakref import WeakSet
 
 import numpy as np
@@ -19,7 +20,7 @@ from sqlite_utils.cli import cli
 
 from datasette_image_search import store
 from datasette_image_search.embedders.palette import PaletteEmbedder
-from datasette_image_search.search import planner
+from datasette_image_search.search import live, planner, similarity
 from datasette_image_search.search.live import live_index
 from datasette_image_search.search.query import vector_to_term
 from datasette_image_search.sql import register_functions
@@ -857,3 +858,76 @@ async def test_one_statement_cannot_hold_a_thread_of_datasette_for_long(database
     assert await query_json(datasette, numbers.format(50)) == [{"n": 50}]
     refused = await query_json(datasette, numbers.format(51))
     assert refused["ok"] is False
+
+
+# --- The time that a statement has -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select id, image_similarity(id, 'red') from images order by 2 desc limit 3",
+        "select image_search('red', 3)",
+        "select image_search_agg(id, 'red', 3) from images",
+    ],
+)
+def test_what_took_too_long_is_kept_for_the_next_try(
+    conn: sqlite3.Connection, sql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And SQLite itself says that the time was over, as Datasette explains it; no function raises."""
+    is_over = False
+    slow: list[str] = []
+
+    def takes_long(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
+
+        def take_long(*args: object) -> object:
+            nonlocal is_over
+            result = real(*args)
+            is_over = True
+            slow.append(name)
+            return result
+
+        monkeypatch.setattr(module, name, take_long)
+
+    wanted = conn.execute(sql).fetchall()
+    live._open.clear()
+    takes_long(live, "_opened")
+    takes_long(similarity, "_scores")
+    conn.set_progress_handler(lambda: is_over, 1)
+    for _ in range(5):
+        is_over = False
+        done_before = len(slow)
+        try:
+            found = conn.execute(sql).fetchall()
+            break
+        except sqlite3.OperationalError as error:
+            assert str(error) == "interrupted"  # noqa: PT017
+            assert len(slow) == done_before + 1
+    assert found == wanted
+    assert len(slow) == len(set(slow)) > 0
+
+
+def test_a_statement_that_ran_out_of_time_gives_no_answer_that_is_none(
+    conn: sqlite3.Connection,
+) -> None:
+    """Not NULL in the place of a score, not even of its first row."""
+    steps_left = 0
+
+    def has_ended() -> bool:
+        nonlocal steps_left
+        steps_left -= 1
+        return steps_left < 0
+
+    sql = "select image_similarity(1, 'red'), image_search('red', 1)"
+    (wanted,) = conn.execute(sql).fetchall()
+    for steps in range(0, 400, 7):
+        steps_left = steps
+        conn.set_progress_handler(has_ended, 20)
+        try:
+            (found,) = conn.execute(sql).fetchall()
+            assert found == wanted
+        except sqlite3.OperationalError as error:
+            assert str(error) == "interrupted"  # noqa: PT017
+        finally:
+            conn.set_progress_handler(None, 0)

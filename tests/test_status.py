@@ -110,3 +110,19 @@ def test_a_database_in_memory_is_searched_in_memory() -> None:
     add_images(db, random_vectors(10))
     assert find_index(db.conn).sidecar is None
     assert status(db.conn)["problem"].startswith("the database is in memory, so this process")
+
+
+def test_what_cannot_be_found_is_not_counted(db: Database) -> None:
+    """A row that REPLACE took away, and an image that came instead, are not one and nothing."""
+    db.execute("pragma recursive_triggers = off")
+    db.execute(
+        "insert or replace into images (root_id, path) select root_id, path from images where id = 2"
+    )
+    db.execute("insert into images (root_id, path) values (1, 'invalid')")
+    db.execute(
+        "insert into _images_vectors (index_id, image_id, vector) select 1, max(id), x'00' from images"
+    )
+    db.conn.commit()
+    found = status(db.conn)
+    assert (found["images"], found["vectors"]) == (101, 99)
+    assert found["problem"].startswith("2 images have no vector")

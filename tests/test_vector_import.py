@@ -203,7 +203,7 @@ def test_importing_again_writes_what_differs(path: Path, folder: Path, bring):
     changed = unit(8)
     changed[2] = unit(1, seed=5)
     assert counts(bring(NAMES, changed)) == (1, 7, 0, 0, 0)
-    assert index_of(path).generation > generation
+    assert index_of(path).generation != generation
     after = query(path, "select id, image_id, vector from _images_vectors")
     assert len(set(after) & set(before)) == 7
     assert max(after)[0] > max(before)[0]
@@ -236,7 +236,7 @@ def test_triggers_of_ours_and_of_a_person_are_as_before(path: Path, folder: Path
     bring(NAMES, unit(8), roots=[folder])
     sql = "select name, sql from sqlite_master where type = 'trigger' order by name"
     ours = query(path, sql)
-    assert len(ours) == 7
+    assert len(ours) == 10
     change(
         path,
         "create table log (id)",

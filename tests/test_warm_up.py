@@ -17,7 +17,7 @@ from datasette_image_search import store
 from datasette_image_search.embedders.protocol import EmbedderError
 from datasette_image_search.embedders.torch_embedder import TorchEmbedder
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
-from datasette_image_search.search import live, sidecar
+from datasette_image_search.search import checking, live, sidecar
 from datasette_image_search.search.indexing import refresh_sidecars
 
 from .conftest import sidecar_of
@@ -136,7 +136,7 @@ async def test_a_large_sidecar_is_checked_and_left_where_it_is_damaged(
 ):
     with closing(Database(database, execute_plugins=False)) as db:
         refresh_sidecars(db, "images")
-    for module in (sidecar, live):
+    for module in (sidecar, checking):
         monkeypatch.setattr(module, "CHECKED_WHEN_OPENED", 0)
     file = sidecar_of(database)
     with file.open("r+b") as opened:

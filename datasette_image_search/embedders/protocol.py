@@ -80,6 +80,10 @@ class Embedder(ABC):
             "search with #ID, or embed with a model that has words, such as palette"
         )
 
+    def is_current(self) -> bool:
+        """Whether it would be made again as it is: false where the file of its weights is another now."""
+        return True
+
     def text_warning(self, text: str) -> str | None:  # noqa: ARG002 (for those that override it)
         """A sentence to show beside the results when only part of a text was understood."""
         return None

@@ -52,13 +52,15 @@ _loading: defaultdict[ModelRequest, threading.Lock] = defaultdict(threading.Lock
 
 def load_embedder(request: ModelRequest) -> Embedder:
     """
-    The embedder of a model id, loaded at most once per process and then shared by all threads.
+    The embedder of a model id, loaded at most once per process and then shared by all threads; and again
+    where another file took the place of its weights.
 
     Raises EmbedderError with one sentence when there is no such model or it cannot be loaded.
     """
     key = replace(request, allow_download=False, words_only=False)
     with _loading[key]:
-        if key not in _loaded:
+        if key not in _loaded or not _loaded[key].is_current():
+            _loaded.pop(key, None)
             _loaded[key] = _factory_for(request.model_id)(request)
         return _loaded[key]
 

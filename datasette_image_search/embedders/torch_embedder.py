@@ -77,6 +77,9 @@ class TorchEmbedder(Embedder):
             return super().encode_texts(texts)
         return self._load_words().encode(self._model.tokenizer(list(texts)))
 
+    def is_current(self) -> bool:
+        return not self._model.weights.was_replaced()
+
     @property
     def logit_scale(self) -> float:  # type: ignore[override]  # It is read, and never set.
         return self._load_words().logit_scale

@@ -137,28 +137,31 @@ class WeightsFile:
     """A file that is read more than once, and has to be the same each time."""
 
     path: Path
-    state: tuple[int, int]
+    state: tuple[int, int, int]
 
     @classmethod
     def at(cls, path: Path) -> WeightsFile:
         return cls(path, _state(path))
 
+    def was_replaced(self) -> bool:
+        """Whether another file is in its place. What is loaded does without any."""
+        try:
+            return _state(self.path) != self.state
+        except OSError:
+            return False
+
     def check_unchanged(self) -> None:
         """Raises EmbedderError where it is not what it was: half a model of each would be loaded."""
-        try:
-            unchanged = _state(self.path) == self.state
-        except OSError:
-            unchanged = False
-        if not unchanged:
+        if self.was_replaced() or not self.path.exists():
             raise EmbedderError(
                 f"the weights file {self.path.name!r} has changed since this program was started; "
                 "put it back, or start again"
             )
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _state(path: Path) -> tuple[int, int, int]:
     stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
 def fingerprint(weights: Path, **settings: Any) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import store
-from ..search.live import live_index
+from ..search.planner import live_snapshot
 from ..search.projection import METHODS
 from ..store import LAST, Filter, Index
 from .collection import CollectionMap, MapError, collection_map, scaled
@@ -55,17 +55,17 @@ def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotte
     no new file, and an old one is as it was.
     """
     format = _checked(request)
-    live = live_index(conn, index)
-    placed = collection_map(
-        conn,
-        index,
-        live,
-        METHODS[request.method],
-        request.filter,
-        request.column,
-        # A picture shows all, also where a page beside it does not.
-        MOST_IMAGES if request.picture is None else LAST,
-    )
+    with live_snapshot(conn, index) as live:
+        placed = collection_map(
+            conn,
+            live.index,
+            live,
+            METHODS[request.method],
+            request.filter,
+            request.column,
+            # A picture shows all, also where a page beside it does not.
+            MOST_IMAGES if request.picture is None else LAST,
+        )
     if not len(placed):
         which = "that passes the filter " if request.filter else ""
         raise MapError(f"{index.image_table!r} has no image {which}with a vector to draw")

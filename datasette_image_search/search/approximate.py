@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import ImageSearchError, counted
 from .codes import Codes, threads_for
+from .faiss_files import is_readable
 
 AUTO_EXACT = 1_000_000
 """Vectors up to which "auto" is exact: 40 ms a query, at 512 dimensions and on one processor."""
@@ -100,14 +101,15 @@ class Tuning:
 @dataclass(frozen=True)
 class Approximate:
     """
-    `vector_ids` has the id of the vector at each position of the FAISS index. `file` is as that of
-    Codes.
+    `vector_ids` has the id of the vector at each position of the FAISS index. `file` and `memory` are as
+    those of Codes.
     """
 
     faiss_index: faiss.Index
     vector_ids: np.ndarray
     tuning: Tuning
     file: tuple[int, ...] | None = None
+    memory: np.ndarray | None = None
 
     def prepared(self) -> Approximate:
         """
@@ -198,6 +200,11 @@ def empty_index(dimensions: int, factory: str, *, gpu: bool = False) -> faiss.In
         index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise IndexTypeError(f"{none}; {others}") from error
+    if not is_readable(index):
+        raise IndexTypeError(
+            f"an index by {factory!r} cannot be kept in a file here; use one of {', '.join(TYPES)}, or a "
+            "factory string without fs, NSG and the like, such as IVF1024,SQ8"
+        )
     return _on_gpu(index, factory) if gpu else index
 
 
@@ -325,7 +332,9 @@ def _proposed(approximate: Approximate, vectors: np.ndarray, candidates: int) ->
     n = min(candidates, approximate.faiss_index.ntotal)
     with threads_for(vectors):
         _, positions = approximate.faiss_index.search(np.ascontiguousarray(vectors), n)
-    return [approximate.vector_ids[row[row >= 0]] for row in positions]
+    # A file may have any labels in its lists.
+    held = len(approximate.vector_ids)
+    return [approximate.vector_ids[row[(row >= 0) & (row < held)]] for row in positions]
 
 
 def _efforts(index: faiss.Index, candidates: int) -> list[str]:

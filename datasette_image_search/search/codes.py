@@ -15,7 +15,7 @@ from functools import cache, cached_property
 import faiss
 import numpy as np
 
-from ..store import StoredVectors
+from ..store import Rows, StoredVectors
 
 CODE_ERROR = 5e-4
 """float16 rounds each of the components of a unit vector by at most 2^-11 of itself, so by
@@ -32,14 +32,19 @@ PARALLEL = 65_536
 class Codes:
     """
     n vectors with their ids and, where keys are integers, those of their images. What is at a
-    position (0 to n - 1) of one is at that position of all; vector ids ascend. `file` tells the
-    file that they are mapped from, as it was, from any other; None where they are in memory.
+    position (0 to n - 1) of one is at that position of all; vector ids ascend. `rows` are those of the
+    database that were read for them, None where these have no tokens.
+
+    `file` tells the file that they are mapped from, as it was, from any other, and `memory` is where; None
+    where they are in memory of their own.
     """
 
     faiss_index: faiss.IndexScalarQuantizer
     vector_ids: np.ndarray
     image_ids: np.ndarray | None
+    rows: Rows | None = None
     file: tuple[int, ...] | None = None
+    memory: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.vector_ids)
@@ -104,6 +109,10 @@ class Codes:
     def decoded(self, positions: np.ndarray) -> np.ndarray:
         """The vectors at some positions, shape (len(positions), dimensions), float32."""
         return self._rows().view("<f2")[positions].astype(np.float32)
+
+    def as_bytes(self) -> np.ndarray:
+        """The codes one after the other, shape (bytes,)."""
+        return self._rows().reshape(-1)
 
     def _rows(self) -> np.ndarray:
         size = self.faiss_index.code_size
@@ -196,14 +205,29 @@ def encode(dimensions: int, batches: Iterable[StoredVectors], *, integer_keys: b
     codes = _no_codes(dimensions)
     vector_ids = [np.empty(0, dtype=np.int64)]
     image_ids = [np.empty(0, dtype=np.int64)]
+    rows: list[Rows | None] = []
     for batch in batches:
+        rows.append(batch.rows)
         codes.add(batch.vectors)
         vector_ids.append(batch.vector_ids)
         if integer_keys:
             image_ids.append(np.array(batch.image_ids, dtype=np.int64))
     return Codes(
-        codes, np.concatenate(vector_ids), np.concatenate(image_ids) if integer_keys else None
+        codes,
+        np.concatenate(vector_ids),
+        np.concatenate(image_ids) if integer_keys else None,
+        _all_rows(rows),
     )
+
+
+def _all_rows(parts: Iterable[Rows | None]) -> Rows | None:
+    ids, tokens = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    for part in parts:
+        if part is None:
+            return None
+        ids.append(part.ids)
+        tokens.append(part.tokens)
+    return Rows(np.concatenate(ids), np.concatenate(tokens))
 
 
 def joined(first: Codes, second: Codes) -> Codes:
@@ -215,17 +239,11 @@ def joined(first: Codes, second: Codes) -> Codes:
     image_ids = None
     if first.image_ids is not None and second.image_ids is not None:
         image_ids = np.concatenate([first.image_ids, second.image_ids])
-    return Codes(codes, np.concatenate([first.vector_ids, second.vector_ids]), image_ids)
-
-
-def is_float16(index: faiss.Index) -> bool:
-    """Whether a FAISS index is of the kind that Codes are made of."""
-    return (
-        isinstance(index, faiss.IndexScalarQuantizer)
-        and index.metric_type == faiss.METRIC_INNER_PRODUCT
-        and index.sq.qtype == faiss.ScalarQuantizer.QT_fp16
-        and index.code_size == 2 * index.d
-        and index.codes.size() == index.ntotal * index.code_size
+    return Codes(
+        codes,
+        np.concatenate([first.vector_ids, second.vector_ids]),
+        image_ids,
+        _all_rows([first.rows, second.rows]),
     )
 
 

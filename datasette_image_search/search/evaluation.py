@@ -79,7 +79,7 @@ def evaluate(
     lowest, milliseconds = _brute_force(conn, live.index, queries, report)
     code_size = live.segments[0].faiss_index.code_size
     # A search ranks more where it meets vectors that were deleted since; here all of them may be met.
-    first = 2 * DEEPEST + max(0, len(live) - store.count_vectors(conn, live.index))
+    first = 2 * DEEPEST + int((~_there(conn, live)).sum())
     rows = [
         Evaluated(
             "numpy brute force", (1.0,) * len(RECALL_AT), milliseconds, 4.0 * live.index.dimensions
@@ -103,6 +103,12 @@ def evaluate(
             )
         )
     return rows
+
+
+def _there(conn: sqlite3.Connection, live: LiveIndex) -> np.ndarray:
+    """A bool per position: whether the vector is still in the database."""
+    there = live.there()
+    return live.chosen_vectors(store.vector_ids(conn, live.index)) if there is None else there
 
 
 def _nearest(live: LiveIndex, vector: np.ndarray, n: int) -> Ranking:
@@ -151,10 +157,7 @@ def _measured(
     report: Report,
 ) -> tuple[tuple[float, ...], float]:
     """(recalls, milliseconds) of a way to rank vectors for one query, shape (1, dimensions)."""
-    count = store.count_vectors(conn, live.index)
-    there = None
-    if count != len(live):
-        there = live.chosen_vectors(store.vector_ids(conn, live.index))
+    there = _there(conn, live)
     found, seconds = np.zeros(len(RECALL_AT)), []
     # The first one makes threads, and reads a file that nobody has read yet.
     rank(queries[:1])
@@ -166,7 +169,7 @@ def _measured(
         for number, k in enumerate(RECALL_AT):
             found[number] += (scores[-k:] >= lowest[at, number] - ROUNDING).sum()
     report("Measuring", len(queries), len(queries))
-    recalls = found / (len(queries) * np.minimum(RECALL_AT, count))
+    recalls = found / (len(queries) * np.minimum(RECALL_AT, int(there.sum())))
     return tuple(recalls.tolist()), float(np.median(seconds)) * 1000
 
 
@@ -176,14 +179,13 @@ def _best(
     scores: np.ndarray,
     positions: np.ndarray,
     query: np.ndarray,
-    there: np.ndarray | None,
+    there: np.ndarray,
 ) -> np.ndarray:
     """
     The scores of the DEEPEST best of a ranking, the best last; `there`, a bool per position, is false
     for those deleted since.
     """
-    if there is not None:
-        scores, positions = scores[there[positions]], positions[there[positions]]
+    scores, positions = scores[there[positions]], positions[there[positions]]
     if len(scores) > DEEPEST:
         close = scores >= scores[DEEPEST - 1] - 2 * CODE_ERROR
         positions = positions[close]

@@ -19,7 +19,8 @@ from ..store import Index
 from . import approximate
 from .approximate import Approximate, Report
 from .codes import Codes
-from .live import database_path, stored_codes
+from .connections import database_path
+from .lineage import NOBODY, Unproven, gone
 from .sample_queries import sample_queries
 from .sidecar import (
     SidecarUnusable,
@@ -28,11 +29,13 @@ from .sidecar import (
     codes_beside,
     open_approximate,
     open_sidecar,
+    put_in_place,
     sidecar_path,
     sidecar_paths,
     write_approximate,
     write_sidecar,
 )
+from .stored import stored_codes
 
 TOLERATED_CHANGE = 0.05
 """The share of a sidecar that may be added or deleted before it is worth writing a new one."""
@@ -219,11 +222,11 @@ def _write_all(
                 beside = approximate_beside(path_of_approximate, index, made, like=database)
                 temporary_of_approximate = stack.enter_context(beside)
             with store.transaction(db):
-                store.record_sidecar(db, index)
+                _record(db, index, codes)
                 store.record_index_type(db, index)
-                temporary.replace(path)
+                put_in_place(temporary, path)
                 if made is not None:
-                    temporary_of_approximate.replace(path_of_approximate)
+                    put_in_place(temporary_of_approximate, path_of_approximate)
     except (OSError, RuntimeError) as error:
         raise _not_written(path, error) from error
     if made is None:
@@ -244,8 +247,22 @@ def _write_codes(db: Database, database: Path, index: Index, report: Report) -> 
         write_sidecar(path, index, codes, like=database)
     except (OSError, RuntimeError) as error:
         raise _not_written(path, error) from error
-    store.record_sidecar(db, index)
+    _record(db, index, codes)
     return index, codes
+
+
+def _record(db: Database, index: Index, codes: Codes) -> None:
+    """Believe a sidecar from now on, if what was read for it is what the database still comes from."""
+    with store.transaction(db):
+        now = store.find_index(db.conn, index.image_table, index.model)
+        try:
+            _changed(db.conn, now, codes)
+        except Unproven:
+            raise SidecarNotWritten(
+                f"{index.image_table!r} became another one while its vectors were read, as when a backup "
+                "is restored; run this again"
+            ) from None
+        store.record_sidecar(db, index)
 
 
 def _write_approximate(database: Path, index: Index, made: Approximate) -> None:
@@ -277,10 +294,22 @@ def _usable_approximate(
 
 
 def _is_fresh(conn: sqlite3.Connection, index: Index, codes: Codes) -> bool:
-    held = len(codes)
-    kept = store.count_vectors(conn, index, up_to=index.sidecar_vector_id)
-    newer = store.count_vectors(conn, index) - kept
-    return newer + (held - kept) <= held * TOLERATED_CHANGE
+    try:
+        with store.snapshot(conn):
+            now = store.find_index(conn, index.image_table, index.model)
+            return _changed(conn, now, codes) <= len(codes) * TOLERATED_CHANGE
+    except Unproven:
+        return False
+
+
+def _changed(conn: sqlite3.Connection, index: Index, codes: Codes) -> int:
+    """How many vectors were added and deleted since these were read. Raises Unproven."""
+    if codes.rows is None:
+        raise Unproven
+    last = int(codes.rows.ids[-1]) if len(codes.rows.ids) else 0
+    newer = store.rows_after(conn, index, last)
+    absent = gone(conn, index, [codes.rows], NOBODY, codes.rows.state(), newer)
+    return len(newer.ids) + len(absent)
 
 
 def _remove(paths: Iterable[Path]) -> None:

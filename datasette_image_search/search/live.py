@@ -8,13 +8,11 @@ about every candidate, so those are never answered.
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -22,24 +20,24 @@ from pathlib import Path
 import numpy as np
 
 from .. import store
-from ..store import Index, StoredVectors
+from ..store import Index, Rows, StoreError
 from .approximate import Approximate, Report
 from .codes import Codes, encode, joined
-from .locks import reading
+from .connections import database_path, reader
+from .ids import is_in
+from .lineage import NOBODY, Unproven, gone, gone_and_unknown
+from .mapped import check_believed, is_whole
 from .sidecar import (
-    CHECKED_WHEN_OPENED,
+    FileState,
     SidecarUnusable,
     approximate_path,
-    check_sidecar,
     file_state,
     open_approximate,
     open_sidecar,
     sidecar_path,
     write_sidecar,
 )
-
-SPARSE = 64
-"""Ids that are this many times as high as there are of them are too sparse for a table of all."""
+from .stored import stored_codes
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,10 @@ class LiveIndex:
     `from_sidecar` tells whether the first is mapped from the file, or was made in memory because of
     `problem`. `unused` is what the file of the approximate index was like where it could not be used,
     None where there was none.
+
+    `gone` are the ids of vectors that were deleted since, ascending. Where the generation is no proof of
+    what was read, as in a database of version 0.1, whose vectors have no tokens, it is None: then that is
+    not known, and what was read holds for the `file` as it was.
     """
 
     index: Index
@@ -59,7 +61,9 @@ class LiveIndex:
     from_sidecar: bool
     approximate: Approximate | None = None
     problem: str | None = None
-    unused: tuple[int, ...] | None = None
+    unused: FileState | None = None
+    gone: np.ndarray | None = None
+    file: tuple[FileState | None, ...] | None = None
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     """By which caches tell this from any other."""
 
@@ -72,8 +76,16 @@ class LiveIndex:
         return sum(map(len, self.segments[1:]))
 
     @property
-    def last_vector_id(self) -> int:
-        return max((int(part.vector_ids[-1]) for part in self.segments if len(part)), default=0)
+    def rows(self) -> list[Rows]:
+        """Of the database, which were read; none where they have no tokens."""
+        rows = [part.rows for part in self.segments]
+        return [part for part in rows if part is not None] if None not in rows else []
+
+    @property
+    def last_id(self) -> int:
+        """The highest id that was read."""
+        ids = [part.vector_ids if part.rows is None else part.rows.ids for part in self.segments]
+        return max((int(each[-1]) for each in ids if len(each)), default=0)
 
     @property
     def has_image_ids(self) -> bool:
@@ -177,40 +189,40 @@ class LiveIndex:
             vectors[inside] = part.decoded(positions[inside] - start)
         return vectors
 
+    def unusable(self) -> np.ndarray:
+        """The ids of rows that hold no vector, as far as that is known."""
+        found = [
+            np.setdiff1d(part.rows.ids, part.vector_ids)
+            for part in self.segments
+            if part.rows is not None and len(part.rows.ids) > len(part)
+        ]
+        return np.concatenate([NOBODY, *found])
+
+    def there(self) -> np.ndarray | None:
+        """A bool per position: whether the vector is still in the database; None where that is not known."""
+        return None if self.gone is None else ~self.chosen_vectors(self.gone)
+
     def chosen_vectors(self, vector_ids: np.ndarray) -> np.ndarray:
         """A bool per position: whether the vector's id is one of these."""
         return np.concatenate([np.isin(part.vector_ids, vector_ids) for part in self.segments])
 
     def chosen_images(self, image_ids: np.ndarray) -> np.ndarray:
         """A bool per position: whether the image's id, an integer, is one of these."""
-        return np.concatenate([_isin(ids, image_ids) for ids in self._image_ids()])
+        return np.concatenate([is_in(ids, image_ids) for ids in self._image_ids()])
 
     def _starts(self) -> list[int]:
         """The position at which each segment begins."""
         return list(accumulate(map(len, self.segments[:-1]), initial=0))
 
 
-def _isin(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """
-    np.isin for ids, which are dense as a rule: then a table of all of them is ten times faster than
-    sorting, and no larger than the ids.
-    """
-    if not len(among) or not len(values):
-        return np.zeros(len(values), dtype=bool)
-    highest = int(values.max())
-    if values.min() < 0 or highest > SPARSE * len(values):
-        return np.isin(values, among)
-    table = np.zeros(highest + 1, dtype=bool)
-    table[among[(among >= 0) & (among <= highest)]] = True
-    return table[values]
+_Key = tuple[str, int]
+"""The path of a database, and the id of an index."""
 
-
-_open: dict[tuple[str, int], LiveIndex] = {}
-_opening: defaultdict[tuple[str, int], threading.Lock] = defaultdict(threading.Lock)
-"""The indexes of this process by database and id, and a lock for each while it is opened."""
-
-_damaged: set[tuple[int, ...]] = set()
-"""The states of files that this process found to be damaged after they were opened."""
+_open: dict[_Key, LiveIndex] = {}
+_seen: dict[_Key, LiveIndex] = {}
+_opening: defaultdict[_Key, threading.Lock] = defaultdict(threading.Lock)
+"""The indexes of this process as they were committed last; as a connection saw one that sees another
+state, or the file that was there before; and a lock for each while it is opened."""
 
 
 def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = None) -> LiveIndex:
@@ -218,72 +230,88 @@ def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = N
     The vectors of an index as committed now: opened once per process, shared by all connections.
     Without a sidecar all are read from the database, which is reported.
 
-    `index` must have been read from `conn` just before: its generation tells what is new.
+    `index` must have been read from `conn` just before: its generation tells what is new. What comes back
+    has another `index` where `conn` does not see what was committed last, or another file.
     """
     database = database_path(conn)
     if database is None:
         # A database in memory has nothing lasting to be known by.
-        return _read(conn, index, None, report)
-    key = (str(database), index.id)
+        return _read_by(conn, index, report)
     live = open_index(database, index)
     if live is not None:
         return live
-    with _opening[key], _reader(database) as reader:
-        live = _open.get(key)
-        if live is not None and not _is_intact(live, database):
-            live = None
-        index = store.find_index(reader, index.image_table, index.model)
-        if live is None or live.index != index:
-            if live is not None and _continues(live.index, index):
-                live = _with_newer(reader, live, index)
-            else:
-                live = _read(reader, index, database, report)
-            _open[key] = live
-            _forget_replaced(reader, str(database))
-        elif not _is_up_to_date(live, database):
-            live = _open[key] = _with_approximate(live, database)
+    key = (str(database), index.id)
+    with _opening[key]:
+        try:
+            return _opened(key, database, index, report)
+        except StoreError:
+            pass
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise
+        # Nothing is there any more, or a file without such a table. `conn` reads the one that was.
+        live = _seen[key] = _read_by(conn, index, report)
         return live
+
+
+def _read_by(conn: sqlite3.Connection, index: Index, report: Report | None) -> LiveIndex:
+    with store.snapshot(conn):
+        index = store.find_index(conn, index.image_table, index.model)
+        return _read(conn, index, None, report)
+
+
+def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> LiveIndex:
+    before = _open.get(key)
+    if before is not None and not _is_intact(before, database):
+        before = None
+    # Before the first look at it: whatever is written in between comes with another state.
+    file = _state_of(database)
+    with reader(database) as conn:
+        with store.snapshot(conn):
+            index = store.find_index(conn, index.image_table, index.model)
+            live = None if before is None else _continued(conn, before, index, database)
+            if live is None:
+                live = _read(conn, index, database, report)
+                if live.gone is None:
+                    live = replace(live, file=file)
+                if before is not None and before.index.identity != index.identity:
+                    # Connections to a file that was moved away may see it for long.
+                    _seen[key] = before
+                is_to_be_written = not live.from_sidecar and index.sidecar is not None
+            else:
+                is_to_be_written = False
+            _forget_replaced(conn, str(database))
+        _open[key] = live
+        if is_to_be_written:
+            _write_again(conn, database, live)
+    return live
 
 
 def open_index(database: Path, index: Index) -> LiveIndex | None:
     """What live_index() answers at once: None where there is something to open or to read first."""
-    live = _open.get((str(database), index.id))
-    if live is not None and live.index == index and _is_up_to_date(live, database):
-        return live
+    key = str(database), index.id
+    for known in (_open, _seen):
+        live = known.get(key)
+        if live is not None and _is_of(live, index, database) and _is_up_to_date(live, database):
+            return live
     return None
 
 
-def check_files(conn: sqlite3.Connection, index: Index) -> list[str]:
-    """
-    Read the files of an index as a whole that are too large for that to be done when they are opened,
-    at about a gigabyte in a second. One that is damaged is never believed again, but the vectors are
-    read from the database as for any other damage. The sentences say which.
-    """
-    database = database_path(conn)
-    if database is None:
-        return []
-    live = live_index(conn, index)
-    problems = []
-    for path, file in _mapped_files(live, database):
-        # Another took its place: that will be opened when it is searched.
-        if file is None or file_state(path) != file or path.stat().st_size <= CHECKED_WHEN_OPENED:
-            continue
-        try:
-            check_sidecar(path, live.index)
-        except SidecarUnusable as unusable:
-            if file_state(path) == file:
-                _damaged.add(file)
-                problems.append(str(unusable))
-    if problems:
-        live_index(conn, index)
-    return problems
+def _is_of(live: LiveIndex, index: Index, database: Path) -> bool:
+    """Whether it has the vectors of exactly this state."""
+    return live.index == index and (live.gone is not None or live.file == _state_of(database))
+
+
+def _state_of(database: Path) -> tuple[FileState | None, ...]:
+    return file_state(database), file_state(database.with_name(f"{database.name}-wal"))
 
 
 def _forget_replaced(conn: sqlite3.Connection, database: str) -> None:
     """Let go of the files of indexes that gave way to another model."""
     ids = {index.id for index in store.all_indexes(conn)}
-    for key in [key for key in list(_open) if key[0] == database and key[1] not in ids]:
-        _open.pop(key, None)
+    for known in (_open, _seen):
+        for key in [key for key in list(known) if key[0] == database and key[1] not in ids]:
+            known.pop(key, None)
 
 
 def _is_up_to_date(live: LiveIndex, database: Path) -> bool:
@@ -296,16 +324,11 @@ def _is_up_to_date(live: LiveIndex, database: Path) -> bool:
 
 
 def _is_intact(live: LiveIndex, database: Path) -> bool:
-    """
-    Whether the mapped files are whole. To read the pages of one that was cut short would end the
-    process; in the middle of a search nothing can be done about that. One whose place another took
-    is whole for as long as it is mapped.
-    """
-    opened = _mapped_files(live, database)
-    return all(file is None or _is_whole(path, file) for path, file in opened)
+    opened = mapped_files(live, database)
+    return all(file is None or is_whole(path, file) for path, file in opened)
 
 
-def _mapped_files(live: LiveIndex, database: Path) -> list[tuple[Path, tuple[int, ...] | None]]:
+def mapped_files(live: LiveIndex, database: Path) -> list[tuple[Path, FileState | None]]:
     """Where they are, and their states as they were opened; None for what is in memory."""
     files = [(sidecar_path(database, live.index), live.segments[0].file)]
     if live.approximate is not None:
@@ -313,41 +336,57 @@ def _mapped_files(live: LiveIndex, database: Path) -> list[tuple[Path, tuple[int
     return files
 
 
-def _is_whole(path: Path, opened: tuple[int, ...]) -> bool:
-    if opened in _damaged:
-        return False
-    now = file_state(path)
-    return now is None or now == opened or now[:2] != opened[:2]
-
-
-def _continues(old: Index, new: Index) -> bool:
-    """Whether the new state is the old one plus whatever was committed meanwhile."""
-    return replace(old, generation=new.generation) == new and new.generation >= old.generation
+def _continued(
+    conn: sqlite3.Connection, live: LiveIndex, index: Index, database: Path
+) -> LiveIndex | None:
+    """The same with what was committed since; None where it is not proven that there is nothing else."""
+    if _is_of(live, index, database):
+        return live if _is_up_to_date(live, database) else _with_approximate(live, database)
+    if live.gone is None or replace(live.index, generation=index.generation) != index:
+        return None
+    try:
+        return _with_newer(conn, live, index)
+    except Unproven:
+        return None
 
 
 def _read(
     conn: sqlite3.Connection, index: Index, database: Path | None, report: Report | None
 ) -> LiveIndex:
-    problem: str | None = "the database is in memory"
-    codes = None
+    """All of a state, with the sidecar where that is of it. `database` is None to leave files alone."""
+    problem = "the database is in memory"
     if database is not None:
+        path = sidecar_path(database, index)
         try:
-            path = sidecar_path(database, index)
-            _check_known(path)
-            codes = open_sidecar(path, index)
-            problem = None
+            check_believed(path)
+            live = _from_sidecar(conn, index, open_sidecar(path, index), path)
+            return _with_approximate(live, database)
         except SidecarUnusable as unusable:
             problem = str(unusable)
-    first = codes if codes is not None else _rebuild(conn, index, database, report)
-    live = LiveIndex(index, (first,), codes is not None, problem=problem)
+    codes = _rebuild(conn, index, report)
+    live = LiveIndex(index, (codes,), from_sidecar=False, problem=problem, gone=_none_of(codes))
     if database is not None:
         live = _with_approximate(live, database)
     return _with_newer(conn, live, index)
 
 
-def _check_known(path: Path) -> None:
-    if file_state(path) in _damaged:
-        raise SidecarUnusable(f"{path.name} is damaged")
+def _from_sidecar(conn: sqlite3.Connection, index: Index, codes: Codes, path: Path) -> LiveIndex:
+    if codes.rows is None:
+        if store.has_tokens(conn, index):
+            raise SidecarUnusable(f"{path.name} is of an older version")
+        return _with_newer(conn, LiveIndex(index, (codes,), from_sidecar=True), index)
+    before = replace(index, generation=codes.rows.state())
+    live = LiveIndex(before, (codes,), from_sidecar=True, gone=NOBODY)
+    try:
+        return _with_newer(conn, live, index)
+    except Unproven:
+        raise SidecarUnusable(
+            f"{path.name} is of another state of the database, as after a backup was restored"
+        ) from None
+
+
+def _none_of(codes: Codes) -> np.ndarray | None:
+    return None if codes.rows is None else NOBODY
 
 
 def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
@@ -357,7 +396,7 @@ def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
     approximate = None
     problem = None if live.from_sidecar else live.problem
     try:
-        _check_known(path)
+        check_believed(path)
         approximate = open_approximate(path, live.index)
     except SidecarUnusable as unusable:
         # Where there is none, there need not be one.
@@ -365,105 +404,90 @@ def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
     return replace(live, approximate=approximate, problem=problem, unused=unused)
 
 
-def _rebuild(
-    conn: sqlite3.Connection, index: Index, database: Path | None, report: Report | None
-) -> Codes:
-    """
-    The codes that the sidecar ought to hold, from the database; and the sidecar itself again.
+def _rebuild(conn: sqlite3.Connection, index: Index, report: Report | None) -> Codes:
+    """The codes that the sidecar ought to hold, from the database."""
+    up_to = index.sidecar_vector_id if index.sidecar is not None else None
+    return stored_codes(conn, index, up_to=up_to, report=report)
 
-    That needs no write to the database: "every vector up to that id" has not changed meaning.
+
+def _write_again(conn: sqlite3.Connection, database: Path, live: LiveIndex) -> None:
     """
-    if index.sidecar is None:
-        return stored_codes(conn, index, report=report)
-    codes = stored_codes(conn, index, up_to=index.sidecar_vector_id, report=report)
-    now = store.find_index(conn, index.image_table, index.model)
-    if database is not None and now.sidecar == index.sidecar:
+    The sidecar, of the codes that were made in its place. That needs no write to the database: it will
+    prove by its rows to be of a state, and by its token to be the one that is named.
+    """
+    index = store.find_index(conn, live.index.image_table, live.index.model)
+    if index.sidecar == live.index.sidecar:
         # In a folder that cannot be written to, the codes in memory serve as well.
         with suppress(OSError, RuntimeError):
-            write_sidecar(sidecar_path(database, index), index, codes, like=database)
-    return codes
-
-
-def stored_codes(
-    conn: sqlite3.Connection,
-    index: Index,
-    *,
-    after: int = 0,
-    up_to: int | None = None,
-    report: Report | None = None,
-) -> Codes:
-    """The codes of the vectors with ids in (after, up_to], from the database."""
-    table = store.find_image_table(conn, index.image_table)
-    batches = store.vector_batches(conn, index, after=after, up_to=up_to)
-    if report is not None:
-        batches = _reported(batches, store.count_vectors(conn, index, up_to=up_to), report)
-    return encode(index.dimensions, batches, integer_keys=table.key_is_integer)
-
-
-def _reported(
-    batches: Iterator[StoredVectors], count: int, report: Report
-) -> Iterator[StoredVectors]:
-    done = 0
-    for batch in batches:
-        report("Reading", done, count)
-        yield batch
-        done += len(batch.vector_ids)
-    report("Reading", count, count)
+            write_sidecar(sidecar_path(database, index), index, live.segments[0], like=database)
 
 
 def _with_newer(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveIndex:
-    """The same with what was committed since: vectors with ids above the last one known."""
+    """
+    The same with what was committed since: vectors with ids above the last one known. Raises Unproven
+    where the others are not those that are there.
+    """
+    newer = stored_codes(conn, index, after=live.last_id)
+    there = live.gone
+    if there is not None:
+        assert newer.rows is not None
+        state = live.index.generation
+        if live.index != index or live.from_sidecar:
+            there = gone(conn, index, live.rows, there, state, newer.rows)
+        elif Rows.state_of([*live.rows, newer.rows]) != index.generation:
+            # All was read just now, but of a file that is copied over, or without our triggers.
+            there = None
     segments = list(live.segments)
-    newer = stored_codes(conn, index, after=live.last_vector_id)
-    if len(newer):
+    if len(newer) or (newer.rows is not None and len(newer.rows.ids)):
         segments.append(newer)
     # Each is more than twice as long as the next, so that there are few, and few are copied.
     while len(segments) > 2 and len(segments[-2]) <= 2 * len(segments[-1]):
         segments[-2:] = [joined(*segments[-2:])]
     return LiveIndex(
-        index, tuple(segments), live.from_sidecar, live.approximate, live.problem, live.unused
+        index,
+        tuple(segments),
+        live.from_sidecar,
+        live.approximate,
+        live.problem,
+        live.unused,
+        there,
+        live.file,
     )
 
 
 def as_seen_by(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveIndex:
     """
     The same for a connection that sees `index` in another state: with the vectors that only it sees,
-    because they were deleted meanwhile or are not committed yet.
+    because they were deleted meanwhile or are not committed yet. What it sees may be another file, too,
+    of which everything is read.
     """
-    known = np.concatenate([part.vector_ids for part in live.segments])
-    only = np.setdiff1d(store.vector_ids(conn, index), known)
-    table = store.find_image_table(conn, index.image_table)
-    found = store.vectors_by_id(conn, index, only.tolist())
-    codes = encode(index.dimensions, [found], integer_keys=table.key_is_integer)
-    return replace(live, index=index, segments=(*live.segments, codes), name=secrets.token_hex(8))
-
-
-def database_path(conn: sqlite3.Connection) -> Path | None:
-    """The file of a connection; None for a database in memory."""
-    # As bytes, for the name of a folder need not be UTF-8.
-    sql = "select cast(file as blob) from pragma_database_list where name = 'main'"
-    row = conn.execute(sql).fetchone()
-    return Path(os.fsdecode(row[0])).resolve() if row and row[0] else None
-
-
-@contextmanager
-def _reader(database: Path) -> Iterator[sqlite3.Connection]:
-    """
-    A connection of our own to the same file, for the long reads: Datasette interrupts a query
-    after its time limit, and an index that is half read is of no use to anyone.
-    """
-    uri = database.as_uri()
-    reader = sqlite3.connect(f"{uri}?{reading(database)}", uri=True, check_same_thread=False)
+    database = database_path(conn)
     try:
-        reader.execute("select 1 from sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
-        reader.close()
-        if "locked" in str(error):
-            raise
-        # A WAL database in a folder that cannot be written to can be opened in no other way.
-        reader = sqlite3.connect(f"{uri}?immutable=1", uri=True, check_same_thread=False)
-    store.read_any_text(reader)
+        absent, only = _compared(conn, live, index)
+        table = store.find_image_table(conn, index.image_table)
+        codes = encode(index.dimensions, [only], integer_keys=table.key_is_integer)
+        segments = (*live.segments, codes)
+        seen = replace(live, index=index, segments=segments, gone=absent, name=secrets.token_hex(8))
+    except Unproven:
+        seen = _read(conn, index, None, None)
+    if database is not None and seen.gone is not None:
+        _seen[str(database), index.id] = seen
+    return seen
+
+
+def is_seen_by(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> bool:
+    """Whether a connection that sees `index` sees no other vectors by the ids of these."""
     try:
-        yield reader
-    finally:
-        reader.close()
+        _compared(conn, live, index)
+    except Unproven:
+        return False
+    return True
+
+
+def _compared(
+    conn: sqlite3.Connection, live: LiveIndex, index: Index
+) -> tuple[np.ndarray, store.StoredVectors]:
+    """As gone_and_unknown() does; raises Unproven also for another index."""
+    if live.gone is None or replace(live.index, generation=index.generation) != index:
+        raise Unproven
+    return gone_and_unknown(conn, index, live.rows)

@@ -134,7 +134,7 @@ def search_many(
     if offset < 0:
         raise PlanError(f"the offset is {offset}; it must be 0 or more")
     found = []
-    with _live_snapshot(conn, index) as live:
+    with live_snapshot(conn, index) as live:
         table = store.find_image_table(conn, live.index.image_table)
         plan = _Plan(conn, live.index, table, live, filter, k + offset, exact)
         for hits, steps in _find_page(plan, vectors, offset):
@@ -145,7 +145,7 @@ def search_many(
 
 
 @contextmanager
-def _live_snapshot(conn: sqlite3.Connection, index: Index) -> Iterator[LiveIndex]:
+def live_snapshot(conn: sqlite3.Connection, index: Index) -> Iterator[LiveIndex]:
     """
     The live index, while the database stays in the state that it is of: filter, vectors and scores
     are read one after the other. A statement or a transaction that began before, or that has written
@@ -159,6 +159,7 @@ def _live_snapshot(conn: sqlite3.Connection, index: Index) -> Iterator[LiveIndex
                 yield live
                 return
     with store.snapshot(conn):
+        index = store.find_index(conn, index.image_table, index.model)
         yield as_seen_by(conn, live, index)
 
 

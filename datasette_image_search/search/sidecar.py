@@ -7,13 +7,16 @@ They are caches, and one is believed only when it proves to be the one that the 
     a FAISS index, as faiss.write_index writes it; padding up to a multiple of 64 bytes
     n vector ids, int64, ascending; what FAISS has at a position is the vector at that position
     in the file of codes, where keys are integers: n ids of images, int64
+    in the file of codes: the ids of the r rows that were read, and their tokens, int64
     a header: JSON in UTF-8
-    the length of the header, 8 bytes little-endian
-    MAGIC
+    the CRC-32 of the header, 4 bytes little-endian; its length, 8 bytes; MAGIC
 
 What describes the file stands at its end, so that a file cut short anywhere is recognised, with the
 CRC-32 of all that comes before it, so that damage within is. To compute that takes about a second for
 a gigabyte, so opening does it for small files only, and who has the time asks for it.
+
+Anybody may have put the file there. It is mapped into memory of our own, and FAISS sees it when all that
+describes its part was found to be as it is written here: see faiss_files.py.
 """
 
 from __future__ import annotations
@@ -21,15 +24,17 @@ from __future__ import annotations
 import errno
 import glob
 import json
+import mmap
 import os
 import re
 import shutil
+import struct
 import tempfile
 import time
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,14 +42,26 @@ import faiss
 import numpy as np
 
 from ..ingest.special_files import special_kind
-from ..store import Index
+from ..store import Index, Rows
 from .approximate import Approximate, Tuning
-from .codes import Codes, is_float16
+from .codes import Codes
+from .faiss_files import NotOurs, flat_prefix, read_approximate, read_flat
 
-MAGIC = b"IMGSRCH3"
-_LENGTH_BYTES = 8
+MAGIC = b"IMGSRCH4"
+MAGIC_OF_0_1 = b"IMGSRCH3"
+"""Of files of version 0.1, which have no rows, and no CRC-32 of the header."""
+
+_TRAILER = struct.Struct("<IQ8s")
+_TRAILER_OF_0_1 = struct.Struct("<Q8s")
+_LONGEST_HEADER = 2**16
 _ALIGNMENT = 64
 _BLOCK = 2**20
+
+_PARAMETERS = re.compile(r"(?:nprobe=[1-9]\d{0,6}|efSearch=[1-9]\d{0,4})?")
+"""What is set for a search, within what it can need."""
+
+_MOST_CANDIDATES = 2**16
+
 
 CHECKED_WHEN_OPENED = 64 * 2**20
 """Bytes up to which a file is read as a whole before it is believed; that takes some 50 ms."""
@@ -61,8 +78,9 @@ class SidecarUnusable(Exception):
 class Header:
     """
     Which vectors the file holds: those of the index up to `vector_id`, in the database that knows
-    `token`. `ids_at` is where the first part ends, `arrays` how many arrays of ids follow, `checksum`
-    is of both, and `tuning` is None for codes.
+    `token`. `ids_at` is where the first part ends, `arrays` how many arrays of n ids follow, and `rows` how
+    long the two of rows are; None where the database had no tokens. `checksum` is of all that, and `tuning`
+    is None for codes.
     """
 
     token: str
@@ -76,14 +94,41 @@ class Header:
     arrays: int
     checksum: int
     tuning: dict[str, Any] | None = None
+    rows: int | None = None
+
+    @property
+    def described(self) -> int:
+        """Where the header begins."""
+        return self.ids_at + 8 * self.arrays * self.vectors + 16 * (self.rows or 0)
+
+    def is_sound(self) -> bool:
+        """Whether all numbers are numbers that can be: anybody may have written it."""
+        counts = self.vectors, self.ids_at, self.arrays, self.dimensions, self.rows or 0
+        numbers = *counts, self.checksum, self.vector_id, self.index_id
+        return (
+            all(type(number) is int for number in numbers)
+            and all(0 <= count < 2**48 for count in counts)
+            and self.dimensions > 0
+            and self.ids_at % 8 == 0
+            and (self.tuning is None or isinstance(self.tuning, dict))
+            and isinstance(self.token, str)
+            and isinstance(self.fingerprint, str)
+        )
 
 
-def file_state(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file is written to, cut or replaced; None where there is none."""
+FileState = tuple[int, ...]
+"""What changes when a file is written to, cut or replaced."""
+
+
+def file_state(path: Path) -> FileState | None:
+    """None where there is none."""
     try:
-        status = path.stat()
+        return _state_of(path.stat())
     except OSError:
         return None
+
+
+def _state_of(status: os.stat_result) -> FileState:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -119,7 +164,7 @@ def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = No
     `index.sidecar` and `index.sidecar_vector_id` are what the file says of itself.
     """
     with codes_beside(path, index, codes, like) as temporary:
-        temporary.replace(path)
+        put_in_place(temporary, path)
 
 
 def write_approximate(
@@ -127,78 +172,209 @@ def write_approximate(
 ) -> None:
     """As write_sidecar() does. It belongs to the sidecar that `index` names."""
     with approximate_beside(path, index, approximate, like) as temporary:
-        temporary.replace(path)
+        put_in_place(temporary, path)
 
 
 def codes_beside(
     path: Path, index: Index, codes: Codes, like: Path | None = None
 ) -> AbstractContextManager[Path]:
     """
-    The file of write_sidecar(), written and synced, under the name that is given: for the caller to
-    rename. It is removed where that was not done.
+    The file of write_sidecar(), written, synced and read again, under the name that is given: for the
+    caller to put_in_place(). It is removed where that was not done.
     """
-    arrays = [codes.vector_ids] + ([] if codes.image_ids is None else [codes.image_ids])
-    return _beside(path, index, codes.faiss_index, arrays, None, like)
+    return _beside(path, index, codes, like)
 
 
 def approximate_beside(
     path: Path, index: Index, approximate: Approximate, like: Path | None = None
 ) -> AbstractContextManager[Path]:
     """As codes_beside() does, for write_approximate()."""
-    arrays = [approximate.vector_ids]
-    return _beside(path, index, approximate.faiss_index, arrays, approximate.tuning, like)
+    return _beside(path, index, approximate, like)
 
 
-@contextmanager
-def _beside(
-    path: Path,
-    index: Index,
-    faiss_index: faiss.Index,
-    arrays: list[np.ndarray],
-    tuning: Tuning | None,
-    like: Path | None,
-) -> Iterator[Path]:
-    _check_is_file(path)
-    for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
-        if not _TEMPORARY.fullmatch(left_behind.name[len(path.name) + 1 :]):
-            continue
-        with suppress(OSError):
-            if time.time() - left_behind.stat().st_mtime > ABANDONED:
-                left_behind.unlink()
-    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+def open_sidecar(path: Path, index: Index, *, check: bool = False) -> Codes:
+    """
+    Memory-mapped, in time that does not grow with the file beyond CHECKED_WHEN_OPENED bytes, unless it
+    is to be checked as a whole. Raises SidecarUnusable.
+    """
+    opened = _open(path, index, check=check)
+    header = opened.header
+    if header.tuning is not None or header.arrays not in (1, 2):
+        raise SidecarUnusable(f"{path.name} holds no codes")
     try:
-        with _name_for_faiss(temporary) as name:
-            faiss.write_index(faiss_index, name)
-        with temporary.open("r+b") as file:
-            file.seek(0, os.SEEK_END)
-            file.write(bytes(-file.tell() % _ALIGNMENT))
-            ids_at = file.tell()
-            for array in arrays:
-                file.write(array.astype("<i8").tobytes())
-            header = Header(
-                token=str(index.sidecar),
-                image_table=index.image_table,
-                index_id=index.id,
-                fingerprint=index.fingerprint,
-                dimensions=index.dimensions,
-                vector_id=index.sidecar_vector_id,
-                vectors=len(arrays[0]),
-                ids_at=ids_at,
-                arrays=len(arrays),
-                checksum=_checksum(file, file.tell()),
-                tuning=asdict(tuning) if tuning else None,
-            )
-            text = json.dumps(asdict(header)).encode()
-            file.write(text + len(text).to_bytes(_LENGTH_BYTES, "little") + MAGIC)
-            file.flush()
-            os.fsync(file.fileno())
-        if like is not None:
-            shutil.copymode(like, temporary)
-        yield temporary
+        faiss_index = read_flat(opened.faiss_part(), header.dimensions, header.vectors)
+    except NotOurs:
+        raise SidecarUnusable(f"{path.name} is damaged") from None
+    vector_ids, *image_ids = opened.arrays()
+    return Codes(
+        faiss_index,
+        vector_ids,
+        image_ids[0] if image_ids else None,
+        opened.rows(),
+        opened.state,
+        opened.data,
+    )
+
+
+def open_approximate(
+    path: Path, index: Index, *, mapped: bool = True, check: bool = False
+) -> Approximate:
+    """
+    As open_sidecar() does; only what belongs to the sidecar that the database names. To add to it, it
+    must not be mapped: FAISS would end the process, also for a clone.
+    """
+    opened = _open(path, index, check=check)
+    header = opened.header
+    if header.tuning is None or header.arrays != 1:
+        raise SidecarUnusable(f"{path.name} is no approximate index")
+    try:
+        tuning = _tuning(header.tuning)
+        data = opened.faiss_part()
+        faiss_index = read_approximate(data, header.dimensions, header.vectors, mapped=mapped)
+        (vector_ids,) = opened.arrays()
+        if mapped:
+            made = Approximate(faiss_index, vector_ids, tuning, opened.state, opened.data)
+        else:
+            made = Approximate(faiss_index, vector_ids, tuning)
+        return made.prepared()
+    except (NotOurs, TypeError, ValueError, RuntimeError) as error:
+        raise SidecarUnusable(f"{path.name} is damaged") from error
+
+
+def _tuning(found: dict[str, Any]) -> Tuning:
+    """Raises NotOurs, TypeError or ValueError for what no index is tuned to."""
+    tuning = Tuning.of_json(found)
+    if (
+        all(isinstance(text, str) for text in (tuning.type, tuning.factory, tuning.parameters))
+        and all(isinstance(number, int | float) for number in (tuning.target, tuning.queries))
+        and _PARAMETERS.fullmatch(tuning.parameters)
+        and isinstance(tuning.candidates, int)
+        and 0 < tuning.candidates <= _MOST_CANDIDATES
+    ):
+        return tuning
+    raise NotOurs
+
+
+def check_sidecar(path: Path, index: Index) -> None:
+    """Read all of a file, of either kind. Raises SidecarUnusable where it is not as it was written."""
+    _open(path, index, check=True)
+
+
+# --- Bytes -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file of which all bytes are mapped, and what it says of itself."""
+
+    data: np.ndarray
+    state: FileState
+    header: Header
+
+    def faiss_part(self) -> np.ndarray:
+        return self.data[: self.header.ids_at]
+
+    def arrays(self) -> list[np.ndarray]:
+        return [
+            self._array(at * self.header.vectors, self.header.vectors)
+            for at in range(self.header.arrays)
+        ]
+
+    def rows(self) -> Rows | None:
+        if self.header.rows is None:
+            return None
+        start = self.header.arrays * self.header.vectors
+        ids, tokens = (
+            self._array(start + at * self.header.rows, self.header.rows) for at in (0, 1)
+        )
+        return Rows(ids, tokens)
+
+    def _array(self, start: int, length: int) -> np.ndarray:
+        at = self.header.ids_at + 8 * start
+        return self.data[at : at + 8 * length].view("<i8")
+
+
+def _open(path: Path, index: Index, *, check: bool) -> _Opened:
+    """A file that is the one the database names, and as it was written where checked."""
+    data, state = _mapped(path)
+    header = _read_header(path, data)
+    if header.token != index.sidecar:
+        raise SidecarUnusable(f"{path.name} is not the sidecar that the database names")
+    if header.fingerprint != index.fingerprint or header.dimensions != index.dimensions:
+        raise SidecarUnusable(f"{path.name} is of another model")
+    if (check or len(data) <= CHECKED_WHEN_OPENED) and (
+        _checksum(data[: header.described]) != header.checksum
+    ):
+        raise SidecarUnusable(f"{path.name} is damaged")
+    return _Opened(data, state, header)
+
+
+def _checksum(data: np.ndarray) -> int:
+    return zlib.crc32(data.data)
+
+
+def _mapped(path: Path) -> tuple[np.ndarray, FileState]:
+    """The bytes of a regular file, and its state; never waits for whoever holds the other end of a FIFO."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        raise SidecarUnusable(f"{path.name} is missing") from None
+    except OSError as error:
+        raise SidecarUnusable(f"{path.name} cannot be opened ({error.strerror})") from error
+    try:
+        status = os.fstat(descriptor)
+        kind = special_kind(status.st_mode)
+        if kind is not None:
+            raise SidecarUnusable(f"{path.name} is {kind}")
+        if status.st_size < _TRAILER_OF_0_1.size:
+            raise SidecarUnusable(f"{path.name} is damaged or was cut short")
+        mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise SidecarUnusable(f"{path.name} cannot be read ({error.strerror})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+    return np.frombuffer(mapped, dtype=np.uint8), _state_of(status)
+
+
+def _read_header(path: Path, data: np.ndarray) -> Header:
+    cut = SidecarUnusable(f"{path.name} is damaged or was cut short")
+    trailer = _TRAILER
+    *_, magic = _TRAILER_OF_0_1.unpack(data[-_TRAILER_OF_0_1.size :].data)
+    if magic == MAGIC_OF_0_1:
+        trailer = _TRAILER_OF_0_1
+    elif magic != MAGIC or len(data) < _TRAILER.size:
+        raise cut
+    *crcs, length, _ = trailer.unpack(data[-trailer.size :].data)
+    end = len(data) - trailer.size
+    if length > min(end, _LONGEST_HEADER):
+        raise cut
+    text = data[end - length : end].tobytes()
+    if crcs and zlib.crc32(text) != crcs[0]:
+        raise SidecarUnusable(f"{path.name} is damaged")
+    try:
+        header = Header(**json.loads(text))
+        sound = header.is_sound()
+    except (ValueError, TypeError) as error:
+        raise SidecarUnusable(f"{path.name} is damaged") from error
+    if not sound or header.described != end - length:
+        raise cut
+    return header
+
+
+# --- Writing ---------------------------------------------------------------------------------------
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename, and see to it that a crash does not undo it. Raises OSError."""
+    _check_is_file(path)
+    temporary.replace(path)
+    # Not every system opens folders, or syncs them.
+    with suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _check_is_file(path: Path) -> None:
@@ -209,133 +385,83 @@ def _check_is_file(path: Path) -> None:
             raise FileExistsError(errno.EEXIST, f"it is {kind}; remove it", str(path))
 
 
-def open_sidecar(path: Path, index: Index, *, check: bool = False) -> Codes:
-    """
-    Memory-mapped, in time that does not grow with the file beyond CHECKED_WHEN_OPENED bytes, unless it
-    is to be checked as a whole. Raises SidecarUnusable.
-    """
-    state = file_state(path)
-    header = _read_header(path, index, check=check)
-    if header.tuning is not None:
-        raise SidecarUnusable(f"{path.name} holds no codes")
-    codes = _read_faiss(path, header)
-    if not is_float16(codes):
-        raise SidecarUnusable(f"{path.name} holds no codes")
-    vector_ids, *image_ids = _arrays(path, header)
-    _check_unchanged(path, state)
-    return Codes(codes, vector_ids, image_ids[0] if image_ids else None, state)
-
-
-def open_approximate(
-    path: Path, index: Index, *, mapped: bool = True, check: bool = False
-) -> Approximate:
-    """
-    As open_sidecar() does; only what belongs to the sidecar that the database names. To add to it, it
-    must not be mapped: FAISS would end the process, also for a clone.
-    """
-    state = file_state(path)
-    header = _read_header(path, index, check=check)
-    if header.tuning is None:
-        raise SidecarUnusable(f"{path.name} is no approximate index")
-    faiss_index = _read_faiss(path, header, mapped=mapped)
-    (vector_ids,) = _arrays(path, header)
-    _check_unchanged(path, state)
-    try:
-        tuning = Tuning.of_json(header.tuning)
-        return Approximate(faiss_index, vector_ids, tuning, state if mapped else None).prepared()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise SidecarUnusable(f"{path.name} is damaged") from error
-
-
-def check_sidecar(path: Path, index: Index) -> None:
-    """Read all of a file, of either kind. Raises SidecarUnusable where it is not as it was written."""
-    _read_header(path, index, check=True)
-
-
-def _check_unchanged(path: Path, state: tuple[int, ...] | None) -> None:
-    """It is opened several times, and what takes its place in between would not fit what was read."""
-    if file_state(path) != state:
-        raise SidecarUnusable(f"{path.name} was replaced while it was opened")
-
-
 @contextmanager
-def _name_for_faiss(path: Path) -> Iterator[str]:
-    """FAISS takes names in UTF-8 only. Where one is not, the name of the open file is."""
+def _beside(
+    path: Path, index: Index, made: Codes | Approximate, like: Path | None
+) -> Iterator[Path]:
+    _check_is_file(path)
+    for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        if not _TEMPORARY.fullmatch(left_behind.name[len(path.name) + 1 :]):
+            continue
+        with suppress(OSError):
+            if time.time() - left_behind.stat().st_mtime > ABANDONED:
+                left_behind.unlink()
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
     try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        descriptor = os.open(path, os.O_RDONLY)
+        with os.fdopen(descriptor, "wb") as file:
+            _write(file, index, made)
+            file.flush()
+            os.fsync(file.fileno())
+            if hasattr(os, "posix_fadvise"):
+                # What is read again is to come from the disk.
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         try:
-            yield f"/dev/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
+            # Not all that goes wrong with a disk is told to who writes.
+            _open(temporary, replace(index, sidecar=str(index.sidecar)), check=True)
+        except SidecarUnusable as unusable:
+            raise OSError(errno.EIO, "what was written cannot be read again") from unusable
+        if like is not None:
+            shutil.copymode(like, temporary)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(file: BinaryIO, index: Index, made: Codes | Approximate) -> None:
+    """The CRC-32 is of what was to be written, so that what is read again proves that it was."""
+    writer = _Writer(file)
+    arrays, rows, tuning = [made.vector_ids], None, None
+    if isinstance(made, Codes):
+        writer.write(flat_prefix(made.faiss_index.d, len(made)))
+        writer.write(made.as_bytes())
+        arrays += [] if made.image_ids is None else [made.image_ids]
+        rows = made.rows
     else:
-        yield str(path)
+        faiss.write_index(made.faiss_index, faiss.PyCallbackIOWriter(writer.write))
+        tuning = asdict(made.tuning)
+    writer.write(bytes(-writer.length % _ALIGNMENT))
+    ids_at = writer.length
+    for array in (*arrays, *((rows.ids, rows.tokens) if rows else ())):
+        writer.write(np.ascontiguousarray(array, dtype="<i8").view(np.uint8))
+    header = Header(
+        token=str(index.sidecar),
+        image_table=index.image_table,
+        index_id=index.id,
+        fingerprint=index.fingerprint,
+        dimensions=index.dimensions,
+        vector_id=index.sidecar_vector_id,
+        vectors=len(made.vector_ids),
+        ids_at=ids_at,
+        arrays=len(arrays),
+        checksum=writer.checksum,
+        tuning=tuning,
+        rows=len(rows.ids) if rows else None,
+    )
+    text = json.dumps(asdict(header)).encode()
+    file.write(text + _TRAILER.pack(zlib.crc32(text), len(text), MAGIC))
 
 
-def _read_faiss(path: Path, header: Header, *, mapped: bool = True) -> faiss.Index:
-    try:
-        with _name_for_faiss(path) as name:
-            faiss_index = faiss.read_index(name, faiss.IO_FLAG_MMAP_IFC if mapped else 0)
-    except (OSError, RuntimeError) as error:
-        raise SidecarUnusable(f"{path.name} cannot be read by FAISS") from error
-    if faiss_index.ntotal != header.vectors or faiss_index.d != header.dimensions:
-        raise SidecarUnusable(f"{path.name} does not hold what its header says")
-    return faiss_index
+@dataclass
+class _Writer:
+    """Counts what is written, and computes its CRC-32."""
 
+    file: BinaryIO
+    length: int = 0
+    checksum: int = 0
 
-def _arrays(path: Path, header: Header) -> list[np.ndarray]:
-    if not header.vectors:
-        return [np.empty(0, dtype=np.int64)] * header.arrays
-    shape = header.arrays, header.vectors
-    return list(np.memmap(path, "<i8", "r", offset=header.ids_at, shape=shape))
-
-
-def _checksum(file: BinaryIO, length: int) -> int:
-    """The CRC-32 of the first bytes of a file, which is left behind them."""
-    file.seek(0)
-    checksum = 0
-    while length and (block := file.read(min(length, _BLOCK))):
-        checksum = zlib.crc32(block, checksum)
-        length -= len(block)
-    return checksum
-
-
-def _read_header(path: Path, index: Index, *, check: bool) -> Header:
-    """The header of a file that is the one the database names, and as it was written where checked."""
-    try:
-        kind = special_kind(path.stat().st_mode)
-        if kind is not None:
-            raise SidecarUnusable(f"{path.name} is {kind}")
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            tail = _LENGTH_BYTES + len(MAGIC)
-            file.seek(max(0, size - tail))
-            ending = file.read()
-            if not ending.endswith(MAGIC):
-                raise SidecarUnusable(f"{path.name} is damaged or was cut short")
-            length = int.from_bytes(ending[:_LENGTH_BYTES], "little")
-            if length > size - tail:
-                raise SidecarUnusable(f"{path.name} is damaged or was cut short")
-            file.seek(size - tail - length)
-            header = Header(**json.loads(file.read(length)))
-            described = header.ids_at + 8 * header.arrays * header.vectors
-            is_whole = size == described + length + tail
-            is_ours = header.token == index.sidecar
-            if is_whole and is_ours and (check or size <= CHECKED_WHEN_OPENED):
-                is_intact = _checksum(file, described) == header.checksum
-            else:
-                is_intact = True
-    except FileNotFoundError:
-        raise SidecarUnusable(f"{path.name} is missing") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise SidecarUnusable(f"{path.name} is damaged") from error
-    if not is_whole:
-        raise SidecarUnusable(f"{path.name} is damaged or was cut short")
-    if not is_intact:
-        raise SidecarUnusable(f"{path.name} is damaged")
-    if not is_ours:
-        raise SidecarUnusable(f"{path.name} is not the sidecar that the database names")
-    if header.fingerprint != index.fingerprint or header.dimensions != index.dimensions:
-        raise SidecarUnusable(f"{path.name} is of another model")
-    return header
+    def write(self, content: bytes | np.ndarray) -> None:
+        block = content.data if isinstance(content, np.ndarray) else content
+        self.file.write(block)
+        self.length += len(block)
+        self.checksum = zlib.crc32(block, self.checksum)

@@ -11,7 +11,8 @@ import numpy as np
 
 from .. import store
 from ..store import Index
-from .live import SPARSE, LiveIndex, live_index
+from .ids import SPARSE
+from .live import LiveIndex, live_index
 
 KEPT_BYTES = 128 * 2**20
 """Of the scores that are remembered in a process: 32 queries over 1,000,000 images."""
@@ -85,9 +86,10 @@ def _images_of(conn: sqlite3.Connection, index: Index, live: LiveIndex) -> _Imag
     with _lock:
         if live.name in _images:
             return _images[live.name]
-    positions: np.ndarray | slice = slice(None)
-    if store.count_vectors(conn, index) != len(live):
-        positions = np.flatnonzero(live.chosen_vectors(store.vector_ids(conn, index)))
+    there = live.there()
+    if there is None:
+        there = live.chosen_vectors(store.vector_ids(conn, index))
+    positions = slice(None) if there.all() else np.flatnonzero(there)
     images = _Images(live.all_image_ids()[positions], positions)
     with _lock:
         _images[live.name] = images

@@ -20,8 +20,9 @@ def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]
     except ImageSearchError as error:
         return {"problem": str(error)}
     unfinished = store.unfinished_index(conn, index.image_table)
-    images = store.count_images(conn, store.find_image_table(conn, index.image_table))
-    vectors = store.count_vectors(conn, index)
+    with store.snapshot(conn):
+        images = store.count_images(conn, store.find_image_table(conn, index.image_table))
+        vectors = store.count_with_vector(conn, index, unusable=live.unusable().tolist())
     return {
         "table": index.image_table,
         "model": index.model,

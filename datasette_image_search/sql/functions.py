@@ -49,7 +49,7 @@ def register_functions(
     SQLite make.
     """
     borrowed = Borrowed(conn)
-    reporting = _reporting(report)
+    reporting = _reporting(report, borrowed)
     statement = Statement(borrowed)
     prepare = _preparing(borrowed, statement, report, weights_of, most_texts)
     prepare_labels = _preparing_labels(borrowed, statement, weights_of, most_texts)
@@ -233,7 +233,9 @@ def has_functions(conn: sqlite3.Connection) -> bool:
     return True
 
 
-def _reporting(report: Report) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _reporting(
+    report: Report, borrowed: Borrowed
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def reporting(*args: Any) -> Any:
@@ -242,6 +244,13 @@ def _reporting(report: Report) -> Callable[[Callable[..., Any]], Callable[..., A
             except ImageSearchError as error:
                 report(str(error))
                 raise
+            except sqlite3.OperationalError as error:
+                if str(error) != "interrupted":
+                    raise
+                # The time of the statement is over, and it met SQL of ours. What was computed is kept for
+                # the next try; of an exception nobody would learn why, so the statement itself ends.
+                borrowed().interrupt()
+                return None
 
         return reporting
 

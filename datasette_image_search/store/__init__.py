@@ -7,6 +7,7 @@ For an image table "images":
     image_search_roots         the folders that were embedded
     image_search_indexes       one row per image table and embedder
     _images_vectors            (index, image) -> vector
+    _images_tokens             vector -> a random number of its own
     _images_thumbnails         image -> WebP
     _images_failures           (root, path) -> why it could not be embedded
     images_duplicates          image -> group of near-duplicates, where a person asked for them
@@ -19,8 +20,9 @@ A person's own table can be an image table too, with any integer or text primary
 
 Two promises make caches of the vectors simple. The id of a vector is never used again
 (AUTOINCREMENT), and a vector never changes in place: another picture, another row. So "every vector
-up to id N" names the same vectors for ever, less those that were deleted since. Triggers keep the
-promises whichever tool writes: what replaces, deletes or renumbers an image row takes its vector
+up to id N" names the same vectors for ever, less those that were deleted since: in one database. A backup
+that was restored has another history, so each vector has a token too, and their XOR is the state that an
+index is in (see tokens.py). Triggers keep the promises whichever tool writes: what replaces, deletes or renumbers an image row takes its vector
 and thumbnail along. Triggers have holes (`sqlite-utils transform` drops them), so vectors and
 thumbnails also carry the sha256 of their picture, and readers skip those of another one.
 
@@ -50,11 +52,8 @@ from .indexes import check_index, ensure_index, record_index_type, record_sideca
 from .own_rows import own_content, own_label, own_rows
 from .ownership import has_triggers
 from .reads import (
-    are_unit,
     count_images,
-    count_vectors,
     image_rows,
-    image_vector,
     images_of_vectors,
     images_with_content,
     images_with_vectors,
@@ -66,9 +65,6 @@ from .reads import (
     some_images,
     thumbnail,
     thumbnail_version,
-    vector_batches,
-    vector_ids,
-    vectors_by_id,
     version_of,
     versions,
 )
@@ -95,6 +91,7 @@ from .tables import (
     OwnRow,
     ReusedImage,
     Root,
+    Rows,
     SourceState,
     StoredVectors,
     StoreError,
@@ -121,8 +118,19 @@ from .tags import (
     untagged_vectors,
     write_tags,
 )
+from .tokens import has_tokens, rows_after
 from .transactions import is_locked, read_any_text, snapshot, transaction
 from .values import json_value
+from .vectors import (
+    are_unit,
+    count_vectors,
+    count_with_vector,
+    image_vector,
+    rows_by_id,
+    vector_batches,
+    vector_ids,
+    vectors_by_id,
+)
 from .views import ImageView, find_view, image_of_row, view_names, view_rows
 from .writes import (
     delete_images,
@@ -159,6 +167,7 @@ __all__ = [
     "Picture",
     "ReusedImage",
     "Root",
+    "Rows",
     "SourceState",
     "StoreError",
     "StoredVectors",
@@ -177,6 +186,7 @@ __all__ = [
     "copy_content",
     "count_images",
     "count_vectors",
+    "count_with_vector",
     "delete_images",
     "delete_index",
     "drop_other_label_sets",
@@ -192,6 +202,7 @@ __all__ = [
     "folder_of",
     "forget_unreadable",
     "has_tags",
+    "has_tokens",
     "has_triggers",
     "image_of_row",
     "image_rows",
@@ -228,6 +239,8 @@ __all__ = [
     "record_sidecar",
     "record_unusable",
     "roots",
+    "rows_after",
+    "rows_by_id",
     "sets_of_labels",
     "side_tables",
     "snapshot",

@@ -12,7 +12,6 @@ from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
 from .tables import (
-    INDEXES,
     ImageTable,
     ImportedImage,
     Index,
@@ -20,6 +19,7 @@ from .tables import (
     column_names,
     generated_columns,
 )
+from .tokens import give_tokens, take_tokens
 from .writes import folder_of
 
 
@@ -33,6 +33,7 @@ def add_imported(db: Database, table: ImageTable, images: Iterable[ImportedImage
     names = table.quoted()
     (last,) = db.execute("select coalesce(max({key}), 0) from {images}".format(**names)).fetchone()
     # An id that is used again inherits nothing.
+    take_tokens(db, table, "image_id > ?", [last])
     for side in ("vectors", "thumbnails"):
         db.execute(f"delete from {{{side}}} where image_id > ?".format(**names), [last])
     # A person may have dropped or renamed columns that nothing here depends on.
@@ -105,16 +106,16 @@ def write_imported(
             continue
         changed.append((index.id, image_id, sha256, blob))
         if old is not None:
-            outdated.append((index.id, image_id))
+            outdated.append([index.id, image_id])
+    names = table.quoted()
+    (last,) = db.execute("select coalesce(max(id), 0) from {vectors}".format(**names)).fetchone()
+    for row in outdated:
+        take_tokens(db, table, "index_id = ? and image_id = ?", row)
     db.conn.executemany(
-        "delete from {vectors} where index_id = ? and image_id = ?".format(**table.quoted()),
-        outdated,
+        "delete from {vectors} where index_id = ? and image_id = ?".format(**names), outdated
     )
     db.conn.executemany(sql, changed)
-    db.execute(
-        f"update {INDEXES} set generation = generation + ? where id = ?",
-        [len(changed) + len(outdated), index.id],
-    )
+    give_tokens(db, table, after=last)
     return len(changed)
 
 

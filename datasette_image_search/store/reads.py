@@ -1,4 +1,4 @@
-"""Everything that is read from the tables, but for filters."""
+"""What is read from the tables, but for vectors and filters."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
 from sqlite_utils.db import quote_identifier
 
 from .filters import Filter, bracketed, naming_the_filter
 from .ownership import compares_content, owned
 from .soundness import LARGEST_THUMBNAIL, is_stored_table
 from .tables import (
-    LAST,
     ROOTS,
     ImageTable,
     Index,
@@ -23,14 +21,11 @@ from .tables import (
     KnownFile,
     Location,
     Root,
-    StoredVectors,
     StoreError,
     Thumbnail,
     column_names,
     find_image_table,
-    read_indexes,
     table_exists,
-    vector_from_blob,
 )
 
 REQUIRED_COLUMNS = ("root_id", "path", "size", "mtime", "sha256")
@@ -41,9 +36,6 @@ LONGEST_VALUE = 200
 
 VERSION_LENGTH = 12
 """Of 64 characters: enough for the pictures that one image has had, and a map has 50,000 of them."""
-
-NORM_ERROR = 0.01
-"""A vector whose squared norm is farther from 1 is none, and its scores would be no similarities."""
 
 
 def roots(conn: sqlite3.Connection) -> list[Root]:
@@ -138,17 +130,6 @@ def images_with_content(
     return [(image_id, Location(root, path)) for image_id, root, path in rows]
 
 
-def count_vectors(conn: sqlite3.Connection, index: Index, *, up_to: int | None = None) -> int:
-    table = find_image_table(conn, index.image_table)
-    indexes = read_indexes(conn, index.image_table, with_unfinished=True)
-    if up_to is None and len(indexes) == 1:
-        # SQLite counts all rows of a table by its pages: a million in 3 ms instead of 80.
-        return conn.execute("select count(*) from {vectors}".format(**table.quoted())).fetchone()[0]
-    # The plus keeps SQLite on the index, which has all it needs, and off the vectors themselves.
-    sql = "select count(*) from {vectors} where index_id = ? and +id <= ?".format(**table.quoted())
-    return conn.execute(sql, [index.id, LAST if up_to is None else up_to]).fetchone()[0]
-
-
 def count_images(
     conn: sqlite3.Connection,
     table: ImageTable,
@@ -173,88 +154,6 @@ def some_images(conn: sqlite3.Connection, index: Index, limit: int) -> list[Key]
     sql = "select image_id from {vectors} where index_id = ? order by random() limit ?"
     keys = conn.execute(sql.format(**table.quoted()), [index.id, limit])
     return [key for (key,) in keys if table.is_key(key)]
-
-
-def vector_ids(conn: sqlite3.Connection, index: Index) -> np.ndarray:
-    """The ids of all vectors of an index, in any order, int64."""
-    table = find_image_table(conn, index.image_table)
-    # The plus keeps SQLite on the index, as in count_vectors.
-    sql = "select +id from {vectors} where index_id = ?".format(**table.quoted())
-    return np.array([id for (id,) in conn.execute(sql, [index.id])], dtype=np.int64)
-
-
-def vector_batches(
-    conn: sqlite3.Connection,
-    index: Index,
-    *,
-    after: int = 0,
-    up_to: int | None = None,
-    size: int = 10_000,
-) -> Iterator[StoredVectors]:
-    """The vectors with ids in (after, up_to], in the order of their ids, `size` at a time."""
-    table = find_image_table(conn, index.image_table)
-    cursor = conn.execute(
-        "select id, image_id, vector from {vectors} "
-        "where id > ? and id <= ? and index_id = ? order by id".format(**table.quoted()),
-        [after, LAST if up_to is None else up_to, index.id],
-    )
-    while rows := cursor.fetchmany(size):
-        yield _stored_vectors(rows, index, table)
-
-
-def _stored_vectors(
-    rows: Sequence[tuple[int, Any, Any]], index: Index, table: ImageTable
-) -> StoredVectors:
-    """Without rows that are no vectors of this index: others can write to the table too."""
-    size = 4 * index.dimensions
-    rows = [
-        row
-        for row in rows
-        if isinstance(row[2], bytes) and len(row[2]) == size and table.is_key(row[1])
-    ]
-    vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4")
-    vectors = vectors.reshape(len(rows), index.dimensions)
-    sound = are_unit(vectors)
-    if not sound.all():
-        rows = [row for row, is_sound in zip(rows, sound, strict=True) if is_sound]
-        vectors = vectors[sound]
-    return StoredVectors(
-        np.array([row[0] for row in rows], dtype=np.int64), [row[1] for row in rows], vectors
-    )
-
-
-def are_unit(vectors: np.ndarray) -> np.ndarray:
-    """Whether each has unit norm, as far as float16 can tell: not what holds NaN or infinity."""
-    return np.abs(np.einsum("...i,...i", vectors, vectors) - 1) < NORM_ERROR
-
-
-def image_vector(
-    conn: sqlite3.Connection, index: Index, image_id: Key, table: ImageTable | None = None
-) -> np.ndarray | None:
-    """The vector of an image, or None where it has none. `table` spares looking it up."""
-    table = table or find_image_table(conn, index.image_table)
-    row = conn.execute(
-        "select vector from {vectors} as side where image_id = ? and index_id = ? "
-        "and {owned}".format(owned=owned(conn, table, "side"), **table.quoted()),
-        [image_id, index.id],
-    ).fetchone()
-    if row is None or not isinstance(row[0], bytes) or len(row[0]) != 4 * index.dimensions:
-        return None
-    vector = vector_from_blob(row[0])
-    return vector if are_unit(vector) else None
-
-
-def vectors_by_id(
-    conn: sqlite3.Connection, index: Index, ids: Sequence[int], table: ImageTable | None = None
-) -> StoredVectors:
-    """Those of the vectors with these ids that are still there, in any order."""
-    table = table or find_image_table(conn, index.image_table)
-    rows = conn.execute(
-        "select id, image_id, vector from {vectors} "
-        "where id in (select value from json_each(?)) and index_id = ?".format(**table.quoted()),
-        [json.dumps(list(ids)), index.id],
-    ).fetchall()
-    return _stored_vectors(rows, index, table)
 
 
 def thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> Thumbnail | None:

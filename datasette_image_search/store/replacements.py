@@ -56,6 +56,8 @@ def delete_index(db: Database, table: ImageTable, index: Index) -> None:
     """An index with all of its vectors and their tags. The images and their thumbnails stay."""
     with transaction(db):
         forget_label_sets(db, index)
+        # Perhaps without the triggers that would do it.
+        db.table(table.tokens).delete_where("index_id = ?", [index.id])
         db.table(table.vectors).delete_where("index_id = ?", [index.id])
         db.table(INDEXES).delete(index.id)
 

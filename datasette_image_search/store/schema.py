@@ -31,6 +31,7 @@ from .tables import (
     table_exists,
     trigger_name,
 )
+from .tokens import EVENTS, ensure_token_table, renew_tokens, token_triggers
 from .transactions import transaction
 
 FACET_INDEXES = (
@@ -82,6 +83,7 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
         _ensure_side_tables(db, table)
         _ensure_indexes(db, table)
         _ensure_triggers(db, table, own_column)
+        _forget_rowless(db, table)
     return table
 
 
@@ -107,6 +109,27 @@ def _forget_dropped(db: Database, name: str) -> None:
         if table_exists(db.conn, LABEL_SETS):
             db.table(LABEL_SETS).delete_where("index_id = ?", [index_id])
         db.table(INDEXES).delete(index_id)
+
+
+def _forget_rowless(db: Database, table: ImageTable) -> None:
+    """
+    What is known of images whose row is gone without a trigger: REPLACE over another column than the key
+    fires none. The index of the image ids tells, which is a small part of the table of vectors.
+    """
+    names = table.quoted()
+    gone = db.execute(
+        "select distinct image_id from {vectors} left join {images} on {images}.{key} = image_id "
+        "where {images}.{key} is null".format(**names)
+    ).fetchall()
+    if not gone:
+        return
+    sides = ["vectors", "thumbnails"]
+    if has_tags(db.conn, table):
+        sides.append("tags")
+    for side in sides:
+        db.conn.executemany(f"delete from {{{side}}} where image_id = ?".format(**names), gone)
+    if has_duplicates(db.conn, table):
+        clear_duplicates(db, table)
 
 
 def _forget_former(db: Database, table: ImageTable) -> None:
@@ -159,6 +182,7 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
             )
             """
         )
+    ensure_token_table(db, table)
     if not db.table(table.thumbnails).exists():
         db.table(table.thumbnails).create(
             {"image_id": key_type, "sha256": str, "webp": bytes}, pk="image_id"
@@ -302,6 +326,9 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
         if existing.get(name) != sql:
             db.execute(f"drop trigger if exists {quote_identifier(name)}")
             db.execute(sql)
+    proving = [name for name in wanted if "_token_" in name or "_vector_" in name]
+    if any(existing.get(name) != wanted[name] for name in proving):
+        renew_tokens(db, table)
     if not wanted.keys() <= existing.keys():
         for side in (table.vectors, table.thumbnails):
             side = quote_identifier(side)
@@ -350,8 +377,8 @@ def _triggers(
         )
     forget_old = forget.format(row="old", **names)
     forget_new = forget.format(row="new", **names)
-    count = f"update {INDEXES} set generation = generation + 1 where id = "
     bodies = {
+        **token_triggers(table),
         # REPLACE fires no delete trigger, but the row that comes instead fires this one.
         "inserted": f"after insert on {names['images']} begin {forget_new} end",
         "deleted": f"after delete on {names['images']} begin {forget_old} end",
@@ -367,9 +394,8 @@ def _triggers(
             + renumber.format(**names)
             + f"{forget_old} end"
         ),
-        "vector_added": f"after insert on {names['vectors']} begin {count} new.index_id; end",
-        "vector_deleted": f"after delete on {names['vectors']} begin {count} old.index_id; "
-        + forget_vector.format(**names)
+        "vector_deleted": f"after delete on {names['vectors']} begin "
+        + ("delete from {tokens} where vector_id = old.id; " + forget_vector).format(**names)
         + "end",
         "vector_changed": (
             f"before update on {names['vectors']} begin "
@@ -397,7 +423,8 @@ def _triggers(
 def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
     """
     Our own triggers of a table are away meanwhile, which makes writing a million rows twice as fast.
-    Within a transaction, so that nobody ever sees the table without them; the caller does their work.
+    Within a transaction, so that nobody ever sees the table without them; the caller does their work. Those
+    of the tokens stay: they keep the state of the index.
     """
     triggers = [
         (name, sql)
@@ -405,6 +432,7 @@ def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
             "select name, sql from sqlite_master where type = 'trigger'"
         ).fetchall()
         if name.startswith(trigger_name(table, ""))
+        and not any(name == trigger_name(table, event) for event in EVENTS)
     ]
     with transaction(db):
         for name, _ in triggers:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import sqlite3
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
+from operator import xor
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -27,6 +29,8 @@ OF_SQLITE = ("sqlite_sequence", *(f"sqlite_stat{number}" for number in range(1, 
 
 SIDE_TABLES: Mapping[str, str] = {
     "vectors": "_{}_vectors",
+    # Vector id -> a random number that no other vector has, also of a copy of this database.
+    "tokens": "_{}_tokens",
     "thumbnails": "_{}_thumbnails",
     "failures": "_{}_failures",
     # Of a person's own table: what the files or BLOBs of its images were like.
@@ -74,6 +78,10 @@ class ImageTable:
     @property
     def vectors(self) -> str:
         return self.side("vectors")
+
+    @property
+    def tokens(self) -> str:
+        return self.side("tokens")
 
     @property
     def thumbnails(self) -> str:
@@ -140,8 +148,10 @@ class Index:
     The vectors of one image table by one embedder.
 
     `path_column` or `content_column` says where a person's own table keeps its images; both are
-    None for a table of ours. `generation` grows with every vector that is added or deleted. `sidecar` is the token of the
-    sidecar file that was last written, which holds every vector up to `sidecar_vector_id`.
+    None for a table of ours. `generation` is the state of the vectors: the XOR of the tokens of all that
+    are there, so that two states with the same vectors have the same, and no others. (Without the table of
+    tokens, in a database of version 0.1, it is a counter.) `sidecar` is the token of the sidecar file that
+    was last written, which holds every vector up to `sidecar_vector_id`.
     """
 
     id: int
@@ -344,12 +354,36 @@ class TagRow:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """
+    Rows of the table of vectors, also those that hold no vector: ids, ascending, and the tokens of
+    these, int64. By these it is proven which rows a state of the database has.
+    """
+
+    ids: np.ndarray
+    tokens: np.ndarray
+
+    def state(self) -> int:
+        """The generation of an index with these rows and no others."""
+        return int(np.bitwise_xor.reduce(self.tokens))
+
+    @staticmethod
+    def state_of(parts: Sequence[Rows]) -> int:
+        """That of an index with the rows of all parts."""
+        return reduce(xor, (part.state() for part in parts), 0)
+
+
+@dataclass(frozen=True)
 class StoredVectors:
-    """Some vectors of an index in the order of their ids; `vectors` has shape (n, dimensions)."""
+    """
+    Some vectors of an index in the order of their ids; `vectors` has shape (n, dimensions). `rows` are
+    all that were read for them, None in a database without tokens.
+    """
 
     vector_ids: np.ndarray
     image_ids: list[Key]
     vectors: np.ndarray
+    rows: Rows | None = None
 
 
 def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:

@@ -14,7 +14,6 @@ from sqlite_utils import Database
 
 from .filters import Filter, matching
 from .indexes import check_index
-from .reads import vector_ids
 from .schema import ensure_tags, has_tags
 from .soundness import is_stored_table
 from .tables import (
@@ -26,6 +25,7 @@ from .tables import (
     read_indexes,
 )
 from .transactions import insert_row, transaction
+from .vectors import vector_ids
 
 
 def label_sets(conn: sqlite3.Connection, index: Index) -> list[LabelSet]:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
+import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from datasette.app import Datasette
-from datasette.database import Database
+from datasette.database import Database, connections
 from datasette.facets import Facet
 from datasette.filters import Filters
 from datasette.utils.asgi import Request, Response
+
+PATIENCE = 5.0
+"""Seconds to wait for the threads that run SQL ..."""
+
+TRIES = 3
+"""... each time."""
+
+logger = logging.getLogger(__name__)
 
 
 async def can_view_table(
@@ -194,6 +207,41 @@ def renderer_with_error(
         return await render(datasette, request, database, table, columns, rows, error)
 
     return render_with_error
+
+
+async def close_connections(datasette: Datasette, database: Database) -> None:
+    """
+    All that Datasette has to a database, while no request needs them. It opens others when it is asked;
+    both versions keep them by thread, 0.65 under the name of the database.
+    """
+    kept = getattr(database, "_thread_local_id", database.name)
+    # What writes has a thread of its own, which is left to itself.
+    database._write_thread = database._write_queue = None
+    if datasette.executor is None:
+        database._read_connection = database._write_connection = None
+        return
+    threads = datasette.setting("num_sql_threads")
+    closed: set[int] = set()
+    for _ in range(TRIES):
+        all_there = threading.Barrier(threads)
+        closing = partial(_close, kept, all_there, closed)
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(
+            *(loop.run_in_executor(datasette.executor, closing) for _ in range(threads))
+        )
+        if len(closed) == threads:
+            return
+    logger.warning("%s is still read by a thread that is busy", database.path)
+
+
+def _close(kept: str, all_there: threading.Barrier, closed: set[int]) -> None:
+    """Each thread has one of these to do, and none two: unless one of them is busy for too long."""
+    with suppress(threading.BrokenBarrierError):
+        all_there.wait(PATIENCE)
+    conn = connections.__dict__.pop(kept, None)
+    if conn is not None:
+        conn.close()
+    closed.add(threading.get_ident())
 
 
 def make_facet(

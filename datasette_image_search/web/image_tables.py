@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,6 +14,7 @@ from datasette.app import Datasette
 from datasette.database import Database
 
 from .. import store
+from ..search.sidecar import file_state
 from ..store import ImageTable, ImageView, Index
 from .compat import can_view_table
 from .reading import read_bounded
@@ -36,13 +38,19 @@ class ShownTable:
 
 @dataclass(frozen=True)
 class _Known:
-    schema_version: int
+    schema: tuple[object, ...]
     checked_at: float
     tables: Mapping[str, ShownTable]
 
 
 _known: WeakKeyDictionary[Database, _Known] = WeakKeyDictionary()
-"""What was read last, by database. An image table comes and goes with a change of the schema."""
+"""What was read last, by database. An image table comes and goes with a change of the schema, or with
+another file."""
+
+
+def forget_image_tables(database: Database) -> None:
+    """Another file is in its place."""
+    _known.pop(database, None)
 
 
 def known_shown_tables(database: Database) -> Mapping[str, ShownTable] | None:
@@ -64,7 +72,9 @@ async def shown_tables(database: Database) -> Mapping[str, ShownTable]:
     tables = known_shown_tables(database)
     if tables is None:
         try:
-            known = await read_bounded(database, lambda conn: _read(conn, _known.get(database)))
+            known = await read_bounded(
+                database, lambda conn: _read(conn, database.path, _known.get(database))
+            )
         except sqlite3.Error:
             # A database that is locked or damaged is not to take the other pages along.
             return {}
@@ -73,10 +83,12 @@ async def shown_tables(database: Database) -> Mapping[str, ShownTable]:
     return tables
 
 
-def _read(conn: sqlite3.Connection, known: _Known | None) -> _Known:
+def _read(conn: sqlite3.Connection, path: str | None, known: _Known | None) -> _Known:
     (version,) = conn.execute("pragma schema_version").fetchone()
-    if known is not None and known.schema_version == version:
-        return _Known(version, time.monotonic(), known.tables)
+    file = file_state(Path(path)) if path is not None else None
+    schema = (version, *(file[:2] if file else ()))
+    if known is not None and known.schema == schema:
+        return _Known(schema, time.monotonic(), known.tables)
     tables = {}
     for name in store.image_table_names(conn):
         index = store.read_indexes(conn, name)[0]
@@ -91,7 +103,7 @@ def _read(conn: sqlite3.Connection, known: _Known | None) -> _Known:
         view = store.find_view(conn, name, known_as)
         if view is not None:
             tables[name] = ShownTable(view.table, view.column, view.column_is_blob, view)
-    return _Known(version, time.monotonic(), tables)
+    return _Known(schema, time.monotonic(), tables)
 
 
 def _column(index: Index) -> str:

@@ -18,6 +18,15 @@ TOO_SLOW = "this database takes too long to read; try again in a moment"
 
 TOO_LARGE = "this database holds a value that is too large to be read for a page"
 
+HALF_WRITTEN = (
+    "a program was ended while it wrote to this database, which this server may not put right; let a program "
+    "that may write open it once, such as: sqlite-utils tables PATH"
+)
+
+_HALF_WRITTEN = "attempt to write a readonly database"
+"""What SQLite says of it: nobody writes here, but the journal of another would have to be played back."""
+
+
 View = Callable[[Datasette, Request], Awaitable[Response]]
 
 
@@ -37,10 +46,25 @@ def told_when_locked(view: View) -> View:
     return told
 
 
+def why_not_now(error: sqlite3.Error) -> str | None:
+    """A sentence about the whole database as it is just now, None for what is about the request."""
+    sentence, _ = _told(error)
+    return sentence if sentence in (LOCKED, HALF_WRITTEN) else None
+
+
+def on_other_pages(exception: Exception) -> Response | None:
+    """Of Datasette itself, which has no answer for a database that was left half written."""
+    if str(getattr(exception, "message", exception)) != _HALF_WRITTEN:
+        return None
+    return Response.text(HALF_WRITTEN, status=503)
+
+
 def _told(error: sqlite3.Error) -> tuple[str | None, int]:
     """The sentence for a person and the status, or None for what is a fault of ours."""
     if is_locked(error):
         return LOCKED, 503
+    if str(error) == _HALF_WRITTEN:
+        return HALF_WRITTEN, 503
     if str(error) == "interrupted":
         return TOO_SLOW, 503
     if str(error) == "string or blob too big":

@@ -14,10 +14,10 @@ from ..errors import ImageSearchError
 from ..maps.collection import CollectionMap, check_column, collection_map
 from ..maps.colouring import by_score, colouring, plain
 from ..maps.page import MOST_IMAGES, map_data
-from ..search.live import live_index
+from ..search.live import LiveIndex, is_seen_by
+from ..search.planner import live_snapshot
 from ..search.projection import pca
 from ..search.query import LONGEST_QUERY, query_vector
-from ..store import Index
 from .access import ViewedTable, viewed_table
 from .configuration import configured_weights
 from .pages import count_in_words, form_context, table_context
@@ -75,23 +75,24 @@ async def _json(
         conn: sqlite3.Connection,
     ) -> tuple[CollectionMap, list[str | None], np.ndarray | None, tuple[str, ...]]:
         index = store.find_index(conn, viewed.table.name, viewed.index.model)
-        live, points = prepared or _placed_now(conn, index)
-        placed = collection_map(
-            conn,
-            index,
-            live,
-            # Those on the map of all, whatever a filter leaves of it.
-            lambda _, positions: points[positions],
-            wanted.filter,
-            column,
-            MOST_IMAGES,
-        )
-        known = store.versions(conn, viewed.table, placed.image_ids)
-        versions = [known.get(image_id) for image_id in placed.image_ids]
-        if not query:
-            return placed, versions, None, ()
-        found = query_vector(conn, index, query, weights_of)
-        return placed, versions, live.scores(found.vector)[placed.vectors], found.warnings
+        with live_snapshot(conn, index) as seen:
+            live, points = _placed_as_seen(conn, seen, prepared)
+            placed = collection_map(
+                conn,
+                seen.index,
+                live,
+                # Those on the map of all, whatever a filter leaves of it.
+                lambda _, positions: points[positions],
+                wanted.filter,
+                column,
+                MOST_IMAGES,
+            )
+            known = store.versions(conn, viewed.table, placed.image_ids)
+            versions = [known.get(image_id) for image_id in placed.image_ids]
+            if not query:
+                return placed, versions, None, ()
+            found = query_vector(conn, seen.index, query, weights_of)
+            return placed, versions, live.scores(found.vector)[placed.vectors], found.warnings
 
     with in_one_sentence(datasette, viewed, wanted):
         placed, versions, scores, warnings = await in_time(datasette, viewed, read)
@@ -124,10 +125,16 @@ async def _json(
     return await asyncio.to_thread(answer)
 
 
-def _placed_now(conn: sqlite3.Connection, index: Index) -> Placed:
-    """Not remembered: what is read anew for each map is another index each time."""
-    live = live_index(conn, index)
-    return live, pca(live, np.arange(len(live)))
+def _placed_as_seen(conn: sqlite3.Connection, seen: LiveIndex, prepared: Placed | None) -> Placed:
+    """
+    What was prepared, if this connection sees the same vectors by the same ids: what it sees besides
+    comes with the next map. Else all is placed anew, and not remembered.
+    """
+    if prepared is not None:
+        live, _ = prepared
+        if live.index == seen.index or is_seen_by(conn, live, seen.index):
+            return prepared
+    return seen, pca(seen, np.arange(len(seen)))
 
 
 async def _html(

@@ -23,10 +23,11 @@ from .. import store
 from ..ingest.decode import DecodeError
 from ..ingest.decoding_process import DecodingProcess, Limits, Stopped
 from ..ingest.formats import THUMBNAIL_SIZE
-from ..store import Key, is_locked
+from ..store import Key
 from .access import ViewedTable, is_public, viewed_table
 from .configuration import ConfigurationError, configured_roots
 from .decoding import RETRY_AFTER, Busy, DecodingQueue
+from .locked import why_not_now
 from .originals import HEAD, open_below, shown_type
 from .reading import read_bounded
 from .streaming import Picture, is_known, not_modified, picture_response
@@ -187,7 +188,7 @@ async def _read(asked: Asked, read: Callable[[sqlite3.Connection], T]) -> T:
     try:
         return await read_bounded(asked.viewed.database, read)
     except sqlite3.Error as error:
-        if is_locked(error):
+        if why_not_now(error):
             raise
         raise asked.not_found from error
 

@@ -109,8 +109,8 @@ async def placed_vectors(viewed: ViewedTable) -> Placed | None:
         return None
 
     # Who asks after a commit must not be given what was begun before it.
-    generation = str(viewed.index.generation)
-    running = _start(_map_threads(), viewed, project, placed_vectors, generation)
+    state = f"{viewed.index.identity} {viewed.index.generation}"
+    running = _start(_map_threads(), viewed, project, placed_vectors, state)
     placing = asyncio.wrap_future(running)
     # Unlike to await it, this lets it go on for the others when one of them leaves.
     await asyncio.wait([placing])

@@ -18,6 +18,7 @@ from datasette.utils.asgi import Request
 from .. import store
 from ..errors import ImageSearchError
 from ..search import planner
+from ..search.live import live_index
 from ..search.planner import Step
 from ..search.query import query_vector
 from .access import ViewedTable
@@ -170,28 +171,28 @@ async def _closest(datasette: Datasette, viewed: ViewedTable, wanted: SearchRequ
     weights_of = configured_weights(datasette)
 
     def search(conn: sqlite3.Connection) -> _Found:
-        started = time.perf_counter()
-        query = query_vector(conn, viewed.index, wanted.query, weights_of)
-        query_vector_ms = (time.perf_counter() - started) * 1000
-        if not wanted.size:
-            return _Found((), (), query.warnings, query_vector_ms)
         index = store.find_index(conn, viewed.table.name, viewed.index.model)
-        found = planner.search(
-            conn,
-            index,
-            query.vector,
-            wanted.size + 1,
-            wanted.filter,
-            offset=wanted.offset,
-            min_score=wanted.min_score,
-        )
-        scores = {hit.id: hit.score for hit in found.hits}
-        return _Found(
-            _pictures(conn, viewed, list(scores), scores),
-            found.steps,
-            query.warnings,
-            query_vector_ms,
-        )
+        # Before, because a snapshot keeps others from writing for as long as it lasts.
+        live_index(conn, index)
+        # An image to search by, the ranking and the rows are of one state of one file.
+        with store.snapshot(conn):
+            started = time.perf_counter()
+            query = query_vector(conn, index, wanted.query, weights_of)
+            query_vector_ms = (time.perf_counter() - started) * 1000
+            if not wanted.size:
+                return _Found((), (), query.warnings, query_vector_ms)
+            found = planner.search(
+                conn,
+                index,
+                query.vector,
+                wanted.size + 1,
+                wanted.filter,
+                offset=wanted.offset,
+                min_score=wanted.min_score,
+            )
+            scores = {hit.id: hit.score for hit in found.hits}
+            pictures = _pictures(conn, viewed, list(scores), scores)
+        return _Found(pictures, found.steps, query.warnings, query_vector_ms)
 
     return await in_time(datasette, viewed, search)
 
@@ -257,9 +258,10 @@ async def _without_vector(
         with (
             suppress(_Interrupted),
             _no_longer_than(conn, datasette.setting("facet_time_limit_ms")),
+            store.snapshot(conn),
         ):
             images = store.count_images(conn, viewed.table)
-            return max(0, images - store.count_vectors(conn, viewed.index))
+            return images - store.count_with_vector(conn, viewed.index)
         return None
 
     return await read_bounded(viewed.database, count) if wanted.query else None

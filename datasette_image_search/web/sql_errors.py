@@ -17,12 +17,13 @@ from typing import Any
 
 from datasette.app import Datasette
 from datasette.utils import escape_sqlite, sqlite_timelimit, tilde_decode
-from datasette.utils.asgi import Request
+from datasette.utils.asgi import Request, Response
 from datasette.views.base import DatasetteError
 
 from ..errors import printable
 from ..store import all_of
 from .compat import can_execute_sql, column_filters, saved_query_parameters, saved_query_sql
+from .locked import on_other_pages
 from .table_page import column_pairs
 
 _RAISED = "user-defined"
@@ -90,8 +91,18 @@ async def query_page_vars(datasette: Datasette, request: Request, database: str)
     return {"error": sentence} if sentence else {}
 
 
-async def explain(datasette: Datasette, request: Request, exception: Exception) -> None:
-    """Put the sentence into the error of a table page whose _where= failed, before it is shown."""
+async def explain(datasette: Datasette, request: Request, exception: Exception) -> Response | None:
+    """
+    The answer to an error that Datasette has none for. Or the sentence is put into that of a table page
+    whose _where= failed, before it is shown.
+    """
+    if (response := on_other_pages(exception)) is not None:
+        return response
+    await _explain_where(datasette, request, exception)
+    return None
+
+
+async def _explain_where(datasette: Datasette, request: Request, exception: Exception) -> None:
     if not isinstance(exception, DatasetteError) or not str(exception.message).startswith(_RAISED):
         return
     wheres = request.args.getlist("_where")

@@ -144,9 +144,11 @@ def _search(
 ) -> tuple[tuple[planner.Hit, ...], tuple[str, ...]]:
     index = store.find_index(conn, table)
     # Before the clock starts, which is for the filters.
-    vector = query_vector(conn, index, query, weights_of)
+    query_vector(conn, index, query, weights_of)
     live_index(conn, index)
-    with sqlite_timelimit(conn, time_limit_ms):
+    with sqlite_timelimit(conn, time_limit_ms), store.snapshot(conn):
+        # Again, of the state that is searched: the words are known by now.
+        vector = query_vector(conn, index, query, weights_of)
         found = planner.search(conn, index, vector.vector, k, filter)
     return found.hits, vector.warnings
 

@@ -19,12 +19,12 @@ from ..errors import ImageSearchError
 from ..ingest.decode import DecodeError, DecodeSettings, TooLarge, reduction
 from ..ingest.decoding_process import DecodingProcess, Limits, Stopped, StoredPicture
 from ..search.query import WeightsOf, embedder_of, vector_to_term
-from ..store import Index, is_locked
+from ..store import Index
 from .access import viewed_table
 from .compat import csrf_token
 from .configuration import ConfigurationError, configured_weights, max_upload_bytes
 from .decoding import RETRY_AFTER, Busy, DecodingQueue
-from .locked import LOCKED
+from .locked import why_not_now
 from .receiving import UploadRefused, received
 
 AT_ONCE = 16
@@ -74,9 +74,10 @@ async def upload(datasette: Datasette, request: Request) -> Response:
     except ImageSearchError as error:
         return _json({"error": str(error)}, 400)
     except sqlite3.OperationalError as error:
-        if not is_locked(error):
+        sentence = why_not_now(error)
+        if sentence is None:
             raise
-        return _json({"error": LOCKED}, 503, {"retry-after": str(RETRY_AFTER)})
+        return _json({"error": sentence}, 503, {"retry-after": str(RETRY_AFTER)})
     except Busy:
         return _json(
             {"error": "too many pictures are being uploaded; try again in some seconds"},

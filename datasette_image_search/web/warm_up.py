@@ -18,7 +18,8 @@ from datasette.app import Datasette
 from .. import store
 from ..embedders.protocol import TextNotUnderstood
 from ..errors import printable
-from ..search.live import check_files, live_index
+from ..search.checking import check_files
+from ..search.live import live_index
 from ..search.query import WeightsOf, query_vector
 from .configuration import ConfigurationError, configured_weights, warm_up_queries
 from .preparing import connection_of_our_own

@@ -1,0 +1,78 @@
+"""Databases as files: which one a connection reads, and connections of our own to it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from .. import store
+from .locks import reading
+
+
+def database_path(conn: sqlite3.Connection) -> Path | None:
+    """The file of a connection; None for a database in memory."""
+    # As bytes, for the name of a folder need not be UTF-8.
+    sql = "select cast(file as blob) from pragma_database_list where name = 'main'"
+    row = conn.execute(sql).fetchone()
+    return Path(os.fsdecode(row[0])).resolve() if row and row[0] else None
+
+
+@contextmanager
+def reader(database: Path) -> Iterator[sqlite3.Connection]:
+    """
+    A connection of our own to the same file, for the long reads: Datasette interrupts a query
+    after its time limit, and an index that is half read is of no use to anyone.
+    """
+    uri = database.as_uri()
+    conn = sqlite3.connect(f"{uri}?{reading(database)}", uri=True, check_same_thread=False)
+    try:
+        conn.execute("select 1 from sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        conn.close()
+        # Without its journal, a database that a killed program left half written would be read as it is.
+        if "locked" in str(error) or journal_is_left(database):
+            raise
+        # A WAL database in a folder that cannot be written to can be opened in no other way.
+        conn = sqlite3.connect(f"{uri}?immutable=1", uri=True, check_same_thread=False)
+    store.read_any_text(conn)
+    try:
+        yield conn
+    finally:
+        conn.close()
+
+
+def journal_is_left(database: Path) -> bool:
+    """Whether there is a journal, of a program that writes or of one that was killed while it did."""
+    with suppress(OSError):
+        return database.with_name(f"{database.name}-journal").stat().st_size > 0
+    return False
+
+
+def is_left_half_written(database: Path) -> bool:
+    """
+    Whether nobody can read it who may not write, because a program was killed in the middle of a commit.
+    """
+    if not journal_is_left(database):
+        return False
+    try:
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as conn:
+            conn.execute("select 1 from sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        return "locked" not in str(error)
+    return False
+
+
+def recover(database: Path) -> bool:
+    """
+    Undo what a program left half written that was killed: SQLite does so when somebody reads who may
+    write. Whether the database can be read now.
+    """
+    try:
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True)) as conn:
+            conn.execute("select count(*) from sqlite_master").fetchone()
+    except sqlite3.Error:
+        return False
+    return True

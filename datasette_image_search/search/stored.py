@@ -1,0 +1,38 @@
+"""The codes of vectors, read from the database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from .. import store
+from ..store import Index, StoredVectors
+from .approximate import Report
+from .codes import Codes, encode
+
+
+def stored_codes(
+    conn: sqlite3.Connection,
+    index: Index,
+    *,
+    after: int = 0,
+    up_to: int | None = None,
+    report: Report | None = None,
+) -> Codes:
+    """The codes of the vectors with ids in (after, up_to], from the database."""
+    table = store.find_image_table(conn, index.image_table)
+    batches = store.vector_batches(conn, index, after=after, up_to=up_to)
+    if report is not None:
+        batches = _reported(batches, store.count_vectors(conn, index, up_to=up_to), report)
+    return encode(index.dimensions, batches, integer_keys=table.key_is_integer)
+
+
+def _reported(
+    batches: Iterator[StoredVectors], count: int, report: Report
+) -> Iterator[StoredVectors]:
+    done = 0
+    for batch in batches:
+        report("Reading", done, count)
+        yield batch
+        done += len(batch.vector_ids)
+    report("Reading", count, count)
