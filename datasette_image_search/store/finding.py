@@ -71,12 +71,12 @@ def _check_not_attached(conn: sqlite3.Connection) -> None:
 def check_vectors(conn: sqlite3.Connection, table: str) -> None:
     """Raises StoreError where somebody dropped the vectors of an image table, or changed its key."""
     found = find_image_table(conn, table)
-    check_key(conn, found)
     if not is_stored_table(conn, found.vectors):
         raise StoreError(
             f"the vectors of {table!r} are gone, as there is no table {found.vectors!r}; embed "
             f"everything again, with --replace-model of embed-images"
         )
+    check_key(conn, found)
 
 
 def check_key(conn: sqlite3.Connection, table: ImageTable) -> None:
@@ -94,10 +94,12 @@ def check_key(conn: sqlite3.Connection, table: ImageTable) -> None:
 
 def _is_by_another_key(conn: sqlite3.Connection, table: ImageTable) -> bool:
     """Whether the keys are of another type than those of the vectors, and none of them the same."""
+    if not is_stored_table(conn, table.vectors):
+        return False
     side = dict(
         conn.execute("select name, type from pragma_table_info(?)", [table.vectors]).fetchall()
     )
-    if not side or ("INT" in str(side.get("image_id")).upper()) == table.key_is_integer:
+    if ("INT" in str(side.get("image_id")).upper()) == table.key_is_integer:
         return False
     ((different,),) = conn.execute(
         "select exists (select 1 from {images}) and exists (select 1 from {vectors}) and not exists "
