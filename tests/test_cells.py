@@ -188,3 +188,10 @@ async def test_a_saved_query_shows_pictures_to_those_who_may_see_the_table(
         assert page.status_code == 200
         assert "image-search-cell" not in page.text
     assert "image-search-cell" in (await get(datasette, "/photos/peek", "anna")).text
+
+
+async def test_a_value_that_is_too_large_costs_a_page_no_picture(database: Path) -> None:
+    Database(database).execute("alter table images add column large as (zeroblob(200000000))")
+    page = await query_page(datasette_of(database), "select id, path from images limit 2")
+    assert page.status_code == 200
+    assert "black.jpg" in page.text

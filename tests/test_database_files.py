@@ -77,6 +77,39 @@ async def test_rows_and_ranking_are_of_the_file_that_is_there(
     assert response.json() == [{"path": "0 yellow.jpg", "score": pytest.approx(1, abs=1e-3)}]
 
 
+@pytest.mark.parametrize("way", ["moved", "copied over"])
+async def test_a_private_table_of_another_name_in_its_place_is_as_private(
+    folder: Path, embed: Callable[..., Path], way: str
+) -> None:
+    """Two databases that were made alike have the same version of their schema."""
+    served = embed(folder, name="photos.db")
+    other = embed(folder, name="other.db", table="pictures")
+    with closing(sqlite3.connect(served)) as one, closing(sqlite3.connect(other)) as two:
+        version = "pragma schema_version"
+        assert one.execute(version).fetchone() == two.execute(version).fetchone()
+    nobody = {"allow": {"id": "root"}}
+    datasette = datasette_of(
+        served, rules={"databases": {"photos": {"tables": {"images": nobody, "pictures": nobody}}}}
+    )
+    await datasette.invoke_startup()
+    await use_every_thread(datasette)
+    if way == "moved":
+        other.replace(served)
+    else:
+        shutil.copyfile(other, served)
+    for _ in range(3):
+        for table in (
+            "pictures",
+            "_pictures_thumbnails",
+            "_pictures_vectors",
+            "_pictures_failures",
+        ):
+            assert (await ask(datasette, f"/photos/{table}.json")).status_code == 403
+            assert (await ask(datasette, f"/photos/{table}.json", "root")).status_code == 200
+        found = await ask(datasette, "/-/image-search/photos/pictures.json?q=red&_size=1", "root")
+        assert found.json()["hits"][0]["row"]["path"] == "red.jpg"
+
+
 async def test_nobody_sees_a_mixture_while_files_take_each_others_place(
     database: Path, other: Path
 ) -> None:

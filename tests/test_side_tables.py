@@ -20,6 +20,7 @@ from .serving import ask, datasette_of, get
 
 OF_IMAGES = {
     "_images_vectors",
+    "_images_tokens",
     "_images_thumbnails",
     "_images_failures",
     "images_tags",

@@ -330,6 +330,21 @@ def test_under_a_filter_and_then_the_rest(db: Database):
         tag(db, index, "north", "east", filter=Filter("no_column = 1"))
 
 
+def test_under_a_filter_others_keep_the_tags_they_have(db: Database):
+    index = add(db, NORTH, EAST, NORTH, EAST)
+    tag(db, index, "north", "east")
+    tag(db, index, "north", "east", templates=["to the {}"], filter=Filter("id <= 2"))
+    assert {row["image_id"] for row in db["images_tags"].rows} == {1, 2, 3, 4}
+    assert db["images_tags"].count == 4
+
+
+def test_tags_leave_a_sidecar_what_it_is(db: Database):
+    index = add(db, NORTH, EAST)
+    before = store.find_index(db.conn, "images").generation
+    tag(db, index, "north", "east")
+    assert store.find_index(db.conn, "images").generation == before
+
+
 def test_an_image_that_is_deleted_meanwhile_gets_no_tag(db: Database):
     index = add(db, NORTH, EAST)
     label_set = ready_label_set(db, index, Compass(), ["north", "east"])

@@ -152,6 +152,9 @@ def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey
             survey = _survey_own_table(db, request, choice, indexes)
         if choice.is_replacement:
             covered = {image.image_id for image in survey.to_embed if image.problem is None}
+            covered |= {
+                reuse.source_id if reuse.moved else reuse.file.image_id for reuse in survey.reused
+            }
             if request.prune:
                 covered |= {before.image_id for before in survey.gone.values()}
             survey = replace(survey, replacement=replacement_by(db.conn, choice, covered))

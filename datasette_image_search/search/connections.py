@@ -20,6 +20,10 @@ def database_path(conn: sqlite3.Connection) -> Path | None:
     return Path(os.fsdecode(row[0])).resolve() if row and row[0] else None
 
 
+_CANNOT_WRITE = ("unable to open database file", "attempt to write a readonly database")
+"""What SQLite says of a WAL that it may not make."""
+
+
 @contextmanager
 def reader(database: Path) -> Iterator[sqlite3.Connection]:
     """
@@ -30,10 +34,10 @@ def reader(database: Path) -> Iterator[sqlite3.Connection]:
     conn = sqlite3.connect(f"{uri}?{reading(database)}", uri=True, check_same_thread=False)
     try:
         conn.execute("select 1 from sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         conn.close()
         # Without its journal, a database that a killed program left half written would be read as it is.
-        if "locked" in str(error) or journal_is_left(database):
+        if not str(error).startswith(_CANNOT_WRITE) or journal_is_left(database):
             raise
         # A WAL database in a folder that cannot be written to can be opened in no other way.
         conn = sqlite3.connect(f"{uri}?immutable=1", uri=True, check_same_thread=False)
@@ -58,11 +62,16 @@ def is_left_half_written(database: Path) -> bool:
     if not journal_is_left(database):
         return False
     try:
-        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as conn:
+        with closing(at_once(database, "ro")) as conn:
             conn.execute("select 1 from sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
         return "locked" not in str(error)
     return False
+
+
+def at_once(database: Path, mode: str) -> sqlite3.Connection:
+    """A connection that waits for nobody: who holds a lock is alive, and has left nothing half written."""
+    return sqlite3.connect(f"{database.resolve().as_uri()}?mode={mode}", uri=True, timeout=0)
 
 
 def recover(database: Path) -> bool:
@@ -71,7 +80,7 @@ def recover(database: Path) -> bool:
     write. Whether the database can be read now.
     """
     try:
-        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True)) as conn:
+        with closing(at_once(database, "rw")) as conn:
             conn.execute("select count(*) from sqlite_master").fetchone()
     except sqlite3.Error:
         return False

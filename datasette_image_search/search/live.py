@@ -246,10 +246,10 @@ def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = N
             return _opened(key, database, index, report)
         except StoreError:
             pass
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             if "locked" in str(error):
                 raise
-        # Nothing is there any more, or a file without such a table. `conn` reads the one that was.
+        # Nothing is there any more, or a file without such a table, or one that is no database. `conn` reads the one that was.
         live = _seen[key] = _read_by(conn, index, report)
         return live
 
@@ -281,7 +281,8 @@ def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> L
             else:
                 is_to_be_written = False
             _forget_replaced(conn, str(database))
-        _open[key] = live
+        # Of the id that it has now, which is another one if another model took its place.
+        _open[str(database), index.id] = live
         if is_to_be_written:
             _write_again(conn, database, live)
     return live

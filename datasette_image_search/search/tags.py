@@ -262,7 +262,14 @@ def tag_images(
         )
         show(tagged)
         yield tagged
-    store.drop_other_label_sets(db, index, label_set, of_all_labels=in_place_of_others)
+    store.drop_other_label_sets(
+        db,
+        index,
+        label_set,
+        of_all_labels=in_place_of_others,
+        # Images that a filter leaves out keep the tags they have.
+        vector_ids=None if filter is None else ids.tolist(),
+    )
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

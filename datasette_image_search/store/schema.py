@@ -326,8 +326,11 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
         if existing.get(name) != sql:
             db.execute(f"drop trigger if exists {quote_identifier(name)}")
             db.execute(sql)
-    proving = [name for name in wanted if "_token_" in name or "_vector_" in name]
-    if any(existing.get(name) != wanted[name] for name in proving):
+    # Only those that keep tokens prove anything, and only if they did so all the time: that tags have come,
+    # which one of them takes along, changes nothing.
+    proving = {trigger_name(table, event) for event in token_triggers(table)}
+    deleted = existing.get(trigger_name(table, "vector_deleted"), "")
+    if not proving <= existing.keys() or table.quoted()["tokens"] not in deleted:
         renew_tokens(db, table)
     if not wanted.keys() <= existing.keys():
         for side in (table.vectors, table.thumbnails):

@@ -55,5 +55,10 @@ def sound_index(columns: Collection[str]) -> str:
             if name in columns
         ),
         f"dimensions between 1 and {MOST_DIMENSIONS}",
+        *(
+            ["typeof(unfinished) = 'integer' and unfinished in (0, 1)"]
+            if "unfinished" in columns
+            else []
+        ),
     ]
     return " and ".join(checks)

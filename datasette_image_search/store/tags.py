@@ -92,11 +92,16 @@ def ensure_label_set(
 
 
 def drop_other_label_sets(
-    db: Database, index: Index, label_set: LabelSet, *, of_all_labels: bool = False
+    db: Database,
+    index: Index,
+    label_set: LabelSet,
+    *,
+    of_all_labels: bool = False,
+    vector_ids: Sequence[int] | None = None,
 ) -> None:
     """
     Those of the same labels with other templates or limits, whose tags would be counted beside these;
-    or all others of the image table.
+    or all others of the image table. With `vector_ids` only their tags of the images of these vectors.
     """
     others = sets_of_labels(db.conn, index, label_set.labels)
     if of_all_labels:
@@ -104,9 +109,24 @@ def drop_other_label_sets(
         others = [other for each in indexes for other in label_sets(db.conn, each)]
     with transaction(db):
         for other in others:
-            if other.id != label_set.id:
+            if other.id == label_set.id:
+                continue
+            if vector_ids is not None:
+                _forget_tags_of(db, index, other, vector_ids)
+            else:
                 _forget_tags(db, index, other)
                 db.table(LABEL_SETS).delete(other.id)
+
+
+def _forget_tags_of(
+    db: Database, index: Index, label_set: LabelSet, vector_ids: Sequence[int]
+) -> None:
+    table = find_image_table(db.conn, index.image_table)
+    db.execute(
+        "delete from {tags} where label_set_id = ? and image_id in (select image_id from {vectors} "
+        "where id in (select value from json_each(?)))".format(**table.quoted()),
+        [label_set.id, json.dumps(list(vector_ids))],
+    )
 
 
 def find_label_set(

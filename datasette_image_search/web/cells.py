@@ -17,6 +17,7 @@ from ..store import ImageTable, Key
 from .image_tables import image_tables, known_shown_tables, shown_tables
 from .page_budget import may_show_a_picture
 from .reading import read_bounded
+from .results import LARGEST_VALUE
 from .urls import VERSION, Links
 from .visits import visitor_sees
 
@@ -51,14 +52,26 @@ def cell_with_picture(
             return None
         if not may_show_a_picture():
             return None
-        return _cell_of_table(datasette, database, table, row, column, value)
+        return _or_the_value(_cell_of_table(datasette, database, table, row, column, value))
     if isinstance(value, bytes):
         return None
     if _THUMBNAIL_URL.search(value):
-        return _cell_of_url(datasette, database, value) if may_show_a_picture() else None
+        if not may_show_a_picture():
+            return None
+        return _or_the_value(_cell_of_url(datasette, database, value))
     if known is not None and all(shown.column != column for shown in known.values()):
         return None
-    return _cell_of_query(datasette, database, row, column, value) if may_show_a_picture() else None
+    if not may_show_a_picture():
+        return None
+    return _or_the_value(_cell_of_query(datasette, database, row, column, value))
+
+
+async def _or_the_value(cell: Coroutine[Any, Any, Markup | None]) -> Markup | None:
+    """None if SQLite cannot read the picture, within bounds: no page fails over that."""
+    try:
+        return await cell
+    except sqlite3.Error:
+        return None
 
 
 async def _cell_of_table(
@@ -122,7 +135,8 @@ async def _cell_of_query(
         version = store.thumbnail_version(conn, table, key)
         if version is None:
             return None
-        return table, store.image_rows(conn, table, [key])[key], version
+        image = store.image_rows(conn, table, [key], largest=LARGEST_VALUE).get(key)
+        return None if image is None else (table, image, version)
 
     found = await read_bounded(served, read)
     if found is None:

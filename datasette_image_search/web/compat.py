@@ -18,7 +18,7 @@ from datasette.facets import Facet
 from datasette.filters import Filters
 from datasette.utils.asgi import Request, Response
 
-PATIENCE = 5.0
+PATIENCE = 0.7
 """Seconds to wait for the threads that run SQL ..."""
 
 TRIES = 3
@@ -209,17 +209,17 @@ def renderer_with_error(
     return render_with_error
 
 
-async def close_connections(datasette: Datasette, database: Database) -> None:
+async def close_connections(datasette: Datasette, database: Database) -> bool:
     """
     All that Datasette has to a database, while no request needs them. It opens others when it is asked;
-    both versions keep them by thread, 0.65 under the name of the database.
+    both versions keep them by thread, 0.65 under the name of the database. False if a thread is too busy.
     """
     kept = getattr(database, "_thread_local_id", database.name)
     # What writes has a thread of its own, which is left to itself.
     database._write_thread = database._write_queue = None
     if datasette.executor is None:
         database._read_connection = database._write_connection = None
-        return
+        return True
     threads = datasette.setting("num_sql_threads")
     closed: set[int] = set()
     for _ in range(TRIES):
@@ -230,8 +230,9 @@ async def close_connections(datasette: Datasette, database: Database) -> None:
             *(loop.run_in_executor(datasette.executor, closing) for _ in range(threads))
         )
         if len(closed) == threads:
-            return
+            return True
     logger.warning("%s is still read by a thread that is busy", database.path)
+    return False
 
 
 def _close(kept: str, all_there: threading.Barrier, closed: set[int]) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +25,13 @@ from weakref import WeakKeyDictionary
 from datasette.app import Datasette
 from datasette.database import Database
 
-from ..search.connections import is_left_half_written, recover
+from ..search.connections import at_once, is_left_half_written, recover
 from .compat import close_connections
-from .image_tables import forget_image_tables, image_tables
+from .image_tables import forget_image_tables
+from .side_tables import forget_side_tables
 
-PATIENCE = 5.0
-"""Seconds for which requests wait for those before them, as for a download of gigabytes."""
+PATIENCE = 1.0
+"""Seconds for which requests wait for those before them: a download of gigabytes needs no connection."""
 
 STEP = 0.01
 
@@ -41,11 +43,31 @@ _is_within: ContextVar[bool] = ContextVar("datasette-image-search-within-a-reque
 """A page may ask for others of its own server, which must not wait for it to end."""
 
 
+@dataclass(frozen=True)
+class _File:
+    """
+    A file at the path of a database: `written` is its time and size, and `schema` what SQLite calls the
+    version of its schema with a hash of that. A version that two schemas have is that of two files.
+    """
+
+    file: tuple[int, int]
+    written: tuple[int, int]
+    schema: tuple[int, int] | None
+
+    def is_same(self, other: _File) -> bool:
+        if self.file != other.file:
+            return False
+        if self.schema is None or other.schema is None:
+            return True
+        (version, content), (other_version, other_content) = self.schema, other.schema
+        return version != other_version or content == other_content
+
+
 @dataclass
 class _Watched:
     """The files of a Datasette as its connections read them, and how many requests are at work."""
 
-    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    files: dict[str, _File] = field(default_factory=dict)
     at_work: int = 0
     is_reopening: bool = False
 
@@ -57,7 +79,7 @@ def watch(datasette: Datasette) -> None:
     """Remember which files there are."""
     watched = _watched.setdefault(datasette, _Watched())
     for name, path in _mutable_files(datasette):
-        if (file := _identity(path)) is not None:
+        if (file := _file(path, None)) is not None:
             watched.files[name] = file
 
 
@@ -93,27 +115,32 @@ async def _look(datasette: Datasette, watched: _Watched) -> None:
     while watched.is_reopening:
         await asyncio.sleep(STEP)
     for name, path in _mutable_files(datasette):
-        file = _identity(path)
-        if file is not None and watched.files.setdefault(name, file) != file:
+        before = watched.files.get(name)
+        file = (
+            before if _is_untouched(path, before) else await asyncio.to_thread(_file, path, before)
+        )
+        if before is not None and file is not None and not file.is_same(before):
             watched.is_reopening = True
             try:
-                await _reopen(datasette, watched, datasette.databases[name])
-                watched.files[name] = file
+                if not await _reopen(datasette, watched, datasette.databases[name]):
+                    # The next request tries it again.
+                    file = before
             finally:
                 watched.is_reopening = False
+        if file is not None:
+            watched.files[name] = file
         if path.with_name(f"{path.name}-journal").exists():
             await asyncio.to_thread(_recover, path)
 
 
-async def _reopen(datasette: Datasette, watched: _Watched, database: Database) -> None:
-    if not await image_tables(database):
-        # Of a database without images Datasette makes what it likes.
-        return
+async def _reopen(datasette: Datasette, watched: _Watched, database: Database) -> bool:
     deadline = time.monotonic() + PATIENCE
     while watched.at_work and time.monotonic() < deadline:
         await asyncio.sleep(STEP)
-    await close_connections(datasette, database)
+    is_closed = await close_connections(datasette, database)
     forget_image_tables(database)
+    forget_side_tables(database)
+    return is_closed
 
 
 def _recover(path: Path) -> None:
@@ -129,8 +156,26 @@ def _mutable_files(datasette: Datasette) -> list[tuple[str, Path]]:
     ]
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _is_untouched(path: Path, before: _File | None) -> bool:
     with suppress(OSError):
         status = path.stat()
-        return status.st_dev, status.st_ino
-    return None
+        return before is not None and (before.file, before.written) == (
+            (status.st_dev, status.st_ino),
+            (status.st_mtime_ns, status.st_size),
+        )
+    return True
+
+
+def _file(path: Path, before: _File | None) -> _File | None:
+    """What is at the path of a database now; None for nothing. What cannot be read is as it was before."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    schema = before.schema if before is not None else None
+    with suppress(sqlite3.Error), closing(at_once(path, "ro")) as conn:
+        (version,) = conn.execute("pragma schema_version").fetchone()
+        rows = conn.execute("select type, name, rootpage, sql from sqlite_master").fetchall()
+        schema = version, hash(tuple(rows))
+    file = status.st_dev, status.st_ino
+    return _File(file, (status.st_mtime_ns, status.st_size), schema)

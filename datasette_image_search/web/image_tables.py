@@ -83,15 +83,23 @@ async def shown_tables(database: Database) -> Mapping[str, ShownTable]:
     return tables
 
 
-def _read(conn: sqlite3.Connection, path: str | None, known: _Known | None) -> _Known:
+def schema_of(conn: sqlite3.Connection, path: str | None) -> tuple[int, ...]:
+    """Another one for another schema, or another file: two that were made alike have the same version."""
     (version,) = conn.execute("pragma schema_version").fetchone()
     file = file_state(Path(path)) if path is not None else None
-    schema = (version, *(file[:2] if file else ()))
+    return (version, *(file[:2] if file else ()))
+
+
+def _read(conn: sqlite3.Connection, path: str | None, known: _Known | None) -> _Known:
+    schema = schema_of(conn, path)
     if known is not None and known.schema == schema:
         return _Known(schema, time.monotonic(), known.tables)
     tables = {}
     for name in store.image_table_names(conn):
-        index = store.read_indexes(conn, name)[0]
+        indexes = store.read_indexes(conn, name)
+        if not indexes:
+            continue
+        index = indexes[0]
         try:
             table = store.find_image_table(conn, name)
         except store.StoreError:

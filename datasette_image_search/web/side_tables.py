@@ -19,18 +19,19 @@ from datasette.database import Database
 
 from .. import store
 from .compat import listed_tables, rules_of_tables, table_configuration
+from .image_tables import schema_of
 from .reading import read_bounded
 from .visits import Actor, current_visit, sees
 
 
 @dataclass(frozen=True)
 class _Known:
-    schema_version: int
+    schema: tuple[int, ...]
     made_of: Mapping[str, frozenset[str]]
 
 
 _known: WeakKeyDictionary[Database, _Known] = WeakKeyDictionary()
-"""What was read last, by database. A side table comes and goes with a change of the schema."""
+"""What was read last, by database. A side table comes and goes with a change of the schema, or the file."""
 
 _deciding: ContextVar[bool] = ContextVar("image_search_deciding", default=False)
 """Whether the question is about image tables, to which no rule of this module is an answer."""
@@ -99,7 +100,9 @@ async def side_tables(
     known = _known.get(database)
     if known is None or database not in visit.read:
         try:
-            known = await read_bounded(database, lambda conn: _read(conn, _known.get(database)))
+            known = await read_bounded(
+                database, lambda conn: _read(conn, database.path, _known.get(database))
+            )
         except sqlite3.Error:
             return known.made_of if known is not None else None
         _known[database] = known
@@ -116,11 +119,16 @@ async def is_about_images(datasette: Datasette, database: Database, table: str) 
     )
 
 
-def _read(conn: sqlite3.Connection, known: _Known | None) -> _Known:
-    (version,) = conn.execute("pragma schema_version").fetchone()
-    if known is not None and known.schema_version == version:
+def _read(conn: sqlite3.Connection, path: str | None, known: _Known | None) -> _Known:
+    schema = schema_of(conn, path)
+    if known is not None and known.schema == schema:
         return known
-    return _Known(version, store.side_tables(conn))
+    return _Known(schema, store.side_tables(conn))
+
+
+def forget_side_tables(database: Database) -> None:
+    """Another file took the database's place."""
+    _known.pop(database, None)
 
 
 async def hide_in_all(datasette: Datasette) -> None:

@@ -60,7 +60,8 @@ class Links:
     def blob(self, image_id: Key, column: str) -> str:
         """The bytes in a column of the row."""
         key = tilde_encode(str(image_id))
-        return self.datasette.urls.row_blob(self.database, self.table, key, column)
+        table = self.images_of or self.table
+        return self.datasette.urls.row_blob(self.database, table, key, column)
 
     def rows(self, pairs: Pairs = ()) -> str:
         """The table page."""

@@ -203,6 +203,12 @@ def indexes_that_lack_a_column(conn: sqlite3.Connection, database: Path) -> None
 
 
 @spoil
+def index_that_is_half_unfinished(conn: sqlite3.Connection, database: Path) -> None:
+    """False for SQLite, and true for Python."""
+    conn.execute("update image_search_indexes set unfinished = '0x'")
+
+
+@spoil
 def index_of_a_system_table(conn: sqlite3.Connection, database: Path) -> None:
     conn.execute("update image_search_indexes set image_table = 'sqlite_master'")
 
