@@ -150,7 +150,7 @@ def commands(database: Path, repeated: int) -> None:
     ):
         for how in ("quiet", "busy"):
 
-            def run(which: int, command=command) -> float:
+            def run(which: int, command: list[str] = command) -> float:
                 return seconds(command, ASLEEP if which else SPINNING)
 
             compare(what, how, run, ("spin", "sleep"), repeated)

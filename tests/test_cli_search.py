@@ -153,7 +153,7 @@ def test_a_file_typed_as_a_query_is_not_taken_for_words(
     )
     # Neither what only looks like one, nor a file that has the name of a word.
     Path("red").touch()
-    for words in ("red", f'"{name}"', "red.jpg", "red " * 300):
+    for words in ("red", f'"{name}"', "red.jpg", "red " * 240):
         assert rows_of(database, "images", words, "-k", 1)[0]["path"] == "red.jpg"
 
 

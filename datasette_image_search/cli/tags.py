@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from ..errors import ImageSearchError, counted
+from ..errors import ImageSearchError, counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
 from .output import existing
@@ -155,10 +155,12 @@ def _print_counts(counts: Sequence[tuple[str, int]]) -> None:
         return
     from tabulate import tabulate
 
-    shown = [(tag, f"{images:,}") for tag, images in counts[:SHOWN_TAGS]]
+    shown = [(printable(tag), f"{images:,}") for tag, images in counts[:SHOWN_TAGS]]
     if len(counts) > SHOWN_TAGS:
         shown.append((f"... and {len(counts) - SHOWN_TAGS:,} more", ""))
-    tell(tabulate(shown, ["tag", "images"], disable_numparse=True, colalign=("left", "right")))
+    table = tabulate(shown, ["tag", "images"], disable_numparse=True, colalign=("left", "right"))
+    for line in table.splitlines():
+        tell(line)
 
 
 def _in_words(label_set: LabelSet) -> str:

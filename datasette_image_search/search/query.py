@@ -110,13 +110,15 @@ def parse_query(text: str) -> tuple[Term, ...]:
         rest = rest[sign.end() :]
 
 
-def check_letters(name: str, *texts: str) -> None:
-    """Raises QueryError where texts that a model is to encode are longer than it reads by far."""
+def check_letters(
+    name: str, *texts: str, error: Callable[[str], ImageSearchError] = QueryError
+) -> None:
+    """Raises an error where texts that a model is to encode are longer than it reads by far."""
     letters = sum(map(len, texts))
     if letters > MOST_LETTERS:
-        raise QueryError(
-            f"{name} has {letters:,} letters; more than {MOST_LETTERS:,} are not searched for, and "
-            "models read fewer: shorten it"
+        raise error(
+            f"{name} has {letters:,} letters; more than {MOST_LETTERS:,} are refused, and models read "
+            "fewer: shorten it"
         )
 
 

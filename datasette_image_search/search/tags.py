@@ -65,8 +65,8 @@ class Tagged:
 
 def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
     """
-    Without blanks around them. Raises LabelError for fewer than two, an empty one, and one that comes
-    twice, QueryError for one that is too long.
+    Without blanks around them. Raises LabelError for fewer than two, an empty one, one that is too
+    long, and one that comes twice.
     """
     labels = tuple(label.strip() for label in labels)
     for label in labels:
@@ -85,22 +85,19 @@ def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """
-    Without repetition. Raises LabelError for one that has no place for the label, QueryError for one
-    that is too long.
-    """
+    """Without repetition. Raises LabelError for one that is too long or has no place for the label."""
     for template in templates:
         if "{}" not in template:
             raise LabelError(
                 f"the template {template!r} has no place for the label; put {{}} there, as in "
                 "'a photo of a {}'"
             )
-        check_letters(f"the template {template[:40]!r}", template)
+        check_letters(f"the template {template[:40]!r}", template, error=LabelError)
     return tuple(dict.fromkeys(templates))
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
-    """A JSON array of one text or more, as SQL has it. Raises LabelError or QueryError."""
+    """A JSON array of one text or more, as SQL has it. Raises LabelError."""
     if isinstance(text, str) and len(text) > LONGEST_JSON:
         raise LabelError(
             f"the labels have {len(text):,} characters; at most {LONGEST_JSON:,} are read, so name "
@@ -125,7 +122,7 @@ def _check_text(label: str) -> None:
         raise LabelError("one of the labels is empty; leave it out")
     if not is_text(label):
         raise LabelError(f"the label {label!r:.200} is no text: half of a character is missing")
-    check_letters(f"the label {label[:40]!r}", label)
+    check_letters(f"the label {label[:40]!r}", label, error=LabelError)
 
 
 @lru_cache(maxsize=32)

@@ -71,29 +71,43 @@ def _check_not_attached(conn: sqlite3.Connection) -> None:
 def check_vectors(conn: sqlite3.Connection, table: str) -> None:
     """Raises StoreError where somebody dropped the vectors of an image table, or changed its key."""
     found = find_image_table(conn, table)
-    check_key(conn, found)
     if not is_stored_table(conn, found.vectors):
         raise StoreError(
             f"the vectors of {table!r} are gone, as there is no table {found.vectors!r}; embed "
             f"everything again, with --replace-model of embed-images"
         )
+    check_key(conn, found)
 
 
 def check_key(conn: sqlite3.Connection, table: ImageTable) -> None:
     """Raises StoreError where the images of a table have another key than when they were embedded."""
-    side = dict(
-        conn.execute("select name, type from pragma_table_info(?)", [table.vectors]).fetchall()
-    )
-    was_integer = "INT" in str(side.get("image_id", "INTEGER")).upper()
     # Ours were made with this one, which has another name only where it was given one.
     was_id = table.is_ours and table.key != "id" and "id" in column_names(conn, table.name)
-    if was_id or (side and was_integer != table.key_is_integer):
+    if was_id or _is_by_another_key(conn, table):
         before = "id" if was_id else "COLUMN"
         raise StoreError(
             f"the primary key of {table.name!r} is {table.key!r} now, and its vectors are by another "
             "one; make that the key again, with: sqlite-utils transform PATH "
             f"{table.name} --pk {before}"
         )
+
+
+def _is_by_another_key(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Whether the keys are of another type than those of the vectors, and none of them the same."""
+    if not is_stored_table(conn, table.vectors):
+        return False
+    side = dict(
+        conn.execute("select name, type from pragma_table_info(?)", [table.vectors]).fetchall()
+    )
+    if ("INT" in str(side.get("image_id")).upper()) == table.key_is_integer:
+        return False
+    ((different,),) = conn.execute(
+        "select exists (select 1 from {images}) and exists (select 1 from {vectors}) and not exists "
+        "(select 1 from {vectors} join {images} on {images}.{key} = {vectors}.image_id)".format(
+            **table.quoted()
+        )
+    )
+    return bool(different)
 
 
 def check_not_renamed(conn: sqlite3.Connection, name: str) -> None:
