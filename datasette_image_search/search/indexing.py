@@ -254,6 +254,7 @@ def _write_codes(db: Database, database: Path, index: Index, report: Report) -> 
 def _record(db: Database, index: Index, codes: Codes) -> None:
     """Believe a sidecar from now on, if what was read for it is what the database still comes from."""
     with store.transaction(db):
+        store.record_sidecar(db, index)
         now = store.find_index(db.conn, index.image_table, index.model)
         try:
             _changed(db.conn, now, codes)
@@ -262,7 +263,6 @@ def _record(db: Database, index: Index, codes: Codes) -> None:
                 f"{index.image_table!r} became another one while its vectors were read, as when a backup "
                 "is restored; run this again"
             ) from None
-        store.record_sidecar(db, index)
 
 
 def _write_approximate(database: Path, index: Index, made: Approximate) -> None:
