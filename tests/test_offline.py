@@ -147,7 +147,9 @@ def test_a_file_of_the_cache_that_was_cut_short_is_named(cache: Path, no_network
     blob.write_bytes(blob.read_bytes()[:-100])
     with pytest.raises(EmbedderError, match="check that the file is complete") as error:
         load_embedder(ModelRequest(MODEL, device="cpu"))
-    assert repr(str(link)) in str(error.value)
+    # Its name only, as a page shows it to strangers too.
+    assert repr(link.name) in str(error.value)
+    assert str(link.parent) not in str(error.value)
 
 
 def test_what_is_no_configuration_of_open_clip_is_named(cache: Path, no_network: None):

@@ -273,8 +273,7 @@ def test_a_table_of_ours_whose_keys_a_person_made_texts(path: Path, folder: Path
     with closing(sqlite_utils.Database(path)) as db:
         make_own_table(db, "pictures", "key", str)
         db["images"].transform(types={"id": str})
-    with pytest.raises(ImageSearchError, match="the primary key of 'images' is 'id' now"):
-        bring(["a.jpg"], unit(1))
+    assert counts(bring(["a.jpg"], unit(1))) == (0, 1, 0, 0, 0)
     with pytest.raises(ImageSearchError, match="no rows can be added"):
         bring(["a.jpg"], unit(1), table="pictures", unknown="add", roots=[folder])
 

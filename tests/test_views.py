@@ -93,7 +93,9 @@ async def test_the_search_page_of_a_view(viewed: Path):
     assert answer["count"] == 6
     assert {hit["id"] for hit in answer["hits"]} == set(range(3, 9))
     assert answer["hits"][0]["row"]["pixels"] == 80 * 60
-    assert answer["hits"][0]["thumbnail"].endswith(f"/images/{answer['hits'][0]['id']}/thumbnail")
+    path, version = answer["hits"][0]["thumbnail"].split("?v=")
+    assert path.endswith(f"/images/{answer['hits'][0]['id']}/thumbnail")
+    assert len(version) == 12
     (facet,) = answer["facet_results"]["results"].values()
     assert [(value["value"], value["count"]) for value in facet["results"]] == [(4800, 6)]
     newest = (await page_of(viewed, f"{PAGE}.json?_size=2")).json()

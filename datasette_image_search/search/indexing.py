@@ -128,6 +128,9 @@ def index_images(
         raise SidecarNotWritten("a database in memory has no file to write an index beside")
     with only_run(database):
         index = store.find_index(db.conn, table, model)
+        # A database of an older version proves nothing of what is read of it.
+        store.ensure_tables(db, index.image_table, index.path_column or index.content_column)
+        index = store.find_index(db.conn, table, model)
         index, codes, made = make_index(
             db.conn,
             index,

@@ -182,7 +182,6 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
             )
             """
         )
-    ensure_token_table(db, table)
     if not db.table(table.thumbnails).exists():
         db.table(table.thumbnails).create(
             {"image_id": key_type, "sha256": str, "webp": bytes}, pk="image_id"
@@ -311,6 +310,7 @@ def _column_types(record: type) -> dict[str, type]:
 
 def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> None:
     """Put the triggers (back) where `sqlite-utils transform` or an older version left none."""
+    ensure_token_table(db, table)
     existing = dict(
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )

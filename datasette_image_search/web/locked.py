@@ -18,6 +18,10 @@ TOO_SLOW = "this database takes too long to read; try again in a moment"
 
 TOO_LARGE = "this database holds a value that is too large to be read for a page"
 
+DAMAGED = (
+    "this database is damaged; take a backup, or what .recover of the command sqlite3 finds in it"
+)
+
 HALF_WRITTEN = (
     "a program was ended while it wrote to this database, which this server may not put right; let a program "
     "that may write open it once, such as: sqlite-utils tables PATH"
@@ -69,4 +73,8 @@ def _told(error: sqlite3.Error) -> tuple[str | None, int]:
         return TOO_SLOW, 503
     if str(error) == "string or blob too big":
         return TOO_LARGE, 400
+    if "malformed" in str(error):
+        return DAMAGED, 503
+    if str(error).startswith(("no such function", "no such collation", "no such module")):
+        return f"this database needs what is not installed here: {error}", 400
     return None, 500
