@@ -83,31 +83,35 @@ def check_key(conn: sqlite3.Connection, table: ImageTable) -> None:
     """Raises StoreError where the images of a table have another key than when they were embedded."""
     # Ours were made with this one, which has another name only where it was given one.
     was_id = table.is_ours and table.key != "id" and "id" in column_names(conn, table.name)
-    if was_id or _is_by_another_key(conn, table):
-        before = "id" if was_id else "COLUMN"
+    kind = _kind_of_vectors(conn, table)
+    if not was_id and kind in (None, "integer" if table.key_is_integer else "text"):
+        return
+    if not was_id and _has_the_same_keys(conn, table):
         raise StoreError(
-            f"the primary key of {table.name!r} is {table.key!r} now, and its vectors are by another "
-            "one; make that the key again, with: sqlite-utils transform PATH "
-            f"{table.name} --pk {before}"
+            f"the primary key {table.key!r} of {table.name!r} is of another type than its vectors have it; "
+            f"make it that again, with: sqlite-utils transform PATH {table.name} --type {table.key} {kind}"
         )
+    before = "id" if was_id else "COLUMN"
+    raise StoreError(
+        f"the primary key of {table.name!r} is {table.key!r} now, and its vectors are by another "
+        "one; make that the key again, with: sqlite-utils transform PATH "
+        f"{table.name} --pk {before}"
+    )
 
 
-def _is_by_another_key(conn: sqlite3.Connection, table: ImageTable) -> bool:
-    """Whether the keys are of another type than those of the vectors, and none of them the same."""
+def _kind_of_vectors(conn: sqlite3.Connection, table: ImageTable) -> str | None:
+    """The type of the keys that the vectors are by; None if there are no vectors."""
     if not is_stored_table(conn, table.vectors):
-        return False
-    side = dict(
-        conn.execute("select name, type from pragma_table_info(?)", [table.vectors]).fetchall()
-    )
-    if ("INT" in str(side.get("image_id")).upper()) == table.key_is_integer:
-        return False
-    ((different,),) = conn.execute(
-        "select exists (select 1 from {images}) and exists (select 1 from {vectors}) and not exists "
-        "(select 1 from {vectors} join {images} on {images}.{key} = {vectors}.image_id)".format(
-            **table.quoted()
-        )
-    )
-    return bool(different)
+        return None
+    sql = "select type from pragma_table_info(?) where name = 'image_id'"
+    row = conn.execute(sql, [table.vectors]).fetchone()
+    return "integer" if row is None or "INT" in str(row[0]).upper() else "text"
+
+
+def _has_the_same_keys(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Whether SQLite finds an image by the key that a vector has."""
+    sql = "select 1 from {vectors} join {images} on {images}.{key} = {vectors}.image_id"
+    return conn.execute(sql.format(**table.quoted())).fetchone() is not None
 
 
 def check_not_renamed(conn: sqlite3.Connection, name: str) -> None:

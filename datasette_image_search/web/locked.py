@@ -75,6 +75,8 @@ def _told(error: sqlite3.Error) -> tuple[str | None, int]:
         return TOO_LARGE, 400
     if "malformed" in str(error):
         return DAMAGED, 503
-    if str(error).startswith(("no such function", "no such collation", "no such module")):
+    if str(error).startswith(
+        ("no such function", "unknown function", "no such collation", "no such module")
+    ):
         return f"this database needs what is not installed here: {error}", 400
     return None, 500
