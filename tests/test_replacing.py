@@ -21,7 +21,13 @@ from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.embedders.protocol import Embedder
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest import pipeline
-from datasette_image_search.ingest.pipeline import EmbedRequest, Progress, Summary, embed_images
+from datasette_image_search.ingest.pipeline import (
+    EmbedRequest,
+    Progress,
+    Summary,
+    embed_images,
+    plan_images,
+)
 from datasette_image_search.search.status import status
 
 from .commands import change, command, query, touch_later
@@ -72,9 +78,12 @@ def mean(monkeypatch: pytest.MonkeyPatch) -> type[Mean]:
 def run(database: Path, folder: Path) -> Run:
     """run() embeds `folder` into `database`, which has it by palette already."""
 
-    def run(*paths: Path, on_progress=lambda progress: None, **changes) -> Summary:
+    def run(
+        *paths: Path, on_progress=lambda progress: None, plan_only: bool = False, **changes
+    ) -> Summary:
         request = EmbedRequest(database, "images", paths or (folder,), batch_size=2)
-        return embed_images(replace(request, **changes), on_progress)
+        request = replace(request, **changes)
+        return plan_images(request) if plan_only else embed_images(request, on_progress)
 
     return run
 
@@ -196,6 +205,9 @@ def test_what_hangs_on_the_old_index_goes_with_it_and_not_before(run: Run, datab
     assert command("index-images", database, "images", "--type", "hnsw").exit_code == 0
     run(**REPLACE, on_progress=interrupt_after(6))
     assert query(database, "select count(*) from images_tags") == [(8,)]
+    planned = run(replace_model=True, plan_only=True)
+    assert planned.replacement is not None
+    assert planned.replacement.tags == 8
     run(replace_model=True)
     assert query(database, "select count(*) from images_tags") == [(0,)]
     assert query(database, "select count(*) from image_search_label_sets") == [(0,)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from sqlite_utils import Database
 
 from datasette_image_search import store
 
+from .commands import command
 from .test_store import add_images, random_vectors
 from .version_0_1 import make_older
 
@@ -112,6 +113,27 @@ def test_a_table_of_version_0_1_is_brought_up_to_date(triggers: str, tmp_path: P
     assert_proven(db)
     add_images(db, random_vectors(2, seed=1))
     assert_proven(db)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("tag-images", "red", "blue"),
+        ("find-duplicates", "--threshold", "0.5", "--write"),
+        ("index-images",),
+    ],
+    ids=lambda line: line[0],
+)
+def test_every_command_that_writes_brings_it_up_to_date(
+    line: tuple[str, ...], database: Path
+) -> None:
+    with closing(Database(database, execute_plugins=False)) as db:
+        make_older(db)
+    name, *options = line
+    result = command(name, database, "images", *options)
+    assert result.exit_code == 0, result.output
+    with closing(Database(database, execute_plugins=False)) as db:
+        assert_proven(db)
 
 
 def test_an_older_version_that_writes_again_is_noticed(tmp_path: Path) -> None:

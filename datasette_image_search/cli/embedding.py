@@ -96,14 +96,14 @@ SHOWN_REASONS = 20
 @click.option(
     "--replace-model",
     is_flag=True,
-    help="Embed everything again, into a new index. Those there are stay in use until it is whole, and "
-    "then it takes their place; a run that is interrupted is gone on with. With the --model of a second "
-    "index, keep that one only",
+    help="Embed everything again, into a new index that takes the place of the others when it is whole. "
+    "If the run is interrupted, the next one goes on. If --model names a second index that is there "
+    "already, it is kept and the others are dropped",
 )
 @click.option(
     "--drop-missing",
     is_flag=True,
-    help="With --replace-model: take their place also if images would lose their vector, because their "
+    help="With --replace-model: finish even if some images would be left without a vector, because their "
     "file is away or cannot be embedded. Their rows stay",
 )
 @click.option(
@@ -231,6 +231,11 @@ def _print_plan(table: str, plan: Summary) -> None:
     if plan.replacement is not None and plan.replacement.left_out:
         # Which would be said after hours.
         warn(_left_out(plan))
+    if plan.replacement is not None and plan.replacement.tags:
+        warn(
+            f"{counted(plan.replacement.tags, 'tag')} that tag-images made by {_models(plan)} will go with "
+            "that index; run tag-images with your labels again afterwards"
+        )
     if plan.unfinished is not None:
         model, vectors = plan.unfinished
         warn(

@@ -15,12 +15,14 @@ from .model_choice import ModelChoice
 class Replacement:
     """
     An index in place of those by some models, which are searched until it `is_in_use`. `left_out` images
-    have a vector by those only; `example` is where one of them is.
+    have a vector by those only; `example` is where one of them is. `tags` were made by their vectors, and go
+    with them.
     """
 
     models: tuple[str, ...]
     left_out: int
     example: str
+    tags: int = 0
     is_in_use: bool = False
 
 
@@ -38,4 +40,5 @@ def replacement_by(
         left_out = [key for key in lost if key not in covered]
     places = store.locations(conn, replaced[0], left_out[:1]) if left_out else {}
     example = next((place.path for place in places.values()), "")
-    return Replacement(tuple(old.model for old in replaced), len(left_out), example)
+    tags = store.count_tags(conn, replaced)
+    return Replacement(tuple(old.model for old in replaced), len(left_out), example, tags)

@@ -108,6 +108,7 @@ from .tables import (
     vector_to_blob,
 )
 from .tags import (
+    count_tags,
     drop_other_label_sets,
     ensure_label_set,
     find_label_set,
@@ -185,6 +186,7 @@ __all__ = [
     "column_names",
     "copy_content",
     "count_images",
+    "count_tags",
     "count_vectors",
     "count_with_vector",
     "delete_images",

@@ -329,8 +329,11 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
     # Only those that keep tokens prove anything, and only if they did so all the time: that tags have come,
     # which one of them takes along, changes nothing.
     proving = {trigger_name(table, event) for event in token_triggers(table)}
-    deleted = existing.get(trigger_name(table, "vector_deleted"), "")
-    if not proving <= existing.keys() or table.quoted()["tokens"] not in deleted:
+    keeping = [
+        existing.get(trigger_name(table, f"vector_{event}")) for event in ("added", "deleted")
+    ]
+    tokens = table.quoted()["tokens"]
+    if not proving <= existing.keys() or any(tokens not in (sql or "") for sql in keeping):
         renew_tokens(db, table)
     if not wanted.keys() <= existing.keys():
         for side in (table.vectors, table.thumbnails):

@@ -129,6 +129,20 @@ def _forget_tags_of(
     )
 
 
+def count_tags(conn: sqlite3.Connection, indexes: Sequence[Index]) -> int:
+    """Those that were made by the vectors of some indexes of one table, not by a person."""
+    count = 0
+    for index in indexes:
+        table = find_image_table(conn, index.image_table)
+        if has_tags(conn, table):
+            sets = [each.id for each in label_sets(conn, index)]
+            sql = (
+                "select count(*) from {tags} where label_set_id in (select value from json_each(?))"
+            )
+            count += conn.execute(sql.format(**table.quoted()), [json.dumps(sets)]).fetchone()[0]
+    return count
+
+
 def find_label_set(
     conn: sqlite3.Connection, index: Index, labels: Sequence[str], templates: Sequence[str]
 ) -> LabelSet | None:
