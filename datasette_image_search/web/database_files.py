@@ -4,8 +4,8 @@ killed while it wrote.
 
 Datasette keeps a connection per thread for as long as it runs, to the file that was there when the thread
 first asked. Moved away, that file is answered for ever, and by threads that come later not: the rows of a
-page would be of one file, and what ranks them of another. So all connections to it are closed between two
-requests, and opened again when they are needed.
+page would be of one file, and what ranks them of another. So all threads open their connections before the
+first request, and anew between two requests where another file is there.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from datasette.app import Datasette
 from datasette.database import Database
 
 from ..search.connections import is_left_half_written, recover
-from .compat import close_connections
+from .compat import reopen_connections
 from .image_tables import forget_image_tables, image_tables
 
 PATIENCE = 5.0
 """Seconds for which requests wait for those before them, as for a download of gigabytes."""
 
 STEP = 0.01
+
+TRIES = 3
 
 App = Callable[..., Any]
 
@@ -43,22 +45,18 @@ _is_within: ContextVar[bool] = ContextVar("datasette-image-search-within-a-reque
 
 @dataclass
 class _Watched:
-    """The files of a Datasette as its connections read them, and how many requests are at work."""
+    """
+    The files of a Datasette as its connections read them, which databases have images, and how many
+    requests are at work.
+    """
 
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    with_images: set[str] = field(default_factory=set)
     at_work: int = 0
     is_reopening: bool = False
 
 
 _watched: WeakKeyDictionary[Datasette, _Watched] = WeakKeyDictionary()
-
-
-def watch(datasette: Datasette) -> None:
-    """Remember which files there are."""
-    watched = _watched.setdefault(datasette, _Watched())
-    for name, path in _mutable_files(datasette):
-        if (file := _identity(path)) is not None:
-            watched.files[name] = file
 
 
 def put_right(datasette: Datasette, name: str) -> None:
@@ -76,6 +74,7 @@ def between_requests(datasette: Datasette) -> Callable[[App], App]:
                 return
             watched = _watched.setdefault(datasette, _Watched())
             await _look(datasette, watched)
+            # Nothing is awaited from here on until it is counted.
             watched.at_work += 1
             token = _is_within.set(True)
             try:
@@ -90,30 +89,42 @@ def between_requests(datasette: Datasette) -> Callable[[App], App]:
 
 
 async def _look(datasette: Datasette, watched: _Watched) -> None:
-    while watched.is_reopening:
-        await asyncio.sleep(STEP)
-    for name, path in _mutable_files(datasette):
-        file = _identity(path)
-        if file is not None and watched.files.setdefault(name, file) != file:
-            watched.is_reopening = True
-            try:
-                await _reopen(datasette, watched, datasette.databases[name])
-                watched.files[name] = file
-            finally:
-                watched.is_reopening = False
+    for _, path in _mutable_files(datasette):
         if path.with_name(f"{path.name}-journal").exists():
             await asyncio.to_thread(_recover, path)
-
-
-async def _reopen(datasette: Datasette, watched: _Watched, database: Database) -> None:
-    if not await image_tables(database):
-        # Of a database without images Datasette makes what it likes.
+    while watched.is_reopening:
+        await asyncio.sleep(STEP)
+    replaced = [
+        (datasette.databases[name], path)
+        for name, path in _mutable_files(datasette)
+        if _identity(path) not in (None, watched.files.get(name))
+    ]
+    if not replaced:
         return
+    watched.is_reopening = True
+    try:
+        for database, path in replaced:
+            await _reopen(datasette, watched, database, path)
+    finally:
+        watched.is_reopening = False
+
+
+async def _reopen(datasette: Datasette, watched: _Watched, database: Database, path: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     while watched.at_work and time.monotonic() < deadline:
         await asyncio.sleep(STEP)
-    await close_connections(datasette, database)
-    forget_image_tables(database)
+    # Meanwhile yet another may take its place.
+    for _ in range(TRIES):
+        file = _identity(path)
+        forget_image_tables(database)
+        if await image_tables(database) or database.name in watched.with_images:
+            watched.with_images.add(database.name)
+            await reopen_connections(datasette, database)
+            forget_image_tables(database)
+        # Of a database without images Datasette makes what it likes.
+        if file is not None and file == _identity(path):
+            watched.files[database.name] = file
+            return
 
 
 def _recover(path: Path) -> None:
