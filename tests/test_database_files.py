@@ -160,9 +160,9 @@ async def test_a_file_that_was_only_written_to_keeps_its_connections(
     async def refuse(*args: object) -> None:
         raise AssertionError("connections were closed")
 
-    monkeypatch.setattr(database_files, "close_connections", refuse)
     datasette = datasette_of(database)
     await use_every_thread(datasette)
+    monkeypatch.setattr(database_files, "reopen_connections", refuse)
     with closing(sqlite3.connect(database)) as writer:
         writer.execute("delete from images where id = 1")
         writer.commit()

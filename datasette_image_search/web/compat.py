@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import logging
+import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -209,10 +210,11 @@ def renderer_with_error(
     return render_with_error
 
 
-async def close_connections(datasette: Datasette, database: Database) -> bool:
+async def reopen_connections(datasette: Datasette, database: Database) -> bool:
     """
-    All that Datasette has to a database, while no request needs them. It opens others when it is asked;
-    both versions keep them by thread, 0.65 under the name of the database. False if a thread is too busy.
+    All that Datasette has to a database, while no request needs them; and those that it has not yet, so
+    that all are to the same file. Both versions keep them by thread, 0.65 under the name of the database.
+    False if a thread is too busy.
     """
     kept = getattr(database, "_thread_local_id", database.name)
     # What writes has a thread of its own, which is left to itself.
@@ -221,28 +223,39 @@ async def close_connections(datasette: Datasette, database: Database) -> bool:
         database._read_connection = database._write_connection = None
         return True
     threads = datasette.setting("num_sql_threads")
-    closed: set[int] = set()
+    done: set[int] = set()
     for _ in range(TRIES):
         all_there = threading.Barrier(threads)
-        closing = partial(_close, kept, all_there, closed)
+        reopen = partial(_reopen, datasette, database, kept, all_there, done)
         loop = asyncio.get_running_loop()
         await asyncio.gather(
-            *(loop.run_in_executor(datasette.executor, closing) for _ in range(threads))
+            *(loop.run_in_executor(datasette.executor, reopen) for _ in range(threads))
         )
-        if len(closed) == threads:
+        if len(done) == threads:
             return True
     logger.warning("%s is still read by a thread that is busy", database.path)
     return False
 
 
-def _close(kept: str, all_there: threading.Barrier, closed: set[int]) -> None:
+def _reopen(
+    datasette: Datasette,
+    database: Database,
+    kept: str,
+    all_there: threading.Barrier,
+    done: set[int],
+) -> None:
     """Each thread has one of these to do, and none two: unless one of them is busy for too long."""
     with suppress(threading.BrokenBarrierError):
         all_there.wait(PATIENCE)
     conn = connections.__dict__.pop(kept, None)
     if conn is not None:
         conn.close()
-    closed.add(threading.get_ident())
+    # What is wrong with the file is told by whatever is asked of it.
+    with suppress(sqlite3.Error):
+        conn = database.connect()
+        datasette._prepare_connection(conn, database.name)
+        connections.__dict__[kept] = conn
+    done.add(threading.get_ident())
 
 
 def make_facet(

@@ -4,8 +4,8 @@ killed while it wrote.
 
 Datasette keeps a connection per thread for as long as it runs, to the file that was there when the thread
 first asked. Moved away, that file is answered for ever, and by threads that come later not: the rows of a
-page would be of one file, and what ranks them of another. So all connections to it are closed between two
-requests, and opened again when they are needed.
+page would be of one file, and what ranks them of another. So all threads open their connections before the
+first request, and anew between two requests where another file is there.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ from datasette.app import Datasette
 from datasette.database import Database
 
 from ..search.connections import at_once, is_left_half_written, recover
-from .compat import close_connections
-from .image_tables import forget_image_tables
+from .compat import reopen_connections
+from .image_tables import forget_image_tables, image_tables
 from .side_tables import forget_side_tables
 
 PATIENCE = 1.0
 """Seconds for which requests wait for those before them: a download of gigabytes needs no connection."""
 
 STEP = 0.01
+
+TRIES = 3
 
 App = Callable[..., Any]
 
@@ -75,14 +77,6 @@ class _Watched:
 _watched: WeakKeyDictionary[Datasette, _Watched] = WeakKeyDictionary()
 
 
-def watch(datasette: Datasette) -> None:
-    """Remember which files there are."""
-    watched = _watched.setdefault(datasette, _Watched())
-    for name, path in _mutable_files(datasette):
-        if (file := _file(path, None)) is not None:
-            watched.files[name] = file
-
-
 def put_right(datasette: Datasette, name: str) -> None:
     """A database that was left half written, before a new connection reads it: Datasette 1.0 has to, to start."""
     path = dict(_mutable_files(datasette)).get(name)
@@ -98,6 +92,7 @@ def between_requests(datasette: Datasette) -> Callable[[App], App]:
                 return
             watched = _watched.setdefault(datasette, _Watched())
             await _look(datasette, watched)
+            # Nothing is awaited from here on until it is counted.
             watched.at_work += 1
             token = _is_within.set(True)
             try:
@@ -112,35 +107,54 @@ def between_requests(datasette: Datasette) -> Callable[[App], App]:
 
 
 async def _look(datasette: Datasette, watched: _Watched) -> None:
-    while watched.is_reopening:
-        await asyncio.sleep(STEP)
-    for name, path in _mutable_files(datasette):
-        before = watched.files.get(name)
-        file = (
-            before if _is_untouched(path, before) else await asyncio.to_thread(_file, path, before)
-        )
-        if before is not None and file is not None and not file.is_same(before):
-            watched.is_reopening = True
-            try:
-                if not await _reopen(datasette, watched, datasette.databases[name]):
-                    # The next request tries it again.
-                    file = before
-            finally:
-                watched.is_reopening = False
-        if file is not None:
-            watched.files[name] = file
+    for _, path in _mutable_files(datasette):
         if path.with_name(f"{path.name}-journal").exists():
             await asyncio.to_thread(_recover, path)
+    while watched.is_reopening:
+        await asyncio.sleep(STEP)
+    touched = [
+        (datasette.databases[name], path)
+        for name, path in _mutable_files(datasette)
+        if not _is_untouched(path, watched.files.get(name))
+    ]
+    if not touched:
+        return
+    watched.is_reopening = True
+    try:
+        for database, path in touched:
+            await _look_at(datasette, watched, database, path)
+    finally:
+        watched.is_reopening = False
+
+
+async def _look_at(datasette: Datasette, watched: _Watched, database: Database, path: Path) -> None:
+    before = watched.files.get(database.name)
+    # Meanwhile yet another may take its place.
+    for _ in range(TRIES):
+        file = await asyncio.to_thread(_file, path, before)
+        if file is None:
+            return
+        if before is not None and file.is_same(before):
+            is_read = True
+        elif before is None and not await image_tables(database):
+            # Of a database without images Datasette makes what it likes.
+            is_read = True
+        else:
+            is_read = await _reopen(datasette, watched, database)
+        # Else the next request tries it again.
+        if is_read and _is_untouched(path, file):
+            watched.files[database.name] = file
+            return
 
 
 async def _reopen(datasette: Datasette, watched: _Watched, database: Database) -> bool:
     deadline = time.monotonic() + PATIENCE
     while watched.at_work and time.monotonic() < deadline:
         await asyncio.sleep(STEP)
-    is_closed = await close_connections(datasette, database)
+    is_reopened = await reopen_connections(datasette, database)
     forget_image_tables(database)
     forget_side_tables(database)
-    return is_closed
+    return is_reopened
 
 
 def _recover(path: Path) -> None:

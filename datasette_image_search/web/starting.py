@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datasette.app import Datasette
 
-from . import database_files, labels, side_tables, warm_up
+from . import labels, side_tables, warm_up
 from .configuration import log_problems
 
 
 async def start(datasette: Datasette) -> None:
     log_problems(datasette)
-    database_files.watch(datasette)
     labels.hide_from_strangers(datasette)
     # Opens each database, from which on it is known how.
     await side_tables.hide_in_all(datasette)
