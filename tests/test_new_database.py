@@ -97,3 +97,14 @@ def test_a_link_to_nowhere_leads_to_the_new_one(tmp_path: Path):
         write(file, "a")
     assert path.is_symlink()
     assert query(tmp_path / "new.db", "select note from notes") == [("a",)]
+
+
+def test_what_a_killed_run_left_goes_with_the_next_one(tmp_path: Path):
+    """It may have been killed when the database had its name already."""
+    path = tmp_path / "new.db"
+    write(path, "a")
+    os.link(path, path.with_name("new.db-image-search.new"))
+    with whole_or_none(path) as file:
+        assert file == path
+    assert query(path, "select note from notes") == [("a",)]
+    assert list(tmp_path.iterdir()) == [path]

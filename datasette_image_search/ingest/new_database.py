@@ -20,12 +20,12 @@ def whole_or_none(database: Path) -> Iterator[Path]:
     """
     # Of a link to nowhere, the place that it leads to.
     database = database.resolve()
+    beside = database.with_name(f"{database.name}-image-search.new")
+    # Of a run that was killed, perhaps when the database had its name already; for the caller holds the lock.
+    _remove(beside)
     if database.exists():
         yield database
         return
-    beside = database.with_name(f"{database.name}-image-search.new")
-    # Of a run that was killed; for the caller holds the lock.
-    _remove(beside)
     try:
         yield beside
         try:
