@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from datasette.app import Datasette
@@ -15,11 +16,10 @@ from .. import store
 from ..search.query import image_term
 from ..store import ImageTable, Key
 from .image_tables import image_tables, known_shown_tables, shown_tables
-from .page_budget import may_show_a_picture
 from .reading import read_bounded
 from .results import LARGEST_VALUE
 from .urls import VERSION, Links
-from .visits import visitor_sees
+from .visits import current_visit, visitor_sees
 
 BOX = (120, 90)
 """Width and height in CSS pixels that a picture in a cell fits into."""
@@ -47,23 +47,20 @@ def cell_with_picture(
     if not isinstance(value, str | bytes) or not value:
         return None
     known = known_shown_tables(datasette.get_database(database))
+    cell: Callable[[], Coroutine[Any, Any, Markup | None]]
     if table is not None:
         if known is not None and (table not in known or known[table].column != column):
             return None
-        if not may_show_a_picture():
-            return None
-        return _or_the_value(_cell_of_table(datasette, database, table, row, column, value))
-    if isinstance(value, bytes):
+        cell = partial(_cell_of_table, datasette, database, table, row, column, value)
+    elif isinstance(value, bytes):
         return None
-    if _THUMBNAIL_URL.search(value):
-        if not may_show_a_picture():
-            return None
-        return _or_the_value(_cell_of_url(datasette, database, value))
-    if known is not None and all(shown.column != column for shown in known.values()):
+    elif _THUMBNAIL_URL.search(value):
+        cell = partial(_cell_of_url, datasette, database, value)
+    elif known is not None and all(shown.column != column for shown in known.values()):
         return None
-    if not may_show_a_picture():
-        return None
-    return _or_the_value(_cell_of_query(datasette, database, row, column, value))
+    else:
+        cell = partial(_cell_of_query, datasette, database, row, column, value)
+    return _or_the_value(cell()) if current_visit().may_show_a_picture() else None
 
 
 async def _or_the_value(cell: Coroutine[Any, Any, Markup | None]) -> Markup | None:
@@ -198,9 +195,7 @@ def _link(
 def _key_of(row: Any, table: ImageTable) -> Key | None:
     """The key of the image that a row of whatever columns is of."""
     value = _value(row, table.key)
-    if table.key_is_integer:
-        return value if isinstance(value, int) else None
-    return value if isinstance(value, str) else None
+    return value if table.is_key(value) else None
 
 
 def _value(row: Any, column: str) -> Any:

@@ -25,10 +25,11 @@ from weakref import WeakKeyDictionary
 from datasette.app import Datasette
 from datasette.database import Database
 
-from ..search.connections import at_once, is_left_half_written, recover
+from ..search.connections import at_once, is_left_half_written, journal_is_left, recover
+from ..search.sidecar import FileState, file_state
 from .compat import reopen_connections
-from .image_tables import forget_image_tables, image_tables
-from .side_tables import forget_side_tables
+from .image_tables import image_tables
+from .schema_cache import forget_schema
 
 PATIENCE = 1.0
 """Seconds for which requests wait for those before them: a download of gigabytes needs no connection."""
@@ -48,16 +49,15 @@ _is_within: ContextVar[bool] = ContextVar("datasette-image-search-within-a-reque
 @dataclass(frozen=True)
 class _File:
     """
-    A file at the path of a database: `written` is its time and size, and `schema` what SQLite calls the
-    version of its schema with a hash of that. A version that two schemas have is that of two files.
+    The state of a file at the path of a database, and as `schema` what SQLite calls the version of its
+    schema with a hash of that. A version that two schemas have is that of two files.
     """
 
-    file: tuple[int, int]
-    written: tuple[int, int]
+    state: FileState
     schema: tuple[int, int] | None
 
     def is_same(self, other: _File) -> bool:
-        if self.file != other.file:
+        if self.state[:2] != other.state[:2]:
             return False
         if self.schema is None or other.schema is None:
             return True
@@ -108,7 +108,7 @@ def between_requests(datasette: Datasette) -> Callable[[App], App]:
 
 async def _look(datasette: Datasette, watched: _Watched) -> None:
     for _, path in _mutable_files(datasette):
-        if path.with_name(f"{path.name}-journal").exists():
+        if journal_is_left(path):
             await asyncio.to_thread(_recover, path)
     while watched.is_reopening:
         await asyncio.sleep(STEP)
@@ -152,8 +152,7 @@ async def _reopen(datasette: Datasette, watched: _Watched, database: Database) -
     while watched.at_work and time.monotonic() < deadline:
         await asyncio.sleep(STEP)
     is_reopened = await reopen_connections(datasette, database)
-    forget_image_tables(database)
-    forget_side_tables(database)
+    forget_schema(database)
     return is_reopened
 
 
@@ -171,25 +170,18 @@ def _mutable_files(datasette: Datasette) -> list[tuple[str, Path]]:
 
 
 def _is_untouched(path: Path, before: _File | None) -> bool:
-    with suppress(OSError):
-        status = path.stat()
-        return before is not None and (before.file, before.written) == (
-            (status.st_dev, status.st_ino),
-            (status.st_mtime_ns, status.st_size),
-        )
-    return True
+    state = file_state(path)
+    return state is None or (before is not None and before.state == state)
 
 
 def _file(path: Path, before: _File | None) -> _File | None:
     """What is at the path of a database now; None for nothing. What cannot be read is as it was before."""
-    try:
-        status = path.stat()
-    except OSError:
+    state = file_state(path)
+    if state is None:
         return None
     schema = before.schema if before is not None else None
     with suppress(sqlite3.Error), closing(at_once(path, "ro")) as conn:
         (version,) = conn.execute("pragma schema_version").fetchone()
         rows = conn.execute("select type, name, rootpage, sql from sqlite_master").fetchall()
         schema = version, hash(tuple(rows))
-    file = status.st_dev, status.st_ino
-    return _File(file, (status.st_mtime_ns, status.st_size), schema)
+    return _File(state, schema)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from datasette.app import Datasette
 from datasette.database import Database
 
 from .. import store
-from ..search.sidecar import file_state
 from ..store import ImageTable, ImageView, Index
 from .compat import can_view_table
-from .reading import read_bounded
+from .schema_cache import SchemaCache
 
 FRESH = 1.0
 """Seconds for which the answer holds, so that a page asks each database once and not per cell."""
@@ -36,29 +32,9 @@ class ShownTable:
     view: ImageView | None = None
 
 
-@dataclass(frozen=True)
-class _Known:
-    schema: tuple[object, ...]
-    checked_at: float
-    tables: Mapping[str, ShownTable]
-
-
-_known: WeakKeyDictionary[Database, _Known] = WeakKeyDictionary()
-"""What was read last, by database. An image table comes and goes with a change of the schema, or with
-another file."""
-
-
-def forget_image_tables(database: Database) -> None:
-    """Another file is in its place."""
-    _known.pop(database, None)
-
-
 def known_shown_tables(database: Database) -> Mapping[str, ShownTable] | None:
     """What `shown_tables` would answer, or None where it would have to ask the database."""
-    known = _known.get(database)
-    if known is None or time.monotonic() > known.checked_at + FRESH:
-        return None
-    return known.tables
+    return _tables.last(database, within=FRESH)
 
 
 async def image_tables(database: Database) -> Mapping[str, ShownTable]:
@@ -70,30 +46,16 @@ async def image_tables(database: Database) -> Mapping[str, ShownTable]:
 async def shown_tables(database: Database) -> Mapping[str, ShownTable]:
     """The image tables of a database and the views of them."""
     tables = known_shown_tables(database)
-    if tables is None:
-        try:
-            known = await read_bounded(
-                database, lambda conn: _read(conn, database.path, _known.get(database))
-            )
-        except sqlite3.Error:
-            # A database that is locked or damaged is not to take the other pages along.
-            return {}
-        _known[database] = known
-        tables = known.tables
-    return tables
+    if tables is not None:
+        return tables
+    try:
+        return await _tables.get(database)
+    except sqlite3.Error:
+        # A database that is locked or damaged is not to take the other pages along.
+        return {}
 
 
-def schema_of(conn: sqlite3.Connection, path: str | None) -> tuple[int, ...]:
-    """Another one for another schema, or another file: two that were made alike have the same version."""
-    (version,) = conn.execute("pragma schema_version").fetchone()
-    file = file_state(Path(path)) if path is not None else None
-    return (version, *(file[:2] if file else ()))
-
-
-def _read(conn: sqlite3.Connection, path: str | None, known: _Known | None) -> _Known:
-    schema = schema_of(conn, path)
-    if known is not None and known.schema == schema:
-        return _Known(schema, time.monotonic(), known.tables)
+def _read(conn: sqlite3.Connection) -> Mapping[str, ShownTable]:
     tables = {}
     for name in store.image_table_names(conn):
         indexes = store.read_indexes(conn, name)
@@ -111,7 +73,11 @@ def _read(conn: sqlite3.Connection, path: str | None, known: _Known | None) -> _
         view = store.find_view(conn, name, known_as)
         if view is not None:
             tables[name] = ShownTable(view.table, view.column, view.column_is_blob, view)
-    return _Known(schema, time.monotonic(), tables)
+    return tables
+
+
+_tables = SchemaCache(_read)
+"""An image table comes and goes with a change of the schema."""
 
 
 def _column(index: Index) -> str:

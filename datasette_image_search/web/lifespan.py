@@ -1,4 +1,4 @@
-"""What belongs to a whole server or a whole request: an end within seconds, and counts per page."""
+"""What belongs to a whole server: an end within seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..ingest.decoding_process import end_all
-from .page_budget import a_new_page
 
 GRACE = 3
 """Seconds that answers have to be finished in, when the server is told to end."""
@@ -27,7 +26,6 @@ def with_an_end(app: App) -> App:
 
     async def wrapped(scope: Message, receive: Callable[[], Awaitable[Message]], send: Any) -> None:
         if scope["type"] != "lifespan":
-            a_new_page()
             await app(scope, receive, send)
             return
         ending = _Ending()

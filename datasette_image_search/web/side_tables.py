@@ -10,28 +10,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from datasette.app import Datasette
 from datasette.database import Database
 
 from .. import store
 from .compat import listed_tables, rules_of_tables, table_configuration
-from .image_tables import schema_of
-from .reading import read_bounded
+from .schema_cache import SchemaCache
 from .visits import Actor, current_visit, sees
 
-
-@dataclass(frozen=True)
-class _Known:
-    schema: tuple[int, ...]
-    made_of: Mapping[str, frozenset[str]]
-
-
-_known: WeakKeyDictionary[Database, _Known] = WeakKeyDictionary()
-"""What was read last, by database. A side table comes and goes with a change of the schema, or the file."""
+_made_of = SchemaCache(store.side_tables)
+"""A side table comes and goes with a change of the schema."""
 
 _deciding: ContextVar[bool] = ContextVar("image_search_deciding", default=False)
 """Whether the question is about image tables, to which no rule of this module is an answer."""
@@ -97,18 +88,16 @@ async def side_tables(
     each request: nobody may see in the second after a table is made what they may not see later.
     """
     visit = current_visit()
-    known = _known.get(database)
-    if known is None or database not in visit.read:
-        try:
-            known = await read_bounded(
-                database, lambda conn: _read(conn, database.path, _known.get(database))
-            )
-        except sqlite3.Error:
-            return known.made_of if known is not None else None
-        _known[database] = known
-        visit.read.add(database)
-        _hide(datasette, database)
-    return known.made_of
+    known = _made_of.last(database)
+    if known is not None and database in visit.read:
+        return known
+    try:
+        known = await _made_of.get(database)
+    except sqlite3.Error:
+        return known
+    visit.read.add(database)
+    _hide(datasette, database)
+    return known
 
 
 async def is_about_images(datasette: Datasette, database: Database, table: str) -> bool:
@@ -117,18 +106,6 @@ async def is_about_images(datasette: Datasette, database: Database, table: str) 
     return made_of is None or any(
         _is_same(table, name) for side, images in made_of.items() for name in (side, *images)
     )
-
-
-def _read(conn: sqlite3.Connection, path: str | None, known: _Known | None) -> _Known:
-    schema = schema_of(conn, path)
-    if known is not None and known.schema == schema:
-        return known
-    return _Known(schema, store.side_tables(conn))
-
-
-def forget_side_tables(database: Database) -> None:
-    """Another file took the database's place."""
-    _known.pop(database, None)
 
 
 async def hide_in_all(datasette: Datasette) -> None:

@@ -17,6 +17,10 @@ from datasette.utils.asgi import Request
 
 from .compat import can_view_table
 
+MOST_PICTURES = 2_000
+"""In the cells of a page: two for each of the rows that Datasette returns at most, unless told else. Each
+is a look into the database."""
+
 Actor = dict[str, Any] | None
 Application = Callable[..., Awaitable[None]]
 
@@ -30,6 +34,13 @@ class Visit:
     """Databases whose side tables are known as they are now."""
     visible: dict[tuple[str, str, str], bool] = field(default_factory=dict)
     """Who sees what: (actor, database, table)."""
+    pictures: int = 0
+    """In the cells of its page so far."""
+
+    def may_show_a_picture(self) -> bool:
+        """Counts one."""
+        self.pictures += 1
+        return self.pictures <= MOST_PICTURES
 
 
 _visit: ContextVar[Visit | None] = ContextVar("image_search_visit", default=None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datasette_image_search.web import page_budget
+from datasette_image_search.web import visits
 
 from ..serving import datasette_of, pictures, query_page
 
@@ -17,7 +17,7 @@ async def test_a_page_has_a_limit_of_pictures_in_cells(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next page has them again, and the cells above the limit say what they hold."""
-    monkeypatch.setattr(page_budget, "MOST_PICTURES", 50)
+    monkeypatch.setattr(visits, "MOST_PICTURES", 50)
     columns = ", ".join(
         f"'/-/image-search/photos/images/' || id || '/thumbnail' as c{n}" for n in range(40)
     )
