@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,8 @@ def register_functions(
     def key_of(table: ImageTable, id: Any) -> Key | None:
         """
         None for the key of a row that can have no image, as SQLite keeps BLOBs in a column of texts, too;
-        and for a form that was not filled in, where it is no key. Raises ImageSearchError for what is no key, such as the value of another column.
+        and for a form that was not filled in, where it is no key. Raises ImageSearchError for what is no
+        key, such as the value of another column.
         """
         try:
             return image_key(table, id)
@@ -90,20 +91,33 @@ def register_functions(
                     return None
             raise
 
-    @reporting
-    def similarity_of_one(id: Any, query: Any, table: str | None) -> float | None:
-        if id is None or is_missing(query):
+    def of_one(
+        id: Any,
+        asked: Query,
+        prepare: Callable[..., Prepared | PreparedLabels],
+        of_all: Mapping[Query, Any],
+        again: Callable[..., Any],
+        compute: Callable[..., Any],
+    ) -> Any:
+        """
+        What is asked of one image, a query or labels in a table; `again` looks it up in `of_all`, and
+        `compute` works it out where that cannot be.
+        """
+        if id is None or is_missing(asked[0]):
             return None
-        prepared = prepare(query, table)
+        prepared = prepare(*asked)
         key = key_of(prepared.table, id)
         if key is None:
             return None
-        known = scores.get((query, table))
-        if known is not None and key is not id:
+        if key is not id and asked in of_all:
             # A number that came as a text.
-            return image_similarity(key, query, table)
+            return again(key, *asked)
         with statement.pausing:
-            return _similarity(borrowed(), prepared, statement, (query, table), key)
+            return compute(borrowed(), prepared, statement, asked, key)
+
+    @reporting
+    def similarity_of_one(id: Any, query: Any, table: str | None) -> float | None:
+        return of_one(id, (query, table), prepare, scores, image_similarity, _similarity)
 
     def image_classify(id: Any, labels: Any, table: str | None = None) -> str | None:
         """That of the labels, a JSON array of texts, which fits an image best, or NULL."""
@@ -118,16 +132,8 @@ def register_functions(
 
     @reporting
     def classify_one(id: Any, labels: Any, table: str | None) -> str | None:
-        if id is None or is_missing(labels):
-            return None
-        prepared = prepare_labels(labels, table)
-        key = key_of(prepared.table, id)
-        if key is None:
-            return None
-        if key is not id and (labels, table) in statement.best_labels:
-            return image_classify(key, labels, table)
-        with statement.pausing:
-            return _classified(borrowed(), prepared, statement, (labels, table), key)
+        best = statement.best_labels
+        return of_one(id, (labels, table), prepare_labels, best, image_classify, _classified)
 
     @once
     def image_vector(query: Any, table: str | None = None) -> bytes | None:

@@ -14,6 +14,7 @@ from .tables import (
     StoreError,
     column_names,
     find_image_table,
+    folded,
     image_table_names,
     read_indexes,
     trigger_name,
@@ -120,7 +121,7 @@ def check_not_renamed(conn: sqlite3.Connection, name: str) -> None:
     it was embedded again since.
     """
     for new, old in _renamed(conn).items():
-        if name.lower() in (new.lower(), old.lower()) and not read_indexes(conn, name):
+        if folded(name) in (folded(new), folded(old)) and not read_indexes(conn, name):
             raise StoreError(
                 f"the image table {old!r} was renamed to {new!r}, where its vectors are not found; embed "
                 "everything again under the new name, with --replace-model of embed-images, or rename it "
@@ -130,17 +131,23 @@ def check_not_renamed(conn: sqlite3.Connection, name: str) -> None:
 
 def renamed_from(conn: sqlite3.Connection, name: str) -> str | None:
     """The name that an image table had before it was renamed, where its vectors are still."""
-    return {new.lower(): old for new, old in _renamed(conn).items()}.get(name.lower())
+    return {folded(new): old for new, old in _renamed(conn).items()}.get(folded(name))
 
 
 def _renamed(conn: sqlite3.Connection) -> dict[str, str]:
-    """New name -> old name. Triggers go with their table: away when it is dropped, along when renamed."""
+    """New name -> old name."""
+    return {new: old for new, old in named_by_triggers(conn) if folded(new) != folded(old)}
+
+
+def named_by_triggers(conn: sqlite3.Connection) -> list[tuple[str, str]]:
+    """
+    Of each image table the name it has, and the one it was embedded as. Triggers go with their table:
+    away when it is dropped, along when it is renamed.
+    """
     before, after = trigger_name(ImageTable("\0", "", key_is_integer=True), "inserted").split("\0")
     triggers = conn.execute("select name, tbl_name from sqlite_master where type = 'trigger'")
-    return {
-        table: old
+    return [
+        (table, name[len(before) : -len(after)])
         for name, table in triggers
         if name.startswith(before) and name.endswith(after)
-        for old in [name[len(before) : -len(after)]]
-        if old.lower() != table.lower()
-    }
+    ]

@@ -121,15 +121,10 @@ def _forget_rowless(db: Database, table: ImageTable) -> None:
         "select distinct image_id from {vectors} left join {images} on {images}.{key} = image_id "
         "where {images}.{key} is null".format(**names)
     ).fetchall()
-    if not gone:
-        return
-    sides = ["vectors", "thumbnails"]
-    if has_tags(db.conn, table):
-        sides.append("tags")
-    for side in sides:
-        db.conn.executemany(f"delete from {{{side}}} where image_id = ?".format(**names), gone)
-    if has_duplicates(db.conn, table):
-        clear_duplicates(db, table)
+    if gone:
+        for side in ("vectors", "thumbnails"):
+            db.conn.executemany(f"delete from {{{side}}} where image_id = ?".format(**names), gone)
+        _clear_derived(db, table)
 
 
 def _forget_former(db: Database, table: ImageTable) -> None:
@@ -290,6 +285,14 @@ def existing_side_tables(conn: sqlite3.Connection, table: ImageTable) -> list[st
     ]
 
 
+def _clear_derived(db: Database, table: ImageTable) -> None:
+    """Duplicates and tags without those of vectors and images that are gone."""
+    if has_duplicates(db.conn, table):
+        clear_duplicates(db, table)
+    if has_tags(db.conn, table):
+        _clear_tags(db, table)
+
+
 def _clear_tags(db: Database, table: ImageTable) -> None:
     """Without tags of vectors and images that are gone."""
     db.execute(
@@ -339,10 +342,7 @@ def _ensure_triggers(db: Database, table: ImageTable, own_column: str | None) ->
         for side in (table.vectors, table.thumbnails):
             side = quote_identifier(side)
             db.execute(f"delete from {side} where not {table.owns(side)}")
-        if with_duplicates:
-            clear_duplicates(db, table)
-        if with_tags:
-            _clear_tags(db, table)
+        _clear_derived(db, table)
 
 
 def _triggers(

@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 
+from .finding import named_by_triggers
 from .schema import existing_side_tables
 from .soundness import is_stored_table
 from .tables import (
@@ -16,7 +17,6 @@ from .tables import (
     SIDE_TABLES,
     ImageTable,
     folded,
-    trigger_name,
 )
 
 
@@ -87,8 +87,4 @@ def _embedded(conn: sqlite3.Connection) -> Iterator[tuple[str, str]]:
         )
         for (name,) in conn.execute(sql, [json.dumps(sorted(_possible_names(conn)))]):
             yield name, name
-    before, after = trigger_name(ImageTable("\0", "", key_is_integer=True), "inserted").split("\0")
-    triggers = conn.execute("select name, tbl_name from sqlite_master where type = 'trigger'")
-    for trigger, name in triggers:
-        if trigger.startswith(before) and trigger.endswith(after):
-            yield name, trigger[len(before) : -len(after)]
+    yield from named_by_triggers(conn)
