@@ -13,7 +13,6 @@ both, somebody looks at pages, and the longest wait of theirs is told. Linux; ta
 
 from __future__ import annotations
 
-import io
 import sys
 import tempfile
 import threading
@@ -25,7 +24,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from PIL import Image
 from sqlite_utils import Database
 from tabulate import tabulate
 
@@ -41,6 +39,7 @@ from tests.hostile_files import (
     jpeg_of_padding,
     jpeg_of_scans,
     jpeg_of_segments,
+    noise,
     pgm_of_comments,
     png_bomb,
     png_of_chunks,
@@ -56,12 +55,6 @@ CLIENT = httpx.Client(timeout=120, verify=False, limits=httpx.Limits(max_connect
 
 COPIES = 3
 """Of each upload, when all are sent at once."""
-
-
-def noise(size: tuple[int, int], format: str, **options: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.effect_noise(size, 50).convert("RGB").save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 UPLOADS: dict[str, Callable[[], bytes]] = {

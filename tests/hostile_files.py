@@ -10,8 +10,18 @@ from PIL import Image
 
 
 def saved(size: tuple[int, int], format: str, **options) -> bytes:
+    """Of one colour."""
+    return _in_memory(Image.new("RGB", size, "red"), format, **options)
+
+
+def noise(size: tuple[int, int], format: str, **options) -> bytes:
+    """An honest photo, which takes as much as one of its size can."""
+    return _in_memory(Image.effect_noise(size, 50).convert("RGB"), format, **options)
+
+
+def _in_memory(picture: Image.Image, format: str, **options) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", size, "red").save(buffer, format, **options)
+    picture.save(buffer, format, **options)
     return buffer.getvalue()
 
 

@@ -164,7 +164,7 @@ def _wait_for(url: str) -> None:
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return
-        except urllib.error.URLError:
+        except (urllib.error.URLError, TimeoutError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)

@@ -36,7 +36,12 @@ def refuse_to_link(file: Path, name: Path) -> None:
     raise PermissionError
 
 
-def test_it_is_there_at_the_end_and_nothing_beside_it(tmp_path: Path):
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_it_is_there_at_the_end_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+):
+    if not links:
+        monkeypatch.setattr(os, "link", refuse_to_link)
     path = tmp_path / "new.db"
     with whole_or_none(path) as file:
         write(file, "a")
@@ -72,13 +77,6 @@ def test_what_another_program_has_made_meanwhile_stays(
         (interrupted if is_interrupted else whole)(path, both)
     assert query(path, "select note from notes") == [("precious",)]
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_where_there_are_no_links_it_takes_its_name_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(os, "link", refuse_to_link)
-    test_it_is_there_at_the_end_and_nothing_beside_it(tmp_path)
 
 
 def test_what_a_killed_run_has_left_is_no_part_of_the_next(tmp_path: Path):

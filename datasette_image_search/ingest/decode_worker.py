@@ -215,7 +215,3 @@ def _limited_time(seconds: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_CPU, (most, most))
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))

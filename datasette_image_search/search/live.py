@@ -249,7 +249,8 @@ def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = N
         except sqlite3.DatabaseError as error:
             if "locked" in str(error):
                 raise
-        # Nothing is there any more, or a file without such a table, or one that is no database. `conn` reads the one that was.
+        # Nothing is there any more, or a file without such a table, or one that is no database. `conn`
+        # reads the one that was.
         live = _seen[key] = _read_by(conn, index, report)
         return live
 
@@ -270,6 +271,7 @@ def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> L
         with store.snapshot(conn):
             index = store.find_index(conn, index.image_table, index.model)
             live = None if before is None else _continued(conn, before, index, database)
+            is_read_anew = live is None
             if live is None:
                 live = _read(conn, index, database, report)
                 if live.gone is None:
@@ -277,13 +279,10 @@ def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> L
                 if before is not None and before.index.identity != index.identity:
                     # Connections to a file that was moved away may see it for long.
                     _seen[key] = before
-                is_to_be_written = not live.from_sidecar and index.sidecar is not None
-            else:
-                is_to_be_written = False
             _forget_replaced(conn, str(database))
         # Of the id that it has now, which is another one if another model took its place.
         _open[str(database), index.id] = live
-        if is_to_be_written:
+        if is_read_anew and not live.from_sidecar and index.sidecar is not None:
             _write_again(conn, database, live)
     return live
 

@@ -30,9 +30,31 @@ def find_index(
 
     Raises StoreError with a sentence that names what there is, or that the vectors are gone.
     """
-    names = image_table_names(conn)
-    if table is not None and table not in names:
+    if table is None:
+        table = _only_table(conn)
+    indexes = read_indexes(conn, table)
+    if not indexes:
         check_not_renamed(conn, table)
+        listed = _listed(_names(conn))
+        raise StoreError(f"{table!r} is not an image table; this database has {listed}")
+    check_vectors(conn, table)
+    for index in indexes:
+        if model in (None, index.model):
+            return index
+    models = ", ".join(index.model for index in indexes)
+    raise StoreError(f"{table!r} is not embedded with {model}, but with {models}")
+
+
+def _only_table(conn: sqlite3.Connection) -> str:
+    names = _names(conn)
+    if len(names) > 1:
+        raise StoreError(f"this database has several image tables; name one of {_listed(names)}")
+    return names[0]
+
+
+def _names(conn: sqlite3.Connection) -> list[str]:
+    """The image tables. Raises StoreError for none, with what became of them where that is known."""
+    names = image_table_names(conn)
     if not names:
         for name in _renamed(conn):
             check_not_renamed(conn, name)
@@ -41,20 +63,11 @@ def find_index(
             "this database has no image table; make one with: "
             "sqlite-utils embed-images PATH TABLE FOLDER"
         )
-    listed = ", ".join(repr(name) for name in names)
-    if table is None:
-        if len(names) > 1:
-            raise StoreError(f"this database has several image tables; name one of {listed}")
-        table = names[0]
-    indexes = read_indexes(conn, table)
-    if not indexes:
-        raise StoreError(f"{table!r} is not an image table; this database has {listed}")
-    check_vectors(conn, table)
-    for index in indexes:
-        if model in (None, index.model):
-            return index
-    models = ", ".join(index.model for index in indexes)
-    raise StoreError(f"{table!r} is not embedded with {model}, but with {models}")
+    return names
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _check_not_attached(conn: sqlite3.Connection) -> None:
@@ -85,7 +98,8 @@ def check_key(conn: sqlite3.Connection, table: ImageTable) -> None:
     # Ours were made with this one, which has another name only where it was given one.
     was_id = table.is_ours and table.key != "id" and "id" in column_names(conn, table.name)
     kind = _kind_of_vectors(conn, table)
-    if not was_id and kind in (None, "integer" if table.key_is_integer else "text"):
+    is_same = kind in (None, "integer" if table.key_is_integer else "text")
+    if not was_id and (is_same or not is_stored_table(conn, table.vectors)):
         return
     if not was_id and _has_the_same_keys(conn, table):
         raise StoreError(
@@ -102,11 +116,12 @@ def check_key(conn: sqlite3.Connection, table: ImageTable) -> None:
 
 def _kind_of_vectors(conn: sqlite3.Connection, table: ImageTable) -> str | None:
     """The type of the keys that the vectors are by; None if there are no vectors."""
-    if not is_stored_table(conn, table.vectors):
+    columns = dict(
+        conn.execute("select name, type from pragma_table_info(?)", [table.vectors]).fetchall()
+    )
+    if not columns:
         return None
-    sql = "select type from pragma_table_info(?) where name = 'image_id'"
-    row = conn.execute(sql, [table.vectors]).fetchone()
-    return "integer" if row is None or "INT" in str(row[0]).upper() else "text"
+    return "integer" if "INT" in str(columns.get("image_id", "INTEGER")).upper() else "text"
 
 
 def _has_the_same_keys(conn: sqlite3.Connection, table: ImageTable) -> bool:

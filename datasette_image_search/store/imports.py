@@ -33,7 +33,7 @@ def add_imported(db: Database, table: ImageTable, images: Iterable[ImportedImage
     names = table.quoted()
     (last,) = db.execute("select coalesce(max({key}), 0) from {images}".format(**names)).fetchone()
     # An id that is used again inherits nothing.
-    take_tokens(db, table, "image_id > ?", [last])
+    take_tokens(db, table, "image_id > ?", [[last]])
     for side in ("vectors", "thumbnails"):
         db.execute(f"delete from {{{side}}} where image_id > ?".format(**names), [last])
     # A person may have dropped or renamed columns that nothing here depends on.
@@ -106,11 +106,10 @@ def write_imported(
             continue
         changed.append((index.id, image_id, sha256, blob))
         if old is not None:
-            outdated.append([index.id, image_id])
+            outdated.append((index.id, image_id))
     names = table.quoted()
     (last,) = db.execute("select coalesce(max(id), 0) from {vectors}".format(**names)).fetchone()
-    for row in outdated:
-        take_tokens(db, table, "index_id = ? and image_id = ?", row)
+    take_tokens(db, table, "index_id = ? and image_id = ?", outdated)
     db.conn.executemany(
         "delete from {vectors} where index_id = ? and image_id = ?".format(**names), outdated
     )

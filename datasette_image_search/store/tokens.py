@@ -12,7 +12,7 @@ Triggers keep it, whichever tool writes.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from sqlite_utils import Database
@@ -65,13 +65,13 @@ def give_tokens(db: Database, table: ImageTable, after: int) -> None:
     )
 
 
-def take_tokens(db: Database, table: ImageTable, where: str, params: Sequence[Key]) -> None:
-    """Of the vectors that a WHERE clause names, before they are deleted without triggers."""
-    db.execute(
+def take_tokens(db: Database, table: ImageTable, where: str, rows: Iterable[Sequence[Key]]) -> None:
+    """Of the vectors that a WHERE clause names for each row, before they are deleted without triggers."""
+    db.conn.executemany(
         "delete from {tokens} where vector_id in (select id from {vectors} where {where})".format(
             where=where, **table.quoted()
         ),
-        params,
+        rows,
     )
 
 

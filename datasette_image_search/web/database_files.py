@@ -107,14 +107,15 @@ def between_requests(datasette: Datasette) -> Callable[[App], App]:
 
 
 async def _look(datasette: Datasette, watched: _Watched) -> None:
-    for _, path in _mutable_files(datasette):
+    files = _mutable_files(datasette)
+    for _, path in files:
         if journal_is_left(path):
             await asyncio.to_thread(_recover, path)
     while watched.is_reopening:
         await asyncio.sleep(STEP)
     touched = [
         (datasette.databases[name], path)
-        for name, path in _mutable_files(datasette)
+        for name, path in files
         if not _is_untouched(path, watched.files.get(name))
     ]
     if not touched:

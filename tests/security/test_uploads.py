@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from pathlib import Path
 
 import httpx
 import pytest
-from PIL import Image
 from sqlite_utils import Database
 
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
@@ -22,6 +20,7 @@ from ..hostile_files import (
     jpeg_of_padding,
     jpeg_of_scans,
     jpeg_of_segments,
+    noise,
     pgm_of_comments,
     png_bomb,
     png_of_chunks,
@@ -42,17 +41,11 @@ MEMORY = 600_000_000
 """Bytes above what a server takes idle, that it and its processes may take at any time."""
 
 
-def photo(size: tuple[int, int], format: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    Image.effect_noise(size, 50).convert("RGB").save(buffer, format, **options)
-    return buffer.getvalue()
-
-
 def attacks() -> list[tuple[bytes, int]]:
     """Uploads, and what each is answered when its turn comes."""
     return [
-        (photo((4000, 3000), "JPEG"), 200),
-        (photo((4000, 3000), "JPEG", progressive=True), 200),
+        (noise((4000, 3000), "JPEG"), 200),
+        (noise((4000, 3000), "JPEG", progressive=True), 200),
         (jpeg_of_scans(24_000, 24_000), 413),
         (jpeg_of_scans(4000, 4000, scans=3000), 415),
         (jpeg_of_segments(500_000), 415),
