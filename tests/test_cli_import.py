@@ -192,6 +192,19 @@ def test_every_source(path: Path, tmp_path: Path):
             assert vector == pytest.approx(expected[name], abs=1e-3)
 
 
+def test_what_the_system_refuses_is_one_sentence_that_names_the_file(path: Path, tmp_path: Path):
+    """Whichever file that is: here a folder that cannot be removed as a file can."""
+    source, paths = write_npy(tmp_path, ["a.jpg"], unit(1, 512))
+    in_the_way = path.with_name("photos.db-image-search.new-wal")
+    in_the_way.mkdir()
+    run = (path, "images", source, "--paths", paths, "--root", "/photos", "--model", CLIP)
+    result = command("import-image-vectors", *run)
+    assert result.exit_code == 1
+    (sentence,) = result.output.splitlines()
+    assert sentence.startswith(f"Error: {str(in_the_way)!r}: ")
+    assert not path.exists()
+
+
 def test_what_is_wrong_is_one_sentence(path: Path, tmp_path: Path):
     vectors = unit(3, 512)
     vectors[1] = np.nan

@@ -106,3 +106,11 @@ def test_what_a_killed_run_left_goes_with_the_next_one(tmp_path: Path):
         assert file == path
     assert query(path, "select note from notes") == [("a",)]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_removed_at_the_end_does_not_undo_the_rest(tmp_path: Path):
+    path = tmp_path / "new.db"
+    with whole_or_none(path) as file:
+        write(file, "a")
+        Path(f"{file}-shm").mkdir()
+    assert query(path, "select note from notes") == [("a",)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import sys
@@ -74,3 +75,9 @@ def one_sentence(database: Path) -> Iterator[None]:
         todo = next((todo for said, todo in _TO_DO.items() if said in str(error)), None)
         sentence = f"{str(database)!r}: {error}{f'; {todo}' if todo else ''}"
         raise click.ClickException(printable(sentence)) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            # Click ends quietly when the reader of a pipe has gone.
+            raise
+        file = error.filename if isinstance(error.filename, str) else str(database)
+        raise click.ClickException(printable(f"{file!r}: {error.strerror or error}")) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .model_choice import RunError
@@ -36,7 +36,9 @@ def whole_or_none(database: Path) -> Iterator[Path]:
                 "run it again"
             ) from error
     finally:
-        _remove(beside)
+        # What cannot be removed goes with the next run, and does not undo this one.
+        with suppress(OSError):
+            _remove(beside)
 
 
 def _remove(database: Path) -> None:
