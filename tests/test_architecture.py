@@ -75,6 +75,28 @@ def test_the_names_of_tables_are_known_to_the_store_only():
         assert {room_of(file) for file in MODULES if table in text_of(file)} == {"store"}
 
 
+def test_databases_are_opened_in_one_place_only():
+    """sqlite3 and sqlite-utils open them; Datasette's own Database class is another thing."""
+    opening = {"sqlite3.connect", "sqlite_utils.Database", "sqlite_utils.db.Database"}
+    openers = {file for file in MODULES if opening & set(calls(file))}
+    assert openers == {PACKAGE / "store" / "connections.py"}
+
+
+def calls(file: Path) -> Iterator[str]:
+    """What a file calls, by the names that the modules of other packages have for it."""
+    nodes = list(ast.walk(ast.parse(text_of(file))))
+    names = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in nodes
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            first, *others = ast.unparse(node.func).split(".")
+            yield ".".join([names.get(first, first), *others])
+
+
 def test_what_differs_between_datasettes_is_known_to_compat_only():
     asking = [file for file in MODULES if "hasattr(datasette" in text_of(file)]
     assert asking == [PACKAGE / "web" / "compat.py"]

@@ -11,7 +11,7 @@ import click
 from ..errors import printable
 from . import options
 from .messages import one_sentence, warn
-from .output import check_output, existing, file_of, print_paths, print_rows
+from .output import check_output, file_of, print_paths, print_rows
 from .progress import phases_display
 from .waiting import Command
 
@@ -111,8 +111,9 @@ def search_images(
     from ..search import planner
     from ..search.live import live_index
     from ..search.queries import read_queries
+    from ..store.connections import open_database
 
-    with one_sentence(path), existing(path) as db:
+    with one_sentence(path), open_database(path) as db:
         index = store.find_index(db.conn, table, model)
         check_output(index, output)
         asked = read_queries(db.conn, index, queries, pictures)

@@ -11,7 +11,6 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
@@ -26,13 +25,13 @@ from ..embedders.protocol import Embedder, EmbedderError, UnknownModel, WeightsM
 from ..embedders.registry import ModelRequest, load_embedder
 from ..errors import counted
 from ..store import IMPORTED, ImageTable, ImportedImage, Index, Key, StoreError
+from ..store.connections import check_writable, open_if_exists, open_or_make
+from ..store.run_lock import only_run
 from .model_choice import ModelChoice, RunError, choose_model
 from .new_database import whole_or_none
 from .pipeline import Progress
 from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
-from .run_lock import only_run
 from .scan import found_file
-from .survey import check_writable, connect, open_database
 from .vector_matching import Matches, Unknown, find_matches
 from .vector_sources import FileState, VectorSource, open_source, unit_blocks
 
@@ -217,7 +216,7 @@ def import_vectors(
         open_source(request.source, paths=request.paths, collection=request.collection) as source,
     ):
         job = _prepare(request, source)
-        with whole_or_none(request.database) as file, closing(connect(file)) as db:
+        with whole_or_none(request.database) as file, open_or_make(file) as db:
             if request.wal:
                 db.enable_wal()
             db.execute(f"pragma cache_size = -{CACHE_KIB}")
@@ -242,7 +241,7 @@ def import_vectors(
 
 
 def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
-    with closing(open_database(request.database)) as db:
+    with open_if_exists(request.database) as db:
         request = replace(request, model=request.model or source.model)
         if request.model is None:
             raise RunError(

@@ -21,8 +21,9 @@ import numpy as np
 
 from ..errors import ImageSearchError, counted
 from ..store import column_names
+from ..store.connections import open_to_read
+from ..store.special_files import check_is_file
 from .scan import iso_time
-from .special_files import check_is_file
 
 BLOCK = 8192
 """Vectors that are looked at together; 16 MB with 512 dimensions in float32."""
@@ -282,7 +283,11 @@ def _image_paths(path: Path) -> list[str]:
 @contextmanager
 def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """One state of the database, however often it is read and whoever writes meanwhile."""
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as conn:
+    with _reading(path):
+        conn = open_to_read(path)
+    with closing(conn):
+        # A path with a letter replaced would be that of no file.
+        conn.text_factory = str
         conn.execute("begin")
         yield conn
 
