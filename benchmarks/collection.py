@@ -23,7 +23,8 @@ from numpy.lib.format import open_memmap
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasette_image_search.ingest.vector_import import ImportRequest, import_vectors
+from datasette_image_search.ingest.import_request import ImportRequest
+from datasette_image_search.ingest.vector_import import import_vectors
 from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.store.connections import open_or_make
 

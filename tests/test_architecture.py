@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import datasette_image_search
 from datasette_image_search.store import INDEXES, ROOTS
@@ -59,6 +62,28 @@ def test_imports_go_one_way():
         if name[0] == PACKAGE.name and name[1] not in MAY_IMPORT[room_of(file)] | {room_of(file)}
     ]
     assert wrong == []
+
+
+def test_no_two_modules_import_each_other():
+    """Not even in a circle of several, or within functions, or for their types only."""
+    graph = {
+        file: {module_of(name) for name in imports(file) if name[0] == PACKAGE.name} - {file}
+        for file in MODULES
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = [str(file.relative_to(PACKAGE)) for file in error.args[1]]
+        pytest.fail(" imports ".join(reversed(circle)))
+
+
+def module_of(name: tuple[str, ...]) -> Path:
+    """The module of this package that an absolute name is, or is of."""
+    path = PACKAGE.joinpath(*name[1:])
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if file in MODULES:
+            return file
+    return module_of(name[:-1])
 
 
 def test_datasette_is_known_to_the_hooks_and_the_web_and_click_to_the_commands_only():

@@ -15,7 +15,8 @@ from datasette_image_search.ingest import decode
 from datasette_image_search.ingest.av1_size import av1_pixels
 from datasette_image_search.ingest.boxes import Boxes
 from datasette_image_search.ingest.cost import Cost, cost_of
-from datasette_image_search.ingest.decode import DecodeError, DecodeSettings, TooLarge, decode_bytes
+from datasette_image_search.ingest.decode import decode_bytes
+from datasette_image_search.ingest.opening import DecodeError, DecodeSettings, TooLarge
 
 from .conftest import SHARED
 from .hostile_files import (

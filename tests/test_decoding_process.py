@@ -17,12 +17,7 @@ import pytest
 from PIL import Image
 
 from datasette_image_search.ingest import decoding_process
-from datasette_image_search.ingest.decode import (
-    DecodeError,
-    DecodeSettings,
-    TooLarge,
-    picture_for_model,
-)
+from datasette_image_search.ingest.decode import picture_for_model
 from datasette_image_search.ingest.decoding_process import (
     DecodingProcess,
     Limits,
@@ -30,6 +25,7 @@ from datasette_image_search.ingest.decoding_process import (
     StoredPicture,
     end_all,
 )
+from datasette_image_search.ingest.opening import DecodeError, DecodeSettings, TooLarge
 
 from .hostile_files import bmp_of_runs, jpeg_of_scans, saved
 from .serving import is_running

@@ -16,9 +16,9 @@ from weakref import WeakSet
 
 from PIL import Image
 
-from .decode import DecodeError, TooLarge
 from .decode_worker import receive, send
 from .formats import THUMBNAIL_SIZE
+from .opening import DecodeError, TooLarge
 
 CHUNK = 256 * 1024
 """Bytes of a file that are in memory of this process."""

@@ -18,7 +18,8 @@ from .. import store
 from ..embedders.protocol import Embedder
 from ..errors import ImageSearchError
 from ..store import Index
-from .decode import DecodedImage, DecodeError, DecodeSettings, decode_file
+from .decode import DecodedImage, decode_file
+from .opening import DecodeError, DecodeSettings
 
 SAME = 0.98
 """The median cosine of vectors by one embedder is above. Half precision, other ways to scale and a

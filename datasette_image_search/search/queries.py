@@ -11,14 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ImageSearchError
-from ..ingest.decode import (
-    DecodeError,
-    DecodeSettings,
-    TooLarge,
-    decode_file,
-    default_max_pixels,
-)
+from ..ingest.decode import decode_file
 from ..ingest.formats import is_image_name
+from ..ingest.opening import DecodeError, DecodeSettings, TooLarge, default_max_pixels
 from ..store import Index
 from .query import QueryError, QueryVector, embedder_of, query_vector
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..embedders.model_ids import most_similar
 from ..embedders.protocol import EmbedderError
-from ..embedders.registry import most_similar
 from ..errors import ImageSearchError
 from .compat import whole_configuration
 
