@@ -68,10 +68,10 @@ def measure_preprocessing(work: Path, sources: list[Path]) -> None:
     """The same picture through our decode, and through open_clip's transform on all of its pixels."""
     import open_clip
 
+    from datasette_image_search.decoding.decode import decode_file
+    from datasette_image_search.decoding.opening import DecodeSettings
     from datasette_image_search.embedders.protocol import ModelRequest
     from datasette_image_search.embedders.registry import load_embedder
-    from datasette_image_search.ingest.decode import decode_file
-    from datasette_image_search.ingest.opening import DecodeSettings
 
     photos = big_photos(work / "photos", 16, sources)
     for model_id in (CROPS, SQUASHES):

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, features
 from PIL.ExifTags import Base
 
-from datasette_image_search.embedders.palette import PaletteEmbedder
-from datasette_image_search.ingest import decode as decode_module
-from datasette_image_search.ingest import opening
-from datasette_image_search.ingest.decode import (
+from datasette_image_search.decoding import decode as decode_module
+from datasette_image_search.decoding import opening
+from datasette_image_search.decoding.decode import (
     THUMBNAIL_SIZE,
     DecodedImage,
     decode_bytes,
@@ -30,13 +29,14 @@ from datasette_image_search.ingest.decode import (
     reduction,
     stored_size,
 )
-from datasette_image_search.ingest.opening import (
+from datasette_image_search.decoding.opening import (
     DecodeError,
     DecodeSettings,
     TooLarge,
     check_file_size,
     default_max_pixels,
 )
+from datasette_image_search.embedders.palette import PaletteEmbedder
 
 from .commands import start
 from .conftest import SHARED, draw_picture
@@ -787,7 +787,7 @@ import datasette.app, faiss, numpy as np
 from PIL import Image
 
 limit, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
-import datasette_image_search.ingest.decode as decode
+import datasette_image_search.decoding.decode as decode
 import datasette_image_search.ingest.pipeline, datasette_image_search.web.media
 
 settings = decode.DecodeSettings(np.asarray, 32, max_pixels=400_000_000)
@@ -869,7 +869,7 @@ def test_heic_is_known_by_its_content_too(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_raw_without_the_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "rawpy", None)
-    monkeypatch.delitem(sys.modules, "datasette_image_search.ingest.raw", raising=False)
+    monkeypatch.delitem(sys.modules, "datasette_image_search.decoding.raw", raising=False)
     with pytest.raises(DecodeError) as error:
         decode_bytes(tiny_dng(), "IMG_1.DNG", SETTINGS)
     assert str(error.value) == (

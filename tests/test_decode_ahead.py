@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datasette_image_search.decoding.opening import DecodeError, DecodeSettings
 from datasette_image_search.ingest.decode_ahead import decode_ahead
-from datasette_image_search.ingest.opening import DecodeError, DecodeSettings
 from datasette_image_search.ingest.scan import FoundFile, find_files, find_scopes
 
 from .conftest import draw_picture

@@ -117,7 +117,7 @@ def _warn_of_threshold(found: Found, threshold: float) -> None:
 
 def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
     """What may be deleted, and of what is left out, why."""
-    from ..ingest.dispensable import Copy, LeftOut, dispensable
+    from ..search.dispensable import Copy, LeftOut, dispensable
 
     left_out = LeftOut()
     groups = (

@@ -13,9 +13,9 @@ def finish(path: Path, table: str, silent: bool, *, interrupted: bool = False) -
     Leave sidecars that are up to date, and no WAL. False where a Ctrl-C came in between. Of an
     `interrupted` run the next search does without, and the next run writes them.
     """
+    from ..files.run_lock import RunInProgress
     from ..search.indexing import SidecarNotWritten, refresh_sidecars
     from ..store.connections import checkpoint, open_or_make
-    from ..store.run_lock import RunInProgress
 
     is_whole = True
     with open_or_make(path) as db:

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .decode import DecodedImage, decode_bytes, reading
-from .opening import DecodeError, DecodeSettings, check_file_size
+from ..decoding.decode import DecodedImage, decode_bytes, reading
+from ..decoding.opening import DecodeError, DecodeSettings, check_file_size
 from .own_images import ImageSource
 
 

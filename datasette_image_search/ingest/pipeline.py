@@ -18,24 +18,16 @@ import numpy as np
 from sqlite_utils import Database
 
 from .. import store
+from ..decoding.decode import DecodedImage, missing_extra_for
+from ..decoding.opening import DecodeError, DecodeSettings, Unreadable, default_max_pixels
 from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
-from ..store import (
-    IMPORTED,
-    EmbeddedImage,
-    Failure,
-    ImageRecord,
-    Index,
-    ReusedImage,
-    SourceState,
-)
+from ..files.run_lock import only_run
+from ..store import IMPORTED, EmbeddedImage, Failure, ImageRecord, Index, ReusedImage, SourceState
 from ..store.connections import check_writable, open_or_make
-from ..store.run_lock import only_run
-from .decode import DecodedImage, missing_extra_for
 from .decode_ahead import decode_ahead
 from .model_choice import RunError
-from .opening import DecodeError, DecodeSettings, Unreadable, default_max_pixels
 from .own_images import ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
 from .replacing import Replacement, replacement_by

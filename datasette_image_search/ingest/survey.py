@@ -14,10 +14,10 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from .. import store
+from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from ..embedders.catalogue import check_model
 from ..store import Failure, Index, Key, KnownFile, Location, Root, StoreError
 from ..store.connections import check_folder, open_if_exists
-from .formats import BATCH_SIZE, THUMBNAIL_SIZE
 from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database
 from .own_images import ImageSource, find_own_changes

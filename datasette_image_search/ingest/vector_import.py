@@ -24,9 +24,9 @@ from ..embedders.catalogue import check_model, known_dimensions
 from ..embedders.protocol import Embedder, EmbedderError, ModelRequest, UnknownModel, WeightsMissing
 from ..embedders.registry import load_embedder
 from ..errors import counted
+from ..files.run_lock import only_run
 from ..store import IMPORTED, ImageTable, ImportedImage, Index, Key, StoreError
 from ..store.connections import check_writable, open_if_exists, open_or_make
-from ..store.run_lock import only_run
 from .import_request import ImportRequest
 from .model_choice import ModelChoice, RunError, choose_model
 from .new_database import whole_or_none

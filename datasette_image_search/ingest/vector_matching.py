@@ -11,8 +11,8 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from .. import store
+from ..files.entries import Entries
 from ..store import Key
-from .entries import Entries
 from .import_request import ImportRequest, Unknown
 from .model_choice import RunError
 from .scan import utf8_path

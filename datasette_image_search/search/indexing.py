@@ -14,9 +14,9 @@ from sqlite_utils import Database
 
 from .. import store
 from ..errors import ImageSearchError
+from ..files.run_lock import only_run
 from ..store import Index
 from ..store.connections import database_path
-from ..store.run_lock import only_run
 from . import approximate
 from .approximate import Approximate, Report
 from .codes import Codes

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..decoding.decode import decode_file
+from ..decoding.formats import is_image_name
+from ..decoding.opening import DecodeError, DecodeSettings, TooLarge, default_max_pixels
 from ..errors import ImageSearchError
-from ..ingest.decode import decode_file
-from ..ingest.formats import is_image_name
-from ..ingest.opening import DecodeError, DecodeSettings, TooLarge, default_max_pixels
 from ..store import Index
 from .query import QueryError, QueryVector, embedder_of, query_vector
 

@@ -41,8 +41,8 @@ from typing import Any, BinaryIO
 import faiss
 import numpy as np
 
+from ..files.special_files import special_kind
 from ..store import Index, Rows
-from ..store.special_files import special_kind
 from .approximate import Approximate, Tuning
 from .codes import Codes
 from .faiss_files import NotOurs, flat_prefix, read_approximate, read_flat

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from ..errors import ImageSearchError
-from .special_files import check_is_file
+from ..files.special_files import check_is_file
 
 BUSY_SECONDS = 60
 """How long a writer waits for another process that is writing to the database."""
