@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import sqlite_utils
 
+from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.embedders.protocol import UnknownModel
-from datasette_image_search.embedders.registry import DEFAULT_MODEL
 from datasette_image_search.ingest.model_choice import ModelChoice, RunError
 from datasette_image_search.ingest.pipeline import Summary, embed_images, plan_images
 from datasette_image_search.ingest.scan import ScanError

@@ -11,7 +11,7 @@ import click
 from ..errors import counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
-from .output import check_output, existing, file_of, print_paths, print_rows
+from .output import check_output, file_of, print_paths, print_rows
 from .progress import COMPARING, progress_display
 
 if TYPE_CHECKING:
@@ -64,8 +64,9 @@ def find_duplicates(
     """
     from .. import store
     from ..search import duplicates
+    from ..store.connections import open_database
 
-    with one_sentence(path), existing(path, to_write=write) as db:
+    with one_sentence(path), open_database(path, to_write=write) as db:
         index = store.find_index(db.conn, table, model)
         check_output(index, output)
         filter = store.Filter(where, dict(params)) if where else None
@@ -116,7 +117,7 @@ def _warn_of_threshold(found: Found, threshold: float) -> None:
 
 def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
     """What may be deleted, and of what is left out, why."""
-    from ..ingest.dispensable import Copy, LeftOut, dispensable
+    from ..search.dispensable import Copy, LeftOut, dispensable
 
     left_out = LeftOut()
     groups = (

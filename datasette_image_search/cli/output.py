@@ -6,8 +6,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,33 +15,7 @@ import click
 from ..errors import ImageSearchError
 
 if TYPE_CHECKING:
-    from sqlite_utils import Database
-
     from ..store import Index, Location
-
-
-@contextmanager
-def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
-    """
-    A database that is there: connecting would make an empty one of it. What took minutes to find is
-    worth waiting for a run that is writing.
-    """
-    from sqlite_utils import Database
-
-    from .. import store
-    from ..ingest.special_files import check_is_file
-
-    if not path.exists():
-        raise ImageSearchError(f"there is no database {str(path)!r}")
-    check_is_file(path, "a database")
-    with closing(Database(path)) as db:
-        store.read_any_text(db.conn)
-        if to_write:
-            from ..ingest.survey import check_writable, wait_for_writers
-
-            check_writable(path)
-            wait_for_writers(db)
-        yield db
 
 
 def check_output(index: Index, output: str | None) -> None:

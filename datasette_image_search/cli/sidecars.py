@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 from .messages import warn
@@ -14,13 +13,12 @@ def finish(path: Path, table: str, silent: bool, *, interrupted: bool = False) -
     Leave sidecars that are up to date, and no WAL. False where a Ctrl-C came in between. Of an
     `interrupted` run the next search does without, and the next run writes them.
     """
-    from ..ingest.pipeline import checkpoint
-    from ..ingest.run_lock import RunInProgress
-    from ..ingest.survey import connect
+    from ..files.run_lock import RunInProgress
     from ..search.indexing import SidecarNotWritten, refresh_sidecars
+    from ..store.connections import checkpoint, open_or_make
 
     is_whole = True
-    with closing(connect(path)) as db:
+    with open_or_make(path) as db:
         try:
             if not interrupted:
                 with phases_display(silent) as report:

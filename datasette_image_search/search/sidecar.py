@@ -41,7 +41,7 @@ from typing import Any, BinaryIO
 import faiss
 import numpy as np
 
-from ..ingest.special_files import special_kind
+from ..files.special_files import special_kind
 from ..store import Index, Rows
 from .approximate import Approximate, Tuning
 from .codes import Codes

@@ -120,7 +120,7 @@ from .tags import (
     write_tags,
 )
 from .tokens import has_tokens, rows_after
-from .transactions import is_locked, read_any_text, snapshot, transaction
+from .transactions import is_locked, snapshot, transaction
 from .values import json_value
 from .vectors import (
     are_unit,
@@ -234,7 +234,6 @@ __all__ = [
     "passing",
     "passing_images",
     "pictures",
-    "read_any_text",
     "read_indexes",
     "record_files",
     "record_index_type",

@@ -5,9 +5,7 @@ then answers to several names, by other numbers each time, and only the list of 
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -163,17 +161,3 @@ def _unescaped(text: bytes) -> str:
     for letter in b" \t\n\\":
         text = text.replace(b"\\%03o" % letter, bytes([letter]))
     return os.fsdecode(text)
-
-
-def sha256_of(path: Path) -> str | None:
-    """Of a regular file; None where there is none that can be read. (To read a pipe may take for ever.)"""
-    digest = hashlib.sha256()
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return None
-        with path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    except (OSError, ValueError):
-        return None
-    return digest.hexdigest()
