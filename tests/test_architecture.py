@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "web": {"api", "maps", "search", "decoding", "embedders", "store"} | BASE,
     "cli": {"api", "sql", "maps", "ingest", "search", "decoding", "embedders", "store", "files"}
     | BASE,
-    "__init__": {"sql", "web"},
+    "__init__": {"api", "sql", "web"},
 }
 """
 Room -> rooms: cli, sql, web -> api -> maps -> ingest, search -> decoding, embedders, store -> files. Ingest and

@@ -104,14 +104,8 @@ def tag(
     """The last that tag_images tells of, None where nothing was to be done."""
     options = {"templates": ["{}"], **options}
     label_set = ready_label_set(db, index, Compass(), labels, **options)
-    return next(
-        iter(
-            [*tag_images(db, index, label_set, Compass(), filter, in_place_of_others=replacing)][
-                -1:
-            ]
-        ),
-        None,
-    )
+    run = tag_images(db, index, label_set, Compass(), filter, in_place_of_others=replacing)
+    return next(iter([tagged for tagged in run if tagged.done][-1:]), None)
 
 
 def tags_of(db: Database, table: str = "images") -> list[tuple]:
@@ -286,6 +280,7 @@ def test_tags_stay_until_those_in_their_place_are_whole(
     replacing = options.pop("replacing", False)
     label_set = ready_label_set(db, index, Compass(), labels, **options)
     run = tag_images(db, index, label_set, Compass(), in_place_of_others=replacing)
+    assert next(run).done == 0
     next(run)
     run.close()
     assert db["images_tags"].count > 8
@@ -311,6 +306,7 @@ def test_what_is_committed_stays_and_the_next_run_goes_on(
     index = add(db, *random_vectors(8, 4))
     label_set = ready_label_set(db, index, Compass(), ["north", "east"])
     run = tag_images(db, index, label_set, Compass())
+    assert next(run).done == 0
     assert next(run).done == 3
     run.close()
     with closing(Database(db.conn.execute("pragma database_list").fetchone()[2])) as other:
@@ -555,7 +551,7 @@ def test_a_changed_database_is_seen_by_the_next_statement(db: Database):
 def test_wrong_labels_are_one_sentence(db: Database, labels, sentence: str):
     add(db, NORTH)
     said: list[str] = []
-    conn = connected(db, report=said.append)
+    conn = connected(db, tell=said.append)
     with pytest.raises(sqlite3.OperationalError):
         conn.execute("select image_classify(1, ?)", [labels]).fetchall()
     (line,) = said
@@ -567,7 +563,7 @@ def test_wrong_labels_are_one_sentence(db: Database, labels, sentence: str):
 def test_each_label_counts_as_a_text_of_the_statement(db: Database):
     add(db, NORTH)
     said: list[str] = []
-    conn = connected(db, report=said.append, most_texts=3)
+    conn = connected(db, tell=said.append, most_texts=3)
     two = 'image_classify(1, \'["north", "east"]\')'
     assert conn.execute(f"select {two}, image_similarity(1, 'up')").fetchall()
     assert conn.execute(f"select {two}, {two}").fetchall()

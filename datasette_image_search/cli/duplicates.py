@@ -11,11 +11,12 @@ import click
 from ..errors import counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
-from .output import check_output, file_of, print_paths, print_rows
-from .progress import COMPARING, progress_display
+from .output import check_output, print_paths, print_rows
+from .progress import progress_display
 
 if TYPE_CHECKING:
-    from ..search.duplicates import Duplicate, Found
+    from ..api import Images
+    from ..search.duplicates import Duplicate, DuplicateGroups
 
 SHOWN_DUPLICATES = 50
 """Of a group, where it is shown to a person."""
@@ -62,25 +63,26 @@ def find_duplicates(
         sqlite-utils find-duplicates photos.db images --threshold 0.97
         sqlite-utils find-duplicates photos.db images --threshold 1 --paths -0 | xargs -0 ls -l
     """
-    from .. import store
-    from ..search import duplicates
-    from ..store.connections import open_database
+    from ..api import Images
 
-    with one_sentence(path), open_database(path, to_write=write) as db:
-        index = store.find_index(db.conn, table, model)
-        check_output(index, output)
-        filter = store.Filter(where, dict(params)) if where else None
+    with one_sentence(path), Images(path, table) as images:
+        check_output(images.index_of(model), output)
         try:
-            with progress_display(silent, COMPARING) as show:
-                found = duplicates.find_duplicates(db.conn, index, threshold, filter, show)
-            if write:
-                written = store.write_duplicates(db, index, duplicates.rows_of(found))
+            with progress_display(silent) as show:
+                found = images.duplicates(
+                    threshold,
+                    where=where,
+                    params=dict(params),
+                    model=model,
+                    write=write,
+                    on_progress=show,
+                )
         except KeyboardInterrupt:
             click.echo("Interrupted: nothing was written" if write else "Interrupted", err=True)
             raise SystemExit(INTERRUPTED) from None
     _warn_of_threshold(found, threshold)
     if output == "paths":
-        _print_dispensable(path, found, null=null)
+        _print_dispensable(images, found, null=null)
     elif output is not None:
         rows = [
             _row_of_duplicate(number, duplicate, keep=duplicate is group[0])
@@ -92,7 +94,7 @@ def find_duplicates(
         if not write and found.groups:
             _print_groups(found)
         line = _duplicates_line(found)
-        tell(f"{line}, in the table {written}" if write else line)
+        tell(f"{line}, in the table {found.written}" if write else line)
 
 
 COLUMNS = ("group", "keep", "score", "exact", "id", "path", "width", "height", "size")
@@ -107,7 +109,7 @@ def _row_of_duplicate(number: int, duplicate: Duplicate, *, keep: bool) -> dict[
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _warn_of_threshold(found: Found, threshold: float) -> None:
+def _warn_of_threshold(found: DuplicateGroups, threshold: float) -> None:
     if found.chained > found.images / 2:
         warn(
             f"{found.chained:,} of the {found.images:,} images are a chain in which each is like the next, "
@@ -115,14 +117,14 @@ def _warn_of_threshold(found: Found, threshold: float) -> None:
         )
 
 
-def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
+def _print_dispensable(images: Images, found: DuplicateGroups, *, null: bool) -> None:
     """What may be deleted, and of what is left out, why."""
     from ..search.dispensable import Copy, LeftOut, dispensable
 
     left_out = LeftOut()
     groups = (
         [
-            Copy(file_of(database, picture.location), picture.size, picture.mtime, picture.sha256)
+            Copy(images.file_of(picture.location), picture.size, picture.mtime, picture.sha256)
             for picture in (duplicate.picture for duplicate in group)
         ]
         for group in found.groups
@@ -135,7 +137,7 @@ def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
         warn(f"{counted(count, 'file is', 'files are')} left out, as {which} {problem}")
 
 
-def _print_groups(found: Found) -> None:
+def _print_groups(found: DuplicateGroups) -> None:
     from tabulate import SEPARATING_LINE, tabulate
 
     from ..search.query import written_id
@@ -167,7 +169,7 @@ def _bytes(size: int) -> str:
     return f"{size} B"
 
 
-def _duplicates_line(found: Found) -> str:
+def _duplicates_line(found: DuplicateGroups) -> str:
     exact = sum(one.exact for group in found.groups for one in group)
     counts = [
         counted(len(found.groups), "group"),

@@ -15,7 +15,7 @@ import click
 from ..errors import ImageSearchError
 
 if TYPE_CHECKING:
-    from ..store import Index, Location
+    from ..store import Index
 
 
 def check_output(index: Index, output: str | None) -> None:
@@ -24,10 +24,6 @@ def check_output(index: Index, output: str | None) -> None:
         raise ImageSearchError(
             f"the images of {index.image_table!r} are in the database, not in files"
         )
-
-
-def file_of(database: Path, place: Location) -> Path:
-    return Path(database.resolve().parent, place.root, place.path)
 
 
 def print_paths(files: Iterable[Path], *, null: bool) -> None:

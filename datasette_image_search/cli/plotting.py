@@ -86,24 +86,22 @@ def plot_images(
         sqlite-utils plot-images photos.db images --html map.html --method umap \\
             --color taken_at --where "camera_make = 'Canon'"
     """
-    from .. import store
-    from ..maps import plotting
-    from ..store.connections import open_database
+    from ..api import Images
 
-    with one_sentence(path), open_database(path) as db:
-        index = store.find_index(db.conn, table, model)
-        request = plotting.PlotRequest(
-            picture=picture,
-            page=page,
-            method=method,
-            column=column,
-            filter=store.Filter(where, dict(params)) if where else None,
-            size=size,
-            thumbnail_size=thumbnail_size,
-            thumbnails=thumbnails,
-        )
+    with one_sentence(path), Images(path, table) as images:
         try:
-            plotted = plotting.plot(db.conn, index, request)
+            plotted = images.plot(
+                picture,
+                page=page,
+                where=where,
+                params=dict(params),
+                model=model,
+                method=method,
+                column=column,
+                size=size,
+                thumbnail_size=thumbnail_size,
+                thumbnails=thumbnails,
+            )
         except KeyboardInterrupt:
             click.echo("Interrupted: nothing was written", err=True)
             raise SystemExit(INTERRUPTED) from None

@@ -54,6 +54,7 @@ class Progress:
     total: int
     failed: int
     device: str
+    doing: str = "Embedding"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Summary:
     were removed from the table where that was asked for (`pruned`). `empty_rows` of a person's own
     table have nothing in `column`. `other_tables` are the image tables beside a new one. `device` is None
     where no model was needed. `given_up` is the model of an unfinished index that the table is rid of, and
-    `unfinished` that of one which is left as it is, with the number of its vectors.
+    `unfinished` that of one which is left as it is, with the number of its vectors. `not_written` says
+    why the sidecars could not be written, None if they were.
     """
 
     embedded: int
@@ -99,6 +101,7 @@ class Summary:
     replacement: Replacement | None = None
     given_up: str | None = None
     unfinished: tuple[str, int] | None = None
+    not_written: str | None = None
 
 
 def plan_images(request: EmbedRequest) -> Summary:

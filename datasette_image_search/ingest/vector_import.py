@@ -46,7 +46,8 @@ class ImportSummary:
     `imported` vectors were written, `unchanged` ones were there already, `skipped` ones have no row.
     `added` rows are new, `not_there` counts files of new rows that are nowhere to be found; where that
     is all of them, `looked_for` is the root and the path of the first. `unproven` is why nobody knows that `model` made the vectors, None where it was found to. `given_up`
-    is the model of an unfinished index that the table is rid of.
+    is the model of an unfinished index that the table is rid of. `not_written` says why the sidecars could
+    not be written, None if they were; `interrupted`, whether a Ctrl-C ended that.
     """
 
     model: str
@@ -59,6 +60,8 @@ class ImportSummary:
     unproven: str | None
     seconds: float
     given_up: str | None = None
+    not_written: str | None = None
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ class _Job:
             counts["imported"] += written
             counts["unchanged"] += len(ids) - written
             done, start = last, end
-            on_progress(Progress(done, len(owners), 0, ""))
+            on_progress(Progress(done, len(owners), 0, "", "Importing"))
 
 
 def import_vectors(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -50,6 +50,7 @@ class ThresholdError(ImageSearchError):
 class Compared:
     """How many pairs of images are done, of how many."""
 
+    doing: ClassVar = "Comparing"
     done: int
     total: int
 
@@ -64,17 +65,19 @@ class Duplicate:
 
 
 @dataclass(frozen=True)
-class Found:
+class DuplicateGroups:
     """
     Groups of two images or more, in the order of the paths of their first ones; no image is in two. The
     first of a group is the one to keep: the most pixels, then the most bytes, then the oldest. The
     others follow by score, which is at least the threshold. `images` is how many were compared, `chained`
-    how many the largest chain has in which each is like the next, but not all like one.
+    how many the largest chain has in which each is like the next, but not all like one. `written` is the
+    table that they were written to.
     """
 
     groups: tuple[tuple[Duplicate, ...], ...]
     images: int
     chained: int = 0
+    written: str | None = None
 
 
 def find_duplicates(
@@ -83,7 +86,7 @@ def find_duplicates(
     threshold: float,
     filter: Filter | None = None,
     show: Callable[[Compared], None] = lambda compared: None,
-) -> Found:
+) -> DuplicateGroups:
     """
     All groups among the images that pass the filter. A threshold of 1 is for exact copies only.
 
@@ -111,10 +114,10 @@ def find_duplicates(
     groups, chained = _groups(
         conn, index, ids[several], content[several], labels[several], threshold
     )
-    return Found(groups, len(ids), chained)
+    return DuplicateGroups(groups, len(ids), chained)
 
 
-def rows_of(found: Found) -> Iterator[DuplicateRow]:
+def rows_of(found: DuplicateGroups) -> Iterator[DuplicateRow]:
     """As the table of duplicates has them."""
     for number, group in enumerate(found.groups, start=1):
         for duplicate in group:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 from sqlite_utils import Database
@@ -52,8 +53,14 @@ class LabelError(ImageSearchError):
 
 @dataclass(frozen=True)
 class Tagged:
-    """How many images were looked at, of how many, and how many got tags, and none."""
+    """
+    How many images were looked at for a label set, of how many, and how many got tags, and none.
+    `warnings` are about labels of which the embedder understands only a part.
+    """
 
+    doing: ClassVar = "Tagging"
+    label_set: LabelSet
+    warnings: tuple[str, ...]
     done: int
     total: int
     tagged: int = 0
@@ -142,8 +149,7 @@ def label_vectors(
     return total / np.linalg.norm(total, axis=1, keepdims=True)
 
 
-def label_warnings(embedder: Embedder, label_set: LabelSet) -> Iterator[str]:
-    """Sentences about labels of which the embedder understands only a part."""
+def _warnings(embedder: Embedder, label_set: LabelSet) -> Iterator[str]:
     for label in label_set.labels:
         for template in label_set.templates:
             if warning := embedder.text_warning(_text(template, label)):
@@ -228,13 +234,12 @@ def tag_images(
     label_set: LabelSet,
     embedder: Embedder,
     filter: Filter | None = None,
-    show: Callable[[Tagged], None] = lambda tagged: None,
     *,
     in_place_of_others: bool = False,
 ) -> Iterator[Tagged]:
     """
     Tag the images that were not looked at for this label set and pass the filter, a batch at a time,
-    each committed before it is yielded. At the end it takes the place of the same labels with other
+    each committed before it is yielded; how many there are comes first. At the end it takes the place of the same labels with other
     templates or limits, or of all others.
 
     Raises TextNotUnderstood, and FilterError where SQLite does not take the filter.
@@ -242,7 +247,9 @@ def tag_images(
     labels = label_vectors(embedder, label_set.labels, label_set.templates)
     ids = store.untagged_vectors(db.conn, index, label_set, filter)
     size = max(1, min(IMAGES, SCORES // len(labels)))
-    tagged = Tagged(0, len(ids))
+    warnings = tuple(dict.fromkeys(_warnings(embedder, label_set)))
+    tagged = Tagged(label_set, warnings, 0, len(ids))
+    yield tagged
     for start in range(0, len(ids), size):
         some = ids[start : start + size]
         stored = store.vectors_by_id(db.conn, index, some.tolist())
@@ -254,13 +261,12 @@ def tag_images(
         up_to = int(some[-1]) if filter is None else None
         store.write_tags(db, index, label_set, rows, up_to)
         with_tags = int(chosen.any(axis=1).sum())
-        tagged = Tagged(
-            start + len(some),
-            len(ids),
-            tagged.tagged + with_tags,
-            tagged.without + len(chosen) - with_tags,
+        tagged = replace(
+            tagged,
+            done=start + len(some),
+            tagged=tagged.tagged + with_tags,
+            without=tagged.without + len(chosen) - with_tags,
         )
-        show(tagged)
         yield tagged
     store.drop_other_label_sets(
         db,

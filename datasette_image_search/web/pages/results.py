@@ -169,7 +169,7 @@ async def _closest(datasette: Datasette, viewed: ViewedTable, wanted: SearchRequ
     weights_of = configured_weights(datasette)
 
     def search(conn: sqlite3.Connection) -> _Found:
-        images = Images(conn, viewed.table.name, weights_of)
+        images = Images(conn, viewed.table.name, weights_of=weights_of)
         model = viewed.index.model
         # Before, because a snapshot keeps others from writing for as long as it lasts.
         images.open(model=model)
