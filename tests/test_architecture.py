@@ -27,13 +27,15 @@ MAY_IMPORT = {
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,
     "search": {"decoding", "embedders", "store", "files"} | BASE,
     "maps": {"search", "store"} | BASE,
-    "sql": {"search", "store"} | BASE,
-    "web": {"maps", "search", "decoding", "embedders", "store"} | BASE,
-    "cli": {"sql", "maps", "ingest", "search", "decoding", "embedders", "store", "files"} | BASE,
+    "api": {"maps", "ingest", "search", "embedders", "store"} | BASE,
+    "sql": {"api", "search", "store"} | BASE,
+    "web": {"api", "maps", "search", "decoding", "embedders", "store"} | BASE,
+    "cli": {"api", "sql", "maps", "ingest", "search", "decoding", "embedders", "store", "files"}
+    | BASE,
     "__init__": {"sql", "web"},
 }
 """
-Room -> rooms: cli, sql, web -> maps -> ingest, search -> decoding, embedders, store -> files. Ingest and
+Room -> rooms: cli, sql, web -> api -> maps -> ingest, search -> decoding, embedders, store -> files. Ingest and
 search stand side by side, and web ingests nothing.
 """
 
@@ -130,6 +132,12 @@ def rooms_that_import(package: str) -> set[str]:
 def test_the_names_of_tables_are_known_to_the_store_only():
     for table in (ROOTS, INDEXES, LABEL_SETS):
         assert {room_of(file) for file in MODULES if table in text_of(file)} == {"store"}
+
+
+def test_a_search_is_composed_in_one_place_only():
+    for call in ("live_index(", "query_vector(", "planner.search"):
+        calling = [file for file in MODULES if call in text_of(file) and room_of(file) != "search"]
+        assert calling == [PACKAGE / "api.py"], call
 
 
 def test_databases_are_opened_in_one_place_only():
