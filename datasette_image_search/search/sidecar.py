@@ -55,7 +55,6 @@ _TRAILER = struct.Struct("<IQ8s")
 _TRAILER_OF_0_1 = struct.Struct("<Q8s")
 _LONGEST_HEADER = 2**16
 _ALIGNMENT = 64
-_BLOCK = 2**20
 
 _PARAMETERS = re.compile(r"(?:nprobe=[1-9]\d{0,6}|efSearch=[1-9]\d{0,4})?")
 """What is set for a search, within what it can need."""
