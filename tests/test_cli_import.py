@@ -56,7 +56,7 @@ def test_a_new_table_is_searched_at_once(path: Path, tmp_path: Path):
     assert first_words(result) == "50 vectors imported, 50 rows added, 50 files not there"
     unproven, _ = result.stderr.splitlines()
     assert unproven == (
-        f"Warning: whether {CLIP} made these vectors was not checked: its weights are not on this machine"
+        f"Warning: could not check that {CLIP} made these vectors: its weights are not on this machine"
     )
     assert sidecar_of(path).exists()
     assert first_words(bring(*run)) == "0 vectors imported, 50 unchanged"
@@ -84,7 +84,7 @@ def test_a_model_that_nobody_knows_is_a_name_with_a_hint(path: Path, tmp_path: P
         "ViT-B32/openai",
     )
     assert bring(*run).stderr.startswith(
-        "Warning: whether ViT-B32/openai made these vectors was not checked: no model of this name is "
+        "Warning: could not check that ViT-B32/openai made these vectors: no model of this name is "
         "known here (did you mean 'ViT-B-32/openai'?), so images are found by #ID, not by words\n"
     )
     assert command("search-images", path, "images", "#2", "--paths").exit_code == 0

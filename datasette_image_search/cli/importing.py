@@ -86,7 +86,7 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
     if summary.given_up is not None:
         dropped_unfinished(table, summary.given_up)
     if summary.unproven:
-        warn(f"whether {summary.model} made these vectors was not checked: {summary.unproven}")
+        warn(f"could not check that {summary.model} made these vectors: {summary.unproven}")
     if summary.looked_for:
         _warn_of_root(path, *summary.looked_for)
     tell(_import_line(summary))
