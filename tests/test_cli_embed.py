@@ -938,6 +938,6 @@ def test_a_person_at_a_terminal_is_told_where_the_search_page_is(folder: Path, t
         lines = terminal.read(10_000).decode().splitlines()
     assert lines[0].startswith("8 embedded")
     assert lines[1:] == [
-        f"To see and search them: datasette '{database}', then http://127.0.0.1:8001/-/image-search"
+        f"To see and search them, run datasette '{database}' and open http://127.0.0.1:8001/-/image-search"
     ]
     assert len(embed_images(*run[1:]).stdout.splitlines()) == 1
