@@ -361,7 +361,7 @@ def test_a_folder_that_stands_where_the_table_goes_is_told_and_put_right(
     assert result.exit_code == 1
     first = typed.split(maxsplit=1)[0]
     assert result.output == (
-        f"Error: {first!r} stands where the name of the table goes: "
+        f"Error: {first!r} is given instead of the table name; run: "
         f"sqlite-utils embed-images {path} {meant}\n"
     )
     assert not path.exists()

@@ -84,8 +84,8 @@ def test_a_model_that_nobody_knows_is_a_name_with_a_hint(path: Path, tmp_path: P
         "ViT-B32/openai",
     )
     assert bring(*run).stderr.startswith(
-        "Warning: could not check that ViT-B32/openai made these vectors: no model of this name is "
-        "known here (did you mean 'ViT-B-32/openai'?), so images are found by #ID, not by words\n"
+        "Warning: could not check that ViT-B32/openai made these vectors: no installed model has "
+        "this name (did you mean 'ViT-B-32/openai'?), so you can search by #ID but not by words\n"
     )
     assert command("search-images", path, "images", "#2", "--paths").exit_code == 0
     renamed = bring(*run[:-1], CLIP, "--replace-model")

@@ -233,7 +233,7 @@ def test_rows_come_and_go(own: Path, folder: Path, key_type: type):
         ("pictures", "it is a folder"),
         ("a" * 5000, "File name too long"),
         ("nul\0byte.jpg", "null"),
-        (b"\xff.jpg", "there is no path but a BLOB"),
+        (b"\xff.jpg", "the value is a BLOB, not a path"),
         (17, "No such file"),
     ],
     ids=["missing", "folder", "long", "nul", "bytes", "number"],
@@ -624,7 +624,7 @@ def test_a_text_where_a_blob_should_be_is_a_failure_with_a_reason(tmp_path: Path
     sqlite_utils.Database(path)["pictures"].insert_all(rows, pk="id")
     options = ("--content-column", "content", "--model", "palette")
     assert embed_own(path, *options) == "1 embedded, 0 unchanged, 1 failed"
-    assert failures_of(path) == {"#2": "there is no BLOB but a text or a number"}
+    assert failures_of(path) == {"#2": "the value is a text or a number, not a BLOB"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names of files are Unicode there")

@@ -298,8 +298,8 @@ def test_the_unfinished_model_is_no_model_of_the_table_yet(run: Run):
     ("options", "sentence"),
     [
         ({"replace_model": True, "limit": 5}, "leave --limit out"),
-        ({"drop_missing": True}, "--drop-missing is about --replace-model"),
-        ({"keep_model": True}, "nothing was begun for 'images'"),
+        ({"drop_missing": True}, "--drop-missing works only with --replace-model"),
+        ({"keep_model": True}, "'images' has none; run it without"),
         ({"keep_model": True, "replace_model": True}, "choose one"),
     ],
 )
@@ -442,7 +442,7 @@ def test_a_second_index_is_promoted_without_embedding_again(
     with monkeypatch.context() as patched:
         patched.setattr(registry, "_factories", dict)
         patched.setattr(registry, "_loaded", {})
-        with pytest.raises(ImageSearchError, match="say with --model which of them to keep"):
+        with pytest.raises(ImageSearchError, match="name with --model the one to keep"):
             run(replace_model=True)
         summary = run(**REPLACE)
     assert (summary.embedded, summary.device, mean.seen) == (0, None, 8)

@@ -47,7 +47,7 @@ class Boxes:
             for kind, inner, stop in _boxes(self.data, start, end):
                 seen += 1
                 if seen > MAX_BOXES or len(items) > MAX_ITEMS:
-                    return [], "it is of too many parts"
+                    return [], "it has too many parts"
                 if kind in _DEEPER:
                     waiting.append((inner, stop))
                 elif kind == b"meta":
@@ -59,7 +59,7 @@ class Boxes:
                         items.append([_Extent(first, len(self.data))])
         copied = sum(min(each.length, len(self.data)) for item in items for each in item)
         if len(items) > MAX_ITEMS or copied > 4 * len(self.data):
-            return [], "its parts are the same bytes many times"
+            return [], "its parts repeat the same bytes many times"
         return items, None
 
 

@@ -253,7 +253,7 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
         raise DecodeError("the file is not a picture of a known format, or is damaged") from error
     except Image.DecompressionBombError as error:
         # Pillow itself makes room for the whole of a WebP when it opens it, and looks at its limit first.
-        raise TooLarge("the picture has more pixels than Pillow takes of this format") from error
+        raise TooLarge("the picture has more pixels than Pillow allows in this format") from error
     except MemoryError as error:
         raise DecodeError("there is not enough memory for the picture") from error
     except Exception as error:
@@ -264,9 +264,9 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
 def _words(error: Exception) -> str:
     """What Pillow says, on one line, and the same for all files: reasons are counted."""
     if isinstance(error, TypeError):
-        return "its header makes no sense"  # Said in words for programmers, about arguments.
+        return "its header is invalid"  # Said in words for programmers, about arguments.
     text = re.sub(r" \(\d+ bytes not processed\)", "", " ".join(str(error).split()))
-    text = re.sub(r"^decoder error -?\d+$", "its compressed data makes no sense", text)
+    text = re.sub(r"^decoder error -?\d+$", "its compressed data is invalid", text)
     return text or type(error).__name__
 
 

@@ -41,11 +41,11 @@ _TOO_LONG = -getattr(signal, "SIGXCPU", 0)
 """How a process ends that took more of the processor than it may."""
 
 
-_NONSENSE = "the picture is damaged: it ends its decoder"
+_NONSENSE = "the picture is damaged: it crashes its decoder"
 
 
 class Stopped(DecodeError):
-    """The picture may be good; the server is ending."""
+    """The picture may be good; the server is stopping."""
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,11 @@ class DecodingProcess:
                 break
             # Else it was idle for so long that it ended just when it was asked.
         if process is self._ended:
-            raise Stopped("the server is ending")
+            raise Stopped("the server is stopping")
         raise TooLarge(
             "the picture takes too long to decode"
             if is_late() or process.returncode == _TOO_LONG
-            else "the picture takes more memory than there is for it, or is damaged"
+            else "the picture needs more memory than it may have, or is damaged"
         )
 
     def _running(self) -> subprocess.Popen[bytes]:

@@ -86,7 +86,7 @@ def choose_model(
         return ModelChoice(index.model, index, given_up=given_up)
     if unfinished is not None and request.model == unfinished.model:
         raise RunError(
-            f"table {request.table!r} is still searched with {' and '.join(models)}, as the index by "
+            f"table {request.table!r} still uses {' and '.join(models)}, because the index by "
             f"{request.model} is unfinished: finish it with --replace-model, or give it up with "
             "--keep-model"
         )
@@ -102,16 +102,16 @@ def choose_model(
 def _check_options(request: AsksForModel, unfinished: Index | None) -> None:
     options = {
         "--add-model makes a second index": request.add_model,
-        "--replace-model makes one in place of those there are": request.replace_model,
-        "--keep-model keeps those there are": request.keep_model,
+        "--replace-model replaces the existing ones": request.replace_model,
+        "--keep-model keeps the existing ones": request.keep_model,
     }
     given = [option for option, is_given in options.items() if is_given]
     if len(given) > 1:
         raise RunError(f"{', '.join(given)}: choose one")
     if request.keep_model and unfinished is None:
         raise RunError(
-            f"--keep-model gives up what --replace-model has begun, and nothing was begun for "
-            f"{request.table!r}; leave it out"
+            f"--keep-model gives up an unfinished --replace-model, and {request.table!r} has none; run it "
+            "without"
         )
 
 
@@ -129,8 +129,8 @@ def _replacement(
         if len(indexes) > 1:
             models = [index.model for index in indexes]
             raise RunError(
-                f"table {request.table!r} is embedded with {' and '.join(models)}; say with --model "
-                "which of them to keep, or with which other one to embed everything again"
+                f"table {request.table!r} is embedded with {' and '.join(models)}; name with --model the "
+                "one to keep, or another one to embed everything again with"
             )
         model = indexes[0].model
 

@@ -32,8 +32,8 @@ def whole_or_none(database: Path) -> Iterator[Path]:
             _name(beside, database)
         except FileExistsError as error:
             raise RunError(
-                f"another program has made {str(database)!r} meanwhile, and nothing was written to it; "
-                "run it again"
+                f"another program has created {str(database)!r} meanwhile, so nothing was written; run "
+                "this again"
             ) from error
     finally:
         # What cannot be removed goes with the next run, and does not undo this one.

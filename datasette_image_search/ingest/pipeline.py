@@ -226,8 +226,8 @@ def _check_embedder(request: EmbedRequest, survey: Survey, embedder: Embedder) -
         _check_imported(request, survey.index, embedder)
     elif _is_of_another(survey.index, embedder):
         raise RunError(
-            f"table {request.table!r} was embedded with other weights of {survey.model}; use those "
-            "(--weights), or --replace-model to embed everything again"
+            f"table {request.table!r} was embedded with other weights of {survey.model}; use those with "
+            "--weights, or embed everything again with --replace-model"
         )
 
 
@@ -237,9 +237,9 @@ def _check_imported(request: EmbedRequest, index: Index, embedder: Embedder) -> 
         pictures = stored_pictures(db.conn, index, request.database)
         if not is_made_by(embedder, pictures, repr(request.table)):
             raise RunError(
-                f"the vectors of {request.table!r} were imported, and none of their pictures is there "
-                f"to tell that {index.model} made them; make some available, or use --replace-model "
-                "to embed everything again"
+                f"the vectors of {request.table!r} were imported, and none of their pictures is available "
+                f"to check that {index.model} made them; make some available, or use --replace-model to "
+                "embed everything again"
             )
 
 

@@ -53,8 +53,8 @@ def is_made_by(embedder: Embedder, pictures: Iterable[tuple[Path, np.ndarray]], 
     vectors = np.stack([vector for _, vector in known])
     if made.shape != vectors.shape or not is_same(made, vectors):
         raise OtherEmbedder(
-            f"the vectors of {whose} are not what {embedder.id} makes of the same pictures; name the "
-            "model that made them with --model, or embed the pictures again with --replace-model"
+            f"the vectors of {whose} differ from those that {embedder.id} makes of the same pictures; name "
+            "the model that made them with --model, or embed the pictures again with --replace-model"
         )
     return True
 

@@ -98,8 +98,8 @@ def _open(path: Path, database: Path) -> int:
             raise ImageSearchError(_cannot_write(database, refused)) from refused
     _check_is_file(path, status)
     raise ImageSearchError(
-        f"the lock file {str(path)!r} belongs to the user {_owner_of(status)!r}, and may not be read to "
-        "know whether a run of theirs is at work; if none is, remove it"
+        f"the lock file {str(path)!r} belongs to the user {_owner_of(status)!r} and cannot be read, so a "
+        "run of theirs may be active; if there is none, remove the file"
     ) from refused
 
 
@@ -111,7 +111,7 @@ def _check_is_file(path: Path, status: os.stat_result) -> None:
     kind = special_kind(status.st_mode)
     if kind is not None:
         raise ImageSearchError(
-            f"{str(path)!r} is {kind}, and stands where runs have their lock file; remove it"
+            f"{str(path)!r} is {kind}, in the place of the lock file of runs; remove it"
         )
 
 
@@ -123,11 +123,11 @@ def _take(descriptor: int, database: Path, status: os.stat_result) -> None:
             owner = _owner_of(status)
             whose = f" of the user {owner!r}" if owner else ""
             raise RunInProgress(
-                f"another run{whose} is writing to {str(database)!r}; wait until it has ended"
+                f"another run{whose} is writing to {str(database)!r}; wait until it has finished"
             ) from error
         # Not of every network drive: there a run is as good as the person who starts only one.
         logger.warning(
-            "the drive of %r has no locks (%s); start no second run on it meanwhile",
+            "the drive of %r does not support locks (%s); do not start a second run on it meanwhile",
             str(database),
             error.strerror,
         )

@@ -424,9 +424,9 @@ def check_mounted(emptied: Iterable[Scope], missing: Collection[tuple[str, str]]
         images = sum(file in scope for file in missing)
         if images:
             raise ScanError(
-                f"there are no images left in {str(Path(scope.root, scope.path))!r}, of which the "
-                f"table has {images:,}; if it is on another drive, mount it; if they are really "
-                "gone, leave the folder out and delete their rows (nothing was changed)"
+                f"there are no images left in {str(Path(scope.root, scope.path))!r}, and the table has "
+                f"{images:,} of them; if it is on another drive, mount it; if they are really gone, leave "
+                "the folder out and delete their rows (nothing was changed)"
             )
 
 

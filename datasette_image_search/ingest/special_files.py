@@ -26,4 +26,4 @@ def check_is_file(path: Path, wanted: str) -> None:
     """Raises ImageSearchError where something at a path, of which `wanted` is to be, is no file."""
     kind = special_kind(path.stat().st_mode) if path.exists() else None
     if kind is not None:
-        raise ImageSearchError(f"{str(path)!r} is {kind}, and not {wanted}")
+        raise ImageSearchError(f"{str(path)!r} is {kind}, not {wanted}")

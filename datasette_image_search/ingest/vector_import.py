@@ -108,8 +108,8 @@ class _Job:
         counts: Counter[str] = Counter()
         if self.is_new_table and store.table_exists(db.conn, self.request.table):
             raise RunError(
-                f"another program has made the table {self.request.table!r} meanwhile, and nothing was "
-                "imported; run it again"
+                f"another program has created the table {self.request.table!r} meanwhile, so nothing was "
+                "imported; run this again"
             )
         table = store.ensure_tables(db, self.request.table, self.path_column)
         with store.without_triggers(db, table):
@@ -210,7 +210,7 @@ def import_vectors(
     exists = request.database.exists()
     if exists and request.source.exists() and request.database.samefile(request.source):
         raise RunError(
-            f"{str(request.source)!r} is the database to import into; choose another for the images"
+            f"{str(request.source)!r} is the database to import from; choose another one for the images"
         )
     with (
         only_run(request.database),
@@ -246,7 +246,7 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
         request = replace(request, model=request.model or source.model)
         if request.model is None:
             raise RunError(
-                f"{source.name} does not say which model made its vectors; name it with --model"
+                f"{source.name} does not name the model of its vectors; name it with --model"
             )
         if not request.replace_model:
             store.check_not_renamed(db.conn, request.table)
@@ -289,7 +289,7 @@ def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None
     try:
         check_model(request.model, has_weights=request.weights is not None)
     except UnknownModel as error:
-        raise RunError(f"{error}; or say --add-model to keep vectors under this name") from error
+        raise RunError(f"{error}; or add --add-model to keep vectors under this name") from error
     except EmbedderError:
         return
 
@@ -309,8 +309,8 @@ def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index])
     column = request.path_column or next((i.path_column for i in indexes if i.path_column), None)
     if column is None:
         raise StoreError(
-            f"table {request.table!r} is your own; name the column that has the paths of its images "
-            "with --path-column"
+            f"table {request.table!r} is your own; name the column with the paths of its images with "
+            "--path-column"
         )
     return column
 
@@ -348,9 +348,7 @@ def _why_not_here(error: EmbedderError) -> str:
         return "its weights are not on this machine"
     if isinstance(error, UnknownModel):
         meant = f" (did you mean {error.closest!r}?)" if error.closest else ""
-        return (
-            f"no model of this name is known here{meant}, so images are found by #ID, not by words"
-        )
+        return f"no installed model has this name{meant}, so you can search by #ID but not by words"
     return str(error)
 
 
@@ -372,24 +370,23 @@ def _prove(
     is_proven = False
     if embedder is not None:
         is_proven = is_made_by(embedder, _paths_of(samples, matches), source.name)
-        unproven = None if is_proven else "none of the pictures is there to compare with"
+        unproven = None if is_proven else "none of the pictures is available to compare with"
     is_like_index = index is not None and _is_like(db, index, samples, matches, source.name)
     if index is None:
         return (embedder.fingerprint if embedder and is_proven else IMPORTED), unproven
     if index.fingerprint == IMPORTED:
         if embedder and is_proven and is_like_index:
             return embedder.fingerprint, None
-        return IMPORTED, unproven or "those that were there before were not compared"
+        return IMPORTED, unproven or "the earlier vectors were not compared"
     if is_proven and embedder and embedder.fingerprint != index.fingerprint:
         raise RunError(
-            f"table {request.table!r} was embedded with other weights of {index.model}; "
-            "use --replace-model, or those weights (--weights)"
+            f"table {request.table!r} was embedded with other weights of {index.model}; use "
+            "--replace-model, or those weights with --weights"
         )
     if not (is_proven or is_like_index):
         raise RunError(
-            f"nothing tells that the vectors of {source.name} are of the model that {request.table!r} "
-            f"was embedded with ({unproven}); use --add-model with another name for the model, or "
-            "--replace-model"
+            f"could not check that the model of {request.table!r} made the vectors of {source.name} "
+            f"({unproven}); use --add-model with another name for the model, or --replace-model"
         )
     return index.fingerprint, None
 
@@ -434,8 +431,8 @@ def _is_like(
         return False
     if not is_same(*map(np.stack, zip(*pairs, strict=True))):
         raise OtherEmbedder(
-            f"the vectors of {name} are not those that {index.image_table!r} has of the same images by "
-            f"{index.model}; use --replace-model to put them in the place of all of them, or --add-model "
-            "with the name of another model"
+            f"the vectors of {name} differ from those that {index.image_table!r} has of the same images by "
+            f"{index.model}; use --replace-model to replace all of them, or --add-model with the name of "
+            "another model"
         )
     return True

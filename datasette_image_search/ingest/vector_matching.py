@@ -95,7 +95,9 @@ def _match_own_rows(
     request: ImportRequest, db: Database, source: VectorSource, column: str
 ) -> Matches:
     if request.unknown == "add":
-        raise RunError(f"table {request.table!r} is your own, and rows are added to it by you only")
+        raise RunError(
+            f"table {request.table!r} is your own, so only you can add rows to it; use --unknown skip"
+        )
     table = store.find_image_table(db.conn, request.table)
     folder = str(request.database.resolve().parent)
     ids: dict[str, list[Key]] = {}

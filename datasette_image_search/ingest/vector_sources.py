@@ -80,9 +80,9 @@ def open_source(
         check_is_file(path, "vectors to import")
     kind = _kind_of(path)
     if paths is not None and kind != "npy":
-        raise VectorSourceError(f"{str(path)!r} has paths of its own; leave --paths out")
+        raise VectorSourceError(f"{str(path)!r} contains paths of its own; leave --paths out")
     if collection is not None and kind != "llm":
-        raise VectorSourceError(f"{str(path)!r} is no database of llm; leave --collection out")
+        raise VectorSourceError(f"{str(path)!r} is not a database of llm; leave --collection out")
     if kind == "npy":
         yield _open_npy(path, paths)
     elif kind == "clip-retrieval":
@@ -156,8 +156,8 @@ def _kind_of(path: Path) -> str:
             if {"filepath", "vector"} <= set(column_names(conn, "images")):
                 return "rclip"
     raise VectorSourceError(
-        f"{str(path)!r} is neither a .npy file nor a database of rclip or llm; "
-        "a folder of clip-retrieval is named as a whole"
+        f"{str(path)!r} is neither a .npy file nor a database of rclip or llm; for clip-retrieval, name "
+        "its folder"
     )
 
 
@@ -168,8 +168,8 @@ def _open_npy(path: Path, paths: Path | None) -> VectorSource:
     array = mapped_array(path)
     if paths is None:
         raise VectorSourceError(
-            f"{str(path)!r} has {len(array):,} vectors and no paths; name the text file that has "
-            "them, one a line, with --paths"
+            f"{str(path)!r} has {len(array):,} vectors and no paths; name a text file with one path on "
+            "each line with --paths"
         )
     names = _read_paths(paths)
     if len(names) != len(array):
@@ -186,7 +186,7 @@ def mapped_array(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise VectorSourceError(f"{str(path)!r} is damaged, or holds no numbers") from error
+        raise VectorSourceError(f"{str(path)!r} is damaged, or contains no numbers") from error
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
         raise VectorSourceError(
             f"{str(path)!r} holds {array.dtype}, not vectors in float16, float32 or float64"
@@ -212,7 +212,7 @@ def _read_paths(path: Path) -> list[str]:
     except OSError as error:
         raise VectorSourceError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise VectorSourceError(f"{str(path)!r} is no text in UTF-8") from None
+        raise VectorSourceError(f"{str(path)!r} is not UTF-8 text") from None
     # Not splitlines(), which splits at characters that names of files may have.
     return text.removesuffix("\n").split("\n") if text else []
 
@@ -228,8 +228,8 @@ def _open_clip_retrieval(folder: Path) -> VectorSource:
     if files.keys() != tables.keys():
         lonely = min(files.keys() ^ tables.keys())
         raise VectorSourceError(
-            f"{str(folder)!r} is not whole: of img_emb_{lonely}.npy and metadata_{lonely}.parquet "
-            "there is only one"
+            f"{str(folder)!r} is incomplete: it has only one of img_emb_{lonely}.npy and "
+            f"metadata_{lonely}.parquet"
         )
     arrays: list[np.ndarray] = []
     paths: list[str] = []
@@ -272,7 +272,7 @@ def _image_paths(path: Path) -> list[str]:
                 raise VectorSourceError(f"{str(path)!r} has no column 'image_path'")
             names = file.read(["image_path"]).column(0).to_pylist()
     except (ArrowException, OSError) as error:
-        raise VectorSourceError(f"{str(path)!r} is damaged, or no parquet") from error
+        raise VectorSourceError(f"{str(path)!r} is damaged, or not parquet") from error
     return ["" if name is None else str(name) for name in names]
 
 
