@@ -211,13 +211,13 @@ def test_wrong_input_is_one_sentence_and_writes_nothing(database: Path, tmp_path
     assert refused(database, "images").endswith(
         "there is nothing to write; name a picture such as map.png, or --html FILE"
     )
-    assert "does not say what to draw; end it in .png" in refused(
+    assert "has no known ending; end it in .png" in refused(
         database, "images", tmp_path / "map.gif"
     )
     assert refused(database, "images", "--html", database) == (
-        f"Error: '{database}' is no name for a page; end it in .html"
+        f"Error: '{database}' is not a name for a page; end it in .html"
     )
-    assert "is no name for a page" in refused(database, "images", out, "--html", out)
+    assert "is not a name for a page" in refused(database, "images", out, "--html", out)
     assert "has no column 'nope' to colour by; it has id" in refused(
         database, "images", out, "--color", "nope"
     )

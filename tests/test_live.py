@@ -305,7 +305,7 @@ def test_vectors_of_another_model_are_not_answered_from_the_old_sidecar(
 ) -> None:
     search(conn, VECTORS[0])
     db.execute("update image_search_indexes set fingerprint = 'other'")
-    with pytest.raises(SidecarUnusable, match="is of another model"):
+    with pytest.raises(SidecarUnusable, match="belongs to another model"):
         open_sidecar(sidecar_of(Path(live_path(conn))), find_index(conn))
     search(conn, VECTORS[0])
     assert live(conn).index.fingerprint == "other"

@@ -51,7 +51,7 @@ def test_embedders_that_work_pass(embedder: Embedder):
     [
         (
             lambda inputs: unit(np.ones_like(inputs)),
-            "the same vector of pictures that have nothing",
+            "the same vector for unrelated pictures",
         ),
         (lambda inputs: inputs * np.nan, "not finite, or not of unit length"),
         (lambda inputs: inputs * 0, "not finite, or not of unit length"),

@@ -40,13 +40,13 @@ RECOMMENDED = (
     ),
     Recommendation(
         "ViT-SO400M-16-SigLIP2-384/webli",
-        "The best: wants a graphics card and the extra transformers, and reads many languages too.",
+        "The best: needs a graphics card and the extra transformers, and also reads many languages.",
         "Apache 2.0",
         4_544_000_000,
     ),
     Recommendation(
         "ViT-B-16-SigLIP2-256/webli",
-        "Many languages, on a computer without a graphics card; wants the extra transformers.",
+        "Many languages, on a computer without a graphics card; needs the extra transformers.",
         "Apache 2.0",
         1_501_000_000,
     ),

@@ -134,8 +134,8 @@ def hub_plan(repo_id: str, config_file: Path) -> Plan:
         return _plan(repo_id, content["model_cfg"], content.get("preprocess_cfg") or {})
     except (ValueError, KeyError, TypeError) as error:
         raise EmbedderError(
-            f"{str(config_file)!r} is no configuration of open_clip; check that {repo_id} on the hub "
-            "is a model of open_clip"
+            f"{str(config_file)!r} is not a configuration of open_clip; check that {repo_id} on the hub is "
+            "a model of open_clip"
         ) from error
 
 
@@ -287,7 +287,7 @@ def _needed(plan: Plan, part: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise EmbedderError(
-            f"the {part} of {plan.name} cannot be loaded; install what reads it (pip install "
-            "'datasette-image-search[transformers]'), run embed-images once where the hub can be "
-            f"reached, or use a model whose words need none, such as {DEFAULT_MODEL}"
+            f"the {part} of {plan.name} cannot be loaded; install its reader (pip install "
+            "'datasette-image-search[transformers]'), run embed-images once where the hub can be reached, "
+            f"or use a model whose words need none, such as {DEFAULT_MODEL}"
         ) from error

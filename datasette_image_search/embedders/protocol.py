@@ -76,8 +76,8 @@ class Embedder(ABC):
         Raises TextNotUnderstood with a sentence for the person who typed the text.
         """
         raise TextNotUnderstood(
-            f"{self.id} sees pictures only and cannot read {texts[0]!r}; "
-            "search with #ID, or embed with a model that has words, such as palette"
+            f"{self.id} sees pictures only and cannot read {texts[0]!r}; search with #ID, or embed with a "
+            "model that reads words, such as palette"
         )
 
     def is_current(self) -> bool:

@@ -39,8 +39,8 @@ def check_embedder(embedder: Embedder) -> None:
     wanted = (len(pictures), embedder.dimensions)
     if vectors.shape != wanted or vectors.dtype != np.float32:
         raise EmbedderError(
-            f"{embedder.id} gives vectors of shape {vectors.shape} and type {vectors.dtype}, where it "
-            f"says {wanted} and float32; nothing was embedded: its package needs to be mended"
+            f"{embedder.id} gives vectors of shape {vectors.shape} and type {vectors.dtype}, but declares "
+            f"{wanted} and float32; nothing was embedded: its package must be repaired"
         )
     norms = np.linalg.norm(vectors, axis=1)
     if not np.isfinite(vectors).all() or np.abs(norms - 1).max() > NORM_ERROR:
@@ -51,6 +51,6 @@ def check_embedder(embedder: Embedder) -> None:
         )
     if (vectors @ vectors.T).min() > COLLAPSED:
         raise EmbedderError(
-            f"{embedder.id} makes the same vector of pictures that have nothing in common; nothing was "
-            "embedded: its weights are damaged, or of another model"
+            f"{embedder.id} makes the same vector for unrelated pictures; nothing was embedded: its "
+            "weights are damaged, or of another model"
         )

@@ -110,7 +110,7 @@ class Tower:
                 self._most = size = size // 2
             else:
                 raise EmbedderError(
-                    f"the memory of {self._runtime.device} is too small for a single one at "
+                    f"the memory of {self._runtime.device} is too small for a single image at "
                     f"{self._runtime.precision}; use --device cpu or a smaller --model"
                 )
         return np.concatenate(done)

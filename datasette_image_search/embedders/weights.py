@@ -112,9 +112,9 @@ def _is_partly_downloaded(repo_id: str) -> bool:
 
 def missing_weights(model_id: str, reason: str) -> WeightsMissing:
     return WeightsMissing(
-        f"the weights of {model_id} {reason}; run embed-images where the hub or a mirror "
-        "(HF_ENDPOINT) can be reached, use --weights FILE for a file you have, or --model palette, "
-        "which needs none (with --add-model where the table has another model)"
+        f"the weights of {model_id} {reason}; run embed-images where the hub or a mirror (HF_ENDPOINT) can "
+        "be reached, use --weights FILE for a file you have, or --model palette, which needs none (with "
+        "--add-model if the table has another model)"
     )
 
 

@@ -90,10 +90,7 @@ def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotte
         title = f"Map of {index.image_table}"
         in_page = _some(placed, MOST_IMAGES)
         part = f"{len(in_page):,} of " if len(in_page) < placed.count else ""
-        description = (
-            f"{part}{placed.count:,} images, those that are alike near each other "
-            f"({request.method}, {index.model})"
-        )
+        description = f"{part}{placed.count:,} images, similar ones near each other ({request.method}, {index.model})"
         coloured = _coloured(in_page, request.column)
         text, drawn = html_file(in_page, coloured, thumbnail_of, most, title, description)
         files.append((request.page, text.encode(), len(in_page), drawn))
@@ -128,14 +125,14 @@ def _checked(request: PlotRequest) -> str:
         if path is not None and not path.absolute().parent.is_dir():
             raise MapError(f"there is no folder {str(path.parent)!r} to write {path.name!r} into")
     if request.page is not None and request.page.suffix.lower() not in PAGES:
-        raise MapError(f"{str(request.page)!r} is no name for a page; end it in {PAGES[0]}")
+        raise MapError(f"{str(request.page)!r} is not a name for a page; end it in {PAGES[0]}")
     if request.picture is None:
         return ""
     suffix = request.picture.suffix.lower()
     if suffix not in FORMATS:
         raise MapError(
-            f"{str(request.picture)!r} does not say what to draw; end it in {', '.join(FORMATS)}, "
-            "or write a page with --html"
+            f"{str(request.picture)!r} has no known ending; end it in {', '.join(FORMATS)}, or write a "
+            "page with --html"
         )
     return FORMATS[suffix]
 

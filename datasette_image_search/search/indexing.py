@@ -263,8 +263,8 @@ def _record(db: Database, index: Index, codes: Codes) -> None:
             _changed(db.conn, now, codes)
         except Unproven:
             raise SidecarNotWritten(
-                f"{index.image_table!r} became another one while its vectors were read, as when a backup "
-                "is restored; run this again"
+                f"{index.image_table!r} was replaced while its vectors were read, as when a backup is "
+                "restored; run this again"
             ) from None
 
 
@@ -280,7 +280,7 @@ def _not_written(path: Path, error: Exception) -> SidecarNotWritten:
     # Not the whole of what they say, with the name of a file that was to be renamed.
     reason = getattr(error, "strerror", None) or str(error).split(": ")[-1]
     return SidecarNotWritten(
-        f"{str(path)!r} could not be written ({reason}); searches do without it, which takes longer"
+        f"{str(path)!r} could not be written ({reason}); searches work without it, but take longer"
     )
 
 

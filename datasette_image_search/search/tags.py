@@ -73,8 +73,8 @@ def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
         _check_text(label)
     if len(labels) == 1:
         raise LabelError(
-            f"{labels[0]!r} is the only label, so every image would get it; name two or more, such as "
-            "what else is on the images"
+            f"{labels[0]!r} is the only label, so every image would get it; name another one, such as "
+            "'something else'"
         )
     if not labels:
         raise LabelError("there are no labels; name two or more, such as: cat dog")
@@ -121,7 +121,9 @@ def _check_text(label: str) -> None:
     if not label.strip():
         raise LabelError("one of the labels is empty; leave it out")
     if not is_text(label):
-        raise LabelError(f"the label {label!r:.200} is no text: half of a character is missing")
+        raise LabelError(
+            f"the label {label!r:.200} is not valid text: half of a character is missing"
+        )
     check_letters(f"the label {label[:40]!r}", label, error=LabelError)
 
 
