@@ -61,6 +61,25 @@ def test_imports_go_one_way():
     assert wrong == []
 
 
+WEB = ("", "access", "server", "facets", "media", "pages", "datasette_pages")
+"""The modules of web/ itself, then its packages: each imports from those before it."""
+
+
+def test_within_the_web_imports_go_one_way_too():
+    def place_in(parts: tuple[str, ...]) -> int:
+        return WEB.index(parts[0] if parts[0] in WEB else "")
+
+    wrong = [
+        (str(file.relative_to(PACKAGE)), ".".join(name))
+        for file in MODULES
+        if room_of(file) == "web"
+        for name in imports(file)
+        if name[:2] == (PACKAGE.name, "web")
+        and place_in(name[2:]) > place_in(file.relative_to(PACKAGE / "web").parts)
+    ]
+    assert wrong == []
+
+
 def test_datasette_is_known_to_the_hooks_and_the_web_and_click_to_the_commands_only():
     assert rooms_that_import("datasette") == {"web", "__init__"}
     assert rooms_that_import("click") == {"cli"}
