@@ -1,7 +1,4 @@
-"""
-Whether an embedder does what all of them have to do, found out on a few drawn pictures before it is
-let loose on a hundred thousand photos.
-"""
+"""A test of an embedder on a few drawn pictures, before it embeds a hundred thousand photos."""
 
 from __future__ import annotations
 
@@ -11,14 +8,14 @@ from PIL import Image, ImageDraw
 from .protocol import Embedder, EmbedderError
 
 COLLAPSED = 0.99999
-"""Cosine above which all pictures have the same vector. Those of a model with random weights have
-about 0.999: it is of no use, but it works."""
+"""Cosine above which vectors count as the same. A model with random weights has about 0.999: it is
+useless, but works."""
 
 NORM_ERROR = 0.01
 
 
 def drawn_pictures(size: int) -> list[Image.Image]:
-    """Five pictures that have nothing in common, of so many pixels a side."""
+    """Five unrelated pictures, with `size` pixels a side."""
     black = Image.new("RGB", (size, size), "black")
     ramp = Image.merge("RGB", [Image.linear_gradient("L").resize((size, size))] * 3)
     sunset = Image.new("RGB", (size, size), "orange")
@@ -33,7 +30,7 @@ def drawn_pictures(size: int) -> list[Image.Image]:
 
 
 def check_embedder(embedder: Embedder) -> None:
-    """Raises EmbedderError where its vectors are good for nothing."""
+    """Raises EmbedderError if its vectors are useless."""
     pictures = drawn_pictures(max(embedder.image_size, 32))
     vectors = embedder.encode_images(np.stack([embedder.preprocess(each) for each in pictures]))
     wanted = (len(pictures), embedder.dimensions)
