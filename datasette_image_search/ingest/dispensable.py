@@ -1,6 +1,6 @@
 """
-Which files may be deleted because another one is kept. Nothing is believed of either: a file is
-looked at, read as a whole, and told from the other by the lists of their folders.
+The files that may be deleted because another one is kept. Nothing is taken for granted: each file is read
+as a whole, and told from the other by the lists of their folders.
 """
 
 from __future__ import annotations

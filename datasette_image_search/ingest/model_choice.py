@@ -1,4 +1,7 @@
-"""Which model a run is with, and which index of the table: one there is, a new one, or one in place of others."""
+"""
+The choice of the model of a run, and of the index: an existing one, a new one, or one that replaces
+others.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from ..store import Index
 
 
 class RunError(ImageSearchError):
-    """A run that would make no sense, refused before anything is written."""
+    """The run makes no sense, and is refused before anything is written."""
 
 
 class AsksForModel(Protocol):
-    """What a request says of models; `model` None is the model of the table."""
+    """The options of a request about models; `model` None is the model of the table."""
 
     @property
     def table(self) -> str: ...
@@ -37,8 +40,8 @@ class AsksForModel(Protocol):
 @dataclass(frozen=True)
 class ModelChoice:
     """
-    `index` is the one to add to, None for a new one. The `replaced` are searched until it is whole, and
-    then give way to it. `given_up` is an unfinished one that the table is rid of at once.
+    `index` is the one to add to, None for a new one. Searches use the `replaced` until it is complete.
+    `given_up` is an unfinished index that is dropped at once.
     """
 
     model: str
@@ -52,7 +55,7 @@ class ModelChoice:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether what is added to is not what is searched."""
+        """Whether the run adds to an index that is not searched yet."""
         return bool(self.replaced if self.index is None else self.index.unfinished)
 
 
@@ -65,11 +68,11 @@ def choose_model(
     anew: bool = False,
 ) -> ModelChoice:
     """
-    The choice for a table with these indexes. `fingerprint` is that of the embedder, where it is known:
-    an index that is to come in place of others is begun anew if it is of another one, or for whoever
-    has all vectors of it at once (`anew`).
+    The choice for a table with these indexes. `fingerprint` is that of the embedder, if known: an
+    unfinished index of another one is started again. `anew` also starts it again, for a caller that has
+    all vectors at once.
 
-    Raises RunError where the request leaves it open, or contradicts itself.
+    Raises RunError if the request is ambiguous or contradicts itself.
     """
     _check_options(request, unfinished)
     if request.replace_model and (indexes or unfinished):
@@ -121,7 +124,7 @@ def _replacement(
     unfinished: Index | None,
     fingerprint: str | None,
 ) -> ModelChoice:
-    """Go on with the unfinished one, or promote one of several, or begin anew."""
+    """Continue the unfinished index, or promote one of several, or start again."""
     model = request.model
     if model is None and unfinished is not None:
         model = unfinished.model
@@ -139,7 +142,7 @@ def _replacement(
 
     if unfinished is not None and fits(unfinished):
         return ModelChoice(model, unfinished, tuple(indexes))
-    # Of a single one, it is the same name with other weights, or simply everything anew.
+    # With a single one, the name is the same and the weights may differ, or everything is embedded again.
     kept = next((index for index in indexes if fits(index)), None) if len(indexes) > 1 else None
     replaced = tuple(index for index in indexes if index is not kept)
     return ModelChoice(model, kept, replaced, given_up=unfinished)

@@ -1,4 +1,4 @@
-"""Folders -> the files in them, compared with what the tables know. Opens no file."""
+"""Folders -> the files in them, compared with the tables. Opens no file."""
 
 from __future__ import annotations
 
@@ -417,7 +417,7 @@ def _deepest_root(folder: PurePath, roots: Collection[str]) -> str | None:
 
 def check_mounted(emptied: Iterable[Scope], missing: Collection[tuple[str, str]]) -> None:
     """
-    Raises ScanError where images are missing in a folder that has none left: more likely a drive
+    Raises ScanError if images are missing in a folder that has none left: more likely a drive
     that is not mounted than a folder that was emptied.
     """
     for scope in emptied:

@@ -1,4 +1,4 @@
-"""What a run would do, found out without writing anything."""
+"""A survey of the work of a run, which writes nothing."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ class Survey:
 
 def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey:
     """
-    `fingerprint` is as in choose_model(). Raises ImageSearchError with one sentence where the request
-    cannot be carried out.
+    `fingerprint` is as in choose_model(). Raises ImageSearchError with one sentence if the request cannot
+    be carried out.
     """
     check_folder(request.database)
     _check_replacement(request)
@@ -176,8 +176,8 @@ def _check_replacement(request: EmbedRequest) -> None:
 
 def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> None:
     """
-    Raises RunError where a file or folder stands where the name of a new table goes. The name of the
-    folder that is embedded, or of one that it is in, may well be the table's.
+    Raises RunError if a file or folder is given instead of the name of a new table. The table may have
+    the name of the embedded folder or of a parent.
     """
     table = Path(request.table)
     is_path = "/" in request.table or os.sep in request.table
@@ -202,7 +202,7 @@ def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> Non
 
 
 def check_folder(database: Path) -> None:
-    """Raises ImageSearchError where the folder for a database is missing, or it is no file."""
+    """Raises ImageSearchError if the folder for a database is missing, or it is no file."""
     check_is_file(database, "a database")
     folder = database.resolve().parent if database.is_symlink() else database.parent
     if not folder.is_dir():
@@ -210,7 +210,7 @@ def check_folder(database: Path) -> None:
 
 
 def check_writable(database: Path) -> None:
-    """Raises RunError where a database, or the folder that its journal and sidecars go to, is read-only."""
+    """Raises RunError if a database, or the folder that its journal and sidecars go to, is read-only."""
     check_folder(database)
     database = database.resolve()
     if not os.access(database.parent, os.W_OK):

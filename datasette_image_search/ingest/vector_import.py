@@ -43,10 +43,10 @@ CACHE_KIB = 64_000
 @dataclass(frozen=True)
 class ImportRequest:
     """
-    Which vectors to import into which table. `paths` and `collection` are as in `open_source`; `model`
-    None is the one that the source names. `roots` are folders that the paths are below; relative paths
-    are relative to the only one. `unknown` is what to do with paths that the table has no row for:
-    None adds them to a new table and refuses them for one with rows.
+    The vectors to import, and the table. `paths` and `collection` are as in `open_source`; `model` None
+    is the one that the source names. `roots` are folders that the paths are below; relative paths are
+    relative to the only one. `unknown` is what to do with paths that the table has no row for: None adds
+    them to a new table and refuses them for one with rows.
     """
 
     database: Path
@@ -65,7 +65,7 @@ class ImportRequest:
 
     @property
     def keep_model(self) -> bool:
-        """What embed-images has left unfinished is no matter of vectors that are all there."""
+        """An unfinished index of embed-images does not concern an import."""
         return False
 
 
@@ -73,9 +73,9 @@ class ImportRequest:
 class ImportSummary:
     """
     `imported` vectors were written, `unchanged` ones were there already, `skipped` ones have no row.
-    `added` rows are new, `not_there` counts files of new rows that are nowhere to be found; where that
-    is all of them, `looked_for` is the root and the path of the first. `unproven` is why nobody knows that `model` made the vectors, None where it was found to. `given_up`
-    is the model of an unfinished index that the table is rid of.
+    `added` rows are new, `not_there` counts new rows whose file is missing; if all are, `looked_for` is
+    the root and the path of the first. `unproven` says why `model` could not be confirmed, None if it
+    was. `given_up` is the model of an unfinished index that was dropped.
     """
 
     model: str
@@ -92,7 +92,7 @@ class ImportSummary:
 
 @dataclass(frozen=True)
 class _Job:
-    """An import that nothing speaks against any more."""
+    """An import that passed all checks."""
 
     request: ImportRequest
     source: VectorSource
@@ -162,7 +162,7 @@ class _Job:
         store.record_files(db, table, states)
 
     def _look_at_files(self, positions: Sequence[int]) -> Iterator[tuple[int, FileState | None]]:
-        """Position and what the file is like now, None where there is none."""
+        """Position and the current state of the file, None if it is missing."""
         is_folder = lru_cache(os.path.isdir)
         for at in positions:
             root, path = self.matches.files[at]
@@ -202,8 +202,8 @@ def import_vectors(
     request: ImportRequest, on_progress: Callable[[Progress], None] = lambda progress: None
 ) -> ImportSummary:
     """
-    Make a table searchable by vectors of another program. Raises ImageSearchError with one sentence
-    for whatever is wrong, and nothing is written then.
+    Make a table searchable by vectors of another program. Raises ImageSearchError with one sentence for
+    any problem, and writes nothing then.
     """
     started = time.perf_counter()
     check_writable(request.database)
@@ -277,8 +277,8 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
 
 def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None:
     """
-    Any name may be that of a new index, as vectors are of use without their model; but beside that of
-    another model it is more likely mistyped.
+    A new index may have any name, because vectors are useful without their model. Beside an index of
+    another model, an unknown name is probably mistyped.
     """
     if request.model is None or not indexes:
         return
@@ -295,7 +295,7 @@ def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None
 
 
 def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index]) -> str | None:
-    """Where a person's own table has its paths; None for a table of ours, or a new one."""
+    """The column with the paths of a person's own table; None for a table of ours, or a new one."""
     if not store.table_exists(db.conn, request.table):
         if request.path_column is not None:
             raise StoreError(f"there is no table {request.table!r} in this database")
@@ -330,7 +330,7 @@ def _check_all_replaced(
 def _load(
     request: ImportRequest, model: str, index: Index | None
 ) -> tuple[Embedder | None, str | None]:
-    """The embedder of the model if it is on this machine, or why it is not."""
+    """The embedder of the model, if it is on this machine, or the reason why it is not."""
     weights = request.weights or (Path(index.weights) if index and index.weights else None)
     try:
         # First, as it takes no time to know that there is no such model.
@@ -343,7 +343,7 @@ def _load(
 
 
 def _why_not_here(error: EmbedderError) -> str:
-    """In its own words some say what to do when a model is to be loaded, which is not so here."""
+    """The reason without the advice about loading models, which does not fit here."""
     if isinstance(error, WeightsMissing):
         return "its weights are not on this machine"
     if isinstance(error, UnknownModel):
@@ -362,8 +362,8 @@ def _prove(
     unproven: str | None,
 ) -> tuple[str, str | None]:
     """
-    Look at every vector, and find out of which embedder they are: the fingerprint to record, and why
-    it is IMPORTED. Raises where that is known to be another one.
+    Check every vector, and find the embedder that made them: the fingerprint to record, and why it is
+    IMPORTED. Raises if it is known to be another one.
     """
     wanted = _spread([at for at, _ in matches.known]) | _spread(matches.new)
     samples = _pick(source, wanted)
@@ -398,7 +398,7 @@ def _spread(positions: Sequence[int]) -> set[int]:
 
 
 def _pick(source: VectorSource, wanted: set[int]) -> dict[int, np.ndarray]:
-    """Position -> unit vector; all the others are looked at too."""
+    """Position -> unit vector, for the wanted ones; all are checked."""
     samples = {}
     start = 0
     for block in unit_blocks(source):
@@ -419,8 +419,8 @@ def _is_like(
     db: Database, index: Index, samples: Mapping[int, np.ndarray], matches: Matches, name: str
 ) -> bool:
     """
-    True where the vectors are those that the index has of the same images, False where it has none of
-    them. Raises OtherEmbedder where they are different ones.
+    True if the vectors are those that the index has of the same images, False if it has none of them.
+    Raises OtherEmbedder if they differ.
     """
     pairs = [
         (samples[at], stored)

@@ -1,8 +1,6 @@
 """
-Vectors that other programs made: where they keep them, and how those are read.
-
-The content tells what a source is, so nobody has to say. All are read in blocks, never whole: a file
-of numpy is mapped, a database is asked row by row.
+Readers for vectors that other programs made. The content tells the kind of a source. All are read in
+blocks, never whole: a file of numpy is mapped, a database is read row by row.
 """
 
 from __future__ import annotations
@@ -25,13 +23,13 @@ from .scan import iso_time
 from .special_files import check_is_file
 
 BLOCK = 8192
-"""Vectors that are looked at together; 16 MB with 512 dimensions in float32."""
+"""Vectors per block; 16 MB with 512 dimensions in float32."""
 
 SQLITE = b"SQLite format 3\0"
 NUMPY = b"\x93NUMPY"
 
 LLM_MODELS = {"clip": "ViT-B-32-quickgelu/openai"}
-"""What the models of llm's plugins for pictures are called here."""
+"""Models of llm's plugins for pictures -> our ids."""
 
 RCLIP_MODEL = "ViT-B-32-256/datacomp_s34b_b86k"
 RCLIP_MODEL_BEFORE_3 = "ViT-B-32-quickgelu/openai"
@@ -39,7 +37,7 @@ RCLIP_MODEL_BEFORE_3 = "ViT-B-32-quickgelu/openai"
 
 
 class VectorSourceError(ImageSearchError):
-    """Vectors that cannot be read, or are no vectors."""
+    """The vectors cannot be read, or are not vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +51,9 @@ class FileState:
 @dataclass(frozen=True)
 class VectorSource:
     """
-    n vectors and the paths of their pictures, in the same order. `blocks` gives the vectors anew
-    each time, as they are stored: arrays of shape (m, dimensions) of any float type. `model` and
-    `states` are for sources that know them.
+    n vectors and the paths of their pictures, in the same order. `blocks` yields the vectors from the
+    beginning each time, as they are stored: arrays of shape (m, dimensions) of any float type. `model`
+    and `states` are for sources that know them.
     """
 
     name: str
@@ -74,7 +72,7 @@ def open_source(
     The vectors of a .npy file (`paths` is a text file with a path a line), of rclip's database, of a
     folder of clip-retrieval, or of a collection of llm (None: the only one there is).
 
-    Raises VectorSourceError with a sentence for what is none of these, or not whole.
+    Raises VectorSourceError with a sentence for anything else, or an incomplete source.
     """
     if not path.is_dir():
         check_is_file(path, "vectors to import")

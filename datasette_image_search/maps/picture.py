@@ -14,7 +14,7 @@ from .collection import CollectionMap
 from .colouring import STEPS, Colouring, rgb
 
 ThumbnailOf = Callable[[Key], bytes | None]
-"""An image id -> its thumbnail, a file; None where it has none."""
+"""An image id -> its thumbnail, a file; None if it has none."""
 
 PAPER, INK, MUTED = "#f8fafb", "#111a35", "#596478"
 

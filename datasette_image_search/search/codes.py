@@ -33,7 +33,7 @@ class Codes:
     """
     n vectors with their ids and, where keys are integers, those of their images. What is at a
     position (0 to n - 1) of one is at that position of all; vector ids ascend. `rows` are those of the
-    database that were read for them, None where these have no tokens.
+    database that were read for them, None if these have no tokens.
 
     `file` tells the file that they are mapped from, as it was, from any other, and `memory` is where; None
     where they are in memory of their own.

@@ -56,7 +56,7 @@ def gone_and_unknown(
 ) -> tuple[np.ndarray, store.StoredVectors]:
     """
     The ids of the known rows that this connection does not see, ascending, and what it sees besides.
-    Raises Unproven where it sees others by the same ids.
+    Raises Unproven if it sees others by the same ids.
     """
     ids, tokens = _sorted(known)
     there = store.vector_ids(conn, index)

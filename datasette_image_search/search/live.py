@@ -49,7 +49,7 @@ class LiveIndex:
 
     `from_sidecar` tells whether the first is mapped from the file, or was made in memory because of
     `problem`. `unused` is what the file of the approximate index was like where it could not be used,
-    None where there was none.
+    None if there was none.
 
     `gone` are the ids of vectors that were deleted since, ascending. Where the generation is no proof of
     what was read, as in a database of version 0.1, whose vectors have no tokens, it is None: then that is
@@ -199,7 +199,7 @@ class LiveIndex:
         return np.concatenate([NOBODY, *found])
 
     def there(self) -> np.ndarray | None:
-        """A bool per position: whether the vector is still in the database; None where that is not known."""
+        """A bool per position: whether the vector is still in the database; None if that is not known."""
         return None if self.gone is None else ~self.chosen_vectors(self.gone)
 
     def chosen_vectors(self, vector_ids: np.ndarray) -> np.ndarray:
@@ -288,7 +288,7 @@ def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> L
 
 
 def open_index(database: Path, index: Index) -> LiveIndex | None:
-    """What live_index() answers at once: None where there is something to open or to read first."""
+    """What live_index() answers at once: None if there is something to open or to read first."""
     key = str(database), index.id
     for known in (_open, _seen):
         live = known.get(key)
@@ -339,7 +339,7 @@ def mapped_files(live: LiveIndex, database: Path) -> list[tuple[Path, FileState 
 def _continued(
     conn: sqlite3.Connection, live: LiveIndex, index: Index, database: Path
 ) -> LiveIndex | None:
-    """The same with what was committed since; None where it is not proven that there is nothing else."""
+    """The same with what was committed since; None if it is not proven that there is nothing else."""
     if _is_of(live, index, database):
         return live if _is_up_to_date(live, database) else _with_approximate(live, database)
     if live.gone is None or replace(live.index, generation=index.generation) != index:

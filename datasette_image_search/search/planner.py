@@ -101,7 +101,7 @@ def search(
     The min(k, matching) images whose vectors are closest to a unit vector, shape (dimensions,),
     after the first `offset` of them, and less those with a score below `min_score`.
 
-    `exact` leaves an approximate index aside. Raises FilterError where SQLite does not take the
+    `exact` leaves an approximate index aside. Raises FilterError if SQLite does not take the
     filter, PlanError for k below 1 or a negative offset.
     """
     (found,) = search_many(
@@ -428,7 +428,7 @@ def _settle(
 def _closest(ranking: _Ranking, passed: list[int], k: int, error: float) -> list[int] | None:
     """
     Those of the ranked ids that passed and may be among the best k, where scores have such an error;
-    None where an id below the ranking may be one too.
+    None if an id below the ranking may be one too.
     """
     if len(passed) < k:
         return passed if ranking.complete else None

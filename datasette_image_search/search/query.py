@@ -295,7 +295,7 @@ def embedder_of(
 ) -> Embedder:
     """
     The embedder that made the vectors of an index, and no other. Never downloads. Of imported vectors
-    nobody but who imported them may know, so the name is believed. Raises EmbedderError where it is
+    nobody but who imported them may know, so the name is believed. Raises EmbedderError if it is
     not here.
     """
     request = ModelRequest(index.model, weights=weights_of(index), words_only=words_only)

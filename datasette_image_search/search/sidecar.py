@@ -79,7 +79,7 @@ class Header:
     """
     Which vectors the file holds: those of the index up to `vector_id`, in the database that knows
     `token`. `ids_at` is where the first part ends, `arrays` how many arrays of n ids follow, and `rows` how
-    long the two of rows are; None where the database had no tokens. `checksum` is of all that, and `tuning`
+    long the two of rows are; None if the database had no tokens. `checksum` is of all that, and `tuning`
     is None for codes.
     """
 
@@ -121,7 +121,7 @@ FileState = tuple[int, ...]
 
 
 def file_state(path: Path) -> FileState | None:
-    """None where there is none."""
+    """None if there is none."""
     try:
         return _state_of(path.stat())
     except OSError:
@@ -256,7 +256,7 @@ def _tuning(found: dict[str, Any]) -> Tuning:
 
 
 def check_sidecar(path: Path, index: Index) -> None:
-    """Read all of a file, of either kind. Raises SidecarUnusable where it is not as it was written."""
+    """Read all of a file, of either kind. Raises SidecarUnusable if it is not as it was written."""
     _open(path, index, check=True)
 
 
@@ -378,7 +378,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 
 def _check_is_file(path: Path) -> None:
-    """Raises OSError where something stands at a path that is not ours to replace."""
+    """Raises OSError if something stands at a path that is not ours to replace."""
     with suppress(FileNotFoundError):
         kind = special_kind(path.stat().st_mode)
         if kind is not None:

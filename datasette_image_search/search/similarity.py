@@ -41,7 +41,7 @@ def scores_by_image(
     A score as a float at the id of every image, NaN where it has no vector; of the codes, so with an
     error of up to CODE_ERROR. `vector` is a unit vector, shape (dimensions,).
 
-    None where it cannot be had: where keys are texts or very sparse, where `conn` does not see what
+    None if it cannot be had: where keys are texts or very sparse, where `conn` does not see what
     was committed last, and where the triggers are missing without which a vector may be of a picture
     that is not there any more. Without `compute`, also where they are not remembered.
     """

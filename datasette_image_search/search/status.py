@@ -13,7 +13,7 @@ from .live import LiveIndex, live_index
 
 
 def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]:
-    """For JSON. `problem` is None where all is well; where nothing can be searched it is all there is."""
+    """For JSON. `problem` is None if all is well; where nothing can be searched it is all there is."""
     try:
         index = store.find_index(conn, table)
         live = live_index(conn, index)
