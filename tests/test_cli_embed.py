@@ -251,7 +251,7 @@ def test_a_place_that_was_told_as_a_relative_path_doubles_nothing(
     change(path, "update image_search_roots set path = 'the archive/pictures'")
     monkeypatch.chdir(moved.parent.parent)
     result = command("embed-images", path, "images", "the archive/pictures")
-    assert "no absolute path" in result.output
+    assert "not an absolute path" in result.output
     assert count(path, "images") == 8
     run_as_told(result, moved)
     assert first_words(path, "images", moved) == "0 embedded, 8 unchanged, 0 failed"

@@ -295,7 +295,7 @@ def test_a_folder_that_cannot_be_written_to_costs_time_only(
 
 def test_a_sidecar_that_cannot_be_written_is_told_with_a_sentence(path: Path, db: Database) -> None:
     put_a_folder_in_its_place(sidecar_of(path))
-    with pytest.raises(SidecarNotWritten, match=r"could not be written \(.*takes longer"):
+    with pytest.raises(SidecarNotWritten, match=r"could not be written \(.*take longer"):
         refresh_sidecars(db, "images")
     assert not list(path.parent.glob("*.tmp"))
 

@@ -440,7 +440,7 @@ def test_a_dropped_table_is_forgotten_by_the_next_run(tagged: Database):
 def test_a_table_of_the_same_name_by_somebody_else_is_left_alone(db: Database):
     index = add(db, NORTH)
     db["images_tags"].insert({"image_id": 1, "tag": "mine"})
-    with pytest.raises(store.StoreError, match="'images_tags' is another one"):
+    with pytest.raises(store.StoreError, match="'images_tags' was not made by"):
         tag(db, index, "north", "east")
     db.execute("delete from images where id = 1")
     assert db["images_tags"].count == 1

@@ -562,7 +562,7 @@ def test_vectors_for_an_embedded_table_have_to_be_of_its_model(
     options = {"model": "palette", "unknown": "add"}
     with pytest.raises(ImageSearchError, match="could not check"):
         bring(names[8:], vectors[8:], **options)
-    with pytest.raises(ImageSearchError, match="are not those that"):
+    with pytest.raises(ImageSearchError, match="differ from those that"):
         bring(names, vectors[::-1], **options)
     assert counts(bring(names, vectors, **options)) == (1, 8, 1, 0, 1)
     assert index_of(path).fingerprint == PaletteEmbedder().fingerprint

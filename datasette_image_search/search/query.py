@@ -1,5 +1,5 @@
 """
-What a person types -> one unit vector. One grammar for SQL, pages, JSON and the command line:
+A typed query -> one unit vector. One grammar for SQL, pages, JSON and the command line:
 
     a red sports car                     words
     #42                                  the image with id 42
@@ -35,8 +35,8 @@ LONGEST_QUERY = 16_384
 """Characters: a vec: of 6,000 dimensions."""
 
 MOST_LETTERS = 1000
-"""Of the words of a query together, several times what any model reads. The tokens of CLIP take time
-with the square of a word: 12 s for one of 16,000 letters, a tenth of a second for one of these."""
+"""The most letters of the words of a query together, several times what any model reads. The tokens of CLIP
+take time with the square of a word: 12 s for one of 16,000 letters, a tenth of a second for one of these."""
 
 MOST_TERMS = 32
 """Each may take a model 60 ms, in which no time limit interrupts it."""
@@ -46,7 +46,7 @@ CANCELLED = 1e-3
 
 
 class QueryError(ImageSearchError):
-    """A query that cannot be searched for; the message names the term."""
+    """The query cannot be searched for; the message names the term."""
 
 
 class Kind(Enum):
@@ -67,8 +67,8 @@ class Term:
 @dataclass(frozen=True)
 class QueryVector:
     """
-    What a query is for one index: `vector` of shape (dimensions,), float32, unit norm. `warnings` are
-    sentences to show beside the hits.
+    A query for one index: `vector` of shape (dimensions,), float32, unit norm. `warnings` are sentences
+    to show beside the hits.
     """
 
     index: Index
@@ -78,13 +78,13 @@ class QueryVector:
 
 # --- Text -> terms -------------------------------------------------------------------------------
 
-# The look-behind makes each run of blanks be tried once, not once from each of its blanks.
+# The look-behind makes it try each run of blanks once, not once from each blank.
 _SIGN = re.compile(r"(?<!\s)\s+([+-])\s+")
 _WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):\s*(?=\S)")
 _END = r"(?=\s*$|\s+[+-]\s)"
 _QUOTED = re.compile(rf'(#?)"((?:[^"]|"")*)"{_END}')
 _LOOSELY_QUOTED = re.compile(rf'(#?)"(.*?)"{_END}', re.DOTALL)
-"""Where quotes within were not written twice, the first that a term can end with is the last."""
+"""If inner quotes were not written twice, the term ends at the first quote that can end it."""
 
 
 def parse_query(text: str) -> tuple[Term, ...]:
@@ -119,7 +119,7 @@ def parse_query(text: str) -> tuple[Term, ...]:
 def check_letters(
     name: str, *texts: str, error: Callable[[str], ImageSearchError] = QueryError
 ) -> None:
-    """Raises an error where texts that a model is to encode are longer than it reads by far."""
+    """Raises an error if texts for a model are much longer than it reads."""
     letters = sum(map(len, texts))
     if letters > MOST_LETTERS:
         raise error(
@@ -129,7 +129,10 @@ def check_letters(
 
 
 def is_text(text: str) -> bool:
-    """JSON can say half of a character, as in "\\ud800", and so can the arguments of a command."""
+    """
+    Whether a text has no half of a character, such as "\ud800", which JSON and arguments of commands can
+    contain.
+    """
     return not _HALVES.search(text)
 
 
@@ -186,8 +189,8 @@ WeightsOf = Callable[[Index], "Path | None"]
 
 def recorded_weights(index: Index) -> Path | None:
     """
-    The file that the database names. Not for a server, which may have the database from anybody:
-    that must not choose which files are opened.
+    The file that the database names. A server must not use this, because anybody may have made its
+    database.
     """
     return Path(index.weights) if index.weights is not None else None
 
@@ -208,7 +211,7 @@ def query_vector(
         return QueryVector(index, _unit(_checked(_from_blob(query), index, "the vector")))
     terms = parse_query(query)
     warnings = []
-    # Of the heaviest: the squares of tiny weights are no numbers any more.
+    # Relative to the heaviest: the squares of tiny weights would underflow.
     heaviest = max(abs(term.weight) for term in terms)
     total = np.zeros(index.dimensions)
     for term in terms:
@@ -298,9 +301,8 @@ def embedder_of(
     index: Index, weights_of: WeightsOf = recorded_weights, *, words_only: bool = False
 ) -> Embedder:
     """
-    The embedder that made the vectors of an index, and no other. Never downloads. Of imported vectors
-    nobody but who imported them may know, so the name is believed. Raises EmbedderError if it is
-    not here.
+    The embedder that made the vectors of an index, and no other. Never downloads. For imported vectors
+    the name is taken for granted. Raises EmbedderError if it is not here.
     """
     request = ModelRequest(index.model, weights=weights_of(index), words_only=words_only)
     try:
@@ -334,7 +336,7 @@ def embedder_of(
 
 @lru_cache(maxsize=1024)
 def _text_vector(embedder: Embedder, text: str) -> tuple[np.ndarray, str | None]:
-    """Kept per process: the same words are asked for again and again, by SQL once per row."""
+    """Cached per process: the same words come again and again, in SQL once per row."""
     return embedder.encode_texts([text])[0], embedder.text_warning(text)
 
 

@@ -1,4 +1,4 @@
-"""What is indexed, how it is searched, what is wrong and what to do about it."""
+"""The status of an index: its size, how it is searched, its problems and what to do about them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from .live import LiveIndex, live_index
 
 
 def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]:
-    """For JSON. `problem` is None if all is well; where nothing can be searched it is all there is."""
+    """
+    The status for JSON. `problem` is None if all is well; it is the only key if nothing can be searched.
+    """
     try:
         index = store.find_index(conn, table)
         live = live_index(conn, index)
