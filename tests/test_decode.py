@@ -21,7 +21,6 @@ from PIL.ExifTags import Base
 from datasette_image_search.decoding import decode as decode_module
 from datasette_image_search.decoding import opening
 from datasette_image_search.decoding.decode import (
-    THUMBNAIL_SIZE,
     DecodedImage,
     decode_bytes,
     decode_file,
@@ -29,6 +28,7 @@ from datasette_image_search.decoding.decode import (
     reduction,
     stored_size,
 )
+from datasette_image_search.decoding.formats import THUMBNAIL_SIZE
 from datasette_image_search.decoding.opening import (
     DecodeError,
     DecodeSettings,
@@ -819,7 +819,7 @@ def test_others_in_the_process_keep_their_guard(tmp_path: Path):
 
 def test_a_webp_above_the_limit_of_pillow_is_a_reason(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(TooLarge, match="more pixels than Pillow takes of this format"):
+    with pytest.raises(TooLarge, match="more pixels than Pillow allows in this format"):
         decode(saved(RED, "WEBP"))
 
 

@@ -178,7 +178,7 @@ def test_it_ends_when_it_is_idle_and_is_started_again(
     process: DecodingProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, call = decoding_process._START.split("main(")
-    hurry = "from datasette_image_search.ingest import decode_worker; decode_worker.IDLE_SECONDS = 0.2; "
+    hurry = "from datasette_image_search.decoding import decode_worker; decode_worker.IDLE_SECONDS = 0.2; "
     monkeypatch.setattr(
         decoding_process, "_START", f"{start.rpartition(';')[0]}; {hurry}decode_worker.main({call}"
     )

@@ -1,4 +1,4 @@
-"""What is found, for programs: JSON, CSV, or the paths of files."""
+"""Output for programs: JSON, CSV, or the paths of files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_output(index: Index, output: str | None) -> None:
-    """Raises ImageSearchError where there are no paths to print."""
+    """Raises ImageSearchError if there are no paths to print."""
     if output == "paths" and index.content_column is not None:
         raise ImageSearchError(
             f"the images of {index.image_table!r} are in the database, not in files"
@@ -27,7 +27,7 @@ def check_output(index: Index, output: str | None) -> None:
 
 
 def print_paths(files: Iterable[Path], *, null: bool) -> None:
-    # As bytes, for names of files need not be UTF-8.
+    # As bytes, because names of files need not be UTF-8.
     for file in files:
         click.echo(os.fsencode(file) + (b"\0" if null else b""), nl=not null)
 

@@ -1,4 +1,4 @@
-"""How far a run is, for a person: a bar on a terminal, lines elsewhere."""
+"""Progress of a run: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS_BETWEEN_LINES = 10
 
 
 class HowFar(Protocol):
-    """How much of what is done, and of how much."""
+    """A state of progress: `done` of `total` of what the run is `doing`."""
 
     @property
     def doing(self) -> str: ...
@@ -32,12 +32,12 @@ class HowFar(Protocol):
 
 
 Show = Callable[[Any], None]
-"""Shows a HowFar, of the kind that its Work is made for."""
+"""Shows a HowFar of the type that the Work expects."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a run counts, and a note on it from a HowFar and the number done per second."""
+    """The unit of a run, and a function (HowFar, number done per second) -> note."""
 
     unit: str
     note: Callable[[Any, float], str] = lambda progress, rate: f"{rate:,.1f}/s"
@@ -60,7 +60,7 @@ WORKS = {
     "Brute force": Work("vectors compared"),
     "Measuring": Work("queries"),
 }
-"""By what is done; an index goes from one to the next."""
+"""What a run is doing -> the unit that its progress counts, and the note."""
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def progress_display(silent: bool) -> Iterator[Show]:
             if progress.doing != doing:
                 stack.close()
                 doing = progress.doing
-                # Only now: while a model is loaded, its download may have a bar of its own.
+                # Not earlier: the download of a model may have a bar of its own.
                 stream = stack.enter_context(_own_stderr())
                 work = WORKS.get(doing, Work("steps"))
                 if silent or stream is None:
@@ -92,8 +92,8 @@ def progress_display(silent: bool) -> Iterator[Show]:
 @contextmanager
 def _own_stderr() -> Iterator[TextIO | None]:
     """
-    Standard error for us alone: on damaged files, libtiff writes remarks there that help nobody. None
-    where it was closed from the beginning.
+    A private copy of standard error, while the shared one is silent: libtiff writes useless remarks about
+    damaged files there. None if standard error is closed.
     """
     try:
         shared = sys.stderr.fileno()
@@ -114,8 +114,7 @@ def _own_stderr() -> Iterator[TextIO | None]:
 
 class _Lasting(RawIOBase):
     """
-    A descriptor to tell a person how far a run is. That the person has closed the terminal is no
-    reason to end the run: from then on it goes nowhere.
+    A descriptor for progress. If the terminal is closed, output is discarded and the run continues.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -188,7 +187,7 @@ def _lines(stream: TextIO, work: Work) -> Show:
 
 
 class _Rate:
-    """What is done per second, since the first of it was waited for."""
+    """The number done per second since this object was made."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()

@@ -36,18 +36,19 @@ from .opening import (
 THUMBNAIL_QUALITY = 75
 
 THUMBNAIL_METHOD = 2
-"""WebP's effort. 2 takes half the time of its usual 4, and makes files that are 3 % larger."""
+"""WebP's effort: 2 takes half the time of the default 4, and makes files 3 % larger."""
 
 
 MAX_ASPECT = 50
-"""Of what a model sees. Models scale the shorter side up: a line of 1 x 65,535 pixels would become
-a picture of ten gigabytes."""
+"""The most elongated picture that a model sees. Models scale the shorter side up: a line of 1 x 65,535
+pixels would become ten gigabytes."""
 
 
 MAX_ICC_PROFILES = 16
 
 MAX_ICC_BYTES = 1_000_000
-"""Of a profile that is remembered. Those of cameras have some thousand, of printers a million."""
+"""The largest profile that is remembered. Those of cameras have a few thousand bytes, of printers a
+million."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,7 +59,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what brings the picture upright."""
+"""EXIF orientation -> the operation that makes the picture upright."""
 
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -66,7 +67,7 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _EXTRAS = {"heic": "HEIC", "raw": "camera RAW"}
 
 _ICC_SPACES = {"RGB": "RGB ", "CMYK": "CMYK", "L": "GRAY"}
-"""Mode -> what a profile for it says it is for; many files have one for another mode."""
+"""Mode -> the colour space of a profile for it; many files have a profile for another mode."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class DecodedImage:
 
 
 def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:
-    """Read a file once and decode it once. Raises DecodeError for whatever is wrong with it."""
+    """Read a file once and decode it once. Raises DecodeError for any problem."""
     with reading():
         check_file_size(path.stat().st_size, settings.max_pixels)
         data = path.read_bytes()
@@ -92,7 +93,7 @@ def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """What the system says of a file that cannot be read, as Unreadable."""
+    """Turns errors of the system about reading a file into Unreadable."""
     try:
         yield
     except FileNotFoundError as error:
@@ -103,9 +104,8 @@ def reading() -> Iterator[None]:
 
 def decode_bytes(data: bytes, name: str, settings: DecodeSettings) -> DecodedImage:
     """
-    Decode an image. `name` is that of its file, or "": it says what the bytes of a camera RAW do
-    not. Raises DecodeError; what `settings.preprocess` raises is no fault of the image, and is let
-    through.
+    Decode an image. `name` is that of its file, or "": the format of a camera RAW is not in its bytes.
+    Raises DecodeError; errors of `settings.preprocess` are no fault of the image, and pass through.
     """
     with _explaining(data, name):
         opened = _open(data, name, settings)
@@ -133,12 +133,14 @@ def decode_picture(data: bytes, name: str, settings: DecodeSettings) -> Image.Im
 
 
 def picture_for_model(data: bytes, name: str, settings: DecodeSettings) -> Image.Image:
-    """What `settings.preprocess` gets in `decode_bytes`."""
+    """The picture that `decode_bytes` would give to `settings.preprocess`."""
     return _squash(decode_picture(data, name, settings))
 
 
 def stored_size(data: bytes) -> tuple[str, tuple[int, int]]:
-    """What Pillow calls the format of a picture that is no RAW, and its size as stored; decodes nothing."""
+    """
+    Pillow's name of the format of a picture that is not a RAW, and its size as stored; decodes nothing.
+    """
     with _explaining(data, ""):
         check_cost(data)
         with image_of(data, FORMATS) as image:
@@ -147,7 +149,7 @@ def stored_size(data: bytes) -> tuple[str, tuple[int, int]]:
 
 @contextmanager
 def _explaining(data: bytes, name: str) -> Iterator[None]:
-    """Whatever Pillow raises over the bytes of one file, as DecodeError."""
+    """Turns any error of Pillow about the bytes of one file into DecodeError."""
     if not data:
         raise DecodeError("the file is empty")
     try:
@@ -159,8 +161,8 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
             raise missing_extra("heic") from error
         raise DecodeError("the file is not a picture of a known format, or is damaged") from error
     except Image.DecompressionBombError as error:
-        # Pillow itself makes room for the whole of a WebP when it opens it, and looks at its limit first.
-        raise TooLarge("the picture has more pixels than Pillow takes of this format") from error
+        # Pillow allocates memory for a whole WebP when it opens it, and checks its own limit first.
+        raise TooLarge("the picture has more pixels than Pillow allows in this format") from error
     except MemoryError as error:
         raise DecodeError("there is not enough memory for the picture") from error
     except Exception as error:
@@ -169,23 +171,23 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
 
 
 def _words(error: Exception) -> str:
-    """What Pillow says, on one line, and the same for all files: reasons are counted."""
+    """Pillow's message on one line, the same for all files, because reasons are counted."""
     if isinstance(error, TypeError):
-        return "its header makes no sense"  # Said in words for programmers, about arguments.
+        return "its header is invalid"  # Said in words for programmers, about arguments.
     text = re.sub(r" \(\d+ bytes not processed\)", "", " ".join(str(error).split()))
-    text = re.sub(r"^decoder error -?\d+$", "its compressed data makes no sense", text)
+    text = re.sub(r"^decoder error -?\d+$", "its compressed data is invalid", text)
     return text or type(error).__name__
 
 
 def missing_extra(extra: str) -> DecodeError:
-    """The error of a file that a key of _EXTRAS would have read."""
+    """The error for a file that needs an extra, a key of _EXTRAS."""
     return DecodeError(
         f"{_EXTRAS[extra]} needs an extra: pip install 'datasette-image-search[{extra}]'", extra
     )
 
 
 def missing_extra_for(name: str) -> DecodeError | None:
-    """The error that is to be expected of a file by its name alone, where an extra is not installed."""
+    """The error to expect of a file with this name, if it needs an extra that is not installed."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (of every file that is new)
     if suffix in HEIC_SUFFIXES and not HEIC:
         return missing_extra("heic")
@@ -225,15 +227,15 @@ def _upright_rgb(opened: OpenedPicture, settings: DecodeSettings) -> Image.Image
 
 
 def reduction(size: tuple[int, int], settings: DecodeSettings) -> int:
-    """By how much the sides of a picture are made shorter, right after it is decoded; 1 for not at all."""
+    """The factor by which the sides of a picture are reduced right after decoding; 1 for none."""
     # Twice, because averaging blurs more than `draft` and the time is in the decoding.
     return max(min(size) // (2 * enough_pixels(size, settings)), 1)
 
 
 def _averageable(image: Image.Image) -> Image.Image:
     """
-    The same in a mode that `reduce` can average, and in which transparency is a channel: colours of
-    a palette have no mean, and a colour that is declared transparent has none but itself.
+    The picture in a mode that `reduce` can average, with transparency as a channel: neither the colours
+    of a palette nor a colour that is declared transparent have a mean.
     """
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -270,17 +272,17 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 
 
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The same, remembered by the bytes of the profile, as the photos of one camera share one."""
+    """
+    The transform to sRGB, remembered by the bytes of the profile, because the photos of one camera share
+    one.
+    """
     if len(profile) > MAX_ICC_BYTES:
         return _srgb_transform(profile, mode)
     return _remembered_transform(profile, mode)
 
 
 def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """
-    What makes sRGB of pixels in `mode`; None where the profile is damaged, is for another mode, or
-    is sRGB.
-    """
+    """The transform from `mode` to sRGB; None if the profile is damaged, is for another mode, or is sRGB."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space != _ICC_SPACES.get(mode):
@@ -299,7 +301,7 @@ _remembered_transform = lru_cache(maxsize=MAX_ICC_PROFILES)(_srgb_transform)
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """No colour by more than 2 of 255: sRGB has many names and many versions."""
+    """Whether no colour changes by more than 2 of 255: sRGB has many names and versions."""
     steps = np.linspace(0, 255, 16).astype(np.uint8)
     colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(64, 64, 3)
     changed = np.asarray(transform.apply(Image.fromarray(colours)))
@@ -314,7 +316,7 @@ def _squash(picture: Image.Image) -> Image.Image:
 
 
 def make_thumbnail(picture: Image.Image, size: int) -> bytes:
-    """WebP, the longer side `size` pixels, or smaller where the picture is."""
+    """A WebP whose longer side has `size` pixels, or fewer if the picture has fewer."""
     small = picture.copy()
     small.thumbnail((size, size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

@@ -32,27 +32,27 @@ else:
 _EVERYWHERE = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 
 FORMATS = (*_EVERYWHERE, "HEIF") if HEIC else _EVERYWHERE
-"""Of what Pillow can open. Not EPS, for one, which it hands to another program."""
+"""The formats to open with Pillow. EPS is not among them, because Pillow hands it to another program."""
 
 OVERSAMPLING = 1.4
 """A JPEG is decoded at this times what the model wants, or larger, so that the model's own resizing
 stays good: the cosine to the vector of the full picture is then above 0.995."""
 
 ENOUGH = 320
-"""Pixels of the shorter side that every picture keeps. Embedders of tiny pictures look at texture,
-which OVERSAMPLING alone would blur; and it costs nothing, as a JPEG of a camera has 350 and more
-at an eighth."""
+"""Pixels of the shorter side that every picture keeps. Embedders of tiny pictures look at texture, which
+OVERSAMPLING alone would blur. It costs nothing, because a JPEG of a camera has 350 and more at an eighth
+of its size."""
 
 BYTES_PER_PIXEL = 16
-"""Of memory, at most, while a picture is decoded and made smaller. WebP takes as much, others 4."""
+"""Memory per pixel, at most, while a picture is decoded and reduced. WebP takes 16, others 4."""
 
 _SIDEWAYS = (5, 6, 7, 8)
 
 
 class DecodeError(Exception):
     """
-    A file that is no usable picture; the message is the reason that a person reads.
-    `missing_extra` is the extra of this package that would have read it, "heic" or "raw".
+    The file is not a usable picture; the message is the reason for a person. `missing_extra` is the extra
+    of this package that would have read it, "heic" or "raw".
     """
 
     def __init__(self, reason: str, missing_extra: str | None = None):
@@ -61,11 +61,11 @@ class DecodeError(Exception):
 
 
 class Unreadable(DecodeError):
-    """A file that could not be read this time, say of a drive that went; it may well be good."""
+    """The file could not be read this time, for example because its drive is gone. It may be good."""
 
 
 class TooLarge(DecodeError):
-    """A picture above the limits, that was not decoded for it."""
+    """The picture is above the limits, and was not decoded."""
 
 
 def default_max_pixels(workers: int) -> int:
@@ -80,9 +80,9 @@ def default_max_pixels(workers: int) -> int:
 @dataclass(frozen=True)
 class DecodeSettings:
     """
-    What to make of a picture. `preprocess` is an embedder's and gets pictures of which the shorter
-    side is at least `image_size`, where the file has as much. `thumbnail_size` None makes none.
-    `max_pixels` limits what is decoded, which of a JPEG is less than the whole.
+    How to decode a picture. `preprocess` is an embedder's; it gets pictures whose shorter side is at
+    least `image_size`, if the file has as much. `thumbnail_size` None makes none. `max_pixels` limits
+    what is decoded, which of a JPEG is less than the whole.
     """
 
     preprocess: Callable[[Image.Image], np.ndarray]
@@ -119,9 +119,9 @@ def open_limited(
     data: bytes, formats: tuple[str, ...], settings: DecodeSettings
 ) -> tuple[Image.Image, tuple[int, int]]:
     """
-    An image that will be decoded no larger than the settings need it (JPEG only), and its size as
-    stored. Raises DecodeError above the limits, before any pixel is decoded: which reading the EXIF
-    of a PNG would do.
+    An image that will be decoded no larger than the settings need it (JPEG only), and its size as stored.
+    Raises DecodeError above the limits before any pixel is decoded; even reading the EXIF of a PNG
+    decodes pixels.
     """
     check_cost(data, settings.max_pixels)
     image = image_of(data, formats)
@@ -130,15 +130,15 @@ def open_limited(
     image.draft(None, (enough, enough))
     check_pixels(image.width * image.height, settings.max_pixels)
     if isinstance(image, TiffImageFile):
-        # Made when it is loaded otherwise, and compared with Pillow's own limit again.
+        # Otherwise it would be made on loading, and compared with Pillow's own limit again.
         image.im = Image.new(image.mode, image._tile_size, None).im
     return image, size
 
 
 def image_of(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
     """
-    As Image.open() does it, but for Pillow's own limit of pixels: that counts before `draft`, and is
-    one for the whole process, where others rely on it. DecodeSettings.max_pixels takes its place.
+    Like Image.open(), but without Pillow's own limit of pixels: that counts before `draft`, and is for
+    the whole process, where others rely on it. DecodeSettings.max_pixels replaces it.
     """
     Image.preinit()
     for name in formats:
@@ -157,7 +157,7 @@ def image_of(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
 
 
 def check_cost(data: bytes, max_pixels: int | None = None) -> None:
-    """Raises DecodeError for what must not even be opened, TooLarge above `max_pixels`."""
+    """Raises DecodeError if the file must not even be opened, TooLarge above `max_pixels`."""
     cost = cost_of(data)
     if cost.problem is not None:
         raise DecodeError(f"the picture is damaged: {cost.problem}")
@@ -176,8 +176,8 @@ def check_pixels(pixels: int, max_pixels: int) -> None:
 
 def check_file_size(size: int, max_pixels: int) -> None:
     """
-    Raises TooLarge for a file of so many bytes that its bytes alone take the memory of a picture
-    at the limit: a film that is called a.jpg.
+    Raises TooLarge if the bytes of the file alone take the memory of a picture at the limit, as of a film
+    that is called a.jpg.
     """
     if size > max_pixels * BYTES_PER_PIXEL:
         raise TooLarge(

@@ -11,7 +11,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def sha256_of(path: Path) -> str | None:
-    """Of a regular file; None where there is none that can be read. (To read a pipe may take for ever.)"""
+    """
+    The hash of a regular file; None if there is none that can be read. (Reading a pipe could take for
+    ever.)
+    """
     digest = hashlib.sha256()
     try:
         if not stat.S_ISREG(path.stat().st_mode):

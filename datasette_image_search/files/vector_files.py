@@ -10,7 +10,7 @@ from ..errors import ImageSearchError
 
 
 class VectorSourceError(ImageSearchError):
-    """Vectors that cannot be read, or are no vectors."""
+    """The vectors cannot be read, or are not vectors."""
 
 
 def mapped_array(path: Path) -> np.ndarray:
@@ -20,7 +20,7 @@ def mapped_array(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise VectorSourceError(f"{str(path)!r} is damaged, or holds no numbers") from error
+        raise VectorSourceError(f"{str(path)!r} is damaged, or contains no numbers") from error
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
         raise VectorSourceError(
             f"{str(path)!r} holds {array.dtype}, not vectors in float16, float32 or float64"

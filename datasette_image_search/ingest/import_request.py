@@ -13,10 +13,10 @@ Unknown = Literal["refuse", "skip", "add"]
 @dataclass(frozen=True)
 class ImportRequest:
     """
-    Which vectors to import into which table. `paths` and `collection` are as in `open_source`; `model`
-    None is the one that the source names. `roots` are folders that the paths are below; relative paths
-    are relative to the only one. `unknown` is what to do with paths that the table has no row for:
-    None adds them to a new table and refuses them for one with rows.
+    The vectors to import, and the table. `paths` and `collection` are as in `open_source`; `model` None
+    is the one that the source names. `roots` are folders that the paths are below; relative paths are
+    relative to the only one. `unknown` is what to do with paths that the table has no row for: None adds
+    them to a new table and refuses them for one with rows.
     """
 
     database: Path
@@ -35,5 +35,5 @@ class ImportRequest:
 
     @property
     def keep_model(self) -> bool:
-        """What embed-images has left unfinished is no matter of vectors that are all there."""
+        """An unfinished index of embed-images does not concern an import."""
         return False

@@ -32,7 +32,7 @@ PAGE_SIZE = 16_384
 dimensions, and half of the file would be empty."""
 
 _CANNOT_WRITE = ("unable to open database file", "attempt to write a readonly database")
-"""SQLite's messages about a WAL that it may not make."""
+"""Messages of SQLite about a WAL that it may not create."""
 
 _read_without_locks: set[Path] = set()
 
@@ -77,8 +77,8 @@ def wrapped(conn: sqlite3.Connection) -> Database:
 
 def open_to_read(database: Path) -> sqlite3.Connection:
     """
-    A read-only connection of our own, for any thread. Those of Datasette are for requests: Datasette
-    interrupts a query after its time limit, and an index that is half read is of no use to anyone.
+    A read-only connection of our own, for any thread and for long reads: Datasette interrupts a query
+    after its time limit, and half an index is useless.
 
     Raises sqlite3.Error if the database cannot be read.
     """
@@ -90,14 +90,15 @@ def open_to_read(database: Path) -> sqlite3.Connection:
         # Without its journal, a database that a killed program left half written would be read as it is.
         if not str(error).startswith(_CANNOT_WRITE) or journal_is_left(database):
             raise
-        # A WAL database in a folder that cannot be written to can be opened in no other way.
+        # This is the only way to open a WAL database in a read-only folder.
         conn = _connect(database, "immutable=1")
     return conn
 
 
 def open_at_once(database: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
     """
-    A connection that never waits: a program that holds a lock is alive, and has left nothing half written.
+    A connection that does not wait: a program that holds a lock is alive, and has left nothing half
+    written.
     """
     return _connect(database, f"mode={mode}", timeout=0)
 
@@ -117,7 +118,7 @@ def _connect(database: Path, parameters: str, **options: Any) -> sqlite3.Connect
 
 
 def _read_any_text(conn: sqlite3.Connection) -> None:
-    """SQLite keeps texts that are not UTF-8 as well: read them as Datasette does, and fail over none."""
+    """SQLite also stores texts that are not UTF-8: read them as Datasette does, and fail for none."""
     conn.text_factory = lambda text: text.decode(errors="replace")
 
 
@@ -127,15 +128,15 @@ def _reading(database: Path) -> str:
 
 def read_without_locks(database: Path) -> None:
     """
-    From now on, open_to_read opens this database as `datasette --nolock` does: also while another
-    program holds a lock for long, at the price of a page that may be half written.
+    Open this database as `datasette --nolock` does, from now on in this process. open_to_read then works
+    while another program holds a lock, at the risk of a half-written page.
     """
     _read_without_locks.add(database.resolve())
 
 
 def database_path(conn: sqlite3.Connection) -> Path | None:
     """The file of a connection; None for a database in memory."""
-    # As bytes, for the name of a folder need not be UTF-8.
+    # As bytes, because the name of a folder need not be UTF-8.
     sql = "select cast(file as blob) from pragma_database_list where name = 'main'"
     row = conn.execute(sql).fetchone()
     return Path(os.fsdecode(row[0])).resolve() if row and row[0] else None
@@ -168,8 +169,8 @@ def check_writable(database: Path) -> None:
 
 def checkpoint(db: Database) -> None:
     """
-    Leave no WAL behind: `datasette -i` does not read it, nor can a read-only folder do with one. A
-    reader that stays where it is would be waited for, and keeps the WAL anyway.
+    Leave no WAL behind: `datasette -i` does not read it, and a read-only folder cannot have one. The wait
+    is short, because a reader that goes on reading keeps the WAL anyway.
     """
     if db.journal_mode == "wal":
         db.execute("pragma busy_timeout = 1000")
@@ -177,16 +178,14 @@ def checkpoint(db: Database) -> None:
 
 
 def journal_is_left(database: Path) -> bool:
-    """Whether there is a journal, of a program that writes or of one that was killed while it did."""
+    """Whether there is a journal, left by a program that is writing or was killed while it wrote."""
     with suppress(OSError):
         return database.with_name(f"{database.name}-journal").stat().st_size > 0
     return False
 
 
 def is_left_half_written(database: Path) -> bool:
-    """
-    Whether nobody can read it who may not write, because a program was killed in the middle of a commit.
-    """
+    """Whether only a program with write access can read it, because another was killed during a commit."""
     if not journal_is_left(database):
         return False
     try:
@@ -199,8 +198,8 @@ def is_left_half_written(database: Path) -> bool:
 
 def recover(database: Path) -> bool:
     """
-    Undo what a program left half written that was killed: SQLite does so when somebody reads who may
-    write. Whether the database can be read now.
+    Roll back the half-written commit of a killed program, as SQLite does for any reader with write
+    access. Returns whether the database can be read now.
     """
     try:
         with closing(open_at_once(database, "rw")) as conn:
