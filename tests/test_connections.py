@@ -46,7 +46,7 @@ def test_a_database_that_is_missing_is_not_made(tmp_path: Path):
 
 
 def test_a_folder_is_no_database(tmp_path: Path):
-    with pytest.raises(ImageSearchError, match="is a folder, and not a database"):
+    with pytest.raises(ImageSearchError, match="is a folder, not a database"):
         open_database(tmp_path)
 
 
