@@ -26,7 +26,7 @@ class OwnImage:
 
     @property
     def path(self) -> str:
-        """What the report and the failures call it."""
+        """The name of the image in the report and the failures."""
         return own_label(self.image_id)
 
     @property

@@ -288,7 +288,7 @@ class _Walk:
         """Device and number of folders, so that links that lead in a circle end somewhere."""
 
     def files(self, folder: str, root: str, prefix: str) -> Iterator[FoundFile]:
-        # Not by recursion, of which Python does less than a drive may have folders in folders.
+        # Without recursion, because folders may be nested more deeply than Python recurses.
         open_folders = [self._look_into(_Folder(folder, root, prefix))]
         while open_folders:
             found = next(open_folders[-1], None)
@@ -354,7 +354,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def found_file(root: str, path: str, absolute: str, problem: str | None = None) -> FoundFile:
-    """A file as it is now, with the problem where it is none that could be opened."""
+    """A file as it is now, with a problem if it is not a file to open."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -439,7 +439,7 @@ class GoneFiles:
 
 
 def is_empty_or_gone(folder: str) -> bool:
-    """Whether nothing can be seen of a folder, as where its drive is not mounted."""
+    """Whether a folder is empty or missing, for example because its drive is not mounted."""
     try:
         with os.scandir(folder) as listing:
             return not any(listing)

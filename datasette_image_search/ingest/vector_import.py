@@ -37,7 +37,7 @@ from .vector_matching import Matches, find_matches
 from .vector_sources import FileState, VectorSource, open_source, unit_blocks
 
 CACHE_KIB = 64_000
-"""Of the pages that a transaction changes, before SQLite writes them to the file in between."""
+"""The size of the changed pages after which SQLite writes them to the file before the commit."""
 
 
 @dataclass(frozen=True)
