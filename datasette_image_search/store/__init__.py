@@ -69,7 +69,7 @@ from .reads import (
     versions,
 )
 from .replacements import delete_index, images_to_lose, take_over, unfinished_index
-from .schema import ensure_tables, has_tags, without_triggers
+from .schema import ensure_tables
 from .side_tables import is_machinery, is_named_like_side_table, side_tables
 from .tables import (
     IMPORTED,
@@ -121,6 +121,7 @@ from .tags import (
 )
 from .tokens import has_tokens, rows_after
 from .transactions import is_locked, read_any_text, snapshot, transaction
+from .triggers import has_tags, without_triggers
 from .values import json_value
 from .vectors import (
     are_unit,

@@ -11,7 +11,7 @@ from operator import attrgetter
 from sqlite_utils import Database
 
 from .reads import locations
-from .schema import clear_duplicates, ensure_duplicates
+from .schema import ensure_duplicates
 from .tables import (
     DuplicateRow,
     Index,
@@ -21,6 +21,7 @@ from .tables import (
     find_image_table,
 )
 from .transactions import transaction
+from .triggers import clear_duplicates
 
 CHUNK = 10_000
 """Ids in one statement."""

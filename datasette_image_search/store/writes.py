@@ -13,7 +13,6 @@ from sqlite_utils.db import NotFoundError, quote_identifier
 from .indexes import check_index, made_of_same
 from .own_rows import own_label
 from .reads import roots
-from .schema import has_tags
 from .tables import (
     OWN_ROOT,
     ROOTS,
@@ -28,6 +27,7 @@ from .tables import (
     vector_to_blob,
 )
 from .transactions import insert_row, transaction
+from .triggers import has_tags
 
 
 def ensure_root(db: Database, path: str) -> Root:
