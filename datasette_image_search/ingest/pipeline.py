@@ -90,7 +90,8 @@ class Summary:
     were removed from the table where that was asked for (`pruned`). `empty_rows` of a person's own
     table have nothing in `column`. `other_tables` are the image tables beside a new one. `device` is None
     where no model was needed. `given_up` is the model of an unfinished index that the table is rid of, and
-    `unfinished` that of one which is left as it is, with the number of its vectors.
+    `unfinished` that of one which is left as it is, with the number of its vectors. `migrated` says that the
+    database is not of an older version any more.
     """
 
     embedded: int
@@ -113,6 +114,7 @@ class Summary:
     replacement: Replacement | None = None
     given_up: str | None = None
     unfinished: tuple[str, int] | None = None
+    migrated: bool = False
 
 
 def plan_images(request: EmbedRequest) -> Summary:
@@ -166,6 +168,7 @@ def embed_images(
         seconds=time.perf_counter() - started,
         device=run.device if embedder else None,
         interrupted=run.interrupted,
+        migrated=run.migrated,
         replacement=run.replacement,
     )
 
@@ -278,6 +281,7 @@ class _Run:
         self.pruned = False
         self.replacement = survey.replacement
         own_column = survey.path_column or survey.content_column
+        self.migrated = store.migrate(db)
         self.table = store.ensure_tables(db, request.table, own_column)
 
     def carry_out(self) -> None:

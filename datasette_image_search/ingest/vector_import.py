@@ -75,7 +75,8 @@ class ImportSummary:
     `imported` vectors were written, `unchanged` ones were there already, `skipped` ones have no row.
     `added` rows are new, `not_there` counts files of new rows that are nowhere to be found; where that
     is all of them, `looked_for` is the root and the path of the first. `unproven` is why nobody knows that `model` made the vectors, None where it was found to. `given_up`
-    is the model of an unfinished index that the table is rid of.
+    is the model of an unfinished index that the table is rid of. `migrated` says that the database is not of
+    an older version any more.
     """
 
     model: str
@@ -88,6 +89,7 @@ class ImportSummary:
     unproven: str | None
     seconds: float
     given_up: str | None = None
+    migrated: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,7 @@ def import_vectors(
                 db.enable_wal()
             db.execute(f"pragma cache_size = -{CACHE_KIB}")
             with store.transaction(db):
+                migrated = store.migrate(db)
                 counts = job.carry_out(db, on_progress)
     none_is_there = 0 < counts["added"] == counts["not there"]
     return ImportSummary(
@@ -235,6 +238,7 @@ def import_vectors(
         unproven=job.unproven,
         seconds=time.perf_counter() - started,
         given_up=job.choice.given_up.model if job.choice.given_up else None,
+        migrated=migrated,
     )
 
 

@@ -13,6 +13,7 @@ For an image table "images":
     images_duplicates          image -> group of near-duplicates, where a person asked for them
     images_tags                (image, tag) -> score, where a person asked for them
     image_search_label_sets    what images were given tags of
+    image_search_migrations    which form all of these have
 
 A person's own table can be an image table too, with any integer or text primary key; then there is
 
@@ -49,6 +50,7 @@ from .filters import (
 from .finding import check_key, check_not_renamed, check_vectors, find_index
 from .imports import add_imported, record_files, write_imported
 from .indexes import check_index, ensure_index, record_index_type, record_sidecar
+from .migrations import migrate
 from .own_rows import own_content, own_label, own_rows
 from .ownership import has_triggers
 from .reads import (
@@ -70,6 +72,7 @@ from .reads import (
 )
 from .replacements import delete_index, images_to_lose, take_over, unfinished_index
 from .schema import ensure_tables
+from .schema_version import MIGRATIONS, NewerVersion
 from .side_tables import is_machinery, is_named_like_side_table, side_tables
 from .tables import (
     IMPORTED,
@@ -148,6 +151,7 @@ __all__ = [
     "IMPORTED",
     "INDEXES",
     "LAST",
+    "MIGRATIONS",
     "OWN_ROOT",
     "ROOTS",
     "DuplicateRow",
@@ -165,6 +169,7 @@ __all__ = [
     "KnownFile",
     "LabelSet",
     "Location",
+    "NewerVersion",
     "OwnRow",
     "Picture",
     "ReusedImage",
@@ -226,6 +231,7 @@ __all__ = [
     "locations",
     "matching",
     "matching_images",
+    "migrate",
     "naming_the_filter",
     "newest_ids",
     "newest_label_sets",

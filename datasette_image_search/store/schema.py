@@ -6,6 +6,7 @@ from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
 from .finding import check_key, check_not_renamed, renamed_from
+from .migrations import migrate
 from .tables import (
     INDEXES,
     LABEL_SETS,
@@ -52,6 +53,7 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
     `own_column` is where a person's own table has the path or the bytes of its images.
     """
     with transaction(db):
+        migrate(db)
         if not db.table(ROOTS).exists():
             db.table(ROOTS).create(
                 {"id": int, "path": str, "label": str}, pk="id", not_null={"path"}
@@ -64,12 +66,8 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
                 not_null={"image_table", "model", "fingerprint", "dimensions"},
                 defaults={"generation": 0, "sidecar_vector_id": 0, "unfinished": 0},
             )
-        for column in column_types(Index).keys() - db.table(INDEXES).columns_dict.keys():
-            # A database of an older version.
-            default = 0 if column == "unfinished" else None
-            kind = column_types(Index)[column]
-            db.table(INDEXES).add_column(column, kind, not_null_default=default)
-        _ensure_one_of_a_model(db)
+            # One index of a table by a model, and one beside it that is made in its place.
+            db.table(INDEXES).create_index(["image_table", "model", "unfinished"], unique=True)
         if not table_exists(db.conn, name):
             if not name.strip() or name.startswith("sqlite_") or name in db.view_names():
                 raise StoreError(f"{name!r} cannot be an image table; choose another name")
@@ -84,16 +82,6 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
         ensure_triggers(db, table, own_column)
         _forget_rowless(db, table)
     return table
-
-
-def _ensure_one_of_a_model(db: Database) -> None:
-    """A table has one index by a model, and one beside it that is made in its place."""
-    for index in db.table(INDEXES).indexes:
-        if index.unique and index.columns == ["image_table", "model"]:
-            # Of an older version.
-            db.execute(f"drop index {quote_identifier(index.name)}")
-    columns = ["image_table", "model", "unfinished"]
-    db.table(INDEXES).create_index(columns, unique=True, if_not_exists=True)
 
 
 def _forget_dropped(db: Database, name: str) -> None:
@@ -190,6 +178,7 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
 
 def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -> None:
     """The table of near-duplicates, and the triggers that keep it true from now on."""
+    migrate(db)
     if not column_names(db.conn, table.duplicates):
         key_type = int if table.key_is_integer else str
         db.table(table.duplicates).create(
@@ -208,6 +197,7 @@ def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -
 
 def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None:
     """The table of tags, that of their labels, and the triggers that keep the tags true from now on."""
+    migrate(db)
     if not table_exists(db.conn, LABEL_SETS):
         db.table(LABEL_SETS).create(
             {

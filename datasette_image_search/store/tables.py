@@ -15,13 +15,14 @@ import numpy as np
 from sqlite_utils.db import quote_identifier
 
 from ..errors import ImageSearchError
+from .schema_version import APPLIED, check_version
 from .soundness import MOST_INDEXES, is_stored_table, sound_index
 
 ROOTS = "image_search_roots"
 INDEXES = "image_search_indexes"
 LABEL_SETS = "image_search_label_sets"
 
-DATABASE_TABLES = (ROOTS, INDEXES, LABEL_SETS)
+DATABASE_TABLES = (ROOTS, INDEXES, LABEL_SETS, APPLIED)
 """Made of all image tables of a database."""
 
 OF_SQLITE = ("sqlite_sequence", *(f"sqlite_stat{number}" for number in range(1, 5)))
@@ -415,7 +416,11 @@ def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
 
 
 def image_table_names(conn: sqlite3.Connection) -> list[str]:
-    """The tables that have an index, in alphabetical order; none where nothing was embedded."""
+    """
+    The tables that have an index, in alphabetical order; none where nothing was embedded. Raises
+    NewerVersion.
+    """
+    check_version(conn)
     if not is_stored_table(conn, INDEXES):
         return []
     columns = column_names(conn, INDEXES)
@@ -433,8 +438,9 @@ def read_indexes(
 ) -> list[Index]:
     """
     The indexes of a table that it is searched with, the oldest first; none where nothing was embedded,
-    or the table was dropped since. A row that cannot be one of ours is left out.
+    or the table was dropped since. A row that cannot be one of ours is left out. Raises NewerVersion.
     """
+    check_version(conn)
     if not is_stored_table(conn, INDEXES) or not table_exists(conn, table):
         return []
     # A database of an older version lacks some.
