@@ -302,7 +302,7 @@ async def test_datasette_says_so_and_serves_the_others(newer: Path, tmp_path: Pa
 
 @pytest.mark.asyncio
 async def test_the_log_of_datasette_says_so(newer: Path, caplog) -> None:
-    from datasette_image_search.web.warm_up import warm_up
+    from datasette_image_search.web.server.starting import warm_up
 
     warm_up(datasette_of(newer), {"photos": newer})
     assert caplog.messages == [f"photos is not searched: {caplog.messages[0].partition(': ')[2]}"]
