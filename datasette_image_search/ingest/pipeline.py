@@ -29,7 +29,7 @@ from ..store import (
     ImageRecord,
     Index,
     ReusedImage,
-    SourceState,
+    Source,
 )
 from .decode import (
     DecodedImage,
@@ -453,9 +453,9 @@ def _failure(image: ImageSource, error: DecodeError, roots: Mapping[str, int]) -
 
 def _content(
     image: ImageSource, decoded: DecodedImage, roots: Mapping[str, int]
-) -> ImageRecord | SourceState:
+) -> ImageRecord | Source:
     if isinstance(image, OwnImage):
-        return SourceState(image.size, image.mtime, decoded.sha256)
+        return Source(image.size, image.mtime, decoded.sha256)
     return ImageRecord(
         root_id=roots[image.root],
         path=image.path,

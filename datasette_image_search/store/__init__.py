@@ -17,7 +17,7 @@ For an image table "images":
 
 A person's own table can be an image table too, with any integer or text primary key; then there is
 
-    _pictures_sources          image -> what its file or BLOB was like
+    _pictures_sources          image -> size, time and hash of its file or BLOB
 
 Two promises make caches of the vectors simple. The id of a vector is never used again
 (AUTOINCREMENT), and a vector never changes in place: another picture, another row. So "every vector
@@ -48,7 +48,7 @@ from .filters import (
     vectors_by_content,
 )
 from .finding import check_key, check_not_renamed, check_vectors, find_index
-from .imports import add_imported, record_files, write_imported
+from .imports import add_imported, write_imported
 from .indexes import check_index, ensure_index, record_index_type, record_sidecar
 from .migrations import migrate
 from .own_rows import own_content, own_label, own_rows
@@ -74,6 +74,7 @@ from .replacements import delete_index, images_to_lose, take_over, unfinished_in
 from .schema import ensure_tables
 from .schema_version import MIGRATIONS, NewerVersion
 from .side_tables import is_machinery, is_named_like_side_table, side_tables
+from .sources import record_files
 from .tables import (
     IMPORTED,
     INDEXES,
@@ -88,14 +89,14 @@ from .tables import (
     ImportedImage,
     Index,
     Key,
-    KnownFile,
+    KnownSource,
     LabelSet,
     Location,
     OwnRow,
     ReusedImage,
     Root,
     Rows,
-    SourceState,
+    Source,
     StoredVectors,
     StoreError,
     TagRow,
@@ -166,7 +167,7 @@ __all__ = [
     "ImportedImage",
     "Index",
     "Key",
-    "KnownFile",
+    "KnownSource",
     "LabelSet",
     "Location",
     "NewerVersion",
@@ -175,7 +176,7 @@ __all__ = [
     "ReusedImage",
     "Root",
     "Rows",
-    "SourceState",
+    "Source",
     "StoreError",
     "StoredVectors",
     "TagRow",

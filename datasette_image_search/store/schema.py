@@ -16,7 +16,7 @@ from .tables import (
     ImageRecord,
     ImageTable,
     Index,
-    SourceState,
+    Source,
     StoreError,
     TagRow,
     column_names,
@@ -30,6 +30,7 @@ from .triggers import (
     column_types,
     ensure_triggers,
     existing_side_tables,
+    forget_images,
     has_duplicates,
     has_tags,
 )
@@ -103,14 +104,12 @@ def _forget_rowless(db: Database, table: ImageTable) -> None:
     What is known of images whose row is gone without a trigger: REPLACE over another column than the key
     fires none. The index of the image ids tells, which is a small part of the table of vectors.
     """
-    names = table.quoted()
     gone = db.execute(
         "select distinct image_id from {vectors} left join {images} on {images}.{key} = image_id "
-        "where {images}.{key} is null".format(**names)
+        "where {images}.{key} is null".format(**table.quoted())
     ).fetchall()
     if gone:
-        for side in ("vectors", "thumbnails"):
-            db.conn.executemany(f"delete from {{{side}}} where image_id = ?".format(**names), gone)
+        forget_images(db, table, (key for (key,) in gone))
         clear_derived(db, table)
 
 
@@ -170,7 +169,7 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
         )
     if not table.is_ours and not db.table(table.sources).exists():
         db.table(table.sources).create(
-            {"image_id": key_type, **column_types(SourceState)}, pk="image_id"
+            {"image_id": key_type, **column_types(Source)}, pk="image_id"
         )
     if not db.table(table.failures).exists():
         db.table(table.failures).create(column_types(Failure), pk=("root_id", "path"))

@@ -48,7 +48,7 @@ OWN_ROOT = 0
 LAST = 2**63 - 1
 """No id is higher."""
 
-IMAGE_EVENTS = ("inserted", "deleted", "renumbered")
+IMAGE_EVENTS = ("inserted", "deleted", "renumbered", "content_changed")
 """What the triggers on every image table are there for."""
 
 IMPORTED = "imported"
@@ -128,10 +128,10 @@ class ImageTable:
                 f"--type {self.key} integer"
             )
 
-    def owns(self, side: str, *, by_content: bool = True) -> str:
+    def owns(self, side: str) -> str:
         """SQL: whether a row of a side table, by its alias, is of the picture that its image has."""
         images, key = quote_identifier(self.name), quote_identifier(self.key)
-        same = f" and {images}.sha256 is {side}.sha256" if self.is_ours and by_content else ""
+        same = f" and {images}.sha256 is {side}.sha256" if self.is_ours else ""
         return f"exists (select 1 from {images} where {images}.{key} = {side}.image_id{same})"
 
     def quoted(self) -> dict[str, str]:
@@ -216,8 +216,8 @@ class ImageRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceState:
-    """What the file or BLOB of an image in a person's own table was like when it was embedded."""
+class Source:
+    """What the file or BLOB of an image was like when it was embedded: bytes, time ("" of a BLOB), and hash."""
 
     size: int
     mtime: str
@@ -232,7 +232,7 @@ class EmbeddedImage:
     """
 
     image_id: Key | None
-    content: ImageRecord | SourceState
+    content: ImageRecord | Source
     vector: np.ndarray
     thumbnail: bytes | None
 
@@ -271,9 +271,9 @@ class ImportedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownFile:
+class KnownSource:
     """
-    What the tables know of a file: the row it has, if any, the size and mtime of what was embedded
+    What the tables know of a file or BLOB: the row it has, if any, the size and mtime of what was embedded
     last (None for a vector that was imported without the file), or of what could not be (`failed`),
     and whether its row has a vector.
     """
@@ -295,8 +295,8 @@ class OwnRow:
 
     image_id: Key
     source: str | int | None
-    known: KnownFile | None
-    failed: KnownFile | None = None
+    known: KnownSource | None
+    failed: KnownSource | None = None
 
 
 @dataclass(frozen=True)

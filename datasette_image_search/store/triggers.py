@@ -6,18 +6,20 @@ meanwhile if they were gone.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import get_type_hints
 
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
+from .sources import replaced_contents
 from .tables import (
     OWN_ROOT,
     SIDE_TABLES,
     DuplicateRow,
     ImageTable,
+    Key,
     TagRow,
     column_names,
     generated_columns,
@@ -56,10 +58,21 @@ def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> 
     if not proving <= existing.keys() or any(tokens not in (sql or "") for sql in keeping):
         renew_tokens(db, table)
     if not wanted.keys() <= existing.keys():
+        if trigger_name(table, "content_changed") not in existing and own_column is not None:
+            forget_images(db, table, replaced_contents(db.conn, table, own_column))
         for side in (table.vectors, table.thumbnails):
             side = quote_identifier(side)
             db.execute(f"delete from {side} where not {table.owns(side)}")
         clear_derived(db, table)
+
+
+def forget_images(db: Database, table: ImageTable, ids: Iterable[Key]) -> None:
+    """What is known of the pictures of images, as the triggers would."""
+    gone = [(key,) for key in ids]
+    for side in ("vectors", "thumbnails", *([] if table.is_ours else ["sources"])):
+        db.conn.executemany(
+            f"delete from {{{side}}} where image_id = ?".format(**table.quoted()), gone
+        )
 
 
 def _triggers(
@@ -72,12 +85,18 @@ def _triggers(
 ) -> dict[str, str]:
     """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
     names = table.quoted()
+    renumber = ""
+    if not table.is_ours:
+        renumber = "update {sources} set image_id = new.{key} where image_id = old.{key}; "
     forget = (
         "delete from {vectors} where image_id = {row}.{key}; "
         "delete from {thumbnails} where image_id = {row}.{key};"
     )
     if not table.is_ours:
-        forget += f" delete from {{failures}} where root_id = {OWN_ROOT} and path = '#' || {{row}}.{{key}};"
+        forget += (
+            " delete from {sources} where image_id = {row}.{key};"
+            f" delete from {{failures}} where root_id = {OWN_ROOT} and path = '#' || {{row}}.{{key}};"
+        )
     if with_duplicates:
         # Without the one to keep, the others would be copies of nothing.
         forget += (
@@ -85,9 +104,7 @@ def _triggers(
             "(select group_id from {duplicates} where image_id = {row}.{key} and keep); "
             "delete from {duplicates} where image_id = {row}.{key};"
         )
-        renumber = "update {duplicates} set image_id = new.{key} where image_id = old.{key}; "
-    else:
-        renumber = ""
+        renumber += "update {duplicates} set image_id = new.{key} where image_id = old.{key}; "
     forget_vector = ""
     if with_tags:
         forget += " delete from {tags} where image_id = {row}.{key};"
