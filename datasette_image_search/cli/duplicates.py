@@ -11,7 +11,7 @@ import click
 from ..errors import counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
-from .output import check_output, file_of, print_paths, print_rows
+from .output import check_output, existing, file_of, print_paths, print_rows
 from .progress import COMPARING, progress_display
 
 if TYPE_CHECKING:
@@ -63,9 +63,8 @@ def find_duplicates(
     """
     from .. import store
     from ..search import duplicates
-    from ..store.connections import open_database
 
-    with one_sentence(path), open_database(path, to_write=write) as db:
+    with one_sentence(path), existing(path, to_write=write) as db:
         index = store.find_index(db.conn, table, model)
         check_output(index, output)
         filter = store.Filter(where, dict(params)) if where else None

@@ -12,6 +12,7 @@ import click
 from ..errors import counted
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
+from .output import existing
 from .progress import phases_display
 
 if TYPE_CHECKING:
@@ -88,10 +89,10 @@ def index_images(
     from .. import store
     from ..search import evaluation, indexing
     from ..search.sample_queries import queries_of_file
-    from ..store.connections import checkpoint, open_database
+    from ..store.connections import checkpoint
 
     started = time.monotonic()
-    with one_sentence(path), open_database(path, to_write=not evaluate) as db:
+    with one_sentence(path), existing(path, to_write=not evaluate) as db:
         index = store.find_index(db.conn, table, model)
         vectors = None if queries is None else queries_of_file(queries, index)
         try:

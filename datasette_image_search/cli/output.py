@@ -6,16 +6,32 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import ImageSearchError
+from .messages import migrated
 
 if TYPE_CHECKING:
+    from sqlite_utils import Database
+
     from ..store import Index, Location
+
+
+@contextmanager
+def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
+    """An existing database. A command that writes brings its tables to this version first, and says so."""
+    from .. import store
+    from ..store.connections import open_database
+
+    with open_database(path, to_write=to_write) as db:
+        if to_write and store.migrate(db):
+            migrated(path)
+        yield db
 
 
 def check_output(index: Index, output: str | None) -> None:

@@ -10,6 +10,7 @@ import click
 from ..errors import counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, warn
+from .output import existing
 
 
 @options.database
@@ -88,9 +89,8 @@ def plot_images(
     """
     from .. import store
     from ..maps import plotting
-    from ..store.connections import open_database
 
-    with one_sentence(path), open_database(path) as db:
+    with one_sentence(path), existing(path) as db:
         index = store.find_index(db.conn, table, model)
         request = plotting.PlotRequest(
             picture=picture,

@@ -12,7 +12,7 @@ import click
 from ..errors import ImageSearchError, printable
 from . import options
 from .messages import one_sentence, warn
-from .output import check_output, file_of, print_paths, print_rows
+from .output import check_output, existing, file_of, print_paths, print_rows
 from .progress import phases_display
 from .waiting import Command
 
@@ -107,10 +107,9 @@ def search_images(
             | xargs -0 open
     """
     from ..api import Images
-    from ..store.connections import open_database
 
     names = (*queries, *map(str, pictures))
-    with one_sentence(path), open_database(path) as db:
+    with one_sentence(path), existing(path) as db:
         images = Images(db.conn, table)
         index = images.index_of(model)
         check_output(index, output)

@@ -11,6 +11,7 @@ import click
 from ..errors import ImageSearchError, counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
+from .output import existing
 from .progress import TAGGING, progress_display
 
 if TYPE_CHECKING:
@@ -88,9 +89,9 @@ def tag_images(
     from .. import store
     from ..search import tags
     from ..search.query import embedder_of
-    from ..store.connections import checkpoint, open_database
+    from ..store.connections import checkpoint
 
-    with one_sentence(path), open_database(path, to_write=True) as db:
+    with one_sentence(path), existing(path, to_write=True) as db:
         index = store.find_index(db.conn, table, model)
         named = (*labels, *_lines(labels_file))
         sets = store.label_sets(db.conn, index)

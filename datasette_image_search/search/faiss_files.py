@@ -29,7 +29,7 @@ class NotOurs(Exception):
 
 
 def flat_prefix(dimensions: int, count: int) -> bytes:
-    """The bytes before the codes of a flat float16 index, which are always the same."""
+    """The bytes before the codes of a flat float16 index: these two numbers determine them."""
     empty = faiss.IndexScalarQuantizer(
         dimensions, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )

@@ -400,7 +400,7 @@ def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
         check_believed(path)
         approximate = open_approximate(path, live.index)
     except SidecarUnusable as unusable:
-        # None is needed here.
+        # Without such a file, the index is an exact one.
         problem = problem or (str(unusable) if unused else None)
     return replace(live, approximate=approximate, problem=problem, unused=unused)
 

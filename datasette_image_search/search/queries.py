@@ -1,4 +1,4 @@
-"""Typed queries and picture files -> vectors to search with."""
+"""A picture file -> the vector to search with."""
 
 from __future__ import annotations
 
