@@ -110,6 +110,8 @@ class Images:
         weights_of: WeightsOf | None = None,
     ) -> None:
         self.table = table
+        self.migrated = False
+        """Whether a method that writes brought an older database to this version."""
         self._weights_of = weights_of or recorded_weights
         self._path: Path | None = None
         self._db: Database | None = None
@@ -577,6 +579,7 @@ class Images:
             self._db = open_database(self._path, to_write=True)
             self._conn, self._writes = self._db.conn, True
         assert self._db is not None
+        self.migrated = store.migrate(self._db) or self.migrated
         return self._db
 
     def _let_others_write(self) -> None:

@@ -11,7 +11,7 @@ import click
 from ..errors import counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
-from .output import check_output, print_paths, print_rows
+from .output import check_output, opened, print_paths, print_rows
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ def find_duplicates(
         sqlite-utils find-duplicates photos.db images --threshold 0.97
         sqlite-utils find-duplicates photos.db images --threshold 1 --paths -0 | xargs -0 ls -l
     """
-    from ..api import Images
-
-    with one_sentence(path), Images(path, table) as images:
+    with one_sentence(path), opened(path, table) as images:
         check_output(images.index_of(model), output)
         try:
             with progress_display(silent) as show:
@@ -163,7 +161,7 @@ def _print_groups(found: DuplicateGroups) -> None:
 
 
 def _bytes(size: int) -> str:
-    """In decimal units, as file managers show it."""
+    """A size in decimal units, as file managers show it."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

@@ -14,7 +14,7 @@ import click
 from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from ..errors import counted
 from . import options
-from .messages import INTERRUPTED, dropped_unfinished, one_sentence, tell, warn
+from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -164,6 +164,8 @@ def embed_images(
             raise SystemExit(INTERRUPTED) from None
     if summary.not_written is not None:
         warn(summary.not_written)
+    if summary.migrated:
+        migrated(path)
     _print_failures(summary)
     _print_failed_before(summary)
     _print_empty_rows(summary)

@@ -12,6 +12,7 @@ import click
 from ..errors import counted
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
+from .output import opened
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -84,10 +85,8 @@ def index_images(
         sqlite-utils index-images photos.db images --evaluate --type ivf
         sqlite-utils index-images photos.db images --type ivf --target-recall 0.99
     """
-    from ..api import Images
-
     started = time.monotonic()
-    with one_sentence(path), Images(path, table) as images:
+    with one_sentence(path), opened(path, table) as images:
         work = images.evaluate if evaluate else images.index
         try:
             with progress_display(silent) as show:

@@ -6,16 +6,32 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import ImageSearchError
+from .messages import migrated
 
 if TYPE_CHECKING:
+    from ..api import Images
     from ..store import Index
+
+
+@contextmanager
+def opened(path: Path, table: str) -> Iterator[Images]:
+    """The images of an existing database. If a method brings its tables to this version, that is told."""
+    from ..api import Images
+
+    with Images(path, table) as images:
+        try:
+            yield images
+        finally:
+            if images.migrated:
+                migrated(path)
 
 
 def check_output(index: Index, output: str | None) -> None:

@@ -10,6 +10,7 @@ import click
 from ..errors import counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, warn
+from .output import opened
 
 
 @options.database
@@ -86,9 +87,7 @@ def plot_images(
         sqlite-utils plot-images photos.db images --html map.html --method umap \\
             --color taken_at --where "camera_make = 'Canon'"
     """
-    from ..api import Images
-
-    with one_sentence(path), Images(path, table) as images:
+    with one_sentence(path), opened(path, table) as images:
         try:
             plotted = images.plot(
                 picture,

@@ -12,7 +12,7 @@ import click
 from ..errors import ImageSearchError, printable
 from . import options
 from .messages import one_sentence, warn
-from .output import check_output, print_paths, print_rows
+from .output import check_output, opened, print_paths, print_rows
 from .progress import progress_display
 from .waiting import Command
 
@@ -106,10 +106,9 @@ def search_images(
         sqlite-utils search-images photos.db images --image sketch.png --paths -0 \\
             | xargs -0 open
     """
-    from ..api import Images
 
     names = (*queries, *map(str, pictures))
-    with one_sentence(path), Images(path, table) as images:
+    with one_sentence(path), opened(path, table) as images:
         index = images.index_of(model)
         check_output(index, output)
         _check_queries(queries, pictures)

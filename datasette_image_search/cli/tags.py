@@ -14,6 +14,7 @@ import click
 from ..errors import ImageSearchError, counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
+from .output import opened
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -89,9 +90,8 @@ def tag_images(
         sqlite-utils tag-images photos.db images
     """
     from .. import store
-    from ..api import Images
 
-    with one_sentence(path), Images(path, table) as images:
+    with one_sentence(path), opened(path, table) as images:
         named = (*labels, *_lines(labels_file))
         if labels_file and not named:
             raise ImageSearchError("there are no labels; name two or more, such as: cat dog")

@@ -197,7 +197,7 @@ def missing_extra_for(name: str) -> DecodeError | None:
 
 
 def _looks_like_heic(data: bytes, name: str) -> bool:
-    """By name, or by content: telephones and chats call them .jpg too."""
+    """Checks name and content, because telephones and chats also call them .jpg."""
     branded = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
     return branded or PurePath(name).suffix.lower() in HEIC_SUFFIXES
 
@@ -309,7 +309,7 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
 
 
 def _squash(picture: Image.Image) -> Image.Image:
-    """At most MAX_ASPECT times as long as it is wide."""
+    """The picture, squeezed to at most MAX_ASPECT times as long as it is wide."""
     width, height = picture.size
     size = (min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width))
     return picture if size == picture.size else picture.resize(size, Image.Resampling.BOX)

@@ -81,8 +81,8 @@ def default_max_pixels(workers: int) -> int:
 class DecodeSettings:
     """
     How to decode a picture. `preprocess` is an embedder's; it gets pictures whose shorter side is at
-    least `image_size`, if the file has as much. `thumbnail_size` None makes none. `max_pixels` limits
-    what is decoded, which of a JPEG is less than the whole.
+    least `image_size`, if the file has as much. `thumbnail_size` None makes none. `max_pixels` limits the
+    decoded pixels; a JPEG may be decoded smaller than it is.
     """
 
     preprocess: Callable[[Image.Image], np.ndarray]
@@ -94,8 +94,8 @@ class DecodeSettings:
 @dataclass(frozen=True)
 class OpenedPicture:
     """
-    An image of which the pixels may not be decoded yet. `width` and `height` are those of the
-    upright original, `orientation` is what EXIF calls the way `image` lies.
+    An image whose pixels may not be decoded yet. `width` and `height` are those of the upright original,
+    `orientation` is the EXIF orientation of `image`.
     """
 
     image: Image.Image

@@ -11,7 +11,7 @@ DEFAULT_MODEL = "ViT-B-32-256/datacomp_s34b_b86k"
 
 TIMM = "timm/"
 HUB = "hf-hub:"
-"""What the ids of models of timm, and of any on the hub, begin with."""
+"""The prefix of the ids of models on the hub."""
 
 MODELS = (
     "a model is 'palette', 'timm/NAME', 'hf-hub:OWNER/NAME', or ARCHITECTURE/PRETRAINED of open_clip "
@@ -20,7 +20,7 @@ MODELS = (
 
 
 def unknown_model(model_id: str, closest: str | None, explained: str = MODELS) -> UnknownModel:
-    """What to raise for an id of no model: with the most similar one, or what is `explained` instead."""
+    """The error for an unknown id, with the most similar one, or with `explained` instead."""
     said = f"{explained};" if closest is None else f"did you mean {closest!r}?"
     return UnknownModel(
         f"there is no model {model_id!r}; {said} sqlite-utils image-models lists them", closest
@@ -28,7 +28,7 @@ def unknown_model(model_id: str, closest: str | None, explained: str = MODELS) -
 
 
 def most_similar(name: str, known: Iterable[str]) -> str | None:
-    """Of some names, in small letters or large; None if none is similar."""
+    """The most similar of some names, ignoring case; None if none is similar."""
     by_lower = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[near[0]] if near else None

@@ -38,9 +38,9 @@ class TextNotUnderstood(EmbedderError):
 @dataclass(frozen=True)
 class ModelRequest:
     """
-    What a person asked for. `device` is a torch device and `precision` a number type of torch, None
-    for the best there are. With `words_only` there will be words first, and perhaps no picture ever:
-    what only pictures need may be left for later.
+    The request of a person. `device` is a torch device and `precision` a number type of torch, None for
+    the best available. `words_only` says that words come first, and perhaps no picture ever, so that
+    parts which only pictures need can wait.
     """
 
     model_id: str
@@ -74,11 +74,11 @@ class Embedder(ABC):
     is smaller; decoders use it to avoid work on pixels nobody looks at."""
 
     preprocess: Callable[[Image.Image], np.ndarray]
-    """An upright RGB picture -> an array whose shape and type are the same for every picture. Best a
-    function or a small object that pickles, so that decoding can run where the model is not."""
+    """An upright RGB picture -> an array whose shape and type are the same for every picture. Preferably a
+    function or a small object that pickles, so that decoding can run without the model."""
 
     logit_scale: float = 100.0
-    """What scores are multiplied with before a softmax over texts. CLIP has learned 100."""
+    """The factor for scores before a softmax over texts. CLIP has learned 100."""
 
     device: str = "cpu"
     precision: str = "float32"
@@ -99,7 +99,7 @@ class Embedder(ABC):
         )
 
     def is_current(self) -> bool:
-        """Whether it would be made again as it is: false where the file of its weights is another now."""
+        """Whether making it again would give the same: False if the file of its weights was replaced."""
         return True
 
     def text_warning(self, text: str) -> str | None:  # noqa: ARG002 (for those that override it)

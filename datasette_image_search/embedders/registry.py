@@ -50,7 +50,7 @@ def registered_name(model_id: str) -> str | None:
 
 
 def registered_names() -> list[str]:
-    """What has been registered: model ids, and prefixes that end in "/"."""
+    """The registered names: model ids, and prefixes that end in "/"."""
     return sorted(_factories())
 
 

@@ -24,7 +24,7 @@ from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
 from ..files.run_lock import only_run
-from ..store import IMPORTED, EmbeddedImage, Failure, ImageRecord, Index, ReusedImage, SourceState
+from ..store import IMPORTED, EmbeddedImage, Failure, ImageRecord, Index, ReusedImage, Source
 from ..store.connections import check_writable, open_or_make
 from .decode_ahead import decode_ahead
 from .model_choice import RunError
@@ -75,8 +75,9 @@ class Summary:
     earlier one and have not changed. `gone` files were removed from the table if `pruned`. `empty_rows`
     of a person's own table have no image in `column`. `other_tables` are the image tables beside a new
     one. `device` is None if no model was needed. `given_up` is the model of an unfinished index that
-    was dropped; `unfinished` is that of one that was kept, with the number of its vectors. `not_written`
-    says why the sidecars could not be written, None if they were.
+    was dropped; `unfinished` is that of one that was kept, with the number of its vectors. `migrated` says
+    whether the run brought the database to this version, `not_written` why the sidecars could not be
+    written, None if they were.
     """
 
     embedded: int
@@ -99,6 +100,7 @@ class Summary:
     replacement: Replacement | None = None
     given_up: str | None = None
     unfinished: tuple[str, int] | None = None
+    migrated: bool = False
     not_written: str | None = None
 
 
@@ -153,6 +155,7 @@ def embed_images(
         seconds=time.perf_counter() - started,
         device=run.device if embedder else None,
         interrupted=run.interrupted,
+        migrated=run.migrated,
         replacement=run.replacement,
     )
 
@@ -257,6 +260,7 @@ class _Run:
         self.pruned = False
         self.replacement = survey.replacement
         own_column = survey.path_column or survey.content_column
+        self.migrated = store.migrate(db)
         self.table = store.ensure_tables(db, request.table, own_column)
 
     def carry_out(self) -> None:
@@ -428,9 +432,9 @@ def _failure(image: ImageSource, error: DecodeError, roots: Mapping[str, int]) -
 
 def _content(
     image: ImageSource, decoded: DecodedImage, roots: Mapping[str, int]
-) -> ImageRecord | SourceState:
+) -> ImageRecord | Source:
     if isinstance(image, OwnImage):
-        return SourceState(image.size, image.mtime, decoded.sha256)
+        return Source(image.size, image.mtime, decoded.sha256)
     return ImageRecord(
         root_id=roots[image.root],
         path=image.path,

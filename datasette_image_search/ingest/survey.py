@@ -16,7 +16,7 @@ from sqlite_utils import Database
 from .. import store
 from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from ..embedders.catalogue import check_model
-from ..store import Failure, Index, Key, KnownFile, Location, Root, StoreError
+from ..store import Failure, Index, Key, KnownSource, Location, Root, StoreError
 from ..store.connections import check_folder, open_if_exists
 from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database
@@ -38,18 +38,18 @@ from .scan import (
 @dataclass(frozen=True)
 class EmbedRequest:
     """
-    What to embed into which table: the images in `paths`; or, without any, those that the table has
-    in `path_column` (paths, relative to the folder of the database) or `content_column` (BLOBs),
-    None being the columns of the last run.
+    The images to embed, and the table: the images in `paths`; or, without any, those that the table has
+    in `path_column` (paths, relative to the folder of the database) or `content_column` (BLOBs), None
+    being the columns of the last run.
 
     `model` None is the model of the table, or the default; `weights`, `device` and `precision` are
     as in ModelRequest; `workers` None is one decoder per processor; `thumbnail_size` is in pixels,
     None for no thumbnails; `max_pixels` None is as many as the memory allows; `limit` is how many
     images are embedded at most; `copies` says that images of a folder that is gone were not moved.
 
-    `replace_model` makes an index in place of those there are, which are searched until it has a vector
-    of every image that they have one of, or without that where `drop_missing` is set; `keep_model` gives
-    up an unfinished one.
+    `replace_model` makes an index that replaces the existing ones. They are searched until it has vectors
+    of all their images, or without that if `drop_missing` is set; `keep_model` gives up an unfinished
+    one.
     """
 
     database: Path
@@ -84,10 +84,10 @@ class EmbedRequest:
 @dataclass(frozen=True)
 class Survey:
     """
-    What there is to do. `gone` are the files that are not there any more, by root and path, and
-    `empty_rows` counts those of a person's own table that have nothing in the column of their images.
-    `unusable` says why rows of it can be no images. `other_tables` are the image tables that there are beside a new one. `unfinished` is an index that
-    is to come in place of others, but not by this run, with the number of its vectors.
+    The work to do. `gone` are the missing files, by root and path, and `empty_rows` counts rows of a
+    person's own table without an image. `unusable` says why rows of it cannot be images. `other_tables`
+    are the image tables beside a new one. `unfinished` is an index that will replace others, but not in
+    this run, with the number of its vectors.
     """
 
     choice: ModelChoice
@@ -97,7 +97,7 @@ class Survey:
     reused: tuple[Reuse, ...]
     unchanged: int
     failed_before: int
-    gone: Mapping[tuple[str, str], KnownFile]
+    gone: Mapping[tuple[str, str], KnownSource]
     empty_rows: int = 0
     unusable: tuple[Failure, ...] = ()
     is_new_table: bool = False
@@ -278,7 +278,7 @@ def _check_absolute(
 def _check_moved(
     request: EmbedRequest,
     changes: Changes[FoundFile],
-    known: Mapping[tuple[str, str], KnownFile],
+    known: Mapping[tuple[str, str], KnownSource],
     roots: Sequence[Root],
 ) -> None:
     """The images of a folder that was moved would get second rows, beside those of the old place."""
@@ -296,7 +296,7 @@ def _find_reuse(
     request: EmbedRequest,
     index: Index,
     changes: Changes[FoundFile],
-    known: Mapping[tuple[str, str], KnownFile],
+    known: Mapping[tuple[str, str], KnownSource],
 ) -> list[Reuse]:
     table = store.find_image_table(db.conn, request.table)
     candidates = of_known_size(changes.to_embed, known)
