@@ -31,7 +31,7 @@ Database.
 """
 
 from .contents import copy_content
-from .duplicates import Picture, pictures, write_duplicates
+from .duplicates import ImageFile, image_files, write_duplicates
 from .filters import (
     Filter,
     FilterError,
@@ -155,6 +155,7 @@ __all__ = [
     "Filter",
     "FilterError",
     "IdSet",
+    "ImageFile",
     "ImageRecord",
     "ImageTable",
     "ImageView",
@@ -165,7 +166,6 @@ __all__ = [
     "LabelSet",
     "Location",
     "OwnRow",
-    "Picture",
     "ReusedImage",
     "Root",
     "Rows",
@@ -206,6 +206,7 @@ __all__ = [
     "has_tags",
     "has_tokens",
     "has_triggers",
+    "image_files",
     "image_of_row",
     "image_rows",
     "image_table_names",
@@ -233,7 +234,6 @@ __all__ = [
     "own_rows",
     "passing",
     "passing_images",
-    "pictures",
     "read_any_text",
     "read_indexes",
     "record_files",

@@ -41,10 +41,10 @@ _HALF_WRITTEN = "attempt to write a readonly database"
 
 _CORE = "datasette.handle_exception"
 
-View = Callable[[Datasette, Request], Awaitable[Response]]
+Handler = Callable[[Datasette, Request], Awaitable[Response]]
 
 
-def told_when_locked(view: View) -> View:
+def told_when_locked(view: Handler) -> Handler:
     """The view, with a DatasetteError in the place of SQLite's error."""
 
     @wraps(view)
@@ -92,7 +92,7 @@ def _told(error: sqlite3.Error) -> tuple[str | None, int]:
     return None, 500
 
 
-def told_when_missing(view: View) -> View:
+def told_when_missing(view: Handler) -> Handler:
     """The view, with a short answer in the place of the exception: a page asks for many pictures."""
 
     @wraps(view)

@@ -31,7 +31,7 @@ class RequestError(ImageSearchError):
 
 
 @dataclass(frozen=True)
-class Links:
+class TableUrls:
     """
     All begin with Datasette's base URL. `images_of` is the image table if `table` is a view of it: its
     pictures and rows have no URLs of their own.

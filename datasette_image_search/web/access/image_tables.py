@@ -20,10 +20,10 @@ FRESH = 1.0
 
 
 @dataclass(frozen=True)
-class ShownTable:
+class PicturedTable:
     """
-    An image table as pages show it, or a view of one. `column` holds what its pictures were made of, a
-    path or, where `column_is_blob`, the bytes; there a picture is shown.
+    An image table, or a view of one, with the column that pages show its pictures in. That column holds
+    the paths or, if `column_is_blob`, the bytes that the pictures were made of.
     """
 
     table: ImageTable
@@ -32,20 +32,20 @@ class ShownTable:
     view: ImageView | None = None
 
 
-def known_shown_tables(database: Database) -> Mapping[str, ShownTable] | None:
-    """What `shown_tables` would answer, or None where it would have to ask the database."""
+def known_pictured_tables(database: Database) -> Mapping[str, PicturedTable] | None:
+    """The answer of `pictured_tables`, or None if it would have to ask the database."""
     return _tables.last(database, within=FRESH)
 
 
-async def image_tables(database: Database) -> Mapping[str, ShownTable]:
-    """The image tables of a database by name; none where it cannot be read."""
-    shown = await shown_tables(database)
+async def image_tables(database: Database) -> Mapping[str, PicturedTable]:
+    """The same without the views."""
+    shown = await pictured_tables(database)
     return {name: each for name, each in shown.items() if each.view is None}
 
 
-async def shown_tables(database: Database) -> Mapping[str, ShownTable]:
-    """The image tables of a database and the views of them."""
-    tables = known_shown_tables(database)
+async def pictured_tables(database: Database) -> Mapping[str, PicturedTable]:
+    """The image tables of a database and the views of them, by name; none if it cannot be read."""
+    tables = known_pictured_tables(database)
     if tables is not None:
         return tables
     try:
@@ -55,7 +55,7 @@ async def shown_tables(database: Database) -> Mapping[str, ShownTable]:
         return {}
 
 
-def _read(conn: sqlite3.Connection) -> Mapping[str, ShownTable]:
+def _read(conn: sqlite3.Connection) -> Mapping[str, PicturedTable]:
     tables = {}
     for name in store.image_table_names(conn):
         indexes = store.read_indexes(conn, name)
@@ -67,12 +67,12 @@ def _read(conn: sqlite3.Connection) -> Mapping[str, ShownTable]:
         except store.StoreError:
             # Somebody made it anew without a primary key.
             continue
-        tables[table.name] = ShownTable(table, _column(index), index.content_column is not None)
+        tables[table.name] = PicturedTable(table, _column(index), index.content_column is not None)
     known_as = [(shown.table, shown.column, shown.column_is_blob) for shown in tables.values()]
     for name in store.view_names(conn) if tables else ():
         view = store.find_view(conn, name, known_as)
         if view is not None:
-            tables[name] = ShownTable(view.table, view.column, view.column_is_blob, view)
+            tables[name] = PicturedTable(view.table, view.column, view.column_is_blob, view)
     return tables
 
 
@@ -97,9 +97,9 @@ async def visible_image_tables(
 
 async def visible_table(
     datasette: Datasette, actor: dict[str, Any] | None, database: Database, name: str
-) -> ShownTable | None:
+) -> PicturedTable | None:
     """The image table of that name, or the view if this actor may see the image table, too."""
-    shown = (await shown_tables(database)).get(name)
+    shown = (await pictured_tables(database)).get(name)
     if shown is None:
         return None
     for each in {name, shown.table.name}:

@@ -14,13 +14,13 @@ from ... import store
 from ...store import ImageTable, ImageView, Index
 from ..compat import can_view_table
 from ..reading import read_bounded
-from ..urls import Links
-from .image_tables import shown_tables
+from ..urls import TableUrls
+from .image_tables import pictured_tables
 
 
 @dataclass(frozen=True)
-class ViewedTable:
-    """`view` is the view of the image table that was asked for, if it was not the table itself."""
+class RequestedTable:
+    """The image table that a request names, with its index; and `view` if the request names a view of it."""
 
     database: Database
     table: ImageTable
@@ -29,14 +29,14 @@ class ViewedTable:
 
     @property
     def name(self) -> str:
-        """Of what was asked for."""
+        """The name in the request."""
         return self.view.name if self.view is not None else self.table.name
 
-    def links(self, datasette: Datasette) -> Links:
-        return Links(datasette, self.database.name, self.name, self.table.name)
+    def links(self, datasette: Datasette) -> TableUrls:
+        return TableUrls(datasette, self.database.name, self.name, self.table.name)
 
 
-async def viewed_table(datasette: Datasette, request: Request) -> ViewedTable:
+async def requested_table(datasette: Datasette, request: Request) -> RequestedTable:
     """
     The image table of a route with `database` and `table` in it, which may name a view of one.
 
@@ -54,7 +54,7 @@ async def viewed_table(datasette: Datasette, request: Request) -> ViewedTable:
     database = datasette.get_database(database_name)
 
     try:
-        shown = (await shown_tables(database)).get(table_name)
+        shown = (await pictured_tables(database)).get(table_name)
         view = shown.view if shown is not None else None
         viewed = await read_bounded(database, lambda conn: _read(conn, database, table_name, view))
     except store.StoreError as error:
@@ -69,7 +69,7 @@ async def viewed_table(datasette: Datasette, request: Request) -> ViewedTable:
     return viewed
 
 
-async def is_public(datasette: Datasette, viewed: ViewedTable) -> bool:
+async def is_public(datasette: Datasette, viewed: RequestedTable) -> bool:
     """Whether anybody may see the table, so that caches between here and them may keep its pictures."""
     for name in {viewed.name, viewed.table.name}:
         if not await can_view_table(datasette, None, viewed.database.name, name):
@@ -79,9 +79,9 @@ async def is_public(datasette: Datasette, viewed: ViewedTable) -> bool:
 
 def _read(
     conn: sqlite3.Connection, database: Database, name: str, view: ImageView | None
-) -> ViewedTable | None:
+) -> RequestedTable | None:
     indexes = store.read_indexes(conn, view.table.name if view is not None else name)
     if not indexes:
         return None
     table = store.find_image_table(conn, indexes[0].image_table)
-    return ViewedTable(database, table, indexes[0], view)
+    return RequestedTable(database, table, indexes[0], view)

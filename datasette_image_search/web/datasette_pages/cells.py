@@ -15,11 +15,11 @@ from markupsafe import Markup
 from ... import store
 from ...search.query import image_term
 from ...store import ImageTable, Key
-from ..access.image_tables import image_tables, known_shown_tables, shown_tables
+from ..access.image_tables import image_tables, known_pictured_tables, pictured_tables
 from ..access.visits import current_visit, visitor_sees
 from ..pages.results import LARGEST_VALUE
 from ..reading import read_bounded
-from ..urls import VERSION, Links
+from ..urls import VERSION, TableUrls
 
 BOX = (120, 90)
 """Width and height in CSS pixels that a picture in a cell fits into."""
@@ -46,7 +46,7 @@ def cell_with_picture(
     # Nearly all cells leave here, without a coroutine.
     if not isinstance(value, str | bytes) or not value:
         return None
-    known = known_shown_tables(datasette.get_database(database))
+    known = known_pictured_tables(datasette.get_database(database))
     cell: Callable[[], Coroutine[Any, Any, Markup | None]]
     if table is not None:
         if known is not None and (table not in known or known[table].column != column):
@@ -75,7 +75,7 @@ async def _cell_of_table(
     datasette: Datasette, database: str, table: str, row: Any, column: str, value: str | bytes
 ) -> Markup | None:
     served = datasette.get_database(database)
-    shown = (await shown_tables(served)).get(table)
+    shown = (await pictured_tables(served)).get(table)
     if shown is None or column != shown.column:
         return None
     images = shown.table
@@ -95,9 +95,9 @@ async def _cell_of_table(
     if picture is None:
         return None
     if isinstance(value, bytes):
-        url = Links(datasette, database, images.name).blob(key, column)
+        url = TableUrls(datasette, database, images.name).blob(key, column)
         value = Markup('<a class="blob-download" href="{}">{:,} bytes</a>').format(url, len(value))
-    similar = Links(datasette, database, table).page([("q", image_term(key))])
+    similar = TableUrls(datasette, database, table).page([("q", image_term(key))])
     return picture + _TEXT.format(text=value) + _SIMILAR.format(similar=similar)
 
 
@@ -185,7 +185,7 @@ def _link(
     width, height = _fit(row)
     return _CELL.format(
         row=datasette.urls.row(database, table.name, tilde_encode(str(key))),
-        src=Links(datasette, database, table.name).thumbnail(key, version),
+        src=TableUrls(datasette, database, table.name).thumbnail(key, version),
         alt=name,
         width=width,
         height=height,

@@ -13,12 +13,12 @@ from datasette.views.base import DatasetteError
 
 from ... import store
 from ...store import Key
-from ..access.image_tables import ShownTable, image_tables, visible_image_tables, visible_table
+from ..access.image_tables import PicturedTable, image_tables, visible_image_tables, visible_table
 from ..pages.cards import Card, image_card
-from ..pages.results import LARGEST_VALUE, Picture
+from ..pages.results import LARGEST_VALUE, ShownImage
 from ..reading import read_bounded
 from ..sql_errors import query_page_vars
-from ..urls import Links, path_below_base_url
+from ..urls import TableUrls, path_below_base_url
 from .table_page import table_search
 
 ARGUMENT = "_image_table"
@@ -67,7 +67,7 @@ async def render(
     )
     found = table_search(request)
     scores = found.scores if found else {}
-    links = Links(datasette, database, table or shown.table.name, shown.table.name)
+    links = TableUrls(datasette, database, table or shown.table.name, shown.table.name)
     # Of a table, a column called score is the person's own.
     cards = [
         _card(links, shown, image, {} if table else row, scores, versions) for row, image in images
@@ -92,7 +92,7 @@ async def render(
 
 async def _image_table(
     datasette: Datasette, request: Request, database: str, table: str | None
-) -> ShownTable | None:
+) -> PicturedTable | None:
     """
     The image table of a table page; of a query, the one that is named or the only one there is. One that
     the actor may not see is none.
@@ -105,7 +105,7 @@ async def _image_table(
     return (await image_tables(served))[name] if name in visible else None
 
 
-def _missing(shown: ShownTable, columns: Sequence[str]) -> str | None:
+def _missing(shown: PicturedTable, columns: Sequence[str]) -> str | None:
     """What is wrong with rows of these columns, so that it cannot be told which images they are."""
     key = shown.table.key
     if key not in columns:
@@ -116,7 +116,7 @@ def _missing(shown: ShownTable, columns: Sequence[str]) -> str | None:
 
 
 def _images(
-    conn: sqlite3.Connection, shown: ShownTable, rows: Sequence[Mapping[str, Any]]
+    conn: sqlite3.Connection, shown: PicturedTable, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[tuple[Mapping[str, Any], dict[str, Any]]], dict[Key, str | None]]:
     """Those of the rows that are images, in their order, each with its image; versions of pictures by id."""
     table, column = shown.table, shown.column
@@ -136,8 +136,8 @@ def _images(
 
 
 def _card(
-    links: Links,
-    shown: ShownTable,
+    links: TableUrls,
+    shown: PicturedTable,
     image: Mapping[str, Any],
     row: Mapping[str, Any],
     scores: Mapping[str, float],
@@ -147,7 +147,7 @@ def _card(
     score = scores.get(str(key), row.get("score"))
     score = float(score) if isinstance(score, int | float) and math.isfinite(score) else None
     path_column = None if shown.column_is_blob else shown.column
-    picture = Picture(key, dict(image), score, versions.get(key))
+    picture = ShownImage(key, dict(image), score, versions.get(key))
     return image_card(links, picture, path_column)
 
 

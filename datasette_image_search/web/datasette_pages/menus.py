@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ...search.query import image_term
 from ..access.image_tables import image_tables, visible_image_tables, visible_table
 from ..compat import can_view_table
-from ..urls import Links
+from ..urls import TableUrls
 
 Link = dict[str, str]
 
@@ -30,7 +30,7 @@ async def of_database(
     names = await visible_image_tables(datasette, actor, datasette.get_database(database))
     return [
         {
-            "href": Links(datasette, database, name).page(),
+            "href": TableUrls(datasette, database, name).page(),
             "label": f"Search images of {name}",
             "description": "By words, by a picture, or both",
         }
@@ -47,7 +47,7 @@ async def of_table(
         return []
     return [
         {
-            "href": Links(datasette, database, table).page(),
+            "href": TableUrls(datasette, database, table).page(),
             "label": "Search images",
             "description": "By words, by a picture, or both",
         }
@@ -65,7 +65,7 @@ async def of_row(
         return []
     return [
         {
-            "href": Links(datasette, database, table).page([("q", image_term(key))]),
+            "href": TableUrls(datasette, database, table).page([("q", image_term(key))]),
             "label": "More like this",
             "description": "The images closest to this one",
         }

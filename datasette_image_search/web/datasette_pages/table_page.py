@@ -32,14 +32,14 @@ from ...search import planner
 from ...search.live import live_index
 from ...search.query import WeightsOf, query_vector
 from ...store import Filter, Key, all_of, closed
-from ..access.image_tables import ShownTable, visible_table
-from ..access.requested_table import ViewedTable
+from ..access.image_tables import PicturedTable, visible_table
+from ..access.requested_table import RequestedTable
 from ..compat import column_filters, default_page_size
 from ..configuration import configured_weights
 from ..pages.cards import query_in_words
 from ..reading import read_bounded
 from ..server.preparing import is_prepared
-from ..urls import Links, column_pairs, pairs_of, replaced, whole_number
+from ..urls import TableUrls, column_pairs, pairs_of, replaced, whole_number
 
 ARGUMENT = "_image_search"
 COUNT = "_image_search_k"
@@ -99,7 +99,7 @@ async def filters_with_search(
     try:
         # Not in a thread for SQL, of which all requests share three: a model takes its time to load.
         index = await read_bounded(served, lambda conn: store.find_index(conn, images))
-        await is_prepared(datasette, request, ViewedTable(served, shown.table, index), query)
+        await is_prepared(datasette, request, RequestedTable(served, shown.table, index), query)
         hits, warnings = await read_bounded(
             served, lambda conn: _search(conn, images, query, k, filter, weights_of, limit)
         )
@@ -200,10 +200,10 @@ async def table_page_vars(
                 if name not in NOT_KEPT
                 for value in request.args.getlist(name)
             ],
-            "clear_url": Links(datasette, database, table).rows(
+            "clear_url": TableUrls(datasette, database, table).rows(
                 replaced(pairs_of(request), **dict.fromkeys((ARGUMENT, COUNT, "_next")))
             ),
-            "page_url": Links(datasette, database, table).page(
+            "page_url": TableUrls(datasette, database, table).page(
                 [("q", found.query)] if found else []
             ),
             "rows_in_order": lambda rows: rows,
@@ -221,7 +221,7 @@ async def table_page_vars(
     return variables
 
 
-def _closest_first(rows: Sequence[Any], found: TableSearch, shown: ShownTable) -> list[Any]:
+def _closest_first(rows: Sequence[Any], found: TableSearch, shown: PicturedTable) -> list[Any]:
     """Datasette's display rows, best first, with the score beside the picture."""
     ranks = {key: rank for rank, key in enumerate(found.scores)}
     rows = sorted(rows, key=lambda row: ranks.get(_key(row, shown), len(ranks)))
@@ -235,6 +235,6 @@ def _closest_first(rows: Sequence[Any], found: TableSearch, shown: ShownTable) -
     return rows
 
 
-def _key(row: Any, shown: ShownTable) -> str:
+def _key(row: Any, shown: PicturedTable) -> str:
     key: Key = row[shown.table.key]
     return str(key)

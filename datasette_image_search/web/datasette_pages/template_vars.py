@@ -8,7 +8,7 @@ from typing import Any
 from datasette.app import Datasette
 from datasette.utils.asgi import Request
 
-from ..access.image_tables import shown_tables
+from ..access.image_tables import pictured_tables
 from ..sql_errors import query_page_vars
 from .table_page import table_page_vars
 
@@ -38,7 +38,7 @@ async def css_urls(
     """The style sheet, on pages of image tables, and of queries where there are some."""
     if template is None or database is None or _kind(template) not in ("table", "row", "query"):
         return []
-    tables = await shown_tables(datasette.get_database(database))
+    tables = await pictured_tables(datasette.get_database(database))
     if not tables or (table is not None and table not in tables):
         return []
     return [datasette.urls.static_plugins("datasette-image-search", "image-search-tables.css")]

@@ -17,9 +17,9 @@ from datasette.utils.asgi import Request
 from sqlite_utils.db import quote_identifier
 
 from ...store import Filter
-from ..access.requested_table import ViewedTable
+from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
-from ..urls import Links, RequestError, check_repetition, pairs_of, replaced
+from ..urls import RequestError, TableUrls, check_repetition, pairs_of, replaced
 from .years import YearFacet
 
 SUGGESTED = (("column", "camera_model"), ("column", "folder"), ("year", "taken_at"))
@@ -45,7 +45,7 @@ class Facets:
 async def count_facets(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
+    viewed: RequestedTable,
     filter: Filter | None,
     *,
     patient: bool = False,
@@ -141,7 +141,7 @@ def _column(config: dict[str, Any]) -> str:
 def _facet(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
+    viewed: RequestedTable,
     filter: Filter | None,
     kind: type[Facet],
     configuration: dict[str, Any],
@@ -207,7 +207,7 @@ class _Patient:
         return self._datasette.setting(name)
 
 
-def _with_local_urls(facet: dict[str, Any], links: Links) -> dict[str, Any]:
+def _with_local_urls(facet: dict[str, Any], links: TableUrls) -> dict[str, Any]:
     """
     Links to the page, also where this is its JSON; without a host, which a proxy may have changed,
     and with the base URL, which some of Datasette's lack.
@@ -228,7 +228,7 @@ def _with_local_urls(facet: dict[str, Any], links: Links) -> dict[str, Any]:
 def _suggested(
     datasette: Datasette,
     request: Request,
-    links: Links,
+    links: TableUrls,
     wanted: dict[str, list[dict[str, Any]]],
     columns: list[str],
 ) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from datasette.views.base import DatasetteError
 
 from ... import store
 from ...store import ImageTable
-from ..access.image_tables import shown_tables
+from ..access.image_tables import pictured_tables
 from ..compat import can_view_table
 from ..reading import read_bounded
 from .linked import LinkedFacet
@@ -56,7 +56,7 @@ async def filter_by_tags(
 async def _tagged_table(datasette: Datasette, database: str, table: str) -> ImageTable | None:
     """The image table of that name, or that the view of that name is of, if it has tags."""
     served = datasette.get_database(database)
-    shown = (await shown_tables(served)).get(table)
+    shown = (await pictured_tables(served)).get(table)
     if shown is None:
         return None
 

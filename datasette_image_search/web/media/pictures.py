@@ -24,14 +24,14 @@ from ...ingest.decode import DecodeError
 from ...ingest.decoding_process import DecodingProcess, Limits, Stopped
 from ...ingest.formats import THUMBNAIL_SIZE
 from ...store import Key
-from ..access.requested_table import ViewedTable, is_public, viewed_table
+from ..access.requested_table import RequestedTable, is_public, requested_table
 from ..configuration import ConfigurationError, configured_roots
 from ..errors import why_not_now
 from ..reading import read_bounded
 from ..server.threads import RETRY_AFTER, Busy, DecodingQueue
 from ..urls import VERSION
 from .originals import HEAD, open_below, shown_type
-from .streaming import Picture, is_known, not_modified, picture_response
+from .streaming import ServedPicture, is_known, not_modified, picture_response
 
 T = TypeVar("T")
 
@@ -65,10 +65,10 @@ _decoder = DecodingProcess(Limits(MEMORY, DECODING_SECONDS, MAX_DECODED_BYTES))
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedImage:
     """What a request is about. `not_found` is the one answer, whatever is missing or wrong."""
 
-    viewed: ViewedTable
+    viewed: RequestedTable
     image_id: Key
     not_found: NotFound
     is_public: bool
@@ -119,22 +119,24 @@ async def image(datasette: Datasette, request: Request) -> Response:
     content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
     if content_type is None:
         return await _made(request, asked, original, _jpeg, "image/jpeg")
-    picture = Picture(original.file, original.size, content_type, original.version, asked.is_public)
+    picture = ServedPicture(
+        original.file, original.size, content_type, original.version, asked.is_public
+    )
     return picture_response(request, picture)
 
 
-async def _asked(datasette: Datasette, request: Request) -> Asked:
-    viewed = await viewed_table(datasette, request)
+async def _asked(datasette: Datasette, request: Request) -> RequestedImage:
+    viewed = await requested_table(datasette, request)
     text = tilde_decode(request.url_vars["id"])
     not_found = NotFound(f"There is no picture {text!r}")
     image_id = viewed.table.parse_key(text)
     # A view has the pictures of its image table, at the URLs of that.
     if image_id is None or viewed.view is not None:
         raise not_found
-    return Asked(viewed, image_id, not_found, await is_public(datasette, viewed))
+    return RequestedImage(viewed, image_id, not_found, await is_public(datasette, viewed))
 
 
-async def _original(datasette: Datasette, asked: Asked) -> Original:
+async def _original(datasette: Datasette, asked: RequestedImage) -> Original:
     """Open; raises the NotFound where there is none that may be opened."""
     viewed, image_id = asked.viewed, asked.image_id
     column = viewed.index.content_column
@@ -161,7 +163,7 @@ async def _original(datasette: Datasette, asked: Asked) -> Original:
     return Original(file, path.name, status.st_size, version)
 
 
-async def _content(asked: Asked, column: str) -> Original:
+async def _content(asked: RequestedImage, column: str) -> Original:
     """The BLOB of an image, on the disk if it is large; empty if there is none."""
     viewed = asked.viewed
     with ExitStack() as closing:
@@ -183,7 +185,7 @@ def _version_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-async def _read(asked: Asked, read: Callable[[sqlite3.Connection], T]) -> T:
+async def _read(asked: RequestedImage, read: Callable[[sqlite3.Connection], T]) -> T:
     """What `read` reads; the NotFound where the tables are not as they were embedded any more."""
     try:
         return await read_bounded(asked.viewed.database, read)
@@ -195,7 +197,7 @@ async def _read(asked: Asked, read: Callable[[sqlite3.Connection], T]) -> T:
 
 async def _made(
     request: Request,
-    asked: Asked,
+    asked: RequestedImage,
     original: Original,
     make: Callable[[Original], bytes],
     content_type: str,
@@ -232,14 +234,14 @@ def _jpeg(original: Original) -> bytes:
 
 def _answer(
     request: Request,
-    asked: Asked,
+    asked: RequestedImage,
     content: bytes,
     content_type: str,
     etag: str,
     is_lasting: bool = False,
 ) -> Response:
     file = io.BytesIO(content)
-    picture = Picture(file, len(content), content_type, etag, asked.is_public, is_lasting)
+    picture = ServedPicture(file, len(content), content_type, etag, asked.is_public, is_lasting)
     return picture_response(request, picture)
 
 

@@ -27,9 +27,9 @@ SAFE_HEADERS = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class ServedPicture:
     """
-    The bytes of a picture, or what will give them; `etag` is a name for exactly these bytes, without
+    A picture to send: its bytes, as an open file. `etag` is a name for exactly these bytes, without
     quotes. `is_public` says that anybody may see it, `is_lasting` that its URL is of these bytes only.
     """
 
@@ -65,7 +65,7 @@ def not_modified(etag: str, is_public: bool, is_lasting: bool = False) -> Respon
     return Response("", status=304, headers=headers_of(etag, is_public, is_lasting))
 
 
-def picture_response(request: Request, picture: Picture) -> Response:
+def picture_response(request: Request, picture: ServedPicture) -> Response:
     """The picture, the range of it that was asked for, or 304. Takes over the file, and closes it."""
     headers = headers_of(picture.etag, picture.is_public, picture.is_lasting)
     if is_known(request, picture.etag):
@@ -84,7 +84,7 @@ def picture_response(request: Request, picture: Picture) -> Response:
     return _Streamed(request, picture, start, end, 206, headers)
 
 
-def _asked_range(request: Request, picture: Picture) -> tuple[int, int] | None:
+def _asked_range(request: Request, picture: ServedPicture) -> tuple[int, int] | None:
     """
     Half-open, and empty where the picture has nothing there; None for the whole of it, which is
     also a right answer to several ranges, and to those of a version that is no more (If-Range).
@@ -108,7 +108,7 @@ class _Streamed(Response):
     def __init__(
         self,
         request: Request,
-        picture: Picture,
+        picture: ServedPicture,
         start: int,
         end: int,
         status: int,

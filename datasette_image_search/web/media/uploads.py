@@ -20,7 +20,7 @@ from ...ingest.decode import DecodeError, DecodeSettings, TooLarge, reduction
 from ...ingest.decoding_process import DecodingProcess, Limits, Stopped, StoredPicture
 from ...search.query import WeightsOf, embedder_of, vector_to_term
 from ...store import Index
-from ..access.requested_table import viewed_table
+from ..access.requested_table import requested_table
 from ..compat import csrf_token
 from ..configuration import ConfigurationError, configured_weights, max_upload_bytes
 from ..errors import why_not_now
@@ -55,7 +55,7 @@ async def upload(datasette: Datasette, request: Request) -> Response:
     may be. Nothing is written, so whoever may see the table may do it.
     """
     try:
-        viewed = await viewed_table(datasette, request)
+        viewed = await requested_table(datasette, request)
         limit = max_upload_bytes(datasette, viewed.database.name, viewed.table.name)
         if request.method in ("GET", "HEAD"):
             return _json({"csrftoken": csrf_token(request), "max_bytes": limit})

@@ -11,10 +11,10 @@ from typing import Any
 from ... import store
 from ...search.query import Kind, Term, format_query, image_term, parse_query
 from ...store import Key
-from ..access.requested_table import ViewedTable
+from ..access.requested_table import RequestedTable
 from ..reading import read_bounded
-from ..urls import Links, Pairs
-from .results import Picture
+from ..urls import Pairs, TableUrls
+from .results import ShownImage
 
 LANDSCAPE = (4, 3)
 """For a row that does not tell its width and height."""
@@ -55,8 +55,8 @@ class Chip:
 
 
 def image_card(
-    links: Links,
-    picture: Picture,
+    links: TableUrls,
+    picture: ShownImage,
     path_column: str | None = None,
     *,
     query: str = "",
@@ -92,7 +92,7 @@ def _size(row: dict[str, Any]) -> tuple[int, int]:
     return LANDSCAPE
 
 
-async def chips(viewed: ViewedTable, links: Links, query: str, kept: Pairs) -> list[Chip]:
+async def chips(viewed: RequestedTable, links: TableUrls, query: str, kept: Pairs) -> list[Chip]:
     """The terms of a query that can be searched for."""
     terms = parse_query(query)
     ids = [id for term in terms if (id := _image_of(viewed, term)) is not None]
@@ -107,13 +107,13 @@ async def chips(viewed: ViewedTable, links: Links, query: str, kept: Pairs) -> l
     ]
 
 
-def _image_of(viewed: ViewedTable, term: Term) -> Key | None:
+def _image_of(viewed: RequestedTable, term: Term) -> Key | None:
     return viewed.table.parse_key(term.text) if term.kind is Kind.IMAGE else None
 
 
 def _chip(
-    viewed: ViewedTable,
-    links: Links,
+    viewed: RequestedTable,
+    links: TableUrls,
     term: Term,
     others: tuple[Term, ...],
     versions: Mapping[Key, str | None],

@@ -18,11 +18,11 @@ from ...search.live import LiveIndex, is_seen_by
 from ...search.planner import live_snapshot
 from ...search.projection import pca
 from ...search.query import LONGEST_QUERY, query_vector
-from ..access.requested_table import ViewedTable, viewed_table
+from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import configured_weights
 from ..reading import read_bounded
 from ..server.preparing import Placed, is_prepared, placed_vectors
-from ..urls import Links, check_url, pairs_of, pairs_with_filters, replaced
+from ..urls import TableUrls, check_url, pairs_of, pairs_with_filters, replaced
 from .cards import query_in_words
 from .responses import as_json, error_response
 from .results import Count, in_one_sentence, in_time
@@ -35,7 +35,7 @@ ARGUMENT = "_color"
 async def map_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE/map and .json"""
     check_url(request)
-    viewed = await viewed_table(datasette, request)
+    viewed = await requested_table(datasette, request)
     links = viewed.links(datasette)
     format = request.url_vars.get("format") or ""
     if (pairs := pairs_with_filters(request)) is not None:
@@ -59,7 +59,7 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
 async def _json(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
+    viewed: RequestedTable,
     wanted: SearchRequest,
     column: str | None,
 ) -> Response:
@@ -139,8 +139,8 @@ def _placed_as_seen(conn: sqlite3.Connection, seen: LiveIndex, prepared: Placed 
 async def _html(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
-    links: Links,
+    viewed: RequestedTable,
+    links: TableUrls,
     wanted: SearchRequest | None,
     column: str | None,
     error: str | None,
@@ -160,7 +160,7 @@ async def _html(
         "data_url": links.map(pairs, "json"),
         "search_url": links.page(replaced(pairs, **{ARGUMENT: None})),
         "images_url": links.images(),
-        "rows_url": Links(datasette, viewed.database.name, viewed.table.name).rows(),
+        "rows_url": TableUrls(datasette, viewed.database.name, viewed.table.name).rows(),
         "path_with_removed_where": lambda text: links.map(
             pair for pair in pairs if pair != ("_where", text)
         ),

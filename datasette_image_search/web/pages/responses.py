@@ -13,9 +13,9 @@ from datasette.utils import CustomJSONEncoder, add_cors_headers
 from datasette.utils.asgi import Request, Response
 
 from ...store import json_value
-from ..access.requested_table import ViewedTable
-from ..errors import View
-from ..urls import Links, pairs_of, replaced
+from ..access.requested_table import RequestedTable
+from ..errors import Handler
+from ..urls import TableUrls, pairs_of, replaced
 from .results import Answer
 from .search_request import SearchRequest
 
@@ -23,8 +23,8 @@ from .search_request import SearchRequest
 def json_response(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
-    links: Links,
+    viewed: RequestedTable,
+    links: TableUrls,
     wanted: SearchRequest,
     answer: Answer,
     description: str,
@@ -96,7 +96,7 @@ def _by_name(facets: tuple[dict[str, Any], ...]) -> dict[str, dict[str, Any]]:
 
 
 def csv_response(
-    datasette: Datasette, request: Request, viewed: ViewedTable, links: Links, answer: Answer
+    datasette: Datasette, request: Request, viewed: RequestedTable, links: TableUrls, answer: Answer
 ) -> Response:
     """The rows of one page with their scores; with _dl as a file to save. A BLOB is where it is to be had."""
 
@@ -128,7 +128,7 @@ def _score_column(columns: list[str]) -> str:
     return name
 
 
-def with_options(view: View) -> View:
+def with_options(view: Handler) -> Handler:
     """The view, which a browser may ask first whether it may ask: as Datasette's own views do."""
 
     @wraps(view)

@@ -21,7 +21,7 @@ from ...search import planner
 from ...search.live import live_index
 from ...search.planner import Step
 from ...search.query import query_vector
-from ..access.requested_table import ViewedTable
+from ..access.requested_table import RequestedTable
 from ..configuration import configured_weights
 from ..facets.counting import Facets, count_facets
 from ..reading import read_bounded
@@ -44,10 +44,10 @@ class TooLong(ImageSearchError):
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShownImage:
     """
-    A row of the image table; `score` is None where there was no query, `version` where nothing is known
-    of the picture.
+    An image as a page shows it, with its row. `score` is None without a query, `version` if nothing is
+    known of the picture.
     """
 
     id: store.Key
@@ -72,7 +72,7 @@ class Answer:
     `milliseconds` by part.
     """
 
-    pictures: tuple[Picture, ...]
+    pictures: tuple[ShownImage, ...]
     next_offset: int | None
     count: Count
     facets: Facets
@@ -84,7 +84,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Found:
-    pictures: tuple[Picture, ...]
+    pictures: tuple[ShownImage, ...]
     plan: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
     query_vector_ms: float = 0.0
@@ -93,7 +93,7 @@ class _Found:
 async def find(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
+    viewed: RequestedTable,
     wanted: SearchRequest,
     *,
     patient_facets: bool = False,
@@ -151,7 +151,7 @@ async def find(
 
 @contextmanager
 def in_one_sentence(
-    datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest
+    datasette: Datasette, viewed: RequestedTable, wanted: SearchRequest
 ) -> Iterator[None]:
     """What a person can put right about a filter, as a TooLong or FilterError."""
     try:
@@ -167,7 +167,7 @@ def in_one_sentence(
             raise
 
 
-async def _closest(datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest) -> _Found:
+async def _closest(datasette: Datasette, viewed: RequestedTable, wanted: SearchRequest) -> _Found:
     weights_of = configured_weights(datasette)
 
     def search(conn: sqlite3.Connection) -> _Found:
@@ -198,7 +198,7 @@ async def _closest(datasette: Datasette, viewed: ViewedTable, wanted: SearchRequ
 
 
 async def _newest(
-    datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest, count: Count | None = None
+    datasette: Datasette, viewed: RequestedTable, wanted: SearchRequest, count: Count | None = None
 ) -> _Found:
     def read(conn: sqlite3.Connection) -> _Found:
         few = False
@@ -221,10 +221,10 @@ async def _newest(
 
 def _pictures(
     conn: sqlite3.Connection,
-    viewed: ViewedTable,
+    viewed: RequestedTable,
     ids: list[store.Key],
     scores: dict[store.Key, float],
-) -> tuple[Picture, ...]:
+) -> tuple[ShownImage, ...]:
     """Without a column of BLOBs: they are the pictures themselves."""
     if viewed.view is not None:
         rows = store.view_rows(conn, viewed.view, ids)
@@ -234,11 +234,11 @@ def _pictures(
         )
     versions = store.versions(conn, viewed.table, ids)
     return tuple(
-        Picture(id, rows[id], scores.get(id), versions.get(id)) for id in ids if id in rows
+        ShownImage(id, rows[id], scores.get(id), versions.get(id)) for id in ids if id in rows
     )
 
 
-async def _count(datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest) -> Count:
+async def _count(datasette: Datasette, viewed: RequestedTable, wanted: SearchRequest) -> Count:
     patience = datasette.setting("facet_time_limit_ms")
 
     def count(conn: sqlite3.Connection) -> Count:
@@ -252,7 +252,7 @@ async def _count(datasette: Datasette, viewed: ViewedTable, wanted: SearchReques
 
 
 async def _without_vector(
-    datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest
+    datasette: Datasette, viewed: RequestedTable, wanted: SearchRequest
 ) -> int | None:
     def count(conn: sqlite3.Connection) -> int | None:
         with (
@@ -283,7 +283,7 @@ def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[Non
 
 
 async def in_time(
-    datasette: Datasette, viewed: ViewedTable, read: Callable[[sqlite3.Connection], T]
+    datasette: Datasette, viewed: RequestedTable, read: Callable[[sqlite3.Connection], T]
 ) -> T:
     """What `read` reads, in the time that SQL has."""
     limit = datasette.setting("sql_time_limit_ms")

@@ -16,15 +16,23 @@ from ...embedders.protocol import EmbedderError, TextNotUnderstood
 from ...errors import ImageSearchError
 from ...search.query import LONGEST_QUERY
 from ..access.image_tables import visible_image_tables
-from ..access.requested_table import ViewedTable, viewed_table
+from ..access.requested_table import RequestedTable, requested_table
 from ..compat import database_colour, table_title
 from ..configuration import ConfigurationError, configured_roots
 from ..server.preparing import is_prepared, start_preparing
-from ..urls import Links, Pairs, check_repetition, check_url, pairs_of, pairs_with_filters, replaced
+from ..urls import (
+    Pairs,
+    TableUrls,
+    check_repetition,
+    check_url,
+    pairs_of,
+    pairs_with_filters,
+    replaced,
+)
 from .cards import chips, image_card, query_in_words
 from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
-from .search_request import PICTURES, SearchRequest, read_request
+from .search_request import PICTURE_SIZES, SearchRequest, read_request
 
 PATIENCE = 1.0
 """Seconds that a page waits for a model to load before it says that it does."""
@@ -38,7 +46,7 @@ HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search")
 async def search_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE, .json and .csv"""
     check_url(request)
-    viewed = await viewed_table(datasette, request)
+    viewed = await requested_table(datasette, request)
     links = viewed.links(datasette)
     format = request.url_vars.get("format") or "html"
     if (pairs := pairs_with_filters(request)) is not None:
@@ -88,8 +96,8 @@ def _is_without_model(problem: ImageSearchError) -> bool:
 async def _html(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
-    links: Links,
+    viewed: RequestedTable,
+    links: TableUrls,
     wanted: SearchRequest | None,
     answer: Answer | None,
     error: str | None,
@@ -139,7 +147,9 @@ async def _html(
             )
             if wanted.offset
             else None,
-            "sizes": [(size, links.page(replaced(pairs, _pictures=size))) for size in PICTURES],
+            "sizes": [
+                (size, links.page(replaced(pairs, _pictures=size))) for size in PICTURE_SIZES
+            ],
             "likeness_map_url": links.map(
                 replaced(kept, _size=None, _pictures=None, _min_score=None, q=query or None)
             ),
@@ -160,7 +170,7 @@ async def _html(
     return response
 
 
-async def table_context(datasette: Datasette, viewed: ViewedTable) -> dict[str, Any]:
+async def table_context(datasette: Datasette, viewed: RequestedTable) -> dict[str, Any]:
     """What the head of each page of an image table wants."""
     return {
         "database": viewed.database.name,
@@ -171,7 +181,7 @@ async def table_context(datasette: Datasette, viewed: ViewedTable) -> dict[str, 
 
 
 async def form_context(
-    viewed: ViewedTable, wanted: SearchRequest | None, kept: Pairs
+    viewed: RequestedTable, wanted: SearchRequest | None, kept: Pairs
 ) -> dict[str, Any]:
     """What the templates of the filters want; `kept` is the query string that goes along."""
     filters = wanted.filters if wanted else Filters([])
@@ -193,7 +203,7 @@ async def form_context(
     }
 
 
-async def _loading_page(datasette: Datasette, request: Request, viewed: ViewedTable) -> Response:
+async def _loading_page(datasette: Datasette, request: Request, viewed: RequestedTable) -> Response:
     html = await datasette.render_template(
         "image_search_loading.html",
         {
@@ -205,7 +215,7 @@ async def _loading_page(datasette: Datasette, request: Request, viewed: ViewedTa
     return Response.html(html, status=202, headers={"cache-control": "no-store"})
 
 
-def _shows_originals(datasette: Datasette, viewed: ViewedTable) -> bool:
+def _shows_originals(datasette: Datasette, viewed: RequestedTable) -> bool:
     """Whether the server has been told where originals are, or the table holds them itself."""
     try:
         roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
@@ -234,7 +244,7 @@ def count_in_words(count: Count) -> str:
     return f"{'' if count.is_exact else 'More than '}{count.number:,} image{plural}"
 
 
-def _table_url(links: Links, query: str, kept: Pairs) -> str:
+def _table_url(links: TableUrls, query: str, kept: Pairs) -> str:
     """The table page with the same images."""
     searched = [("_image_search", query)] if query else []
     return links.rows([*replaced(kept, _pictures=None, _size=None, _min_score=None), *searched])
@@ -261,7 +271,7 @@ async def tables_page(datasette: Datasette, request: Request) -> Response:
         {
             "database": database.name,
             "title": await table_title(datasette, database.name, name),
-            "url": Links(datasette, database.name, name).page(),
+            "url": TableUrls(datasette, database.name, name).page(),
         }
         for database in list(datasette.databases.values())
         if only in (None, database.name)

@@ -14,7 +14,7 @@ from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
 from ...store import LAST, Filter, all_of
-from ..access.requested_table import ViewedTable
+from ..access.requested_table import RequestedTable
 from ..compat import column_filters
 from ..urls import RequestError, pairs_of, whole_number
 
@@ -24,7 +24,7 @@ DEEPEST = 10_000
 """Hits that a query can be paged to. The vectors are ranked that far for every page, and nobody reads
 on; a filter is how to see others."""
 
-PICTURES = ("small", "medium", "large")
+PICTURE_SIZES = ("small", "medium", "large")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class SearchRequest:
 
 
 async def read_request(
-    datasette: Datasette, request: Request, viewed: ViewedTable
+    datasette: Datasette, request: Request, viewed: RequestedTable
 ) -> SearchRequest:
     """Raises RequestError with a sentence that names the parameter."""
     pairs = await _filter_pairs(request, viewed)
@@ -97,7 +97,7 @@ async def read_request(
     )
 
 
-async def _filter_pairs(request: Request, viewed: ViewedTable) -> list[tuple[str, str]]:
+async def _filter_pairs(request: Request, viewed: RequestedTable) -> list[tuple[str, str]]:
     """The pairs that are filters by Datasette's rule, as column__lookup."""
     columns = [*await viewed.database.table_columns(viewed.name), "rowid"]
     lookups = {key for key, _, _ in Filters([]).lookups()}
@@ -150,6 +150,6 @@ def _score(request: Request) -> float | None:
 
 def _pictures(request: Request) -> str:
     pictures = request.args.get("_pictures") or "medium"
-    if pictures not in PICTURES:
-        raise RequestError(f"_pictures must be one of {', '.join(PICTURES)}")
+    if pictures not in PICTURE_SIZES:
+        raise RequestError(f"_pictures must be one of {', '.join(PICTURE_SIZES)}")
     return pictures

@@ -29,7 +29,7 @@ from ...search.locks import read_without_locks, reading
 from ...search.projection import known_pca_of_all, pca_of_all
 from ...search.query import prepare_words
 from ...store import Index
-from ..access.requested_table import ViewedTable
+from ..access.requested_table import RequestedTable
 from ..configuration import configured_weights
 from .threads import DaemonThreads
 
@@ -70,7 +70,7 @@ def _map_threads() -> DaemonThreads:
     return DaemonThreads(MAP_THREADS, "image-search-map")
 
 
-def start_preparing(datasette: Datasette, viewed: ViewedTable, query: str = "") -> Future[None]:
+def start_preparing(datasette: Datasette, viewed: RequestedTable, query: str = "") -> Future[None]:
     """
     Begin with what a query needs; without one, with what the first of them will. Raises TooBusy.
     """
@@ -87,7 +87,7 @@ Placed = tuple[LiveIndex, np.ndarray]
 """An index and the places of all its vectors, shape (len, 2)."""
 
 
-async def placed_vectors(viewed: ViewedTable) -> Placed | None:
+async def placed_vectors(viewed: RequestedTable) -> Placed | None:
     """
     The index as committed now, and its PCA, which is remembered; None for a database that can only
     be read by the connections of Datasette. Raises TooBusy.
@@ -119,7 +119,7 @@ async def placed_vectors(viewed: ViewedTable) -> Placed | None:
 
 def _start(
     threads: DaemonThreads,
-    viewed: ViewedTable,
+    viewed: RequestedTable,
     work: Callable[[], T],
     purpose: Callable[..., Any],
     what: str,
@@ -137,7 +137,7 @@ def _start(
 async def is_prepared(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
+    viewed: RequestedTable,
     query: str,
     patience: float | None = None,
 ) -> bool:
