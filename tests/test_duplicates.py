@@ -296,7 +296,7 @@ def test_columns_that_a_person_dropped_are_not_needed(db: Database):
     index = add(db, ("a", NORTH, {"size": 1}), ("b", NORTH, {"size": 2}))
     db["images"].transform(drop={"width", "height"})
     ((best, _),) = find_duplicates(db.conn, index, 0.95).groups
-    assert (best.image.location.path, best.picture.width) == ("b", None)
+    assert (best.image.location.path, best.image.width) == ("b", None)
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan"), float("inf")])

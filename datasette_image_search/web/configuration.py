@@ -51,8 +51,8 @@ def configured_weights(datasette: Datasette) -> WeightsOf:
         files = _weights(written or {})
         if index.model not in files:
             raise EmbedderError(
-                f"{index.image_table!r} was embedded with weights of {index.model} in a file; name "
-                f"it in Datasette's configuration: plugins, {PLUGIN}, weights, {index.model}"
+                f"{index.image_table!r} was embedded with weights of {index.model} from a file; name "
+                f"that file in Datasette's configuration: plugins, {PLUGIN}, weights, {index.model}"
             )
         return files[index.model]
 
@@ -237,10 +237,10 @@ def _problems_of(option: str, value: Any, *, of_instance: bool) -> Iterator[str]
     name = f"plugins, {PLUGIN}, {option}"
     if option not in OPTIONS:
         closest = most_similar(option, OPTIONS)
-        said = f"did you mean {closest!r}?" if closest else f"there are {', '.join(OPTIONS)}"
+        said = f"did you mean {closest!r}?" if closest else f"the options are {', '.join(OPTIONS)}"
         yield f"{name}: there is no such option; {said}"
     elif option == "weights" and not of_instance:
-        yield f"{name} is read for all databases only; put it below plugins at the top"
+        yield f"{name} applies to all databases; move it to plugins at the top level"
     elif value is not None:
         try:
             read = OPTIONS[option](value)

@@ -24,15 +24,13 @@ LOCKED = "another program is writing to this database just now; try again in a m
 
 TOO_SLOW = "this database takes too long to read; try again in a moment"
 
-TOO_LARGE = "this database holds a value that is too large to be read for a page"
+TOO_LARGE = "this database holds a value that is too large for a page"
 
-DAMAGED = (
-    "this database is damaged; take a backup, or what .recover of the command sqlite3 finds in it"
-)
+DAMAGED = "this database is damaged; restore a backup, or save what can be read with: sqlite3 PATH .recover"
 
 HALF_WRITTEN = (
-    "a program was ended while it wrote to this database, which this server may not put right; let a program "
-    "that may write open it once, such as: sqlite-utils tables PATH"
+    "a program was killed while it wrote to this database, and this server may not repair it; open it once "
+    "with a program that may write, such as: sqlite-utils tables PATH"
 )
 
 _HALF_WRITTEN = "attempt to write a readonly database"
@@ -88,7 +86,7 @@ def _told(error: sqlite3.Error) -> tuple[str | None, int]:
     if str(error).startswith(
         ("no such function", "unknown function", "no such collation", "no such module")
     ):
-        return f"this database needs what is not installed here: {error}", 400
+        return f"this database needs something that is not installed here: {error}", 400
     return None, 500
 
 

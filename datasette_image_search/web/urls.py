@@ -148,7 +148,7 @@ def check_url(request: Request) -> None:
     """Raises DatasetteError for a URL that is too long to be looked at."""
     if len(request.query_string) > LONGEST:
         raise DatasetteError(
-            f"the URL has more than {LONGEST:,} characters after its question mark; leave some out",
+            f"the URL has more than {LONGEST:,} characters after its question mark; shorten it",
             title="Image search",
             status=414,
         )
@@ -160,5 +160,5 @@ def check_repetition(request: Request, links: int, what: str) -> None:
     if length * links > MOST_REPEATED:
         raise TooMuchRepeated(
             f"a URL of {length:,} characters is too long for a page with {what}; ask for fewer of "
-            "them, or leave something out of the URL"
+            "them, or shorten the URL"
         )

@@ -111,7 +111,7 @@ def _missing(shown: PicturedTable, columns: Sequence[str]) -> str | None:
     if key not in columns:
         return f"the rows have no column {key!r}, the primary key of {shown.table.name!r}; select it too"
     if shown.view is not None and shown.column not in columns:
-        return f"the rows have no column {shown.column!r}, which tells what images they are"
+        return f"the rows have no column {shown.column!r}, which tells which images they are; select it too"
     return None
 
 

@@ -109,7 +109,8 @@ async def filters_with_search(
         if str(error) != "interrupted":
             raise
         raise _bad_request(
-            f"the filters of this search took longer than sql_time_limit_ms, {limit} ms"
+            f"the filters of this search took longer than sql_time_limit_ms, {limit} ms; "
+            "remove one, or filter by a column with an index"
         ) from error
 
     key = f"{escape_sqlite(table)}.{escape_sqlite(shown.table.key)}"

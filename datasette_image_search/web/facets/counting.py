@@ -78,7 +78,7 @@ async def count_facets(
         for config in configs
     ]
     if len(facets) > MOST_FACETS:
-        raise RequestError(f"a page has {MOST_FACETS} facets at most; leave some out")
+        raise RequestError(f"a page can have {MOST_FACETS} facets at most; remove some")
     if facets:
         links_of_each = facets[0].get_facet_size()
         check_repetition(
@@ -125,7 +125,9 @@ def _wanted(
                 if column not in columns:
                     raise RequestError(f"there is no column {column!r} to facet by")
     except (json.JSONDecodeError, RecursionError, LookupError, AttributeError) as error:
-        raise RequestError("a _facet of this URL is neither a column nor JSON about one") from error
+        raise RequestError(
+            "a _facet in this URL must be a column, or JSON that names one"
+        ) from error
     # A column is counted once, however often and with whatever else beside it it is asked for.
     return {
         kind: list({_column(config): config for config in reversed(configs)}.values())[::-1]

@@ -39,7 +39,7 @@ async def filter_by_tags(
     tagged = await _tagged_table(datasette, database, table)
     if tagged is None or not await can_view_table(datasette, request.actor, database, tagged.tags):
         raise DatasetteError(
-            f"{table!r} has no tags to filter by; make some with: sqlite-utils tag-images",
+            f"{table!r} has no tags to filter by; add some with: sqlite-utils tag-images",
             title="Image search",
             status=400,
         )

@@ -211,7 +211,7 @@ async def _made(
             made = await _queue.run(make, original)
         except (Busy, Stopped):
             return Response.text(
-                "Too many pictures are being made; ask again in some seconds",
+                "Too many pictures are being made; try again in a few seconds",
                 status=503,
                 headers={"retry-after": str(RETRY_AFTER), "cache-control": "no-store"},
             )
@@ -247,5 +247,5 @@ def _answer(
 
 def _only_get() -> Response:
     return Response.text(
-        "Pictures can only be looked at", status=405, headers={"allow": "GET, HEAD"}
+        "Pictures can only be read, with GET or HEAD", status=405, headers={"allow": "GET, HEAD"}
     )

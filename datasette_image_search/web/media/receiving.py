@@ -101,7 +101,7 @@ async def _receive(request: Request, file: BinaryIO, limit: int, mine: _OnTheWay
         except asyncio.TimeoutError:
             continue
         if message["type"] != "http.request":
-            raise UploadRefused("the upload was broken off", 400)  # Nobody will read it.
+            raise UploadRefused("the upload was interrupted", 400)  # Nobody will read it.
         chunk = message.get("body", b"")
         more = message.get("more_body", False)
         in_period += len(chunk)

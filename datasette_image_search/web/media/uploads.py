@@ -80,7 +80,7 @@ async def upload(datasette: Datasette, request: Request) -> Response:
         return _json({"error": sentence}, 503, {"retry-after": str(RETRY_AFTER)})
     except Busy:
         return _json(
-            {"error": "too many pictures are being uploaded; try again in some seconds"},
+            {"error": "too many pictures are being uploaded; try again in a few seconds"},
             503,
             {"retry-after": str(RETRY_AFTER)},
         )

@@ -161,7 +161,7 @@ def in_one_sentence(
             limit = datasette.setting("sql_time_limit_ms")
             raise TooLong(
                 f"this search took more than the {limit:,} ms that sql_time_limit_ms allows; "
-                "leave a filter out, or filter by a column with an index"
+                "remove a filter, or filter by a column with an index"
             ) from error
         with store.naming_the_filter(viewed.table, wanted.filter):
             raise

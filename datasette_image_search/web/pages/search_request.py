@@ -74,13 +74,13 @@ async def read_request(
             raise
         # What Datasette's filters do with a list or an object that is no JSON, or about no foreign key.
         said = error.message if isinstance(error, DatasetteError) else error
-        raise RequestError(f"a filter of this URL cannot be read: {said}") from error
+        raise RequestError(f"a filter in this URL cannot be read: {said}") from error
     query = (request.args.get("q") or "").strip()
     offset = _whole_number(request, "_next", 0, LAST)
     size = _page_size(datasette, request)
     if query and offset + size > DEEPEST:
         raise RequestError(
-            f"a query is followed to its best {DEEPEST:,} images and not further; add a filter"
+            f"a query can be followed to its best {DEEPEST:,} images only; add a filter to see others"
         )
     rows = Filter(all_of(clauses), params) if clauses else None
     return SearchRequest(

@@ -159,7 +159,9 @@ async def _reopen(datasette: Datasette, watched: _Watched, database: Database) -
 
 def _recover(path: Path) -> None:
     if is_left_half_written(path) and recover(path):
-        logger.info("%s was left half written by a program that was killed, and is put right", path)
+        logger.info(
+            "%s was left half written by a program that was killed, and has been repaired", path
+        )
 
 
 def _mutable_files(datasette: Datasette) -> list[tuple[str, Path]]:

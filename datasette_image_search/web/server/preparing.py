@@ -128,7 +128,7 @@ def _start(
     if key in _running:
         return _running[key]
     if len(_running) >= MOST_RUNNING:
-        raise TooBusy("too many searches wait for a model to load; try again in a moment")
+        raise TooBusy("too many searches are waiting for a model to load; try again in a moment")
     _running[key] = running = threads.submit(work)
     running.add_done_callback(lambda _: _running.pop(key, None))
     return running
