@@ -36,7 +36,7 @@ def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datas
 
     database_files.put_right(datasette, database)
     problem = register_functions(
-        conn, report=hear, weights_of=configured_weights(datasette), most_texts=MOST_TEXTS
+        conn, tell=hear, weights_of=configured_weights(datasette), most_texts=MOST_TEXTS
     )
     if problem is not None:
         warn(database, problem)

@@ -27,10 +27,9 @@ from datasette.views.base import DatasetteError
 from markupsafe import Markup
 
 from ... import store
+from ...api import Images
 from ...errors import ImageSearchError
-from ...search import planner
-from ...search.live import live_index
-from ...search.query import WeightsOf, query_vector
+from ...search.planner import Found
 from ...store import Filter, Key, all_of, closed
 from ..access.image_tables import PicturedTable, visible_table
 from ..access.requested_table import RequestedTable
@@ -100,8 +99,9 @@ async def filters_with_search(
         # Not in a thread for SQL, of which all requests share three: a model takes its time to load.
         index = await read_bounded(served, lambda conn: store.find_index(conn, images))
         await is_prepared(datasette, request, RequestedTable(served, shown.table, index), query)
-        hits, warnings = await read_bounded(
-            served, lambda conn: _search(conn, images, query, k, filter, weights_of, limit)
+        found = await read_bounded(
+            served,
+            lambda conn: _search(Images(conn, images, weights_of), query, k, filter, limit),
         )
     except ImageSearchError as error:
         raise _bad_request(str(error)) from error
@@ -121,37 +121,26 @@ async def filters_with_search(
     filtered = columns.human_description_en(extra=descriptions)
     request.scope[_SCOPE] = TableSearch(
         query,
-        {str(hit.id): hit.score for hit in hits},
+        {str(hit.id): hit.score for hit in found.hits},
         f"{filtered}, closest to {words}" if filtered else f"closest to {words}",
-        warnings,
+        found.warnings,
     )
     return FilterArguments(
         [*clauses, hits_clause],
-        {**params, "_img_hits": json.dumps([hit.id for hit in hits])},
+        {**params, "_img_hits": json.dumps([hit.id for hit in found.hits])},
         # Core puts these after a "where".
-        [f"image is among the {len(hits):,} closest to {words}", *descriptions],
+        [f"image is among the {len(found.hits):,} closest to {words}", *descriptions],
         context,
     )
 
 
-def _search(
-    conn: sqlite3.Connection,
-    table: str,
-    query: str,
-    k: int,
-    filter: Filter | None,
-    weights_of: WeightsOf,
-    time_limit_ms: int,
-) -> tuple[tuple[planner.Hit, ...], tuple[str, ...]]:
-    index = store.find_index(conn, table)
+def _search(images: Images, query: str, k: int, filter: Filter | None, time_limit_ms: int) -> Found:
     # Before the clock starts, which is for the filters.
-    query_vector(conn, index, query, weights_of)
-    live_index(conn, index)
-    with sqlite_timelimit(conn, time_limit_ms), store.snapshot(conn):
-        # Again, of the state that is searched: the words are known by now.
-        vector = query_vector(conn, index, query, weights_of)
-        found = planner.search(conn, index, vector.vector, k, filter)
-    return found.hits, vector.warnings
+    images.open(query)
+    # A picture in the query is that of the state that is searched.
+    with sqlite_timelimit(images.conn, time_limit_ms), store.snapshot(images.conn):
+        (found,) = images.find([query], k, where=filter)
+    return found
 
 
 async def _count(datasette: Datasette, request: Request, database: str, table: str) -> int:

@@ -10,6 +10,7 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
 from ... import store
+from ...api import Images
 from ...errors import ImageSearchError
 from ...maps.collection import CollectionMap, check_column, collection_map
 from ...maps.colouring import by_score, colouring, plain
@@ -17,7 +18,7 @@ from ...maps.page import MOST_IMAGES, map_data
 from ...search.live import LiveIndex, is_seen_by
 from ...search.planner import live_snapshot
 from ...search.projection import pca
-from ...search.query import LONGEST_QUERY, query_vector
+from ...search.query import LONGEST_QUERY
 from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import configured_weights
 from ..reading import read_bounded
@@ -90,7 +91,8 @@ async def _json(
             versions = [known.get(image_id) for image_id in placed.image_ids]
             if not query:
                 return placed, versions, None, ()
-            found = query_vector(conn, seen.index, query, weights_of)
+            images = Images(conn, viewed.table.name, weights_of)
+            found = images.ask(query, model=viewed.index.model)
             return placed, versions, live.scores(found.vector)[placed.vectors], found.warnings
 
     with in_one_sentence(datasette, viewed, wanted):

@@ -16,11 +16,9 @@ from datasette.utils import sqlite_timelimit
 from datasette.utils.asgi import Request
 
 from ... import store
+from ...api import Images
 from ...errors import ImageSearchError
-from ...search import planner
-from ...search.live import live_index
 from ...search.planner import Step
-from ...search.query import query_vector
 from ..access.requested_table import RequestedTable
 from ..configuration import configured_weights
 from ..facets.counting import Facets, count_facets
@@ -171,22 +169,21 @@ async def _closest(datasette: Datasette, viewed: RequestedTable, wanted: SearchR
     weights_of = configured_weights(datasette)
 
     def search(conn: sqlite3.Connection) -> _Found:
-        index = store.find_index(conn, viewed.table.name, viewed.index.model)
+        images = Images(conn, viewed.table.name, weights_of)
+        model = viewed.index.model
         # Before, because a snapshot keeps others from writing for as long as it lasts.
-        live_index(conn, index)
+        images.open(model=model)
         # An image to search by, the ranking and the rows are of one state of one file.
         with store.snapshot(conn):
             started = time.perf_counter()
-            query = query_vector(conn, index, wanted.query, weights_of)
+            query = images.ask(wanted.query, model=model)
             query_vector_ms = (time.perf_counter() - started) * 1000
             if not wanted.size:
                 return _Found((), (), query.warnings, query_vector_ms)
-            found = planner.search(
-                conn,
-                index,
-                query.vector,
+            (found,) = images.find(
+                [query],
                 wanted.size + 1,
-                wanted.filter,
+                where=wanted.filter,
                 offset=wanted.offset,
                 min_score=wanted.min_score,
             )

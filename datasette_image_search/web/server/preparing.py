@@ -23,10 +23,11 @@ from datasette.database import Database
 from datasette.utils.asgi import Request
 
 from ... import store
+from ...api import Images
 from ...errors import ImageSearchError
-from ...search.live import LiveIndex, live_index, open_index
+from ...search.live import LiveIndex, open_index
 from ...search.locks import read_without_locks, reading
-from ...search.projection import known_pca_of_all, pca_of_all
+from ...search.projection import known_pca_of_all, placed
 from ...search.query import prepare_words
 from ...store import Index
 from ..access.requested_table import RequestedTable
@@ -103,9 +104,7 @@ async def placed_vectors(viewed: RequestedTable) -> Placed | None:
     def project() -> Placed | None:
         # A database that is locked just now is something for the map itself to say.
         with suppress(sqlite3.Error), closing(connection_of_our_own(path)) as conn:
-            index = store.find_index(conn, viewed.table.name, viewed.index.model)
-            live = live_index(conn, index)
-            return live, pca_of_all(live)
+            return placed(conn, viewed.table.name, viewed.index.model)
         return None
 
     # Who asks after a commit must not be given what was begun before it.
@@ -189,7 +188,7 @@ def _open_index(database: Database, index: Index) -> None:
         return
     # A database that is locked just now is something for the search itself to say.
     with suppress(sqlite3.Error), closing(connection_of_our_own(Path(database.path))) as conn:
-        live_index(conn, index)
+        Images(conn, index.image_table).open(model=index.model)
 
 
 def read_like_datasette(datasette: Datasette, database: str) -> None:

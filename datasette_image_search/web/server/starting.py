@@ -18,11 +18,11 @@ from pathlib import Path
 from datasette.app import Datasette
 
 from ... import store
+from ...api import Images
 from ...embedders.protocol import TextNotUnderstood
 from ...errors import printable
 from ...search.checking import check_files
-from ...search.live import live_index
-from ...search.query import WeightsOf, query_vector
+from ...search.query import WeightsOf
 from ..access.side_tables import hide_in_all, hide_labels
 from ..configuration import (
     ConfigurationError,
@@ -86,12 +86,13 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
 def _warm_up_table(
     conn: sqlite3.Connection, table: str, queries: Sequence[str], weights_of: WeightsOf
 ) -> None:
+    images = Images(conn, table, weights_of)
     for index in store.read_indexes(conn, table):
-        live_index(conn, index)
+        images.open(model=index.model)
         try:
             for query in queries or (ANY_WORDS,):
                 try:
-                    query_vector(conn, index, query, weights_of)
+                    images.ask(query, model=index.model)
                 except TextNotUnderstood as error:
                     if queries:
                         raise
