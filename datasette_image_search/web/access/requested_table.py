@@ -32,7 +32,7 @@ class RequestedTable:
         """The name in the request."""
         return self.view.name if self.view is not None else self.table.name
 
-    def links(self, datasette: Datasette) -> TableUrls:
+    def urls(self, datasette: Datasette) -> TableUrls:
         return TableUrls(datasette, self.database.name, self.name, self.table.name)
 
 
@@ -56,23 +56,25 @@ async def requested_table(datasette: Datasette, request: Request) -> RequestedTa
     try:
         shown = (await pictured_tables(database)).get(table_name)
         view = shown.view if shown is not None else None
-        viewed = await read_bounded(database, lambda conn: _read(conn, database, table_name, view))
+        requested = await read_bounded(
+            database, lambda conn: _read(conn, database, table_name, view)
+        )
     except store.StoreError as error:
         raise not_found from error
-    if viewed is None:
+    if requested is None:
         raise not_found
     # To SQLite "IMAGES" is the same table, to the permissions it is not. A view wants those of both.
-    if viewed.table.name != table_name and not await can_view_table(
-        datasette, request.actor, database_name, viewed.table.name
+    if requested.table.name != table_name and not await can_view_table(
+        datasette, request.actor, database_name, requested.table.name
     ):
         raise not_found
-    return viewed
+    return requested
 
 
-async def is_public(datasette: Datasette, viewed: RequestedTable) -> bool:
+async def is_public(datasette: Datasette, requested: RequestedTable) -> bool:
     """Whether anybody may see the table, so that caches between here and them may keep its pictures."""
-    for name in {viewed.name, viewed.table.name}:
-        if not await can_view_table(datasette, None, viewed.database.name, name):
+    for name in {requested.name, requested.table.name}:
+        if not await can_view_table(datasette, None, requested.database.name, name):
             return False
     return True
 

@@ -67,10 +67,10 @@ async def render(
     )
     found = table_search(request)
     scores = found.scores if found else {}
-    links = TableUrls(datasette, database, table or shown.table.name, shown.table.name)
+    urls = TableUrls(datasette, database, table or shown.table.name, shown.table.name)
     # Of a table, a column called score is the person's own.
     cards = [
-        _card(links, shown, image, {} if table else row, scores, versions) for row, image in images
+        _card(urls, shown, image, {} if table else row, scores, versions) for row, image in images
     ]
     if scores and "_sort" not in request.args and "_sort_desc" not in request.args:
         cards.sort(key=lambda card: -(card.score or 0.0))
@@ -78,7 +78,7 @@ async def render(
         "image_search_rows.html",
         {
             "database": database,
-            "table": links.table,
+            "table": urls.table,
             "images": cards,
             "others": len(wanted) - len(cards),
             "sql": request.args.get("sql"),
@@ -136,7 +136,7 @@ def _images(
 
 
 def _card(
-    links: TableUrls,
+    urls: TableUrls,
     shown: PicturedTable,
     image: Mapping[str, Any],
     row: Mapping[str, Any],
@@ -148,7 +148,7 @@ def _card(
     score = float(score) if isinstance(score, int | float) and math.isfinite(score) else None
     path_column = None if shown.column_is_blob else shown.column
     picture = ShownImage(key, dict(image), score, versions.get(key))
-    return image_card(links, picture, path_column)
+    return image_card(urls, picture, path_column)
 
 
 def _without_format(request: Request) -> str:

@@ -45,7 +45,7 @@ class Facets:
 async def count_facets(
     datasette: Datasette,
     request: Request,
-    viewed: RequestedTable,
+    requested: RequestedTable,
     filter: Filter | None,
     *,
     patient: bool = False,
@@ -56,17 +56,17 @@ async def count_facets(
 
     Raises RequestError for a facet of a column that there is not.
     """
-    links = viewed.links(datasette)
+    urls = requested.urls(datasette)
     request = _page_request(request)
-    configuration = await table_configuration(datasette, links.database, links.table)
-    columns = await viewed.database.table_columns(links.table)
+    configuration = await table_configuration(datasette, urls.database, urls.table)
+    columns = await requested.database.table_columns(urls.table)
     wanted = _wanted(datasette, request, configuration, columns)
     kinds = {kind.type: kind for kinds in pm.hook.register_facet_classes() for kind in kinds}
     facets = [
         _facet(
             _Patient(datasette) if patient else datasette,
             request,
-            viewed,
+            requested,
             filter,
             kinds[kind],
             configuration,
@@ -88,10 +88,10 @@ async def count_facets(
         )
     results, timed_out = [], []
     for counted, too_long in await asyncio.gather(*(_counted(facet) for facet in facets)):
-        results += [_with_local_urls(facet, links) for facet in counted]
+        results += [_with_local_urls(facet, urls) for facet in counted]
         timed_out += too_long
     results.sort(key=lambda facet: (-len(facet["results"]), facet["name"]))
-    suggested = _suggested(datasette, request, links, wanted, columns)
+    suggested = _suggested(datasette, request, urls, wanted, columns)
     return Facets(tuple(results), tuple(timed_out), tuple(suggested))
 
 
@@ -143,7 +143,7 @@ def _column(config: dict[str, Any]) -> str:
 def _facet(
     datasette: Datasette,
     request: Request,
-    viewed: RequestedTable,
+    requested: RequestedTable,
     filter: Filter | None,
     kind: type[Facet],
     configuration: dict[str, Any],
@@ -153,9 +153,9 @@ def _facet(
     column = _column(config)
     # The key as well: a facet may count rows that are different, as that of arrays does, or look
     # them up elsewhere. Not all columns, which takes three times as long.
-    named = dict.fromkeys([viewed.table.key, *map(str, config["config"].values())])
+    named = dict.fromkeys([requested.table.key, *map(str, config["config"].values())])
     names = [escape_sqlite(name) for name in named if name in columns]
-    table = quote_identifier(viewed.name)
+    table = quote_identifier(requested.name)
     if filter is None:
         sql = f"select {', '.join(names)} from {table}"
     else:
@@ -167,9 +167,9 @@ def _facet(
         kind,
         datasette,
         request,
-        viewed.database.name,
+        requested.database.name,
         sql=sql,
-        table=viewed.name,
+        table=requested.name,
         params=dict(filter.params) if filter else {},
         configuration=configuration,
     )
@@ -178,8 +178,8 @@ def _facet(
     if isinstance(facet, YearFacet):
         facet.column_is_indexed = (
             filter is None
-            and viewed.view is None
-            and viewed.table.is_ours
+            and requested.view is None
+            and requested.table.is_ours
             and ("year", column) in SUGGESTED
         )
     return facet
@@ -209,14 +209,14 @@ class _Patient:
         return self._datasette.setting(name)
 
 
-def _with_local_urls(facet: dict[str, Any], links: TableUrls) -> dict[str, Any]:
+def _with_local_urls(facet: dict[str, Any], urls: TableUrls) -> dict[str, Any]:
     """
     Links to the page, also where this is its JSON; without a host, which a proxy may have changed,
     and with the base URL, which some of Datasette's lack.
     """
 
     def local(url: str) -> str:
-        return links.page(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+        return urls.page(parse_qsl(urlsplit(url).query, keep_blank_values=True))
 
     return {
         **facet,
@@ -230,7 +230,7 @@ def _with_local_urls(facet: dict[str, Any], links: TableUrls) -> dict[str, Any]:
 def _suggested(
     datasette: Datasette,
     request: Request,
-    links: TableUrls,
+    urls: TableUrls,
     wanted: dict[str, list[dict[str, Any]]],
     columns: list[str],
 ) -> list[dict[str, Any]]:
@@ -245,7 +245,7 @@ def _suggested(
         {
             "name": column,
             "type": None if kind == "column" else kind,
-            "toggle_url": links.page(
+            "toggle_url": urls.page(
                 [
                     *pairs_of(request),
                     ("_facet" if kind == "column" else f"_facet_{kind}", column),

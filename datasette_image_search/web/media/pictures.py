@@ -68,7 +68,7 @@ _decoder = DecodingProcess(Limits(MEMORY, DECODING_SECONDS, MAX_DECODED_BYTES))
 class RequestedImage:
     """What a request is about. `not_found` is the one answer, whatever is missing or wrong."""
 
-    viewed: RequestedTable
+    requested: RequestedTable
     image_id: Key
     not_found: NotFound
     is_public: bool
@@ -96,7 +96,7 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
         return _only_get()
     asked = await _asked(datasette, request)
     stored = await _read(
-        asked, lambda conn: store.thumbnail(conn, asked.viewed.table, asked.image_id)
+        asked, lambda conn: store.thumbnail(conn, asked.requested.table, asked.image_id)
     )
     webp = stored.webp if stored else None
     # Others can write to the table.
@@ -126,34 +126,34 @@ async def image(datasette: Datasette, request: Request) -> Response:
 
 
 async def _asked(datasette: Datasette, request: Request) -> RequestedImage:
-    viewed = await requested_table(datasette, request)
+    requested = await requested_table(datasette, request)
     text = tilde_decode(request.url_vars["id"])
     not_found = NotFound(f"There is no picture {text!r}")
-    image_id = viewed.table.parse_key(text)
+    image_id = requested.table.parse_key(text)
     # A view has the pictures of its image table, at the URLs of that.
-    if image_id is None or viewed.view is not None:
+    if image_id is None or requested.view is not None:
         raise not_found
-    return RequestedImage(viewed, image_id, not_found, await is_public(datasette, viewed))
+    return RequestedImage(requested, image_id, not_found, await is_public(datasette, requested))
 
 
 async def _original(datasette: Datasette, asked: RequestedImage) -> Original:
     """Open; raises the NotFound where there is none that may be opened."""
-    viewed, image_id = asked.viewed, asked.image_id
-    column = viewed.index.content_column
-    if column is not None and not viewed.table.is_ours:
+    requested, image_id = asked.requested, asked.image_id
+    column = requested.index.content_column
+    if column is not None and not requested.table.is_ours:
         return await _content(asked, column)
     try:
-        roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
+        roots = configured_roots(datasette, requested.database.name, requested.table.name)
     except ConfigurationError as error:
         raise DatasetteError(str(error), status=500) from error
     if not roots:
         raise asked.not_found
-    places = await _read(asked, lambda conn: store.locations(conn, viewed.index, [image_id]))
+    places = await _read(asked, lambda conn: store.locations(conn, requested.index, [image_id]))
     if image_id not in places:
         raise asked.not_found
     place = places[image_id]
     # A path of a person's own table is relative to the folder of the database.
-    folder = Path(viewed.database.path or os.devnull).resolve().parent
+    folder = Path(requested.database.path or os.devnull).resolve().parent
     path = folder / place.root / place.path
     file = await asyncio.to_thread(open_below, path, roots)
     if file is None:
@@ -165,14 +165,14 @@ async def _original(datasette: Datasette, asked: RequestedImage) -> Original:
 
 async def _content(asked: RequestedImage, column: str) -> Original:
     """The BLOB of an image, on the disk if it is large; empty if there is none."""
-    viewed = asked.viewed
+    requested = asked.requested
     with ExitStack() as closing:
         spooled = closing.enter_context(SpooledTemporaryFile(max_size=IN_MEMORY))
         content = cast(BinaryIO, spooled)
         size, digest = await _read(
             asked,
             lambda conn: store.copy_content(
-                conn, viewed.table, column, asked.image_id, content, at_most=MAX_BLOB_BYTES
+                conn, requested.table, column, asked.image_id, content, at_most=MAX_BLOB_BYTES
             ),
         )
         content.seek(0)
@@ -188,7 +188,7 @@ def _version_of(content: bytes) -> str:
 async def _read(asked: RequestedImage, read: Callable[[sqlite3.Connection], T]) -> T:
     """What `read` reads; the NotFound where the tables are not as they were embedded any more."""
     try:
-        return await read_bounded(asked.viewed.database, read)
+        return await read_bounded(asked.requested.database, read)
     except sqlite3.Error as error:
         if why_not_now(error):
             raise

@@ -55,8 +55,8 @@ async def upload(datasette: Datasette, request: Request) -> Response:
     may be. Nothing is written, so whoever may see the table may do it.
     """
     try:
-        viewed = await requested_table(datasette, request)
-        limit = max_upload_bytes(datasette, viewed.database.name, viewed.table.name)
+        requested = await requested_table(datasette, request)
+        limit = max_upload_bytes(datasette, requested.database.name, requested.table.name)
         if request.method in ("GET", "HEAD"):
             return _json({"csrftoken": csrf_token(request), "max_bytes": limit})
         if request.method != "POST":
@@ -64,7 +64,9 @@ async def upload(datasette: Datasette, request: Request) -> Response:
                 {"error": "POST a picture to search with it"}, 405, {"allow": "GET, HEAD, POST"}
             )
         async with received(request, limit) as file:
-            vector = await _queue.run(_vector_of, file, viewed.index, configured_weights(datasette))
+            vector = await _queue.run(
+                _vector_of, file, requested.index, configured_weights(datasette)
+            )
     except NotFound as error:
         return _json({"error": str(error)}, 404)
     except UploadRefused as error:

@@ -55,7 +55,7 @@ class Chip:
 
 
 def image_card(
-    links: TableUrls,
+    urls: TableUrls,
     picture: ShownImage,
     path_column: str | None = None,
     *,
@@ -77,11 +77,11 @@ def image_card(
         score=picture.score,
         width=width,
         height=height,
-        row_url=links.row(picture.id),
-        thumbnail_url=links.thumbnail(picture.id, picture.version),
-        original_url=links.original(picture.id),
-        more_url=links.page([("q", f"{query} + {term}" if query else term), *kept]),
-        less_url=links.page([("q", f"{query} - {term}"), *kept]) if query else None,
+        row_url=urls.row(picture.id),
+        thumbnail_url=urls.thumbnail(picture.id, picture.version),
+        original_url=urls.original(picture.id),
+        more_url=urls.page([("q", f"{query} + {term}" if query else term), *kept]),
+        less_url=urls.page([("q", f"{query} - {term}"), *kept]) if query else None,
     )
 
 
@@ -92,34 +92,34 @@ def _size(row: dict[str, Any]) -> tuple[int, int]:
     return LANDSCAPE
 
 
-async def chips(viewed: RequestedTable, links: TableUrls, query: str, kept: Pairs) -> list[Chip]:
+async def chips(requested: RequestedTable, urls: TableUrls, query: str, kept: Pairs) -> list[Chip]:
     """The terms of a query that can be searched for."""
     terms = parse_query(query)
-    ids = [id for term in terms if (id := _image_of(viewed, term)) is not None]
+    ids = [id for term in terms if (id := _image_of(requested, term)) is not None]
     versions: dict[Key, str | None] = {}
     if ids:
         versions = await read_bounded(
-            viewed.database, lambda conn: store.versions(conn, viewed.table, ids)
+            requested.database, lambda conn: store.versions(conn, requested.table, ids)
         )
     return [
-        _chip(viewed, links, term, terms[:position] + terms[position + 1 :], versions, kept)
+        _chip(requested, urls, term, terms[:position] + terms[position + 1 :], versions, kept)
         for position, term in enumerate(terms)
     ]
 
 
-def _image_of(viewed: RequestedTable, term: Term) -> Key | None:
-    return viewed.table.parse_key(term.text) if term.kind is Kind.IMAGE else None
+def _image_of(requested: RequestedTable, term: Term) -> Key | None:
+    return requested.table.parse_key(term.text) if term.kind is Kind.IMAGE else None
 
 
 def _chip(
-    viewed: RequestedTable,
-    links: TableUrls,
+    requested: RequestedTable,
+    urls: TableUrls,
     term: Term,
     others: tuple[Term, ...],
     versions: Mapping[Key, str | None],
     kept: Pairs,
 ) -> Chip:
-    image_id = _image_of(viewed, term)
+    image_id = _image_of(requested, term)
     pairs = [("q", format_query(others)), *kept] if others else kept
     weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g}:"
     labels = {Kind.VECTOR: "a picture", Kind.IMAGE: image_term(term.text), Kind.WORDS: term.text}
@@ -128,8 +128,8 @@ def _chip(
         label=weight + shortened(labels[term.kind]),
         thumbnail_url=None
         if image_id is None
-        else links.thumbnail(image_id, versions.get(image_id)),
-        without_url=links.page(pairs),
+        else urls.thumbnail(image_id, versions.get(image_id)),
+        without_url=urls.page(pairs),
     )
 
 

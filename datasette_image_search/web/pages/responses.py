@@ -23,8 +23,8 @@ from .search_request import SearchRequest
 def json_response(
     datasette: Datasette,
     request: Request,
-    viewed: RequestedTable,
-    links: TableUrls,
+    requested: RequestedTable,
+    urls: TableUrls,
     wanted: SearchRequest,
     answer: Answer,
     description: str,
@@ -35,14 +35,14 @@ def json_response(
     pairs = pairs_of(request)
     next_url = None
     if answer.next_offset is not None:
-        next_url = absolute(links.page(replaced(pairs, _next=answer.next_offset), "json"))
+        next_url = absolute(urls.page(replaced(pairs, _next=answer.next_offset), "json"))
     return as_json(
         datasette,
         {
             "ok": True,
-            "database": viewed.database.name,
-            "table": viewed.name,
-            "model": viewed.index.model,
+            "database": requested.database.name,
+            "table": requested.name,
+            "model": requested.index.model,
             "query": wanted.query,
             "description": description,
             "count": answer.count.number,
@@ -52,8 +52,8 @@ def json_response(
                 {
                     "id": picture.id,
                     "score": picture.score,
-                    "thumbnail": absolute(links.thumbnail(picture.id, picture.version)),
-                    "url": absolute(links.row(picture.id)),
+                    "thumbnail": absolute(urls.thumbnail(picture.id, picture.version)),
+                    "url": absolute(urls.row(picture.id)),
                     "row": picture.row,
                 }
                 for picture in answer.pictures
@@ -96,7 +96,11 @@ def _by_name(facets: tuple[dict[str, Any], ...]) -> dict[str, dict[str, Any]]:
 
 
 def csv_response(
-    datasette: Datasette, request: Request, viewed: RequestedTable, links: TableUrls, answer: Answer
+    datasette: Datasette,
+    request: Request,
+    requested: RequestedTable,
+    urls: TableUrls,
+    answer: Answer,
 ) -> Response:
     """The rows of one page with their scores; with _dl as a file to save. A BLOB is where it is to be had."""
 
@@ -105,11 +109,11 @@ def csv_response(
 
     text = io.StringIO()
     writer = csv.writer(text)
-    columns = list(answer.pictures[0].row) if answer.pictures else [viewed.table.key]
+    columns = list(answer.pictures[0].row) if answer.pictures else [requested.table.key]
     writer.writerow([*columns, _score_column(columns)])
     for picture in answer.pictures:
         cells = [
-            absolute(links.blob(picture.id, column)) if isinstance(value, bytes) else value
+            absolute(urls.blob(picture.id, column)) if isinstance(value, bytes) else value
             for column, value in picture.row.items()
         ]
         writer.writerow([*cells, picture.score])

@@ -91,7 +91,7 @@ class _Found:
 async def find(
     datasette: Datasette,
     request: Request,
-    viewed: RequestedTable,
+    requested: RequestedTable,
     wanted: SearchRequest,
     *,
     patient_facets: bool = False,
@@ -111,25 +111,25 @@ async def find(
             milliseconds[name] = (time.perf_counter() - started) * 1000
 
     async def count_and_search() -> tuple[Count, _Found]:
-        counting = timed("count", _count(datasette, viewed, wanted))
+        counting = timed("count", _count(datasette, requested, wanted))
         if wanted.query:
             return await asyncio.gather(
-                counting, timed("search", _closest(datasette, viewed, wanted))
+                counting, timed("search", _closest(datasette, requested, wanted))
             )
         if wanted.filter is None:
             return await asyncio.gather(
-                counting, timed("search", _newest(datasette, viewed, wanted))
+                counting, timed("search", _newest(datasette, requested, wanted))
             )
         # How many there are decides how the newest of them are best looked for.
         count = await counting
-        return count, await timed("search", _newest(datasette, viewed, wanted, count))
+        return count, await timed("search", _newest(datasette, requested, wanted, count))
 
-    counting = count_facets(datasette, request, viewed, wanted.rows, patient=patient_facets)
-    with in_one_sentence(datasette, viewed, wanted):
+    counting = count_facets(datasette, request, requested, wanted.rows, patient=patient_facets)
+    with in_one_sentence(datasette, requested, wanted):
         (count, found), facets, without_vector = await asyncio.gather(
             count_and_search(),
             timed("facets", counting),
-            _without_vector(datasette, viewed, wanted),
+            _without_vector(datasette, requested, wanted),
         )
     milliseconds["query vector"] = found.query_vector_ms
     end = wanted.offset + wanted.size
@@ -149,7 +149,7 @@ async def find(
 
 @contextmanager
 def in_one_sentence(
-    datasette: Datasette, viewed: RequestedTable, wanted: SearchRequest
+    datasette: Datasette, requested: RequestedTable, wanted: SearchRequest
 ) -> Iterator[None]:
     """What a person can put right about a filter, as a TooLong or FilterError."""
     try:
@@ -161,16 +161,18 @@ def in_one_sentence(
                 f"this search took more than the {limit:,} ms that sql_time_limit_ms allows; "
                 "remove a filter, or filter by a column with an index"
             ) from error
-        with store.naming_the_filter(viewed.table, wanted.filter):
+        with store.naming_the_filter(requested.table, wanted.filter):
             raise
 
 
-async def _closest(datasette: Datasette, viewed: RequestedTable, wanted: SearchRequest) -> _Found:
+async def _closest(
+    datasette: Datasette, requested: RequestedTable, wanted: SearchRequest
+) -> _Found:
     weights_of = configured_weights(datasette)
 
     def search(conn: sqlite3.Connection) -> _Found:
-        images = Images(conn, viewed.table.name, weights_of)
-        model = viewed.index.model
+        images = Images(conn, requested.table.name, weights_of)
+        model = requested.index.model
         # Before, because a snapshot keeps others from writing for as long as it lasts.
         images.open(model=model)
         # An image to search by, the ranking and the rows are of one state of one file.
@@ -188,68 +190,75 @@ async def _closest(datasette: Datasette, viewed: RequestedTable, wanted: SearchR
                 min_score=wanted.min_score,
             )
             scores = {hit.id: hit.score for hit in found.hits}
-            pictures = _pictures(conn, viewed, list(scores), scores)
+            pictures = _pictures(conn, requested, list(scores), scores)
         return _Found(pictures, found.steps, query.warnings, query_vector_ms)
 
-    return await in_time(datasette, viewed, search)
+    return await in_time(datasette, requested, search)
 
 
 async def _newest(
-    datasette: Datasette, viewed: RequestedTable, wanted: SearchRequest, count: Count | None = None
+    datasette: Datasette,
+    requested: RequestedTable,
+    wanted: SearchRequest,
+    count: Count | None = None,
 ) -> _Found:
     def read(conn: sqlite3.Connection) -> _Found:
         few = False
         if count is not None and count.is_exact and count.number is not None:
-            few = count.number < FEW * store.count_images(conn, viewed.table)
+            few = count.number < FEW * store.count_images(conn, requested.table)
         ids = store.newest_ids(
             conn,
-            viewed.table,
+            requested.table,
             wanted.size + 1,
             wanted.filter,
             offset=wanted.offset,
             few_match=few,
         )
-        return _Found(_pictures(conn, viewed, ids, {}))
+        return _Found(_pictures(conn, requested, ids, {}))
 
     if not wanted.size:
         return _Found(())
-    return await in_time(datasette, viewed, read)
+    return await in_time(datasette, requested, read)
 
 
 def _pictures(
     conn: sqlite3.Connection,
-    viewed: RequestedTable,
+    requested: RequestedTable,
     ids: list[store.Key],
     scores: dict[store.Key, float],
 ) -> tuple[ShownImage, ...]:
     """Without a column of BLOBs: they are the pictures themselves."""
-    if viewed.view is not None:
-        rows = store.view_rows(conn, viewed.view, ids)
+    if requested.view is not None:
+        rows = store.view_rows(conn, requested.view, ids)
     else:
         rows = store.image_rows(
-            conn, viewed.table, ids, without=viewed.index.content_column, largest=LARGEST_VALUE
+            conn,
+            requested.table,
+            ids,
+            without=requested.index.content_column,
+            largest=LARGEST_VALUE,
         )
-    versions = store.versions(conn, viewed.table, ids)
+    versions = store.versions(conn, requested.table, ids)
     return tuple(
         ShownImage(id, rows[id], scores.get(id), versions.get(id)) for id in ids if id in rows
     )
 
 
-async def _count(datasette: Datasette, viewed: RequestedTable, wanted: SearchRequest) -> Count:
+async def _count(datasette: Datasette, requested: RequestedTable, wanted: SearchRequest) -> Count:
     patience = datasette.setting("facet_time_limit_ms")
 
     def count(conn: sqlite3.Connection) -> Count:
         for limit in (None, COUNTED + 1):
             with suppress(_Interrupted), _no_longer_than(conn, patience):
-                number = store.count_images(conn, viewed.table, wanted.filter, limit=limit)
+                number = store.count_images(conn, requested.table, wanted.filter, limit=limit)
                 return Count(min(number, limit - 1 if limit else number), limit != number)
         return Count(None)
 
-    return await read_bounded(viewed.database, count)
+    return await read_bounded(requested.database, count)
 
 
 async def _without_vector(
-    datasette: Datasette, viewed: RequestedTable, wanted: SearchRequest
+    datasette: Datasette, requested: RequestedTable, wanted: SearchRequest
 ) -> int | None:
     def count(conn: sqlite3.Connection) -> int | None:
         with (
@@ -257,11 +266,11 @@ async def _without_vector(
             _no_longer_than(conn, datasette.setting("facet_time_limit_ms")),
             store.snapshot(conn),
         ):
-            images = store.count_images(conn, viewed.table)
-            return images - store.count_with_vector(conn, viewed.index)
+            images = store.count_images(conn, requested.table)
+            return images - store.count_with_vector(conn, requested.index)
         return None
 
-    return await read_bounded(viewed.database, count) if wanted.query else None
+    return await read_bounded(requested.database, count) if wanted.query else None
 
 
 class _Interrupted(Exception):
@@ -280,7 +289,7 @@ def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[Non
 
 
 async def in_time(
-    datasette: Datasette, viewed: RequestedTable, read: Callable[[sqlite3.Connection], T]
+    datasette: Datasette, requested: RequestedTable, read: Callable[[sqlite3.Connection], T]
 ) -> T:
     """What `read` reads, in the time that SQL has."""
     limit = datasette.setting("sql_time_limit_ms")
@@ -292,4 +301,4 @@ async def in_time(
         with sqlite_timelimit(conn, limit):
             return read(conn)
 
-    return await read_bounded(viewed.database, read_in_time)
+    return await read_bounded(requested.database, read_in_time)

@@ -46,26 +46,26 @@ HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search")
 async def search_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE, .json and .csv"""
     check_url(request)
-    viewed = await requested_table(datasette, request)
-    links = viewed.links(datasette)
+    requested = await requested_table(datasette, request)
+    urls = requested.urls(datasette)
     format = request.url_vars.get("format") or "html"
     if (pairs := pairs_with_filters(request)) is not None:
-        return Response.redirect(links.page(pairs, format if format != "html" else ""))
+        return Response.redirect(urls.page(pairs, format if format != "html" else ""))
     wanted = None
     try:
-        wanted = await read_request(datasette, request, viewed)
+        wanted = await read_request(datasette, request, requested)
         if format == "html":
             # Each card adds its picture to the query, or takes it away.
             check_repetition(request, 2 * wanted.size, f"{wanted.size:,} pictures")
         if not wanted.query:
             # Whoever looks at this page is about to search, and the model may as well load now.
-            start_preparing(datasette, viewed)
+            start_preparing(datasette, requested)
         elif not await is_prepared(
-            datasette, request, viewed, wanted.query, PATIENCE if format == "html" else None
+            datasette, request, requested, wanted.query, PATIENCE if format == "html" else None
         ):
-            return await _loading_page(datasette, request, viewed)
+            return await _loading_page(datasette, request, requested)
         answer = await find(
-            datasette, request, viewed, wanted, patient_facets="_facet_wait" in request.args
+            datasette, request, requested, wanted, patient_facets="_facet_wait" in request.args
         )
     except ImageSearchError as problem:
         if format != "html":
@@ -74,18 +74,18 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
             # The pictures are there all the same, and can be searched by.
             newest = replace(wanted, query="")
             with suppress(ImageSearchError):
-                answer = await find(datasette, request, viewed, newest)
+                answer = await find(datasette, request, requested, newest)
                 description = _in_words(newest, answer)
                 return await _html(
-                    datasette, request, viewed, links, newest, answer, str(problem), description
+                    datasette, request, requested, urls, newest, answer, str(problem), description
                 )
-        return await _html(datasette, request, viewed, links, wanted, None, str(problem))
+        return await _html(datasette, request, requested, urls, wanted, None, str(problem))
     description = _in_words(wanted, answer)
     if format == "json":
-        return json_response(datasette, request, viewed, links, wanted, answer, description)
+        return json_response(datasette, request, requested, urls, wanted, answer, description)
     if format == "csv":
-        return csv_response(datasette, request, viewed, links, answer)
-    return await _html(datasette, request, viewed, links, wanted, answer, None, description)
+        return csv_response(datasette, request, requested, urls, answer)
+    return await _html(datasette, request, requested, urls, wanted, answer, None, description)
 
 
 def _is_without_model(problem: ImageSearchError) -> bool:
@@ -96,8 +96,8 @@ def _is_without_model(problem: ImageSearchError) -> bool:
 async def _html(
     datasette: Datasette,
     request: Request,
-    viewed: RequestedTable,
-    links: TableUrls,
+    requested: RequestedTable,
+    urls: TableUrls,
     wanted: SearchRequest | None,
     answer: Answer | None,
     error: str | None,
@@ -110,55 +110,53 @@ async def _html(
     first_page = replaced(pairs, _next=None, _facet_wait=None)
     kept = replaced(first_page, q=None)
     context: dict[str, Any] = {
-        **await table_context(datasette, viewed),
-        **await form_context(viewed, wanted, kept),
-        "model": viewed.index.model,
+        **await table_context(datasette, requested),
+        **await form_context(requested, wanted, kept),
+        "model": requested.index.model,
         "query": query,
         "error": error,
         "description": description,
-        "page_url": links.page(),
+        "page_url": urls.page(),
         "query_words": query_in_words(query) if query else "",
-        "table_url": _table_url(links, searched, kept),
-        "upload_url": links.upload(),
+        "table_url": _table_url(urls, searched, kept),
+        "upload_url": urls.upload(),
         "pictures": wanted.pictures if wanted else "medium",
-        "path_with_replaced_args": lambda request, args: links.page(replaced(first_page, **args)),
-        "path_with_removed_where": lambda text: links.page(
+        "path_with_replaced_args": lambda request, args: urls.page(replaced(first_page, **args)),
+        "path_with_removed_where": lambda text: urls.page(
             pair for pair in first_page if pair != ("_where", text)
         ),
-        "originals": _shows_originals(datasette, viewed),
+        "originals": _shows_originals(datasette, requested),
         "answer": answer,
         "images": [],
     }
     if wanted and answer:
         end = wanted.offset + len(answer.pictures)
         context |= {
-            "alternate_url_json": links.page(pairs, "json"),
+            "alternate_url_json": urls.page(pairs, "json"),
             "images": [
-                image_card(links, each, viewed.index.path_column, query=searched, kept=kept)
+                image_card(urls, each, requested.index.path_column, query=searched, kept=kept)
                 for each in answer.pictures
             ],
-            "chips": await chips(viewed, links, searched, kept) if searched else [],
+            "chips": await chips(requested, urls, searched, kept) if searched else [],
             "numbers": (wanted.offset + 1, end) if answer.pictures else None,
-            "next_url": links.page(replaced(pairs, _next=answer.next_offset))
+            "next_url": urls.page(replaced(pairs, _next=answer.next_offset))
             if answer.next_offset is not None
             else None,
-            "previous_url": links.page(
+            "previous_url": urls.page(
                 replaced(pairs, _next=max(0, wanted.offset - wanted.size) or None)
             )
             if wanted.offset
             else None,
-            "sizes": [
-                (size, links.page(replaced(pairs, _pictures=size))) for size in PICTURE_SIZES
-            ],
-            "likeness_map_url": links.map(
+            "sizes": [(size, urls.page(replaced(pairs, _pictures=size))) for size in PICTURE_SIZES],
+            "likeness_map_url": urls.map(
                 replaced(kept, _size=None, _pictures=None, _min_score=None, q=query or None)
             ),
-            "csv_url": links.page(first_page, "csv"),
+            "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
             "sorted_facet_results": answer.facets.results,
             "suggested_facets": answer.facets.suggested,
-            "facets_later_url": links.page(replaced(first_page, _facet_wait="only")),
-            "facets_wait_url": links.page(replaced(first_page, _facet_wait="1")),
+            "facets_later_url": urls.page(replaced(first_page, _facet_wait="only")),
+            "facets_wait_url": urls.page(replaced(first_page, _facet_wait="1")),
         }
     html = await datasette.render_template("image_search.html", context, request=request)
     response = Response.html(html, status=400 if error else 200)
@@ -170,22 +168,22 @@ async def _html(
     return response
 
 
-async def table_context(datasette: Datasette, viewed: RequestedTable) -> dict[str, Any]:
+async def table_context(datasette: Datasette, requested: RequestedTable) -> dict[str, Any]:
     """What the head of each page of an image table wants."""
     return {
-        "database": viewed.database.name,
-        "table": viewed.name,
-        "title": await table_title(datasette, viewed.database.name, viewed.name),
-        "color": database_colour(viewed.database),
+        "database": requested.database.name,
+        "table": requested.name,
+        "title": await table_title(datasette, requested.database.name, requested.name),
+        "color": database_colour(requested.database),
     }
 
 
 async def form_context(
-    viewed: RequestedTable, wanted: SearchRequest | None, kept: Pairs
+    requested: RequestedTable, wanted: SearchRequest | None, kept: Pairs
 ) -> dict[str, Any]:
     """What the templates of the filters want; `kept` is the query string that goes along."""
     filters = wanted.filters if wanted else Filters([])
-    columns = await viewed.database.table_columns(viewed.name)
+    columns = await requested.database.table_columns(requested.name)
     filtered = dict.fromkeys(column for column, _, _ in filters.selections())
     return {
         **(wanted.context if wanted else {}),
@@ -203,26 +201,28 @@ async def form_context(
     }
 
 
-async def _loading_page(datasette: Datasette, request: Request, viewed: RequestedTable) -> Response:
+async def _loading_page(
+    datasette: Datasette, request: Request, requested: RequestedTable
+) -> Response:
     html = await datasette.render_template(
         "image_search_loading.html",
         {
-            **await table_context(datasette, viewed),
-            "model": viewed.index.model,
+            **await table_context(datasette, requested),
+            "model": requested.index.model,
         },
         request=request,
     )
     return Response.html(html, status=202, headers={"cache-control": "no-store"})
 
 
-def _shows_originals(datasette: Datasette, viewed: RequestedTable) -> bool:
+def _shows_originals(datasette: Datasette, requested: RequestedTable) -> bool:
     """Whether the server has been told where originals are, or the table holds them itself."""
     try:
-        roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
+        roots = configured_roots(datasette, requested.database.name, requested.table.name)
     except ConfigurationError:
         # Whoever started the server was told. The search does not need them.
         roots = ()
-    return viewed.index.content_column is not None or bool(roots)
+    return requested.index.content_column is not None or bool(roots)
 
 
 def _in_words(wanted: SearchRequest, answer: Answer) -> str:
@@ -244,10 +244,10 @@ def count_in_words(count: Count) -> str:
     return f"{'' if count.is_exact else 'More than '}{count.number:,} image{plural}"
 
 
-def _table_url(links: TableUrls, query: str, kept: Pairs) -> str:
+def _table_url(urls: TableUrls, query: str, kept: Pairs) -> str:
     """The table page with the same images."""
     searched = [("_image_search", query)] if query else []
-    return links.rows([*replaced(kept, _pictures=None, _size=None, _min_score=None), *searched])
+    return urls.rows([*replaced(kept, _pictures=None, _size=None, _min_score=None), *searched])
 
 
 def _has_map(answer: Answer) -> bool:

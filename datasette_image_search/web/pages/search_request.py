@@ -48,18 +48,18 @@ class SearchRequest:
 
 
 async def read_request(
-    datasette: Datasette, request: Request, viewed: RequestedTable
+    datasette: Datasette, request: Request, requested: RequestedTable
 ) -> SearchRequest:
     """Raises RequestError with a sentence that names the parameter."""
-    pairs = await _filter_pairs(request, viewed)
-    filters = column_filters(datasette, viewed.database.name, viewed.name, pairs)
+    pairs = await _filter_pairs(request, requested)
+    filters = column_filters(datasette, requested.database.name, requested.name, pairs)
     try:
-        clauses, params = filters.build_where_clauses(viewed.name)
+        clauses, params = filters.build_where_clauses(requested.name)
         more_words, context = [], {}
         for hook in pm.hook.filters_from_request(
             request=request,
-            table=viewed.name,
-            database=viewed.database.name,
+            table=requested.name,
+            database=requested.database.name,
             datasette=datasette,
         ):
             added = await await_me_maybe(hook)
@@ -91,15 +91,15 @@ async def read_request(
         pictures=_pictures(request),
         filters=filters,
         rows=rows,
-        filter=rows if viewed.view is None else viewed.view.images(rows),
+        filter=rows if requested.view is None else requested.view.images(rows),
         filter_words=words,
         context=context,
     )
 
 
-async def _filter_pairs(request: Request, viewed: RequestedTable) -> list[tuple[str, str]]:
+async def _filter_pairs(request: Request, requested: RequestedTable) -> list[tuple[str, str]]:
     """The pairs that are filters by Datasette's rule, as column__lookup."""
-    columns = [*await viewed.database.table_columns(viewed.name), "rowid"]
+    columns = [*await requested.database.table_columns(requested.name), "rowid"]
     lookups = {key for key, _, _ in Filters([]).lookups()}
     pairs = []
     for name, value in pairs_of(request):
@@ -108,7 +108,7 @@ async def _filter_pairs(request: Request, viewed: RequestedTable) -> list[tuple[
         column, _, lookup = (name, "", "exact") if name in columns else name.rpartition("__")
         if column not in columns:
             raise RequestError(
-                f"{viewed.name!r} has no column {(column or name)[:100]!r} to filter by"
+                f"{requested.name!r} has no column {(column or name)[:100]!r} to filter by"
             )
         if lookup not in lookups:
             raise RequestError(f"there is no filter {lookup[:100]!r}, as in {name[:200]!r}")

@@ -71,32 +71,34 @@ def _map_threads() -> DaemonThreads:
     return DaemonThreads(MAP_THREADS, "image-search-map")
 
 
-def start_preparing(datasette: Datasette, viewed: RequestedTable, query: str = "") -> Future[None]:
+def start_preparing(
+    datasette: Datasette, requested: RequestedTable, query: str = ""
+) -> Future[None]:
     """
     Begin with what a query needs; without one, with what the first of them will. Raises TooBusy.
     """
     weights_of = configured_weights(datasette)
 
     def prepare() -> None:
-        _open_index(viewed.database, viewed.index)
-        prepare_words(viewed.index, query, weights_of)
+        _open_index(requested.database, requested.index)
+        prepare_words(requested.index, query, weights_of)
 
-    return _start(_threads(), viewed, prepare, start_preparing, query)
+    return _start(_threads(), requested, prepare, start_preparing, query)
 
 
 Placed = tuple[LiveIndex, np.ndarray]
 """An index and the places of all its vectors, shape (len, 2)."""
 
 
-async def placed_vectors(viewed: RequestedTable) -> Placed | None:
+async def placed_vectors(requested: RequestedTable) -> Placed | None:
     """
     The index as committed now, and its PCA, which is remembered; None for a database that can only
     be read by the connections of Datasette. Raises TooBusy.
     """
-    if viewed.database.path is None:
+    if requested.database.path is None:
         return None
-    path = Path(viewed.database.path)
-    known = open_index(path.resolve(), viewed.index)
+    path = Path(requested.database.path)
+    known = open_index(path.resolve(), requested.index)
     points = None if known is None else known_pca_of_all(known)
     if known is not None and points is not None:
         return known, points
@@ -104,12 +106,12 @@ async def placed_vectors(viewed: RequestedTable) -> Placed | None:
     def project() -> Placed | None:
         # A database that is locked just now is something for the map itself to say.
         with suppress(sqlite3.Error), closing(connection_of_our_own(path)) as conn:
-            return placed(conn, viewed.table.name, viewed.index.model)
+            return placed(conn, requested.table.name, requested.index.model)
         return None
 
     # Who asks after a commit must not be given what was begun before it.
-    state = f"{viewed.index.identity} {viewed.index.generation}"
-    running = _start(_map_threads(), viewed, project, placed_vectors, state)
+    state = f"{requested.index.identity} {requested.index.generation}"
+    running = _start(_map_threads(), requested, project, placed_vectors, state)
     placing = asyncio.wrap_future(running)
     # Unlike to await it, this lets it go on for the others when one of them leaves.
     await asyncio.wait([placing])
@@ -118,12 +120,12 @@ async def placed_vectors(viewed: RequestedTable) -> Placed | None:
 
 def _start(
     threads: DaemonThreads,
-    viewed: RequestedTable,
+    requested: RequestedTable,
     work: Callable[[], T],
     purpose: Callable[..., Any],
     what: str,
 ) -> Future[T]:
-    key = viewed.database.name, viewed.index.id, purpose, what
+    key = requested.database.name, requested.index.id, purpose, what
     if key in _running:
         return _running[key]
     if len(_running) >= MOST_RUNNING:
@@ -136,7 +138,7 @@ def _start(
 async def is_prepared(
     datasette: Datasette,
     request: Request,
-    viewed: RequestedTable,
+    requested: RequestedTable,
     query: str,
     patience: float | None = None,
 ) -> bool:
@@ -146,7 +148,7 @@ async def is_prepared(
 
     Raises ImageSearchError for a query that cannot be searched for, Gone where whoever asked has left.
     """
-    running = start_preparing(datasette, viewed, query)
+    running = start_preparing(datasette, requested, query)
     preparing = asyncio.wrap_future(running)
     leaving = asyncio.ensure_future(_left(request))
     _waiting[running] += 1
