@@ -147,8 +147,8 @@ def _card(
     score = scores.get(str(key), row.get("score"))
     score = float(score) if isinstance(score, int | float) and math.isfinite(score) else None
     path_column = None if shown.column_is_blob else shown.column
-    picture = ShownImage(key, dict(image), score, versions.get(key))
-    return image_card(urls, picture, path_column)
+    shown_image = ShownImage(key, dict(image), score, versions.get(key))
+    return image_card(urls, shown_image, path_column)
 
 
 def _without_format(request: Request) -> str:

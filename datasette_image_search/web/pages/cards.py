@@ -1,4 +1,4 @@
-"""A picture as the page and the JSON show it: its name, when it was taken, and where its links go."""
+"""An image as a page shows it: its name, its time, and the URLs of its links."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ..urls import Pairs, TableUrls
 from .results import ShownImage
 
 LANDSCAPE = (4, 3)
-"""For a row that does not tell its width and height."""
+"""Width and height for a row that has none."""
 
 LONGEST_LABEL = 40
-"""Characters of a term; a vec: has thousands."""
+"""Characters of a term; a vec: term has thousands."""
 
 
 @dataclass(frozen=True)
 class Card:
     """
-    `term` is the picture in a query; `more_url` and `less_url` add it to this one or take it away, and
-    keep the rest.
+    `term` is the image as a term of a query. `more_url` and `less_url` add it to the current query or
+    subtract it, and keep the rest of the URL.
     """
 
     term: str
@@ -56,30 +56,30 @@ class Chip:
 
 def image_card(
     urls: TableUrls,
-    picture: ShownImage,
+    image: ShownImage,
     path_column: str | None = None,
     *,
     query: str = "",
     kept: Pairs = (),
 ) -> Card:
     """
-    `path_column` is where a person's own table has the path. `kept` is the query string of the
-    search page, but for the query and what page it is.
+    `path_column` has the path in a person's own table. `kept` is the query string of the search page
+    without the query and the page number.
     """
-    row, term = picture.row, image_term(picture.id)
-    path = str(row.get(path_column or "path") or picture.id)
+    row, term = image.row, image_term(image.id)
+    path = str(row.get(path_column or "path") or image.id)
     width, height = _size(row)
     return Card(
         term=term,
         name=str(row.get("filename") or PurePosixPath(path).name or path),
         path=path,
         taken_at=str(row.get("taken_at") or "")[:16].replace("T", " "),
-        score=picture.score,
+        score=image.score,
         width=width,
         height=height,
-        row_url=urls.row(picture.id),
-        thumbnail_url=urls.thumbnail(picture.id, picture.version),
-        original_url=urls.original(picture.id),
+        row_url=urls.row(image.id),
+        thumbnail_url=urls.thumbnail(image.id, image.version),
+        original_url=urls.original(image.id),
         more_url=urls.page([("q", f"{query} + {term}" if query else term), *kept]),
         less_url=urls.page([("q", f"{query} - {term}"), *kept]) if query else None,
     )
@@ -93,7 +93,7 @@ def _size(row: dict[str, Any]) -> tuple[int, int]:
 
 
 async def chips(requested: RequestedTable, urls: TableUrls, query: str, kept: Pairs) -> list[Chip]:
-    """The terms of a query that can be searched for."""
+    """The terms of a query, which must be a valid one."""
     terms = parse_query(query)
     ids = [id for term in terms if (id := _image_of(requested, term)) is not None]
     versions: dict[Key, str | None] = {}
@@ -134,7 +134,7 @@ def _chip(
 
 
 def query_in_words(query: str) -> str:
-    """A query as a heading says it: a vector is a picture that somebody brought."""
+    """A query for a heading. A vector is called a picture: people upload those."""
     words = _VECTOR.sub("your picture", query)
     return words if words == "your picture" else f'"{shortened(words)}"'
 

@@ -1,4 +1,4 @@
-"""The map of an image table: a page, and what it shows as JSON."""
+"""The map of an image table: a page, and its data as JSON."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def _json(
     wanted: SearchRequest,
     column: str | None,
 ) -> Response:
-    # A column goes before a query, which then need not be understood.
+    # A column takes precedence over a query, which then need not be valid.
     query = wanted.query if column is None else ""
     if query:
         await is_prepared(datasette, request, requested, query)
@@ -81,7 +81,7 @@ async def _json(
                 conn,
                 seen.index,
                 live,
-                # Those on the map of all, whatever a filter leaves of it.
+                # The places on the map of all images, also under a filter.
                 lambda _, positions: points[positions],
                 wanted.filter,
                 column,
@@ -107,7 +107,7 @@ async def _json(
             coloured = plain(len(placed))
         words = (count_in_words(Count(placed.count)), wanted.filter_words)
         data = map_data(placed, coloured)
-        # A file that is opened from the disk has no thumbnails of a server.
+        # Only here: a map in a file has no server to ask for thumbnails.
         data["images"]["version"] = versions
         return as_json(
             datasette,
@@ -122,14 +122,14 @@ async def _json(
             },
         )
 
-    # For 50,000 images that takes long enough for others to notice.
+    # In a thread: 50,000 images take long enough for other requests to notice.
     return await asyncio.to_thread(answer)
 
 
 def _placed_as_seen(conn: sqlite3.Connection, seen: LiveIndex, prepared: Placed | None) -> Placed:
     """
-    What was prepared, if this connection sees the same vectors by the same ids: what it sees besides
-    comes with the next map. Else all is placed anew, and not remembered.
+    The prepared places, if this connection sees the same vectors with the same ids; newer vectors come
+    with the next map. Else all vectors are placed again, and that is not remembered.
     """
     if prepared is not None:
         live, _ = prepared
@@ -148,7 +148,7 @@ async def _html(
     error: str | None,
 ) -> Response:
     query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
-    # All images are on the map, however little they are like the query.
+    # The map shows all images, also those with a low score.
     pairs = replaced(pairs_of(request), _next=None, _min_score=None)
     kept = replaced(pairs, q=None, **{ARGUMENT: None})
     context = {

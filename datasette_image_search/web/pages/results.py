@@ -1,4 +1,4 @@
-"""The answer to a search request: pictures of one page, how many match, and how they were found."""
+"""The answer to a search request: the images of one page, how many match, and how they were found."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from ..reading import read_bounded
 from .search_request import DEEPEST, SearchRequest
 
 LARGEST_VALUE = 1_000_000
-"""Characters or bytes of a value of an image's row: a larger one is left out."""
+"""Characters or bytes of a value in an image's row; larger values are left out."""
 
 COUNTED = 10_000
-"""Where all matching rows cannot be counted in time, it is told whether there are more than these."""
+"""If matching rows cannot be counted in time, the page says whether there are more than these."""
 
 FEW = 0.1
 """A share of the table below which matching rows are looked up first and sorted by time after."""
@@ -56,7 +56,7 @@ class ShownImage:
 
 @dataclass(frozen=True)
 class Count:
-    """Rows that match the filters: so many, or more than that; None where that was not to be had."""
+    """How many rows match the filters; more than that if not `is_exact`. None if unknown."""
 
     number: int | None
     is_exact: bool = True
@@ -65,12 +65,12 @@ class Count:
 @dataclass(frozen=True)
 class Answer:
     """
-    `next_offset` is where the next page begins, None on the last. `without_vector` is how many images
-    of the table no query finds, None without a query, or where that was not to be had in time.
-    `milliseconds` by part.
+    `next_offset` is where the next page begins, None on the last. `without_vector` is the number of
+    images of the table that no query finds, None without a query or if it could not be counted in time.
+    `milliseconds` are by part.
     """
 
-    pictures: tuple[ShownImage, ...]
+    images: tuple[ShownImage, ...]
     next_offset: int | None
     count: Count
     facets: Facets
@@ -81,8 +81,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Found:
-    pictures: tuple[ShownImage, ...]
+class _Page:
+    images: tuple[ShownImage, ...]
     plan: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
     query_vector_ms: float = 0.0
@@ -97,7 +97,7 @@ async def find(
     patient_facets: bool = False,
 ) -> Answer:
     """
-    Search, count and facet side by side. The query must have been prepared for.
+    Search, count and facet side by side. `is_prepared` must have been awaited for the query.
 
     Raises an ImageSearchError with a sentence for the person.
     """
@@ -110,7 +110,7 @@ async def find(
         finally:
             milliseconds[name] = (time.perf_counter() - started) * 1000
 
-    async def count_and_search() -> tuple[Count, _Found]:
+    async def count_and_search() -> tuple[Count, _Page]:
         counting = timed("count", _count(datasette, requested, wanted))
         if wanted.query:
             return await asyncio.gather(
@@ -120,29 +120,29 @@ async def find(
             return await asyncio.gather(
                 counting, timed("search", _newest(datasette, requested, wanted))
             )
-        # How many there are decides how the newest of them are best looked for.
+        # The count decides how best to look for the newest.
         count = await counting
         return count, await timed("search", _newest(datasette, requested, wanted, count))
 
     counting = count_facets(datasette, request, requested, wanted.rows, patient=patient_facets)
     with in_one_sentence(datasette, requested, wanted):
-        (count, found), facets, without_vector = await asyncio.gather(
+        (count, page), facets, without_vector = await asyncio.gather(
             count_and_search(),
             timed("facets", counting),
             _without_vector(datasette, requested, wanted),
         )
-    milliseconds["query vector"] = found.query_vector_ms
+    milliseconds["query vector"] = page.query_vector_ms
     end = wanted.offset + wanted.size
-    more = len(found.pictures) > wanted.size > 0
+    more = len(page.images) > wanted.size > 0
     allowed = not wanted.query or end + wanted.size <= DEEPEST
     return Answer(
-        pictures=found.pictures[: wanted.size],
+        images=page.images[: wanted.size],
         next_offset=end if more and allowed else None,
         count=count,
         facets=facets,
         without_vector=without_vector,
-        plan=found.plan,
-        warnings=found.warnings,
+        plan=page.plan,
+        warnings=page.warnings,
         milliseconds=milliseconds,
     )
 
@@ -151,7 +151,7 @@ async def find(
 def in_one_sentence(
     datasette: Datasette, requested: RequestedTable, wanted: SearchRequest
 ) -> Iterator[None]:
-    """What a person can put right about a filter, as a TooLong or FilterError."""
+    """Errors that a person can correct in a filter become a TooLong or FilterError."""
     try:
         yield
     except (sqlite3.Error, OverflowError, UnicodeEncodeError, QueryInterrupted) as error:
@@ -165,23 +165,21 @@ def in_one_sentence(
             raise
 
 
-async def _closest(
-    datasette: Datasette, requested: RequestedTable, wanted: SearchRequest
-) -> _Found:
+async def _closest(datasette: Datasette, requested: RequestedTable, wanted: SearchRequest) -> _Page:
     weights_of = configured_weights(datasette)
 
-    def search(conn: sqlite3.Connection) -> _Found:
+    def search(conn: sqlite3.Connection) -> _Page:
         images = Images(conn, requested.table.name, weights_of)
         model = requested.index.model
-        # Before, because a snapshot keeps others from writing for as long as it lasts.
+        # Before the snapshot, which keeps others from writing for as long as it lasts.
         images.open(model=model)
-        # An image to search by, the ranking and the rows are of one state of one file.
+        # The image to search by, the ranking and the rows must be of one state of one file.
         with store.snapshot(conn):
             started = time.perf_counter()
             query = images.ask(wanted.query, model=model)
             query_vector_ms = (time.perf_counter() - started) * 1000
             if not wanted.size:
-                return _Found((), (), query.warnings, query_vector_ms)
+                return _Page((), (), query.warnings, query_vector_ms)
             (found,) = images.find(
                 [query],
                 wanted.size + 1,
@@ -190,8 +188,8 @@ async def _closest(
                 min_score=wanted.min_score,
             )
             scores = {hit.id: hit.score for hit in found.hits}
-            pictures = _pictures(conn, requested, list(scores), scores)
-        return _Found(pictures, found.steps, query.warnings, query_vector_ms)
+            shown = _shown_images(conn, requested, list(scores), scores)
+        return _Page(shown, found.steps, query.warnings, query_vector_ms)
 
     return await in_time(datasette, requested, search)
 
@@ -201,8 +199,8 @@ async def _newest(
     requested: RequestedTable,
     wanted: SearchRequest,
     count: Count | None = None,
-) -> _Found:
-    def read(conn: sqlite3.Connection) -> _Found:
+) -> _Page:
+    def read(conn: sqlite3.Connection) -> _Page:
         few = False
         if count is not None and count.is_exact and count.number is not None:
             few = count.number < FEW * store.count_images(conn, requested.table)
@@ -214,20 +212,20 @@ async def _newest(
             offset=wanted.offset,
             few_match=few,
         )
-        return _Found(_pictures(conn, requested, ids, {}))
+        return _Page(_shown_images(conn, requested, ids, {}))
 
     if not wanted.size:
-        return _Found(())
+        return _Page(())
     return await in_time(datasette, requested, read)
 
 
-def _pictures(
+def _shown_images(
     conn: sqlite3.Connection,
     requested: RequestedTable,
     ids: list[store.Key],
     scores: dict[store.Key, float],
 ) -> tuple[ShownImage, ...]:
-    """Without a column of BLOBs: they are the pictures themselves."""
+    """Rows without the column of BLOBs, which are the pictures themselves."""
     if requested.view is not None:
         rows = store.view_rows(conn, requested.view, ids)
     else:
@@ -274,7 +272,7 @@ async def _without_vector(
 
 
 class _Interrupted(Exception):
-    """Something took longer than it may."""
+    """A statement ran into its time limit."""
 
 
 @contextmanager
@@ -291,13 +289,13 @@ def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[Non
 async def in_time(
     datasette: Datasette, requested: RequestedTable, read: Callable[[sqlite3.Connection], T]
 ) -> T:
-    """What `read` reads, in the time that SQL has."""
+    """Calls `read` within sql_time_limit_ms."""
     limit = datasette.setting("sql_time_limit_ms")
 
     def read_in_time(conn: sqlite3.Connection) -> T:
         with suppress(_Interrupted), _no_longer_than(conn, limit):
             return read(conn)
-        # Perhaps the filter was quick, and what took long was to read the index from a cold disk.
+        # Perhaps the filter was quick, and reading the index from a cold disk was slow: try once more.
         with sqlite_timelimit(conn, limit):
             return read(conn)
 

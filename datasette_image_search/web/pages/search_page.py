@@ -1,4 +1,4 @@
-"""The pages: the search of an image table, also as JSON and CSV, and the list of such tables."""
+"""The search page of an image table, also as JSON and CSV, and the list of such tables."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from .results import Answer, Count, find
 from .search_request import PICTURE_SIZES, SearchRequest, read_request
 
 PATIENCE = 1.0
-"""Seconds that a page waits for a model to load before it says that it does."""
+"""Seconds that a page waits for a model before it says that the model is loading."""
 
 MAP_PLUGIN = "datasette-cluster-map"
 
 HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search")
-"""Parameters that a new search begins without, or has a field for."""
+"""Parameters that a new search drops, or has a field for."""
 
 
 async def search_page(datasette: Datasette, request: Request) -> Response:
@@ -55,10 +55,10 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     try:
         wanted = await read_request(datasette, request, requested)
         if format == "html":
-            # Each card adds its picture to the query, or takes it away.
+            # Each card has two links: one adds its image to the query, one subtracts it.
             check_repetition(request, 2 * wanted.size, f"{wanted.size:,} pictures")
         if not wanted.query:
-            # Whoever looks at this page is about to search, and the model may as well load now.
+            # Visitors of this page are about to search, so the model may as well load now.
             start_preparing(datasette, requested)
         elif not await is_prepared(
             datasette, request, requested, wanted.query, PATIENCE if format == "html" else None
@@ -71,7 +71,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
         if format != "html":
             return error_response(datasette, str(problem))
         if _is_without_model(problem) and wanted is not None:
-            # The pictures are there all the same, and can be searched by.
+            # The images can still be shown, and searched by.
             newest = replace(wanted, query="")
             with suppress(ImageSearchError):
                 answer = await find(datasette, request, requested, newest)
@@ -89,7 +89,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
 
 
 def _is_without_model(problem: ImageSearchError) -> bool:
-    """Whether no words at all can be searched for, rather than these."""
+    """Whether no words at all can be searched for, not only these."""
     return isinstance(problem, EmbedderError) and not isinstance(problem, TextNotUnderstood)
 
 
@@ -103,7 +103,7 @@ async def _html(
     error: str | None,
     description: str = "",
 ) -> Response:
-    """`answer` may be to less than was asked for, with an `error` that says why."""
+    """`answer` may leave out the query, with an `error` that says why."""
     query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
     searched = wanted.query if wanted and answer else query
     pairs = pairs_of(request) if searched else replaced(pairs_of(request), q=None)
@@ -120,7 +120,7 @@ async def _html(
         "query_words": query_in_words(query) if query else "",
         "table_url": _table_url(urls, searched, kept),
         "upload_url": urls.upload(),
-        "pictures": wanted.pictures if wanted else "medium",
+        "pictures": wanted.picture_size if wanted else "medium",
         "path_with_replaced_args": lambda request, args: urls.page(replaced(first_page, **args)),
         "path_with_removed_where": lambda text: urls.page(
             pair for pair in first_page if pair != ("_where", text)
@@ -130,15 +130,15 @@ async def _html(
         "images": [],
     }
     if wanted and answer:
-        end = wanted.offset + len(answer.pictures)
+        end = wanted.offset + len(answer.images)
         context |= {
             "alternate_url_json": urls.page(pairs, "json"),
             "images": [
                 image_card(urls, each, requested.index.path_column, query=searched, kept=kept)
-                for each in answer.pictures
+                for each in answer.images
             ],
             "chips": await chips(requested, urls, searched, kept) if searched else [],
-            "numbers": (wanted.offset + 1, end) if answer.pictures else None,
+            "numbers": (wanted.offset + 1, end) if answer.images else None,
             "next_url": urls.page(replaced(pairs, _next=answer.next_offset))
             if answer.next_offset is not None
             else None,
@@ -169,7 +169,7 @@ async def _html(
 
 
 async def table_context(datasette: Datasette, requested: RequestedTable) -> dict[str, Any]:
-    """What the head of each page of an image table wants."""
+    """Template variables for the head of each page of an image table."""
     return {
         "database": requested.database.name,
         "table": requested.name,
@@ -181,14 +181,14 @@ async def table_context(datasette: Datasette, requested: RequestedTable) -> dict
 async def form_context(
     requested: RequestedTable, wanted: SearchRequest | None, kept: Pairs
 ) -> dict[str, Any]:
-    """What the templates of the filters want; `kept` is the query string that goes along."""
+    """Template variables for the form with filters; `kept` is the query string that it sends along."""
     filters = wanted.filters if wanted else Filters([])
     columns = await requested.database.table_columns(requested.name)
     filtered = dict.fromkeys(column for column, _, _ in filters.selections())
     return {
         **(wanted.context if wanted else {}),
         "filters": filters,
-        # Such as rowid, which is no column but can be filtered by.
+        # Filters may also name what is no column, such as rowid.
         "filter_columns": [*columns, *(column for column in filtered if column not in columns)],
         "form_hidden_args": [
             (name, value)
@@ -216,11 +216,11 @@ async def _loading_page(
 
 
 def _shows_originals(datasette: Datasette, requested: RequestedTable) -> bool:
-    """Whether the server has been told where originals are, or the table holds them itself."""
+    """Whether the configuration names folders with originals, or the table holds them itself."""
     try:
         roots = configured_roots(datasette, requested.database.name, requested.table.name)
     except ConfigurationError:
-        # Whoever started the server was told. The search does not need them.
+        # The log of the start has said so, and a search needs no originals.
         roots = ()
     return requested.index.content_column is not None or bool(roots)
 
@@ -245,26 +245,27 @@ def count_in_words(count: Count) -> str:
 
 
 def _table_url(urls: TableUrls, query: str, kept: Pairs) -> str:
-    """The table page with the same images."""
+    """The URL of the table page with the same images."""
     searched = [("_image_search", query)] if query else []
     return urls.rows([*replaced(kept, _pictures=None, _size=None, _min_score=None), *searched])
 
 
 def _has_map(answer: Answer) -> bool:
-    """Whether the table page draws a map: datasette-cluster-map does, of rows that have a place."""
+    """Whether the table page draws a map, as datasette-cluster-map does of rows with a place."""
     names = {str(plugin["name"]).replace("_", "-") for plugin in get_plugins()}
     return MAP_PLUGIN in names and any(
-        picture.row.get("latitude") is not None and picture.row.get("longitude") is not None
-        for picture in answer.pictures
+        image.row.get("latitude") is not None and image.row.get("longitude") is not None
+        for image in answer.images
     )
 
 
 async def tables_page(datasette: Datasette, request: Request) -> Response:
     """
     /-/image-search and /-/image-search/DATABASE: the image tables that this actor may see, in all
-    databases or in one; one alone, and it is that one.
+    databases or in one. If there is only one, redirects to it.
 
-    Raises the same NotFound for a database without any, or that this actor may not see, or that is not.
+    Raises the same NotFound for a database that does not exist, has no image table, or is hidden from
+    this actor.
     """
     only = tilde_decode(request.url_vars.get("database", "")) or None
     tables = [

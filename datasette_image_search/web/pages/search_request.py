@@ -1,4 +1,4 @@
-"""What the URL of a search page asks for: a query, filters as on the table page, and which page of it."""
+"""The URL of a search page as a value: its query, its filters, which are those of the table page, its page number."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ..urls import RequestError, pairs_of, whole_number
 PAGE_SIZE = 60
 
 DEEPEST = 10_000
-"""Hits that a query can be paged to. The vectors are ranked that far for every page, and nobody reads
-on; a filter is how to see others."""
+"""Hits that a query can be paged through. The vectors are ranked that far for every page, and few people
+read on; a filter shows others."""
 
 PICTURE_SIZES = ("small", "medium", "large")
 
@@ -30,16 +30,16 @@ PICTURE_SIZES = ("small", "medium", "large")
 @dataclass(frozen=True)
 class SearchRequest:
     """
-    `size` pictures after the first `offset`, none for a size of 0. `rows` is the filter of the table or
-    view that the URL names, `filter` the same of its images. `filter_words` is Datasette's sentence, 'where camera_make = "Canon"'. `context` is what Datasette's own filters, such as
-    `_where=`, give to the template.
+    `size` images after the first `offset`, none for a size of 0. `rows` is the filter on the table or view
+    that the URL names, `filter` the same on its images. `filter_words` is Datasette's sentence, 'where
+    camera_make = "Canon"'. `context` has the template variables of Datasette's own filters, such as `_where=`.
     """
 
     query: str
     size: int
     offset: int
     min_score: float | None
-    pictures: str
+    picture_size: str
     filters: Filters
     rows: Filter | None
     filter: Filter | None
@@ -72,7 +72,7 @@ async def read_request(
     except (ValueError, LookupError, TypeError, RecursionError, DatasetteError) as error:
         if isinstance(error, DatasetteError) and error.status < 500:
             raise
-        # What Datasette's filters do with a list or an object that is no JSON, or about no foreign key.
+        # Datasette's filters raise these for a list or an object that is no JSON, or names no foreign key.
         said = error.message if isinstance(error, DatasetteError) else error
         raise RequestError(f"a filter in this URL cannot be read: {said}") from error
     query = (request.args.get("q") or "").strip()
@@ -88,7 +88,7 @@ async def read_request(
         size=size,
         offset=offset,
         min_score=_score(request),
-        pictures=_pictures(request),
+        picture_size=_picture_size(request),
         filters=filters,
         rows=rows,
         filter=rows if requested.view is None else requested.view.images(rows),
@@ -98,7 +98,7 @@ async def read_request(
 
 
 async def _filter_pairs(request: Request, requested: RequestedTable) -> list[tuple[str, str]]:
-    """The pairs that are filters by Datasette's rule, as column__lookup."""
+    """The pairs that are filters to Datasette, with names as column__lookup."""
     columns = [*await requested.database.table_columns(requested.name), "rowid"]
     lookups = {key for key, _, _ in Filters([]).lookups()}
     pairs = []
@@ -148,8 +148,8 @@ def _score(request: Request) -> float | None:
     return score
 
 
-def _pictures(request: Request) -> str:
-    pictures = request.args.get("_pictures") or "medium"
-    if pictures not in PICTURE_SIZES:
+def _picture_size(request: Request) -> str:
+    size = request.args.get("_pictures") or "medium"
+    if size not in PICTURE_SIZES:
         raise RequestError(f"_pictures must be one of {', '.join(PICTURE_SIZES)}")
-    return pictures
+    return size
