@@ -1,4 +1,4 @@
-"""Which image tables a database has, known without asking it for every cell of a page."""
+"""The image tables of a database, and those that an actor may see."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..compat import can_view_table
 from ..reading import SchemaCache
 
 FRESH = 1.0
-"""Seconds for which the answer holds, so that a page asks each database once and not per cell."""
+"""Seconds for which the answer holds, so that a page asks each database once, not for each cell."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ async def pictured_tables(database: Database) -> Mapping[str, PicturedTable]:
     try:
         return await _tables.get(database)
     except sqlite3.Error:
-        # A database that is locked or damaged is not to take the other pages along.
+        # A database that is locked or damaged must not break pages of others.
         return {}
 
 
@@ -65,7 +65,7 @@ def _read(conn: sqlite3.Connection) -> Mapping[str, PicturedTable]:
         try:
             table = store.find_image_table(conn, name)
         except store.StoreError:
-            # Somebody made it anew without a primary key.
+            # Somebody replaced it by a table without a primary key.
             continue
         tables[table.name] = PicturedTable(table, _column(index), index.content_column is not None)
     known_as = [(shown.table, shown.column, shown.column_is_blob) for shown in tables.values()]
@@ -77,7 +77,7 @@ def _read(conn: sqlite3.Connection) -> Mapping[str, PicturedTable]:
 
 
 _tables = SchemaCache(_read)
-"""An image table comes and goes with a change of the schema."""
+"""Image tables come and go with changes of the schema."""
 
 
 def _column(index: Index) -> str:
@@ -98,7 +98,7 @@ async def visible_image_tables(
 async def visible_table(
     datasette: Datasette, actor: dict[str, Any] | None, database: Database, name: str
 ) -> PicturedTable | None:
-    """The image table of that name, or the view if this actor may see the image table, too."""
+    """The image table or view of that name, if this actor may see it, and a view's image table, too."""
     shown = (await pictured_tables(database)).get(name)
     if shown is None:
         return None

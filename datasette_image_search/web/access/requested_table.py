@@ -1,4 +1,4 @@
-"""From a request to the image table it names, for an actor who may see it."""
+"""The image table that a request names, if its actor may see it."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ async def requested_table(datasette: Datasette, request: Request) -> RequestedTa
     """
     The image table of a route with `database` and `table` in it, which may name a view of one.
 
-    Raises the same NotFound for what is not there and for what this actor may not see, so that the
-    answer does not tell which.
+    Raises the same NotFound for a table that does not exist and for one that is hidden from this actor,
+    so that the answer does not tell which.
     """
     database_name = tilde_decode(request.url_vars["database"])
     table_name = tilde_decode(request.url_vars["table"])
     not_found = NotFound(f"There is no image table {table_name!r} in {database_name!r}")
     if database_name not in datasette.databases:
         raise not_found
-    # Before anything is read, which can fail or take its time, and would tell that there is something.
+    # Before anything is read: a failure or a delay would tell that the table exists.
     if not await can_view_table(datasette, request.actor, database_name, table_name):
         raise not_found
     database = datasette.get_database(database_name)
@@ -63,7 +63,7 @@ async def requested_table(datasette: Datasette, request: Request) -> RequestedTa
         raise not_found from error
     if requested is None:
         raise not_found
-    # To SQLite "IMAGES" is the same table, to the permissions it is not. A view wants those of both.
+    # To SQLite "IMAGES" is the same table, to permissions it is not. A view needs the permissions of both.
     if requested.table.name != table_name and not await can_view_table(
         datasette, request.actor, database_name, requested.table.name
     ):
@@ -72,7 +72,7 @@ async def requested_table(datasette: Datasette, request: Request) -> RequestedTa
 
 
 async def is_public(datasette: Datasette, requested: RequestedTable) -> bool:
-    """Whether anybody may see the table, so that caches between here and them may keep its pictures."""
+    """Whether anybody may see the table, so that shared caches may keep its pictures."""
     for name in {requested.name, requested.table.name}:
         if not await can_view_table(datasette, None, requested.database.name, name):
             return False

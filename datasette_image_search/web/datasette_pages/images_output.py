@@ -27,7 +27,7 @@ ARGUMENT = "_image_table"
 async def can_render(
     datasette: Datasette, request: Request, database: str, table: str | None, columns: Sequence[str]
 ) -> bool:
-    """Whether rows with these columns have the ids of an image table that this actor may see."""
+    """Whether rows with these columns are images of a table that this actor may see."""
     shown = await _image_table(datasette, request, database, table)
     return shown is not None and _missing(shown, columns) is None
 
@@ -41,7 +41,7 @@ async def render(
     rows: Sequence[Any],
     error: str | None,
 ) -> Response:
-    """A page of the images that the rows have ids of, in the order of the rows."""
+    """A page with the images of the rows, in their order."""
     if error is not None:
         ours = await query_page_vars(datasette, request, database)
         raise _bad_request(ours.get("error", error))
@@ -68,7 +68,7 @@ async def render(
     found = table_search(request)
     scores = found.scores if found else {}
     urls = TableUrls(datasette, database, table or shown.table.name, shown.table.name)
-    # Of a table, a column called score is the person's own.
+    # On a table page, a column called score is the person's own.
     cards = [
         _card(urls, shown, image, {} if table else row, scores, versions) for row, image in images
     ]
@@ -94,8 +94,8 @@ async def _image_table(
     datasette: Datasette, request: Request, database: str, table: str | None
 ) -> PicturedTable | None:
     """
-    The image table of a table page; of a query, the one that is named or the only one there is. One that
-    the actor may not see is none.
+    The image table of a table page; for a query, the named one or the only one. None if the actor may not
+    see it.
     """
     served = datasette.get_database(database)
     if table is not None:
@@ -106,7 +106,7 @@ async def _image_table(
 
 
 def _missing(shown: PicturedTable, columns: Sequence[str]) -> str | None:
-    """What is wrong with rows of these columns, so that it cannot be told which images they are."""
+    """A sentence about a missing column without which rows cannot be matched to images; None if all is well."""
     key = shown.table.key
     if key not in columns:
         return f"the rows have no column {key!r}, the primary key of {shown.table.name!r}; select it too"
@@ -118,7 +118,7 @@ def _missing(shown: PicturedTable, columns: Sequence[str]) -> str | None:
 def _images(
     conn: sqlite3.Connection, shown: PicturedTable, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[tuple[Mapping[str, Any], dict[str, Any]]], dict[Key, str | None]]:
-    """Those of the rows that are images, in their order, each with its image; versions of pictures by id."""
+    """The rows that are images, in order, each with its image; and the versions of their pictures by id."""
     table, column = shown.table, shown.column
     key = table.key
     rows = [row for row in rows if table.is_key(row[key])]

@@ -1,4 +1,4 @@
-"""Links from Datasette's own menus to the search pages, and above its lists where it has a place for them."""
+"""Links to the search pages in Datasette's menus, and above its lists of databases and tables in 1.0."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Link = dict[str, str]
 
 
 async def menu(datasette: Datasette, actor: dict[str, Any] | None) -> list[Link]:
-    """One link, for whoever may see an image table."""
+    """One link, for everybody who may see an image table."""
     for database in list(datasette.databases.values()):
         if await visible_image_tables(datasette, actor, database):
             return [{"href": datasette.urls.path("/-/image-search"), "label": "Search images"}]
@@ -41,7 +41,7 @@ async def of_database(
 async def of_table(
     datasette: Datasette, actor: dict[str, Any] | None, database: str, table: str
 ) -> list[Link]:
-    """The same for a view of one."""
+    """Links of an image table, or of a view of one."""
     served = datasette.get_database(database)
     if await visible_table(datasette, actor, served, table) is None:
         return []
@@ -81,6 +81,6 @@ async def above_tables(datasette: Datasette, request: Request, database: str) ->
 
 
 def _paragraph(links: list[Link]) -> Markup:
-    """Nothing without a link."""
+    """A paragraph of links; nothing if there are none."""
     anchors = [Markup('<a href="{}">{}</a>').format(each["href"], each["label"]) for each in links]
     return Markup("<p>{}</p>").format(Markup(", ").join(anchors)) if anchors else Markup("")

@@ -23,19 +23,19 @@ from ..urls import RequestError, TableUrls, check_repetition, pairs_of, replaced
 from .years import YearFacet
 
 SUGGESTED = (("column", "camera_model"), ("column", "folder"), ("year", "taken_at"))
-"""What people filter photos by, and what `embed-images` makes indexes for."""
+"""The columns that people filter photos by. `embed-images` makes indexes for them."""
 
 MOST_FACETS = 20
-"""Each may take facet_time_limit_ms of the three threads that serve everybody."""
+"""Each may take facet_time_limit_ms on one of the three threads that serve everybody."""
 
 PASSING = ("_next", "_facet_wait")
-"""Parameters that a link to other results leaves behind."""
+"""Parameters that links to other results drop."""
 
 
 @dataclass(frozen=True)
 class Facets:
-    """As Datasette's templates take them: results, the longest first; names of those that took too
-    long; and links to what else could be counted."""
+    """Facets for Datasette's templates: results, the longest first; names of facets that took too long;
+    and links to more facets."""
 
     results: tuple[dict[str, Any], ...] = ()
     timed_out: tuple[str, ...] = ()
@@ -51,10 +51,10 @@ async def count_facets(
     patient: bool = False,
 ) -> Facets:
     """
-    All facets of a URL and of the configuration, at once. Each may take facet_time_limit_ms, or as
+    All facets of a URL and of the configuration, side by side. Each may take facet_time_limit_ms, or as
     long as any query if `patient`.
 
-    Raises RequestError for a facet of a column that there is not.
+    Raises RequestError for a facet of a column that does not exist.
     """
     urls = requested.urls(datasette)
     request = _page_request(request)
@@ -96,11 +96,11 @@ async def count_facets(
 
 
 def _page_request(request: Request) -> Request:
-    """The request that links are made from: the same, from the first image on."""
+    """The request with the first page of results, which facets make their links from."""
     pairs = [
         (name, value)
         for name, value in replaced(pairs_of(request), **dict.fromkeys(PASSING))
-        # Datasette 0.65 stumbles over names that merely begin like a facet's.
+        # Datasette 0.65 fails on other names that begin with _facet.
         if name == "_facet" or name.startswith("_facet_") or not name.startswith("_facet")
     ]
     query_string = urlencode(pairs).encode("ascii")
@@ -110,7 +110,7 @@ def _page_request(request: Request) -> Request:
 def _wanted(
     datasette: Datasette, request: Request, configuration: dict[str, Any], columns: list[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Type of facet -> its configurations, from the URL and from the server."""
+    """Type of facet -> its configurations, from the URL and from the configuration."""
     if not datasette.setting("allow_facet"):
         if any(name.startswith("_facet") for name in request.args):
             raise RequestError("_facet= is not allowed on this server")
@@ -128,7 +128,7 @@ def _wanted(
         raise RequestError(
             "a _facet in this URL must be a column, or JSON that names one"
         ) from error
-    # A column is counted once, however often and with whatever else beside it it is asked for.
+    # A column is counted once, also if it is named several times or with more options.
     return {
         kind: list({_column(config): config for config in reversed(configs)}.values())[::-1]
         for kind, configs in wanted.items()
@@ -151,16 +151,16 @@ def _facet(
     config: dict[str, Any],
 ) -> Facet:
     column = _column(config)
-    # The key as well: a facet may count rows that are different, as that of arrays does, or look
-    # them up elsewhere. Not all columns, which takes three times as long.
+    # With the key: some facets count distinct rows, as that of arrays does, or look rows up elsewhere.
+    # Not with all columns, which takes three times as long.
     named = dict.fromkeys([requested.table.key, *map(str, config["config"].values())])
     names = [escape_sqlite(name) for name in named if name in columns]
     table = quote_identifier(requested.name)
     if filter is None:
         sql = f"select {', '.join(names)} from {table}"
     else:
-        # The plus keeps SQLite from reading the whole table in the order of this column, only to
-        # group by it: an index that serves the filter is what to look for.
+        # The plus keeps SQLite from reading the whole table in the order of this column in order to
+        # group by it: it should use an index that serves the filter.
         unordered = ", ".join(f"+{name} as {name}" for name in names)
         sql = f"select {unordered} from {table} where {filter.where}"
     facet = make_facet(
@@ -173,7 +173,9 @@ def _facet(
         params=dict(filter.params) if filter else {},
         configuration=configuration,
     )
-    # One facet each, so that they run side by side and one that is slow takes no other with it.
+    # A Facet counts all columns of the URL one after the other. Ours counts one, so that facets run side by
+    # side. Datasette has no other way to say so: it reads the columns from the query string, and makes the
+    # links from that, too.
     facet.get_configs = lambda: [config]
     if isinstance(facet, YearFacet):
         facet.column_is_indexed = (
@@ -191,12 +193,12 @@ async def _counted(facet: Facet) -> tuple[list[dict[str, Any]], list[str]]:
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise
-        # Such as _facet_array= of a column that holds no JSON.
+        # For example _facet_array= of a column without JSON.
         raise RequestError(f"a {facet.type} facet cannot be counted: {error}") from error
 
 
 class _Patient:
-    """A Datasette in which a facet may take as long as any query."""
+    """A Datasette that gives facets as long as any query: they ask it for their time limit."""
 
     def __init__(self, datasette: Datasette) -> None:
         self._datasette = datasette
@@ -211,8 +213,8 @@ class _Patient:
 
 def _with_local_urls(facet: dict[str, Any], urls: TableUrls) -> dict[str, Any]:
     """
-    Links to the page, also where this is its JSON; without a host, which a proxy may have changed,
-    and with the base URL, which some of Datasette's lack.
+    Links to the page, also in its JSON. They have no host, which a proxy may have changed, and they have
+    the base URL, which some of Datasette's lack.
     """
 
     def local(url: str) -> str:
