@@ -94,7 +94,7 @@ def test_rows_without_a_path_are_counted_and_told(own: Path, empty: str):
         own, f"update pictures set file = {empty} where title like '%blue%' or title like '%red%'"
     )
     run = ("pictures", "--path-column", "file", "--model", "palette")
-    told = "2 rows have nothing in the column 'file', and no image\n"
+    told = "2 rows have no image in the column 'file'\n"
     planned = embed(own, *run, "--dry-run")
     assert (planned.stderr, planned.stdout) == (
         told,
@@ -104,7 +104,7 @@ def test_rows_without_a_path_are_counted_and_told(own: Path, empty: str):
     assert result.stderr == told
     assert result.stdout.startswith("6 embedded, 0 unchanged, 0 failed in ")
     change(own, f"delete from pictures where file is {empty} and title like '%blue%'")
-    assert embed(own, "pictures").stderr.startswith("1 row has nothing in the column 'file'")
+    assert embed(own, "pictures").stderr.startswith("1 row has no image in the column 'file'")
 
 
 def test_the_path_of_a_row_that_fails_is_told_with_its_key(own: Path, folder: Path):
@@ -119,7 +119,7 @@ def test_the_path_of_a_row_that_fails_is_told_with_its_key(own: Path, folder: Pa
 def test_rows_without_a_blob_are_counted_and_told(inserted: Path):
     change(inserted, "update pictures set content = null where path like '%red.jpg'")
     result = embed(inserted, "pictures", "--content-column", "content", "--model", "palette")
-    assert result.stderr == "1 row has nothing in the column 'content', and no image\n"
+    assert result.stderr == "1 row has no image in the column 'content'\n"
 
 
 def test_a_table_with_paths_becomes_searchable_and_stays_as_it_is(own: Path):
@@ -233,7 +233,7 @@ def test_rows_come_and_go(own: Path, folder: Path, key_type: type):
         ("pictures", "it is a folder"),
         ("a" * 5000, "File name too long"),
         ("nul\0byte.jpg", "null"),
-        (b"\xff.jpg", "there is no path but a BLOB"),
+        (b"\xff.jpg", "the value is a BLOB, not a path"),
         (17, "No such file"),
     ],
     ids=["missing", "folder", "long", "nul", "bytes", "number"],
@@ -624,7 +624,7 @@ def test_a_text_where_a_blob_should_be_is_a_failure_with_a_reason(tmp_path: Path
     sqlite_utils.Database(path)["pictures"].insert_all(rows, pk="id")
     options = ("--content-column", "content", "--model", "palette")
     assert embed_own(path, *options) == "1 embedded, 0 unchanged, 1 failed"
-    assert failures_of(path) == {"#2": "there is no BLOB but a text or a number"}
+    assert failures_of(path) == {"#2": "the value is a text or a number, not a BLOB"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names of files are Unicode there")

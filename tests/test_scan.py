@@ -577,7 +577,7 @@ def test_a_root_that_was_emptied_is_an_error_that_names_it(tmp_path: Path, left:
     make_files(tmp_path / "drive", *left)
 
     with pytest.raises(
-        ScanError, match=r"no images left in '.*/drive', of which the table has 2; .* mount it"
+        ScanError, match=r"no images left in '.*/drive', and the table has 2 of them; .* mount it"
     ):
         check(changes_of(tmp_path / "drive", known=known))
 
@@ -597,7 +597,7 @@ def test_a_root_below_a_folder_that_is_given_may_be_a_drive_too(tmp_path: Path, 
     shutil.rmtree(tmp_path / "usb")
     if is_there:
         (tmp_path / "usb").mkdir()
-    with pytest.raises(ScanError, match=r"no images left in '.*/usb', of which the table has 2"):
+    with pytest.raises(ScanError, match=r"no images left in '.*/usb', and the table has 2 of them"):
         check(changes_of(tmp_path, known=known))
 
 

@@ -78,7 +78,7 @@ class Natural:
         """
         mean = blocks.mean(axis=0, dtype=np.float64)
         variance, axes = np.linalg.eigh(np.cov((blocks - mean).T))
-        # Largest first, and with a sign that does not depend on the machine.
+        # Largest first, with a sign that is the same on all machines.
         variance, axes = variance[::-1], axes[:, ::-1]
         axes = axes * np.where(axes.sum(axis=0) < 0, -1, 1)
         scaled = axes / np.sqrt(variance.clip(0) + shrinkage * variance.mean())

@@ -1,4 +1,4 @@
-"""What an embedder is: the one class that another package implements to add a model."""
+"""The class that another package implements to add a model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class EmbedderError(ImageSearchError):
-    """A model that cannot be loaded, or that does not do what was asked of it."""
+    """A model cannot be loaded, or cannot do what was asked."""
 
 
 class UnknownModel(EmbedderError):
-    """A name that is that of no model here. `closest` is the most similar one that is."""
+    """There is no model of this name here. `closest` is the most similar name, if any."""
 
     def __init__(self, sentence: str, closest: str | None = None) -> None:
         super().__init__(sentence)
@@ -76,8 +76,8 @@ class Embedder(ABC):
         Raises TextNotUnderstood with a sentence for the person who typed the text.
         """
         raise TextNotUnderstood(
-            f"{self.id} sees pictures only and cannot read {texts[0]!r}; "
-            "search with #ID, or embed with a model that has words, such as palette"
+            f"{self.id} sees pictures only and cannot read {texts[0]!r}; search with #ID, or embed with a "
+            "model that reads words, such as palette"
         )
 
     def is_current(self) -> bool:

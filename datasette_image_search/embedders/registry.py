@@ -94,7 +94,7 @@ def unknown_model(model_id: str, closest: str | None, explained: str = MODELS) -
 
 
 def most_similar(name: str, known: Iterable[str]) -> str | None:
-    """Of some names, in small letters or large; None where none is similar."""
+    """Of some names, in small letters or large; None if none is similar."""
     by_lower = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[near[0]] if near else None

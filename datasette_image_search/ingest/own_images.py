@@ -68,13 +68,13 @@ def _known_of(image: OwnImage, row: OwnRow) -> KnownFile | None:
 
 def _blob(row: OwnRow) -> OwnImage:
     if not isinstance(row.source, int):
-        return OwnImage(row.image_id, 0, "", problem="there is no BLOB but a text or a number")
+        return OwnImage(row.image_id, 0, "", problem="the value is a text or a number, not a BLOB")
     return OwnImage(row.image_id, size=row.source, mtime="")
 
 
 def _file(row: OwnRow, folder: Path) -> OwnImage:
     if row.source is None:
-        return OwnImage(row.image_id, 0, "", "", problem="there is no path but a BLOB")
+        return OwnImage(row.image_id, 0, "", "", problem="the value is a BLOB, not a path")
     path = str(folder / str(row.source))
     # It is the table that has texts in UTF-8 only, not the folder of the database.
     found = found_file("", str(row.source), path)

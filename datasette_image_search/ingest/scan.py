@@ -1,4 +1,4 @@
-"""Folders -> the files in them, compared with what the tables know. Opens no file."""
+"""Folders -> the files in them, compared with the tables. Opens no file."""
 
 from __future__ import annotations
 
@@ -417,16 +417,16 @@ def _deepest_root(folder: PurePath, roots: Collection[str]) -> str | None:
 
 def check_mounted(emptied: Iterable[Scope], missing: Collection[tuple[str, str]]) -> None:
     """
-    Raises ScanError where images are missing in a folder that has none left: more likely a drive
+    Raises ScanError if images are missing in a folder that has none left: more likely a drive
     that is not mounted than a folder that was emptied.
     """
     for scope in emptied:
         images = sum(file in scope for file in missing)
         if images:
             raise ScanError(
-                f"there are no images left in {str(Path(scope.root, scope.path))!r}, of which the "
-                f"table has {images:,}; if it is on another drive, mount it; if they are really "
-                "gone, leave the folder out and delete their rows (nothing was changed)"
+                f"there are no images left in {str(Path(scope.root, scope.path))!r}, and the table has "
+                f"{images:,} of them; if it is on another drive, mount it; if they are really gone, leave "
+                "the folder out and delete their rows (nothing was changed)"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a run would do, found out without writing anything."""
+"""A survey of the work of a run, which writes nothing."""
 
 from __future__ import annotations
 
@@ -124,14 +124,14 @@ class Survey:
 
 def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey:
     """
-    `fingerprint` is as in choose_model(). Raises ImageSearchError with one sentence where the request
-    cannot be carried out.
+    `fingerprint` is as in choose_model(). Raises ImageSearchError with one sentence if the request cannot
+    be carried out.
     """
     check_folder(request.database)
     _check_replacement(request)
     columns = [name for name in (request.path_column, request.content_column) if name is not None]
     if len(columns) + bool(request.paths) > 1:
-        raise RunError("name files and folders, or --path-column, or --content-column: one of them")
+        raise RunError("give either files and folders, or --path-column, or --content-column")
     with closing(open_database(request.database)) as db:
         is_new_table = not store.table_exists(db.conn, request.table)
         others = tuple(store.image_table_names(db.conn))
@@ -167,17 +167,17 @@ def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey
 def _check_replacement(request: EmbedRequest) -> None:
     if request.replace_model and request.limit is not None:
         raise RunError(
-            "--replace-model embeds all images, as those without a vector would not be found any more; "
-            "leave --limit out: a run that is interrupted is gone on with by the next"
+            "--replace-model embeds all images, because searches miss images without a vector; leave "
+            "--limit out: the next run continues an interrupted one"
         )
     if request.drop_missing and not request.replace_model:
-        raise RunError("--drop-missing is about --replace-model; add that, or leave it out")
+        raise RunError("--drop-missing works only with --replace-model; add that, or leave it out")
 
 
 def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> None:
     """
-    Raises RunError where a file or folder stands where the name of a new table goes. The name of the
-    folder that is embedded, or of one that it is in, may well be the table's.
+    Raises RunError if a file or folder is given instead of the name of a new table. The table may have
+    the name of the embedded folder or of a parent.
     """
     table = Path(request.table)
     is_path = "/" in request.table or os.sep in request.table
@@ -198,11 +198,11 @@ def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> Non
         files.remove(missing[0])
         name = missing[0].name
     line = shlex.join(["sqlite-utils", "embed-images", *map(str, (request.database, name, *files))])
-    raise RunError(f"{request.table!r} stands where the name of the table goes: {line}")
+    raise RunError(f"{request.table!r} is given instead of the table name; run: {line}")
 
 
 def check_folder(database: Path) -> None:
-    """Raises ImageSearchError where the folder for a database is missing, or it is no file."""
+    """Raises ImageSearchError if the folder for a database is missing, or it is no file."""
     check_is_file(database, "a database")
     folder = database.resolve().parent if database.is_symlink() else database.parent
     if not folder.is_dir():
@@ -210,7 +210,7 @@ def check_folder(database: Path) -> None:
 
 
 def check_writable(database: Path) -> None:
-    """Raises RunError where a database, or the folder that its journal and sidecars go to, is read-only."""
+    """Raises RunError if a database, or the folder that its journal and sidecars go to, is read-only."""
     check_folder(database)
     database = database.resolve()
     if not os.access(database.parent, os.W_OK):
@@ -324,7 +324,7 @@ def _check_absolute(
     for root in roots:
         if root.path in of_table and not Path(root.path).is_absolute():
             raise RunError(
-                f"the folder {root.path!r} of table {request.table!r} is no absolute path; tell the "
+                f"the folder {root.path!r} of table {request.table!r} is not an absolute path; tell the "
                 f"database where it is: {tell_database(request.database, root, 'ABSOLUTE_PATH')}"
             )
 

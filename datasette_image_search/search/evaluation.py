@@ -1,4 +1,4 @@
-"""What the ways to search a collection find, and what they cost: for this collection, not in general."""
+"""A comparison of the ways to search a collection, by recall and cost, for this collection only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMED = 9
 """Queries that are timed by brute force, which takes long."""
 
 ROUNDING = 1e-5
-"""More than float32 can be wrong about a score."""
+"""An upper limit for the rounding error of a score in float32."""
 
 Ranking = tuple[np.ndarray, np.ndarray]
 """Scores and positions, best first."""
@@ -33,9 +33,8 @@ Ranking = tuple[np.ndarray, np.ndarray]
 @dataclass(frozen=True)
 class Evaluated:
     """
-    `recalls` has, for each k of RECALL_AT, the share of k hits that are as good as the best by brute
-    force, among which copies are as good as each other; `milliseconds` is the median of a query, one at
-    a time.
+    `recalls` has, for each k of RECALL_AT, the share of the k hits that are as good as the best by brute
+    force, with copies as good as each other; `milliseconds` is the median of a query, one at a time.
     """
 
     name: str
@@ -78,7 +77,7 @@ def evaluate(
     """
     lowest, milliseconds = _brute_force(conn, live.index, queries, report)
     code_size = live.segments[0].faiss_index.code_size
-    # A search ranks more where it meets vectors that were deleted since; here all of them may be met.
+    # A search ranks more if it meets deleted vectors; here it may meet all of them.
     first = 2 * DEEPEST + int((~_there(conn, live)).sum())
     rows = [
         Evaluated(

@@ -1,4 +1,4 @@
-"""A picture that is a file -> the vector to search with."""
+"""Typed queries and picture files -> vectors to search with."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -
         db.table(table.duplicates).create_index(["group_id"])
     if not has_duplicates(db.conn, table):
         raise StoreError(
-            f"the table {table.duplicates!r} is another one than find-duplicates writes; rename it"
+            f"the table {table.duplicates!r} was not made by find-duplicates; rename it"
         )
     _ensure_triggers(db, table, own_column)
 
@@ -258,9 +258,7 @@ def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None
         )
         db.table(table.tags).create_index(["tag", "image_id"])
     if not has_tags(db.conn, table):
-        raise StoreError(
-            f"the table {table.tags!r} is another one than tag-images writes; rename it"
-        )
+        raise StoreError(f"the table {table.tags!r} was not made by tag-images; rename it")
     _ensure_triggers(db, table, own_column)
 
 

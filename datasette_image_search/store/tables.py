@@ -398,8 +398,8 @@ def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
     keys = [(column, type_) for column, type_, pk in columns if pk]
     if len(keys) != 1:
         raise StoreError(
-            f"table {name!r} has no primary key of one column, so its images have no lasting name; "
-            "give it one with: sqlite-utils transform PATH TABLE --pk COLUMN"
+            f"table {name!r} has no primary key of one column, so its images have no permanent id; give it "
+            "one with: sqlite-utils transform PATH TABLE --pk COLUMN"
         )
     ((key, type_),) = keys
     # By SQLite's rule any type with INT in it holds whole numbers, and these hold texts. A column of
