@@ -399,7 +399,7 @@ def test_what_is_refused_leaves_no_database(
             {},
             "have 32 dimensions, and the index of 'images' by another-programs/clip has 16",
         ),
-        (unit(8, seed=3), {}, "are not those that 'images' has of the same images"),
+        (unit(8, seed=3), {}, "differ from those that 'images' has of the same images"),
         (unit(8), {"model": "palette"}, "is embedded with another-programs/clip, not palette"),
         (unit(8), {"model": "palete"}, "there is no model 'palete'; did you mean 'palette'\\?"),
         (unit(8)[:3], {"replace_model": True}, "would leave 5 images"),

@@ -160,7 +160,7 @@ def _print_groups(found: Found) -> None:
 
 
 def _bytes(size: int) -> str:
-    """In decimal units, as file managers show it."""
+    """A size in decimal units, as file managers show it."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

@@ -29,7 +29,7 @@ USUAL_SIZE = 224
 
 
 def architectures() -> list[str]:
-    """In the order of their names and of the numbers in them."""
+    """All architectures, sorted by their names and the numbers in them."""
     if _is_loaded():
         return importlib.import_module("open_clip").list_models()
     return list(_configs())

@@ -56,11 +56,11 @@ class Embedder(ABC):
     is smaller; decoders use it to avoid work on pixels nobody looks at."""
 
     preprocess: Callable[[Image.Image], np.ndarray]
-    """An upright RGB picture -> an array whose shape and type are the same for every picture. Best a
-    function or a small object that pickles, so that decoding can run where the model is not."""
+    """An upright RGB picture -> an array whose shape and type are the same for every picture. Preferably a
+    function or a small object that pickles, so that decoding can run without the model."""
 
     logit_scale: float = 100.0
-    """What scores are multiplied with before a softmax over texts. CLIP has learned 100."""
+    """The factor for scores before a softmax over texts. CLIP has learned 100."""
 
     device: str = "cpu"
     precision: str = "float32"
@@ -81,7 +81,7 @@ class Embedder(ABC):
         )
 
     def is_current(self) -> bool:
-        """Whether it would be made again as it is: false where the file of its weights is another now."""
+        """Whether making it again would give the same: False if the file of its weights was replaced."""
         return True
 
     def text_warning(self, text: str) -> str | None:  # noqa: ARG002 (for those that override it)

@@ -35,10 +35,10 @@ class Runtime:
 def choose_runtime(device: str | None, precision: str | None = None) -> Runtime:
     """
     The named device and number type ("float32", "float16", "bfloat16"), or the best there is. Raises
-    EmbedderError when it cannot be used.
+    EmbedderError if it cannot be used.
 
-    Half precision on CUDA; bfloat16 where the CPU has instructions for it (twice as fast there,
-    several times slower elsewhere); float32 otherwise.
+    Half precision on CUDA; bfloat16 if the CPU has instructions for it (twice as fast there, several
+    times slower elsewhere); float32 otherwise.
     """
     if device is None:
         if torch.cuda.is_available():

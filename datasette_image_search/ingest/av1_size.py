@@ -61,7 +61,7 @@ def _frame_pixels(header: bytes) -> int:
 
 
 def _skip_timing(bits: _Bits) -> int:
-    """Bits of a delay, 0 where the header has none."""
+    """Bits of a delay, 0 if the header has none."""
     if not bits.take(1):
         return 0
     bits.take(32 + 32)

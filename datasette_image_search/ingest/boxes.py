@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 MAX_BOXES = 10_000
-"""Of all kinds, at all depths."""
+"""The most boxes, of all kinds and at all depths."""
 
 MAX_ITEMS = 2_000
 """Pictures are cut into tiles of some hundred pixels: 1,000 of them are half a gigapixel."""

@@ -41,7 +41,7 @@ MAX_CHUNKS = 10_000
 one."""
 
 _START_OF_SCAN = b"\xff\xda"
-"""In a JPEG; nothing else in its data looks like it."""
+"""The marker in a JPEG; nothing else in its data looks like it."""
 
 
 @dataclass(frozen=True)

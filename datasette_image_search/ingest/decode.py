@@ -117,8 +117,8 @@ def default_max_pixels(workers: int) -> int:
 class DecodeSettings:
     """
     How to decode a picture. `preprocess` is an embedder's; it gets pictures whose shorter side is at
-    least `image_size`, if the file has as much. `thumbnail_size` None makes none. `max_pixels` limits
-    what is decoded, which of a JPEG is less than the whole.
+    least `image_size`, if the file has as much. `thumbnail_size` None makes none. `max_pixels` limits the
+    decoded pixels; a JPEG may be decoded smaller than it is.
     """
 
     preprocess: Callable[[Image.Image], np.ndarray]
@@ -143,8 +143,8 @@ class DecodedImage:
 @dataclass(frozen=True)
 class OpenedPicture:
     """
-    An image of which the pixels may not be decoded yet. `width` and `height` are those of the
-    upright original, `orientation` is what EXIF calls the way `image` lies.
+    An image whose pixels may not be decoded yet. `width` and `height` are those of the upright original,
+    `orientation` is the EXIF orientation of `image`.
     """
 
     image: Image.Image
@@ -290,7 +290,7 @@ def missing_extra_for(name: str) -> DecodeError | None:
 
 
 def _looks_like_heic(data: bytes, name: str) -> bool:
-    """By name, or by content: telephones and chats call them .jpg too."""
+    """Checks name and content, because telephones and chats also call them .jpg."""
     branded = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
     return branded or PurePath(name).suffix.lower() in HEIC_SUFFIXES
 
@@ -476,7 +476,7 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
 
 
 def _squash(picture: Image.Image) -> Image.Image:
-    """At most MAX_ASPECT times as long as it is wide."""
+    """The picture, squeezed to at most MAX_ASPECT times as long as it is wide."""
     width, height = picture.size
     size = (min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width))
     return picture if size == picture.size else picture.resize(size, Image.Resampling.BOX)

@@ -163,7 +163,7 @@ def _limit_process(data_bytes: int | None) -> None:
     # Nothing here writes a file, so nobody may make it do so.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if data_bytes is not None:
-        # Of Linux. macOS has limits of these names, and does not keep to them.
+        # Linux only. macOS has limits of these names, but does not enforce them.
         resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
     os.nice(5)
 

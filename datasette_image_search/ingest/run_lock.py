@@ -90,7 +90,7 @@ def _open(path: Path, database: Path) -> int:
             _check_is_file(path, path.lstat())
         raise ImageSearchError(_cannot_write(database, error)) from error
     try:
-        # A file that somebody else made can be locked by whoever may read it.
+        # A file that somebody else made can be locked by anyone who may read it.
         return os.open(path, os.O_RDONLY | NO_WAITING)
     except OSError:
         try:

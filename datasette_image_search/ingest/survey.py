@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from .. import store
 from ..embedders.catalogue import check_model
-from ..store import Failure, Index, Key, KnownFile, Location, Root, StoreError
+from ..store import Failure, Index, Key, KnownSource, Location, Root, StoreError
 from .formats import BATCH_SIZE, THUMBNAIL_SIZE
 from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database
@@ -36,7 +36,7 @@ from .scan import (
 from .special_files import check_is_file
 
 BUSY_SECONDS = 60
-"""How long to wait for another process that is writing to the database."""
+"""Seconds to wait for another process that is writing to the database."""
 
 
 PAGE_SIZE = 16_384
@@ -45,18 +45,18 @@ PAGE_SIZE = 16_384
 @dataclass(frozen=True)
 class EmbedRequest:
     """
-    What to embed into which table: the images in `paths`; or, without any, those that the table has
-    in `path_column` (paths, relative to the folder of the database) or `content_column` (BLOBs),
-    None being the columns of the last run.
+    The images to embed, and the table: the images in `paths`; or, without any, those that the table has
+    in `path_column` (paths, relative to the folder of the database) or `content_column` (BLOBs), None
+    being the columns of the last run.
 
     `model` None is the model of the table, or the default; `weights`, `device` and `precision` are
     as in ModelRequest; `workers` None is one decoder per processor; `thumbnail_size` is in pixels,
     None for no thumbnails; `max_pixels` None is as many as the memory allows; `limit` is how many
     images are embedded at most; `copies` says that images of a folder that is gone were not moved.
 
-    `replace_model` makes an index in place of those there are, which are searched until it has a vector
-    of every image that they have one of, or without that where `drop_missing` is set; `keep_model` gives
-    up an unfinished one.
+    `replace_model` makes an index that replaces the existing ones. They are searched until it has vectors
+    of all their images, or without that if `drop_missing` is set; `keep_model` gives up an unfinished
+    one.
     """
 
     database: Path
@@ -91,10 +91,10 @@ class EmbedRequest:
 @dataclass(frozen=True)
 class Survey:
     """
-    What there is to do. `gone` are the files that are not there any more, by root and path, and
-    `empty_rows` counts those of a person's own table that have nothing in the column of their images.
-    `unusable` says why rows of it can be no images. `other_tables` are the image tables that there are beside a new one. `unfinished` is an index that
-    is to come in place of others, but not by this run, with the number of its vectors.
+    The work to do. `gone` are the missing files, by root and path, and `empty_rows` counts rows of a
+    person's own table without an image. `unusable` says why rows of it cannot be images. `other_tables`
+    are the image tables beside a new one. `unfinished` is an index that will replace others, but not in
+    this run, with the number of its vectors.
     """
 
     choice: ModelChoice
@@ -104,7 +104,7 @@ class Survey:
     reused: tuple[Reuse, ...]
     unchanged: int
     failed_before: int
-    gone: Mapping[tuple[str, str], KnownFile]
+    gone: Mapping[tuple[str, str], KnownSource]
     empty_rows: int = 0
     unusable: tuple[Failure, ...] = ()
     is_new_table: bool = False
@@ -231,8 +231,8 @@ def connect(database: Path) -> Database:
     """
     db = Database(database)
     store.read_any_text(db.conn)
-    # Of a new database only. On a page of SQLite's usual 4096 bytes there is room for one vector of
-    # 512 dimensions, and half of the file would be empty.
+    # For a new database only. One of SQLite's usual pages of 4096 bytes holds one vector of 512
+    # dimensions, and half of the file would be empty.
     db.execute(f"pragma page_size = {PAGE_SIZE}")
     wait_for_writers(db)
     return db
@@ -332,7 +332,7 @@ def _check_absolute(
 def _check_moved(
     request: EmbedRequest,
     changes: Changes[FoundFile],
-    known: Mapping[tuple[str, str], KnownFile],
+    known: Mapping[tuple[str, str], KnownSource],
     roots: Sequence[Root],
 ) -> None:
     """The images of a folder that was moved would get second rows, beside those of the old place."""
@@ -350,7 +350,7 @@ def _find_reuse(
     request: EmbedRequest,
     index: Index,
     changes: Changes[FoundFile],
-    known: Mapping[tuple[str, str], KnownFile],
+    known: Mapping[tuple[str, str], KnownSource],
 ) -> list[Reuse]:
     table = store.find_image_table(db.conn, request.table)
     candidates = of_known_size(changes.to_embed, known)

@@ -170,7 +170,7 @@ class _Places:
         self._folders: dict[str, tuple[str, str]] = {}
 
     def add_roots(self, folders: Sequence[Path]) -> None:
-        """But for those that are in a root already."""
+        """Adds folders as roots, unless they are in a root already."""
         for folder in folders:
             root = self._entries.spelled(utf8_path(folder.resolve()))
             if self._in_roots(root) is None:

@@ -42,7 +42,7 @@ class VectorSourceError(ImageSearchError):
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What a file was like when its vector was made: bytes, and ISO 8601 in UTC to the microsecond."""
+    """The state of a file when its vector was made: bytes, and ISO 8601 in UTC to the microsecond."""
 
     size: int
     mtime: str
@@ -279,7 +279,7 @@ def _image_paths(path: Path) -> list[str]:
 
 @contextmanager
 def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """One state of the database, however often it is read and whoever writes meanwhile."""
+    """A connection that sees one state of the database, even if others write meanwhile."""
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as conn:
         conn.execute("begin")
         yield conn
@@ -310,7 +310,7 @@ def _open_rclip(conn: sqlite3.Connection, path: Path) -> VectorSource:
 
 
 def _state(path: str, size: int, seconds: Any) -> FileState:
-    """rclip keeps the mtime as a float, which may be a microsecond off; "" where it is no number."""
+    """rclip keeps the mtime as a float, which may be a microsecond off; "" if it is not a number."""
     if not isinstance(seconds, int | float) or not math.isfinite(seconds):
         return FileState(size, "")
     try:

@@ -21,7 +21,7 @@ OTHER = "#9498a0"
 NO_VALUE = "#c3c7cd"
 PLAIN = "#4269d0"
 
-# viridis, of which all see the order, also without colours.
+# viridis, whose order everybody sees, even without colours.
 SCALE = (
     *("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58"),
     *("#b5de2b", "#fde725"),

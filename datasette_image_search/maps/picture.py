@@ -1,4 +1,4 @@
-"""A map as a picture: thumbnails at their places where they do not hide each other, dots for the rest."""
+"""A map as a picture: thumbnails that do not hide each other, and dots for the other images."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def readable(thumbnail: bytes | None, size: int) -> Image.Image | None:
 
 
 def _radius(n: int, room: np.ndarray) -> float:
-    """Of a dot in pixels: a share of the paper that each would have, if they lay evenly."""
+    """The radius of a dot in pixels: a share of the room that each would have if they were spread evenly."""
     each = float(np.sqrt(room[0] * room[1] / max(n, 1)))
     return float(np.clip(each / 6, room.max() / 1000, room.max() / 220))
 

@@ -51,9 +51,9 @@ class Codes:
         self, vectors: np.ndarray, n: int, chosen: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """
-        For each of m vectors, shape (m, dimensions), the min(n, len) positions of the highest
-        scores: (scores, positions), shape (m, min(n, len)), best first. `chosen`, a bool per
-        position, limits the search to those; where they are too few, positions end in -1.
+        For each of m vectors, shape (m, dimensions), the min(n, len) positions of the highest scores:
+        (scores, positions), shape (m, min(n, len)), best first. `chosen`, a bool per position, limits the
+        search to those; if they are too few, positions end in -1.
         """
         n = min(n, len(self))
         if n == 0:
@@ -100,7 +100,7 @@ class Codes:
         starts = np.linspace(0, max(0, len(self) - 32), 16).astype(int)
         positions = np.unique(starts[:, None] + np.arange(32)).clip(max=len(self) - 1)
         values = np.abs(self._rows().view("<f2")[positions])
-        # Of damaged codes that are no numbers; then error() falls back on what bounds all of them.
+        # Damaged codes may not be numbers; then error() falls back on the bound for all.
         with np.errstate(invalid="ignore"):
             return np.square(np.spacing(values), dtype=np.float64).mean(axis=0)
 
@@ -122,8 +122,8 @@ class Codes:
 @dataclass(frozen=True)
 class _Scorer:
     """
-    Scores a stretch of codes. FAISS's own range_search would do it for all, 20 times slower: it
-    decodes one vector at a time, where the scanner that it searches lists with is vectorised.
+    Scores a stretch of codes. FAISS's own range_search would do it for all, 20 times slower: it decodes
+    one vector at a time, while the scanner for lists is vectorised.
     """
 
     faiss_index: faiss.IndexScalarQuantizer
@@ -146,7 +146,7 @@ class _Scorer:
         if found == len(rows):
             scores[:] = distances
         else:
-            # Of a damaged code the score may be no number, and is left out.
+            # The score of a damaged code may not be a number, and is left out.
             scores[:] = LOWEST
             scores[faiss.rev_swig_ptr(result.labels, found)] = distances
 

@@ -89,7 +89,7 @@ def find_duplicates(
 
     Takes time with the square of the number of images, and about 0.5 kB of memory for each.
 
-    Raises ThresholdError, and FilterError where SQLite does not take the filter.
+    Raises ThresholdError, and FilterError if SQLite refuses the filter.
     """
     if not 0 < threshold <= 1:
         raise ThresholdError(

@@ -51,10 +51,9 @@ def evaluate_index(
     **asked: Any,
 ) -> list[Evaluated]:
     """
-    evaluate() for the index that is there, or where more is asked, as make_index() takes it, for the
-    one that this makes; which is not written. Without queries, shape (n, dimensions), for samples.
-
-    Raises IndexTypeError for what cannot be made, and where there are no vectors.
+    evaluate() for the current index or, if more is asked for, for one that make_index() makes and that is
+    not written. Queries have shape (n, dimensions); the default is samples. Raises IndexTypeError if the
+    index cannot be made, or if there are no vectors.
     """
     count_to_search(conn, index)
     if any(asked.values()):

@@ -29,7 +29,7 @@ class NotOurs(Exception):
 
 
 def flat_prefix(dimensions: int, count: int) -> bytes:
-    """The bytes before the codes of a flat float16 index, which are always the same."""
+    """The bytes before the codes of a flat float16 index: these two numbers determine them."""
     empty = faiss.IndexScalarQuantizer(
         dimensions, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
@@ -53,8 +53,8 @@ def read_flat(data: np.ndarray, dimensions: int, count: int) -> faiss.IndexScala
 
 def read_approximate(data: np.ndarray, dimensions: int, count: int, *, mapped: bool) -> faiss.Index:
     """
-    An index of any kind that is written here, of which the large parts stay in `data` where it is mapped.
-    Raises NotOurs.
+    An index of any kind that is written here; its large parts stay in `data`, if that is mapped. Raises
+    NotOurs.
     """
     cursor = _Cursor(data.data)
     if _shape(cursor) != (dimensions, count):
@@ -197,7 +197,7 @@ def _product_lists(cursor: _Cursor, dimensions: int, count: int) -> None:
 
 def _graph(cursor: _Cursor, dimensions: int, count: int) -> None:
     cursor.array("<f8")
-    # How many neighbours a vector has up to a level, the levels it is on, and where its neighbours begin.
+    # The neighbours of a vector up to a level, its levels, and the position of its first neighbour.
     up_to = cursor.array("<i4").astype(np.int64)
     levels = cursor.array("<i4", count)
     starts = cursor.array("<u8", count + 1).astype(np.int64)

@@ -196,7 +196,7 @@ def make_index(
 
 
 def count_to_search(conn: sqlite3.Connection, index: Index) -> int:
-    """How many vectors an index has. Raises IndexTypeError for none."""
+    """The number of vectors of an index. Raises IndexTypeError if it has none."""
     count = store.count_vectors(conn, index)
     if not count:
         raise _nothing_to_index(index)
@@ -304,7 +304,7 @@ def _is_fresh(conn: sqlite3.Connection, index: Index, codes: Codes) -> bool:
 
 
 def _changed(conn: sqlite3.Connection, index: Index, codes: Codes) -> int:
-    """How many vectors were added and deleted since these were read. Raises Unproven."""
+    """The numbers of vectors added and deleted since these were read. Raises Unproven."""
     if codes.rows is None:
         raise Unproven
     last = int(codes.rows.ids[-1]) if len(codes.rows.ids) else 0

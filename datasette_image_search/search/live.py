@@ -94,9 +94,9 @@ class LiveIndex:
         self, vectors: np.ndarray, n: int, chosen: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """
-        For each of m vectors, shape (m, dimensions), the positions of the n highest scores:
-        (scores, positions), shape (m, up to n), best first. `chosen`, a bool per position, limits
-        the search to those; where they are too few, positions end in -1.
+        For each of m vectors, shape (m, dimensions), the positions of the n highest scores: (scores,
+        positions), shape (m, up to n), best first. `chosen`, a bool per position, limits the search to
+        those; if they are too few, positions end in -1.
 
         Scores of the codes have an error: see error().
         """
@@ -150,11 +150,11 @@ class LiveIndex:
         return self._at(positions, [part.vector_ids for part in self.segments])
 
     def image_ids(self, positions: np.ndarray) -> np.ndarray:
-        """The ids of the images at some positions, where they are integers."""
+        """The ids of the images at some positions, if they are integers."""
         return self._at(positions, self._image_ids())
 
     def all_image_ids(self) -> np.ndarray:
-        """The ids of the images at all positions, where they are integers."""
+        """The ids of the images at all positions, if they are integers."""
         arrays = self._image_ids()
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
@@ -400,7 +400,7 @@ def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
         check_believed(path)
         approximate = open_approximate(path, live.index)
     except SidecarUnusable as unusable:
-        # None is needed here.
+        # Without such a file, the index is an exact one.
         problem = problem or (str(unusable) if unused else None)
     return replace(live, approximate=approximate, problem=problem, unused=unused)
 
@@ -425,8 +425,8 @@ def _write_again(conn: sqlite3.Connection, database: Path, live: LiveIndex) -> N
 
 def _with_newer(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveIndex:
     """
-    The same with what was committed since: vectors with ids above the last one known. Raises Unproven
-    where the others are not those that are there.
+    The same with what was committed since: vectors with ids above the last one known. Raises Unproven if
+    the others are not those of the database.
     """
     newer = stored_codes(conn, index, after=live.last_id)
     there = live.gone
@@ -488,7 +488,7 @@ def is_seen_by(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> bool:
 def _compared(
     conn: sqlite3.Connection, live: LiveIndex, index: Index
 ) -> tuple[np.ndarray, store.StoredVectors]:
-    """As gone_and_unknown() does; raises Unproven also for another index."""
+    """Like gone_and_unknown(), but raises Unproven also for another index."""
     if live.gone is None or replace(live.index, generation=index.generation) != index:
         raise Unproven
     return gone_and_unknown(conn, index, live.rows)

@@ -16,5 +16,5 @@ def read_without_locks(database: Path) -> None:
 
 
 def reading(database: Path) -> str:
-    """How a connection that only reads opens a database: the query string of its URI."""
+    """The query string of the URI with which a read-only connection opens a database."""
     return "mode=ro&nolock=1" if database.resolve() in _read_without else "mode=ro"

@@ -132,7 +132,7 @@ def search_many(
     min_score: float | None = None,
     exact: bool = False,
 ) -> list[Found]:
-    """As search() does, for each of m vectors, shape (m, dimensions), ranked by one FAISS call."""
+    """Like search(), for each of m vectors, shape (m, dimensions), ranked by one FAISS call."""
     if k < 1:
         raise PlanError(f"k is {k}; ask for at least 1 image")
     if offset < 0:
@@ -269,7 +269,7 @@ def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], lis
             hits = _settle(plan, vector, ranking, passed, steps)
         if hits is None or (is_proposed and len(hits) < plan.wanted):
             if _is_hopeful(plan, len(passed), n):
-                # What was proposed was not the best n, so these are looked at first.
+                # The proposed candidates were not the best n, so look at these first.
                 hits = _widen(plan, vector, n if is_proposed else n * WIDEN, steps)
             else:
                 hits = _enumerate(plan, vector, None, steps)
@@ -279,7 +279,7 @@ def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], lis
 
 
 def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[Hit]:
-    """The best by the scores of all, of which the best n are looked at first, and then more."""
+    """The best by the scores of all; it looks at the best n first, and then at more."""
     live = plan.live
     name = "widen" if any(step.name in ("rank", "propose") for step in steps) else "rank"
     started = time.perf_counter()

@@ -51,7 +51,7 @@ def pca(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
 
 def umap(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
     """
-    As UMAP places the vectors at some positions, shape (len(positions), 2), float32. The same each
+    The places by UMAP of the vectors at some positions, shape (len(positions), 2), float32. The same each
     time. Raises ProjectionError if umap-learn is not installed.
     """
     try:

@@ -88,7 +88,9 @@ _LOOSELY_QUOTED = re.compile(rf'(#?)"(.*?)"{_END}', re.DOTALL)
 
 
 def parse_query(text: str) -> tuple[Term, ...]:
-    """The terms of a query. Raises QueryError for an empty or endless query, term, word or weight."""
+    """
+    The terms of a query. Raises QueryError if the query, a term, a word or a weight is empty or too long.
+    """
     if len(text) > LONGEST_QUERY:
         raise QueryError(
             f"the query has {len(text):,} characters; shorten it to {LONGEST_QUERY:,} or fewer"
@@ -204,8 +206,8 @@ def query_vector(
     """
     The vector to search an index with. Bytes are a vector as `image_vector()` returns it.
 
-    Loads the embedder only where the query has words. Raises QueryError or EmbedderError with a
-    sentence that names the term.
+    Loads the embedder only if the query has words. Raises QueryError or EmbedderError with a sentence
+    that names the term.
     """
     if isinstance(query, bytes):
         return QueryVector(index, _unit(_checked(_from_blob(query), index, "the vector")))
@@ -287,7 +289,7 @@ def image_term(image_id: Key) -> str:
 
 
 def written_id(image_id: Key) -> str:
-    """The id of an image as a person reads it, and types it after a #: in quotes where it needs some."""
+    """The id of an image as a person types it after a #, in quotes if it needs them."""
     text = str(image_id)
     return text if text and _reads_as(f"#{text}", Kind.IMAGE, text) else _quoted(text)
 

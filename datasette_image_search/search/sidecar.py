@@ -49,7 +49,7 @@ from .faiss_files import NotOurs, flat_prefix, read_approximate, read_flat
 
 MAGIC = b"IMGSRCH4"
 MAGIC_OF_0_1 = b"IMGSRCH3"
-"""Of files of version 0.1, which have no rows, and no CRC-32 of the header."""
+"""The magic of files of version 0.1, which have no rows, and no CRC-32 of the header."""
 
 _TRAILER = struct.Struct("<IQ8s")
 _TRAILER_OF_0_1 = struct.Struct("<Q8s")
@@ -77,10 +77,10 @@ class SidecarUnusable(Exception):
 @dataclass(frozen=True)
 class Header:
     """
-    Which vectors the file holds: those of the index up to `vector_id`, in the database that knows
-    `token`. `ids_at` is where the first part ends, `arrays` how many arrays of n ids follow, and `rows` how
-    long the two of rows are; None if the database had no tokens. `checksum` is of all that, and `tuning`
-    is None for codes.
+    The description of a file. It holds the vectors of the index up to `vector_id`, in the database that
+    knows `token`. `ids_at` is the end of the first part, `arrays` the number of arrays of n ids after it,
+    and `rows` the length of the two of rows; None if the database had no tokens. `checksum` is of all
+    that, and `tuning` is None for codes.
     """
 
     token: str
@@ -158,9 +158,9 @@ _TEMPORARY = re.compile(r"[a-z0-9_]{8}\.tmp")
 
 def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = None) -> None:
     """
-    Write beside, sync, rename: whoever opens `path` finds the old file or the new, whole. It gets the
-    permissions of the file `like`, otherwise it is for its owner only. Its header has `index.sidecar` and
-    `index.sidecar_vector_id`.
+    Write beside, sync, rename: a reader of `path` finds the old file or the new one, complete. It gets
+    the permissions of the file `like`, otherwise it is for its owner only. Its header has `index.sidecar`
+    and `index.sidecar_vector_id`.
     """
     with codes_beside(path, index, codes, like) as temporary:
         put_in_place(temporary, path)
@@ -169,7 +169,7 @@ def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = No
 def write_approximate(
     path: Path, index: Index, approximate: Approximate, like: Path | None = None
 ) -> None:
-    """As write_sidecar() does. It belongs to the sidecar that `index` names."""
+    """Like write_sidecar(), for an approximate index that belongs to the sidecar that `index` names."""
     with approximate_beside(path, index, approximate, like) as temporary:
         put_in_place(temporary, path)
 
@@ -187,7 +187,7 @@ def codes_beside(
 def approximate_beside(
     path: Path, index: Index, approximate: Approximate, like: Path | None = None
 ) -> AbstractContextManager[Path]:
-    """As codes_beside() does, for write_approximate()."""
+    """Like codes_beside(), for write_approximate()."""
     return _beside(path, index, approximate, like)
 
 
@@ -219,7 +219,7 @@ def open_approximate(
     path: Path, index: Index, *, mapped: bool = True, check: bool = False
 ) -> Approximate:
     """
-    As open_sidecar() does; only the one that belongs to the sidecar that the database names. An index
+    Like open_sidecar(), but only the one that belongs to the sidecar that the database names. An index
     that will grow must not be mapped: FAISS would kill the process, even for a clone.
     """
     opened = _open(path, index, check=check)

@@ -15,7 +15,7 @@ from .ids import SPARSE
 from .live import LiveIndex, live_index
 
 KEPT_BYTES = 128 * 2**20
-"""Of the scores that are remembered in a process: 32 queries over 1,000,000 images."""
+"""Memory for the scores that a process remembers: 32 queries over 1,000,000 images."""
 
 KEPT_INDEXES = 8
 
@@ -45,9 +45,9 @@ def scores_by_image(
     The score at the id of every image, NaN if it has no vector; from the codes, so with an error of up to
     CODE_ERROR. `vector` is a unit vector, shape (dimensions,).
 
-    None if it cannot be had: where keys are texts or very sparse, where `conn` does not see what
-    was committed last, and where the triggers are missing without which a vector may be of a picture
-    that is not there any more. Without `compute`, also where they are not remembered.
+    None if keys are texts or very sparse, if `conn` does not see the last commit, or if triggers are
+    missing, because then a vector may be of an earlier picture. Without `compute`, also None if they are
+    not remembered.
     """
     table = store.find_image_table(conn, index.image_table)
     live = live_index(conn, index)

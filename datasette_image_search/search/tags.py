@@ -135,9 +135,8 @@ def label_vectors(
     embedder: Embedder, labels: tuple[str, ...], templates: tuple[str, ...] = AS_IT_IS
 ) -> np.ndarray:
     """
-    Shape (labels, dimensions), float32, unit norm: of each label the mean over the templates.
-
-    Raises TextNotUnderstood, also where the embedder has no words at all.
+    The vectors of labels, shape (labels, dimensions), float32, unit norm: the mean over the templates.
+    Raises TextNotUnderstood, also if the embedder reads no words at all.
     """
     total = np.zeros((len(labels), embedder.dimensions), dtype=np.float32)
     for template in templates:
@@ -148,7 +147,7 @@ def label_vectors(
 
 
 def label_warnings(embedder: Embedder, label_set: LabelSet) -> Iterator[str]:
-    """Sentences about labels of which the embedder understands only a part."""
+    """Sentences about labels that the embedder understands only in part."""
     for label in label_set.labels:
         for template in label_set.templates:
             if warning := embedder.text_warning(_text(template, label)):
@@ -173,7 +172,7 @@ def best_label_by_image(
     conn: sqlite3.Connection, index: Index, labels: np.ndarray, *, compute: bool = True
 ) -> memoryview | None:
     """
-    The position of the best label at the id of every image, -1 where it has no vector; None where
+    The position of the best label at the id of every image, -1 if it has no vector; None if
     `scores_by_image` gives none. `labels` has shape (n, dimensions), unit norm.
     """
     best: np.ndarray | None = None

@@ -9,6 +9,7 @@ from datasette.app import Datasette
 from datasette.database import Database
 from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request
+from datasette.views.base import DatasetteError
 
 from ... import store
 from ...store import ImageTable, ImageView, Index
@@ -41,7 +42,7 @@ async def requested_table(datasette: Datasette, request: Request) -> RequestedTa
     The image table of a route with `database` and `table` in it, which may name a view of one.
 
     Raises the same NotFound for a table that does not exist and for one that is hidden from this actor,
-    so that the answer does not tell which.
+    so that the answer does not tell which; DatasetteError with a sentence for a database of a newer version.
     """
     database_name = tilde_decode(request.url_vars["database"])
     table_name = tilde_decode(request.url_vars["table"])
@@ -61,6 +62,8 @@ async def requested_table(datasette: Datasette, request: Request) -> RequestedTa
         )
     except store.StoreError as error:
         raise not_found from error
+    except store.NewerVersion as error:
+        raise DatasetteError(str(error), title="Image search", status=503) from error
     if requested is None:
         raise not_found
     # To SQLite "IMAGES" is the same table, to permissions it is not. A view needs the permissions of both.

@@ -78,6 +78,8 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
                     except Exception as error:
                         # An error of torch or FAISS for one table must not stop the others.
                         _log(logging.WARNING, f"{name}/{table} is not warmed up: {error}")
+        except store.NewerVersion as error:
+            _log(logging.WARNING, f"{name} is not searched: {error}")
         except sqlite3.Error as error:
             # Requests will say that the database is locked or damaged.
             _log(logging.INFO, f"{name} is not warmed up: {error}")
