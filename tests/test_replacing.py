@@ -514,6 +514,7 @@ def test_a_search_by_the_model_in_the_making_says_what_there_is(run: Run, databa
 def test_an_older_database_is_read_as_it_is_and_migrated_by_a_run(run: Run, database: Path):
     change(
         database,
+        "drop table image_search_migrations",
         "drop index idx_image_search_indexes_image_table_model_unfinished",
         "alter table image_search_indexes drop column unfinished",
         "create unique index idx_image_search_indexes_image_table_model "

@@ -21,7 +21,7 @@ from datasette_image_search.ingest.scan import (
     find_scopes,
     iso_time,
 )
-from datasette_image_search.store import KnownFile
+from datasette_image_search.store import KnownSource
 
 from .ignoring_case import ignore_case_below
 
@@ -51,14 +51,14 @@ def paths_of(*given: Path, known_roots: Sequence[Path] = (), **options) -> list[
     return [file.path for file in find(*given, known_roots=known_roots, **options)]
 
 
-Known = dict[tuple[str, str], KnownFile]
+Known = dict[tuple[str, str], KnownSource]
 
 
 def known_of(*files: FoundFile, image_id: int | None = 1, has_vector: bool = True) -> Known:
     """What the tables would know after these files; without an image id, they failed."""
     failed = image_id is None
     return {
-        (file.root, file.path): KnownFile(
+        (file.root, file.path): KnownSource(
             image_id, file.size, file.mtime, failed=failed, has_vector=has_vector and not failed
         )
         for file in files

@@ -15,7 +15,7 @@ import click
 from ..errors import counted
 from ..ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from . import options
-from .messages import INTERRUPTED, dropped_unfinished, one_sentence, tell, warn
+from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
 from .progress import progress_display
 from .sidecars import finish
 
@@ -170,6 +170,8 @@ def embed_images(
             raise SystemExit(INTERRUPTED) from None
         if not finish(path, table, silent, interrupted=summary.interrupted):
             summary = replace(summary, interrupted=True)
+    if summary.migrated:
+        migrated(path)
     _print_failures(summary)
     _print_failed_before(summary)
     _print_empty_rows(summary)

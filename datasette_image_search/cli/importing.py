@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options
-from .messages import INTERRUPTED, dropped_unfinished, one_sentence, tell, warn
+from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
 from .progress import IMPORTING, progress_display
 from .sidecars import finish
 
@@ -83,6 +83,8 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
             tell("Interrupted: nothing was imported")
             raise SystemExit(INTERRUPTED) from None
         is_whole = finish(path, table, silent)
+    if summary.migrated:
+        migrated(path)
     if summary.given_up is not None:
         dropped_unfinished(table, summary.given_up)
     if summary.unproven:

@@ -57,6 +57,11 @@ def dropped_unfinished(table: str, model: str) -> None:
     tell(f"Dropped the unfinished index of {table!r} by {model}", err=True)
 
 
+def migrated(database: Path) -> None:
+    """What is told of a database when its tables are not those of an older version any more."""
+    tell(f"Brought {str(database)!r} from an older version to this one", err=True)
+
+
 @contextmanager
 def one_sentence(database: Path) -> Iterator[None]:
     """

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ImageSearchError
+from .messages import migrated
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -42,6 +43,8 @@ def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
 
             check_writable(path)
             wait_for_writers(db)
+            if store.migrate(db):
+                migrated(path)
         yield db
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePath
 
-from ..store import ROOTS, KnownFile, Root
+from ..store import ROOTS, KnownSource, Root
 from .scan import FoundFile, is_empty_or_gone
 
 
@@ -38,7 +38,7 @@ def root_of(path: Path, roots: Iterable[Root]) -> Root | None:
 
 def find_moved_root(
     files: Iterable[FoundFile],
-    known: Mapping[tuple[str, str], KnownFile],
+    known: Mapping[tuple[str, str], KnownSource],
     roots: Sequence[Root],
 ) -> MovedRoot | None:
     """

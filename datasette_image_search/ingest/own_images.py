@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..store import Key, KnownFile, OwnRow, own_label
+from ..store import Key, KnownSource, OwnRow, own_label
 from .scan import Changes, FoundFile, found_file, sort_out
 
 
@@ -53,7 +53,7 @@ def find_own_changes(
     )
 
 
-def _known_of(image: OwnImage, row: OwnRow) -> KnownFile | None:
+def _known_of(image: OwnImage, row: OwnRow) -> KnownSource | None:
     """
     A failure counts, but not where the image is again as it was embedded: its drive is back. A file
     that could not be read (its time is "") is looked at again by every run.

@@ -29,7 +29,7 @@ from ..store import (
     ImageRecord,
     Index,
     ReusedImage,
-    SourceState,
+    Source,
 )
 from .decode import (
     DecodedImage,
@@ -88,7 +88,8 @@ class Summary:
     earlier one and have not changed. `gone` files were removed from the table if `pruned`. `empty_rows`
     of a person's own table have no image in `column`. `other_tables` are the image tables beside a new
     one. `device` is None if no model was needed. `given_up` is the model of an unfinished index that
-    was dropped; `unfinished` is that of one that was kept, with the number of its vectors.
+    was dropped; `unfinished` is that of one that was kept, with the number of its vectors. `migrated` says
+    whether the run brought the database to this version.
     """
 
     embedded: int
@@ -111,6 +112,7 @@ class Summary:
     replacement: Replacement | None = None
     given_up: str | None = None
     unfinished: tuple[str, int] | None = None
+    migrated: bool = False
 
 
 def plan_images(request: EmbedRequest) -> Summary:
@@ -164,6 +166,7 @@ def embed_images(
         seconds=time.perf_counter() - started,
         device=run.device if embedder else None,
         interrupted=run.interrupted,
+        migrated=run.migrated,
         replacement=run.replacement,
     )
 
@@ -278,6 +281,7 @@ class _Run:
         self.pruned = False
         self.replacement = survey.replacement
         own_column = survey.path_column or survey.content_column
+        self.migrated = store.migrate(db)
         self.table = store.ensure_tables(db, request.table, own_column)
 
     def carry_out(self) -> None:
@@ -449,9 +453,9 @@ def _failure(image: ImageSource, error: DecodeError, roots: Mapping[str, int]) -
 
 def _content(
     image: ImageSource, decoded: DecodedImage, roots: Mapping[str, int]
-) -> ImageRecord | SourceState:
+) -> ImageRecord | Source:
     if isinstance(image, OwnImage):
-        return SourceState(image.size, image.mtime, decoded.sha256)
+        return Source(image.size, image.mtime, decoded.sha256)
     return ImageRecord(
         root_id=roots[image.root],
         path=image.path,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..store import Key, KnownFile, Location
+from ..store import Key, KnownSource, Location
 from .entries import sha256_of
 from .scan import FoundFile
 
@@ -82,7 +82,7 @@ def _moved(
 
 
 def of_known_size(
-    files: Iterable[FoundFile], known: Mapping[tuple[str, str], KnownFile]
+    files: Iterable[FoundFile], known: Mapping[tuple[str, str], KnownSource]
 ) -> list[FoundFile]:
     """The files worth hashing: those with the size of an embedded one. Few photos have equal sizes."""
     sizes = {before.size for before in known.values() if before.has_vector}

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Generic, Protocol, TypeVar
 
 from ..errors import ImageSearchError
-from ..store import Key, KnownFile
+from ..store import Key, KnownSource
 from .entries import Entries, folded
 from .formats import is_image_name
 
@@ -124,13 +124,13 @@ class Changes(Generic[T]):
     unchanged: int
     failed_before: int
     respelled: tuple[FoundFile, ...] = ()
-    missing: Mapping[tuple[str, str], KnownFile] = field(default_factory=dict)
+    missing: Mapping[tuple[str, str], KnownSource] = field(default_factory=dict)
     emptied: tuple[Scope, ...] = ()
 
 
 def find_changes(
     paths: Sequence[Path],
-    known: Mapping[tuple[str, str], KnownFile],
+    known: Mapping[tuple[str, str], KnownSource],
     known_roots: Iterable[str],
     options: ScanOptions = ScanOptions(),
     *,
@@ -180,7 +180,7 @@ def find_changes(
 
 
 def _respelled(
-    new: Iterable[tuple[str, str]], missing: Mapping[tuple[str, str], KnownFile]
+    new: Iterable[tuple[str, str]], missing: Mapping[tuple[str, str], KnownSource]
 ) -> dict[tuple[str, str], tuple[str, str]]:
     """
     New file -> the missing one that it was before its name, or that of a folder, got another spelling:
@@ -197,7 +197,7 @@ def _respelled(
     return {key: old for key, old in pairs if old is not None}
 
 
-def sort_out(images: Iterable[tuple[T, KnownFile | None]], *, retry_failed: bool) -> Changes[T]:
+def sort_out(images: Iterable[tuple[T, KnownSource | None]], *, retry_failed: bool) -> Changes[T]:
     """Images as they are now, each with what is known of it -> what is to be embedded."""
     to_embed: list[T] = []
     unchanged = failed_before = 0
@@ -443,7 +443,7 @@ def _has_images(scope: Scope, seen: Iterable[tuple[str, str]]) -> bool:
 class GoneFiles:
     """The files, by root and path, that are missing in a scan, or elsewhere although their root is there."""
 
-    missing: Mapping[tuple[str, str], KnownFile]
+    missing: Mapping[tuple[str, str], KnownSource]
     entries: Entries = field(default_factory=Entries)
 
     def __contains__(self, file: tuple[str, str]) -> bool:

@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from .. import store
 from ..embedders.catalogue import check_model
-from ..store import Failure, Index, Key, KnownFile, Location, Root, StoreError
+from ..store import Failure, Index, Key, KnownSource, Location, Root, StoreError
 from .formats import BATCH_SIZE, THUMBNAIL_SIZE
 from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database
@@ -104,7 +104,7 @@ class Survey:
     reused: tuple[Reuse, ...]
     unchanged: int
     failed_before: int
-    gone: Mapping[tuple[str, str], KnownFile]
+    gone: Mapping[tuple[str, str], KnownSource]
     empty_rows: int = 0
     unusable: tuple[Failure, ...] = ()
     is_new_table: bool = False
@@ -332,7 +332,7 @@ def _check_absolute(
 def _check_moved(
     request: EmbedRequest,
     changes: Changes[FoundFile],
-    known: Mapping[tuple[str, str], KnownFile],
+    known: Mapping[tuple[str, str], KnownSource],
     roots: Sequence[Root],
 ) -> None:
     """The images of a folder that was moved would get second rows, beside those of the old place."""
@@ -350,7 +350,7 @@ def _find_reuse(
     request: EmbedRequest,
     index: Index,
     changes: Changes[FoundFile],
-    known: Mapping[tuple[str, str], KnownFile],
+    known: Mapping[tuple[str, str], KnownSource],
 ) -> list[Reuse]:
     table = store.find_image_table(db.conn, request.table)
     candidates = of_known_size(changes.to_embed, known)

@@ -75,7 +75,8 @@ class ImportSummary:
     `imported` vectors were written, `unchanged` ones were there already, `skipped` ones have no row.
     `added` rows are new, `not_there` counts new rows whose file is missing; if all are, `looked_for` is
     the root and the path of the first. `unproven` says why `model` could not be confirmed, None if it
-    was. `given_up` is the model of an unfinished index that was dropped.
+    was. `given_up` is the model of an unfinished index that was dropped. `migrated` says whether the run
+    brought the database to this version.
     """
 
     model: str
@@ -88,6 +89,7 @@ class ImportSummary:
     unproven: str | None
     seconds: float
     given_up: str | None = None
+    migrated: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,7 @@ def import_vectors(
                 db.enable_wal()
             db.execute(f"pragma cache_size = -{CACHE_KIB}")
             with store.transaction(db):
+                migrated = store.migrate(db)
                 counts = job.carry_out(db, on_progress)
     none_is_there = 0 < counts["added"] == counts["not there"]
     return ImportSummary(
@@ -235,6 +238,7 @@ def import_vectors(
         unproven=job.unproven,
         seconds=time.perf_counter() - started,
         given_up=job.choice.given_up.model if job.choice.given_up else None,
+        migrated=migrated,
     )
 
 
