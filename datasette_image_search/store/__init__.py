@@ -32,7 +32,7 @@ Database.
 """
 
 from .contents import copy_content
-from .duplicates import Picture, pictures, write_duplicates
+from .duplicates import ImageFile, image_files, write_duplicates
 from .filters import (
     Filter,
     FilterError,
@@ -161,6 +161,7 @@ __all__ = [
     "Filter",
     "FilterError",
     "IdSet",
+    "ImageFile",
     "ImageRecord",
     "ImageTable",
     "ImageView",
@@ -172,7 +173,6 @@ __all__ = [
     "Location",
     "NewerVersion",
     "OwnRow",
-    "Picture",
     "ReusedImage",
     "Root",
     "Rows",
@@ -213,6 +213,7 @@ __all__ = [
     "has_tags",
     "has_tokens",
     "has_triggers",
+    "image_files",
     "image_of_row",
     "image_rows",
     "image_table_names",
@@ -241,7 +242,6 @@ __all__ = [
     "own_rows",
     "passing",
     "passing_images",
-    "pictures",
     "read_indexes",
     "record_files",
     "record_index_type",
