@@ -136,7 +136,7 @@ def test_another_primary_key_is_told_by_all_that_would_look_for_vectors(
         result = command(*run)
         assert (result.exit_code, result.output) == (1, said.output)
     status = command("query", database, "select image_search_status() as s").output
-    assert f"is {key!r} now" in status
+    assert f"is now {key!r}" in status
     carry_out(said.output, database)
     assert "red.jpg" in found(database)
     assert command("embed-images", database, "images", folder).exit_code == 0
