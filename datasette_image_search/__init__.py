@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from datasette.utils.asgi import Request, Response
     from markupsafe import Markup
 
-    from .web.links import Link
-    from .web.visits import Application
+    from .web.access.visits import Application
+    from .web.datasette_pages.menus import Link
 
 Actor = dict[str, Any] | None
 
@@ -29,14 +29,14 @@ hookimpl = HookimplMarker("datasette")
 @hookimpl
 def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datasette) -> None:
     from .sql import register_functions
-    from .web import database_files
     from .web.configuration import MOST_TEXTS, configured_weights
-    from .web.preparing import read_like_datasette
+    from .web.server import database_files
+    from .web.server.preparing import read_like_datasette
     from .web.sql_errors import hear, warn
 
     database_files.put_right(datasette, database)
     problem = register_functions(
-        conn, report=hear, weights_of=configured_weights(datasette), most_texts=MOST_TEXTS
+        conn, tell=hear, weights_of=configured_weights(datasette), most_texts=MOST_TEXTS
     )
     if problem is not None:
         warn(database, problem)
@@ -45,36 +45,36 @@ def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datas
 
 @hookimpl
 def register_facet_classes() -> list[type[Facet]]:
-    from .web.tags import TagFacet
-    from .web.year_facet import YearFacet
+    from .web.facets.tags import TagFacet
+    from .web.facets.years import YearFacet
 
     return [YearFacet, TagFacet]
 
 
 @hookimpl
 def startup(datasette: Datasette) -> Awaitable[None]:
-    from .web import starting
+    from .web.server import starting
 
     return starting.start(datasette)
 
 
 @hookimpl(specname="asgi_wrapper")
 def between_requests(datasette: Datasette) -> Callable[[Application], Application]:
-    from .web import database_files
+    from .web.server import database_files
 
     return database_files.between_requests(datasette)
 
 
 @hookimpl(specname="asgi_wrapper")
 def with_visits() -> Callable[[Application], Application]:
-    from .web.visits import with_visits
+    from .web.access.visits import with_visits
 
     return with_visits
 
 
 @hookimpl(wrapper=True)
 def actor_from_request(request: Request) -> Generator[None, list[Any], list[Any]]:
-    from .web import visits
+    from .web.access import visits
 
     answers = yield
     return list(visits.remembering(answers, request))
@@ -85,7 +85,7 @@ def permission_allowed(
     datasette: Datasette, actor: Actor, action: str, resource: Any
 ) -> Generator[None, list[Any], list[Any]]:
     """Of 0.65, which believes whoever answers last."""
-    from .web import side_tables
+    from .web.access import side_tables
 
     answers = yield
     if action != "view-table" or not isinstance(resource, tuple | list) or len(resource) != 2:
@@ -98,42 +98,43 @@ def permission_resources_sql(
     datasette: Datasette, actor: Actor, action: str
 ) -> Awaitable[Any] | None:
     """Of 1.0."""
-    from .web import side_tables
+    from .web.access import side_tables
 
     return side_tables.rules(datasette, actor) if action == "view-table" else None
 
 
 @hookimpl
 def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]]:
-    from .web import map_page, media, pages, shown_configuration, uploads
-    from .web.compat import configuration_page
-    from .web.locked import told_when_locked
-    from .web.missing import told_when_missing
-    from .web.responses import with_options
+    from .web.compat import configuration_page_name
+    from .web.configuration import configuration_page
+    from .web.errors import told_when_locked, told_when_missing
+    from .web.media import pictures, uploads
+    from .web.pages import map_page, search_page
+    from .web.pages.responses import with_options
 
     routes = [
-        (r"^/-/image-search$", pages.tables_page),
-        (r"^/-/image-search/(?P<database>[^/]+)$", pages.tables_page),
+        (r"^/-/image-search$", search_page.tables_page),
+        (r"^/-/image-search/(?P<database>[^/]+)$", search_page.tables_page),
         (
             # The names are tilde-encoded, so a dot in the path begins a format and nothing else.
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/.]+)(?:\.(?P<format>json|csv))?$",
-            pages.search_page,
+            search_page.search_page,
         ),
         (
             # An id may be a text without letters.
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)/thumbnail$",
-            told_when_missing(media.thumbnail),
+            told_when_missing(pictures.thumbnail),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)/image$",
-            told_when_missing(media.image),
+            told_when_missing(pictures.image),
         ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
             map_page.map_page,
         ),
-        (rf"^/-/{configuration_page(datasette)}(?:\.(?P<format>json))?$", shown_configuration.page),
+        (rf"^/-/{configuration_page_name(datasette)}(?:\.(?P<format>json))?$", configuration_page),
     ]
     return [(path, with_options(told_when_locked(view))) for path, view in routes]
 
@@ -142,7 +143,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
 def filters_from_request(
     request: Request, database: str, table: str, datasette: Datasette
 ) -> Generator[None, list[Any], list[Any]]:
-    from .web import table_page
+    from .web.datasette_pages import table_page
 
     others = yield
     if not request.args.get(table_page.ARGUMENT):
@@ -154,7 +155,7 @@ def filters_from_request(
 def filters_by_tag(
     request: Request, database: str, table: str, datasette: Datasette
 ) -> Awaitable[FilterArguments] | None:
-    from .web import tags
+    from .web.facets import tags
 
     if not request.args.get(tags.ARGUMENT):
         return None
@@ -170,7 +171,7 @@ def extra_template_vars(
     request: Request | None,
     datasette: Datasette,
 ) -> Awaitable[dict[str, Any]]:
-    from .web import template_vars
+    from .web.datasette_pages import template_vars
 
     return template_vars.of_page(datasette, request, template, database, table, columns)
 
@@ -179,7 +180,7 @@ def extra_template_vars(
 def extra_css_urls(
     template: str | None, database: str | None, table: str | None, datasette: Datasette
 ) -> Awaitable[list[str]]:
-    from .web import template_vars
+    from .web.datasette_pages import template_vars
 
     return template_vars.css_urls(datasette, template, database, table)
 
@@ -188,15 +189,15 @@ def extra_css_urls(
 def render_cell(
     row: Any, value: Any, column: str, table: str | None, database: str, datasette: Datasette
 ) -> Awaitable[Markup | None] | None:
-    from .web import cells
+    from .web.datasette_pages import cells
 
     return cells.cell_with_picture(datasette, database, table, row, column, value)
 
 
 @hookimpl
 def register_output_renderer(datasette: Datasette) -> dict[str, Any]:
-    from .web import images_output
     from .web.compat import load_sqlite_utils_plugins, renderer_with_error
+    from .web.datasette_pages import images_output
 
     # Of our hooks the first that Datasette calls, while it is made.
     load_sqlite_utils_plugins(datasette)
@@ -220,68 +221,68 @@ def handle_exception(
 def print_no_traceback(
     datasette: Datasette, exception: Exception
 ) -> Generator[None, list[Any], list[Any]]:
-    from .web import quiet_errors
+    from .web.errors import without_traceback
 
-    return quiet_errors.without_traceback(datasette, exception, (yield))
+    return without_traceback(datasette, exception, (yield))
 
 
 @hookimpl(specname="asgi_wrapper")
 def end_in_time() -> Callable[[Any], Any]:
-    from .web import lifespan
+    from .web.server.ending import with_an_end
 
-    return lifespan.with_an_end
+    return with_an_end
 
 
 @hookimpl
 def menu_links(datasette: Datasette, actor: Actor) -> Awaitable[list[Link]]:
-    from .web import links
+    from .web.datasette_pages import menus
 
-    return links.menu(datasette, actor)
+    return menus.menu(datasette, actor)
 
 
 @hookimpl
 def database_actions(datasette: Datasette, actor: Actor, database: str) -> Awaitable[list[Link]]:
-    from .web import links
+    from .web.datasette_pages import menus
 
-    return links.of_database(datasette, actor, database)
+    return menus.of_database(datasette, actor, database)
 
 
 @hookimpl
 def table_actions(
     datasette: Datasette, actor: Actor, database: str, table: str
 ) -> Awaitable[list[Link]]:
-    from .web import links
+    from .web.datasette_pages import menus
 
-    return links.of_table(datasette, actor, database, table)
+    return menus.of_table(datasette, actor, database, table)
 
 
 @hookimpl
 def view_actions(
     datasette: Datasette, actor: Actor, database: str, view: str
 ) -> Awaitable[list[Link]]:
-    from .web import links
+    from .web.datasette_pages import menus
 
-    return links.of_table(datasette, actor, database, view)
+    return menus.of_table(datasette, actor, database, view)
 
 
 @hookimpl
 def row_actions(
     datasette: Datasette, actor: Actor, database: str, table: str, row: Any
 ) -> Awaitable[list[Link]]:
-    from .web import links
+    from .web.datasette_pages import menus
 
-    return links.of_row(datasette, actor, database, table, row)
+    return menus.of_row(datasette, actor, database, table, row)
 
 
 @hookimpl
 def top_homepage(datasette: Datasette, request: Request) -> Awaitable[Markup]:
-    from .web import links
+    from .web.datasette_pages import menus
 
-    return links.above_databases(datasette, request)
+    return menus.above_databases(datasette, request)
 
 
 @hookimpl
 def top_database(datasette: Datasette, request: Request, database: str) -> Awaitable[Markup]:
-    from .web import links
+    from .web.datasette_pages import menus
 
-    return links.above_tables(datasette, request, database)
+    return menus.above_tables(datasette, request, database)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from . import recipe_models
 
 PROJECT = Path(__file__).parent.parent
 
@@ -79,3 +82,13 @@ def be_at_home(monkeypatch: pytest.MonkeyPatch, home: Path, *packages: Path) -> 
     path = [*filter(None, [os.environ.get("PYTHONPATH")]), str(PROJECT), *map(str, packages)]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def install_recipe_models(site: Path) -> Path:
+    """A folder for PYTHONPATH with a package that has the models of the recipes, as installed."""
+    package = site / "recipe_models-1.dist-info"
+    package.mkdir(parents=True)
+    shutil.copy(Path(recipe_models.__file__), site / "recipe_models.py")
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: recipe-models\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[datasette_image_search]\nrecipes = recipe_models\n")
+    return site

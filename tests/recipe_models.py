@@ -1,8 +1,8 @@
 """
-Two models for the recipes, under the names of the real ones, whose weights tests have not: so the text
-of the recipes is run as it is.
+Two models for the README and the recipes, under the names of the real ones, whose weights tests have
+not: so the texts are run as they are.
 
-They see colours as palette does, and were told what colours the words of the recipes have.
+They see colours as palette does, and know the colours of the words in these texts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datasette_image_search.hookspecs import hookimpl
 
 OTHER_MODEL = "ViT-B-16-SigLIP2-256/webli"
 
-WORDS = {"the sea": "blue", "at night": "dark"}
+WORDS = {"the sea": "blue", "at night": "dark", "a red sports car": "red"}
 
 
 class RecipeModel(PaletteEmbedder):

@@ -23,12 +23,13 @@ MAY_IMPORT = {
     # A picture to search by is decoded as those that were embedded.
     "search": {"embedders", "store", "ingest"} | BASE,
     "maps": {"search", "store"} | BASE,
-    "sql": {"search", "store"} | BASE,
-    "web": {"maps", "search", "ingest", "embedders", "store"} | BASE,
-    "cli": {"sql", "maps", "search", "ingest", "embedders", "store"} | BASE,
+    "api": {"maps", "search", "ingest", "embedders", "store"} | BASE,
+    "sql": {"api", "search", "store"} | BASE,
+    "web": {"api", "maps", "search", "ingest", "embedders", "store"} | BASE,
+    "cli": {"api", "sql", "maps", "search", "ingest", "embedders", "store"} | BASE,
     "__init__": {"sql", "web"},
 }
-"""Room -> rooms: cli, sql, web -> maps -> ingest, search -> embedders, store."""
+"""Room -> rooms: cli, sql, web -> api -> maps -> ingest, search -> embedders, store."""
 
 
 def room_of(file: Path) -> str:
@@ -61,6 +62,25 @@ def test_imports_go_one_way():
     assert wrong == []
 
 
+WEB = ("", "access", "server", "facets", "media", "pages", "datasette_pages")
+"""The modules of web/ itself, then its packages: each imports from those before it."""
+
+
+def test_within_the_web_imports_go_one_way_too():
+    def place_in(parts: tuple[str, ...]) -> int:
+        return WEB.index(parts[0] if parts[0] in WEB else "")
+
+    wrong = [
+        (str(file.relative_to(PACKAGE)), ".".join(name))
+        for file in MODULES
+        if room_of(file) == "web"
+        for name in imports(file)
+        if name[:2] == (PACKAGE.name, "web")
+        and place_in(name[2:]) > place_in(file.relative_to(PACKAGE / "web").parts)
+    ]
+    assert wrong == []
+
+
 def test_datasette_is_known_to_the_hooks_and_the_web_and_click_to_the_commands_only():
     assert rooms_that_import("datasette") == {"web", "__init__"}
     assert rooms_that_import("click") == {"cli"}
@@ -73,6 +93,12 @@ def rooms_that_import(package: str) -> set[str]:
 def test_the_names_of_tables_are_known_to_the_store_only():
     for table in (ROOTS, INDEXES, LABEL_SETS):
         assert {room_of(file) for file in MODULES if table in text_of(file)} == {"store"}
+
+
+def test_a_search_is_composed_in_one_place_only():
+    for call in ("live_index(", "query_vector(", "planner.search"):
+        calling = [file for file in MODULES if call in text_of(file) and room_of(file) != "search"]
+        assert calling == [PACKAGE / "api.py"], call
 
 
 def test_what_differs_between_datasettes_is_known_to_compat_only():

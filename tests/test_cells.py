@@ -84,7 +84,7 @@ async def test_a_database_without_images_has_no_trace_of_the_plugin(tmp_path: Pa
 async def test_images_embedded_in_a_running_datasette_appear(
     tmp_path: Path, folder: Path, embed, monkeypatch
 ) -> None:
-    monkeypatch.setattr("datasette_image_search.web.image_tables.FRESH", 0)
+    monkeypatch.setattr("datasette_image_search.web.access.image_tables.FRESH", 0)
     path = tmp_path / "photos.db"
     Database(path)["plain"].insert({"id": 1}, pk="id")
     datasette = datasette_of(path)

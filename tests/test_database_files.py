@@ -13,8 +13,8 @@ import pytest
 from datasette.app import Datasette
 
 from datasette_image_search.search.connections import is_left_half_written
-from datasette_image_search.web import database_files
-from datasette_image_search.web.locked import HALF_WRITTEN
+from datasette_image_search.web.errors import HALF_WRITTEN
+from datasette_image_search.web.server import database_files
 
 from .conftest import COLOURS, draw_picture
 from .serving import ask, datasette_of, pictures

@@ -785,7 +785,7 @@ from PIL import Image
 
 limit, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
 import datasette_image_search.ingest.decode as decode
-import datasette_image_search.ingest.pipeline, datasette_image_search.web.media
+import datasette_image_search.ingest.pipeline, datasette_image_search.web.media.pictures
 
 settings = decode.DecodeSettings(np.asarray, 32, max_pixels=400_000_000)
 for path in ("large.png", "large.tiff"):

@@ -21,7 +21,7 @@ from sqlite_utils import Database
 
 from datasette_image_search.maps.colouring import STEPS
 from datasette_image_search.search import projection
-from datasette_image_search.web import map_page
+from datasette_image_search.web.pages import map_page
 
 from .commands import change, command
 from .conftest import COLOURS, draw_picture

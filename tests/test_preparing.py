@@ -12,8 +12,8 @@ from urllib.parse import quote
 import pytest
 from datasette.app import Datasette
 
-from datasette_image_search.web import preparing
-from datasette_image_search.web.preparing import MOST_RUNNING, THREADS
+from datasette_image_search.web.server import preparing
+from datasette_image_search.web.server.preparing import MOST_RUNNING, THREADS
 
 from .serving import datasette_of
 

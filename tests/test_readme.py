@@ -1,18 +1,30 @@
-"""What the README and the pages behind it say of commands is what those say and print; links lead somewhere."""
+"""The README runs from top to bottom; it and the pages behind it show what commands print; links lead somewhere."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
-from .documents import PROJECT, Block, assert_prints, be_at_home, blocks_of, draw_demo
+from .documents import (
+    PROJECT,
+    Block,
+    assert_prints,
+    be_at_home,
+    blocks_of,
+    draw_demo,
+    install_recipe_models,
+)
+from .serving import running
 
 README = PROJECT / "README.md"
 PAGES = sorted((PROJECT / "docs").glob("*.md"))
@@ -70,9 +82,34 @@ def run_as_shown(page: Path, home: Path) -> None:
         assert_prints(block.run(home), output.text)
 
 
-def test_examples_of_the_readme_print_what_it_shows(home: Path) -> None:
+@pytest.fixture
+def clone(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone of this project, installed, of a person with photos in ~/Pictures and the default model."""
+    clone = tmp_path / "datasette-image-search"
+    shutil.copytree(PROJECT / "demo", clone / "demo", ignore=shutil.ignore_patterns("photos*"))
+    shutil.copytree(photos, tmp_path / "Pictures")
+    be_at_home(monkeypatch, tmp_path, install_recipe_models(tmp_path / "site"))
+    return clone
+
+
+def test_the_readme_runs_from_top_to_bottom(clone: Path) -> None:
     assert len(examples(README)) >= 7
-    run_as_shown(README, home)
+    installed = README.read_text(encoding="utf-8").partition("\n## Quick start\n")[2]
+    assert not re.search(r"^ {4}", re.sub(r"^```.*?^```$", "", installed, flags=re.M | re.S), re.M)
+    blocks = blocks_of(installed)
+    for block, output in zip(blocks, [*blocks[1:], None], strict=True):
+        if block.is_output:
+            continue
+        served = re.search(r"^datasette .*$", block.text, re.MULTILINE)
+        text = block.text.replace(served[0], "") if served else block.text
+        printed = replace(block, text=text).run(clone)
+        if output is not None and output.is_output:
+            assert_prints(printed, output.text)
+        if served:
+            with running([sys.executable, "-m", *shlex.split(served[0])], cwd=clone) as server:
+                page = httpx.get(f"{server.url}/-/image-search", follow_redirects=True, timeout=60)
+            assert page.status_code == 200
+            assert page.url.path.endswith("/images")
 
 
 def test_examples_of_tagging_print_what_it_shows(home: Path) -> None:

@@ -26,7 +26,15 @@ import pytest
 from . import recipe_models
 from .commands import query
 from .conftest import draw_picture
-from .documents import PROJECT, Block, assert_prints, be_at_home, blocks_of, draw_demo
+from .documents import (
+    PROJECT,
+    Block,
+    assert_prints,
+    be_at_home,
+    blocks_of,
+    draw_demo,
+    install_recipe_models,
+)
 from .serving import Server, pictures, running
 
 RECIPES = PROJECT / "docs" / "recipes.md"
@@ -104,14 +112,7 @@ def found_on(page: httpx.Response) -> list[str]:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for PYTHONPATH with a package that has the models of the recipes, as installed."""
-    site = tmp_path_factory.mktemp("site")
-    shutil.copy(Path(recipe_models.__file__), site / "recipe_models.py")
-    package = site / "recipe_models-1.dist-info"
-    package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: recipe-models\nVersion: 1\n")
-    (package / "entry_points.txt").write_text("[datasette_image_search]\nrecipes = recipe_models\n")
-    return site
+    return install_recipe_models(tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture(scope="module")

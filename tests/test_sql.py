@@ -9,6 +9,7 @@ import tracemalloc
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from weakref import WeakSet
 
 import numpy as np
@@ -56,7 +57,7 @@ def hits(conn: sqlite3.Connection, sql: str, *params: object) -> list[dict]:
 def failure(conn: sqlite3.Connection, sql: str, *params: object) -> str:
     """The sentence that `report` gets, where SQLite only says that there was an exception."""
     said: list[str] = []
-    register_functions(conn, report=said.append)
+    register_functions(conn, tell=said.append)
     with pytest.raises(sqlite3.OperationalError, match="user-defined"):
         conn.execute(sql, params).fetchall()
     return said[-1]
@@ -224,7 +225,7 @@ def test_without_the_triggers_a_replaced_picture_has_no_score(
 def test_a_statement_may_search_for_so_many_texts_and_no_more(database: Path) -> None:
     said: list[str] = []
     with closing(sqlite3.connect(database)) as conn:
-        register_functions(conn, report=said.append, most_texts=3)
+        register_functions(conn, tell=said.append, most_texts=3)
         colours = 'select value from json_each(\'["red", "blue", "green", "red"]\')'
         for _ in range(3):
             assert len(conn.execute(f"select image_vector(value) from ({colours})").fetchall()) == 4
@@ -475,13 +476,15 @@ def test_a_query_that_is_the_same_for_all_rows_is_searched_for_once(
     monkeypatch: pytest.MonkeyPatch, conn: sqlite3.Connection
 ) -> None:
     searches: list[int] = []
-    search = planner.search
+    search = planner.search_many
 
-    def counted(conn: sqlite3.Connection, index: store.Index, *args: object) -> planner.Found:
+    def counted(
+        conn: sqlite3.Connection, index: store.Index, *args: Any, **options: Any
+    ) -> list[planner.Found]:
         searches.append(index.id)
-        return search(conn, index, *args)  # type: ignore[arg-type]
+        return search(conn, index, *args, **options)
 
-    monkeypatch.setattr(planner, "search", counted)
+    monkeypatch.setattr(planner, "search_many", counted)
     for times in (1, 2):
         rows = conn.execute("select image_search('red', 3), image_search('red', 3) from images")
         assert len({row for both in rows for row in both}) == 1
@@ -593,7 +596,7 @@ def test_ids_that_are_texts_are_as_good_in_all_functions(conn: sqlite3.Connectio
 
 def test_the_aggregate_keeps_no_blobs(conn: sqlite3.Connection) -> None:
     said: list[str] = []
-    register_functions(conn, report=said.append)
+    register_functions(conn, tell=said.append)
     tracemalloc.start()
     try:
         with pytest.raises(sqlite3.OperationalError):
@@ -739,7 +742,7 @@ def test_wrong_input_is_said_in_a_sentence(
 
 def test_words_that_are_not_known_are_reported_once(conn: sqlite3.Connection) -> None:
     said: list[str] = []
-    register_functions(conn, report=said.append)
+    register_functions(conn, tell=said.append)
     conn.execute("select image_similarity(id, 'red sports car') from images").fetchall()
     assert said == [
         "palette does not know 'sports car'; it understands colours, light and positions, "

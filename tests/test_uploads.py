@@ -24,7 +24,7 @@ from PIL import Image
 from sqlite_utils import Database
 
 from datasette_image_search.ingest import decode
-from datasette_image_search.web import receiving, uploads
+from datasette_image_search.web.media import receiving, uploads
 
 from .conftest import SHARED, query_json
 from .serving import Server, ask, datasette_of, served

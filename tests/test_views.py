@@ -331,7 +331,7 @@ async def test_a_key_that_refers_to_another_table(own: Path, path: str):
 
 @is_async
 async def test_a_view_that_appears_while_datasette_runs(database: Path, monkeypatch):
-    monkeypatch.setattr("datasette_image_search.web.image_tables.FRESH", 0.0)
+    monkeypatch.setattr("datasette_image_search.web.access.image_tables.FRESH", 0.0)
     datasette: Datasette = datasette_of(database)
     await datasette.invoke_startup()
     assert (await ask(datasette, PAGE)).status_code == 404

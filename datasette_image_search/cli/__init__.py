@@ -32,7 +32,7 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
         return
     if is_command_of_sqlite_utils():
         wait_asleep()
-    problem = register_functions(conn, report=partial(tell, err=True))
+    problem = register_functions(conn, tell=partial(tell, err=True))
     if problem is not None:
         warn(problem)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import printable
+from ..errors import ImageSearchError, printable
 from . import options
 from .messages import one_sentence, warn
 from .output import check_output, existing, file_of, print_paths, print_rows
@@ -107,40 +108,38 @@ def search_images(
         sqlite-utils search-images photos.db images --image sketch.png --paths -0 \\
             | xargs -0 open
     """
-    from .. import store
-    from ..search import planner
-    from ..search.live import live_index
-    from ..search.queries import read_queries
+    from ..api import Images
 
+    names = (*queries, *map(str, pictures))
     with one_sentence(path), existing(path) as db:
-        index = store.find_index(db.conn, table, model)
+        images = Images(db.conn, table)
+        index = images.index_of(model)
         check_output(index, output)
-        asked = read_queries(db.conn, index, queries, pictures)
-        filter = store.Filter(where, dict(params)) if where else None
+        _check_queries(queries, pictures)
         with phases_display(silent=False) as report:
-            live_index(db.conn, index, report)
-        all_found = planner.search_many(
-            db.conn,
-            index,
-            asked.vectors,
-            k,
-            filter,
-            offset=offset,
-            min_score=min_score,
-            exact=exact,
-        )
+            all_found = images.find(
+                [*queries, *pictures],
+                k,
+                where=where,
+                params=dict(params),
+                model=model,
+                offset=offset,
+                min_score=min_score,
+                exact=exact,
+                on_progress=report,
+            )
         ids = [hit.id for found in all_found for hit in found.hits]
-        places = store.locations(db.conn, index, ids)
-    for warning in asked.warnings:
+        places = images.locations(ids, model=model)
+    for warning in dict.fromkeys(warning for found in all_found for warning in found.warnings):
         warn(warning)
     rows: list[dict[str, Any]] = [
         {"query": name, "score": hit.score, "id": hit.id, "path": places[hit.id].path}
-        for name, found in zip(asked.names, all_found, strict=True)
+        for name, found in zip(names, all_found, strict=True)
         for hit in found.hits
         # A row may have been deleted since it was found.
         if hit.id in places
     ]
-    columns = ["query"] if len(asked.names) > 1 else []
+    columns = ["query"] if len(names) > 1 else []
     columns += ["score", "id"]
     if index.content_column is None:
         columns.append("path")
@@ -152,9 +151,25 @@ def search_images(
         print_rows(rows_shown, columns, output)
     else:
         _print_table(rows_shown)
-        _print_missing(asked.names, all_found, where, min_score, offset)
+        _print_missing(names, all_found, where, min_score, offset)
     if explain:
-        _print_steps(asked.names, all_found)
+        _print_steps(names, all_found)
+
+
+def _check_queries(queries: Sequence[str], pictures: Sequence[Path]) -> None:
+    from ..ingest.formats import is_image_name
+
+    if not queries and not pictures:
+        raise ImageSearchError(
+            "there is nothing to search for; type a QUERY, or name a file with --image"
+        )
+    for text in queries:
+        # Not Path.is_file(), which raises OSError for words that are too long for a name.
+        if is_image_name(text) and os.path.isfile(text):  # noqa: PTH113
+            raise ImageSearchError(
+                f"{text!r} is a file; to search with the picture, name it with --image, and to search "
+                f"""for these words, put quotes around them: '"{text}"'"""
+            )
 
 
 def _shortened(name: str) -> str:

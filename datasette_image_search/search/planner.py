@@ -80,10 +80,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Found:
-    """Hits, best first (equal scores by id), and how they were found."""
+    """
+    Hits, best first (equal scores by id), how they were found, and sentences to show beside them, such
+    as words that the model does not know.
+    """
 
     hits: tuple[Hit, ...]
     steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def search(

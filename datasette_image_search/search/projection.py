@@ -8,6 +8,7 @@ Melville, "UMAP: Uniform Manifold Approximation and Projection for Dimension Red
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import warnings
 from collections import OrderedDict
@@ -16,7 +17,7 @@ import numpy as np
 
 from .. import store
 from ..errors import ImageSearchError
-from .live import LiveIndex
+from .live import LiveIndex, live_index
 
 SAMPLE = 50_000
 """Vectors that the principal axes are computed from. Those of more are the same to three digits."""
@@ -72,6 +73,12 @@ def umap(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
 
 
 METHODS = {"pca": pca, "umap": umap}
+
+
+def placed(conn: sqlite3.Connection, table: str, model: str) -> tuple[LiveIndex, np.ndarray]:
+    """The vectors of an index as committed now, and pca_of_all() of them."""
+    live = live_index(conn, store.find_index(conn, table, model))
+    return live, pca_of_all(live)
 
 
 def pca_of_all(live: LiveIndex) -> np.ndarray:

@@ -1,16 +1,11 @@
-"""All that one command searches for -> vectors: texts as people type them, and pictures that are files."""
+"""A picture that is a file -> the vector to search with."""
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import ImageSearchError
 from ..ingest.decode import (
     DecodeError,
     DecodeSettings,
@@ -18,55 +13,13 @@ from ..ingest.decode import (
     decode_file,
     default_max_pixels,
 )
-from ..ingest.formats import is_image_name
 from ..store import Index
-from .query import QueryError, QueryVector, embedder_of, query_vector
+from .query import QueryError, WeightsOf, embedder_of, recorded_weights
 
 
-@dataclass(frozen=True)
-class Queries:
-    """m unit vectors, shape (m, dimensions), and what each was asked for as; warnings for all."""
-
-    names: tuple[str, ...]
-    vectors: np.ndarray
-    warnings: tuple[str, ...]
-
-
-def read_queries(
-    conn: sqlite3.Connection, index: Index, texts: Sequence[str], pictures: Sequence[Path]
-) -> Queries:
-    """
-    The texts first, then the pictures.
-
-    Raises QueryError or EmbedderError, where there are several with the one that it is about.
-    """
-    names = (*texts, *map(str, pictures))
-    if not names:
-        raise QueryError(
-            "there is nothing to search for; type a QUERY, or name a file with --image"
-        )
-    found = [_read(conn, index, text, alone=len(names) == 1) for text in texts]
-    found += [QueryVector(picture_vector(index, picture)) for picture in pictures]
-    warnings = dict.fromkeys(warning for query in found for warning in query.warnings)
-    return Queries(names, np.stack([query.vector for query in found]), tuple(warnings))
-
-
-def _read(conn: sqlite3.Connection, index: Index, text: str, *, alone: bool) -> QueryVector:
-    # Not Path.is_file(), which raises OSError for words that are too long for a name.
-    if is_image_name(text) and os.path.isfile(text):  # noqa: PTH113
-        raise QueryError(
-            f"{text!r} is a file; to search with the picture, name it with --image, and to search for "
-            f"""these words, put quotes around them: '"{text}"'"""
-        )
-    try:
-        return query_vector(conn, index, text)
-    except ImageSearchError as error:
-        if alone or (text and text in str(error)):
-            raise
-        raise type(error)(f"{text!r}: {error}") from error
-
-
-def picture_vector(index: Index, picture: Path) -> np.ndarray:
+def picture_vector(
+    index: Index, picture: Path, weights_of: WeightsOf = recorded_weights
+) -> np.ndarray:
     """
     The vector that embedding the file would give it, shape (dimensions,), float32, unit norm.
 
@@ -74,7 +27,7 @@ def picture_vector(index: Index, picture: Path) -> np.ndarray:
     """
     if not picture.exists():
         raise QueryError(f"there is no file {str(picture)!r} to search with")
-    embedder = embedder_of(index)
+    embedder = embedder_of(index, weights_of)
     settings = DecodeSettings(
         embedder.preprocess,
         embedder.image_size,

@@ -66,8 +66,12 @@ class Term:
 
 @dataclass(frozen=True)
 class QueryVector:
-    """Shape (dimensions,), float32, unit norm; `warnings` are sentences to show beside the hits."""
+    """
+    What a query is for one index: `vector` of shape (dimensions,), float32, unit norm. `warnings` are
+    sentences to show beside the hits.
+    """
 
+    index: Index
     vector: np.ndarray
     warnings: tuple[str, ...] = ()
 
@@ -199,7 +203,7 @@ def query_vector(
     sentence that names the term.
     """
     if isinstance(query, bytes):
-        return QueryVector(_unit(_checked(_from_blob(query), index, "the vector")))
+        return QueryVector(index, _unit(_checked(_from_blob(query), index, "the vector")))
     terms = parse_query(query)
     warnings = []
     # Of the heaviest: the squares of tiny weights are no numbers any more.
@@ -218,7 +222,7 @@ def query_vector(
         total += term.weight / heaviest * vector.astype(np.float64)
     if np.linalg.norm(total) < CANCELLED:
         raise QueryError(f"the terms of {query!r:.200} cancel each other out; leave one away")
-    return QueryVector(_unit(total), tuple(dict.fromkeys(warnings)))
+    return QueryVector(index, _unit(total), tuple(dict.fromkeys(warnings)))
 
 
 def prepare_words(index: Index, query: str, weights_of: WeightsOf = recorded_weights) -> None:

@@ -34,6 +34,11 @@ class _Images:
     positions: np.ndarray | slice
 
 
+def count_scores(conn: sqlite3.Connection, index: Index) -> int:
+    """How many scores `scores_by_image` computes for one query."""
+    return len(live_index(conn, index))
+
+
 def scores_by_image(
     conn: sqlite3.Connection, index: Index, vector: np.ndarray, *, compute: bool = True
 ) -> memoryview | None:

@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 REMEMBERED = 128
 """Queries per connection, from one statement to the next."""
 
-Report = Callable[[str], None]
+Tell = Callable[[str], None]
 """Takes a sentence meant for the person: of an exception, SQLite passes on only that there was one."""
 
 
 def register_functions(
     conn: sqlite3.Connection,
-    report: Report = lambda sentence: None,
+    tell: Tell = lambda sentence: None,
     weights_of: WeightsOf | None = None,
     most_texts: int | None = None,
 ) -> str | None:
     """
-    Make all functions known to a connection; `report` gets what went wrong, and warnings.
+    Make all functions known to a connection; `tell` gets what went wrong, and warnings.
     `weights_of` says where weights are, None that the database is to be believed about it.
     `most_texts` is how many different texts one statement may search for, None for any number.
 
@@ -49,9 +49,9 @@ def register_functions(
     SQLite make.
     """
     borrowed = Borrowed(conn)
-    reporting = _reporting(report, borrowed)
+    reporting = _reporting(tell, borrowed)
     statement = Statement(borrowed)
-    prepare = _preparing(borrowed, statement, report, weights_of, most_texts)
+    prepare = _preparing(borrowed, statement, tell, weights_of, most_texts)
     prepare_labels = _preparing_labels(borrowed, statement, weights_of, most_texts)
     once = _once_per_statement(statement, reporting)
     scores = statement.scores
@@ -142,14 +142,14 @@ def register_functions(
             return None
         from ..store import vector_to_blob
 
-        return vector_to_blob(prepare(query, table).vector)
+        return vector_to_blob(prepare(query, table).query.vector)
 
     @once
     def image_search_status(table: str | None = None) -> str:
         """What is indexed and what is wrong, as JSON."""
-        from ..search.status import status
+        from ..api import Images
 
-        return json.dumps(status(borrowed(), table or None))
+        return json.dumps(Images(borrowed(), table or None).status())
 
     class ImageSearchAgg:
         """Aggregate: the best k of the images whose ids it is fed, as JSON."""
@@ -240,7 +240,7 @@ def has_functions(conn: sqlite3.Connection) -> bool:
 
 
 def _reporting(
-    report: Report, borrowed: Borrowed
+    tell: Tell, borrowed: Borrowed
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -248,7 +248,7 @@ def _reporting(
             try:
                 return function(*args)
             except ImageSearchError as error:
-                report(str(error))
+                tell(str(error))
                 raise
             except sqlite3.OperationalError as error:
                 if str(error) != "interrupted":
@@ -296,7 +296,7 @@ def _once_per_statement(
 def _preparing(
     borrowed: Borrowed,
     statement: Statement,
-    report: Report,
+    tell: Tell,
     weights_of: WeightsOf | None,
     most_texts: int | None,
 ) -> Callable[..., Prepared]:
@@ -314,7 +314,7 @@ def _preparing(
                 statement.spend(query, _words_of(query), most_texts)
             with statement.pausing:
                 known = of_this_state(query, name)
-                statement.make_room(known.vector.nbytes)
+                statement.make_room(known.query.vector.nbytes)
                 statement.prepared[query, name] = known
                 statement.watch()
         return known
@@ -322,7 +322,7 @@ def _preparing(
     def of_this_state(query: str | bytes, name: str | None) -> Prepared:
         nonlocal state
         from .. import store
-        from ..search.query import query_vector, recorded_weights
+        from ..api import Images
 
         if not isinstance(query, str | bytes):
             raise ImageSearchError(
@@ -336,12 +336,11 @@ def _preparing(
         # A rollback takes changes back, and neither number tells.
         state = None if conn.in_transaction else now
         if (query, name) not in remembered:
-            index = store.find_index(conn, name or None)
-            found = query_vector(conn, index, query, weights_of or recorded_weights)
-            for warning in found.warnings:
-                report(warning)
-            table = store.find_image_table(conn, index.image_table)
-            remembered[query, name] = Prepared(index, table, found.vector)
+            asked = Images(conn, name or None, weights_of).ask(query)
+            for warning in asked.warnings:
+                tell(warning)
+            table = store.find_image_table(conn, asked.index.image_table)
+            remembered[query, name] = Prepared(asked, table)
         return remembered[query, name]
 
     return prepare
@@ -396,11 +395,11 @@ def _classified(
 ) -> str | None:
     """The label of one image by its vector; after enough of them, those of all are looked up."""
     from .. import store
-    from ..search.live import live_index
+    from ..search.similarity import count_scores
     from ..search.tags import best_label, best_label_by_image
 
     index, vectors = prepared.index, prepared.vectors
-    compute = statement.called(labels, lambda: len(vectors) * len(live_index(conn, index)))
+    compute = statement.called(labels, lambda: len(vectors) * count_scores(conn, index))
     if compute is not None:
         best = best_label_by_image(conn, index, vectors, compute=compute)
         if best is not None:
@@ -416,11 +415,10 @@ def _similarity(
     """The score of one image by its vector; after enough of them, those of all are looked up."""
     from .. import store
     from ..search.codes import score_of_one
-    from ..search.live import live_index
-    from ..search.similarity import scores_by_image
+    from ..search.similarity import count_scores, scores_by_image
 
-    index, vector = prepared.index, prepared.vector
-    compute = statement.called(query, lambda: len(live_index(conn, index)))
+    index, vector = prepared.query.index, prepared.query.vector
+    compute = statement.called(query, lambda: count_scores(conn, index))
     if compute is not None:
         scores = scores_by_image(conn, index, vector, compute=compute)
         if scores is not None:
@@ -434,7 +432,7 @@ def _similarity(
 def _search(
     conn: sqlite3.Connection, prepared: Prepared, k: int, among: IdSet | None = None
 ) -> str:
-    from ..search import planner
+    from ..api import Images
 
-    found = planner.search(conn, prepared.index, prepared.vector, k, among)
+    (found,) = Images(conn, prepared.table.name).find([prepared.query], k, where=among)
     return json.dumps([{"id": hit.id, "score": hit.score} for hit in found.hits])

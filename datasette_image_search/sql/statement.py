@@ -19,6 +19,7 @@ from ..errors import ImageSearchError
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..search.query import QueryVector
     from ..store import ImageTable, Index
 
 KEPT_QUERIES = 2048
@@ -54,11 +55,10 @@ class Borrowed:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a query comes to in one state of the database; `vector` has shape (dimensions,)."""
+    """What a query comes to in one state of the database."""
 
-    index: Index
+    query: QueryVector
     table: ImageTable
-    vector: np.ndarray
 
 
 @dataclass(frozen=True)

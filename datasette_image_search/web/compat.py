@@ -76,7 +76,7 @@ def labels_ignore_actors(datasette: Datasette) -> bool:
     return "actor" not in inspect.signature(datasette.expand_foreign_keys).parameters
 
 
-def configuration_page(datasette: Datasette) -> str:
+def configuration_page_name(datasette: Datasette) -> str:
     """The page of Datasette that shows what the server was configured with."""
     return "metadata" if hasattr(datasette, "metadata") else "config"
 

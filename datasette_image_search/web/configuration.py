@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasette.app import Datasette
+from datasette.utils.asgi import Request, Response
+from datasette.views.special import JsonDataView
+
 from ..embedders.protocol import EmbedderError
 from ..embedders.registry import most_similar
 from ..errors import ImageSearchError
-from .compat import whole_configuration
+from .compat import configuration_page_name, shown_configuration, whole_configuration
 
 if TYPE_CHECKING:
-    from datasette.app import Datasette
-
     from ..search.query import WeightsOf
     from ..store import Index
 
@@ -174,6 +176,13 @@ def _option_without_paths(settings: Any) -> Any:
     if not isinstance(settings, dict):
         return settings
     return {name: HIDDEN if name in PATHS else value for name, value in settings.items()}
+
+
+async def configuration_page(datasette: Datasette, request: Request) -> Response:
+    """Datasette's own page of its configuration, /-/metadata in 0.65 and /-/config in 1.0, without our PATHS."""
+    name = f"{configuration_page_name(datasette)}.json"
+    view = JsonDataView(datasette, name, lambda: without_paths(shown_configuration(datasette)))
+    return await view.dispatch_request(request)
 
 
 # --- What is wrong with it -------------------------------------------------------------------------

@@ -23,8 +23,8 @@ from datasette.views.base import DatasetteError
 from ..errors import printable
 from ..store import all_of
 from .compat import can_execute_sql, column_filters, saved_query_parameters, saved_query_sql
-from .locked import on_other_pages
-from .table_page import column_pairs
+from .errors import on_other_pages
+from .urls import column_pairs
 
 _RAISED = "user-defined"
 """What the messages of SQLite for an exception in a function or aggregate begin with."""

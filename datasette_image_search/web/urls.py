@@ -1,4 +1,4 @@
-"""The URLs of an image table: its search page, its pictures, its rows."""
+"""The URLs of an image table: its search page, its pictures, its rows; and how long a URL may be."""
 
 from __future__ import annotations
 
@@ -9,13 +9,25 @@ from urllib.parse import parse_qsl, urlencode
 from datasette.app import Datasette
 from datasette.utils import filters_should_redirect, tilde_encode
 from datasette.utils.asgi import Request
+from datasette.views.base import DatasetteError
 
+from ..errors import ImageSearchError
 from ..store import Key
 
 VERSION = "v"
 
+LONGEST = 65_536
+"""Bytes of a query string. Servers refuse longer ones, but not all of them."""
+
+MOST_REPEATED = 8_000_000
+"""Bytes of links on a page, each of which repeats the URL that was asked for."""
+
 Pairs = Iterable[tuple[str, str]]
 """The names and values of a query string."""
+
+
+class RequestError(ImageSearchError):
+    """A URL that asks for what there is not."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,16 @@ def pairs_of(request: Request) -> list[tuple[str, str]]:
     return parse_qsl(request.query_string, keep_blank_values=True)
 
 
+def column_pairs(request: Request) -> list[tuple[str, str]]:
+    """The column filters of a query string, by core's rule."""
+    return [
+        (name, value)
+        for name in request.args
+        if not name.startswith("_") or "__" in name
+        for value in request.args.getlist(name)
+    ]
+
+
 def pairs_with_filters(request: Request) -> list[tuple[str, str]] | None:
     """
     The same with the filters that the fields of the filter rows describe, as the table page makes
@@ -116,3 +138,27 @@ def replaced(pairs: Pairs, **values: object) -> list[tuple[str, str]]:
     """The pairs with other values for some names; None leaves a name out."""
     kept = [(name, value) for name, value in pairs if name not in values]
     return kept + [(name, str(value)) for name, value in values.items() if value is not None]
+
+
+class TooMuchRepeated(ImageSearchError):
+    """A page of more links than can be sent for so long a URL."""
+
+
+def check_url(request: Request) -> None:
+    """Raises DatasetteError for a URL that is too long to be looked at."""
+    if len(request.query_string) > LONGEST:
+        raise DatasetteError(
+            f"the URL has more than {LONGEST:,} characters after its question mark; leave some out",
+            title="Image search",
+            status=414,
+        )
+
+
+def check_repetition(request: Request, links: int, what: str) -> None:
+    """Raises TooMuchRepeated if so many links with the URL in them are too many; `what` there are."""
+    length = len(request.query_string)
+    if length * links > MOST_REPEATED:
+        raise TooMuchRepeated(
+            f"a URL of {length:,} characters is too long for a page with {what}; ask for fewer of "
+            "them, or leave something out of the URL"
+        )

@@ -141,7 +141,7 @@ def test_a_chosen_picture_becomes_a_query(
 
 
 def test_an_uploaded_picture_finds_itself(page: Page, server: str, folder: Path) -> None:
-    pytest.importorskip("datasette_image_search.web.uploads")
+    pytest.importorskip("datasette_image_search.web.media.uploads")
     page.goto(server + SEARCH)
     page.locator(".image-search-file").set_input_files(folder / "red.jpg")
     expect(page.get_by_role("searchbox")).to_have_value(re.compile("^vec:"))

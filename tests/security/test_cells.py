@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datasette_image_search.web import visits
+from datasette_image_search.web.access import visits
 
 from ..serving import datasette_of, pictures, query_page
 

@@ -1,0 +1,1 @@
+"""Who sees which tables: the image table of a request, side tables, and who is asking."""

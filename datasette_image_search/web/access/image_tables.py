@@ -1,0 +1,108 @@
+"""Which image tables a database has, known without asking it for every cell of a page."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from datasette.app import Datasette
+from datasette.database import Database
+
+from ... import store
+from ...store import ImageTable, ImageView, Index
+from ..compat import can_view_table
+from ..reading import SchemaCache
+
+FRESH = 1.0
+"""Seconds for which the answer holds, so that a page asks each database once and not per cell."""
+
+
+@dataclass(frozen=True)
+class ShownTable:
+    """
+    An image table as pages show it, or a view of one. `column` holds what its pictures were made of, a
+    path or, where `column_is_blob`, the bytes; there a picture is shown.
+    """
+
+    table: ImageTable
+    column: str
+    column_is_blob: bool
+    view: ImageView | None = None
+
+
+def known_shown_tables(database: Database) -> Mapping[str, ShownTable] | None:
+    """What `shown_tables` would answer, or None where it would have to ask the database."""
+    return _tables.last(database, within=FRESH)
+
+
+async def image_tables(database: Database) -> Mapping[str, ShownTable]:
+    """The image tables of a database by name; none where it cannot be read."""
+    shown = await shown_tables(database)
+    return {name: each for name, each in shown.items() if each.view is None}
+
+
+async def shown_tables(database: Database) -> Mapping[str, ShownTable]:
+    """The image tables of a database and the views of them."""
+    tables = known_shown_tables(database)
+    if tables is not None:
+        return tables
+    try:
+        return await _tables.get(database)
+    except sqlite3.Error:
+        # A database that is locked or damaged is not to take the other pages along.
+        return {}
+
+
+def _read(conn: sqlite3.Connection) -> Mapping[str, ShownTable]:
+    tables = {}
+    for name in store.image_table_names(conn):
+        indexes = store.read_indexes(conn, name)
+        if not indexes:
+            continue
+        index = indexes[0]
+        try:
+            table = store.find_image_table(conn, name)
+        except store.StoreError:
+            # Somebody made it anew without a primary key.
+            continue
+        tables[table.name] = ShownTable(table, _column(index), index.content_column is not None)
+    known_as = [(shown.table, shown.column, shown.column_is_blob) for shown in tables.values()]
+    for name in store.view_names(conn) if tables else ():
+        view = store.find_view(conn, name, known_as)
+        if view is not None:
+            tables[name] = ShownTable(view.table, view.column, view.column_is_blob, view)
+    return tables
+
+
+_tables = SchemaCache(_read)
+"""An image table comes and goes with a change of the schema."""
+
+
+def _column(index: Index) -> str:
+    return index.content_column or index.path_column or "path"
+
+
+async def visible_image_tables(
+    datasette: Datasette, actor: dict[str, Any] | None, database: Database
+) -> list[str]:
+    """The names of the image tables of a database that this actor may see."""
+    return [
+        name
+        for name in await image_tables(database)
+        if await can_view_table(datasette, actor, database.name, name)
+    ]
+
+
+async def visible_table(
+    datasette: Datasette, actor: dict[str, Any] | None, database: Database, name: str
+) -> ShownTable | None:
+    """The image table of that name, or the view if this actor may see the image table, too."""
+    shown = (await shown_tables(database)).get(name)
+    if shown is None:
+        return None
+    for each in {name, shown.table.name}:
+        if not await can_view_table(datasette, actor, database.name, each):
+            return None
+    return shown

@@ -1,0 +1,168 @@
+"""
+Who may not see an image table may not see what is made of it: vectors, thumbnails, failures, tags and
+so on as that table, the tables of all of a database as the strictest of its image tables.
+
+A rule here only ever takes away. What is left is what Datasette says of the side table itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakSet
+
+from datasette.app import Datasette
+from datasette.database import Database
+
+from ... import store
+from ..compat import labels_ignore_actors, listed_tables, rules_of_tables, table_configuration
+from ..reading import SchemaCache
+from .visits import Actor, current_visit, sees, visitor_sees
+
+_made_of = SchemaCache(store.side_tables)
+"""A side table comes and goes with a change of the schema."""
+
+_deciding: ContextVar[bool] = ContextVar("image_search_deciding", default=False)
+"""Whether the question is about image tables, to which no rule of this module is an answer."""
+
+
+async def denial(datasette: Datasette, actor: Actor, database: str, table: str) -> bool | None:
+    """False for a side table that this actor may not see, whatever else says so; else None."""
+    served = datasette.databases.get(database)
+    if served is None:
+        return None
+    made_of = await side_tables(datasette, served)
+    if made_of is None:
+        return False if store.is_named_like_side_table(table) else None
+    images = next((of for side, of in made_of.items() if _is_same(side, table)), frozenset())
+    return None if await _sees_all(datasette, actor, database, images) else False
+
+
+async def rules(datasette: Datasette, actor: Actor) -> Any:
+    """The same for Datasette 1.0: its rules of what this actor may not see, or None for none."""
+    denied = await _denied_tables(datasette, actor)
+    return rules_of_tables(denied) if denied else None
+
+
+async def _denied_tables(datasette: Datasette, actor: Actor) -> list[tuple[str, str]]:
+    """The side tables of all databases that this actor may not see: (database, table)."""
+    if _deciding.get():
+        return []
+    deciding = _deciding.set(True)
+    denied = []
+    try:
+        for name, database in list(datasette.databases.items()):
+            made_of = await side_tables(datasette, database)
+            if made_of is None:
+                listed = await listed_tables(datasette, name)
+                denied += [(name, each) for each in listed if store.is_named_like_side_table(each)]
+                continue
+            for side, images in made_of.items():
+                if not await _sees_all(datasette, actor, name, images):
+                    denied.append((name, side))
+    finally:
+        _deciding.reset(deciding)
+    return denied
+
+
+async def _sees_all(
+    datasette: Datasette, actor: Actor, database: str, tables: Iterable[str]
+) -> bool:
+    for table in tables:
+        if not await sees(datasette, actor, database, table):
+            return False
+    return True
+
+
+def _is_same(name: str, other: str) -> bool:
+    return store.folded(name) == store.folded(other)
+
+
+async def side_tables(
+    datasette: Datasette, database: Database
+) -> Mapping[str, frozenset[str]] | None:
+    """
+    Side table -> the image tables that it is made of; None if they cannot be read. Looked up anew for
+    each request: nobody may see in the second after a table is made what they may not see later.
+    """
+    visit = current_visit()
+    known = _made_of.last(database)
+    if known is not None and database in visit.read:
+        return known
+    try:
+        known = await _made_of.get(database)
+    except sqlite3.Error:
+        return known
+    visit.read.add(database)
+    _hide(datasette, database)
+    return known
+
+
+async def is_about_images(datasette: Datasette, database: Database, table: str) -> bool:
+    """Whether a table is an image table or made of some; also if that cannot be read."""
+    made_of = await side_tables(datasette, database)
+    return made_of is None or any(
+        _is_same(table, name) for side, images in made_of.items() for name in (side, *images)
+    )
+
+
+async def hide_in_all(datasette: Datasette) -> None:
+    """Of all databases, from the first page on."""
+    for database in list(datasette.databases.values()):
+        await side_tables(datasette, database)
+
+
+def _hide(datasette: Datasette, database: Database) -> None:
+    """
+    List what is not for people last, and below a link. Datasette has no hook for that, and a line in
+    its configuration would be shown to all, with the names of databases and tables that they may not
+    see.
+    """
+    if database in _hiding:
+        return
+    _hiding.add(database)
+    hidden_by_datasette = database.hidden_table_names
+
+    async def hidden_table_names() -> list[str]:
+        hidden = list(await hidden_by_datasette())
+        for side in await side_tables(datasette, database) or ():
+            if store.is_machinery(side) and side not in hidden:
+                written = await table_configuration(datasette, database.name, side)
+                if written.get("hidden") is not False:
+                    hidden.append(side)
+        return hidden
+
+    database.hidden_table_names = hidden_table_names
+
+
+_hiding: WeakSet[Database] = WeakSet()
+"""The databases that know which side tables to hide."""
+
+
+def hide_labels(datasette: Datasette) -> None:
+    """
+    Hide what rows of image tables are called, by `label_column`, in other tables and in facets, from
+    those who may not see the image table. Datasette 1.0 does so itself.
+    """
+    if not labels_ignore_actors(datasette):
+        return
+    labels_of = datasette.expand_foreign_keys
+
+    async def expand_foreign_keys(
+        database: str, table: str, column: str, values: Iterable[Any]
+    ) -> dict[tuple[str, Any], str]:
+        served = datasette.get_database(database)
+        for key in await served.foreign_keys_for_table(table):
+            other = key["other_table"]
+            if (
+                key["column"] == column
+                and await is_about_images(datasette, served, other)
+                and not await visitor_sees(datasette, database, other)
+            ):
+                return {}
+        labels: dict[tuple[str, Any], str] = await labels_of(database, table, column, values)
+        return labels
+
+    datasette.expand_foreign_keys = expand_foreign_keys

@@ -1,0 +1,102 @@
+"""
+Who is asking, for hooks that Datasette does not tell: those of cells in 0.65, and the rules of tables.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasette.app import Datasette
+from datasette.database import Database
+from datasette.utils.asgi import Request
+
+from ..compat import can_view_table
+
+MOST_PICTURES = 2_000
+"""In the cells of a page: two for each of the rows that Datasette returns at most, unless told else. Each
+is a look into the database."""
+
+Actor = dict[str, Any] | None
+Application = Callable[..., Awaitable[None]]
+
+
+@dataclass
+class Visit:
+    """A request while it is answered. What is read for it once need not be read again."""
+
+    actor: Actor = None
+    read: set[Database] = field(default_factory=set)
+    """Databases whose side tables are known as they are now."""
+    visible: dict[tuple[str, str, str], bool] = field(default_factory=dict)
+    """Who sees what: (actor, database, table)."""
+    pictures: int = 0
+    """In the cells of its page so far."""
+
+    def may_show_a_picture(self) -> bool:
+        """Counts one."""
+        self.pictures += 1
+        return self.pictures <= MOST_PICTURES
+
+
+_visit: ContextVar[Visit | None] = ContextVar("image_search_visit", default=None)
+
+
+def current_visit() -> Visit:
+    """That of this request; outside of any, one that nobody makes."""
+    return _visit.get() or Visit()
+
+
+def with_visits(application: Application) -> Application:
+    """The application of Datasette, with a visit for each request."""
+
+    async def visited(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return await application(scope, receive, send)
+        token = _visit.set(Visit())
+        try:
+            await application(scope, receive, send)
+        finally:
+            _visit.reset(token)
+
+    return visited
+
+
+def remembering(answers: Sequence[Any], request: Request) -> list[Any]:
+    """What the plugins say of the actor, and the first that there is is who asks: Datasette's rule."""
+    visit = current_visit()
+    visit.actor = request.scope.get("actor")
+    found: list[Actor] = []
+
+    def remembered(actor: Actor) -> Actor:
+        if actor and not found:
+            found.append(actor)
+            visit.actor = actor
+        return actor
+
+    async def remembered_later(answer: Awaitable[Actor]) -> Actor:
+        return remembered(await answer)
+
+    # Each stays what it is: Datasette need not ask the others after one that it believes.
+    return [
+        remembered_later(answer) if inspect.isawaitable(answer) else remembered(answer)
+        for answer in answers
+    ]
+
+
+async def sees(datasette: Datasette, actor: Actor, database: str, table: str) -> bool:
+    """Whether an actor may see a table, which a page asks many times of few."""
+    visible = current_visit().visible
+    key = json.dumps(actor, sort_keys=True, default=repr), database, table
+    if key not in visible:
+        visible[key] = await can_view_table(datasette, actor, database, table)
+    return visible[key]
+
+
+async def visitor_sees(datasette: Datasette, database: str, table: str) -> bool:
+    """Whether whoever is asking may see a table."""
+    return await sees(datasette, current_visit().actor, database, table)

@@ -1,0 +1,229 @@
+"""
+`?_image_search=` on the table page: it filters like any other filter, and HTML shows the closest first.
+
+Filter first, then rank: whatever else the query string asks for is the filter of the search, so that
+the hits are as many as there can be. The wrapper around `filters_from_request` sees every other
+clause, whichever plugin it is from, and the page then selects exactly the hits.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasette.app import Datasette
+from datasette.filters import FilterArguments
+from datasette.utils import (
+    await_me_maybe,
+    escape_sqlite,
+    sqlite_timelimit,
+    to_css_class,
+)
+from datasette.utils.asgi import Request
+from datasette.views.base import DatasetteError
+from markupsafe import Markup
+
+from ... import store
+from ...api import Images
+from ...errors import ImageSearchError
+from ...search.planner import Found
+from ...store import Filter, Key, all_of, closed
+from ..access.image_tables import ShownTable, visible_table
+from ..access.requested_table import ViewedTable
+from ..compat import column_filters, default_page_size
+from ..configuration import configured_weights
+from ..pages.cards import query_in_words
+from ..reading import read_bounded
+from ..server.preparing import is_prepared
+from ..urls import Links, column_pairs, pairs_of, replaced, whole_number
+
+ARGUMENT = "_image_search"
+COUNT = "_image_search_k"
+NOT_KEPT = (ARGUMENT, "_next", "_sort", "_sort_desc", "_sort_by_desc")
+"""What a new search leaves behind of the query string: the old search, page and order."""
+
+_SCOPE = "datasette-image-search"
+"""Where a request remembers its TableSearch, from filters to templates."""
+
+
+@dataclass(frozen=True)
+class TableSearch:
+    """What a search found for one request: id as a text -> score, best first."""
+
+    query: str
+    scores: dict[str, float]
+    description: str
+    warnings: tuple[str, ...]
+
+
+def table_search(request: Request) -> TableSearch | None:
+    """The search that the filters of this request made, if it asked for one."""
+    return request.scope.get(_SCOPE)
+
+
+async def filters_with_search(
+    datasette: Datasette, request: Request, database: str, table: str, others: Sequence[Any]
+) -> FilterArguments:
+    """
+    All filters of plugins and core as one, with the hits of the search as its last clause.
+
+    `others` is what the other hooks returned. Raises DatasetteError, status 400, with a sentence.
+    """
+    arguments = [await await_me_maybe(other) for other in others]
+    arguments = [argument for argument in arguments if argument]
+    # Core joins clauses by "and" as they are.
+    clauses = [closed(clause) for argument in arguments for clause in argument.where_clauses]
+    params = {name: value for a in arguments for name, value in a.params.items()}
+    descriptions = [text for argument in arguments for text in argument.human_descriptions]
+    context = {name: value for a in arguments for name, value in a.extra_context.items()}
+
+    query = request.args[ARGUMENT]
+    served = datasette.get_database(database)
+    shown = await visible_table(datasette, request.actor, served, table)
+    if shown is None:
+        raise _bad_request(f"{table!r} is not an image table, so {ARGUMENT} cannot search it")
+    columns = column_filters(datasette, database, table, column_pairs(request))
+    column_clauses, column_params = columns.build_where_clauses(table)
+    wheres = column_clauses + clauses
+    filter = Filter(all_of(wheres), {**column_params, **params}) if wheres else None
+    if shown.view is not None:
+        filter = shown.view.images(filter)
+    k = await _count(datasette, request, database, table)
+    weights_of = configured_weights(datasette)
+    limit = datasette.sql_time_limit_ms
+    images = shown.table.name
+    try:
+        # Not in a thread for SQL, of which all requests share three: a model takes its time to load.
+        index = await read_bounded(served, lambda conn: store.find_index(conn, images))
+        await is_prepared(datasette, request, ViewedTable(served, shown.table, index), query)
+        found = await read_bounded(
+            served,
+            lambda conn: _search(Images(conn, images, weights_of), query, k, filter, limit),
+        )
+    except ImageSearchError as error:
+        raise _bad_request(str(error)) from error
+    except sqlite3.OperationalError as error:
+        if str(error) != "interrupted":
+            raise
+        raise _bad_request(
+            f"the filters of this search took longer than sql_time_limit_ms, {limit} ms"
+        ) from error
+
+    key = f"{escape_sqlite(table)}.{escape_sqlite(shown.table.key)}"
+    hits_clause = f"{key} in (select value from json_each(:_img_hits))"
+    if shown.view is not None:
+        hits_clause = all_of([hits_clause, shown.view.is_image()])
+    words = query_in_words(query.strip())
+    filtered = columns.human_description_en(extra=descriptions)
+    request.scope[_SCOPE] = TableSearch(
+        query,
+        {str(hit.id): hit.score for hit in found.hits},
+        f"{filtered}, closest to {words}" if filtered else f"closest to {words}",
+        found.warnings,
+    )
+    return FilterArguments(
+        [*clauses, hits_clause],
+        {**params, "_img_hits": json.dumps([hit.id for hit in found.hits])},
+        # Core puts these after a "where".
+        [f"image is among the {len(found.hits):,} closest to {words}", *descriptions],
+        context,
+    )
+
+
+def _search(images: Images, query: str, k: int, filter: Filter | None, time_limit_ms: int) -> Found:
+    # Before the clock starts, which is for the filters.
+    images.open(query)
+    # A picture in the query is that of the state that is searched.
+    with sqlite_timelimit(images.conn, time_limit_ms), store.snapshot(images.conn):
+        (found,) = images.find([query], k, where=filter)
+    return found
+
+
+async def _count(datasette: Datasette, request: Request, database: str, table: str) -> int:
+    """
+    How many hits: as many as asked for, or as a page has by default, but never more than this page
+    has, because only within one page can the closest come first.
+    """
+    default = await default_page_size(datasette, database, table)
+    asked = whole_number(request.args[COUNT]) if COUNT in request.args else default
+    if asked is None or asked < 1:
+        raise _bad_request(f"{COUNT} is {request.args[COUNT]!r}; it must be a whole number above 0")
+    size = request.args.get("_size") or default
+    page = datasette.max_returned_rows if size == "max" else whole_number(str(size))
+    if not page:
+        # No rows are wanted but their count and facets, or core will say what is wrong.
+        page = datasette.max_returned_rows if "_size" in request.args else default
+    return min(asked, page, datasette.max_returned_rows)
+
+
+def _bad_request(sentence: str) -> DatasetteError:
+    return DatasetteError(sentence, title="Image search", status=400)
+
+
+# --- What the page shows -------------------------------------------------------------------------
+
+
+async def table_page_vars(
+    datasette: Datasette, request: Request, database: str, table: str
+) -> dict[str, Any]:
+    """The search box above the rows of an image table, and the rows in the order of a search."""
+    served = datasette.get_database(database)
+    shown = await visible_table(datasette, request.actor, served, table)
+    if shown is None:
+        return {}
+    found = table_search(request)
+    css = f"{to_css_class(database)}-{to_css_class(table)}"
+    variables: dict[str, Any] = {
+        "custom_table_templates": ["_image_search_table.html"],
+        "image_search": {
+            "action": datasette.urls.table(database, table),
+            "argument": ARGUMENT,
+            "query": found.query if found else "",
+            "warnings": found.warnings if found else (),
+            "kept": [
+                (name, value)
+                for name in request.args
+                if name not in NOT_KEPT
+                for value in request.args.getlist(name)
+            ],
+            "clear_url": Links(datasette, database, table).rows(
+                replaced(pairs_of(request), **dict.fromkeys((ARGUMENT, COUNT, "_next")))
+            ),
+            "page_url": Links(datasette, database, table).page(
+                [("q", found.query)] if found else []
+            ),
+            "rows_in_order": lambda rows: rows,
+            "table_templates": [f"_table-{css}.html", f"_table-table-{css}.html", "_table.html"],
+        },
+    }
+    if found and not (request.args.get("_sort") or request.args.get("_sort_desc")):
+        variables["image_search"]["rows_in_order"] = lambda rows: _closest_first(rows, found, shown)
+        # What the configuration of the table sorts by is not how this page is sorted.
+        variables |= {
+            "human_description_en": found.description,
+            "sort": None,
+            "sort_desc": None,
+        }
+    return variables
+
+
+def _closest_first(rows: Sequence[Any], found: TableSearch, shown: ShownTable) -> list[Any]:
+    """Datasette's display rows, best first, with the score beside the picture."""
+    ranks = {key: rank for rank, key in enumerate(found.scores)}
+    rows = sorted(rows, key=lambda row: ranks.get(_key(row, shown), len(ranks)))
+    for row in rows:
+        score = found.scores.get(_key(row, shown))
+        for cell in row:
+            if score is not None and cell["column"] == shown.column:
+                cell["value"] = cell["value"] + Markup(
+                    '<span class="image-search-score" title="Cosine similarity">{:.3f}</span>'
+                ).format(score)
+    return rows
+
+
+def _key(row: Any, shown: ShownTable) -> str:
+    key: Key = row[shown.table.key]
+    return str(key)

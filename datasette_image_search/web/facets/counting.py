@@ -1,0 +1,255 @@
+"""The facets of a search page: Datasette's own, counted over all rows that match the filters."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from datasette.app import Datasette
+from datasette.facets import Facet, load_facet_configs
+from datasette.plugins import pm
+from datasette.utils import escape_sqlite
+from datasette.utils.asgi import Request
+from sqlite_utils.db import quote_identifier
+
+from ...store import Filter
+from ..access.requested_table import ViewedTable
+from ..compat import make_facet, table_configuration
+from ..urls import Links, RequestError, check_repetition, pairs_of, replaced
+from .years import YearFacet
+
+SUGGESTED = (("column", "camera_model"), ("column", "folder"), ("year", "taken_at"))
+"""What people filter photos by, and what `embed-images` makes indexes for."""
+
+MOST_FACETS = 20
+"""Each may take facet_time_limit_ms of the three threads that serve everybody."""
+
+PASSING = ("_next", "_facet_wait")
+"""Parameters that a link to other results leaves behind."""
+
+
+@dataclass(frozen=True)
+class Facets:
+    """As Datasette's templates take them: results, the longest first; names of those that took too
+    long; and links to what else could be counted."""
+
+    results: tuple[dict[str, Any], ...] = ()
+    timed_out: tuple[str, ...] = ()
+    suggested: tuple[dict[str, Any], ...] = ()
+
+
+async def count_facets(
+    datasette: Datasette,
+    request: Request,
+    viewed: ViewedTable,
+    filter: Filter | None,
+    *,
+    patient: bool = False,
+) -> Facets:
+    """
+    All facets of a URL and of the configuration, at once. Each may take facet_time_limit_ms, or as
+    long as any query if `patient`.
+
+    Raises RequestError for a facet of a column that there is not.
+    """
+    links = viewed.links(datasette)
+    request = _page_request(request)
+    configuration = await table_configuration(datasette, links.database, links.table)
+    columns = await viewed.database.table_columns(links.table)
+    wanted = _wanted(datasette, request, configuration, columns)
+    kinds = {kind.type: kind for kinds in pm.hook.register_facet_classes() for kind in kinds}
+    facets = [
+        _facet(
+            _Patient(datasette) if patient else datasette,
+            request,
+            viewed,
+            filter,
+            kinds[kind],
+            configuration,
+            columns,
+            config,
+        )
+        for kind, configs in wanted.items()
+        if kind in kinds
+        for config in configs
+    ]
+    if len(facets) > MOST_FACETS:
+        raise RequestError(f"a page has {MOST_FACETS} facets at most; leave some out")
+    if facets:
+        links_of_each = facets[0].get_facet_size()
+        check_repetition(
+            request,
+            len(facets) * links_of_each,
+            f"{len(facets)} facets of {links_of_each:,} values",
+        )
+    results, timed_out = [], []
+    for counted, too_long in await asyncio.gather(*(_counted(facet) for facet in facets)):
+        results += [_with_local_urls(facet, links) for facet in counted]
+        timed_out += too_long
+    results.sort(key=lambda facet: (-len(facet["results"]), facet["name"]))
+    suggested = _suggested(datasette, request, links, wanted, columns)
+    return Facets(tuple(results), tuple(timed_out), tuple(suggested))
+
+
+def _page_request(request: Request) -> Request:
+    """The request that links are made from: the same, from the first image on."""
+    pairs = [
+        (name, value)
+        for name, value in replaced(pairs_of(request), **dict.fromkeys(PASSING))
+        # Datasette 0.65 stumbles over names that merely begin like a facet's.
+        if name == "_facet" or name.startswith("_facet_") or not name.startswith("_facet")
+    ]
+    query_string = urlencode(pairs).encode("ascii")
+    return Request({**request.scope, "query_string": query_string}, request.receive)
+
+
+def _wanted(
+    datasette: Datasette, request: Request, configuration: dict[str, Any], columns: list[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Type of facet -> its configurations, from the URL and from the server."""
+    if not datasette.setting("allow_facet"):
+        if any(name.startswith("_facet") for name in request.args):
+            raise RequestError("_facet= is not allowed on this server")
+        return {}
+    try:
+        wanted = load_facet_configs(request, configuration)
+        for kind, configs in wanted.items():
+            if kind == "size":
+                continue
+            for config in configs:
+                column = _column(config)
+                if column not in columns:
+                    raise RequestError(f"there is no column {column!r} to facet by")
+    except (json.JSONDecodeError, RecursionError, LookupError, AttributeError) as error:
+        raise RequestError("a _facet of this URL is neither a column nor JSON about one") from error
+    # A column is counted once, however often and with whatever else beside it it is asked for.
+    return {
+        kind: list({_column(config): config for config in reversed(configs)}.values())[::-1]
+        for kind, configs in wanted.items()
+        if kind != "size"
+    }
+
+
+def _column(config: dict[str, Any]) -> str:
+    return config["config"].get("column") or config["config"]["simple"]
+
+
+def _facet(
+    datasette: Datasette,
+    request: Request,
+    viewed: ViewedTable,
+    filter: Filter | None,
+    kind: type[Facet],
+    configuration: dict[str, Any],
+    columns: list[str],
+    config: dict[str, Any],
+) -> Facet:
+    column = _column(config)
+    # The key as well: a facet may count rows that are different, as that of arrays does, or look
+    # them up elsewhere. Not all columns, which takes three times as long.
+    named = dict.fromkeys([viewed.table.key, *map(str, config["config"].values())])
+    names = [escape_sqlite(name) for name in named if name in columns]
+    table = quote_identifier(viewed.name)
+    if filter is None:
+        sql = f"select {', '.join(names)} from {table}"
+    else:
+        # The plus keeps SQLite from reading the whole table in the order of this column, only to
+        # group by it: an index that serves the filter is what to look for.
+        unordered = ", ".join(f"+{name} as {name}" for name in names)
+        sql = f"select {unordered} from {table} where {filter.where}"
+    facet = make_facet(
+        kind,
+        datasette,
+        request,
+        viewed.database.name,
+        sql=sql,
+        table=viewed.name,
+        params=dict(filter.params) if filter else {},
+        configuration=configuration,
+    )
+    # One facet each, so that they run side by side and one that is slow takes no other with it.
+    facet.get_configs = lambda: [config]
+    if isinstance(facet, YearFacet):
+        facet.column_is_indexed = (
+            filter is None
+            and viewed.view is None
+            and viewed.table.is_ours
+            and ("year", column) in SUGGESTED
+        )
+    return facet
+
+
+async def _counted(facet: Facet) -> tuple[list[dict[str, Any]], list[str]]:
+    try:
+        return await facet.facet_results()
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise
+        # Such as _facet_array= of a column that holds no JSON.
+        raise RequestError(f"a {facet.type} facet cannot be counted: {error}") from error
+
+
+class _Patient:
+    """A Datasette in which a facet may take as long as any query."""
+
+    def __init__(self, datasette: Datasette) -> None:
+        self._datasette = datasette
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._datasette, name)
+
+    def setting(self, name: str) -> Any:
+        name = "sql_time_limit_ms" if name == "facet_time_limit_ms" else name
+        return self._datasette.setting(name)
+
+
+def _with_local_urls(facet: dict[str, Any], links: Links) -> dict[str, Any]:
+    """
+    Links to the page, also where this is its JSON; without a host, which a proxy may have changed,
+    and with the base URL, which some of Datasette's lack.
+    """
+
+    def local(url: str) -> str:
+        return links.page(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+
+    return {
+        **facet,
+        "toggle_url": local(facet["toggle_url"]),
+        "results": [
+            {**value, "toggle_url": local(value["toggle_url"])} for value in facet["results"]
+        ],
+    }
+
+
+def _suggested(
+    datasette: Datasette,
+    request: Request,
+    links: Links,
+    wanted: dict[str, list[dict[str, Any]]],
+    columns: list[str],
+) -> list[dict[str, Any]]:
+    if not (datasette.setting("allow_facet") and datasette.setting("suggest_facets")):
+        return []
+    counted = {
+        (kind, config["config"].get("simple"))
+        for kind, configs in wanted.items()
+        for config in configs
+    }
+    return [
+        {
+            "name": column,
+            "type": None if kind == "column" else kind,
+            "toggle_url": links.page(
+                [
+                    *pairs_of(request),
+                    ("_facet" if kind == "column" else f"_facet_{kind}", column),
+                ]
+            ),
+        }
+        for kind, column in SUGGESTED
+        if column in columns and (kind, column) not in counted
+    ]

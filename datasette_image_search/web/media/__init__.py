@@ -1,0 +1,1 @@
+"""Pictures over HTTP: thumbnails and originals to a browser, uploads from one."""

@@ -1,0 +1,126 @@
+"""
+Search by a picture that is uploaded: it becomes a `vec:` term, and is kept nowhere.
+
+The body of the POST is the picture itself. (Datasette 0.65 cannot take a form with a file in it when
+there is a cookie, and a page can send the bytes just as well.)
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Any, BinaryIO
+
+import numpy as np
+from datasette.app import Datasette
+from datasette.utils.asgi import NotFound, Request, Response
+
+from ...errors import ImageSearchError
+from ...ingest.decode import DecodeError, DecodeSettings, TooLarge, reduction
+from ...ingest.decoding_process import DecodingProcess, Limits, Stopped, StoredPicture
+from ...search.query import WeightsOf, embedder_of, vector_to_term
+from ...store import Index
+from ..access.requested_table import viewed_table
+from ..compat import csrf_token
+from ..configuration import ConfigurationError, configured_weights, max_upload_bytes
+from ..errors import why_not_now
+from ..server.threads import RETRY_AFTER, Busy, DecodingQueue
+from .receiving import UploadRefused, received
+
+AT_ONCE = 16
+"""Uploads that are there and wait for their turn, in this process. They wait on the disk."""
+
+MEMORY = 100_000_000
+"""Bytes, at most, for an upload and its pixels while it is decoded: one at a time. The process that
+does it ends if it takes more than twice that."""
+
+DECODING_SECONDS = 10
+
+BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 10, "JPEG2000": 20}
+"""Of memory while a picture is decoded, as measured; by format, where it is more than USUAL_BYTES."""
+
+USUAL_BYTES = 8
+
+BYTES_UNREDUCED = 20
+"""The same of a picture that is too narrow to be made smaller right after it is decoded."""
+
+_queue = DecodingQueue("image-search-uploads", longest=AT_ONCE)
+_decoder = DecodingProcess(Limits(2 * MEMORY, DECODING_SECONDS, MEMORY))
+
+
+async def upload(datasette: Datasette, request: Request) -> Response:
+    """
+    POST: the vector of a picture as {"query": "vec:..."}, or what is wrong as {"error": ...}.
+    GET: what a page needs to know first: the token to send as x-csrftoken, and how large a picture
+    may be. Nothing is written, so whoever may see the table may do it.
+    """
+    try:
+        viewed = await viewed_table(datasette, request)
+        limit = max_upload_bytes(datasette, viewed.database.name, viewed.table.name)
+        if request.method in ("GET", "HEAD"):
+            return _json({"csrftoken": csrf_token(request), "max_bytes": limit})
+        if request.method != "POST":
+            return _json(
+                {"error": "POST a picture to search with it"}, 405, {"allow": "GET, HEAD, POST"}
+            )
+        async with received(request, limit) as file:
+            vector = await _queue.run(_vector_of, file, viewed.index, configured_weights(datasette))
+    except NotFound as error:
+        return _json({"error": str(error)}, 404)
+    except UploadRefused as error:
+        return _json({"error": str(error)}, error.status)
+    except ConfigurationError as error:
+        return _json({"error": str(error)}, 500)
+    except ImageSearchError as error:
+        return _json({"error": str(error)}, 400)
+    except sqlite3.OperationalError as error:
+        sentence = why_not_now(error)
+        if sentence is None:
+            raise
+        return _json({"error": sentence}, 503, {"retry-after": str(RETRY_AFTER)})
+    except Busy:
+        return _json(
+            {"error": "too many pictures are being uploaded; try again in some seconds"},
+            503,
+            {"retry-after": str(RETRY_AFTER)},
+        )
+    return _json({"query": vector_to_term(vector)})
+
+
+def _json(
+    content: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    safe = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+    return Response.json(content, status=status, headers={**safe, **(headers or {})})
+
+
+def _vector_of(file: BinaryIO, index: Index, weights_of: WeightsOf) -> np.ndarray:
+    """Shape (dimensions,). The model is loaded when the first picture comes, not for what is none."""
+    try:
+        stored = _decoder.stored_picture(file, "")
+        embedder = embedder_of(index, weights_of)
+        settings = DecodeSettings(embedder.preprocess, embedder.image_size, thumbnail_size=None)
+        file.seek(0, os.SEEK_END)
+        left = max(MEMORY - file.tell(), 0)
+        picture = _decoder.model_picture(
+            file,
+            "",
+            image_size=embedder.image_size,
+            max_pixels=left // _bytes_per_pixel(stored, settings),
+        )
+    except TooLarge as error:
+        raise UploadRefused(
+            "the picture has too many pixels, or takes too long to decode; make it smaller first",
+            413,
+        ) from error
+    except Stopped as error:
+        raise Busy from error
+    except DecodeError as error:
+        raise UploadRefused(str(error), 415) from error
+    return embedder.encode_images(embedder.preprocess(picture)[None])[0]
+
+
+def _bytes_per_pixel(stored: StoredPicture, settings: DecodeSettings) -> int:
+    if reduction(stored.size, settings) == 1:
+        return BYTES_UNREDUCED
+    return BYTES_PER_PIXEL.get(stored.format, USUAL_BYTES)

@@ -1,0 +1,155 @@
+"""What the URL of a search page asks for: a query, filters as on the table page, and which page of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasette.app import Datasette
+from datasette.filters import Filters
+from datasette.plugins import pm
+from datasette.utils import await_me_maybe
+from datasette.utils.asgi import Request
+from datasette.views.base import DatasetteError
+
+from ...store import LAST, Filter, all_of
+from ..access.requested_table import ViewedTable
+from ..compat import column_filters
+from ..urls import RequestError, pairs_of, whole_number
+
+PAGE_SIZE = 60
+
+DEEPEST = 10_000
+"""Hits that a query can be paged to. The vectors are ranked that far for every page, and nobody reads
+on; a filter is how to see others."""
+
+PICTURES = ("small", "medium", "large")
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """
+    `size` pictures after the first `offset`, none for a size of 0. `rows` is the filter of the table or
+    view that the URL names, `filter` the same of its images. `filter_words` is Datasette's sentence, 'where camera_make = "Canon"'. `context` is what Datasette's own filters, such as
+    `_where=`, give to the template.
+    """
+
+    query: str
+    size: int
+    offset: int
+    min_score: float | None
+    pictures: str
+    filters: Filters
+    rows: Filter | None
+    filter: Filter | None
+    filter_words: str
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+async def read_request(
+    datasette: Datasette, request: Request, viewed: ViewedTable
+) -> SearchRequest:
+    """Raises RequestError with a sentence that names the parameter."""
+    pairs = await _filter_pairs(request, viewed)
+    filters = column_filters(datasette, viewed.database.name, viewed.name, pairs)
+    try:
+        clauses, params = filters.build_where_clauses(viewed.name)
+        more_words, context = [], {}
+        for hook in pm.hook.filters_from_request(
+            request=request,
+            table=viewed.name,
+            database=viewed.database.name,
+            datasette=datasette,
+        ):
+            added = await await_me_maybe(hook)
+            if added:
+                clauses += added.where_clauses
+                params.update(added.params)
+                more_words += added.human_descriptions
+                context.update(added.extra_context)
+        words = filters.human_description_en(extra=more_words)
+    except (ValueError, LookupError, TypeError, RecursionError, DatasetteError) as error:
+        if isinstance(error, DatasetteError) and error.status < 500:
+            raise
+        # What Datasette's filters do with a list or an object that is no JSON, or about no foreign key.
+        said = error.message if isinstance(error, DatasetteError) else error
+        raise RequestError(f"a filter of this URL cannot be read: {said}") from error
+    query = (request.args.get("q") or "").strip()
+    offset = _whole_number(request, "_next", 0, LAST)
+    size = _page_size(datasette, request)
+    if query and offset + size > DEEPEST:
+        raise RequestError(
+            f"a query is followed to its best {DEEPEST:,} images and not further; add a filter"
+        )
+    rows = Filter(all_of(clauses), params) if clauses else None
+    return SearchRequest(
+        query=query,
+        size=size,
+        offset=offset,
+        min_score=_score(request),
+        pictures=_pictures(request),
+        filters=filters,
+        rows=rows,
+        filter=rows if viewed.view is None else viewed.view.images(rows),
+        filter_words=words,
+        context=context,
+    )
+
+
+async def _filter_pairs(request: Request, viewed: ViewedTable) -> list[tuple[str, str]]:
+    """The pairs that are filters by Datasette's rule, as column__lookup."""
+    columns = [*await viewed.database.table_columns(viewed.name), "rowid"]
+    lookups = {key for key, _, _ in Filters([]).lookups()}
+    pairs = []
+    for name, value in pairs_of(request):
+        if name == "q" or (name.startswith("_") and "__" not in name):
+            continue
+        column, _, lookup = (name, "", "exact") if name in columns else name.rpartition("__")
+        if column not in columns:
+            raise RequestError(
+                f"{viewed.name!r} has no column {(column or name)[:100]!r} to filter by"
+            )
+        if lookup not in lookups:
+            raise RequestError(f"there is no filter {lookup[:100]!r}, as in {name[:200]!r}")
+        pairs.append((f"{column}__{lookup}", value))
+    return pairs
+
+
+def _page_size(datasette: Datasette, request: Request) -> int:
+    if request.args.get("_facet_wait") == "only":
+        return 0
+    largest = datasette.setting("max_returned_rows")
+    if request.args.get("_size") == "max":
+        return largest
+    return _whole_number(request, "_size", min(PAGE_SIZE, largest), largest)
+
+
+def _whole_number(request: Request, name: str, default: int, largest: int) -> int:
+    text = request.args.get(name)
+    if not text:
+        return default
+    number = whole_number(text)
+    if number is None or number > largest:
+        raise RequestError(f"{name} must be a whole number from 0 to {largest:,}")
+    return number
+
+
+def _score(request: Request) -> float | None:
+    text = request.args.get("_min_score")
+    if not text:
+        return None
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise RequestError("_min_score must be a number, such as 0.25")
+    return score
+
+
+def _pictures(request: Request) -> str:
+    pictures = request.args.get("_pictures") or "medium"
+    if pictures not in PICTURES:
+        raise RequestError(f"_pictures must be one of {', '.join(PICTURES)}")
+    return pictures

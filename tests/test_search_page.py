@@ -1,0 +1,869 @@
+"""The search page as a server answers it: HTML, JSON and CSV, filters, facets, and what is hostile."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import time
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+import httpx
+import pytest
+from datasette.plugins import pm
+from datasette.utils import tilde_encode
+from PIL import ExifTags, Image
+from sqlite_utils import Database
+
+from datasette_image_search.embedders.palette import PaletteEmbedder
+from datasette_image_search.embedders.registry import DEFAULT_MODEL
+from datasette_image_search.search.query import vector_to_term
+from datasette_image_search.web.pages import search_page
+from datasette_image_search.web.pages.results import Count
+from datasette_image_search.web.pages.search_page import count_in_words
+from datasette_image_search.web.server import preparing
+
+from .conftest import COLOURS, draw_picture, query_json
+from .serving import ask, datasette_of
+
+PAGE = "/-/image-search/photos/images"
+pytestmark = pytest.mark.asyncio
+
+
+def grid(response: httpx.Response) -> str:
+    """The part of a page with the pictures."""
+    return response.text.partition("image-search-grid")[2].partition("</ol>")[0]
+
+
+def names(response: httpx.Response) -> list[str]:
+    """The file names on a page, in its order."""
+    return [unescape(name) for name in re.findall(r'<img [^>]*alt="([^"]*)"', grid(response))]
+
+
+def summary(response: httpx.Response) -> str:
+    return unescape(re.search(r'image-search-summary">(.*?)</h3>', response.text)[1])
+
+
+def alert(response: httpx.Response) -> str:
+    return unescape(re.search(r'role="alert">(.*?)</p>', response.text)[1])
+
+
+def link(response: httpx.Response, text: str) -> str:
+    """Where the first link with this text goes."""
+    return unescape(re.search(rf'<a [^>]*href="([^"]*)"[^>]*>{text}</a>', response.text)[1])
+
+
+def query_of(url: str) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(url).query)
+
+
+@pytest.fixture
+def dated(tmp_path: Path, embed: Callable[..., Path]) -> Path:
+    """
+    Six pictures: old.jpg (2019) and new.jpg (2023) by Canon, mid-1.jpg and mid-2.jpg (2021) by NIKON,
+    in two folders; undated.jpg and plain.jpg without EXIF.
+    """
+    for folder, name, year, make, colour in (
+        ("a", "old", 2019, "Canon", "red"),
+        ("a", "mid-1", 2021, "NIKON", "orange"),
+        ("b", "mid-2", 2021, "NIKON", "blue"),
+        ("b", "new", 2023, "Canon", "purple"),
+    ):
+        exif = Image.Exif()
+        exif[ExifTags.Base.DateTime] = f"{year}:05:06 12:00:00"
+        exif[ExifTags.Base.Make] = make
+        draw_picture(tmp_path / "dated" / folder / f"{name}.jpg", colour, exif=exif)
+    draw_picture(tmp_path / "dated" / "undated.jpg", "black")
+    draw_picture(tmp_path / "dated" / "plain.jpg", "white")
+    return embed(tmp_path / "dated")
+
+
+# --- Queries ---------------------------------------------------------------------------------------
+
+
+async def test_the_best_match_comes_first(database: Path) -> None:
+    response = await ask(datasette_of(database), f"{PAGE}?q=red")
+    assert response.status_code == 200
+    assert names(response)[0] == "red.jpg"
+    assert len(names(response)) == len(COLOURS)
+    assert summary(response) == '8 images, closest to "red"'
+
+
+async def test_the_scores_are_those_of_sql(database: Path) -> None:
+    datasette = datasette_of(database)
+    page = await ask(datasette, f"{PAGE}?q=dark+blue")
+    shown = [float(score) for score in re.findall(r'similarity">(-?[\d.]+)<', page.text)]
+    sql = "select round(value ->> 'score', 3) from json_each(image_search('dark blue', 60))"
+    assert shown == await query_json(datasette, sql, "arrayfirst")
+
+
+async def test_no_query_shows_the_newest(dated: Path) -> None:
+    response = await ask(datasette_of(dated), PAGE)
+    assert names(response)[:4] == ["new.jpg", "mid-2.jpg", "mid-1.jpg", "old.jpg"]
+    assert summary(response) == "6 images, newest first"
+
+
+async def test_every_picture_links_to_its_row_and_to_more_and_less_like_it(database: Path) -> None:
+    datasette = datasette_of(database)
+    page = await ask(datasette, f"{PAGE}?q=red")
+    assert (await ask(datasette, "/photos/images/6")).status_code == 200
+    assert 'href="/photos/images/6"' in page.text
+    more, less = link(page, "more like this"), link(page, "less like this")
+    assert query_of(more) == {"q": ["red + #6"]}
+    assert query_of(less) == {"q": ["red - #6"]}
+    assert names(await ask(datasette, more))[0] == "red.jpg"
+    assert (await ask(datasette, less)).status_code == 200
+
+
+async def test_more_like_this_without_a_query_is_a_query_by_the_picture_alone(
+    database: Path,
+) -> None:
+    page = await ask(datasette_of(database), f"{PAGE}?folder__isblank=1")
+    assert query_of(link(page, "more like this")) == {"q": ["#8"], "folder__isblank": ["1"]}
+    assert "less like this" not in page.text
+
+
+async def test_each_term_of_a_query_can_be_taken_away(database: Path) -> None:
+    page = await ask(datasette_of(database), f"{PAGE}?q={quote('#6 + dark - 0.5:blue')}&_size=5")
+    chips = re.findall(
+        r'<a href="([^"]*)" class="cross" aria-label="Search without ([^"]*)"', page.text
+    )
+    assert [(label, query_of(unescape(url))["q"][0]) for url, label in chips] == [
+        ("#6", "dark - 0.5:blue"),
+        ("dark", "#6 - 0.5:blue"),
+        ("0.5:blue", "#6 + dark"),
+    ]
+    assert all("_size=5" in url for url, _ in chips)
+
+
+async def test_an_uploaded_picture_is_called_that_and_not_spelt_out(
+    database: Path, palette: PaletteEmbedder
+) -> None:
+    vector = vector_to_term(palette.encode_texts(["red"])[0])
+    response = await ask(datasette_of(database), f"{PAGE}?q={vector}")
+    assert names(response)[0] == "red.jpg"
+    assert summary(response) == "8 images, closest to your picture"
+    assert "<title>your picture - Image search" in response.text
+    less = await ask(datasette_of(database), f"{PAGE}?q={vector}+-+%236")
+    assert summary(less) == '8 images, closest to "your picture - #6"'
+
+
+async def test_what_is_wrong_with_a_query_is_said_on_the_page(database: Path) -> None:
+    response = await ask(datasette_of(database), f"{PAGE}?q=sports+car")
+    assert response.status_code == 400
+    assert "palette does not know 'sports car'" in alert(response)
+    assert names(response) == []
+
+
+async def test_without_the_weights_the_newest_pictures_are_below_the_sentence(
+    dated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(search_page, "PATIENCE", 60)
+    db = Database(dated)
+    db["image_search_indexes"].update(1, {"model": DEFAULT_MODEL})
+    db.execute("update images set id = id + 100")
+    db.conn.commit()
+    datasette = datasette_of(dated)
+    page = await ask(datasette, f"{PAGE}?q=a+red+car&filename__contains=d&_size=2&_facet=folder")
+    assert page.status_code == 400
+    assert f"the weights of {DEFAULT_MODEL} are not in the cache" in alert(page)
+    assert 'name="q" value="a red car"' in page.text
+    assert summary(page) == '4 images where filename contains "d", newest first'
+    assert names(page) == ["mid-2.jpg", "mid-1.jpg"]
+    # Ids that there are, and links without the words that cannot be searched for.
+    (newest,) = db.query("select id from images where filename = 'mid-2.jpg'")
+    assert f"an image such as <code>#{newest['id']}</code>" in page.text
+    for text in ("more like this", "Next page", "json", "table"):
+        assert "red" not in link(page, text)
+    assert names(await ask(datasette, link(page, "Next page"))) == ["old.jpg", "undated.jpg"]
+    assert (await ask(datasette, f"{PAGE}.json?q=a+red+car")).json()["ok"] is False
+
+
+async def test_what_was_not_understood_is_said_above_the_hits(database: Path) -> None:
+    response = await ask(datasette_of(database), f"{PAGE}?q=red+sports+car")
+    assert response.status_code == 200
+    assert "palette does not know &#39;sports car&#39;" in response.text
+    assert names(response)[0] == "red.jpg"
+
+
+async def test_a_minimum_score_leaves_the_tail_away(database: Path) -> None:
+    response = await ask(datasette_of(database), f"{PAGE}?q=red&_min_score=0.3")
+    assert 0 < len(names(response)) < len(COLOURS)
+    assert "with a score of 0.3 or more" in summary(response)
+
+
+# --- Filters ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("filters", "words", "expected"),
+    [
+        ("camera_make=Canon", 'where camera_make = "Canon"', {"old", "new"}),
+        (
+            "camera_make=Canon&taken_at__gte=2021",
+            'where camera_make = "Canon" and taken_at ≥ 2021',
+            {"new"},
+        ),
+        ("folder__in=a,b", 'where folder in ["a", "b"]', {"old", "mid-1", "mid-2", "new"}),
+        ("taken_at__isnull=1", "where taken_at is null", {"undated", "plain"}),
+        ("filename__contains=mid", 'where filename contains "mid"', {"mid-1", "mid-2"}),
+    ],
+)
+@pytest.mark.parametrize("query", ["", "q=red&"])
+async def test_filters_are_those_of_the_table_page(
+    dated: Path, query: str, filters: str, words: str, expected: set[str]
+) -> None:
+    datasette = datasette_of(dated)
+    response = await ask(datasette, f"{PAGE}?{query}{filters}")
+    assert {name.removesuffix(".jpg") for name in names(response)} == expected
+    plural = "" if len(expected) == 1 else "s"
+    order = 'closest to "red"' if query else "newest first"
+    assert summary(response) == f"{len(expected)} image{plural} {words}, {order}"
+    table = await ask(datasette, f"/photos/images?{filters}")
+    assert words in unescape(table.text)
+
+
+async def test_a_filter_row_becomes_a_filter_in_the_url(dated: Path) -> None:
+    datasette = datasette_of(dated)
+    fields = (
+        "q=red&_size=3&_filter_column_1=camera_make&_filter_op_1=exact&_filter_value_1=Canon"
+        "&_filter_column=folder&_filter_op=notblank__1&_filter_value="
+    )
+    response = await ask(datasette, f"{PAGE}?{fields}")
+    assert response.status_code == 302
+    to = response.headers["location"]
+    assert query_of(to) == {
+        "q": ["red"],
+        "_size": ["3"],
+        "camera_make__exact": ["Canon"],
+        "folder__notblank": ["1"],
+    }
+    page = await ask(datasette, to)
+    assert {*names(page)} == {"old.jpg", "new.jpg"}
+    assert 'name="_filter_value_1" class="filter-value" value="Canon"' in page.text
+
+
+async def test_the_top_folder_is_a_filter_that_a_new_search_keeps(dated: Path) -> None:
+    datasette = datasette_of(dated)
+    page = await ask(datasette, f"{PAGE}?_facet=folder")
+    top = link(page, "-")
+    assert set(names(await ask(datasette, top))) == {"undated.jpg", "plain.jpg"}
+    row = "_filter_column_1=folder&_filter_op_1=exact&_filter_value_1="
+    searched = await ask(datasette, f"{PAGE}?q=white&{row}")
+    assert names(await ask(datasette, searched.headers["location"])) == ["plain.jpg", "undated.jpg"]
+
+
+async def test_where_is_for_those_who_may_execute_sql(dated: Path) -> None:
+    response = await ask(datasette_of(dated), f"{PAGE}?_where=taken_at+<+'2020'+or+id+=+1")
+    assert "1 extra where clause" in response.text
+    assert "old.jpg" in names(response)
+    closed = datasette_of(dated, settings={"default_allow_sql": False})
+    refused = await ask(closed, f"{PAGE}?_where=1")
+    assert refused.status_code == 403
+
+
+async def test_a_column_whose_name_has_two_underscores(database: Path) -> None:
+    Database(database)["images"].add_column("my__note", str)
+    Database(database)["images"].update(6, {"my__note": "x"})
+    datasette = datasette_of(database)
+    assert names(await ask(datasette, f"{PAGE}?my__note=x")) == ["red.jpg"]
+    facet = (await ask(datasette, f"{PAGE}.json?_facet=my__note")).json()
+    (value,) = facet["facet_results"]["results"]["my__note"]["results"]
+    assert names(await ask(datasette, value["toggle_url"])) == ["red.jpg"]
+
+
+# --- Facets ----------------------------------------------------------------------------------------
+
+
+def facet_of(response: httpx.Response, name: str) -> dict[str, int]:
+    results = response.json()["facet_results"]["results"][name]["results"]
+    return {value["value"]: value["count"] for value in results}
+
+
+async def test_facets_count_all_matching_rows_and_not_only_those_shown(dated: Path) -> None:
+    datasette = datasette_of(dated)
+    url = f"{PAGE}.json?q=red&_size=1&_facet=camera_make&_facet=folder"
+    response = await ask(datasette, url)
+    assert facet_of(response, "camera_make") == {"Canon": 2, "NIKON": 2}
+    assert facet_of(response, "folder") == {"": 2, "a": 2, "b": 2}
+    filtered = await ask(datasette, f"{url}&taken_at__gte=2021")
+    assert facet_of(filtered, "camera_make") == {"NIKON": 2, "Canon": 1}
+
+
+async def test_a_facet_adds_and_removes_its_filter_and_keeps_the_rest(dated: Path) -> None:
+    datasette = datasette_of(dated)
+    page = await ask(datasette, f"{PAGE}?q=red&_size=1&_next=1&_facet=camera_make")
+    added = link(page, "Canon")
+    assert query_of(added) == {
+        "q": ["red"],
+        "_size": ["1"],
+        "_facet": ["camera_make"],
+        "camera_make": ["Canon"],
+    }
+    chosen = await ask(datasette, added)
+    assert "2 images where" in summary(chosen)
+    removed = unescape(re.search(r'Canon &middot;.*?<a href="([^"]*)"', chosen.text, re.DOTALL)[1])
+    assert "camera_make=Canon" not in removed
+
+
+@pytest.mark.parametrize("filter", ["", "&camera_make__notblank=1"])
+async def test_years_are_counted_the_latest_first_and_link_to_a_range(
+    dated: Path, filter: str
+) -> None:
+    datasette = datasette_of(dated)
+    response = await ask(datasette, f"{PAGE}.json?_facet_year=taken_at{filter}")
+    assert list(facet_of(response, "taken_at").items()) == [("2023", 1), ("2021", 2), ("2019", 1)]
+    values = response.json()["facet_results"]["results"]["taken_at"]["results"]
+    chosen = await ask(datasette, values[1]["toggle_url"])
+    assert {*names(chosen)} == {"mid-1.jpg", "mid-2.jpg"}
+    removed = unescape(re.search(r'2021 &middot;.*?<a href="([^"]*)"', chosen.text, re.DOTALL)[1])
+    assert "taken_at__" not in removed
+    table = await ask(datasette, f"/photos/images?_facet_year=taken_at{filter}")
+    assert "taken_at (year)" in table.text
+
+
+async def test_a_date_that_is_none_is_in_no_year(dated: Path) -> None:
+    table = Database(dated)["images"]
+    for id, text in ((1, "yesterday"), (2, ""), (3, "2021"), (4, "9999-12-31")):
+        table.update(id, {"taken_at": text})
+    response = await ask(datasette_of(dated), f"{PAGE}.json?_facet_year=taken_at")
+    assert (
+        {"2021", "9999"}
+        <= facet_of(response, "taken_at").keys()
+        <= {"2021", "9999", "2019", "2023"}
+    )
+
+
+async def test_dates_and_configured_facets_are_datasettes_own(dated: Path) -> None:
+    tables = {"images": {"facets": ["folder", {"year": "taken_at"}]}}
+    datasette = datasette_of(dated, rules={"databases": {"photos": {"tables": tables}}})
+    response = await ask(datasette, f"{PAGE}.json?_facet_date=taken_at")
+    results = response.json()["facet_results"]["results"]
+    assert results.keys() == {"folder", "taken_at", "taken_at_2"}
+    page = await ask(datasette, PAGE)
+    assert 'id="facet-folder"' in page.text
+
+
+async def test_a_facet_that_is_asked_for_a_thousand_times_is_counted_once(dated: Path) -> None:
+    response = await ask(datasette_of(dated), f"{PAGE}.json?{'_facet=folder&' * 1000}")
+    assert list(response.json()["facet_results"]["results"]) == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (Count(0), "0 images"),
+        (Count(1), "1 image"),
+        (Count(1_234_567), "1,234,567 images"),
+        (Count(10_000, is_exact=False), "More than 10,000 images"),
+        (Count(None), "Images"),
+    ],
+)
+async def test_how_many_in_words(count: Count, words: str) -> None:
+    assert count_in_words(count) == words
+
+
+async def test_camera_folder_and_year_are_suggested_until_they_are_counted(dated: Path) -> None:
+    datasette = datasette_of(dated)
+    suggested = (await ask(datasette, f"{PAGE}.json?_facet=folder")).json()["suggested_facets"]
+    assert [facet["name"] for facet in suggested] == ["camera_model", "taken_at"]
+    assert query_of(suggested[1]["toggle_url"])["_facet_year"] == ["taken_at"]
+
+
+async def test_a_facet_that_takes_too_long_comes_after_the_page(dated: Path) -> None:
+    many = Database(dated)
+    many.executescript(
+        "create table numbers(n); with recursive c(n) as (select 1 union all select n + 1 from c "
+        "where n < 20000) insert into numbers select n from c"
+    )
+    many.close()
+    slow = "_where=(select+count(*)+from+numbers+where+n>id+and+n!=taken_at)>0"
+    datasette = datasette_of(dated, settings={"facet_time_limit_ms": 1, "sql_time_limit_ms": 10000})
+    page = await ask(datasette, f"{PAGE}?_facet=camera_make&{slow}")
+    assert page.status_code == 200
+    assert "Not counted yet: camera_make" in page.text
+    later = unescape(re.search(r'data-later="([^"]*)"', page.text)[1])
+    counted = await ask(datasette, later)
+    assert 'id="facet-camera_make"' in counted.text
+    assert names(counted) == []
+    assert "_facet_wait" not in link(counted, "Canon")
+    waited = await ask(datasette, link(page, "Count, and wait for it"))
+    assert 'id="facet-camera_make"' in waited.text
+    assert len(names(waited)) == 4
+
+
+async def test_a_filter_that_takes_too_long_is_a_sentence(dated: Path) -> None:
+    slow = (
+        "_where=(with+recursive+c(n)+as+(select+1+union+all+select+n%2B1+from+c+"
+        "where+n<1000000000)+select+count(*)+from+c)+>+id"
+    )
+    datasette = datasette_of(dated, settings={"sql_time_limit_ms": 50, "facet_time_limit_ms": 20})
+    for url in (f"{PAGE}?{slow}", f"{PAGE}?q=red&{slow}"):
+        response = await ask(datasette, url)
+        assert response.status_code == 400
+        assert "sql_time_limit_ms" in alert(response)
+
+
+# --- Pages, and how they look ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("query", ["", "q=red&"])
+async def test_pages_keep_everything_and_show_each_picture_once(database: Path, query: str) -> None:
+    datasette = datasette_of(database)
+    url, seen = f"{PAGE}?{query}_size=3&_pictures=large&width__gt=1", []
+    pages = 0
+    while url:
+        page = await ask(datasette, url)
+        seen += names(page)
+        pages += 1
+        more = re.search(r'<a href="([^"]*)" rel="next"', page.text)
+        url = unescape(more[1]) if more else None
+        assert 'class="image-search-grid large"' in page.text
+    assert (pages, len(seen)) == (3, 8)
+    assert {*seen} == {f"{colour}.jpg" for colour in COLOURS}
+    previous = unescape(re.search(r'<a href="([^"]*)" rel="prev"', page.text)[1])
+    assert names(await ask(datasette, previous)) == seen[3:6]
+
+
+async def test_pictures_have_their_size_before_they_load(database: Path) -> None:
+    page = await ask(datasette_of(database), PAGE)
+    pictures = re.findall(r"<img [^>]*>", grid(page))
+    assert len(pictures) == 8
+    for picture in pictures:
+        assert 'width="80" height="60"' in picture
+        assert 'loading="lazy"' in picture
+
+
+async def test_two_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path, embed) -> None:
+    for folder, colour in (("lotus", "red"), ("<gps>", "blue")):
+        draw_picture(tmp_path / "x" / folder / "image_0051.jpg", colour)
+    page = await ask(datasette_of(embed(tmp_path / "x")), f"{PAGE}?q=red")
+    assert names(page) == ["image_0051.jpg"] * 2
+    paths = ["lotus/image_0051.jpg", "<gps>/image_0051.jpg"]
+    for kind in ("picture", "name"):
+        shown = re.findall(rf'class="image-search-{kind}" [^>]*title="([^"]*)"', page.text)
+        assert [unescape(path) for path in shown] == paths
+
+
+async def test_an_empty_table_says_what_to_do(database: Path) -> None:
+    Database(database)["images"].delete_where()
+    page = await ask(datasette_of(database), PAGE)
+    assert "This table has no images yet" in page.text
+    assert "No image matches" in (await ask(datasette_of(database), f"{PAGE}?id=1")).text
+
+
+async def test_a_page_sets_no_cookie(database: Path) -> None:
+    """A cookie would make Datasette 0.65 keep every page from caches."""
+    assert "set-cookie" not in (await ask(datasette_of(database), f"{PAGE}?q=red")).headers
+
+
+@pytest.mark.parametrize("table", ['my "photos" of \'21', "bilder für/alle", "a~b%20c.d", "x.json"])
+async def test_any_table_and_file_name(tmp_path: Path, embed, table: str) -> None:
+    hostile = 'Zoë\'s <b> & "co".png'
+    draw_picture(tmp_path / "x" / hostile, "red")
+    datasette = datasette_of(embed(tmp_path / "x", table=table))
+    path = f"/-/image-search/photos/{tilde_encode(table)}"
+    response = await ask(datasette, f"{path}?q=red&_facet=filename")
+    assert names(response) == [hostile]
+    assert "<b> &" not in response.text
+    picture = re.search(r'<img src="([^"]*)"', grid(response))[1]
+    assert (await ask(datasette, picture)).headers["content-type"] == "image/webp"
+    row = re.search(r'class="image-search-picture" href="([^"]*)"', response.text)[1]
+    assert (await ask(datasette, row)).status_code == 200
+    (hit,) = (await ask(datasette, f"{path}.json?q=red")).json()["hits"]
+    assert hit["row"]["filename"] == hostile
+    rows = csv.DictReader(io.StringIO((await ask(datasette, f"{path}.csv?q=red")).text))
+    assert [row["filename"] for row in rows] == [hostile]
+
+
+async def test_a_base_url_is_kept_in_every_link(dated: Path) -> None:
+    datasette = datasette_of(dated, settings={"base_url": "/prefix/", "default_facet_size": 1})
+    url = f"{PAGE}?q=red&_size=2&_facet=camera_make&_facet_date=taken_at&_facet_year=taken_at"
+    response = await ask(datasette, url)
+    links = re.findall(r'(?:href|src|action|data-[a-z-]+)="(/[^"]*)"', response.text)
+    assert len(links) > 25
+    assert [link for link in links if not link.startswith("/prefix/")] == []
+
+
+async def test_a_persons_own_table_is_searched_too(tmp_path: Path, database: Path) -> None:
+    db = Database(tmp_path / "own.db")
+    for colour in ("red", "blue"):
+        picture = draw_picture(tmp_path / "own" / f"{colour}.png", colour)
+        db["stickers"].insert(
+            {"name": colour, "content": picture.read_bytes(), "artist": "zoë"}, pk="name"
+        )
+    from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+
+    embed_images(
+        EmbedRequest(tmp_path / "own.db", "stickers", (), model="palette", content_column="content")
+    )
+    datasette = datasette_of(tmp_path / "own.db")
+    page = "/-/image-search/own/stickers"
+    assert names(await ask(datasette, f"{page}?q=red&artist=zoë")) == ["red", "blue"]
+    hits = (await ask(datasette, f"{page}.json?_facet=artist")).json()["hits"]
+    assert [hit["row"] for hit in hits] == [
+        {"name": "red", "artist": "zoë"},
+        {"name": "blue", "artist": "zoë"},
+    ]
+
+
+class ClusterMap:
+    """Stands for the name in the list of plugins, which is all that is looked at."""
+
+    __name__ = "datasette_cluster_map"
+
+
+async def test_a_map_is_offered_where_there_are_places_and_who_draws_them(database: Path) -> None:
+    datasette = datasette_of(database)
+    Database(database)["images"].update(6, {"latitude": 48.2, "longitude": 16.4})
+    url = f"{PAGE}?q=dark+red&filename__startswith=r&_size=5"
+    assert ">map</a>" not in (await ask(datasette, url)).text
+    plugin = ClusterMap()
+    pm.register(plugin)
+    try:
+        to = link(await ask(datasette, url), "map")
+        assert urlsplit(to).path == "/photos/images"
+        assert query_of(to) == {"filename__startswith": ["r"], "_image_search": ["dark red"]}
+        assert ">map</a>" not in (await ask(datasette, f"{PAGE}?id=1")).text
+    finally:
+        pm.unregister(plugin)
+
+
+async def test_images_that_no_query_can_find_are_counted(database: Path) -> None:
+    datasette = datasette_of(database)
+    assert "no vector" not in (await ask(datasette, f"{PAGE}?q=red")).text
+    assert (await ask(datasette, f"{PAGE}.json?q=red")).json()["without_vector"] == 0
+    db = Database(database)
+    db.execute("delete from _images_vectors where image_id in (2, 3)")
+    db.conn.commit()
+    page = await ask(datasette, f"{PAGE}?q=red&id__lt=7")
+    assert "2 images of this table have no vector, so no query finds them." in page.text
+    assert (await ask(datasette, f"{PAGE}.json?q=red")).json()["without_vector"] == 2
+    # Without a query, all images are shown.
+    assert "no vector" not in (await ask(datasette, PAGE)).text
+    assert (await ask(datasette, f"{PAGE}.json")).json()["without_vector"] is None
+
+
+async def test_an_image_without_a_vector_of_the_model_that_is_searched(database: Path) -> None:
+    """Each run feeds one index of a table."""
+    db = Database(database)
+    index = db["image_search_indexes"].get(1)
+    db["image_search_indexes"].insert({**index, "id": 2, "model": "other", "identity": "other"})
+    columns = "image_id, sha256, vector"
+    db.execute(
+        f"insert into _images_vectors (index_id, {columns}) select 2, {columns} from _images_vectors"
+    )
+    db.execute("delete from _images_vectors where image_id = 3 and index_id = 1")
+    db.conn.commit()
+    page = await ask(datasette_of(database), f"{PAGE}?q=red")
+    assert "1 image of this table has no vector, so no query finds it." in page.text
+
+
+# --- JSON and CSV ----------------------------------------------------------------------------------
+
+
+async def test_the_json_says_what_the_page_says(database: Path) -> None:
+    datasette = datasette_of(database)
+    answer = (await ask(datasette, f"{PAGE}.json?q=red&_size=2&_facet=format")).json()
+    assert answer["ok"] is True
+    assert answer["query"] == "red"
+    assert answer["description"] == '8 images, closest to "red"'
+    assert (answer["count"], answer["count_truncated"]) == (8, False)
+    assert answer["hits"][0]["row"]["filename"] == "red.jpg"
+    assert answer["hits"][0].keys() == {"id", "score", "thumbnail", "url", "row"}
+    thumbnail = urlsplit(answer["hits"][0]["thumbnail"])
+    assert thumbnail.netloc == "localhost"
+    assert (await ask(datasette, thumbnail.path)).status_code == 200
+    assert answer["plan"][0].keys() == {"step", "looked_at", "passed", "ms"}
+    assert {"search_ms", "count_ms", "facets_ms", "query_vector_ms"} == answer["timing"].keys()
+    assert answer["next"] == "2"
+    more = (await ask(datasette, answer["next_url"].removeprefix("http://localhost"))).json()
+    assert len(more["hits"]) == 2
+    assert more["hits"][0]["id"] not in [hit["id"] for hit in answer["hits"]]
+
+
+async def test_the_csv_has_the_rows_and_their_scores(database: Path) -> None:
+    response = await ask(datasette_of(database), f"{PAGE}.csv?q=red&_size=3")
+    rows = list(csv.DictReader(io.StringIO(response.text)))
+    assert rows[0]["filename"] == "red.jpg"
+    assert len(rows) == 3
+    assert float(rows[0]["score"]) > float(rows[1]["score"])
+    assert response.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize("format", ["json", "csv"])
+@pytest.mark.parametrize("cors", [True, False])
+async def test_cors_headers_are_sent_where_datasette_sends_them(
+    database: Path, format: str, cors: bool
+) -> None:
+    datasette = datasette_of(database, cors=cors)
+    for url in (f"{PAGE}.{format}?q=red", f"{PAGE}.{format}?q=sports+car"):
+        assert ("access-control-allow-origin" in (await ask(datasette, url)).headers) == cors
+
+
+async def test_an_error_in_json_is_in_the_shape_of_datasettes(database: Path) -> None:
+    response = await ask(datasette_of(database), f"{PAGE}.json?q=sports+car")
+    assert response.status_code == 400
+    assert response.json() == {
+        "ok": False,
+        "error": response.json()["error"],
+        "status": 400,
+        "title": None,
+    }
+    assert "sports car" in response.json()["error"]
+
+
+# --- A model that takes its time -------------------------------------------------------------------
+
+
+async def test_a_cold_model_shows_a_page_that_comes_back_and_holds_no_sql_thread(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasette = datasette_of(database, settings={"num_sql_threads": 1})
+    encode = PaletteEmbedder.encode_texts
+
+    def slowly(self, texts):
+        time.sleep(1.5)
+        return encode(self, texts)
+
+    monkeypatch.setattr(PaletteEmbedder, "encode_texts", slowly)
+    url = f"{PAGE}?q=dark+reddish+orange"
+    waiting = await ask(datasette, url)
+    assert waiting.status_code == 202
+    assert 'http-equiv="refresh"' in waiting.text
+    assert waiting.headers["cache-control"] == "no-store"
+    started = time.monotonic()
+    assert (await ask(datasette, "/photos")).status_code == 200
+    assert time.monotonic() - started < 0.4
+    answer = await ask(datasette, f"{PAGE}.json?q=dark+reddish+orange")
+    assert answer.status_code == 200
+    assert (await ask(datasette, url)).status_code == 200
+
+
+async def test_the_page_without_a_query_begins_to_load_the_model(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        preparing, "prepare_words", lambda index, query, weights_of: asked.append(query)
+    )
+    await ask(datasette_of(database), PAGE)
+    deadline = time.monotonic() + 5
+    while not asked and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert asked == [""]
+
+
+# --- What is hostile -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query_string", "sentence"),
+    [
+        ("q=" + "x" * 60_000, "more than 16,384 are not searched for"),
+        ("q=" + "x" * 16_000, "the query has 16,000 letters; more than 1,000 are refused"),
+        ("_size=-1", "_size must be a whole number"),
+        ("_size=1e9", "_size must be a whole number"),
+        ("_size=100000", "_size must be a whole number from 0 to 1,000"),
+        ("_size=²", "_size must be a whole number"),
+        ("_next=nope", "_next must be a whole number"),
+        ("_next=" + "9" * 30, "_next must be a whole number"),
+        ("q=red&_next=9999999", "best 10,000 images"),
+        ("_min_score=nan", "_min_score must be a number"),
+        ("_pictures=huge", "_pictures must be one of"),
+        ("nope=1", "'images' has no column 'nope'"),
+        ("nope__gt=1", "'images' has no column 'nope'"),
+        ("id__nope=1", "there is no filter 'nope'"),
+        ("id__gt=" + "9" * 400, "does not work on 'images'"),
+        ("id__in=[", "a filter of this URL cannot be read"),
+        ('id__in=[{"a":1}]', "does not work on 'images'"),
+        ("filename__arraycontains=x", "does not work on 'images'"),
+        ("filename__like=" + "_" * 51_000, "does not work on 'images'"),
+        ("_where=nope+=", "does not work on 'images'"),
+        ("_where=nope(1)", "the filter '(nope(1))' does not work on 'images': no such function"),
+        ("_where={images}", "does not work on 'images'"),
+        ("_through=nope", "a filter of this URL cannot be read"),
+        ("_through={}", "a filter of this URL cannot be read"),
+        (
+            '_through={"table":"images","column":"id","value":"1"}',
+            "cannot be read: Invalid _through",
+        ),
+        (r'id__in=["\ud800"]', "does not work on 'images': half of a character"),
+        (r'_facet={"simple":"\ud800"}', "there is no column"),
+        ("_facet=nope", "there is no column 'nope' to facet by"),
+        ("_facet_year=nope", "there is no column 'nope' to facet by"),
+        ("_facet={", "neither a column nor JSON"),
+        ('_facet={"a":1}', "neither a column nor JSON"),
+        ("_facet=" + "{%22a%22:" * 7_000, "neither a column nor JSON"),
+        ("q=%23nope", "'#nope' is not an image"),
+        ("q=vec:AAAA", "vec:"),
+    ],
+    ids=lambda value: value[:40],
+)
+async def test_nonsense_is_answered_with_a_sentence(
+    dated: Path, query_string: str, sentence: str
+) -> None:
+    datasette = datasette_of(dated)
+    for format in ("", ".json"):
+        encoded = quote(query_string, safe="=&%+{:[")
+        response = await ask(datasette, f"{PAGE}{format}?{encoded}")
+        assert response.status_code == 400
+        said = response.json()["error"] if format else alert(response)
+        assert sentence in said
+        assert len(said) < 130_000
+
+
+async def test_a_query_of_a_megabyte_is_answered_with_a_sentence_and_not_repeated(
+    database: Path,
+) -> None:
+    """Past the client, which has a limit of its own."""
+    datasette = datasette_of(database)
+    await datasette.invoke_startup()
+    sent: list[dict] = []
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": b""}
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": PAGE,
+        "raw_path": PAGE.encode(),
+        "query_string": b"q=" + b"x" * 1_000_000,
+        "headers": [(b"host", b"localhost")],
+        "scheme": "http",
+    }
+    await datasette.app()(scope, receive, send)
+    assert sent[0]["status"] == 414
+    body = b"".join(message.get("body", b"") for message in sent)
+    assert b"the URL has more than 65,536 characters" in body
+    assert len(body) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (f"{PAGE}?_size=max&" + "_x=&" * 10_000, 400),
+        (f"{PAGE}?_size=max&" + "_x=&" * 100, 200),
+        (f"{PAGE}?_size=60&" + "_x=&" * 10_000, 200),
+        (f"{PAGE}.json?_size=max&" + "_x=&" * 10_000, 200),
+        (f"{PAGE}?_facet=path&_facet=folder&_facet_size=max&" + "_x=&" * 1_000, 400),
+        (f"{PAGE}.json?_facet=path&_facet=folder&_facet_size=max&" + "_x=&" * 1_000, 400),
+        (f"{PAGE}?_facet=path&_facet=folder&_facet_size=max&" + "_x=&" * 100, 200),
+    ],
+    ids=lambda value: str(value)[:80],
+)
+async def test_a_long_url_is_not_repeated_for_each_picture_and_each_value(
+    database: Path, path: str, status: int
+) -> None:
+    """By what there may be of them: a database grows."""
+    response = await ask(datasette_of(database), path)
+    assert response.status_code == status
+    if status == 400:
+        said = response.json()["error"] if ".json" in path else alert(response)
+        assert "is too long for a page with" in said
+
+
+async def test_a_page_has_not_more_facets_than_a_server_counts(database: Path) -> None:
+    datasette = datasette_of(database)
+    for path, sentence in ((PAGE, alert), (f"{PAGE}.json", lambda page: page.json()["error"])):
+        facets = [
+            f"_facet{kind}={column}"
+            for kind in ("", "_date", "_year")
+            for column in ("path", "folder", "filename", "format", "width", "height", "mtime")
+        ]
+        response = await ask(datasette, f"{path}?{'&'.join(facets)}")
+        assert response.status_code == 400
+        assert "20 facets at most" in sentence(response)
+
+
+@pytest.mark.parametrize(
+    "query_string",
+    ["_facets=folder", "_faceting=1", "_facet_size=nope", "_sort=nope", "_nl=on", "q=", "_size=0"],
+)
+async def test_what_means_nothing_here_is_left_alone(dated: Path, query_string: str) -> None:
+    assert (await ask(datasette_of(dated), f"{PAGE}?{query_string}")).status_code == 200
+
+
+async def test_a_query_is_text_and_never_markup(database: Path) -> None:
+    hostile = quote("red <script>alert(1)</script>\"'")
+    for place in ("q={}", "filename={}", "filename__{}=1", "{}=1", "_size={}", "_facet={}"):
+        response = await ask(datasette_of(database), f"{PAGE}?{place.format(hostile)}")
+        assert "<script>alert" not in response.text
+
+
+async def test_an_array_facet_of_what_is_no_array_is_no_traceback(dated: Path) -> None:
+    """Datasette 0.65 fails at it, 1.0 counts nothing."""
+    response = await ask(datasette_of(dated), f"{PAGE}?_facet_array=folder")
+    assert response.status_code in (200, 400)
+
+
+async def test_facets_may_be_forbidden(dated: Path) -> None:
+    datasette = datasette_of(dated, settings={"allow_facet": False})
+    assert (await ask(datasette, PAGE)).status_code == 200
+    assert (await ask(datasette, f"{PAGE}?_facet=folder")).status_code == 400
+
+
+async def test_a_row_that_says_nonsense_is_shown_all_the_same(database: Path) -> None:
+    Database(database)["images"].update(
+        6, {"width": -1, "height": 0, "taken_at": "<i>", "path": None or "", "filename": None}
+    )
+    response = await ask(datasette_of(database), f"{PAGE}?q=red")
+    assert response.status_code == 200
+    assert "<i>" not in response.text
+
+
+async def test_many_at_a_time(database: Path) -> None:
+    import asyncio
+
+    datasette = datasette_of(database)
+    urls = [f"{PAGE}?q=red&_size={n % 7 + 1}&_facet=folder" for n in range(40)]
+    responses = await asyncio.gather(*(ask(datasette, url) for url in urls))
+    assert {response.status_code for response in responses} == {200}
+
+
+# --- The list of image tables ----------------------------------------------------------------------
+
+
+async def test_one_image_table_alone_is_where_one_is_sent(database: Path) -> None:
+    response = await ask(datasette_of(database), "/-/image-search")
+    assert (response.status_code, response.headers["location"]) == (302, PAGE)
+
+
+async def test_image_tables_are_listed_for_those_who_may_see_them(
+    folder: Path, embed: Callable[..., Path]
+) -> None:
+    embed(folder)
+    database = embed(folder, table="secret")
+    hidden = {"databases": {"photos": {"tables": {"secret": {"allow": {"id": "anna"}}}}}}
+    datasette = datasette_of(database, rules=hidden)
+    await datasette.invoke_startup()
+    for_anna = await ask(datasette, "/-/image-search", actor="anna")
+    assert for_anna.status_code == 200
+    assert "/-/image-search/photos/images" in for_anna.text
+    assert "/-/image-search/photos/secret" in for_anna.text
+    assert (await ask(datasette, "/-/image-search")).headers["location"] == PAGE
+
+
+async def test_no_image_table_is_no_error(tmp_path: Path) -> None:
+    Database(tmp_path / "plain.db")["plain"].insert({"id": 1}, pk="id")
+    response = await ask(datasette_of(tmp_path / "plain.db"), "/-/image-search")
+    assert response.status_code == 200
+    assert "There are no image tables here" in response.text
+
+
+@pytest.mark.parametrize("format", ["", ".json", ".csv", ".json?q=red&_facet=folder"])
+async def test_a_hidden_table_answers_as_one_that_is_not_there(database: Path, format: str) -> None:
+    rules = {"databases": {"photos": {"tables": {"images": {"allow": {"id": "anna"}}}}}}
+    datasette = datasette_of(database, rules=rules)
+    hidden = await ask(datasette, f"{PAGE}{format}")
+    missing = await ask(datasette, f"{PAGE.replace('images', 'imagos')}{format}")
+    assert hidden.status_code == missing.status_code == 404
+    assert hidden.text.replace("images", "imagos") == missing.text
