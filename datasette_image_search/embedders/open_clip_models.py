@@ -143,7 +143,8 @@ def _pretrained_alone() -> ModuleType:
     """
     As a part of a package of another name, so that the rest of open_clip is not loaded. Of torch it
     wants only to know whether files of safetensors can be read, and does without: its own import
-    statements find none, those of other modules and threads are as ever.
+    statements find none, those of other modules and threads are as ever. So the names take 0.2 s of a
+    processor; with torch they take 6 s, and with all of open_clip 10 s.
     """
     package = ModuleType("_open_clip_names")
     package.__path__ = [str(_folder())]
