@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 setup(
     name="datasette-image-search",
     version="0.2",
-    description="Search a folder of photos by words and by pictures, in Datasette and SQL",
+    description="Search your photos by words and by pictures, in Datasette and SQL",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -1,14 +1,14 @@
 """
-What a server is taken by those who want to take it: files of some bytes that ask for gigabytes, and
-crowds. The files are those of the tests, written byte by byte.
+Attack a server: with small files that demand gigabytes, and with crowds. The files are those of the tests,
+written byte by byte.
 
     python benchmarks/attacks.py
     PYTHONPATH=.venv/datasette-1.0 python benchmarks/attacks.py
 
-Draws photos, serves them, and prints for each upload what it is answered, after how long, and how much
-memory the server and its processes take above what they take idle; then the same of all uploads at
-once, beside originals and BLOBs that have to be decoded; then of 1,000 requests by 16 clients. Beside
-both, somebody looks at pages, and the longest wait of theirs is told. Linux; takes two minutes.
+The script draws photos and serves them. For each upload it prints the answer, the time until it came, and
+the memory that the server and its processes take above their idle memory. Then it does the same for all
+uploads at once, beside originals and BLOBs that have to be decoded, and for 1,000 requests by 16 clients.
+Meanwhile another client looks at pages, and its longest wait is printed. Linux only; two minutes.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ UPLOADS: dict[str, Callable[[], bytes]] = {
     "a photo of 9 megapixels, PNG": lambda: noise((3500, 2600), "PNG", compress_level=1),
     "JPEG of 24,000 x 24,000, a colour a scan": lambda: jpeg_of_scans(24_000, 24_000),
     "JPEG of 3,000 scans": lambda: jpeg_of_scans(4000, 4000, scans=3000),
-    "JPEG of 50 scans, as large as may be": lambda: jpeg_of_scans(4900, 4900, scans=50),
+    "JPEG of 50 scans, as large as allowed": lambda: jpeg_of_scans(4900, 4900, scans=50),
     "JPEG of 500,000 parts of EXIF": lambda: jpeg_of_segments(500_000),
     "JPEG of 20 MB of padding": lambda: jpeg_of_padding(20_000_000),
-    "AVIF that lies: 12,000 x 12,000": lambda: avif_that_lies(12_000, 12_000),
-    "JPEG 2000 that lies: 30,000 x 30,000": lambda: jpeg2000_that_lies(30_000, 30_000),
+    "AVIF with a false size of 12,000 x 12,000": lambda: avif_that_lies(12_000, 12_000),
+    "JPEG 2000 with a false size of 30,000 x 30,000": lambda: jpeg2000_that_lies(30_000, 30_000),
     "TIFF with a tile of 30,000 x 30,000": lambda: tiff_of_a_tile(30_000, 30_000),
     "TIFF with a profile of 24 MB": lambda: tiff_with_profile(24_000_000),
     "PGM of 500,000 comments": lambda: pgm_of_comments(500_000),

@@ -1,13 +1,13 @@
 """
-A database of any number of CLIP-like vectors with the metadata of a real collection, for the other
-benchmarks: as import-image-vectors makes it of vectors, with columns filled in afterwards.
+Make a database of any number of CLIP-like vectors with the metadata of a real collection, for the other
+benchmarks. It imports the vectors like import-image-vectors, and fills in the columns afterwards.
 
     python benchmarks/collection.py photos.db --images 100000
     python benchmarks/collection.py photos.db --vectors vectors.npy
 
-Vectors are drawn here, unless a file has better ones. Gaussian ones flatter or punish an index for the
-wrong reasons: CLIP's lie in a narrow cone, have few effective dimensions, come in clusters, and words
-lie somewhere else than images.
+The script draws the vectors, unless you give it a file with better ones. Gaussian vectors would flatter
+or punish an index for the wrong reasons: CLIP's lie in a narrow cone, have few effective dimensions, come
+in clusters, and words lie elsewhere than images.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """
-How fast near-duplicates are found among n vectors: a table.
+Measure how fast near-duplicates are found among n vectors.
 
     python benchmarks/duplicates.py                              # 10,000 to 100,000 of our own
     python benchmarks/duplicates.py --vectors images.npy -n 50000
 
-Our own vectors have what matters of CLIP's: 512 dimensions, a narrow cone with a mean score of about
-0.5, and a few directions that hold most of the spread. In each set, 1 in 50 vectors is a
-near-duplicate of another one, with a score of about 0.98. `joined` says how many of these were found
-again, `other` how many vectors were joined beside them. `plain` is the time of nothing but the scores
-of all pairs, by sgemm in blocks, measured on a part of them; `ratio` is what is saved.
+Our own vectors are like CLIP's in what matters: 512 dimensions, a narrow cone with a mean score of about
+0.5, and a few directions that hold most of the spread. In each set, 1 in 50 vectors is a near-duplicate
+of another one, with a score of about 0.98. `joined` counts how many of these were found, and `other` how
+many other vectors were joined. `plain` is the time to compute only the scores of all pairs, by sgemm in
+blocks, measured on a part of them; `ratio` compares the two times.
 """
 
 from __future__ import annotations

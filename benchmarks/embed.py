@@ -1,12 +1,11 @@
 """
-How fast photos are embedded, and what it costs: a table, each line with what it is compared to.
+Measure how fast photos are embedded and what it costs. Each line has a comparison beside it.
 
     python benchmarks/embed.py                  # everything, about 15 minutes on 2 cores
     python benchmarks/embed.py decode model     # only these parts
 
-Models have random weights, which take as long as trained ones; photos of 12 megapixels are drawn, or
-made of those in --photos. Ratios are of numbers from the same run, because machines differ and are
-noisy.
+Models have random weights, which take as long as trained ones. Photos of 12 megapixels are drawn, or made
+from those in --photos. Ratios compare numbers of the same run, because machines differ and are noisy.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """
-What models cost, and whether ours see what the libraries they are from would see: a table, each line
-with what it is compared to.
+Measure what models cost, and check that ours see the same as the libraries they come from. Each line has
+a comparison beside it.
 
     python benchmarks/embedders.py --photos FOLDER                  # everything, about 10 minutes on 2 cores
     python benchmarks/embedders.py words layout                     # only these parts
 
-Models have random weights, which take as long as trained ones and tell pictures apart badly: a score
-between different pictures is printed beside that of the same one.
+Models have random weights, which take as long as trained ones but tell pictures apart badly. So the score
+between different pictures is printed beside that of the same picture.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """
-Whether the map of a table stays fluent: milliseconds per frame in headless Chromium, which draws without
-a GPU.
+Measure whether the map of a table stays fluent: milliseconds per frame in headless Chromium without a GPU.
 
     python benchmarks/collection.py photos.db --images 50000
     python benchmarks/map.py photos.db images --color camera_model
 
-A frame is from one to the next that the browser shows, 16.7 ms at best. Drawing is what the map's own
-code takes of one.
+A frame is the time from one shown picture to the next, 16.7 ms at best. Drawing is the part of it that the
+map's own code takes.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """
-What the search page costs on a database of any size, and which part of it costs that.
+Measure the search page, and each part of it, on a database of any size.
 
     python benchmarks/pages.py photos.db images
 
-Starts Datasette, warms it up, and prints milliseconds per page: the median, the slowest of twenty,
-and the median of each part. Parts run side by side, so that they add up to more than the page; what
-is left beside the longest is mostly the rendering. Then asks for 200 pages, 8 at a time.
+The script starts Datasette, warms it up, and prints milliseconds per page: the median, the slowest of
+twenty, and the median of each part. Parts run side by side, so they add up to more than the page; the rest
+beside the longest part is mostly the rendering. Then it asks for 200 pages, 8 at a time.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """
-How well and how fast the built-in embedder `palette` searches.
+Measure how well and how fast the built-in embedder `palette` searches.
 
     python benchmarks/palette.py [--photos FOLDER_OF_LABEL_FOLDERS]
     python benchmarks/palette.py --calibrate FOLDER_OF_PHOTOS
 
-The second measures what is usual in photos and writes it into the package. Give it photos that you
-do not measure by: the package's own come from 100 photos of Flickr8k.
+The second command measures the averages of photos and writes them into the package. Use other photos for
+it than for measuring: the package's own averages come from 100 photos of Flickr8k.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """
-How fast searches are, with and without filters, and what they find: a table, each line beside the bare
-FAISS search of the same vectors in the same run, because machines differ and are noisy.
+Measure how fast searches are, with and without filters, and what they find. Each line is compared to the
+bare FAISS search of the same vectors in the same run, because machines differ and are noisy.
 
     python benchmarks/search.py                        # everything, about 20 minutes on 2 cores
     python benchmarks/search.py exact filters          # only these parts
     python benchmarks/search.py --vectors images.npy --queries texts.npy
 
 Without files, CLIP-like vectors are drawn (see collection.py). --database keeps the collection for the
-next run. Peers are measured where they are installed: sqlite-vec with apsw, and datasette-faiss.
+next run. Peers are measured if they are installed: sqlite-vec with apsw, and datasette-faiss.
 """
 
 from __future__ import annotations

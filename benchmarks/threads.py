@@ -1,13 +1,14 @@
 """
-What threads of FAISS cost where processors are busy, and what is spared by them: a table each. Beside
-"quiet", what else the machine does; "busy", as many endless loops as it has processors as well.
+Measure what threads of FAISS cost and save when processors are busy. "Quiet" is the machine as it is;
+"busy" adds as many endless loops as it has processors.
 
     python benchmarks/threads.py                    # everything, about 15 minutes on 2 cores
     python benchmarks/threads.py search             # a query: one thread or all, one asker or three
     python benchmarks/threads.py commands           # index-images and torch: threads that spin or sleep
     python benchmarks/threads.py quantiser          # training with and without polysemous codes
 
-What is compared is run by turns, and the ratios are those of neighbours: machines are noisy.
+The script alternates between the two sides of a comparison, and ratios compare neighbours, because machines
+are noisy.
 """
 
 from __future__ import annotations

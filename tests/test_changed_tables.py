@@ -233,7 +233,7 @@ async def test_a_persons_own_table_of_such_a_name_is_left_alone(
     options = () if name == "images_tags" else ("--write",)
     result = command(wanted[0], database, "images", *wanted[1:], *options)
     assert result.exit_code == 1
-    assert f"{name!r} is another one than" in result.output
+    assert f"{name!r} was not made by" in result.output
     datasette = datasette_of(database)
     page = await ask(datasette, f"{PAGE}?q=red&_facet=folder")
     assert page.status_code == 200

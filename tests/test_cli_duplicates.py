@@ -154,7 +154,7 @@ def test_the_last_copy_is_never_named(album: Path, database: Path):
     (album / "2020" / "fruit.jpg").unlink()
     result = find(database, "images", "--paths")
     assert result.stdout.splitlines() == [str(album / path) for path in FLAGS[1:]]
-    assert result.stderr == ("Warning: 1 group is left out, as the file to keep is not there\n")
+    assert result.stderr == ("Warning: 1 group is left out, because the file to keep is missing\n")
 
 
 # --- The table -------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_images_in_the_database(tmp_path: Path, album: Path):
         (["--threshold", "0"], "the threshold is 0; it must be above 0 and at most 1"),
         (["--where", "no_column = 1"], "the filter 'no_column = 1' does not work on 'images'"),
         (["--model", "timm/other"], "'images' is not embedded with timm/other, but with palette"),
-        (["-0"], "-0 is about paths; add --paths"),
+        (["-0"], "-0 works only with --paths; add --paths"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_1(database: Path, arguments, sentence: str):
@@ -249,8 +249,8 @@ def test_a_threshold_that_is_too_low_is_a_warning(tmp_path: Path, embed: Callabl
         draw_scene(tmp_path / "greys" / f"{light:03}.png", *[f"hsl(0, 0%, {light}%)"] * 3)
     result = find(embed(tmp_path / "greys"), "images", "--threshold", "0.9")
     assert re.fullmatch(
-        r"Warning: \d\d of the 26 images are a chain in which each is like the next, which says that a "
-        r"threshold of 0\.9 is too low for them\n",
+        r"Warning: \d\d of the 26 images are a chain in which each is like the next; a threshold "
+        r"of 0\.9 is too low for them\n",
         result.stderr,
     )
 
@@ -279,7 +279,7 @@ def test_a_file_to_keep_that_is_another_picture_now_keeps_its_group(album: Path,
     result = find(database, "images", "--paths")
     assert result.stdout.splitlines() == [str(album / FRUITS[1])]
     assert result.stderr == (
-        "Warning: 1 group is left out, as the file to keep has changed since it was embedded\n"
+        "Warning: 1 group is left out, because the file to keep has changed since it was embedded\n"
     )
 
 
@@ -289,8 +289,8 @@ def test_a_copy_that_is_another_picture_now_is_not_named(album: Path, database: 
     result = find(database, "images", "--paths")
     assert result.stdout.splitlines() == [str(album / FRUITS[1])]
     assert result.stderr.splitlines() == [
-        "Warning: 1 file is left out, as it has changed since it was embedded",
-        "Warning: 1 file is left out, as it is not there",
+        "Warning: 1 file is left out, because it has changed since it was embedded",
+        "Warning: 1 file is left out, because it is missing",
     ]
 
 
@@ -308,7 +308,7 @@ def test_what_the_file_to_keep_is_a_link_to_is_not_named(album: Path, database: 
     result = find(database, "images", "--paths")
     assert str(copy) not in result.stdout.splitlines()
     assert result.stderr == (
-        "Warning: 1 file is left out, as it is the file to keep by another path, or may be\n"
+        "Warning: 1 file is left out, because it is, or may be, the file to keep under another path\n"
     )
 
 
@@ -333,7 +333,7 @@ def test_of_a_file_that_was_only_looked_at_the_time_tells(album: Path, imported:
     result = find(imported, "images", "--paths")
     assert result.stdout == ""
     assert result.stderr == (
-        "Warning: 2 groups are left out, as the file to keep has changed since it was embedded\n"
+        "Warning: 2 groups are left out, because the file to keep has changed since it was embedded\n"
     )
 
 
@@ -341,7 +341,7 @@ def test_a_file_that_was_never_looked_at_keeps_its_group(imported: Path):
     change(imported, "update images set size = null, mtime = null")
     result = find(imported, "images", "--paths")
     assert result.stdout == ""
-    assert "groups are left out, as the file to keep was never looked at" in result.stderr
+    assert "groups are left out, because the file to keep was never read" in result.stderr
 
 
 def test_ctrl_c_leaves_the_table_as_it_was(database: Path, monkeypatch: pytest.MonkeyPatch):
@@ -378,7 +378,10 @@ def test_a_file_by_two_spellings_is_no_copy_of_itself(
     monkeypatch.setattr(Path, "samefile", lambda *_: False)
     result = find(database, "images", "--paths")
     assert result.stdout == ""
-    assert "1 file is left out, as it is the file to keep by another path" in result.stderr
+    assert (
+        "1 file is left out, because it is, or may be, the file to keep under another path"
+        in result.stderr
+    )
 
 
 @pytest.fixture

@@ -251,7 +251,7 @@ def test_a_place_that_was_told_as_a_relative_path_doubles_nothing(
     change(path, "update image_search_roots set path = 'the archive/pictures'")
     monkeypatch.chdir(moved.parent.parent)
     result = command("embed-images", path, "images", "the archive/pictures")
-    assert "no absolute path" in result.output
+    assert "not an absolute path" in result.output
     assert count(path, "images") == 8
     run_as_told(result, moved)
     assert first_words(path, "images", moved) == "0 embedded, 8 unchanged, 0 failed"
@@ -361,7 +361,7 @@ def test_a_folder_that_stands_where_the_table_goes_is_told_and_put_right(
     assert result.exit_code == 1
     first = typed.split(maxsplit=1)[0]
     assert result.output == (
-        f"Error: {first!r} stands where the name of the table goes: "
+        f"Error: {first!r} is given instead of the table name; run: "
         f"sqlite-utils embed-images {path} {meant}\n"
     )
     assert not path.exists()
@@ -938,6 +938,6 @@ def test_a_person_at_a_terminal_is_told_where_the_search_page_is(folder: Path, t
         lines = terminal.read(10_000).decode().splitlines()
     assert lines[0].startswith("8 embedded")
     assert lines[1:] == [
-        f"To see and search them: datasette '{database}', then http://127.0.0.1:8001/-/image-search"
+        f"To see and search them, run datasette '{database}' and open http://127.0.0.1:8001/-/image-search"
     ]
     assert len(embed_images(*run[1:]).stdout.splitlines()) == 1

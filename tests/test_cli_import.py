@@ -53,10 +53,10 @@ def test_a_new_table_is_searched_at_once(path: Path, tmp_path: Path):
     source, paths = write_npy(tmp_path, names, unit(50, 512))
     run = (path, "images", source, "--paths", paths, "--root", "/photos", "--model", CLIP)
     result = bring(*run)
-    assert first_words(result) == "50 vectors imported, 50 rows added, 50 files not there"
+    assert first_words(result) == "50 vectors imported, 50 rows added, 50 files missing"
     unproven, _ = result.stderr.splitlines()
     assert unproven == (
-        f"Warning: whether {CLIP} made these vectors was not checked: its weights are not on this machine"
+        f"Warning: could not check that {CLIP} made these vectors: its weights are not on this machine"
     )
     assert sidecar_of(path).exists()
     assert first_words(bring(*run)) == "0 vectors imported, 50 unchanged"
@@ -84,8 +84,8 @@ def test_a_model_that_nobody_knows_is_a_name_with_a_hint(path: Path, tmp_path: P
         "ViT-B32/openai",
     )
     assert bring(*run).stderr.startswith(
-        "Warning: whether ViT-B32/openai made these vectors was not checked: no model of this name is "
-        "known here (did you mean 'ViT-B-32/openai'?), so images are found by #ID, not by words\n"
+        "Warning: could not check that ViT-B32/openai made these vectors: no installed model has "
+        "this name (did you mean 'ViT-B-32/openai'?), so you can search by #ID but not by words\n"
     )
     assert command("search-images", path, "images", "#2", "--paths").exit_code == 0
     renamed = bring(*run[:-1], CLIP, "--replace-model")
@@ -105,12 +105,12 @@ def test_a_wrong_root_is_warned_of_and_can_be_put_right(
     )
     run = (path, "images", source, "--paths", paths, "--model", "palette", "--root")
     result = bring(*run, wrong)
-    assert first_words(result) == "8 vectors imported, 8 rows added, 8 files not there"
+    assert first_words(result) == "8 vectors imported, 8 rows added, 8 files missing"
     warning = result.stderr.splitlines()[-1]
     assert warning.startswith(
-        f"Warning: none of the new files is there, such as {str(wrong / next(iter(vectors)))!r}; unless their "
+        f"Warning: none of the new files exists, such as {str(wrong / next(iter(vectors)))!r}; unless their "
     )
-    _, *line = shlex.split(warning.partition("this puts it right: ")[2])
+    _, *line = shlex.split(warning.partition("correct it with: ")[2])
     assert command(*(part.replace("/ABSOLUTE/PATH", str(folder)) for part in line)).exit_code == 0
     assert query(path, "select path from image_search_roots") == [(str(folder),)]
     assert "8 unchanged" in bring(*run, folder).stdout
@@ -119,7 +119,7 @@ def test_a_wrong_root_is_warned_of_and_can_be_put_right(
 def test_some_files_that_are_not_there_are_only_counted(path: Path, tmp_path: Path, folder: Path):
     source, paths = write_npy(tmp_path, ["red.jpg", "gone.jpg"], unit(2, 512))
     result = bring(path, "images", source, "--paths", paths, "--root", folder, "--model", "a/b")
-    assert "1 files not there" in result.stdout
+    assert "1 files missing" in result.stdout
     assert "such as" not in result.stderr
 
 

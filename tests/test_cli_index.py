@@ -151,7 +151,7 @@ def test_probes_that_a_person_chooses_are_no_reason_for_a_warning(collection: Pa
 def test_a_recall_that_is_not_reached_is_said(collection: Path):
     result = index_images(collection, "images", "--type", "PQ1x2", "--target-recall", "1")
     assert re.fullmatch(
-        r"Warning: the best recall that PQ1x2 reaches is 0\.\d+, and 1 was asked for; try another "
+        r"Warning: PQ1x2 reaches a recall of 0\.\d+ at best, less than the target of 1; try another "
         r"--type, or flat, which is exact\n",
         result.stderr,
     )

@@ -161,7 +161,7 @@ def test_of_many_images_a_page_takes_some_and_says_so(
 ) -> None:
     monkeypatch.setattr(plotting, "MOST_IMAGES", 5)
     output = plot(database, "images", "--html", tmp_path / "map.html")
-    assert "Warning: a page takes 5 of the 8 images; they were taken evenly" in output
+    assert "Warning: the page shows 5 of the 8 images, an even selection" in output
     assert "5 of 8 images" in (tmp_path / "map.html").read_text(encoding="utf-8")
     assert ": 8 images" in plot(database, "images", tmp_path / "map.png")
 
@@ -175,7 +175,7 @@ def test_a_picture_shows_all_beside_a_page_that_does_not(
     output = plot(database, "images", both, "--html", page, "--color", "filename")
     assert re.sub(r"\d thumbnails", "_", output).splitlines() == [
         f"{both}: 8 images, _",
-        "Warning: a page takes 5 of the 8 images; they were taken evenly",
+        "Warning: the page shows 5 of the 8 images, an even selection",
         f"{page}: 5 images, _",
     ]
     assert both.read_bytes() == alone.read_bytes()
@@ -211,13 +211,13 @@ def test_wrong_input_is_one_sentence_and_writes_nothing(database: Path, tmp_path
     assert refused(database, "images").endswith(
         "there is nothing to write; name a picture such as map.png, or --html FILE"
     )
-    assert "does not say what to draw; end it in .png" in refused(
+    assert "has no known ending; end it in .png" in refused(
         database, "images", tmp_path / "map.gif"
     )
     assert refused(database, "images", "--html", database) == (
-        f"Error: '{database}' is no name for a page; end it in .html"
+        f"Error: '{database}' is not a name for a page; end it in .html"
     )
-    assert "is no name for a page" in refused(database, "images", out, "--html", out)
+    assert "is not a name for a page" in refused(database, "images", out, "--html", out)
     assert "has no column 'nope' to colour by; it has id" in refused(
         database, "images", out, "--color", "nope"
     )

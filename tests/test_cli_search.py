@@ -162,7 +162,7 @@ def test_a_query_that_begins_with_a_minus(database: Path):
         result = command("search-images", database, "images", words, "-k", 1)
         assert result.exit_code == 2
         (line,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
-        hint = f'A query that begins with - goes to the end, after --, as in: -- "{words}"'
+        hint = f'Put a query that begins with - at the end, after --, as in: -- "{words}"'
         assert line == f"Error: No such option {words[:2]!r}. {hint}"
         assert command("search-images", database, "images", "-k", 1, "--", words).exit_code == 0
     result = command("search-images", database, "images", "red", "--explian")
@@ -309,13 +309,13 @@ def test_images_in_the_database_have_no_paths(tmp_path: Path, folder: Path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["-0"], "-0 is about paths; add --paths"),
-        (["--csv", "-0"], "-0 is about paths; add --paths"),
+        (["-0"], "-0 works only with --paths; add --paths"),
+        (["--csv", "-0"], "-0 works only with --paths; add --paths"),
         (["--json", "--csv"], "choose one of --json and --csv"),
         (["--paths", "--json", "--nl"], "choose one of --json and --nl and --paths"),
-        (["--where", ""], "--where is empty; leave it out for all rows"),
-        (["--where", "  "], "--where is empty; leave it out for all rows"),
-        (["-p", "name", "red"], "-p is the value of a :NAME in --where; add --where"),
+        (["--where", ""], "--where is empty; give a condition, or no --where for all rows"),
+        (["--where", "  "], "--where is empty; give a condition, or no --where for all rows"),
+        (["-p", "name", "red"], "-p sets a :NAME in --where; add --where"),
     ],
 )
 @pytest.mark.parametrize("asked", [("search-images", "red"), ("find-duplicates",)])

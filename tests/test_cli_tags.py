@@ -204,7 +204,7 @@ def test_a_model_without_words_names_one_that_has_them(database: Path, monkeypat
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
     assert "sees pictures only" in line
-    assert "embed with a model that has words, such as palette" in line
+    assert "embed with a model that reads words, such as palette" in line
 
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path: Path):

@@ -218,9 +218,9 @@ def test_boxes_that_are_the_same_bytes_many_times_are_no_picture() -> None:
     places = b"".join(struct.pack(">HHHLL", i, 0, 1, 0, 10_000) for i in range(1000))
     located = box(b"iloc", bytes([0, 0, 0, 0, 0x44, 0]) + struct.pack(">H", 1000) + places)
     data = start + box(b"meta", bytes(4) + located) + bytes(10_000)
-    assert cost_of(data).problem == "its parts are the same bytes many times"
+    assert cost_of(data).problem == "its parts repeat the same bytes many times"
     deep = box(b"free", b"") * 10_001
-    assert cost_of(start + deep).problem == "it is of too many parts"
+    assert cost_of(start + deep).problem == "it has too many parts"
 
 
 # --- Profiles --------------------------------------------------------------------------------------

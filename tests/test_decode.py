@@ -816,7 +816,7 @@ def test_others_in_the_process_keep_their_guard(tmp_path: Path):
 
 def test_a_webp_above_the_limit_of_pillow_is_a_reason(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(TooLarge, match="more pixels than Pillow takes of this format"):
+    with pytest.raises(TooLarge, match="more pixels than Pillow allows in this format"):
         decode(saved(RED, "WEBP"))
 
 

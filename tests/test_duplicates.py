@@ -419,7 +419,7 @@ def test_all_of_it_is_written_or_nothing(written: Database):
 def test_a_table_of_the_same_name_by_somebody_else_is_left_alone(db: Database):
     index = add(db, ("a", NORTH, {}), ("b", NORTH, {}))
     db["images_duplicates"].insert({"image_id": 1, "mine": "yes"})
-    with pytest.raises(store.StoreError, match="'images_duplicates' is another one"):
+    with pytest.raises(store.StoreError, match="'images_duplicates' was not made by"):
         write(db, index)
     store.ensure_tables(db, "images")
     db.execute("delete from images where id = 1")

@@ -249,7 +249,7 @@ def test_a_database_that_was_restored_while_a_sidecar_was_made_does_not_name_it(
     monkeypatch.setattr(indexing, "stored_codes", read)
     with closing(Database(path, execute_plugins=False)) as db:
         named = find_index(db.conn).sidecar
-        with pytest.raises(indexing.SidecarNotWritten, match="became another one while"):
+        with pytest.raises(indexing.SidecarNotWritten, match="was replaced while"):
             index_images(db, "images")
         assert find_index(db.conn).sidecar == named
     with closing(connected(path)) as conn:

@@ -295,7 +295,7 @@ def test_a_folder_that_cannot_be_written_to_costs_time_only(
 
 def test_a_sidecar_that_cannot_be_written_is_told_with_a_sentence(path: Path, db: Database) -> None:
     put_a_folder_in_its_place(sidecar_of(path))
-    with pytest.raises(SidecarNotWritten, match=r"could not be written \(.*takes longer"):
+    with pytest.raises(SidecarNotWritten, match=r"could not be written \(.*take longer"):
         refresh_sidecars(db, "images")
     assert not list(path.parent.glob("*.tmp"))
 
@@ -305,7 +305,7 @@ def test_vectors_of_another_model_are_not_answered_from_the_old_sidecar(
 ) -> None:
     search(conn, VECTORS[0])
     db.execute("update image_search_indexes set fingerprint = 'other'")
-    with pytest.raises(SidecarUnusable, match="is of another model"):
+    with pytest.raises(SidecarUnusable, match="belongs to another model"):
         open_sidecar(sidecar_of(Path(live_path(conn))), find_index(conn))
     search(conn, VECTORS[0])
     assert live(conn).index.fingerprint == "other"

@@ -14,10 +14,10 @@ from datasette_image_search.ingest.moved_roots import (
     tell_database,
 )
 from datasette_image_search.ingest.scan import FoundFile
-from datasette_image_search.store import KnownFile, Root
+from datasette_image_search.store import KnownSource, Root
 
 GONE = Root(3, "/nowhere/old")
-KNOWN = {(GONE.path, f"trip/{size}.jpg"): KnownFile(size, size, "then") for size in range(1, 6)}
+KNOWN = {(GONE.path, f"trip/{size}.jpg"): KnownSource(size, size, "then") for size in range(1, 6)}
 
 
 def files(folder: str, *sizes: int, **fields) -> list[FoundFile]:

@@ -155,5 +155,7 @@ def test_a_file_of_the_cache_that_was_cut_short_is_named(cache: Path, no_network
 def test_what_is_no_configuration_of_open_clip_is_named(cache: Path, no_network: None):
     (link,) = (cache / "models--tiny--clip").rglob("open_clip_config.json")
     link.resolve().write_text('{"architectures": ["ViTModel"]}')
-    with pytest.raises(EmbedderError, match="is no configuration of open_clip; check that tiny/cl"):
+    with pytest.raises(
+        EmbedderError, match="is not a configuration of open_clip; check that tiny/cl"
+    ):
         load_embedder(ModelRequest(MODEL, device="cpu"))

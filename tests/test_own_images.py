@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from contextlib import closing
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlite_utils
 from datasette.app import Datasette
+from PIL import Image
 
 from datasette_image_search.ingest.own_images import OwnImage, find_own_changes
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
-from datasette_image_search.store import KnownFile, OwnRow
+from datasette_image_search.sql.functions import register_functions
+from datasette_image_search.store import KnownSource, OwnRow
 
 from .commands import change, command, query, touch_later
 from .commands import embed_images as embed
@@ -94,7 +100,7 @@ def test_rows_without_a_path_are_counted_and_told(own: Path, empty: str):
         own, f"update pictures set file = {empty} where title like '%blue%' or title like '%red%'"
     )
     run = ("pictures", "--path-column", "file", "--model", "palette")
-    told = "2 rows have nothing in the column 'file', and no image\n"
+    told = "2 rows have no image in the column 'file'\n"
     planned = embed(own, *run, "--dry-run")
     assert (planned.stderr, planned.stdout) == (
         told,
@@ -104,7 +110,7 @@ def test_rows_without_a_path_are_counted_and_told(own: Path, empty: str):
     assert result.stderr == told
     assert result.stdout.startswith("6 embedded, 0 unchanged, 0 failed in ")
     change(own, f"delete from pictures where file is {empty} and title like '%blue%'")
-    assert embed(own, "pictures").stderr.startswith("1 row has nothing in the column 'file'")
+    assert embed(own, "pictures").stderr.startswith("1 row has no image in the column 'file'")
 
 
 def test_the_path_of_a_row_that_fails_is_told_with_its_key(own: Path, folder: Path):
@@ -119,7 +125,7 @@ def test_the_path_of_a_row_that_fails_is_told_with_its_key(own: Path, folder: Pa
 def test_rows_without_a_blob_are_counted_and_told(inserted: Path):
     change(inserted, "update pictures set content = null where path like '%red.jpg'")
     result = embed(inserted, "pictures", "--content-column", "content", "--model", "palette")
-    assert result.stderr == "1 row has nothing in the column 'content', and no image\n"
+    assert result.stderr == "1 row has no image in the column 'content'\n"
 
 
 def test_a_table_with_paths_becomes_searchable_and_stays_as_it_is(own: Path):
@@ -233,7 +239,7 @@ def test_rows_come_and_go(own: Path, folder: Path, key_type: type):
         ("pictures", "it is a folder"),
         ("a" * 5000, "File name too long"),
         ("nul\0byte.jpg", "null"),
-        (b"\xff.jpg", "there is no path but a BLOB"),
+        (b"\xff.jpg", "the value is a BLOB, not a path"),
         (17, "No such file"),
     ],
     ids=["missing", "folder", "long", "nul", "bytes", "number"],
@@ -427,11 +433,114 @@ def test_a_table_of_ones_own_takes_no_folders(own: Path, folder: Path):
     assert "table 'pictures' cannot take images: it has no column 'root_id'" in result.stderr
 
 
+# --- BLOBs, whose triggers were gone --------------------------------------------------------------
+
+
+def blob(colour: str, width: int = 8) -> bytes:
+    """A picture of one colour; those of the same width have the same length."""
+    content = BytesIO()
+    Image.new("RGB", (width, 8), colour).save(content, "BMP")
+    return content.getvalue()
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Embedded, with ids from 1 in the order of COLOURS."""
+    path = tmp_path / "scans.db"
+    with closing(sqlite_utils.Database(path)) as db:
+        rows = [{"id": n, "scan": blob(colour)} for n, colour in enumerate(COLOURS, 1)]
+        db["pictures"].insert_all(rows, pk="id")
+    assert embed_own(path, "--content-column", "scan", "--model", "palette").startswith("8 embed")
+    return path
+
+
+def swap(path: Path, one: int, other: int) -> None:
+    (first,), (second,) = (
+        row
+        for id in (one, other)
+        for row in query(path, "select scan from pictures where id = ?", [id])
+    )
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.executemany(
+            "update pictures set scan = ? where id = ?", [(second, one), (first, other)]
+        )
+
+
+def transform(path: Path) -> None:
+    """As sqlite-utils does, with the triggers of the table."""
+    assert command("transform", path, "pictures", "--rename", "nothing", "nothing").exit_code == 0
+    triggers = query(path, "select name from sqlite_master where tbl_name = 'pictures'")
+    assert "_pictures_image_search_content_changed" not in [name for (name,) in triggers]
+
+
+def computed(path: Path, expression: str) -> Any:
+    with closing(sqlite3.connect(path)) as conn:
+        register_functions(conn)
+        return conn.execute(f"select {expression}").fetchone()[0]
+
+
+def found(path: Path) -> set[int]:
+    return {hit["id"] for hit in json.loads(computed(path, "image_search('red', 8)"))}
+
+
+BEFORE = {
+    "nothing": None,
+    "tags": ("tag-images", "pictures", "red", "blue", "-s"),
+    "an index": ("index-images", "pictures", "-s"),
+    "duplicates": ("find-duplicates", "pictures", "--write", "-s"),
+}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_a_blob_of_the_same_length_in_anothers_place_is_noticed(scans: Path, before: str):
+    """Whichever command puts the triggers back."""
+    transform(scans)
+    swap(scans, 1, 4)
+    if BEFORE[before] is not None:
+        name, *rest = BEFORE[before]
+        assert command(name, scans, *rest).exit_code == 0
+        ids = query(scans, "select image_id from _pictures_vectors order by 1")
+        assert [id for (id,) in ids] == [2, 3, 5, 6, 7, 8]
+    told = "2 embedded, 6 unchanged, 0 failed"
+    assert embed_own(scans, "--dry-run") == f"Would be: {told}\n"
+    assert embed_own(scans) == told
+    assert (best(scans, "red")["id"], best(scans, "green")["id"]) == (4, 1)
+    assert embed_own(scans) == "0 embedded, 8 unchanged, 0 failed"
+    swap(scans, 1, 4)
+    assert embed_own(scans) == told
+    assert best(scans, "red")["id"] == 1
+
+
+def test_a_blob_of_another_length_is_not_found_meanwhile(scans: Path):
+    transform(scans)
+    assert found(scans) == {1, 2, 3, 4, 5, 6, 7, 8}
+    with closing(sqlite3.connect(scans)) as conn, conn:
+        conn.execute("update pictures set scan = ? where id = 1", [blob("white", 80)])
+    assert found(scans) == {2, 3, 4, 5, 6, 7, 8}
+    assert computed(scans, "image_similarity(1, 'red')") is None
+    assert embed_own(scans) == "1 embedded, 7 unchanged, 0 failed"
+
+
+def test_what_is_no_blob_any_more_is_not_found(scans: Path):
+    transform(scans)
+    change(scans, "update pictures set scan = null where id = 1")
+    assert found(scans) == {2, 3, 4, 5, 6, 7, 8}
+    assert embed_own(scans) == "0 embedded, 7 unchanged, 0 failed"
+    assert query(scans, "select 1 from _pictures_vectors where image_id = 1") == []
+
+
+def test_a_source_leaves_with_its_image_and_goes_along_to_another_id(scans: Path):
+    change(scans, "delete from pictures where id = 1", "update pictures set id = 70 where id = 2")
+    ids = query(scans, "select image_id from _pictures_sources order by 1")
+    assert [id for (id,) in ids] == [3, 4, 5, 6, 7, 8, 70]
+    assert embed_own(scans) == "0 embedded, 7 unchanged, 0 failed"
+
+
 # --- Finding, without a database -----------------------------------------------------------------
 
 
 def test_a_blob_is_known_by_its_length(tmp_path: Path):
-    known = KnownFile(1, 10, "")
+    known = KnownSource(1, 10, "")
     rows = [OwnRow(1, 10, known), OwnRow(2, 11, known), OwnRow(3, 12, None)]
     changes = find_own_changes(rows, None)
     assert changes.to_embed == (OwnImage(2, 11, ""), OwnImage(3, 12, ""))
@@ -439,7 +548,7 @@ def test_a_blob_is_known_by_its_length(tmp_path: Path):
 
 
 def test_a_failure_is_tried_again_only_where_that_is_asked_for():
-    rows = [OwnRow("k", 10, KnownFile("k", 10, "", failed=True, has_vector=False))]
+    rows = [OwnRow("k", 10, KnownSource("k", 10, "", failed=True, has_vector=False))]
     assert find_own_changes(rows, None).failed_before == 1
     (image,) = find_own_changes(rows, None, retry_failed=True).to_embed
     assert (image.path, image.read()) == ("#k", b"")
@@ -624,7 +733,7 @@ def test_a_text_where_a_blob_should_be_is_a_failure_with_a_reason(tmp_path: Path
     sqlite_utils.Database(path)["pictures"].insert_all(rows, pk="id")
     options = ("--content-column", "content", "--model", "palette")
     assert embed_own(path, *options) == "1 embedded, 0 unchanged, 1 failed"
-    assert failures_of(path) == {"#2": "there is no BLOB but a text or a number"}
+    assert failures_of(path) == {"#2": "the value is a text or a number, not a BLOB"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names of files are Unicode there")

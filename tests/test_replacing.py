@@ -298,8 +298,8 @@ def test_the_unfinished_model_is_no_model_of_the_table_yet(run: Run):
     ("options", "sentence"),
     [
         ({"replace_model": True, "limit": 5}, "leave --limit out"),
-        ({"drop_missing": True}, "--drop-missing is about --replace-model"),
-        ({"keep_model": True}, "nothing was begun for 'images'"),
+        ({"drop_missing": True}, "--drop-missing works only with --replace-model"),
+        ({"keep_model": True}, "'images' has none; run it without"),
         ({"keep_model": True, "replace_model": True}, "choose one"),
     ],
 )
@@ -442,7 +442,7 @@ def test_a_second_index_is_promoted_without_embedding_again(
     with monkeypatch.context() as patched:
         patched.setattr(registry, "_factories", dict)
         patched.setattr(registry, "_loaded", {})
-        with pytest.raises(ImageSearchError, match="say with --model which of them to keep"):
+        with pytest.raises(ImageSearchError, match="name with --model the one to keep"):
             run(replace_model=True)
         summary = run(**REPLACE)
     assert (summary.embedded, summary.device, mean.seen) == (0, None, 8)
@@ -480,7 +480,7 @@ def test_what_is_said(database: Path, folder: Path):
 
     planned = command(*new, "--dry-run")
     assert planned.exit_code == 0
-    assert "; the index by mean in use, in place of that by palette only with" in planned.stdout
+    assert "; the index by mean in use, instead of that by palette only with" in planned.stdout
     assert cannot in planned.stdout
 
     result = command(*new)
@@ -488,9 +488,7 @@ def test_what_is_said(database: Path, folder: Path):
     assert result.stdout.startswith("7 embedded, 1 gone, 0 unchanged")
     warning, error = result.stderr.splitlines()
     assert warning.startswith(f"Warning: {cannot}")
-    assert error.startswith(
-        f"Error: 'images' is still searched with the index by palette: {cannot}"
-    )
+    assert error.startswith(f"Error: searches of 'images' still use the index by palette: {cannot}")
     assert "--drop-missing" in error
 
     plain = command(*embed)
@@ -499,7 +497,7 @@ def test_what_is_said(database: Path, folder: Path):
 
     replaced = command(*embed, "--replace-model", "--drop-missing")
     assert replaced.exit_code == 0
-    in_use = "The index of 'images' by mean is in use now, in place of that by palette"
+    in_use = "Searches of 'images' now use the index by mean, instead of that by palette"
     assert replaced.stdout.splitlines()[-1] == in_use
 
 
@@ -516,6 +514,7 @@ def test_a_search_by_the_model_in_the_making_says_what_there_is(run: Run, databa
 def test_an_older_database_is_read_as_it_is_and_migrated_by_a_run(run: Run, database: Path):
     change(
         database,
+        "drop table image_search_migrations",
         "drop index idx_image_search_indexes_image_table_model_unfinished",
         "alter table image_search_indexes drop column unfinished",
         "create unique index idx_image_search_indexes_image_table_model "

@@ -19,7 +19,7 @@ from datasette_image_search import store
 from datasette_image_search.ingest.pipeline import EmbedRequest, Summary, embed_images
 from datasette_image_search.ingest.reuse import Reuse, find_reuse, of_known_size
 from datasette_image_search.ingest.scan import FoundFile
-from datasette_image_search.store import Key, KnownFile, Location, vector_from_blob
+from datasette_image_search.store import Key, KnownSource, Location, vector_from_blob
 
 from .commands import change, query, touch_later, vectors_of
 from .conftest import draw_picture
@@ -404,8 +404,8 @@ def found(path: str, image_id: Key | None = None, size: int = 1, **fields) -> Fo
     return FoundFile("/photos", path, size, "", image_id=image_id, **fields)
 
 
-def missing(*paths: str) -> dict[tuple[str, str], KnownFile]:
-    return {("/photos", path): KnownFile(1, 1, "") for path in paths}
+def missing(*paths: str) -> dict[tuple[str, str], KnownSource]:
+    return {("/photos", path): KnownSource(1, 1, "") for path in paths}
 
 
 def same_content(**places: tuple[Key, str]) -> Callable[[str], list[tuple[Key, Location]]]:
@@ -428,8 +428,8 @@ def test_a_file_that_could_not_be_read_or_is_new_is_not_reused():
 
 def test_only_files_as_large_as_one_that_is_known_are_read():
     known = {
-        ("/photos", "a.jpg"): KnownFile(1, 100, ""),
-        ("/photos", "b.jpg"): KnownFile(None, 200, "", failed=True, has_vector=False),
+        ("/photos", "a.jpg"): KnownSource(1, 100, ""),
+        ("/photos", "b.jpg"): KnownSource(None, 200, "", failed=True, has_vector=False),
     }
     files = [
         found("x.jpg", size=100),

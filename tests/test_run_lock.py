@@ -60,7 +60,7 @@ def test_a_second_run_in_another_process_says_so_and_stops(tmp_path: Path, folde
     result = command("embed-images", database, "images", folder, "--model", "palette")
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: another run is writing to {str(database)!r}; wait until it has ended\n"
+        f"Error: another run is writing to {str(database)!r}; wait until it has finished\n"
     )
     assert not database.exists()
 
@@ -184,7 +184,7 @@ def test_a_drive_without_locks_is_no_other_run(
     monkeypatch.setattr(run_lock, "_lock", refuse)
     with only_run(tmp_path / "photos.db"):
         pass
-    assert "photos.db' has no locks" in caplog.text
+    assert "photos.db' does not support locks" in caplog.text
 
 
 def _socket(path: Path) -> None:

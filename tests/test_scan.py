@@ -21,7 +21,7 @@ from datasette_image_search.ingest.scan import (
     find_scopes,
     iso_time,
 )
-from datasette_image_search.store import KnownFile
+from datasette_image_search.store import KnownSource
 
 from .ignoring_case import ignore_case_below
 
@@ -51,14 +51,14 @@ def paths_of(*given: Path, known_roots: Sequence[Path] = (), **options) -> list[
     return [file.path for file in find(*given, known_roots=known_roots, **options)]
 
 
-Known = dict[tuple[str, str], KnownFile]
+Known = dict[tuple[str, str], KnownSource]
 
 
 def known_of(*files: FoundFile, image_id: int | None = 1, has_vector: bool = True) -> Known:
     """What the tables would know after these files; without an image id, they failed."""
     failed = image_id is None
     return {
-        (file.root, file.path): KnownFile(
+        (file.root, file.path): KnownSource(
             image_id, file.size, file.mtime, failed=failed, has_vector=has_vector and not failed
         )
         for file in files
@@ -577,7 +577,7 @@ def test_a_root_that_was_emptied_is_an_error_that_names_it(tmp_path: Path, left:
     make_files(tmp_path / "drive", *left)
 
     with pytest.raises(
-        ScanError, match=r"no images left in '.*/drive', of which the table has 2; .* mount it"
+        ScanError, match=r"no images left in '.*/drive', and the table has 2 of them; .* mount it"
     ):
         check(changes_of(tmp_path / "drive", known=known))
 
@@ -597,7 +597,7 @@ def test_a_root_below_a_folder_that_is_given_may_be_a_drive_too(tmp_path: Path, 
     shutil.rmtree(tmp_path / "usb")
     if is_there:
         (tmp_path / "usb").mkdir()
-    with pytest.raises(ScanError, match=r"no images left in '.*/usb', of which the table has 2"):
+    with pytest.raises(ScanError, match=r"no images left in '.*/usb', and the table has 2 of them"):
         check(changes_of(tmp_path, known=known))
 
 

@@ -51,14 +51,14 @@ def test_embedders_that_work_pass(embedder: Embedder):
     [
         (
             lambda inputs: unit(np.ones_like(inputs)),
-            "the same vector of pictures that have nothing",
+            "the same vector for unrelated pictures",
         ),
         (lambda inputs: inputs * np.nan, "not finite, or not of unit length"),
         (lambda inputs: inputs * 0, "not finite, or not of unit length"),
         (lambda inputs: inputs, "not finite, or not of unit length"),
         (
             lambda inputs: unit(inputs)[:, :2],
-            r"shape \(5, 2\) and type float32, where it says \(5, 3\)",
+            r"shape \(5, 2\) and type float32, but declares \(5, 3\)",
         ),
         (lambda inputs: unit(inputs).astype(np.float64), "type float64"),
     ],

@@ -30,6 +30,7 @@ OF_ALL = {
     "image_search_roots",
     "image_search_indexes",
     "image_search_label_sets",
+    "image_search_migrations",
     "sqlite_sequence",
 }
 

@@ -253,8 +253,8 @@ def test_a_folder_in_its_place_is_unusable(tmp_path: Path) -> None:
         ({"sidecar": "other"}, "not the sidecar that the database names"),
         ({"sidecar": None}, "not the sidecar that the database names"),
         ({"id": 2, "sidecar": "of the other"}, "not the sidecar that the database names"),
-        ({"fingerprint": "f2"}, "is of another model"),
-        ({"dimensions": 16}, "is of another model"),
+        ({"fingerprint": "f2"}, "belongs to another model"),
+        ({"dimensions": 16}, "belongs to another model"),
     ],
 )
 def test_a_file_of_something_else_is_unusable(path: Path, change: dict, sentence: str) -> None:
@@ -339,7 +339,7 @@ def test_a_write_that_was_lost_without_an_error_leaves_the_old_file(
         file.write(b"\xaa" * 8)
 
     monkeypatch.setattr(sidecar, "_write", write)
-    with pytest.raises(OSError, match="what was written cannot be read again"):
+    with pytest.raises(OSError, match="the new file cannot be read back"):
         write_sidecar(path, replace(INDEX, sidecar="newer"), make_codes(-VECTORS))
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

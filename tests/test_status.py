@@ -66,8 +66,8 @@ def test_a_lost_sidecar_is_said(path: Path, db: Database) -> None:
     assert found["sidecar"] == "not in use"
     assert found["problem"] == (
         "photos.db-image-search-1.faiss is missing, so this process searches a copy in memory; to "
-        "write the file anew, run sqlite-utils index-images on the database and 'images' where its "
-        "folder can be written to"
+        "rebuild the file, run sqlite-utils index-images on the database and 'images' with write access "
+        "to its folder"
     )
 
 
@@ -78,8 +78,8 @@ def test_a_damaged_approximate_index_is_said(path: Path, db: Database) -> None:
     found = status(db.conn)
     assert (found["sidecar"], found["search"]) == ("in use", "exact")
     assert found["problem"] == (
-        "photos.db-image-search-1.approximate.faiss is damaged or was cut short, so all searches "
-        "are exact; sqlite-utils index-images mends it"
+        "photos.db-image-search-1.approximate.faiss is damaged or was cut short, so all searches are "
+        "exact; run sqlite-utils index-images to repair it"
     )
 
 

@@ -27,7 +27,7 @@ from datasette_image_search.store import (
     ImageTable,
     Index,
     Key,
-    KnownFile,
+    KnownSource,
     StoreError,
 )
 
@@ -250,6 +250,11 @@ def test_a_table_may_have_any_name(name: str) -> None:
     assert store.newest_ids(db.conn, table, 2) == ids[:0:-1]
     assert store.image_rows(db.conn, table, ids)[ids[0]]["size"] == 10
     assert store.locations(db.conn, index, ids[:1])[ids[0]].root == "/pictures"
+    assert store.thumbnail(db.conn, table, ids[0]).webp.startswith(b"webp of")
+    db[name].transform(rename={"lens": "optics"})
+    assert not store.has_triggers(db.conn, table)
+    assert store.passing(db.conn, index, ids, bare) == ids[1:]
+    assert [id for id, _ in store.vectors_by_content(db.conn, index, bare)] == ids[1:]
     assert store.thumbnail(db.conn, table, ids[0]).webp.startswith(b"webp of")
     store.ensure_tables(db, name)
     db.execute(f"update {quote_identifier(name)} set id = 100 where id = ?", [ids[0]])
@@ -617,12 +622,12 @@ def test_a_failure_is_known_until_the_file_is_embedded(db: Database) -> None:
     store.write_batch(db, table, index, [], [failure])
     assert list(db[table.failures].rows) == [vars(failure)]
     key = ("/pictures", "broken.jpg")
-    assert store.known_files(db.conn, "images")[key] == KnownFile(None, 7, "monday", True, False)
+    assert store.known_files(db.conn, "images")[key] == KnownSource(None, 7, "monday", True, False)
 
     record = make_record(1, path="broken.jpg", size=8)
     store.write_batch(db, table, index, [EmbeddedImage(None, record, random_vectors(1)[0], None)])
     assert db[table.failures].count == 0
-    assert store.known_files(db.conn, "images", index)[key] == KnownFile(5, 8, "then")
+    assert store.known_files(db.conn, "images", index)[key] == KnownSource(5, 8, "then")
 
 
 def test_a_picture_that_became_a_broken_file_is_known_as_that_until_it_changes(
@@ -632,7 +637,7 @@ def test_a_picture_that_became_a_broken_file_is_known_as_that_until_it_changes(
     path = db["images"].get(3)["path"]
     store.write_batch(db, table, index, [], [Failure(1, path, 1, "friday", "it is broken")])
     known = store.known_files(db.conn, "images")["/pictures", path]
-    assert known == KnownFile(3, 1, "friday", True, False)
+    assert known == KnownSource(3, 1, "friday", True, False)
 
 
 def test_a_root_is_made_once(db: Database) -> None:

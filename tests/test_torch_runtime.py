@@ -76,7 +76,7 @@ def test_what_fits_is_remembered_for_the_next_batch():
 
 
 def test_not_even_room_for_one_is_one_sentence():
-    with pytest.raises(EmbedderError, match="the memory of cpu is too small for a single one"):
+    with pytest.raises(EmbedderError, match="the memory of cpu is too small for a single image"):
         Tower(Model(0), CPU).encode(PICTURES)
 
 

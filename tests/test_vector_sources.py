@@ -144,10 +144,10 @@ def test_paths_are_lines(tmp_path: Path, text: str, names: list[str]):
 def test_as_many_paths_as_vectors(tmp_path: Path):
     path, paths = write_npy(tmp_path, NAMES[:2], unit(3))
     assert refusal(path, paths=paths).endswith(f"has 3 vectors, and {str(paths)!r} 2 paths")
-    assert "name the text file" in refusal(path)
+    assert "name a text file" in refusal(path)
     assert "there is no file" in refusal(path, paths=tmp_path / "missing")
     paths.write_bytes(b"\xff\xfe\n")
-    assert "no text in UTF-8" in refusal(path, paths=paths)
+    assert "is not UTF-8 text" in refusal(path, paths=paths)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_as_many_paths_as_vectors(tmp_path: Path):
         (np.ones((3, 4), dtype=int), "holds int64"),
         (np.ones(3), r"has the shape (3,)"),
         (np.ones((3, 0)), r"has the shape (3, 0)"),
-        (np.array([{}], dtype=object), "is damaged, or holds no numbers"),
+        (np.array([{}], dtype=object), "is damaged, or contains no numbers"),
     ],
     ids=["integers", "numbers", "empty", "objects"],
 )
@@ -190,10 +190,10 @@ def test_clip_retrieval_that_is_not_whole(tmp_path: Path):
     np.save(folder / "img_emb" / "img_emb_1.npy", unit(1, 32))
     assert "img_emb_1.npy have 32 dimensions, those before them 16" in refusal(folder)
     (folder / "metadata" / "metadata_1.parquet").unlink()
-    assert "img_emb_1.npy and metadata_1.parquet there is only one" in refusal(folder)
+    assert "has only one of img_emb_1.npy and metadata_1.parquet" in refusal(folder)
     (folder / "metadata" / "metadata_0.parquet").write_bytes(b"PAR1")
     (folder / "metadata" / "metadata_1.parquet").write_bytes(b"PAR1")
-    assert "is damaged, or no parquet" in refusal(folder)
+    assert "is damaged, or not parquet" in refusal(folder)
 
 
 def test_clip_retrieval_of_captions_only(tmp_path: Path):

@@ -34,7 +34,8 @@ def make_older(db: Database) -> Index:
         "vector_deleted",
     ):
         db.execute(f"drop trigger _images_image_search_{event}")
-    db["_images_tokens"].drop()
+    for table in ("_images_tokens", "image_search_migrations"):
+        db[table].drop()
     db.conn.executescript(TRIGGERS)
     count = db["_images_vectors"].count
     db.execute("update image_search_indexes set generation = ?, sidecar = 'old'", [count])

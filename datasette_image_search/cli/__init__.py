@@ -1,6 +1,6 @@
 """
-Commands for sqlite-utils: options, progress and messages. What they do is done elsewhere, and is
-imported when a command runs: sqlite-utils loads this package on every run.
+Commands for sqlite-utils: options, progress and messages. Each command imports its work when it runs,
+because sqlite-utils loads this package on every run.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .waiting import Command, is_command_of_sqlite_utils, wait_asleep
 @hookimpl
 def prepare_connection(conn: sqlite3.Connection) -> None:
     if has_functions(conn):
-        # A connection of Datasette, which wraps its own in sqlite_utils.Database now and then. Its
-        # functions stay: these believe the database about where weights are, and those do not.
+        # A connection of Datasette, which sometimes wraps its own in sqlite_utils.Database. It keeps its
+        # functions, which do not trust the database about where weights are; ours would.
         return
     if is_command_of_sqlite_utils():
         wait_asleep()

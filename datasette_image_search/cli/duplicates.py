@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..search.duplicates import Duplicate, Found
 
 SHOWN_DUPLICATES = 50
-"""Of a group, where it is shown to a person."""
+"""Images of a group that a person is shown."""
 
 
 @options.database
@@ -28,12 +28,11 @@ SHOWN_DUPLICATES = 50
     type=float,
     default=0.95,
     show_default=True,
-    help="Score from which two images are near-duplicates, above 0 and at most 1; "
-    "with 1 only exact copies are found",
+    help="Lowest score of near-duplicates, above 0 and at most 1; 1 finds only exact copies",
 )
-@click.option("--model", help="For a table with several models: whose vectors to compare")
+@click.option("--model", help="For a table with several models: the model whose vectors to compare")
 @options.row_filter
-@options.output_format(paths="Output the paths of all files but the best of each group")
+@options.output_format(paths="Output only the paths of the files, without the best of each group")
 @click.option("--write", is_flag=True, help="Write the groups to the table TABLE_duplicates")
 @options.silent
 def find_duplicates(
@@ -51,11 +50,11 @@ def find_duplicates(
     """
     Find groups of images that are copies of each other, or nearly
 
-    The best of each group comes first: the most pixels, then the largest file, then the oldest. The
-    scores of the others are to that one, and none is below the threshold. No image is in two groups.
+    Each group begins with its best image: the most pixels, then the largest file, then the oldest. The
+    others have a score against the best one, which is at least the threshold. No image is in two groups.
 
-    All pairs are compared, which takes time with the square of their number. For --paths the files are
-    read again: named are only those that hold what was embedded, beside a best one that does so too.
+    The command compares all pairs, so its time grows with the square of the number of images. --paths
+    reads the files again, and prints a file only if it and the best one are still as they were embedded.
 
     \b
     Examples:
@@ -109,13 +108,13 @@ def _row_of_duplicate(number: int, duplicate: Duplicate, *, keep: bool) -> dict[
 def _warn_of_threshold(found: Found, threshold: float) -> None:
     if found.chained > found.images / 2:
         warn(
-            f"{found.chained:,} of the {found.images:,} images are a chain in which each is like the next, "
-            f"which says that a threshold of {threshold:g} is too low for them"
+            f"{found.chained:,} of the {found.images:,} images are a chain in which each is like the next; "
+            f"a threshold of {threshold:g} is too low for them"
         )
 
 
 def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
-    """What may be deleted, and of what is left out, why."""
+    """Print the files that may be deleted, and warn of those that are left out, with the reason."""
     from ..ingest.dispensable import Copy, LeftOut, dispensable
 
     left_out = LeftOut()
@@ -128,10 +127,12 @@ def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
     )
     print_paths(dispensable(groups, left_out), null=null)
     for problem, count in left_out.groups.most_common():
-        warn(f"{counted(count, 'group is', 'groups are')} left out, as the file to keep {problem}")
+        warn(
+            f"{counted(count, 'group is', 'groups are')} left out, because the file to keep {problem}"
+        )
     for problem, count in left_out.files.most_common():
         which = "it" if count == 1 else "each"
-        warn(f"{counted(count, 'file is', 'files are')} left out, as {which} {problem}")
+        warn(f"{counted(count, 'file is', 'files are')} left out, because {which} {problem}")
 
 
 def _print_groups(found: Found) -> None:
@@ -159,7 +160,7 @@ def _print_groups(found: Found) -> None:
 
 
 def _bytes(size: int) -> str:
-    """In decimal units, as file managers show it."""
+    """A size in decimal units, as file managers show it."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

@@ -15,7 +15,7 @@ import click
 from ..errors import counted
 from ..ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from . import options
-from .messages import INTERRUPTED, dropped_unfinished, one_sentence, tell, warn
+from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
 from .progress import progress_display
 from .sidecars import finish
 
@@ -31,37 +31,39 @@ SHOWN_REASONS = 20
 @click.option(
     "--model",
     help="Model to embed with: palette, or ARCHITECTURE/PRETRAINED of open_clip, or timm/NAME. "
-    "Default: the model of the table, for a new one ViT-B-32-256/datacomp_s34b_b86k",
+    "Default: the model of the table; for a new table ViT-B-32-256/datacomp_s34b_b86k",
 )
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),
     help="File with the weights of the model, instead of a download",
 )
-@click.option("--device", help="torch device such as cpu, cuda or mps. Default: the best there is")
+@click.option("--device", help="torch device such as cpu, cuda or mps. Default: the best available")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="Numbers that the model computes with. Default: the fastest on the device",
+    help="Number format of the model. Default: the fastest on the device",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     default=BATCH_SIZE,
     show_default=True,
-    help="Images per batch: encoded together and committed together",
+    help="Images that are encoded and committed together",
 )
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Threads that decode. Default: one per processor"
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Threads that decode images. Default: one per processor",
 )
 @click.option(
     "--exclude",
     multiple=True,
     metavar="GLOB",
-    help="Leave out files and folders with such a name, or such a path below the root",
+    help="Skip files and folders with this name, or this path below the root",
 )
-@click.option("--follow-symlinks", is_flag=True, help="Look into linked folders and files too")
-@click.option("--no-thumbnails", is_flag=True, help="Store no thumbnails of what is embedded now")
+@click.option("--follow-symlinks", is_flag=True, help="Follow linked folders and files")
+@click.option("--no-thumbnails", is_flag=True, help="Store no thumbnails in this run")
 @click.option(
     "--thumbnail-size",
     type=click.IntRange(16, 4096),
@@ -72,44 +74,46 @@ SHOWN_REASONS = 20
 @click.option(
     "--max-megapixels",
     type=options.Number(min=0, min_open=True),
-    help="Do not decode pictures with more. Default: what the free memory allows",
+    help="Skip larger pictures. Default: as many megapixels as the free memory allows",
 )
-@click.option("--retry-failed", is_flag=True, help="Try again what could not be embedded before")
+@click.option("--retry-failed", is_flag=True, help="Try files again that failed before")
 @click.option(
     "--prune/--no-prune",
     default=False,
-    help="Remove the rows of files that are gone. Default: count and keep them",
+    help="Remove the rows of files that are gone. Default: keep and count them",
 )
 @click.option(
     "--copies",
     is_flag=True,
-    help="Embed images of a folder that is gone at another place too: it was not moved there",
+    help="Embed images that are also in a folder that is gone: they are copies, the folder was not moved",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Embed at most so many images")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing")
+@click.option("--limit", type=click.IntRange(min=1), help="Embed at most this many images")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing")
 @options.wal
-@click.option("--path-column", help="Without files: the column of the table that has their paths")
 @click.option(
-    "--content-column", help="Without files: the column of the table that has images as BLOBs"
+    "--path-column", help="Without files: the column of the table with the paths of the images"
 )
-@click.option("--add-model", is_flag=True, help="Make a second index beside that of another model")
+@click.option(
+    "--content-column", help="Without files: the column of the table with the images as BLOBs"
+)
+@click.option("--add-model", is_flag=True, help="Make a second index, beside that of another model")
 @click.option(
     "--replace-model",
     is_flag=True,
-    help="Embed everything again, into a new index that takes the place of the others when it is whole. "
-    "If the run is interrupted, the next one goes on. If --model names a second index that is there "
-    "already, it is kept and the others are dropped",
+    help="Embed everything again, into a new index that replaces the others when it is complete. If the "
+    "run is interrupted, the next one continues it. If --model names an existing second index, that one "
+    "is kept and the others are dropped",
 )
 @click.option(
     "--drop-missing",
     is_flag=True,
-    help="With --replace-model: finish even if some images would be left without a vector, because their "
-    "file is away or cannot be embedded. Their rows stay",
+    help="With --replace-model: finish even if some images will have no vector, because their file is "
+    "missing or cannot be embedded. Their rows stay",
 )
 @click.option(
     "--keep-model",
     is_flag=True,
-    help="Give up what an interrupted --replace-model has begun, and keep the index there is",
+    help="Give up an interrupted --replace-model, and keep the current index",
 )
 @options.silent
 def embed_images(
@@ -128,9 +132,9 @@ def embed_images(
     """
     Make images searchable: a row, a vector and a thumbnail for each
 
-    Folders are searched for images, with the folders in them. What was embedded before and has not
-    changed is skipped, what was moved or copied is recognised, so running it again picks up what is
-    new. Without files, the images that the table has already are embedded.
+    The command looks for images in the folders and their subfolders. Run it again to add new images: it
+    skips files that have not changed, and recognises files that were moved or copied. Without files, it
+    embeds the images that the table has already.
 
     \b
     Examples:
@@ -161,11 +165,13 @@ def embed_images(
             with progress_display(silent) as show:
                 summary = pipeline.embed_images(request, show, partial(_print_plan, table))
         except KeyboardInterrupt:
-            # While files were looked for, or the model was loaded.
+            # During the scan, or while the model was loaded.
             tell("Interrupted: 0 embedded")
             raise SystemExit(INTERRUPTED) from None
         if not finish(path, table, silent, interrupted=summary.interrupted):
             summary = replace(summary, interrupted=True)
+    if summary.migrated:
+        migrated(path)
     _print_failures(summary)
     _print_failed_before(summary)
     _print_empty_rows(summary)
@@ -173,25 +179,25 @@ def embed_images(
     if summary.given_up is not None:
         dropped_unfinished(table, summary.given_up)
     if summary.replacement is not None and summary.replacement.is_in_use:
-        in_use = f"The index of {table!r} by {summary.model} is in use now"
+        in_use = f"Searches of {table!r} now use the index by {summary.model}"
         tell(f"{in_use}{_in_place_of(summary)}")
     if summary.interrupted:
         if summary.replacement is not None and not summary.replacement.is_in_use:
-            tell(f"{_still(summary, table)}; the next run with --replace-model goes on from here")
+            tell(f"{_still(summary, table)}; the next run with --replace-model continues from here")
         raise SystemExit(INTERRUPTED)
     _check_replaced(summary, table)
     if sys.stdout.isatty() and not silent:
         served = f"datasette {shlex.quote(str(path))}"
-        tell(f"To see and search them: {served}, then http://127.0.0.1:8001/-/image-search")
+        tell(f"To see and search them, run {served} and open http://127.0.0.1:8001/-/image-search")
 
 
 def _pattern(glob: str) -> str:
-    """As people and shells write the name of a folder."""
+    """The glob without the "./" and "/" that shells and people write around a folder."""
     return glob.removeprefix("./").rstrip("/")
 
 
 def _print_failures(summary: Summary) -> None:
-    """A line per reason, the most frequent first: a missing extra fails a thousand files alike."""
+    """A line per reason, the most frequent first: a missing extra may fail a thousand files."""
     said = "Failed" if summary.failures_table else "Would fail"
     paths_of: dict[str, list[str]] = {}
     for failure in summary.failures:
@@ -220,21 +226,21 @@ def _print_failed_before(summary: Summary) -> None:
 def _print_empty_rows(summary: Summary) -> None:
     if summary.empty_rows:
         rows = counted(summary.empty_rows, "row has", "rows have")
-        tell(f"{rows} nothing in the column {summary.column!r}, and no image", err=True)
+        tell(f"{rows} no image in the column {summary.column!r}", err=True)
 
 
 def _print_plan(table: str, plan: Summary) -> None:
-    """What a person may want to stop a run for, before it takes its time."""
+    """Warnings that may make a person stop the run, before it takes its time."""
     if plan.other_tables:
-        # A name that was mistyped would be another table, of everything anew.
+        # A mistyped name would be a new table, and embed everything again.
         warn(_new_table(plan, table))
     if plan.replacement is not None and plan.replacement.left_out:
-        # Which would be said after hours.
+        # Otherwise the error would come after hours.
         warn(_left_out(plan))
     if plan.replacement is not None and plan.replacement.tags:
         warn(
-            f"{counted(plan.replacement.tags, 'tag')} that tag-images made by {_models(plan)} will go with "
-            "that index; run tag-images with your labels again afterwards"
+            f"{counted(plan.replacement.tags, 'tag')} made with {_models(plan)} will be dropped with its "
+            "index; run tag-images with your labels again afterwards"
         )
     if plan.unfinished is not None:
         model, vectors = plan.unfinished
@@ -245,32 +251,31 @@ def _print_plan(table: str, plan: Summary) -> None:
 
 
 def _check_replaced(summary: Summary, table: str) -> None:
-    """A run that did not do the whole of what it was asked for has failed."""
+    """Raises ClickException if --replace-model could not finish."""
     if summary.replacement is None or summary.replacement.is_in_use:
         return
     raise click.ClickException(
-        f"{_still(summary, table)}: {_left_out(summary)}; make them "
-        "available, name all folders and run this again, which embeds only what is missing, or add "
-        "--drop-missing to do without them"
+        f"{_still(summary, table)}: {_left_out(summary)}; make them available, name all folders and run "
+        "this again, which embeds only the missing ones, or add --drop-missing to do without them"
     )
 
 
 def _still(summary: Summary, table: str) -> str:
-    return f"{table!r} is still searched with the index by {_models(summary)}"
+    return f"searches of {table!r} still use the index by {_models(summary)}"
 
 
 def _left_out(summary: Summary) -> str:
     assert summary.replacement is not None
     images = counted(summary.replacement.left_out, "image")
     return (
-        f"{images} cannot be embedded with {summary.model}, such as {summary.replacement.example!r}, as "
-        "the file is away, was not named or failed"
+        f"{images} cannot be embedded with {summary.model}, such as {summary.replacement.example!r}, "
+        "because the file is missing, was not named or failed"
     )
 
 
 def _in_place_of(summary: Summary) -> str:
     models = _models(summary)
-    return f", in place of that by {models}" if models else ""
+    return f", instead of that by {models}" if models else ""
 
 
 def _models(summary: Summary) -> str:
@@ -290,7 +295,7 @@ def _plan_line(plan: Summary, table: str) -> str:
     if plan.replacement is not None:
         line += f"; the index by {plan.model} in use{_in_place_of(plan)}"
         if plan.replacement.left_out:
-            line += f" only with --drop-missing, as {_left_out(plan)}"
+            line += f" only with --drop-missing, because {_left_out(plan)}"
     return f"{line}; {_new_table(plan, table)}" if plan.is_new_table else line
 
 

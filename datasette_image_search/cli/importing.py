@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options
-from .messages import INTERRUPTED, dropped_unfinished, one_sentence, tell, warn
+from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
 from .progress import IMPORTING, progress_display
 from .sidecars import finish
 
@@ -22,48 +22,48 @@ if TYPE_CHECKING:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--model",
-    help="Model that made the vectors, as for embed-images. Default: the one that the source names",
+    help="Model that made the vectors, named as for embed-images. Default: the one that the source names",
 )
 @click.option(
     "--paths",
     type=click.Path(path_type=Path),
-    help="For a .npy file: text file with the paths of its pictures, one a line",
+    help="For a .npy file: text file with the paths of its pictures, one on each line",
 )
-@click.option("--collection", help="For a database of llm with several collections: which of them")
+@click.option(
+    "--collection", help="For a database of llm with several collections: the one to import"
+)
 @click.option(
     "--root",
     "roots",
     type=click.Path(file_okay=False, path_type=Path),
     multiple=True,
-    help="Folder that the pictures are in; relative paths are relative to it",
+    help="Folder of the pictures; relative paths are below it",
 )
 @click.option(
-    "--path-column", help="For a table of your own: the column that has the paths of its images"
+    "--path-column", help="For a table of your own: the column with the paths of its images"
 )
 @click.option(
     "--unknown",
     type=click.Choice(["refuse", "skip", "add"]),
-    help="What to do with a path that the table has no row for. Default: add a row to a new table, "
-    "refuse it for another",
+    help="What to do with a path that has no row. Default: add a row to a new table, refuse the path for "
+    "any other",
 )
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),
-    help="File with the weights of the model, to compare with",
+    help="File with the weights of the model, to check the vectors with",
 )
-@click.option("--add-model", is_flag=True, help="Make a second index beside that of another model")
-@click.option(
-    "--replace-model", is_flag=True, help="Drop the indexes there are, in favour of these vectors"
-)
+@click.option("--add-model", is_flag=True, help="Make a second index, beside that of another model")
+@click.option("--replace-model", is_flag=True, help="Replace the existing indexes by these vectors")
 @options.wal
 @options.silent
 def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> None:
     """
     Make images searchable with vectors that you have already
 
-    SOURCE is a .npy file, the database of rclip, a folder of clip-retrieval, or a database of llm.
-    Vectors go to the rows of the same paths. A new table gets a row for each, without what only the
-    file itself could tell. All vectors are imported, or none.
+    SOURCE is a .npy file, the database of rclip, a folder of clip-retrieval, or a database of llm. Each
+    vector goes to the row with its path. A new table gets a row for each path, without the columns that
+    only the content of a file can fill. The command imports all vectors, or none.
 
     \b
     Examples:
@@ -83,10 +83,12 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
             tell("Interrupted: nothing was imported")
             raise SystemExit(INTERRUPTED) from None
         is_whole = finish(path, table, silent)
+    if summary.migrated:
+        migrated(path)
     if summary.given_up is not None:
         dropped_unfinished(table, summary.given_up)
     if summary.unproven:
-        warn(f"whether {summary.model} made these vectors was not checked: {summary.unproven}")
+        warn(f"could not check that {summary.model} made these vectors: {summary.unproven}")
     if summary.looked_for:
         _warn_of_root(path, *summary.looked_for)
     tell(_import_line(summary))
@@ -100,9 +102,9 @@ def _warn_of_root(database: Path, root: str, path: str) -> None:
     old = root.replace("'", "''")
     sql = f"update {ROOTS} set path = '/ABSOLUTE/PATH' where path = '{old}'"
     warn(
-        f"none of the new files is there, such as {str(Path(root, path))!r}; unless their drive is away, the "
-        "folder is wrong, and embed-images would add all of them a second time; this puts it right: "
-        f"sqlite-utils query {shlex.quote(str(database))} {shlex.quote(sql)}"
+        f"none of the new files exists, such as {str(Path(root, path))!r}; unless their drive is not "
+        "mounted, the folder is wrong, and embed-images would add all of them a second time; correct it "
+        f"with: sqlite-utils query {shlex.quote(str(database))} {shlex.quote(sql)}"
     )
 
 
@@ -111,7 +113,7 @@ def _import_line(summary: ImportSummary) -> str:
         (summary.unchanged, "unchanged"),
         (summary.skipped, "skipped"),
         (summary.added, "rows added"),
-        (summary.not_there, "files not there"),
+        (summary.not_there, "files missing"),
     ]
     listed = [f"{count:,} {name}" for count, name in counts if count]
     line = ", ".join([f"{summary.imported:,} vectors imported", *listed])

@@ -1,4 +1,4 @@
-"""`index-images`: the files that searches rank from, for a collection as it is."""
+"""`index-images`: rebuild the files that searches rank from, or measure another index."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ if TYPE_CHECKING:
 @click.argument("table")
 @click.option(
     "--type",
-    help="auto, flat, ivf, hnsw, ivfpq, or any factory string of FAISS, such as IVF1024,SQ8. Default: "
-    "that of the last time, at first auto, which is flat up to a million vectors, and ivf above",
+    help="auto, flat, ivf, hnsw, ivfpq, or any factory string of FAISS, such as IVF1024,SQ8. Default: as "
+    "last time, at first auto, which is flat up to a million vectors and ivf above",
 )
 @click.option(
     "--nlist",
     "lists",
     type=click.IntRange(min=1),
-    help="Lists of ivf and ivfpq. Default: by the number of vectors",
+    help="Number of lists of ivf and ivfpq. Default: from the number of vectors",
 )
 @click.option(
     "--nprobe",
     "probes",
     type=click.IntRange(min=1),
-    help="Lists that a search looks into. Default: as few as reach the target",
+    help="Number of lists that a search looks into. Default: as few as reach the target",
 )
 @click.option(
     "--target-recall",
     "target",
     type=options.Number(0, 1, min_open=True),
-    help="Share of the best 20, and of the best 128, that an approximate index is to find. Default: that "
-    "of the last time, at first 0.98",
+    help="Share of the best 20, and of the best 128, that an approximate index must find. Default: as last "
+    "time, at first 0.98",
 )
 @click.option(
     "--queries",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=".npy file of vectors to tune and measure with, as people search for. Default: words, if the "
-    "model has any and is here, else sums of images",
+    help=".npy file of query vectors to tune and measure with. Default: words, if the model reads words and "
+    "is on this machine, otherwise sums of images",
 )
 @click.option(
     "--evaluate",
     is_flag=True,
-    help="Print what is found and what it costs, and change nothing: of the index that is there, or of "
-    "the one that the other options ask for",
+    help="Print the recall and the cost of the current index, or of the one that the other options "
+    "describe, and change nothing",
 )
-@click.option("--gpu", is_flag=True, help="Build it on GPUs")
-@click.option("--model", help="For a table with several models: whose vectors to index")
+@click.option("--gpu", is_flag=True, help="Build the index on GPUs")
+@click.option("--model", help="For a table with several models: the model whose vectors to index")
 @options.silent
 def index_images(
     path: Path,
@@ -73,13 +73,13 @@ def index_images(
     **asked: Any,
 ) -> None:
     """
-    Write the files anew that searches are ranked from
+    Rebuild the search index, or choose another one
 
-    Searches need no such run: embed-images and import-image-vectors keep the files up to date. This
-    one chooses another index for a collection, and tells how good it is.
+    You do not need this command for searches: embed-images and import-image-vectors keep the index up to
+    date. Use it to choose another index for a collection, and to see how good that is.
 
-    The exact index (flat) compares a query with all vectors. The others compare it with few, which is
-    faster above a million or so, and may miss some; under a filter, searches are exact anyway.
+    The exact index (flat) compares a query with all vectors. The others compare it with a few, which is
+    faster above about a million vectors but may miss some images. Filtered searches are always exact.
 
     \b
     Examples:
@@ -112,8 +112,8 @@ def index_images(
         return
     if made is not None and asked["probes"] is None and made.tuning.recall < made.tuning.target:
         warn(
-            f"the best recall that {made.tuning.factory} reaches is {made.tuning.recall:.3f}, and "
-            f"{made.tuning.target:g} was asked for; try another --type, or flat, which is exact"
+            f"{made.tuning.factory} reaches a recall of {made.tuning.recall:.3f} at best, less than the "
+            f"target of {made.tuning.target:g}; try another --type, or flat, which is exact"
         )
     tell(f"{_index_line(codes, made)} in {time.monotonic() - started:.1f} s")
 

@@ -1,4 +1,4 @@
-"""How commands speak to a person, and how they end."""
+"""Messages of commands to people, and exit codes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ INTERRUPTED = 130
 
 _TO_DO = {
     "not a database": "give the path of one, or of a new file",
-    "database is locked": "another program is writing to it; try again when that has ended",
-    "malformed": "it is damaged; take a backup, or what sqlite3's .recover finds in it",
+    "database is locked": "another program is writing to it; try again when it has finished",
+    "malformed": "the file is damaged; restore a backup, or use sqlite3's .recover",
     "readonly": "make the file and its folder writable, or work on a copy",
-    "unable to open": "check the path, and who may read and write there",
-    "is full": "free some space, and run it again",
+    "unable to open": "check the path and its permissions",
+    "is full": "free some space and try again",
 }
-"""What SQLite says, in part, and what a person can do about it."""
+"""Part of an error message of SQLite -> advice for a person."""
 
 
 def warn(sentence: str) -> None:
@@ -36,34 +36,38 @@ def warn(sentence: str) -> None:
 
 def tell(sentence: str, *, err: bool = False) -> None:
     """
-    What a run has to say, in one line. That the terminal is gone, and nobody hears it, does not undo the
-    run.
+    Print one line. A closed terminal is no error: it must not undo the run.
     """
     try:
         click.echo(printable(sentence), err=err)
     except OSError:
-        # Python writes out at its end what is left, and would fail at that.
+        # Otherwise Python would fail when it flushes the rest at its end.
         to_nowhere((sys.stderr if err else sys.stdout).fileno())
 
 
 def to_nowhere(descriptor: int) -> None:
-    """What is written to a descriptor from now on is lost, and never an error."""
+    """Redirect a descriptor to the null device, so that writing to it never fails."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
 def dropped_unfinished(table: str, model: str) -> None:
-    """What is told of an index that --replace-model had begun, when it is given up."""
+    """Report that the unfinished index of a --replace-model was given up."""
     tell(f"Dropped the unfinished index of {table!r} by {model}", err=True)
+
+
+def migrated(database: Path) -> None:
+    """What is told of a database when its tables are not those of an older version any more."""
+    tell(f"Brought {str(database)!r} from an older version to this one", err=True)
 
 
 @contextmanager
 def one_sentence(database: Path) -> Iterator[None]:
     """
-    What a person can put right ends the command with one sentence and exit code 1. Meanwhile Pillow says
-    nothing of damage that we record, or that costs nothing; the filter is the process's, which has
-    other plans in a server.
+    Turn errors that a person can mend into one sentence and exit code 1. Pillow's warnings about damage
+    are silenced meanwhile, because we record the damage that matters. The filter is for the whole process,
+    so it is set here and not in code that a server runs too.
     """
     try:
         with warnings.catch_warnings():
@@ -77,7 +81,7 @@ def one_sentence(database: Path) -> Iterator[None]:
         raise click.ClickException(printable(sentence)) from error
     except OSError as error:
         if error.errno == errno.EPIPE:
-            # Click ends quietly when the reader of a pipe has gone.
+            # Click ends quietly if the reader of a pipe has gone.
             raise
         file = error.filename if isinstance(error.filename, str) else str(database)
         raise click.ClickException(printable(f"{file!r}: {error.strerror or error}")) from error

@@ -1,4 +1,4 @@
-"""The command image-models: what there is to choose from."""
+"""`image-models`: list the models to choose from."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def image_models(text: str, as_json: bool) -> None:
     """
     List the models that images can be embedded with
 
-    TEXT leaves those that have it in their name, or in what is said of them. Any model of the hub
-    that open_clip can read is one too, as hf-hub:OWNER/NAME. Dimensions of models of timm are found
-    out where TEXT leaves at most 40 of them.
+    TEXT selects the models that have it in their name or description. Any other model of the hub that
+    open_clip can read works too, as hf-hub:OWNER/NAME. The dimensions of timm models are shown if TEXT
+    selects at most 40 of them.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ database = click.argument("path", type=click.Path(dir_okay=False, path_type=Path
 wal = click.option(
     "--wal",
     is_flag=True,
-    help="Switch the database to a write-ahead log, which never makes readers wait",
+    help="Switch the database to a write-ahead log, so that readers never wait",
 )
 
 silent = click.option("-s", "--silent", is_flag=True, help="Show no progress")
@@ -29,9 +29,11 @@ def row_filter(command: Command) -> Command:
     @wraps(command)
     def checked(*, where: str | None, params: Sequence[tuple[str, str]], **others: Any) -> Any:
         if where is not None and not where.strip():
-            raise click.ClickException("--where is empty; leave it out for all rows")
+            raise click.ClickException(
+                "--where is empty; give a condition, or no --where for all rows"
+            )
         if params and where is None:
-            raise click.ClickException("-p is the value of a :NAME in --where; add --where")
+            raise click.ClickException("-p sets a :NAME in --where; add --where")
         return command(where=where, params=params, **others)
 
     param = click.option(
@@ -41,13 +43,13 @@ def row_filter(command: Command) -> Command:
         type=(str, str),
         multiple=True,
         metavar="NAME VALUE",
-        help="Value of a :NAME in --where",
+        help="Value for a :NAME in --where",
     )
-    return click.option("--where", help="Only the rows for which this SQL is true")(param(checked))
+    return click.option("--where", help="Use only rows for which this SQL is true")(param(checked))
 
 
 def output_format(paths: str) -> Callable[[Command], Command]:
-    """The options --json, --csv, --nl and --paths, of which `paths` is the help, and -0."""
+    """The options --json, --csv, --nl, --paths and -0; `paths` is the help of --paths."""
     formats = {
         "json": "Output JSON",
         "nl": "Output newline-delimited JSON",
@@ -62,11 +64,11 @@ def output_format(paths: str) -> Callable[[Command], Command]:
             if len(asked) > 1:
                 raise click.ClickException(f"choose one of --{' and --'.join(asked)}")
             if null and asked != ["paths"]:
-                raise click.ClickException("-0 is about paths; add --paths")
+                raise click.ClickException("-0 works only with --paths; add --paths")
             return command(output=asked[0] if asked else None, null=null, **given)
 
         option = click.option(
-            "-0", "--null", is_flag=True, help="End each of the --paths with NUL, for xargs -0"
+            "-0", "--null", is_flag=True, help="With --paths: end each path with NUL, for xargs -0"
         )
         decorated = option(with_output)
         for name, help in reversed(formats.items()):
@@ -77,7 +79,7 @@ def output_format(paths: str) -> Callable[[Command], Command]:
 
 
 class Number(click.FloatRange):
-    """One that NaN and infinity are not in: no comparison keeps NaN out."""
+    """A finite number in a range. Comparisons alone would let NaN through."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

@@ -1,4 +1,4 @@
-"""What is found, for programs: JSON, CSV, or the paths of files."""
+"""Output for programs: JSON, CSV, or the paths of files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ImageSearchError
+from .messages import migrated
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 @contextmanager
 def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
     """
-    A database that is there: connecting would make an empty one of it. What took minutes to find is
-    worth waiting for a run that is writing.
+    An existing database; sqlite3 would create one that is missing. A command that writes waits for a run
+    that is writing, because its results may have taken minutes.
     """
     from sqlite_utils import Database
 
@@ -42,11 +43,13 @@ def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
 
             check_writable(path)
             wait_for_writers(db)
+            if store.migrate(db):
+                migrated(path)
         yield db
 
 
 def check_output(index: Index, output: str | None) -> None:
-    """Raises ImageSearchError where there are no paths to print."""
+    """Raises ImageSearchError if there are no paths to print."""
     if output == "paths" and index.content_column is not None:
         raise ImageSearchError(
             f"the images of {index.image_table!r} are in the database, not in files"
@@ -58,7 +61,7 @@ def file_of(database: Path, place: Location) -> Path:
 
 
 def print_paths(files: Iterable[Path], *, null: bool) -> None:
-    # As bytes, for names of files need not be UTF-8.
+    # As bytes, because names of files need not be UTF-8.
     for file in files:
         click.echo(os.fsencode(file) + (b"\0" if null else b""), nl=not null)
 

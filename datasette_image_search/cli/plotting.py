@@ -1,4 +1,4 @@
-"""`plot-images`: the collection as a picture, or as a page with a map."""
+"""`plot-images`: draw a map of the collection, as a picture or as a page."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from .output import existing
     "page",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write a page with a map to zoom into, all in one file",
+    help="Write the map as a page to zoom into, in one file",
 )
 @click.option(
     "--method",
     type=click.Choice(["pca", "umap"]),
     default="pca",
     show_default=True,
-    help="pca takes a second; umap shows groups, takes minutes, and needs an extra",
+    help="pca takes a second; umap shows groups better, takes minutes, and needs an extra",
 )
 @click.option(
     "--color",
     "column",
     metavar="COLUMN",
-    help="Colour by a column: numbers and dates by a scale, all else by its commonest values",
+    help="Colour by a column: numbers and dates get a scale, everything else its commonest values",
 )
 @options.row_filter
 @click.option(
@@ -45,22 +45,22 @@ from .output import existing
     default=(1600, 1200),
     show_default=True,
     metavar="WIDTH HEIGHT",
-    help="Pixels of the picture",
+    help="Size of the picture in pixels",
 )
 @click.option(
     "--thumbnail-size",
     type=click.IntRange(0, 320),
     default=64,
     show_default=True,
-    help="Pixels of the longer side of a thumbnail in the picture, 0 for dots only",
+    help="Longer side of a thumbnail in the picture, in pixels; 0 for dots only",
 )
 @click.option(
     "--thumbnails",
     type=click.IntRange(min=0),
     metavar="N",
-    help="At most so many thumbnails. Default: as many as do not hide each other, in a page 1,600",
+    help="Most thumbnails to draw. Default: as many as do not hide each other; 1,600 in a page",
 )
-@click.option("--model", help="For a table with several models: whose vectors to show")
+@click.option("--model", help="For a table with several models: the model whose vectors to show")
 def plot_images(
     path: Path,
     table: str,
@@ -76,10 +76,10 @@ def plot_images(
     model: str | None,
 ) -> None:
     """
-    Draw a map of the images, on which those that are alike are near each other
+    Draw a map of the images, with similar ones near each other
 
-    OUT is a picture, by its name a .png, .webp or .jpg. Thumbnails are drawn where they do not hide
-    each other, and the other images are dots.
+    OUT is a picture, whose name ends in .png, .webp or .jpg. Images whose thumbnails would hide others
+    are dots.
 
     \b
     Examples:
@@ -110,5 +110,5 @@ def plot_images(
     for file, shown, drawn in plotted.files:
         shown_images = counted(shown, "image")
         if shown < plotted.images:
-            warn(f"a page takes {shown:,} of the {plotted.images:,} images; they were taken evenly")
+            warn(f"the page shows {shown:,} of the {plotted.images:,} images, an even selection")
         click.echo(printable(f"{file}: {shown_images}, {counted(drawn, 'thumbnail')}"))

@@ -1,4 +1,4 @@
-"""How far a run is, for a person: a bar on a terminal, lines elsewhere."""
+"""Progress of a run: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS_BETWEEN_LINES = 10
 
 
 class HowFar(Protocol):
-    """How much is done, of how much."""
+    """A state of progress: `done` of `total`."""
 
     @property
     def done(self) -> int: ...
@@ -30,19 +30,19 @@ class HowFar(Protocol):
 
 @dataclass(frozen=True)
 class Phase:
-    """A HowFar of which nothing else is known."""
+    """A HowFar with nothing but the two numbers."""
 
     done: int
     total: int
 
 
 Show = Callable[[Any], None]
-"""Shows a HowFar, of the kind that its Work is made for."""
+"""Shows a HowFar of the type that the Work expects."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a run does, to what, and a note on it from a HowFar and the number done per second."""
+    """The label and unit of a run, and a function (HowFar, number done per second) -> note."""
 
     label: str
     unit: str
@@ -69,7 +69,7 @@ _COUNTED = {
     "Brute force": "vectors compared",
     "Measuring": "queries",
 }
-"""What is counted while something is done to an index, which goes from one to the next."""
+"""Phase of index-images -> the unit that its progress counts."""
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def progress_display(silent: bool, work: Work = EMBEDDING) -> Iterator[Show]:
         def show(progress: HowFar) -> None:
             nonlocal display
             if display is None:
-                # Only now: while a model is loaded, its download may have a bar of its own.
+                # Not earlier: the download of a model may have a bar of its own.
                 stream = stack.enter_context(_own_stderr())
                 if silent or stream is None:
                     display = _nothing
@@ -96,7 +96,7 @@ def progress_display(silent: bool, work: Work = EMBEDDING) -> Iterator[Show]:
 
 @contextmanager
 def phases_display(silent: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A function of what is being done, how much of it is done, and of how much; each has a bar."""
+    """Gives a function (phase, done, total); each phase has a bar of its own."""
     with ExitStack() as stack:
         phase = ""
         show: Show = _nothing
@@ -115,8 +115,8 @@ def phases_display(silent: bool) -> Iterator[Callable[[str, int, int], None]]:
 @contextmanager
 def _own_stderr() -> Iterator[TextIO | None]:
     """
-    Standard error for us alone: on damaged files, libtiff writes remarks there that help nobody. None
-    where it was closed from the beginning.
+    A private copy of standard error, while the shared one is silent: libtiff writes useless remarks about
+    damaged files there. None if standard error is closed.
     """
     try:
         shared = sys.stderr.fileno()
@@ -137,8 +137,7 @@ def _own_stderr() -> Iterator[TextIO | None]:
 
 class _Lasting(RawIOBase):
     """
-    A descriptor to tell a person how far a run is. That the person has closed the terminal is no
-    reason to end the run: from then on it goes nowhere.
+    A descriptor for progress. If the terminal is closed, output is discarded and the run continues.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -211,7 +210,7 @@ def _lines(stream: TextIO, work: Work) -> Show:
 
 
 class _Rate:
-    """What is done per second, since the first of it was waited for."""
+    """The number done per second since this object was made."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()

@@ -1,4 +1,4 @@
-"""`search-images`: the images that are closest to words, to an image, or to a file."""
+"""`search-images`: find the images closest to words, to an image, or to a file."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from ..search.planner import Found
 
 LONGEST_NAME = 40
-"""Of a query, in a table: one may be a vector in base64."""
+"""Characters of a query that a table shows: a query may be a vector in base64."""
 
 
 class QueryCommand(Command):
-    """Says where a query goes that begins with a minus, which click takes for options."""
+    """Explains where to put a query that begins with -, which click takes for an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         given = list(args)
@@ -36,8 +36,8 @@ class QueryCommand(Command):
             if name.startswith("--") or query is None:
                 raise
             raise click.UsageError(
-                f"No such option {name!r}. A query that begins with - goes to the end, after --, "
-                f'as in: -- "{query}"',
+                f"No such option {name!r}. Put a query that begins with - at the end, after --, as in: "
+                f'-- "{query}"',
                 ctx,
             ) from error
 
@@ -53,24 +53,22 @@ class QueryCommand(Command):
     metavar="FILE",
     help="Find images like this picture, which need not be in the table",
 )
-@click.option("--model", help="For a table with several models: which of them to search with")
+@click.option("--model", help="For a table with several models: the one to search with")
 @click.option(
     "-k",
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="How many images, for each query",
+    help="Number of images to find for each query",
 )
-@click.option(
-    "--offset", type=click.IntRange(min=0), default=0, help="Leave out so many of the best"
-)
-@click.option("--min-score", type=options.Number(-1, 1), help="Leave out images with a lower score")
+@click.option("--offset", type=click.IntRange(min=0), default=0, help="Skip this many of the best")
+@click.option("--min-score", type=options.Number(-1, 1), help="Drop images with a lower score")
 @options.row_filter
 @click.option(
-    "--exact", is_flag=True, help="Compare all vectors, where index-images made another index"
+    "--exact", is_flag=True, help="Compare all vectors, even if there is an approximate index"
 )
-@options.output_format(paths="Output the paths of the files only, each of them once")
-@click.option("--explain", is_flag=True, help="Say on standard error how they were found")
+@options.output_format(paths="Output only the paths of the files, each once")
+@click.option("--explain", is_flag=True, help="Print the steps of the search on standard error")
 def search_images(
     path: Path,
     table: str,
@@ -97,8 +95,8 @@ def search_images(
         "#42 + at night - people"       terms added and subtracted
         "2:golden retriever + 0.5:#42"  terms with weights
 
-    With several queries each result says which of them it is for. One that begins with - goes to the
-    end, after --
+    With several queries, each result names its query. If a query begins with -, put it at the end, after
+    --
 
     \b
     Examples:

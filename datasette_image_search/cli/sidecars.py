@@ -1,4 +1,4 @@
-"""What commands do at their end that have added vectors."""
+"""The last step of commands that add vectors: bring sidecars up to date."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .progress import phases_display
 
 def finish(path: Path, table: str, silent: bool, *, interrupted: bool = False) -> bool:
     """
-    Leave sidecars that are up to date, and no WAL. False where a Ctrl-C came in between. Of an
-    `interrupted` run the next search does without, and the next run writes them.
+    Bring the sidecars up to date and empty the WAL. Returns False after a Ctrl-C. An `interrupted` run
+    skips the sidecars: the next search works without, and the next run writes them.
     """
     from ..ingest.pipeline import checkpoint
     from ..ingest.run_lock import RunInProgress
@@ -28,7 +28,7 @@ def finish(path: Path, table: str, silent: bool, *, interrupted: bool = False) -
         except SidecarNotWritten as error:
             warn(str(error))
         except RunInProgress:
-            # That run does the same at its end.
+            # The other run does the same at its end.
             pass
         except KeyboardInterrupt:
             is_whole = False

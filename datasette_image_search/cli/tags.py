@@ -1,4 +1,4 @@
-"""`tag-images`: which of some labels fit each image."""
+"""`tag-images`: tag images with the labels that fit them best."""
 
 from __future__ import annotations
 
@@ -31,27 +31,29 @@ SHOWN_LABELS = 5
 @click.option(
     "--labels-file",
     type=click.File(encoding="utf-8-sig"),
-    help="Text file with a label a line; - for standard input",
+    help="Text file with one label on each line; - for standard input",
 )
 @click.option(
     "--template",
     "templates",
     multiple=True,
-    help="What to put a label into, at {}. Several are averaged. Default: as before for these labels, "
-    "or else: a photo of a {}",
+    help="Text around the label, which goes to {}. Several are averaged. Default: as before for these "
+    "labels, at first: a photo of a {}",
 )
 @click.option(
     "--top",
     type=click.IntRange(min=1),
-    help="An image gets at most so many tags, the best. Default: 1, without a --threshold",
+    help="Most tags that an image gets, the best first. Default: 1, or no limit with --threshold",
 )
 @click.option(
     "--threshold",
     type=float,
-    help="Probability from which an image gets a tag, above 0 and at most 1. The probabilities of "
-    "all labels of an image add up to 1",
+    help="Lowest probability of a tag, above 0 and at most 1. The probabilities of all labels of an image "
+    "add up to 1",
 )
-@click.option("--model", help="For a table with several models: whose vectors to classify")
+@click.option(
+    "--model", help="For a table with several models: the model whose vectors to classify"
+)
 @options.row_filter
 @click.option("--replace", is_flag=True, help="Drop the tags of all other labels")
 @options.silent
@@ -70,12 +72,12 @@ def tag_images(
     silent: bool,
 ) -> None:
     """
-    Tag images with those of the labels that fit them best
+    Tag images with the labels that fit them best
 
-    Tags are written to the table TABLE_tags, with the score of image and label, and the probability
-    that it is this label and none of the others. Running it again tags the images that are new,
-    without labels for all labels there were before. Other labels are added to those; the same labels
-    with another template replace those they had.
+    The table TABLE_tags gets the tags, with the score of image and label, and the probability that the
+    image shows this label and none of the others. Run the command again to tag new images; without labels
+    it uses all earlier ones. Other labels are added to the earlier ones; the same labels with another
+    template replace the earlier tags.
 
     \b
     Examples:
@@ -164,7 +166,7 @@ def _print_counts(counts: Sequence[tuple[str, int]]) -> None:
 
 
 def _in_words(label_set: LabelSet) -> str:
-    """Which labels, and in which templates."""
+    """The labels and templates of a set."""
     names = ", ".join(label_set.labels[:SHOWN_LABELS])
     if len(label_set.labels) > SHOWN_LABELS:
         names += f" and {len(label_set.labels) - SHOWN_LABELS:,} more"

@@ -1,4 +1,4 @@
-"""How threads wait for one another in the process of a sqlite-utils command, which is ours alone."""
+"""Let threads sleep while they wait, in processes of sqlite-utils commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 class Command(click.Command):
-    """One that FAISS or torch may be imported for."""
+    """A command that may import FAISS or torch."""
 
     def invoke(self, ctx: click.Context) -> Any:
         wait_asleep()
@@ -18,15 +18,15 @@ class Command(click.Command):
 
 def wait_asleep() -> None:
     """
-    Threads of OpenMP wait asleep instead of spinning, unless a person said otherwise: where others keep
-    the processors busy, a thread that spins takes the time from the one that it waits for. FAISS and
-    torch read this when they are imported, each for an OpenMP of its own.
+    Let OpenMP threads sleep instead of spin while they wait, unless the environment says otherwise: on a
+    busy machine a spinning thread takes time from the one that it waits for. FAISS and torch each read
+    this when they are imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def is_command_of_sqlite_utils() -> bool:
-    """Whether this runs within a command of sqlite-utils: of its own, such as `query`, or of ours."""
+    """Whether this process runs a command of sqlite-utils, such as `query` or one of ours."""
     context = click.get_current_context(silent=True)
     if context is None:
         return False

@@ -1,4 +1,4 @@
-"""What may be asked for as --model, and which of it is on this machine already."""
+"""The models that --model accepts, and those that are on this machine already."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .registry import DEFAULT_MODEL, HUB, TIMM, registered_name, registered_name
 from .weights import cached_file
 
 MOST_OUTLINES = 40
-"""Models of timm that are made, without numbers, to find out their dimensions: 0.3 s each."""
+"""The most timm models to build, without weights, for their dimensions: 0.3 s each."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ RECOMMENDED = (
     ),
     Recommendation(
         "ViT-SO400M-16-SigLIP2-384/webli",
-        "The best: wants a graphics card and the extra transformers, and reads many languages too.",
+        "The best: needs a graphics card and the extra transformers, and also reads many languages.",
         "Apache 2.0",
         4_544_000_000,
     ),
     Recommendation(
         "ViT-B-16-SigLIP2-256/webli",
-        "Many languages, on a computer without a graphics card; wants the extra transformers.",
+        "Many languages, on a computer without a graphics card; needs the extra transformers.",
         "Apache 2.0",
         1_501_000_000,
     ),
@@ -62,9 +62,9 @@ RECOMMENDED = (
 @dataclass(frozen=True)
 class ListedModel:
     """
-    `image_size` is in pixels, `download` in bytes; None where nobody knows without asking the hub, or
-    for models of other packages, whose `id` may end in "/" for a family. `words` tells whether it can be
-    searched by words, `recommended` and `licence` are sentences about a few.
+    `image_size` is in pixels, `download` in bytes; None if unknown without the hub, or for models of
+    other packages, whose `id` may end in "/" for a family. `words` is True if the model reads words.
+    Only a few have `recommended` and `licence`, sentences.
     """
 
     id: str
@@ -79,8 +79,8 @@ class ListedModel:
 
 def check_model(model_id: str, *, has_weights: bool = False) -> None:
     """
-    Raises EmbedderError where no model of this name can be loaded, weights or not, UnknownModel where
-    there is none. `has_weights` tells that a file has its weights.
+    Raises UnknownModel if there is no model of this name, EmbedderError if it cannot be loaded even
+    with weights. `has_weights` is True if a file has its weights.
     """
     name = registered_name(model_id)
     if name == TIMM:
@@ -92,7 +92,7 @@ def check_model(model_id: str, *, has_weights: bool = False) -> None:
 
 
 def known_dimensions(model_id: str) -> int | None:
-    """Those of a model, without its weights; None where nobody here knows it, or only its package does."""
+    """The dimensions of a model, without loading its weights; None if unknown."""
     try:
         check_model(model_id, has_weights=True)
     except EmbedderError:
@@ -109,8 +109,8 @@ def known_dimensions(model_id: str) -> int | None:
 
 def listed_models(text: str = "", *, with_timm: bool = True) -> list[ListedModel]:
     """
-    All models whose name, or what is said of them, has this text in it: the recommended ones first,
-    those of timm last, or not at all: to know them takes loading it, and torch.
+    All models with this text in their name or description, the recommended ones first. Those of timm
+    come last, and only if asked for, because to list them loads timm and torch.
     """
     by_id = {each.model_id: each for each in RECOMMENDED}
     rank = {model_id: at for at, model_id in enumerate(by_id)}

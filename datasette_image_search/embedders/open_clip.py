@@ -42,17 +42,17 @@ TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 
 MOST_WORDS = 10_000
 LONGEST_WORD = 64
-"""How many words have their tokens remembered, in a few megabytes, and how many bytes one may have."""
+"""The number of words whose tokens are remembered, in a few megabytes, and the bytes of the longest."""
 
 NO_PICTURES = {"layers": 1, "width": 64, "head_width": 64, "patch_size": 32, "image_size": 32}
 NO_WORDS = {"context_length": 1, "vocab_size": 1, "width": 64, "heads": 1, "layers": 1}
-"""Towers that cost nothing to make, in place of the one that is not wanted."""
+"""Configurations of tiny towers, which stand for the tower that is not needed."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """
-    How to make a model: `config` is open_clip's configuration of an architecture, `preprocessing` its
+    A recipe for a model: `config` is open_clip's configuration of an architecture, `preprocessing` its
     PreprocessCfg, as dicts. `name` is that of the architecture in a sentence.
     """
 
@@ -75,7 +75,7 @@ class Plan:
 
 
 def load_open_clip(request: ModelRequest) -> TorchEmbedder:
-    """Raises EmbedderError for an unknown name, and for weights that are not to be had."""
+    """Raises EmbedderError for an unknown name, or if the weights cannot be had."""
     runtime = choose_runtime(request.device, request.precision)
     plan, path = _planned(request)
     embedder = TorchEmbedder(
@@ -102,7 +102,7 @@ def load_open_clip(request: ModelRequest) -> TorchEmbedder:
 
 
 def _planned(request: ModelRequest) -> tuple[Plan, Path]:
-    """How to make the model, and where its weights are."""
+    """The plan of the model, and the location of its weights."""
     if request.model_id.startswith(HUB):
         repo_id = request.model_id.removeprefix(HUB)
         find = partial(
@@ -119,7 +119,7 @@ def _planned(request: ModelRequest) -> tuple[Plan, Path]:
 
 
 def plan_of(architecture: str, tag: str) -> Plan:
-    """Of an architecture that open_clip has, preprocessing as the weights of this tag want it."""
+    """The plan of an architecture of open_clip, with the preprocessing of the weights of this tag."""
     config = open_clip.get_model_config(architecture)
     published = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
     if published.get("quick_gelu"):
@@ -128,14 +128,14 @@ def plan_of(architecture: str, tag: str) -> Plan:
 
 
 def hub_plan(repo_id: str, config_file: Path) -> Plan:
-    """Of a model that is on the hub. Raises EmbedderError where its file is not open_clip's."""
+    """The plan of a model on the hub. Raises EmbedderError if its configuration is not open_clip's."""
     try:
         content = json.loads(config_file.read_text(encoding="utf-8"))
         return _plan(repo_id, content["model_cfg"], content.get("preprocess_cfg") or {})
     except (ValueError, KeyError, TypeError) as error:
         raise EmbedderError(
-            f"{str(config_file)!r} is no configuration of open_clip; check that {repo_id} on the hub "
-            "is a model of open_clip"
+            f"{str(config_file)!r} is not a configuration of open_clip; check that {repo_id} on the hub is "
+            "a model of open_clip"
         ) from error
 
 
@@ -159,7 +159,7 @@ def _tag_weights(request: ModelRequest, architecture: str, tag: str) -> Path:
 def _tower(plan: Plan, path: Path, name: str) -> torch.nn.Module:
     """
     One of the towers, "visual" or "text", with its weights. Every kind of model (CLIP, CustomTextCLIP,
-    CoCa) has the same two, which open_clip knows to put together as a CustomTextCLIP.
+    CoCa) has the same two, which open_clip can combine as a CustomTextCLIP.
     """
     config = {
         key: value
@@ -190,7 +190,7 @@ def _tower(plan: Plan, path: Path, name: str) -> torch.nn.Module:
 
 
 class _Absent(torch.nn.Module):
-    """In the place of a tower while the weights of the other are read, which looks at one thing only."""
+    """A stand-in for the tower that is not read, with the one attribute that open_clip looks at."""
 
     def __init__(self, text: open_clip.CLIPTextCfg) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ class _Absent(torch.nn.Module):
 
 
 def _reads_to_the_end_only(tower: torch.nn.Module) -> bool:
-    """Whether nothing behind the end of a text, its highest token, plays any part, as in CLIP."""
+    """Whether the tokens after the end of a text, its highest token, have no effect, as in CLIP."""
     return (
         isinstance(tower, TextTransformer)
         and tower.pool_type == "argmax"
@@ -213,8 +213,8 @@ def _reads_to_the_end_only(tower: torch.nn.Module) -> bool:
 
 class _Shortened(torch.nn.Module):
     """
-    Leaves out what is behind the end of the longest text: of 77 tokens, a query has about 6, and takes
-    a fifth of the time.
+    A text tower that drops the tokens after the end of the longest text: a query has about 6 of 77
+    tokens, and takes a fifth of the time.
     """
 
     def __init__(self, tower: TextTransformer) -> None:
@@ -253,7 +253,7 @@ def _tokenizer(plan: Plan, request: ModelRequest) -> Callable[[list[str]], torch
 
 
 class _FewWords(dict[str, str]):
-    """The tokens of words, of which open_clip keeps all that it ever saw. The first ones stay."""
+    """A bounded cache for the tokens of words; open_clip's own grows for ever. The first ones stay."""
 
     def __setitem__(self, word: str, tokens: str) -> None:
         # Nothing is taken out: another thread may be about to read it.
@@ -263,8 +263,8 @@ class _FewWords(dict[str, str]):
 
 def _with_local_words(plan: Plan, request: ModelRequest) -> Plan:
     """
-    The same, but that the configuration of a text tower of transformers is read from the cache: asked
-    for by its name, it would be looked for on the hub.
+    The same plan, with the configuration of a transformers text tower read from the cache. By name,
+    transformers would look for it on the hub.
     """
     repo_id = plan.text_config.get("hf_model_name")
     if not repo_id:
@@ -287,12 +287,12 @@ def _checked_config(folder: Path) -> Path:
 
 @contextmanager
 def _needed(plan: Plan, part: str) -> Iterator[None]:
-    """Whatever goes wrong with a part that another package reads, and that is on the hub, as one sentence."""
+    """Turns any failure of a part that another package reads from the hub into one sentence."""
     try:
         yield
     except Exception as error:
         raise EmbedderError(
-            f"the {part} of {plan.name} cannot be loaded; install what reads it (pip install "
-            "'datasette-image-search[transformers]'), run embed-images once where the hub can be "
-            f"reached, or use a model whose words need none, such as {DEFAULT_MODEL}"
+            f"the {part} of {plan.name} cannot be loaded; install its reader (pip install "
+            "'datasette-image-search[transformers]'), run embed-images once where the hub can be reached, "
+            f"or use a model whose words need none, such as {DEFAULT_MODEL}"
         ) from error

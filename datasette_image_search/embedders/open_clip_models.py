@@ -1,6 +1,6 @@
 """
-What open_clip has: architectures, and published weights for them. Known without loading it, which
-loads torch and takes seconds.
+The architectures and published weights of open_clip, found without importing it, which loads torch and
+takes seconds.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .registry import most_similar, registered_names, unknown_model
 from .weights import missing_weights
 
 PARTS = ("embed_dim", "vision_cfg", "text_cfg")
-"""What a configuration of open_clip has."""
+"""The keys of a configuration of open_clip."""
 
 USUAL_SIZE = 224
-"""Pixels, where a configuration does not say."""
+"""Pixels, if a configuration does not say."""
 
 
 def architectures() -> list[str]:
-    """In the order of their names and of the numbers in them."""
+    """All architectures, sorted by their names and the numbers in them."""
     if _is_loaded():
         return importlib.import_module("open_clip").list_models()
     return list(_configs())
@@ -66,8 +66,8 @@ def image_size_of(architecture: str) -> int:
 
 def check_name(model_id: str, *, has_weights: bool) -> None:
     """
-    Raises UnknownModel where there is no such model; `has_weights` tells that a file has its weights,
-    which is needed where open_clip publishes none. Raises EmbedderError where those are not named.
+    Raises UnknownModel if there is no such model, and EmbedderError if its weights are not named.
+    `has_weights` is True if a file has its weights, as it must if open_clip publishes none.
     """
     architecture, _, tag = model_id.partition("/")
     if architecture not in (known := architectures()):
@@ -91,7 +91,7 @@ def check_name(model_id: str, *, has_weights: bool) -> None:
 
 
 def _with_tag(architecture: str, tag: str) -> str:
-    """And the most similar of its tags, if there is one."""
+    """The architecture with the most similar of its tags, if there is one."""
     similar = most_similar(tag, tags_of(architecture))
     return f"{architecture}/{similar}" if similar else architecture
 
@@ -100,7 +100,7 @@ def _with_tag(architecture: str, tag: str) -> str:
 
 
 def _is_loaded() -> bool:
-    """Then nothing is gained without it, and it may have been told of more architectures."""
+    """Whether open_clip costs nothing to import; it may know more architectures than its files."""
     return "open_clip" in sys.modules or "torch" in sys.modules
 
 
@@ -141,9 +141,9 @@ def _pretrained() -> ModuleType:
 @cache
 def _pretrained_alone() -> ModuleType:
     """
-    As a part of a package of another name, so that the rest of open_clip is not loaded. Of torch it
-    wants only to know whether files of safetensors can be read, and does without: its own import
-    statements find none, those of other modules and threads are as ever. So the names take 0.2 s of a
+    The module alone, under another package's name, so that the rest of open_clip is not loaded. It
+    needs torch only to learn whether safetensors can be read, and works without: its own import
+    statements do not find torch, those of other modules and threads do. So the names take 0.2 s of a
     processor; with torch they take 6 s, and with all of open_clip 10 s.
     """
     package = ModuleType("_open_clip_names")

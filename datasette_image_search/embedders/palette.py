@@ -28,7 +28,8 @@ from .palette_colours import GRID, GROUPS, TRAITS
 from .protocol import Embedder, TextNotUnderstood
 
 VERSION = 1
-"""To be raised with any change of the code that changes vectors of pictures; constants are noticed anyway."""
+"""Raise it with any change of the code that changes vectors of pictures; the fingerprint covers
+constants."""
 
 SIDE = 96
 """Pixels: every picture is squeezed into a square of this side, whatever its shape."""
@@ -44,20 +45,20 @@ SHARE_POWER = 0.65
 """Shares of colours count by this power, so that a small patch of red is not nothing beside a big
 sky, nor (as by the square root) half as much as the sky."""
 CONTRAST = 0.7
-"""How much of what a text wants on average over the cells is taken off each: "blue above green" is
-not asking for green everywhere, and "bright left" wants it darker right."""
+"""The share of the average over all cells that is subtracted from each cell: "blue above green" does not ask
+for green everywhere, and "bright left" asks for a darker right."""
 
 NATURAL_FILE = Path(__file__).with_name("palette_natural.npz")
 SHRINKAGE = {"colours": 10.0, "layout": 2.0, "light": 10.0, "light_layout": 2.0, "texture": 2.0}
-"""How timidly `Natural.learn` evens a block out: what is added to each variance, in mean variances.
-More for the blocks of single colours, lest a little of a rare one pass for much of it."""
+"""The amount, in mean variances, that `Natural.learn` adds to each variance of a block. It is larger for the
+blocks of single colours, so that a little of a rare one does not count as much."""
 TEXTURE_AXES = 160
 """Directions kept of the texture block, the 160 that vary most of its 324."""
 
 
 @dataclass(frozen=True)
 class Natural:
-    """What one block usually is in photos: its mean, shape (size,), and its axes, (size, kept)."""
+    """The usual values of a block in photos: its mean, shape (size,), and its axes, (size, kept)."""
 
     mean: np.ndarray
     axes: np.ndarray
@@ -78,7 +79,7 @@ class Natural:
         """
         mean = blocks.mean(axis=0, dtype=np.float64)
         variance, axes = np.linalg.eigh(np.cov((blocks - mean).T))
-        # Largest first, and with a sign that does not depend on the machine.
+        # Largest first, with a sign that is the same on all machines.
         variance, axes = variance[::-1], axes[:, ::-1]
         axes = axes * np.where(axes.sum(axis=0) < 0, -1, 1)
         scaled = axes / np.sqrt(variance.clip(0) + shrinkage * variance.mean())
@@ -93,7 +94,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def load_natural() -> dict[str, Natural]:
-    """What each block usually is, as `benchmarks/palette.py --calibrate` wrote it."""
+    """The usual values of each block, as `benchmarks/palette.py --calibrate` wrote them."""
     with np.load(NATURAL_FILE) as file:
         return {
             block: Natural(file[f"{block}_mean"], file[f"{block}_axes"].astype(np.float32))
@@ -210,7 +211,7 @@ class PaletteEmbedder(Embedder):
         return vectors
 
     def encode_imagined(self, imagined: words.Imagined) -> np.ndarray:
-        """What a text wants to see -> its vector, shape (dimensions,)."""
+        """The imagined picture of a text -> its vector, shape (dimensions,)."""
         blocks = colour_blocks(imagined.whole[None], imagined.cells[None])
         parts = []
         for block, weight in WEIGHTS.items():
@@ -224,7 +225,7 @@ class PaletteEmbedder(Embedder):
         return unit(np.hstack(parts))[0]
 
     def text_warning(self, text: str) -> str | None:
-        """Which words of a text are not searched for, or None."""
+        """A sentence about words of a text that are not searched for, or None."""
         unknown = words.read(text).unknown
         return unknown_words(unknown) if unknown else None
 

@@ -108,8 +108,8 @@ CHROMA_BINS = np.array([0.0, 0.03, 0.07, 0.12, 0.18, 0.25])
 BLUR = 0.04
 """Standard deviation, in OKLab units, with which a colour is shared among its neighbours."""
 LIGHTNESS_SCALE = 0.6
-"""How much a difference in lightness counts beside one in hue: shade and shadow change the
-lightness of a thing much more than its hue."""
+"""The weight of a difference in lightness against one in hue: shade and shadow change the lightness of a
+thing much more than its hue."""
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:

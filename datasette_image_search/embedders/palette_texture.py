@@ -65,7 +65,7 @@ def count_orientations(strength: np.ndarray, angle: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def pooling() -> np.ndarray:
-    """How much each coarse cell takes of each fine one along one side, (CELLS, FINE_CELLS)."""
+    """The share of each fine cell in each coarse one along one side, (CELLS, FINE_CELLS)."""
     # Triangles that overlap, so that a thing a little aside still falls into the same cells.
     step = FINE_CELLS / CELLS
     centres = (np.arange(CELLS) + 0.5) * step - 0.5

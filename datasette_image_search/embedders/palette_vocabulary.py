@@ -70,7 +70,7 @@ OTHER_NAMES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Shift:
-    """What a word such as "dark" does to a colour: OKLab lightness drawn to a goal, chroma scaled."""
+    """The effect of a word such as "dark" on a colour: OKLab lightness drawn to a goal, chroma scaled."""
 
     goal: float = 0.5
     pull: float = 0.0
@@ -86,10 +86,10 @@ class Shift:
 @dataclass(frozen=True)
 class Tone:
     """
-    What a word such as "dark" says of a whole picture: how it tilts the colours of an average one.
+    The meaning of a word such as "dark" for a whole picture: a tilt of the colours of an average one.
 
-    A colour becomes exp(lightness * L + warmth * w) times as frequent, w its share of the warm
-    direction; and where a chroma is given, colours away from it become rare.
+    A colour becomes exp(lightness * L + warmth * w) times as frequent, w its share of the warm direction;
+    if a chroma is given, colours away from it become rare.
     """
 
     lightness: float = 0.0

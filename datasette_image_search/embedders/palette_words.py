@@ -69,7 +69,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was understood of a text, and the phrases that were not."""
+    """The understood part of a text, and the phrases that were not understood."""
 
     groups: tuple[Group, ...]
     unknown: tuple[str, ...]
@@ -77,7 +77,7 @@ class Reading:
 
 
 def part_of_picture(name: str) -> np.ndarray:
-    """How much each cell belongs to a part such as "top", shape (GRID, GRID), 0..1."""
+    """The degree to which each cell belongs to a part such as "top", shape (GRID, GRID), 0..1."""
     # Soft: the horizon of a landscape is rarely at exactly half its height.
     falling = np.interp(np.arange(GRID), np.linspace(0, GRID - 1, 4), [1, 0.8, 0.2, 0])
     hump = np.interp(np.arange(GRID), np.linspace(0, GRID - 1, 4), [0.2, 1, 1, 0.2])
@@ -157,7 +157,7 @@ def modifier_in(name: str) -> tuple[str, str] | None:
 
 
 def place_of(word: str, followed_by_of: bool) -> Place:
-    """A position word -> where that is; "left of" relates, "left" alone does not."""
+    """A position word -> its place; "left of" relates, "left" alone does not."""
     name = PLACES[word]
     return Place(
         part_of_picture(name),
@@ -206,16 +206,19 @@ def settle(segments: Sequence[Group | Place]) -> list[Group]:
 
 @dataclass(frozen=True)
 class Imagined:
-    """What a picture of a text would look like, as far as the text says."""
+    """An imagined picture of a text, as far as the text describes it."""
 
     whole: np.ndarray
     """Traits of the whole picture, shape (TRAITS,)."""
     cells: np.ndarray
     """Traits of each cell, shape (GRID, GRID, TRAITS)."""
     said: np.ndarray
-    """How much the text says of each cell, shape (GRID, GRID), 0..1; all ones if it names no place."""
+    """
+    The degree to which the text describes each cell, shape (GRID, GRID), 0..1; all ones if it names no
+    place.
+    """
     emphasis: dict[str, float]
-    """How much each block of the vector should count."""
+    """The weight of each block of the vector."""
 
 
 # A colour says little of light, and "bright left" says little of colours. "tint" is a tone such as
@@ -259,7 +262,7 @@ def imagine(groups: Sequence[Group], usual: np.ndarray) -> Imagined:
 
 
 def kind_of(group: Group) -> str:
-    """Which row of EMPHASIS a group is about."""
+    """The row of EMPHASIS for a group."""
     tones = [term.tone for term in group.terms if term.tone is not None]
     if len(tones) < len(group.terms):
         kind = "colour"

@@ -1,4 +1,4 @@
-"""What an embedder is: the one class that another package implements to add a model."""
+"""The class that another package implements to add a model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class EmbedderError(ImageSearchError):
-    """A model that cannot be loaded, or that does not do what was asked of it."""
+    """A model cannot be loaded, or cannot do what was asked."""
 
 
 class UnknownModel(EmbedderError):
-    """A name that is that of no model here. `closest` is the most similar one that is."""
+    """There is no model of this name here. `closest` is the most similar name, if any."""
 
     def __init__(self, sentence: str, closest: str | None = None) -> None:
         super().__init__(sentence)
@@ -56,11 +56,11 @@ class Embedder(ABC):
     is smaller; decoders use it to avoid work on pixels nobody looks at."""
 
     preprocess: Callable[[Image.Image], np.ndarray]
-    """An upright RGB picture -> an array whose shape and type are the same for every picture. Best a
-    function or a small object that pickles, so that decoding can run where the model is not."""
+    """An upright RGB picture -> an array whose shape and type are the same for every picture. Preferably a
+    function or a small object that pickles, so that decoding can run without the model."""
 
     logit_scale: float = 100.0
-    """What scores are multiplied with before a softmax over texts. CLIP has learned 100."""
+    """The factor for scores before a softmax over texts. CLIP has learned 100."""
 
     device: str = "cpu"
     precision: str = "float32"
@@ -76,12 +76,12 @@ class Embedder(ABC):
         Raises TextNotUnderstood with a sentence for the person who typed the text.
         """
         raise TextNotUnderstood(
-            f"{self.id} sees pictures only and cannot read {texts[0]!r}; "
-            "search with #ID, or embed with a model that has words, such as palette"
+            f"{self.id} sees pictures only and cannot read {texts[0]!r}; search with #ID, or embed with a "
+            "model that reads words, such as palette"
         )
 
     def is_current(self) -> bool:
-        """Whether it would be made again as it is: false where the file of its weights is another now."""
+        """Whether making it again would give the same: False if the file of its weights was replaced."""
         return True
 
     def text_warning(self, text: str) -> str | None:  # noqa: ARG002 (for those that override it)

@@ -19,7 +19,7 @@ DEFAULT_MODEL = "ViT-B-32-256/datacomp_s34b_b86k"
 
 TIMM = "timm/"
 HUB = "hf-hub:"
-"""What the ids of models of timm, and of any on the hub, begin with."""
+"""The prefix of the ids of models on the hub."""
 
 MODELS = (
     "a model is 'palette', 'timm/NAME', 'hf-hub:OWNER/NAME', or ARCHITECTURE/PRETRAINED of open_clip "
@@ -30,9 +30,9 @@ MODELS = (
 @dataclass(frozen=True)
 class ModelRequest:
     """
-    What a person asked for. `device` is a torch device and `precision` a number type of torch, None
-    for the best there are. With `words_only` there will be words first, and perhaps no picture ever:
-    what only pictures need may be left for later.
+    The request of a person. `device` is a torch device and `precision` a number type of torch, None for
+    the best available. `words_only` says that words come first, and perhaps no picture ever, so that
+    parts which only pictures need can wait.
     """
 
     model_id: str
@@ -81,12 +81,12 @@ def registered_name(model_id: str) -> str | None:
 
 
 def registered_names() -> list[str]:
-    """What has been registered: model ids, and prefixes that end in "/"."""
+    """The registered names: model ids, and prefixes that end in "/"."""
     return sorted(_factories())
 
 
 def unknown_model(model_id: str, closest: str | None, explained: str = MODELS) -> UnknownModel:
-    """What to raise for an id of no model: with the most similar one, or what is `explained` instead."""
+    """The error for an unknown id, with the most similar one, or with `explained` instead."""
     said = f"{explained};" if closest is None else f"did you mean {closest!r}?"
     return UnknownModel(
         f"there is no model {model_id!r}; {said} sqlite-utils image-models lists them", closest
@@ -94,7 +94,7 @@ def unknown_model(model_id: str, closest: str | None, explained: str = MODELS) -
 
 
 def most_similar(name: str, known: Iterable[str]) -> str | None:
-    """Of some names, in small letters or large; None where none is similar."""
+    """The most similar of some names, ignoring case; None if none is similar."""
     by_lower = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[near[0]] if near else None

@@ -1,7 +1,4 @@
-"""
-Whether an embedder does what all of them have to do, found out on a few drawn pictures before it is
-let loose on a hundred thousand photos.
-"""
+"""A test of an embedder on a few drawn pictures, before it embeds a hundred thousand photos."""
 
 from __future__ import annotations
 
@@ -11,14 +8,14 @@ from PIL import Image, ImageDraw
 from .protocol import Embedder, EmbedderError
 
 COLLAPSED = 0.99999
-"""Cosine above which all pictures have the same vector. Those of a model with random weights have
-about 0.999: it is of no use, but it works."""
+"""Cosine above which vectors count as the same. A model with random weights has about 0.999: it is
+useless, but works."""
 
 NORM_ERROR = 0.01
 
 
 def drawn_pictures(size: int) -> list[Image.Image]:
-    """Five pictures that have nothing in common, of so many pixels a side."""
+    """Five unrelated pictures, with `size` pixels a side."""
     black = Image.new("RGB", (size, size), "black")
     ramp = Image.merge("RGB", [Image.linear_gradient("L").resize((size, size))] * 3)
     sunset = Image.new("RGB", (size, size), "orange")
@@ -33,14 +30,14 @@ def drawn_pictures(size: int) -> list[Image.Image]:
 
 
 def check_embedder(embedder: Embedder) -> None:
-    """Raises EmbedderError where its vectors are good for nothing."""
+    """Raises EmbedderError if its vectors are useless."""
     pictures = drawn_pictures(max(embedder.image_size, 32))
     vectors = embedder.encode_images(np.stack([embedder.preprocess(each) for each in pictures]))
     wanted = (len(pictures), embedder.dimensions)
     if vectors.shape != wanted or vectors.dtype != np.float32:
         raise EmbedderError(
-            f"{embedder.id} gives vectors of shape {vectors.shape} and type {vectors.dtype}, where it "
-            f"says {wanted} and float32; nothing was embedded: its package needs to be mended"
+            f"{embedder.id} gives vectors of shape {vectors.shape} and type {vectors.dtype}, but declares "
+            f"{wanted} and float32; nothing was embedded: its package must be repaired"
         )
     norms = np.linalg.norm(vectors, axis=1)
     if not np.isfinite(vectors).all() or np.abs(norms - 1).max() > NORM_ERROR:
@@ -51,6 +48,6 @@ def check_embedder(embedder: Embedder) -> None:
         )
     if (vectors @ vectors.T).min() > COLLAPSED:
         raise EmbedderError(
-            f"{embedder.id} makes the same vector of pictures that have nothing in common; nothing was "
-            "embedded: its weights are damaged, or of another model"
+            f"{embedder.id} makes the same vector for unrelated pictures; nothing was embedded: its "
+            "weights are damaged, or of another model"
         )

@@ -18,7 +18,7 @@ WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
 def load_timm(request: ModelRequest) -> TorchEmbedder:
-    """Raises EmbedderError for an unknown name, and for weights that are not to be had."""
+    """Raises EmbedderError for an unknown name, or if the weights cannot be had."""
     check_name(request.model_id)
     name = request.model_id.removeprefix(TIMM)
     runtime = choose_runtime(request.device, request.precision)
@@ -52,7 +52,7 @@ def load_timm(request: ModelRequest) -> TorchEmbedder:
 
 
 def check_name(model_id: str) -> None:
-    """Raises UnknownModel where timm has no such model."""
+    """Raises UnknownModel if timm has no such model."""
     name = model_id.removeprefix(TIMM)
     if not _is_known(name):
         similar = most_similar(name, timm.list_pretrained() if "." in name else timm.list_models())
@@ -60,7 +60,7 @@ def check_name(model_id: str) -> None:
 
 
 def _is_known(name: str) -> bool:
-    """Whether timm has a model of that name, and weights as it may say after a dot."""
+    """Whether timm has a model of this name, and the weights that may follow a dot."""
     if not timm.is_model(name):
         return False
     try:
@@ -71,13 +71,13 @@ def _is_known(name: str) -> bool:
 
 
 def repository(name: str) -> str:
-    """Where the published weights of a model are on the hub."""
+    """The repository of the published weights on the hub."""
     published = timm.get_pretrained_cfg(name)
     return (published.hf_hub_id if published else None) or f"timm/{name}"
 
 
 def outline_of(name: str) -> Any:
-    """The model without any numbers in it, a Module with all that timm adds to one."""
+    """The model without its parameters, a Module with timm's additions."""
     with torch.device("meta"):
         return timm.create_model(name)
 

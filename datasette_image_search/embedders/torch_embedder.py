@@ -1,4 +1,4 @@
-"""What the models of torch have in common: towers that are read from a file when they are needed."""
+"""The common part of torch models: towers that are read from a file when they are needed."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class TransformPreprocess:
 @dataclass(frozen=True)
 class TorchModel:
     """
-    What is known of a model before its parameters are read. `architecture` is its name in a sentence.
-    `load_words` and `tokenizer` are None for a model without words.
+    A model before its parameters are read. `architecture` is its name in a sentence. `load_words` and
+    `tokenizer` are None for a model without words.
     """
 
     id: str
@@ -51,8 +51,8 @@ class TorchModel:
 
 class TorchEmbedder(Embedder):
     """
-    The tower for pictures is read when the first picture comes, the one for words with the first
-    words: a server that is asked for words only has no use for the larger half of a model.
+    The tower for pictures is read when the first picture comes, the one for words with the first words:
+    a server that only gets words does not need the larger half of a model.
     """
 
     def __init__(self, model: TorchModel, runtime: Runtime) -> None:
@@ -81,11 +81,11 @@ class TorchEmbedder(Embedder):
         return not self._model.weights.was_replaced()
 
     @property
-    def logit_scale(self) -> float:  # type: ignore[override]  # It is read, and never set.
+    def logit_scale(self) -> float:  # type: ignore[override]  # It is only read.
         return self._load_words().logit_scale
 
     def load_pictures(self) -> Tower:
-        """Raises EmbedderError for a file that does not hold the weights of this model."""
+        """Raises EmbedderError if the file does not contain the weights of this model."""
         with self._loading:
             if self._pictures is None:
                 self._pictures = self._tower(self._model.load_pictures)
@@ -104,7 +104,7 @@ class TorchEmbedder(Embedder):
         try:
             module = load()
         except Exception as error:
-            # A file that is no checkpoint, or another model's, fails in many ways inside torch.
+            # torch fails in many ways if the file is not a checkpoint, or is another model's.
             raise EmbedderError(
                 f"{weights.path.name!r} does not hold weights of {self._model.architecture}; "
                 "check that the file is complete and belongs to this model"
@@ -117,8 +117,8 @@ class TorchEmbedder(Embedder):
 
 def _give_back_memory() -> None:
     """
-    What a model took while it was made: glibc keeps it, which for words alone is as much as the
-    parameters. Elsewhere there is nothing to do.
+    Give the memory back that was used to build a model. glibc would keep it, as much as the parameters
+    of a text tower; on other systems there is nothing to do.
     """
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -10,19 +10,19 @@ import torch
 from .protocol import EmbedderError
 
 PIXELS_AT_ONCE = {"cuda": 256 * 224**2}
-"""Of pictures that are encoded together, by kind of device, where it is more than USUAL_PIXELS."""
+"""The most pixels that are encoded together, by kind of device, if more than USUAL_PIXELS."""
 
 USUAL_PIXELS = 32 * 224**2
 
 TEXTS_AT_ONCE = 256
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""What devices say that have no error of their own for it."""
+"""Parts of the messages of devices without an error class for it."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A device such as "cpu" or "cuda", and the number type that is used there."""
+    """A device such as "cpu" or "cuda", and the number type to use on it."""
 
     device: str
     dtype: torch.dtype
@@ -35,10 +35,10 @@ class Runtime:
 def choose_runtime(device: str | None, precision: str | None = None) -> Runtime:
     """
     The named device and number type ("float32", "float16", "bfloat16"), or the best there is. Raises
-    EmbedderError when it cannot be used.
+    EmbedderError if it cannot be used.
 
-    Half precision on CUDA; bfloat16 where the CPU has instructions for it (twice as fast there,
-    several times slower elsewhere); float32 otherwise.
+    Half precision on CUDA; bfloat16 if the CPU has instructions for it (twice as fast there, several
+    times slower elsewhere); float32 otherwise.
     """
     if device is None:
         if torch.cuda.is_available():
@@ -89,14 +89,14 @@ class Tower:
             self._module.to(memory_format=torch.channels_last)
         self.logit_scale: float = getattr(module, "logit_scale", 100.0)
         self._runtime = runtime
-        self._most: int | None = None  # What was found to fit into the memory.
+        self._most: int | None = None  # Known to fit into the memory.
 
     def encode(self, inputs: np.ndarray | torch.Tensor) -> np.ndarray:
         """
         A batch of any size -> (n, dimensions) float32, unit norm.
 
-        As many at once as their size allows. Where the memory does not allow so many, half of them
-        are tried, and so on; raises EmbedderError where there is not even room for one.
+        It encodes as many at once as their size allows. If the memory is too small, it tries half of
+        them, and so on; it raises EmbedderError if there is no room even for one.
         """
         batch = torch.as_tensor(inputs)
         done: list[np.ndarray] = []
@@ -110,13 +110,13 @@ class Tower:
                 self._most = size = size // 2
             else:
                 raise EmbedderError(
-                    f"the memory of {self._runtime.device} is too small for a single one at "
+                    f"the memory of {self._runtime.device} is too small for a single image at "
                     f"{self._runtime.precision}; use --device cpu or a smaller --model"
                 )
         return np.concatenate(done)
 
     def _try(self, batch: torch.Tensor) -> np.ndarray | None:
-        """None where there was not enough memory."""
+        """Returns None if the memory is too small."""
         try:
             return self._encode(batch)
         except RuntimeError as error:

@@ -1,4 +1,6 @@
-"""Weight files: in the cache, on the hub when a person allows it, and what makes one unlike another."""
+"""
+Weight files: finding them in the cache, downloading them if a person allows it, and their fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's first answer: someone offline should not wait a minute to be told."""
 
 SMALL_FILES = ("*.json", "*.txt", "*.model")
-"""What a tokenizer or the configuration of a model is in, on the hub."""
+"""Patterns of the files with the tokenizer and the configuration of a model on the hub."""
 
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ def hub_weights(
         return cached
     here = "only partly" if _is_partly_downloaded(repo_id) else "not"
     if not allow_download:
-        # Whoever searches did not ask for this model, and may have no shell to run anything in.
+        # A person who searches did not choose this model, and may have no shell.
         raise WeightsMissing(
             f"the weights of {model_id} are {here} in the cache of this machine; search by an image in "
             "the table, as # and its id, or run embed-images where the hub or a mirror (HF_ENDPOINT) "
@@ -74,10 +76,10 @@ def from_hub(
     repo_id: str, known_by: Sequence[str], load: Callable[[Path], T], *, allow_download: bool
 ) -> T:
     """
-    What `load` makes of a folder with the small files of a repository: of the cache, or downloaded
-    where that is allowed and the cache is not enough. `known_by` are files of which it has one.
+    The result of `load` for a folder with the small files of a repository, from the cache, or
+    downloaded if that is allowed and the cache is not enough. `known_by` are files of which it has one.
 
-    A folder is all that `load` gets, because other libraries ask the hub about a name whatever the
+    `load` gets a folder and no name, because other libraries ask the hub about a name whatever the
     cache has. Raises what `load` and the hub's client raise.
     """
     from huggingface_hub import snapshot_download
@@ -112,9 +114,9 @@ def _is_partly_downloaded(repo_id: str) -> bool:
 
 def missing_weights(model_id: str, reason: str) -> WeightsMissing:
     return WeightsMissing(
-        f"the weights of {model_id} {reason}; run embed-images where the hub or a mirror "
-        "(HF_ENDPOINT) can be reached, use --weights FILE for a file you have, or --model palette, "
-        "which needs none (with --add-model where the table has another model)"
+        f"the weights of {model_id} {reason}; run embed-images where the hub or a mirror (HF_ENDPOINT) can "
+        "be reached, use --weights FILE for a file you have, or --model palette, which needs none (with "
+        "--add-model if the table has another model)"
     )
 
 
@@ -134,7 +136,7 @@ def given_weights(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file that is read more than once, and has to be the same each time."""
+    """A file of weights that is read more than once, and must be the same each time."""
 
     path: Path
     state: tuple[int, int, int]
@@ -144,14 +146,16 @@ class WeightsFile:
         return cls(path, _state(path))
 
     def was_replaced(self) -> bool:
-        """Whether another file is in its place. What is loaded does without any."""
+        """Whether another file is in its place. A missing file is no problem for loaded parameters."""
         try:
             return _state(self.path) != self.state
         except OSError:
             return False
 
     def check_unchanged(self) -> None:
-        """Raises EmbedderError where it is not what it was: half a model of each would be loaded."""
+        """
+        Raises EmbedderError if the file has changed: otherwise half a model of each would be loaded.
+        """
         if self.was_replaced() or not self.path.exists():
             raise EmbedderError(
                 f"the weights file {self.path.name!r} has changed since this program was started; "

@@ -1,15 +1,15 @@
-"""How large the pictures of AV1 data are, as its decoder learns it: the data itself says so."""
+"""The size of the pictures in AV1 data, read from the data itself, as its decoder does."""
 
 from __future__ import annotations
 
 MAX_UNITS = 10_000
-"""Of which the data is made; more are looked at by nobody."""
+"""The most units of the data to read."""
 
 _SEQUENCE_HEADER = 1
 
 
 def av1_pixels(data: bytes) -> int:
-    """Width times height of the largest; 0 for what is no AV1."""
+    """Width times height of the largest picture; 0 if the data is not AV1."""
     position = pixels = 0
     for _ in range(MAX_UNITS):
         if position >= len(data):
@@ -28,7 +28,7 @@ def av1_pixels(data: bytes) -> int:
 
 
 def _leb128(data: bytes, position: int) -> tuple[int, int]:
-    """A number, and where it ends."""
+    """A number, and the position after it."""
     number = 0
     for shift in range(0, 56, 7):
         byte = data[position] if position < len(data) else 0
@@ -40,7 +40,7 @@ def _leb128(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _frame_pixels(header: bytes) -> int:
-    """Section 5.5.1 of the AV1 specification, up to the largest frame that is allowed."""
+    """The pixels of the largest frame, from section 5.5.1 of the AV1 specification."""
     bits = _Bits(header)
     bits.take(3 + 1)
     if bits.take(1):  # A header for a still picture only.
@@ -61,7 +61,7 @@ def _frame_pixels(header: bytes) -> int:
 
 
 def _skip_timing(bits: _Bits) -> int:
-    """Bits of a delay, 0 where the header has none."""
+    """Bits of a delay, 0 if the header has none."""
     if not bits.take(1):
         return 0
     bits.take(32 + 32)

@@ -1,4 +1,4 @@
-"""The items of an ISO media file, which AVIF and HEIF are: where they are is all that is read."""
+"""The positions of the items in an ISO media file, such as AVIF and HEIF."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 MAX_BOXES = 10_000
-"""Of all kinds, at all depths."""
+"""The most boxes, of all kinds and at all depths."""
 
 MAX_ITEMS = 2_000
 """Pictures are cut into tiles of some hundred pixels: 1,000 of them are half a gigapixel."""
@@ -24,7 +24,7 @@ class _Extent:
 
 @dataclass(frozen=True)
 class Boxes:
-    """The boxes of a file. `problem` is what it has too many of; then there are no items."""
+    """The boxes of a file. `problem` names a thing that it has too many of; then there are no items."""
 
     data: bytes
 
@@ -47,7 +47,7 @@ class Boxes:
             for kind, inner, stop in _boxes(self.data, start, end):
                 seen += 1
                 if seen > MAX_BOXES or len(items) > MAX_ITEMS:
-                    return [], "it is of too many parts"
+                    return [], "it has too many parts"
                 if kind in _DEEPER:
                     waiting.append((inner, stop))
                 elif kind == b"meta":
@@ -59,12 +59,12 @@ class Boxes:
                         items.append([_Extent(first, len(self.data))])
         copied = sum(min(each.length, len(self.data)) for item in items for each in item)
         if len(items) > MAX_ITEMS or copied > 4 * len(self.data):
-            return [], "its parts are the same bytes many times"
+            return [], "its parts repeat the same bytes many times"
         return items, None
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, and where its content begins and ends, of each box between two places."""
+    """The kind, and the begin and end of the content, of each box between two positions."""
     while start + 8 <= end:
         size, kind = struct.unpack_from(">L4s", data, start)
         inner = start + 8
@@ -79,7 +79,7 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
 
 
 def _items(data: bytes, start: int, end: int) -> Iterator[list[_Extent]]:
-    """What a "meta" says of where its items are."""
+    """The positions of the items, from a "meta" box."""
     inside = {kind: (inner, stop) for kind, inner, stop in _boxes(data, start, end)}
     if b"iloc" not in inside:
         return

@@ -1,7 +1,7 @@
 """
-What it costs to open a file that may be meant to do harm, read off its headers before Pillow and its
-decoders see it: they trust sizes that a file of some bytes can claim, and parse in Python what a file
-can have millions of.
+The cost of opening a file that may be hostile, read from its headers before Pillow and its decoders see
+it. They trust sizes that a tiny file can claim, and parse in Python parts of which a file can have
+millions.
 """
 
 from __future__ import annotations
@@ -15,39 +15,40 @@ from .av1_size import av1_pixels
 from .boxes import Boxes
 
 MAX_SCANS = 50
-"""Of a JPEG that is decoded scan by scan. Usual are 10; thousands, a few bytes each, would decode for
-minutes."""
+"""The most scans of a JPEG that is decoded scan by scan. 10 are usual; thousands, of a few bytes each, would
+take minutes."""
 
 MAX_SEGMENTS = 2_000
-"""Of a JPEG before its pixels. A colour profile has some hundred at most, as XMP has."""
+"""The most segments of a JPEG before its pixels. A colour profile has a few hundred at most, as XMP has."""
 
 MAX_EXIF_SEGMENTS = 100
-"""Of these. Pillow copies all of them for each that comes."""
+"""The most EXIF segments. Pillow copies all earlier ones for each of them."""
 
 MAX_JUNK = 100_000
-"""Bytes between the segments of a JPEG. Pillow looks at each by itself."""
+"""The most bytes between the segments of a JPEG. Pillow reads them one by one."""
 
 LONGEST_HEADER = 10_000
-"""Bytes of a PPM before its pixels, with comments. Pillow reads each by itself."""
+"""The most bytes of a PPM before its pixels, with comments. Pillow reads them one by one."""
 
 MAX_COMMENTS = 100
-"""Of a PPM that is a text. Pillow copies a megabyte for each."""
+"""The most comments of a PPM that is a text. Pillow copies a megabyte for each."""
 
 MAX_BLOCKS = 20_000
-"""Of a GIF before its pixels: of 255 bytes at most, and each has Pillow go around once."""
+"""The most blocks, of up to 255 bytes, of a GIF before its pixels. Each takes Pillow a round of a loop."""
 
 MAX_CHUNKS = 10_000
-"""Of a PNG without those of its pixels: texts, colours, times. Pillow reads each by itself."""
+"""The most chunks of a PNG besides those of its pixels: texts, colours, times. Pillow reads them one by
+one."""
 
 _START_OF_SCAN = b"\xff\xda"
-"""In a JPEG; nothing else in its data looks like it."""
+"""The marker in a JPEG; nothing else in its data looks like it."""
 
 
 @dataclass(frozen=True)
 class Cost:
     """
-    `pixels` is what the decoder will hold in memory whatever size the picture says it has, `problem`
-    is what the file has so many of that nobody waits for it.
+    `pixels` is what the decoder will hold in memory, whatever size the picture claims. `problem` says why
+    reading the file would take too long.
     """
 
     pixels: int = 0
@@ -55,7 +56,7 @@ class Cost:
 
 
 def cost_of(data: bytes) -> Cost:
-    """Looks at headers only, and at no more of them than a picture has."""
+    """Reads only headers, and no more of them than a real picture has."""
     if data.startswith(b"\xff\xd8\xff"):
         return _of_jpeg(data)
     if data[:2] in (b"II", b"MM"):
@@ -78,8 +79,9 @@ def cost_of(data: bytes) -> Cost:
 
 def _of_jpeg(data: bytes) -> Cost:
     """
-    As Pillow walks over the segments. A picture of which each scan has one colour only is held as
-    coefficients until the last, as a progressive one is: two bytes for each colour of each pixel.
+    Walks over the segments as Pillow does. If each scan has only one colour, the decoder holds
+    coefficients until the last scan, as for a progressive picture: two bytes for each colour of each
+    pixel.
     """
     position, junk, exifs = 2, 0, 0
     width = height = components = 0
@@ -135,13 +137,13 @@ _SHORT = 3
 
 
 def _of_tiff(data: bytes) -> Cost:
-    """A tile is decoded whole, however little of it is in the picture."""
+    """Counts whole tiles, because a tile is decoded whole even if little of it is in the picture."""
     tags = dict(_numbers(data))
     return Cost(tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0))
 
 
 def _numbers(tiff: bytes) -> Iterator[tuple[int, int]]:
-    """The tags of the first directory with what they have in the place of a number."""
+    """The tags of the first directory, with their values."""
     order = "<" if tiff.startswith(b"II") else ">"
     is_big = b"+" in tiff[2:4]
     offset, count, entry, short, long = (
@@ -182,7 +184,7 @@ def _of_png(data: bytes) -> Cost:
 
 
 def _of_gif(data: bytes) -> Cost:
-    """Comments and what programs wrote there, up to the picture."""
+    """Reads comments and application blocks, up to the picture."""
     position, is_in_extension = 13, False
     if len(data) > 10 and data[10] & 0x80:
         position += 3 << (data[10] & 7) + 1
@@ -213,7 +215,7 @@ def _of_ppm(data: bytes) -> Cost:
 
 
 def _of_boxes(data: bytes) -> Cost:
-    """AVIF and HEIF: the decoder makes room for the size that the data says, not for the picture's."""
+    """Reads AVIF and HEIF: the decoder allocates memory for the size in the data, not for the picture's."""
     boxes = Boxes(data)
     if boxes.problem is not None:
         return Cost(problem=boxes.problem)
@@ -221,7 +223,7 @@ def _of_boxes(data: bytes) -> Cost:
 
 
 def _jpeg2000_pixels(data: bytes) -> int:
-    """What its code streams say, not the box around them."""
+    """The pixels by its code streams, which count, not by the box around them."""
     return max(
         (
             (width - left) * (height - top) * max(components, 3) // 3

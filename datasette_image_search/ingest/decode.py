@@ -35,33 +35,34 @@ else:
 _EVERYWHERE = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 
 FORMATS = (*_EVERYWHERE, "HEIF") if HEIC else _EVERYWHERE
-"""Of what Pillow can open. Not EPS, for one, which it hands to another program."""
+"""The formats to open with Pillow. EPS is not among them, because Pillow hands it to another program."""
 
 THUMBNAIL_QUALITY = 75
 
 THUMBNAIL_METHOD = 2
-"""WebP's effort. 2 takes half the time of its usual 4, and makes files that are 3 % larger."""
+"""WebP's effort: 2 takes half the time of the default 4, and makes files 3 % larger."""
 
 OVERSAMPLING = 1.4
 """A JPEG is decoded at this times what the model wants, or larger, so that the model's own resizing
 stays good: the cosine to the vector of the full picture is then above 0.995."""
 
 ENOUGH = 320
-"""Pixels of the shorter side that every picture keeps. Embedders of tiny pictures look at texture,
-which OVERSAMPLING alone would blur; and it costs nothing, as a JPEG of a camera has 350 and more
-at an eighth."""
+"""Pixels of the shorter side that every picture keeps. Embedders of tiny pictures look at texture, which
+OVERSAMPLING alone would blur. It costs nothing, because a JPEG of a camera has 350 and more at an eighth
+of its size."""
 
 MAX_ASPECT = 50
-"""Of what a model sees. Models scale the shorter side up: a line of 1 x 65,535 pixels would become
-a picture of ten gigabytes."""
+"""The most elongated picture that a model sees. Models scale the shorter side up: a line of 1 x 65,535
+pixels would become ten gigabytes."""
 
 BYTES_PER_PIXEL = 16
-"""Of memory, at most, while a picture is decoded and made smaller. WebP takes as much, others 4."""
+"""Memory per pixel, at most, while a picture is decoded and reduced. WebP takes 16, others 4."""
 
 MAX_ICC_PROFILES = 16
 
 MAX_ICC_BYTES = 1_000_000
-"""Of a profile that is remembered. Those of cameras have some thousand, of printers a million."""
+"""The largest profile that is remembered. Those of cameras have a few thousand bytes, of printers a
+million."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -72,7 +73,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what brings the picture upright."""
+"""EXIF orientation -> the operation that makes the picture upright."""
 
 _SIDEWAYS = (5, 6, 7, 8)
 
@@ -81,13 +82,13 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _EXTRAS = {"heic": "HEIC", "raw": "camera RAW"}
 
 _ICC_SPACES = {"RGB": "RGB ", "CMYK": "CMYK", "L": "GRAY"}
-"""Mode -> what a profile for it says it is for; many files have one for another mode."""
+"""Mode -> the colour space of a profile for it; many files have a profile for another mode."""
 
 
 class DecodeError(Exception):
     """
-    A file that is no usable picture; the message is the reason that a person reads.
-    `missing_extra` is the extra of this package that would have read it, "heic" or "raw".
+    The file is not a usable picture; the message is the reason for a person. `missing_extra` is the extra
+    of this package that would have read it, "heic" or "raw".
     """
 
     def __init__(self, reason: str, missing_extra: str | None = None):
@@ -96,11 +97,11 @@ class DecodeError(Exception):
 
 
 class Unreadable(DecodeError):
-    """A file that could not be read this time, say of a drive that went; it may well be good."""
+    """The file could not be read this time, for example because its drive is gone. It may be good."""
 
 
 class TooLarge(DecodeError):
-    """A picture above the limits, that was not decoded for it."""
+    """The picture is above the limits, and was not decoded."""
 
 
 def default_max_pixels(workers: int) -> int:
@@ -115,9 +116,9 @@ def default_max_pixels(workers: int) -> int:
 @dataclass(frozen=True)
 class DecodeSettings:
     """
-    What to make of a picture. `preprocess` is an embedder's and gets pictures of which the shorter
-    side is at least `image_size`, where the file has as much. `thumbnail_size` None makes none.
-    `max_pixels` limits what is decoded, which of a JPEG is less than the whole.
+    How to decode a picture. `preprocess` is an embedder's; it gets pictures whose shorter side is at
+    least `image_size`, if the file has as much. `thumbnail_size` None makes none. `max_pixels` limits the
+    decoded pixels; a JPEG may be decoded smaller than it is.
     """
 
     preprocess: Callable[[Image.Image], np.ndarray]
@@ -142,8 +143,8 @@ class DecodedImage:
 @dataclass(frozen=True)
 class OpenedPicture:
     """
-    An image of which the pixels may not be decoded yet. `width` and `height` are those of the
-    upright original, `orientation` is what EXIF calls the way `image` lies.
+    An image whose pixels may not be decoded yet. `width` and `height` are those of the upright original,
+    `orientation` is the EXIF orientation of `image`.
     """
 
     image: Image.Image
@@ -155,7 +156,7 @@ class OpenedPicture:
 
 
 def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:
-    """Read a file once and decode it once. Raises DecodeError for whatever is wrong with it."""
+    """Read a file once and decode it once. Raises DecodeError for any problem."""
     with reading():
         check_file_size(path.stat().st_size, settings.max_pixels)
         data = path.read_bytes()
@@ -164,7 +165,7 @@ def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """What the system says of a file that cannot be read, as Unreadable."""
+    """Turns errors of the system about reading a file into Unreadable."""
     try:
         yield
     except FileNotFoundError as error:
@@ -175,8 +176,8 @@ def reading() -> Iterator[None]:
 
 def check_file_size(size: int, max_pixels: int) -> None:
     """
-    Raises TooLarge for a file of so many bytes that its bytes alone take the memory of a picture
-    at the limit: a film that is called a.jpg.
+    Raises TooLarge if the bytes of the file alone take the memory of a picture at the limit, as of a film
+    that is called a.jpg.
     """
     if size > max_pixels * BYTES_PER_PIXEL:
         raise TooLarge(
@@ -187,9 +188,8 @@ def check_file_size(size: int, max_pixels: int) -> None:
 
 def decode_bytes(data: bytes, name: str, settings: DecodeSettings) -> DecodedImage:
     """
-    Decode an image. `name` is that of its file, or "": it says what the bytes of a camera RAW do
-    not. Raises DecodeError; what `settings.preprocess` raises is no fault of the image, and is let
-    through.
+    Decode an image. `name` is that of its file, or "": the format of a camera RAW is not in its bytes.
+    Raises DecodeError; errors of `settings.preprocess` are no fault of the image, and pass through.
     """
     with _explaining(data, name):
         opened = _open(data, name, settings)
@@ -217,12 +217,14 @@ def decode_picture(data: bytes, name: str, settings: DecodeSettings) -> Image.Im
 
 
 def picture_for_model(data: bytes, name: str, settings: DecodeSettings) -> Image.Image:
-    """What `settings.preprocess` gets in `decode_bytes`."""
+    """The picture that `decode_bytes` would give to `settings.preprocess`."""
     return _squash(decode_picture(data, name, settings))
 
 
 def stored_size(data: bytes) -> tuple[str, tuple[int, int]]:
-    """What Pillow calls the format of a picture that is no RAW, and its size as stored; decodes nothing."""
+    """
+    Pillow's name of the format of a picture that is not a RAW, and its size as stored; decodes nothing.
+    """
     with _explaining(data, ""):
         _check_cost(data)
         with _image_of(data, FORMATS) as image:
@@ -230,7 +232,7 @@ def stored_size(data: bytes) -> tuple[str, tuple[int, int]]:
 
 
 def _check_cost(data: bytes, max_pixels: int | None = None) -> None:
-    """Raises DecodeError for what must not even be opened, TooLarge above `max_pixels`."""
+    """Raises DecodeError if the file must not even be opened, TooLarge above `max_pixels`."""
     cost = cost_of(data)
     if cost.problem is not None:
         raise DecodeError(f"the picture is damaged: {cost.problem}")
@@ -240,7 +242,7 @@ def _check_cost(data: bytes, max_pixels: int | None = None) -> None:
 
 @contextmanager
 def _explaining(data: bytes, name: str) -> Iterator[None]:
-    """Whatever Pillow raises over the bytes of one file, as DecodeError."""
+    """Turns any error of Pillow about the bytes of one file into DecodeError."""
     if not data:
         raise DecodeError("the file is empty")
     try:
@@ -252,8 +254,8 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
             raise missing_extra("heic") from error
         raise DecodeError("the file is not a picture of a known format, or is damaged") from error
     except Image.DecompressionBombError as error:
-        # Pillow itself makes room for the whole of a WebP when it opens it, and looks at its limit first.
-        raise TooLarge("the picture has more pixels than Pillow takes of this format") from error
+        # Pillow allocates memory for a whole WebP when it opens it, and checks its own limit first.
+        raise TooLarge("the picture has more pixels than Pillow allows in this format") from error
     except MemoryError as error:
         raise DecodeError("there is not enough memory for the picture") from error
     except Exception as error:
@@ -262,23 +264,23 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
 
 
 def _words(error: Exception) -> str:
-    """What Pillow says, on one line, and the same for all files: reasons are counted."""
+    """Pillow's message on one line, the same for all files, because reasons are counted."""
     if isinstance(error, TypeError):
-        return "its header makes no sense"  # Said in words for programmers, about arguments.
+        return "its header is invalid"  # Said in words for programmers, about arguments.
     text = re.sub(r" \(\d+ bytes not processed\)", "", " ".join(str(error).split()))
-    text = re.sub(r"^decoder error -?\d+$", "its compressed data makes no sense", text)
+    text = re.sub(r"^decoder error -?\d+$", "its compressed data is invalid", text)
     return text or type(error).__name__
 
 
 def missing_extra(extra: str) -> DecodeError:
-    """The error of a file that a key of _EXTRAS would have read."""
+    """The error for a file that needs an extra, a key of _EXTRAS."""
     return DecodeError(
         f"{_EXTRAS[extra]} needs an extra: pip install 'datasette-image-search[{extra}]'", extra
     )
 
 
 def missing_extra_for(name: str) -> DecodeError | None:
-    """The error that is to be expected of a file by its name alone, where an extra is not installed."""
+    """The error to expect of a file with this name, if it needs an extra that is not installed."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (of every file that is new)
     if suffix in HEIC_SUFFIXES and not HEIC:
         return missing_extra("heic")
@@ -288,7 +290,7 @@ def missing_extra_for(name: str) -> DecodeError | None:
 
 
 def _looks_like_heic(data: bytes, name: str) -> bool:
-    """By name, or by content: telephones and chats call them .jpg too."""
+    """Checks name and content, because telephones and chats also call them .jpg."""
     branded = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
     return branded or PurePath(name).suffix.lower() in HEIC_SUFFIXES
 
@@ -316,9 +318,9 @@ def open_limited(
     data: bytes, formats: tuple[str, ...], settings: DecodeSettings
 ) -> tuple[Image.Image, tuple[int, int]]:
     """
-    An image that will be decoded no larger than the settings need it (JPEG only), and its size as
-    stored. Raises DecodeError above the limits, before any pixel is decoded: which reading the EXIF
-    of a PNG would do.
+    An image that will be decoded no larger than the settings need it (JPEG only), and its size as stored.
+    Raises DecodeError above the limits before any pixel is decoded; even reading the EXIF of a PNG
+    decodes pixels.
     """
     _check_cost(data, settings.max_pixels)
     image = _image_of(data, formats)
@@ -327,15 +329,15 @@ def open_limited(
     image.draft(None, (enough, enough))
     check_pixels(image.width * image.height, settings.max_pixels)
     if isinstance(image, TiffImageFile):
-        # Made when it is loaded otherwise, and compared with Pillow's own limit again.
+        # Otherwise it would be made on loading, and compared with Pillow's own limit again.
         image.im = Image.new(image.mode, image._tile_size, None).im
     return image, size
 
 
 def _image_of(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
     """
-    As Image.open() does it, but for Pillow's own limit of pixels: that counts before `draft`, and is
-    one for the whole process, where others rely on it. DecodeSettings.max_pixels takes its place.
+    Like Image.open(), but without Pillow's own limit of pixels: that counts before `draft`, and is for
+    the whole process, where others rely on it. DecodeSettings.max_pixels replaces it.
     """
     Image.preinit()
     for name in formats:
@@ -374,7 +376,7 @@ def _upright_rgb(opened: OpenedPicture, settings: DecodeSettings) -> Image.Image
 
 
 def reduction(size: tuple[int, int], settings: DecodeSettings) -> int:
-    """By how much the sides of a picture are made shorter, right after it is decoded; 1 for not at all."""
+    """The factor by which the sides of a picture are reduced right after decoding; 1 for none."""
     # Twice, because averaging blurs more than `draft` and the time is in the decoding.
     return max(min(size) // (2 * _enough(size, settings)), 1)
 
@@ -399,8 +401,8 @@ def check_pixels(pixels: int, max_pixels: int) -> None:
 
 def _averageable(image: Image.Image) -> Image.Image:
     """
-    The same in a mode that `reduce` can average, and in which transparency is a channel: colours of
-    a palette have no mean, and a colour that is declared transparent has none but itself.
+    The picture in a mode that `reduce` can average, with transparency as a channel: neither the colours
+    of a palette nor a colour that is declared transparent have a mean.
     """
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -437,17 +439,17 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 
 
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The same, remembered by the bytes of the profile, as the photos of one camera share one."""
+    """
+    The transform to sRGB, remembered by the bytes of the profile, because the photos of one camera share
+    one.
+    """
     if len(profile) > MAX_ICC_BYTES:
         return _srgb_transform(profile, mode)
     return _remembered_transform(profile, mode)
 
 
 def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """
-    What makes sRGB of pixels in `mode`; None where the profile is damaged, is for another mode, or
-    is sRGB.
-    """
+    """The transform from `mode` to sRGB; None if the profile is damaged, is for another mode, or is sRGB."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space != _ICC_SPACES.get(mode):
@@ -466,7 +468,7 @@ _remembered_transform = lru_cache(maxsize=MAX_ICC_PROFILES)(_srgb_transform)
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """No colour by more than 2 of 255: sRGB has many names and many versions."""
+    """Whether no colour changes by more than 2 of 255: sRGB has many names and versions."""
     steps = np.linspace(0, 255, 16).astype(np.uint8)
     colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(64, 64, 3)
     changed = np.asarray(transform.apply(Image.fromarray(colours)))
@@ -474,14 +476,14 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
 
 
 def _squash(picture: Image.Image) -> Image.Image:
-    """At most MAX_ASPECT times as long as it is wide."""
+    """The picture, squeezed to at most MAX_ASPECT times as long as it is wide."""
     width, height = picture.size
     size = (min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width))
     return picture if size == picture.size else picture.resize(size, Image.Resampling.BOX)
 
 
 def make_thumbnail(picture: Image.Image, size: int) -> bytes:
-    """WebP, the longer side `size` pixels, or smaller where the picture is."""
+    """A WebP whose longer side has `size` pixels, or fewer if the picture has fewer."""
     small = picture.copy()
     small.thumbnail((size, size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

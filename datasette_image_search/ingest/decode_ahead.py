@@ -1,4 +1,4 @@
-"""Pictures decoded by threads, ahead of whoever embeds them."""
+"""Pictures decoded by threads, ahead of the model."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def decode_ahead(
     with_content: Callable[[ImageSource], ImageSource] = lambda image: image,
 ) -> Iterator[tuple[ImageSource, DecodedImage | DecodeError]]:
     """
-    Each image with its picture, or with what is wrong with it, in the order of `images`.
+    Each image with its picture, or with its problem, in the order of `images`.
 
-    Threads work up to `ahead` images ahead of the reader and no further: memory stays flat. What
-    `with_content` adds to an image is only for its decoding.
+    Threads work at most `ahead` images ahead of the reader, so memory stays flat. `with_content` adds the
+    content that only decoding needs.
     """
     waiting: deque[tuple[ImageSource, Future[DecodedImage | DecodeError]]] = deque()
     executor = ThreadPoolExecutor(workers, thread_name_prefix="decode")

@@ -1,7 +1,7 @@
 """
-The process that decodes what strangers send, and may be killed at any time: a loop over messages on
-its standard input and output, which DecodingProcess sends and reads. It has limits on its memory and
-its time, writes no file, and what it answers is texts of numbers and raw bytes.
+The process that decodes pictures of strangers, and may be killed at any time: a loop over messages on its
+standard input and output, which DecodingProcess sends and reads. It has limits of memory and time, writes
+no file, and answers with numbers as text and raw bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ except ImportError:  # Windows, where only the time is limited.
     resource = None  # type: ignore[assignment]
 
 IDLE_SECONDS = 60
-"""After which the process ends, for then it costs more memory than it saves time."""
+"""The process ends after this time, because then it costs more memory than it saves time."""
 
 MOST_KEPT = 32_000_000
 """Bytes of memory that the process may keep from one picture to the next, which has less then."""
@@ -49,13 +49,13 @@ Made = tuple[dict[str, Any], bytes]
 
 
 def send(stream: BinaryIO, header: dict[str, Any], length: int) -> None:
-    """The beginning of a message; so many bytes of content have to follow."""
+    """Sends the beginning of a message; the content must follow, with exactly its number of bytes."""
     text = json.dumps(header).encode()
     stream.write(_LENGTH.pack(len(text)) + text + _LENGTH.pack(length))
 
 
 def receive(stream: BinaryIO, longest: int) -> Made | None:
-    """A message; None where the stream ends first, or it has more bytes than it may."""
+    """A message; None if the stream ends first, or the message has more bytes than allowed."""
     text = _read(stream, LONGEST_HEADER)
     content = None if text is None else _read(stream, longest)
     if text is None or content is None:
@@ -84,7 +84,7 @@ def _size(data: bytes, _: dict[str, Any]) -> Made:
 
 
 def _model_picture(data: bytes, asked: dict[str, Any]) -> Made:
-    """Pixels of what an embedder's preprocessing wants."""
+    """The pixels of the picture for an embedder's preprocessing."""
     picture = picture_for_model(data, asked["name"], _settings(asked, thumbnail_size=None))
     return {"width": picture.width, "height": picture.height}, picture.tobytes()
 
@@ -120,7 +120,7 @@ def _made(data: bytes, asked: dict[str, Any]) -> Made:
     try:
         return MAKERS[asked["make"]](data, asked)
     except DecodeError as error:
-        # Where memory has run out, that was the cause.
+        # If memory has run out, that was the cause.
         too_large = isinstance(error, TooLarge) or isinstance(error.__cause__, MemoryError)
         return {"error": str(error), "too_large": too_large}, b""
     except MemoryError:
@@ -160,16 +160,16 @@ def _limit_process(data_bytes: int | None) -> None:
     if resource is None:
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Nothing here writes a file, so whoever makes it do so is not to succeed.
+    # Nothing here writes a file, so nobody may make it do so.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if data_bytes is not None:
-        # Of Linux. macOS has limits of these names, and does not keep to them.
+        # Linux only. macOS has limits of these names, but does not enforce them.
         resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
     os.nice(5)
 
 
 def _data_bytes() -> int | None:
-    """What Linux counts against RLIMIT_DATA; None on other systems."""
+    """The bytes that Linux counts against RLIMIT_DATA; None on other systems."""
     try:
         with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123
             lines = [line.split() for line in file]
@@ -179,7 +179,10 @@ def _data_bytes() -> int | None:
 
 
 def _end_with_the_server() -> None:
-    """At once, also while something is decoded: nobody else could end it when the server was killed."""
+    """
+    Ends the process when the server ends, even during decoding: if the server was killed, nobody else
+    could.
+    """
     if not hasattr(select, "poll"):
         return
 
@@ -193,7 +196,7 @@ def _end_with_the_server() -> None:
 
 
 def _is_asked() -> bool:
-    """Whether there is another message, after a while of waiting for one."""
+    """Whether another message comes within IDLE_SECONDS."""
     if not hasattr(select, "poll"):
         return True
     poll = select.poll()
@@ -203,7 +206,7 @@ def _is_asked() -> bool:
 
 @contextmanager
 def _limited_time(seconds: int) -> Iterator[None]:
-    """The system ends the process that takes more. The server does too, but may be gone or busy."""
+    """Lets the system end the process if it takes longer. The server does too, but may be gone or busy."""
     if resource is None:
         yield
         return

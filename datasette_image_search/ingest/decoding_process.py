@@ -1,4 +1,4 @@
-"""Pictures of strangers, decoded in a process of its own that has limits and can be killed."""
+"""Decodes pictures of strangers in a separate process, which has limits and can be killed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CHUNK = 256 * 1024
 """Bytes of a file that are in memory of this process."""
 
 MOST_PIXELS = 64_000_000
-"""Bytes of pixels, or of a file, that are taken as an answer."""
+"""The most bytes of pixels, or of a file, in an answer."""
 
 LONGEST_ERROR = 300
 
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP")
-"""What the process is told of ours, which may hold secrets."""
+"""The variables that the process gets; the others may contain secrets."""
 
 _START = (
     "import sys; sys.path[:] = sys.argv[4:]; "
@@ -38,19 +38,19 @@ _START = (
 
 
 _TOO_LONG = -getattr(signal, "SIGXCPU", 0)
-"""How a process ends that took more of the processor than it may."""
+"""The exit code of a process that took too much processor time."""
 
 
-_NONSENSE = "the picture is damaged: it ends its decoder"
+_NONSENSE = "the picture is damaged: it crashes its decoder"
 
 
 class Stopped(DecodeError):
-    """The picture may be good; the server is ending."""
+    """The picture may be good; the server is stopping."""
 
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """What the header of a file says: Pillow's name of its format, and its size as stored."""
+    """The header of a file: Pillow's name of its format, and its size as stored."""
 
     format: str
     size: tuple[int, int]
@@ -71,8 +71,8 @@ class Limits:
 class DecodingProcess:
     """
     A process that is started when there is something to decode, kept for the next, and ends when it is
-    idle for a while. Decodes one picture after the other; each method raises DecodeError for what is
-    wrong with it, TooLarge for what is above the limits.
+    idle for a while. It decodes one picture after the other; each method raises DecodeError for a bad
+    picture, TooLarge above the limits.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -90,7 +90,7 @@ class DecodingProcess:
     def model_picture(
         self, file: BinaryIO, name: str, *, image_size: int, max_pixels: int
     ) -> Image.Image:
-        """What an embedder's preprocessing gets of the file when it is embedded."""
+        """The picture that an embedder's preprocessing gets when the file is embedded."""
         asked = {"make": "model picture", "image_size": image_size, "max_pixels": max_pixels}
         header, pixels = self._ask(file, {**asked, "name": name})
         width, height = _size_in(header)
@@ -128,7 +128,7 @@ class DecodingProcess:
         with self._one_at_a_time:
             answer = self._answer(file, size, asked)
         if "error" in answer[0]:
-            # The process may have been taken over by what it decoded: so nothing of it is believed.
+            # A hostile picture may have taken over the process, so its answer is not trusted.
             words = " ".join(str(answer[0]["error"]).split())[:LONGEST_ERROR]
             said = "".join(letter for letter in words if letter.isprintable())
             raise (TooLarge if answer[0].get("too_large") else DecodeError)(said)
@@ -148,13 +148,13 @@ class DecodingProcess:
             process.kill()
             if process.wait() != 0:
                 break
-            # Else it was idle for so long that it ended just when it was asked.
+            # Otherwise it was idle, and ended just when the request came.
         if process is self._ended:
-            raise Stopped("the server is ending")
+            raise Stopped("the server is stopping")
         raise TooLarge(
             "the picture takes too long to decode"
             if is_late() or process.returncode == _TOO_LONG
-            else "the picture takes more memory than there is for it, or is damaged"
+            else "the picture needs more memory than it may have, or is damaged"
         )
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -174,7 +174,7 @@ class DecodingProcess:
                 [sys.executable, "-I", "-c", _START, *numbers, *path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                # Libraries say there what the files of strangers make them say.
+                # Libraries write there whatever the files of strangers make them write.
                 stderr=subprocess.DEVNULL,
                 # Ctrl-C is for the server, which ends it.
                 start_new_session=True,
@@ -199,7 +199,7 @@ atexit.register(end_all)
 
 @contextmanager
 def _killed_after(process: subprocess.Popen[bytes], seconds: float) -> Iterator[Callable[[], bool]]:
-    """Gives what tells whether it was."""
+    """Kills the process after a time, and gives a function that tells whether it did."""
     late = threading.Event()
 
     def kill() -> None:
@@ -218,11 +218,11 @@ def _killed_after(process: subprocess.Popen[bytes], seconds: float) -> Iterator[
 def _exchanged(
     process: subprocess.Popen[bytes], file: BinaryIO, size: int, asked: dict[str, Any]
 ) -> tuple[dict[str, Any], bytes] | None:
-    """The file and what is asked of it for the answer; None where the process ended before."""
+    """Sends a file and a request, and returns the answer; None if the process ended before."""
     source, target = cast(BinaryIO, process.stdout), cast(BinaryIO, process.stdin)
     send(target, asked, size)
     file.seek(0)
-    # Never more than was there when it was opened: who writes to it must not choose.
+    # Never more than when it was opened: a program that writes to the file must not decide.
     left = size
     while left and (chunk := file.read(min(CHUNK, left))):
         left -= len(chunk)

@@ -1,6 +1,6 @@
 """
-Which files may be deleted because another one is kept. Nothing is believed of either: a file is
-looked at, read as a whole, and told from the other by the lists of their folders.
+The files that may be deleted because another one is kept. Nothing is taken for granted: each file is read
+as a whole, and told from the other by the lists of their folders.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .scan import iso_time
 @dataclass(frozen=True)
 class Copy:
     """
-    A file, with what is recorded of it from when it was embedded. Without a `sha256` its vector was
-    imported, and all that is known of it then is its size and time, if anything is.
+    A file, as it was recorded when it was embedded. `sha256` is None if its vector was imported; then its
+    size and time are known at most.
     """
 
     path: Path
@@ -29,7 +29,7 @@ class Copy:
 
 @dataclass
 class LeftOut:
-    """How many groups and files were left out, by what is wrong with the file to keep, or with them."""
+    """Problem -> number of groups or files that were left out because of it."""
 
     groups: Counter[str] = field(default_factory=Counter)
     files: Counter[str] = field(default_factory=Counter)
@@ -37,8 +37,8 @@ class LeftOut:
 
 def dispensable(groups: Iterable[Sequence[Copy]], left_out: LeftOut) -> Iterator[Path]:
     """
-    Of each group all files but the first, which is to be kept: those that hold what is recorded of
-    them, each entry of a folder once, as long as the first does so too and is another entry.
+    The files of each group that may be deleted: all but the first, if they and the first are still as
+    recorded. Each entry of a folder is given once, and never the entry of the first.
     """
     entries = Entries()
     for best, *others in groups:
@@ -58,12 +58,12 @@ def dispensable(groups: Iterable[Sequence[Copy]], left_out: LeftOut) -> Iterator
 def _problem_beside(best: Copy, copy: Copy, entries: Entries, named: set[str]) -> str | None:
     try:
         if entries.is_same(best.path, copy.path):
-            return "is the file to keep by another path, or may be"
+            return "is, or may be, the file to keep under another path"
         place = entries.place(copy.path)
     except (OSError, ValueError):
-        return _problem(copy) or "cannot be looked at"
+        return _problem(copy) or "cannot be examined"
     if place in named:
-        return "is named by another path already"
+        return "is listed under another path already"
     problem = _problem(copy)
     if problem is None:
         named.add(place)
@@ -72,13 +72,13 @@ def _problem_beside(best: Copy, copy: Copy, entries: Entries, named: set[str]) -
 
 def _problem(copy: Copy) -> str | None:
     if copy.sha256 is None and (copy.size is None or copy.mtime is None):
-        return "was never looked at, so that nothing tells whether it has changed"
+        return "was never read, so it may have changed"
     try:
         status = copy.path.stat()
     except FileNotFoundError:
-        return "is not there"
+        return "is missing"
     except (OSError, ValueError):
-        return "cannot be looked at"
+        return "cannot be examined"
     changed = "has changed since it was embedded"
     if copy.size is not None and status.st_size != copy.size:
         return changed

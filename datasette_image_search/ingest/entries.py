@@ -1,6 +1,6 @@
 """
-Which entry of a folder a path means. Some drives ignore case, or how accents are written: one file
-then answers to several names, by other numbers each time, and only the list of its folder tells.
+The entry of a folder that a path means. Some drives ignore case, or how accents are written. One file
+then has several names, even with other inode numbers, and only the list of its folder tells.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ALIASES = 8
-"""Mounts of folders within mounts of folders that are followed."""
+"""The most mounts of folders within mounts of folders to follow."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Entries:
 
     def spelled(self, path: str) -> str:
         """
-        An absolute path as the folders on the way to it are listed. What is not there, or in a folder
-        that cannot be listed, is left as it is.
+        An absolute path as the folders on the way list it. Missing parts, and parts in a folder that
+        cannot be listed, stay as they are.
         """
         above, name = os.path.split(path)
         if not name:
@@ -47,25 +47,25 @@ class Entries:
         return os.path.join(folder, self._listed(folder, name))  # noqa: PTH118
 
     def is_listed(self, root: str, path: str) -> bool:
-        """Whether what is at a path below a root is listed under just this name there."""
+        """Whether the folder of a path below a root lists exactly this name."""
         whole = os.path.join(self.spelled(root), path)  # noqa: PTH118
         return self.spelled(whole) == whole
 
     def is_same(self, one: Path, other: Path) -> bool:
         """
-        Whether two paths that are there may mean one entry: to remove the one would take the other
-        along. Hard links are entries of their own.
+        Whether two existing paths may mean one entry, so that removing one would remove the other. Hard
+        links are entries of their own.
         """
         if self.place(one) == self.place(other) or self._are_in_one_folder(one, other):
             return True
         if one.is_symlink() and (one.samefile(other) or self.is_same(one.resolve(), other)):
             return True
         mine, others = one.stat(), other.stat()
-        # A folder shown again by a file system of its own: of copies, the last of these differs.
+        # A folder shown again by another file system; for a copy, the last of these would differ.
         return mine.st_dev != others.st_dev and _times(mine) == _times(others)
 
     def place(self, path: Path) -> str:
-        """Where an entry is, whichever links and mounts of the same drive or folder lead to it."""
+        """The place of an entry, the same through all links and mounts that lead to it."""
         folder = os.path.realpath(path.parent)
         place = self.spelled(os.path.join(folder, path.name))  # noqa: PTH118
         if self._mounts is None:
@@ -80,7 +80,7 @@ class Entries:
         return place
 
     def _are_in_one_folder(self, one: Path, other: Path) -> bool:
-        """Of a folder that has two paths, and of which the system tells that it is one."""
+        """The case of one folder with two paths, which the system knows to be the same."""
         names = {Path(self.spelled(os.path.abspath(path))).name for path in (one, other)}  # noqa: PTH100
         return len(names) == 1 and one.parent.samefile(other.parent)
 
@@ -98,7 +98,7 @@ class Entries:
 
     def _listed(self, folder: str, name: str) -> str:
         """The name under which a folder lists what it has under this one."""
-        # To ask costs less than to list a folder, and nearly always says that there is nothing to it.
+        # Asking costs less than listing a folder, and is nearly always enough.
         if not any(os.path.lexists(os.path.join(folder, other)) for other in _others(name)):  # noqa: PTH118
             return name
         if folder not in self._names:
@@ -108,7 +108,7 @@ class Entries:
 
 
 def _names_in(folder: str) -> dict[str, list[str]]:
-    """Folded name -> those that a folder lists; none where it cannot be listed."""
+    """Folded name -> the names in a folder; empty if it cannot be listed."""
     names: dict[str, list[str]] = {}
     with suppress(OSError), os.scandir(folder) as listing:
         for entry in listing:
@@ -117,13 +117,13 @@ def _names_in(folder: str) -> dict[str, list[str]]:
 
 
 def folded(name: str) -> str:
-    """The same for all names that a drive may take for one."""
+    """A key that is the same for all names that a drive may take for one."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def _others(name: str) -> set[str]:
-    """Names that mean the same on a drive that ignores case, or only that of ASCII, or accents."""
-    # Of one letter that would become two, drives know nothing.
+    """Other names for the same entry on a drive that ignores case, only ASCII case, or accents."""
+    # Drives do not fold one letter into two.
     swapped = [new if len(new := letter.swapcase()) == 1 else letter for letter in name]
     in_ascii = [new if new.isascii() else old for old, new in zip(name, swapped, strict=True)]
     others = {"".join(swapped), "".join(in_ascii)}
@@ -140,14 +140,14 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _mounts() -> Iterator[Mount]:
-    """Of this machine, where it tells, which is on Linux; elsewhere a folder is not mounted twice."""
+    """The mounts of this machine, known only on Linux; elsewhere no folder is mounted twice."""
     if sys.platform != "linux":
         return
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:
         return
-    # What was mounted last hides what was there before.
+    # The last mount hides earlier ones.
     for line in reversed(lines):
         _, _, device, root, path, *rest = line.split(b" ")
         source = rest[rest.index(b"-") + 2] if b"-" in rest else b""
@@ -166,7 +166,10 @@ def _unescaped(text: bytes) -> str:
 
 
 def sha256_of(path: Path) -> str | None:
-    """Of a regular file; None where there is none that can be read. (To read a pipe may take for ever.)"""
+    """
+    The hash of a regular file; None if there is none that can be read. (Reading a pipe could take for
+    ever.)
+    """
     digest = hashlib.sha256()
     try:
         if not stat.S_ISREG(path.stat().st_mode):

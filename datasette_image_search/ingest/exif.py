@@ -1,4 +1,4 @@
-"""EXIF -> columns. Cameras and editors write all sorts of things: what makes no sense becomes NULL."""
+"""EXIF -> columns. Cameras and editors write all sorts of things; invalid values become NULL."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Exif:
 
 
 def read_exif(image: Image.Image) -> Exif:
-    """What the file says of its making. Never raises: broken EXIF never costs the image."""
+    """The EXIF of an image. Never raises, so that broken EXIF never costs the image."""
     exif = _or_none(image.getexif)
     return Exif() if exif is None else exif_columns(exif)
 
 
 def exif_of_tiff(data: bytes) -> Exif:
     """
-    The same of a TIFF that Pillow has no picture of: most kinds of camera RAW. Some write another
-    number than TIFF's 42 in its place. Nothing, for what is no TIFF at all.
+    The EXIF of a TIFF that Pillow cannot open as a picture, as most kinds of camera RAW are. Some write
+    another number in the place of TIFF's 42. Empty if the data is not a TIFF.
     """
     magic = {b"II": b"II*\0", b"MM": b"MM\0*"}.get(data[:2])
     if magic is None:
@@ -57,7 +57,7 @@ def exif_of_tiff(data: bytes) -> Exif:
 
 
 def complete_exif(exif: Exif, other: Exif) -> Exif:
-    """What `exif` does not say is taken from `other`."""
+    """`exif`, with missing values taken from `other`."""
     missing = [name for name, value in asdict(exif).items() if value is None]
     return replace(exif, **{name: getattr(other, name) for name in missing})
 
@@ -87,7 +87,7 @@ def exif_columns(main: Image.Exif) -> Exif:
 
 
 def read_orientation(image: Image.Image) -> int:
-    """1, upright, to 8, as EXIF counts; 1 where the file says nothing sensible. Never raises."""
+    """1, upright, to 8, as EXIF counts; 1 if the file has no valid value. Never raises."""
     if image.format == "TIFF":
         return 1  # Pillow turns TIFF by itself, and `size` is upright from the start.
     exif = _or_none(image.getexif)

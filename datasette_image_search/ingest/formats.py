@@ -1,4 +1,4 @@
-"""Which files are taken for images, by their names, and what is made of them unless told otherwise."""
+"""The file extensions of images, and default sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory a process can have: what the machine has free, and what its container allows."""
+"""The memory that a process can have: what is free on the machine, and what its container allows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 UNKNOWN = 4_000_000_000
-"""Bytes, where the system does not tell."""
+"""Bytes to assume if the system does not tell."""
 
 
 def free_memory(root: Path = Path("/")) -> int:
@@ -19,7 +19,7 @@ def free_memory(root: Path = Path("/")) -> int:
 
 
 def _free_of_machine(root: Path) -> int:
-    # Counts what the system would give up of its caches; sysconf does not.
+    # This includes caches that the system would give up; sysconf does not.
     kilobytes = _numbers(root / "proc/meminfo").get("MemAvailable:")
     if kilobytes is not None:
         return kilobytes * 1024
@@ -30,7 +30,10 @@ def _free_of_machine(root: Path) -> int:
 
 
 def _free_of_groups(root: Path) -> Iterator[int]:
-    """Of each control group that limits this process: its own and those around it, of both versions."""
+    """
+    The free bytes of each control group that limits this process: its own and its parents, of both
+    versions.
+    """
     mounted = root / "sys/fs/cgroup"
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
@@ -52,18 +55,18 @@ def _free_of_group(
         folder = mounted / group
         allowed, used = _number(folder / f"memory.{limit}"), _number(folder / f"memory.{usage}")
         if allowed is not None and used is not None:
-            # What was read from files counts as used, and is given up when there is need.
+            # The cache of files counts as used, but is given up if needed.
             yield allowed - used + _numbers(folder / "memory.stat").get(reclaimable, 0)
 
 
 def _number(file: Path) -> int | None:
-    """What a file says that has one number; None where it says "max", which is none, or is not there."""
+    """The number in a file; None if it says "max", which is no limit, or is missing."""
     text = "".join(_lines(file)).strip()
     return int(text) if text.isascii() and text.isdigit() else None
 
 
 def _numbers(file: Path) -> dict[str, int]:
-    """Name -> number, of a file with lines of both; what is written otherwise is left out."""
+    """Name -> number, from the lines of a file; other lines are skipped."""
     words = (line.split() for line in _lines(file))
     return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdigit()}
 

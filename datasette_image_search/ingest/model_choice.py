@@ -1,4 +1,7 @@
-"""Which model a run is with, and which index of the table: one there is, a new one, or one in place of others."""
+"""
+The choice of the model of a run, and of the index: an existing one, a new one, or one that replaces
+others.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from ..store import Index
 
 
 class RunError(ImageSearchError):
-    """A run that would make no sense, refused before anything is written."""
+    """The run makes no sense, and is refused before anything is written."""
 
 
 class AsksForModel(Protocol):
-    """What a request says of models; `model` None is the model of the table."""
+    """The options of a request about models; `model` None is the model of the table."""
 
     @property
     def table(self) -> str: ...
@@ -37,8 +40,8 @@ class AsksForModel(Protocol):
 @dataclass(frozen=True)
 class ModelChoice:
     """
-    `index` is the one to add to, None for a new one. The `replaced` are searched until it is whole, and
-    then give way to it. `given_up` is an unfinished one that the table is rid of at once.
+    `index` is the one to add to, None for a new one. Searches use the `replaced` until it is complete.
+    `given_up` is an unfinished index that is dropped at once.
     """
 
     model: str
@@ -52,7 +55,7 @@ class ModelChoice:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether what is added to is not what is searched."""
+        """Whether the run adds to an index that is not searched yet."""
         return bool(self.replaced if self.index is None else self.index.unfinished)
 
 
@@ -65,11 +68,11 @@ def choose_model(
     anew: bool = False,
 ) -> ModelChoice:
     """
-    The choice for a table with these indexes. `fingerprint` is that of the embedder, where it is known:
-    an index that is to come in place of others is begun anew if it is of another one, or for whoever
-    has all vectors of it at once (`anew`).
+    The choice for a table with these indexes. `fingerprint` is that of the embedder, if known: an
+    unfinished index of another one is started again. `anew` also starts it again, for a caller that has
+    all vectors at once.
 
-    Raises RunError where the request leaves it open, or contradicts itself.
+    Raises RunError if the request is ambiguous or contradicts itself.
     """
     _check_options(request, unfinished)
     if request.replace_model and (indexes or unfinished):
@@ -86,7 +89,7 @@ def choose_model(
         return ModelChoice(index.model, index, given_up=given_up)
     if unfinished is not None and request.model == unfinished.model:
         raise RunError(
-            f"table {request.table!r} is still searched with {' and '.join(models)}, as the index by "
+            f"table {request.table!r} still uses {' and '.join(models)}, because the index by "
             f"{request.model} is unfinished: finish it with --replace-model, or give it up with "
             "--keep-model"
         )
@@ -102,16 +105,16 @@ def choose_model(
 def _check_options(request: AsksForModel, unfinished: Index | None) -> None:
     options = {
         "--add-model makes a second index": request.add_model,
-        "--replace-model makes one in place of those there are": request.replace_model,
-        "--keep-model keeps those there are": request.keep_model,
+        "--replace-model replaces the existing ones": request.replace_model,
+        "--keep-model keeps the existing ones": request.keep_model,
     }
     given = [option for option, is_given in options.items() if is_given]
     if len(given) > 1:
         raise RunError(f"{', '.join(given)}: choose one")
     if request.keep_model and unfinished is None:
         raise RunError(
-            f"--keep-model gives up what --replace-model has begun, and nothing was begun for "
-            f"{request.table!r}; leave it out"
+            f"--keep-model gives up an unfinished --replace-model, and {request.table!r} has none; run it "
+            "without"
         )
 
 
@@ -121,7 +124,7 @@ def _replacement(
     unfinished: Index | None,
     fingerprint: str | None,
 ) -> ModelChoice:
-    """Go on with the unfinished one, or promote one of several, or begin anew."""
+    """Continue the unfinished index, or promote one of several, or start again."""
     model = request.model
     if model is None and unfinished is not None:
         model = unfinished.model
@@ -129,8 +132,8 @@ def _replacement(
         if len(indexes) > 1:
             models = [index.model for index in indexes]
             raise RunError(
-                f"table {request.table!r} is embedded with {' and '.join(models)}; say with --model "
-                "which of them to keep, or with which other one to embed everything again"
+                f"table {request.table!r} is embedded with {' and '.join(models)}; name with --model the "
+                "one to keep, or another one to embed everything again with"
             )
         model = indexes[0].model
 
@@ -139,7 +142,7 @@ def _replacement(
 
     if unfinished is not None and fits(unfinished):
         return ModelChoice(model, unfinished, tuple(indexes))
-    # Of a single one, it is the same name with other weights, or simply everything anew.
+    # With a single one, the name is the same and the weights may differ, or everything is embedded again.
     kept = next((index for index in indexes if fits(index)), None) if len(indexes) > 1 else None
     replaced = tuple(index for index in indexes if index is not kept)
     return ModelChoice(model, kept, replaced, given_up=unfinished)

@@ -1,4 +1,4 @@
-"""Roots whose folder is elsewhere now, which the database was not told of."""
+"""Roots whose folder has moved without a change in the database."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePath
 
-from ..store import ROOTS, KnownFile, Root
+from ..store import ROOTS, KnownSource, Root
 from .scan import FoundFile, is_empty_or_gone
 
 
 @dataclass(frozen=True)
 class MovedRoot:
-    """A root whose images are most of those in another folder, `now_at`, and that has none itself."""
+    """A root without images, most of which are in another folder, `now_at`."""
 
     root: Root
     now_at: str
@@ -29,7 +29,7 @@ def tell_database(database: Path, root: Root, path: str) -> str:
 
 
 def root_of(path: Path, roots: Iterable[Root]) -> Root | None:
-    """The deepest root that a path, which need not be there, is or was in."""
+    """The deepest root of a path, which need not exist."""
     by_path = {root.path: root for root in roots}
     resolved = path.resolve()
     folders = (str(folder) for folder in (resolved, *resolved.parents))
@@ -38,12 +38,12 @@ def root_of(path: Path, roots: Iterable[Root]) -> Root | None:
 
 def find_moved_root(
     files: Iterable[FoundFile],
-    known: Mapping[tuple[str, str], KnownFile],
+    known: Mapping[tuple[str, str], KnownSource],
     roots: Sequence[Root],
 ) -> MovedRoot | None:
     """
-    The root that some new files are from: most of those in a folder have the path in it, and the
-    size, of images in the root, of which the folder is empty or gone.
+    The root that some new files come from, if any: its folder is empty or gone, and most files in another
+    folder have the paths and sizes of its images.
     """
     left = {root.path: root for root in roots if is_empty_or_gone(root.path)}
     sizes: dict[tuple[str, int], list[str]] = {}
@@ -79,7 +79,7 @@ def find_moved_root(
 
 
 def _places(path: str) -> Iterator[tuple[str, str]]:
-    """Every folder that a file is in, the nearest first, and its path below that. Costs little."""
+    """Every folder that contains a file, the nearest first, and the path of the file below it."""
     slash = path.rfind("/")
     while slash > 0:
         yield path[:slash], path[slash + 1 :]

@@ -1,4 +1,4 @@
-"""A database that is there when all is in it, and not before."""
+"""A new database that appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .model_choice import RunError
 @contextmanager
 def whole_or_none(database: Path) -> Iterator[Path]:
     """
-    The file to write to: the database, or where there is none, one beside it that takes its name at the
-    end. Nothing but that one is ever removed: what others put in the place meanwhile stays.
+    The file to write to: the database, or, if there is none, one beside it that takes its name at the
+    end. Files that others put in its place meanwhile stay.
 
-    For whoever holds the lock of the database. Raises RunError where others did that.
+    The caller holds the lock of the database. Raises RunError if another program made it meanwhile.
     """
-    # Of a link to nowhere, the place that it leads to.
+    # If it is a broken link, the place that it leads to.
     database = database.resolve()
     beside = database.with_name(f"{database.name}-image-search.new")
-    # Of a run that was killed, perhaps when the database had its name already; for the caller holds the lock.
+    # Left by a run that was killed, perhaps after the database had its name; the caller holds the lock.
     _remove(beside)
     if database.exists():
         yield database
@@ -32,11 +32,11 @@ def whole_or_none(database: Path) -> Iterator[Path]:
             _name(beside, database)
         except FileExistsError as error:
             raise RunError(
-                f"another program has made {str(database)!r} meanwhile, and nothing was written to it; "
-                "run it again"
+                f"another program has created {str(database)!r} meanwhile, so nothing was written; run "
+                "this again"
             ) from error
     finally:
-        # What cannot be removed goes with the next run, and does not undo this one.
+        # The next run removes it; a failure here must not undo this run.
         with suppress(OSError):
             _remove(beside)
 
@@ -47,7 +47,7 @@ def _remove(database: Path) -> None:
 
 
 def _name(file: Path, name: Path) -> None:
-    """Raises FileExistsError where there is something of this name, which a rename would replace."""
+    """Raises FileExistsError if the name exists, which a rename would replace."""
     try:
         os.link(file, name)
     except FileExistsError:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..store import Key, KnownFile, OwnRow, own_label
+from ..store import Key, KnownSource, OwnRow, own_label
 from .scan import Changes, FoundFile, found_file, sort_out
 
 
@@ -26,7 +26,7 @@ class OwnImage:
 
     @property
     def path(self) -> str:
-        """What the report and the failures call it."""
+        """The name of the image in the report and the failures."""
         return own_label(self.image_id)
 
     @property
@@ -53,7 +53,7 @@ def find_own_changes(
     )
 
 
-def _known_of(image: OwnImage, row: OwnRow) -> KnownFile | None:
+def _known_of(image: OwnImage, row: OwnRow) -> KnownSource | None:
     """
     A failure counts, but not where the image is again as it was embedded: its drive is back. A file
     that could not be read (its time is "") is looked at again by every run.
@@ -68,13 +68,13 @@ def _known_of(image: OwnImage, row: OwnRow) -> KnownFile | None:
 
 def _blob(row: OwnRow) -> OwnImage:
     if not isinstance(row.source, int):
-        return OwnImage(row.image_id, 0, "", problem="there is no BLOB but a text or a number")
+        return OwnImage(row.image_id, 0, "", problem="the value is a text or a number, not a BLOB")
     return OwnImage(row.image_id, size=row.source, mtime="")
 
 
 def _file(row: OwnRow, folder: Path) -> OwnImage:
     if row.source is None:
-        return OwnImage(row.image_id, 0, "", "", problem="there is no path but a BLOB")
+        return OwnImage(row.image_id, 0, "", "", problem="the value is a BLOB, not a path")
     path = str(folder / str(row.source))
     # It is the table that has texts in UTF-8 only, not the folder of the database.
     found = found_file("", str(row.source), path)

@@ -29,7 +29,7 @@ from ..store import (
     ImageRecord,
     Index,
     ReusedImage,
-    SourceState,
+    Source,
 )
 from .decode import (
     DecodedImage,
@@ -49,10 +49,10 @@ from .scan import FoundFile
 from .survey import EmbedRequest, Survey, check_writable, connect, take_survey
 
 COMMIT_SECONDS = 2.0
-"""Slow files make small batches, so that a crash never costs more work than this."""
+"""The longest time to fill a batch, so that a crash never costs more work with slow files."""
 
 BATCH = 500
-"""Files moved, copied or gone in one transaction: no work to lose, but readers should not wait."""
+"""Files that are moved, copied or gone per transaction, small so that readers do not wait."""
 
 T = TypeVar("T")
 
@@ -60,8 +60,8 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Progress:
     """
-    How far a run is: images done, of how many, how many of the done have failed, and on what; the
-    device is "" where no model is at work.
+    Progress of a run: images done and in total, failures among the done, and the device; "" if no model
+    is used.
     """
 
     done: int
@@ -72,7 +72,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class FailedImage:
-    """An image that could not be embedded; `file` is its path where `path` is only the key of a row."""
+    """An image that could not be embedded; `file` is its path if `path` is only the key of a row."""
 
     path: str
     reason: str
@@ -82,15 +82,14 @@ class FailedImage:
 @dataclass(frozen=True)
 class Summary:
     """
-    How a run ended, or (`embedded` being how many there are to embed) what one would do.
-
-    `reused` counts copies, and files of which only the time had changed. `failures` are this run's,
-    or those that are certain before any file is opened, which `embedded` does not count;
-    `failed_before` counts images that failed in an earlier one and have not changed. `gone` files
-    were removed from the table where that was asked for (`pruned`). `empty_rows` of a person's own
-    table have nothing in `column`. `other_tables` are the image tables beside a new one. `device` is None
-    where no model was needed. `given_up` is the model of an unfinished index that the table is rid of, and
-    `unfinished` that of one which is left as it is, with the number of its vectors.
+    The result of a run or, with `embedded` as the number to embed, of a plan. `reused` counts copies, and
+    files of which only the time has changed. `failures` are this run's, or those that are certain before
+    any file is opened, which `embedded` does not count; `failed_before` counts images that failed in an
+    earlier one and have not changed. `gone` files were removed from the table if `pruned`. `empty_rows`
+    of a person's own table have no image in `column`. `other_tables` are the image tables beside a new
+    one. `device` is None if no model was needed. `given_up` is the model of an unfinished index that
+    was dropped; `unfinished` is that of one that was kept, with the number of its vectors. `migrated` says
+    whether the run brought the database to this version.
     """
 
     embedded: int
@@ -113,10 +112,11 @@ class Summary:
     replacement: Replacement | None = None
     given_up: str | None = None
     unfinished: tuple[str, int] | None = None
+    migrated: bool = False
 
 
 def plan_images(request: EmbedRequest) -> Summary:
-    """What `embed_images` would do; writes nothing and loads no model."""
+    """A summary of what `embed_images` would do; writes nothing and loads no model."""
     return _summary(take_survey(request))
 
 
@@ -128,9 +128,9 @@ def embed_images(
     """
     Bring an image table up to date with some files and folders, or with its own rows.
 
-    Nothing is written before the files are found and the model is loaded; `on_plan` is told between
-    the two what `plan_images` would tell. A KeyboardInterrupt ends the run with the batch in flight left
-    out, and is told by the summary. Raises ImageSearchError where the request cannot be carried out.
+    Nothing is written before the files are found and the model is loaded. Before that,
+    `on_plan` gets the summary of `plan_images`. A KeyboardInterrupt ends the run without the batch in
+    flight; the summary says so. Raises ImageSearchError if the request cannot be carried out.
     """
     started = time.perf_counter()
     check_writable(request.database)
@@ -166,6 +166,7 @@ def embed_images(
         seconds=time.perf_counter() - started,
         device=run.device if embedder else None,
         interrupted=run.interrupted,
+        migrated=run.migrated,
         replacement=run.replacement,
     )
 
@@ -226,20 +227,22 @@ def _check_embedder(request: EmbedRequest, survey: Survey, embedder: Embedder) -
         _check_imported(request, survey.index, embedder)
     elif _is_of_another(survey.index, embedder):
         raise RunError(
-            f"table {request.table!r} was embedded with other weights of {survey.model}; use those "
-            "(--weights), or --replace-model to embed everything again"
+            f"table {request.table!r} was embedded with other weights of {survey.model}; use those with "
+            "--weights, or embed everything again with --replace-model"
         )
 
 
 def _check_imported(request: EmbedRequest, index: Index, embedder: Embedder) -> None:
-    """Vectors of this embedder may join imported ones only where those are found to be its own."""
+    """
+    Raises unless the imported vectors are found to be this embedder's, so that its vectors may join them.
+    """
     with closing(connect(request.database)) as db:
         pictures = stored_pictures(db.conn, index, request.database)
         if not is_made_by(embedder, pictures, repr(request.table)):
             raise RunError(
-                f"the vectors of {request.table!r} were imported, and none of their pictures is there "
-                f"to tell that {index.model} made them; make some available, or use --replace-model "
-                "to embed everything again"
+                f"the vectors of {request.table!r} were imported, and none of their pictures is available "
+                f"to check that {index.model} made them; make some available, or use --replace-model to "
+                "embed everything again"
             )
 
 
@@ -254,7 +257,7 @@ def checkpoint(db: Database) -> None:
 
 
 class _Run:
-    """What a run has got done: the counts survive a KeyboardInterrupt."""
+    """A run in progress; its counts survive a KeyboardInterrupt."""
 
     def __init__(
         self,
@@ -278,6 +281,7 @@ class _Run:
         self.pruned = False
         self.replacement = survey.replacement
         own_column = survey.path_column or survey.content_column
+        self.migrated = store.migrate(db)
         self.table = store.ensure_tables(db, request.table, own_column)
 
     def carry_out(self) -> None:
@@ -317,7 +321,7 @@ class _Run:
         )
 
     def _put_into_use(self, index: Index) -> None:
-        """In place of those before it, unless images would lose their vector by that."""
+        """Replace the earlier indexes, unless images would lose their vector by that."""
         choice = self.survey.choice
 
         def note() -> None:
@@ -330,7 +334,7 @@ class _Run:
                 found = replace(found, is_in_use=True)
 
     def _ensure_roots(self) -> dict[str, int]:
-        """Path -> id, of all roots that there are and will be."""
+        """Path -> id, of all existing and new roots."""
         files = [image for image in self.survey.to_embed if isinstance(image, FoundFile)]
         for path in {file.root for file in (*files, *(reuse.file for reuse in self.survey.reused))}:
             store.ensure_root(self.db, path)
@@ -410,7 +414,7 @@ def _encode(
     batch: Sequence[tuple[ImageSource, DecodedImage | DecodeError]],
     roots: Mapping[str, int],
 ) -> tuple[list[EmbeddedImage], list[Failure]]:
-    """What is to be written of a batch; `roots` are ids by path."""
+    """The rows to write for a batch; `roots` are ids by path."""
     decoded = [(image, outcome) for image, outcome in batch if isinstance(outcome, DecodedImage)]
     failures = [
         _failure(image, outcome, roots)
@@ -435,7 +439,7 @@ def _encode(
 def _named(
     failures: Sequence[Failure], batch: Sequence[tuple[ImageSource, object]]
 ) -> list[FailedImage]:
-    """What is told of failures in a batch: to a person, the key of a row does not name a file."""
+    """The failures of a batch with the names of files: the key of a row would not tell a person."""
     images = {image.path: image for image, _ in batch}
     return [_failed_image(images[failure.path], failure.reason) for failure in failures]
 
@@ -449,9 +453,9 @@ def _failure(image: ImageSource, error: DecodeError, roots: Mapping[str, int]) -
 
 def _content(
     image: ImageSource, decoded: DecodedImage, roots: Mapping[str, int]
-) -> ImageRecord | SourceState:
+) -> ImageRecord | Source:
     if isinstance(image, OwnImage):
-        return SourceState(image.size, image.mtime, decoded.sha256)
+        return Source(image.size, image.mtime, decoded.sha256)
     return ImageRecord(
         root_id=roots[image.root],
         path=image.path,

@@ -1,8 +1,6 @@
 """
-Whether vectors are of the embedder that they are said to be of, found out by looking.
-
-Of one picture, two embedders make vectors that have nothing to do with each other. The same embedder
-makes nearly equal ones, whichever program read and scaled the picture.
+A test whether vectors come from the embedder that is named. Two embedders make unrelated vectors of a
+picture; the same embedder makes nearly equal ones, whichever program read and scaled the picture.
 """
 
 from __future__ import annotations
@@ -21,29 +19,28 @@ from ..store import Index
 from .decode import DecodedImage, DecodeError, DecodeSettings, decode_file
 
 SAME = 0.98
-"""The median cosine of vectors by one embedder is above. Half precision, other ways to scale and a
+"""The median cosine is above this if the embedder is the same. Half precision, other ways to scale and a
 JPEG that is decoded smaller cost 0.005 at most; the median forgives pictures that lie on their side,
 which not every program turns, and files that have changed."""
 
 PICTURES = 5
 CANDIDATES = 50
-"""How many pictures are compared, of so many that are tried: not all may be there."""
+"""The number of pictures to compare, and of candidates to try, because some may be missing."""
 
 
 class OtherEmbedder(ImageSearchError):
-    """Vectors that are not of the embedder that they are said to be of."""
+    """The vectors come from another embedder than the one that is named."""
 
 
 def is_same(ones: np.ndarray, others: np.ndarray) -> bool:
-    """Whether the rows of two arrays of unit vectors are by the same embedder, of the same pictures."""
+    """Whether two arrays of unit vectors of the same pictures come from the same embedder."""
     return bool(np.median(np.einsum("ij,ij->i", ones, others)) >= SAME)
 
 
 def is_made_by(embedder: Embedder, pictures: Iterable[tuple[Path, np.ndarray]], whose: str) -> bool:
     """
-    True where the embedder makes these vectors of these files, False where no file can be read to tell.
-
-    Raises OtherEmbedder for vectors of another, with `whose` as their name.
+    True if the embedder makes these vectors of these files, False if no file can be read. Raises
+    OtherEmbedder for other vectors, with `whose` as their name.
     """
     settings = DecodeSettings(embedder.preprocess, embedder.image_size, thumbnail_size=None)
     known = list(islice(_decoded(pictures, settings), PICTURES))
@@ -53,8 +50,8 @@ def is_made_by(embedder: Embedder, pictures: Iterable[tuple[Path, np.ndarray]], 
     vectors = np.stack([vector for _, vector in known])
     if made.shape != vectors.shape or not is_same(made, vectors):
         raise OtherEmbedder(
-            f"the vectors of {whose} are not what {embedder.id} makes of the same pictures; name the "
-            "model that made them with --model, or embed the pictures again with --replace-model"
+            f"the vectors of {whose} differ from those that {embedder.id} makes of the same pictures; name "
+            "the model that made them with --model, or embed the pictures again with --replace-model"
         )
     return True
 
@@ -72,7 +69,7 @@ def _decoded(
 def stored_pictures(
     conn: sqlite3.Connection, index: Index, database: Path
 ) -> Iterator[tuple[Path, np.ndarray]]:
-    """Files of some images of an index, with the vectors that are stored of them."""
+    """The files of some images of an index, with their stored vectors."""
     ids = store.some_images(conn, index, CANDIDATES)
     for image_id, place in store.locations(conn, index, ids).items():
         vector = store.image_vector(conn, index, image_id)

@@ -1,6 +1,6 @@
 """
-Camera RAW: the preview that the camera put into the file, or a quick development where it put none.
-Only with the extra `raw`.
+Camera RAW: the preview that the camera put into the file, or a quick development if there is none. Only
+with the extra `raw`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .decode import (
 from .exif import Exif, complete_exif, exif_of_tiff, read_exif
 
 _ORIENTATIONS = {0: 1, 3: 3, 5: 8, 6: 6}
-"""What LibRaw calls flip -> what EXIF calls orientation."""
+"""LibRaw's flip -> EXIF's orientation."""
 
 _NO_USABLE_PREVIEW = (
     rawpy.LibRawNoThumbnailError,
@@ -36,8 +36,8 @@ _NO_USABLE_PREVIEW = (
 
 def open_raw(data: bytes, name: str, settings: DecodeSettings) -> OpenedPicture:
     """
-    The picture of a RAW file: of the size of the sensor, with pixels of the preview. `name` gives
-    the format, such as NEF. Raises UnidentifiedImageError for what is no RAW.
+    The picture of a RAW file: the size of the sensor, with the pixels of the preview. `name` gives the
+    format, such as NEF. Raises UnidentifiedImageError if the data is not a RAW.
     """
     try:
         with rawpy.imread(io.BytesIO(data)) as raw:
@@ -54,15 +54,15 @@ def open_raw(data: bytes, name: str, settings: DecodeSettings) -> OpenedPicture:
         raise UnidentifiedImageError from error
     except rawpy.LibRawError as error:
         raise DecodeError(f"the camera RAW is damaged: {_message(error)}") from error
-    # The file's own says more, and says it as the camera did. LibRaw makes up an EXIF of its own
-    # for previews that have none, with times of 1970.
+    # The file's own EXIF says more, as the camera wrote it. For previews without EXIF, LibRaw makes one
+    # up, with times of 1970.
     exif = complete_exif(exif_of_tiff(data), _exif_of_preview(image))
     format = PurePath(name).suffix[1:].upper()
     return OpenedPicture(image, format, width, height, orientation, exif)
 
 
 def _preview(raw: rawpy.RawPy, settings: DecodeSettings) -> Image.Image | None:
-    """The largest preview, not yet decoded where it is a JPEG; None where there is none."""
+    """The largest preview, not yet decoded if it is a JPEG; None if there is none."""
     try:
         preview = raw.extract_thumb()
         if isinstance(preview.data, bytes):
@@ -73,14 +73,14 @@ def _preview(raw: rawpy.RawPy, settings: DecodeSettings) -> Image.Image | None:
 
 
 def _is_enough(preview: Image.Image, size: tuple[int, int], settings: DecodeSettings) -> bool:
-    """Some cameras' previews are of 160 x 120 pixels: too little for a model."""
+    """Whether the preview is large enough for a model; those of some cameras have only 160 x 120 pixels."""
     return min(preview.size) >= min(settings.image_size, *size)
 
 
 def _orientation(preview: Image.Image, stored_as: int, wide: bool) -> int:
     """
-    How the preview lies. Programs that write previews upright, or write no EXIF to them, do not
-    always say so: what fits the shape of the upright RAW counts.
+    The orientation of the preview. Some programs write upright previews or no EXIF without saying so, so
+    the shape of the upright RAW decides.
     """
     said = preview.getexif().get(Base.Orientation, 0)
     likely = [said] if said in range(1, 9) else []

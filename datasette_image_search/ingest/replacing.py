@@ -1,4 +1,4 @@
-"""Whether an index that is made in place of others has all that they have."""
+"""A check that a new index has all images of the ones that it replaces."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .model_choice import ModelChoice
 @dataclass(frozen=True)
 class Replacement:
     """
-    An index in place of those by some models, which are searched until it `is_in_use`. `left_out` images
-    have a vector by those only; `example` is where one of them is. `tags` were made by their vectors, and go
-    with them.
+    An index that replaces those by some models, which are searched until it `is_in_use`. `left_out`
+    images have a vector only in the old ones; `example` is the path of one. `tags` were made by the old
+    vectors, and go with them.
     """
 
     models: tuple[str, ...]
@@ -32,7 +32,7 @@ def replacement_by(
     covered: Collection[Key | None] = (),
     index: Index | None = None,
 ) -> Replacement:
-    """How far that of `choice` is, with images that are `covered` whatever the tables say."""
+    """The state of the replacement of `choice`, with images that count as `covered` in any case."""
     replaced = choice.replaced
     left_out = []
     if replaced:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..store import Key, KnownFile, Location
+from ..store import Key, KnownSource, Location
 from .entries import sha256_of
 from .scan import FoundFile
 
 SameContent = Callable[[str], list[tuple[Key, Location]]]
-"""sha256 -> the embedded images with these bytes, and where they were last seen."""
+"""sha256 -> the embedded images with these bytes, and their last known places."""
 
 
 class Files(Protocol):
@@ -25,7 +25,7 @@ class Files(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """A file and the image that it has the bytes of. `moved` says that it *is* that image."""
+    """A file and the image with the same bytes. `moved` is True if the file *is* that image."""
 
     file: FoundFile
     source_id: Key
@@ -39,10 +39,9 @@ def find_reuse(
     same_content: SameContent,
 ) -> list[Reuse]:
     """
-    For each of some files with its sha256 (None: could not be read), the image it can be had from.
-
-    A file at a new place takes over the row of one that is missing with the same bytes: it was
-    moved. An image that is missing is taken over once.
+    For each file with its sha256 (None if it could not be read), the image to reuse. A file at a new
+    place takes over the row of a missing one with the same bytes, because it was moved. Each missing
+    image is taken over once.
     """
     same = [
         (file, same_content(sha256) if sha256 else [])
@@ -83,13 +82,13 @@ def _moved(
 
 
 def of_known_size(
-    files: Iterable[FoundFile], known: Mapping[tuple[str, str], KnownFile]
+    files: Iterable[FoundFile], known: Mapping[tuple[str, str], KnownSource]
 ) -> list[FoundFile]:
-    """The files worth reading for it: as large as one that is embedded. Photos of one size are rare."""
+    """The files worth hashing: those with the size of an embedded one. Few photos have equal sizes."""
     sizes = {before.size for before in known.values() if before.has_vector}
     return [file for file in files if file.problem is None and file.size in sizes]
 
 
 def hash_of(file: FoundFile) -> str | None:
-    """The sha256 of a file, or None where it cannot be read, which decoding will find out again."""
+    """The sha256 of a file, or None if it cannot be read; decoding will report that."""
     return sha256_of(file.absolute)

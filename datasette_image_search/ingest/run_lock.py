@@ -1,4 +1,6 @@
-"""One run at a time on a database: two would embed the same files and trip over each other's rows."""
+"""
+A lock for one run at a time on a database: two would embed the same files and disturb each other's rows.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ else:
 NO_WAITING = (
     getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 )
-"""Whatever somebody put in the place of the file, opening it ends at once."""
+"""Flags with which opening returns at once, whatever is in the place of the file."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +47,8 @@ class RunInProgress(ImageSearchError):
 @contextlib.contextmanager
 def only_run(database: Path) -> Iterator[None]:
     """
-    Hold the lock of a database, or raise RunInProgress. Raises ImageSearchError where there can be none.
-
-    The operating system lets go of the lock of a process that was killed, so none is ever stale.
+    Hold the lock of a database, or raise RunInProgress. Raises ImageSearchError if there can be no lock.
+    The operating system releases the lock of a killed process, so none is ever stale.
     """
     # A link to a database is the same database.
     file_of_database = database.resolve()
@@ -89,7 +90,7 @@ def _open(path: Path, database: Path) -> int:
             _check_is_file(path, path.lstat())
         raise ImageSearchError(_cannot_write(database, error)) from error
     try:
-        # A file that somebody else made can be locked by whoever may read it.
+        # A file that somebody else made can be locked by anyone who may read it.
         return os.open(path, os.O_RDONLY | NO_WAITING)
     except OSError:
         try:
@@ -98,8 +99,8 @@ def _open(path: Path, database: Path) -> int:
             raise ImageSearchError(_cannot_write(database, refused)) from refused
     _check_is_file(path, status)
     raise ImageSearchError(
-        f"the lock file {str(path)!r} belongs to the user {_owner_of(status)!r}, and may not be read to "
-        "know whether a run of theirs is at work; if none is, remove it"
+        f"the lock file {str(path)!r} belongs to the user {_owner_of(status)!r} and cannot be read, so a "
+        "run of theirs may be active; if there is none, remove the file"
     ) from refused
 
 
@@ -111,7 +112,7 @@ def _check_is_file(path: Path, status: os.stat_result) -> None:
     kind = special_kind(status.st_mode)
     if kind is not None:
         raise ImageSearchError(
-            f"{str(path)!r} is {kind}, and stands where runs have their lock file; remove it"
+            f"{str(path)!r} is {kind}, in the place of the lock file of runs; remove it"
         )
 
 
@@ -123,18 +124,18 @@ def _take(descriptor: int, database: Path, status: os.stat_result) -> None:
             owner = _owner_of(status)
             whose = f" of the user {owner!r}" if owner else ""
             raise RunInProgress(
-                f"another run{whose} is writing to {str(database)!r}; wait until it has ended"
+                f"another run{whose} is writing to {str(database)!r}; wait until it has finished"
             ) from error
-        # Not of every network drive: there a run is as good as the person who starts only one.
+        # Some network drives have no locks: there, people must start only one run.
         logger.warning(
-            "the drive of %r has no locks (%s); start no second run on it meanwhile",
+            "the drive of %r does not support locks (%s); do not start a second run on it meanwhile",
             str(database),
             error.strerror,
         )
 
 
 def _owner_of(status: os.stat_result) -> str | None:
-    """The name of the user whose file it is, where that is somebody else."""
+    """The name of the user who owns the file, if it is somebody else."""
     if sys.platform == "win32" or status.st_uid == os.geteuid():
         return None
     import pwd

@@ -1,4 +1,4 @@
-"""Folders -> the files in them, compared with what the tables know. Opens no file."""
+"""Folders -> the files in them, compared with the tables. Opens no file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Generic, Protocol, TypeVar
 
 from ..errors import ImageSearchError
-from ..store import Key, KnownFile
+from ..store import Key, KnownSource
 from .entries import Entries, folded
 from .formats import is_image_name
 
@@ -124,13 +124,13 @@ class Changes(Generic[T]):
     unchanged: int
     failed_before: int
     respelled: tuple[FoundFile, ...] = ()
-    missing: Mapping[tuple[str, str], KnownFile] = field(default_factory=dict)
+    missing: Mapping[tuple[str, str], KnownSource] = field(default_factory=dict)
     emptied: tuple[Scope, ...] = ()
 
 
 def find_changes(
     paths: Sequence[Path],
-    known: Mapping[tuple[str, str], KnownFile],
+    known: Mapping[tuple[str, str], KnownSource],
     known_roots: Iterable[str],
     options: ScanOptions = ScanOptions(),
     *,
@@ -180,7 +180,7 @@ def find_changes(
 
 
 def _respelled(
-    new: Iterable[tuple[str, str]], missing: Mapping[tuple[str, str], KnownFile]
+    new: Iterable[tuple[str, str]], missing: Mapping[tuple[str, str], KnownSource]
 ) -> dict[tuple[str, str], tuple[str, str]]:
     """
     New file -> the missing one that it was before its name, or that of a folder, got another spelling:
@@ -197,7 +197,7 @@ def _respelled(
     return {key: old for key, old in pairs if old is not None}
 
 
-def sort_out(images: Iterable[tuple[T, KnownFile | None]], *, retry_failed: bool) -> Changes[T]:
+def sort_out(images: Iterable[tuple[T, KnownSource | None]], *, retry_failed: bool) -> Changes[T]:
     """Images as they are now, each with what is known of it -> what is to be embedded."""
     to_embed: list[T] = []
     unchanged = failed_before = 0
@@ -290,7 +290,7 @@ class _Walk:
         """Device and number of folders, so that links that lead in a circle end somewhere."""
 
     def files(self, folder: str, root: str, prefix: str) -> Iterator[FoundFile]:
-        # Not by recursion, of which Python does less than a drive may have folders in folders.
+        # Without recursion, because folders may be nested more deeply than Python recurses.
         open_folders = [self._look_into(_Folder(folder, root, prefix))]
         while open_folders:
             found = next(open_folders[-1], None)
@@ -356,7 +356,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def found_file(root: str, path: str, absolute: str, problem: str | None = None) -> FoundFile:
-    """A file as it is now, with the problem where it is none that could be opened."""
+    """A file as it is now, with a problem if it is not a file to open."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -417,16 +417,16 @@ def _deepest_root(folder: PurePath, roots: Collection[str]) -> str | None:
 
 def check_mounted(emptied: Iterable[Scope], missing: Collection[tuple[str, str]]) -> None:
     """
-    Raises ScanError where images are missing in a folder that has none left: more likely a drive
+    Raises ScanError if images are missing in a folder that has none left: more likely a drive
     that is not mounted than a folder that was emptied.
     """
     for scope in emptied:
         images = sum(file in scope for file in missing)
         if images:
             raise ScanError(
-                f"there are no images left in {str(Path(scope.root, scope.path))!r}, of which the "
-                f"table has {images:,}; if it is on another drive, mount it; if they are really "
-                "gone, leave the folder out and delete their rows (nothing was changed)"
+                f"there are no images left in {str(Path(scope.root, scope.path))!r}, and the table has "
+                f"{images:,} of them; if it is on another drive, mount it; if they are really gone, leave "
+                "the folder out and delete their rows (nothing was changed)"
             )
 
 
@@ -443,7 +443,7 @@ def _has_images(scope: Scope, seen: Iterable[tuple[str, str]]) -> bool:
 class GoneFiles:
     """The files, by root and path, that are missing in a scan, or elsewhere although their root is there."""
 
-    missing: Mapping[tuple[str, str], KnownFile]
+    missing: Mapping[tuple[str, str], KnownSource]
     entries: Entries = field(default_factory=Entries)
 
     def __contains__(self, file: tuple[str, str]) -> bool:
@@ -453,7 +453,7 @@ class GoneFiles:
 
 
 def is_empty_or_gone(folder: str) -> bool:
-    """Whether nothing can be seen of a folder, as where its drive is not mounted."""
+    """Whether a folder is empty or missing, for example because its drive is not mounted."""
     try:
         with os.scandir(folder) as listing:
             return not any(listing)

@@ -1,4 +1,4 @@
-"""What stands where a file of ours goes, and is none: opening a pipe would wait for ever."""
+"""Checks for pipes, devices and the like in the place of a file: opening a pipe would wait for ever."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _KINDS = {
 
 
 def special_kind(mode: int) -> str | None:
-    """What a person would call it; None for a regular file. `mode` is st_mode."""
+    """A person's word for such a thing; None for a regular file. `mode` is st_mode."""
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
 def check_is_file(path: Path, wanted: str) -> None:
-    """Raises ImageSearchError where something at a path, of which `wanted` is to be, is no file."""
+    """Raises ImageSearchError if a path exists and is not a file; `wanted` says what should be there."""
     kind = special_kind(path.stat().st_mode) if path.exists() else None
     if kind is not None:
-        raise ImageSearchError(f"{str(path)!r} is {kind}, and not {wanted}")
+        raise ImageSearchError(f"{str(path)!r} is {kind}, not {wanted}")

@@ -1,4 +1,4 @@
-"""What a run would do, found out without writing anything."""
+"""A survey of the work of a run, which writes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from .. import store
 from ..embedders.catalogue import check_model
-from ..store import Failure, Index, Key, KnownFile, Location, Root, StoreError
+from ..store import Failure, Index, Key, KnownSource, Location, Root, StoreError
 from .formats import BATCH_SIZE, THUMBNAIL_SIZE
 from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database
@@ -36,7 +36,7 @@ from .scan import (
 from .special_files import check_is_file
 
 BUSY_SECONDS = 60
-"""How long to wait for another process that is writing to the database."""
+"""Seconds to wait for another process that is writing to the database."""
 
 
 PAGE_SIZE = 16_384
@@ -45,18 +45,18 @@ PAGE_SIZE = 16_384
 @dataclass(frozen=True)
 class EmbedRequest:
     """
-    What to embed into which table: the images in `paths`; or, without any, those that the table has
-    in `path_column` (paths, relative to the folder of the database) or `content_column` (BLOBs),
-    None being the columns of the last run.
+    The images to embed, and the table: the images in `paths`; or, without any, those that the table has
+    in `path_column` (paths, relative to the folder of the database) or `content_column` (BLOBs), None
+    being the columns of the last run.
 
     `model` None is the model of the table, or the default; `weights`, `device` and `precision` are
     as in ModelRequest; `workers` None is one decoder per processor; `thumbnail_size` is in pixels,
     None for no thumbnails; `max_pixels` None is as many as the memory allows; `limit` is how many
     images are embedded at most; `copies` says that images of a folder that is gone were not moved.
 
-    `replace_model` makes an index in place of those there are, which are searched until it has a vector
-    of every image that they have one of, or without that where `drop_missing` is set; `keep_model` gives
-    up an unfinished one.
+    `replace_model` makes an index that replaces the existing ones. They are searched until it has vectors
+    of all their images, or without that if `drop_missing` is set; `keep_model` gives up an unfinished
+    one.
     """
 
     database: Path
@@ -91,10 +91,10 @@ class EmbedRequest:
 @dataclass(frozen=True)
 class Survey:
     """
-    What there is to do. `gone` are the files that are not there any more, by root and path, and
-    `empty_rows` counts those of a person's own table that have nothing in the column of their images.
-    `unusable` says why rows of it can be no images. `other_tables` are the image tables that there are beside a new one. `unfinished` is an index that
-    is to come in place of others, but not by this run, with the number of its vectors.
+    The work to do. `gone` are the missing files, by root and path, and `empty_rows` counts rows of a
+    person's own table without an image. `unusable` says why rows of it cannot be images. `other_tables`
+    are the image tables beside a new one. `unfinished` is an index that will replace others, but not in
+    this run, with the number of its vectors.
     """
 
     choice: ModelChoice
@@ -104,7 +104,7 @@ class Survey:
     reused: tuple[Reuse, ...]
     unchanged: int
     failed_before: int
-    gone: Mapping[tuple[str, str], KnownFile]
+    gone: Mapping[tuple[str, str], KnownSource]
     empty_rows: int = 0
     unusable: tuple[Failure, ...] = ()
     is_new_table: bool = False
@@ -124,14 +124,14 @@ class Survey:
 
 def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey:
     """
-    `fingerprint` is as in choose_model(). Raises ImageSearchError with one sentence where the request
-    cannot be carried out.
+    `fingerprint` is as in choose_model(). Raises ImageSearchError with one sentence if the request cannot
+    be carried out.
     """
     check_folder(request.database)
     _check_replacement(request)
     columns = [name for name in (request.path_column, request.content_column) if name is not None]
     if len(columns) + bool(request.paths) > 1:
-        raise RunError("name files and folders, or --path-column, or --content-column: one of them")
+        raise RunError("give either files and folders, or --path-column, or --content-column")
     with closing(open_database(request.database)) as db:
         is_new_table = not store.table_exists(db.conn, request.table)
         others = tuple(store.image_table_names(db.conn))
@@ -167,17 +167,17 @@ def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey
 def _check_replacement(request: EmbedRequest) -> None:
     if request.replace_model and request.limit is not None:
         raise RunError(
-            "--replace-model embeds all images, as those without a vector would not be found any more; "
-            "leave --limit out: a run that is interrupted is gone on with by the next"
+            "--replace-model embeds all images, because searches miss images without a vector; leave "
+            "--limit out: the next run continues an interrupted one"
         )
     if request.drop_missing and not request.replace_model:
-        raise RunError("--drop-missing is about --replace-model; add that, or leave it out")
+        raise RunError("--drop-missing works only with --replace-model; add that, or leave it out")
 
 
 def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> None:
     """
-    Raises RunError where a file or folder stands where the name of a new table goes. The name of the
-    folder that is embedded, or of one that it is in, may well be the table's.
+    Raises RunError if a file or folder is given instead of the name of a new table. The table may have
+    the name of the embedded folder or of a parent.
     """
     table = Path(request.table)
     is_path = "/" in request.table or os.sep in request.table
@@ -198,11 +198,11 @@ def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> Non
         files.remove(missing[0])
         name = missing[0].name
     line = shlex.join(["sqlite-utils", "embed-images", *map(str, (request.database, name, *files))])
-    raise RunError(f"{request.table!r} stands where the name of the table goes: {line}")
+    raise RunError(f"{request.table!r} is given instead of the table name; run: {line}")
 
 
 def check_folder(database: Path) -> None:
-    """Raises ImageSearchError where the folder for a database is missing, or it is no file."""
+    """Raises ImageSearchError if the folder for a database is missing, or it is no file."""
     check_is_file(database, "a database")
     folder = database.resolve().parent if database.is_symlink() else database.parent
     if not folder.is_dir():
@@ -210,7 +210,7 @@ def check_folder(database: Path) -> None:
 
 
 def check_writable(database: Path) -> None:
-    """Raises RunError where a database, or the folder that its journal and sidecars go to, is read-only."""
+    """Raises RunError if a database, or the folder that its journal and sidecars go to, is read-only."""
     check_folder(database)
     database = database.resolve()
     if not os.access(database.parent, os.W_OK):
@@ -231,8 +231,8 @@ def connect(database: Path) -> Database:
     """
     db = Database(database)
     store.read_any_text(db.conn)
-    # Of a new database only. On a page of SQLite's usual 4096 bytes there is room for one vector of
-    # 512 dimensions, and half of the file would be empty.
+    # For a new database only. One of SQLite's usual pages of 4096 bytes holds one vector of 512
+    # dimensions, and half of the file would be empty.
     db.execute(f"pragma page_size = {PAGE_SIZE}")
     wait_for_writers(db)
     return db
@@ -324,7 +324,7 @@ def _check_absolute(
     for root in roots:
         if root.path in of_table and not Path(root.path).is_absolute():
             raise RunError(
-                f"the folder {root.path!r} of table {request.table!r} is no absolute path; tell the "
+                f"the folder {root.path!r} of table {request.table!r} is not an absolute path; tell the "
                 f"database where it is: {tell_database(request.database, root, 'ABSOLUTE_PATH')}"
             )
 
@@ -332,7 +332,7 @@ def _check_absolute(
 def _check_moved(
     request: EmbedRequest,
     changes: Changes[FoundFile],
-    known: Mapping[tuple[str, str], KnownFile],
+    known: Mapping[tuple[str, str], KnownSource],
     roots: Sequence[Root],
 ) -> None:
     """The images of a folder that was moved would get second rows, beside those of the old place."""
@@ -350,7 +350,7 @@ def _find_reuse(
     request: EmbedRequest,
     index: Index,
     changes: Changes[FoundFile],
-    known: Mapping[tuple[str, str], KnownFile],
+    known: Mapping[tuple[str, str], KnownSource],
 ) -> list[Reuse]:
     table = store.find_image_table(db.conn, request.table)
     candidates = of_known_size(changes.to_embed, known)

@@ -37,16 +37,16 @@ from .vector_matching import Matches, Unknown, find_matches
 from .vector_sources import FileState, VectorSource, open_source, unit_blocks
 
 CACHE_KIB = 64_000
-"""Of the pages that a transaction changes, before SQLite writes them to the file in between."""
+"""The size of the changed pages after which SQLite writes them to the file before the commit."""
 
 
 @dataclass(frozen=True)
 class ImportRequest:
     """
-    Which vectors to import into which table. `paths` and `collection` are as in `open_source`; `model`
-    None is the one that the source names. `roots` are folders that the paths are below; relative paths
-    are relative to the only one. `unknown` is what to do with paths that the table has no row for:
-    None adds them to a new table and refuses them for one with rows.
+    The vectors to import, and the table. `paths` and `collection` are as in `open_source`; `model` None
+    is the one that the source names. `roots` are folders that the paths are below; relative paths are
+    relative to the only one. `unknown` is what to do with paths that the table has no row for: None adds
+    them to a new table and refuses them for one with rows.
     """
 
     database: Path
@@ -65,7 +65,7 @@ class ImportRequest:
 
     @property
     def keep_model(self) -> bool:
-        """What embed-images has left unfinished is no matter of vectors that are all there."""
+        """An unfinished index of embed-images does not concern an import."""
         return False
 
 
@@ -73,9 +73,10 @@ class ImportRequest:
 class ImportSummary:
     """
     `imported` vectors were written, `unchanged` ones were there already, `skipped` ones have no row.
-    `added` rows are new, `not_there` counts files of new rows that are nowhere to be found; where that
-    is all of them, `looked_for` is the root and the path of the first. `unproven` is why nobody knows that `model` made the vectors, None where it was found to. `given_up`
-    is the model of an unfinished index that the table is rid of.
+    `added` rows are new, `not_there` counts new rows whose file is missing; if all are, `looked_for` is
+    the root and the path of the first. `unproven` says why `model` could not be confirmed, None if it
+    was. `given_up` is the model of an unfinished index that was dropped. `migrated` says whether the run
+    brought the database to this version.
     """
 
     model: str
@@ -88,11 +89,12 @@ class ImportSummary:
     unproven: str | None
     seconds: float
     given_up: str | None = None
+    migrated: bool = False
 
 
 @dataclass(frozen=True)
 class _Job:
-    """An import that nothing speaks against any more."""
+    """An import that passed all checks."""
 
     request: ImportRequest
     source: VectorSource
@@ -108,8 +110,8 @@ class _Job:
         counts: Counter[str] = Counter()
         if self.is_new_table and store.table_exists(db.conn, self.request.table):
             raise RunError(
-                f"another program has made the table {self.request.table!r} meanwhile, and nothing was "
-                "imported; run it again"
+                f"another program has created the table {self.request.table!r} meanwhile, so nothing was "
+                "imported; run this again"
             )
         table = store.ensure_tables(db, self.request.table, self.path_column)
         with store.without_triggers(db, table):
@@ -162,7 +164,7 @@ class _Job:
         store.record_files(db, table, states)
 
     def _look_at_files(self, positions: Sequence[int]) -> Iterator[tuple[int, FileState | None]]:
-        """Position and what the file is like now, None where there is none."""
+        """Position and the current state of the file, None if it is missing."""
         is_folder = lru_cache(os.path.isdir)
         for at in positions:
             root, path = self.matches.files[at]
@@ -202,15 +204,15 @@ def import_vectors(
     request: ImportRequest, on_progress: Callable[[Progress], None] = lambda progress: None
 ) -> ImportSummary:
     """
-    Make a table searchable by vectors of another program. Raises ImageSearchError with one sentence
-    for whatever is wrong, and nothing is written then.
+    Make a table searchable by vectors of another program. Raises ImageSearchError with one sentence for
+    any problem, and writes nothing then.
     """
     started = time.perf_counter()
     check_writable(request.database)
     exists = request.database.exists()
     if exists and request.source.exists() and request.database.samefile(request.source):
         raise RunError(
-            f"{str(request.source)!r} is the database to import into; choose another for the images"
+            f"{str(request.source)!r} is the database to import from; choose another one for the images"
         )
     with (
         only_run(request.database),
@@ -222,6 +224,7 @@ def import_vectors(
                 db.enable_wal()
             db.execute(f"pragma cache_size = -{CACHE_KIB}")
             with store.transaction(db):
+                migrated = store.migrate(db)
                 counts = job.carry_out(db, on_progress)
     none_is_there = 0 < counts["added"] == counts["not there"]
     return ImportSummary(
@@ -235,6 +238,7 @@ def import_vectors(
         unproven=job.unproven,
         seconds=time.perf_counter() - started,
         given_up=job.choice.given_up.model if job.choice.given_up else None,
+        migrated=migrated,
     )
 
 
@@ -246,7 +250,7 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
         request = replace(request, model=request.model or source.model)
         if request.model is None:
             raise RunError(
-                f"{source.name} does not say which model made its vectors; name it with --model"
+                f"{source.name} does not name the model of its vectors; name it with --model"
             )
         if not request.replace_model:
             store.check_not_renamed(db.conn, request.table)
@@ -277,8 +281,8 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
 
 def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None:
     """
-    Any name may be that of a new index, as vectors are of use without their model; but beside that of
-    another model it is more likely mistyped.
+    A new index may have any name, because vectors are useful without their model. Beside an index of
+    another model, an unknown name is probably mistyped.
     """
     if request.model is None or not indexes:
         return
@@ -289,13 +293,13 @@ def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None
     try:
         check_model(request.model, has_weights=request.weights is not None)
     except UnknownModel as error:
-        raise RunError(f"{error}; or say --add-model to keep vectors under this name") from error
+        raise RunError(f"{error}; or add --add-model to keep vectors under this name") from error
     except EmbedderError:
         return
 
 
 def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index]) -> str | None:
-    """Where a person's own table has its paths; None for a table of ours, or a new one."""
+    """The column with the paths of a person's own table; None for a table of ours, or a new one."""
     if not store.table_exists(db.conn, request.table):
         if request.path_column is not None:
             raise StoreError(f"there is no table {request.table!r} in this database")
@@ -309,8 +313,8 @@ def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index])
     column = request.path_column or next((i.path_column for i in indexes if i.path_column), None)
     if column is None:
         raise StoreError(
-            f"table {request.table!r} is your own; name the column that has the paths of its images "
-            "with --path-column"
+            f"table {request.table!r} is your own; name the column with the paths of its images with "
+            "--path-column"
         )
     return column
 
@@ -330,7 +334,7 @@ def _check_all_replaced(
 def _load(
     request: ImportRequest, model: str, index: Index | None
 ) -> tuple[Embedder | None, str | None]:
-    """The embedder of the model if it is on this machine, or why it is not."""
+    """The embedder of the model, if it is on this machine, or the reason why it is not."""
     weights = request.weights or (Path(index.weights) if index and index.weights else None)
     try:
         # First, as it takes no time to know that there is no such model.
@@ -343,14 +347,12 @@ def _load(
 
 
 def _why_not_here(error: EmbedderError) -> str:
-    """In its own words some say what to do when a model is to be loaded, which is not so here."""
+    """The reason without the advice about loading models, which does not fit here."""
     if isinstance(error, WeightsMissing):
         return "its weights are not on this machine"
     if isinstance(error, UnknownModel):
         meant = f" (did you mean {error.closest!r}?)" if error.closest else ""
-        return (
-            f"no model of this name is known here{meant}, so images are found by #ID, not by words"
-        )
+        return f"no installed model has this name{meant}, so you can search by #ID but not by words"
     return str(error)
 
 
@@ -364,32 +366,31 @@ def _prove(
     unproven: str | None,
 ) -> tuple[str, str | None]:
     """
-    Look at every vector, and find out of which embedder they are: the fingerprint to record, and why
-    it is IMPORTED. Raises where that is known to be another one.
+    Check every vector, and find the embedder that made them: the fingerprint to record, and why it is
+    IMPORTED. Raises if it is known to be another one.
     """
     wanted = _spread([at for at, _ in matches.known]) | _spread(matches.new)
     samples = _pick(source, wanted)
     is_proven = False
     if embedder is not None:
         is_proven = is_made_by(embedder, _paths_of(samples, matches), source.name)
-        unproven = None if is_proven else "none of the pictures is there to compare with"
+        unproven = None if is_proven else "none of the pictures is available to compare with"
     is_like_index = index is not None and _is_like(db, index, samples, matches, source.name)
     if index is None:
         return (embedder.fingerprint if embedder and is_proven else IMPORTED), unproven
     if index.fingerprint == IMPORTED:
         if embedder and is_proven and is_like_index:
             return embedder.fingerprint, None
-        return IMPORTED, unproven or "those that were there before were not compared"
+        return IMPORTED, unproven or "the earlier vectors were not compared"
     if is_proven and embedder and embedder.fingerprint != index.fingerprint:
         raise RunError(
-            f"table {request.table!r} was embedded with other weights of {index.model}; "
-            "use --replace-model, or those weights (--weights)"
+            f"table {request.table!r} was embedded with other weights of {index.model}; use "
+            "--replace-model, or those weights with --weights"
         )
     if not (is_proven or is_like_index):
         raise RunError(
-            f"nothing tells that the vectors of {source.name} are of the model that {request.table!r} "
-            f"was embedded with ({unproven}); use --add-model with another name for the model, or "
-            "--replace-model"
+            f"could not check that the model of {request.table!r} made the vectors of {source.name} "
+            f"({unproven}); use --add-model with another name for the model, or --replace-model"
         )
     return index.fingerprint, None
 
@@ -401,7 +402,7 @@ def _spread(positions: Sequence[int]) -> set[int]:
 
 
 def _pick(source: VectorSource, wanted: set[int]) -> dict[int, np.ndarray]:
-    """Position -> unit vector; all the others are looked at too."""
+    """Position -> unit vector, for the wanted ones; all are checked."""
     samples = {}
     start = 0
     for block in unit_blocks(source):
@@ -422,8 +423,8 @@ def _is_like(
     db: Database, index: Index, samples: Mapping[int, np.ndarray], matches: Matches, name: str
 ) -> bool:
     """
-    True where the vectors are those that the index has of the same images, False where it has none of
-    them. Raises OtherEmbedder where they are different ones.
+    True if the vectors are those that the index has of the same images, False if it has none of them.
+    Raises OtherEmbedder if they differ.
     """
     pairs = [
         (samples[at], stored)
@@ -434,8 +435,8 @@ def _is_like(
         return False
     if not is_same(*map(np.stack, zip(*pairs, strict=True))):
         raise OtherEmbedder(
-            f"the vectors of {name} are not those that {index.image_table!r} has of the same images by "
-            f"{index.model}; use --replace-model to put them in the place of all of them, or --add-model "
-            "with the name of another model"
+            f"the vectors of {name} differ from those that {index.image_table!r} has of the same images by "
+            f"{index.model}; use --replace-model to replace all of them, or --add-model with the name of "
+            "another model"
         )
     return True

@@ -1,4 +1,4 @@
-"""The paths that vectors came with -> rows of an image table: which vector is whose."""
+"""The paths of imported vectors -> rows of an image table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .vector_import import ImportRequest
 
 SHOWN = 3
-"""How many paths an error names."""
+"""The most paths that an error names."""
 
 Unknown = Literal["refuse", "skip", "add"]
 
@@ -30,7 +30,7 @@ Unknown = Literal["refuse", "skip", "add"]
 @dataclass(frozen=True)
 class Matches:
     """
-    Which vector is whose, by position in the source and in its order: `known` have an image id, `new`
+    The owners of vectors, by position in the source and in its order: `known` have an image id, `new`
     have no row yet. `files` are root and path of all, `without_state` those of `known` of whose files
     size and time are not recorded.
     """
@@ -46,9 +46,8 @@ def find_matches(
     request: ImportRequest, db: Database, source: VectorSource, path_column: str | None
 ) -> Matches:
     """
-    For a table of ours, or a new one, where `path_column` is None; else for a person's own table.
-
-    Raises RunError for paths that are empty, come twice, or that nothing is to be done with.
+    The rows for the vectors of a source. `path_column` is None for a table of ours or a new one. Raises
+    RunError for paths that are empty, occur twice, or have no row and may get none.
     """
     _check_paths(source)
     if path_column is None:
@@ -95,7 +94,9 @@ def _match_own_rows(
     request: ImportRequest, db: Database, source: VectorSource, column: str
 ) -> Matches:
     if request.unknown == "add":
-        raise RunError(f"table {request.table!r} is your own, and rows are added to it by you only")
+        raise RunError(
+            f"table {request.table!r} is your own, so only you can add rows to it; use --unknown skip"
+        )
     table = store.find_image_table(db.conn, request.table)
     folder = str(request.database.resolve().parent)
     ids: dict[str, list[Key]] = {}
@@ -120,7 +121,7 @@ def _only_root(roots: Sequence[Path]) -> str | None:
 
 
 def _only(roots: Collection[str]) -> str | None:
-    """The root where there is one, None where there are several to choose from, or none."""
+    """The root if there is exactly one, otherwise None."""
     return next(iter(roots)) if len(roots) == 1 else None
 
 
@@ -169,7 +170,7 @@ class _Places:
         self._folders: dict[str, tuple[str, str]] = {}
 
     def add_roots(self, folders: Sequence[Path]) -> None:
-        """But for those that are in a root already."""
+        """Adds folders as roots, unless they are in a root already."""
         for folder in folders:
             root = self._entries.spelled(utf8_path(folder.resolve()))
             if self._in_roots(root) is None:
@@ -208,7 +209,7 @@ class _Places:
         return self._roots[above], f"{inside}/" if inside else ""
 
     def add_common_root(self, source: VectorSource) -> None:
-        """The folder that has all files which are below no root becomes one."""
+        """Adds the common folder of all files that are below no root as a root."""
         for path in source.paths:
             self.of(path)
         outside = [prefix.rstrip("/") for root, prefix in self._folders.values() if not root]

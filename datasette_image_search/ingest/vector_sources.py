@@ -1,8 +1,6 @@
 """
-Vectors that other programs made: where they keep them, and how those are read.
-
-The content tells what a source is, so nobody has to say. All are read in blocks, never whole: a file
-of numpy is mapped, a database is asked row by row.
+Readers for vectors that other programs made. The content tells the kind of a source. All are read in
+blocks, never whole: a file of numpy is mapped, a database is read row by row.
 """
 
 from __future__ import annotations
@@ -25,13 +23,13 @@ from .scan import iso_time
 from .special_files import check_is_file
 
 BLOCK = 8192
-"""Vectors that are looked at together; 16 MB with 512 dimensions in float32."""
+"""Vectors per block; 16 MB with 512 dimensions in float32."""
 
 SQLITE = b"SQLite format 3\0"
 NUMPY = b"\x93NUMPY"
 
 LLM_MODELS = {"clip": "ViT-B-32-quickgelu/openai"}
-"""What the models of llm's plugins for pictures are called here."""
+"""Models of llm's plugins for pictures -> our ids."""
 
 RCLIP_MODEL = "ViT-B-32-256/datacomp_s34b_b86k"
 RCLIP_MODEL_BEFORE_3 = "ViT-B-32-quickgelu/openai"
@@ -39,12 +37,12 @@ RCLIP_MODEL_BEFORE_3 = "ViT-B-32-quickgelu/openai"
 
 
 class VectorSourceError(ImageSearchError):
-    """Vectors that cannot be read, or are no vectors."""
+    """The vectors cannot be read, or are not vectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What a file was like when its vector was made: bytes, and ISO 8601 in UTC to the microsecond."""
+    """The state of a file when its vector was made: bytes, and ISO 8601 in UTC to the microsecond."""
 
     size: int
     mtime: str
@@ -53,9 +51,9 @@ class FileState:
 @dataclass(frozen=True)
 class VectorSource:
     """
-    n vectors and the paths of their pictures, in the same order. `blocks` gives the vectors anew
-    each time, as they are stored: arrays of shape (m, dimensions) of any float type. `model` and
-    `states` are for sources that know them.
+    n vectors and the paths of their pictures, in the same order. `blocks` yields the vectors from the
+    beginning each time, as they are stored: arrays of shape (m, dimensions) of any float type. `model`
+    and `states` are for sources that know them.
     """
 
     name: str
@@ -74,15 +72,15 @@ def open_source(
     The vectors of a .npy file (`paths` is a text file with a path a line), of rclip's database, of a
     folder of clip-retrieval, or of a collection of llm (None: the only one there is).
 
-    Raises VectorSourceError with a sentence for what is none of these, or not whole.
+    Raises VectorSourceError with a sentence for anything else, or an incomplete source.
     """
     if not path.is_dir():
         check_is_file(path, "vectors to import")
     kind = _kind_of(path)
     if paths is not None and kind != "npy":
-        raise VectorSourceError(f"{str(path)!r} has paths of its own; leave --paths out")
+        raise VectorSourceError(f"{str(path)!r} contains paths of its own; leave --paths out")
     if collection is not None and kind != "llm":
-        raise VectorSourceError(f"{str(path)!r} is no database of llm; leave --collection out")
+        raise VectorSourceError(f"{str(path)!r} is not a database of llm; leave --collection out")
     if kind == "npy":
         yield _open_npy(path, paths)
     elif kind == "clip-retrieval":
@@ -156,8 +154,8 @@ def _kind_of(path: Path) -> str:
             if {"filepath", "vector"} <= set(column_names(conn, "images")):
                 return "rclip"
     raise VectorSourceError(
-        f"{str(path)!r} is neither a .npy file nor a database of rclip or llm; "
-        "a folder of clip-retrieval is named as a whole"
+        f"{str(path)!r} is neither a .npy file nor a database of rclip or llm; for clip-retrieval, name "
+        "its folder"
     )
 
 
@@ -168,8 +166,8 @@ def _open_npy(path: Path, paths: Path | None) -> VectorSource:
     array = mapped_array(path)
     if paths is None:
         raise VectorSourceError(
-            f"{str(path)!r} has {len(array):,} vectors and no paths; name the text file that has "
-            "them, one a line, with --paths"
+            f"{str(path)!r} has {len(array):,} vectors and no paths; name a text file with one path on "
+            "each line with --paths"
         )
     names = _read_paths(paths)
     if len(names) != len(array):
@@ -186,7 +184,7 @@ def mapped_array(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise VectorSourceError(f"{str(path)!r} is damaged, or holds no numbers") from error
+        raise VectorSourceError(f"{str(path)!r} is damaged, or contains no numbers") from error
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
         raise VectorSourceError(
             f"{str(path)!r} holds {array.dtype}, not vectors in float16, float32 or float64"
@@ -212,7 +210,7 @@ def _read_paths(path: Path) -> list[str]:
     except OSError as error:
         raise VectorSourceError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise VectorSourceError(f"{str(path)!r} is no text in UTF-8") from None
+        raise VectorSourceError(f"{str(path)!r} is not UTF-8 text") from None
     # Not splitlines(), which splits at characters that names of files may have.
     return text.removesuffix("\n").split("\n") if text else []
 
@@ -228,8 +226,8 @@ def _open_clip_retrieval(folder: Path) -> VectorSource:
     if files.keys() != tables.keys():
         lonely = min(files.keys() ^ tables.keys())
         raise VectorSourceError(
-            f"{str(folder)!r} is not whole: of img_emb_{lonely}.npy and metadata_{lonely}.parquet "
-            "there is only one"
+            f"{str(folder)!r} is incomplete: it has only one of img_emb_{lonely}.npy and "
+            f"metadata_{lonely}.parquet"
         )
     arrays: list[np.ndarray] = []
     paths: list[str] = []
@@ -272,7 +270,7 @@ def _image_paths(path: Path) -> list[str]:
                 raise VectorSourceError(f"{str(path)!r} has no column 'image_path'")
             names = file.read(["image_path"]).column(0).to_pylist()
     except (ArrowException, OSError) as error:
-        raise VectorSourceError(f"{str(path)!r} is damaged, or no parquet") from error
+        raise VectorSourceError(f"{str(path)!r} is damaged, or not parquet") from error
     return ["" if name is None else str(name) for name in names]
 
 
@@ -281,7 +279,7 @@ def _image_paths(path: Path) -> list[str]:
 
 @contextmanager
 def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """One state of the database, however often it is read and whoever writes meanwhile."""
+    """A connection that sees one state of the database, even if others write meanwhile."""
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as conn:
         conn.execute("begin")
         yield conn
@@ -312,7 +310,7 @@ def _open_rclip(conn: sqlite3.Connection, path: Path) -> VectorSource:
 
 
 def _state(path: str, size: int, seconds: Any) -> FileState:
-    """rclip keeps the mtime as a float, which may be a microsecond off; "" where it is no number."""
+    """rclip keeps the mtime as a float, which may be a microsecond off; "" if it is not a number."""
     if not isinstance(seconds, int | float) or not math.isfinite(seconds):
         return FileState(size, "")
     try:

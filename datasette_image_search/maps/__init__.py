@@ -1,1 +1,1 @@
-"""A collection as a picture: its images as points, their colours, and what is drawn of both."""
+"""A collection as a map: images as points, their colours, and drawings of both."""

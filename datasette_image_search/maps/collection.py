@@ -1,4 +1,4 @@
-"""An index and a filter -> a map of the images: where each is, what it is called, what colours it."""
+"""An index and a filter -> a map of the images, with the place, name and colour value of each."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ Project = Callable[[LiveIndex, np.ndarray], np.ndarray]
 
 
 class MapError(ImageSearchError):
-    """A map of what there is not."""
+    """The map cannot be drawn."""
 
 
 @dataclass(frozen=True)
 class CollectionMap:
     """
-    n images, shuffled, so that those drawn last, or first where there is room for few, are no others
-    than the rest; what is at a position of one is at that of all. `points` has shape (n, 2), float32, and
-    reaches from -1 to 1 on both axes, the second upwards. `values` are those of a column. `vectors` are
-    the positions in the live index. `count` is how many images there are to show, from which these n
-    were taken evenly.
+    n images in random order, so that a part of them is a fair sample; all fields have the same order.
+    `points` has shape (n, 2), float32, and reaches from -1 to 1 on both axes, the second upwards.
+    `values` come from a column. `vectors` are positions in the live index. `count` is the number of
+    images to show, of which these n are an even selection.
     """
 
     image_ids: list[Key]
@@ -53,30 +52,30 @@ def collection_map(
     most: int = LAST,
 ) -> CollectionMap:
     """
-    The images that have a vector and pass the filter, `most` of them at most, each of them once.
+    The map of at most `most` images that have a vector and pass the filter, each once.
 
-    Raises MapError where there is no such column, FilterError where SQLite does not take the filter.
+    Raises MapError if there is no such column, FilterError if SQLite refuses the filter.
     """
     if column is not None:
         check_column(conn, index, column)
     if filter is None:
-        # Those known already: to list a million takes SQLite half of the time that it has.
+        # The ids from the index: SQLite would need half of its time limit to list a million.
         positions, count = np.arange(len(live)), store.count_vectors(conn, index)
     else:
         positions = np.flatnonzero(_passing(conn, index, live, filter))
         count = len(positions)
     if too_many := len(positions) > most:
-        # Evenly, for vectors lie in the order in which folders were embedded.
+        # Evenly, because vectors are in the order in which folders were embedded.
         positions = positions[np.linspace(0, len(positions) - 1, most).astype(int)]
     if live.has_image_ids:
-        # Of a picture that took the place of another, both may be there.
+        # If a picture replaced another one, both may be there.
         keys = np.unique(live.image_ids(positions)).tolist()
     else:
         keys = store.images_of_vectors(conn, index, live.vector_ids(positions).tolist())
     rows = sorted(store.images_with_vectors(conn, index, keys, column), key=_vector_id)
     vectors = live.positions_of(np.array([row[0] for row in rows], dtype=np.int64))
     order = np.random.default_rng(0).permutation(len(rows))
-    # What was committed after the index was read comes with the next map.
+    # Later commits come with the next map.
     order = order[vectors[order] >= 0]
     rows, vectors = [rows[at] for at in order], vectors[order]
     return CollectionMap(
@@ -92,13 +91,13 @@ def collection_map(
 def _passing(conn: sqlite3.Connection, index: Index, live: LiveIndex, filter: Filter) -> np.ndarray:
     """A bool per position: whether the image passes the filter."""
     if live.has_image_ids:
-        # To ask which vectors they have takes several times as long, and the index knows.
+        # Asking SQLite for their vectors would take several times as long; the index knows them.
         return live.chosen_images(store.matching_images(conn, index, filter))
     return live.chosen_vectors(store.matching(conn, index, filter))
 
 
 def check_column(conn: sqlite3.Connection, index: Index, column: str) -> None:
-    """Raises MapError where the image table has no such column."""
+    """Raises MapError if the image table has no such column."""
     columns = store.column_names(conn, index.image_table)
     if column not in columns:
         raise MapError(
@@ -108,7 +107,7 @@ def check_column(conn: sqlite3.Connection, index: Index, column: str) -> None:
 
 
 def scaled(points: np.ndarray) -> np.ndarray:
-    """Each axis from -1 to 1; all at 0 where they are at one place."""
+    """Scales each axis to -1 to 1; all points are at 0 if they are at one place."""
     if not len(points):
         return points
     low, high = points.min(axis=0), points.max(axis=0)

@@ -1,4 +1,4 @@
-"""The values of a column -> a colour for each image, and a legend that says which is which."""
+"""The values of a column -> a colour for each image, and a legend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHER = "#9498a0"
 NO_VALUE = "#c3c7cd"
 PLAIN = "#4269d0"
 
-# viridis, of which all see the order, also without colours.
+# viridis, whose order everybody sees, even without colours.
 SCALE = (
     *("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58"),
     *("#b5de2b", "#fde725"),
@@ -30,8 +30,8 @@ STEPS = 64
 """Colours of a scale."""
 
 TAIL = 0.02
-"""The share of the values at each end that is given the colour of the end: one that is far out would
-leave all others the same."""
+"""The share of the values at each end that gets the colour of that end: otherwise a single outlier would
+make all others look the same."""
 
 LONGEST_LABEL = 40
 """Characters."""
@@ -41,7 +41,7 @@ EPOCH = datetime(1970, 1, 1)
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a legend, and how many images have that colour."""
+    """A line of a legend, and the number of images with its colour."""
 
     label: str
     colour: str
@@ -51,8 +51,9 @@ class Entry:
 @dataclass(frozen=True)
 class Colouring:
     """
-    `colours` are written #rrggbb, and `codes`, shape (n,), uint8, say which of them an image has.
-    `scale` are labels of the ends of a scale, whose colours are the first STEPS; None for categories.
+    `colours` are written #rrggbb; `codes`, shape (n,), uint8, are their positions for each image.
+    `scale` has the labels of the ends of a scale, whose colours are the first STEPS; None for
+    categories.
     """
 
     title: str
@@ -69,8 +70,8 @@ def plain(n: int) -> Colouring:
 
 def colouring(title: str, values: Sequence[Any]) -> Colouring:
     """
-    Numbers and ISO dates by a scale, where there are more different ones than categories have
-    colours; all else by category, of which the commonest have a colour and the rest is "other".
+    Colours numbers and ISO dates by a scale, if there are more different ones than colours for
+    categories. Everything else gets categories: the commonest have a colour, the rest is "other".
     """
     counts = Counter(value for value in values if value is not None)
     if len(counts) > len(CATEGORIES):
@@ -84,12 +85,12 @@ def colouring(title: str, values: Sequence[Any]) -> Colouring:
 
 
 def by_score(title: str, scores: np.ndarray) -> Colouring:
-    """By the scores of a query, which has that title."""
+    """Colours by the scores of a query with this title."""
     return _by_scale(f"likeness to {title}", scores.tolist(), lambda score: f"{score:.3f}")
 
 
 def _by_category(title: str, values: Sequence[Any], counts: Counter[Any]) -> Colouring:
-    # The commonest first; of equals the first in the alphabet, so that the order of rows is nothing.
+    # The commonest first, equals in alphabetical order, so that the order of rows has no effect.
     ranked = sorted(counts.items(), key=lambda item: (-item[1], str(item[0]), str(type(item[0]))))
     chosen = dict(zip((value for value, _ in ranked), CATEGORIES, strict=False))
     colours = (*chosen.values(), OTHER, NO_VALUE)

@@ -1,4 +1,4 @@
-"""A map as one HTML file: it opens from the disk, holds all that it shows, and asks nobody for anything."""
+"""A map as one self-contained HTML file, which opens from the disk and needs no network."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .colouring import Colouring
 from .picture import ThumbnailOf, readable
 
 MOST_IMAGES = 50_000
-"""On a map in a browser: 2.4 MB of JSON, and to the eye more are the same."""
+"""The most images on a map in a browser: 2.4 MB of JSON, and more would look the same."""
 
 EXACT = 2**53
-"""The lowest integer that float64 does not tell from the next."""
+"""The lowest integer that float64 cannot tell from the next."""
 
 SIDE = 96
 """Pixels of the longer side of a thumbnail in the file."""
@@ -32,7 +32,7 @@ COLUMNS = 40
 
 
 def map_data(placed: CollectionMap, colouring: Colouring) -> dict[str, Any]:
-    """What static/image-map.js shows, as JSON has it."""
+    """The data for static/image-map.js, ready for JSON."""
     return {
         "count": placed.count,
         "images": {
@@ -56,7 +56,10 @@ def map_data(placed: CollectionMap, colouring: Colouring) -> dict[str, Any]:
 
 
 def _as_json(image_id: Key) -> Key:
-    """A browser reads numbers as float64, which are other ids from there on; SQLite takes the text."""
+    """
+    Large ids become texts: a browser would read them as float64 and change them, and SQLite takes
+    texts.
+    """
     is_exact = isinstance(image_id, str) or abs(image_id) < EXACT
     return image_id if is_exact else str(image_id)
 
@@ -69,7 +72,7 @@ def html_file(
     title: str,
     description: str,
 ) -> tuple[str, int]:
-    """The file, and how many thumbnails are in it."""
+    """The file, and the number of thumbnails in it."""
     sprites = _sprites(placed, thumbnail_of, most_thumbnails)
     data = json.dumps({**map_data(placed, colouring), "sprites": sprites}, separators=(",", ":"))
     package = files("datasette_image_search")
@@ -83,7 +86,7 @@ def html_file(
         description=html.escape(description),
         css=static["image-search.css"] + static["image-map.css"],
         js=static["image-map.js"],
-        # So that no name of a file ends the script that it stands in.
+        # So that no file name can end the script around it.
         data=data.replace("<", "\\u003c"),
     )
     return text, len(sprites["of"])

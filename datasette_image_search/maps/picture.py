@@ -1,4 +1,4 @@
-"""A map as a picture: thumbnails at their places where they do not hide each other, dots for the rest."""
+"""A map as a picture: thumbnails that do not hide each other, and dots for the other images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .collection import CollectionMap
 from .colouring import STEPS, Colouring, rgb
 
 ThumbnailOf = Callable[[Key], bytes | None]
-"""An image id -> its thumbnail, a file; None where it has none."""
+"""An image id -> its thumbnail, a file; None if it has none."""
 
 PAPER, INK, MUTED = "#f8fafb", "#111a35", "#596478"
 
@@ -22,10 +22,10 @@ FRAME = 3
 """Pixels around a thumbnail, in the colour of its image."""
 
 SMOOTH = 8
-"""A dot is drawn so many times as large, and made smaller."""
+"""A dot is drawn this many times as large, and then reduced."""
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises for a thumbnail that others have written."""
+"""Errors of Pillow for a thumbnail that another program has written."""
 
 
 def draw(
@@ -36,7 +36,7 @@ def draw(
     thumbnail_size: int,
     most_thumbnails: int,
 ) -> tuple[Image.Image, int]:
-    """The picture, RGB, of `size` pixels, and how many thumbnails are in it."""
+    """The picture, RGB, of `size` pixels, and the number of thumbnails in it."""
     picture = Image.new("RGB", size, PAPER)
     legend = _legend_height(colouring, size) if len(placed) else 0
     margin = max(thumbnail_size // 2 + 2 * FRAME, 12)
@@ -73,12 +73,12 @@ def draw(
 
 def apart(places: np.ndarray, distance: int) -> Iterator[int]:
     """
-    Positions of places, shape (n, 2), in pixels, of which no two are nearer than `distance` both
-    across and down: squares of that size do not touch. The first come first.
+    Positions of `places`, shape (n, 2), in pixels, so that no two are nearer than `distance` both
+    across and down: squares of that size do not touch. Earlier places have priority.
     """
     taken: dict[tuple[int, int], tuple[int, int]] = {}
     for at, (x, y) in enumerate(places.tolist()):
-        # In a cell of that size there is one at most, so that nine of them tell.
+        # A cell of that size has one at most, so nine cells are enough to check.
         column, row = x // distance, y // distance
         near = (
             taken.get((column + across, row + down)) for across in (-1, 0, 1) for down in (-1, 0, 1)
@@ -92,7 +92,7 @@ def apart(places: np.ndarray, distance: int) -> Iterator[int]:
 
 
 def readable(thumbnail: bytes | None, size: int) -> Image.Image | None:
-    """As a picture, its longer side at most `size` pixels; None where it is none."""
+    """The thumbnail as a picture, its longer side at most `size` pixels; None if it is not a picture."""
     if not isinstance(thumbnail, bytes):
         return None
     try:
@@ -104,7 +104,7 @@ def readable(thumbnail: bytes | None, size: int) -> Image.Image | None:
 
 
 def _radius(n: int, room: np.ndarray) -> float:
-    """Of a dot in pixels: a share of the paper that each would have, if they lay evenly."""
+    """The radius of a dot in pixels: a share of the room that each would have if they were spread evenly."""
     each = float(np.sqrt(room[0] * room[1] / max(n, 1)))
     return float(np.clip(each / 6, room.max() / 1000, room.max() / 220))
 
@@ -127,7 +127,7 @@ def _disc(radius: float) -> Image.Image:
 @cache
 def _font(size: tuple[int, int]) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(int(np.clip(min(size) / 50, 11, 40)))
-    # Any other is what Pillow without FreeType has, and no wheel of it is.
+    # Only Pillow without FreeType has another font, and its wheels have FreeType.
     assert isinstance(font, ImageFont.FreeTypeFont)
     return font
 
@@ -141,8 +141,8 @@ def _legend_lines(
     colouring: Colouring, size: tuple[int, int]
 ) -> Iterator[tuple[str, str | None, float, int]]:
     """
-    (words, colour of the swatch, x, line). What has no room on a line begins the next; a scale has
-    the first line for itself.
+    (words, colour of the swatch, x, line). Entries wrap to the next line; a scale has the first line
+    for itself.
     """
     font = _font(size)
     x, line = font.size, 0

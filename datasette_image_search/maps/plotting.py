@@ -1,4 +1,4 @@
-"""What plot-images does: from an index to files, each of them whole or not there."""
+"""The work of plot-images: from an index to files, each complete or absent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .picture import draw
 
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}
 PAGES = (".html", ".htm")
-"""How names of pictures and pages end; no other file is replaced, such as the database."""
+"""Names must end like these or FORMATS, so that no other file is replaced, such as the database."""
 
 SPRITES = 1600
 """Thumbnails in a page, about 4 MB, unless a person wants another number."""
@@ -41,7 +41,7 @@ class PlotRequest:
 
 @dataclass(frozen=True)
 class Plotted:
-    """Files, each with how many images and thumbnails are in it, of so many `images`."""
+    """Files, each with its numbers of images and thumbnails, and the number of all `images`."""
 
     files: tuple[tuple[Path, int, int], ...]
     images: int
@@ -49,10 +49,9 @@ class Plotted:
 
 def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotted:
     """
-    Write the picture and the page that are asked for.
+    Write the requested picture and page.
 
-    Raises ImageSearchError, before anything is computed, for what cannot be written; then there is
-    no new file, and an old one is as it was.
+    Raises ImageSearchError before any work if a file cannot be written; then no file is changed.
     """
     format = _checked(request)
     with live_snapshot(conn, index) as live:
@@ -63,7 +62,7 @@ def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotte
             METHODS[request.method],
             request.filter,
             request.column,
-            # A picture shows all, also where a page beside it does not.
+            # A picture shows all images, even if the page beside it does not.
             MOST_IMAGES if request.picture is None else LAST,
         )
     if not len(placed):
@@ -90,10 +89,7 @@ def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotte
         title = f"Map of {index.image_table}"
         in_page = _some(placed, MOST_IMAGES)
         part = f"{len(in_page):,} of " if len(in_page) < placed.count else ""
-        description = (
-            f"{part}{placed.count:,} images, those that are alike near each other "
-            f"({request.method}, {index.model})"
-        )
+        description = f"{part}{placed.count:,} images, similar ones near each other ({request.method}, {index.model})"
         coloured = _coloured(in_page, request.column)
         text, drawn = html_file(in_page, coloured, thumbnail_of, most, title, description)
         files.append((request.page, text.encode(), len(in_page), drawn))
@@ -107,7 +103,7 @@ def _coloured(placed: CollectionMap, column: str | None) -> Colouring:
 
 
 def _some(placed: CollectionMap, most: int) -> CollectionMap:
-    """The first `most`, which are any of them, for they are shuffled; all where there are no more."""
+    """The first `most`, a fair sample because they are in random order; all if there are no more."""
     if len(placed) <= most:
         return placed
     return replace(
@@ -128,20 +124,20 @@ def _checked(request: PlotRequest) -> str:
         if path is not None and not path.absolute().parent.is_dir():
             raise MapError(f"there is no folder {str(path.parent)!r} to write {path.name!r} into")
     if request.page is not None and request.page.suffix.lower() not in PAGES:
-        raise MapError(f"{str(request.page)!r} is no name for a page; end it in {PAGES[0]}")
+        raise MapError(f"{str(request.page)!r} is not a name for a page; end it in {PAGES[0]}")
     if request.picture is None:
         return ""
     suffix = request.picture.suffix.lower()
     if suffix not in FORMATS:
         raise MapError(
-            f"{str(request.picture)!r} does not say what to draw; end it in {', '.join(FORMATS)}, "
-            "or write a page with --html"
+            f"{str(request.picture)!r} has no known ending; end it in {', '.join(FORMATS)}, or write a "
+            "page with --html"
         )
     return FORMATS[suffix]
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Beside its place first, so that it is never seen in part."""
+    """Writes beside its place first, so that nobody sees half a file."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         temporary.write_bytes(content)

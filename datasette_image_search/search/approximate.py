@@ -133,7 +133,7 @@ class Approximate:
 
 def resolve_type(type: str, vectors: int, dimensions: int, lists: int | None = None) -> str | None:
     """
-    The factory string for one of TYPES, or any other as it is; None where the search is exact.
+    The factory string for one of TYPES, or any other as it is; None if the search is exact.
 
     The number of lists follows FAISS's guidelines: about 4 sqrt(n), a power of two. Raises
     IndexTypeError for more lists than there can be.
@@ -210,7 +210,7 @@ def empty_index(dimensions: int, factory: str, *, gpu: bool = False) -> faiss.In
 
 def extended(approximate: Approximate, codes: Codes, report: Report) -> Approximate | None:
     """
-    The same with those codes whose ids are higher, without training again; None where FAISS cannot
+    The same with those codes whose ids are higher, without training again; None if FAISS cannot
     add to it, or it would not be worth it: where it has held less than half of them, or a fifth of
     what it holds is gone.
 

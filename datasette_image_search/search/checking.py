@@ -1,4 +1,4 @@
-"""Large files of an index are read as a whole by who has the time for that."""
+"""A full check of the large files of an index, for callers that have the time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .sidecar import CHECKED_WHEN_OPENED, SidecarUnusable, check_sidecar, file_s
 
 def check_files(conn: sqlite3.Connection, index: Index) -> list[str]:
     """
-    Read the files of an index as a whole that are too large for that to be done when they are opened,
-    at about a gigabyte in a second. One that is damaged is never believed again, but the vectors are
-    read from the database as for any other damage. The sentences say which.
+    Check the files of an index that are too large to be checked when they are opened, at about a gigabyte
+    per second. A damaged file is not used again; the vectors are read from the database instead. Returns
+    a sentence for each damaged file.
     """
     database = database_path(conn)
     if database is None:
@@ -23,7 +23,7 @@ def check_files(conn: sqlite3.Connection, index: Index) -> list[str]:
     live = live_index(conn, index)
     problems = []
     for path, file in mapped_files(live, database):
-        # Another took its place: that will be opened when it is searched.
+        # Another file replaced it: the next search opens that.
         if file is None or file_state(path) != file or path.stat().st_size <= CHECKED_WHEN_OPENED:
             continue
         try:

@@ -22,7 +22,7 @@ CODE_ERROR = 5e-4
 Cauchy-Schwarz the error of a score is at most 2^-11."""
 
 LOWEST = float(np.finfo(np.float32).min)
-"""Every score is above."""
+"""Lower than every score."""
 
 PARALLEL = 65_536
 """Vectors that are worth a thread of their own."""
@@ -31,12 +31,10 @@ PARALLEL = 65_536
 @dataclass(frozen=True)
 class Codes:
     """
-    n vectors with their ids and, where keys are integers, those of their images. What is at a
-    position (0 to n - 1) of one is at that position of all; vector ids ascend. `rows` are those of the
-    database that were read for them, None where these have no tokens.
-
-    `file` tells the file that they are mapped from, as it was, from any other, and `memory` is where; None
-    where they are in memory of their own.
+    n vectors with their ids and, if keys are integers, those of their images. All have the same order of
+    positions (0 to n - 1); vector ids ascend. `rows` are the rows of the database that were read for
+    them, None if these have no tokens. `file` is the state of the file that they are mapped from, and
+    `memory` the mapping; None if they are in memory.
     """
 
     faiss_index: faiss.IndexScalarQuantizer
@@ -53,9 +51,9 @@ class Codes:
         self, vectors: np.ndarray, n: int, chosen: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """
-        For each of m vectors, shape (m, dimensions), the min(n, len) positions of the highest
-        scores: (scores, positions), shape (m, min(n, len)), best first. `chosen`, a bool per
-        position, limits the search to those; where they are too few, positions end in -1.
+        For each of m vectors, shape (m, dimensions), the min(n, len) positions of the highest scores:
+        (scores, positions), shape (m, min(n, len)), best first. `chosen`, a bool per position, limits the
+        search to those; if they are too few, positions end in -1.
         """
         n = min(n, len(self))
         if n == 0:
@@ -84,8 +82,8 @@ class Codes:
 
     def error(self, vector: np.ndarray) -> float:
         """
-        How far the score of a vector may be from that of its code, for one query: six standard
-        deviations, but no more than CODE_ERROR.
+        The largest difference between the score of a vector and that of its code, for one query: six
+        standard deviations, but at most CODE_ERROR.
 
         A component is rounded by up to half of the spacing of float16 there, evenly, so by a variance
         of spacing^2 / 12, and those of a score add up, times the components of the query squared. Of
@@ -102,7 +100,7 @@ class Codes:
         starts = np.linspace(0, max(0, len(self) - 32), 16).astype(int)
         positions = np.unique(starts[:, None] + np.arange(32)).clip(max=len(self) - 1)
         values = np.abs(self._rows().view("<f2")[positions])
-        # Of damaged codes that are no numbers; then error() falls back on what bounds all of them.
+        # Damaged codes may not be numbers; then error() falls back on the bound for all.
         with np.errstate(invalid="ignore"):
             return np.square(np.spacing(values), dtype=np.float64).mean(axis=0)
 
@@ -149,7 +147,7 @@ class _Scorer:
         if found == len(rows):
             scores[:] = distances
         else:
-            # Of a damaged code the score may be no number, and is left out.
+            # The score of a damaged code may not be a number, and is left out.
             scores[:] = LOWEST
             scores[faiss.rev_swig_ptr(result.labels, found)] = distances
 
@@ -157,10 +155,10 @@ class _Scorer:
 @contextmanager
 def threads_for(vectors: np.ndarray) -> Iterator[None]:
     """
-    One for a query alone, of shape (1, dimensions), and all for many. An exact query is the work of one
-    whatever there are, and an approximate one reads so little that threads which share it wait for one
-    another longer than they read; where others search at once, or keep the processors busy, several
-    times as long. It concerns the calling thread only.
+    Uses one thread for a single query, shape (1, dimensions), and all for many. One thread does all the
+    work of an exact query anyway. An approximate one reads so little that several threads wait for each
+    other longer than they read, and several times as long on a busy machine. It affects only the calling
+    thread.
     """
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1 if len(vectors) == 1 else before)
@@ -182,7 +180,7 @@ def score_of_one(image: np.ndarray, vector: np.ndarray) -> float:
 def _scanner(
     faiss_index: faiss.IndexScalarQuantizer, vector: np.ndarray
 ) -> Iterator[faiss.InvertedListScanner]:
-    """What scores codes for a vector, which has to be there meanwhile."""
+    """The FAISS object that scores codes for a vector, which must stay alive."""
     scanner = faiss_index.sq.select_InvertedListScanner(
         faiss.METRIC_INNER_PRODUCT, faiss_index, True, None, False
     )

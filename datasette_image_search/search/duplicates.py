@@ -1,12 +1,12 @@
 """
 Groups of images that are near-duplicates: the same bytes, or vectors with a score of at least a
-threshold. Groups are stars: all of one are so like the best of it, which is the one to keep. Where A is
-like B and B like C, but A is not like C, C is no copy of A, and is in another group or in none.
+threshold. Groups are stars: every image of a group is that similar to its best one, which is the one to
+keep. If A is like B and B like C, but A is not like C, then C is in another group or in none.
 
-Each pair is compared, in blocks, and none is missed. What makes that fast is a bound: on the
-leading principal axes of the vectors a score is known, and what is left of two vectors adds at most
-the product of their lengths (Cauchy-Schwarz). So one vector of HEAD axes and one length stands for
-each, and only the few pairs whose bound reaches the threshold are looked at in full.
+Each pair is compared, in blocks, and none is missed. A bound makes this fast: the score on the leading
+principal axes is known, and the rests of two vectors add at most the product of their lengths
+(Cauchy-Schwarz). So one vector of HEAD axes and one length stands for each, and only the few pairs whose
+bound reaches the threshold are looked at in full.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ..errors import ImageSearchError
 from ..store import DuplicateRow, Filter, Index, Picture
 
 HEAD = 95
-"""Axes on which all pairs are compared: of CLIP vectors these hold nine tenths of the length, and
-few pairs pass whose score is far below."""
+"""Axes on which all pairs are compared. They hold nine tenths of the length of CLIP vectors, and let few
+pairs with a much lower score pass."""
 
 ROWS, COLUMNS = 2048, 4096
 """A block of pairs: 32 MiB of bounds."""
@@ -36,19 +36,19 @@ CHUNK = 10_000
 """Vectors that are read at once."""
 
 ROUNDING = 1e-5
-"""More than float32 can be wrong about a bound."""
+"""An upper limit for the rounding error of a bound in float32."""
 
 VectorsAt = Callable[[np.ndarray], np.ndarray]
 """Positions, shape (n,) -> their vectors, shape (n, dimensions), float32."""
 
 
 class ThresholdError(ImageSearchError):
-    """A threshold that is no score."""
+    """The threshold is not a score."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """How many pairs of images are done, of how many."""
+    """The number of pairs done, and of all pairs."""
 
     done: int
     total: int
@@ -67,9 +67,9 @@ class Duplicate:
 class Found:
     """
     Groups of two images or more, in the order of the paths of their first ones; no image is in two. The
-    first of a group is the one to keep: the most pixels, then the most bytes, then the oldest. The
-    others follow by score, which is at least the threshold. `images` is how many were compared, `chained`
-    how many the largest chain has in which each is like the next, but not all like one.
+    first of a group is the one to keep: the most pixels, then the most bytes, then the oldest. The others
+    follow by score, which is at least the threshold. `images` is the number compared. `chained` is the
+    length of the largest chain in which each is like the next but not all are like one.
     """
 
     groups: tuple[tuple[Duplicate, ...], ...]
@@ -89,7 +89,7 @@ def find_duplicates(
 
     Takes time with the square of the number of images, and about 0.5 kB of memory for each.
 
-    Raises ThresholdError, and FilterError where SQLite does not take the filter.
+    Raises ThresholdError, and FilterError if SQLite refuses the filter.
     """
     if not 0 < threshold <= 1:
         raise ThresholdError(
@@ -115,7 +115,7 @@ def find_duplicates(
 
 
 def rows_of(found: Found) -> Iterator[DuplicateRow]:
-    """As the table of duplicates has them."""
+    """The rows for the table of duplicates."""
     for number, group in enumerate(found.groups, start=1):
         for duplicate in group:
             picture = duplicate.picture
@@ -135,7 +135,7 @@ def _reader(conn: sqlite3.Connection, index: Index, vector_ids: np.ndarray) -> V
     def vectors_at(positions: np.ndarray) -> np.ndarray:
         ids = vector_ids[positions]
         stored = store.vectors_by_id(conn, index, ids.tolist())
-        # One that was deleted meanwhile stays zero, and is like nothing.
+        # A vector that was deleted meanwhile stays zero, and is like no other.
         vectors = np.zeros((len(ids), index.dimensions), dtype=np.float32)
         order = np.argsort(ids)
         vectors[order[np.searchsorted(ids, stored.vector_ids, sorter=order)]] = stored.vectors
@@ -167,7 +167,7 @@ def connected(
         rows = np.arange(start, min(start + ROWS, n))
         for first in range(0, rows[-1] + 1, COLUMNS):
             columns = np.arange(first, min(first + COLUMNS, rows[-1] + 1))
-            # Into the same memory each time: new memory costs more than the product itself.
+            # Reuses the memory, because allocating costs more than the product itself.
             bounds = memory[: len(rows) * len(columns)].reshape(len(rows), len(columns))
             np.matmul(heads[start : rows[-1] + 1], heads[first : columns[-1] + 1].T, out=bounds)
             of_rows = bounds.max(axis=1) >= threshold - ROUNDING
@@ -208,8 +208,8 @@ def _join_block(
     threshold: float,
 ) -> None:
     """
-    Join what the full vectors say is alike, of the pairs `near`, shape (rows, columns), that are not
-    in one component yet.
+    Join the pairs of `near`, shape (rows, columns), that are not in one component yet and are alike by
+    their full vectors.
     """
     rows, columns, near = _trim(rows, columns, near)
     near &= _roots(parents, rows)[:, None] != _roots(parents, columns)[None, :]
@@ -377,7 +377,7 @@ def _shifted(vectors_at: VectorsAt, by: int) -> VectorsAt:
 def _of_component(
     component: Sequence[_Content], kept: np.ndarray, scores: np.ndarray
 ) -> Iterator[tuple[Duplicate, ...]]:
-    """Its groups, of one image too, each with the one to keep first, its copies, and the rest by score."""
+    """The groups of a component, also of one image: the one to keep, its copies, and the rest by score."""
     groups: dict[int, list[Duplicate]] = {}
     for at in np.lexsort([np.arange(len(component)), -scores, kept]).tolist():
         centre = int(kept[at])
@@ -397,6 +397,6 @@ def _of_component(
 
 
 def _worth(picture: Picture) -> tuple[Any, ...]:
-    """Sorts the picture to keep first."""
+    """A sort key that puts the picture to keep first."""
     area = (picture.width or 0) * (picture.height or 0)
     return -area, -(picture.size or 0), picture.mtime or "", picture.image_id

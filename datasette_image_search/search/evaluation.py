@@ -1,4 +1,4 @@
-"""What the ways to search a collection find, and what they cost: for this collection, not in general."""
+"""A comparison of the ways to search a collection, by recall and cost, for this collection only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMED = 9
 """Queries that are timed by brute force, which takes long."""
 
 ROUNDING = 1e-5
-"""More than float32 can be wrong about a score."""
+"""An upper limit for the rounding error of a score in float32."""
 
 Ranking = tuple[np.ndarray, np.ndarray]
 """Scores and positions, best first."""
@@ -33,9 +33,8 @@ Ranking = tuple[np.ndarray, np.ndarray]
 @dataclass(frozen=True)
 class Evaluated:
     """
-    `recalls` has, for each k of RECALL_AT, the share of k hits that are as good as the best by brute
-    force, among which copies are as good as each other; `milliseconds` is the median of a query, one at
-    a time.
+    `recalls` has, for each k of RECALL_AT, the share of the k hits that are as good as the best by brute
+    force, with copies as good as each other; `milliseconds` is the median of a query, one at a time.
     """
 
     name: str
@@ -52,10 +51,9 @@ def evaluate_index(
     **asked: Any,
 ) -> list[Evaluated]:
     """
-    evaluate() for the index that is there, or where more is asked, as make_index() takes it, for the
-    one that this makes; which is not written. Without queries, shape (n, dimensions), for samples.
-
-    Raises IndexTypeError for what cannot be made, and where there are no vectors.
+    evaluate() for the current index or, if more is asked for, for one that make_index() makes and that is
+    not written. Queries have shape (n, dimensions); the default is samples. Raises IndexTypeError if the
+    index cannot be made, or if there are no vectors.
     """
     count_to_search(conn, index)
     if any(asked.values()):
@@ -78,7 +76,7 @@ def evaluate(
     """
     lowest, milliseconds = _brute_force(conn, live.index, queries, report)
     code_size = live.segments[0].faiss_index.code_size
-    # A search ranks more where it meets vectors that were deleted since; here all of them may be met.
+    # A search ranks more if it meets deleted vectors; here it may meet all of them.
     first = 2 * DEEPEST + int((~_there(conn, live)).sum())
     rows = [
         Evaluated(

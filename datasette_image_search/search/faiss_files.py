@@ -1,7 +1,6 @@
 """
-FAISS indexes as bytes, read from memory of our own and only after every byte of what describes them was
-looked at: FAISS itself reads whatever type a file names, one of which opens other files to write to.
-
+FAISS indexes as bytes, read from our own memory and only after every byte of their description was
+checked: FAISS itself reads any type that a file names, and one of these opens other files for writing.
 The layout is that of faiss/impl/index_write.cpp.
 """
 
@@ -19,18 +18,18 @@ MOST_INDEXES = 4
 """Indexes within each other: a transformation of an index with lists whose quantizer is a graph."""
 
 MOST_EFFORT = 2**16
-"""Neighbours that a graph looks at, for which FAISS makes room before a search."""
+"""The most neighbours that a graph looks at; FAISS allocates memory for them before a search."""
 
 CODE_BITS = {0: 8, 1: 4, 2: 8, 3: 4, 4: 16, 5: 8, 6: 6}
 """Bits of a component by the qtype of a scalar quantizer: 8bit, 4bit, both uniform, fp16, 8bit_direct, 6bit."""
 
 
 class NotOurs(Exception):
-    """Bytes that are no index of a kind that is written here, or not a whole one."""
+    """The bytes are not a complete index of a kind that is written here."""
 
 
 def flat_prefix(dimensions: int, count: int) -> bytes:
-    """What comes before the codes of a flat float16 index, and leaves nothing open."""
+    """The bytes before the codes of a flat float16 index: these two numbers determine them."""
     empty = faiss.IndexScalarQuantizer(
         dimensions, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
@@ -54,8 +53,8 @@ def read_flat(data: np.ndarray, dimensions: int, count: int) -> faiss.IndexScala
 
 def read_approximate(data: np.ndarray, dimensions: int, count: int, *, mapped: bool) -> faiss.Index:
     """
-    An index of any kind that is written here, of which the large parts stay in `data` where it is mapped.
-    Raises NotOurs.
+    An index of any kind that is written here; its large parts stay in `data`, if that is mapped. Raises
+    NotOurs.
     """
     cursor = _Cursor(data.data)
     if _shape(cursor) != (dimensions, count):
@@ -104,12 +103,12 @@ def _given(reader: faiss.IOReader) -> faiss.Index:
 
 
 _Shape = tuple[int, int]
-"""Dimensions, and how many vectors."""
+"""Dimensions, and the number of vectors."""
 
 
 @dataclass
 class _Cursor:
-    """Goes over bytes; raises struct.error or NotOurs where they end too early."""
+    """A cursor over bytes; it raises struct.error or NotOurs if they end too early."""
 
     data: memoryview
     at: int = 0
@@ -198,7 +197,7 @@ def _product_lists(cursor: _Cursor, dimensions: int, count: int) -> None:
 
 def _graph(cursor: _Cursor, dimensions: int, count: int) -> None:
     cursor.array("<f8")
-    # How many neighbours a vector has up to a level, the levels it is on, and where its neighbours begin.
+    # The neighbours of a vector up to a level, its levels, and the position of its first neighbour.
     up_to = cursor.array("<i4").astype(np.int64)
     levels = cursor.array("<i4", count)
     starts = cursor.array("<u8", count + 1).astype(np.int64)
@@ -220,7 +219,7 @@ def _graph(cursor: _Cursor, dimensions: int, count: int) -> None:
 def _stay_on_their_levels(
     up_to: np.ndarray, levels: np.ndarray, starts: np.ndarray, neighbours: np.ndarray
 ) -> bool:
-    """Whether neighbours on a level above the lowest are on that level too, where FAISS looks for theirs."""
+    """Whether all neighbours on a level above the lowest are on that level themselves, as FAISS assumes."""
     for level in range(1, int(levels.max())):
         on_it = np.flatnonzero(levels > level)
         for at in range(int(up_to[level]), int(up_to[level + 1])):
@@ -285,7 +284,7 @@ def _product_quantizer(cursor: _Cursor, dimensions: int) -> int:
 
 
 def _inverted_lists(cursor: _Cursor, lists: int, size: int, count: int) -> None:
-    # None but those in memory: others name a file, or know how to be read by a plugin.
+    # Only lists in memory: other kinds name a file, or are read by a plugin.
     _check(cursor.name() == "ilar" and cursor.take("QQ") == (lists, size))
     kind = cursor.name()
     if kind == "full":

@@ -1,17 +1,17 @@
-"""Arrays of ids, which are dense as a rule."""
+"""Fast operations on arrays of ids, which are usually dense."""
 
 from __future__ import annotations
 
 import numpy as np
 
 SPARSE = 64
-"""Ids that are this many times as high as there are of them are too sparse for a table of all."""
+"""If the highest id is this many times their number, ids are too sparse for a table."""
 
 
 def is_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
     """
-    np.isin for ids, which are dense as a rule: then a table of all of them is ten times faster than
-    sorting, and no larger than the ids.
+    np.isin for ids, which are usually dense: a table of all is then ten times faster than sorting, and no
+    larger than the ids.
     """
     if not len(among) or not len(values):
         return np.zeros(len(values), dtype=bool)

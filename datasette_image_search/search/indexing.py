@@ -1,4 +1,4 @@
-"""Writes the sidecars of a table: after embedding where that is worth it, or because a person asks."""
+"""Writes the sidecars of a table: after embedding if it is worth it, or because a person asks."""
 
 from __future__ import annotations
 
@@ -42,20 +42,18 @@ TOLERATED_CHANGE = 0.05
 
 
 class SidecarNotWritten(ImageSearchError):
-    """A full disk, or a folder that cannot be written to."""
+    """The disk is full, or the folder is read-only."""
 
 
 def silent(doing: str, done: int, of: int) -> None:
-    """A Report for those who do not want one."""
+    """A Report that does nothing."""
 
 
 def refresh_sidecars(db: Database, table: str, report: Report = silent) -> None:
     """
-    Write the sidecars of a table anew that are unusable, or that many vectors were added to or
-    deleted from since, and remove those of indexes that are no more.
-
-    Raises SidecarNotWritten, which costs speed and nothing else, and RunInProgress where another run
-    is at work, whose end brings this too.
+    Rewrite the sidecars of a table that are unusable or have changed much, and remove those of dropped
+    indexes. Raises SidecarNotWritten, which costs only speed, and RunInProgress if another run is active,
+    which will do this at its end.
     """
     database = database_path(db.conn)
     if database is None:
@@ -94,7 +92,7 @@ def _refresh(db: Database, database: Path, index: Index, report: Report) -> None
     try:
         built = approximate.build(codes, factory, report=report)
     except approximate.IndexTypeError:
-        # Of the many vectors that it was asked for there are few by now, and these are fast.
+        # It was wanted for many vectors; now there are few, whose exact search is fast.
         _remove([approximate_path(database, index)])
         return
     queries = sample_queries(index, codes)
@@ -117,10 +115,8 @@ def index_images(
     report: Report = silent,
 ) -> tuple[Index, Codes, Approximate | None]:
     """
-    Write the sidecars of an index anew, as make_index() makes them. Later runs of embed-images keep
-    to the type.
-
-    Nothing is changed where that fails. Raises StoreError, IndexTypeError, SidecarNotWritten, or
+    Rewrite the sidecars of an index, as make_index() makes them. Later runs of embed-images keep the
+    type. If it fails, nothing is changed. Raises StoreError, IndexTypeError, SidecarNotWritten, or
     RunInProgress.
     """
     database = database_path(db.conn)
@@ -128,7 +124,7 @@ def index_images(
         raise SidecarNotWritten("a database in memory has no file to write an index beside")
     with only_run(database):
         index = store.find_index(db.conn, table, model)
-        # A database of an older version proves nothing of what is read of it.
+        # A database of an older version has no tokens to prove what was read.
         store.ensure_tables(db, index.image_table, index.path_column or index.content_column)
         index = store.find_index(db.conn, table, model)
         index, codes, made = make_index(
@@ -200,7 +196,7 @@ def make_index(
 
 
 def count_to_search(conn: sqlite3.Connection, index: Index) -> int:
-    """How many vectors an index has. Raises IndexTypeError for none."""
+    """The number of vectors of an index. Raises IndexTypeError if it has none."""
     count = store.count_vectors(conn, index)
     if not count:
         raise _nothing_to_index(index)
@@ -216,7 +212,7 @@ def _nothing_to_index(index: Index) -> approximate.IndexTypeError:
 def _write_all(
     db: Database, database: Path, index: Index, codes: Codes, made: Approximate | None
 ) -> None:
-    """Both files of a sidecar or neither, and believed from now on."""
+    """Write both files of a sidecar or neither, and record them in the database."""
     path, path_of_approximate = sidecar_path(database, index), approximate_path(database, index)
     try:
         with ExitStack() as stack:
@@ -242,7 +238,7 @@ def _with_new_sidecar(index: Index, codes: Codes) -> Index:
 
 
 def _write_codes(db: Database, database: Path, index: Index, report: Report) -> tuple[Index, Codes]:
-    """The sidecar anew, and believed from now on."""
+    """Rewrite the sidecar, and record it in the database."""
     codes = stored_codes(db.conn, index, report=report)
     index = _with_new_sidecar(index, codes)
     path = sidecar_path(database, index)
@@ -255,7 +251,9 @@ def _write_codes(db: Database, database: Path, index: Index, report: Report) -> 
 
 
 def _record(db: Database, index: Index, codes: Codes) -> None:
-    """Believe a sidecar from now on, if what was read for it is what the database still comes from."""
+    """
+    Record a sidecar in the database, if the database still descends from the state that was read for it.
+    """
     with store.transaction(db):
         store.record_sidecar(db, index)
         now = store.find_index(db.conn, index.image_table, index.model)
@@ -263,8 +261,8 @@ def _record(db: Database, index: Index, codes: Codes) -> None:
             _changed(db.conn, now, codes)
         except Unproven:
             raise SidecarNotWritten(
-                f"{index.image_table!r} became another one while its vectors were read, as when a backup "
-                "is restored; run this again"
+                f"{index.image_table!r} was replaced while its vectors were read, as when a backup is "
+                "restored; run this again"
             ) from None
 
 
@@ -277,10 +275,10 @@ def _write_approximate(database: Path, index: Index, made: Approximate) -> None:
 
 
 def _not_written(path: Path, error: Exception) -> SidecarNotWritten:
-    # Not the whole of what they say, with the name of a file that was to be renamed.
+    # Without the rest of the message, which has the name of a temporary file.
     reason = getattr(error, "strerror", None) or str(error).split(": ")[-1]
     return SidecarNotWritten(
-        f"{str(path)!r} could not be written ({reason}); searches do without it, which takes longer"
+        f"{str(path)!r} could not be written ({reason}); searches work without it, but take longer"
     )
 
 
@@ -306,7 +304,7 @@ def _is_fresh(conn: sqlite3.Connection, index: Index, codes: Codes) -> bool:
 
 
 def _changed(conn: sqlite3.Connection, index: Index, codes: Codes) -> int:
-    """How many vectors were added and deleted since these were read. Raises Unproven."""
+    """The numbers of vectors added and deleted since these were read. Raises Unproven."""
     if codes.rows is None:
         raise Unproven
     last = int(codes.rows.ids[-1]) if len(codes.rows.ids) else 0

@@ -1,11 +1,9 @@
 """
-Whether vectors that were read before, by this process or by who wrote a sidecar, are those that the
-database has now.
-
-A backup may have been restored, or another file moved into the place of the database: then the same ids
-are other pictures, and vectors may be back that were deleted when the others were read. So nothing is
-concluded from ids, counts or times. The tokens of all rows that are there must come to the generation of
-the index, which the same connection read in the same snapshot.
+A proof that vectors which were read before, by this process or for a sidecar, are those of the database
+now. A backup may have been restored, or another file moved into the place of the database: then the same
+ids are other pictures, and deleted vectors may be back. So ids, counts and times prove nothing. The
+tokens of all rows must add up to the generation of the index, which the same connection read in the same
+snapshot.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ NOBODY = np.empty(0, dtype=np.int64)
 
 
 class Unproven(Exception):
-    """What was read before is of another database, or of a state that this one did not come from."""
+    """The earlier rows are from another database, or from a state that this one does not descend from."""
 
 
 def gone(
@@ -35,11 +33,11 @@ def gone(
     newer: Rows,
 ) -> np.ndarray:
     """
-    The ids of the rows that are known and not there any more, ascending. `before` are those of an earlier
-    state, which had the generation `state`, and `newer` the rows with higher ids than any of them.
+    The ids of known rows that are gone, ascending. `before` are those of an earlier state, which had the
+    generation `state`, and `newer` the rows with higher ids than any of them.
 
-    To find out which were deleted takes some 300 ms for a million; that none was takes no time. Raises
-    Unproven where rows are there that are not known, or others by the same ids.
+    Finding deleted rows takes some 300 ms for a million; finding that none was deleted takes no time.
+    Raises Unproven where rows are there that are not known, or others by the same ids.
     """
     if state ^ newer.state() == index.generation:
         return before
@@ -56,7 +54,7 @@ def gone_and_unknown(
 ) -> tuple[np.ndarray, store.StoredVectors]:
     """
     The ids of the known rows that this connection does not see, ascending, and what it sees besides.
-    Raises Unproven where it sees others by the same ids.
+    Raises Unproven if it sees others by the same ids.
     """
     ids, tokens = _sorted(known)
     there = store.vector_ids(conn, index)

@@ -1,9 +1,8 @@
 """
-The vectors of an index as this process searches them: a sidecar, and what was committed after it.
-
-A LiveIndex is never changed, only replaced, so that any number of threads search one while another
-makes the next. It may still hold vectors that were deleted since; `planner` asks the database
-about every candidate, so those are never answered.
+The vectors of an index as this process searches them: a sidecar, and later commits. A LiveIndex never
+changes; it is replaced, so that any number of threads can search one while another thread makes the next.
+It may still hold vectors that were deleted since; `planner` asks the database about every candidate, so
+those are never answered.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ from .stored import stored_codes
 @dataclass(frozen=True)
 class LiveIndex:
     """
-    `index` is the row of the index when this was read. The first of the `segments` are the codes of
-    the sidecar; the others, in memory, what was committed after it. A position counts through all
-    of them, and ids of vectors ascend with it. `approximate` proposes vectors of the first.
+    `index` is the row of the index when this was read. The first of the `segments` are the codes of the
+    sidecar; the others, in memory, what was committed after it. Positions count through all segments, and
+    ids of vectors ascend with them. `approximate` proposes vectors of the first.
 
     `from_sidecar` tells whether the first is mapped from the file, or was made in memory because of
-    `problem`. `unused` is what the file of the approximate index was like where it could not be used,
-    None where there was none.
+    `problem`. `unused` is the state of the file of an approximate index that could not be used, None if
+    there was none.
 
     `gone` are the ids of vectors that were deleted since, ascending. Where the generation is no proof of
     what was read, as in a database of version 0.1, whose vectors have no tokens, it is None: then that is
@@ -65,19 +64,19 @@ class LiveIndex:
     gone: np.ndarray | None = None
     file: tuple[FileState | None, ...] | None = None
     name: str = field(default_factory=lambda: secrets.token_hex(8))
-    """By which caches tell this from any other."""
+    """A unique name for caches."""
 
     def __len__(self) -> int:
         return sum(map(len, self.segments))
 
     @property
     def newer(self) -> int:
-        """How many vectors are not in the sidecar."""
+        """The number of vectors that are not in the sidecar."""
         return sum(map(len, self.segments[1:]))
 
     @property
     def rows(self) -> list[Rows]:
-        """Of the database, which were read; none where they have no tokens."""
+        """The rows of the database that were read; empty if they have no tokens."""
         rows = [part.rows for part in self.segments]
         return [part for part in rows if part is not None] if None not in rows else []
 
@@ -95,9 +94,9 @@ class LiveIndex:
         self, vectors: np.ndarray, n: int, chosen: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """
-        For each of m vectors, shape (m, dimensions), the positions of the n highest scores:
-        (scores, positions), shape (m, up to n), best first. `chosen`, a bool per position, limits
-        the search to those; where they are too few, positions end in -1.
+        For each of m vectors, shape (m, dimensions), the positions of the n highest scores: (scores,
+        positions), shape (m, up to n), best first. `chosen`, a bool per position, limits the search to
+        those; if they are too few, positions end in -1.
 
         Scores of the codes have an error: see error().
         """
@@ -143,7 +142,7 @@ class LiveIndex:
         return np.concatenate([part.scores(vector) for part in self.segments])
 
     def error(self, vector: np.ndarray) -> float:
-        """How far the score of a vector may be from that of its code, for one query."""
+        """The largest difference between the score of a vector and that of its code, for one query."""
         return max(part.error(vector) for part in self.segments)
 
     def vector_ids(self, positions: np.ndarray) -> np.ndarray:
@@ -151,11 +150,11 @@ class LiveIndex:
         return self._at(positions, [part.vector_ids for part in self.segments])
 
     def image_ids(self, positions: np.ndarray) -> np.ndarray:
-        """The ids of the images at some positions, where they are integers."""
+        """The ids of the images at some positions, if they are integers."""
         return self._at(positions, self._image_ids())
 
     def all_image_ids(self) -> np.ndarray:
-        """The ids of the images at all positions, where they are integers."""
+        """The ids of the images at all positions, if they are integers."""
         arrays = self._image_ids()
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
@@ -199,7 +198,7 @@ class LiveIndex:
         return np.concatenate([NOBODY, *found])
 
     def there(self) -> np.ndarray | None:
-        """A bool per position: whether the vector is still in the database; None where that is not known."""
+        """A bool per position: whether the vector is still in the database; None if that is not known."""
         return None if self.gone is None else ~self.chosen_vectors(self.gone)
 
     def chosen_vectors(self, vector_ids: np.ndarray) -> np.ndarray:
@@ -221,8 +220,8 @@ _Key = tuple[str, int]
 _open: dict[_Key, LiveIndex] = {}
 _seen: dict[_Key, LiveIndex] = {}
 _opening: defaultdict[_Key, threading.Lock] = defaultdict(threading.Lock)
-"""The indexes of this process as they were committed last; as a connection saw one that sees another
-state, or the file that was there before; and a lock for each while it is opened."""
+"""The indexes of this process by their last commit; those of connections that see another state or an
+earlier file; and a lock for each while it is opened."""
 
 
 def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = None) -> LiveIndex:
@@ -280,7 +279,7 @@ def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> L
                     # Connections to a file that was moved away may see it for long.
                     _seen[key] = before
             _forget_replaced(conn, str(database))
-        # Of the id that it has now, which is another one if another model took its place.
+        # By its current id, which differs if another model replaced it.
         _open[str(database), index.id] = live
         if is_read_anew and not live.from_sidecar and index.sidecar is not None:
             _write_again(conn, database, live)
@@ -288,7 +287,7 @@ def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> L
 
 
 def open_index(database: Path, index: Index) -> LiveIndex | None:
-    """What live_index() answers at once: None where there is something to open or to read first."""
+    """The answer of live_index(), if nothing must be opened or read first; otherwise None."""
     key = str(database), index.id
     for known in (_open, _seen):
         live = known.get(key)
@@ -298,7 +297,7 @@ def open_index(database: Path, index: Index) -> LiveIndex | None:
 
 
 def _is_of(live: LiveIndex, index: Index, database: Path) -> bool:
-    """Whether it has the vectors of exactly this state."""
+    """Whether `live` has the vectors of exactly this state."""
     return live.index == index and (live.gone is not None or live.file == _state_of(database))
 
 
@@ -307,7 +306,7 @@ def _state_of(database: Path) -> tuple[FileState | None, ...]:
 
 
 def _forget_replaced(conn: sqlite3.Connection, database: str) -> None:
-    """Let go of the files of indexes that gave way to another model."""
+    """Release the files of indexes that were replaced by another model."""
     ids = {index.id for index in store.all_indexes(conn)}
     for known in (_open, _seen):
         for key in [key for key in list(known) if key[0] == database and key[1] not in ids]:
@@ -329,7 +328,7 @@ def _is_intact(live: LiveIndex, database: Path) -> bool:
 
 
 def mapped_files(live: LiveIndex, database: Path) -> list[tuple[Path, FileState | None]]:
-    """Where they are, and their states as they were opened; None for what is in memory."""
+    """The mapped files, and their states when they were opened; None for parts in memory."""
     files = [(sidecar_path(database, live.index), live.segments[0].file)]
     if live.approximate is not None:
         files.append((approximate_path(database, live.index), live.approximate.file))
@@ -339,7 +338,7 @@ def mapped_files(live: LiveIndex, database: Path) -> list[tuple[Path, FileState 
 def _continued(
     conn: sqlite3.Connection, live: LiveIndex, index: Index, database: Path
 ) -> LiveIndex | None:
-    """The same with what was committed since; None where it is not proven that there is nothing else."""
+    """The same with what was committed since; None if it is not proven that there is nothing else."""
     if _is_of(live, index, database):
         return live if _is_up_to_date(live, database) else _with_approximate(live, database)
     if live.gone is None or replace(live.index, generation=index.generation) != index:
@@ -353,7 +352,9 @@ def _continued(
 def _read(
     conn: sqlite3.Connection, index: Index, database: Path | None, report: Report | None
 ) -> LiveIndex:
-    """All of a state, with the sidecar where that is of it. `database` is None to leave files alone."""
+    """
+    All vectors of a state, from the sidecar if it belongs to that state. `database` None ignores files.
+    """
     problem = "the database is in memory"
     if database is not None:
         path = sidecar_path(database, index)
@@ -381,7 +382,7 @@ def _from_sidecar(conn: sqlite3.Connection, index: Index, codes: Codes, path: Pa
         return _with_newer(conn, live, index)
     except Unproven:
         raise SidecarUnusable(
-            f"{path.name} is of another state of the database, as after a backup was restored"
+            f"{path.name} belongs to another state of the database, as after a backup was restored"
         ) from None
 
 
@@ -390,7 +391,7 @@ def _none_of(codes: Codes) -> np.ndarray | None:
 
 
 def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
-    """The same with the approximate index that there is now, if it can be used."""
+    """`live` with the current approximate index, if it can be used."""
     path = approximate_path(database, live.index)
     unused = file_state(path)
     approximate = None
@@ -399,33 +400,33 @@ def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
         check_believed(path)
         approximate = open_approximate(path, live.index)
     except SidecarUnusable as unusable:
-        # Where there is none, there need not be one.
+        # Without such a file, the index is an exact one.
         problem = problem or (str(unusable) if unused else None)
     return replace(live, approximate=approximate, problem=problem, unused=unused)
 
 
 def _rebuild(conn: sqlite3.Connection, index: Index, report: Report | None) -> Codes:
-    """The codes that the sidecar ought to hold, from the database."""
+    """The codes that belong into the sidecar, read from the database."""
     up_to = index.sidecar_vector_id if index.sidecar is not None else None
     return stored_codes(conn, index, up_to=up_to, report=report)
 
 
 def _write_again(conn: sqlite3.Connection, database: Path, live: LiveIndex) -> None:
     """
-    The sidecar, of the codes that were made in its place. That needs no write to the database: it will
-    prove by its rows to be of a state, and by its token to be the one that is named.
+    Write the sidecar from codes that were read instead of it. This needs no write to the database: its
+    rows will prove its state, and its token that it is the one that the database names.
     """
     index = store.find_index(conn, live.index.image_table, live.index.model)
     if index.sidecar == live.index.sidecar:
-        # In a folder that cannot be written to, the codes in memory serve as well.
+        # If the folder is read-only, the codes in memory are as good.
         with suppress(OSError, RuntimeError):
             write_sidecar(sidecar_path(database, index), index, live.segments[0], like=database)
 
 
 def _with_newer(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveIndex:
     """
-    The same with what was committed since: vectors with ids above the last one known. Raises Unproven
-    where the others are not those that are there.
+    The same with what was committed since: vectors with ids above the last one known. Raises Unproven if
+    the others are not those of the database.
     """
     newer = stored_codes(conn, index, after=live.last_id)
     there = live.gone
@@ -487,7 +488,7 @@ def is_seen_by(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> bool:
 def _compared(
     conn: sqlite3.Connection, live: LiveIndex, index: Index
 ) -> tuple[np.ndarray, store.StoredVectors]:
-    """As gone_and_unknown() does; raises Unproven also for another index."""
+    """Like gone_and_unknown(), but raises Unproven also for another index."""
     if live.gone is None or replace(live.index, generation=index.generation) != index:
         raise Unproven
     return gone_and_unknown(conn, index, live.rows)

@@ -1,7 +1,6 @@
 """
-Databases that are read without locks, as `datasette --nolock` reads them: also while another program
-holds a lock for long, at the price of a page that was half written. Connections of our own, for what
-takes long, do as those that they stand in for.
+Reading without locks, as `datasette --nolock` does: it works while another program holds a lock, at the
+risk of a half-written page. Our own connections for long reads then do the same.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ _read_without: set[Path] = set()
 
 
 def read_without_locks(database: Path) -> None:
-    """From now on, in this process."""
+    """Read without locks from now on, in this process."""
     _read_without.add(database.resolve())
 
 
 def reading(database: Path) -> str:
-    """How a connection that only reads opens a database: the query string of its URI."""
+    """The query string of the URI with which a read-only connection opens a database."""
     return "mode=ro&nolock=1" if database.resolve() in _read_without else "mode=ro"

@@ -1,4 +1,4 @@
-"""Files that are mapped: whether they are still whole, and which of them proved to be damaged."""
+"""Checks that mapped files are still complete, and a record of those that proved to be damaged."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _damaged: set[FileState] = set()
 
 def is_whole(path: Path, opened: FileState) -> bool:
     """
-    To read the pages of a mapped file that was cut short would end the process; in the middle of a search
-    nothing can be done about that. One whose place another took is whole for as long as it is mapped.
+    Whether a mapped file still has all its bytes: reading beyond its end would kill the process, and a
+    search cannot catch that. A file that another one replaced stays complete as long as it is mapped.
     """
     if opened in _damaged:
         return False

@@ -1,5 +1,5 @@
 """
-Vector + filter -> hits: never fewer than asked for while that many rows match, and the best ones.
+Vector + filter -> hits: the best ones, and as many as asked for if so many rows match.
 
 Rank first, filter in order, widen, and only then enumerate:
 
@@ -41,13 +41,13 @@ WIDEST = 16_384
 """... up to about here, where listing the rows that pass a narrow filter costs less."""
 
 NARROW = 1 / 25
-"""The share of the images that is listed before anything is ranked, where an index finds it."""
+"""The share of the images up to which they are listed before the ranking, if an index finds them."""
 
 SELECTED = 1 / 20
 """The share up to which FAISS is quicker with a selector than numpy with all scores."""
 
 SNAPSHOTS = 3
-"""How often a search starts anew because somebody wrote just then."""
+"""The number of times that a search starts again because another program wrote meanwhile."""
 
 SAMPLED = 16
 """Every so many scores tell which are high."""
@@ -57,7 +57,7 @@ EXACT_CHUNK = 10_000
 
 
 class PlanError(ImageSearchError):
-    """A search that asks for something impossible."""
+    """The search asks for something impossible."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the plan: its name, how many vectors it let pass, of how many it looked at."""
+    """One step of the plan: its name, the vectors it looked at, and how many of them passed."""
 
     name: str
     looked_at: int
@@ -81,8 +81,8 @@ class Step:
 @dataclass(frozen=True)
 class Found:
     """
-    Hits, best first (equal scores by id), how they were found, and sentences to show beside them, such
-    as words that the model does not know.
+    Hits, best first (equal scores by id), the steps that found them, and warnings, such as words that the
+    model does not know.
     """
 
     hits: tuple[Hit, ...]
@@ -105,7 +105,7 @@ def search(
     The min(k, matching) images whose vectors are closest to a unit vector, shape (dimensions,),
     after the first `offset` of them, and less those with a score below `min_score`.
 
-    `exact` leaves an approximate index aside. Raises FilterError where SQLite does not take the
+    `exact` leaves an approximate index aside. Raises FilterError if SQLite does not take the
     filter, PlanError for k below 1 or a negative offset.
     """
     (found,) = search_many(
@@ -132,7 +132,7 @@ def search_many(
     min_score: float | None = None,
     exact: bool = False,
 ) -> list[Found]:
-    """As search() does, for each of m vectors, shape (m, dimensions), ranked by one FAISS call."""
+    """Like search(), for each of m vectors, shape (m, dimensions), ranked by one FAISS call."""
     if k < 1:
         raise PlanError(f"k is {k}; ask for at least 1 image")
     if offset < 0:
@@ -169,10 +169,7 @@ def live_snapshot(conn: sqlite3.Connection, index: Index) -> Iterator[LiveIndex]
 
 @dataclass
 class _Plan:
-    """
-    What is to be found, for all vectors of a search, and whether an approximate index is left aside;
-    `listed` once the filter was enumerated.
-    """
+    """The task of a search for all its vectors. `listed` is set once the filter was enumerated."""
 
     conn: sqlite3.Connection
     index: Index
@@ -185,8 +182,8 @@ class _Plan:
 
     @property
     def deepest(self) -> int:
-        """How many of the best an approximate index may be asked for, 0 where it is not to be."""
-        # Its recall is of the best of all images: under a filter more of these would be missing.
+        """The most hits to ask an approximate index for; 0 if it must not be used."""
+        # Its recall was measured for all images; under a filter it would miss more.
         if self.exact or self.filter is not None or self.live.approximate is None:
             return 0
         return self.live.approximate.tuning.deepest
@@ -210,8 +207,7 @@ class _Plan:
 @dataclass(frozen=True)
 class _Ranking:
     """
-    Vectors by their scores, the best first. `complete` says that no vector is missing that could
-    pass.
+    Vectors by their scores, the best first. `complete` is True if no vector is missing that could pass.
     """
 
     scores: np.ndarray
@@ -224,9 +220,9 @@ def _find_page(
     plan: _Plan, vectors: np.ndarray, offset: int
 ) -> Iterator[tuple[list[Hit], list[Step]]]:
     """
-    For each vector the best that are wanted after the first `offset`, and the steps to them. Where the
-    first page of that size came from an approximate index and this one goes deeper, it has what those
-    before it missed, and nothing that they had.
+    For each vector the wanted hits after the first `offset`, and the steps to them. If the first page
+    came from an approximate index and this one goes deeper, it includes images that earlier pages missed,
+    and none that they had.
     """
     goes_on = plan.wanted - offset <= plan.deepest < plan.wanted
     if not goes_on:
@@ -268,12 +264,12 @@ def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], lis
         passed = plan.passing(ranking)
         steps.append(_step(name, positions, passed, started))
         hits = None
-        # Where it is too few for the deepest page, no page is of what it proposes: they must agree.
+        # If it proposes too few for the deepest page, no page uses it, because pages must agree.
         if not is_proposed or len(passed) >= min(plan.deepest, len(live)):
             hits = _settle(plan, vector, ranking, passed, steps)
         if hits is None or (is_proposed and len(hits) < plan.wanted):
             if _is_hopeful(plan, len(passed), n):
-                # What was proposed was not the best n, so these are looked at first.
+                # The proposed candidates were not the best n, so look at these first.
                 hits = _widen(plan, vector, n if is_proposed else n * WIDEN, steps)
             else:
                 hits = _enumerate(plan, vector, None, steps)
@@ -283,7 +279,7 @@ def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], lis
 
 
 def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[Hit]:
-    """The best by the scores of all, of which the best n are looked at first, and then more."""
+    """The best by the scores of all; it looks at the best n first, and then at more."""
     live = plan.live
     name = "widen" if any(step.name in ("rank", "propose") for step in steps) else "rank"
     started = time.perf_counter()
@@ -316,7 +312,7 @@ def _is_hopeful(plan: _Plan, passed: int, looked_at: int) -> bool:
 
 
 def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
-    """Enumerate what passes the filter, where an index finds it and it is only a few."""
+    """Enumerate the images that pass the filter, if an index finds them and they are few."""
     if not isinstance(plan.filter, Filter) or not plan.live.has_image_ids:
         return False
     few = int(len(plan.live) * NARROW)
@@ -335,7 +331,7 @@ def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
 def _enumerate(
     plan: _Plan, vector: np.ndarray, scores: np.ndarray | None, steps: list[Step]
 ) -> list[Hit]:
-    """The best of exactly what passes the filter; `scores` of all positions, if there are."""
+    """The best of exactly the images that pass the filter; `scores` of all positions, if known."""
     started = time.perf_counter()
     live = plan.live
     if plan.listed is None:
@@ -432,7 +428,7 @@ def _settle(
 def _closest(ranking: _Ranking, passed: list[int], k: int, error: float) -> list[int] | None:
     """
     Those of the ranked ids that passed and may be among the best k, where scores have such an error;
-    None where an id below the ranking may be one too.
+    None if an id below the ranking may be one too.
     """
     if len(passed) < k:
         return passed if ranking.complete else None

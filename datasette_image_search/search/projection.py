@@ -1,5 +1,5 @@
 """
-Vectors -> points of a plane, where images that are alike are near each other.
+Vectors -> points of a plane, with similar images near each other.
 
 PCA shows the two directions in which the vectors differ most, in about a second for some hundred thousand.
 UMAP keeps neighbours together and shows groups, in about a minute for ten thousand: McInnes, Healy and
@@ -36,12 +36,12 @@ KEPT_INDEXES = 8
 _projected: OrderedDict[str, np.ndarray] = OrderedDict()
 _projecting: dict[str, threading.Lock] = {}
 _lock = threading.Lock()
-"""The points of whole indexes by live index, those used last at the end; a lock for each that is being
-computed; and one for both, never held for long."""
+"""The points of whole indexes by live index, the last used at the end; a lock for each that is being
+computed; and a short lock for both."""
 
 
 class ProjectionError(ImageSearchError):
-    """A projection that cannot be had."""
+    """The projection is not available."""
 
 
 def pca(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
@@ -51,8 +51,8 @@ def pca(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
 
 def umap(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
     """
-    As UMAP places the vectors at some positions, shape (len(positions), 2), float32. The same each
-    time. Raises ProjectionError where umap-learn is not installed.
+    The places by UMAP of the vectors at some positions, shape (len(positions), 2), float32. The same each
+    time. Raises ProjectionError if umap-learn is not installed.
     """
     try:
         from umap import UMAP
@@ -63,10 +63,11 @@ def umap(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
     vectors = _on_principal_axes(live, positions, UMAP_AXES)
     if len(vectors) < FEWEST_FOR_UMAP:
         return vectors[:, :2]
-    # Begun from PCA, far groups keep their places (Kobak and Linderman, Nature Biotechnology, 2021).
+    # Starting from PCA keeps distant groups in their places (Kobak and Linderman, Nature Biotechnology,
+    # 2021).
     start = vectors[:, :2] / max(float(np.abs(vectors[:, :2]).max()), 1e-6) * 10
     with warnings.catch_warnings():
-        # It says that a seed leaves it one thread.
+        # umap warns that a seed limits it to one thread.
         warnings.simplefilter("ignore")
         model = UMAP(n_neighbors=min(15, len(vectors) - 1), init=start, random_state=0)
         return model.fit_transform(vectors).astype(np.float32)
@@ -85,7 +86,7 @@ def pca_of_all(live: LiveIndex) -> np.ndarray:
     """pca() of every position, shape (len(live), 2), remembered as long as the index is the same."""
     with _lock:
         projecting = _projecting.setdefault(live.name, threading.Lock())
-    # Whoever asks meanwhile wants the same.
+    # Other threads that ask meanwhile want the same.
     with projecting:
         points = known_pca_of_all(live)
         try:
@@ -102,7 +103,7 @@ def pca_of_all(live: LiveIndex) -> np.ndarray:
 
 
 def known_pca_of_all(live: LiveIndex) -> np.ndarray | None:
-    """The same where it is remembered, at once."""
+    """The same if it is remembered, otherwise None."""
     with _lock:
         if live.name in _projected:
             _projected.move_to_end(live.name)

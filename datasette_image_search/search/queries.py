@@ -1,4 +1,4 @@
-"""A picture that is a file -> the vector to search with."""
+"""A picture file -> the vector to search with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def picture_vector(
     """
     The vector that embedding the file would give it, shape (dimensions,), float32, unit norm.
 
-    Raises QueryError for a file that is no usable picture, EmbedderError where the model is not here.
+    Raises QueryError if the file is not a usable picture, EmbedderError if the model is not on this
+    machine.
     """
     if not picture.exists():
         raise QueryError(f"there is no file {str(picture)!r} to search with")

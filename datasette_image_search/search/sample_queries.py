@@ -1,8 +1,7 @@
 """
-Queries to tune and measure an index with, such as people type.
-
-Words lie elsewhere on the sphere than pictures, and are harder for an approximate index: one that
-is tuned for pictures alone finds less for words than it was measured to.
+Queries to tune and measure an index with, like those that people type. Words lie elsewhere on the sphere
+than pictures, and are harder for an approximate index: if it is tuned with pictures alone, its recall for
+words is lower than measured.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ _SCENES = ("{}", "{} at night", "{} in the rain", "a close-up of {}", "{} on a s
 
 def sample_queries(index: Index, codes: Codes) -> np.ndarray:
     """
-    About SAMPLES unit vectors, shape (n, dimensions): words where the model has any and is here,
-    else pictures and sums of pictures of the index itself.
+    About SAMPLES unit vectors, shape (n, dimensions): words if the model reads them and is on this
+    machine, otherwise pictures and sums of pictures of the index.
     """
     phrases = [scene.format(thing) for thing in _THINGS for scene in _SCENES]
     try:
@@ -45,7 +44,7 @@ def sample_queries(index: Index, codes: Codes) -> np.ndarray:
 
 
 def _of_pictures(codes: Codes) -> np.ndarray:
-    """Of three pictures each: one like the first and the second, and unlike the third."""
+    """Sums of three pictures: like the first and the second, and unlike the third."""
     rng = np.random.default_rng(0)
     n = min(SAMPLES, len(codes))
     first, second, third = (

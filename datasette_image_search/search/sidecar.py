@@ -1,8 +1,8 @@
 """
-The sidecar files of an index, memory-mapped: its float16 codes, and where it is large (or a person
-asked for it) an approximate FAISS index beside them, which proposes candidates.
+The sidecar files of an index, memory-mapped: its float16 codes and, if it is large or a person asked
+for it, an approximate FAISS index that proposes candidates.
 
-They are caches, and one is believed only when it proves to be the one that the database names. Layout:
+They are caches, and are used only if they prove to be the ones that the database names. Layout:
 
     a FAISS index, as faiss.write_index writes it; padding up to a multiple of 64 bytes
     n vector ids, int64, ascending; what FAISS has at a position is the vector at that position
@@ -11,12 +11,12 @@ They are caches, and one is believed only when it proves to be the one that the 
     a header: JSON in UTF-8
     the CRC-32 of the header, 4 bytes little-endian; its length, 8 bytes; MAGIC
 
-What describes the file stands at its end, so that a file cut short anywhere is recognised, with the
-CRC-32 of all that comes before it, so that damage within is. To compute that takes about a second for
-a gigabyte, so opening does it for small files only, and who has the time asks for it.
+The description is at the end of the file, so that a truncated file is recognised. It has the CRC-32 of
+all bytes before it, which reveals damage. Computing that takes about a second per gigabyte, so opening
+checks only small files, and callers that have the time ask for more.
 
-Anybody may have put the file there. It is mapped into memory of our own, and FAISS sees it when all that
-describes its part was found to be as it is written here: see faiss_files.py.
+Anybody may have put the file there. It is mapped into our own memory, and FAISS sees it only after its
+description was found to be as written here: see faiss_files.py.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from .faiss_files import NotOurs, flat_prefix, read_approximate, read_flat
 
 MAGIC = b"IMGSRCH4"
 MAGIC_OF_0_1 = b"IMGSRCH3"
-"""Of files of version 0.1, which have no rows, and no CRC-32 of the header."""
+"""The magic of files of version 0.1, which have no rows, and no CRC-32 of the header."""
 
 _TRAILER = struct.Struct("<IQ8s")
 _TRAILER_OF_0_1 = struct.Struct("<Q8s")
@@ -58,16 +58,16 @@ _ALIGNMENT = 64
 _BLOCK = 2**20
 
 _PARAMETERS = re.compile(r"(?:nprobe=[1-9]\d{0,6}|efSearch=[1-9]\d{0,4})?")
-"""What is set for a search, within what it can need."""
+"""The parameters of a search, in a sensible range."""
 
 _MOST_CANDIDATES = 2**16
 
 
 CHECKED_WHEN_OPENED = 64 * 2**20
-"""Bytes up to which a file is read as a whole before it is believed; that takes some 50 ms."""
+"""Bytes up to which a file is checked as a whole when it is opened; that takes some 50 ms."""
 
 ABANDONED = 3600
-"""Seconds after which a file that was to be renamed is one of a process that was killed."""
+"""Seconds after which a temporary file must be from a process that was killed."""
 
 
 class SidecarUnusable(Exception):
@@ -77,10 +77,10 @@ class SidecarUnusable(Exception):
 @dataclass(frozen=True)
 class Header:
     """
-    Which vectors the file holds: those of the index up to `vector_id`, in the database that knows
-    `token`. `ids_at` is where the first part ends, `arrays` how many arrays of n ids follow, and `rows` how
-    long the two of rows are; None where the database had no tokens. `checksum` is of all that, and `tuning`
-    is None for codes.
+    The description of a file. It holds the vectors of the index up to `vector_id`, in the database that
+    knows `token`. `ids_at` is the end of the first part, `arrays` the number of arrays of n ids after it,
+    and `rows` the length of the two of rows; None if the database had no tokens. `checksum` is of all
+    that, and `tuning` is None for codes.
     """
 
     token: str
@@ -98,11 +98,11 @@ class Header:
 
     @property
     def described(self) -> int:
-        """Where the header begins."""
+        """The position of the header."""
         return self.ids_at + 8 * self.arrays * self.vectors + 16 * (self.rows or 0)
 
     def is_sound(self) -> bool:
-        """Whether all numbers are numbers that can be: anybody may have written it."""
+        """Whether all numbers are possible: anybody may have written the file."""
         counts = self.vectors, self.ids_at, self.arrays, self.dimensions, self.rows or 0
         numbers = *counts, self.checksum, self.vector_id, self.index_id
         return (
@@ -117,11 +117,11 @@ class Header:
 
 
 FileState = tuple[int, ...]
-"""What changes when a file is written to, cut or replaced."""
+"""A value that changes when a file is written to, cut or replaced."""
 
 
 def file_state(path: Path) -> FileState | None:
-    """None where there is none."""
+    """None if there is none."""
     try:
         return _state_of(path.stat())
     except OSError:
@@ -142,7 +142,7 @@ def approximate_path(database: Path, index: Index) -> Path:
 
 
 def sidecar_paths(database: Path) -> list[Path]:
-    """All sidecars there are of a database, of whichever index and kind, and nothing named alike."""
+    """All sidecars of a database, of any index and kind, and no other files."""
     pattern = f"{glob.escape(database.name)}-image-search-*.faiss"
     return sorted(
         path
@@ -153,15 +153,14 @@ def sidecar_paths(database: Path) -> list[Path]:
 
 _OURS = re.compile(r"-image-search-[0-9]+(\.approximate)?\.faiss")
 _TEMPORARY = re.compile(r"[a-z0-9_]{8}\.tmp")
-"""What tempfile.mkstemp() puts behind the name of a sidecar."""
+"""The ending that tempfile.mkstemp() adds to the name of a sidecar."""
 
 
 def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = None) -> None:
     """
-    Write beside, sync, rename: whoever opens `path` finds the old file or the new, whole. It gets
-    the permissions of the file `like`, or else is for its owner only.
-
-    `index.sidecar` and `index.sidecar_vector_id` are what the file says of itself.
+    Write beside, sync, rename: a reader of `path` finds the old file or the new one, complete. It gets
+    the permissions of the file `like`, otherwise it is for its owner only. Its header has `index.sidecar`
+    and `index.sidecar_vector_id`.
     """
     with codes_beside(path, index, codes, like) as temporary:
         put_in_place(temporary, path)
@@ -170,7 +169,7 @@ def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = No
 def write_approximate(
     path: Path, index: Index, approximate: Approximate, like: Path | None = None
 ) -> None:
-    """As write_sidecar() does. It belongs to the sidecar that `index` names."""
+    """Like write_sidecar(), for an approximate index that belongs to the sidecar that `index` names."""
     with approximate_beside(path, index, approximate, like) as temporary:
         put_in_place(temporary, path)
 
@@ -180,7 +179,7 @@ def codes_beside(
 ) -> AbstractContextManager[Path]:
     """
     The file of write_sidecar(), written, synced and read again, under the name that is given: for the
-    caller to put_in_place(). It is removed where that was not done.
+    caller to put_in_place(). It is removed if the caller does not.
     """
     return _beside(path, index, codes, like)
 
@@ -188,7 +187,7 @@ def codes_beside(
 def approximate_beside(
     path: Path, index: Index, approximate: Approximate, like: Path | None = None
 ) -> AbstractContextManager[Path]:
-    """As codes_beside() does, for write_approximate()."""
+    """Like codes_beside(), for write_approximate()."""
     return _beside(path, index, approximate, like)
 
 
@@ -220,8 +219,8 @@ def open_approximate(
     path: Path, index: Index, *, mapped: bool = True, check: bool = False
 ) -> Approximate:
     """
-    As open_sidecar() does; only what belongs to the sidecar that the database names. To add to it, it
-    must not be mapped: FAISS would end the process, also for a clone.
+    Like open_sidecar(), but only the one that belongs to the sidecar that the database names. An index
+    that will grow must not be mapped: FAISS would kill the process, even for a clone.
     """
     opened = _open(path, index, check=check)
     header = opened.header
@@ -242,7 +241,7 @@ def open_approximate(
 
 
 def _tuning(found: dict[str, Any]) -> Tuning:
-    """Raises NotOurs, TypeError or ValueError for what no index is tuned to."""
+    """Raises NotOurs, TypeError or ValueError for invalid values."""
     tuning = Tuning.of_json(found)
     if (
         all(isinstance(text, str) for text in (tuning.type, tuning.factory, tuning.parameters))
@@ -256,7 +255,7 @@ def _tuning(found: dict[str, Any]) -> Tuning:
 
 
 def check_sidecar(path: Path, index: Index) -> None:
-    """Read all of a file, of either kind. Raises SidecarUnusable where it is not as it was written."""
+    """Read all of a file, of either kind. Raises SidecarUnusable if it is not as it was written."""
     _open(path, index, check=True)
 
 
@@ -265,7 +264,7 @@ def check_sidecar(path: Path, index: Index) -> None:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A file of which all bytes are mapped, and what it says of itself."""
+    """A mapped file, with its header."""
 
     data: np.ndarray
     state: FileState
@@ -295,13 +294,13 @@ class _Opened:
 
 
 def _open(path: Path, index: Index, *, check: bool) -> _Opened:
-    """A file that is the one the database names, and as it was written where checked."""
+    """Opens the file that the database names; `check` makes sure that it is undamaged."""
     data, state = _mapped(path)
     header = _read_header(path, data)
     if header.token != index.sidecar:
         raise SidecarUnusable(f"{path.name} is not the sidecar that the database names")
     if header.fingerprint != index.fingerprint or header.dimensions != index.dimensions:
-        raise SidecarUnusable(f"{path.name} is of another model")
+        raise SidecarUnusable(f"{path.name} belongs to another model")
     if (check or len(data) <= CHECKED_WHEN_OPENED) and (
         _checksum(data[: header.described]) != header.checksum
     ):
@@ -314,7 +313,7 @@ def _checksum(data: np.ndarray) -> int:
 
 
 def _mapped(path: Path) -> tuple[np.ndarray, FileState]:
-    """The bytes of a regular file, and its state; never waits for whoever holds the other end of a FIFO."""
+    """The bytes of a regular file, and its state; does not wait for a FIFO."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
@@ -365,7 +364,7 @@ def _read_header(path: Path, data: np.ndarray) -> Header:
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Rename, and see to it that a crash does not undo it. Raises OSError."""
+    """Rename, in a way that survives a crash. Raises OSError."""
     _check_is_file(path)
     temporary.replace(path)
     # Not every system opens folders, or syncs them.
@@ -378,7 +377,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 
 def _check_is_file(path: Path) -> None:
-    """Raises OSError where something stands at a path that is not ours to replace."""
+    """Raises OSError if something other than a file is at the path."""
     with suppress(FileNotFoundError):
         kind = special_kind(path.stat().st_mode)
         if kind is not None:
@@ -404,13 +403,13 @@ def _beside(
             file.flush()
             os.fsync(file.fileno())
             if hasattr(os, "posix_fadvise"):
-                # What is read again is to come from the disk.
+                # The check must read from the disk, not from the cache.
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         try:
-            # Not all that goes wrong with a disk is told to who writes.
+            # A disk does not report all its errors to a writer.
             _open(temporary, replace(index, sidecar=str(index.sidecar)), check=True)
         except SidecarUnusable as unusable:
-            raise OSError(errno.EIO, "what was written cannot be read again") from unusable
+            raise OSError(errno.EIO, "the new file cannot be read back") from unusable
         if like is not None:
             shutil.copymode(like, temporary)
         yield temporary
@@ -419,7 +418,9 @@ def _beside(
 
 
 def _write(file: BinaryIO, index: Index, made: Codes | Approximate) -> None:
-    """The CRC-32 is of what was to be written, so that what is read again proves that it was."""
+    """
+    The CRC-32 is of the bytes that were meant, so that reading them back proves that they were written.
+    """
     writer = _Writer(file)
     arrays, rows, tuning = [made.vector_ids], None, None
     if isinstance(made, Codes):
@@ -454,7 +455,7 @@ def _write(file: BinaryIO, index: Index, made: Codes | Approximate) -> None:
 
 @dataclass
 class _Writer:
-    """Counts what is written, and computes its CRC-32."""
+    """Counts the bytes written, and computes their CRC-32."""
 
     file: BinaryIO
     length: int = 0

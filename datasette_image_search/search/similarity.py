@@ -15,15 +15,14 @@ from .ids import SPARSE
 from .live import LiveIndex, live_index
 
 KEPT_BYTES = 128 * 2**20
-"""Of the scores that are remembered in a process: 32 queries over 1,000,000 images."""
+"""Memory for the scores that a process remembers: 32 queries over 1,000,000 images."""
 
 KEPT_INDEXES = 8
 
 _remembered: OrderedDict[tuple[str, bytes], memoryview] = OrderedDict()
 _images: OrderedDict[str, _Images] = OrderedDict()
 _lock = threading.Lock()
-"""Scores by live index and query, and the images by live index, those used last at the end, and a lock
-for both."""
+"""Scores by live index and query, and images by live index, the last used at the end; and a lock for both."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class _Images:
 
 
 def count_scores(conn: sqlite3.Connection, index: Index) -> int:
-    """How many scores `scores_by_image` computes for one query."""
+    """The number of scores that `scores_by_image` computes for one query."""
     return len(live_index(conn, index))
 
 
@@ -43,12 +42,12 @@ def scores_by_image(
     conn: sqlite3.Connection, index: Index, vector: np.ndarray, *, compute: bool = True
 ) -> memoryview | None:
     """
-    A score as a float at the id of every image, NaN where it has no vector; of the codes, so with an
-    error of up to CODE_ERROR. `vector` is a unit vector, shape (dimensions,).
+    The score at the id of every image, NaN if it has no vector; from the codes, so with an error of up to
+    CODE_ERROR. `vector` is a unit vector, shape (dimensions,).
 
-    None where it cannot be had: where keys are texts or very sparse, where `conn` does not see what
-    was committed last, and where the triggers are missing without which a vector may be of a picture
-    that is not there any more. Without `compute`, also where they are not remembered.
+    None if keys are texts or very sparse, if `conn` does not see the last commit, or if triggers are
+    missing, because then a vector may be of an earlier picture. Without `compute`, also None if they are
+    not remembered.
     """
     table = store.find_image_table(conn, index.image_table)
     live = live_index(conn, index)

@@ -1,4 +1,4 @@
-"""What is indexed, how it is searched, what is wrong and what to do about it."""
+"""The status of an index: its size, how it is searched, its problems and what to do about them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from .live import LiveIndex, live_index
 
 
 def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]:
-    """For JSON. `problem` is None where all is well; where nothing can be searched it is all there is."""
+    """
+    The status for JSON. `problem` is None if all is well; it is the only key if nothing can be searched.
+    """
     try:
         index = store.find_index(conn, table)
         live = live_index(conn, index)
@@ -57,13 +59,13 @@ def _problems(
         )
     if not live.from_sidecar:
         problems.append(
-            f"{live.problem}, so this process searches a copy in memory; to write the file anew, run "
-            f"sqlite-utils index-images on the database and {index.image_table!r} where its folder can "
-            "be written to"
+            f"{live.problem}, so this process searches a copy in memory; to rebuild the file, run "
+            f"sqlite-utils index-images on the database and {index.image_table!r} with write access to its "
+            "folder"
         )
     elif live.problem:
         problems.append(
-            f"{live.problem}, so all searches are exact; sqlite-utils index-images mends it"
+            f"{live.problem}, so all searches are exact; run sqlite-utils index-images to repair it"
         )
     if live.from_sidecar and live.newer > TOLERATED_CHANGE * len(live):
         problems.append(

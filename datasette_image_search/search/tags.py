@@ -1,5 +1,5 @@
 """
-Zero-shot classification: which of some labels fits an image best.
+Zero-shot classification: finds the label that fits an image best.
 
 A label is put into one template or several, as in "a photo of a {}", and the mean of their vectors is
 that of the label: prompts and ensembles of them are from Radford et al., "Learning Transferable Visual
@@ -28,7 +28,7 @@ from .query import check_letters, is_text
 from .similarity import scores_by_image
 
 TEMPLATE = "a photo of a {}"
-"""What CLIP was trained on is more like this than like a bare word."""
+"""CLIP was trained on texts more like this than like a bare word."""
 
 AS_IT_IS = ("{}",)
 """The template of labels that are whole sentences."""
@@ -47,12 +47,12 @@ SCORES = 5_000_000
 
 
 class LabelError(ImageSearchError):
-    """Labels, or a way to choose among them, that say nothing about an image."""
+    """The labels, or the way to choose among them, say nothing about an image."""
 
 
 @dataclass(frozen=True)
 class Tagged:
-    """How many images were looked at, of how many, and how many got tags, and none."""
+    """Progress of tagging: images done and in total, with and without tags."""
 
     done: int
     total: int
@@ -65,16 +65,16 @@ class Tagged:
 
 def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
     """
-    Without blanks around them. Raises LabelError for fewer than two, an empty one, one that is too
-    long, and one that comes twice.
+    The labels without blanks around them. Raises LabelError for fewer than two, and for an empty, too
+    long or repeated one.
     """
     labels = tuple(label.strip() for label in labels)
     for label in labels:
         _check_text(label)
     if len(labels) == 1:
         raise LabelError(
-            f"{labels[0]!r} is the only label, so every image would get it; name two or more, such as "
-            "what else is on the images"
+            f"{labels[0]!r} is the only label, so every image would get it; name another one, such as "
+            "'something else'"
         )
     if not labels:
         raise LabelError("there are no labels; name two or more, such as: cat dog")
@@ -85,7 +85,10 @@ def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Without repetition. Raises LabelError for one that is too long or has no place for the label."""
+    """
+    The templates without repetition. Raises LabelError for one that is too long or has no place for the
+    label.
+    """
     for template in templates:
         if "{}" not in template:
             raise LabelError(
@@ -121,7 +124,9 @@ def _check_text(label: str) -> None:
     if not label.strip():
         raise LabelError("one of the labels is empty; leave it out")
     if not is_text(label):
-        raise LabelError(f"the label {label!r:.200} is no text: half of a character is missing")
+        raise LabelError(
+            f"the label {label!r:.200} is not valid text: half of a character is missing"
+        )
     check_letters(f"the label {label[:40]!r}", label, error=LabelError)
 
 
@@ -130,9 +135,8 @@ def label_vectors(
     embedder: Embedder, labels: tuple[str, ...], templates: tuple[str, ...] = AS_IT_IS
 ) -> np.ndarray:
     """
-    Shape (labels, dimensions), float32, unit norm: of each label the mean over the templates.
-
-    Raises TextNotUnderstood, also where the embedder has no words at all.
+    The vectors of labels, shape (labels, dimensions), float32, unit norm: the mean over the templates.
+    Raises TextNotUnderstood, also if the embedder reads no words at all.
     """
     total = np.zeros((len(labels), embedder.dimensions), dtype=np.float32)
     for template in templates:
@@ -143,7 +147,7 @@ def label_vectors(
 
 
 def label_warnings(embedder: Embedder, label_set: LabelSet) -> Iterator[str]:
-    """Sentences about labels of which the embedder understands only a part."""
+    """Sentences about labels that the embedder understands only in part."""
     for label in label_set.labels:
         for template in label_set.templates:
             if warning := embedder.text_warning(_text(template, label)):
@@ -160,7 +164,7 @@ def _text(template: str, label: str) -> str:
 
 def best_label(image: np.ndarray, labels: np.ndarray) -> int:
     """The position of the label whose vector is closest to that of an image, the first of equals."""
-    # As rounded as the codes are, which answer for all images at once.
+    # Rounded like the codes, which answer for all images at once.
     return int(np.argmax(labels @ image.astype("<f2").astype("<f4")))
 
 
@@ -168,7 +172,7 @@ def best_label_by_image(
     conn: sqlite3.Connection, index: Index, labels: np.ndarray, *, compute: bool = True
 ) -> memoryview | None:
     """
-    The position of the best label at the id of every image, -1 where it has no vector; None where
+    The position of the best label at the id of every image, -1 if it has no vector; None if
     `scores_by_image` gives none. `labels` has shape (n, dimensions), unit norm.
     """
     best: np.ndarray | None = None
@@ -201,8 +205,8 @@ def ready_label_set(
     threshold: float | None = None,
 ) -> LabelSet:
     """
-    The label set to tag images with, as it was used last, or as asked for. Where no template was ever
-    said, it is TEMPLATE, and where neither `top` nor `threshold` was, an image gets its best label.
+    The label set to tag images with, as last used or as asked for. The default template is TEMPLATE;
+    without `top` and `threshold`, an image gets its best label.
 
     Raises LabelError and TextNotUnderstood, before anything is written.
     """
@@ -233,11 +237,9 @@ def tag_images(
     in_place_of_others: bool = False,
 ) -> Iterator[Tagged]:
     """
-    Tag the images that were not looked at for this label set and pass the filter, a batch at a time,
-    each committed before it is yielded. At the end it takes the place of the same labels with other
-    templates or limits, or of all others.
-
-    Raises TextNotUnderstood, and FilterError where SQLite does not take the filter.
+    Tag the images that are new for this label set and pass the filter, in batches that are committed
+    before they are yielded. At the end it replaces the same labels with other templates or limits, or all
+    others. Raises TextNotUnderstood, and FilterError if SQLite refuses the filter.
     """
     labels = label_vectors(embedder, label_set.labels, label_set.templates)
     ids = store.untagged_vectors(db.conn, index, label_set, filter)
@@ -278,7 +280,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _chosen(scores: np.ndarray, probabilities: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    """Which labels an image gets, bool of shape (images, labels)."""
+    """The labels of each image, bool of shape (images, labels)."""
     chosen = np.ones(scores.shape, dtype=bool)
     if label_set.top is not None and label_set.top < scores.shape[1]:
         best = np.argpartition(-scores, label_set.top - 1, axis=1)[:, : label_set.top]

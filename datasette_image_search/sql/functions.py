@@ -201,9 +201,9 @@ def register_functions(
     # Of a database of which SQLite reads nothing, nothing could be dropped either.
     register(deterministic=True)
     return (
-        f"the database has {computed} of a function such as image_similarity(), which SQLite does not "
-        "keep right, and will call it malformed one day; drop it, with: sqlite-utils query PATH "
-        "'drop index NAME', or 'alter table TABLE drop column NAME'"
+        f"the database has {computed} of a function such as image_similarity(), which SQLite cannot keep "
+        "up to date and may report as malformed; drop it with: sqlite-utils query PATH 'drop index NAME', "
+        "or 'alter table TABLE drop column NAME'"
     )
 
 

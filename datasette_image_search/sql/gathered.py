@@ -89,8 +89,8 @@ class GatheredIds:
 
         if self._characters > MOST_CHARACTERS:
             raise ImageSearchError(
-                f"the ids that image_search_agg is fed have more than {MOST_CHARACTERS:,} characters; "
-                f"name the column {table.key!r}"
+                f"the ids given to image_search_agg have more than {MOST_CHARACTERS:,} characters; name "
+                f"the column {table.key!r}"
             )
         texts: list[Key] = []
         first_wrong = self._first_wrong

@@ -13,10 +13,11 @@ For an image table "images":
     images_duplicates          image -> group of near-duplicates, where a person asked for them
     images_tags                (image, tag) -> score, where a person asked for them
     image_search_label_sets    what images were given tags of
+    image_search_migrations    which form all of these have
 
 A person's own table can be an image table too, with any integer or text primary key; then there is
 
-    _pictures_sources          image -> what its file or BLOB was like
+    _pictures_sources          image -> size, time and hash of its file or BLOB
 
 Two promises make caches of the vectors simple. The id of a vector is never used again
 (AUTOINCREMENT), and a vector never changes in place: another picture, another row. So "every vector
@@ -47,8 +48,9 @@ from .filters import (
     vectors_by_content,
 )
 from .finding import check_key, check_not_renamed, check_vectors, find_index
-from .imports import add_imported, record_files, write_imported
+from .imports import add_imported, write_imported
 from .indexes import check_index, ensure_index, record_index_type, record_sidecar
+from .migrations import migrate
 from .own_rows import own_content, own_label, own_rows
 from .ownership import has_triggers
 from .reads import (
@@ -69,8 +71,10 @@ from .reads import (
     versions,
 )
 from .replacements import delete_index, images_to_lose, take_over, unfinished_index
-from .schema import ensure_tables, has_tags, without_triggers
+from .schema import ensure_tables
+from .schema_version import MIGRATIONS, NewerVersion
 from .side_tables import is_machinery, is_named_like_side_table, side_tables
+from .sources import record_files
 from .tables import (
     IMPORTED,
     INDEXES,
@@ -85,14 +89,14 @@ from .tables import (
     ImportedImage,
     Index,
     Key,
-    KnownFile,
+    KnownSource,
     LabelSet,
     Location,
     OwnRow,
     ReusedImage,
     Root,
     Rows,
-    SourceState,
+    Source,
     StoredVectors,
     StoreError,
     TagRow,
@@ -121,6 +125,7 @@ from .tags import (
 )
 from .tokens import has_tokens, rows_after
 from .transactions import is_locked, read_any_text, snapshot, transaction
+from .triggers import has_tags, without_triggers
 from .values import json_value
 from .vectors import (
     are_unit,
@@ -147,6 +152,7 @@ __all__ = [
     "IMPORTED",
     "INDEXES",
     "LAST",
+    "MIGRATIONS",
     "OWN_ROOT",
     "ROOTS",
     "DuplicateRow",
@@ -161,15 +167,16 @@ __all__ = [
     "ImportedImage",
     "Index",
     "Key",
-    "KnownFile",
+    "KnownSource",
     "LabelSet",
     "Location",
+    "NewerVersion",
     "OwnRow",
     "Picture",
     "ReusedImage",
     "Root",
     "Rows",
-    "SourceState",
+    "Source",
     "StoreError",
     "StoredVectors",
     "TagRow",
@@ -225,6 +232,7 @@ __all__ = [
     "locations",
     "matching",
     "matching_images",
+    "migrate",
     "naming_the_filter",
     "newest_ids",
     "newest_label_sets",

@@ -11,7 +11,8 @@ from operator import attrgetter
 from sqlite_utils import Database
 
 from .reads import locations
-from .schema import clear_duplicates, ensure_duplicates
+from .schema import ensure_duplicates
+from .sources import sources_of
 from .tables import (
     DuplicateRow,
     Index,
@@ -21,6 +22,7 @@ from .tables import (
     find_image_table,
 )
 from .transactions import transaction
+from .triggers import clear_duplicates
 
 CHUNK = 10_000
 """Ids in one statement."""
@@ -51,16 +53,14 @@ def pictures(
     # A person's own table may have width and height; ours may have lost them.
     columns = {name.lower() for name in column_names(conn, table.name)}
     shape = [f"_image.{name}" if name in columns else "null" for name in ("width", "height")]
-    source = "_image" if table.is_ours else "_source"
     sql = """
-        select _vector.id, _vector.image_id, _vector.sha256, {shape}, {source}.size, {source}.mtime
+        select _vector.id, _vector.image_id, _vector.sha256, {shape}, _source.size, _source.mtime
         from json_each(?) as _wanted
         cross join {vectors} as _vector on _vector.id = _wanted.value and _vector.index_id = ?
         cross join {images} as _image on _image.{key} = _vector.image_id
+        left join {state} as _source on _source.image_id = _vector.image_id
     """
-    if not table.is_ours:
-        sql += "left join {sources} as _source on _source.image_id = _vector.image_id"
-    sql = sql.format(shape=", ".join(shape), source=source, **table.quoted())
+    sql = sql.format(shape=", ".join(shape), state=sources_of(conn, table), **table.quoted())
     found = {}
     for start in range(0, len(vector_ids), CHUNK):
         wanted = json.dumps(list(vector_ids[start : start + CHUNK]))

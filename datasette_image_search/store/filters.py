@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ImageSearchError
-from .ownership import compares_content
+from .ownership import owned, same_picture
 from .tables import (
     LAST,
     ImageTable,
@@ -67,23 +67,23 @@ def passing(
     # CROSS JOIN keeps json_each outermost, hence its order, and SQLite from scanning the table.
     # The filter sees the columns of the image table and of _img_ranked, so no name but "_img..."
     # can be anything else than the image table's.
-    same = " and {images}.sha256 is _img_sha256" if compares_content(conn, table) else ""
-    sql = f"""
+    sql = """
         select _img_vector_id
         from (
             select _img_candidate.value as _img_vector_id, _img_vector.image_id as _img_image_id,
                 _img_vector.sha256 as _img_sha256
             from json_each(:_img_ids) as _img_candidate
-            cross join {{vectors}} as _img_vector
+            cross join {vectors} as _img_vector
                 on _img_vector.id = _img_candidate.value and _img_vector.index_id = :_img_index
         ) as _img_ranked
         where exists (
-            select 1 from {{images}}
-            where {{images}}.{{key}} = _img_ranked._img_image_id{same} and {{filter}}
+            select 1 from {images}
+            where {images}.{key} = _img_ranked._img_image_id{same} and {filter}
         )
     """
     ours = {"_img_ids": json.dumps(list(ids)), "_img_index": index.id}
-    return [id for (id,) in _filtered(conn, sql, table, filter, ours)]
+    same = same_picture(conn, table, "_img_sha256")
+    return [id for (id,) in _filtered(conn, sql, table, filter, ours, same=same)]
 
 
 def passing_images(
@@ -139,17 +139,16 @@ def vectors_by_content(
     are of another picture than their image has.
     """
     table = find_image_table(conn, index.image_table)
-    content = "sha256" if table.is_ours else "null"
-    same = " and _img_vector.sha256 is _img_sha256" if compares_content(conn, table) else ""
-    sql = f"""
+    sql = """
         select _img_vector.id, _img_vector.sha256 = lag(_img_vector.sha256) over _img_order
-        from (select {{key}} as _img_key, {content} as _img_sha256 from {{images}} where {{filter}})
-        cross join {{vectors}} as _img_vector
-            on _img_vector.image_id = _img_key and _img_vector.index_id = :_img_index{same}
+        from (select {key} as _img_key from {images} where {filter})
+        cross join {vectors} as _img_vector on _img_vector.image_id = _img_key
+            and _img_vector.index_id = :_img_index and {owned}
         window _img_order as (order by _img_vector.sha256, _img_vector.id)
         order by _img_vector.sha256, _img_vector.id
     """
-    rows = _filtered(conn, sql, table, filter, {"_img_index": index.id})
+    ours = {"_img_index": index.id}
+    rows = _filtered(conn, sql, table, filter, ours, owned=owned(conn, table, "_img_vector"))
     return [(id, bool(is_copy)) for id, is_copy in rows]
 
 
@@ -197,10 +196,11 @@ def _filtered(
     table: ImageTable,
     filter: Filter | None,
     ours: Mapping[str, Any],
+    **conditions: str,
 ) -> list[tuple[Any, ...]]:
     with naming_the_filter(table, filter):
         return conn.execute(
-            sql.format(filter=bracketed(filter), **table.quoted()),
+            sql.format(filter=bracketed(filter), **conditions, **table.quoted()),
             {**(filter.params if filter else {}), **ours},
         ).fetchall()
 

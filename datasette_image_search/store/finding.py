@@ -87,8 +87,8 @@ def check_vectors(conn: sqlite3.Connection, table: str) -> None:
     found = find_image_table(conn, table)
     if not is_stored_table(conn, found.vectors):
         raise StoreError(
-            f"the vectors of {table!r} are gone, as there is no table {found.vectors!r}; embed "
-            f"everything again, with --replace-model of embed-images"
+            f"the vectors of {table!r} are gone, because there is no table {found.vectors!r}; embed "
+            "everything again, with --replace-model of embed-images"
         )
     check_key(conn, found)
 
@@ -103,14 +103,13 @@ def check_key(conn: sqlite3.Connection, table: ImageTable) -> None:
         return
     if not was_id and _has_the_same_keys(conn, table):
         raise StoreError(
-            f"the primary key {table.key!r} of {table.name!r} is of another type than its vectors have it; "
-            f"make it that again, with: sqlite-utils transform PATH {table.name} --type {table.key} {kind}"
+            f"the primary key {table.key!r} of {table.name!r} has another type than its vectors; change it "
+            f"back with: sqlite-utils transform PATH {table.name} --type {table.key} {kind}"
         )
     before = "id" if was_id else "COLUMN"
     raise StoreError(
-        f"the primary key of {table.name!r} is {table.key!r} now, and its vectors are by another "
-        "one; make that the key again, with: sqlite-utils transform PATH "
-        f"{table.name} --pk {before}"
+        f"the primary key of {table.name!r} is now {table.key!r}, but its vectors use another one; make "
+        f"that the key again with: sqlite-utils transform PATH {table.name} --pk {before}"
     )
 
 

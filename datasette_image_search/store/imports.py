@@ -11,6 +11,7 @@ import numpy as np
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
+from .sources import sources_of
 from .tables import (
     ImageTable,
     ImportedImage,
@@ -66,24 +67,6 @@ _ROW = {
 """What is known of a file by its name: column -> value."""
 
 
-def record_files(db: Database, table: ImageTable, states: Sequence[tuple[Key, int, str]]) -> None:
-    """Id, size and mtime of the files of images of which nothing was known; else what is known stays."""
-    names = table.quoted()
-    if table.is_ours:
-        db.conn.executemany(
-            "update {images} set size = ?2, mtime = ?3 where {key} = ?1 and size is null "
-            "and sha256 is null".format(**names),
-            states,
-        )
-    else:
-        db.conn.executemany(
-            "insert or ignore into {sources} (image_id, size, mtime) values (?, ?, ?)".format(
-                **names
-            ),
-            states,
-        )
-
-
 def write_imported(
     db: Database, table: ImageTable, index: Index, ids: Sequence[Key], vectors: np.ndarray
 ) -> int:
@@ -122,14 +105,12 @@ def _stored(
     conn: sqlite3.Connection, table: ImageTable, index: Index, ids: Sequence[Key]
 ) -> dict[Key, tuple[str | None, str | None, bytes | None]]:
     """Id -> (sha256 of the picture, sha256 that its vector carries, vector), for images that exist."""
-    sha256 = "{images}.sha256"
-    if not table.is_ours:
-        sha256 = "(select sha256 from {sources} where {sources}.image_id = {images}.{key})"
     sql = (
-        f"select {{images}}.{{key}}, {sha256}, side.sha256, side.vector "
+        "select {images}.{key}, source.sha256, side.sha256, side.vector "
         "from json_each(?) as wanted "
         "cross join {images} on {images}.{key} = wanted.value "
+        "left join {state} as source on source.image_id = {images}.{key} "
         "left join {vectors} as side on side.image_id = {images}.{key} and side.index_id = ?"
-    ).format(**table.quoted())
+    ).format(state=sources_of(conn, table), **table.quoted())
     rows = conn.execute(sql, [json.dumps(list(ids)), index.id])
     return {image_id: rest for image_id, *rest in rows}

@@ -73,8 +73,8 @@ def check_index(conn: sqlite3.Connection, index: Index) -> None:
     rows = read_indexes(conn, index.image_table, with_unfinished=True)
     if not any((row.id, row.identity) == (index.id, index.identity) for row in rows):
         raise StoreError(
-            f"the index of {index.image_table!r} by {index.model} was removed meanwhile, by another "
-            "program; run it again"
+            f"the index of {index.image_table!r} by {index.model} was removed meanwhile by another "
+            "program; run this again"
         )
 
 

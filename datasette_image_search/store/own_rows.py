@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 from sqlite_utils.db import quote_identifier
 
+from .ownership import has_triggers
 from .reads import failed_files
-from .soundness import is_stored_table
+from .sources import replaced_contents, sources_of
 from .tables import (
     LAST,
     OWN_ROOT,
@@ -17,7 +18,7 @@ from .tables import (
     ImageTable,
     Index,
     Key,
-    KnownFile,
+    KnownSource,
     OwnRow,
     StoreError,
     column_names,
@@ -44,18 +45,21 @@ def own_rows(
             f"table {table.name!r} has no column {column!r}; it has {', '.join(columns)}"
         )
     names = {**table.quoted(), "column": quote_identifier(column)}
-    known: dict[Key, KnownFile] = {}
-    if index is not None and is_stored_table(conn, table.sources):
+    known: dict[Key, KnownSource] = {}
+    if index is not None:
         known = {
-            image_id: KnownFile(image_id, size, mtime, has_vector=bool(has_vector))
+            image_id: KnownSource(image_id, size, mtime, has_vector=bool(has_vector))
             for image_id, size, mtime, has_vector in conn.execute(
                 "select image_id, size, mtime, exists (select 1 from {vectors} where "
-                "{vectors}.image_id = {sources}.image_id and index_id = ?) from {sources}".format(
-                    **names
+                "{vectors}.image_id = source.image_id and index_id = ?) from {state} as source".format(
+                    state=sources_of(conn, table), **names
                 ),
                 [index.id],
             )
         }
+        if not (is_path or has_triggers(conn, table)):
+            for image_id in replaced_contents(conn, table, column):
+                del known[image_id]
     failed = {path: (size, mtime) for _, path, size, mtime in failed_files(conn, table)}
     of_type = "typeof({column}) != 'blob'" if is_path else "typeof({column}) = 'blob'"
     source = "{column}" if is_path else "length({column})"
@@ -75,7 +79,9 @@ def own_rows(
                 unusable[label] = Failure(OWN_ROOT, label, 0, "", _no_key(table, image_id))
                 continue
             state = failed.get(own_label(image_id))
-            failure = KnownFile(image_id, *state, failed=True, has_vector=False) if state else None
+            failure = (
+                KnownSource(image_id, *state, failed=True, has_vector=False) if state else None
+            )
             rows.append(OwnRow(image_id, value, known.get(image_id), failure))
     return rows, list(unusable.values())
 

@@ -4,26 +4,54 @@ from __future__ import annotations
 
 import sqlite3
 
-from .tables import IMAGE_EVENTS, ImageTable, trigger_name
+from sqlite_utils.db import quote_identifier
+
+from .soundness import is_stored_table
+from .tables import IMAGE_EVENTS, ImageTable, generated_columns, read_indexes, trigger_name
 
 
 def has_triggers(conn: sqlite3.Connection, table: ImageTable) -> bool:
     """Whether the triggers on an image table are there, without which its vectors may be stale."""
-    events = [*IMAGE_EVENTS, *(["content_changed"] if table.is_ours else [])]
-    names = [trigger_name(table, event) for event in events]
+    names = [trigger_name(table, event) for event in IMAGE_EVENTS]
     wanted = ", ".join("?" * len(names))
     sql = f"select count(*) from sqlite_master where type = 'trigger' and name in ({wanted})"
     return conn.execute(sql, names).fetchone()[0] == len(names)
 
 
-def compares_content(conn: sqlite3.Connection, table: ImageTable) -> bool:
+def same_picture(conn: sqlite3.Connection, table: ImageTable, sha256: str) -> str:
     """
-    Whether a reader has to compare the sha256 of an image with that beside its vector. With the triggers
-    in place there is no other, and who serves a database may hide that column.
+    SQL to put after the conditions on a row of the image table: whether its picture is that of an expression,
+    the sha256 that a side table has, as far as a reader can know. With the triggers in place there is no other,
+    and who serves a database may hide that column.
+
+    A BLOB is too long to be read for it: its length is compared with that of the one that was embedded.
     """
-    return table.is_ours and not has_triggers(conn, table)
+    if has_triggers(conn, table):
+        return ""
+    names = table.quoted()
+    if table.is_ours:
+        return f" and {names['images']}.sha256 is {sha256}"
+    column = _stored_content(conn, table)
+    if column is None:
+        return ""
+    return (
+        " and length({images}.{column}) is "
+        "(select size from {sources} where {sources}.image_id = {images}.{key})"
+    ).format(column=quote_identifier(column), **names)
+
+
+def _stored_content(conn: sqlite3.Connection, table: ImageTable) -> str | None:
+    """The column of the BLOBs of a person's own table, if nothing else of it was embedded."""
+    columns = {(each.path_column, each.content_column) for each in read_indexes(conn, table.name)}
+    if len(columns) != 1 or not is_stored_table(conn, table.sources):
+        return None
+    ((_, column),) = columns
+    return None if column in generated_columns(conn, table.name) else column
 
 
 def owned(conn: sqlite3.Connection, table: ImageTable, side: str) -> str:
     """SQL: whether a row of a side table, by its alias, is of the picture that its image has."""
-    return table.owns(side, by_content=compares_content(conn, table))
+    same = same_picture(conn, table, f"{side}.sha256")
+    return "exists (select 1 from {images} where {images}.{key} = {side}.image_id{same})".format(
+        side=side, same=same, **table.quoted()
+    )

@@ -11,14 +11,15 @@ from typing import Any
 from sqlite_utils.db import quote_identifier
 
 from .filters import Filter, bracketed, naming_the_filter
-from .ownership import compares_content, owned
+from .ownership import owned, same_picture
 from .soundness import LARGEST_THUMBNAIL, is_stored_table
+from .sources import sources_of
 from .tables import (
     ROOTS,
     ImageTable,
     Index,
     Key,
-    KnownFile,
+    KnownSource,
     Location,
     Root,
     StoreError,
@@ -48,7 +49,7 @@ def roots(conn: sqlite3.Connection) -> list[Root]:
 
 def known_files(
     conn: sqlite3.Connection, name: str, index: Index | None = None
-) -> dict[tuple[str, str], KnownFile]:
+) -> dict[tuple[str, str], KnownSource]:
     """
     (path of the root, path below it) -> what is known of the file and of its vector in `index`;
     empty for a new table.
@@ -87,12 +88,12 @@ def known_files(
         # Whatever else stands there is the path of no file that could be found.
         if table.is_key(image_id) and isinstance(path, str):
             file = root_paths.get(root_id, ""), path
-            known[file] = KnownFile(image_id, size, mtime, has_vector=bool(has_vector))
+            known[file] = KnownSource(image_id, size, mtime, has_vector=bool(has_vector))
     for root_id, path, size, mtime in failed_files(conn, table):
         file = root_paths.get(root_id, ""), path
         # A picture that went bad keeps its row, and is not tried again either.
         before = known.get(file)
-        known[file] = KnownFile(
+        known[file] = KnownSource(
             before.image_id if before else None,
             size,
             mtime,
@@ -187,15 +188,10 @@ def versions(
 ) -> dict[Key, str | None]:
     """
     Id -> version of the picture of an image, for those that exist, without a look at thumbnails, which
-    are large. A person's own table keeps them beside it, where anything was embedded of it.
+    are large.
     """
-    side, key = ("images", table.key) if table.is_ours else ("sources", "image_id")
-    if not table.is_ours and not is_stored_table(conn, table.sources):
-        return {}
     rows = conn.execute(
-        "select {key}, sha256 from {side} where {key} in (select value from json_each(?))".format(
-            key=quote_identifier(key), side=table.quoted()[side]
-        ),
+        f"select image_id, sha256 from {sources_of(conn, table)} where image_id in (select value from json_each(?))",
         [json.dumps(list(ids))],
     )
     return {image_id: version_of(sha256) for image_id, sha256 in rows}
@@ -299,9 +295,7 @@ def images_with_vectors(
         for name in (path_column, column)
     )
     # The index of the ids has all that is needed; to compare the pictures would read every vector.
-    same = ""
-    if compares_content(conn, table):
-        same = f"and {images}.sha256 is _img_vector.sha256"
+    same = same_picture(conn, table, "_img_vector.sha256")
     # CROSS JOIN keeps json_each outermost; the names are ours, so that no column is in two tables.
     sql = f"""
         select _img_vector.id, {images}.{names["key"]}, {path},
@@ -313,7 +307,7 @@ def images_with_vectors(
         from json_each(?) as _img_candidate
         cross join {images} on {images}.{names["key"]} = _img_candidate.value
         cross join {names["vectors"]} as _img_vector
-            on _img_vector.image_id = {images}.{names["key"]} and _img_vector.index_id = ? {same}
+            on _img_vector.image_id = {images}.{names["key"]} and _img_vector.index_id = ?{same}
     """
     return conn.execute(sql, [json.dumps(list(ids)), index.id]).fetchall()
 

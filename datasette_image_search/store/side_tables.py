@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Iterator
 
 from .finding import named_by_triggers
-from .schema import existing_side_tables
 from .soundness import is_stored_table
 from .tables import (
     DATABASE_TABLES,
@@ -18,6 +17,7 @@ from .tables import (
     ImageTable,
     folded,
 )
+from .triggers import existing_side_tables
 
 
 def side_tables(conn: sqlite3.Connection) -> dict[str, frozenset[str]]:

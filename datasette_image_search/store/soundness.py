@@ -27,16 +27,18 @@ _TEXTS_OR_NULL = ("weights", "sidecar", "path_column", "content_column", "identi
 _INTEGERS = ("id", "dimensions", "generation", "sidecar_vector_id")
 
 
-def is_stored_table(conn: sqlite3.Connection, name: str) -> bool:
+def is_stored_table(conn: sqlite3.Connection, name: str, *columns: str) -> bool:
     """
-    Whether there is a table of that name whose rows and values are all in the file: no view, no virtual
-    table, no column that is computed.
+    Whether there is a table of that name, with these columns, whose rows and values are all in the file: no
+    view, no virtual table, no column that is computed.
     """
     row = conn.execute(
         "select 1 from sqlite_master where type = 'table' and name = ? collate nocase "
         "and sql not like 'create virtual%' "
-        "and not exists (select 1 from pragma_table_xinfo(?) where hidden)",
-        [name, name],
+        "and not exists (select 1 from pragma_table_xinfo(?) where hidden)"
+        + " and exists (select 1 from pragma_table_xinfo(?) where name = ?)"
+        * len(columns),
+        [name, name, *(value for column in columns for value in (name, column))],
     ).fetchone()
     return row is not None
 

@@ -15,13 +15,14 @@ import numpy as np
 from sqlite_utils.db import quote_identifier
 
 from ..errors import ImageSearchError
+from .schema_version import APPLIED, check_version
 from .soundness import MOST_INDEXES, is_stored_table, sound_index
 
 ROOTS = "image_search_roots"
 INDEXES = "image_search_indexes"
 LABEL_SETS = "image_search_label_sets"
 
-DATABASE_TABLES = (ROOTS, INDEXES, LABEL_SETS)
+DATABASE_TABLES = (ROOTS, INDEXES, LABEL_SETS, APPLIED)
 """Made of all image tables of a database."""
 
 OF_SQLITE = ("sqlite_sequence", *(f"sqlite_stat{number}" for number in range(1, 5)))
@@ -47,7 +48,7 @@ OWN_ROOT = 0
 LAST = 2**63 - 1
 """No id is higher."""
 
-IMAGE_EVENTS = ("inserted", "deleted", "renumbered")
+IMAGE_EVENTS = ("inserted", "deleted", "renumbered", "content_changed")
 """What the triggers on every image table are there for."""
 
 IMPORTED = "imported"
@@ -127,10 +128,10 @@ class ImageTable:
                 f"--type {self.key} integer"
             )
 
-    def owns(self, side: str, *, by_content: bool = True) -> str:
+    def owns(self, side: str) -> str:
         """SQL: whether a row of a side table, by its alias, is of the picture that its image has."""
         images, key = quote_identifier(self.name), quote_identifier(self.key)
-        same = f" and {images}.sha256 is {side}.sha256" if self.is_ours and by_content else ""
+        same = f" and {images}.sha256 is {side}.sha256" if self.is_ours else ""
         return f"exists (select 1 from {images} where {images}.{key} = {side}.image_id{same})"
 
     def quoted(self) -> dict[str, str]:
@@ -215,8 +216,8 @@ class ImageRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceState:
-    """What the file or BLOB of an image in a person's own table was like when it was embedded."""
+class Source:
+    """What the file or BLOB of an image was like when it was embedded: bytes, time ("" of a BLOB), and hash."""
 
     size: int
     mtime: str
@@ -231,7 +232,7 @@ class EmbeddedImage:
     """
 
     image_id: Key | None
-    content: ImageRecord | SourceState
+    content: ImageRecord | Source
     vector: np.ndarray
     thumbnail: bytes | None
 
@@ -270,9 +271,9 @@ class ImportedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownFile:
+class KnownSource:
     """
-    What the tables know of a file: the row it has, if any, the size and mtime of what was embedded
+    What the tables know of a file or BLOB: the row it has, if any, the size and mtime of what was embedded
     last (None for a vector that was imported without the file), or of what could not be (`failed`),
     and whether its row has a vector.
     """
@@ -294,8 +295,8 @@ class OwnRow:
 
     image_id: Key
     source: str | int | None
-    known: KnownFile | None
-    failed: KnownFile | None = None
+    known: KnownSource | None
+    failed: KnownSource | None = None
 
 
 @dataclass(frozen=True)
@@ -398,8 +399,8 @@ def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
     keys = [(column, type_) for column, type_, pk in columns if pk]
     if len(keys) != 1:
         raise StoreError(
-            f"table {name!r} has no primary key of one column, so its images have no lasting name; "
-            "give it one with: sqlite-utils transform PATH TABLE --pk COLUMN"
+            f"table {name!r} has no primary key of one column, so its images have no permanent id; give it "
+            "one with: sqlite-utils transform PATH TABLE --pk COLUMN"
         )
     ((key, type_),) = keys
     # By SQLite's rule any type with INT in it holds whole numbers, and these hold texts. A column of
@@ -415,7 +416,11 @@ def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
 
 
 def image_table_names(conn: sqlite3.Connection) -> list[str]:
-    """The tables that have an index, in alphabetical order; none where nothing was embedded."""
+    """
+    The tables that have an index, in alphabetical order; none where nothing was embedded. Raises
+    NewerVersion.
+    """
+    check_version(conn)
     if not is_stored_table(conn, INDEXES):
         return []
     columns = column_names(conn, INDEXES)
@@ -433,8 +438,9 @@ def read_indexes(
 ) -> list[Index]:
     """
     The indexes of a table that it is searched with, the oldest first; none where nothing was embedded,
-    or the table was dropped since. A row that cannot be one of ours is left out.
+    or the table was dropped since. A row that cannot be one of ours is left out. Raises NewerVersion.
     """
+    check_version(conn)
     if not is_stored_table(conn, INDEXES) or not table_exists(conn, table):
         return []
     # A database of an older version lacks some.

@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from .filters import Filter, matching
 from .indexes import check_index
-from .schema import ensure_tags, has_tags
+from .schema import ensure_tags
 from .soundness import is_stored_table
 from .tables import (
     LABEL_SETS,
@@ -25,6 +25,7 @@ from .tables import (
     read_indexes,
 )
 from .transactions import insert_row, transaction
+from .triggers import has_tags
 from .vectors import vector_ids
 
 

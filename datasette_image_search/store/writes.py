@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqlite_utils import Database
-from sqlite_utils.db import NotFoundError, quote_identifier
+from sqlite_utils.db import NotFoundError
 
 from .indexes import check_index, made_of_same
 from .own_rows import own_label
 from .reads import roots
-from .schema import has_tags
+from .sources import sources_of
 from .tables import (
     OWN_ROOT,
     ROOTS,
@@ -28,6 +28,7 @@ from .tables import (
     vector_to_blob,
 )
 from .transactions import insert_row, transaction
+from .triggers import has_tags
 
 
 def ensure_root(db: Database, path: str) -> Root:
@@ -84,13 +85,10 @@ def _imported_vectors(
         return []
     content = image.content
     rows = db.execute(
-        "select index_id, vector, {state}.size, {state}.mtime from {vectors} as side "
-        "left join {state} on {state}.{key} = side.image_id "
+        "select index_id, vector, source.size, source.mtime from {vectors} as side "
+        "left join {state} as source on source.image_id = side.image_id "
         "where side.image_id = ? and side.index_id in ({alike}) and side.sha256 is null".format(
-            alike=", ".join(map(str, alike)),
-            state=quote_identifier(table.name if table.is_ours else table.sources),
-            key=quote_identifier(table.key if table.is_ours else "image_id"),
-            vectors=quote_identifier(table.vectors),
+            alike=", ".join(map(str, alike)), state=sources_of(db.conn, table), **table.quoted()
         ),
         [image.image_id],
     ).fetchall()

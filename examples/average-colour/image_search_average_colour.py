@@ -1,8 +1,8 @@
 """
-A model for datasette-image-search, complete: --model average-colour.
+A complete model for datasette-image-search: --model average-colour.
 
-A model that means something would run an ONNX file in encode_images and encode_texts, ask an API, or
-load a fine-tune; everything around that stays as it is here.
+A useful model would run an ONNX file in encode_images and encode_texts, call an API, or load a
+fine-tune; everything else stays as it is here.
 """
 
 import numpy as np
@@ -15,10 +15,10 @@ SIDE = 4
 
 
 class AverageColour(Embedder):
-    """The average colours of a picture in 4 x 4 fields. Words are names of colours, as in HTML."""
+    """The average colours of a picture in 4 x 4 fields. Words are names of colours in HTML."""
 
     id = "average-colour"
-    fingerprint = "average-colour-1"  # To be changed with anything that changes a vector.
+    fingerprint = "average-colour-1"  # Change it whenever a vector would change.
     dimensions = SIDE * SIDE * 3
     image_size = 32
 
@@ -26,7 +26,7 @@ class AverageColour(Embedder):
         return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX))
 
     def encode_images(self, inputs: np.ndarray) -> np.ndarray:
-        # Around grey, so that colours that are opposites are opposites.
+        # Around grey, so that opposite colours have opposite vectors.
         vectors = inputs.reshape(len(inputs), -1).astype(np.float32) - 127.5
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 

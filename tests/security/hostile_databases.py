@@ -270,6 +270,35 @@ def weights_from_a_pipe(conn: sqlite3.Connection, database: Path) -> None:
     )
 
 
+# --- Versions --------------------------------------------------------------------------------------
+
+
+@spoil
+def migrations_are_an_endless_view(conn: sqlite3.Connection, database: Path) -> None:
+    _replaced(
+        conn,
+        "image_search_migrations",
+        f"create view image_search_migrations as {ENDLESS} select hex(zeroblob(x)) as name from more;",
+    )
+
+
+@spoil
+def migrations_that_are_computed(conn: sqlite3.Connection, database: Path) -> None:
+    _replaced(
+        conn,
+        "image_search_migrations",
+        "create table image_search_migrations (applied_at, name as (hex(zeroblob(400000000))));"
+        "insert into image_search_migrations (applied_at) select applied_at from {old};",
+    )
+
+
+@spoil
+def migrations_of_the_future(conn: sqlite3.Connection, database: Path) -> None:
+    conn.execute(
+        f"insert into image_search_migrations (name) {MANY} select '<script>alert(1)</script>' || x from more"
+    )
+
+
 # --- Sidecars --------------------------------------------------------------------------------------
 
 

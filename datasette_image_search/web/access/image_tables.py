@@ -57,7 +57,12 @@ async def shown_tables(database: Database) -> Mapping[str, ShownTable]:
 
 def _read(conn: sqlite3.Connection) -> Mapping[str, ShownTable]:
     tables = {}
-    for name in store.image_table_names(conn):
+    try:
+        names = store.image_table_names(conn)
+    except store.NewerVersion:
+        # Whoever asks for the search page is told.
+        names = []
+    for name in names:
         indexes = store.read_indexes(conn, name)
         if not indexes:
             continue

@@ -9,6 +9,7 @@ from datasette.app import Datasette
 from datasette.database import Database
 from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request
+from datasette.views.base import DatasetteError
 
 from ... import store
 from ...store import ImageTable, ImageView, Index
@@ -41,7 +42,7 @@ async def viewed_table(datasette: Datasette, request: Request) -> ViewedTable:
     The image table of a route with `database` and `table` in it, which may name a view of one.
 
     Raises the same NotFound for what is not there and for what this actor may not see, so that the
-    answer does not tell which.
+    answer does not tell which. Raises DatasetteError with a sentence for a database of a newer version.
     """
     database_name = tilde_decode(request.url_vars["database"])
     table_name = tilde_decode(request.url_vars["table"])
@@ -59,6 +60,8 @@ async def viewed_table(datasette: Datasette, request: Request) -> ViewedTable:
         viewed = await read_bounded(database, lambda conn: _read(conn, database, table_name, view))
     except store.StoreError as error:
         raise not_found from error
+    except store.NewerVersion as error:
+        raise DatasetteError(str(error), title="Image search", status=503) from error
     if viewed is None:
         raise not_found
     # To SQLite "IMAGES" is the same table, to the permissions it is not. A view wants those of both.

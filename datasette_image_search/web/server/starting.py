@@ -78,6 +78,8 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
                     except Exception as error:
                         # Whatever torch or FAISS has against one table, the others can do without.
                         _log(logging.WARNING, f"{name}/{table} is not warmed up: {error}")
+        except store.NewerVersion as error:
+            _log(logging.WARNING, f"{name} is not searched: {error}")
         except sqlite3.Error as error:
             # A database that is locked or damaged is told by whatever is asked of it.
             _log(logging.INFO, f"{name} is not warmed up: {error}")

@@ -1,0 +1,254 @@
+"""
+The triggers that keep the promises of the tables, whichever tool writes, and what they would have done
+meanwhile if they were gone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import get_type_hints
+
+from sqlite_utils import Database
+from sqlite_utils.db import quote_identifier
+
+from .sources import replaced_contents
+from .tables import (
+    OWN_ROOT,
+    SIDE_TABLES,
+    DuplicateRow,
+    ImageTable,
+    Key,
+    TagRow,
+    column_names,
+    generated_columns,
+    table_exists,
+    trigger_name,
+)
+from .tokens import EVENTS, ensure_token_table, renew_tokens, token_triggers
+from .transactions import transaction
+
+
+def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> None:
+    """Put the triggers (back) where `sqlite-utils transform` or an older version left none."""
+    ensure_token_table(db, table)
+    existing = dict(
+        db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
+    )
+    with_duplicates, with_tags = has_duplicates(db.conn, table), has_tags(db.conn, table)
+    wanted = _triggers(
+        table,
+        own_column,
+        content_is_generated=own_column in generated_columns(db.conn, table.name),
+        with_duplicates=with_duplicates,
+        with_tags=with_tags,
+    )
+    for name, sql in wanted.items():
+        if existing.get(name) != sql:
+            db.execute(f"drop trigger if exists {quote_identifier(name)}")
+            db.execute(sql)
+    # Only those that keep tokens prove anything, and only if they did so all the time: that tags have come,
+    # which one of them takes along, changes nothing.
+    proving = {trigger_name(table, event) for event in token_triggers(table)}
+    keeping = [
+        existing.get(trigger_name(table, f"vector_{event}")) for event in ("added", "deleted")
+    ]
+    tokens = table.quoted()["tokens"]
+    if not proving <= existing.keys() or any(tokens not in (sql or "") for sql in keeping):
+        renew_tokens(db, table)
+    if not wanted.keys() <= existing.keys():
+        if trigger_name(table, "content_changed") not in existing and own_column is not None:
+            forget_images(db, table, replaced_contents(db.conn, table, own_column))
+        for side in (table.vectors, table.thumbnails):
+            side = quote_identifier(side)
+            db.execute(f"delete from {side} where not {table.owns(side)}")
+        clear_derived(db, table)
+
+
+def forget_images(db: Database, table: ImageTable, ids: Iterable[Key]) -> None:
+    """What is known of the pictures of images, as the triggers would."""
+    gone = [(key,) for key in ids]
+    for side in ("vectors", "thumbnails", *([] if table.is_ours else ["sources"])):
+        db.conn.executemany(
+            f"delete from {{{side}}} where image_id = ?".format(**table.quoted()), gone
+        )
+
+
+def _triggers(
+    table: ImageTable,
+    own_column: str | None,
+    *,
+    content_is_generated: bool,
+    with_duplicates: bool,
+    with_tags: bool,
+) -> dict[str, str]:
+    """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
+    names = table.quoted()
+    renumber = ""
+    if not table.is_ours:
+        renumber = "update {sources} set image_id = new.{key} where image_id = old.{key}; "
+    forget = (
+        "delete from {vectors} where image_id = {row}.{key}; "
+        "delete from {thumbnails} where image_id = {row}.{key};"
+    )
+    if not table.is_ours:
+        forget += (
+            " delete from {sources} where image_id = {row}.{key};"
+            f" delete from {{failures}} where root_id = {OWN_ROOT} and path = '#' || {{row}}.{{key}};"
+        )
+    if with_duplicates:
+        # Without the one to keep, the others would be copies of nothing.
+        forget += (
+            " delete from {duplicates} where group_id = "
+            "(select group_id from {duplicates} where image_id = {row}.{key} and keep); "
+            "delete from {duplicates} where image_id = {row}.{key};"
+        )
+        renumber += "update {duplicates} set image_id = new.{key} where image_id = old.{key}; "
+    forget_vector = ""
+    if with_tags:
+        forget += " delete from {tags} where image_id = {row}.{key};"
+        # A tag is of a vector, and leaves with it: another vector may be of another picture.
+        forget_vector = "delete from {tags} where image_id = old.image_id and vector_id = old.id; "
+        renumber += (
+            "update {tags} set image_id = new.{key}, vector_id = (select moved.id from {vectors} as "
+            "moved join {vectors} as before on moved.index_id = before.index_id where before.id = "
+            "vector_id and moved.image_id = new.{key}) where image_id = old.{key}; "
+        )
+    forget_old = forget.format(row="old", **names)
+    forget_new = forget.format(row="new", **names)
+    bodies = {
+        **token_triggers(table),
+        # REPLACE fires no delete trigger, but the row that comes instead fires this one.
+        "inserted": f"after insert on {names['images']} begin {forget_new} end",
+        "deleted": f"after delete on {names['images']} begin {forget_old} end",
+        "renumbered": (
+            # Not "of {key}": an update of "rowid" renumbers too.
+            f"after update on {names['images']} "
+            f"when old.{names['key']} is not new.{names['key']} begin {forget_new} "
+            + "insert into {vectors} (index_id, image_id, sha256, vector) "
+            "select index_id, new.{key}, sha256, vector from {vectors} where image_id = old.{key}; "
+            "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; ".format(
+                **names
+            )
+            + renumber.format(**names)
+            + f"{forget_old} end"
+        ),
+        "vector_deleted": f"after delete on {names['vectors']} begin "
+        + ("delete from {tokens} where vector_id = old.id; " + forget_vector).format(**names)
+        + "end",
+        "vector_changed": (
+            f"before update on {names['vectors']} begin "
+            "select raise(abort, 'a vector is never changed in place: delete it and insert'); end"
+        ),
+    }
+    content = "sha256" if table.is_ours else own_column
+    if content is not None:
+        column = quote_identifier(content)
+        # No update is one of a generated column, which others change.
+        of = "" if content_is_generated else f"of {column} "
+        bodies["content_changed"] = (
+            f"after update {of}on {names['images']} "
+            f"when old.{column} is not new.{column} begin {forget_old} {forget_new} end"
+        )
+    return {
+        trigger_name(table, event): (
+            f"CREATE TRIGGER {quote_identifier(trigger_name(table, event))} {body}"
+        )
+        for event, body in bodies.items()
+    }
+
+
+@contextmanager
+def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
+    """
+    Our own triggers of a table are away meanwhile, which makes writing a million rows twice as fast.
+    Within a transaction, so that nobody ever sees the table without them; the caller does their work. Those
+    of the tokens stay: they keep the state of the index.
+    """
+    triggers = [
+        (name, sql)
+        for name, sql in db.execute(
+            "select name, sql from sqlite_master where type = 'trigger'"
+        ).fetchall()
+        if name.startswith(trigger_name(table, ""))
+        and not any(name == trigger_name(table, event) for event in EVENTS)
+    ]
+    with transaction(db):
+        for name, _ in triggers:
+            db.execute(f"drop trigger {quote_identifier(name)}")
+        yield
+        for _, sql in triggers:
+            db.execute(sql)
+        if has_tags(db.conn, table):
+            _clear_tags(db, table)
+
+
+def existing_side_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:
+    """What is made of an image table, and not somebody else's of the same name."""
+    ours = {"duplicates": has_duplicates, "tags": has_tags}
+    return [
+        table.side(kind)
+        for kind in SIDE_TABLES
+        if (ours[kind](conn, table) if kind in ours else table_exists(conn, table.side(kind)))
+    ]
+
+
+def has_duplicates(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Whether there is a table of near-duplicates, and not somebody else's of the same name."""
+    return _is_table_of(conn, table.duplicates, DuplicateRow)
+
+
+def has_tags(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Whether there is a table of tags, and not somebody else's of the same name."""
+    return _is_table_of(conn, table.tags, TagRow)
+
+
+def _is_table_of(conn: sqlite3.Connection, name: str, record: type) -> bool:
+    """Whether there is a table, and no view, that has at least the columns of a record."""
+    columns = set(column_names(conn, name))
+    return table_exists(conn, name) and column_types(record).keys() <= columns
+
+
+def column_types(record: type) -> dict[str, type]:
+    """Field -> int, float, bool or str, for a dataclass that is a row of a table."""
+    optional = {str | None: str, int | None: int, float | None: float}
+    return {name: optional.get(kind, kind) for name, kind in get_type_hints(record).items()}
+
+
+def clear_derived(db: Database, table: ImageTable) -> None:
+    """Duplicates and tags without those of vectors and images that are gone."""
+    if has_duplicates(db.conn, table):
+        clear_duplicates(db, table)
+    if has_tags(db.conn, table):
+        _clear_tags(db, table)
+
+
+def clear_duplicates(db: Database, table: ImageTable) -> None:
+    """
+    Without pictures that are gone or are others now, and groups that this leaves without the one to
+    keep, or with that one only.
+    """
+    owned = table.owns("side")
+    names = {**table.quoted(), "owned": owned}
+    db.execute(
+        "delete from {duplicates} where group_id in "
+        "(select group_id from {duplicates} as side where keep and not {owned})".format(**names)
+    )
+    db.execute("delete from {duplicates} as side where not {owned}".format(**names))
+    db.execute(
+        "delete from {duplicates} where group_id in "
+        "(select group_id from {duplicates} group by group_id having count(*) = 1)".format(**names)
+    )
+
+
+def _clear_tags(db: Database, table: ImageTable) -> None:
+    """Without tags of vectors and images that are gone."""
+    db.execute(
+        "delete from {tags} where not exists "
+        "(select 1 from {images} where {images}.{key} = {tags}.image_id) "
+        "or (vector_id is not null and not exists (select 1 from {vectors} "
+        "where {vectors}.id = {tags}.vector_id and {vectors}.image_id = {tags}.image_id))".format(
+            **table.quoted()
+        )
+    )

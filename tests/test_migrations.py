@@ -1,0 +1,341 @@
+"""
+A database as it was before there were migrations, made by embed-images, import-image-vectors, tag-images and
+find-duplicates of that time: `before_migrations.sql`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlite_utils import Database
+
+from datasette_image_search import store
+from datasette_image_search.search import planner
+from datasette_image_search.search.live import live_index
+from datasette_image_search.search.query import QueryError, image_term, query_vector
+from datasette_image_search.sql.functions import register_functions
+
+from .commands import change, command, query
+from .serving import datasette_of, get, query_page
+from .vector_files import write_npy
+
+DUMP = Path(__file__).with_name("before_migrations.sql")
+
+TABLES = ("images", "files", "scans", "cards")
+"""From folders, and of a person's own with paths, with BLOBs, and with BLOBs and texts for keys."""
+
+SENTENCE = "this database was written by a newer version of datasette-image-search; update it"
+
+LINE = "from an older version to this one"
+
+Rows = dict[str, list[tuple]]
+Hits = dict[tuple[str, str, str], list[tuple[store.Key, float]]]
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    database = tmp_path / "photos.db"
+    pictures = tmp_path / "the folder"
+    (pictures / "trip").mkdir(parents=True)
+    with closing(sqlite3.connect(database)) as conn:
+        conn.executescript(DUMP.read_text(encoding="utf-8"))
+        with conn:
+            conn.execute("update image_search_roots set path = ?", [str(pictures)])
+            conn.execute("pragma user_version = 7")
+        scans = dict(conn.execute("select title, scan from scans"))
+        images = conn.execute("select path, unixepoch(mtime) from images").fetchall()
+    for path, when in images:
+        name = Path(path).name.removesuffix(".bmp").removesuffix(" again")
+        (pictures / path).write_bytes(scans[name])
+        os.utime(pictures / path, (when, when))
+    (pictures / "broken.bmp").write_bytes(b"BM nothing")
+    os.utime(pictures / "broken.bmp", (1_600_000_010, 1_600_000_010))
+    return database
+
+
+def rows_of(database: Path) -> Rows:
+    """All rows, but for the state of the sidecars, which each run may write anew."""
+    names = query(
+        database,
+        "select name from sqlite_master where type = 'table' "
+        "and name not in ('image_search_migrations', 'image_search_indexes')",
+    )
+    rows = {name: query(database, f'select * from "{name}" order by 1, 2') for (name,) in names}
+    columns = "id, image_table, model, fingerprint, dimensions, generation, identity, unfinished"
+    rows["indexes"] = query(database, f"select {columns} from image_search_indexes")
+    return rows
+
+
+def answers_of(conn: sqlite3.Connection) -> Hits:
+    """(table, model, query) -> hits, by each image and, for palette, by words."""
+    hits = {}
+    for table in TABLES:
+        for index in store.read_indexes(conn, table):
+            image_table = store.find_image_table(conn, table)
+            queries = [image_term(key) for key in store.newest_ids(conn, image_table, 10)]
+            for each in [*queries, *(["dark red"] if index.model == "palette" else [])]:
+                try:
+                    vector = query_vector(conn, index, each).vector
+                except QueryError:
+                    continue
+                found = planner.search(conn, index, vector, 10)
+                hits[table, index.model, each] = [(hit.id, hit.score) for hit in found.hits]
+    return hits
+
+
+@pytest.fixture
+def answers(old: Path) -> Hits:
+    with closing(sqlite3.connect(f"file:{old}?immutable=1", uri=True)) as conn:
+        return answers_of(conn)
+
+
+def test_an_old_database_is_searched_as_it_is(old: Path, answers: Hits) -> None:
+    """From a file that nobody may write to: of each image itself first, and the cosines of what is stored."""
+    before = old.read_bytes()
+    with closing(sqlite3.connect(f"file:{old}?mode=ro", uri=True)) as conn:
+        register_functions(conn)
+        assert answers_of(conn) == answers
+        assert len(answers) > 15
+        for (table, model, query), hits in answers.items():
+            assert len(hits) >= 4
+            index = store.find_index(conn, table, model)
+            asked = query_vector(conn, index, query).vector
+            for key, score in hits:
+                assert score == pytest.approx(
+                    float(store.image_vector(conn, index, key) @ asked), abs=1e-6
+                )
+        status = conn.execute("select image_search_status('scans')").fetchone()[0]
+        assert '"vectors": 4' in status
+    for table in TABLES:
+        assert command("search-images", old, table, "red", "--model", "palette").exit_code == 0
+    assert old.read_bytes() == before
+
+
+COMMANDS = {
+    "embed a folder": ("embed-images", "images", "the folder", "--model", "palette", "-s"),
+    "embed paths": ("embed-images", "files", "-s"),
+    "embed BLOBs": ("embed-images", "scans", "-s"),
+    "embed BLOBs by texts": ("embed-images", "cards", "-s"),
+    "tag": ("tag-images", "scans", "-s"),
+    "index": ("index-images", "files", "-s"),
+    "find duplicates": (
+        *("find-duplicates", "images", "--model", "palette"),
+        *("--threshold", "0.95", "--write", "-s"),
+    ),
+    "import": ("import-image-vectors", "images", "new/vectors.npy", "--model", "my/model", "-s"),
+}
+
+
+@pytest.fixture(params=COMMANDS)
+def line(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> tuple[str, ...]:
+    """A command and its arguments, less the database."""
+    monkeypatch.chdir(tmp_path)
+    name, table, *options = COMMANDS[request.param]
+    if name == "import-image-vectors":
+        (tmp_path / "new").mkdir()
+        paths = ["red.bmp", "green.bmp", "trip/blue.bmp", "trip/white.bmp"]
+        write_npy(tmp_path / "new", paths, np.eye(4, 6, dtype=np.float32))
+        options += ["--paths", "new/paths.txt", "--root", "the folder"]
+    if name == "tag-images":
+        options += ["red", "blue"]
+    return name, table, *options
+
+
+def run(database: Path, line: tuple[str, ...]):
+    name, *rest = line
+    return command(name, database, *rest)
+
+
+def test_the_first_command_that_writes_brings_it_to_this_version(
+    old: Path, answers: Hits, line: tuple[str, ...]
+) -> None:
+    before = rows_of(old)
+    done = run(old, line)
+    assert done.exit_code == 0, done.output
+    assert done.output.count(LINE) == 1
+    now = rows_of(old)
+    made = {"scans_tags"} if line[0] == "tag-images" else set()
+    assert now.keys() - before.keys() == made
+    for table in before.keys() - {"image_search_label_sets", "sqlite_sequence"}:
+        assert now[table] == before[table], table
+    with closing(sqlite3.connect(old)) as conn:
+        assert answers_of(conn) == answers
+    names = query(old, "select name from image_search_migrations order by name")
+    assert [name for (name,) in names] == list(store.MIGRATIONS)
+    assert query(old, "pragma user_version") == [(7,)]
+    again = run(old, line)
+    assert again.exit_code == 0, again.output
+    assert LINE not in again.output
+
+
+def test_a_dry_run_leaves_it_as_it_is(old: Path) -> None:
+    before = old.read_bytes()
+    done = command("embed-images", old, "scans", "--dry-run")
+    assert (done.exit_code, done.output) == (0, "Would be: 0 embedded, 4 unchanged, 0 failed\n")
+    assert old.read_bytes() == before
+
+
+def test_a_new_database_says_nothing_of_older_ones(old: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.db"
+    done = command("embed-images", new, "images", tmp_path / "the folder", "--model", "palette")
+    assert done.exit_code == 0, done.output
+    assert LINE not in done.output
+    assert query(new, "select count(*) from image_search_migrations") == [(len(store.MIGRATIONS),)]
+
+
+def test_sources_of_images_that_are_gone_go(old: Path) -> None:
+    change(old, "delete from scans where id = 10")
+    assert len(query(old, "select * from _scans_sources")) == 4
+    assert command("index-images", old, "images", "--model", "palette").exit_code == 0
+    assert query(old, "select image_id from _scans_sources") == [(20,), (30,), (40,)]
+
+
+def test_a_table_that_somebody_has_changed_does_not_stop_the_others(old: Path) -> None:
+    change(old, "alter table cards rename to faces", "drop table _scans_vectors")
+    with closing(Database(old)) as db:
+        db["images"].transform(pk="path")
+    done = command("index-images", old, "files")
+    assert done.exit_code == 0, done.output
+    assert LINE in done.output
+    for name, vectors in (("cards", 4), ("images", 9)):
+        assert query(old, f"select count(*) from _{name}_vectors") == [(vectors,)]
+
+
+KILLED = """
+import os, signal, sys
+from sqlite_utils import Database
+from datasette_image_search.store import migrations, schema_version
+
+def kill(db):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+steps = list(migrations._STEPS)
+steps.insert(int(sys.argv[2]), kill)
+migrations._STEPS = tuple(steps)
+names = tuple(str(number) for number in range(len(steps)))
+migrations.MIGRATIONS = schema_version.MIGRATIONS = names
+migrations.migrate(Database(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signal")
+@pytest.mark.parametrize("step", range(len(store.MIGRATIONS) + 1))
+def test_a_kill_within_a_migration_leaves_the_old_tables(
+    old: Path, answers: Hits, step: int
+) -> None:
+    """What a kill between any two writes leaves is for tests/faults/."""
+    change(old, "delete from scans where id = 10")
+    before, schema = rows_of(old), query(old, "select sql from sqlite_master")
+    done = subprocess.run([sys.executable, "-c", KILLED, old, str(step)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert rows_of(old) == before
+    assert query(old, "select sql from sqlite_master") == schema
+
+
+# --- Newer versions, and what is none --------------------------------------------------------------
+
+
+@pytest.fixture
+def newer(old: Path) -> Path:
+    """As a version will leave it that is not written yet."""
+    with closing(Database(old, execute_plugins=False)) as db:
+        assert store.migrate(db)
+        db["image_search_migrations"].insert({"name": "m999_to_come"})
+    return old
+
+
+def test_a_command_stops_at_a_newer_version(newer: Path, line: tuple[str, ...]) -> None:
+    before = newer.read_bytes()
+    done = run(newer, line)
+    assert done.exit_code == 1
+    assert done.output.startswith(f"Error: {SENTENCE}")
+    assert done.output.count("\n") == 1
+    assert newer.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("search-images", "scans", "red"),
+        ("find-duplicates", "scans"),
+        ("plot-images", "scans", "map.png"),
+        ("embed-images", "scans", "--dry-run"),
+    ],
+)
+def test_one_that_only_reads_stops_too(newer: Path, line: tuple[str, ...]) -> None:
+    done = run(newer, line)
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert SENTENCE in done.output
+
+
+def test_sql_functions_say_so(newer: Path) -> None:
+    with closing(sqlite3.connect(newer)) as conn:
+        register_functions(conn)
+        (status,) = conn.execute("select image_search_status()").fetchone()
+        assert SENTENCE in status
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute("select image_search('red', 3, 'images')").fetchall()
+
+
+@pytest.mark.asyncio
+async def test_datasette_says_so_and_serves_the_others(newer: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    command("embed-images", other, "images", tmp_path / "the folder", "--model", "palette")
+    datasette = datasette_of(newer, other)
+    page = await get(datasette, "/-/image-search/photos/images", q="red")
+    assert page.status_code == 503
+    assert SENTENCE in page.text
+    assert (await get(datasette, "/-/image-search/photos/images/1/thumbnail")).status_code == 503
+    assert (await get(datasette, "/photos/images")).status_code == 200
+    asked = await query_page(datasette, "select image_search('red', 3, 'images')")
+    assert SENTENCE in asked.text
+    assert (await get(datasette, "/-/image-search/other/images", q="red")).status_code == 200
+
+
+@pytest.mark.asyncio
+async def test_the_log_of_datasette_says_so(newer: Path, caplog) -> None:
+    from datasette_image_search.web.server.starting import warm_up
+
+    warm_up(datasette_of(newer), {"photos": newer})
+    assert caplog.messages == [f"photos is not searched: {caplog.messages[0].partition(': ')[2]}"]
+    assert SENTENCE in caplog.text
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "create view image_search_migrations as select 'm999' as name, 1 as applied_at",
+        "create table image_search_migrations (mine text)",
+        "create table image_search_migrations (mine, name as (zeroblob(900000000)))",
+    ],
+    ids=["view", "other columns", "computed"],
+)
+def test_something_else_of_that_name_is_not_believed_and_not_written_to(
+    old: Path, answers: Hits, made: str
+) -> None:
+    change(old, made)
+    before = old.read_bytes()
+    with closing(sqlite3.connect(old)) as conn:
+        assert answers_of(conn) == answers
+    done = command("index-images", old, "files", "-s")
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: 'image_search_migrations' is not the table of that name")
+    assert old.read_bytes() == before
+
+
+def test_what_is_no_text_is_the_name_of_no_migration(old: Path) -> None:
+    change(
+        old,
+        "create table image_search_migrations (name, applied_at)",
+        "insert into image_search_migrations values (null, null), (x'ff', 7), (1e300, '')",
+    )
+    with closing(sqlite3.connect(old)) as conn, pytest.raises(store.NewerVersion):
+        live_index(conn, store.find_index(conn, "images"))
