@@ -32,7 +32,7 @@ async def said_at_start(
         ),
         (
             {"x": 1},
-            "x: there is no such option; there are roots, max_upload_bytes, warm_up, weights",
+            "x: there is no such option; the options are roots, max_upload_bytes, warm_up, weights",
         ),
         ({"roots": ["Pictures"]}, "roots must be absolute paths, such as /home/me/Pictures"),
         ({"roots": [1]}, "roots must be a list of folders, such as [/home/me/Pictures]"),
@@ -73,8 +73,8 @@ async def test_a_database_and_a_table_have_options_too(
     written = {"databases": {"photos": {**wrong, "tables": tables}}}
     assert await said_at_start(database, caplog, written) == [
         f"databases, photos, plugins, {PLUGIN}, root: there is no such option; did you mean 'roots'?",
-        f"databases, photos, tables, images, plugins, {PLUGIN}, weights is read for all databases only; "
-        "put it below plugins at the top",
+        f"databases, photos, tables, images, plugins, {PLUGIN}, weights applies to all databases; "
+        "move it to plugins at the top level",
     ]
 
 

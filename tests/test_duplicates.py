@@ -169,7 +169,7 @@ def add(db: Database, *images: tuple[str, np.ndarray, dict]) -> Index:
 
 
 def paths_of(found: duplicates.Found) -> list[list[str]]:
-    return [[one.picture.location.path for one in group] for group in found.groups]
+    return [[one.image.location.path for one in group] for group in found.groups]
 
 
 def test_the_best_is_first_and_scores_are_to_it(db: Database):
@@ -182,7 +182,7 @@ def test_the_best_is_first_and_scores_are_to_it(db: Database):
         ("other.jpg", turned(90), {}),
     )
     ((best, copy, small, tiny),) = find_duplicates(db.conn, index, 0.99).groups
-    assert [one.picture.image_id for one in (best, copy, small, tiny)] == [3, 2, 1, 4]
+    assert [one.image.image_id for one in (best, copy, small, tiny)] == [3, 2, 1, 4]
     assert (best.exact, copy.exact, small.exact) == (False, True, False)
     assert (best.score, copy.score) == (1, 1)
     assert small.score == pytest.approx(np.cos(np.radians(4)), abs=1e-6)
@@ -296,7 +296,7 @@ def test_columns_that_a_person_dropped_are_not_needed(db: Database):
     index = add(db, ("a", NORTH, {"size": 1}), ("b", NORTH, {"size": 2}))
     db["images"].transform(drop={"width", "height"})
     ((best, _),) = find_duplicates(db.conn, index, 0.95).groups
-    assert (best.picture.location.path, best.picture.width) == ("b", None)
+    assert (best.image.location.path, best.image.width) == ("b", None)
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan"), float("inf")])

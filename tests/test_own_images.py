@@ -578,7 +578,7 @@ def test_another_path_column_is_remembered_from_then_on(tmp_path: Path, folder: 
 )
 def test_only_one_place_has_the_images(tmp_path: Path, arguments: tuple[str, ...]):
     result = command("embed-images", tmp_path / "my.db", "pictures", *arguments)
-    assert (result.exit_code, "one of them" in result.stderr) == (1, True)
+    assert (result.exit_code, "give either files and folders" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("type", ["", "numeric", "blob"])

@@ -499,7 +499,7 @@ def test_a_server_does_not_open_the_weights_that_a_database_names(db: Database) 
     """Who made the database must not choose which files are opened."""
     db["image_search_indexes"].update(1, {"model": "tiny/x", "weights": "/etc/passwd"})
     datasette = Datasette(memory=True)
-    with pytest.raises(EmbedderError, match="name it in Datasette's configuration"):
+    with pytest.raises(EmbedderError, match="name that file in Datasette's configuration"):
         query_vector(db.conn, find_index(db.conn), "red", configured_weights(datasette))
 
 

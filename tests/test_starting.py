@@ -158,7 +158,10 @@ async def test_a_large_sidecar_is_checked_and_left_where_it_is_damaged(
     ("setting", "sentence"),
     [
         ({"warm_up": ["#99"]}, "there is no image #99"),
-        ({"weights": {}}, "was embedded with weights of tiny-test/warm in a file; name it"),
+        (
+            {"weights": {}},
+            "was embedded with weights of tiny-test/warm from a file; name that file",
+        ),
     ],
 )
 @pytest.mark.asyncio

@@ -555,7 +555,7 @@ def test_a_changed_database_is_seen_by_the_next_statement(db: Database):
 def test_wrong_labels_are_one_sentence(db: Database, labels, sentence: str):
     add(db, NORTH)
     said: list[str] = []
-    conn = connected(db, report=said.append)
+    conn = connected(db, tell=said.append)
     with pytest.raises(sqlite3.OperationalError):
         conn.execute("select image_classify(1, ?)", [labels]).fetchall()
     (line,) = said
@@ -567,7 +567,7 @@ def test_wrong_labels_are_one_sentence(db: Database, labels, sentence: str):
 def test_each_label_counts_as_a_text_of_the_statement(db: Database):
     add(db, NORTH)
     said: list[str] = []
-    conn = connected(db, report=said.append, most_texts=3)
+    conn = connected(db, tell=said.append, most_texts=3)
     two = 'image_classify(1, \'["north", "east"]\')'
     assert conn.execute(f"select {two}, image_similarity(1, 'up')").fetchall()
     assert conn.execute(f"select {two}, {two}").fetchall()

@@ -97,10 +97,10 @@ COLUMNS = ("group", "keep", "score", "exact", "id", "path", "width", "height", "
 
 
 def _row_of_duplicate(number: int, duplicate: Duplicate, *, keep: bool) -> dict[str, Any]:
-    picture = duplicate.picture
+    image = duplicate.image
     values = (
-        *(number, int(keep), duplicate.score, int(duplicate.exact), picture.image_id),
-        *(picture.location.path, picture.width, picture.height, picture.size),
+        *(number, int(keep), duplicate.score, int(duplicate.exact), image.image_id),
+        *(image.location.path, image.width, image.height, image.size),
     )
     return dict(zip(COLUMNS, values, strict=True))
 
@@ -115,13 +115,13 @@ def _warn_of_threshold(found: Found, threshold: float) -> None:
 
 def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
     """Print the files that may be deleted, and warn of those that are left out, with the reason."""
-    from ..ingest.dispensable import Copy, LeftOut, dispensable
+    from ..search.dispensable import Copy, LeftOut, dispensable
 
     left_out = LeftOut()
     groups = (
         [
-            Copy(file_of(database, picture.location), picture.size, picture.mtime, picture.sha256)
-            for picture in (duplicate.picture for duplicate in group)
+            Copy(file_of(database, image.location), image.size, image.mtime, image.sha256)
+            for image in (duplicate.image for duplicate in group)
         ]
         for group in found.groups
     )
@@ -143,13 +143,13 @@ def _print_groups(found: Found) -> None:
     lines: list[Any] = []
     for group in found.groups:
         for at, duplicate in enumerate(group[:SHOWN_DUPLICATES]):
-            picture = duplicate.picture
+            image = duplicate.image
             score = "exact" if duplicate.exact else f"{duplicate.score:.4f}" if at else "keep"
-            known = picture.width is not None and picture.height is not None
-            shape = f"{picture.width} x {picture.height}" if known else ""
-            size = "" if picture.size is None else _bytes(picture.size)
-            image_id = written_id(picture.image_id)
-            path = printable(picture.location.path)
+            known = image.width is not None and image.height is not None
+            shape = f"{image.width} x {image.height}" if known else ""
+            size = "" if image.size is None else _bytes(image.size)
+            image_id = written_id(image.image_id)
+            path = printable(image.location.path)
             lines.append([score, printable(image_id), shape, size, path])
         if len(group) > SHOWN_DUPLICATES:
             lines.append(["", "", "", "", f"... and {len(group) - SHOWN_DUPLICATES:,} more"])

@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import store
 from ..errors import ImageSearchError
-from ..store import DuplicateRow, Filter, Index, Picture
+from ..store import DuplicateRow, Filter, ImageFile, Index
 
 HEAD = 95
 """Axes on which all pairs are compared. They hold nine tenths of the length of CLIP vectors, and let few
@@ -58,7 +58,7 @@ class Compared:
 class Duplicate:
     """An image of a group, its score to the first one, and whether it has the same bytes as that."""
 
-    picture: Picture
+    image: ImageFile
     score: float
     exact: bool
 
@@ -118,14 +118,14 @@ def rows_of(found: Found) -> Iterator[DuplicateRow]:
     """The rows for the table of duplicates."""
     for number, group in enumerate(found.groups, start=1):
         for duplicate in group:
-            picture = duplicate.picture
+            image = duplicate.image
             yield DuplicateRow(
                 group_id=number,
-                image_id=picture.image_id,
+                image_id=image.image_id,
                 score=duplicate.score,
                 exact=duplicate.exact,
                 keep=duplicate is group[0],
-                sha256=picture.sha256,
+                sha256=image.sha256,
             )
 
 
@@ -298,11 +298,11 @@ def stars(vectors_at: VectorsAt, n: int, threshold: float) -> tuple[np.ndarray, 
 class _Content:
     """Images of the same bytes, the best first, so with the same vector."""
 
-    pictures: list[Picture]
+    images: list[ImageFile]
 
     @property
     def vector_id(self) -> int:
-        return self.pictures[0].vector_id
+        return self.images[0].vector_id
 
 
 def _groups(
@@ -317,16 +317,16 @@ def _groups(
     The groups of some vectors, of which those of one content, and of one component, have a number; and
     how many images the largest component has that is more than one star.
     """
-    pictures = store.pictures(conn, index, ids.tolist())
-    members: dict[int, dict[int, list[Picture]]] = {}
+    images = store.image_files(conn, index, ids.tolist())
+    members: dict[int, dict[int, list[ImageFile]]] = {}
     for id, content, label in zip(ids.tolist(), contents.tolist(), labels.tolist(), strict=True):
         # A row may have been deleted since its vector was compared.
-        if id in pictures:
-            members.setdefault(label, {}).setdefault(content, []).append(pictures[id])
+        if id in images:
+            members.setdefault(label, {}).setdefault(content, []).append(images[id])
     components = [
         sorted(
             (_Content(sorted(each, key=_worth)) for each in component.values()),
-            key=lambda content: _worth(content.pictures[0]),
+            key=lambda content: _worth(content.images[0]),
         )
         for component in members.values()
     ]
@@ -335,8 +335,8 @@ def _groups(
     for component, kept, scores in _stars_of(conn, index, components, threshold):
         groups += (group for group in _of_component(component, kept, scores) if len(group) > 1)
         if kept.any():
-            chained = max(chained, sum(len(content.pictures) for content in component))
-    places = [group[0].picture.location for group in groups]
+            chained = max(chained, sum(len(content.images) for content in component))
+    places = [group[0].image.location for group in groups]
     order = sorted(range(len(groups)), key=lambda at: (places[at].path, places[at].root))
     return tuple(groups[at] for at in order), chained
 
@@ -385,10 +385,10 @@ def _of_component(
             continue
         # A rounded score of more than 1 would sort before the first.
         score = min(1.0, float(scores[at]))
-        others = [Duplicate(picture, score, exact=False) for picture in component[at].pictures]
+        others = [Duplicate(image, score, exact=False) for image in component[at].images]
         groups.setdefault(centre, []).extend(others)
     for centre in np.flatnonzero(kept == np.arange(len(component))).tolist():
-        first, *copies = component[centre].pictures
+        first, *copies = component[centre].images
         yield (
             Duplicate(first, 1.0, exact=False),
             *(Duplicate(copy, 1.0, exact=True) for copy in copies),
@@ -396,7 +396,7 @@ def _of_component(
         )
 
 
-def _worth(picture: Picture) -> tuple[Any, ...]:
-    """A sort key that puts the picture to keep first."""
-    area = (picture.width or 0) * (picture.height or 0)
-    return -area, -(picture.size or 0), picture.mtime or "", picture.image_id
+def _worth(image: ImageFile) -> tuple[Any, ...]:
+    """A sort key that puts the image to keep first."""
+    area = (image.width or 0) * (image.height or 0)
+    return -area, -(image.size or 0), image.mtime or "", image.image_id

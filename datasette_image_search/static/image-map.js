@@ -34,13 +34,13 @@
     root.replaceChildren(status);
     fetch(root.dataset.url)
       .then((response) =>
-        response.json().catch(() => ({ error: `the server says ${response.status}` })),
+        response.json().catch(() => ({ error: `the server answered with status ${response.status}` })),
       )
       .then((data) => {
         if (!data.images) throw new Error(data.error);
         start(data);
       })
-      .catch((problem) => status.replaceChildren(`There is no map: ${problem.message}`));
+      .catch((problem) => status.replaceChildren(`Could not load the map: ${problem.message}`));
   }
 
   function start(data) {
@@ -67,7 +67,7 @@
     });
     const card = make("figure", { class: "image-map-card", "aria-hidden": "true" });
     card.hidden = true;
-    const lassoButton = button("Lasso", "Draw around images to select them; so does dragging with Shift", () => {
+    const lassoButton = button("Lasso", "Draw around images to select them, or drag with Shift", () => {
       const pressed = lassoButton.getAttribute("aria-pressed") !== "true";
       lassoButton.setAttribute("aria-pressed", String(pressed));
       canvas.classList.toggle("lasso", pressed);
@@ -460,7 +460,7 @@
         status.replaceChildren(words, make("a", { href: url }, these), " ", clear);
       } else {
         status.replaceChildren(
-          `${words}That is more than a link can name; select fewer, or filter by a column. `,
+          `${words}These are too many for a link. Select fewer, or filter by a column. `,
           clear,
         );
       }

@@ -127,11 +127,11 @@
 
   async function searchBy(file) {
     if (!file.type.startsWith("image/") && !/\.(hei[cf]|avif)$/i.test(file.name)) {
-      say(`${file.name || "That"} is not a picture.`);
+      say(`${file.name || "That file"} is not a picture.`);
       return;
     }
     const url = form.dataset.uploadUrl;
-    say(`Looking at ${file.name || "the picture"}…`, true);
+    say(`Searching with ${file.name || "the picture"}…`, true);
     try {
       const { csrftoken } = await (await fetch(url)).json();
       const response = await fetch(url, {
@@ -143,13 +143,13 @@
         },
       });
       const answer = await response.json().catch(() => ({}));
-      if (!answer.query) throw new Error(answer.error ?? `the server says ${response.status}`);
+      if (!answer.query) throw new Error(answer.error ?? `the server answered with status ${response.status}`);
       const found = new URL(location.href);
       found.searchParams.delete("_next");
       found.searchParams.set("q", answer.query);
       location.assign(found);
     } catch (problem) {
-      say(`That picture could not be searched by: ${problem.message}`);
+      say(`Could not search with that picture: ${problem.message}`);
     }
   }
 

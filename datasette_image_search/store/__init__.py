@@ -32,7 +32,7 @@ Database.
 """
 
 from .contents import copy_content
-from .duplicates import Picture, pictures, write_duplicates
+from .duplicates import ImageFile, image_files, write_duplicates
 from .filters import (
     Filter,
     FilterError,
@@ -124,7 +124,7 @@ from .tags import (
     write_tags,
 )
 from .tokens import has_tokens, rows_after
-from .transactions import is_locked, read_any_text, snapshot, transaction
+from .transactions import is_locked, snapshot, transaction
 from .triggers import has_tags, without_triggers
 from .values import json_value
 from .vectors import (
@@ -161,6 +161,7 @@ __all__ = [
     "Filter",
     "FilterError",
     "IdSet",
+    "ImageFile",
     "ImageRecord",
     "ImageTable",
     "ImageView",
@@ -172,7 +173,6 @@ __all__ = [
     "Location",
     "NewerVersion",
     "OwnRow",
-    "Picture",
     "ReusedImage",
     "Root",
     "Rows",
@@ -213,6 +213,7 @@ __all__ = [
     "has_tags",
     "has_tokens",
     "has_triggers",
+    "image_files",
     "image_of_row",
     "image_rows",
     "image_table_names",
@@ -241,8 +242,6 @@ __all__ = [
     "own_rows",
     "passing",
     "passing_images",
-    "pictures",
-    "read_any_text",
     "read_indexes",
     "record_files",
     "record_index_type",

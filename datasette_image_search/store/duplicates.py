@@ -29,10 +29,10 @@ CHUNK = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageFile:
     """
-    What tells which of two copies is the better one: pixels of the upright picture, bytes of the
-    file, and its time in ISO 8601, each None where it is not known.
+    The file of an image, to tell the better one of two copies: pixels of the upright picture, bytes of
+    the file, and its time in ISO 8601, each None if unknown.
     """
 
     vector_id: int
@@ -45,10 +45,10 @@ class Picture:
     mtime: str | None
 
 
-def pictures(
+def image_files(
     conn: sqlite3.Connection, index: Index, vector_ids: Sequence[int]
-) -> dict[int, Picture]:
-    """Vector id -> picture, for those whose image exists."""
+) -> dict[int, ImageFile]:
+    """Vector id -> file, for those whose image exists."""
     table = find_image_table(conn, index.image_table)
     # A person's own table may have width and height; ours may have lost them.
     columns = {name.lower() for name in column_names(conn, table.name)}
@@ -73,7 +73,7 @@ def pictures(
                 )
                 mtime = mtime if isinstance(mtime, str) else None
                 place = places[image_id]
-                found[vector_id] = Picture(
+                found[vector_id] = ImageFile(
                     vector_id, image_id, sha256, place, width, height, size, mtime
                 )
     return found

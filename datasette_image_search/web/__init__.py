@@ -1,1 +1,1 @@
-"""Pages and pictures in Datasette. `compat` holds what differs between Datasette 0.65 and 1.0."""
+"""Pages and pictures in Datasette. Only `compat` knows the differences between Datasette 0.65 and 1.0."""

@@ -1,4 +1,4 @@
-"""What differs between Datasette 0.65 and 1.0, told apart by capability; and nothing else."""
+"""The differences between Datasette 0.65 and 1.0, told apart by capability; and nothing else."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def can_view_table(
 
 
 def rules_of_tables(denied: Iterable[tuple[str, str]]) -> Any:
-    """What `permission_resources_sql` of 1.0 returns to deny tables, each a database and a table."""
+    """The answer of `permission_resources_sql` of 1.0 that denies tables, each a database and a table."""
     from datasette.permissions import PermissionSQL
 
     return PermissionSQL(
@@ -64,7 +64,7 @@ def rules_of_tables(denied: Iterable[tuple[str, str]]) -> Any:
 
 
 async def listed_tables(datasette: Datasette, database: str) -> list[str]:
-    """The tables that 1.0 lists of a database, also when it cannot be read."""
+    """The tables of a database in the catalogue of 1.0, which has them also if it cannot be read."""
     rows = await datasette.get_internal_database().execute(
         "select table_name from catalog_tables where database_name = ?", [database]
     )
@@ -72,17 +72,17 @@ async def listed_tables(datasette: Datasette, database: str) -> list[str]:
 
 
 def labels_ignore_actors(datasette: Datasette) -> bool:
-    """Whether rows of other tables are called by name before those who may not see these tables."""
+    """Whether labels of foreign keys are shown to people who may not see the other table, as in 0.65."""
     return "actor" not in inspect.signature(datasette.expand_foreign_keys).parameters
 
 
 def configuration_page_name(datasette: Datasette) -> str:
-    """The page of Datasette that shows what the server was configured with."""
+    """The name of Datasette's own page of its configuration."""
     return "metadata" if hasattr(datasette, "metadata") else "config"
 
 
 def shown_configuration(datasette: Datasette) -> dict[str, Any]:
-    """What that page shows; 1.0 leaves out passwords and the like."""
+    """The configuration as that page shows it; 1.0 hides passwords and the like."""
     if hasattr(datasette, "metadata"):
         return datasette.metadata() or {}
     return datasette._config()
@@ -91,7 +91,7 @@ def shown_configuration(datasette: Datasette) -> dict[str, Any]:
 async def can_execute_sql(
     datasette: Datasette, actor: dict[str, Any] | None, database: str
 ) -> bool:
-    """Whether this actor may run SQL of their own, and so read anything in the database."""
+    """Whether this actor may run their own SQL, and so read anything in the database."""
     if hasattr(datasette, "allowed"):
         from datasette.resources import DatabaseResource
 
@@ -104,7 +104,7 @@ async def can_execute_sql(
 async def saved_query_sql(
     datasette: Datasette, actor: dict[str, Any] | None, database: str, name: str
 ) -> str | None:
-    """The SQL of a query that has a name and only reads, or None where there is none."""
+    """The SQL of a saved query; None if there is none, or if it writes."""
     if hasattr(datasette, "get_query"):
         query = await datasette.get_query(database, name)
         return query.sql if query is not None and not query.is_write else None
@@ -115,7 +115,7 @@ async def saved_query_sql(
 async def saved_query_parameters(
     datasette: Datasette, request: Request, sql: str, given: Mapping[str, str]
 ) -> Mapping[str, Any]:
-    """What Datasette fills into a query that has a name: the given, magic ones, empty texts else."""
+    """The parameters of a saved query: the given ones, magic ones, empty texts for the rest."""
     from datasette.views.database import MagicParameters
 
     class Parameters(MagicParameters):
@@ -132,7 +132,7 @@ async def saved_query_parameters(
 def column_filters(
     datasette: Datasette, database: str, table: str, pairs: Iterable[tuple[str, str]]
 ) -> Filters:
-    """Datasette's own reading of the column filters in a query string."""
+    """The column filters in a query string, as Datasette reads them."""
     if not hasattr(datasette, "table_metadata"):
         return Filters(sorted(pairs))
     from datasette.views.base import ureg
@@ -142,7 +142,7 @@ def column_filters(
 
 
 async def default_page_size(datasette: Datasette, database: str, table: str) -> int:
-    """How many rows a table page has where the request does not say."""
+    """The number of rows on a table page if the request does not name one."""
     if hasattr(datasette, "table_metadata"):
         settings = datasette.table_metadata(database, table)
     else:
@@ -153,22 +153,22 @@ async def default_page_size(datasette: Datasette, database: str, table: str) -> 
 
 def csrf_token(request: Request) -> str:
     """
-    What a POST is to send as x-csrftoken. In 0.65 it comes with a cookie, which makes Datasette
-    forbid all caching: so not for pages. 1.0 looks at other headers, and its token means nothing.
+    The token that a POST must send as x-csrftoken. In 0.65 it comes with a cookie, which makes Datasette
+    forbid all caching, so pages must not ask for it. 1.0 checks other headers, and ignores the token.
     """
     token = request.scope.get("csrftoken")
     return token() if token else ""
 
 
 async def table_configuration(datasette: Datasette, database: str, table: str) -> dict[str, Any]:
-    """What the server says of a table's facets and the like: metadata in 0.65."""
+    """The configuration of a table, such as its facets: metadata in 0.65."""
     if hasattr(datasette, "table_config"):
         return await datasette.table_config(database, table)
     return datasette.table_metadata(database, table)
 
 
 async def table_title(datasette: Datasette, database: str, table: str) -> str:
-    """The title that metadata gives a table, else its name."""
+    """The title of a table in the metadata, else its name."""
     if hasattr(datasette, "get_resource_metadata"):
         metadata = await datasette.get_resource_metadata(database, table)
     else:
@@ -177,7 +177,7 @@ async def table_title(datasette: Datasette, database: str, table: str) -> str:
 
 
 def whole_configuration(datasette: Datasette) -> dict[str, Any]:
-    """What the server was configured with, for the instance and below it: metadata in 0.65."""
+    """The configuration of the instance and all below it: metadata in 0.65."""
     if hasattr(datasette, "metadata"):
         return datasette.metadata() or {}
     return datasette.config or {}
@@ -191,7 +191,7 @@ def database_colour(database: Database) -> str:
 def renderer_with_error(
     datasette: Datasette, render: Callable[..., Awaitable[Response]]
 ) -> Callable[..., Awaitable[Response]]:
-    """An output renderer that is told, as `error`, what SQLite has against a query; 0.65 says it in `data`."""
+    """An output renderer that gets SQLite's error for a query as `error`; 0.65 has it in `data`."""
     if hasattr(datasette, "allowed"):
         return render
 
@@ -212,12 +212,12 @@ def renderer_with_error(
 
 async def reopen_connections(datasette: Datasette, database: Database) -> bool:
     """
-    All that Datasette has to a database, while no request needs them; and those that it has not yet, so
-    that all are to the same file. Both versions keep them by thread, 0.65 under the name of the database.
-    False if a thread is too busy.
+    Reopens the connections of all threads to a database, also those that a thread has not opened yet, so
+    that all are to the same file. Call it while no request uses them. Both versions keep a connection per
+    thread, 0.65 under the name of the database. False if a thread is too busy.
     """
     kept = getattr(database, "_thread_local_id", database.name)
-    # What writes has a thread of its own, which is left to itself.
+    # Writes have a thread of their own, which is left running.
     database._write_thread = database._write_queue = None
     if datasette.executor is None:
         database._read_connection = database._write_connection = None
@@ -244,13 +244,13 @@ def _reopen(
     all_there: threading.Barrier,
     done: set[int],
 ) -> None:
-    """Each thread has one of these to do, and none two: unless one of them is busy for too long."""
+    """Runs once on each thread: all wait at the barrier, unless one of them is busy for too long."""
     with suppress(threading.BrokenBarrierError):
         all_there.wait(PATIENCE)
     conn = connections.__dict__.pop(kept, None)
     if conn is not None:
         conn.close()
-    # What is wrong with the file is told by whatever is asked of it.
+    # An error of the file will come again with the next query.
     with suppress(sqlite3.Error):
         conn = database.connect()
         datasette._prepare_connection(conn, database.name)
@@ -261,7 +261,7 @@ def _reopen(
 def make_facet(
     kind: type[Facet], *args: Any, configuration: dict[str, Any], **options: Any
 ) -> Facet:
-    """A facet of Datasette; 0.65 calls the configuration of its table metadata."""
+    """A facet of Datasette. 0.65 takes the configuration of its table as `metadata`."""
     takes = inspect.signature(Facet.__init__).parameters
     name = "table_config" if "table_config" in takes else "metadata"
     return kind(*args, **{name: configuration}, **options)
@@ -269,9 +269,9 @@ def make_facet(
 
 def load_sqlite_utils_plugins(datasette: Datasette) -> None:
     """
-    Datasette 1.0 makes a sqlite_utils.Database of its connections, and the first of these loads the
-    plugins of sqlite-utils, this one among them, with nothing that keeps a second thread from it. So
-    before there are threads.
+    Datasette 1.0 makes a sqlite_utils.Database of its connections. The first of these loads the plugins of
+    sqlite-utils, this one among them, without a lock against other threads. So load them before there
+    are threads.
     """
     if hasattr(datasette, "allowed"):
         from sqlite_utils.plugins import ensure_plugins_loaded

@@ -1,4 +1,4 @@
-"""What the configuration of Datasette says to this plugin."""
+"""The options of this plugin in the configuration of Datasette, and their problems."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 from datasette.views.special import JsonDataView
 
+from ..embedders.model_ids import most_similar
 from ..embedders.protocol import EmbedderError
-from ..embedders.registry import most_similar
 from ..errors import ImageSearchError
 from .compat import configuration_page_name, shown_configuration, whole_configuration
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 PLUGIN = "datasette-image-search"
 
 MOST_TEXTS = 50
-"""Different texts that one SQL statement may search for. A text takes a CLIP model up to 60 ms, SQLite
+"""Different texts that one SQL statement may search for. A CLIP model takes up to 60 ms for a text, SQLite
 cannot interrupt it, and all requests share three threads for SQL."""
 
 MAX_UPLOAD_BYTES = 25_000_000
-"""Of an uploaded picture, unless `max_upload_bytes` says otherwise."""
+"""Of an uploaded picture; the default of `max_upload_bytes`."""
 
 logger = logging.getLogger(__name__)
 
 
 class ConfigurationError(ImageSearchError):
-    """A setting of this plugin that makes no sense."""
+    """An option of this plugin with an invalid value."""
 
 
 def configured_weights(datasette: Datasette) -> WeightsOf:
     """
-    Where weights are that somebody embedded with from a file: `weights: {MODEL: FILE}`. The path in
-    the database is not followed, because who made the database must not choose what is opened.
+    The files of weights that tables were embedded with: `weights: {MODEL: FILE}`. The paths in the
+    database are not followed: its author must not choose which files a server opens.
     """
     settings = datasette.plugin_config(PLUGIN)
     written = settings.get("weights") if isinstance(settings, dict) else None
@@ -51,8 +51,8 @@ def configured_weights(datasette: Datasette) -> WeightsOf:
         files = _weights(written or {})
         if index.model not in files:
             raise EmbedderError(
-                f"{index.image_table!r} was embedded with weights of {index.model} in a file; name "
-                f"it in Datasette's configuration: plugins, {PLUGIN}, weights, {index.model}"
+                f"{index.image_table!r} was embedded with weights of {index.model} from a file; name "
+                f"that file in Datasette's configuration: plugins, {PLUGIN}, weights, {index.model}"
             )
         return files[index.model]
 
@@ -62,30 +62,30 @@ def configured_weights(datasette: Datasette) -> WeightsOf:
 def configured_roots(datasette: Datasette, database: str, table: str) -> tuple[Path, ...]:
     """
     The folders below which originals of this table may be opened: `roots: [FOLDER, ...]`. The roots
-    in the database are not believed, for whoever writes to it could name any folder there.
+    in the database are not believed, because anybody who writes to it could name any folder.
 
-    Raises ConfigurationError where they are no absolute paths.
+    Raises ConfigurationError if they are no absolute paths.
     """
     roots = _setting(datasette, "roots", database, table)
     return () if roots is None else _roots(roots)
 
 
 def max_upload_bytes(datasette: Datasette, database: str, table: str) -> int:
-    """Bytes that an uploaded picture may have: `max_upload_bytes: NUMBER`."""
+    """The most bytes of an uploaded picture: `max_upload_bytes: NUMBER`."""
     limit = _setting(datasette, "max_upload_bytes", database, table)
     return MAX_UPLOAD_BYTES if limit is None else _max_upload_bytes(limit)
 
 
 def warm_up_queries(datasette: Datasette, database: str, table: str) -> tuple[str, ...] | None:
     """
-    The queries whose vectors are made ready when Datasette starts: `warm_up: [QUERY, ...]`. Empty where
-    none are named, None for `warm_up: false`, where nothing is to be loaded before it is asked for.
+    The queries whose vectors are made when Datasette starts: `warm_up: [QUERY, ...]`. Empty if none are
+    named; None for `warm_up: false`, which loads nothing before the first search.
     """
     queries = _setting(datasette, "warm_up", database, table)
     return () if queries is None else _warm_up(queries)
 
 
-# --- What may be said ------------------------------------------------------------------------------
+# --- Values ------------------------------------------------------------------------------
 
 
 def _weights(files: Any) -> dict[str, Path]:
@@ -138,13 +138,13 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "warm_up": _warm_up,
     "weights": _weights,
 }
-"""What makes of each option what it says. They raise ConfigurationError."""
+"""Option -> function that reads its value. These raise ConfigurationError."""
 
 
 def _setting(datasette: Datasette, name: str, database: str, table: str) -> Any:
     """
-    A setting as the table, else the database, else the instance has it. By name: Datasette's own
-    fallback takes all settings of the first of them that has any.
+    An option of the table, else of the database, else of the instance. Datasette's own fallback does not
+    look for one option: it takes all of the first place that has any.
     """
     for place in ({"database": database, "table": table}, {"database": database}, {}):
         settings = datasette.plugin_config(PLUGIN, fallback=False, **place)
@@ -154,14 +154,14 @@ def _setting(datasette: Datasette, name: str, database: str, table: str) -> Any:
 
 
 PATHS = ("roots", "weights")
-"""Options that are paths of this machine, which is nobody's business but of who started the server."""
+"""Options with paths of this machine, which only its administrator should see."""
 
 HIDDEN = "***"
-"""Stands for them, as for passwords in Datasette 1.0."""
+"""Replaces these, as it replaces passwords in Datasette 1.0."""
 
 
 def without_paths(written: Any) -> Any:
-    """A copy of a configuration, or of a part of it, in which our PATHS cannot be read."""
+    """A copy of a configuration, or of a part of it, with HIDDEN for our PATHS."""
     if isinstance(written, list):
         return [without_paths(each) for each in written]
     if not isinstance(written, dict):
@@ -185,19 +185,19 @@ async def configuration_page(datasette: Datasette, request: Request) -> Response
     return await view.dispatch_request(request)
 
 
-# --- What is wrong with it -------------------------------------------------------------------------
+# --- Problems -------------------------------------------------------------------------
 
 
 def log_problems(datasette: Datasette) -> None:
-    """A line for each."""
+    """Logs a line for each problem."""
     for problem in configuration_problems(datasette):
         logger.warning("%s", problem)
 
 
 def configuration_problems(datasette: Datasette) -> Iterator[str]:
     """
-    A sentence for each thing in the configuration that is not read, cannot be, or is not there, for
-    whoever starts Datasette: a misspelt name would change nothing, and nobody would be told.
+    A sentence for each option that is misspelt, invalid or names a missing file. Without it a misspelt
+    option would silently do nothing.
     """
     for place, names, written in _places(whole_configuration(datasette)):
         for plugin in _mapping(written.get("plugins")):
@@ -217,8 +217,8 @@ _ALMOST_PLUGIN = re.compile("(datasette[-_ ]?)?images?[-_ ]?search", re.IGNORECA
 
 def _places(written: dict[str, Any]) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
     """
-    Where a plugin can be configured: as the beginning of a sentence, as arguments of `plugin_config`,
-    and what is written there.
+    The places where a plugin can be configured: each as the beginning of a sentence, as arguments of
+    `plugin_config`, and with the configuration that is written there.
     """
     yield "", {}, written
     for database, in_database in _mapping(written.get("databases")).items():
@@ -237,10 +237,10 @@ def _problems_of(option: str, value: Any, *, of_instance: bool) -> Iterator[str]
     name = f"plugins, {PLUGIN}, {option}"
     if option not in OPTIONS:
         closest = most_similar(option, OPTIONS)
-        said = f"did you mean {closest!r}?" if closest else f"there are {', '.join(OPTIONS)}"
-        yield f"{name}: there is no such option; {said}"
+        hint = f"did you mean {closest!r}?" if closest else f"the options are {', '.join(OPTIONS)}"
+        yield f"{name}: there is no such option; {hint}"
     elif option == "weights" and not of_instance:
-        yield f"{name} is read for all databases only; put it below plugins at the top"
+        yield f"{name} applies to all databases; move it to plugins at the top level"
     elif value is not None:
         try:
             read = OPTIONS[option](value)

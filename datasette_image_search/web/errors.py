@@ -24,28 +24,26 @@ LOCKED = "another program is writing to this database just now; try again in a m
 
 TOO_SLOW = "this database takes too long to read; try again in a moment"
 
-TOO_LARGE = "this database holds a value that is too large to be read for a page"
+TOO_LARGE = "this database holds a value that is too large for a page"
 
-DAMAGED = (
-    "this database is damaged; take a backup, or what .recover of the command sqlite3 finds in it"
-)
+DAMAGED = "this database is damaged; restore a backup, or save what can be read with: sqlite3 PATH .recover"
 
 HALF_WRITTEN = (
-    "a program was ended while it wrote to this database, which this server may not put right; let a program "
-    "that may write open it once, such as: sqlite-utils tables PATH"
+    "a program was killed while it wrote to this database, and this server may not repair it; open it once "
+    "with a program that may write, such as: sqlite-utils tables PATH"
 )
 
 _HALF_WRITTEN = "attempt to write a readonly database"
-"""What SQLite says of it: nobody writes here, but the journal of another would have to be played back."""
+"""SQLite's message for a read-only connection that would have to roll back the journal of a killed writer."""
 
 
 _CORE = "datasette.handle_exception"
 
-View = Callable[[Datasette, Request], Awaitable[Response]]
+Handler = Callable[[Datasette, Request], Awaitable[Response]]
 
 
-def told_when_locked(view: View) -> View:
-    """The view, with a DatasetteError in the place of SQLite's error."""
+def told_when_locked(view: Handler) -> Handler:
+    """The handler, with a DatasetteError in place of an error of SQLite."""
 
     @wraps(view)
     async def told(datasette: Datasette, request: Request) -> Response:
@@ -61,20 +59,20 @@ def told_when_locked(view: View) -> View:
 
 
 def why_not_now(error: sqlite3.Error) -> str | None:
-    """A sentence about the whole database as it is just now, None for what is about the request."""
+    """A sentence about the present state of the database; None for an error that the request caused."""
     sentence, _ = _told(error)
     return sentence if sentence in (LOCKED, HALF_WRITTEN) else None
 
 
 def on_other_pages(exception: Exception) -> Response | None:
-    """Of Datasette itself, which has no answer for a database that was left half written."""
+    """The answer of Datasette's own pages for a database that was left half written: Datasette has none."""
     if str(getattr(exception, "message", exception)) != _HALF_WRITTEN:
         return None
     return Response.text(HALF_WRITTEN, status=503)
 
 
 def _told(error: sqlite3.Error) -> tuple[str | None, int]:
-    """The sentence for a person and the status, or None for what is a fault of ours."""
+    """The sentence for a person and the status; None for a fault of ours."""
     if is_locked(error):
         return LOCKED, 503
     if str(error) == _HALF_WRITTEN:
@@ -88,12 +86,12 @@ def _told(error: sqlite3.Error) -> tuple[str | None, int]:
     if str(error).startswith(
         ("no such function", "unknown function", "no such collation", "no such module")
     ):
-        return f"this database needs what is not installed here: {error}", 400
+        return f"this database needs something that is not installed here: {error}", 400
     return None, 500
 
 
-def told_when_missing(view: View) -> View:
-    """The view, with a short answer in the place of the exception: a page asks for many pictures."""
+def told_when_missing(view: Handler) -> Handler:
+    """The handler, with a short answer in place of Datasette's page for NotFound: a page asks for many pictures."""
 
     @wraps(view)
     async def told(datasette: Datasette, request: Request) -> Response:
@@ -101,7 +99,7 @@ def told_when_missing(view: View) -> View:
             return await view(datasette, request)
         except NotFound as error:
             if "%" in request.path:
-                raise  # Datasette knows where such a URL is to go.
+                raise  # Datasette redirects such URLs.
             return Response.text(str(error), status=404)
 
     return told
@@ -111,8 +109,8 @@ def without_traceback(
     datasette: Datasette, exception: Exception, responses: Sequence[Any]
 ) -> list[Any]:
     """
-    What the hooks for an exception returned, with Datasette's own told not to print if the exception
-    is one that Datasette has a sentence for. Of all others, which are faults, it prints all it knows.
+    The answers of the hooks for an exception. Datasette's own prints no traceback if the exception comes
+    with a sentence; of all others, which are faults, it prints all it knows.
     """
     if datasette.pdb or not isinstance(exception, Base400 | DatasetteError):
         return list(responses)
@@ -122,7 +120,8 @@ def without_traceback(
 def _quiet(response: Any) -> Any:
     if not isinstance(response, types.FunctionType) or response.__module__ != _CORE:
         return response
-    # A copy that knows of no rich. To take it away for a moment would take it from other requests.
+    # Datasette prints while it makes the answer, and has no setting for that. So a copy of its function
+    # that knows of no rich: to hide rich for a moment would hide it from other requests, too.
     copy = types.FunctionType(
         response.__code__,
         {**response.__globals__, "rich": None},

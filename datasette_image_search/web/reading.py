@@ -1,8 +1,8 @@
 """
-What is read for a page: on a connection of Datasette's, in bounded time, and no value without a bound.
+Reads for a page: on a connection of Datasette's, with limits on time and on the size of values.
 
-Datasette limits the queries that it runs itself. Who made the database may have made it so that reading
-a row of it takes for ever, or gigabytes.
+Datasette limits only the queries that it runs itself, and a database can be made so that reading one of
+its rows takes for ever, or gigabytes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ..search.sidecar import file_state
 T = TypeVar("T")
 
 MILLISECONDS = 5_000
-"""For what takes some of them as a rule. Searches and counts have limits of their own, which are shorter."""
+"""Most reads take a few. Searches and counts have shorter limits of their own."""
 
 MAX_VALUE_BYTES = 100_000_000
-"""Of one value. Python has a way to limit them since version 3.11."""
+"""Of one value. Python can limit values since version 3.11."""
 
 
 async def read_bounded(database: Database, work: Callable[[sqlite3.Connection], T]) -> T:
-    """What `work` reads. Raises sqlite3.OperationalError, "interrupted", if that takes too long."""
+    """The result of `work`. Raises sqlite3.OperationalError, "interrupted", if it takes too long."""
 
     def in_bounds(conn: sqlite3.Connection) -> T:
         with bounded_values(conn), sqlite_timelimit(conn, MILLISECONDS):
@@ -42,7 +42,7 @@ async def read_bounded(database: Database, work: Callable[[sqlite3.Connection], 
 
 @contextmanager
 def bounded_values(conn: sqlite3.Connection) -> Iterator[None]:
-    """SQLite refuses larger values meanwhile, as a DataError, before it makes any room for them."""
+    """Within it SQLite refuses larger values with a DataError, before it allocates memory for them."""
     if not hasattr(conn, "setlimit"):
         yield
         return
@@ -62,8 +62,8 @@ class _Known(Generic[T]):
 
 class SchemaCache(Generic[T]):
     """
-    What one function reads, by database: read once, and again when the schema has changed or another file
-    is in its place.
+    The result of one function by database: read once, and again after the schema changed or another file
+    took the place of the database.
     """
 
     def __init__(self, read: Callable[[sqlite3.Connection], T]) -> None:
@@ -72,14 +72,14 @@ class SchemaCache(Generic[T]):
         _caches.append(self)
 
     def last(self, database: Database, *, within: float | None = None) -> T | None:
-        """What was read last, without a look at the database; None if that was not `within` so many seconds."""
+        """The last result, without a look at the database; None if it is older than `within` seconds."""
         known = self._known.get(database)
         if known is None or (within is not None and time.monotonic() > known.checked_at + within):
             return None
         return known.value
 
     async def get(self, database: Database) -> T:
-        """As of now. Raises sqlite3.Error if the database cannot be read."""
+        """The result as of now. Raises sqlite3.Error if the database cannot be read."""
         known = await read_bounded(database, lambda conn: self._look(conn, database))
         self._known[database] = known
         return known.value
@@ -95,17 +95,17 @@ class SchemaCache(Generic[T]):
 
 
 _caches: list[SchemaCache[Any]] = []
-"""All there are."""
+"""All caches, for `forget_schema`."""
 
 
 def forget_schema(database: Database) -> None:
-    """Another file took the database's place."""
+    """Call this after another file took the place of a database."""
     for cache in _caches:
         cache.forget(database)
 
 
 def _schema_of(conn: sqlite3.Connection, path: str | None) -> tuple[int, ...]:
-    """Another one for another schema, or another file: two that were made alike have the same version."""
+    """Differs for every schema and file. The version alone does not: files that were made alike share it."""
     (version,) = conn.execute("pragma schema_version").fetchone()
     file = file_state(Path(path)) if path is not None else None
     return (version, *(file[:2] if file else ()))

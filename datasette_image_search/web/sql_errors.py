@@ -1,9 +1,9 @@
 """
-What is wrong, in words, where SQLite only says that a function raised an exception.
+The sentence of an SQL function that failed: SQLite itself only says that a function raised an exception.
 
-The sentence does not come back with the error, and the threads that run SQL serve everybody. So
-nothing is kept from the run that failed: the same SQL is run once more, for the person whose page it
-is, on a thread that listens to itself while it does, and to nobody else.
+The sentence does not come back with the error, and the threads that run SQL serve everybody. So nothing
+is kept from the run that failed. The same SQL is run once more for the person whose page it is, with a
+thread-local listener.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from .errors import on_other_pages
 from .urls import column_pairs
 
 _RAISED = "user-defined"
-"""What the messages of SQLite for an exception in a function or aggregate begin with."""
+"""The beginning of SQLite's messages for an exception in a function or aggregate."""
 
 logger = logging.getLogger(__name__)
 
 _heard = threading.local()
-"""The last sentence that this thread reported, while it runs SQL again; unset otherwise."""
+"""The last sentence that this thread reported while it runs SQL again; unset otherwise."""
 
 
 def hear(sentence: str) -> None:
@@ -42,7 +42,7 @@ def hear(sentence: str) -> None:
 
 
 def warn(database: str, sentence: str) -> None:
-    """Of what whoever started Datasette can put right."""
+    """Logs a problem that the administrator of the server can solve."""
     logger.warning("%s", printable(f"{database}: {sentence}"))
 
 
@@ -50,10 +50,9 @@ async def sentence_of(
     datasette: Datasette, database: str, sql: str, params: Mapping[str, Any]
 ) -> str | None:
     """
-    What the functions of this plugin have against a query, or None where they have nothing.
+    The sentence of a function of this plugin that fails in a query; None if none fails.
 
-    Only for a person who may run SQL: a sentence names a term of a query, which may be a value from
-    a row.
+    Only for a person who may run SQL: a sentence names a term, which may be a value from a row.
     """
     if "image_" not in sql.lower():
         return None
@@ -62,7 +61,7 @@ async def sentence_of(
         _heard.sentence = None
         try:
             with sqlite_timelimit(conn, datasette.sql_time_limit_ms):
-                # As far as Datasette reads.
+                # As many rows as Datasette reads.
                 conn.execute(sql, params).fetchmany(datasette.max_returned_rows + 1)
         except sqlite3.Error as error:
             return _heard.sentence if str(error).startswith(_RAISED) else None
@@ -74,12 +73,12 @@ async def sentence_of(
 
 
 async def query_page_vars(datasette: Datasette, request: Request, database: str) -> dict[str, Any]:
-    """The sentence in the place of the error, on the page of a query that failed."""
+    """For the page of a query that failed: the sentence in place of SQLite's error."""
     if not await can_execute_sql(datasette, request.actor, database):
         return {}
     given = {name: request.args[name] for name in request.args}
     sql = given.pop("sql", None)
-    # Parameters that are not there are empty texts to Datasette.
+    # To Datasette a missing parameter is an empty text.
     params: Mapping[str, Any] = defaultdict(str, given)
     if "table" in request.url_vars:
         name = tilde_decode(request.url_vars["table"])
@@ -93,8 +92,8 @@ async def query_page_vars(datasette: Datasette, request: Request, database: str)
 
 async def explain(datasette: Datasette, request: Request, exception: Exception) -> Response | None:
     """
-    The answer to an error that Datasette has none for. Or the sentence is put into that of a table page
-    whose _where= failed, before it is shown.
+    The answer to an error that Datasette has none for. For a table page whose _where= failed, puts the
+    sentence into the exception instead, and returns None.
     """
     if (response := on_other_pages(exception)) is not None:
         return response

@@ -27,14 +27,14 @@ Pairs = Iterable[tuple[str, str]]
 
 
 class RequestError(ImageSearchError):
-    """A URL that asks for what there is not."""
+    """A URL with a parameter that is wrong."""
 
 
 @dataclass(frozen=True)
-class Links:
+class TableUrls:
     """
-    All begin with Datasette's base URL. `images_of` is the image table if `table` is a view of it: its
-    pictures and rows have no URLs of their own.
+    URLs that begin with Datasette's base URL. `images_of` is the image table if `table` is a view of it:
+    a view has no URLs for pictures and rows.
     """
 
     datasette: Datasette
@@ -43,22 +43,22 @@ class Links:
     images_of: str = ""
 
     def page(self, pairs: Pairs = (), format: str = "") -> str:
-        """The search page, or what it says as `format` "json" or "csv"."""
+        """The search page, or its data as `format` "json" or "csv"."""
         return self._path(f".{format}" if format else "", pairs)
 
     def upload(self) -> str:
         return self._path("/upload")
 
     def map(self, pairs: Pairs = (), format: str = "") -> str:
-        """The map of the images, or what it shows as `format` "json"."""
+        """The map of the images, or its data as `format` "json"."""
         return self._path(f"/map.{format}" if format else "/map", pairs)
 
     def images(self) -> str:
-        """What the URLs of thumbnails and originals begin with."""
+        """The beginning of the URLs of thumbnails and originals."""
         return self._of_images("")
 
     def thumbnail(self, image_id: Key, version: str | None) -> str:
-        """With the version of its picture, caches may keep it for ever: another one has another URL."""
+        """Has the version of the picture in it, so that caches may keep the thumbnail for ever."""
         pairs = [(VERSION, version)] if version else []
         return self._of_images(f"/{tilde_encode(str(image_id))}/thumbnail", pairs)
 
@@ -94,8 +94,8 @@ def _with(path: str, pairs: Pairs) -> str:
 
 def path_below_base_url(request: Request) -> str:
     """
-    The path of a request as Datasette routes it, to put its base URL before: some proxies pass that on
-    with the path, others do not.
+    The path of a request as Datasette routes it, without its base URL, which some proxies pass on and
+    others do not.
     """
     return str(request.scope.get("route_path") or request.path)
 
@@ -106,7 +106,7 @@ def pairs_of(request: Request) -> list[tuple[str, str]]:
 
 
 def column_pairs(request: Request) -> list[tuple[str, str]]:
-    """The column filters of a query string, by core's rule."""
+    """The pairs of a query string that are column filters to Datasette."""
     return [
         (name, value)
         for name in request.args
@@ -117,48 +117,48 @@ def column_pairs(request: Request) -> list[tuple[str, str]]:
 
 def pairs_with_filters(request: Request) -> list[tuple[str, str]] | None:
     """
-    The same with the filters that the fields of the filter rows describe, as the table page makes
-    them, in the place of the fields; None where there are no such fields.
+    The pairs of a query string with filters in the place of form fields, as the table page has them: the
+    fields of a filter row become column__lookup=value. None if there are no such fields.
     """
     changes = filters_should_redirect(request.args)
     if not changes:
         return None
-    # Datasette's own path_with_added_args loses the filters that are there with a blank value.
+    # Datasette's own path_with_added_args loses filters with a blank value.
     fields = {name for name, value in changes if value is None}
     kept = [(name, value) for name, value in pairs_of(request) if name not in fields]
     return kept + [(name, value) for name, value in changes if value is not None]
 
 
 def whole_number(text: str) -> int | None:
-    """None for what is none; int() would take other digits too, and endless ones slowly."""
+    """None for other texts. int() accepts more than ASCII digits, and takes long for long texts."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def replaced(pairs: Pairs, **values: object) -> list[tuple[str, str]]:
-    """The pairs with other values for some names; None leaves a name out."""
+    """The pairs with other values for some names; None removes a name."""
     kept = [(name, value) for name, value in pairs if name not in values]
     return kept + [(name, str(value)) for name, value in values.items() if value is not None]
 
 
 class TooMuchRepeated(ImageSearchError):
-    """A page of more links than can be sent for so long a URL."""
+    """A page whose links would repeat a long URL too often."""
 
 
 def check_url(request: Request) -> None:
-    """Raises DatasetteError for a URL that is too long to be looked at."""
+    """Raises DatasetteError for a URL that is too long."""
     if len(request.query_string) > LONGEST:
         raise DatasetteError(
-            f"the URL has more than {LONGEST:,} characters after its question mark; leave some out",
+            f"the URL has more than {LONGEST:,} characters after its question mark; shorten it",
             title="Image search",
             status=414,
         )
 
 
 def check_repetition(request: Request, links: int, what: str) -> None:
-    """Raises TooMuchRepeated if so many links with the URL in them are too many; `what` there are."""
+    """Raises TooMuchRepeated if `links` links with the URL in them are too long; `what` names them."""
     length = len(request.query_string)
     if length * links > MOST_REPEATED:
         raise TooMuchRepeated(
             f"a URL of {length:,} characters is too long for a page with {what}; ask for fewer of "
-            "them, or leave something out of the URL"
+            "them, or shorten the URL"
         )

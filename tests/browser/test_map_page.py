@@ -193,7 +193,7 @@ def test_more_than_a_link_can_name_is_said(page: Page, server: str) -> None:
     open_map(page, server + MAP)
     page.get_by_role("button", name="Select these").click()
     expect(page.locator(".image-map-status")).to_contain_text(
-        "3,000 images selected. That is more than a link can name"
+        "3,000 images selected. These are too many for a link"
     )
     assert page.get_by_role("link", name="Show these").count() == 0
     # Where there are so many, thumbnails come with zooming in.
@@ -235,7 +235,7 @@ def test_a_query_that_says_nothing(browser: Browser, server: str) -> None:
     page = browser.new_page()
     page.goto(f"{server}{MAP}?q=xyzzy")
     expect(page.locator(".image-map-status")).to_contain_text(
-        re.compile("^There is no map: .*xyzzy")
+        re.compile("^Could not load the map: .*xyzzy")
     )
     page.close()
 
@@ -244,7 +244,7 @@ def test_without_javascript(browser: Browser, server: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{server}{MAP}?id__gt=4")
-    expect(page.get_by_text("The map is drawn by JavaScript")).to_be_visible()
+    expect(page.get_by_text("The map needs JavaScript")).to_be_visible()
     page.get_by_role("link", name="The same images as a list").last.click()
     expect(page.locator(".image-search-grid li")).to_have_count(4)
     context.close()

@@ -1,4 +1,4 @@
-"""Which image tables a database has, known without asking it for every cell of a page."""
+"""The image tables of a database, and those that an actor may see."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..compat import can_view_table
 from ..reading import SchemaCache
 
 FRESH = 1.0
-"""Seconds for which the answer holds, so that a page asks each database once and not per cell."""
+"""Seconds for which the answer holds, so that a page asks each database once, not for each cell."""
 
 
 @dataclass(frozen=True)
-class ShownTable:
+class PicturedTable:
     """
-    An image table as pages show it, or a view of one. `column` holds what its pictures were made of, a
-    path or, where `column_is_blob`, the bytes; there a picture is shown.
+    An image table, or a view of one, with the column that pages show its pictures in. That column holds
+    the paths or, if `column_is_blob`, the bytes that the pictures were made of.
     """
 
     table: ImageTable
@@ -32,30 +32,30 @@ class ShownTable:
     view: ImageView | None = None
 
 
-def known_shown_tables(database: Database) -> Mapping[str, ShownTable] | None:
-    """What `shown_tables` would answer, or None where it would have to ask the database."""
+def known_pictured_tables(database: Database) -> Mapping[str, PicturedTable] | None:
+    """The answer of `pictured_tables`, or None if it would have to ask the database."""
     return _tables.last(database, within=FRESH)
 
 
-async def image_tables(database: Database) -> Mapping[str, ShownTable]:
-    """The image tables of a database by name; none where it cannot be read."""
-    shown = await shown_tables(database)
+async def image_tables(database: Database) -> Mapping[str, PicturedTable]:
+    """The same without the views."""
+    shown = await pictured_tables(database)
     return {name: each for name, each in shown.items() if each.view is None}
 
 
-async def shown_tables(database: Database) -> Mapping[str, ShownTable]:
-    """The image tables of a database and the views of them."""
-    tables = known_shown_tables(database)
+async def pictured_tables(database: Database) -> Mapping[str, PicturedTable]:
+    """The image tables of a database and the views of them, by name; none if it cannot be read."""
+    tables = known_pictured_tables(database)
     if tables is not None:
         return tables
     try:
         return await _tables.get(database)
     except sqlite3.Error:
-        # A database that is locked or damaged is not to take the other pages along.
+        # A database that is locked or damaged must not break pages of others.
         return {}
 
 
-def _read(conn: sqlite3.Connection) -> Mapping[str, ShownTable]:
+def _read(conn: sqlite3.Connection) -> Mapping[str, PicturedTable]:
     tables = {}
     try:
         names = store.image_table_names(conn)
@@ -70,19 +70,19 @@ def _read(conn: sqlite3.Connection) -> Mapping[str, ShownTable]:
         try:
             table = store.find_image_table(conn, name)
         except store.StoreError:
-            # Somebody made it anew without a primary key.
+            # Somebody replaced it by a table without a primary key.
             continue
-        tables[table.name] = ShownTable(table, _column(index), index.content_column is not None)
+        tables[table.name] = PicturedTable(table, _column(index), index.content_column is not None)
     known_as = [(shown.table, shown.column, shown.column_is_blob) for shown in tables.values()]
     for name in store.view_names(conn) if tables else ():
         view = store.find_view(conn, name, known_as)
         if view is not None:
-            tables[name] = ShownTable(view.table, view.column, view.column_is_blob, view)
+            tables[name] = PicturedTable(view.table, view.column, view.column_is_blob, view)
     return tables
 
 
 _tables = SchemaCache(_read)
-"""An image table comes and goes with a change of the schema."""
+"""Image tables come and go with changes of the schema."""
 
 
 def _column(index: Index) -> str:
@@ -102,9 +102,9 @@ async def visible_image_tables(
 
 async def visible_table(
     datasette: Datasette, actor: dict[str, Any] | None, database: Database, name: str
-) -> ShownTable | None:
-    """The image table of that name, or the view if this actor may see the image table, too."""
-    shown = (await shown_tables(database)).get(name)
+) -> PicturedTable | None:
+    """The image table or view of that name, if this actor may see it, and a view's image table, too."""
+    shown = (await pictured_tables(database)).get(name)
     if shown is None:
         return None
     for each in {name, shown.table.name}:

@@ -1,8 +1,9 @@
 """
-Who may not see an image table may not see what is made of it: vectors, thumbnails, failures, tags and
-so on as that table, the tables of all of a database as the strictest of its image tables.
+Side tables hold what is made of an image table, such as vectors, thumbnails, failures and tags. They are
+hidden from whoever may not see the image table; side tables of the whole database, from whoever may not
+see all of its image tables.
 
-A rule here only ever takes away. What is left is what Datasette says of the side table itself.
+The rules here only deny. All else is up to Datasette's permissions of the side table itself.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from ..reading import SchemaCache
 from .visits import Actor, current_visit, sees, visitor_sees
 
 _made_of = SchemaCache(store.side_tables)
-"""A side table comes and goes with a change of the schema."""
+"""Side tables come and go with changes of the schema."""
 
 _deciding: ContextVar[bool] = ContextVar("image_search_deciding", default=False)
-"""Whether the question is about image tables, to which no rule of this module is an answer."""
+"""Whether a rule is just asking about image tables, which the rules here say nothing about."""
 
 
 async def denial(datasette: Datasette, actor: Actor, database: str, table: str) -> bool | None:
-    """False for a side table that this actor may not see, whatever else says so; else None."""
+    """False for a side table that this actor may not see, whatever other rules say; else None."""
     served = datasette.databases.get(database)
     if served is None:
         return None
@@ -41,7 +42,7 @@ async def denial(datasette: Datasette, actor: Actor, database: str, table: str) 
 
 
 async def rules(datasette: Datasette, actor: Actor) -> Any:
-    """The same for Datasette 1.0: its rules of what this actor may not see, or None for none."""
+    """The same for Datasette 1.0: rules that deny side tables to this actor, or None for none."""
     denied = await _denied_tables(datasette, actor)
     return rules_of_tables(denied) if denied else None
 
@@ -84,8 +85,8 @@ async def side_tables(
     datasette: Datasette, database: Database
 ) -> Mapping[str, frozenset[str]] | None:
     """
-    Side table -> the image tables that it is made of; None if they cannot be read. Looked up anew for
-    each request: nobody may see in the second after a table is made what they may not see later.
+    Side table -> the image tables that it is made of; None if these cannot be read. Looked up again for
+    each request: a new side table must be hidden from its first second.
     """
     visit = current_visit()
     known = _made_of.last(database)
@@ -101,7 +102,7 @@ async def side_tables(
 
 
 async def is_about_images(datasette: Datasette, database: Database, table: str) -> bool:
-    """Whether a table is an image table or made of some; also if that cannot be read."""
+    """Whether a table is an image table or a side table; True if that cannot be read."""
     made_of = await side_tables(datasette, database)
     return made_of is None or any(
         _is_same(table, name) for side, images in made_of.items() for name in (side, *images)
@@ -109,16 +110,15 @@ async def is_about_images(datasette: Datasette, database: Database, table: str) 
 
 
 async def hide_in_all(datasette: Datasette) -> None:
-    """Of all databases, from the first page on."""
+    """Hides side tables of all databases, from the first page on."""
     for database in list(datasette.databases.values()):
         await side_tables(datasette, database)
 
 
 def _hide(datasette: Datasette, database: Database) -> None:
     """
-    List what is not for people last, and below a link. Datasette has no hook for that, and a line in
-    its configuration would be shown to all, with the names of databases and tables that they may not
-    see.
+    Datasette lists hidden tables last, below a link. It has no hook for that, and lines in its
+    configuration would show everybody the names of databases and tables that they may not see.
     """
     if database in _hiding:
         return
@@ -138,13 +138,13 @@ def _hide(datasette: Datasette, database: Database) -> None:
 
 
 _hiding: WeakSet[Database] = WeakSet()
-"""The databases that know which side tables to hide."""
+"""The databases that hide their side tables."""
 
 
 def hide_labels(datasette: Datasette) -> None:
     """
-    Hide what rows of image tables are called, by `label_column`, in other tables and in facets, from
-    those who may not see the image table. Datasette 1.0 does so itself.
+    Hides the labels of images, from `label_column`, in other tables and in facets from whoever may not
+    see the image table. Datasette 1.0 does so itself.
     """
     if not labels_ignore_actors(datasette):
         return

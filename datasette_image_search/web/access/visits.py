@@ -1,5 +1,5 @@
 """
-Who is asking, for hooks that Datasette does not tell: those of cells in 0.65, and the rules of tables.
+The actor of a request, for hooks that Datasette does not tell: cells in 0.65, and rules of tables.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from datasette.utils.asgi import Request
 from ..compat import can_view_table
 
 MOST_PICTURES = 2_000
-"""In the cells of a page: two for each of the rows that Datasette returns at most, unless told else. Each
-is a look into the database."""
+"""In the cells of a page: two for each of the 1,000 rows that Datasette returns by default. Each is a look
+into the database."""
 
 Actor = dict[str, Any] | None
 Application = Callable[..., Awaitable[None]]
@@ -27,18 +27,18 @@ Application = Callable[..., Awaitable[None]]
 
 @dataclass
 class Visit:
-    """A request while it is answered. What is read for it once need not be read again."""
+    """A request while it is answered. Things that are read for it are remembered, and read once."""
 
     actor: Actor = None
     read: set[Database] = field(default_factory=set)
-    """Databases whose side tables are known as they are now."""
+    """Databases whose side tables were read during this request."""
     visible: dict[tuple[str, str, str], bool] = field(default_factory=dict)
-    """Who sees what: (actor, database, table)."""
+    """(actor, database, table) -> whether the actor may see the table."""
     pictures: int = 0
-    """In the cells of its page so far."""
+    """Pictures in the cells of its page so far."""
 
     def may_show_a_picture(self) -> bool:
-        """Counts one."""
+        """Counts one more picture."""
         self.pictures += 1
         return self.pictures <= MOST_PICTURES
 
@@ -47,7 +47,7 @@ _visit: ContextVar[Visit | None] = ContextVar("image_search_visit", default=None
 
 
 def current_visit() -> Visit:
-    """That of this request; outside of any, one that nobody makes."""
+    """The visit of this request; outside of requests, an empty one."""
     return _visit.get() or Visit()
 
 
@@ -67,7 +67,7 @@ def with_visits(application: Application) -> Application:
 
 
 def remembering(answers: Sequence[Any], request: Request) -> list[Any]:
-    """What the plugins say of the actor, and the first that there is is who asks: Datasette's rule."""
+    """The plugins' answers about the actor. The visit gets the first one, as in Datasette."""
     visit = current_visit()
     visit.actor = request.scope.get("actor")
     found: list[Actor] = []
@@ -81,7 +81,7 @@ def remembering(answers: Sequence[Any], request: Request) -> list[Any]:
     async def remembered_later(answer: Awaitable[Actor]) -> Actor:
         return remembered(await answer)
 
-    # Each stays what it is: Datasette need not ask the others after one that it believes.
+    # Awaitables stay awaitables: Datasette need not await the others after the first actor.
     return [
         remembered_later(answer) if inspect.isawaitable(answer) else remembered(answer)
         for answer in answers
@@ -89,7 +89,7 @@ def remembering(answers: Sequence[Any], request: Request) -> list[Any]:
 
 
 async def sees(datasette: Datasette, actor: Actor, database: str, table: str) -> bool:
-    """Whether an actor may see a table, which a page asks many times of few."""
+    """Whether an actor may see a table. A page asks this many times about few tables."""
     visible = current_visit().visible
     key = json.dumps(actor, sort_keys=True, default=repr), database, table
     if key not in visible:
@@ -98,5 +98,5 @@ async def sees(datasette: Datasette, actor: Actor, database: str, table: str) ->
 
 
 async def visitor_sees(datasette: Datasette, database: str, table: str) -> bool:
-    """Whether whoever is asking may see a table."""
+    """Whether the actor of this request may see a table."""
     return await sees(datasette, current_visit().actor, database, table)

@@ -15,11 +15,11 @@ from markupsafe import Markup
 from ... import store
 from ...search.query import image_term
 from ...store import ImageTable, Key
-from ..access.image_tables import image_tables, known_shown_tables, shown_tables
+from ..access.image_tables import image_tables, known_pictured_tables, pictured_tables
 from ..access.visits import current_visit, visitor_sees
 from ..pages.results import LARGEST_VALUE
 from ..reading import read_bounded
-from ..urls import VERSION, Links
+from ..urls import VERSION, TableUrls
 
 BOX = (120, 90)
 """Width and height in CSS pixels that a picture in a cell fits into."""
@@ -40,13 +40,13 @@ def cell_with_picture(
     datasette: Datasette, database: str, table: str | None, row: Any, column: str, value: Any
 ) -> Coroutine[Any, Any, Markup | None] | None:
     """
-    What a cell shows instead of its value, where that is the path, the bytes or the thumbnail URL
-    of an image; else None. `table` is None for the rows of a query.
+    A picture in place of the value of a cell, if that is the path, the bytes or the thumbnail URL of an
+    image; else None. `table` is None for the rows of a query.
     """
-    # Nearly all cells leave here, without a coroutine.
+    # Nearly all cells return before a coroutine is made.
     if not isinstance(value, str | bytes) or not value:
         return None
-    known = known_shown_tables(datasette.get_database(database))
+    known = known_pictured_tables(datasette.get_database(database))
     cell: Callable[[], Coroutine[Any, Any, Markup | None]]
     if table is not None:
         if known is not None and (table not in known or known[table].column != column):
@@ -64,7 +64,7 @@ def cell_with_picture(
 
 
 async def _or_the_value(cell: Coroutine[Any, Any, Markup | None]) -> Markup | None:
-    """None if SQLite cannot read the picture, within bounds: no page fails over that."""
+    """None if SQLite cannot read the picture within limits, so that the page does not fail."""
     try:
         return await cell
     except sqlite3.Error:
@@ -75,7 +75,7 @@ async def _cell_of_table(
     datasette: Datasette, database: str, table: str, row: Any, column: str, value: str | bytes
 ) -> Markup | None:
     served = datasette.get_database(database)
-    shown = (await shown_tables(served)).get(table)
+    shown = (await pictured_tables(served)).get(table)
     if shown is None or column != shown.column:
         return None
     images = shown.table
@@ -95,9 +95,9 @@ async def _cell_of_table(
     if picture is None:
         return None
     if isinstance(value, bytes):
-        url = Links(datasette, database, images.name).blob(key, column)
+        url = TableUrls(datasette, database, images.name).blob(key, column)
         value = Markup('<a class="blob-download" href="{}">{:,} bytes</a>').format(url, len(value))
-    similar = Links(datasette, database, table).page([("q", image_term(key))])
+    similar = TableUrls(datasette, database, table).page([("q", image_term(key))])
     return picture + _TEXT.format(text=value) + _SIMILAR.format(similar=similar)
 
 
@@ -105,8 +105,8 @@ async def _cell_of_query(
     datasette: Datasette, database: str, row: Any, column: str, value: str
 ) -> Markup | None:
     """
-    The path of an image whose id is in the same row: which image table that is tells the path. A query
-    may read what the visitor may not see, and says no more of it than its rows do.
+    A picture for a path if the id of its image is in the same row. The path tells which image table it is
+    of. A query may read rows of tables that the visitor may not see; these get no picture.
     """
     served = datasette.get_database(database)
     root = _value(row, "root_id")
@@ -120,7 +120,7 @@ async def _cell_of_query(
         return None
 
     def read(conn: sqlite3.Connection) -> tuple[ImageTable, dict[str, Any], str] | None:
-        # A path that images of two tables have is that of neither.
+        # If images of two tables have this path and id, it gets no picture.
         found = [
             (table, key)
             for table, key in keys
@@ -146,7 +146,7 @@ async def _cell_of_query(
 
 
 async def _cell_of_url(datasette: Datasette, database: str, value: str) -> Markup | None:
-    """A thumbnail URL of ours, of this database: of another, not even that it is there is told."""
+    """A picture for a thumbnail URL of this database. URLs of other databases get none."""
     path = value.removeprefix(datasette.urls.path("/").rstrip("/"))
     match = _THUMBNAIL_URL.fullmatch(path)
     if match is None or tilde_decode(match[1]) != database:
@@ -164,7 +164,7 @@ async def _cell_of_url(datasette: Datasette, database: str, value: str) -> Marku
 async def _picture(
     datasette: Datasette, database: str, table: ImageTable, key: Key, name: str, row: Any
 ) -> Markup | None:
-    """The thumbnail as a link to its row, or None where that image has none."""
+    """The thumbnail as a link to its row; None if the image has none."""
     version = await read_bounded(
         datasette.get_database(database), lambda conn: store.thumbnail_version(conn, table, key)
     )
@@ -185,7 +185,7 @@ def _link(
     width, height = _fit(row)
     return _CELL.format(
         row=datasette.urls.row(database, table.name, tilde_encode(str(key))),
-        src=Links(datasette, database, table.name).thumbnail(key, version),
+        src=TableUrls(datasette, database, table.name).thumbnail(key, version),
         alt=name,
         width=width,
         height=height,
@@ -193,7 +193,7 @@ def _link(
 
 
 def _key_of(row: Any, table: ImageTable) -> Key | None:
-    """The key of the image that a row of whatever columns is of."""
+    """The key of an image in a row with any columns; None if it has none."""
     value = _value(row, table.key)
     return value if table.is_key(value) else None
 
@@ -203,12 +203,12 @@ def _value(row: Any, column: str) -> Any:
         value = row[column]
     except (KeyError, IndexError):
         return None
-    # A foreign key with its label.
+    # A foreign key comes as a mapping with its label.
     return value["value"] if isinstance(value, Mapping) else value
 
 
 def _fit(row: Any) -> tuple[int, int]:
-    """The size of a picture in BOX, with the shape that the row gives it, if it gives one."""
+    """The size of a picture within BOX, in the shape of the row's width and height if it has them."""
     width, height = _value(row, "width"), _value(row, "height")
     if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
         return BOX

@@ -13,12 +13,12 @@ from datasette.views.base import DatasetteError
 
 from ... import store
 from ...store import Key
-from ..access.image_tables import ShownTable, image_tables, visible_image_tables, visible_table
+from ..access.image_tables import PicturedTable, image_tables, visible_image_tables, visible_table
 from ..pages.cards import Card, image_card
-from ..pages.results import LARGEST_VALUE, Picture
+from ..pages.results import LARGEST_VALUE, ShownImage
 from ..reading import read_bounded
 from ..sql_errors import query_page_vars
-from ..urls import Links, path_below_base_url
+from ..urls import TableUrls, path_below_base_url
 from .table_page import table_search
 
 ARGUMENT = "_image_table"
@@ -27,7 +27,7 @@ ARGUMENT = "_image_table"
 async def can_render(
     datasette: Datasette, request: Request, database: str, table: str | None, columns: Sequence[str]
 ) -> bool:
-    """Whether rows with these columns have the ids of an image table that this actor may see."""
+    """Whether rows with these columns are images of a table that this actor may see."""
     shown = await _image_table(datasette, request, database, table)
     return shown is not None and _missing(shown, columns) is None
 
@@ -41,7 +41,7 @@ async def render(
     rows: Sequence[Any],
     error: str | None,
 ) -> Response:
-    """A page of the images that the rows have ids of, in the order of the rows."""
+    """A page with the images of the rows, in their order."""
     if error is not None:
         ours = await query_page_vars(datasette, request, database)
         raise _bad_request(ours.get("error", error))
@@ -67,10 +67,10 @@ async def render(
     )
     found = table_search(request)
     scores = found.scores if found else {}
-    links = Links(datasette, database, table or shown.table.name, shown.table.name)
-    # Of a table, a column called score is the person's own.
+    urls = TableUrls(datasette, database, table or shown.table.name, shown.table.name)
+    # On a table page, a column called score is the person's own.
     cards = [
-        _card(links, shown, image, {} if table else row, scores, versions) for row, image in images
+        _card(urls, shown, image, {} if table else row, scores, versions) for row, image in images
     ]
     if scores and "_sort" not in request.args and "_sort_desc" not in request.args:
         cards.sort(key=lambda card: -(card.score or 0.0))
@@ -78,7 +78,7 @@ async def render(
         "image_search_rows.html",
         {
             "database": database,
-            "table": links.table,
+            "table": urls.table,
             "images": cards,
             "others": len(wanted) - len(cards),
             "sql": request.args.get("sql"),
@@ -92,10 +92,10 @@ async def render(
 
 async def _image_table(
     datasette: Datasette, request: Request, database: str, table: str | None
-) -> ShownTable | None:
+) -> PicturedTable | None:
     """
-    The image table of a table page; of a query, the one that is named or the only one there is. One that
-    the actor may not see is none.
+    The image table of a table page; for a query, the named one or the only one. None if the actor may not
+    see it.
     """
     served = datasette.get_database(database)
     if table is not None:
@@ -105,20 +105,20 @@ async def _image_table(
     return (await image_tables(served))[name] if name in visible else None
 
 
-def _missing(shown: ShownTable, columns: Sequence[str]) -> str | None:
-    """What is wrong with rows of these columns, so that it cannot be told which images they are."""
+def _missing(shown: PicturedTable, columns: Sequence[str]) -> str | None:
+    """A sentence about a missing column without which rows cannot be matched to images; None if all is well."""
     key = shown.table.key
     if key not in columns:
         return f"the rows have no column {key!r}, the primary key of {shown.table.name!r}; select it too"
     if shown.view is not None and shown.column not in columns:
-        return f"the rows have no column {shown.column!r}, which tells what images they are"
+        return f"the rows have no column {shown.column!r}, which tells which images they are; select it too"
     return None
 
 
 def _images(
-    conn: sqlite3.Connection, shown: ShownTable, rows: Sequence[Mapping[str, Any]]
+    conn: sqlite3.Connection, shown: PicturedTable, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[tuple[Mapping[str, Any], dict[str, Any]]], dict[Key, str | None]]:
-    """Those of the rows that are images, in their order, each with its image; versions of pictures by id."""
+    """The rows that are images, in order, each with its image; and the versions of their pictures by id."""
     table, column = shown.table, shown.column
     key = table.key
     rows = [row for row in rows if table.is_key(row[key])]
@@ -136,8 +136,8 @@ def _images(
 
 
 def _card(
-    links: Links,
-    shown: ShownTable,
+    urls: TableUrls,
+    shown: PicturedTable,
     image: Mapping[str, Any],
     row: Mapping[str, Any],
     scores: Mapping[str, float],
@@ -147,8 +147,8 @@ def _card(
     score = scores.get(str(key), row.get("score"))
     score = float(score) if isinstance(score, int | float) and math.isfinite(score) else None
     path_column = None if shown.column_is_blob else shown.column
-    picture = Picture(key, dict(image), score, versions.get(key))
-    return image_card(links, picture, path_column)
+    shown_image = ShownImage(key, dict(image), score, versions.get(key))
+    return image_card(urls, shown_image, path_column)
 
 
 def _without_format(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""Links from Datasette's own menus to the search pages, and above its lists where it has a place for them."""
+"""Links to the search pages in Datasette's menus, and above its lists of databases and tables in 1.0."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from markupsafe import Markup
 from ...search.query import image_term
 from ..access.image_tables import image_tables, visible_image_tables, visible_table
 from ..compat import can_view_table
-from ..urls import Links
+from ..urls import TableUrls
 
 Link = dict[str, str]
 
 
 async def menu(datasette: Datasette, actor: dict[str, Any] | None) -> list[Link]:
-    """One link, for whoever may see an image table."""
+    """One link, for everybody who may see an image table."""
     for database in list(datasette.databases.values()):
         if await visible_image_tables(datasette, actor, database):
             return [{"href": datasette.urls.path("/-/image-search"), "label": "Search images"}]
@@ -30,7 +30,7 @@ async def of_database(
     names = await visible_image_tables(datasette, actor, datasette.get_database(database))
     return [
         {
-            "href": Links(datasette, database, name).page(),
+            "href": TableUrls(datasette, database, name).page(),
             "label": f"Search images of {name}",
             "description": "By words, by a picture, or both",
         }
@@ -41,13 +41,13 @@ async def of_database(
 async def of_table(
     datasette: Datasette, actor: dict[str, Any] | None, database: str, table: str
 ) -> list[Link]:
-    """The same for a view of one."""
+    """Links of an image table, or of a view of one."""
     served = datasette.get_database(database)
     if await visible_table(datasette, actor, served, table) is None:
         return []
     return [
         {
-            "href": Links(datasette, database, table).page(),
+            "href": TableUrls(datasette, database, table).page(),
             "label": "Search images",
             "description": "By words, by a picture, or both",
         }
@@ -65,7 +65,7 @@ async def of_row(
         return []
     return [
         {
-            "href": Links(datasette, database, table).page([("q", image_term(key))]),
+            "href": TableUrls(datasette, database, table).page([("q", image_term(key))]),
             "label": "More like this",
             "description": "The images closest to this one",
         }
@@ -81,6 +81,6 @@ async def above_tables(datasette: Datasette, request: Request, database: str) ->
 
 
 def _paragraph(links: list[Link]) -> Markup:
-    """Nothing without a link."""
+    """A paragraph of links; nothing if there are none."""
     anchors = [Markup('<a href="{}">{}</a>').format(each["href"], each["label"]) for each in links]
     return Markup("<p>{}</p>").format(Markup(", ").join(anchors)) if anchors else Markup("")

@@ -1,9 +1,9 @@
 """
-`?_image_search=` on the table page: it filters like any other filter, and HTML shows the closest first.
+`?_image_search=` on the table page: it works like any other filter, and HTML shows the closest images first.
 
-Filter first, then rank: whatever else the query string asks for is the filter of the search, so that
-the hits are as many as there can be. The wrapper around `filters_from_request` sees every other
-clause, whichever plugin it is from, and the page then selects exactly the hits.
+Filter first, then rank: all other filters of the query string are the filter of the search, so that there
+are as many hits as possible. The wrapper around `filters_from_request` sees all other clauses, also those
+of other plugins. The page then selects exactly the hits.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from ...api import Images
 from ...errors import ImageSearchError
 from ...search.planner import Found
 from ...store import Filter, Key, all_of, closed
-from ..access.image_tables import ShownTable, visible_table
-from ..access.requested_table import ViewedTable
+from ..access.image_tables import PicturedTable, visible_table
+from ..access.requested_table import RequestedTable
 from ..compat import column_filters, default_page_size
 from ..configuration import configured_weights
 from ..pages.cards import query_in_words
 from ..reading import read_bounded
 from ..server.preparing import is_prepared
-from ..urls import Links, column_pairs, pairs_of, replaced, whole_number
+from ..urls import TableUrls, column_pairs, pairs_of, replaced, whole_number
 
 ARGUMENT = "_image_search"
 COUNT = "_image_search_k"
 NOT_KEPT = (ARGUMENT, "_next", "_sort", "_sort_desc", "_sort_by_desc")
-"""What a new search leaves behind of the query string: the old search, page and order."""
+"""Parameters that a new search drops: the old search, page and order."""
 
 _SCOPE = "datasette-image-search"
-"""Where a request remembers its TableSearch, from filters to templates."""
+"""The key in the scope of a request for its TableSearch, which filters make and templates read."""
 
 
 @dataclass(frozen=True)
 class TableSearch:
-    """What a search found for one request: id as a text -> score, best first."""
+    """The search of one request. `scores` is id as a text -> score, best first."""
 
     query: str
     scores: dict[str, float]
@@ -74,7 +74,7 @@ async def filters_with_search(
     """
     arguments = [await await_me_maybe(other) for other in others]
     arguments = [argument for argument in arguments if argument]
-    # Core joins clauses by "and" as they are.
+    # Datasette joins clauses by "and" without parentheses.
     clauses = [closed(clause) for argument in arguments for clause in argument.where_clauses]
     params = {name: value for a in arguments for name, value in a.params.items()}
     descriptions = [text for argument in arguments for text in argument.human_descriptions]
@@ -96,9 +96,9 @@ async def filters_with_search(
     limit = datasette.sql_time_limit_ms
     images = shown.table.name
     try:
-        # Not in a thread for SQL, of which all requests share three: a model takes its time to load.
+        # Not on one of the three threads for SQL: a model can take long to load.
         index = await read_bounded(served, lambda conn: store.find_index(conn, images))
-        await is_prepared(datasette, request, ViewedTable(served, shown.table, index), query)
+        await is_prepared(datasette, request, RequestedTable(served, shown.table, index), query)
         found = await read_bounded(
             served,
             lambda conn: _search(Images(conn, images, weights_of), query, k, filter, limit),
@@ -109,7 +109,8 @@ async def filters_with_search(
         if str(error) != "interrupted":
             raise
         raise _bad_request(
-            f"the filters of this search took longer than sql_time_limit_ms, {limit} ms"
+            f"the filters of this search took longer than sql_time_limit_ms, {limit} ms; "
+            "remove one, or filter by a column with an index"
         ) from error
 
     key = f"{escape_sqlite(table)}.{escape_sqlite(shown.table.key)}"
@@ -127,7 +128,7 @@ async def filters_with_search(
     return FilterArguments(
         [*clauses, hits_clause],
         {**params, "_img_hits": json.dumps([hit.id for hit in found.hits])},
-        # Core puts these after a "where".
+        # Datasette puts these after "where".
         [f"image is among the {len(found.hits):,} closest to {words}", *descriptions],
         context,
     )
@@ -144,8 +145,8 @@ def _search(images: Images, query: str, k: int, filter: Filter | None, time_limi
 
 async def _count(datasette: Datasette, request: Request, database: str, table: str) -> int:
     """
-    How many hits: as many as asked for, or as a page has by default, but never more than this page
-    has, because only within one page can the closest come first.
+    The number of hits: that of the request, or that of a page by default, but never more than this page
+    shows, because the closest can come first only within one page.
     """
     default = await default_page_size(datasette, database, table)
     asked = whole_number(request.args[COUNT]) if COUNT in request.args else default
@@ -154,7 +155,7 @@ async def _count(datasette: Datasette, request: Request, database: str, table: s
     size = request.args.get("_size") or default
     page = datasette.max_returned_rows if size == "max" else whole_number(str(size))
     if not page:
-        # No rows are wanted but their count and facets, or core will say what is wrong.
+        # The page wants no rows but their count and facets, or Datasette will say that the size is wrong.
         page = datasette.max_returned_rows if "_size" in request.args else default
     return min(asked, page, datasette.max_returned_rows)
 
@@ -189,10 +190,10 @@ async def table_page_vars(
                 if name not in NOT_KEPT
                 for value in request.args.getlist(name)
             ],
-            "clear_url": Links(datasette, database, table).rows(
+            "clear_url": TableUrls(datasette, database, table).rows(
                 replaced(pairs_of(request), **dict.fromkeys((ARGUMENT, COUNT, "_next")))
             ),
-            "page_url": Links(datasette, database, table).page(
+            "page_url": TableUrls(datasette, database, table).page(
                 [("q", found.query)] if found else []
             ),
             "rows_in_order": lambda rows: rows,
@@ -201,7 +202,7 @@ async def table_page_vars(
     }
     if found and not (request.args.get("_sort") or request.args.get("_sort_desc")):
         variables["image_search"]["rows_in_order"] = lambda rows: _closest_first(rows, found, shown)
-        # What the configuration of the table sorts by is not how this page is sorted.
+        # This page is not in the order that the configuration of the table names.
         variables |= {
             "human_description_en": found.description,
             "sort": None,
@@ -210,7 +211,7 @@ async def table_page_vars(
     return variables
 
 
-def _closest_first(rows: Sequence[Any], found: TableSearch, shown: ShownTable) -> list[Any]:
+def _closest_first(rows: Sequence[Any], found: TableSearch, shown: PicturedTable) -> list[Any]:
     """Datasette's display rows, best first, with the score beside the picture."""
     ranks = {key: rank for rank, key in enumerate(found.scores)}
     rows = sorted(rows, key=lambda row: ranks.get(_key(row, shown), len(ranks)))
@@ -224,6 +225,6 @@ def _closest_first(rows: Sequence[Any], found: TableSearch, shown: ShownTable) -
     return rows
 
 
-def _key(row: Any, shown: ShownTable) -> str:
+def _key(row: Any, shown: PicturedTable) -> str:
     key: Key = row[shown.table.key]
     return str(key)

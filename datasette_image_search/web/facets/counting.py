@@ -17,25 +17,25 @@ from datasette.utils.asgi import Request
 from sqlite_utils.db import quote_identifier
 
 from ...store import Filter
-from ..access.requested_table import ViewedTable
+from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
-from ..urls import Links, RequestError, check_repetition, pairs_of, replaced
+from ..urls import RequestError, TableUrls, check_repetition, pairs_of, replaced
 from .years import YearFacet
 
 SUGGESTED = (("column", "camera_model"), ("column", "folder"), ("year", "taken_at"))
-"""What people filter photos by, and what `embed-images` makes indexes for."""
+"""The columns that people filter photos by. `embed-images` makes indexes for them."""
 
 MOST_FACETS = 20
-"""Each may take facet_time_limit_ms of the three threads that serve everybody."""
+"""Each may take facet_time_limit_ms on one of the three threads that serve everybody."""
 
 PASSING = ("_next", "_facet_wait")
-"""Parameters that a link to other results leaves behind."""
+"""Parameters that links to other results drop."""
 
 
 @dataclass(frozen=True)
 class Facets:
-    """As Datasette's templates take them: results, the longest first; names of those that took too
-    long; and links to what else could be counted."""
+    """Facets for Datasette's templates: results, the longest first; names of facets that took too long;
+    and links to more facets."""
 
     results: tuple[dict[str, Any], ...] = ()
     timed_out: tuple[str, ...] = ()
@@ -45,28 +45,28 @@ class Facets:
 async def count_facets(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
+    requested: RequestedTable,
     filter: Filter | None,
     *,
     patient: bool = False,
 ) -> Facets:
     """
-    All facets of a URL and of the configuration, at once. Each may take facet_time_limit_ms, or as
+    All facets of a URL and of the configuration, side by side. Each may take facet_time_limit_ms, or as
     long as any query if `patient`.
 
-    Raises RequestError for a facet of a column that there is not.
+    Raises RequestError for a facet of a column that does not exist.
     """
-    links = viewed.links(datasette)
+    urls = requested.urls(datasette)
     request = _page_request(request)
-    configuration = await table_configuration(datasette, links.database, links.table)
-    columns = await viewed.database.table_columns(links.table)
+    configuration = await table_configuration(datasette, urls.database, urls.table)
+    columns = await requested.database.table_columns(urls.table)
     wanted = _wanted(datasette, request, configuration, columns)
     kinds = {kind.type: kind for kinds in pm.hook.register_facet_classes() for kind in kinds}
     facets = [
         _facet(
             _Patient(datasette) if patient else datasette,
             request,
-            viewed,
+            requested,
             filter,
             kinds[kind],
             configuration,
@@ -78,7 +78,7 @@ async def count_facets(
         for config in configs
     ]
     if len(facets) > MOST_FACETS:
-        raise RequestError(f"a page has {MOST_FACETS} facets at most; leave some out")
+        raise RequestError(f"a page can have {MOST_FACETS} facets at most; remove some")
     if facets:
         links_of_each = facets[0].get_facet_size()
         check_repetition(
@@ -88,19 +88,19 @@ async def count_facets(
         )
     results, timed_out = [], []
     for counted, too_long in await asyncio.gather(*(_counted(facet) for facet in facets)):
-        results += [_with_local_urls(facet, links) for facet in counted]
+        results += [_with_local_urls(facet, urls) for facet in counted]
         timed_out += too_long
     results.sort(key=lambda facet: (-len(facet["results"]), facet["name"]))
-    suggested = _suggested(datasette, request, links, wanted, columns)
+    suggested = _suggested(datasette, request, urls, wanted, columns)
     return Facets(tuple(results), tuple(timed_out), tuple(suggested))
 
 
 def _page_request(request: Request) -> Request:
-    """The request that links are made from: the same, from the first image on."""
+    """The request with the first page of results, which facets make their links from."""
     pairs = [
         (name, value)
         for name, value in replaced(pairs_of(request), **dict.fromkeys(PASSING))
-        # Datasette 0.65 stumbles over names that merely begin like a facet's.
+        # Datasette 0.65 fails on other names that begin with _facet.
         if name == "_facet" or name.startswith("_facet_") or not name.startswith("_facet")
     ]
     query_string = urlencode(pairs).encode("ascii")
@@ -110,7 +110,7 @@ def _page_request(request: Request) -> Request:
 def _wanted(
     datasette: Datasette, request: Request, configuration: dict[str, Any], columns: list[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Type of facet -> its configurations, from the URL and from the server."""
+    """Type of facet -> its configurations, from the URL and from the configuration."""
     if not datasette.setting("allow_facet"):
         if any(name.startswith("_facet") for name in request.args):
             raise RequestError("_facet= is not allowed on this server")
@@ -125,8 +125,10 @@ def _wanted(
                 if column not in columns:
                     raise RequestError(f"there is no column {column!r} to facet by")
     except (json.JSONDecodeError, RecursionError, LookupError, AttributeError) as error:
-        raise RequestError("a _facet of this URL is neither a column nor JSON about one") from error
-    # A column is counted once, however often and with whatever else beside it it is asked for.
+        raise RequestError(
+            "a _facet in this URL must be a column, or JSON that names one"
+        ) from error
+    # A column is counted once, also if it is named several times or with more options.
     return {
         kind: list({_column(config): config for config in reversed(configs)}.values())[::-1]
         for kind, configs in wanted.items()
@@ -141,7 +143,7 @@ def _column(config: dict[str, Any]) -> str:
 def _facet(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
+    requested: RequestedTable,
     filter: Filter | None,
     kind: type[Facet],
     configuration: dict[str, Any],
@@ -149,35 +151,37 @@ def _facet(
     config: dict[str, Any],
 ) -> Facet:
     column = _column(config)
-    # The key as well: a facet may count rows that are different, as that of arrays does, or look
-    # them up elsewhere. Not all columns, which takes three times as long.
-    named = dict.fromkeys([viewed.table.key, *map(str, config["config"].values())])
+    # With the key: some facets count distinct rows, as that of arrays does, or look rows up elsewhere.
+    # Not with all columns, which takes three times as long.
+    named = dict.fromkeys([requested.table.key, *map(str, config["config"].values())])
     names = [escape_sqlite(name) for name in named if name in columns]
-    table = quote_identifier(viewed.name)
+    table = quote_identifier(requested.name)
     if filter is None:
         sql = f"select {', '.join(names)} from {table}"
     else:
-        # The plus keeps SQLite from reading the whole table in the order of this column, only to
-        # group by it: an index that serves the filter is what to look for.
+        # The plus keeps SQLite from reading the whole table in the order of this column in order to
+        # group by it: it should use an index that serves the filter.
         unordered = ", ".join(f"+{name} as {name}" for name in names)
         sql = f"select {unordered} from {table} where {filter.where}"
     facet = make_facet(
         kind,
         datasette,
         request,
-        viewed.database.name,
+        requested.database.name,
         sql=sql,
-        table=viewed.name,
+        table=requested.name,
         params=dict(filter.params) if filter else {},
         configuration=configuration,
     )
-    # One facet each, so that they run side by side and one that is slow takes no other with it.
+    # A Facet counts all columns of the URL one after the other. Ours counts one, so that facets run side by
+    # side. Datasette has no other way to say so: it reads the columns from the query string, and makes the
+    # links from that, too.
     facet.get_configs = lambda: [config]
     if isinstance(facet, YearFacet):
         facet.column_is_indexed = (
             filter is None
-            and viewed.view is None
-            and viewed.table.is_ours
+            and requested.view is None
+            and requested.table.is_ours
             and ("year", column) in SUGGESTED
         )
     return facet
@@ -189,12 +193,12 @@ async def _counted(facet: Facet) -> tuple[list[dict[str, Any]], list[str]]:
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise
-        # Such as _facet_array= of a column that holds no JSON.
+        # For example _facet_array= of a column without JSON.
         raise RequestError(f"a {facet.type} facet cannot be counted: {error}") from error
 
 
 class _Patient:
-    """A Datasette in which a facet may take as long as any query."""
+    """A Datasette that gives facets as long as any query: they ask it for their time limit."""
 
     def __init__(self, datasette: Datasette) -> None:
         self._datasette = datasette
@@ -207,14 +211,14 @@ class _Patient:
         return self._datasette.setting(name)
 
 
-def _with_local_urls(facet: dict[str, Any], links: Links) -> dict[str, Any]:
+def _with_local_urls(facet: dict[str, Any], urls: TableUrls) -> dict[str, Any]:
     """
-    Links to the page, also where this is its JSON; without a host, which a proxy may have changed,
-    and with the base URL, which some of Datasette's lack.
+    Links to the page, also in its JSON. They have no host, which a proxy may have changed, and they have
+    the base URL, which some of Datasette's lack.
     """
 
     def local(url: str) -> str:
-        return links.page(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+        return urls.page(parse_qsl(urlsplit(url).query, keep_blank_values=True))
 
     return {
         **facet,
@@ -228,7 +232,7 @@ def _with_local_urls(facet: dict[str, Any], links: Links) -> dict[str, Any]:
 def _suggested(
     datasette: Datasette,
     request: Request,
-    links: Links,
+    urls: TableUrls,
     wanted: dict[str, list[dict[str, Any]]],
     columns: list[str],
 ) -> list[dict[str, Any]]:
@@ -243,7 +247,7 @@ def _suggested(
         {
             "name": column,
             "type": None if kind == "column" else kind,
-            "toggle_url": links.page(
+            "toggle_url": urls.page(
                 [
                     *pairs_of(request),
                     ("_facet" if kind == "column" else f"_facet_{kind}", column),

@@ -1,4 +1,4 @@
-"""What the facets of this plugin share: values that are links which add and remove a filter."""
+"""The base of this plugin's facets: each value is a link that adds or removes a filter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LinkedFacet(Facet):
     def value(
         self, value: str, count: int, arguments: dict[str, str], selected: bool
     ) -> dict[str, Any]:
-        """As templates and JSON have it; `arguments` of the query string are the filter."""
+        """A value for templates and JSON; `arguments` of the query string are its filter."""
         return {
             "value": value,
             "label": value,

@@ -1,8 +1,8 @@
 """
 `?_image_tag=cat` and `?_facet_tag=id`: the tags of an image table as a filter and as a facet.
 
-Datasette counts no many-to-many, and its own `_through=` answers wrongly beside a filter of a column:
-both call their parameter :p0, in 0.65 and in 1.0.
+Datasette has no facet for many-to-many, and its own `_through=` gives wrong answers beside a filter on a
+column: both name their parameter :p0, in 0.65 and in 1.0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from datasette.views.base import DatasetteError
 
 from ... import store
 from ...store import ImageTable
-from ..access.image_tables import shown_tables
+from ..access.image_tables import pictured_tables
 from ..compat import can_view_table
 from ..reading import read_bounded
 from .linked import LinkedFacet
@@ -31,15 +31,14 @@ async def filter_by_tags(
     datasette: Datasette, request: Request, database: str, table: str
 ) -> FilterArguments:
     """
-    Images that have all tags of the request.
+    The filter for images that have all tags of the request.
 
-    Raises DatasetteError, status 400, for a table without tags, and with those that the actor may not
-    see.
+    Raises DatasetteError, status 400, for a table without tags, or with tags that the actor may not see.
     """
     tagged = await _tagged_table(datasette, database, table)
     if tagged is None or not await can_view_table(datasette, request.actor, database, tagged.tags):
         raise DatasetteError(
-            f"{table!r} has no tags to filter by; make some with: sqlite-utils tag-images",
+            f"{table!r} has no tags to filter by; add some with: sqlite-utils tag-images",
             title="Image search",
             status=400,
         )
@@ -54,9 +53,9 @@ async def filter_by_tags(
 
 
 async def _tagged_table(datasette: Datasette, database: str, table: str) -> ImageTable | None:
-    """The image table of that name, or that the view of that name is of, if it has tags."""
+    """The image table of that name, or of the view of that name, if it has tags."""
     served = datasette.get_database(database)
-    shown = (await shown_tables(served)).get(table)
+    shown = (await pictured_tables(served)).get(table)
     if shown is None:
         return None
 
@@ -67,9 +66,7 @@ async def _tagged_table(datasette: Datasette, database: str, table: str) -> Imag
 
 
 class TagFacet(LinkedFacet):
-    """
-    Tags with the number of images that have them, of the column that is the key of an image table.
-    """
+    """Tags with the number of their images; a facet of the key of an image table."""
 
     type = "tag"
 

@@ -1,4 +1,4 @@
-"""?_facet_year=taken_at: a column of ISO dates, counted by year. For the table page too."""
+"""?_facet_year=taken_at: a column of ISO dates, counted by year, also on the table page."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ YEAR = "[0-9][0-9][0-9][0-9]"
 
 class YearFacet(LinkedFacet):
     """
-    Years with their counts, the latest first. A link filters by column__gte and column__lt, which
-    the table page understands and an index of the column serves.
+    Years with their counts, the latest first. A link filters by column__gte and column__lt, which the
+    table page understands, and which can use an index of the column.
     """
 
     type = "year"
     column_is_indexed = False
-    """Whether `sql` is a whole table with an index of the column: then each year is counted in the
-    index, with no sorting of a million dates."""
+    """Whether `sql` is a whole table with an index of the column. Then each year is counted in the index,
+    without sorting a million dates."""
 
     async def facet_results(self) -> tuple[list[dict[str, Any]], list[str]]:
         results, timed_out = [], []
@@ -61,7 +61,7 @@ class YearFacet(LinkedFacet):
         }
 
 
-# By their places: the table may have a column called value, which would be meant.
+# Grouped and ordered by number, because a table may have a column called value.
 _SQL = """
     select substr({column}, 1, 4) as value, count(*) as count from ({sql})
     where {column} glob '{year}*'

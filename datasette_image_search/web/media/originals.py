@@ -1,6 +1,6 @@
 """
-A person's own files, opened for a server: only regular files, and only below folders that the server
-names. Paths and roots come from the database, so from whoever can write to it.
+Opens originals for a server: only regular files, and only below folders in its configuration. Their paths
+come from the database, so from anybody who can write to it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW"
 _FILE = (
     os.O_RDONLY
     | getattr(os, "O_NOFOLLOW", 0)
-    # Opening a FIFO waits for a writer, but for this; opening a terminal may adopt it, but for that.
+    # Without these, opening a FIFO waits for a writer, and opening a terminal may adopt it.
     | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
 
 HEAD = 32
-"""Bytes that `shown_type` looks at."""
+"""Bytes that `shown_type` needs."""
 
 
 def open_below(path: Path, roots: Iterable[Path]) -> BinaryIO | None:
     """
-    The file at `path`, open for reading, if it is a regular file that really lies below one of the
-    roots, whatever `..` and links there are in any of the paths. None for all else.
+    The file at `path`, open for reading, if it is a regular file below one of the roots after all `..` and
+    links in any of the paths are resolved. None for everything else.
     """
     try:
         real = Path(os.path.realpath(path, strict=True))
@@ -43,8 +43,8 @@ def open_below(path: Path, roots: Iterable[Path]) -> BinaryIO | None:
 
 def _open_regular(root: Path, parts: tuple[str, ...]) -> BinaryIO:
     """
-    Opens folder by folder and follows no link: what was looked up may have been replaced by a link
-    since. Raises OSError for that, and for what is no regular file.
+    Opens folder by folder and follows no link: a link may have replaced a folder since it was resolved.
+    Raises OSError for a link, and for everything but a regular file.
     """
     if os.open not in os.supports_dir_fd:  # Windows, where links are the administrator's to make.
         path = root.joinpath(*parts)
@@ -56,7 +56,7 @@ def _open_regular(root: Path, parts: tuple[str, ...]) -> BinaryIO:
             inner = os.open(part, _FOLDER, dir_fd=folder)
             os.close(folder)
             folder = inner
-        # Before as well, for opening a device is enough to make some do things.
+        # Also before it is opened: opening a device is enough to make some of them act.
         _check_regular(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False))
         return _checked(os.open(parts[-1], _FILE, dir_fd=folder))
     finally:
@@ -80,8 +80,8 @@ def _check_regular(status: os.stat_result) -> None:
 
 def shown_type(head: bytes) -> str | None:
     """
-    The media type of what begins with these bytes, if it is a raster picture that browsers show.
-    Never of SVG, which can hold scripts.
+    The media type of a file that begins with these bytes, if it is a raster picture that browsers show.
+    Never that of SVG, which can hold scripts.
     """
     if head.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
@@ -93,7 +93,7 @@ def shown_type(head: bytes) -> str | None:
         return "image/webp"
     if head[4:12] in (b"ftypavif", b"ftypavis"):
         return "image/avif"
-    # Texts begin with BM too: so the reserved zeros, and the length of one of its headers as well.
+    # Texts may begin with BM, too, so check the reserved zeros and the length of a header as well.
     if head.startswith(b"BM") and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS:
         return "image/bmp"
     return None

@@ -1,4 +1,4 @@
-"""The body of a POST, taken as fast as it comes and no slower: senders cost a server what they send."""
+"""Receives the body of a POST, with limits on its size and its slowness."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from ...errors import ImageSearchError
 from ..server.threads import Busy
 
 SECONDS = 120.0
-"""That a body may take to arrive."""
+"""A body may take so long to arrive."""
 
 SLOWEST = 50_000
-"""Bytes that have to arrive in each PERIOD, but for the last: a telephone far out sends more."""
+"""Bytes that must arrive in each PERIOD but the last. A telephone with a bad connection sends more."""
 
 PERIOD = 10.0
 """Seconds."""
 
 ON_THE_WAY = 400_000_000
-"""Bytes of all bodies that have arrived in whole or in part and are not answered yet. They are on the
-disk."""
+"""Bytes of all bodies, whole or in part, that have arrived and are not answered yet. They are on the disk."""
 
 IN_MEMORY = 64_000
-"""Bytes of each that do not touch the disk."""
+"""Bytes of each body that are not on the disk."""
 
 
 class UploadRefused(ImageSearchError):
-    """An upload that is not looked at, or is no picture; `status` is that of the answer."""
+    """An upload that is refused, or is no picture; `status` is that of the answer."""
 
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)
@@ -47,14 +46,14 @@ class _OnTheWay:
 
 
 _on_the_way = _OnTheWay()
-"""Of this process; counted by its event loop only."""
+"""Of this process. Only its event loop counts."""
 
 
 @asynccontextmanager
 async def received(request: Request, limit: int) -> AsyncIterator[BinaryIO]:
     """
-    What was uploaded, once all of it is there. Raises UploadRefused, before anything is read if that
-    can be known, and Busy if there are too many others.
+    The upload, once all of it has arrived. Raises UploadRefused, if possible before anything is read, and
+    Busy if there are too many others.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not re.fullmatch(r"(image/.*|application/octet-stream)?", content_type):
@@ -75,7 +74,7 @@ async def received(request: Request, limit: int) -> AsyncIterator[BinaryIO]:
 
 
 def _said_length(request: Request) -> int:
-    """What the client says that it sends, 0 where it says nothing of sense; enough to refuse it."""
+    """The length that the client announces, 0 if it announces none. Good enough to refuse an upload."""
     said = request.headers.get("content-length", "")
     return int(said[:18]) if re.fullmatch("[0-9]+", said) else 0
 
@@ -101,7 +100,7 @@ async def _receive(request: Request, file: BinaryIO, limit: int, mine: _OnTheWay
         except asyncio.TimeoutError:
             continue
         if message["type"] != "http.request":
-            raise UploadRefused("the upload was broken off", 400)  # Nobody will read it.
+            raise UploadRefused("the upload was interrupted", 400)  # Nobody will read it.
         chunk = message.get("body", b"")
         more = message.get("more_body", False)
         in_period += len(chunk)

@@ -1,4 +1,4 @@
-"""Pictures as answers over HTTP: headers that keep a browser safe, ETags, ranges, files in chunks."""
+"""Answers with pictures: headers that keep a browser safe, ETags, ranges, files in chunks."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ CHUNK = 256 * 1024
 MINUTE = 60
 
 YEAR = 365 * 24 * 60 * 60
-"""As long as caches keep anything."""
+"""The longest time that caches keep anything."""
 
 SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
     # The styles are the browser's own, for a picture that is opened by itself.
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
 }
-"""Whatever the bytes are, a browser is to show them as a picture, or not at all."""
+"""With these a browser shows the bytes as a picture or not at all."""
 
 
 @dataclass(frozen=True)
-class Picture:
+class ServedPicture:
     """
-    The bytes of a picture, or what will give them; `etag` is a name for exactly these bytes, without
+    A picture to send: its bytes, as an open file. `etag` is a name for exactly these bytes, without
     quotes. `is_public` says that anybody may see it, `is_lasting` that its URL is of these bytes only.
     """
 
@@ -42,20 +42,20 @@ class Picture:
 
 
 def headers_of(etag: str, is_public: bool, is_lasting: bool = False) -> dict[str, str]:
-    """For any answer with or about a picture, 304 among them."""
+    """Headers for any answer about a picture, also for a 304."""
     if not is_public:
-        # A picture of some people only is asked for each time, lest it outlive the permission.
+        # Browsers ask each time, because a permission may have ended.
         caching = "private, no-cache"
     elif is_lasting:
         caching = f"public, max-age={YEAR}, immutable"
     else:
-        # Another picture may be there tomorrow; to hear that it is the same one costs little.
+        # The picture may be another one tomorrow, and asking again costs little.
         caching = f"public, max-age={MINUTE}"
     return {**SAFE_HEADERS, "etag": f'"{etag}"', "cache-control": caching}
 
 
 def is_known(request: Request, etag: str) -> bool:
-    """Whether the browser says that it has this version, so that a 304 is enough."""
+    """Whether the browser has this version, so that a 304 is enough."""
     said = request.headers.get("if-none-match", "")
     tags = [tag.strip().removeprefix("W/") for tag in said.split(",")]
     return f'"{etag}"' in tags or tags == ["*"]
@@ -65,8 +65,8 @@ def not_modified(etag: str, is_public: bool, is_lasting: bool = False) -> Respon
     return Response("", status=304, headers=headers_of(etag, is_public, is_lasting))
 
 
-def picture_response(request: Request, picture: Picture) -> Response:
-    """The picture, the range of it that was asked for, or 304. Takes over the file, and closes it."""
+def picture_response(request: Request, picture: ServedPicture) -> Response:
+    """The picture, the requested range of it, or 304. Takes over the file, and closes it."""
     headers = headers_of(picture.etag, picture.is_public, picture.is_lasting)
     if is_known(request, picture.etag):
         picture.file.close()
@@ -84,10 +84,10 @@ def picture_response(request: Request, picture: Picture) -> Response:
     return _Streamed(request, picture, start, end, 206, headers)
 
 
-def _asked_range(request: Request, picture: Picture) -> tuple[int, int] | None:
+def _asked_range(request: Request, picture: ServedPicture) -> tuple[int, int] | None:
     """
-    Half-open, and empty where the picture has nothing there; None for the whole of it, which is
-    also a right answer to several ranges, and to those of a version that is no more (If-Range).
+    The requested range: half-open, and empty if it is beyond the end. None for the whole picture, which is
+    also a valid answer to several ranges, and to a range of an older version (If-Range).
     """
     match = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", request.headers.get("range", ""))
     if match is None or match[0] == "bytes=-":
@@ -103,12 +103,12 @@ def _asked_range(request: Request, picture: Picture) -> tuple[int, int] | None:
 
 
 class _Streamed(Response):
-    """Part of a file, read in threads as fast as it is taken."""
+    """Part of a file, read in threads as fast as the client takes it."""
 
     def __init__(
         self,
         request: Request,
-        picture: Picture,
+        picture: ServedPicture,
         start: int,
         end: int,
         status: int,
@@ -141,7 +141,7 @@ class _Streamed(Response):
             while self._left:
                 chunk = await asyncio.to_thread(file.read, min(CHUNK, self._left))
                 if not chunk:
-                    return  # The file got shorter. An answer that ends early tells the browser so.
+                    return  # The file got shorter: an answer that ends early says so.
                 self._left -= len(chunk)
                 await send(
                     {"type": "http.response.body", "body": chunk, "more_body": self._left > 0}

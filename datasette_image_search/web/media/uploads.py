@@ -1,8 +1,8 @@
 """
-Search by a picture that is uploaded: it becomes a `vec:` term, and is kept nowhere.
+Search by an uploaded picture: it becomes a `vec:` term, and is not kept.
 
-The body of the POST is the picture itself. (Datasette 0.65 cannot take a form with a file in it when
-there is a cookie, and a page can send the bytes just as well.)
+The body of the POST is the picture itself. (Datasette 0.65 cannot receive a form with a file if there is a
+cookie, and a page can send the bytes as well.)
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import numpy as np
 from datasette.app import Datasette
 from datasette.utils.asgi import NotFound, Request, Response
 
+from ...decoding.decode import reduction
+from ...decoding.decoding_process import DecodingProcess, Limits, Stopped, StoredPicture
+from ...decoding.opening import DecodeError, DecodeSettings, TooLarge
 from ...errors import ImageSearchError
-from ...ingest.decode import DecodeError, DecodeSettings, TooLarge, reduction
-from ...ingest.decoding_process import DecodingProcess, Limits, Stopped, StoredPicture
 from ...search.query import WeightsOf, embedder_of, vector_to_term
 from ...store import Index
-from ..access.requested_table import viewed_table
+from ..access.requested_table import requested_table
 from ..compat import csrf_token
 from ..configuration import ConfigurationError, configured_weights, max_upload_bytes
 from ..errors import why_not_now
@@ -28,21 +29,21 @@ from ..server.threads import RETRY_AFTER, Busy, DecodingQueue
 from .receiving import UploadRefused, received
 
 AT_ONCE = 16
-"""Uploads that are there and wait for their turn, in this process. They wait on the disk."""
+"""Uploads in this process that wait for their turn. They wait on the disk."""
 
 MEMORY = 100_000_000
-"""Bytes, at most, for an upload and its pixels while it is decoded: one at a time. The process that
-does it ends if it takes more than twice that."""
+"""The most bytes for an upload and its pixels while it is decoded, one upload at a time. The decoding process
+ends if it takes more than twice that."""
 
 DECODING_SECONDS = 10
 
 BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 10, "JPEG2000": 20}
-"""Of memory while a picture is decoded, as measured; by format, where it is more than USUAL_BYTES."""
+"""Memory while a picture is decoded, as measured, for formats that need more than USUAL_BYTES."""
 
 USUAL_BYTES = 8
 
 BYTES_UNREDUCED = 20
-"""The same of a picture that is too narrow to be made smaller right after it is decoded."""
+"""The same for a picture that is too narrow to be reduced right after it is decoded."""
 
 _queue = DecodingQueue("image-search-uploads", longest=AT_ONCE)
 _decoder = DecodingProcess(Limits(2 * MEMORY, DECODING_SECONDS, MEMORY))
@@ -50,13 +51,13 @@ _decoder = DecodingProcess(Limits(2 * MEMORY, DECODING_SECONDS, MEMORY))
 
 async def upload(datasette: Datasette, request: Request) -> Response:
     """
-    POST: the vector of a picture as {"query": "vec:..."}, or what is wrong as {"error": ...}.
-    GET: what a page needs to know first: the token to send as x-csrftoken, and how large a picture
-    may be. Nothing is written, so whoever may see the table may do it.
+    POST answers with the vector of a picture as {"query": "vec:..."}, or with {"error": ...}.
+    GET answers with what a page needs first: the token to send as x-csrftoken, and the most bytes of a
+    picture. Nothing is written, so everybody who may see the table may do this.
     """
     try:
-        viewed = await viewed_table(datasette, request)
-        limit = max_upload_bytes(datasette, viewed.database.name, viewed.table.name)
+        requested = await requested_table(datasette, request)
+        limit = max_upload_bytes(datasette, requested.database.name, requested.table.name)
         if request.method in ("GET", "HEAD"):
             return _json({"csrftoken": csrf_token(request), "max_bytes": limit})
         if request.method != "POST":
@@ -64,7 +65,9 @@ async def upload(datasette: Datasette, request: Request) -> Response:
                 {"error": "POST a picture to search with it"}, 405, {"allow": "GET, HEAD, POST"}
             )
         async with received(request, limit) as file:
-            vector = await _queue.run(_vector_of, file, viewed.index, configured_weights(datasette))
+            vector = await _queue.run(
+                _vector_of, file, requested.index, configured_weights(datasette)
+            )
     except NotFound as error:
         return _json({"error": str(error)}, 404)
     except UploadRefused as error:
@@ -80,7 +83,7 @@ async def upload(datasette: Datasette, request: Request) -> Response:
         return _json({"error": sentence}, 503, {"retry-after": str(RETRY_AFTER)})
     except Busy:
         return _json(
-            {"error": "too many pictures are being uploaded; try again in some seconds"},
+            {"error": "too many pictures are being uploaded; try again in a few seconds"},
             503,
             {"retry-after": str(RETRY_AFTER)},
         )
@@ -95,7 +98,7 @@ def _json(
 
 
 def _vector_of(file: BinaryIO, index: Index, weights_of: WeightsOf) -> np.ndarray:
-    """Shape (dimensions,). The model is loaded when the first picture comes, not for what is none."""
+    """Shape (dimensions,). Checks that the file is a picture before it loads the model."""
     try:
         stored = _decoder.stored_picture(file, "")
         embedder = embedder_of(index, weights_of)

@@ -1,4 +1,4 @@
-"""A picture as the page and the JSON show it: its name, when it was taken, and where its links go."""
+"""An image as a page shows it: its name, its time, and the URLs of its links."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 from ... import store
 from ...search.query import Kind, Term, format_query, image_term, parse_query
 from ...store import Key
-from ..access.requested_table import ViewedTable
+from ..access.requested_table import RequestedTable
 from ..reading import read_bounded
-from ..urls import Links, Pairs
-from .results import Picture
+from ..urls import Pairs, TableUrls
+from .results import ShownImage
 
 LANDSCAPE = (4, 3)
-"""For a row that does not tell its width and height."""
+"""Width and height for a row that has none."""
 
 LONGEST_LABEL = 40
-"""Characters of a term; a vec: has thousands."""
+"""Characters of a term; a vec: term has thousands."""
 
 
 @dataclass(frozen=True)
 class Card:
     """
-    `term` is the picture in a query; `more_url` and `less_url` add it to this one or take it away, and
-    keep the rest.
+    `term` is the image as a term of a query. `more_url` and `less_url` add it to the current query or
+    subtract it, and keep the rest of the URL.
     """
 
     term: str
@@ -55,33 +55,33 @@ class Chip:
 
 
 def image_card(
-    links: Links,
-    picture: Picture,
+    urls: TableUrls,
+    image: ShownImage,
     path_column: str | None = None,
     *,
     query: str = "",
     kept: Pairs = (),
 ) -> Card:
     """
-    `path_column` is where a person's own table has the path. `kept` is the query string of the
-    search page, but for the query and what page it is.
+    `path_column` has the path in a person's own table. `kept` is the query string of the search page
+    without the query and the page number.
     """
-    row, term = picture.row, image_term(picture.id)
-    path = str(row.get(path_column or "path") or picture.id)
+    row, term = image.row, image_term(image.id)
+    path = str(row.get(path_column or "path") or image.id)
     width, height = _size(row)
     return Card(
         term=term,
         name=str(row.get("filename") or PurePosixPath(path).name or path),
         path=path,
         taken_at=str(row.get("taken_at") or "")[:16].replace("T", " "),
-        score=picture.score,
+        score=image.score,
         width=width,
         height=height,
-        row_url=links.row(picture.id),
-        thumbnail_url=links.thumbnail(picture.id, picture.version),
-        original_url=links.original(picture.id),
-        more_url=links.page([("q", f"{query} + {term}" if query else term), *kept]),
-        less_url=links.page([("q", f"{query} - {term}"), *kept]) if query else None,
+        row_url=urls.row(image.id),
+        thumbnail_url=urls.thumbnail(image.id, image.version),
+        original_url=urls.original(image.id),
+        more_url=urls.page([("q", f"{query} + {term}" if query else term), *kept]),
+        less_url=urls.page([("q", f"{query} - {term}"), *kept]) if query else None,
     )
 
 
@@ -92,34 +92,34 @@ def _size(row: dict[str, Any]) -> tuple[int, int]:
     return LANDSCAPE
 
 
-async def chips(viewed: ViewedTable, links: Links, query: str, kept: Pairs) -> list[Chip]:
-    """The terms of a query that can be searched for."""
+async def chips(requested: RequestedTable, urls: TableUrls, query: str, kept: Pairs) -> list[Chip]:
+    """The terms of a query, which must be a valid one."""
     terms = parse_query(query)
-    ids = [id for term in terms if (id := _image_of(viewed, term)) is not None]
+    ids = [id for term in terms if (id := _image_of(requested, term)) is not None]
     versions: dict[Key, str | None] = {}
     if ids:
         versions = await read_bounded(
-            viewed.database, lambda conn: store.versions(conn, viewed.table, ids)
+            requested.database, lambda conn: store.versions(conn, requested.table, ids)
         )
     return [
-        _chip(viewed, links, term, terms[:position] + terms[position + 1 :], versions, kept)
+        _chip(requested, urls, term, terms[:position] + terms[position + 1 :], versions, kept)
         for position, term in enumerate(terms)
     ]
 
 
-def _image_of(viewed: ViewedTable, term: Term) -> Key | None:
-    return viewed.table.parse_key(term.text) if term.kind is Kind.IMAGE else None
+def _image_of(requested: RequestedTable, term: Term) -> Key | None:
+    return requested.table.parse_key(term.text) if term.kind is Kind.IMAGE else None
 
 
 def _chip(
-    viewed: ViewedTable,
-    links: Links,
+    requested: RequestedTable,
+    urls: TableUrls,
     term: Term,
     others: tuple[Term, ...],
     versions: Mapping[Key, str | None],
     kept: Pairs,
 ) -> Chip:
-    image_id = _image_of(viewed, term)
+    image_id = _image_of(requested, term)
     pairs = [("q", format_query(others)), *kept] if others else kept
     weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g}:"
     labels = {Kind.VECTOR: "a picture", Kind.IMAGE: image_term(term.text), Kind.WORDS: term.text}
@@ -128,13 +128,13 @@ def _chip(
         label=weight + shortened(labels[term.kind]),
         thumbnail_url=None
         if image_id is None
-        else links.thumbnail(image_id, versions.get(image_id)),
-        without_url=links.page(pairs),
+        else urls.thumbnail(image_id, versions.get(image_id)),
+        without_url=urls.page(pairs),
     )
 
 
 def query_in_words(query: str) -> str:
-    """A query as a heading says it: a vector is a picture that somebody brought."""
+    """A query for a heading. A vector is called a picture: people upload those."""
     words = _VECTOR.sub("your picture", query)
     return words if words == "your picture" else f'"{shortened(words)}"'
 

@@ -1,4 +1,4 @@
-"""The map of an image table: a page, and what it shows as JSON."""
+"""The map of an image table: a page, and its data as JSON."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ...search.live import LiveIndex, is_seen_by
 from ...search.planner import live_snapshot
 from ...search.projection import pca
 from ...search.query import LONGEST_QUERY
-from ..access.requested_table import ViewedTable, viewed_table
+from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import configured_weights
 from ..reading import read_bounded
 from ..server.preparing import Placed, is_prepared, placed_vectors
-from ..urls import Links, check_url, pairs_of, pairs_with_filters, replaced
+from ..urls import TableUrls, check_url, pairs_of, pairs_with_filters, replaced
 from .cards import query_in_words
 from .responses import as_json, error_response
 from .results import Count, in_one_sentence, in_time
@@ -36,67 +36,67 @@ ARGUMENT = "_color"
 async def map_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE/map and .json"""
     check_url(request)
-    viewed = await viewed_table(datasette, request)
-    links = viewed.links(datasette)
+    requested = await requested_table(datasette, request)
+    urls = requested.urls(datasette)
     format = request.url_vars.get("format") or ""
     if (pairs := pairs_with_filters(request)) is not None:
-        return Response.redirect(links.map(pairs, format))
+        return Response.redirect(urls.map(pairs, format))
     wanted, column, error = None, request.args.get(ARGUMENT) or None, None
     try:
-        wanted = await read_request(datasette, request, viewed)
+        wanted = await read_request(datasette, request, requested)
         if column is not None:
             await read_bounded(
-                viewed.database, lambda conn: check_column(conn, viewed.index, column)
+                requested.database, lambda conn: check_column(conn, requested.index, column)
             )
         if format == "json":
-            return await _json(datasette, request, viewed, wanted, column)
+            return await _json(datasette, request, requested, wanted, column)
     except ImageSearchError as problem:
         if format == "json":
             return error_response(datasette, str(problem))
         error = str(problem)
-    return await _html(datasette, request, viewed, links, wanted, column, error)
+    return await _html(datasette, request, requested, urls, wanted, column, error)
 
 
 async def _json(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
+    requested: RequestedTable,
     wanted: SearchRequest,
     column: str | None,
 ) -> Response:
-    # A column goes before a query, which then need not be understood.
+    # A column takes precedence over a query, which then need not be valid.
     query = wanted.query if column is None else ""
     if query:
-        await is_prepared(datasette, request, viewed, query)
-    prepared = await placed_vectors(viewed)
+        await is_prepared(datasette, request, requested, query)
+    prepared = await placed_vectors(requested)
     weights_of = configured_weights(datasette)
 
     def read(
         conn: sqlite3.Connection,
     ) -> tuple[CollectionMap, list[str | None], np.ndarray | None, tuple[str, ...]]:
-        index = store.find_index(conn, viewed.table.name, viewed.index.model)
+        index = store.find_index(conn, requested.table.name, requested.index.model)
         with live_snapshot(conn, index) as seen:
             live, points = _placed_as_seen(conn, seen, prepared)
             placed = collection_map(
                 conn,
                 seen.index,
                 live,
-                # Those on the map of all, whatever a filter leaves of it.
+                # The places on the map of all images, also under a filter.
                 lambda _, positions: points[positions],
                 wanted.filter,
                 column,
                 MOST_IMAGES,
             )
-            known = store.versions(conn, viewed.table, placed.image_ids)
+            known = store.versions(conn, requested.table, placed.image_ids)
             versions = [known.get(image_id) for image_id in placed.image_ids]
             if not query:
                 return placed, versions, None, ()
-            images = Images(conn, viewed.table.name, weights_of)
-            found = images.ask(query, model=viewed.index.model)
+            images = Images(conn, requested.table.name, weights_of)
+            found = images.ask(query, model=requested.index.model)
             return placed, versions, live.scores(found.vector)[placed.vectors], found.warnings
 
-    with in_one_sentence(datasette, viewed, wanted):
-        placed, versions, scores, warnings = await in_time(datasette, viewed, read)
+    with in_one_sentence(datasette, requested, wanted):
+        placed, versions, scores, warnings = await in_time(datasette, requested, read)
 
     def answer() -> Response:
         if scores is not None:
@@ -107,29 +107,29 @@ async def _json(
             coloured = plain(len(placed))
         words = (count_in_words(Count(placed.count)), wanted.filter_words)
         data = map_data(placed, coloured)
-        # A file that is opened from the disk has no thumbnails of a server.
+        # Only here: a map in a file has no server to ask for thumbnails.
         data["images"]["version"] = versions
         return as_json(
             datasette,
             {
                 "ok": True,
-                "database": viewed.database.name,
-                "table": viewed.name,
-                "model": viewed.index.model,
+                "database": requested.database.name,
+                "table": requested.name,
+                "model": requested.index.model,
                 "description": " ".join(filter(None, words)),
                 "warnings": list(warnings),
                 **data,
             },
         )
 
-    # For 50,000 images that takes long enough for others to notice.
+    # In a thread: 50,000 images take long enough for other requests to notice.
     return await asyncio.to_thread(answer)
 
 
 def _placed_as_seen(conn: sqlite3.Connection, seen: LiveIndex, prepared: Placed | None) -> Placed:
     """
-    What was prepared, if this connection sees the same vectors by the same ids: what it sees besides
-    comes with the next map. Else all is placed anew, and not remembered.
+    The prepared places, if this connection sees the same vectors with the same ids; newer vectors come
+    with the next map. Else all vectors are placed again, and that is not remembered.
     """
     if prepared is not None:
         live, _ = prepared
@@ -141,29 +141,29 @@ def _placed_as_seen(conn: sqlite3.Connection, seen: LiveIndex, prepared: Placed 
 async def _html(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
-    links: Links,
+    requested: RequestedTable,
+    urls: TableUrls,
     wanted: SearchRequest | None,
     column: str | None,
     error: str | None,
 ) -> Response:
     query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
-    # All images are on the map, however little they are like the query.
+    # The map shows all images, also those with a low score.
     pairs = replaced(pairs_of(request), _next=None, _min_score=None)
     kept = replaced(pairs, q=None, **{ARGUMENT: None})
     context = {
-        **await table_context(datasette, viewed),
-        **await form_context(viewed, wanted, kept),
-        "key": viewed.table.key,
+        **await table_context(datasette, requested),
+        **await form_context(requested, wanted, kept),
+        "key": requested.table.key,
         "query": query,
         "column": column,
         "error": error,
-        "page_url": links.map(),
-        "data_url": links.map(pairs, "json"),
-        "search_url": links.page(replaced(pairs, **{ARGUMENT: None})),
-        "images_url": links.images(),
-        "rows_url": Links(datasette, viewed.database.name, viewed.table.name).rows(),
-        "path_with_removed_where": lambda text: links.map(
+        "page_url": urls.map(),
+        "data_url": urls.map(pairs, "json"),
+        "search_url": urls.page(replaced(pairs, **{ARGUMENT: None})),
+        "images_url": urls.images(),
+        "rows_url": TableUrls(datasette, requested.database.name, requested.table.name).rows(),
+        "path_with_removed_where": lambda text: urls.map(
             pair for pair in pairs if pair != ("_where", text)
         ),
     }

@@ -1,4 +1,4 @@
-"""Answers to programs: JSON and CSV, with CORS headers where Datasette sends them."""
+"""Answers to programs: JSON and CSV, with CORS headers if Datasette sends them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from datasette.utils import CustomJSONEncoder, add_cors_headers
 from datasette.utils.asgi import Request, Response
 
 from ...store import json_value
-from ..access.requested_table import ViewedTable
-from ..errors import View
-from ..urls import Links, pairs_of, replaced
+from ..access.requested_table import RequestedTable
+from ..errors import Handler
+from ..urls import TableUrls, pairs_of, replaced
 from .results import Answer
 from .search_request import SearchRequest
 
@@ -23,8 +23,8 @@ from .search_request import SearchRequest
 def json_response(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
-    links: Links,
+    requested: RequestedTable,
+    urls: TableUrls,
     wanted: SearchRequest,
     answer: Answer,
     description: str,
@@ -35,14 +35,14 @@ def json_response(
     pairs = pairs_of(request)
     next_url = None
     if answer.next_offset is not None:
-        next_url = absolute(links.page(replaced(pairs, _next=answer.next_offset), "json"))
+        next_url = absolute(urls.page(replaced(pairs, _next=answer.next_offset), "json"))
     return as_json(
         datasette,
         {
             "ok": True,
-            "database": viewed.database.name,
-            "table": viewed.name,
-            "model": viewed.index.model,
+            "database": requested.database.name,
+            "table": requested.name,
+            "model": requested.index.model,
             "query": wanted.query,
             "description": description,
             "count": answer.count.number,
@@ -50,13 +50,13 @@ def json_response(
             "without_vector": answer.without_vector,
             "hits": [
                 {
-                    "id": picture.id,
-                    "score": picture.score,
-                    "thumbnail": absolute(links.thumbnail(picture.id, picture.version)),
-                    "url": absolute(links.row(picture.id)),
-                    "row": picture.row,
+                    "id": image.id,
+                    "score": image.score,
+                    "thumbnail": absolute(urls.thumbnail(image.id, image.version)),
+                    "url": absolute(urls.row(image.id)),
+                    "row": image.row,
                 }
-                for picture in answer.pictures
+                for image in answer.images
             ],
             "next": None if answer.next_offset is None else str(answer.next_offset),
             "next_url": next_url,
@@ -84,7 +84,7 @@ def json_response(
 
 
 def _by_name(facets: tuple[dict[str, Any], ...]) -> dict[str, dict[str, Any]]:
-    """As Datasette does: the second facet of a column is called column_2."""
+    """Facets by name, as Datasette has them: the second facet of a column is called column_2."""
     results: dict[str, dict[str, Any]] = {}
     for facet in facets:
         name, number = facet["name"], 1
@@ -96,23 +96,27 @@ def _by_name(facets: tuple[dict[str, Any], ...]) -> dict[str, dict[str, Any]]:
 
 
 def csv_response(
-    datasette: Datasette, request: Request, viewed: ViewedTable, links: Links, answer: Answer
+    datasette: Datasette,
+    request: Request,
+    requested: RequestedTable,
+    urls: TableUrls,
+    answer: Answer,
 ) -> Response:
-    """The rows of one page with their scores; with _dl as a file to save. A BLOB is where it is to be had."""
+    """The rows of one page with their scores, with _dl as a file to save. A BLOB is the URL of its bytes."""
 
     def absolute(path: str) -> str:
         return datasette.absolute_url(request, path)
 
     text = io.StringIO()
     writer = csv.writer(text)
-    columns = list(answer.pictures[0].row) if answer.pictures else [viewed.table.key]
+    columns = list(answer.images[0].row) if answer.images else [requested.table.key]
     writer.writerow([*columns, _score_column(columns)])
-    for picture in answer.pictures:
+    for image in answer.images:
         cells = [
-            absolute(links.blob(picture.id, column)) if isinstance(value, bytes) else value
-            for column, value in picture.row.items()
+            absolute(urls.blob(image.id, column)) if isinstance(value, bytes) else value
+            for column, value in image.row.items()
         ]
-        writer.writerow([*cells, picture.score])
+        writer.writerow([*cells, image.score])
     headers = {"x-content-type-options": "nosniff"}
     if request.args.get("_dl"):
         headers["content-disposition"] = 'attachment; filename="images.csv"'
@@ -120,7 +124,7 @@ def csv_response(
 
 
 def _score_column(columns: list[str]) -> str:
-    """The columns of the table keep their names."""
+    """A name for the scores that no column of the table has."""
     taken = {column.lower() for column in columns}
     name = "score"
     while name in taken:
@@ -128,8 +132,8 @@ def _score_column(columns: list[str]) -> str:
     return name
 
 
-def with_options(view: View) -> View:
-    """The view, which a browser may ask first whether it may ask: as Datasette's own views do."""
+def with_options(view: Handler) -> Handler:
+    """The handler with an answer to OPTIONS, which browsers send before some requests to another host."""
 
     @wraps(view)
     async def answered(datasette: Datasette, request: Request) -> Response:
@@ -141,7 +145,7 @@ def with_options(view: View) -> View:
 
 
 def error_response(datasette: Datasette, sentence: str, status: int = 400) -> Response:
-    """In the shape of Datasette's own."""
+    """JSON in the shape of Datasette's own errors."""
     return as_json(
         datasette, {"ok": False, "error": sentence, "status": status, "title": None}, status
     )

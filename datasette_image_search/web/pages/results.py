@@ -1,4 +1,4 @@
-"""The answer to a search request: pictures of one page, how many match, and how they were found."""
+"""The answer to a search request: the images of one page, how many match, and how they were found."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ... import store
 from ...api import Images
 from ...errors import ImageSearchError
 from ...search.planner import Step
-from ..access.requested_table import ViewedTable
+from ..access.requested_table import RequestedTable
 from ..configuration import configured_weights
 from ..facets.counting import Facets, count_facets
 from ..reading import read_bounded
 from .search_request import DEEPEST, SearchRequest
 
 LARGEST_VALUE = 1_000_000
-"""Characters or bytes of a value of an image's row: a larger one is left out."""
+"""Characters or bytes of a value in an image's row; larger values are left out."""
 
 COUNTED = 10_000
-"""Where all matching rows cannot be counted in time, it is told whether there are more than these."""
+"""If matching rows cannot be counted in time, the page says whether there are more than these."""
 
 FEW = 0.1
 """A share of the table below which matching rows are looked up first and sorted by time after."""
@@ -42,10 +42,10 @@ class TooLong(ImageSearchError):
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShownImage:
     """
-    A row of the image table; `score` is None where there was no query, `version` where nothing is known
-    of the picture.
+    An image as a page shows it, with its row. `score` is None without a query, `version` if nothing is
+    known of the picture.
     """
 
     id: store.Key
@@ -56,7 +56,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Count:
-    """Rows that match the filters: so many, or more than that; None where that was not to be had."""
+    """How many rows match the filters; more than that if not `is_exact`. None if unknown."""
 
     number: int | None
     is_exact: bool = True
@@ -65,12 +65,12 @@ class Count:
 @dataclass(frozen=True)
 class Answer:
     """
-    `next_offset` is where the next page begins, None on the last. `without_vector` is how many images
-    of the table no query finds, None without a query, or where that was not to be had in time.
-    `milliseconds` by part.
+    `next_offset` is where the next page begins, None on the last. `without_vector` is the number of
+    images of the table that no query finds, None without a query or if it could not be counted in time.
+    `milliseconds` are by part.
     """
 
-    pictures: tuple[Picture, ...]
+    images: tuple[ShownImage, ...]
     next_offset: int | None
     count: Count
     facets: Facets
@@ -81,8 +81,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Found:
-    pictures: tuple[Picture, ...]
+class _Page:
+    images: tuple[ShownImage, ...]
     plan: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
     query_vector_ms: float = 0.0
@@ -91,13 +91,13 @@ class _Found:
 async def find(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
+    requested: RequestedTable,
     wanted: SearchRequest,
     *,
     patient_facets: bool = False,
 ) -> Answer:
     """
-    Search, count and facet side by side. The query must have been prepared for.
+    Search, count and facet side by side. `is_prepared` must have been awaited for the query.
 
     Raises an ImageSearchError with a sentence for the person.
     """
@@ -110,48 +110,48 @@ async def find(
         finally:
             milliseconds[name] = (time.perf_counter() - started) * 1000
 
-    async def count_and_search() -> tuple[Count, _Found]:
-        counting = timed("count", _count(datasette, viewed, wanted))
+    async def count_and_search() -> tuple[Count, _Page]:
+        counting = timed("count", _count(datasette, requested, wanted))
         if wanted.query:
             return await asyncio.gather(
-                counting, timed("search", _closest(datasette, viewed, wanted))
+                counting, timed("search", _closest(datasette, requested, wanted))
             )
         if wanted.filter is None:
             return await asyncio.gather(
-                counting, timed("search", _newest(datasette, viewed, wanted))
+                counting, timed("search", _newest(datasette, requested, wanted))
             )
-        # How many there are decides how the newest of them are best looked for.
+        # The count decides how best to look for the newest.
         count = await counting
-        return count, await timed("search", _newest(datasette, viewed, wanted, count))
+        return count, await timed("search", _newest(datasette, requested, wanted, count))
 
-    counting = count_facets(datasette, request, viewed, wanted.rows, patient=patient_facets)
-    with in_one_sentence(datasette, viewed, wanted):
-        (count, found), facets, without_vector = await asyncio.gather(
+    counting = count_facets(datasette, request, requested, wanted.rows, patient=patient_facets)
+    with in_one_sentence(datasette, requested, wanted):
+        (count, page), facets, without_vector = await asyncio.gather(
             count_and_search(),
             timed("facets", counting),
-            _without_vector(datasette, viewed, wanted),
+            _without_vector(datasette, requested, wanted),
         )
-    milliseconds["query vector"] = found.query_vector_ms
+    milliseconds["query vector"] = page.query_vector_ms
     end = wanted.offset + wanted.size
-    more = len(found.pictures) > wanted.size > 0
+    more = len(page.images) > wanted.size > 0
     allowed = not wanted.query or end + wanted.size <= DEEPEST
     return Answer(
-        pictures=found.pictures[: wanted.size],
+        images=page.images[: wanted.size],
         next_offset=end if more and allowed else None,
         count=count,
         facets=facets,
         without_vector=without_vector,
-        plan=found.plan,
-        warnings=found.warnings,
+        plan=page.plan,
+        warnings=page.warnings,
         milliseconds=milliseconds,
     )
 
 
 @contextmanager
 def in_one_sentence(
-    datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest
+    datasette: Datasette, requested: RequestedTable, wanted: SearchRequest
 ) -> Iterator[None]:
-    """What a person can put right about a filter, as a TooLong or FilterError."""
+    """Errors that a person can correct in a filter become a TooLong or FilterError."""
     try:
         yield
     except (sqlite3.Error, OverflowError, UnicodeEncodeError, QueryInterrupted) as error:
@@ -159,27 +159,27 @@ def in_one_sentence(
             limit = datasette.setting("sql_time_limit_ms")
             raise TooLong(
                 f"this search took more than the {limit:,} ms that sql_time_limit_ms allows; "
-                "leave a filter out, or filter by a column with an index"
+                "remove a filter, or filter by a column with an index"
             ) from error
-        with store.naming_the_filter(viewed.table, wanted.filter):
+        with store.naming_the_filter(requested.table, wanted.filter):
             raise
 
 
-async def _closest(datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest) -> _Found:
+async def _closest(datasette: Datasette, requested: RequestedTable, wanted: SearchRequest) -> _Page:
     weights_of = configured_weights(datasette)
 
-    def search(conn: sqlite3.Connection) -> _Found:
-        images = Images(conn, viewed.table.name, weights_of)
-        model = viewed.index.model
-        # Before, because a snapshot keeps others from writing for as long as it lasts.
+    def search(conn: sqlite3.Connection) -> _Page:
+        images = Images(conn, requested.table.name, weights_of)
+        model = requested.index.model
+        # Before the snapshot, which keeps others from writing for as long as it lasts.
         images.open(model=model)
-        # An image to search by, the ranking and the rows are of one state of one file.
+        # The image to search by, the ranking and the rows must be of one state of one file.
         with store.snapshot(conn):
             started = time.perf_counter()
             query = images.ask(wanted.query, model=model)
             query_vector_ms = (time.perf_counter() - started) * 1000
             if not wanted.size:
-                return _Found((), (), query.warnings, query_vector_ms)
+                return _Page((), (), query.warnings, query_vector_ms)
             (found,) = images.find(
                 [query],
                 wanted.size + 1,
@@ -188,68 +188,75 @@ async def _closest(datasette: Datasette, viewed: ViewedTable, wanted: SearchRequ
                 min_score=wanted.min_score,
             )
             scores = {hit.id: hit.score for hit in found.hits}
-            pictures = _pictures(conn, viewed, list(scores), scores)
-        return _Found(pictures, found.steps, query.warnings, query_vector_ms)
+            shown = _shown_images(conn, requested, list(scores), scores)
+        return _Page(shown, found.steps, query.warnings, query_vector_ms)
 
-    return await in_time(datasette, viewed, search)
+    return await in_time(datasette, requested, search)
 
 
 async def _newest(
-    datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest, count: Count | None = None
-) -> _Found:
-    def read(conn: sqlite3.Connection) -> _Found:
+    datasette: Datasette,
+    requested: RequestedTable,
+    wanted: SearchRequest,
+    count: Count | None = None,
+) -> _Page:
+    def read(conn: sqlite3.Connection) -> _Page:
         few = False
         if count is not None and count.is_exact and count.number is not None:
-            few = count.number < FEW * store.count_images(conn, viewed.table)
+            few = count.number < FEW * store.count_images(conn, requested.table)
         ids = store.newest_ids(
             conn,
-            viewed.table,
+            requested.table,
             wanted.size + 1,
             wanted.filter,
             offset=wanted.offset,
             few_match=few,
         )
-        return _Found(_pictures(conn, viewed, ids, {}))
+        return _Page(_shown_images(conn, requested, ids, {}))
 
     if not wanted.size:
-        return _Found(())
-    return await in_time(datasette, viewed, read)
+        return _Page(())
+    return await in_time(datasette, requested, read)
 
 
-def _pictures(
+def _shown_images(
     conn: sqlite3.Connection,
-    viewed: ViewedTable,
+    requested: RequestedTable,
     ids: list[store.Key],
     scores: dict[store.Key, float],
-) -> tuple[Picture, ...]:
-    """Without a column of BLOBs: they are the pictures themselves."""
-    if viewed.view is not None:
-        rows = store.view_rows(conn, viewed.view, ids)
+) -> tuple[ShownImage, ...]:
+    """Rows without the column of BLOBs, which are the pictures themselves."""
+    if requested.view is not None:
+        rows = store.view_rows(conn, requested.view, ids)
     else:
         rows = store.image_rows(
-            conn, viewed.table, ids, without=viewed.index.content_column, largest=LARGEST_VALUE
+            conn,
+            requested.table,
+            ids,
+            without=requested.index.content_column,
+            largest=LARGEST_VALUE,
         )
-    versions = store.versions(conn, viewed.table, ids)
+    versions = store.versions(conn, requested.table, ids)
     return tuple(
-        Picture(id, rows[id], scores.get(id), versions.get(id)) for id in ids if id in rows
+        ShownImage(id, rows[id], scores.get(id), versions.get(id)) for id in ids if id in rows
     )
 
 
-async def _count(datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest) -> Count:
+async def _count(datasette: Datasette, requested: RequestedTable, wanted: SearchRequest) -> Count:
     patience = datasette.setting("facet_time_limit_ms")
 
     def count(conn: sqlite3.Connection) -> Count:
         for limit in (None, COUNTED + 1):
             with suppress(_Interrupted), _no_longer_than(conn, patience):
-                number = store.count_images(conn, viewed.table, wanted.filter, limit=limit)
+                number = store.count_images(conn, requested.table, wanted.filter, limit=limit)
                 return Count(min(number, limit - 1 if limit else number), limit != number)
         return Count(None)
 
-    return await read_bounded(viewed.database, count)
+    return await read_bounded(requested.database, count)
 
 
 async def _without_vector(
-    datasette: Datasette, viewed: ViewedTable, wanted: SearchRequest
+    datasette: Datasette, requested: RequestedTable, wanted: SearchRequest
 ) -> int | None:
     def count(conn: sqlite3.Connection) -> int | None:
         with (
@@ -257,15 +264,15 @@ async def _without_vector(
             _no_longer_than(conn, datasette.setting("facet_time_limit_ms")),
             store.snapshot(conn),
         ):
-            images = store.count_images(conn, viewed.table)
-            return images - store.count_with_vector(conn, viewed.index)
+            images = store.count_images(conn, requested.table)
+            return images - store.count_with_vector(conn, requested.index)
         return None
 
-    return await read_bounded(viewed.database, count) if wanted.query else None
+    return await read_bounded(requested.database, count) if wanted.query else None
 
 
 class _Interrupted(Exception):
-    """Something took longer than it may."""
+    """A statement ran into its time limit."""
 
 
 @contextmanager
@@ -280,16 +287,16 @@ def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[Non
 
 
 async def in_time(
-    datasette: Datasette, viewed: ViewedTable, read: Callable[[sqlite3.Connection], T]
+    datasette: Datasette, requested: RequestedTable, read: Callable[[sqlite3.Connection], T]
 ) -> T:
-    """What `read` reads, in the time that SQL has."""
+    """Calls `read` within sql_time_limit_ms."""
     limit = datasette.setting("sql_time_limit_ms")
 
     def read_in_time(conn: sqlite3.Connection) -> T:
         with suppress(_Interrupted), _no_longer_than(conn, limit):
             return read(conn)
-        # Perhaps the filter was quick, and what took long was to read the index from a cold disk.
+        # Perhaps the filter was quick, and reading the index from a cold disk was slow: try once more.
         with sqlite_timelimit(conn, limit):
             return read(conn)
 
-    return await read_bounded(viewed.database, read_in_time)
+    return await read_bounded(requested.database, read_in_time)

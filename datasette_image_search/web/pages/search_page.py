@@ -1,4 +1,4 @@
-"""The pages: the search of an image table, also as JSON and CSV, and the list of such tables."""
+"""The search page of an image table, also as JSON and CSV, and the list of such tables."""
 
 from __future__ import annotations
 
@@ -16,139 +16,147 @@ from ...embedders.protocol import EmbedderError, TextNotUnderstood
 from ...errors import ImageSearchError
 from ...search.query import LONGEST_QUERY
 from ..access.image_tables import visible_image_tables
-from ..access.requested_table import ViewedTable, viewed_table
+from ..access.requested_table import RequestedTable, requested_table
 from ..compat import database_colour, table_title
 from ..configuration import ConfigurationError, configured_roots
 from ..server.preparing import is_prepared, start_preparing
-from ..urls import Links, Pairs, check_repetition, check_url, pairs_of, pairs_with_filters, replaced
+from ..urls import (
+    Pairs,
+    TableUrls,
+    check_repetition,
+    check_url,
+    pairs_of,
+    pairs_with_filters,
+    replaced,
+)
 from .cards import chips, image_card, query_in_words
 from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
-from .search_request import PICTURES, SearchRequest, read_request
+from .search_request import PICTURE_SIZES, SearchRequest, read_request
 
 PATIENCE = 1.0
-"""Seconds that a page waits for a model to load before it says that it does."""
+"""Seconds that a page waits for a model before it says that the model is loading."""
 
 MAP_PLUGIN = "datasette-cluster-map"
 
 HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search")
-"""Parameters that a new search begins without, or has a field for."""
+"""Parameters that a new search drops, or has a field for."""
 
 
 async def search_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE, .json and .csv"""
     check_url(request)
-    viewed = await viewed_table(datasette, request)
-    links = viewed.links(datasette)
+    requested = await requested_table(datasette, request)
+    urls = requested.urls(datasette)
     format = request.url_vars.get("format") or "html"
     if (pairs := pairs_with_filters(request)) is not None:
-        return Response.redirect(links.page(pairs, format if format != "html" else ""))
+        return Response.redirect(urls.page(pairs, format if format != "html" else ""))
     wanted = None
     try:
-        wanted = await read_request(datasette, request, viewed)
+        wanted = await read_request(datasette, request, requested)
         if format == "html":
-            # Each card adds its picture to the query, or takes it away.
+            # Each card has two links: one adds its image to the query, one subtracts it.
             check_repetition(request, 2 * wanted.size, f"{wanted.size:,} pictures")
         if not wanted.query:
-            # Whoever looks at this page is about to search, and the model may as well load now.
-            start_preparing(datasette, viewed)
+            # Visitors of this page are about to search, so the model may as well load now.
+            start_preparing(datasette, requested)
         elif not await is_prepared(
-            datasette, request, viewed, wanted.query, PATIENCE if format == "html" else None
+            datasette, request, requested, wanted.query, PATIENCE if format == "html" else None
         ):
-            return await _loading_page(datasette, request, viewed)
+            return await _loading_page(datasette, request, requested)
         answer = await find(
-            datasette, request, viewed, wanted, patient_facets="_facet_wait" in request.args
+            datasette, request, requested, wanted, patient_facets="_facet_wait" in request.args
         )
     except ImageSearchError as problem:
         if format != "html":
             return error_response(datasette, str(problem))
         if _is_without_model(problem) and wanted is not None:
-            # The pictures are there all the same, and can be searched by.
+            # The images can still be shown, and searched by.
             newest = replace(wanted, query="")
             with suppress(ImageSearchError):
-                answer = await find(datasette, request, viewed, newest)
+                answer = await find(datasette, request, requested, newest)
                 description = _in_words(newest, answer)
                 return await _html(
-                    datasette, request, viewed, links, newest, answer, str(problem), description
+                    datasette, request, requested, urls, newest, answer, str(problem), description
                 )
-        return await _html(datasette, request, viewed, links, wanted, None, str(problem))
+        return await _html(datasette, request, requested, urls, wanted, None, str(problem))
     description = _in_words(wanted, answer)
     if format == "json":
-        return json_response(datasette, request, viewed, links, wanted, answer, description)
+        return json_response(datasette, request, requested, urls, wanted, answer, description)
     if format == "csv":
-        return csv_response(datasette, request, viewed, links, answer)
-    return await _html(datasette, request, viewed, links, wanted, answer, None, description)
+        return csv_response(datasette, request, requested, urls, answer)
+    return await _html(datasette, request, requested, urls, wanted, answer, None, description)
 
 
 def _is_without_model(problem: ImageSearchError) -> bool:
-    """Whether no words at all can be searched for, rather than these."""
+    """Whether no words at all can be searched for, not only these."""
     return isinstance(problem, EmbedderError) and not isinstance(problem, TextNotUnderstood)
 
 
 async def _html(
     datasette: Datasette,
     request: Request,
-    viewed: ViewedTable,
-    links: Links,
+    requested: RequestedTable,
+    urls: TableUrls,
     wanted: SearchRequest | None,
     answer: Answer | None,
     error: str | None,
     description: str = "",
 ) -> Response:
-    """`answer` may be to less than was asked for, with an `error` that says why."""
+    """`answer` may leave out the query, with an `error` that says why."""
     query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
     searched = wanted.query if wanted and answer else query
     pairs = pairs_of(request) if searched else replaced(pairs_of(request), q=None)
     first_page = replaced(pairs, _next=None, _facet_wait=None)
     kept = replaced(first_page, q=None)
     context: dict[str, Any] = {
-        **await table_context(datasette, viewed),
-        **await form_context(viewed, wanted, kept),
-        "model": viewed.index.model,
+        **await table_context(datasette, requested),
+        **await form_context(requested, wanted, kept),
+        "model": requested.index.model,
         "query": query,
         "error": error,
         "description": description,
-        "page_url": links.page(),
+        "page_url": urls.page(),
         "query_words": query_in_words(query) if query else "",
-        "table_url": _table_url(links, searched, kept),
-        "upload_url": links.upload(),
-        "pictures": wanted.pictures if wanted else "medium",
-        "path_with_replaced_args": lambda request, args: links.page(replaced(first_page, **args)),
-        "path_with_removed_where": lambda text: links.page(
+        "table_url": _table_url(urls, searched, kept),
+        "upload_url": urls.upload(),
+        "pictures": wanted.picture_size if wanted else "medium",
+        "path_with_replaced_args": lambda request, args: urls.page(replaced(first_page, **args)),
+        "path_with_removed_where": lambda text: urls.page(
             pair for pair in first_page if pair != ("_where", text)
         ),
-        "originals": _shows_originals(datasette, viewed),
+        "originals": _shows_originals(datasette, requested),
         "answer": answer,
         "images": [],
     }
     if wanted and answer:
-        end = wanted.offset + len(answer.pictures)
+        end = wanted.offset + len(answer.images)
         context |= {
-            "alternate_url_json": links.page(pairs, "json"),
+            "alternate_url_json": urls.page(pairs, "json"),
             "images": [
-                image_card(links, each, viewed.index.path_column, query=searched, kept=kept)
-                for each in answer.pictures
+                image_card(urls, each, requested.index.path_column, query=searched, kept=kept)
+                for each in answer.images
             ],
-            "chips": await chips(viewed, links, searched, kept) if searched else [],
-            "numbers": (wanted.offset + 1, end) if answer.pictures else None,
-            "next_url": links.page(replaced(pairs, _next=answer.next_offset))
+            "chips": await chips(requested, urls, searched, kept) if searched else [],
+            "numbers": (wanted.offset + 1, end) if answer.images else None,
+            "next_url": urls.page(replaced(pairs, _next=answer.next_offset))
             if answer.next_offset is not None
             else None,
-            "previous_url": links.page(
+            "previous_url": urls.page(
                 replaced(pairs, _next=max(0, wanted.offset - wanted.size) or None)
             )
             if wanted.offset
             else None,
-            "sizes": [(size, links.page(replaced(pairs, _pictures=size))) for size in PICTURES],
-            "likeness_map_url": links.map(
+            "sizes": [(size, urls.page(replaced(pairs, _pictures=size))) for size in PICTURE_SIZES],
+            "likeness_map_url": urls.map(
                 replaced(kept, _size=None, _pictures=None, _min_score=None, q=query or None)
             ),
-            "csv_url": links.page(first_page, "csv"),
+            "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
             "sorted_facet_results": answer.facets.results,
             "suggested_facets": answer.facets.suggested,
-            "facets_later_url": links.page(replaced(first_page, _facet_wait="only")),
-            "facets_wait_url": links.page(replaced(first_page, _facet_wait="1")),
+            "facets_later_url": urls.page(replaced(first_page, _facet_wait="only")),
+            "facets_wait_url": urls.page(replaced(first_page, _facet_wait="1")),
         }
     html = await datasette.render_template("image_search.html", context, request=request)
     response = Response.html(html, status=400 if error else 200)
@@ -160,27 +168,27 @@ async def _html(
     return response
 
 
-async def table_context(datasette: Datasette, viewed: ViewedTable) -> dict[str, Any]:
-    """What the head of each page of an image table wants."""
+async def table_context(datasette: Datasette, requested: RequestedTable) -> dict[str, Any]:
+    """Template variables for the head of each page of an image table."""
     return {
-        "database": viewed.database.name,
-        "table": viewed.name,
-        "title": await table_title(datasette, viewed.database.name, viewed.name),
-        "color": database_colour(viewed.database),
+        "database": requested.database.name,
+        "table": requested.name,
+        "title": await table_title(datasette, requested.database.name, requested.name),
+        "color": database_colour(requested.database),
     }
 
 
 async def form_context(
-    viewed: ViewedTable, wanted: SearchRequest | None, kept: Pairs
+    requested: RequestedTable, wanted: SearchRequest | None, kept: Pairs
 ) -> dict[str, Any]:
-    """What the templates of the filters want; `kept` is the query string that goes along."""
+    """Template variables for the form with filters; `kept` is the query string that it sends along."""
     filters = wanted.filters if wanted else Filters([])
-    columns = await viewed.database.table_columns(viewed.name)
+    columns = await requested.database.table_columns(requested.name)
     filtered = dict.fromkeys(column for column, _, _ in filters.selections())
     return {
         **(wanted.context if wanted else {}),
         "filters": filters,
-        # Such as rowid, which is no column but can be filtered by.
+        # Filters may also name what is no column, such as rowid.
         "filter_columns": [*columns, *(column for column in filtered if column not in columns)],
         "form_hidden_args": [
             (name, value)
@@ -193,26 +201,28 @@ async def form_context(
     }
 
 
-async def _loading_page(datasette: Datasette, request: Request, viewed: ViewedTable) -> Response:
+async def _loading_page(
+    datasette: Datasette, request: Request, requested: RequestedTable
+) -> Response:
     html = await datasette.render_template(
         "image_search_loading.html",
         {
-            **await table_context(datasette, viewed),
-            "model": viewed.index.model,
+            **await table_context(datasette, requested),
+            "model": requested.index.model,
         },
         request=request,
     )
     return Response.html(html, status=202, headers={"cache-control": "no-store"})
 
 
-def _shows_originals(datasette: Datasette, viewed: ViewedTable) -> bool:
-    """Whether the server has been told where originals are, or the table holds them itself."""
+def _shows_originals(datasette: Datasette, requested: RequestedTable) -> bool:
+    """Whether the configuration names folders with originals, or the table holds them itself."""
     try:
-        roots = configured_roots(datasette, viewed.database.name, viewed.table.name)
+        roots = configured_roots(datasette, requested.database.name, requested.table.name)
     except ConfigurationError:
-        # Whoever started the server was told. The search does not need them.
+        # The log of the start has said so, and a search needs no originals.
         roots = ()
-    return viewed.index.content_column is not None or bool(roots)
+    return requested.index.content_column is not None or bool(roots)
 
 
 def _in_words(wanted: SearchRequest, answer: Answer) -> str:
@@ -234,34 +244,35 @@ def count_in_words(count: Count) -> str:
     return f"{'' if count.is_exact else 'More than '}{count.number:,} image{plural}"
 
 
-def _table_url(links: Links, query: str, kept: Pairs) -> str:
-    """The table page with the same images."""
+def _table_url(urls: TableUrls, query: str, kept: Pairs) -> str:
+    """The URL of the table page with the same images."""
     searched = [("_image_search", query)] if query else []
-    return links.rows([*replaced(kept, _pictures=None, _size=None, _min_score=None), *searched])
+    return urls.rows([*replaced(kept, _pictures=None, _size=None, _min_score=None), *searched])
 
 
 def _has_map(answer: Answer) -> bool:
-    """Whether the table page draws a map: datasette-cluster-map does, of rows that have a place."""
+    """Whether the table page draws a map, as datasette-cluster-map does of rows with a place."""
     names = {str(plugin["name"]).replace("_", "-") for plugin in get_plugins()}
     return MAP_PLUGIN in names and any(
-        picture.row.get("latitude") is not None and picture.row.get("longitude") is not None
-        for picture in answer.pictures
+        image.row.get("latitude") is not None and image.row.get("longitude") is not None
+        for image in answer.images
     )
 
 
 async def tables_page(datasette: Datasette, request: Request) -> Response:
     """
     /-/image-search and /-/image-search/DATABASE: the image tables that this actor may see, in all
-    databases or in one; one alone, and it is that one.
+    databases or in one. If there is only one, redirects to it.
 
-    Raises the same NotFound for a database without any, or that this actor may not see, or that is not.
+    Raises the same NotFound for a database that does not exist, has no image table, or is hidden from
+    this actor.
     """
     only = tilde_decode(request.url_vars.get("database", "")) or None
     tables = [
         {
             "database": database.name,
             "title": await table_title(datasette, database.name, name),
-            "url": Links(datasette, database.name, name).page(),
+            "url": TableUrls(datasette, database.name, name).page(),
         }
         for database in list(datasette.databases.values())
         if only in (None, database.name)

@@ -1,4 +1,4 @@
-"""What the URL of a search page asks for: a query, filters as on the table page, and which page of it."""
+"""The URL of a search page as a value: its query, its filters, which are those of the table page, its page number."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
 from ...store import LAST, Filter, all_of
-from ..access.requested_table import ViewedTable
+from ..access.requested_table import RequestedTable
 from ..compat import column_filters
 from ..urls import RequestError, pairs_of, whole_number
 
 PAGE_SIZE = 60
 
 DEEPEST = 10_000
-"""Hits that a query can be paged to. The vectors are ranked that far for every page, and nobody reads
-on; a filter is how to see others."""
+"""Hits that a query can be paged through. The vectors are ranked that far for every page, and few people
+read on; a filter shows others."""
 
-PICTURES = ("small", "medium", "large")
+PICTURE_SIZES = ("small", "medium", "large")
 
 
 @dataclass(frozen=True)
 class SearchRequest:
     """
-    `size` pictures after the first `offset`, none for a size of 0. `rows` is the filter of the table or
-    view that the URL names, `filter` the same of its images. `filter_words` is Datasette's sentence, 'where camera_make = "Canon"'. `context` is what Datasette's own filters, such as
-    `_where=`, give to the template.
+    `size` images after the first `offset`, none for a size of 0. `rows` is the filter on the table or view
+    that the URL names, `filter` the same on its images. `filter_words` is Datasette's sentence, 'where
+    camera_make = "Canon"'. `context` has the template variables of Datasette's own filters, such as `_where=`.
     """
 
     query: str
     size: int
     offset: int
     min_score: float | None
-    pictures: str
+    picture_size: str
     filters: Filters
     rows: Filter | None
     filter: Filter | None
@@ -48,18 +48,18 @@ class SearchRequest:
 
 
 async def read_request(
-    datasette: Datasette, request: Request, viewed: ViewedTable
+    datasette: Datasette, request: Request, requested: RequestedTable
 ) -> SearchRequest:
     """Raises RequestError with a sentence that names the parameter."""
-    pairs = await _filter_pairs(request, viewed)
-    filters = column_filters(datasette, viewed.database.name, viewed.name, pairs)
+    pairs = await _filter_pairs(request, requested)
+    filters = column_filters(datasette, requested.database.name, requested.name, pairs)
     try:
-        clauses, params = filters.build_where_clauses(viewed.name)
+        clauses, params = filters.build_where_clauses(requested.name)
         more_words, context = [], {}
         for hook in pm.hook.filters_from_request(
             request=request,
-            table=viewed.name,
-            database=viewed.database.name,
+            table=requested.name,
+            database=requested.database.name,
             datasette=datasette,
         ):
             added = await await_me_maybe(hook)
@@ -72,15 +72,15 @@ async def read_request(
     except (ValueError, LookupError, TypeError, RecursionError, DatasetteError) as error:
         if isinstance(error, DatasetteError) and error.status < 500:
             raise
-        # What Datasette's filters do with a list or an object that is no JSON, or about no foreign key.
+        # Datasette's filters raise these for a list or an object that is no JSON, or names no foreign key.
         said = error.message if isinstance(error, DatasetteError) else error
-        raise RequestError(f"a filter of this URL cannot be read: {said}") from error
+        raise RequestError(f"a filter in this URL cannot be read: {said}") from error
     query = (request.args.get("q") or "").strip()
     offset = _whole_number(request, "_next", 0, LAST)
     size = _page_size(datasette, request)
     if query and offset + size > DEEPEST:
         raise RequestError(
-            f"a query is followed to its best {DEEPEST:,} images and not further; add a filter"
+            f"a query can be followed to its best {DEEPEST:,} images only; add a filter to see others"
         )
     rows = Filter(all_of(clauses), params) if clauses else None
     return SearchRequest(
@@ -88,18 +88,18 @@ async def read_request(
         size=size,
         offset=offset,
         min_score=_score(request),
-        pictures=_pictures(request),
+        picture_size=_picture_size(request),
         filters=filters,
         rows=rows,
-        filter=rows if viewed.view is None else viewed.view.images(rows),
+        filter=rows if requested.view is None else requested.view.images(rows),
         filter_words=words,
         context=context,
     )
 
 
-async def _filter_pairs(request: Request, viewed: ViewedTable) -> list[tuple[str, str]]:
-    """The pairs that are filters by Datasette's rule, as column__lookup."""
-    columns = [*await viewed.database.table_columns(viewed.name), "rowid"]
+async def _filter_pairs(request: Request, requested: RequestedTable) -> list[tuple[str, str]]:
+    """The pairs that are filters to Datasette, with names as column__lookup."""
+    columns = [*await requested.database.table_columns(requested.name), "rowid"]
     lookups = {key for key, _, _ in Filters([]).lookups()}
     pairs = []
     for name, value in pairs_of(request):
@@ -108,7 +108,7 @@ async def _filter_pairs(request: Request, viewed: ViewedTable) -> list[tuple[str
         column, _, lookup = (name, "", "exact") if name in columns else name.rpartition("__")
         if column not in columns:
             raise RequestError(
-                f"{viewed.name!r} has no column {(column or name)[:100]!r} to filter by"
+                f"{requested.name!r} has no column {(column or name)[:100]!r} to filter by"
             )
         if lookup not in lookups:
             raise RequestError(f"there is no filter {lookup[:100]!r}, as in {name[:200]!r}")
@@ -148,8 +148,8 @@ def _score(request: Request) -> float | None:
     return score
 
 
-def _pictures(request: Request) -> str:
-    pictures = request.args.get("_pictures") or "medium"
-    if pictures not in PICTURES:
-        raise RequestError(f"_pictures must be one of {', '.join(PICTURES)}")
-    return pictures
+def _picture_size(request: Request) -> str:
+    size = request.args.get("_pictures") or "medium"
+    if size not in PICTURE_SIZES:
+        raise RequestError(f"_pictures must be one of {', '.join(PICTURE_SIZES)}")
+    return size

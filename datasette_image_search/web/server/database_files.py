@@ -1,11 +1,11 @@
 """
-What befell the file of a database, looked at before each request: another took its place, or a program was
-killed while it wrote.
+Checks the file of each database before each request: another file may have taken its place, or a program
+may have been killed while it wrote.
 
 Datasette keeps a connection per thread for as long as it runs, to the file that was there when the thread
-first asked. Moved away, that file is answered for ever, and by threads that come later not: the rows of a
-page would be of one file, and what ranks them of another. So all threads open their connections before the
-first request, and anew between two requests where another file is there.
+first asked. If another file takes its place, old threads read the old file and new threads the new one: a
+page could have rows of one file, ranked by the other. So all threads open their connections before the
+first request, and again between two requests after the file was replaced.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from weakref import WeakKeyDictionary
 from datasette.app import Datasette
 from datasette.database import Database
 
-from ...search.connections import at_once, is_left_half_written, journal_is_left, recover
 from ...search.sidecar import FileState, file_state
+from ...store.connections import is_left_half_written, journal_is_left, open_at_once, recover
 from ..access.image_tables import image_tables
 from ..compat import reopen_connections
 from ..reading import forget_schema
 
 PATIENCE = 1.0
-"""Seconds for which requests wait for those before them: a download of gigabytes needs no connection."""
+"""Seconds that requests wait for earlier ones, which may be downloads of gigabytes without a connection."""
 
 STEP = 0.01
 
@@ -43,14 +43,14 @@ App = Callable[..., Any]
 logger = logging.getLogger(__name__)
 
 _is_within: ContextVar[bool] = ContextVar("datasette-image-search-within-a-request", default=False)
-"""A page may ask for others of its own server, which must not wait for it to end."""
+"""A page may request others from its own server, which must not wait for its end."""
 
 
 @dataclass(frozen=True)
 class _File:
     """
-    The state of a file at the path of a database, and as `schema` what SQLite calls the version of its
-    schema with a hash of that. A version that two schemas have is that of two files.
+    The state of a file at the path of a database, and as `schema` SQLite's version of its schema with a hash
+    of the schema. If two schemas have the same version, they are of two files.
     """
 
     state: FileState
@@ -67,7 +67,7 @@ class _File:
 
 @dataclass
 class _Watched:
-    """The files of a Datasette as its connections read them, and how many requests are at work."""
+    """The files that the connections of a Datasette read, and how many requests are at work."""
 
     files: dict[str, _File] = field(default_factory=dict)
     at_work: int = 0
@@ -78,7 +78,7 @@ _watched: WeakKeyDictionary[Datasette, _Watched] = WeakKeyDictionary()
 
 
 def put_right(datasette: Datasette, name: str) -> None:
-    """A database that was left half written, before a new connection reads it: Datasette 1.0 has to, to start."""
+    """Repairs a half-written database before a new connection reads it, as the start of Datasette 1.0 does."""
     path = dict(_mutable_files(datasette)).get(name)
     if path is not None:
         _recover(path)
@@ -92,7 +92,7 @@ def between_requests(datasette: Datasette) -> Callable[[App], App]:
                 return
             watched = _watched.setdefault(datasette, _Watched())
             await _look(datasette, watched)
-            # Nothing is awaited from here on until it is counted.
+            # Await nothing between the check and the count.
             watched.at_work += 1
             token = _is_within.set(True)
             try:
@@ -130,7 +130,7 @@ async def _look(datasette: Datasette, watched: _Watched) -> None:
 
 async def _look_at(datasette: Datasette, watched: _Watched, database: Database, path: Path) -> None:
     before = watched.files.get(database.name)
-    # Meanwhile yet another may take its place.
+    # Yet another file may take its place meanwhile.
     for _ in range(TRIES):
         file = await asyncio.to_thread(_file, path, before)
         if file is None:
@@ -138,7 +138,7 @@ async def _look_at(datasette: Datasette, watched: _Watched, database: Database, 
         if before is not None and file.is_same(before):
             is_read = True
         elif before is None and not await image_tables(database):
-            # Of a database without images Datasette makes what it likes.
+            # Databases without images are left to Datasette.
             is_read = True
         else:
             is_read = await _reopen(datasette, watched, database)
@@ -159,7 +159,9 @@ async def _reopen(datasette: Datasette, watched: _Watched, database: Database) -
 
 def _recover(path: Path) -> None:
     if is_left_half_written(path) and recover(path):
-        logger.info("%s was left half written by a program that was killed, and is put right", path)
+        logger.info(
+            "%s was left half written by a program that was killed, and has been repaired", path
+        )
 
 
 def _mutable_files(datasette: Datasette) -> list[tuple[str, Path]]:
@@ -176,12 +178,12 @@ def _is_untouched(path: Path, before: _File | None) -> bool:
 
 
 def _file(path: Path, before: _File | None) -> _File | None:
-    """What is at the path of a database now; None for nothing. What cannot be read is as it was before."""
+    """The file at the path of a database now, None if there is none. An unreadable schema is that of before."""
     state = file_state(path)
     if state is None:
         return None
     schema = before.schema if before is not None else None
-    with suppress(sqlite3.Error), closing(at_once(path, "ro")) as conn:
+    with suppress(sqlite3.Error), closing(open_at_once(path, "ro")) as conn:
         (version,) = conn.execute("pragma schema_version").fetchone()
         rows = conn.execute("select type, name, rootpage, sql from sqlite_master").fetchall()
         schema = version, hash(tuple(rows))

@@ -1,4 +1,4 @@
-"""What belongs to a whole server: an end within seconds."""
+"""The end of a server, within seconds."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ...ingest.decoding_process import end_all
+from ...decoding.decoding_process import end_all
 
 GRACE = 3
-"""Seconds that answers have to be finished in, when the server is told to end."""
+"""Seconds to finish answers after the server was told to end."""
 
 LAST = 1.5
-"""Seconds after these for Datasette to close what it has open. It waits for its threads, and SQLite
-cannot be interrupted while it waits for a function, such as a model that is being loaded."""
+"""Seconds after these for Datasette to close. It waits for its threads, and SQLite cannot be interrupted
+while it waits for a function, for example while that loads a model."""
 
 Message = dict[str, Any]
 App = Callable[..., Awaitable[None]]
@@ -48,9 +48,8 @@ def with_an_end(app: App) -> App:
 
 class _Ending:
     """
-    uvicorn waits for all answers, however long they take, as Datasette does not say otherwise. So one
-    model that loads, or one client that does not read on, would keep a server alive that was told to
-    end; until it is killed, if anybody does.
+    uvicorn waits for all answers without a limit, and Datasette does not set one. So a loading model, or a
+    client that does not read on, would keep a server alive until somebody kills it.
     """
 
     def __init__(self) -> None:
@@ -58,17 +57,17 @@ class _Ending:
         self._timer: threading.Timer | None = None
 
     def prepare(self) -> None:
-        """After uvicorn has begun to listen to signals, and before it serves."""
+        """Called after uvicorn has begun to listen to signals, and before it serves."""
         server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
         config = getattr(server, "config", None)
         if config is None or not hasattr(config, "timeout_graceful_shutdown"):
-            return  # Another server, which has its own ways.
+            return  # Another server, with limits of its own.
         self._server = server
         if config.timeout_graceful_shutdown is None:
             config.timeout_graceful_shutdown = GRACE
 
     def begin(self) -> None:
-        """All answers are finished, or will never be."""
+        """Called when all answers are finished or given up."""
         end_all()
         if self._server is not None:
             self._timer = threading.Timer(LAST, os._exit, [1])

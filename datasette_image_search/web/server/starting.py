@@ -23,6 +23,7 @@ from ...embedders.protocol import TextNotUnderstood
 from ...errors import printable
 from ...search.checking import check_files
 from ...search.query import WeightsOf
+from ...store.connections import open_to_read
 from ..access.side_tables import hide_in_all, hide_labels
 from ..configuration import (
     ConfigurationError,
@@ -30,10 +31,9 @@ from ..configuration import (
     log_problems,
     warm_up_queries,
 )
-from .preparing import connection_of_our_own
 
 ANY_WORDS = "a photo"
-"""Searched for where the configuration names no queries: the first words take longer than the next."""
+"""The query if the configuration names none: the first words take longer than the next."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 async def start(datasette: Datasette) -> None:
     log_problems(datasette)
     hide_labels(datasette)
-    # Opens each database, from which on it is known how.
+    # Opens each database, which the warm-up needs: `read_like_datasette` is called then.
     await hide_in_all(datasette)
     _start_warm_up(datasette)
 
@@ -60,11 +60,11 @@ def _start_warm_up(datasette: Datasette) -> None:
 
 
 def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
-    """All image tables of some databases, by name. What is wrong with one is logged."""
+    """Warms up all image tables of some databases, by name. Problems are logged."""
     weights_of = configured_weights(datasette)
     for name, path in databases.items():
         try:
-            with closing(connection_of_our_own(path)) as conn:
+            with closing(open_to_read(path)) as conn:
                 for table in store.image_table_names(conn):
                     try:
                         queries = warm_up_queries(datasette, name, table)
@@ -73,15 +73,15 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
                     except sqlite3.Error:
                         raise
                     except ConfigurationError:
-                        # Said at the start, with everything else that is wrong there.
+                        # `log_problems` has logged it.
                         continue
                     except Exception as error:
-                        # Whatever torch or FAISS has against one table, the others can do without.
+                        # An error of torch or FAISS for one table must not stop the others.
                         _log(logging.WARNING, f"{name}/{table} is not warmed up: {error}")
         except store.NewerVersion as error:
             _log(logging.WARNING, f"{name} is not searched: {error}")
         except sqlite3.Error as error:
-            # A database that is locked or damaged is told by whatever is asked of it.
+            # Requests will say that the database is locked or damaged.
             _log(logging.INFO, f"{name} is not warmed up: {error}")
 
 
@@ -100,11 +100,11 @@ def _warm_up_table(
                         raise
                     _log(logging.DEBUG, f"no words to warm up: {error}")
         finally:
-            # Last, as it may read gigabytes.
+            # Last, because it may read gigabytes.
             for problem in check_files(conn, index):
                 _log(logging.WARNING, f"{problem}, and is no longer searched")
 
 
 def _log(level: int, sentence: str) -> None:
-    """In one line: whoever made the database named its tables."""
+    """Logs one line, also if the author of the database gave a table a name with more."""
     logger.log(level, "%s", printable(sentence))

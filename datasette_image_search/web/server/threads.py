@@ -19,8 +19,8 @@ RETRY_AFTER = 5
 
 class DaemonThreads:
     """
-    Does as ThreadPoolExecutor does, whose threads Python waits for when it ends: Ctrl-C would take as
-    long as a model takes to load.
+    Like ThreadPoolExecutor, but Python does not wait for the threads when it ends: with that one, Ctrl-C
+    would take as long as a model takes to load.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -31,7 +31,7 @@ class DaemonThreads:
         self._starting = threading.Lock()
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """What the function returns or raises, in the order in which they came."""
+        """The future result of a function. Functions are begun in order."""
         future: Future[T] = Future()
         self._work.put((future, work))
         with self._starting:
@@ -49,7 +49,7 @@ class DaemonThreads:
                     future.set_result(work())
                 except BaseException as error:
                     future.set_exception(error)
-            # Not kept alive until there is more to do.
+            # Do not keep them alive until there is more to do.
             del future, work
 
 
@@ -58,17 +58,17 @@ class Busy(Exception):
 
 
 class DecodingQueue:
-    """Does one thing after the other, with at most `longest` that wait, whoever asks for them."""
+    """Does one thing after the other; at most `longest` wait."""
 
     def __init__(self, name: str, longest: int) -> None:
         self._thread = DaemonThreads(1, name)
         self._places = threading.BoundedSemaphore(longest + 1)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the function returns. Raises Busy at once where the queue is full."""
+        """The result of the function. Raises Busy at once if the queue is full."""
         if not self._places.acquire(blocking=False):
             raise Busy
-        # A place is free when the work is done, not when nobody waits for it any more.
+        # A place is free when the work is done, also if its client has left before.
         future = self._thread.submit(partial(function, *args, **kwargs))
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wrap_future(future)
