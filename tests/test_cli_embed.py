@@ -24,8 +24,8 @@ from click.testing import Result
 from datasette.app import Datasette
 from PIL import Image
 
-from datasette_image_search.embedders.registry import DEFAULT_MODEL
-from datasette_image_search.ingest import decode
+from datasette_image_search.decoding import decode
+from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.store import vector_from_blob
 
 from .commands import change, command, embed_images, query, start, touch_later, vectors_of

@@ -18,13 +18,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from datasette_image_search.embedders import open_clip as module
+from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.embedders.open_clip import plan_of
-from datasette_image_search.embedders.protocol import Embedder, EmbedderError
-from datasette_image_search.embedders.registry import (
-    DEFAULT_MODEL,
-    ModelRequest,
-    load_embedder,
-)
+from datasette_image_search.embedders.protocol import Embedder, EmbedderError, ModelRequest
+from datasette_image_search.embedders.registry import load_embedder
 from datasette_image_search.ingest.pipeline import EmbedRequest, RunError, embed_images
 from datasette_image_search.search import planner
 from datasette_image_search.search.query import query_vector

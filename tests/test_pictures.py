@@ -20,8 +20,8 @@ from PIL import Image
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.ingest import decode
-from datasette_image_search.ingest.decoding_process import DecodingProcess, Limits
+from datasette_image_search.decoding import decode
+from datasette_image_search.decoding.decoding_process import DecodingProcess, Limits
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.web.media import originals, pictures
 from datasette_image_search.web.media.originals import open_below, shown_type

@@ -395,7 +395,7 @@ def test_a_folder_without_images_is_refused(run: Run, path: Path, tmp_path: Path
 
 
 def test_a_folder_for_the_database_that_is_not_there_is_named(run: Run, tmp_path: Path):
-    with pytest.raises(RunError, match=r"there is no folder '.*nowhere' for the database"):
+    with pytest.raises(ImageSearchError, match=r"there is no folder '.*nowhere' for the database"):
         run(database=tmp_path / "nowhere" / "photos.db")
     assert not (tmp_path / "nowhere").exists()
 

@@ -18,7 +18,7 @@ from PIL import Image
 from datasette_image_search import store
 from datasette_image_search.embedders import registry
 from datasette_image_search.embedders.palette import PaletteEmbedder
-from datasette_image_search.embedders.protocol import Embedder
+from datasette_image_search.embedders.protocol import Embedder, ModelRequest
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest import pipeline
 from datasette_image_search.ingest.pipeline import (
@@ -49,7 +49,7 @@ class Mean(Embedder):
     seen = 0
     """Pictures that were encoded by all of them, since a test set it to 0."""
 
-    def __init__(self, request: registry.ModelRequest):
+    def __init__(self, request: ModelRequest):
         weights = request.weights.read_text() if request.weights else "1"
         self.fingerprint = f"mean-{weights}"
         self.factor = float(weights)

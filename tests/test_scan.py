@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datasette_image_search.files.states import iso_time
 from datasette_image_search.ingest.scan import (
     Changes,
     FoundFile,
@@ -19,7 +20,6 @@ from datasette_image_search.ingest.scan import (
     find_changes,
     find_files,
     find_scopes,
-    iso_time,
 )
 from datasette_image_search.store import KnownSource
 

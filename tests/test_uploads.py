@@ -23,7 +23,7 @@ from datasette.app import Datasette
 from PIL import Image
 from sqlite_utils import Database
 
-from datasette_image_search.ingest import decode
+from datasette_image_search.decoding import decode
 from datasette_image_search.web.media import receiving, uploads
 
 from .conftest import SHARED, query_json

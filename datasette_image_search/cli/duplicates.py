@@ -115,7 +115,7 @@ def _warn_of_threshold(found: Found, threshold: float) -> None:
 
 def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
     """Print the files that may be deleted, and warn of those that are left out, with the reason."""
-    from ..ingest.dispensable import Copy, LeftOut, dispensable
+    from ..search.dispensable import Copy, LeftOut, dispensable
 
     left_out = LeftOut()
     groups = (

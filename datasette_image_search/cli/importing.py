@@ -73,7 +73,8 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
         sqlite-utils import-image-vectors my.db images embeddings.db --collection photos \\
             --root ~/Pictures
     """
-    from ..ingest.vector_import import ImportRequest, import_vectors
+    from ..ingest.import_request import ImportRequest
+    from ..ingest.vector_import import import_vectors
 
     with one_sentence(path):
         try:

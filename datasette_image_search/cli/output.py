@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,27 +24,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
-    """
-    An existing database; sqlite3 would create one that is missing. A command that writes waits for a run
-    that is writing, because its results may have taken minutes.
-    """
-    from sqlite_utils import Database
-
+    """An existing database. A command that writes brings its tables to this version first, and says so."""
     from .. import store
-    from ..ingest.special_files import check_is_file
+    from ..store.connections import open_database
 
-    if not path.exists():
-        raise ImageSearchError(f"there is no database {str(path)!r}")
-    check_is_file(path, "a database")
-    with closing(Database(path)) as db:
-        store.read_any_text(db.conn)
-        if to_write:
-            from ..ingest.survey import check_writable, wait_for_writers
-
-            check_writable(path)
-            wait_for_writers(db)
-            if store.migrate(db):
-                migrated(path)
+    with open_database(path, to_write=to_write) as db:
+        if to_write and store.migrate(db):
+            migrated(path)
         yield db
 
 

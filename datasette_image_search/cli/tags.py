@@ -87,9 +87,9 @@ def tag_images(
         sqlite-utils tag-images photos.db images
     """
     from .. import store
-    from ..ingest.pipeline import checkpoint
     from ..search import tags
     from ..search.query import embedder_of
+    from ..store.connections import checkpoint
 
     with one_sentence(path), existing(path, to_write=True) as db:
         index = store.find_index(db.conn, table, model)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,34 +18,21 @@ import numpy as np
 from sqlite_utils import Database
 
 from .. import store
-from ..embedders.protocol import Embedder
-from ..embedders.registry import ModelRequest, load_embedder
+from ..decoding.decode import DecodedImage, missing_extra_for
+from ..decoding.opening import DecodeError, DecodeSettings, Unreadable, default_max_pixels
+from ..embedders.protocol import Embedder, ModelRequest
+from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
-from ..store import (
-    IMPORTED,
-    EmbeddedImage,
-    Failure,
-    ImageRecord,
-    Index,
-    ReusedImage,
-    Source,
-)
-from .decode import (
-    DecodedImage,
-    DecodeError,
-    DecodeSettings,
-    Unreadable,
-    default_max_pixels,
-    missing_extra_for,
-)
+from ..files.run_lock import only_run
+from ..store import IMPORTED, EmbeddedImage, Failure, ImageRecord, Index, ReusedImage, Source
+from ..store.connections import check_writable, open_or_make
 from .decode_ahead import decode_ahead
 from .model_choice import RunError
 from .own_images import ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
 from .replacing import Replacement, replacement_by
-from .run_lock import only_run
 from .scan import FoundFile
-from .survey import EmbedRequest, Survey, check_writable, connect, take_survey
+from .survey import EmbedRequest, Survey, take_survey
 
 COMMIT_SECONDS = 2.0
 """The longest time to fill a batch, so that a crash never costs more work with slow files."""
@@ -147,7 +133,7 @@ def embed_images(
                 plan = _summary(survey)
                 on_plan(plan)
             _check_embedder(request, survey, embedder)
-        with closing(connect(request.database)) as db:
+        with open_or_make(request.database) as db:
             if request.wal:
                 db.enable_wal()
             run = _Run(db, request, survey, embedder, on_progress)
@@ -236,7 +222,7 @@ def _check_imported(request: EmbedRequest, index: Index, embedder: Embedder) -> 
     """
     Raises unless the imported vectors are found to be this embedder's, so that its vectors may join them.
     """
-    with closing(connect(request.database)) as db:
+    with open_or_make(request.database) as db:
         pictures = stored_pictures(db.conn, index, request.database)
         if not is_made_by(embedder, pictures, repr(request.table)):
             raise RunError(
@@ -244,16 +230,6 @@ def _check_imported(request: EmbedRequest, index: Index, embedder: Embedder) -> 
                 f"to check that {index.model} made them; make some available, or use --replace-model to "
                 "embed everything again"
             )
-
-
-def checkpoint(db: Database) -> None:
-    """
-    Leave no WAL behind: `datasette -i` does not read it, nor can a read-only folder do with one. A
-    reader that stays where it is would be waited for, and keeps the WAL anyway.
-    """
-    if db.journal_mode == "wal":
-        db.execute("pragma busy_timeout = 1000")
-        db.execute("pragma wal_checkpoint(truncate)").fetchall()
 
 
 class _Run:

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import store
+from ..decoding.decode import DecodedImage, decode_file
+from ..decoding.opening import DecodeError, DecodeSettings
 from ..embedders.protocol import Embedder
 from ..errors import ImageSearchError
 from ..store import Index
-from .decode import DecodedImage, DecodeError, DecodeSettings, decode_file
 
 SAME = 0.98
 """The median cosine is above this if the embedder is the same. Half precision, other ways to scale and a

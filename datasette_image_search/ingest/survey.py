@@ -6,7 +6,6 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
@@ -15,9 +14,10 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from .. import store
+from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from ..embedders.catalogue import check_model
 from ..store import Failure, Index, Key, KnownSource, Location, Root, StoreError
-from .formats import BATCH_SIZE, THUMBNAIL_SIZE
+from ..store.connections import check_folder, open_if_exists
 from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database
 from .own_images import ImageSource, find_own_changes
@@ -33,13 +33,6 @@ from .scan import (
     check_mounted,
     find_changes,
 )
-from .special_files import check_is_file
-
-BUSY_SECONDS = 60
-"""Seconds to wait for another process that is writing to the database."""
-
-
-PAGE_SIZE = 16_384
 
 
 @dataclass(frozen=True)
@@ -132,7 +125,7 @@ def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey
     columns = [name for name in (request.path_column, request.content_column) if name is not None]
     if len(columns) + bool(request.paths) > 1:
         raise RunError("give either files and folders, or --path-column, or --content-column")
-    with closing(open_database(request.database)) as db:
+    with open_if_exists(request.database) as db:
         is_new_table = not store.table_exists(db.conn, request.table)
         others = tuple(store.image_table_names(db.conn))
         if is_new_table:
@@ -199,53 +192,6 @@ def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> Non
         name = missing[0].name
     line = shlex.join(["sqlite-utils", "embed-images", *map(str, (request.database, name, *files))])
     raise RunError(f"{request.table!r} is given instead of the table name; run: {line}")
-
-
-def check_folder(database: Path) -> None:
-    """Raises ImageSearchError if the folder for a database is missing, or it is no file."""
-    check_is_file(database, "a database")
-    folder = database.resolve().parent if database.is_symlink() else database.parent
-    if not folder.is_dir():
-        raise RunError(f"there is no folder {str(folder)!r} for the database")
-
-
-def check_writable(database: Path) -> None:
-    """Raises RunError if a database, or the folder that its journal and sidecars go to, is read-only."""
-    check_folder(database)
-    database = database.resolve()
-    if not os.access(database.parent, os.W_OK):
-        raise RunError(
-            f"the folder {str(database.parent)!r} cannot be written to, and the database needs it for "
-            "its journal and indexes; make it writable, or work on a copy in another folder"
-        )
-    if database.exists() and not os.access(database, os.W_OK):
-        raise RunError(
-            f"the database {str(database)!r} cannot be written to; make it writable, or work on a copy"
-        )
-
-
-def connect(database: Path) -> Database:
-    """
-    A connection that waits for other writers. It knows the SQL functions of this package and of other
-    plugins, as that of any command of sqlite-utils: triggers of a person's own may use them.
-    """
-    db = Database(database)
-    store.read_any_text(db.conn)
-    # For a new database only. One of SQLite's usual pages of 4096 bytes holds one vector of 512
-    # dimensions, and half of the file would be empty.
-    db.execute(f"pragma page_size = {PAGE_SIZE}")
-    wait_for_writers(db)
-    return db
-
-
-def wait_for_writers(db: Database) -> None:
-    """Of other processes, up to BUSY_SECONDS, before something is written here."""
-    db.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000}")
-
-
-def open_database(database: Path) -> Database:
-    """To look into. Connecting would make an empty file of a database that is not there."""
-    return connect(database) if database.exists() else Database(memory=True)
 
 
 def _survey_files(

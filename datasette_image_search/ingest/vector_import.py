@@ -11,7 +11,6 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
@@ -22,51 +21,23 @@ from sqlite_utils import Database
 
 from .. import store
 from ..embedders.catalogue import check_model, known_dimensions
-from ..embedders.protocol import Embedder, EmbedderError, UnknownModel, WeightsMissing
-from ..embedders.registry import ModelRequest, load_embedder
+from ..embedders.protocol import Embedder, EmbedderError, ModelRequest, UnknownModel, WeightsMissing
+from ..embedders.registry import load_embedder
 from ..errors import counted
+from ..files.run_lock import only_run
 from ..store import IMPORTED, ImageTable, ImportedImage, Index, Key, StoreError
+from ..store.connections import check_writable, open_if_exists, open_or_make
+from .import_request import ImportRequest
 from .model_choice import ModelChoice, RunError, choose_model
 from .new_database import whole_or_none
 from .pipeline import Progress
 from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
-from .run_lock import only_run
 from .scan import found_file
-from .survey import check_writable, connect, open_database
-from .vector_matching import Matches, Unknown, find_matches
+from .vector_matching import Matches, find_matches
 from .vector_sources import FileState, VectorSource, open_source, unit_blocks
 
 CACHE_KIB = 64_000
 """The size of the changed pages after which SQLite writes them to the file before the commit."""
-
-
-@dataclass(frozen=True)
-class ImportRequest:
-    """
-    The vectors to import, and the table. `paths` and `collection` are as in `open_source`; `model` None
-    is the one that the source names. `roots` are folders that the paths are below; relative paths are
-    relative to the only one. `unknown` is what to do with paths that the table has no row for: None adds
-    them to a new table and refuses them for one with rows.
-    """
-
-    database: Path
-    table: str
-    source: Path
-    model: str | None = None
-    paths: Path | None = None
-    collection: str | None = None
-    roots: Sequence[Path] = ()
-    path_column: str | None = None
-    unknown: Unknown | None = None
-    weights: Path | None = None
-    wal: bool = False
-    add_model: bool = False
-    replace_model: bool = False
-
-    @property
-    def keep_model(self) -> bool:
-        """An unfinished index of embed-images does not concern an import."""
-        return False
 
 
 @dataclass(frozen=True)
@@ -219,7 +190,7 @@ def import_vectors(
         open_source(request.source, paths=request.paths, collection=request.collection) as source,
     ):
         job = _prepare(request, source)
-        with whole_or_none(request.database) as file, closing(connect(file)) as db:
+        with whole_or_none(request.database) as file, open_or_make(file) as db:
             if request.wal:
                 db.enable_wal()
             db.execute(f"pragma cache_size = -{CACHE_KIB}")
@@ -246,7 +217,7 @@ def import_vectors(
 
 
 def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
-    with closing(open_database(request.database)) as db:
+    with open_if_exists(request.database) as db:
         request = replace(request, model=request.model or source.model)
         if request.model is None:
             raise RunError(

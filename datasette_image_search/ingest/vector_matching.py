@@ -7,24 +7,19 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from sqlite_utils import Database
 
 from .. import store
+from ..files.entries import Entries
 from ..store import Key
-from .entries import Entries
+from .import_request import ImportRequest, Unknown
 from .model_choice import RunError
 from .scan import utf8_path
 from .vector_sources import VectorSource
 
-if TYPE_CHECKING:
-    from .vector_import import ImportRequest
-
 SHOWN = 3
 """The most paths that an error names."""
-
-Unknown = Literal["refuse", "skip", "add"]
 
 
 @dataclass(frozen=True)

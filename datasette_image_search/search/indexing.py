@@ -14,12 +14,12 @@ from sqlite_utils import Database
 
 from .. import store
 from ..errors import ImageSearchError
-from ..ingest.run_lock import only_run
+from ..files.run_lock import only_run
 from ..store import Index
+from ..store.connections import database_path
 from . import approximate
 from .approximate import Approximate, Report
 from .codes import Codes
-from .connections import database_path
 from .lineage import NOBODY, Unproven, gone
 from .sample_queries import sample_queries
 from .sidecar import (

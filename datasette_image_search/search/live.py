@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import threading
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -20,9 +20,9 @@ import numpy as np
 
 from .. import store
 from ..store import Index, Rows, StoreError
+from ..store.connections import database_path, open_to_read
 from .approximate import Approximate, Report
 from .codes import Codes, encode, joined
-from .connections import database_path, reader
 from .ids import is_in
 from .lineage import NOBODY, Unproven, gone, gone_and_unknown
 from .mapped import check_believed, is_whole
@@ -266,7 +266,7 @@ def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> L
         before = None
     # Before the first look at it: whatever is written in between comes with another state.
     file = _state_of(database)
-    with reader(database) as conn:
+    with closing(open_to_read(database)) as conn:
         with store.snapshot(conn):
             index = store.find_index(conn, index.image_table, index.model)
             live = None if before is None else _continued(conn, before, index, database)

@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import store
-from ..embedders.protocol import Embedder, EmbedderError, UnknownModel
-from ..embedders.registry import ModelRequest, load_embedder
+from ..embedders.protocol import Embedder, EmbedderError, ModelRequest, UnknownModel
+from ..embedders.registry import load_embedder
 from ..errors import ImageSearchError, counted
 from ..store import Index, Key
 

@@ -124,7 +124,7 @@ from .tags import (
     write_tags,
 )
 from .tokens import has_tokens, rows_after
-from .transactions import is_locked, read_any_text, snapshot, transaction
+from .transactions import is_locked, snapshot, transaction
 from .triggers import has_tags, without_triggers
 from .values import json_value
 from .vectors import (
@@ -242,7 +242,6 @@ __all__ = [
     "own_rows",
     "passing",
     "passing_images",
-    "read_any_text",
     "read_indexes",
     "record_files",
     "record_index_type",

@@ -20,9 +20,9 @@ from datasette.utils.asgi import NotFound, Request, Response
 from datasette.views.base import DatasetteError
 
 from ... import store
-from ...ingest.decode import DecodeError
-from ...ingest.decoding_process import DecodingProcess, Limits, Stopped
-from ...ingest.formats import THUMBNAIL_SIZE
+from ...decoding.decoding_process import DecodingProcess, Limits, Stopped
+from ...decoding.formats import THUMBNAIL_SIZE
+from ...decoding.opening import DecodeError
 from ...store import Key
 from ..access.requested_table import RequestedTable, is_public, requested_table
 from ..configuration import ConfigurationError, configured_roots
