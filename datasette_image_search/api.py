@@ -28,8 +28,14 @@ from .search.query import (
     query_vector,
     recorded_weights,
 )
-from .store import Filter, IdSet, Index, Key, Location
+from .store import Filter, Index, Key, reads
 from .store.connections import checkpoint, database_path, open_database, open_or_make, wrapped
+from .store.duplicates import write_duplicates
+from .store.filters import IdSet
+from .store.migrations import migrate
+from .store.tables import Location, vector_to_blob
+from .store.tags import label_sets, newest_label_sets
+from .store.vectors import image_vector
 
 if TYPE_CHECKING:
     from .embedders.catalogue import ListedModel
@@ -350,7 +356,7 @@ class Images:
             images.similarity(42, "a red car")
         """
         asked = self.ask(query, model=model)
-        vector = store.image_vector(self.conn, asked.index, id)
+        vector = image_vector(self.conn, asked.index, id)
         return None if vector is None else float(vector @ asked.vector)
 
     def open(
@@ -391,7 +397,7 @@ class Images:
 
     def locations(self, ids: Sequence[Key], *, model: str | None = None) -> dict[Key, Location]:
         """Id -> the folder and the path below it of the original, for those of the ids that exist."""
-        return store.locations(self.conn, self.index_of(model), ids)
+        return reads.locations(self.conn, self.index_of(model), ids)
 
     def files(self, ids: Sequence[Key], *, model: str | None = None) -> dict[Key, Path]:
         """
@@ -449,7 +455,7 @@ class Images:
         groups = duplicates.find_duplicates(self.conn, index, threshold, filter, on_progress)
         if db is None:
             return groups
-        written = store.write_duplicates(db, index, duplicates.rows_of(groups))
+        written = write_duplicates(db, index, duplicates.rows_of(groups))
         return replace(groups, written=written)
 
     def tag(
@@ -492,12 +498,12 @@ class Images:
 
         db, index = self._to_write(), self.index_of(model)
         if not labels and (
-            not store.label_sets(db.conn, index) or templates or top or threshold or replace
+            not label_sets(db.conn, index) or templates or top or threshold or replace
         ):
             raise ImageSearchError("there are no labels; name two or more, such as: cat dog")
         embedder = embedder_of(index, self._weights_of)
         try:
-            sets = store.newest_label_sets(db.conn, index)
+            sets = newest_label_sets(db.conn, index)
             if labels:
                 sets = [
                     tags.ready_label_set(
@@ -552,7 +558,7 @@ class Images:
 
             return QueryVector(index, picture_vector(index, query, self._weights_of))
         if isinstance(query, np.ndarray):
-            query = store.vector_to_blob(query)
+            query = vector_to_blob(query)
         try:
             return query_vector(self.conn, index, query, self._weights_of)
         except ImageSearchError as error:
@@ -579,7 +585,7 @@ class Images:
             self._db = open_database(self._path, to_write=True)
             self._conn, self._writes = self._db.conn, True
         assert self._db is not None
-        self.migrated = store.migrate(self._db) or self.migrated
+        self.migrated = migrate(self._db) or self.migrated
         return self._db
 
     def _let_others_write(self) -> None:

@@ -18,7 +18,7 @@ from sqlite_utils import Database
 
 from datasette_image_search import Images
 from datasette_image_search.errors import ImageSearchError
-from datasette_image_search.store import vector_to_blob
+from datasette_image_search.store.tables import vector_to_blob
 
 from .commands import command
 from .conftest import draw_picture

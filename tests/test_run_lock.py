@@ -210,7 +210,7 @@ def test_what_is_no_file_is_told_as_that_and_stays(
     path = lock_file_of(Path("photos.db"))
     make(path)
     with (
-        pytest.raises(ImageSearchError, match=f"lock' is {kind}, and"),
+        pytest.raises(ImageSearchError, match=f"lock' is {kind}, in the place"),
         only_run(Path("photos.db")),
     ):
         pass

@@ -51,7 +51,7 @@ def print_paths(files: Iterable[Path], *, null: bool) -> None:
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], output: str) -> None:
     """Rows with these columns, as "json", "nl" or "csv"."""
     if output != "csv":
-        from ..store import json_value
+        from ..store.values import json_value
 
         rows = json_value(rows)
     if output == "json":

@@ -19,7 +19,7 @@ from .progress import progress_display
 
 if TYPE_CHECKING:
     from ..search.tags import Tagged
-    from ..store import LabelSet
+    from ..store.tables import LabelSet
 
 SHOWN_TAGS = 20
 
@@ -90,6 +90,7 @@ def tag_images(
         sqlite-utils tag-images photos.db images
     """
     from .. import store
+    from ..store.tags import find_label_set, label_sets, tag_counts
 
     with one_sentence(path), opened(path, table) as images:
         named = (*labels, *_lines(labels_file))
@@ -107,7 +108,7 @@ def tag_images(
         )
         line = "0 images tagged"
         index = images.index_of(model)
-        sets = store.label_sets(images.conn, index)
+        sets = label_sets(images.conn, index)
         try:
             with closing(tagging):
                 for label_set, steps in groupby(tagging, key=attrgetter("label_set")):
@@ -121,13 +122,10 @@ def tag_images(
                                 show(tagged)
                             line = _tags_line(tagged)
                     for each in sets:
-                        if (
-                            store.find_label_set(images.conn, index, each.labels, each.templates)
-                            is None
-                        ):
+                        if find_label_set(images.conn, index, each.labels, each.templates) is None:
                             tell(f"Dropped the tags of {_in_words(each)}")
-                    sets = store.label_sets(images.conn, index)
-                    _print_counts(store.tag_counts(images.conn, index, label_set))
+                    sets = label_sets(images.conn, index)
+                    _print_counts(tag_counts(images.conn, index, label_set))
                     tell(f"{line}, in the table {store.find_image_table(images.conn, table).tags}")
         except KeyboardInterrupt:
             tell(f"Interrupted: {line}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -223,13 +223,18 @@ class _Shortened(torch.nn.Module):
     def __init__(self, tower: TextTransformer) -> None:
         super().__init__()
         self.tower = tower
+        tower.transformer.register_forward_pre_hook(_with_short_mask, with_kwargs=True)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        length = int(tokens.argmax(dim=-1).max()) + 1
-        # The same tower by reference, with its causal mask as large as the texts.
-        short = copy(self.tower)
-        short._buffers = {"attn_mask": self.tower.attn_mask[:length, :length]}
-        return short(tokens[:, :length])
+        return self.tower(tokens[:, : int(tokens.argmax(dim=-1).max()) + 1])
+
+
+def _with_short_mask(
+    _transformer: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[torch.Tensor, ...], dict[str, Any]]:
+    """The causal mask as large as the texts, of shape (n, length, width)."""
+    length = args[0].shape[1]
+    return args, {**kwargs, "attn_mask": kwargs["attn_mask"][:length, :length]}
 
 
 def _tokenizer(plan: Plan, request: ModelRequest) -> Callable[[list[str]], torch.Tensor]:

@@ -144,7 +144,8 @@ def _pretrained_alone() -> ModuleType:
     """
     The module alone, under another package's name, so that the rest of open_clip is not loaded. It
     needs torch only to learn whether safetensors can be read, and works without: its own import
-    statements do not find torch, those of other modules and threads do.
+    statements do not find torch, those of other modules and threads do. So the names take 0.2 s of a
+    processor; with torch they take 6 s, and with all of open_clip 10 s.
     """
     package = ModuleType("_open_clip_names")
     package.__path__ = [str(_folder())]
