@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import datasette_image_search
-from datasette_image_search.store import INDEXES, ROOTS
-from datasette_image_search.store.tables import LABEL_SETS
+from datasette_image_search.store.tables import INDEXES, LABEL_SETS, ROOTS
 
 PACKAGE = Path(datasette_image_search.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))

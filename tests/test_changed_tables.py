@@ -13,6 +13,7 @@ from sqlite_utils import Database
 
 from datasette_image_search import store
 from datasette_image_search.search import planner
+from datasette_image_search.store.vectors import image_vector
 
 from .commands import command
 from .conftest import draw_picture, query_json
@@ -97,12 +98,12 @@ async def test_a_content_hash_that_the_server_hides_hides_no_picture(
 def test_without_the_triggers_a_vector_of_another_picture_is_none(database: Path) -> None:
     with closing(Database(database, execute_plugins=False)) as db:
         index = store.find_index(db.conn)
-        vector = store.image_vector(db.conn, index, 6)
+        vector = image_vector(db.conn, index, 6)
         db["images"].transform(rename={"lens": "optics"})
         db["images"].update(6, {"sha256": "another"})
         hits = planner.search(db.conn, index, vector, 8).hits
         assert 6 not in [hit.id for hit in hits]
-        assert store.image_vector(db.conn, index, 6) is None
+        assert image_vector(db.conn, index, 6) is None
 
 
 @pytest.mark.asyncio

@@ -26,7 +26,7 @@ from PIL import Image
 
 from datasette_image_search.decoding import decode
 from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
-from datasette_image_search.store import vector_from_blob
+from datasette_image_search.store.tables import vector_from_blob
 
 from .commands import change, command, embed_images, query, start, touch_later, vectors_of
 from .conftest import SHARED, draw_picture, query_json, sidecar_of

@@ -21,7 +21,7 @@ from datasette_image_search.ingest.scan import (
     find_files,
     find_scopes,
 )
-from datasette_image_search.store import KnownSource
+from datasette_image_search.store.tables import KnownSource
 
 from .ignoring_case import ignore_case_below
 

@@ -26,6 +26,9 @@ from datasette_image_search.search.live import live_index
 from datasette_image_search.search.query import vector_to_term
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
+from datasette_image_search.store.tables import EmbeddedImage, vector_to_blob
+from datasette_image_search.store.vectors import image_vector
+from datasette_image_search.store.writes import ensure_root, write_batch
 
 from .conftest import draw_picture, query_json
 from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
@@ -163,12 +166,12 @@ def test_what_another_connection_commits_counts_from_the_next_statement_on(
     assert scores_of(conn, "red") == pytest.approx(before, abs=1e-6)
     db["images"].delete(3)
     assert value(conn, "select image_similarity(3, 'red')") is None
-    picture = store.image_vector(db.conn, store.find_index(db.conn), 4)
+    picture = image_vector(db.conn, store.find_index(db.conn), 4)
     with db.conn:
         db.execute("insert into images (id, root_id, path, sha256) values (3, 1, 'new.jpg', 'x')")
         db.execute(
             "insert into _images_vectors (index_id, image_id, sha256, vector) values (1, 3, 'x', ?)",
-            [store.vector_to_blob(picture)],
+            [vector_to_blob(picture)],
         )
     assert scores_of(conn, "red") == pytest.approx({**before, 3: before[4]}, abs=AGREE)
 
@@ -193,18 +196,18 @@ def test_two_statements_that_are_read_in_turns_do_not_disturb_each_other(
 
 def test_images_with_text_keys_or_ids_far_apart_have_scores_too(tmp_path: Path) -> None:
     vectors = random_vectors(3)
-    query = store.vector_to_blob(vectors[1])
+    query = vector_to_blob(vectors[1])
     for kind, keys in ((str, ["a", "b", "#c"]), (int, [-5, 3, 2**40])):
         db = Database(tmp_path / f"{kind.__name__}.db", execute_plugins=False)
         table = make_own_table(db, "mine", "key", kind)
         _, index = make_index(db, "mine")
-        root = store.ensure_root(db, "/photos")
+        root = ensure_root(db, "/photos")
         images = [
-            store.EmbeddedImage(key, make_record(root.id), vector, None)
+            EmbeddedImage(key, make_record(root.id), vector, None)
             for key, vector in zip(keys, vectors, strict=True)
         ]
         db["mine"].insert_all({"key": key} for key in keys)
-        store.write_batch(db, table, index, images)
+        write_batch(db, table, index, images)
         register_functions(db.conn)
         for _ in range(3):
             found = dict(db.execute("select key, image_similarity(key, ?) from mine", [query]))

@@ -20,13 +20,8 @@ from datasette_image_search.ingest.import_request import ImportRequest
 from datasette_image_search.ingest.pipeline import EmbedRequest, Progress, embed_images, plan_images
 from datasette_image_search.ingest.vector_import import ImportSummary, import_vectors
 from datasette_image_search.search.planner import search
-from datasette_image_search.store import (
-    IMPORTED,
-    find_index,
-    read_indexes,
-    vector_from_blob,
-    vector_to_blob,
-)
+from datasette_image_search.store import find_index, read_indexes
+from datasette_image_search.store.tables import IMPORTED, vector_from_blob, vector_to_blob
 
 from .commands import change, query, touch_later, vectors_of
 from .conftest import COLOURS, draw_picture

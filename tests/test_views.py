@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
-from datasette_image_search.store import ImageTable, find_view
+from datasette_image_search.store import ImageTable
+from datasette_image_search.store.views import find_view
 
 from .commands import change, command, query
 from .conftest import COLOURS, draw_picture

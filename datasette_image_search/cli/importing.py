@@ -98,7 +98,7 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
 
 
 def _warn_of_root(database: Path, root: str, path: str) -> None:
-    from ..store import ROOTS
+    from ..store.tables import ROOTS
 
     old = root.replace("'", "''")
     sql = f"update {ROOTS} set path = '/ABSOLUTE/PATH' where path = '{old}'"

@@ -19,17 +19,18 @@ from .messages import migrated
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-    from ..store import Index, Location
+    from ..store import Index
+    from ..store.tables import Location
 
 
 @contextmanager
 def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
     """An existing database. A command that writes brings its tables to this version first, and says so."""
-    from .. import store
     from ..store.connections import open_database
+    from ..store.migrations import migrate
 
     with open_database(path, to_write=to_write) as db:
-        if to_write and store.migrate(db):
+        if to_write and migrate(db):
             migrated(path)
         yield db
 
@@ -55,7 +56,7 @@ def print_paths(files: Iterable[Path], *, null: bool) -> None:
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], output: str) -> None:
     """Rows with these columns, as "json", "nl" or "csv"."""
     if output != "csv":
-        from ..store import json_value
+        from ..store.values import json_value
 
         rows = json_value(rows)
     if output == "json":

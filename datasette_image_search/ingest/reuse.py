@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..files.states import sha256_of
-from ..store import Key, KnownSource, Location
+from ..store import Key
+from ..store.tables import KnownSource, Location
 from .scan import FoundFile
 
 SameContent = Callable[[str], list[tuple[Key, Location]]]

@@ -14,7 +14,8 @@ from ..decoding.formats import is_image_name
 from ..errors import ImageSearchError
 from ..files.entries import Entries, folded
 from ..files.states import iso_time
-from ..store import Key, KnownSource
+from ..store import Key
+from ..store.tables import KnownSource
 
 IGNORED_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "node_modules", "__MACOSX"})
 """Folders that network drives and tools fill with thumbnails and the like; hidden ones are left out too."""

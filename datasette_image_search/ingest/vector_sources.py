@@ -21,8 +21,8 @@ from ..errors import counted
 from ..files.special_files import check_is_file
 from ..files.states import iso_time
 from ..files.vector_files import NoDirection, VectorSourceError, mapped_array, unit_vectors
-from ..store import column_names
 from ..store.connections import open_to_read
+from ..store.tables import column_names
 
 BLOCK = 8192
 """Vectors per block; 16 MB with 512 dimensions in float32."""

@@ -15,7 +15,7 @@ from functools import cache, cached_property
 import faiss
 import numpy as np
 
-from ..store import Rows, StoredVectors
+from ..store.tables import Rows, StoredVectors
 
 CODE_ERROR = 5e-4
 """float16 rounds each of the components of a unit vector by at most 2^-11 of itself, so by

@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import store
-from ..store import Index, Rows, StoreError
+from ..store import Index, StoreError
 from ..store.connections import database_path, open_to_read
+from ..store.tables import Rows, StoredVectors, all_indexes
+from ..store.tokens import has_tokens
 from .approximate import Approximate, Report
 from .codes import Codes, encode, joined
 from .ids import is_in
@@ -307,7 +309,7 @@ def _state_of(database: Path) -> tuple[FileState | None, ...]:
 
 def _forget_replaced(conn: sqlite3.Connection, database: str) -> None:
     """Release the files of indexes that were replaced by another model."""
-    ids = {index.id for index in store.all_indexes(conn)}
+    ids = {index.id for index in all_indexes(conn)}
     for known in (_open, _seen):
         for key in [key for key in list(known) if key[0] == database and key[1] not in ids]:
             known.pop(key, None)
@@ -373,7 +375,7 @@ def _read(
 
 def _from_sidecar(conn: sqlite3.Connection, index: Index, codes: Codes, path: Path) -> LiveIndex:
     if codes.rows is None:
-        if store.has_tokens(conn, index):
+        if has_tokens(conn, index):
             raise SidecarUnusable(f"{path.name} is of an older version")
         return _with_newer(conn, LiveIndex(index, (codes,), from_sidecar=True), index)
     before = replace(index, generation=codes.rows.state())
@@ -487,7 +489,7 @@ def is_seen_by(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> bool:
 
 def _compared(
     conn: sqlite3.Connection, live: LiveIndex, index: Index
-) -> tuple[np.ndarray, store.StoredVectors]:
+) -> tuple[np.ndarray, StoredVectors]:
     """Like gone_and_unknown(), but raises Unproven also for another index."""
     if live.gone is None or replace(live.index, generation=index.generation) != index:
         raise Unproven

@@ -42,7 +42,8 @@ import faiss
 import numpy as np
 
 from ..files.special_files import special_kind
-from ..store import Index, Rows
+from ..store import Index
+from ..store.tables import Rows
 from .approximate import Approximate, Tuning
 from .codes import Codes
 from .faiss_files import NotOurs, flat_prefix, read_approximate, read_flat

@@ -24,6 +24,7 @@ from ...errors import printable
 from ...search.checking import check_files
 from ...search.query import WeightsOf
 from ...store.connections import open_to_read
+from ...store.tables import image_table_names
 from ..access.side_tables import hide_in_all, hide_labels
 from ..configuration import (
     ConfigurationError,
@@ -65,7 +66,7 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
     for name, path in databases.items():
         try:
             with closing(open_to_read(path)) as conn:
-                for table in store.image_table_names(conn):
+                for table in image_table_names(conn):
                     try:
                         queries = warm_up_queries(datasette, name, table)
                         if queries is not None:
