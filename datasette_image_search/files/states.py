@@ -1,4 +1,4 @@
-"""What a file is like: its content and its time."""
+"""The state of a file: its content and its time."""
 
 from __future__ import annotations
 

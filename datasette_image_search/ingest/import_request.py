@@ -1,4 +1,4 @@
-"""What a person asked to import."""
+"""The request to import vectors."""
 
 from __future__ import annotations
 
