@@ -21,6 +21,8 @@ demo: .venv/installed
 # process has one for itself: threads of FAISS and torch that wait for each other take several times as long.
 PARALLEL := --numprocesses auto --dist worksteal --durations 10
 test: export OMP_NUM_THREADS = 1
+# Else each of some hundred processes compiles this package anew, for a second.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/test-installed .venv/datasette-1.0
 	$(BIN)/python -m pytest $(PARALLEL)
 	PYTHONPATH=$(CURDIR)/.venv/datasette-1.0 $(BIN)/python -m pytest $(PARALLEL) -m datasette

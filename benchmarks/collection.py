@@ -16,7 +16,6 @@ import argparse
 import sys
 import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +23,10 @@ from numpy.lib.format import open_memmap
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasette_image_search.ingest.survey import connect
-from datasette_image_search.ingest.vector_import import ImportRequest, import_vectors
+from datasette_image_search.ingest.import_request import ImportRequest
+from datasette_image_search.ingest.vector_import import import_vectors
 from datasette_image_search.search.indexing import refresh_sidecars
+from datasette_image_search.store.connections import open_or_make
 
 MODEL = "ViT-B-32/openai"
 BLOCK = 50_000
@@ -99,7 +99,7 @@ def make_collection(database: Path, vectors: Path | int, table: str = "images") 
         root = Path("/collection-of-the-benchmarks")
         request = ImportRequest(database, table, source, MODEL, paths, roots=[root])
         import_vectors(request)
-    with closing(connect(database)) as db:
+    with open_or_make(database) as db:
         with db.conn:
             db.conn.create_function("hashed", 2, _hashed, deterministic=True)
             db.conn.execute(METADATA.format(table=table))

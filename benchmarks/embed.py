@@ -156,8 +156,10 @@ def core_seconds(work: Callable[[], object]) -> float:
 
 def measure_decoding(work: Path, sources: list[Path]) -> None:
     """Bytes to hash, thumbnail and model input: from the draft, and from the full picture."""
-    from datasette_image_search.embedders.registry import ModelRequest, load_embedder
-    from datasette_image_search.ingest.decode import DecodeSettings, decode_file
+    from datasette_image_search.decoding.decode import decode_file
+    from datasette_image_search.decoding.opening import DecodeSettings
+    from datasette_image_search.embedders.protocol import ModelRequest
+    from datasette_image_search.embedders.registry import load_embedder
 
     embedder = load_embedder(ModelRequest(f"{ARCHITECTURE}/random", random_weights(work)))
     photos = big_photos(work / "decode", 12, sources)
@@ -181,7 +183,8 @@ def measure_decoding(work: Path, sources: list[Path]) -> None:
 
 def measure_model(work: Path) -> None:
     """bfloat16 against float32, where the processor has it."""
-    from datasette_image_search.embedders.registry import ModelRequest, load_embedder
+    from datasette_image_search.embedders.protocol import ModelRequest
+    from datasette_image_search.embedders.registry import load_embedder
     from datasette_image_search.embedders.torch_runtime import choose_runtime
 
     model_id, weights = f"{ARCHITECTURE}/random", random_weights(work)
@@ -206,8 +209,10 @@ def measure_model(work: Path) -> None:
 
 def measure_end_to_end(work: Path, sources: list[Path]) -> None:
     """A whole run, against what decoding and encoding alone would leave possible."""
-    from datasette_image_search.embedders.registry import ModelRequest, load_embedder
-    from datasette_image_search.ingest.decode import DecodeSettings, decode_file
+    from datasette_image_search.decoding.decode import decode_file
+    from datasette_image_search.decoding.opening import DecodeSettings
+    from datasette_image_search.embedders.protocol import ModelRequest
+    from datasette_image_search.embedders.registry import load_embedder
 
     weights = random_weights(work)
     embedder = load_embedder(ModelRequest(f"{ARCHITECTURE}/random", weights))

@@ -68,8 +68,10 @@ def measure_preprocessing(work: Path, sources: list[Path]) -> None:
     """The same picture through our decode, and through open_clip's transform on all of its pixels."""
     import open_clip
 
-    from datasette_image_search.embedders.registry import ModelRequest, load_embedder
-    from datasette_image_search.ingest.decode import DecodeSettings, decode_file
+    from datasette_image_search.decoding.decode import decode_file
+    from datasette_image_search.decoding.opening import DecodeSettings
+    from datasette_image_search.embedders.protocol import ModelRequest
+    from datasette_image_search.embedders.registry import load_embedder
 
     photos = big_photos(work / "photos", 16, sources)
     for model_id in (CROPS, SQUASHES):
@@ -185,7 +187,8 @@ def run_apart(**settings: object) -> dict:
 def run_here(settings: dict) -> None:
     import open_clip  # noqa: F401
 
-    from datasette_image_search.embedders.registry import ModelRequest, load_embedder
+    from datasette_image_search.embedders.protocol import ModelRequest
+    from datasette_image_search.embedders.registry import load_embedder
     from datasette_image_search.search.query import _text_vector
 
     imports = resident()

@@ -32,13 +32,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from collection import make_collection, text_vectors
 from sqlite_utils import Database
 
-from datasette_image_search import store
 from datasette_image_search.search import planner
 from datasette_image_search.search.indexing import index_images
 from datasette_image_search.search.live import live_index
 from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import Filter, find_index
+from datasette_image_search.store.tables import vector_to_blob
 
 K = 20
 REPEATED = 15
@@ -249,7 +249,7 @@ def sql(collection: Collection) -> None:
     conn = sqlite3.connect(collection.database)
     register_functions(conn)
     # Searched before, as in a server that is running.
-    blobs = [store.vector_to_blob(query) for query in collection.queries[: 2 * REPEATED]]
+    blobs = [vector_to_blob(query) for query in collection.queries[: 2 * REPEATED]]
     conn.execute("select image_search(?, 1)", [blobs[-1]]).fetchall()
 
     def similar(number: int) -> None:
@@ -331,7 +331,7 @@ def _add(conn: sqlite3.Connection, vector: np.ndarray) -> int:
         row = conn.execute("insert into images (root_id, path) values (1, hex(randomblob(9)))")
         conn.execute(
             "insert into _images_vectors (index_id, image_id, sha256, vector) values (1, ?, null, ?)",
-            [row.lastrowid, store.vector_to_blob(vector)],
+            [row.lastrowid, vector_to_blob(vector)],
         )
     return row.lastrowid
 

@@ -37,7 +37,8 @@ from datasette_image_search.search import approximate
 from datasette_image_search.search.codes import encode
 from datasette_image_search.search.indexing import index_images
 from datasette_image_search.search.live import live_index
-from datasette_image_search.store import StoredVectors, find_index
+from datasette_image_search.store import find_index
+from datasette_image_search.store.tables import StoredVectors
 
 SPINNING = {"GOMP_SPINCOUNT": "300000"}
 """What FAISS does where nobody says OMP_WAIT_POLICY."""

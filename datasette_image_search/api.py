@@ -18,7 +18,9 @@ import numpy as np
 from . import store
 from .errors import ImageSearchError
 from .search.query import QueryError, QueryVector, WeightsOf, query_vector, recorded_weights
-from .store import Filter, IdSet, Index, Key, Location
+from .store import Filter, Index, Key, reads
+from .store.filters import IdSet
+from .store.tables import Location, vector_to_blob
 
 if TYPE_CHECKING:
     from .search.planner import Found, Hit
@@ -142,7 +144,7 @@ class Images:
 
     def locations(self, ids: Sequence[Key], *, model: str | None = None) -> dict[Key, Location]:
         """Id -> where the original is, for those of the ids that exist."""
-        return store.locations(self.conn, self.index_of(model), ids)
+        return reads.locations(self.conn, self.index_of(model), ids)
 
     def status(self) -> dict[str, Any]:
         """For JSON: what is indexed and how it is searched; `problem` is None if all is well."""
@@ -158,7 +160,7 @@ class Images:
 
             return QueryVector(index, picture_vector(index, query, self._weights_of))
         if isinstance(query, np.ndarray):
-            query = store.vector_to_blob(query)
+            query = vector_to_blob(query)
         try:
             return query_vector(self.conn, index, query, self._weights_of)
         except ImageSearchError as error:

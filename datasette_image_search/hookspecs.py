@@ -20,5 +20,5 @@ def register_image_embedders(register: Callable[[str, Callable[..., Any]], None]
     Call `register(name, factory)` once per model, or once per family of models.
 
     `name` is a model id such as "palette", or a prefix that ends in "/" such as "timm/".
-    `factory` takes a `registry.ModelRequest` and returns an `Embedder`.
+    `factory` takes a `protocol.ModelRequest` and returns an `Embedder`.
     """

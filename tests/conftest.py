@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import re
 import secrets
+import shutil
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -41,26 +41,6 @@ def pytest_report_header() -> str:
     return f"FAULT_SEED={os.environ['FAULT_SEED']}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that touch Datasette; `make test` runs them on two versions."""
-    for item in items:
-        if touches_datasette(item):
-            item.add_marker(pytest.mark.datasette)
-
-
-def touches_datasette(item: pytest.Item) -> bool:
-    """All of a module that asks for pages, and else the tests that speak of Datasette themselves."""
-    module = item.path.read_text(encoding="utf-8")
-    if {"browser", "security"} & set(item.path.parts) or re.search(
-        r"from \.serving import .*\b(ask|get)\b", module
-    ):
-        return True
-    source = inspect.getsource(item.function)
-    return "async def " in source or bool(
-        re.search(r"\b(datasette|served?)\b", source, re.IGNORECASE)
-    )
-
-
 def draw_picture(path: Path, colour: str, size: tuple[int, int] = (80, 60), **save) -> Path:
     """A picture of one colour with a grey dot in it, saved in the format that the suffix names."""
     picture = Image.new("RGB", size, colour)
@@ -71,13 +51,27 @@ def draw_picture(path: Path, colour: str, size: tuple[int, int] = (80, 60), **sa
     return path
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with a picture of each of COLOURS, named red.jpg and so on."""
-    folder = tmp_path / "pictures"
+def embed_into(database: Path, table: str, *paths: Path) -> Path:
+    embed_images(EmbedRequest(database, table, paths, model="palette"))
+    with closing(sqlite_utils.Database(database, execute_plugins=False)) as db:
+        refresh_sidecars(db, table)
+    return database
+
+
+@pytest.fixture(scope="session")
+def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is copied for each test: pictures/, photos.db and its sidecar."""
+    place = tmp_path_factory.mktemp("drawn_once")
     for colour in COLOURS:
-        draw_picture(folder / f"{colour}.jpg", colour)
-    return folder
+        draw_picture(place / "pictures" / f"{colour}.jpg", colour)
+    embed_into(place / "photos.db", "images", place / "pictures")
+    return place
+
+
+@pytest.fixture
+def folder(drawn_once: Path, tmp_path: Path) -> Path:
+    """A folder with a picture of each of COLOURS, named red.jpg and so on."""
+    return shutil.copytree(drawn_once / "pictures", tmp_path / "pictures")
 
 
 @pytest.fixture
@@ -85,19 +79,24 @@ def embed(tmp_path: Path) -> Callable[..., Path]:
     """embed(folder, ...) embeds with palette into a database, writes the sidecar, gives its path."""
 
     def embed(*paths: Path, table: str = "images", name: str = "photos.db") -> Path:
-        database = tmp_path / name
-        embed_images(EmbedRequest(database, table, paths, model="palette"))
-        with closing(sqlite_utils.Database(database, execute_plugins=False)) as db:
-            refresh_sidecars(db, table)
-        return database
+        return embed_into(tmp_path / name, table, *paths)
 
     return embed
 
 
 @pytest.fixture
-def database(folder: Path, embed: Callable[..., Path]) -> Path:
+def database(drawn_once: Path, folder: Path, tmp_path: Path) -> Path:
     """photos.db with the table images of `folder`; ids are 1 to 8 in alphabetical order."""
-    return embed(folder)
+    return copied_database(drawn_once, folder, tmp_path)
+
+
+def copied_database(drawn_once: Path, folder: Path, place: Path) -> Path:
+    for file in drawn_once.glob("photos.db*"):
+        shutil.copy2(file, place)
+    database = place / "photos.db"
+    with closing(sqlite3.connect(database)) as conn, conn:
+        conn.execute("update image_search_roots set path = ?", [str(folder)])
+    return database
 
 
 @pytest.fixture

@@ -5,9 +5,21 @@ those would test datasette-cluster-map, which is not happy with a table without 
 As a script, the command `datasette`.
 """
 
+from datasette import hookimpl
 from datasette.plugins import pm
+from jinja2 import Environment, FileSystemBytecodeCache
 
 OURS = "datasette-image-search"
+
+
+class CompiledTemplates:
+    """Keeps them for all Datasettes of the tests: to compile its own takes one more time than its answers."""
+
+    __name__ = "compiled_templates"
+
+    @hookimpl
+    def prepare_jinja2_environment(self, env: Environment) -> None:
+        env.bytecode_cache = FileSystemBytecodeCache()
 
 
 def forget_other_plugins() -> None:
@@ -15,6 +27,7 @@ def forget_other_plugins() -> None:
     for plugin, distribution in pm.list_plugin_distinfo():
         if distribution.project_name != OURS:
             pm.unregister(plugin)
+    pm.register(CompiledTemplates())
     # With it Datasette prints a traceback with all variables for whatever it answers with an error,
     # which takes it seconds each time. Imported by its name, before the plugins are, that module would
     # register itself half made, and every error would be a 500.

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.embedders.palette import PaletteEmbedder
-from datasette_image_search.embedders.protocol import TextNotUnderstood
-from datasette_image_search.embedders.registry import DEFAULT_MODEL, ModelRequest
+from datasette_image_search.embedders.protocol import ModelRequest, TextNotUnderstood
 from datasette_image_search.hookspecs import hookimpl
 
 OTHER_MODEL = "ViT-B-16-SigLIP2-256/webli"

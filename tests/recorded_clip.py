@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasette_image_search.decoding.decode import decode_file
+from datasette_image_search.decoding.opening import DecodeSettings
 from datasette_image_search.embedders import registry
-from datasette_image_search.embedders.protocol import Embedder, TextNotUnderstood
-from datasette_image_search.embedders.registry import ModelRequest
+from datasette_image_search.embedders.protocol import Embedder, ModelRequest, TextNotUnderstood
 from datasette_image_search.hookspecs import hookimpl
-from datasette_image_search.ingest.decode import DecodeSettings, decode_file
 
 from .conftest import SHARED
 from .test_store import random_vectors

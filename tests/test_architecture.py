@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import datasette_image_search
-from datasette_image_search.store import INDEXES, ROOTS
-from datasette_image_search.store.tables import LABEL_SETS
+from datasette_image_search.store.tables import INDEXES, LABEL_SETS, ROOTS
 
 PACKAGE = Path(datasette_image_search.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -17,19 +19,24 @@ BASE = {"errors", "hookspecs"}
 MAY_IMPORT = {
     "errors": set(),
     "hookspecs": set(),
+    "files": BASE,
+    "decoding": BASE,
     "embedders": BASE,
-    "store": BASE,
-    "ingest": {"embedders", "store"} | BASE,
-    # A picture to search by is decoded as those that were embedded.
-    "search": {"embedders", "store", "ingest"} | BASE,
+    "store": {"files"} | BASE,
+    "ingest": {"decoding", "embedders", "store", "files"} | BASE,
+    "search": {"decoding", "embedders", "store", "files"} | BASE,
     "maps": {"search", "store"} | BASE,
-    "api": {"maps", "search", "ingest", "embedders", "store"} | BASE,
+    "api": {"maps", "ingest", "search", "embedders", "store"} | BASE,
     "sql": {"api", "search", "store"} | BASE,
-    "web": {"api", "maps", "search", "ingest", "embedders", "store"} | BASE,
-    "cli": {"api", "sql", "maps", "search", "ingest", "embedders", "store"} | BASE,
+    "web": {"api", "maps", "search", "decoding", "embedders", "store"} | BASE,
+    "cli": {"api", "sql", "maps", "ingest", "search", "decoding", "embedders", "store", "files"}
+    | BASE,
     "__init__": {"sql", "web"},
 }
-"""Room -> rooms: cli, sql, web -> api -> maps -> ingest, search -> embedders, store."""
+"""
+Room -> rooms: cli, sql, web -> api -> maps -> ingest, search -> decoding, embedders, store -> files. Ingest and
+search stand side by side, and web ingests nothing.
+"""
 
 
 def room_of(file: Path) -> str:
@@ -60,6 +67,37 @@ def test_imports_go_one_way():
         if name[0] == PACKAGE.name and name[1] not in MAY_IMPORT[room_of(file)] | {room_of(file)}
     ]
     assert wrong == []
+
+
+def test_no_two_modules_import_each_other():
+    """Not even in a circle of several, or within functions, or for their types only."""
+    graph = {
+        file: {module_of(name) for name in imports(file) if name[0] == PACKAGE.name} - {file}
+        for file in MODULES
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = [str(file.relative_to(PACKAGE)) for file in error.args[1]]
+        pytest.fail(" imports ".join(reversed(circle)))
+
+
+def module_of(name: tuple[str, ...]) -> Path:
+    """The module of this package that an absolute name is, or is of."""
+    path = PACKAGE.joinpath(*name[1:])
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if file in MODULES:
+            return file
+    return module_of(name[:-1])
+
+
+def test_only_the_commands_that_ingest_import_ingest():
+    commands = {file.stem for file in MODULES if room_of(file) == "cli" and "ingest" in rooms(file)}
+    assert commands == {"embedding", "importing"}
+
+
+def rooms(file: Path) -> set[str]:
+    return {name[1] for name in imports(file) if name[0] == PACKAGE.name}
 
 
 WEB = ("", "access", "server", "facets", "media", "pages", "datasette_pages")
@@ -101,6 +139,28 @@ def test_a_search_is_composed_in_one_place_only():
         assert calling == [PACKAGE / "api.py"], call
 
 
+def test_databases_are_opened_in_one_place_only():
+    """sqlite3 and sqlite-utils open them; Datasette's own Database class is another thing."""
+    opening = {"sqlite3.connect", "sqlite_utils.Database", "sqlite_utils.db.Database"}
+    openers = {file for file in MODULES if opening & set(calls(file))}
+    assert openers == {PACKAGE / "store" / "connections.py"}
+
+
+def calls(file: Path) -> Iterator[str]:
+    """What a file calls, by the names that the modules of other packages have for it."""
+    nodes = list(ast.walk(ast.parse(text_of(file))))
+    names = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in nodes
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            first, *others = ast.unparse(node.func).split(".")
+            yield ".".join([names.get(first, first), *others])
+
+
 def test_what_differs_between_datasettes_is_known_to_compat_only():
     asking = [file for file in MODULES if "hasattr(datasette" in text_of(file)]
     assert asking == [PACKAGE / "web" / "compat.py"]
@@ -108,3 +168,23 @@ def test_what_differs_between_datasettes_is_known_to_compat_only():
 
 def text_of(file: Path) -> str:
     return file.read_text(encoding="utf-8")
+
+
+def test_tests_that_ask_a_datasette_are_marked():
+    """`make test` runs those on both versions."""
+    unmarked = [
+        file.name
+        for file in Path(__file__).parent.rglob("test_*.py")
+        if asks_datasette(file) and "mark.datasette" not in text_of(file)
+    ]
+    assert unmarked == []
+
+
+def asks_datasette(file: Path) -> bool:
+    imported = {
+        (node.module or "").partition(".")[0]: {alias.name for alias in node.names}
+        for node in ast.walk(ast.parse(text_of(file)))
+        if isinstance(node, ast.ImportFrom)
+    }
+    asking = imported.get("serving", set()) - {"Server", "ends", "is_running", "pictures"}
+    return bool("datasette" in imported or asking)

@@ -13,10 +13,13 @@ from sqlite_utils import Database
 
 from datasette_image_search import store
 from datasette_image_search.search import planner
+from datasette_image_search.store.vectors import image_vector
 
 from .commands import command
 from .conftest import draw_picture, query_json
 from .serving import ask, datasette_of
+
+pytestmark = pytest.mark.datasette
 
 PAGE = "/-/image-search/photos/images"
 
@@ -97,12 +100,12 @@ async def test_a_content_hash_that_the_server_hides_hides_no_picture(
 def test_without_the_triggers_a_vector_of_another_picture_is_none(database: Path) -> None:
     with closing(Database(database, execute_plugins=False)) as db:
         index = store.find_index(db.conn)
-        vector = store.image_vector(db.conn, index, 6)
+        vector = image_vector(db.conn, index, 6)
         db["images"].transform(rename={"lens": "optics"})
         db["images"].update(6, {"sha256": "another"})
         hits = planner.search(db.conn, index, vector, 8).hits
         assert 6 not in [hit.id for hit in hits]
-        assert store.image_vector(db.conn, index, 6) is None
+        assert image_vector(db.conn, index, 6) is None
 
 
 @pytest.mark.asyncio
@@ -125,7 +128,7 @@ def test_another_primary_key_is_told_by_all_that_would_look_for_vectors(
     command("transform", database, "images", "--pk", key)
     said = command("search-images", database, "images", "red")
     assert said.exit_code == 1
-    assert f"the primary key of 'images' is {key!r} now" in said.output
+    assert f"the primary key of 'images' is now {key!r}" in said.output
     for run in (
         ("embed-images", database, "images", folder),
         ("embed-images", database, "images", folder, "--replace-model"),
@@ -136,7 +139,7 @@ def test_another_primary_key_is_told_by_all_that_would_look_for_vectors(
         result = command(*run)
         assert (result.exit_code, result.output) == (1, said.output)
     status = command("query", database, "select image_search_status() as s").output
-    assert f"is {key!r} now" in status
+    assert f"is now {key!r}" in status
     carry_out(said.output, database)
     assert "red.jpg" in found(database)
     assert command("embed-images", database, "images", folder).exit_code == 0
@@ -155,7 +158,7 @@ def test_a_key_of_another_kind_of_a_persons_own_table(tmp_path: Path, folder: Pa
     for again in (run, ("search-images", database, "mine", "red")):
         result = command(*again)
         assert result.exit_code == 1
-        assert "the primary key of 'mine' is 'file' now" in result.output
+        assert "the primary key of 'mine' is now 'file'" in result.output
     carry_out(result.output, database, COLUMN="id")
     assert "red.jpg" in found(database, "mine")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from datasette_image_search.embedders.catalogue import RECOMMENDED, listed_models
+from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.embedders.open_clip import plan_of
 from datasette_image_search.embedders.open_clip_models import tag_files
-from datasette_image_search.embedders.registry import DEFAULT_MODEL
 
 from .commands import command
 

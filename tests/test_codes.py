@@ -20,7 +20,7 @@ from datasette_image_search.search.codes import (
     threads_for,
 )
 from datasette_image_search.search.sidecar import open_sidecar, write_sidecar
-from datasette_image_search.store import StoredVectors
+from datasette_image_search.store.tables import StoredVectors
 
 from .test_sidecar import INDEX
 from .test_store import random_vectors

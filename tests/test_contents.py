@@ -9,8 +9,8 @@ import tracemalloc
 import pytest
 from sqlite_utils import Database
 
-from datasette_image_search import store
 from datasette_image_search.store import contents
+from datasette_image_search.store.contents import copy_content
 from datasette_image_search.store.tables import find_image_table
 
 CONTENT = bytes(range(256)) * 5000
@@ -33,7 +33,7 @@ def copied(db: Database, key: str, at_most: int = len(CONTENT)) -> tuple[bytes, 
     table = find_image_table(db.conn, "images")
     target = io.BytesIO()
     image_id = table.parse_key(key)
-    found = store.copy_content(db.conn, table, "content", image_id, target, at_most=at_most)
+    found = copy_content(db.conn, table, "content", image_id, target, at_most=at_most)
     return target.getvalue(), found
 
 
@@ -61,7 +61,7 @@ def test_a_large_one_is_never_in_memory_as_a_whole(tmp_path) -> None:
     table = find_image_table(db.conn, "images")
     with (tmp_path / "copy").open("wb") as target:
         tracemalloc.start()
-        size, _ = store.copy_content(db.conn, table, "content", 1, target, at_most=10**9)
+        size, _ = copy_content(db.conn, table, "content", 1, target, at_most=10**9)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert size == 50_000_000

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasette_image_search.ingest import decode
-from datasette_image_search.ingest.av1_size import av1_pixels
-from datasette_image_search.ingest.boxes import Boxes
-from datasette_image_search.ingest.cost import Cost, cost_of
-from datasette_image_search.ingest.decode import DecodeError, DecodeSettings, TooLarge, decode_bytes
+from datasette_image_search.decoding import decode
+from datasette_image_search.decoding.av1_size import av1_pixels
+from datasette_image_search.decoding.boxes import Boxes
+from datasette_image_search.decoding.cost import Cost, cost_of
+from datasette_image_search.decoding.decode import decode_bytes
+from datasette_image_search.decoding.opening import DecodeError, DecodeSettings, TooLarge
 
 from .conftest import SHARED
 from .hostile_files import (

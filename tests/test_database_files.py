@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from datasette.app import Datasette
 
-from datasette_image_search.search.connections import is_left_half_written
+from datasette_image_search.store.connections import is_left_half_written
 from datasette_image_search.web.errors import HALF_WRITTEN
 from datasette_image_search.web.server import database_files
 
@@ -20,7 +20,7 @@ from .conftest import COLOURS, draw_picture
 from .serving import ask, datasette_of, pictures
 
 PAGE = "/-/image-search/photos/images"
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 @pytest.fixture
@@ -243,8 +243,8 @@ async def test_one_that_may_not_says_so_in_a_sentence(
 
 async def test_what_was_half_written_is_never_searched(database: Path, half_written: Path) -> None:
     """To open it as one that never changes reads it as it is."""
-    from datasette_image_search.search.connections import reader
+    from datasette_image_search.store.connections import open_to_read
 
     put_in_place(half_written, database)
-    with pytest.raises(sqlite3.OperationalError), reader(database) as conn:
+    with pytest.raises(sqlite3.OperationalError), closing(open_to_read(database)) as conn:
         conn.execute("select lens from images").fetchall()

@@ -18,22 +18,25 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, features
 from PIL.ExifTags import Base
 
-from datasette_image_search.embedders.palette import PaletteEmbedder
-from datasette_image_search.ingest import decode as decode_module
-from datasette_image_search.ingest.decode import (
-    THUMBNAIL_SIZE,
+from datasette_image_search.decoding import decode as decode_module
+from datasette_image_search.decoding import opening
+from datasette_image_search.decoding.decode import (
     DecodedImage,
+    decode_bytes,
+    decode_file,
+    decode_picture,
+    reduction,
+    stored_size,
+)
+from datasette_image_search.decoding.formats import THUMBNAIL_SIZE
+from datasette_image_search.decoding.opening import (
     DecodeError,
     DecodeSettings,
     TooLarge,
     check_file_size,
-    decode_bytes,
-    decode_file,
-    decode_picture,
     default_max_pixels,
-    reduction,
-    stored_size,
 )
+from datasette_image_search.embedders.palette import PaletteEmbedder
 
 from .commands import start
 from .conftest import SHARED, draw_picture
@@ -742,7 +745,7 @@ def test_a_progressive_jpeg_of_very_many_scans_is_refused():
 def test_the_limit_is_by_free_memory(
     gigabytes: int, workers: int, megapixels: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(decode_module, "free_memory", lambda: gigabytes * 10**9)
+    monkeypatch.setattr(opening, "free_memory", lambda: gigabytes * 10**9)
     assert default_max_pixels(workers) == megapixels * 1_000_000
 
 
@@ -784,7 +787,7 @@ import datasette.app, faiss, numpy as np
 from PIL import Image
 
 limit, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
-import datasette_image_search.ingest.decode as decode
+import datasette_image_search.decoding.decode as decode
 import datasette_image_search.ingest.pipeline, datasette_image_search.web.media.pictures
 
 settings = decode.DecodeSettings(np.asarray, 32, max_pixels=400_000_000)
@@ -855,7 +858,7 @@ def test_errors_travel_between_processes():
 
 def test_heic_is_known_by_its_content_too(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(decode_module, "HEIC", False)
-    monkeypatch.setattr(decode_module, "FORMATS", ("JPEG",))
+    monkeypatch.setattr(opening, "FORMATS", ("JPEG",))
     with pytest.raises(DecodeError) as error:
         decode_bytes(b"\0\0\0\x18ftypheic" + bytes(100), "a.jpg", SETTINGS)
     assert error.value.missing_extra == "heic"
@@ -866,7 +869,7 @@ def test_heic_is_known_by_its_content_too(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_raw_without_the_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "rawpy", None)
-    monkeypatch.delitem(sys.modules, "datasette_image_search.ingest.raw", raising=False)
+    monkeypatch.delitem(sys.modules, "datasette_image_search.decoding.raw", raising=False)
     with pytest.raises(DecodeError) as error:
         decode_bytes(tiny_dng(), "IMG_1.DNG", SETTINGS)
     assert str(error.value) == (

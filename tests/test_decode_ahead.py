@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasette_image_search.ingest.decode import DecodeError, DecodeSettings
+from datasette_image_search.decoding.opening import DecodeError, DecodeSettings
 from datasette_image_search.ingest.decode_ahead import decode_ahead
 from datasette_image_search.ingest.scan import FoundFile, find_files, find_scopes
 

@@ -16,20 +16,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasette_image_search.ingest import decoding_process
-from datasette_image_search.ingest.decode import (
-    DecodeError,
-    DecodeSettings,
-    TooLarge,
-    picture_for_model,
-)
-from datasette_image_search.ingest.decoding_process import (
+from datasette_image_search.decoding import decoding_process
+from datasette_image_search.decoding.decode import picture_for_model
+from datasette_image_search.decoding.decoding_process import (
     DecodingProcess,
     Limits,
     Stopped,
     StoredPicture,
     end_all,
 )
+from datasette_image_search.decoding.opening import DecodeError, DecodeSettings, TooLarge
 
 from .hostile_files import bmp_of_runs, jpeg_of_scans, saved
 from .serving import is_running
@@ -182,7 +178,7 @@ def test_it_ends_when_it_is_idle_and_is_started_again(
     process: DecodingProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, call = decoding_process._START.split("main(")
-    hurry = "from datasette_image_search.ingest import decode_worker; decode_worker.IDLE_SECONDS = 0.2; "
+    hurry = "from datasette_image_search.decoding import decode_worker; decode_worker.IDLE_SECONDS = 0.2; "
     monkeypatch.setattr(
         decoding_process, "_START", f"{start.rpartition(';')[0]}; {hurry}decode_worker.main({call}"
     )
@@ -194,7 +190,7 @@ def test_it_ends_when_it_is_idle_and_is_started_again(
 
 SERVER = """
 import io, os, sys, threading, time
-from datasette_image_search.ingest.decoding_process import DecodingProcess, Limits
+from datasette_image_search.decoding.decoding_process import DecodingProcess, Limits
 process = DecodingProcess(Limits(200_000_000, 60, 30_000_000))
 small, slow = (open(name, "rb").read() for name in sys.argv[1:])
 ask = lambda data: process.model_picture(io.BytesIO(data), "", image_size=224, max_pixels=10**9)

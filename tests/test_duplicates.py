@@ -24,7 +24,11 @@ from datasette_image_search.search.duplicates import (
     rows_of,
     stars,
 )
-from datasette_image_search.store import EmbeddedImage, Filter, FilterError, Index, find_index
+from datasette_image_search.store import Filter, FilterError, Index, find_index
+from datasette_image_search.store.duplicates import write_duplicates
+from datasette_image_search.store.schema import ensure_tables
+from datasette_image_search.store.tables import DuplicateRow, EmbeddedImage
+from datasette_image_search.store.writes import ensure_root, write_batch
 
 from .test_store import AWKWARD_NAMES, add_images, make_index, make_record, random_vectors
 
@@ -155,8 +159,8 @@ def turned(degrees: float, axis: int = 1) -> np.ndarray:
 def add(db: Database, *images: tuple[str, np.ndarray, dict]) -> Index:
     """Rows (path, vector, other columns), with the ids 1, 2, 3 ... in a new table."""
     table, index = make_index(db)
-    root = store.ensure_root(db, "/pictures")
-    store.write_batch(
+    root = ensure_root(db, "/pictures")
+    write_batch(
         db,
         table,
         index,
@@ -332,7 +336,7 @@ def written(db: Database) -> Database:
 
 def write(db: Database, index: Index) -> None:
     found = find_duplicates(db.conn, index, 0.99)
-    assert store.write_duplicates(db, index, rows_of(found)) == "images_duplicates"
+    assert write_duplicates(db, index, rows_of(found)) == "images_duplicates"
 
 
 def table_of(db: Database) -> list[tuple]:
@@ -386,13 +390,13 @@ def test_what_happened_without_triggers_is_cleared_up(written: Database):
     written["images"].transform(rename={"iso": "film"})
     written.execute("delete from images where id = 1")
     written.execute("update images set sha256 = 'another' where id = 5")
-    store.ensure_tables(written, "images")
+    ensure_tables(written, "images")
     assert table_of(written) == []
 
 
 def test_a_dropped_table_is_forgotten_by_the_next_run(written: Database):
     written["images_duplicates"].drop()
-    store.ensure_tables(written, "images")
+    ensure_tables(written, "images")
     written.execute("delete from images where id = 1")
     assert written["images"].count == 5
 
@@ -406,13 +410,13 @@ def test_foreign_keys_that_are_enforced_hold(written: Database):
 
 
 def test_all_of_it_is_written_or_nothing(written: Database):
-    def rows() -> Iterator[store.DuplicateRow]:
-        yield store.DuplicateRow(1, 6, 1.0, False, True, None)
+    def rows() -> Iterator[DuplicateRow]:
+        yield DuplicateRow(1, 6, 1.0, False, True, None)
         raise KeyboardInterrupt
 
     index = find_index(written.conn, "images")
     with pytest.raises(KeyboardInterrupt):
-        store.write_duplicates(written, index, rows())
+        write_duplicates(written, index, rows())
     assert table_of(written) == ALL
 
 
@@ -421,7 +425,7 @@ def test_a_table_of_the_same_name_by_somebody_else_is_left_alone(db: Database):
     db["images_duplicates"].insert({"image_id": 1, "mine": "yes"})
     with pytest.raises(store.StoreError, match="'images_duplicates' was not made by"):
         write(db, index)
-    store.ensure_tables(db, "images")
+    ensure_tables(db, "images")
     db.execute("delete from images where id = 1")
     assert list(db["images_duplicates"].rows) == [{"image_id": 1, "mine": "yes"}]
 
@@ -438,7 +442,7 @@ def test_any_table_name(db: Database):
     for name in AWKWARD_NAMES:
         add_images(db, np.stack([NORTH, NORTH]), name)
         index = find_index(db.conn, name)
-        written = store.write_duplicates(db, index, rows_of(find_duplicates(db.conn, index, 0.9)))
+        written = write_duplicates(db, index, rows_of(find_duplicates(db.conn, index, 0.9)))
         assert (written, db[written].count) == (f"{name}_duplicates", 2)
         db[name].delete(2)  # The larger one, which is to be kept.
         assert db[written].count == 0

@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from datasette_image_search.ingest import entries
-from datasette_image_search.ingest.entries import Entries, folded, sha256_of
+from datasette_image_search.files import entries
+from datasette_image_search.files.entries import Entries, folded
+from datasette_image_search.files.states import sha256_of
 
 from .ignoring_case import ignore_case_below
 

@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from datasette_image_search.ingest.exif import (
+from datasette_image_search.decoding.exif import (
     Exif,
     complete_exif,
     exif_of_tiff,

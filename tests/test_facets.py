@@ -15,9 +15,11 @@ from click.testing import CliRunner
 from sqlite_utils import Database
 from sqlite_utils.cli import cli
 
-from datasette_image_search.store import column_names
+from datasette_image_search.store.tables import column_names
 
 from .serving import ask, datasette_of
+
+pytestmark = pytest.mark.datasette
 
 PAGE = "/-/image-search/photos/images.json"
 TABLE = "/photos/images.json"

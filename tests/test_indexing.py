@@ -29,6 +29,9 @@ from datasette_image_search.search.sidecar import (
     sidecar_paths,
 )
 from datasette_image_search.store import Index, find_index
+from datasette_image_search.store.indexes import ensure_index, record_sidecar
+from datasette_image_search.store.replacements import delete_index
+from datasette_image_search.store.tables import vector_to_blob
 
 from .test_approximate import BUILDABLE, REFUSED
 from .test_store import add_images, random_vectors
@@ -218,18 +221,16 @@ def test_positions_of_deleted_vectors_point_to_no_other(path: Path, db: Database
 def test_two_models_of_a_table_have_files_of_their_own(path: Path, db: Database) -> None:
     first = find_index(db.conn)
     table = store.find_image_table(db.conn, "images")
-    second = store.ensure_index(
-        db, table, model="other", weights=None, fingerprint="other", dimensions=4
-    )
+    second = ensure_index(db, table, model="other", weights=None, fingerprint="other", dimensions=4)
     for id, vector in enumerate(random_vectors(50, 4), start=1):
-        blob = store.vector_to_blob(vector)
+        blob = vector_to_blob(vector)
         (sha256,) = db.execute("select sha256 from images where id = ?", [id]).fetchone()
         row = {"index_id": second.id, "image_id": id, "sha256": sha256, "vector": blob}
         db["_images_vectors"].insert(row)
     index_images(db, "images", model="other", type="SQ8", queries=random_vectors(5, 4))
     refresh_sidecars(db, "images")
     assert len(states(path)) == 3
-    store.delete_index(db, table, second)
+    delete_index(db, table, second)
     refresh_sidecars(db, "images")
     assert list(states(path)) == [sidecar_path(path, first).name]
 
@@ -268,7 +269,7 @@ def test_an_index_that_is_gone_is_a_sentence_and_leaves_no_file(path: Path, db: 
     with closing(sqlite3.connect(path)) as other, other:
         other.execute("delete from image_search_indexes")
     with pytest.raises(store.StoreError, match=r"'images' by .* was removed meanwhile"):
-        store.record_sidecar(db, index)
+        record_sidecar(db, index)
     with pytest.raises(store.StoreError, match="was removed meanwhile"):
         indexing._write_all(db, path, index, *indexing.make_index(db.conn, index)[1:])
     assert sidecar_paths(path) == []
@@ -279,7 +280,7 @@ def test_another_index_of_the_same_id_is_not_written_to(path: Path, db: Database
     with closing(sqlite3.connect(path)) as other, other:
         other.execute("update image_search_indexes set identity = 'another'")
     with pytest.raises(store.StoreError, match="was removed meanwhile"):
-        store.record_sidecar(db, index)
+        record_sidecar(db, index)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from sqlite_utils import Database
 
-from datasette_image_search import store
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search import planner
 from datasette_image_search.search.codes import CODE_ERROR
@@ -25,6 +24,7 @@ from datasette_image_search.search.live import live_index
 from datasette_image_search.search.similarity import scores_by_image
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
+from datasette_image_search.store.tokens import has_tokens
 
 from .conftest import sidecar_of
 from .test_store import add_images, random_vectors, stored_vectors
@@ -436,7 +436,7 @@ def test_a_run_makes_it_new(path: Path, conn: sqlite3.Connection) -> None:
         assert_right(conn)
         add_images(db, random_vectors(3, seed=1))
         assert_right(conn)
-        assert store.has_tokens(conn, find_index(conn))
+        assert has_tokens(conn, find_index(conn))
         refresh_sidecars(db, "images")
     live_module._open.clear()
     assert_right(conn)

@@ -22,7 +22,7 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search import checking, planner
+from datasette_image_search.search import checking, indexing, planner
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search import sidecar as sidecar_module
 from datasette_image_search.search.checking import check_files
@@ -43,6 +43,10 @@ from datasette_image_search.search.sidecar import (
 from datasette_image_search.search.status import status
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import Index, find_index
+from datasette_image_search.store.indexes import ensure_index, record_sidecar
+from datasette_image_search.store.replacements import delete_index
+from datasette_image_search.store.tables import vector_to_blob
+from datasette_image_search.store.vectors import count_vectors, image_vector
 
 from . import committing
 from .conftest import sidecar_of
@@ -415,7 +419,7 @@ def test_a_replaced_image_is_found_by_its_new_vector_only(
     db.execute("update images set sha256 = 'other' where id = 4")
     assert 4 not in dict(search(conn, VECTORS[3], 100))
     index = find_index(db.conn)
-    vector = {"sha256": "other", "vector": store.vector_to_blob(-VECTORS[3])}
+    vector = {"sha256": "other", "vector": vector_to_blob(-VECTORS[3])}
     db["_images_vectors"].insert({"index_id": index.id, "image_id": 4, **vector})
     assert search(conn, -VECTORS[3])[0] == (4, pytest.approx(1, abs=1e-5))
 
@@ -444,7 +448,7 @@ conn.execute(
 )
 conn.commit()
 """
-    blob = store.vector_to_blob(vector).hex()
+    blob = vector_to_blob(vector).hex()
     subprocess.run([sys.executable, "-c", program, path, blob], check=True)
     assert search(conn, vector)[0] == (500, pytest.approx(1, abs=1e-5))
     assert 1 not in dict(search(conn, VECTORS[0], 200))
@@ -561,7 +565,7 @@ def test_many_threads_search_while_another_commits(path: Path, db: Database, jou
         with closing(sqlite3.connect(path, timeout=30)) as conn:
             for vector in random_vectors(1000, seed=seed):
                 last = written.is_set()
-                count = store.count_vectors(conn, find_index(conn))
+                count = count_vectors(conn, find_index(conn))
                 found = search(conn, vector, 10)
                 assert len({id for id, _ in found}) == 10
                 for id, score in found:
@@ -654,13 +658,13 @@ def by_aggregate(conn: sqlite3.Connection, vector: np.ndarray) -> list[tuple[int
 
 
 def hits_of(conn: sqlite3.Connection, sql: str, vector: np.ndarray) -> list[tuple[int, float]]:
-    (hits,) = conn.execute(sql, [store.vector_to_blob(vector)]).fetchone()
+    (hits,) = conn.execute(sql, [vector_to_blob(vector)]).fetchone()
     return [(hit["id"], hit["score"]) for hit in json.loads(hits)]
 
 
 def by_similarity(conn: sqlite3.Connection, vector: np.ndarray) -> list[tuple[int, float]]:
     sql = "select id, image_similarity(id, ?) from images order by 2 desc limit 8"
-    return conn.execute(sql, [store.vector_to_blob(vector)]).fetchall()
+    return conn.execute(sql, [vector_to_blob(vector)]).fetchall()
 
 
 EXACT = (by_planner, by_aggregate, by_similarity)
@@ -729,10 +733,10 @@ def test_an_index_that_gave_way_to_another_is_let_go(
     old = find_index(conn)
     opened = weakref.ref(live_index(conn, old))
     table = store.find_image_table(db.conn, "images")
-    store.ensure_index(
+    ensure_index(
         db, table, model="other", weights=None, fingerprint="other", dimensions=old.dimensions
     )
-    store.delete_index(db, table, old)
+    delete_index(db, table, old)
     live_index(conn, find_index(conn))
     gc.collect()
     assert opened() is None
@@ -761,13 +765,13 @@ def test_a_file_that_is_there_before_the_database_names_it_costs_nothing(
     before = search(conn, VECTORS[0])
     reads = reads_of_all(monkeypatch)
     add_images(db, random_vectors(20, seed=3))
-    real = store.record_sidecar
+    real = record_sidecar
 
     def record(db: Database, index: Index) -> None:
         assert search(conn, VECTORS[0])[0] == before[0]
         real(db, index)
 
-    monkeypatch.setattr(store, "record_sidecar", record)
+    monkeypatch.setattr(indexing, "record_sidecar", record)
     refresh_sidecars(db, "images")
     assert search(conn, VECTORS[0])[0] == before[0]
     assert live(conn).newer == 0
@@ -901,7 +905,7 @@ def test_vectors_that_are_none_are_not_found(db: Database, conn: sqlite3.Connect
         found = search(conn, VECTORS[0], 200)
         assert len(found) == 100
         assert_best(found, numbered(VECTORS), VECTORS[0])
-        assert store.image_vector(conn, find_index(conn), 200) is None
+        assert image_vector(conn, find_index(conn), 200) is None
 
 
 def test_only_the_database_was_published(path: Path, tmp_path: Path) -> None:

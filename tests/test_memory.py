@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datasette_image_search.ingest.memory import UNKNOWN, free_memory
+from datasette_image_search.decoding.memory import UNKNOWN, free_memory
 
 GIB = 2**30
 

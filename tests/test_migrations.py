@@ -22,6 +22,10 @@ from datasette_image_search.search import planner
 from datasette_image_search.search.live import live_index
 from datasette_image_search.search.query import QueryError, image_term, query_vector
 from datasette_image_search.sql.functions import register_functions
+from datasette_image_search.store.migrations import migrate
+from datasette_image_search.store.reads import newest_ids
+from datasette_image_search.store.schema_version import MIGRATIONS
+from datasette_image_search.store.vectors import image_vector
 
 from .commands import change, command, query
 from .serving import datasette_of, get, query_page
@@ -80,7 +84,7 @@ def answers_of(conn: sqlite3.Connection) -> Hits:
     for table in TABLES:
         for index in store.read_indexes(conn, table):
             image_table = store.find_image_table(conn, table)
-            queries = [image_term(key) for key in store.newest_ids(conn, image_table, 10)]
+            queries = [image_term(key) for key in newest_ids(conn, image_table, 10)]
             for each in [*queries, *(["dark red"] if index.model == "palette" else [])]:
                 try:
                     vector = query_vector(conn, index, each).vector
@@ -110,7 +114,7 @@ def test_an_old_database_is_searched_as_it_is(old: Path, answers: Hits) -> None:
             asked = query_vector(conn, index, query).vector
             for key, score in hits:
                 assert score == pytest.approx(
-                    float(store.image_vector(conn, index, key) @ asked), abs=1e-6
+                    float(image_vector(conn, index, key) @ asked), abs=1e-6
                 )
         status = conn.execute("select image_search_status('scans')").fetchone()[0]
         assert '"vectors": 4' in status
@@ -169,7 +173,7 @@ def test_the_first_command_that_writes_brings_it_to_this_version(
     with closing(sqlite3.connect(old)) as conn:
         assert answers_of(conn) == answers
     names = query(old, "select name from image_search_migrations order by name")
-    assert [name for (name,) in names] == list(store.MIGRATIONS)
+    assert [name for (name,) in names] == list(MIGRATIONS)
     assert query(old, "pragma user_version") == [(7,)]
     again = run(old, line)
     assert again.exit_code == 0, again.output
@@ -188,7 +192,7 @@ def test_a_new_database_says_nothing_of_older_ones(old: Path, tmp_path: Path) ->
     done = command("embed-images", new, "images", tmp_path / "the folder", "--model", "palette")
     assert done.exit_code == 0, done.output
     assert LINE not in done.output
-    assert query(new, "select count(*) from image_search_migrations") == [(len(store.MIGRATIONS),)]
+    assert query(new, "select count(*) from image_search_migrations") == [(len(MIGRATIONS),)]
 
 
 def test_sources_of_images_that_are_gone_go(old: Path) -> None:
@@ -227,7 +231,7 @@ migrations.migrate(Database(sys.argv[1]))
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signal")
-@pytest.mark.parametrize("step", range(len(store.MIGRATIONS) + 1))
+@pytest.mark.parametrize("step", range(len(MIGRATIONS) + 1))
 def test_a_kill_within_a_migration_leaves_the_old_tables(
     old: Path, answers: Hits, step: int
 ) -> None:
@@ -247,7 +251,7 @@ def test_a_kill_within_a_migration_leaves_the_old_tables(
 def newer(old: Path) -> Path:
     """As a version will leave it that is not written yet."""
     with closing(Database(old, execute_plugins=False)) as db:
-        assert store.migrate(db)
+        assert migrate(db)
         db["image_search_migrations"].insert({"name": "m999_to_come"})
     return old
 
@@ -285,6 +289,7 @@ def test_sql_functions_say_so(newer: Path) -> None:
             conn.execute("select image_search('red', 3, 'images')").fetchall()
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_datasette_says_so_and_serves_the_others(newer: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.db"
@@ -300,6 +305,7 @@ async def test_datasette_says_so_and_serves_the_others(newer: Path, tmp_path: Pa
     assert (await get(datasette, "/-/image-search/other/images", q="red")).status_code == 200
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_the_log_of_datasette_says_so(newer: Path, caplog) -> None:
     from datasette_image_search.web.server.starting import warm_up

@@ -14,7 +14,7 @@ from datasette_image_search.ingest.moved_roots import (
     tell_database,
 )
 from datasette_image_search.ingest.scan import FoundFile
-from datasette_image_search.store import KnownSource, Root
+from datasette_image_search.store.tables import KnownSource, Root
 
 GONE = Root(3, "/nowhere/old")
 KNOWN = {(GONE.path, f"trip/{size}.jpg"): KnownSource(size, size, "then") for size in range(1, 6)}

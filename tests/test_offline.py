@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from datasette_image_search.embedders.protocol import EmbedderError, WeightsMissing
-from datasette_image_search.embedders.registry import ModelRequest, load_embedder
+from datasette_image_search.embedders.protocol import EmbedderError, ModelRequest, WeightsMissing
+from datasette_image_search.embedders.registry import load_embedder
 
 from .conftest import draw_picture
 from .tiny_hub import MODEL, Hub, make_hub, serving

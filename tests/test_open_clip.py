@@ -18,17 +18,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from datasette_image_search.embedders import open_clip as module
+from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.embedders.open_clip import plan_of
-from datasette_image_search.embedders.protocol import Embedder, EmbedderError
-from datasette_image_search.embedders.registry import (
-    DEFAULT_MODEL,
-    ModelRequest,
-    load_embedder,
-)
+from datasette_image_search.embedders.protocol import Embedder, EmbedderError, ModelRequest
+from datasette_image_search.embedders.registry import load_embedder
 from datasette_image_search.ingest.pipeline import EmbedRequest, RunError, embed_images
 from datasette_image_search.search import planner
 from datasette_image_search.search.query import query_vector
-from datasette_image_search.store import Index, find_index, image_vector
+from datasette_image_search.store import Index, find_index
+from datasette_image_search.store.vectors import image_vector
 
 from .conftest import COLOURS, draw_picture
 from .tiny_clip import ARCHITECTURE, CONFIG, add_architecture, make_tiny_clip

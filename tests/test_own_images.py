@@ -18,7 +18,7 @@ from PIL import Image
 from datasette_image_search.ingest.own_images import OwnImage, find_own_changes
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.sql.functions import register_functions
-from datasette_image_search.store import KnownSource, OwnRow
+from datasette_image_search.store.tables import KnownSource, OwnRow
 
 from .commands import change, command, query, touch_later
 from .commands import embed_images as embed
@@ -337,6 +337,7 @@ def test_whatever_stands_in_the_content_column_costs_no_more_than_its_row(
 # --- Search --------------------------------------------------------------------------------------
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_sql_and_thumbnails_work_on_blobs(inserted: Path, folder: Path):
     embed_own(inserted, "--content-column", "content", "--model", "palette")
@@ -578,7 +579,7 @@ def test_another_path_column_is_remembered_from_then_on(tmp_path: Path, folder: 
 )
 def test_only_one_place_has_the_images(tmp_path: Path, arguments: tuple[str, ...]):
     result = command("embed-images", tmp_path / "my.db", "pictures", *arguments)
-    assert (result.exit_code, "one of them" in result.stderr) == (1, True)
+    assert (result.exit_code, "give either files and folders" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("type", ["", "numeric", "blob"])
@@ -666,6 +667,7 @@ def test_every_command_gets_along_with_such_rows(odd: tuple[str, Path]):
         ).exit_code
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_every_page_gets_along_with_such_rows(odd: tuple[str, Path]):
     _, path = odd

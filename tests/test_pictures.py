@@ -19,10 +19,10 @@ from datasette.utils.asgi import Request
 from PIL import Image
 from sqlite_utils import Database
 
-from datasette_image_search import store
-from datasette_image_search.ingest import decode
-from datasette_image_search.ingest.decoding_process import DecodingProcess, Limits
+from datasette_image_search.decoding import decode
+from datasette_image_search.decoding.decoding_process import DecodingProcess, Limits
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+from datasette_image_search.store.contents import copy_content
 from datasette_image_search.web.media import originals, pictures
 from datasette_image_search.web.media.originals import open_below, shown_type
 
@@ -34,7 +34,7 @@ TABLE = "/-/image-search/photos/images"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 HTML = b"<!doctype html><script>alert(1)</script>"
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 @pytest.fixture
@@ -782,13 +782,13 @@ async def test_a_blob_is_read_while_others_are_answered(
     database, red = embedded_blob(tmp_path)
     datasette = datasette_of(database)
     answered = threading.Event()
-    really = store.copy_content
+    really = copy_content
 
     def slow(*args, **options):
         assert answered.wait(10), "nobody else was answered meanwhile"
         return really(*args, **options)
 
-    monkeypatch.setattr(pictures.store, "copy_content", slow)
+    monkeypatch.setattr(pictures, "copy_content", slow)
     asked = asyncio.ensure_future(ask(datasette, f"{TABLE}/1/image"))
     assert (await ask(datasette, f"{TABLE}/1/thumbnail")).status_code == 200
     answered.set()

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasette_image_search import store
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.embedders.protocol import EmbedderError
 from datasette_image_search.errors import ImageSearchError
@@ -28,7 +27,8 @@ from datasette_image_search.ingest.pipeline import (
     embed_images,
 )
 from datasette_image_search.ingest.scan import ScanError
-from datasette_image_search.store import StoreError, find_index, vector_from_blob
+from datasette_image_search.store import StoreError, find_index, writes
+from datasette_image_search.store.tables import vector_from_blob
 
 from .commands import change, query, touch_later, vectors_of
 from .conftest import COLOURS, draw_picture
@@ -395,7 +395,7 @@ def test_a_folder_without_images_is_refused(run: Run, path: Path, tmp_path: Path
 
 
 def test_a_folder_for_the_database_that_is_not_there_is_named(run: Run, tmp_path: Path):
-    with pytest.raises(RunError, match=r"there is no folder '.*nowhere' for the database"):
+    with pytest.raises(ImageSearchError, match=r"there is no folder '.*nowhere' for the database"):
         run(database=tmp_path / "nowhere" / "photos.db")
     assert not (tmp_path / "nowhere").exists()
 
@@ -538,10 +538,10 @@ def test_many_that_are_gone_are_removed_in_several_transactions(
     for file in sorted(folder.glob("*.jpg"))[:5]:
         file.unlink()
     removed = []
-    delete_images = store.delete_images
+    delete_images = writes.delete_images
     monkeypatch.setattr(pipeline, "BATCH", 2)
     monkeypatch.setattr(
-        store,
+        pipeline,
         "delete_images",
         lambda db, table, ids, failed: (
             removed.append(len(ids)) or delete_images(db, table, ids, failed)

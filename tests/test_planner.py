@@ -19,13 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from datasette_image_search import store
 from datasette_image_search.search import approximate, planner
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 from datasette_image_search.search.planner import Found, PlanError, Step
 from datasette_image_search.search.sidecar import approximate_path, sidecar_path, sidecar_paths
-from datasette_image_search.store import Filter, FilterError, IdSet, find_index
+from datasette_image_search.store import Filter, FilterError, find_index
+from datasette_image_search.store.filters import IdSet
+from datasette_image_search.store.schema import ensure_tables
+from datasette_image_search.store.tables import EmbeddedImage
+from datasette_image_search.store.writes import ensure_root, write_batch
 
 from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
 
@@ -151,14 +154,12 @@ class Changing:
     def re_embed(self) -> None:
         """Another picture in the same file: the same image, another vector."""
         table, index = make_index(self.db, "images", self.pool.shape[1])
-        root = store.ensure_root(self.db, "/pictures")
+        root = ensure_root(self.db, "/pictures")
         for id in self.some(0.1):
             size = int(self.rng.integers(1000))
             (vector,) = self.vectors(1)
             record = make_record(root.id, size=size)
-            store.write_batch(
-                self.db, table, index, [store.EmbeddedImage(id, record, vector, None)]
-            )
+            write_batch(self.db, table, index, [EmbeddedImage(id, record, vector, None)])
             self.rows[id] = size, vector
 
     def update(self) -> None:
@@ -190,7 +191,7 @@ class Changing:
         for id in self.some(0.1):
             self.db.execute("delete from images where id = ?", [id])
             del self.rows[id]
-        store.ensure_tables(self.db, "images")
+        ensure_tables(self.db, "images")
 
     def vacuum(self) -> None:
         self.db.vacuum()
@@ -305,7 +306,7 @@ def test_a_table_with_any_keys_is_searched_as_brute_force_does(
     ):
         table = make_own_table(db, "mine", "key", kind)
         _, index = make_index(db, "mine")
-        root = store.ensure_root(db, "/pictures")
+        root = ensure_root(db, "/pictures")
         rows: dict = {}
         for change in data.draw(
             st.lists(
@@ -325,8 +326,8 @@ def test_a_table_with_any_keys_is_searched_as_brute_force_does(
                 for key in some if change == "insert" else [key for key in some if key in rows]:
                     db["mine"].insert({"key": key}, ignore=True)
                     (vector,) = random_vectors(1, seed=int(rng.integers(2**32)))
-                    one = store.EmbeddedImage(key, make_record(root.id), vector, None)
-                    store.write_batch(db, table, index, [one])
+                    one = EmbeddedImage(key, make_record(root.id), vector, None)
+                    write_batch(db, table, index, [one])
                     rows[key] = vector
             vector = random_vectors(1, seed=int(rng.integers(2**32)))[0]
             best = sorted(rows, key=lambda key: -float(rows[key] @ vector))
@@ -404,12 +405,12 @@ def test_images_with_text_keys_are_found_by_them() -> None:
     db = Database(memory=True, execute_plugins=False)
     table = make_own_table(db, "mine", "name", str)
     _, index = make_index(db, "mine")
-    root = store.ensure_root(db, "/pictures")
+    root = ensure_root(db, "/pictures")
     vectors = random_vectors(3)
     for key, vector in zip("cab", vectors, strict=True):
         db["mine"].insert({"name": key})
-        one = store.EmbeddedImage(key, make_record(root.id), vector, None)
-        store.write_batch(db, table, index, [one])
+        one = EmbeddedImage(key, make_record(root.id), vector, None)
+        write_batch(db, table, index, [one])
     index = find_index(db.conn)
     found = planner.search(db.conn, index, vectors[1], 2, Filter("name in ('a', 'c')"))
     assert {hit.id for hit in found.hits} == {"a", "c"}

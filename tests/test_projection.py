@@ -22,7 +22,8 @@ from datasette_image_search.search.projection import (
     pca_of_all,
     umap,
 )
-from datasette_image_search.store import Index, StoredVectors
+from datasette_image_search.store import Index
+from datasette_image_search.store.tables import StoredVectors
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

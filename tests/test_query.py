@@ -15,7 +15,6 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from datasette_image_search import store
 from datasette_image_search.embedders.protocol import EmbedderError
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.search.query import (
@@ -31,6 +30,9 @@ from datasette_image_search.search.query import (
     written_id,
 )
 from datasette_image_search.store import Key, find_index
+from datasette_image_search.store.tables import EmbeddedImage, vector_to_blob
+from datasette_image_search.store.vectors import image_vector
+from datasette_image_search.store.writes import ensure_root, write_batch
 from datasette_image_search.web.configuration import configured_weights
 
 from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
@@ -318,11 +320,11 @@ def test_an_image_of_a_table_with_text_keys_is_named_by_its_key() -> None:
     db = Database(memory=True, execute_plugins=False)
     table = make_own_table(db, "mine", "name", str)
     _, index = make_index(db, "mine")
-    root = store.ensure_root(db, "/pictures")
+    root = ensure_root(db, "/pictures")
     for key, vector in zip(["a b.jpg", "42", "ü"], VECTORS, strict=False):
         db["mine"].insert({"name": key})
-        one = store.EmbeddedImage(key, make_record(root.id), vector, None)
-        store.write_batch(db, table, index, [one])
+        one = EmbeddedImage(key, make_record(root.id), vector, None)
+        write_batch(db, table, index, [one])
     assert np.allclose(ask(db.conn, "#a b.jpg - #42"), unit(VECTORS[0] - VECTORS[1]), atol=1e-5)
     assert np.allclose(ask(db.conn, "#ü"), VECTORS[2], atol=1e-5)
     with pytest.raises(QueryError, match="there is no image #43 with a vector in 'mine'"):
@@ -386,7 +388,7 @@ def test_what_is_no_vector_is_refused_with_a_sentence(
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 300.0, 1e-30, 1e38])
 def test_bytes_are_a_vector_of_any_length(conn: sqlite3.Connection, scale: float) -> None:
-    blob = store.vector_to_blob(np.float32(scale) * VECTORS[0])
+    blob = vector_to_blob(np.float32(scale) * VECTORS[0])
     assert np.allclose(ask(conn, blob), VECTORS[0], atol=1e-5)
 
 
@@ -451,7 +453,7 @@ def test_words_that_were_prepared_are_not_encoded_again(db: Database, palette, m
 
 def test_words_and_images_add_up(db: Database, palette) -> None:
     red, blue = palette.encode_texts(["red", "blue"])
-    one = store.image_vector(db.conn, find_index(db.conn), 1)
+    one = image_vector(db.conn, find_index(db.conn), 1)
     expected = unit(2 * red - blue + 0.5 * one)
     assert np.allclose(ask(db.conn, "2:red - blue + 0.5:#1"), expected, atol=1e-5)
 
@@ -495,6 +497,7 @@ def test_the_term_of_an_image_is_read_as_that_image(key: int | str) -> None:
     assert parse_query(image_term(key)) == (Term(Kind.IMAGE, str(key)),)
 
 
+@pytest.mark.datasette
 def test_a_server_does_not_open_the_weights_that_a_database_names(db: Database) -> None:
     """Who made the database must not choose which files are opened."""
     db["image_search_indexes"].update(1, {"model": "tiny/x", "weights": "/etc/passwd"})

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from datasette_image_search.embedders.palette import PaletteEmbedder
-from datasette_image_search.embedders.protocol import EmbedderError
-from datasette_image_search.embedders.registry import ModelRequest, load_embedder
+from datasette_image_search.embedders.protocol import EmbedderError, ModelRequest
+from datasette_image_search.embedders.registry import load_embedder
 
 PLUGIN = '''
 """What another package needs to add a model: this module, and an entry point that names it."""
@@ -105,7 +105,8 @@ def test_a_model_of_another_package_that_has_no_words_says_so(python: Callable[.
     code = """
 import json
 from datasette_image_search.embedders.protocol import TextNotUnderstood
-from datasette_image_search.embedders.registry import ModelRequest, load_embedder
+from datasette_image_search.embedders.protocol import ModelRequest
+from datasette_image_search.embedders.registry import load_embedder
 
 try:
     load_embedder(ModelRequest("mean")).encode_texts(["a red car"])
@@ -118,7 +119,8 @@ except TextNotUnderstood as error:
 def test_the_longest_name_that_fits_is_taken(python: Callable[..., Any]):
     code = """
 import json
-from datasette_image_search.embedders.registry import ModelRequest, load_embedder
+from datasette_image_search.embedders.protocol import ModelRequest
+from datasette_image_search.embedders.registry import load_embedder
 
 ids = ["mean", "mean/a", "mean/deep/a", "mean/deep/exactly", "mean/deep/exactly/not", "timm/mean/a"]
 print(json.dumps({id: load_embedder(ModelRequest(id)).registered_as for id in ids}))
@@ -138,7 +140,8 @@ def test_eight_threads_share_one_model_that_is_loaded_once(python: Callable[...,
 import json
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from datasette_image_search.embedders.registry import ModelRequest, load_embedder
+from datasette_image_search.embedders.protocol import ModelRequest
+from datasette_image_search.embedders.registry import load_embedder
 
 together = Barrier(8)
 
@@ -193,7 +196,8 @@ def test_palette_does_not_pretend_to_compute_otherwise(option: str, asked: str):
 def test_importing_the_registry_imports_no_torch():
     code = """
 import sys
-from datasette_image_search.embedders.registry import ModelRequest, load_embedder
+from datasette_image_search.embedders.protocol import ModelRequest
+from datasette_image_search.embedders.registry import load_embedder
 load_embedder(ModelRequest("palette"))
 sys.exit("torch" in sys.modules or "datasette" in sys.modules)
 """

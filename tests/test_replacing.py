@@ -18,7 +18,7 @@ from PIL import Image
 from datasette_image_search import store
 from datasette_image_search.embedders import registry
 from datasette_image_search.embedders.palette import PaletteEmbedder
-from datasette_image_search.embedders.protocol import Embedder
+from datasette_image_search.embedders.protocol import Embedder, ModelRequest
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest import pipeline
 from datasette_image_search.ingest.pipeline import (
@@ -29,6 +29,9 @@ from datasette_image_search.ingest.pipeline import (
     plan_images,
 )
 from datasette_image_search.search.status import status
+from datasette_image_search.store import replacements
+from datasette_image_search.store.tags import ensure_label_set
+from datasette_image_search.store.vectors import count_vectors
 
 from .commands import change, command, query, touch_later
 from .conftest import COLOURS, draw_picture, query_json
@@ -49,7 +52,7 @@ class Mean(Embedder):
     seen = 0
     """Pictures that were encoded by all of them, since a test set it to 0."""
 
-    def __init__(self, request: registry.ModelRequest):
+    def __init__(self, request: ModelRequest):
         weights = request.weights.read_text() if request.weights else "1"
         self.fingerprint = f"mean-{weights}"
         self.factor = float(weights)
@@ -133,7 +136,7 @@ def test_the_old_index_is_searched_until_the_new_one_is_whole(run: Run, database
         with closing(sqlite3.connect(database)) as conn:
             found = store.find_index(conn)
             told = status(conn)
-            looked.append((found.model, store.count_vectors(conn, found), told["vectors"]))
+            looked.append((found.model, count_vectors(conn, found), told["vectors"]))
             if progress.done:
                 assert "an index by mean is unfinished" in told["problem"]
         assert vectors_by(database, "palette") == before
@@ -173,14 +176,14 @@ def test_ctrl_c_in_the_middle_of_the_swap_changes_nothing(
     run: Run, database: Path, monkeypatch: pytest.MonkeyPatch, mean: type[Mean]
 ):
     before = vectors_by(database, "palette")
-    take_over = store.take_over
+    take_over = replacements.take_over
 
     def take_over_and_stop(*arguments) -> None:
         take_over(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "take_over", take_over_and_stop)
+        patched.setattr(pipeline, "take_over", take_over_and_stop)
         assert run(**REPLACE).interrupted
     assert vectors_by(database, "palette") == before
     assert half_made(database) == {"mean": 8}
@@ -217,6 +220,7 @@ def test_what_hangs_on_the_old_index_goes_with_it_and_not_before(run: Run, datab
     ]
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_a_server_that_is_running_answers_from_one_and_then_from_the_other(
     run: Run, database: Path
@@ -400,7 +404,7 @@ def test_imported_vectors_stay_until_all_their_pictures_are_embedded(tmp_path: P
     assert command("tag-images", database, "images", "red", "blue").exit_code == 1
     with closing(sqlite_utils.Database(database, execute_plugins=False)) as db:
         index = store.find_index(db.conn)
-        store.ensure_label_set(db, index, ["a", "b"], ["{}"], top=1, threshold=None)
+        ensure_label_set(db, index, ["a", "b"], ["{}"], top=1, threshold=None)
     change(database, "insert into images_tags (image_id, tag) select id, 'ours' from images")
 
     request = EmbedRequest(database, "images", [folder], **REPLACE)

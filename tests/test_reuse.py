@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasette_image_search import store
+from datasette_image_search.ingest import pipeline, survey
 from datasette_image_search.ingest.pipeline import EmbedRequest, Summary, embed_images
 from datasette_image_search.ingest.reuse import Reuse, find_reuse, of_known_size
 from datasette_image_search.ingest.scan import FoundFile
-from datasette_image_search.store import Key, KnownSource, Location, vector_from_blob
+from datasette_image_search.store import Key, reads, schema
+from datasette_image_search.store.tables import KnownSource, Location, vector_from_blob
 
 from .commands import change, query, touch_later, vectors_of
 from .conftest import draw_picture
@@ -455,13 +456,13 @@ def test_an_image_deleted_since_the_survey_is_embedded_by_the_next_run(
 ):
     run()
     (shutil.copy if copied else shutil.move)(photos / "trip" / "0.jpg", photos / "new.jpg")
-    ensure_tables = store.ensure_tables
+    ensure_tables = schema.ensure_tables
 
     def delete_then_ensure_tables(*args):
         change(path, "delete from images where path = 'trip/0.jpg'")
         return ensure_tables(*args)
 
-    monkeypatch.setattr(store, "ensure_tables", delete_then_ensure_tables)
+    monkeypatch.setattr(pipeline, "ensure_tables", delete_then_ensure_tables)
     run()
     monkeypatch.undo()
 
@@ -499,7 +500,7 @@ def test_a_run_interrupted_before_anything_was_moved_has_moved_nothing(
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "write_reused", interrupt)
+    monkeypatch.setattr(pipeline, "write_reused", interrupt)
     summary = run()
     assert (summary.interrupted, summary.moved) == (True, 0)
 
@@ -512,9 +513,9 @@ def test_copies_are_asked_for_once_however_many_there_are(
     run()
     (photos / "trip").rename(photos / "journey")
     asked = []
-    images_with_content = store.images_with_content
+    images_with_content = reads.images_with_content
     monkeypatch.setattr(
-        store,
+        survey,
         "images_with_content",
         lambda *args: asked.append(args[-1]) or images_with_content(*args),
     )

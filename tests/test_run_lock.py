@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from datasette_image_search.errors import ImageSearchError
-from datasette_image_search.ingest import run_lock
+from datasette_image_search.files import run_lock
+from datasette_image_search.files.run_lock import RunInProgress, only_run
 from datasette_image_search.ingest.pipeline import EmbedRequest, Progress
 from datasette_image_search.ingest.pipeline import embed_images as run_embed
-from datasette_image_search.ingest.run_lock import RunInProgress, only_run
 
 from .commands import command, embed_images, query
 
 HOLDER = """
 import sys
 from pathlib import Path
-from datasette_image_search.ingest.run_lock import only_run
+from datasette_image_search.files.run_lock import only_run
 
 with only_run(Path(sys.argv[1])):
     print("held", flush=True)
@@ -210,7 +210,7 @@ def test_what_is_no_file_is_told_as_that_and_stays(
     path = lock_file_of(Path("photos.db"))
     make(path)
     with (
-        pytest.raises(ImageSearchError, match=f"lock' is {kind}, and"),
+        pytest.raises(ImageSearchError, match=f"lock' is {kind}, in the place"),
         only_run(Path("photos.db")),
     ):
         pass

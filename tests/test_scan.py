@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datasette_image_search.files.states import iso_time
 from datasette_image_search.ingest.scan import (
     Changes,
     FoundFile,
@@ -19,9 +20,8 @@ from datasette_image_search.ingest.scan import (
     find_changes,
     find_files,
     find_scopes,
-    iso_time,
 )
-from datasette_image_search.store import KnownSource
+from datasette_image_search.store.tables import KnownSource
 
 from .ignoring_case import ignore_case_below
 

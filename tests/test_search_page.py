@@ -18,8 +18,8 @@ from datasette.utils import tilde_encode
 from PIL import ExifTags, Image
 from sqlite_utils import Database
 
+from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.embedders.palette import PaletteEmbedder
-from datasette_image_search.embedders.registry import DEFAULT_MODEL
 from datasette_image_search.search.query import vector_to_term
 from datasette_image_search.web.pages import search_page
 from datasette_image_search.web.pages.results import Count
@@ -30,7 +30,7 @@ from .conftest import COLOURS, draw_picture, query_json
 from .serving import ask, datasette_of
 
 PAGE = "/-/image-search/photos/images"
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 def grid(response: httpx.Response) -> str:

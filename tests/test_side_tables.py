@@ -11,12 +11,14 @@ from datasette.app import Datasette
 from datasette.plugins import pm
 from sqlite_utils import Database
 
-from datasette_image_search.store import side_tables
+from datasette_image_search.store.side_tables import side_tables
 from datasette_image_search.store.tables import SIDE_TABLES
 
 from .commands import change, command, embed_images
 from .conftest import draw_picture
 from .serving import ask, datasette_of, get
+
+pytestmark = pytest.mark.datasette
 
 OF_IMAGES = {
     "_images_vectors",

@@ -27,7 +27,8 @@ from datasette_image_search.search.sidecar import (
     sidecar_path,
     write_sidecar,
 )
-from datasette_image_search.store import Index, StoredVectors
+from datasette_image_search.store import Index
+from datasette_image_search.store.tables import StoredVectors
 
 from .test_store import add_images, random_vectors
 from .version_0_1 import make_older

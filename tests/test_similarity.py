@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from sqlite_utils import Database
 
-from datasette_image_search import store
 from datasette_image_search.search import similarity
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.similarity import scores_by_image
 from datasette_image_search.store import find_index
+from datasette_image_search.store.tables import EmbeddedImage
+from datasette_image_search.store.writes import write_batch
 
 from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
 
@@ -57,7 +58,7 @@ def test_every_image_has_a_score_whatever_happened_to_it(db: Database) -> None:
         # An id that is used again, and a file that has another picture.
         record = make_record(1)
         db["images"].insert({"id": id, "root_id": 1, "path": f"again {id}"}, ignore=True)
-        store.write_batch(db, table, index, [store.EmbeddedImage(id, record, QUERY, None)])
+        write_batch(db, table, index, [EmbeddedImage(id, record, QUERY, None)])
         vectors[id] = QUERY
     check(db.conn, vectors)
     db.execute("update images set id = 120 where id = 1")
@@ -91,8 +92,8 @@ def test_keys_that_are_no_positions_have_none(path: Path, kind: type, keys: list
         _, index = make_index(db, "mine")
         for key, vector in zip(keys, VECTORS, strict=False):
             db["mine"].insert({"key": key})
-            one = store.EmbeddedImage(key, make_record(1), vector, None)
-            store.write_batch(db, table, index, [one])
+            one = EmbeddedImage(key, make_record(1), vector, None)
+            write_batch(db, table, index, [one])
         assert scores_by_image(db.conn, find_index(db.conn, "mine"), QUERY) is None
 
 

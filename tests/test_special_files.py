@@ -29,6 +29,6 @@ def test_a_pipe_is_told_as_that_and_not_waited_for(
     os.mkfifo(pipe)
     result = command(*line.format(pipe=pipe, folder=folder, new=new).split())
     assert result.exit_code == 1
-    assert f"Error: '{pipe}' is a named pipe, and not {wanted}" in result.stderr
+    assert f"Error: '{pipe}' is a named pipe, not {wanted}" in result.stderr
     assert pipe.is_fifo()
     assert not new.exists()

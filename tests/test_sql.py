@@ -26,6 +26,9 @@ from datasette_image_search.search.live import live_index
 from datasette_image_search.search.query import vector_to_term
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
+from datasette_image_search.store.tables import EmbeddedImage, vector_to_blob
+from datasette_image_search.store.vectors import image_vector
+from datasette_image_search.store.writes import ensure_root, write_batch
 
 from .conftest import draw_picture, query_json
 from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
@@ -163,12 +166,12 @@ def test_what_another_connection_commits_counts_from_the_next_statement_on(
     assert scores_of(conn, "red") == pytest.approx(before, abs=1e-6)
     db["images"].delete(3)
     assert value(conn, "select image_similarity(3, 'red')") is None
-    picture = store.image_vector(db.conn, store.find_index(db.conn), 4)
+    picture = image_vector(db.conn, store.find_index(db.conn), 4)
     with db.conn:
         db.execute("insert into images (id, root_id, path, sha256) values (3, 1, 'new.jpg', 'x')")
         db.execute(
             "insert into _images_vectors (index_id, image_id, sha256, vector) values (1, 3, 'x', ?)",
-            [store.vector_to_blob(picture)],
+            [vector_to_blob(picture)],
         )
     assert scores_of(conn, "red") == pytest.approx({**before, 3: before[4]}, abs=AGREE)
 
@@ -193,18 +196,18 @@ def test_two_statements_that_are_read_in_turns_do_not_disturb_each_other(
 
 def test_images_with_text_keys_or_ids_far_apart_have_scores_too(tmp_path: Path) -> None:
     vectors = random_vectors(3)
-    query = store.vector_to_blob(vectors[1])
+    query = vector_to_blob(vectors[1])
     for kind, keys in ((str, ["a", "b", "#c"]), (int, [-5, 3, 2**40])):
         db = Database(tmp_path / f"{kind.__name__}.db", execute_plugins=False)
         table = make_own_table(db, "mine", "key", kind)
         _, index = make_index(db, "mine")
-        root = store.ensure_root(db, "/photos")
+        root = ensure_root(db, "/photos")
         images = [
-            store.EmbeddedImage(key, make_record(root.id), vector, None)
+            EmbeddedImage(key, make_record(root.id), vector, None)
             for key, vector in zip(keys, vectors, strict=True)
         ]
         db["mine"].insert_all({"key": key} for key in keys)
-        store.write_batch(db, table, index, images)
+        write_batch(db, table, index, images)
         register_functions(db.conn)
         for _ in range(3):
             found = dict(db.execute("select key, image_similarity(key, ?) from mine", [query]))
@@ -753,6 +756,7 @@ def test_words_that_are_not_known_are_reported_once(conn: sqlite3.Connection) ->
 # --- The same everywhere ---------------------------------------------------------------------------
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 @pytest.mark.parametrize("query", ["red", "dark blue - #3", "2:#1 + 0.5:bright left"])
 async def test_three_ways_to_search_agree(database: Path, query: str) -> None:
@@ -774,6 +778,7 @@ async def test_three_ways_to_search_agree(database: Path, query: str) -> None:
         assert [row["score"] for row in rows] == pytest.approx(scores, abs=AGREE)
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     "term",
@@ -808,6 +813,7 @@ async def test_a_vector_that_is_none_is_refused_everywhere_with_the_same_sentenc
     assert response.json()["error"] == said
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_what_is_committed_is_found_by_a_datasette_that_is_running(
     tmp_path: Path, folder: Path, embed, database: Path
@@ -851,6 +857,7 @@ def test_status_names_images_without_a_vector(conn: sqlite3.Connection) -> None:
     assert status["problem"].startswith("1 images have no vector; embed them with")
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_one_statement_cannot_hold_a_thread_of_datasette_for_long(database: Path) -> None:
     datasette = Datasette([str(database)])

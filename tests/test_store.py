@@ -19,17 +19,43 @@ from sqlite_utils.db import quote_identifier
 
 from datasette_image_search import store
 from datasette_image_search.store import (
-    EmbeddedImage,
-    Failure,
     Filter,
     FilterError,
-    ImageRecord,
     ImageTable,
     Index,
     Key,
-    KnownSource,
     StoreError,
+    reads,
 )
+from datasette_image_search.store.filters import IdSet, matching, passing, vectors_by_content
+from datasette_image_search.store.indexes import ensure_index
+from datasette_image_search.store.ownership import has_triggers
+from datasette_image_search.store.reads import (
+    count_images,
+    image_rows,
+    known_files,
+    locations,
+    newest_ids,
+    roots,
+)
+from datasette_image_search.store.schema import ensure_tables
+from datasette_image_search.store.tables import (
+    EmbeddedImage,
+    Failure,
+    ImageRecord,
+    KnownSource,
+    Location,
+    image_table_names,
+    vector_from_blob,
+    vector_to_blob,
+)
+from datasette_image_search.store.vectors import (
+    count_vectors,
+    image_vector,
+    vector_batches,
+    vectors_by_id,
+)
+from datasette_image_search.store.writes import ensure_root, write_batch
 
 AWKWARD_NAMES = (
     "my photos",
@@ -67,8 +93,8 @@ def make_record(root_id: int, **columns) -> ImageRecord:
 def make_index(
     db: Database, table: str = "images", dimensions: int = 8
 ) -> tuple[ImageTable, Index]:
-    image_table = store.ensure_tables(db, table)
-    index = store.ensure_index(
+    image_table = ensure_tables(db, table)
+    index = ensure_index(
         db,
         image_table,
         model="palette",
@@ -84,7 +110,7 @@ def add_images(
 ) -> list[Key]:
     """Rows with these vectors, each with a thumbnail; their ids. Makes the tables if need be."""
     image_table, index = make_index(db, table, vectors.shape[1])
-    root = store.ensure_root(db, "/pictures")
+    root = ensure_root(db, "/pictures")
     records = [
         make_record(root.id, **({} if sizes is None else {"size": int(sizes[i])}))
         for i in range(len(vectors))
@@ -93,8 +119,8 @@ def add_images(
         EmbeddedImage(None, record, vector, f"webp of {record.path}".encode())
         for record, vector in zip(records, vectors, strict=True)
     ]
-    store.write_batch(db, image_table, index, images)
-    known = store.known_files(db.conn, table)
+    write_batch(db, image_table, index, images)
+    known = known_files(db.conn, table)
     return [known[root.path, record.path].image_id for record in records]
 
 
@@ -103,17 +129,17 @@ def stored_vectors(conn: sqlite3.Connection, table: str = "images") -> dict[Key,
     index = store.find_index(conn, table)
     key = quote_identifier(store.find_image_table(conn, table).key)
     ids = [row[0] for row in conn.execute(f"select {key} from {quote_identifier(table)}")]
-    vectors = {id: store.image_vector(conn, index, id) for id in ids}
+    vectors = {id: image_vector(conn, index, id) for id in ids}
     return {id: vector for id, vector in vectors.items() if vector is not None}
 
 
 def make_own_table(db: Database, name: str, key: str, kind: type) -> ImageTable:
     """A person's own table: its primary key, and the columns that images need."""
-    store.ensure_tables(db, "images")
+    ensure_tables(db, "images")
     columns = {**db["images"].columns_dict, "rating": int}
     del columns["id"]
     db[name].create({key: kind, **columns}, pk=key)
-    return store.ensure_tables(db, name)
+    return ensure_tables(db, name)
 
 
 @pytest.fixture
@@ -151,7 +177,7 @@ def insert(conn: sqlite3.Connection, verb: str = "insert", **columns) -> None:
 
 def vector_ids(conn: sqlite3.Connection) -> list[int]:
     index = store.find_index(conn)
-    return [int(id) for batch in store.vector_batches(conn, index) for id in batch.vector_ids]
+    return [int(id) for batch in vector_batches(conn, index) for id in batch.vector_ids]
 
 
 def schema(db: Database) -> list[tuple]:
@@ -179,7 +205,7 @@ def test_the_tables_of_a_new_database(db: Database) -> None:
 def test_making_the_tables_again_changes_nothing(db: Database) -> None:
     before = schema(db)
     version = db.execute("pragma schema_version").fetchone()
-    store.ensure_tables(db, "images")
+    ensure_tables(db, "images")
     assert schema(db) == before
     assert db.execute("pragma schema_version").fetchone() == version
 
@@ -204,7 +230,7 @@ def test_a_persons_own_columns_indexes_triggers_and_views_survive(db: Database) 
     add_images(db, random_vectors(2, seed=1))
     table, index = make_index(db)
     again = make_record(1, path=db["images"].get(2)["path"])
-    store.write_batch(db, table, index, [EmbeddedImage(2, again, random_vectors(1)[0], None)])
+    write_batch(db, table, index, [EmbeddedImage(2, again, random_vectors(1)[0], None)])
 
     assert {row[1]: row for row in schema(db)} == before
     assert [row["id"] for row in db["good"].rows] == [2]
@@ -226,12 +252,12 @@ def test_a_table_without_a_primary_key_is_refused_and_nothing_is_made() -> None:
     db = Database(memory=True, execute_plugins=False)
     db["photos"].insert({"path": "a.jpg"})
     with pytest.raises(StoreError, match=r"'photos' has no primary key of one column.*--pk"):
-        store.ensure_tables(db, "photos")
+        ensure_tables(db, "photos")
     assert db.table_names() == ["photos"]
 
 
 def test_a_table_in_another_case_is_the_same_table(db: Database) -> None:
-    assert store.ensure_tables(db, "IMAGES").key == "id"
+    assert ensure_tables(db, "IMAGES").key == "id"
 
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES)
@@ -242,21 +268,21 @@ def test_a_table_may_have_any_name(name: str) -> None:
     table = store.find_image_table(db.conn, name)
     index = store.find_index(db.conn)
     assert index.image_table == name
-    assert store.image_table_names(db.conn) == [name]
+    assert image_table_names(db.conn) == [name]
     bare, qualified = Filter("size > 10"), Filter(f"{quote_identifier(name)}.size > 10")
-    for filter in (bare, qualified, store.IdSet(ids[1:]).as_filter(table)):
-        assert sorted(store.matching(db.conn, index, filter)) == ids[1:]
-        assert store.passing(db.conn, index, ids[::-1], filter) == ids[:0:-1]
-    assert store.newest_ids(db.conn, table, 2) == ids[:0:-1]
-    assert store.image_rows(db.conn, table, ids)[ids[0]]["size"] == 10
-    assert store.locations(db.conn, index, ids[:1])[ids[0]].root == "/pictures"
-    assert store.thumbnail(db.conn, table, ids[0]).webp.startswith(b"webp of")
+    for filter in (bare, qualified, IdSet(ids[1:]).as_filter(table)):
+        assert sorted(matching(db.conn, index, filter)) == ids[1:]
+        assert passing(db.conn, index, ids[::-1], filter) == ids[:0:-1]
+    assert newest_ids(db.conn, table, 2) == ids[:0:-1]
+    assert image_rows(db.conn, table, ids)[ids[0]]["size"] == 10
+    assert locations(db.conn, index, ids[:1])[ids[0]].root == "/pictures"
+    assert reads.thumbnail(db.conn, table, ids[0]).webp.startswith(b"webp of")
     db[name].transform(rename={"lens": "optics"})
-    assert not store.has_triggers(db.conn, table)
-    assert store.passing(db.conn, index, ids, bare) == ids[1:]
-    assert [id for id, _ in store.vectors_by_content(db.conn, index, bare)] == ids[1:]
-    assert store.thumbnail(db.conn, table, ids[0]).webp.startswith(b"webp of")
-    store.ensure_tables(db, name)
+    assert not has_triggers(db.conn, table)
+    assert passing(db.conn, index, ids, bare) == ids[1:]
+    assert [id for id, _ in vectors_by_content(db.conn, index, bare)] == ids[1:]
+    assert reads.thumbnail(db.conn, table, ids[0]).webp.startswith(b"webp of")
+    ensure_tables(db, name)
     db.execute(f"update {quote_identifier(name)} set id = 100 where id = ?", [ids[0]])
     db.execute(f"delete from {quote_identifier(name)} where id = ?", [ids[1]])
     assert set(stored_vectors(db.conn, name)) == {100, ids[2]}
@@ -298,9 +324,9 @@ def test_a_key_of_whole_numbers_keeps_its_type_whatever_the_column_calls_it(kind
     db.execute("insert into t values (7, 'a.jpg')")
     table, index = make_index(db, "t")
     db[table.vectors].insert(
-        {"index_id": index.id, "image_id": 7, "vector": store.vector_to_blob(random_vectors(1)[0])}
+        {"index_id": index.id, "image_id": 7, "vector": vector_to_blob(random_vectors(1)[0])}
     )
-    (batch,) = store.vector_batches(db.conn, index)
+    (batch,) = vector_batches(db.conn, index)
     assert batch.image_ids == [7]
 
 
@@ -322,7 +348,7 @@ def test_what_is_no_image_table_is_refused_with_a_sentence(sql: str, sentence: s
 
 def test_a_database_without_images_says_how_to_make_some() -> None:
     conn = sqlite3.connect(":memory:")
-    assert store.image_table_names(conn) == []
+    assert image_table_names(conn) == []
     with pytest.raises(StoreError, match=r"no image table; make one with: .*embed-images"):
         store.find_index(conn)
 
@@ -343,13 +369,13 @@ def test_a_table_that_was_never_embedded_is_named_beside_those_that_were(db: Dat
 def test_a_dropped_table_is_no_longer_an_image_table(db: Database) -> None:
     add_images(db, random_vectors(1), "more")
     db["images"].drop()
-    assert store.image_table_names(db.conn) == ["more"]
+    assert image_table_names(db.conn) == ["more"]
     assert store.find_index(db.conn).image_table == "more"
 
 
 def test_a_table_made_again_after_a_drop_inherits_no_vectors(db: Database) -> None:
     db["images"].drop()
-    store.ensure_tables(db, "images")
+    ensure_tables(db, "images")
     insert(db.conn, id=1)
     assert store.read_indexes(db.conn, "images") == []
     assert db.table("_images_vectors").count == db.table("_images_thumbnails").count == 0
@@ -365,21 +391,21 @@ def tool(request: pytest.FixtureRequest, raw: sqlite3.Connection) -> sqlite3.Con
 
 
 def thumbnail(conn: sqlite3.Connection, id: Key) -> bytes | None:
-    found = store.thumbnail(conn, store.find_image_table(conn, "images"), id)
+    found = reads.thumbnail(conn, store.find_image_table(conn, "images"), id)
     return found.webp if found else None
 
 
 def test_a_deleted_row_takes_its_vector_and_thumbnail_along(tool: sqlite3.Connection) -> None:
     tool.execute("delete from images where id in (2, 4)")
     assert set(stored_vectors(tool)) == {1, 3}
-    assert store.image_vector(tool, store.find_index(tool), 2) is None
-    assert store.count_vectors(tool, store.find_index(tool)) == 2
+    assert image_vector(tool, store.find_index(tool), 2) is None
+    assert count_vectors(tool, store.find_index(tool)) == 2
     assert tool.execute("select image_id from _images_thumbnails").fetchall() == [(1,), (3,)]
 
 
 def test_deleting_all_rows_leaves_no_vector(tool: sqlite3.Connection) -> None:
     tool.execute("delete from images")
-    assert store.count_vectors(tool, store.find_index(tool)) == 0
+    assert count_vectors(tool, store.find_index(tool)) == 0
     assert tool.execute("select count(*) from _images_thumbnails").fetchone() == (0,)
 
 
@@ -393,8 +419,8 @@ def test_a_row_replaced_under_another_id_is_gone(tool: sqlite3.Connection) -> No
     (path,) = tool.execute("select path from images where id = 2").fetchone()
     insert(tool, "insert or replace", id=9, path=path)
     index = store.find_index(tool)
-    assert store.image_vector(tool, index, 2) is None
-    assert store.image_vector(tool, index, 9) is None
+    assert image_vector(tool, index, 2) is None
+    assert image_vector(tool, index, 9) is None
     assert thumbnail(tool, 2) is None
 
 
@@ -458,7 +484,7 @@ def test_another_sha256_under_another_id_is_another_picture_too(path: Path) -> N
     # The order in which SQLite runs triggers is not promised: try either.
     for id, trigger in ((1, "renumbered"), (2, "content_changed")):
         db.execute(f"drop trigger _images_image_search_{trigger}")
-        store.ensure_tables(db, "images")
+        ensure_tables(db, "images")
         db.execute("update images set id = ?, sha256 = 'other' where id = ?", [id + 50, id])
     assert set(stored_vectors(db.conn)) == {3, 4}
     db.close()
@@ -505,7 +531,7 @@ def test_the_generation_is_another_after_whatever_changes_the_vectors(db: Databa
 
 def test_the_triggers_come_back_after_transform(db: Database) -> None:
     db["images"].transform(rename={"iso": "film_speed"})
-    store.ensure_tables(db, "images")
+    ensure_tables(db, "images")
     db.execute("delete from images where id = 1")
     insert(db.conn, id=1)
     db.execute("update images set id = 20 where id = 2")
@@ -517,8 +543,8 @@ def test_a_row_deleted_while_transform_had_taken_the_triggers_away_is_gone(db: D
     db["images"].transform(drop={"iso"})
     db.execute("delete from images where id = 4")
     index = store.find_index(db.conn)
-    assert store.image_vector(db.conn, index, 4) is None
-    assert store.passing(db.conn, index, [4], None) == []
+    assert image_vector(db.conn, index, 4) is None
+    assert passing(db.conn, index, [4], None) == []
 
 
 def test_an_id_used_again_while_transform_had_taken_the_triggers_away_inherits_nothing(
@@ -527,8 +553,8 @@ def test_an_id_used_again_while_transform_had_taken_the_triggers_away_inherits_n
     db["images"].transform(drop={"iso"})
     db.execute("delete from images where id = 4")
     insert(db.conn, id=4, sha256="other")
-    store.ensure_tables(db, "images")
-    assert store.image_vector(db.conn, store.find_index(db.conn), 4) is None
+    ensure_tables(db, "images")
+    assert image_vector(db.conn, store.find_index(db.conn), 4) is None
 
 
 ids = st.integers(1, 5)
@@ -547,7 +573,7 @@ ids = st.integers(1, 5)
 def test_no_row_ever_has_the_vector_of_another(changes: list[tuple]) -> None:
     db = Database(sqlite3.connect(":memory:"), recursive_triggers=False, execute_plugins=False)
     table, index = make_index(db)
-    store.ensure_root(db, "/pictures")
+    ensure_root(db, "/pictures")
     expected: dict[int, np.ndarray | None] = {}
     for what, id, *to in changes:
         if what == "insert":
@@ -555,7 +581,7 @@ def test_no_row_ever_has_the_vector_of_another(changes: list[tuple]) -> None:
             expected[id] = None
         elif what == "embed" and id in expected:
             vector = random_vectors(1, seed=next(_numbers))[0]
-            store.write_batch(db, table, index, [EmbeddedImage(id, make_record(1), vector, b"")])
+            write_batch(db, table, index, [EmbeddedImage(id, make_record(1), vector, b"")])
             expected[id] = vector
         elif what == "delete":
             db.execute("delete from images where id = ?", [id])
@@ -588,17 +614,17 @@ def test_a_batch_is_written_whole_or_not_at_all(db: Database) -> None:
     failure = Failure(1, "broken.jpg", 1, "now", "it is broken")
     before = list(db.iterdump())
     with pytest.raises(sqlite3.IntegrityError):
-        store.write_batch(db, table, index, [good, changed, bad], [failure])
+        write_batch(db, table, index, [good, changed, bad], [failure])
     assert list(db.iterdump()) == before
-    store.write_batch(db, table, index, [good, changed], [failure])
-    assert store.count_images(db.conn, table) == 5
+    write_batch(db, table, index, [good, changed], [failure])
+    assert count_images(db.conn, table) == 5
     assert np.array_equal(stored_vectors(db.conn)[2], -vector)
 
 
 def test_a_row_deleted_while_its_new_picture_was_embedded_comes_back(db: Database) -> None:
     table, index = make_index(db)
     gone = EmbeddedImage(99, make_record(1), random_vectors(1)[0], None)
-    store.write_batch(db, table, index, [gone])
+    write_batch(db, table, index, [gone])
     assert set(stored_vectors(db.conn)) == {1, 2, 3, 4, 5}
 
 
@@ -608,26 +634,26 @@ def test_a_picture_that_changed_keeps_its_id_and_a_persons_columns(db: Database)
     table, index = make_index(db)
     record = make_record(1, path=db["images"].get(2)["path"], camera_make="Canon")
     vector = random_vectors(1, seed=9)[0]
-    store.write_batch(db, table, index, [EmbeddedImage(2, record, vector, b"new")])
+    write_batch(db, table, index, [EmbeddedImage(2, record, vector, b"new")])
     row = db["images"].get(2)
     assert (row["rating"], row["camera_make"], row["sha256"]) == (5, "Canon", record.sha256)
     assert np.array_equal(stored_vectors(db.conn)[2], vector)
-    assert store.thumbnail(db.conn, table, 2).webp == b"new"
+    assert reads.thumbnail(db.conn, table, 2).webp == b"new"
 
 
 def test_a_failure_is_known_until_the_file_is_embedded(db: Database) -> None:
     table, index = make_index(db)
     failure = Failure(1, "broken.jpg", 7, "monday", "it is broken")
-    store.write_batch(db, table, index, [], [failure])
-    store.write_batch(db, table, index, [], [failure])
+    write_batch(db, table, index, [], [failure])
+    write_batch(db, table, index, [], [failure])
     assert list(db[table.failures].rows) == [vars(failure)]
     key = ("/pictures", "broken.jpg")
-    assert store.known_files(db.conn, "images")[key] == KnownSource(None, 7, "monday", True, False)
+    assert known_files(db.conn, "images")[key] == KnownSource(None, 7, "monday", True, False)
 
     record = make_record(1, path="broken.jpg", size=8)
-    store.write_batch(db, table, index, [EmbeddedImage(None, record, random_vectors(1)[0], None)])
+    write_batch(db, table, index, [EmbeddedImage(None, record, random_vectors(1)[0], None)])
     assert db[table.failures].count == 0
-    assert store.known_files(db.conn, "images", index)[key] == KnownSource(5, 8, "then")
+    assert known_files(db.conn, "images", index)[key] == KnownSource(5, 8, "then")
 
 
 def test_a_picture_that_became_a_broken_file_is_known_as_that_until_it_changes(
@@ -635,24 +661,24 @@ def test_a_picture_that_became_a_broken_file_is_known_as_that_until_it_changes(
 ) -> None:
     table, index = make_index(db)
     path = db["images"].get(3)["path"]
-    store.write_batch(db, table, index, [], [Failure(1, path, 1, "friday", "it is broken")])
-    known = store.known_files(db.conn, "images")["/pictures", path]
+    write_batch(db, table, index, [], [Failure(1, path, 1, "friday", "it is broken")])
+    known = known_files(db.conn, "images")["/pictures", path]
     assert known == KnownSource(3, 1, "friday", True, False)
 
 
 def test_a_root_is_made_once(db: Database) -> None:
-    root = store.ensure_root(db, "/photos/2024")
-    assert store.ensure_root(db, "/photos/2024") == root
+    root = ensure_root(db, "/photos/2024")
+    assert ensure_root(db, "/photos/2024") == root
     assert db["image_search_roots"].get(root.id)["label"] == "2024"
-    assert [root.path for root in store.roots(db.conn)] == ["/pictures", "/photos/2024"]
+    assert [root.path for root in roots(db.conn)] == ["/pictures", "/photos/2024"]
 
 
 def test_moving_a_drive_is_one_update(db: Database) -> None:
     path = db["images"].get(1)["path"]
     db.execute("update image_search_roots set path = '/new'")
     index = store.find_index(db.conn)
-    assert store.locations(db.conn, index, [1, 99]) == {1: store.Location("/new", path)}
-    assert ("/new", path) in store.known_files(db.conn, "images")
+    assert locations(db.conn, index, [1, 99]) == {1: Location("/new", path)}
+    assert ("/new", path) in known_files(db.conn, "images")
 
 
 def test_an_index_is_made_once(db: Database) -> None:
@@ -666,14 +692,14 @@ def test_an_index_is_made_once(db: Database) -> None:
 
 def test_nothing_is_known_of_a_table_that_is_not_there_yet() -> None:
     conn = sqlite3.connect(":memory:")
-    assert store.known_files(conn, "images") == {}
-    assert store.roots(conn) == []
+    assert known_files(conn, "images") == {}
+    assert roots(conn) == []
 
 
 def test_a_table_of_another_shape_cannot_take_images(db: Database) -> None:
     db["people"].insert({"id": 1, "path": "x"}, pk="id")
     with pytest.raises(StoreError, match="'people' cannot take images: it has no column 'root_id'"):
-        store.known_files(db.conn, "people")
+        known_files(db.conn, "people")
 
 
 @pytest.mark.parametrize(("kind", "keys"), [(str, ["b", "a - 'x'", "ü"]), (int, [7, -3, 2**40])])
@@ -681,7 +707,7 @@ def test_a_persons_own_table_with_any_key_works(kind: type, keys: list[Key]) -> 
     db = Database(memory=True, execute_plugins=False)
     table = make_own_table(db, "mine", "my key", kind)
     _, index = make_index(db, "mine")
-    root = store.ensure_root(db, "/pictures")
+    root = ensure_root(db, "/pictures")
     vectors = random_vectors(3)
     for key in keys:
         db["mine"].insert({"my key": key, "rating": 4})
@@ -689,12 +715,12 @@ def test_a_persons_own_table_with_any_key_works(kind: type, keys: list[Key]) -> 
         EmbeddedImage(key, make_record(root.id), vector, b"webp")
         for key, vector in zip(keys, vectors, strict=True)
     ]
-    store.write_batch(db, table, index, images)
+    write_batch(db, table, index, images)
     db.vacuum()
     assert np.array_equal(stored_vectors(db.conn, "mine")[keys[1]], vectors[1])
-    ids = store.matching(db.conn, index, store.IdSet(keys[:2])).tolist()
-    assert store.vectors_by_id(db.conn, index, ids).image_ids == keys[:2]
-    assert store.image_rows(db.conn, table, keys)[keys[2]]["rating"] == 4
+    ids = matching(db.conn, index, IdSet(keys[:2])).tolist()
+    assert vectors_by_id(db.conn, index, ids).image_ids == keys[:2]
+    assert image_rows(db.conn, table, keys)[keys[2]]["rating"] == 4
     db.execute('delete from mine where "my key" = ?', [keys[0]])
     assert set(stored_vectors(db.conn, "mine")) == set(keys[1:])
 
@@ -702,17 +728,17 @@ def test_a_persons_own_table_with_any_key_works(kind: type, keys: list[Key]) -> 
 def test_vectors_come_in_batches_in_the_order_of_their_ids(db: Database) -> None:
     add_images(db, random_vectors(6, seed=1))
     index = store.find_index(db.conn)
-    batches = list(store.vector_batches(db.conn, index, after=2, up_to=9, size=3))
+    batches = list(vector_batches(db.conn, index, after=2, up_to=9, size=3))
     assert [batch.vector_ids.tolist() for batch in batches] == [[3, 4, 5], [6, 7, 8], [9]]
     assert batches[0].vectors.shape == (3, 8)
-    assert store.count_vectors(db.conn, index, up_to=9) == 9
+    assert count_vectors(db.conn, index, up_to=9) == 9
 
 
 def test_vectors_by_id_leaves_out_what_is_gone(db: Database) -> None:
     index = store.find_index(db.conn)
-    found = store.vectors_by_id(db.conn, index, [3, 99, 1])
+    found = vectors_by_id(db.conn, index, [3, 99, 1])
     assert sorted(found.image_ids) == [1, 3]
-    assert store.vectors_by_id(db.conn, index, []).vectors.shape == (0, 8)
+    assert vectors_by_id(db.conn, index, []).vectors.shape == (0, 8)
 
 
 @pytest.mark.parametrize(
@@ -729,8 +755,8 @@ def test_the_newest_photos_come_first_and_those_without_a_date_last(
     for id, when in enumerate(taken, start=1):
         db["images"].update(id, {"taken_at": when})
     table = store.find_image_table(db.conn, "images")
-    assert store.newest_ids(db.conn, table, 10) == expected
-    assert store.newest_ids(db.conn, table, 2) == expected[:2]
+    assert newest_ids(db.conn, table, 10) == expected
+    assert newest_ids(db.conn, table, 2) == expected[:2]
 
 
 @pytest.mark.parametrize("few_match", [True, False])
@@ -741,9 +767,7 @@ def test_the_newest_photos_that_pass_a_filter(db: Database, few_match: bool) -> 
     not_the_last = Filter("id != :p0", {"p0": 4})
 
     def newest(limit: int, offset: int = 0) -> list:
-        return store.newest_ids(
-            db.conn, table, limit, not_the_last, offset=offset, few_match=few_match
-        )
+        return newest_ids(db.conn, table, limit, not_the_last, offset=offset, few_match=few_match)
 
     assert newest(10) == [2, 1, 3]
     assert newest(1, offset=1) == [1]
@@ -752,23 +776,23 @@ def test_the_newest_photos_that_pass_a_filter(db: Database, few_match: bool) -> 
 
 def test_images_are_counted_under_a_filter_and_up_to_a_limit(db: Database) -> None:
     table = store.find_image_table(db.conn, "images")
-    assert store.count_images(db.conn, table) == 4
-    assert store.count_images(db.conn, table, Filter("id > :p0", {"p0": 1})) == 3
-    assert store.count_images(db.conn, table, limit=3) == 3
-    assert store.count_images(db.conn, table, Filter("path != '{images}'"), limit=9) == 4
+    assert count_images(db.conn, table) == 4
+    assert count_images(db.conn, table, Filter("id > :p0", {"p0": 1})) == 3
+    assert count_images(db.conn, table, limit=3) == 3
+    assert count_images(db.conn, table, Filter("path != '{images}'"), limit=9) == 4
 
 
 @pytest.mark.parametrize("clause", ["nope =", "nope = 1", "json_extract(path, '$')"])
 def test_a_filter_that_does_not_work_is_named(db: Database, clause: str) -> None:
     table = store.find_image_table(db.conn, "images")
     for read in (
-        store.count_images,
-        lambda *given: store.newest_ids(given[0], given[1], 9, given[2]),
+        count_images,
+        lambda *given: newest_ids(given[0], given[1], 9, given[2]),
     ):
         with pytest.raises(FilterError, match=re.escape(repr(clause))):
             read(db.conn, table, Filter(clause))
     with pytest.raises(FilterError):
-        store.count_images(db.conn, table, Filter("id = :p0", {"p0": 2**70}))
+        count_images(db.conn, table, Filter("id = :p0", {"p0": 2**70}))
 
 
 @pytest.mark.parametrize(
@@ -790,7 +814,7 @@ def test_indexes_for_facets_come_back_where_their_columns_are(db: Database) -> N
         if "folder" in index.columns:
             db.execute(f"drop index {quote_identifier(index.name)}")
     db["images"].transform(drop={"camera_make"})
-    store.ensure_tables(db, "images")
+    ensure_tables(db, "images")
     assert ["folder"] in [index.columns for index in db["images"].indexes]
 
 
@@ -802,13 +826,13 @@ def test_the_newest_rows_of_a_table_without_dates_are_those_of_the_highest_ids(
             db.execute(f"drop index {quote_identifier(index.name)}")
     db["images"].transform(drop={"taken_at"})
     table = store.find_image_table(db.conn, "images")
-    assert store.newest_ids(db.conn, table, 2) == [4, 3]
+    assert newest_ids(db.conn, table, 2) == [4, 3]
 
 
 def test_a_vector_is_little_endian_float32() -> None:
     vector = np.array([1.0, -2.5], dtype=np.float64)
-    assert store.vector_to_blob(vector) == bytes.fromhex("0000803f000020c0")
-    assert store.vector_from_blob(store.vector_to_blob(vector)).tolist() == [1.0, -2.5]
+    assert vector_to_blob(vector) == bytes.fromhex("0000803f000020c0")
+    assert vector_from_blob(vector_to_blob(vector)).tolist() == [1.0, -2.5]
 
 
 # --- Filters -------------------------------------------------------------------------------------
@@ -825,7 +849,7 @@ def shuffled(db: Database) -> sqlite3.Connection:
 
 
 def images_of(conn: sqlite3.Connection, vector_ids: list[int]) -> list[Key]:
-    found = store.vectors_by_id(conn, store.find_index(conn), vector_ids)
+    found = vectors_by_id(conn, store.find_index(conn), vector_ids)
     image_of = dict(zip(found.vector_ids.tolist(), found.image_ids, strict=True))
     return [image_of[id] for id in vector_ids]
 
@@ -850,16 +874,16 @@ def test_a_filter_is_a_where_clause_over_the_image_table(
 ) -> None:
     index = store.find_index(shuffled)
     everything = vector_ids(shuffled)
-    assert sorted(images_of(shuffled, store.matching(shuffled, index, filter).tolist())) == expected
+    assert sorted(images_of(shuffled, matching(shuffled, index, filter).tolist())) == expected
     for order in (everything, everything[::-1]):
-        passed = store.passing(shuffled, index, order, filter)
+        passed = passing(shuffled, index, order, filter)
         assert passed == [id for id in order if id in passed]
         assert sorted(images_of(shuffled, passed)) == expected
 
 
 def test_without_a_filter_whatever_still_exists_passes(shuffled: sqlite3.Connection) -> None:
     index = store.find_index(shuffled)
-    assert store.passing(shuffled, index, [99, 4, 1, 2], None) == [4, 2]
+    assert passing(shuffled, index, [99, 4, 1, 2], None) == [4, 2]
 
 
 BAD_FILTERS = [
@@ -891,9 +915,9 @@ def test_a_filter_that_sqlite_does_not_take_is_named(db: Database, filter: Filte
     index = store.find_index(db.conn)
     sentence = re.escape(f"the filter {filter.where!r} does not work on 'images': ")
     with pytest.raises(FilterError, match=sentence):
-        store.passing(db.conn, index, [1, 2, 3, 4], filter)
+        passing(db.conn, index, [1, 2, 3, 4], filter)
     with pytest.raises(FilterError, match=sentence):
-        store.matching(db.conn, index, filter)
+        matching(db.conn, index, filter)
 
 
 def test_a_column_of_another_name_in_a_table_with_another_key_is_not_ours() -> None:
@@ -902,8 +926,8 @@ def test_a_column_of_another_name_in_a_table_with_another_key_is_not_ours() -> N
     _, index = make_index(db, "mine")
     for filter in (Filter("id = 1"), Filter("key = 1")):
         with pytest.raises(FilterError):
-            store.passing(db.conn, index, [1], filter)
-    assert store.passing(db.conn, index, [1], store.IdSet(["a"]).as_filter(table)) == []
+            passing(db.conn, index, [1], filter)
+    assert passing(db.conn, index, [1], IdSet(["a"]).as_filter(table)) == []
 
 
 def test_a_search_that_was_interrupted_is_not_the_fault_of_the_filter(db: Database) -> None:
@@ -914,7 +938,7 @@ def test_a_search_that_was_interrupted_is_not_the_fault_of_the_filter(db: Databa
     )
     conn.set_progress_handler(lambda: 1, 1)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
-        store.matching(db.conn, index, Filter("size > 1"))
+        matching(db.conn, index, Filter("size > 1"))
 
 
 # --- What others do to the tables --------------------------------------------------------------------
@@ -929,9 +953,9 @@ def test_what_is_no_vector_is_left_out(db: Database) -> None:
         sha256 = db["images"].get(id)["sha256"]
         row = {"index_id": index.id, "image_id": id, "sha256": sha256, "vector": blob}
         db["_images_vectors"].insert(row)
-    (batch,) = store.vector_batches(db.conn, index)
+    (batch,) = vector_batches(db.conn, index)
     assert batch.image_ids == [1, 4]
-    assert store.image_vector(db.conn, index, 2) is None
+    assert image_vector(db.conn, index, 2) is None
 
 
 def test_a_batch_waits_for_another_writer(db: Database, tmp_path: Path) -> None:
@@ -944,23 +968,23 @@ def test_a_batch_waits_for_another_writer(db: Database, tmp_path: Path) -> None:
     other.execute("begin immediate")
     threading.Timer(0.3, lambda: other.execute("commit")).start()
     image = EmbeddedImage(None, make_record(1), random_vectors(1)[0], None)
-    store.ensure_root(ours, "/pictures")
-    store.write_batch(ours, table, index, [image])
+    ensure_root(ours, "/pictures")
+    write_batch(ours, table, index, [image])
     assert ours["images"].count == 1
 
 
 def test_columns_that_a_person_dropped_are_not_missed(db: Database) -> None:
     db["images"].transform(drop={"altitude"}, rename={"iso": "speed"})
     table, index = make_index(db)
-    store.known_files(db.conn, "images", index)
+    known_files(db.conn, "images", index)
     image = EmbeddedImage(None, make_record(7, iso=100), random_vectors(1)[0], None)
-    store.write_batch(db, table, index, [image])
+    write_batch(db, table, index, [image])
     assert db["images"].get(5)["speed"] is None
 
 
 def test_a_database_of_an_older_version_gets_the_columns_it_lacks(db: Database) -> None:
     db["image_search_indexes"].transform(drop={"path_column", "content_column"})
-    store.ensure_tables(db, "images")
+    ensure_tables(db, "images")
     assert store.find_index(db.conn).path_column is None
 
 
@@ -968,7 +992,7 @@ def test_a_database_of_an_older_version_gets_the_columns_it_lacks(db: Database) 
 def test_what_cannot_be_an_image_table(db: Database, name: str) -> None:
     db.create_view("a_view", "select 1")
     with pytest.raises(StoreError, match="cannot be an image table"):
-        store.ensure_tables(db, name)
+        ensure_tables(db, name)
 
 
 @pytest.mark.parametrize(
@@ -996,7 +1020,7 @@ def test_what_is_no_index_is_none(database: Path, column: str, value: object) ->
         f"insert into image_search_indexes values ({', '.join('?' * len(values))})",
         list(values.values()),
     )
-    assert store.image_table_names(db.conn) == []
+    assert image_table_names(db.conn) == []
     assert store.read_indexes(db.conn, "images") == []
     with pytest.raises(store.StoreError, match="this database has no image table"):
         store.find_index(db.conn)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import sqlite_utils
 
+from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.embedders.protocol import UnknownModel
-from datasette_image_search.embedders.registry import DEFAULT_MODEL
 from datasette_image_search.ingest.model_choice import ModelChoice, RunError
 from datasette_image_search.ingest.pipeline import Summary, embed_images, plan_images
 from datasette_image_search.ingest.scan import ScanError
@@ -253,7 +253,7 @@ def test_a_drive_below_a_folder_that_is_given_prunes_nothing_either(
     shutil.rmtree(folder)
     if is_there:
         folder.mkdir()
-    with pytest.raises(ScanError, match=f"{folder}.* has 8; .* mount it"):
+    with pytest.raises(ScanError, match=f"{folder}.* the table has 8 of them; .* mount it"):
         run(paths=[tmp_path], prune=True)
     assert database.read_bytes() == before
 

@@ -27,7 +27,15 @@ from datasette_image_search.search.tags import (
     tag_images,
 )
 from datasette_image_search.sql import register_functions
-from datasette_image_search.store import EmbeddedImage, Filter, Index, TagRow, find_index
+from datasette_image_search.store import Filter, Index, find_index
+from datasette_image_search.store.imports import write_imported
+from datasette_image_search.store.indexes import ensure_index
+from datasette_image_search.store.replacements import delete_index
+from datasette_image_search.store.schema import ensure_tables
+from datasette_image_search.store.tables import EmbeddedImage, LabelSet, TagRow
+from datasette_image_search.store.tags import label_sets, write_tags
+from datasette_image_search.store.triggers import without_triggers
+from datasette_image_search.store.writes import ensure_root, write_batch
 
 from .commands import command, query
 from .recorded_clip import FOLDER, RecordedClip, captions, needs_recorded_clip
@@ -83,13 +91,13 @@ def db(tmp_path: Path) -> Iterator[Database]:
 
 def add(db: Database, *vectors: np.ndarray, table: str = "images") -> Index:
     """Images with these vectors, with the ids 1, 2, 3 ... in a new table."""
-    image_table = store.ensure_tables(db, table)
-    index = store.ensure_index(
+    image_table = ensure_tables(db, table)
+    index = ensure_index(
         db, image_table, model="compass", weights=None, fingerprint="compass-1", dimensions=4
     )
-    root = store.ensure_root(db, "/pictures")
+    root = ensure_root(db, "/pictures")
     images = [EmbeddedImage(None, make_record(root.id), vector, None) for vector in vectors]
-    store.write_batch(db, image_table, index, images)
+    write_batch(db, image_table, index, images)
     return find_index(db.conn, table)
 
 
@@ -168,7 +176,7 @@ def test_the_best_so_many_of_those_with_the_threshold(images, labels, top, thres
     scores = scores.astype(np.float32) / scores.size
     probabilities = tags._softmax(5 * scores)
     assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
-    label_set = store.LabelSet(1, 1, (), (), top, threshold)
+    label_set = LabelSet(1, 1, (), (), top, threshold)
     chosen = tags._chosen(scores, probabilities, label_set)
     for row in range(images):
         best = sorted(range(labels), key=lambda label: -scores[row, label])[:top]
@@ -262,10 +270,10 @@ def test_other_labels_are_added_or_take_their_place(db: Database):
     tag(db, index, "up", "photo")
     tag(db, index, "north", "up")
     assert len(tags_of(db)) == 3
-    assert len(store.label_sets(db.conn, index)) == 3
+    assert len(label_sets(db.conn, index)) == 3
     tag(db, index, "east", "up", replacing=True)
     assert len(tags_of(db)) == 1
-    assert [each.labels for each in store.label_sets(db.conn, index)] == [("east", "up")]
+    assert [each.labels for each in label_sets(db.conn, index)] == [("east", "up")]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +300,7 @@ def test_tags_stay_until_those_in_their_place_are_whole(
     assert set(before) <= set(db.execute("select * from images_tags").fetchall())
 
     assert tag(db, index, *labels, **{**options, "replacing": replacing}).total == 5
-    assert store.label_sets(db.conn, index) == [replace(label_set, last_vector_id=8)]
+    assert label_sets(db.conn, index) == [replace(label_set, last_vector_id=8)]
     assert db.execute("select distinct label_set_id from images_tags").fetchall() == [
         (label_set.id,)
     ]
@@ -350,7 +358,7 @@ def test_an_image_that_is_deleted_meanwhile_gets_no_tag(db: Database):
     label_set = ready_label_set(db, index, Compass(), ["north", "east"])
     db.execute("delete from images where id = 1")
     rows = [TagRow(n, "north", 1.0, 1.0, label_set.id, n) for n in (1, 2)]
-    store.write_tags(db, index, label_set, rows)
+    write_tags(db, index, label_set, rows)
     assert tags_of(db) == [(2, "north")]
 
 
@@ -386,7 +394,7 @@ def test_a_changed_image_is_tagged_again(tagged: Database):
     index = find_index(tagged.conn, "images")
     table = store.find_image_table(tagged.conn, "images")
     changed = EmbeddedImage(1, make_record(1), EAST, None)
-    store.write_batch(tagged, table, index, [changed])
+    write_batch(tagged, table, index, [changed])
     assert tags_of(tagged) == [(2, "east"), (3, "north")]
     assert tag(tagged, index, "north", "east").total == 1
     assert tags_of(tagged) == [(1, "east"), (2, "east"), (3, "north")]
@@ -413,26 +421,26 @@ def test_what_happened_without_triggers_is_cleared_up(tagged: Database):
     tagged["images"].transform(rename={"iso": "film"})
     tagged.execute("delete from images where id = 1")
     tagged.execute("update images set sha256 = 'another' where id = 2")
-    store.ensure_tables(tagged, "images")
+    ensure_tables(tagged, "images")
     assert tags_of(tagged) == [(3, "north")]
 
 
 def test_imported_vectors_bring_no_tags_of_others(tagged: Database):
     table, index = store.find_image_table(tagged.conn, "images"), find_index(tagged.conn)
-    with store.without_triggers(tagged, table):
-        store.write_imported(tagged, table, index, [1, 2, 3], np.stack([UP, EAST, NORTH]))
+    with without_triggers(tagged, table):
+        write_imported(tagged, table, index, [1, 2, 3], np.stack([UP, EAST, NORTH]))
     assert tags_of(tagged) == [(2, "east"), (3, "north")]
 
 
 def test_an_index_takes_its_label_sets_along(tagged: Database):
     table, index = store.find_image_table(tagged.conn, "images"), find_index(tagged.conn)
-    store.delete_index(tagged, table, index)
+    delete_index(tagged, table, index)
     assert (tagged["images_tags"].count, tagged["image_search_label_sets"].count) == (0, 0)
 
 
 def test_a_dropped_table_is_forgotten_by_the_next_run(tagged: Database):
     tagged["images_tags"].drop()
-    store.ensure_tables(tagged, "images")
+    ensure_tables(tagged, "images")
     tagged.execute("delete from images where id = 1")
     assert tagged["images"].count == 2
 
@@ -458,10 +466,10 @@ def test_any_table_name(db: Database, name: str):
 def add_own(db: Database, keys: Sequence[str], vectors: np.ndarray) -> Index:
     """A person's own table, `mine`, whose keys are texts."""
     table = make_own_table(db, "mine", "key", str)
-    index = store.ensure_index(
+    index = ensure_index(
         db, table, model="compass", weights=None, fingerprint="compass-1", dimensions=4
     )
-    root = store.ensure_root(db, "/pictures")
+    root = ensure_root(db, "/pictures")
     for key, vector in zip(keys, vectors, strict=True):
         record = make_record(root.id)
         db["mine"].insert({"key": key, "root_id": root.id, "path": record.path, "sha256": "x"})
@@ -533,7 +541,7 @@ def test_a_changed_database_is_seen_by_the_next_statement(db: Database):
     sql = 'select image_classify(1, \'["north", "east"]\') from (values (1), (2), (3))'
     assert set(conn.execute(sql)) == {("north",)}
     table = store.find_image_table(conn, "images")
-    store.write_batch(db, table, index, [EmbeddedImage(1, make_record(1), EAST, None)])
+    write_batch(db, table, index, [EmbeddedImage(1, make_record(1), EAST, None)])
     assert set(conn.execute(sql)) == {("east",)}
 
 
@@ -555,7 +563,7 @@ def test_a_changed_database_is_seen_by_the_next_statement(db: Database):
 def test_wrong_labels_are_one_sentence(db: Database, labels, sentence: str):
     add(db, NORTH)
     said: list[str] = []
-    conn = connected(db, report=said.append)
+    conn = connected(db, tell=said.append)
     with pytest.raises(sqlite3.OperationalError):
         conn.execute("select image_classify(1, ?)", [labels]).fetchall()
     (line,) = said
@@ -567,7 +575,7 @@ def test_wrong_labels_are_one_sentence(db: Database, labels, sentence: str):
 def test_each_label_counts_as_a_text_of_the_statement(db: Database):
     add(db, NORTH)
     said: list[str] = []
-    conn = connected(db, report=said.append, most_texts=3)
+    conn = connected(db, tell=said.append, most_texts=3)
     two = 'image_classify(1, \'["north", "east"]\')'
     assert conn.execute(f"select {two}, image_similarity(1, 'up')").fetchall()
     assert conn.execute(f"select {two}, {two}").fetchall()

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from datasette_image_search.embedders.protocol import EmbedderError, TextNotUnderstood
-from datasette_image_search.embedders.registry import ModelRequest, load_embedder
+from datasette_image_search.embedders.protocol import EmbedderError, ModelRequest, TextNotUnderstood
+from datasette_image_search.embedders.registry import load_embedder
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 
 NAMES = ["test_vit", "test_resnet"]

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from datasette_image_search import store
+from datasette_image_search.store.schema import ensure_tables
+from datasette_image_search.store.tables import all_indexes
+from datasette_image_search.store.tokens import has_tokens, rows_after
 
 from .commands import command
 from .test_store import add_images, random_vectors
@@ -47,8 +50,8 @@ def assert_proven(db: Database) -> None:
     tokens = dict(db.execute("select vector_id, token from _images_tokens").fetchall())
     assert tokens.keys() == {id for (id,) in db.execute("select id from _images_vectors")}
     assert len(set(tokens.values())) == len(tokens)
-    for index in store.all_indexes(db.conn):
-        rows = store.rows_after(db.conn, index, 0)
+    for index in all_indexes(db.conn):
+        rows = rows_after(db.conn, index, 0)
         assert rows.state() == index.generation
 
 
@@ -66,7 +69,7 @@ def test_whatever_is_written_the_tokens_are_those_of_the_vectors(
         with suppress(sqlite3.IntegrityError):
             db.execute(statement.format(a=a, b=b), {"vector": VECTOR})
         assert_proven(db)
-    store.ensure_tables(db, "images")
+    ensure_tables(db, "images")
     assert_proven(db)
     orphans = "select count(*) from _images_vectors where image_id not in (select id from images)"
     assert db.execute(orphans).fetchone() == (0,)
@@ -106,9 +109,9 @@ def test_a_table_of_version_0_1_is_brought_up_to_date(triggers: str, tmp_path: P
     make_older(db)
     if triggers == "dropped":
         db["images"].transform(rename={"lens": "optics"})
-    assert not store.has_tokens(db.conn, store.find_index(db.conn))
+    assert not has_tokens(db.conn, store.find_index(db.conn))
     before = db.execute(vectors).fetchall()
-    store.ensure_tables(db, "images")
+    ensure_tables(db, "images")
     assert db.execute(vectors).fetchall() == before
     assert_proven(db)
     add_images(db, random_vectors(2, seed=1))
@@ -148,11 +151,11 @@ def test_an_older_version_that_writes_again_is_noticed(tmp_path: Path) -> None:
     db.execute(
         "replace into _images_vectors (index_id, image_id, vector) values (1, 3, ?)", [VECTOR]
     )
-    held = store.rows_after(db.conn, store.find_index(db.conn), 0)
-    store.ensure_tables(db, "images")
+    held = rows_after(db.conn, store.find_index(db.conn), 0)
+    ensure_tables(db, "images")
     assert_proven(db)
     # Whoever holds what was proven before must not take it for what is there.
-    now = store.rows_after(db.conn, store.find_index(db.conn), 0)
+    now = rows_after(db.conn, store.find_index(db.conn), 0)
     assert not np.intersect1d(held.tokens, now.tokens).size
 
 
@@ -164,6 +167,6 @@ def test_what_has_no_row_goes_with_the_next_run() -> None:
     )
     sides = ("_images_vectors", "_images_thumbnails", "_images_tokens")
     assert [db[side].count for side in sides] == [6, 6, 6]
-    store.ensure_tables(db, "images")
+    ensure_tables(db, "images")
     assert [db[side].count for side in sides] == [5, 5, 5]
     assert_proven(db)

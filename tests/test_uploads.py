@@ -23,14 +23,14 @@ from datasette.app import Datasette
 from PIL import Image
 from sqlite_utils import Database
 
-from datasette_image_search.ingest import decode
+from datasette_image_search.decoding import decode
 from datasette_image_search.web.media import receiving, uploads
 
 from .conftest import SHARED, query_json
 from .serving import Server, ask, datasette_of, served
 
 UPLOAD = "/-/image-search/photos/images/upload"
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 def picture(

@@ -16,21 +16,12 @@ import sqlite_utils
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest import vector_import, vector_sources
-from datasette_image_search.ingest.pipeline import (
-    EmbedRequest,
-    Progress,
-    embed_images,
-    plan_images,
-)
-from datasette_image_search.ingest.vector_import import ImportRequest, ImportSummary, import_vectors
+from datasette_image_search.ingest.import_request import ImportRequest
+from datasette_image_search.ingest.pipeline import EmbedRequest, Progress, embed_images, plan_images
+from datasette_image_search.ingest.vector_import import ImportSummary, import_vectors
 from datasette_image_search.search.planner import search
-from datasette_image_search.store import (
-    IMPORTED,
-    find_index,
-    read_indexes,
-    vector_from_blob,
-    vector_to_blob,
-)
+from datasette_image_search.store import find_index, read_indexes
+from datasette_image_search.store.tables import IMPORTED, vector_from_blob, vector_to_blob
 
 from .commands import change, query, touch_later, vectors_of
 from .conftest import COLOURS, draw_picture

@@ -12,13 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from datasette_image_search.files.vector_files import VectorSourceError
 from datasette_image_search.ingest import vector_sources
-from datasette_image_search.ingest.vector_sources import (
-    VectorSource,
-    VectorSourceError,
-    open_source,
-    unit_blocks,
-)
+from datasette_image_search.ingest.vector_sources import VectorSource, open_source, unit_blocks
 
 from .conftest import draw_picture
 from .vector_files import unit, write_clip_retrieval, write_llm, write_npy, write_rclip

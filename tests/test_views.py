@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
-from datasette_image_search.store import ImageTable, find_view
+from datasette_image_search.store import ImageTable
+from datasette_image_search.store.views import find_view
 
 from .commands import change, command, query
 from .conftest import COLOURS, draw_picture
 from .serving import ask, datasette_of, pictures
+
+pytestmark = pytest.mark.datasette
 
 PAGE = "/-/image-search/photos/wide"
 WIDE = "create view wide as select images.*, width * height as pixels from images where id > 2"

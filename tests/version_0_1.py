@@ -11,10 +11,10 @@ import faiss
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search.connections import database_path
 from datasette_image_search.search.sidecar import MAGIC_OF_0_1, Header, sidecar_path
 from datasette_image_search.search.stored import stored_codes
 from datasette_image_search.store import Index
+from datasette_image_search.store.connections import database_path
 
 TRIGGERS = """
     create trigger _images_image_search_vector_added after insert on _images_vectors begin

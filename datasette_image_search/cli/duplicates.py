@@ -63,6 +63,7 @@ def find_duplicates(
     """
     from .. import store
     from ..search import duplicates
+    from ..store.duplicates import write_duplicates
 
     with one_sentence(path), existing(path, to_write=write) as db:
         index = store.find_index(db.conn, table, model)
@@ -72,7 +73,7 @@ def find_duplicates(
             with progress_display(silent, COMPARING) as show:
                 found = duplicates.find_duplicates(db.conn, index, threshold, filter, show)
             if write:
-                written = store.write_duplicates(db, index, duplicates.rows_of(found))
+                written = write_duplicates(db, index, duplicates.rows_of(found))
         except KeyboardInterrupt:
             click.echo("Interrupted: nothing was written" if write else "Interrupted", err=True)
             raise SystemExit(INTERRUPTED) from None
@@ -115,7 +116,7 @@ def _warn_of_threshold(found: Found, threshold: float) -> None:
 
 def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
     """Print the files that may be deleted, and warn of those that are left out, with the reason."""
-    from ..ingest.dispensable import Copy, LeftOut, dispensable
+    from ..search.dispensable import Copy, LeftOut, dispensable
 
     left_out = LeftOut()
     groups = (

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from ..errors import counted
-from ..ingest.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from . import options
 from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
 from .progress import progress_display

@@ -73,7 +73,8 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
         sqlite-utils import-image-vectors my.db images embeddings.db --collection photos \\
             --root ~/Pictures
     """
-    from ..ingest.vector_import import ImportRequest, import_vectors
+    from ..ingest.import_request import ImportRequest
+    from ..ingest.vector_import import import_vectors
 
     with one_sentence(path):
         try:
@@ -97,7 +98,7 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
 
 
 def _warn_of_root(database: Path, root: str, path: str) -> None:
-    from ..store import ROOTS
+    from ..store.tables import ROOTS
 
     old = root.replace("'", "''")
     sql = f"update {ROOTS} set path = '/ABSOLUTE/PATH' where path = '{old}'"

@@ -87,9 +87,9 @@ def index_images(
         sqlite-utils index-images photos.db images --type ivf --target-recall 0.99
     """
     from .. import store
-    from ..ingest.pipeline import checkpoint
     from ..search import evaluation, indexing
     from ..search.sample_queries import queries_of_file
+    from ..store.connections import checkpoint
 
     started = time.monotonic()
     with one_sentence(path), existing(path, to_write=not evaluate) as db:

@@ -58,7 +58,7 @@ def dropped_unfinished(table: str, model: str) -> None:
 
 
 def migrated(database: Path) -> None:
-    """What is told of a database when its tables are not those of an older version any more."""
+    """Report that the tables of a database were brought to this version."""
     tell(f"Brought {str(database)!r} from an older version to this one", err=True)
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,32 +19,19 @@ from .messages import migrated
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-    from ..store import Index, Location
+    from ..store import Index
+    from ..store.tables import Location
 
 
 @contextmanager
 def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
-    """
-    An existing database; sqlite3 would create one that is missing. A command that writes waits for a run
-    that is writing, because its results may have taken minutes.
-    """
-    from sqlite_utils import Database
+    """An existing database. A command that writes brings its tables to this version first, and says so."""
+    from ..store.connections import open_database
+    from ..store.migrations import migrate
 
-    from .. import store
-    from ..ingest.special_files import check_is_file
-
-    if not path.exists():
-        raise ImageSearchError(f"there is no database {str(path)!r}")
-    check_is_file(path, "a database")
-    with closing(Database(path)) as db:
-        store.read_any_text(db.conn)
-        if to_write:
-            from ..ingest.survey import check_writable, wait_for_writers
-
-            check_writable(path)
-            wait_for_writers(db)
-            if store.migrate(db):
-                migrated(path)
+    with open_database(path, to_write=to_write) as db:
+        if to_write and migrate(db):
+            migrated(path)
         yield db
 
 
@@ -69,7 +56,7 @@ def print_paths(files: Iterable[Path], *, null: bool) -> None:
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], output: str) -> None:
     """Rows with these columns, as "json", "nl" or "csv"."""
     if output != "csv":
-        from ..store import json_value
+        from ..store.values import json_value
 
         rows = json_value(rows)
     if output == "json":

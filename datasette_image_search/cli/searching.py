@@ -155,7 +155,7 @@ def search_images(
 
 
 def _check_queries(queries: Sequence[str], pictures: Sequence[Path]) -> None:
-    from ..ingest.formats import is_image_name
+    from ..decoding.formats import is_image_name
 
     if not queries and not pictures:
         raise ImageSearchError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 from .messages import warn
@@ -14,13 +13,12 @@ def finish(path: Path, table: str, silent: bool, *, interrupted: bool = False) -
     Bring the sidecars up to date and empty the WAL. Returns False after a Ctrl-C. An `interrupted` run
     skips the sidecars: the next search works without, and the next run writes them.
     """
-    from ..ingest.pipeline import checkpoint
-    from ..ingest.run_lock import RunInProgress
-    from ..ingest.survey import connect
+    from ..files.run_lock import RunInProgress
     from ..search.indexing import SidecarNotWritten, refresh_sidecars
+    from ..store.connections import checkpoint, open_or_make
 
     is_whole = True
-    with closing(connect(path)) as db:
+    with open_or_make(path) as db:
         try:
             if not interrupted:
                 with phases_display(silent) as report:

@@ -16,7 +16,7 @@ from .progress import TAGGING, progress_display
 
 if TYPE_CHECKING:
     from ..search.tags import Tagged
-    from ..store import LabelSet
+    from ..store.tables import LabelSet
 
 SHOWN_TAGS = 20
 
@@ -87,14 +87,15 @@ def tag_images(
         sqlite-utils tag-images photos.db images
     """
     from .. import store
-    from ..ingest.pipeline import checkpoint
     from ..search import tags
     from ..search.query import embedder_of
+    from ..store.connections import checkpoint
+    from ..store.tags import find_label_set, label_sets, newest_label_sets, tag_counts
 
     with one_sentence(path), existing(path, to_write=True) as db:
         index = store.find_index(db.conn, table, model)
         named = (*labels, *_lines(labels_file))
-        sets = store.label_sets(db.conn, index)
+        sets = label_sets(db.conn, index)
         if not named and (labels_file or not sets or templates or top or threshold or replace):
             raise ImageSearchError("there are no labels; name two or more, such as: cat dog")
         filter = store.Filter(where, dict(params)) if where else None
@@ -107,7 +108,7 @@ def tag_images(
                 )
                 chosen = [label_set]
             else:
-                chosen = store.newest_label_sets(db.conn, index)
+                chosen = newest_label_sets(db.conn, index)
             for label_set in chosen:
                 if not named:
                     tell(f"{_in_words(label_set)}:")
@@ -120,10 +121,10 @@ def tag_images(
                     for tagged in tagging:
                         line = _tags_line(tagged, label_set)
                 for each in sets:
-                    if store.find_label_set(db.conn, index, each.labels, each.templates) is None:
+                    if find_label_set(db.conn, index, each.labels, each.templates) is None:
                         tell(f"Dropped the tags of {_in_words(each)}")
-                sets = store.label_sets(db.conn, index)
-                _print_counts(store.tag_counts(db.conn, index, label_set))
+                sets = label_sets(db.conn, index)
+                _print_counts(tag_counts(db.conn, index, label_set))
                 tell(f"{line}, in the table {store.find_image_table(db.conn, table).tags}")
         except KeyboardInterrupt:
             tell(f"Interrupted: {line}")

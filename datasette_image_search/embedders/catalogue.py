@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import open_clip_models
+from .model_ids import DEFAULT_MODEL, HUB, TIMM
 from .protocol import EmbedderError
-from .registry import DEFAULT_MODEL, HUB, TIMM, registered_name, registered_names
+from .registry import registered_name, registered_names
 from .weights import cached_file
 
 MOST_OUTLINES = 40
@@ -88,7 +89,7 @@ def check_model(model_id: str, *, has_weights: bool = False) -> None:
 
         check_name(model_id)
     elif name is None and not model_id.startswith(HUB):
-        open_clip_models.check_name(model_id, has_weights=has_weights)
+        open_clip_models.check_name(model_id, registered_names(), has_weights=has_weights)
 
 
 def known_dimensions(model_id: str) -> int | None:

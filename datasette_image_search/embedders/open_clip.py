@@ -6,9 +6,9 @@ for one that is on the hub with a configuration of open_clip.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,9 @@ from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from open_clip.transformer import TextTransformer
 
+from .model_ids import DEFAULT_MODEL, HUB
 from .open_clip_models import check_name, tag_files
-from .protocol import EmbedderError
-from .registry import DEFAULT_MODEL, HUB, ModelRequest
+from .protocol import EmbedderError, ModelRequest
 from .torch_embedder import TorchEmbedder, TorchModel
 from .torch_runtime import choose_runtime
 from .weights import (
@@ -74,10 +74,13 @@ class Plan:
         return self.config["text_cfg"]
 
 
-def load_open_clip(request: ModelRequest) -> TorchEmbedder:
-    """Raises EmbedderError for an unknown name, or if the weights cannot be had."""
+def load_open_clip(request: ModelRequest, others: Iterable[str]) -> TorchEmbedder:
+    """
+    Raises EmbedderError for an unknown name, or if the weights cannot be had. `others` are as in
+    open_clip_models.check_name().
+    """
     runtime = choose_runtime(request.device, request.precision)
-    plan, path = _planned(request)
+    plan, path = _planned(request, others)
     embedder = TorchEmbedder(
         TorchModel(
             request.model_id,
@@ -101,7 +104,7 @@ def load_open_clip(request: ModelRequest) -> TorchEmbedder:
 # --- Names ---------------------------------------------------------------------------------------
 
 
-def _planned(request: ModelRequest) -> tuple[Plan, Path]:
+def _planned(request: ModelRequest, others: Iterable[str]) -> tuple[Plan, Path]:
     """The plan of the model, and the location of its weights."""
     if request.model_id.startswith(HUB):
         repo_id = request.model_id.removeprefix(HUB)
@@ -112,7 +115,7 @@ def _planned(request: ModelRequest) -> tuple[Plan, Path]:
         weights = partial(find, WEIGHTS_NAMES)
     else:
         architecture, _, tag = request.model_id.partition("/")
-        check_name(request.model_id, has_weights=request.weights is not None)
+        check_name(request.model_id, others, has_weights=request.weights is not None)
         plan = plan_of(architecture, tag)
         weights = partial(_tag_weights, request, architecture, tag)
     return plan, given_weights(request.weights) if request.weights is not None else weights()
@@ -220,13 +223,18 @@ class _Shortened(torch.nn.Module):
     def __init__(self, tower: TextTransformer) -> None:
         super().__init__()
         self.tower = tower
+        tower.transformer.register_forward_pre_hook(_with_short_mask, with_kwargs=True)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        length = int(tokens.argmax(dim=-1).max()) + 1
-        # The same tower by reference, with its causal mask as large as the texts.
-        short = copy(self.tower)
-        short._buffers = {"attn_mask": self.tower.attn_mask[:length, :length]}
-        return short(tokens[:, :length])
+        return self.tower(tokens[:, : int(tokens.argmax(dim=-1).max()) + 1])
+
+
+def _with_short_mask(
+    _transformer: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[torch.Tensor, ...], dict[str, Any]]:
+    """The causal mask as large as the texts, of shape (n, length, width)."""
+    length = args[0].shape[1]
+    return args, {**kwargs, "attn_mask": kwargs["attn_mask"][:length, :length]}
 
 
 def _tokenizer(plan: Plan, request: ModelRequest) -> Callable[[list[str]], torch.Tensor]:

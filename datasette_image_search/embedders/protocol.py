@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ImageSearchError
@@ -31,6 +33,22 @@ class WeightsMissing(EmbedderError):
 
 class TextNotUnderstood(EmbedderError):
     """Words that this embedder has no vector for."""
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """
+    The request of a person. `device` is a torch device and `precision` a number type of torch, None for
+    the best available. `words_only` says that words come first, and perhaps no picture ever, so that
+    parts which only pictures need can wait.
+    """
+
+    model_id: str
+    weights: Path | None = None
+    device: str | None = None
+    precision: str | None = None
+    allow_download: bool = False
+    words_only: bool = False
 
 
 class Embedder(ABC):
@@ -87,3 +105,6 @@ class Embedder(ABC):
     def text_warning(self, text: str) -> str | None:  # noqa: ARG002 (for those that override it)
         """A sentence to show beside the results when only part of a text was understood."""
         return None
+
+
+EmbedderFactory = Callable[[ModelRequest], Embedder]

@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import pluggy
 
 from .. import hookspecs
-from .protocol import Embedder, EmbedderError, UnknownModel
-
-DEFAULT_MODEL = "ViT-B-32-256/datacomp_s34b_b86k"
-
-TIMM = "timm/"
-HUB = "hf-hub:"
-"""The prefix of the ids of models on the hub."""
-
-MODELS = (
-    "a model is 'palette', 'timm/NAME', 'hf-hub:OWNER/NAME', or ARCHITECTURE/PRETRAINED of open_clip "
-    f"such as {DEFAULT_MODEL!r}"
-)
-
-
-@dataclass(frozen=True)
-class ModelRequest:
-    """
-    The request of a person. `device` is a torch device and `precision` a number type of torch, None for
-    the best available. `words_only` says that words come first, and perhaps no picture ever, so that
-    parts which only pictures need can wait.
-    """
-
-    model_id: str
-    weights: Path | None = None
-    device: str | None = None
-    precision: str | None = None
-    allow_download: bool = False
-    words_only: bool = False
-
-
-EmbedderFactory = Callable[[ModelRequest], Embedder]
+from .model_ids import TIMM
+from .protocol import Embedder, EmbedderError, EmbedderFactory, ModelRequest
 
 _loaded: dict[ModelRequest, Embedder] = {}
 _loading: defaultdict[ModelRequest, threading.Lock] = defaultdict(threading.Lock)
@@ -83,21 +52,6 @@ def registered_name(model_id: str) -> str | None:
 def registered_names() -> list[str]:
     """The registered names: model ids, and prefixes that end in "/"."""
     return sorted(_factories())
-
-
-def unknown_model(model_id: str, closest: str | None, explained: str = MODELS) -> UnknownModel:
-    """The error for an unknown id, with the most similar one, or with `explained` instead."""
-    said = f"{explained};" if closest is None else f"did you mean {closest!r}?"
-    return UnknownModel(
-        f"there is no model {model_id!r}; {said} sqlite-utils image-models lists them", closest
-    )
-
-
-def most_similar(name: str, known: Iterable[str]) -> str | None:
-    """The most similar of some names, ignoring case; None if none is similar."""
-    by_lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    return by_lower[near[0]] if near else None
 
 
 @cache
@@ -143,4 +97,4 @@ def _timm(request: ModelRequest) -> Embedder:
 def _open_clip(request: ModelRequest) -> Embedder:
     from .open_clip import load_open_clip
 
-    return load_open_clip(request)
+    return load_open_clip(request, registered_names())

@@ -9,7 +9,8 @@ from typing import Any
 import timm
 import torch
 
-from .registry import TIMM, ModelRequest, most_similar, unknown_model
+from .model_ids import TIMM, most_similar, unknown_model
+from .protocol import ModelRequest
 from .torch_embedder import TorchEmbedder, TorchModel
 from .torch_runtime import choose_runtime
 from .weights import WeightsFile, fingerprint, given_weights, hub_weights

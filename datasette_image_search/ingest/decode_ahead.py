@@ -7,14 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .decode import (
-    DecodedImage,
-    DecodeError,
-    DecodeSettings,
-    check_file_size,
-    decode_bytes,
-    reading,
-)
+from ..decoding.decode import DecodedImage, decode_bytes, reading
+from ..decoding.opening import DecodeError, DecodeSettings, check_file_size
 from .own_images import ImageSource
 
 

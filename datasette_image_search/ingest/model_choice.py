@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..embedders.registry import DEFAULT_MODEL
+from ..embedders.model_ids import DEFAULT_MODEL
 from ..errors import ImageSearchError
 from ..store import Index
 

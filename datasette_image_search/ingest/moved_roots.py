@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePath
 
-from ..store import ROOTS, KnownSource, Root
+from ..store.tables import ROOTS, KnownSource, Root
 from .scan import FoundFile, is_empty_or_gone
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..store import Key, KnownSource, OwnRow, own_label
+from ..store import Key
+from ..store.own_rows import own_label
+from ..store.tables import KnownSource, OwnRow
 from .scan import Changes, FoundFile, found_file, sort_out
 
 

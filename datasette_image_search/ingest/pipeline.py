@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,34 +18,44 @@ import numpy as np
 from sqlite_utils import Database
 
 from .. import store
-from ..embedders.protocol import Embedder
-from ..embedders.registry import ModelRequest, load_embedder
+from ..decoding.decode import DecodedImage, missing_extra_for
+from ..decoding.opening import DecodeError, DecodeSettings, Unreadable, default_max_pixels
+from ..embedders.protocol import Embedder, ModelRequest
+from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
-from ..store import (
+from ..files.run_lock import only_run
+from ..store import Index, reads
+from ..store.connections import check_writable, open_or_make
+from ..store.indexes import ensure_index
+from ..store.migrations import migrate
+from ..store.own_rows import own_content
+from ..store.replacements import delete_index, take_over
+from ..store.schema import ensure_tables
+from ..store.tables import (
     IMPORTED,
+    OWN_ROOT,
     EmbeddedImage,
     Failure,
     ImageRecord,
-    Index,
     ReusedImage,
     Source,
 )
-from .decode import (
-    DecodedImage,
-    DecodeError,
-    DecodeSettings,
-    Unreadable,
-    default_max_pixels,
-    missing_extra_for,
+from ..store.writes import (
+    delete_images,
+    ensure_root,
+    folder_of,
+    forget_unreadable,
+    record_unusable,
+    write_batch,
+    write_reused,
 )
 from .decode_ahead import decode_ahead
 from .model_choice import RunError
 from .own_images import ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
 from .replacing import Replacement, replacement_by
-from .run_lock import only_run
 from .scan import FoundFile
-from .survey import EmbedRequest, Survey, check_writable, connect, take_survey
+from .survey import EmbedRequest, Survey, take_survey
 
 COMMIT_SECONDS = 2.0
 """The longest time to fill a batch, so that a crash never costs more work with slow files."""
@@ -147,7 +156,7 @@ def embed_images(
                 plan = _summary(survey)
                 on_plan(plan)
             _check_embedder(request, survey, embedder)
-        with closing(connect(request.database)) as db:
+        with open_or_make(request.database) as db:
             if request.wal:
                 db.enable_wal()
             run = _Run(db, request, survey, embedder, on_progress)
@@ -236,7 +245,7 @@ def _check_imported(request: EmbedRequest, index: Index, embedder: Embedder) -> 
     """
     Raises unless the imported vectors are found to be this embedder's, so that its vectors may join them.
     """
-    with closing(connect(request.database)) as db:
+    with open_or_make(request.database) as db:
         pictures = stored_pictures(db.conn, index, request.database)
         if not is_made_by(embedder, pictures, repr(request.table)):
             raise RunError(
@@ -244,16 +253,6 @@ def _check_imported(request: EmbedRequest, index: Index, embedder: Embedder) -> 
                 f"to check that {index.model} made them; make some available, or use --replace-model to "
                 "embed everything again"
             )
-
-
-def checkpoint(db: Database) -> None:
-    """
-    Leave no WAL behind: `datasette -i` does not read it, nor can a read-only folder do with one. A
-    reader that stays where it is would be waited for, and keeps the WAL anyway.
-    """
-    if db.journal_mode == "wal":
-        db.execute("pragma busy_timeout = 1000")
-        db.execute("pragma wal_checkpoint(truncate)").fetchall()
 
 
 class _Run:
@@ -281,20 +280,20 @@ class _Run:
         self.pruned = False
         self.replacement = survey.replacement
         own_column = survey.path_column or survey.content_column
-        self.migrated = store.migrate(db)
-        self.table = store.ensure_tables(db, request.table, own_column)
+        self.migrated = migrate(db)
+        self.table = ensure_tables(db, request.table, own_column)
 
     def carry_out(self) -> None:
         choice = self.survey.choice
         index = choice.index
         with store.transaction(self.db):
             if choice.given_up is not None:
-                store.delete_index(self.db, self.table, choice.given_up)
+                delete_index(self.db, self.table, choice.given_up)
             if self.embedder is not None:
                 index = self._ensure_index(self.embedder)
             if self.survey.path_column is not None:
-                store.forget_unreadable(self.db, self.table)
-            store.record_unusable(self.db, self.table, self.survey.unusable)
+                forget_unreadable(self.db, self.table)
+            record_unusable(self.db, self.table, self.survey.unusable)
             roots = self._ensure_roots()
         # Without an index there is nothing to embed, nor any image to have a vector from.
         if index is not None:
@@ -308,7 +307,7 @@ class _Run:
 
     def _ensure_index(self, embedder: Embedder) -> Index:
         weights = self.request.weights
-        return store.ensure_index(
+        return ensure_index(
             self.db,
             self.table,
             model=self.survey.model,
@@ -330,19 +329,19 @@ class _Run:
         with store.transaction(self.db, committed=note):
             found = replacement_by(self.db.conn, choice, index=index)
             if not found.left_out or self.request.drop_missing:
-                store.take_over(self.db, self.table, index, choice.replaced)
+                take_over(self.db, self.table, index, choice.replaced)
                 found = replace(found, is_in_use=True)
 
     def _ensure_roots(self) -> dict[str, int]:
         """Path -> id, of all existing and new roots."""
         files = [image for image in self.survey.to_embed if isinstance(image, FoundFile)]
         for path in {file.root for file in (*files, *(reuse.file for reuse in self.survey.reused))}:
-            store.ensure_root(self.db, path)
-        return {root.path: root.id for root in store.roots(self.db.conn)}
+            ensure_root(self.db, path)
+        return {root.path: root.id for root in reads.roots(self.db.conn)}
 
     def _reuse(self, index: Index, roots: dict[str, int]) -> None:
         for batch in _batches(self.survey.reused, BATCH):
-            store.write_reused(
+            write_reused(
                 self.db,
                 self.table,
                 index,
@@ -380,7 +379,7 @@ class _Run:
             images, failed = _encode(embedder, batch, roots)
             told = _named(failed, batch)
             committed = partial(self._count, len(batch), told)
-            store.write_batch(self.db, self.table, index, images, failed, committed)
+            write_batch(self.db, self.table, index, images, failed, committed)
             self._show_progress()
 
     def _count(self, done: int, failures: Sequence[FailedImage]) -> None:
@@ -391,12 +390,12 @@ class _Run:
         column = self.survey.content_column
         if column is None or not isinstance(image, OwnImage):
             return image
-        content = store.own_content(self.db.conn, self.table, column, image.image_id)
+        content = own_content(self.db.conn, self.table, column, image.image_id)
         return replace(image, content=content)
 
     def _prune(self, roots: dict[str, int]) -> None:
         for batch in _batches(self.survey.gone.items(), BATCH):
-            store.delete_images(
+            delete_images(
                 self.db,
                 self.table,
                 [before.image_id for _, before in batch if before.image_id is not None],
@@ -445,7 +444,7 @@ def _named(
 
 
 def _failure(image: ImageSource, error: DecodeError, roots: Mapping[str, int]) -> Failure:
-    root_id = roots[image.root] if isinstance(image, FoundFile) else store.OWN_ROOT
+    root_id = roots[image.root] if isinstance(image, FoundFile) else OWN_ROOT
     # No file has the time "", so that what could not be read is tried again by the next run.
     mtime = "" if isinstance(error, Unreadable) else image.mtime
     return Failure(root_id, image.path, image.size, mtime, str(error))
@@ -459,7 +458,7 @@ def _content(
     return ImageRecord(
         root_id=roots[image.root],
         path=image.path,
-        folder=store.folder_of(image.path),
+        folder=folder_of(image.path),
         filename=image.name,
         format=decoded.format,
         width=decoded.width,

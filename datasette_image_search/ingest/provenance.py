@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import store
+from ..decoding.decode import DecodedImage, decode_file
+from ..decoding.opening import DecodeError, DecodeSettings
 from ..embedders.protocol import Embedder
 from ..errors import ImageSearchError
 from ..store import Index
-from .decode import DecodedImage, DecodeError, DecodeSettings, decode_file
+from ..store.reads import locations, some_images
+from ..store.vectors import image_vector
 
 SAME = 0.98
 """The median cosine is above this if the embedder is the same. Half precision, other ways to scale and a
@@ -70,8 +72,8 @@ def stored_pictures(
     conn: sqlite3.Connection, index: Index, database: Path
 ) -> Iterator[tuple[Path, np.ndarray]]:
     """The files of some images of an index, with their stored vectors."""
-    ids = store.some_images(conn, index, CANDIDATES)
-    for image_id, place in store.locations(conn, index, ids).items():
-        vector = store.image_vector(conn, index, image_id)
+    ids = some_images(conn, index, CANDIDATES)
+    for image_id, place in locations(conn, index, ids).items():
+        vector = image_vector(conn, index, image_id)
         if vector is not None:
             yield Path(database.resolve().parent, place.root, place.path), vector

@@ -6,8 +6,10 @@ import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from .. import store
 from ..store import Index, Key
+from ..store.reads import locations
+from ..store.replacements import images_to_lose
+from ..store.tags import count_tags
 from .model_choice import ModelChoice
 
 
@@ -36,9 +38,9 @@ def replacement_by(
     replaced = choice.replaced
     left_out = []
     if replaced:
-        lost = store.images_to_lose(conn, replaced[0].image_table, replaced, index or choice.index)
+        lost = images_to_lose(conn, replaced[0].image_table, replaced, index or choice.index)
         left_out = [key for key in lost if key not in covered]
-    places = store.locations(conn, replaced[0], left_out[:1]) if left_out else {}
+    places = locations(conn, replaced[0], left_out[:1]) if left_out else {}
     example = next((place.path for place in places.values()), "")
-    tags = store.count_tags(conn, replaced)
+    tags = count_tags(conn, replaced)
     return Replacement(tuple(old.model for old in replaced), len(left_out), example, tags)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..store import Key, KnownSource, Location
-from .entries import sha256_of
+from ..files.states import sha256_of
+from ..store import Key
+from ..store.tables import KnownSource, Location
 from .scan import FoundFile
 
 SameContent = Callable[[str], list[tuple[Key, Location]]]

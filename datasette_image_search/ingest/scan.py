@@ -6,20 +6,19 @@ import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import Generic, Protocol, TypeVar
 
+from ..decoding.formats import is_image_name
 from ..errors import ImageSearchError
-from ..store import Key, KnownSource
-from .entries import Entries, folded
-from .formats import is_image_name
+from ..files.entries import Entries, folded
+from ..files.states import iso_time
+from ..store import Key
+from ..store.tables import KnownSource
 
 IGNORED_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "node_modules", "__MACOSX"})
 """Folders that network drives and tools fill with thumbnails and the like; hidden ones are left out too."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class HasState(Protocol):
@@ -376,18 +375,6 @@ def found_file(root: str, path: str, absolute: str, problem: str | None = None) 
         problem = "it is not a regular file but a pipe, socket or device"
     mtime = iso_time(status.st_mtime_ns // 1000)
     return FoundFile(root, path, status.st_size, mtime, problem=problem)
-
-
-def iso_time(microseconds: int) -> str:
-    """
-    Since 1970, in UTC; the first or the last time that ISO 8601 has for what is further away. Drives
-    and cards that are damaged have such files, which may be good pictures.
-    """
-    try:
-        return (_EPOCH + timedelta(microseconds=microseconds)).isoformat()
-    except OverflowError:
-        furthest = datetime.max if microseconds > 0 else datetime.min
-        return furthest.replace(tzinfo=timezone.utc).isoformat()
 
 
 def _absolute(path: Path, entries: Entries) -> Path:

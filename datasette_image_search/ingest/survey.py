@@ -6,7 +6,6 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
@@ -15,9 +14,16 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from .. import store
+from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from ..embedders.catalogue import check_model
-from ..store import Failure, Index, Key, KnownSource, Location, Root, StoreError
-from .formats import BATCH_SIZE, THUMBNAIL_SIZE
+from ..store import Index, Key, StoreError, reads
+from ..store.connections import check_folder, open_if_exists
+from ..store.finding import check_not_renamed, check_vectors
+from ..store.own_rows import own_rows
+from ..store.reads import count_images, images_with_content, known_files
+from ..store.replacements import unfinished_index
+from ..store.tables import Failure, KnownSource, Location, Root, image_table_names, table_exists
+from ..store.vectors import count_vectors
 from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database
 from .own_images import ImageSource, find_own_changes
@@ -33,13 +39,6 @@ from .scan import (
     check_mounted,
     find_changes,
 )
-from .special_files import check_is_file
-
-BUSY_SECONDS = 60
-"""Seconds to wait for another process that is writing to the database."""
-
-
-PAGE_SIZE = 16_384
 
 
 @dataclass(frozen=True)
@@ -132,19 +131,19 @@ def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey
     columns = [name for name in (request.path_column, request.content_column) if name is not None]
     if len(columns) + bool(request.paths) > 1:
         raise RunError("give either files and folders, or --path-column, or --content-column")
-    with closing(open_database(request.database)) as db:
-        is_new_table = not store.table_exists(db.conn, request.table)
-        others = tuple(store.image_table_names(db.conn))
+    with open_if_exists(request.database) as db:
+        is_new_table = not table_exists(db.conn, request.table)
+        others = tuple(image_table_names(db.conn))
         if is_new_table:
             _check_table_name(request, others)
         indexes = store.read_indexes(db.conn, request.table)
         if not request.replace_model:
-            store.check_not_renamed(db.conn, request.table)
+            check_not_renamed(db.conn, request.table)
             if indexes:
-                store.check_vectors(db.conn, request.table)
+                check_vectors(db.conn, request.table)
         if request.model is not None and request.model not in [index.model for index in indexes]:
             check_model(request.model, has_weights=request.weights is not None)
-        unfinished = store.unfinished_index(db.conn, request.table)
+        unfinished = unfinished_index(db.conn, request.table)
         choice = choose_model(request, indexes, unfinished, fingerprint)
         if request.paths:
             survey = _survey_files(db, request, choice)
@@ -159,7 +158,7 @@ def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey
                 covered |= {before.image_id for before in survey.gone.values()}
             survey = replace(survey, replacement=replacement_by(db.conn, choice, covered))
         if unfinished is not None and unfinished not in (choice.index, choice.given_up):
-            vectors = store.count_vectors(db.conn, unfinished)
+            vectors = count_vectors(db.conn, unfinished)
             survey = replace(survey, unfinished=(unfinished, vectors))
     return replace(survey, is_new_table=is_new_table, other_tables=others if is_new_table else ())
 
@@ -201,61 +200,14 @@ def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> Non
     raise RunError(f"{request.table!r} is given instead of the table name; run: {line}")
 
 
-def check_folder(database: Path) -> None:
-    """Raises ImageSearchError if the folder for a database is missing, or it is no file."""
-    check_is_file(database, "a database")
-    folder = database.resolve().parent if database.is_symlink() else database.parent
-    if not folder.is_dir():
-        raise RunError(f"there is no folder {str(folder)!r} for the database")
-
-
-def check_writable(database: Path) -> None:
-    """Raises RunError if a database, or the folder that its journal and sidecars go to, is read-only."""
-    check_folder(database)
-    database = database.resolve()
-    if not os.access(database.parent, os.W_OK):
-        raise RunError(
-            f"the folder {str(database.parent)!r} cannot be written to, and the database needs it for "
-            "its journal and indexes; make it writable, or work on a copy in another folder"
-        )
-    if database.exists() and not os.access(database, os.W_OK):
-        raise RunError(
-            f"the database {str(database)!r} cannot be written to; make it writable, or work on a copy"
-        )
-
-
-def connect(database: Path) -> Database:
-    """
-    A connection that waits for other writers. It knows the SQL functions of this package and of other
-    plugins, as that of any command of sqlite-utils: triggers of a person's own may use them.
-    """
-    db = Database(database)
-    store.read_any_text(db.conn)
-    # For a new database only. One of SQLite's usual pages of 4096 bytes holds one vector of 512
-    # dimensions, and half of the file would be empty.
-    db.execute(f"pragma page_size = {PAGE_SIZE}")
-    wait_for_writers(db)
-    return db
-
-
-def wait_for_writers(db: Database) -> None:
-    """Of other processes, up to BUSY_SECONDS, before something is written here."""
-    db.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000}")
-
-
-def open_database(database: Path) -> Database:
-    """To look into. Connecting would make an empty file of a database that is not there."""
-    return connect(database) if database.exists() else Database(memory=True)
-
-
 def _survey_files(
     db: Database,
     request: EmbedRequest,
     choice: ModelChoice,
 ) -> Survey:
     index = choice.index
-    known = store.known_files(db.conn, request.table, index)
-    roots = store.roots(db.conn)
+    known = known_files(db.conn, request.table, index)
+    roots = reads.roots(db.conn)
     _check_absolute(request, known, roots)
     try:
         changes = find_changes(
@@ -299,7 +251,7 @@ def _survey_files(
         names = ", ".join(repr(str(path)) for path in request.paths)
         raise RunError(f"there are no image files in {names}")
     found_again = {reuse.file.key for reuse in reused if reuse.moved}
-    if store.table_exists(db.conn, request.table) and any(
+    if table_exists(db.conn, request.table) and any(
         file.image_id is None and file.problem is None and file.key not in found_again
         for file in changes.to_embed
     ):
@@ -359,7 +311,7 @@ def _find_reuse(
             candidates,
             executor.map(hash_of, candidates),
             GoneFiles(changes.missing),
-            cache(lambda sha256: store.images_with_content(db.conn, table, index, sha256)),
+            cache(lambda sha256: images_with_content(db.conn, table, index, sha256)),
         )
 
 
@@ -384,7 +336,7 @@ def _with_rows_of_moved(
 
     @cache
     def same_content(sha256: str) -> list[tuple[Key, Location]]:
-        found = [store.images_with_content(db.conn, table, old, sha256) for old in replaced]
+        found = [images_with_content(db.conn, table, old, sha256) for old in replaced]
         return list(dict.fromkeys(chain.from_iterable(found)))
 
     with ThreadPoolExecutor(request.decoders) as executor:
@@ -414,7 +366,7 @@ def _survey_own_table(
     table = store.find_image_table(db.conn, request.table)
     if table.is_ours:
         raise StoreError(f"table {table.name!r} was made from folders; name the folders to embed")
-    rows, unusable = store.own_rows(db.conn, table, index, column, is_path=path_column is not None)
+    rows, unusable = own_rows(db.conn, table, index, column, is_path=path_column is not None)
     folder = request.database.resolve().parent if path_column is not None else None
     changes = find_own_changes(rows, folder, retry_failed=request.retry_failed)
     if not (rows or unusable):
@@ -428,7 +380,7 @@ def _survey_own_table(
         unchanged=changes.unchanged,
         failed_before=changes.failed_before,
         gone={},
-        empty_rows=store.count_images(db.conn, table) - len(rows) - len(unusable),
+        empty_rows=count_images(db.conn, table) - len(rows) - len(unusable),
         unusable=tuple(unusable),
     )
 

@@ -11,7 +11,6 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
@@ -22,51 +21,34 @@ from sqlite_utils import Database
 
 from .. import store
 from ..embedders.catalogue import check_model, known_dimensions
-from ..embedders.protocol import Embedder, EmbedderError, UnknownModel, WeightsMissing
-from ..embedders.registry import ModelRequest, load_embedder
+from ..embedders.protocol import Embedder, EmbedderError, ModelRequest, UnknownModel, WeightsMissing
+from ..embedders.registry import load_embedder
 from ..errors import counted
-from ..store import IMPORTED, ImageTable, ImportedImage, Index, Key, StoreError
+from ..files.run_lock import only_run
+from ..store import ImageTable, Index, Key, StoreError
+from ..store.connections import check_writable, open_if_exists, open_or_make
+from ..store.finding import check_not_renamed
+from ..store.imports import add_imported, write_imported
+from ..store.indexes import ensure_index
+from ..store.migrations import migrate
+from ..store.replacements import delete_index, images_to_lose, unfinished_index
+from ..store.schema import ensure_tables
+from ..store.sources import record_files
+from ..store.tables import IMPORTED, ImportedImage, table_exists
+from ..store.triggers import without_triggers
+from ..store.vectors import image_vector
+from ..store.writes import ensure_root
+from .import_request import ImportRequest
 from .model_choice import ModelChoice, RunError, choose_model
 from .new_database import whole_or_none
 from .pipeline import Progress
 from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
-from .run_lock import only_run
 from .scan import found_file
-from .survey import check_writable, connect, open_database
-from .vector_matching import Matches, Unknown, find_matches
+from .vector_matching import Matches, find_matches
 from .vector_sources import FileState, VectorSource, open_source, unit_blocks
 
 CACHE_KIB = 64_000
 """The size of the changed pages after which SQLite writes them to the file before the commit."""
-
-
-@dataclass(frozen=True)
-class ImportRequest:
-    """
-    The vectors to import, and the table. `paths` and `collection` are as in `open_source`; `model` None
-    is the one that the source names. `roots` are folders that the paths are below; relative paths are
-    relative to the only one. `unknown` is what to do with paths that the table has no row for: None adds
-    them to a new table and refuses them for one with rows.
-    """
-
-    database: Path
-    table: str
-    source: Path
-    model: str | None = None
-    paths: Path | None = None
-    collection: str | None = None
-    roots: Sequence[Path] = ()
-    path_column: str | None = None
-    unknown: Unknown | None = None
-    weights: Path | None = None
-    wal: bool = False
-    add_model: bool = False
-    replace_model: bool = False
-
-    @property
-    def keep_model(self) -> bool:
-        """An unfinished index of embed-images does not concern an import."""
-        return False
 
 
 @dataclass(frozen=True)
@@ -108,18 +90,18 @@ class _Job:
     def carry_out(self, db: Database, on_progress: Callable[[Progress], None]) -> Counter[str]:
         """Within a transaction of the caller. Counts "imported", "unchanged", "added", "not there"."""
         counts: Counter[str] = Counter()
-        if self.is_new_table and store.table_exists(db.conn, self.request.table):
+        if self.is_new_table and table_exists(db.conn, self.request.table):
             raise RunError(
                 f"another program has created the table {self.request.table!r} meanwhile, so nothing was "
                 "imported; run this again"
             )
-        table = store.ensure_tables(db, self.request.table, self.path_column)
-        with store.without_triggers(db, table):
+        table = ensure_tables(db, self.request.table, self.path_column)
+        with without_triggers(db, table):
             for index in (*self.choice.replaced, self.choice.given_up):
                 if index is not None:
-                    store.delete_index(db, table, index)
+                    delete_index(db, table, index)
             weights = self.request.weights
-            index = store.ensure_index(
+            index = ensure_index(
                 db,
                 table,
                 model=self.choice.model,
@@ -139,7 +121,7 @@ class _Job:
     ) -> Iterator[tuple[int, Key]]:
         files = self.matches.files
         paths = sorted({files[at][0] for at in self.matches.new})
-        roots = {path: store.ensure_root(db, path).id for path in paths}
+        roots = {path: ensure_root(db, path).id for path in paths}
 
         def images() -> Iterator[ImportedImage]:
             for at, found in self._look_at_files(self.matches.new):
@@ -149,7 +131,7 @@ class _Job:
                 root, path = files[at]
                 yield ImportedImage(roots[root], path, size, mtime)
 
-        ids = store.add_imported(db, table, images()) if self.matches.new else ()
+        ids = add_imported(db, table, images()) if self.matches.new else ()
         counts["added"] = len(ids)
         return zip(self.matches.new, ids, strict=True)
 
@@ -161,7 +143,7 @@ class _Job:
             state = self.source.states[at] if self.source.states else found
             if state is not None:
                 states.append((key, state.size, state.mtime))
-        store.record_files(db, table, states)
+        record_files(db, table, states)
 
     def _look_at_files(self, positions: Sequence[int]) -> Iterator[tuple[int, FileState | None]]:
         """Position and the current state of the file, None if it is missing."""
@@ -193,7 +175,7 @@ class _Job:
             chosen = owners[done:last]
             vectors = block[[at - start for at, _ in chosen]]
             ids = [key for _, key in chosen]
-            written = store.write_imported(db, table, index, ids, vectors)
+            written = write_imported(db, table, index, ids, vectors)
             counts["imported"] += written
             counts["unchanged"] += len(ids) - written
             done, start = last, end
@@ -219,12 +201,12 @@ def import_vectors(
         open_source(request.source, paths=request.paths, collection=request.collection) as source,
     ):
         job = _prepare(request, source)
-        with whole_or_none(request.database) as file, closing(connect(file)) as db:
+        with whole_or_none(request.database) as file, open_or_make(file) as db:
             if request.wal:
                 db.enable_wal()
             db.execute(f"pragma cache_size = -{CACHE_KIB}")
             with store.transaction(db):
-                migrated = store.migrate(db)
+                migrated = migrate(db)
                 counts = job.carry_out(db, on_progress)
     none_is_there = 0 < counts["added"] == counts["not there"]
     return ImportSummary(
@@ -246,17 +228,17 @@ def import_vectors(
 
 
 def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
-    with closing(open_database(request.database)) as db:
+    with open_if_exists(request.database) as db:
         request = replace(request, model=request.model or source.model)
         if request.model is None:
             raise RunError(
                 f"{source.name} does not name the model of its vectors; name it with --model"
             )
         if not request.replace_model:
-            store.check_not_renamed(db.conn, request.table)
+            check_not_renamed(db.conn, request.table)
         indexes = store.read_indexes(db.conn, request.table)
         _check_other_model(request, indexes)
-        unfinished = store.unfinished_index(db.conn, request.table)
+        unfinished = unfinished_index(db.conn, request.table)
         choice = choose_model(request, indexes, unfinished, anew=True)
         model, index = choice.model, choice.index
         path_column = _path_column(request, db, indexes)
@@ -275,7 +257,7 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
                     f"{other} has {dimensions:,}; nothing was imported: name the --model that made them"
                 )
         fingerprint, unproven = _prove(request, db, source, matches, index, embedder, unproven)
-        is_new = not store.table_exists(db.conn, request.table)
+        is_new = not table_exists(db.conn, request.table)
     return _Job(request, source, matches, choice, is_new, path_column, fingerprint, unproven)
 
 
@@ -300,7 +282,7 @@ def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None
 
 def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index]) -> str | None:
     """The column with the paths of a person's own table; None for a table of ours, or a new one."""
-    if not store.table_exists(db.conn, request.table):
+    if not table_exists(db.conn, request.table):
         if request.path_column is not None:
             raise StoreError(f"there is no table {request.table!r} in this database")
         return None
@@ -322,7 +304,7 @@ def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index])
 def _check_all_replaced(
     db: Database, request: ImportRequest, replaced: Sequence[Index], matches: Matches
 ) -> None:
-    left_out = set(store.images_to_lose(db.conn, request.table, replaced, None))
+    left_out = set(images_to_lose(db.conn, request.table, replaced, None))
     left_out -= {key for _, key in matches.known}
     if left_out:
         raise RunError(
@@ -429,7 +411,7 @@ def _is_like(
     pairs = [
         (samples[at], stored)
         for at, key in matches.known
-        if at in samples and (stored := store.image_vector(db.conn, index, key)) is not None
+        if at in samples and (stored := image_vector(db.conn, index, key)) is not None
     ]
     if not pairs:
         return False

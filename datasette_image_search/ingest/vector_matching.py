@@ -7,24 +7,21 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from sqlite_utils import Database
 
 from .. import store
-from ..store import Key
-from .entries import Entries
+from ..files.entries import Entries
+from ..store import Key, reads
+from ..store.own_rows import own_rows
+from ..store.reads import known_files
+from .import_request import ImportRequest, Unknown
 from .model_choice import RunError
 from .scan import utf8_path
 from .vector_sources import VectorSource
 
-if TYPE_CHECKING:
-    from .vector_import import ImportRequest
-
 SHOWN = 3
 """The most paths that an error names."""
-
-Unknown = Literal["refuse", "skip", "add"]
 
 
 @dataclass(frozen=True)
@@ -63,11 +60,11 @@ def _check_paths(source: VectorSource) -> None:
 
 
 def _match_files(request: ImportRequest, db: Database, source: VectorSource) -> Matches:
-    known = store.known_files(db.conn, request.table)
+    known = known_files(db.conn, request.table)
     ids = {file: at.image_id for file, at in known.items() if at.image_id is not None}
     unknown = request.unknown or ("refuse" if ids else "add")
     places = _Places(
-        {root.path for root in store.roots(db.conn)},
+        {root.path for root in reads.roots(db.conn)},
         _only_root(request.roots) or _only({root for root, _ in ids}),
     )
     if unknown == "add" and request.roots:
@@ -100,7 +97,7 @@ def _match_own_rows(
     table = store.find_image_table(db.conn, request.table)
     folder = str(request.database.resolve().parent)
     ids: dict[str, list[Key]] = {}
-    rows, _ = store.own_rows(db.conn, table, None, column, is_path=True)
+    rows, _ = own_rows(db.conn, table, None, column, is_path=True)
     for row in rows:
         ids.setdefault(_absolute(folder, str(row.source)), []).append(row.image_id)
     base = _only_root(request.roots) or folder

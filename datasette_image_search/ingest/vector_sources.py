@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ImageSearchError, counted
-from ..store import column_names
-from .scan import iso_time
-from .special_files import check_is_file
+from ..errors import counted
+from ..files.special_files import check_is_file
+from ..files.states import iso_time
+from ..files.vector_files import NoDirection, VectorSourceError, mapped_array, unit_vectors
+from ..store.connections import open_to_read
+from ..store.tables import column_names
 
 BLOCK = 8192
 """Vectors per block; 16 MB with 512 dimensions in float32."""
@@ -34,10 +36,6 @@ LLM_MODELS = {"clip": "ViT-B-32-quickgelu/openai"}
 RCLIP_MODEL = "ViT-B-32-256/datacomp_s34b_b86k"
 RCLIP_MODEL_BEFORE_3 = "ViT-B-32-quickgelu/openai"
 """rclip's models, by the version in its table db_version, which it raised to 3 for the change."""
-
-
-class VectorSourceError(ImageSearchError):
-    """The vectors cannot be read, or are not vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,27 +107,6 @@ def unit_blocks(source: VectorSource) -> Iterator[np.ndarray]:
         at += len(block)
 
 
-class NoDirection(Exception):
-    """The vector at a position cannot have unit norm; the message is what it does instead."""
-
-    def __init__(self, at: int, what: str) -> None:
-        super().__init__(what)
-        self.at = at
-
-
-def unit_vectors(vectors: np.ndarray) -> np.ndarray:
-    """Of any float type and any length -> float32 of unit norm. Raises NoDirection."""
-    # In float64, where the squares of tiny and huge numbers are still numbers.
-    exact = vectors.astype(np.float64)
-    norms = np.sqrt(np.einsum("ij,ij->i", exact, exact))
-    wrong = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
-    if len(wrong):
-        what = "is all zeros" if norms[wrong[0]] == 0 else "holds NaN or infinity"
-        raise NoDirection(int(wrong[0]), what)
-    exact /= norms[:, None]
-    return exact.astype("<f4")
-
-
 def _kind_of(path: Path) -> str:
     """npy, rclip, clip-retrieval or llm."""
     if path.is_dir():
@@ -175,25 +152,6 @@ def _open_npy(path: Path, paths: Path | None) -> VectorSource:
             f"{str(path)!r} has {len(array):,} vectors, and {str(paths)!r} {len(names):,} paths"
         )
     return VectorSource(path.name, names, array.shape[1], lambda: _blocks_of([array]))
-
-
-def mapped_array(path: Path) -> np.ndarray:
-    """
-    The vectors of a .npy file, shape (n, dimensions), of any float type. Raises VectorSourceError.
-    """
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise VectorSourceError(f"{str(path)!r} is damaged, or contains no numbers") from error
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
-        raise VectorSourceError(
-            f"{str(path)!r} holds {array.dtype}, not vectors in float16, float32 or float64"
-        )
-    if array.ndim != 2 or not array.shape[1]:
-        raise VectorSourceError(
-            f"{str(path)!r} has the shape {array.shape}, not a row for each vector"
-        )
-    return array
 
 
 def _blocks_of(arrays: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
@@ -280,7 +238,11 @@ def _image_paths(path: Path) -> list[str]:
 @contextmanager
 def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that sees one state of the database, even if others write meanwhile."""
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as conn:
+    with _reading(path):
+        conn = open_to_read(path)
+    with closing(conn):
+        # A path with a letter replaced would be that of no file.
+        conn.text_factory = str
         conn.execute("begin")
         yield conn
 

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import store
 from ..errors import ImageSearchError
 from ..search.live import LiveIndex
-from ..store import LAST, Filter, Index, Key
+from ..store import Filter, Index, Key
+from ..store.filters import matching, matching_images
+from ..store.reads import images_of_vectors, images_with_vectors
+from ..store.tables import LAST, column_names
+from ..store.vectors import count_vectors
 
 Project = Callable[[LiveIndex, np.ndarray], np.ndarray]
 """A live index and positions -> points, shape (len(positions), 2): see search/projection.py."""
@@ -60,7 +63,7 @@ def collection_map(
         check_column(conn, index, column)
     if filter is None:
         # The ids from the index: SQLite would need half of its time limit to list a million.
-        positions, count = np.arange(len(live)), store.count_vectors(conn, index)
+        positions, count = np.arange(len(live)), count_vectors(conn, index)
     else:
         positions = np.flatnonzero(_passing(conn, index, live, filter))
         count = len(positions)
@@ -71,8 +74,8 @@ def collection_map(
         # If a picture replaced another one, both may be there.
         keys = np.unique(live.image_ids(positions)).tolist()
     else:
-        keys = store.images_of_vectors(conn, index, live.vector_ids(positions).tolist())
-    rows = sorted(store.images_with_vectors(conn, index, keys, column), key=_vector_id)
+        keys = images_of_vectors(conn, index, live.vector_ids(positions).tolist())
+    rows = sorted(images_with_vectors(conn, index, keys, column), key=_vector_id)
     vectors = live.positions_of(np.array([row[0] for row in rows], dtype=np.int64))
     order = np.random.default_rng(0).permutation(len(rows))
     # Later commits come with the next map.
@@ -92,13 +95,13 @@ def _passing(conn: sqlite3.Connection, index: Index, live: LiveIndex, filter: Fi
     """A bool per position: whether the image passes the filter."""
     if live.has_image_ids:
         # Asking SQLite for their vectors would take several times as long; the index knows them.
-        return live.chosen_images(store.matching_images(conn, index, filter))
-    return live.chosen_vectors(store.matching(conn, index, filter))
+        return live.chosen_images(matching_images(conn, index, filter))
+    return live.chosen_vectors(matching(conn, index, filter))
 
 
 def check_column(conn: sqlite3.Connection, index: Index, column: str) -> None:
     """Raises MapError if the image table has no such column."""
-    columns = store.column_names(conn, index.image_table)
+    columns = column_names(conn, index.image_table)
     if column not in columns:
         raise MapError(
             f"{index.image_table!r} has no column {column[:100]!r} to colour by; "

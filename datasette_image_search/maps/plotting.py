@@ -11,7 +11,9 @@ from pathlib import Path
 from .. import store
 from ..search.planner import live_snapshot
 from ..search.projection import METHODS
-from ..store import LAST, Filter, Index
+from ..store import Filter, Index
+from ..store.reads import thumbnail
+from ..store.tables import LAST
 from .collection import CollectionMap, MapError, collection_map, scaled
 from .colouring import Colouring, colouring, plain
 from .page import MOST_IMAGES, html_file
@@ -71,7 +73,7 @@ def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotte
     table = store.find_image_table(conn, index.image_table)
 
     def thumbnail_of(image_id: store.Key) -> bytes | None:
-        stored = store.thumbnail(conn, table, image_id)
+        stored = thumbnail(conn, table, image_id)
         return stored.webp if stored else None
 
     files = []

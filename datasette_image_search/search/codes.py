@@ -15,7 +15,7 @@ from functools import cache, cached_property
 import faiss
 import numpy as np
 
-from ..store import Rows, StoredVectors
+from ..store.tables import Rows, StoredVectors
 
 CODE_ERROR = 5e-4
 """float16 rounds each of the components of a unit vector by at most 2^-11 of itself, so by
@@ -122,8 +122,9 @@ class Codes:
 @dataclass(frozen=True)
 class _Scorer:
     """
-    Scores a stretch of codes. FAISS's own range_search would do it for all, 20 times slower: it decodes
-    one vector at a time, while the scanner for lists is vectorised.
+    Scores a stretch of codes, with the scanner that FAISS searches lists with. For 60,000 codes of 512
+    dimensions it takes 12 ms; a search for all of them takes 23 ms, numpy in blocks 49 ms, and
+    range_search, which decodes one vector at a time, 60 ms.
     """
 
     faiss_index: faiss.IndexScalarQuantizer

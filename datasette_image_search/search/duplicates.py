@@ -18,9 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import store
 from ..errors import ImageSearchError
-from ..store import DuplicateRow, Filter, ImageFile, Index
+from ..store import Filter, Index
+from ..store.duplicates import ImageFile, image_files
+from ..store.filters import vectors_by_content
+from ..store.tables import DuplicateRow
+from ..store.vectors import vectors_by_id
 
 HEAD = 95
 """Axes on which all pairs are compared. They hold nine tenths of the length of CLIP vectors, and let few
@@ -95,7 +98,7 @@ def find_duplicates(
         raise ThresholdError(
             f"the threshold is {threshold:g}; it must be above 0 and at most 1, such as 0.95"
         )
-    copies = store.vectors_by_content(conn, index, filter)
+    copies = vectors_by_content(conn, index, filter)
     ids = np.array([id for id, _ in copies], dtype=np.int64)
     is_first = np.array([not is_copy for _, is_copy in copies], dtype=bool)
     content = np.cumsum(is_first) - 1
@@ -134,7 +137,7 @@ def _reader(conn: sqlite3.Connection, index: Index, vector_ids: np.ndarray) -> V
 
     def vectors_at(positions: np.ndarray) -> np.ndarray:
         ids = vector_ids[positions]
-        stored = store.vectors_by_id(conn, index, ids.tolist())
+        stored = vectors_by_id(conn, index, ids.tolist())
         # A vector that was deleted meanwhile stays zero, and is like no other.
         vectors = np.zeros((len(ids), index.dimensions), dtype=np.float32)
         order = np.argsort(ids)
@@ -317,7 +320,7 @@ def _groups(
     The groups of some vectors, of which those of one content, and of one component, have a number; and
     how many images the largest component has that is more than one star.
     """
-    images = store.image_files(conn, index, ids.tolist())
+    images = image_files(conn, index, ids.tolist())
     members: dict[int, dict[int, list[ImageFile]]] = {}
     for id, content, label in zip(ids.tolist(), contents.tolist(), labels.tolist(), strict=True):
         # A row may have been deleted since its vector was compared.

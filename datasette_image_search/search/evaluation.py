@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import store
 from ..store import Index
+from ..store.vectors import count_vectors, vector_batches, vector_ids, vectors_by_id
 from .approximate import RECALL_AT, Report
 from .codes import CODE_ERROR
 from .indexing import count_to_search, make_index, silent
@@ -106,7 +106,7 @@ def evaluate(
 def _there(conn: sqlite3.Connection, live: LiveIndex) -> np.ndarray:
     """A bool per position: whether the vector is still in the database."""
     there = live.there()
-    return live.chosen_vectors(store.vector_ids(conn, live.index)) if there is None else there
+    return live.chosen_vectors(vector_ids(conn, live.index)) if there is None else there
 
 
 def _nearest(live: LiveIndex, vector: np.ndarray, n: int) -> Ranking:
@@ -121,12 +121,12 @@ def _brute_force(
     The lowest of the best k scores of each query, shape (n, len(RECALL_AT)), and the milliseconds of
     one query without reading the vectors, the median of some.
     """
-    count = store.count_vectors(conn, index)
+    count = count_vectors(conn, index)
     best = np.empty((len(queries), 0), dtype=np.float32)
     timed = queries[:TIMED]
     seconds = np.zeros(len(timed))
     done = 0
-    for batch in store.vector_batches(conn, index):
+    for batch in vector_batches(conn, index):
         report("Brute force", done, count)
         for at, query in enumerate(timed):
             started = time.perf_counter()
@@ -187,5 +187,5 @@ def _best(
     if len(scores) > DEEPEST:
         close = scores >= scores[DEEPEST - 1] - 2 * CODE_ERROR
         positions = positions[close]
-    stored = store.vectors_by_id(conn, live.index, live.vector_ids(positions).tolist())
+    stored = vectors_by_id(conn, live.index, live.vector_ids(positions).tolist())
     return _highest((stored.vectors @ query)[None])[0]

@@ -14,12 +14,17 @@ from sqlite_utils import Database
 
 from .. import store
 from ..errors import ImageSearchError
-from ..ingest.run_lock import only_run
+from ..files.run_lock import only_run
 from ..store import Index
+from ..store.connections import database_path
+from ..store.indexes import record_index_type, record_sidecar
+from ..store.schema import ensure_tables
+from ..store.tables import all_indexes
+from ..store.tokens import rows_after
+from ..store.vectors import count_vectors
 from . import approximate
 from .approximate import Approximate, Report
 from .codes import Codes
-from .connections import database_path
 from .lineage import NOBODY, Unproven, gone
 from .sample_queries import sample_queries
 from .sidecar import (
@@ -62,7 +67,7 @@ def refresh_sidecars(db: Database, table: str, report: Report = silent) -> None:
         for index in store.read_indexes(db.conn, table):
             _refresh(db, database, index, report)
         wanted: set[Path] = set()
-        for index in store.all_indexes(db.conn):
+        for index in all_indexes(db.conn):
             wanted |= {sidecar_path(database, index), approximate_path(database, index)}
         _remove(path for path in sidecar_paths(database) if path not in wanted)
 
@@ -125,7 +130,7 @@ def index_images(
     with only_run(database):
         index = store.find_index(db.conn, table, model)
         # A database of an older version has no tokens to prove what was read.
-        store.ensure_tables(db, index.image_table, index.path_column or index.content_column)
+        ensure_tables(db, index.image_table, index.path_column or index.content_column)
         index = store.find_index(db.conn, table, model)
         index, codes, made = make_index(
             db.conn,
@@ -197,7 +202,7 @@ def make_index(
 
 def count_to_search(conn: sqlite3.Connection, index: Index) -> int:
     """The number of vectors of an index. Raises IndexTypeError if it has none."""
-    count = store.count_vectors(conn, index)
+    count = count_vectors(conn, index)
     if not count:
         raise _nothing_to_index(index)
     return count
@@ -222,7 +227,7 @@ def _write_all(
                 temporary_of_approximate = stack.enter_context(beside)
             with store.transaction(db):
                 _record(db, index, codes)
-                store.record_index_type(db, index)
+                record_index_type(db, index)
                 put_in_place(temporary, path)
                 if made is not None:
                     put_in_place(temporary_of_approximate, path_of_approximate)
@@ -255,7 +260,7 @@ def _record(db: Database, index: Index, codes: Codes) -> None:
     Record a sidecar in the database, if the database still descends from the state that was read for it.
     """
     with store.transaction(db):
-        store.record_sidecar(db, index)
+        record_sidecar(db, index)
         now = store.find_index(db.conn, index.image_table, index.model)
         try:
             _changed(db.conn, now, codes)
@@ -308,7 +313,7 @@ def _changed(conn: sqlite3.Connection, index: Index, codes: Codes) -> int:
     if codes.rows is None:
         raise Unproven
     last = int(codes.rows.ids[-1]) if len(codes.rows.ids) else 0
-    newer = store.rows_after(conn, index, last)
+    newer = rows_after(conn, index, last)
     absent = gone(conn, index, [codes.rows], NOBODY, codes.rows.state(), newer)
     return len(newer.ids) + len(absent)
 

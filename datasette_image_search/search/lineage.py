@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import store
-from ..store import Index, Rows
+from ..store import Index
+from ..store.tables import Rows, StoredVectors
+from ..store.vectors import rows_by_id, vector_ids
 from .ids import is_in
 
 NOBODY = np.empty(0, dtype=np.int64)
@@ -42,7 +43,7 @@ def gone(
     if state ^ newer.state() == index.generation:
         return before
     ids, tokens = _sorted([*known, newer])
-    there = store.vector_ids(conn, index)
+    there = vector_ids(conn, index)
     is_there = is_in(ids, there)
     if is_there.sum() != len(there) or _state(tokens[is_there]) != index.generation:
         raise Unproven
@@ -51,15 +52,15 @@ def gone(
 
 def gone_and_unknown(
     conn: sqlite3.Connection, index: Index, known: Sequence[Rows]
-) -> tuple[np.ndarray, store.StoredVectors]:
+) -> tuple[np.ndarray, StoredVectors]:
     """
     The ids of the known rows that this connection does not see, ascending, and what it sees besides.
     Raises Unproven if it sees others by the same ids.
     """
     ids, tokens = _sorted(known)
-    there = store.vector_ids(conn, index)
+    there = vector_ids(conn, index)
     is_there = is_in(ids, there)
-    unknown = store.rows_by_id(conn, index, there[~is_in(there, ids)].tolist())
+    unknown = rows_by_id(conn, index, there[~is_in(there, ids)].tolist())
     assert unknown.rows is not None
     if _state(tokens[is_there]) ^ unknown.rows.state() != index.generation:
         raise Unproven

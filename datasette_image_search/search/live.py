@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import threading
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from .. import store
-from ..store import Index, Rows, StoreError
+from ..store import Index, StoreError
+from ..store.connections import database_path, open_to_read
+from ..store.tables import Rows, StoredVectors, all_indexes
+from ..store.tokens import has_tokens
 from .approximate import Approximate, Report
 from .codes import Codes, encode, joined
-from .connections import database_path, reader
 from .ids import is_in
 from .lineage import NOBODY, Unproven, gone, gone_and_unknown
 from .mapped import check_believed, is_whole
@@ -266,7 +268,7 @@ def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> L
         before = None
     # Before the first look at it: whatever is written in between comes with another state.
     file = _state_of(database)
-    with reader(database) as conn:
+    with closing(open_to_read(database)) as conn:
         with store.snapshot(conn):
             index = store.find_index(conn, index.image_table, index.model)
             live = None if before is None else _continued(conn, before, index, database)
@@ -307,7 +309,7 @@ def _state_of(database: Path) -> tuple[FileState | None, ...]:
 
 def _forget_replaced(conn: sqlite3.Connection, database: str) -> None:
     """Release the files of indexes that were replaced by another model."""
-    ids = {index.id for index in store.all_indexes(conn)}
+    ids = {index.id for index in all_indexes(conn)}
     for known in (_open, _seen):
         for key in [key for key in list(known) if key[0] == database and key[1] not in ids]:
             known.pop(key, None)
@@ -373,7 +375,7 @@ def _read(
 
 def _from_sidecar(conn: sqlite3.Connection, index: Index, codes: Codes, path: Path) -> LiveIndex:
     if codes.rows is None:
-        if store.has_tokens(conn, index):
+        if has_tokens(conn, index):
             raise SidecarUnusable(f"{path.name} is of an older version")
         return _with_newer(conn, LiveIndex(index, (codes,), from_sidecar=True), index)
     before = replace(index, generation=codes.rows.state())
@@ -487,7 +489,7 @@ def is_seen_by(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> bool:
 
 def _compared(
     conn: sqlite3.Connection, live: LiveIndex, index: Index
-) -> tuple[np.ndarray, store.StoredVectors]:
+) -> tuple[np.ndarray, StoredVectors]:
     """Like gone_and_unknown(), but raises Unproven also for another index."""
     if live.gone is None or replace(live.index, generation=index.generation) != index:
         raise Unproven

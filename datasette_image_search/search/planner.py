@@ -28,7 +28,9 @@ import numpy as np
 
 from .. import store
 from ..errors import ImageSearchError
-from ..store import Filter, IdSet, ImageTable, Index, Key
+from ..store import Filter, ImageTable, Index, Key, filters
+from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
+from ..store.vectors import vectors_by_id
 from .live import LiveIndex, as_seen_by, live_index
 
 FIRST = 128
@@ -194,14 +196,14 @@ class _Plan:
             return ranking.vector_ids.tolist()
         if not self.live.has_image_ids:
             ids = ranking.vector_ids.tolist()
-            return store.passing(self.conn, self.index, ids, self.filter, self.table)
+            return filters.passing(self.conn, self.index, ids, self.filter, self.table)
         images = self.live.image_ids(ranking.positions)
-        passed = store.passing_images(self.conn, self.index, images, self.filter, self.table)
+        passed = passing_images(self.conn, self.index, images, self.filter, self.table)
         return ranking.vector_ids[np.isin(images, passed)].tolist()
 
     def there(self, vector_ids: list[int]) -> list[int]:
         """Those of the vectors that are still there, of the picture that their image has."""
-        return store.passing(self.conn, self.index, vector_ids, None, self.table)
+        return filters.passing(self.conn, self.index, vector_ids, None, self.table)
 
 
 @dataclass(frozen=True)
@@ -316,10 +318,10 @@ def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
     if not isinstance(plan.filter, Filter) or not plan.live.has_image_ids:
         return False
     few = int(len(plan.live) * NARROW)
-    if not few or not store.is_indexed(plan.conn, plan.index, plan.filter, plan.table):
+    if not few or not is_indexed(plan.conn, plan.index, plan.filter, plan.table):
         return False
     started = time.perf_counter()
-    images = store.matching_images(plan.conn, plan.index, plan.filter, few + 1, plan.table)
+    images = matching_images(plan.conn, plan.index, plan.filter, few + 1, plan.table)
     if len(images) > few:
         steps.append(_step("list", images, [], started))
         return False
@@ -362,12 +364,10 @@ def _listed(plan: _Plan) -> np.ndarray:
     live, filter = plan.live, plan.filter
     assert filter is not None
     if not live.has_image_ids:
-        return live.chosen_vectors(store.matching(plan.conn, plan.index, filter, plan.table))
+        return live.chosen_vectors(matching(plan.conn, plan.index, filter, plan.table))
     if isinstance(filter, IdSet):
         return live.chosen_images(np.asarray(filter.ids, dtype=np.int64))
-    return live.chosen_images(
-        store.matching_images(plan.conn, plan.index, filter, table=plan.table)
-    )
+    return live.chosen_images(matching_images(plan.conn, plan.index, filter, table=plan.table))
 
 
 def _top(scores: np.ndarray, n: int) -> np.ndarray:
@@ -443,9 +443,7 @@ def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[tuple[int, 
     """Those of the vectors that are there, with their ids, by their float32 scores, best first."""
     hits = []
     for start in range(0, len(ids), EXACT_CHUNK):
-        stored = store.vectors_by_id(
-            plan.conn, plan.index, ids[start : start + EXACT_CHUNK], plan.table
-        )
+        stored = vectors_by_id(plan.conn, plan.index, ids[start : start + EXACT_CHUNK], plan.table)
         # Row by row, where BLAS rounds a row as its place in the matrix has it: copies must tie.
         scores = np.einsum("ij,j->i", stored.vectors, vector).tolist()
         hits += [

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import store
 from ..errors import ImageSearchError
+from ..store.vectors import are_unit
 from .live import LiveIndex, live_index
 
 SAMPLE = 50_000
@@ -143,7 +144,7 @@ def _moments(live: LiveIndex, positions: np.ndarray) -> tuple[np.ndarray, np.nda
     count, total, squares = 0, np.zeros(dimensions), np.zeros((dimensions, dimensions))
     for start in range(0, len(sample), CHUNK):
         vectors = live.decoded(sample[start : start + CHUNK])
-        vectors = vectors[store.are_unit(vectors)]
+        vectors = vectors[are_unit(vectors)]
         count += len(vectors)
         total += vectors.sum(axis=0)
         squares += vectors.T @ vectors

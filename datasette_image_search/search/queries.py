@@ -6,13 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..ingest.decode import (
-    DecodeError,
-    DecodeSettings,
-    TooLarge,
-    decode_file,
-    default_max_pixels,
-)
+from ..decoding.decode import decode_file
+from ..decoding.opening import DecodeError, DecodeSettings, TooLarge, default_max_pixels
 from ..store import Index
 from .query import QueryError, WeightsOf, embedder_of, recorded_weights
 

@@ -26,10 +26,12 @@ from pathlib import Path
 import numpy as np
 
 from .. import store
-from ..embedders.protocol import Embedder, EmbedderError, UnknownModel
-from ..embedders.registry import ModelRequest, load_embedder
+from ..embedders.protocol import Embedder, EmbedderError, ModelRequest, UnknownModel
+from ..embedders.registry import load_embedder
 from ..errors import ImageSearchError, counted
 from ..store import Index, Key
+from ..store.tables import IMPORTED, vector_from_blob
+from ..store.vectors import image_vector
 
 LONGEST_QUERY = 16_384
 """Characters: a vec: of 6,000 dimensions."""
@@ -314,7 +316,7 @@ def embedder_of(
             f"{index.image_table!r} has vectors of {index.model}, a model that no installed package has; "
             "install its package, or search by an image in the table, as # and its id"
         ) from error
-    if index.fingerprint == store.IMPORTED:
+    if index.fingerprint == IMPORTED:
         if embedder.dimensions == index.dimensions:
             return embedder
         raise EmbedderError(
@@ -350,7 +352,7 @@ def _vector_of_image(conn: sqlite3.Connection, index: Index, text: str) -> np.nd
             f"'#{text:.200}' is not an image of {table.name!r}, whose ids are whole numbers; "
             f'for the words, put quotes around them: "#{text:.200}"'
         )
-    vector = store.image_vector(conn, index, image_id)
+    vector = image_vector(conn, index, image_id)
     if vector is None:
         raise QueryError(
             f"there is no image {image_term(image_id):.200} with a vector in {table.name!r}"
@@ -371,7 +373,7 @@ def _from_base64(text: str) -> np.ndarray:
 def _from_blob(blob: bytes) -> np.ndarray:
     if len(blob) % 4:
         raise QueryError("the vector is not float32: its length is not a multiple of 4 bytes")
-    return store.vector_from_blob(blob)
+    return vector_from_blob(blob)
 
 
 def _checked(vector: np.ndarray, index: Index, name: str) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..embedders.protocol import EmbedderError
 from ..errors import counted
-from ..ingest.vector_sources import NoDirection, VectorSourceError, mapped_array, unit_vectors
+from ..files.vector_files import NoDirection, VectorSourceError, mapped_array, unit_vectors
 from ..store import Index
 from .codes import Codes
 from .query import embedder_of

@@ -41,8 +41,9 @@ from typing import Any, BinaryIO
 import faiss
 import numpy as np
 
-from ..ingest.special_files import special_kind
-from ..store import Index, Rows
+from ..files.special_files import special_kind
+from ..store import Index
+from ..store.tables import Rows
 from .approximate import Approximate, Tuning
 from .codes import Codes
 from .faiss_files import NotOurs, flat_prefix, read_approximate, read_flat
@@ -55,7 +56,6 @@ _TRAILER = struct.Struct("<IQ8s")
 _TRAILER_OF_0_1 = struct.Struct("<Q8s")
 _LONGEST_HEADER = 2**16
 _ALIGNMENT = 64
-_BLOCK = 2**20
 
 _PARAMETERS = re.compile(r"(?:nprobe=[1-9]\d{0,6}|efSearch=[1-9]\d{0,4})?")
 """The parameters of a search, in a sensible range."""

@@ -11,6 +11,8 @@ import numpy as np
 
 from .. import store
 from ..store import Index
+from ..store.ownership import has_triggers
+from ..store.vectors import vector_ids
 from .ids import SPARSE
 from .live import LiveIndex, live_index
 
@@ -54,7 +56,7 @@ def scores_by_image(
     if live.index != index:
         # The statement sees an older state, or one that is not committed, and others the live one.
         return None
-    if not live.has_image_ids or not store.has_triggers(conn, table):
+    if not live.has_image_ids or not has_triggers(conn, table):
         return None
     key = live.name, vector.tobytes()
     with _lock:
@@ -92,7 +94,7 @@ def _images_of(conn: sqlite3.Connection, index: Index, live: LiveIndex) -> _Imag
             return _images[live.name]
     there = live.there()
     if there is None:
-        there = live.chosen_vectors(store.vector_ids(conn, index))
+        there = live.chosen_vectors(vector_ids(conn, index))
     positions = slice(None) if there.all() else np.flatnonzero(there)
     images = _Images(live.all_image_ids()[positions], positions)
     with _lock:

@@ -8,6 +8,9 @@ from typing import Any
 from .. import store
 from ..errors import ImageSearchError
 from ..store import Index
+from ..store.reads import count_images
+from ..store.replacements import unfinished_index
+from ..store.vectors import count_with_vector
 from .indexing import TOLERATED_CHANGE
 from .live import LiveIndex, live_index
 
@@ -21,10 +24,10 @@ def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]
         live = live_index(conn, index)
     except ImageSearchError as error:
         return {"problem": str(error)}
-    unfinished = store.unfinished_index(conn, index.image_table)
+    unfinished = unfinished_index(conn, index.image_table)
     with store.snapshot(conn):
-        images = store.count_images(conn, store.find_image_table(conn, index.image_table))
-        vectors = store.count_with_vector(conn, index, unusable=live.unusable().tolist())
+        images = count_images(conn, store.find_image_table(conn, index.image_table))
+        vectors = count_with_vector(conn, index, unusable=live.unusable().tolist())
     return {
         "table": index.image_table,
         "model": index.model,

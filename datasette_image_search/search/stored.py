@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Iterator
 
 from .. import store
-from ..store import Index, StoredVectors
+from ..store import Index
+from ..store.tables import StoredVectors
+from ..store.vectors import count_vectors, vector_batches
 from .approximate import Report
 from .codes import Codes, encode
 
@@ -21,9 +23,9 @@ def stored_codes(
 ) -> Codes:
     """The codes of the vectors with ids in (after, up_to], from the database."""
     table = store.find_image_table(conn, index.image_table)
-    batches = store.vector_batches(conn, index, after=after, up_to=up_to)
+    batches = vector_batches(conn, index, after=after, up_to=up_to)
     if report is not None:
-        batches = _reported(batches, store.count_vectors(conn, index, up_to=up_to), report)
+        batches = _reported(batches, count_vectors(conn, index, up_to=up_to), report)
     return encode(index.dimensions, batches, integer_keys=table.key_is_integer)
 
 

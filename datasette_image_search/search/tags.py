@@ -20,10 +20,19 @@ from functools import lru_cache
 import numpy as np
 from sqlite_utils import Database
 
-from .. import store
 from ..embedders.protocol import Embedder
 from ..errors import ImageSearchError
-from ..store import Filter, Index, Key, LabelSet, StoredVectors, TagRow
+from ..store import Filter, Index, Key
+from ..store.tables import LabelSet, StoredVectors, TagRow
+from ..store.tags import (
+    drop_other_label_sets,
+    ensure_label_set,
+    find_label_set,
+    sets_of_labels,
+    untagged_vectors,
+    write_tags,
+)
+from ..store.vectors import vectors_by_id
 from .query import check_letters, is_text
 from .similarity import scores_by_image
 
@@ -212,7 +221,7 @@ def ready_label_set(
     """
     labels = checked_labels(labels)
     if not templates:
-        known_sets = store.sets_of_labels(db.conn, index, labels)
+        known_sets = sets_of_labels(db.conn, index, labels)
         templates = known_sets[-1].templates if known_sets else (TEMPLATE,)
     templates = checked_templates(templates)
     if threshold is not None and not 0 < threshold <= 1:
@@ -221,9 +230,9 @@ def ready_label_set(
         )
     label_vectors(embedder, labels, templates)
     if top is None and threshold is None:
-        known = store.find_label_set(db.conn, index, labels, templates)
+        known = find_label_set(db.conn, index, labels, templates)
         top, threshold = (known.top, known.threshold) if known else (1, None)
-    return store.ensure_label_set(db, index, labels, templates, top=top, threshold=threshold)
+    return ensure_label_set(db, index, labels, templates, top=top, threshold=threshold)
 
 
 def tag_images(
@@ -242,19 +251,19 @@ def tag_images(
     others. Raises TextNotUnderstood, and FilterError if SQLite refuses the filter.
     """
     labels = label_vectors(embedder, label_set.labels, label_set.templates)
-    ids = store.untagged_vectors(db.conn, index, label_set, filter)
+    ids = untagged_vectors(db.conn, index, label_set, filter)
     size = max(1, min(IMAGES, SCORES // len(labels)))
     tagged = Tagged(0, len(ids))
     for start in range(0, len(ids), size):
         some = ids[start : start + size]
-        stored = store.vectors_by_id(db.conn, index, some.tolist())
+        stored = vectors_by_id(db.conn, index, some.tolist())
         scores = stored.vectors @ labels.T
         probabilities = _softmax(embedder.logit_scale * scores)
         chosen = _chosen(scores, probabilities, label_set)
         rows = _rows(label_set, stored, scores, probabilities, chosen)
         # Under a filter, images in between were left out.
         up_to = int(some[-1]) if filter is None else None
-        store.write_tags(db, index, label_set, rows, up_to)
+        write_tags(db, index, label_set, rows, up_to)
         with_tags = int(chosen.any(axis=1).sum())
         tagged = Tagged(
             start + len(some),
@@ -264,7 +273,7 @@ def tag_images(
         )
         show(tagged)
         yield tagged
-    store.drop_other_label_sets(
+    drop_other_label_sets(
         db,
         index,
         label_set,

@@ -25,7 +25,8 @@ from .statement import Borrowed, Prepared, PreparedLabels, Query, Statement
 
 if TYPE_CHECKING:
     from ..search.query import WeightsOf
-    from ..store import IdSet, ImageTable, Key
+    from ..store import ImageTable, Key
+    from ..store.filters import IdSet
 
 REMEMBERED = 128
 """Queries per connection, from one statement to the next."""
@@ -84,10 +85,10 @@ def register_functions(
         try:
             return image_key(table, id)
         except ImageSearchError:
-            from .. import store
+            from ..store.reads import is_row
 
             with statement.pausing:
-                if is_missing(id) or store.is_row(borrowed(), table, id):
+                if is_missing(id) or is_row(borrowed(), table, id):
                     return None
             raise
 
@@ -140,7 +141,7 @@ def register_functions(
         """The vector of a query as a BLOB, which every function here takes as a query."""
         if is_missing(query):
             return None
-        from ..store import vector_to_blob
+        from ..store.tables import vector_to_blob
 
         return vector_to_blob(prepare(query, table).query.vector)
 
@@ -166,7 +167,7 @@ def register_functions(
 
         @reporting
         def finalize(self) -> str | None:
-            from ..store import IdSet
+            from ..store.filters import IdSet
 
             query, k, *table = self.arguments
             if is_missing(query, k):
@@ -394,9 +395,9 @@ def _classified(
     id: Key,
 ) -> str | None:
     """The label of one image by its vector; after enough of them, those of all are looked up."""
-    from .. import store
     from ..search.similarity import count_scores
     from ..search.tags import best_label, best_label_by_image
+    from ..store.vectors import image_vector as stored_image_vector
 
     index, vectors = prepared.index, prepared.vectors
     compute = statement.called(labels, lambda: len(vectors) * count_scores(conn, index))
@@ -405,7 +406,7 @@ def _classified(
         if best is not None:
             statement.make_room(best.nbytes)
             statement.best_labels[labels] = prepared.names, best
-    vector = store.image_vector(conn, index, id, prepared.table)
+    vector = stored_image_vector(conn, index, id, prepared.table)
     return None if vector is None else prepared.names[best_label(vector, vectors)]
 
 
@@ -413,9 +414,9 @@ def _similarity(
     conn: sqlite3.Connection, prepared: Prepared, statement: Statement, query: Query, id: Key
 ) -> float | None:
     """The score of one image by its vector; after enough of them, those of all are looked up."""
-    from .. import store
     from ..search.codes import score_of_one
     from ..search.similarity import count_scores, scores_by_image
+    from ..store.vectors import image_vector as stored_image_vector
 
     index, vector = prepared.query.index, prepared.query.vector
     compute = statement.called(query, lambda: count_scores(conn, index))
@@ -424,7 +425,7 @@ def _similarity(
         if scores is not None:
             statement.make_room(scores.nbytes)
             statement.scores[query] = scores
-    image = store.image_vector(conn, index, id, prepared.table)
+    image = stored_image_vector(conn, index, id, prepared.table)
     # As among all, to the last bit: rows of one statement are ordered and grouped by what they get.
     return None if image is None else score_of_one(image, vector)
 

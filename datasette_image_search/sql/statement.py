@@ -44,6 +44,9 @@ class Borrowed:
     A connection that is not kept alive. Its functions would do that: SQLite owns them, Python cannot
     see the circle, and every Database that is dropped without close() would stay open for ever.
     A function runs only while its connection lives, so the address is good whenever it is used.
+
+    Tried instead: weakref.ref() raises TypeError for a sqlite3.Connection; a subclass would take one, but
+    Datasette and sqlite-utils make the connections; gc does not free a connection that a function holds.
     """
 
     def __init__(self, conn: sqlite3.Connection) -> None:

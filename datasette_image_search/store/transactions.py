@@ -17,11 +17,6 @@ WAIT_MILLISECONDS = 100
 once, and again and again."""
 
 
-def read_any_text(conn: sqlite3.Connection) -> None:
-    """SQLite keeps texts that are not UTF-8 as well: read them as Datasette does, and fail over none."""
-    conn.text_factory = lambda text: text.decode(errors="replace")
-
-
 @contextmanager
 def snapshot(conn: sqlite3.Connection) -> Iterator[None]:
     """

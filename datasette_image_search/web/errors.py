@@ -18,7 +18,7 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Base400, NotFound, Request, Response
 from datasette.views.base import DatasetteError
 
-from ..store import is_locked
+from ..store.transactions import is_locked
 
 LOCKED = "another program is writing to this database just now; try again in a moment"
 

@@ -21,7 +21,7 @@ from datasette.utils.asgi import Request, Response
 from datasette.views.base import DatasetteError
 
 from ..errors import printable
-from ..store import all_of
+from ..store.filters import all_of
 from .compat import can_execute_sql, column_filters, saved_query_parameters, saved_query_sql
 from .errors import on_other_pages
 from .urls import column_pairs

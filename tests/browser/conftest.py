@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from ..commands import change
+from ..conftest import copied_database
 from ..serving import served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -32,9 +34,27 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
+def database(drawn_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The eight pictures, for tests to look at: some have a camera and a date, and all a lens."""
+    database = copied_database(
+        drawn_once, drawn_once / "pictures", tmp_path_factory.mktemp("browser")
+    )
+    change(
+        database,
+        "update images set lens = iif(id < 4, '35 mm', '50 mm')",
+        *(
+            f"update images set camera_model = '{make}', camera_make = '{make}', "
+            f"taken_at = '{year}-05-06T07:08:09' where id = {id}"
+            for id, make, year in ((1, "Canon", 2020), (2, "Canon", 2021), (6, "NIKON", 2021))
+        ),
+    )
+    return database
+
+
+@pytest.fixture(scope="package")
 def server(database: Path) -> Iterator[str]:
-    """The URL of a Datasette that serves `database`."""
+    """The URL of a Datasette that serves `database`. A server for each test would take it two seconds."""
     with served(database) as server:
         yield server.url
 

@@ -16,6 +16,8 @@ from sqlite_utils.cli import cli
 from ..conftest import draw_picture
 from ..serving import served
 
+pytestmark = pytest.mark.datasette
+
 RUN = "window.ran = true"
 MARKUP = (
     f"\"'`>{{{{7*7}}}}</script></style></textarea></title><script>{RUN}</script>"
@@ -30,15 +32,16 @@ AS_NAME = MARKUP.replace("/", "\u2215").replace("\n", " ")[:200] + f"<img src=x 
 SEARCH = "/-/image-search/photos/images"
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures whose names, folders, columns and tags are all MARKUP."""
-    folder = tmp_path / "pictures" / AS_NAME.encode()[:100].decode(errors="ignore")
+    place = tmp_path_factory.mktemp("markup")
+    folder = place / "pictures" / AS_NAME.encode()[:100].decode(errors="ignore")
     for colour in ("red", "green", "blue"):
         draw_picture(
             folder / f"{colour}{AS_NAME.encode()[:150].decode(errors='ignore')}.jpg", colour
         )
-    database = tmp_path / "photos.db"
+    database = place / "photos.db"
     arguments = ["embed-images", database, "images", folder.parent, "--model", "palette"]
     assert CliRunner().invoke(cli, list(map(str, arguments))).exit_code == 0
     db = Database(database)
@@ -56,7 +59,7 @@ def database(tmp_path: Path) -> Path:
     return database
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(database: Path) -> Iterator[str]:
     roots = str(database.parent / "pictures")
     with served(database, {"roots": [roots]}) as server:

@@ -8,21 +8,10 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
-from sqlite_utils import Database
+
+pytestmark = pytest.mark.datasette
 
 SEARCH = "/-/image-search/photos/images"
-
-
-@pytest.fixture
-def filled(database: Path) -> Path:
-    """The eight pictures, some with a camera and a date."""
-    db = Database(database)
-    for id, make, year in ((1, "Canon", 2020), (2, "Canon", 2021), (6, "NIKON", 2021)):
-        db["images"].update(
-            id, {"camera_model": make, "camera_make": make, "taken_at": f"{year}-05-06T07:08:09"}
-        )
-    db.close()
-    return database
 
 
 def first_picture(page: Page):
@@ -49,7 +38,7 @@ def test_search_then_more_and_less_like_this_then_the_row(page: Page, server: st
     expect(page).to_have_url(server + "/photos/images/2")
 
 
-def test_filter_then_facet_then_without(filled: Path, page: Page, server: str) -> None:
+def test_filter_then_facet_then_without(page: Page, server: str) -> None:
     page.goto(server + SEARCH + "?q=red")
     page.get_by_label("Column of a new filter").select_option("taken_at")
     page.get_by_label("Operator of a new filter").select_option("is not null")
@@ -192,9 +181,7 @@ def test_a_file_that_is_no_picture_is_not_sent(
     assert answering == []
 
 
-def test_facets_that_were_too_slow_come_by_themselves(
-    filled: Path, page: Page, server: str
-) -> None:
+def test_facets_that_were_too_slow_come_by_themselves(page: Page, server: str) -> None:
     """The page says that they are missing, as it does when they are; the rest is as always."""
 
     def without_facets(route) -> None:
@@ -208,7 +195,7 @@ def test_facets_that_were_too_slow_come_by_themselves(
     expect(page.locator("#facet-camera_model")).to_contain_text("Canon")
 
 
-def test_without_javascript(browser: Browser, filled: Path, server: str) -> None:
+def test_without_javascript(browser: Browser, server: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(server + SEARCH)
@@ -247,7 +234,7 @@ def test_nothing_moves_while_pictures_load(page: Page, server: str) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 2560])
-def test_nothing_sticks_out(page: Page, filled: Path, server: str, width: int) -> None:
+def test_nothing_sticks_out(page: Page, server: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     query = "q=red+%2B+%236+-+0.5%3Adark&camera_make=Canon&_facet=camera_model&_facet=filename"
     for size in ("small", "medium", "large"):
@@ -257,9 +244,7 @@ def test_nothing_sticks_out(page: Page, filled: Path, server: str, width: int) -
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
-def test_nobody_is_kept_out(
-    browser: Browser, filled: Path, server: str, scheme: str, width: int
-) -> None:
+def test_nobody_is_kept_out(browser: Browser, server: str, scheme: str, width: int) -> None:
     """What axe-core calls serious or critical, within the page; the frame around is Datasette's."""
     viewport = {"width": width, "height": 800}
     page = browser.new_page(color_scheme=scheme, viewport=viewport)

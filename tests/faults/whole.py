@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from datasette_image_search import store
+from datasette_image_search.store.tables import image_table_names
 
 from . import searches
 
@@ -28,7 +29,7 @@ def check_whole(database: Path, seed: str, table: str = "images") -> None:
         return
     with closing(searches.connected(database)) as conn:
         check_tables(conn, table)
-        if not store.image_table_names(conn):
+        if not image_table_names(conn):
             return
         check_rows_have_vectors(conn, table)
         searches.check_connection(conn, Random(seed), table)

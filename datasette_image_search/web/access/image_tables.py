@@ -11,7 +11,9 @@ from datasette.app import Datasette
 from datasette.database import Database
 
 from ... import store
-from ...store import ImageTable, ImageView, Index
+from ...store import ImageTable, Index
+from ...store.tables import image_table_names
+from ...store.views import ImageView, find_view, view_names
 from ..compat import can_view_table
 from ..reading import SchemaCache
 
@@ -58,7 +60,7 @@ async def pictured_tables(database: Database) -> Mapping[str, PicturedTable]:
 def _read(conn: sqlite3.Connection) -> Mapping[str, PicturedTable]:
     tables = {}
     try:
-        names = store.image_table_names(conn)
+        names = image_table_names(conn)
     except store.NewerVersion:
         # The search page says so.
         names = []
@@ -74,8 +76,8 @@ def _read(conn: sqlite3.Connection) -> Mapping[str, PicturedTable]:
             continue
         tables[table.name] = PicturedTable(table, _column(index), index.content_column is not None)
     known_as = [(shown.table, shown.column, shown.column_is_blob) for shown in tables.values()]
-    for name in store.view_names(conn) if tables else ():
-        view = store.find_view(conn, name, known_as)
+    for name in view_names(conn) if tables else ():
+        view = find_view(conn, name, known_as)
         if view is not None:
             tables[name] = PicturedTable(view.table, view.column, view.column_is_blob, view)
     return tables

@@ -12,7 +12,8 @@ from datasette.utils.asgi import NotFound, Request
 from datasette.views.base import DatasetteError
 
 from ... import store
-from ...store import ImageTable, ImageView, Index
+from ...store import ImageTable, Index
+from ...store.views import ImageView
 from ..compat import can_view_table
 from ..reading import read_bounded
 from ..urls import TableUrls

@@ -17,12 +17,14 @@ from weakref import WeakSet
 from datasette.app import Datasette
 from datasette.database import Database
 
-from ... import store
+from ...store.side_tables import is_machinery, is_named_like_side_table
+from ...store.side_tables import side_tables as stored_side_tables
+from ...store.tables import folded
 from ..compat import labels_ignore_actors, listed_tables, rules_of_tables, table_configuration
 from ..reading import SchemaCache
 from .visits import Actor, current_visit, sees, visitor_sees
 
-_made_of = SchemaCache(store.side_tables)
+_made_of = SchemaCache(stored_side_tables)
 """Side tables come and go with changes of the schema."""
 
 _deciding: ContextVar[bool] = ContextVar("image_search_deciding", default=False)
@@ -36,7 +38,7 @@ async def denial(datasette: Datasette, actor: Actor, database: str, table: str) 
         return None
     made_of = await side_tables(datasette, served)
     if made_of is None:
-        return False if store.is_named_like_side_table(table) else None
+        return False if is_named_like_side_table(table) else None
     images = next((of for side, of in made_of.items() if _is_same(side, table)), frozenset())
     return None if await _sees_all(datasette, actor, database, images) else False
 
@@ -58,7 +60,7 @@ async def _denied_tables(datasette: Datasette, actor: Actor) -> list[tuple[str, 
             made_of = await side_tables(datasette, database)
             if made_of is None:
                 listed = await listed_tables(datasette, name)
-                denied += [(name, each) for each in listed if store.is_named_like_side_table(each)]
+                denied += [(name, each) for each in listed if is_named_like_side_table(each)]
                 continue
             for side, images in made_of.items():
                 if not await _sees_all(datasette, actor, name, images):
@@ -78,7 +80,7 @@ async def _sees_all(
 
 
 def _is_same(name: str, other: str) -> bool:
-    return store.folded(name) == store.folded(other)
+    return folded(name) == folded(other)
 
 
 async def side_tables(
@@ -128,7 +130,7 @@ def _hide(datasette: Datasette, database: Database) -> None:
     async def hidden_table_names() -> list[str]:
         hidden = list(await hidden_by_datasette())
         for side in await side_tables(datasette, database) or ():
-            if store.is_machinery(side) and side not in hidden:
+            if is_machinery(side) and side not in hidden:
                 written = await table_configuration(datasette, database.name, side)
                 if written.get("hidden") is not False:
                     hidden.append(side)

@@ -12,9 +12,10 @@ from datasette.app import Datasette
 from datasette.utils import tilde_decode, tilde_encode
 from markupsafe import Markup
 
-from ... import store
 from ...search.query import image_term
 from ...store import ImageTable, Key
+from ...store.reads import image_rows, thumbnail_version
+from ...store.views import image_of_row
 from ..access.image_tables import image_tables, known_pictured_tables, pictured_tables
 from ..access.visits import current_visit, visitor_sees
 from ..pages.results import LARGEST_VALUE
@@ -87,7 +88,7 @@ async def _cell_of_table(
             return None
         root = _value(row, "root_id") if shown.view.has_root else None
         if not await read_bounded(
-            served, lambda conn: store.image_of_row(conn, images, column, key, value, root)
+            served, lambda conn: image_of_row(conn, images, column, key, value, root)
         ):
             return None
     name = value if isinstance(value, str) else str(key)
@@ -124,15 +125,15 @@ async def _cell_of_query(
         found = [
             (table, key)
             for table, key in keys
-            if store.image_of_row(conn, table, column, key, value, root)
+            if image_of_row(conn, table, column, key, value, root)
         ]
         if len(found) != 1:
             return None
         ((table, key),) = found
-        version = store.thumbnail_version(conn, table, key)
+        version = thumbnail_version(conn, table, key)
         if version is None:
             return None
-        image = store.image_rows(conn, table, [key], largest=LARGEST_VALUE).get(key)
+        image = image_rows(conn, table, [key], largest=LARGEST_VALUE).get(key)
         return None if image is None else (table, image, version)
 
     found = await read_bounded(served, read)
@@ -166,7 +167,7 @@ async def _picture(
 ) -> Markup | None:
     """The thumbnail as a link to its row; None if the image has none."""
     version = await read_bounded(
-        datasette.get_database(database), lambda conn: store.thumbnail_version(conn, table, key)
+        datasette.get_database(database), lambda conn: thumbnail_version(conn, table, key)
     )
     if version is None:
         return None

@@ -11,8 +11,9 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 from datasette.views.base import DatasetteError
 
-from ... import store
-from ...store import Key
+from ...store import Key, reads
+from ...store.reads import image_rows
+from ...store.views import image_of_row
 from ..access.image_tables import PicturedTable, image_tables, visible_image_tables, visible_table
 from ..pages.cards import Card, image_card
 from ..pages.results import LARGEST_VALUE, ShownImage
@@ -126,13 +127,13 @@ def _images(
         rows = [
             row
             for row in rows
-            if store.image_of_row(conn, table, column, row[key], row[column], row.get("root_id"))
+            if image_of_row(conn, table, column, row[key], row[column], row.get("root_id"))
         ]
     without = column if shown.column_is_blob else None
     keys = [row[key] for row in rows]
-    images = store.image_rows(conn, table, keys, without=without, largest=LARGEST_VALUE)
+    images = image_rows(conn, table, keys, without=without, largest=LARGEST_VALUE)
     found = [(row, images[row[key]]) for row in rows if row[key] in images]
-    return found, store.versions(conn, table, keys)
+    return found, reads.versions(conn, table, keys)
 
 
 def _card(

@@ -30,7 +30,8 @@ from ... import store
 from ...api import Images
 from ...errors import ImageSearchError
 from ...search.planner import Found
-from ...store import Filter, Key, all_of, closed
+from ...store import Filter, Key
+from ...store.filters import all_of, closed
 from ..access.image_tables import PicturedTable, visible_table
 from ..access.requested_table import RequestedTable
 from ..compat import column_filters, default_page_size

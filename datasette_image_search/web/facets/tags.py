@@ -17,8 +17,8 @@ from datasette.utils import escape_sqlite
 from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
-from ... import store
 from ...store import ImageTable
+from ...store.triggers import has_tags
 from ..access.image_tables import pictured_tables
 from ..compat import can_view_table
 from ..reading import read_bounded
@@ -60,7 +60,7 @@ async def _tagged_table(datasette: Datasette, database: str, table: str) -> Imag
         return None
 
     def read(conn: sqlite3.Connection) -> ImageTable | None:
-        return shown.table if store.has_tags(conn, shown.table) else None
+        return shown.table if has_tags(conn, shown.table) else None
 
     return await read_bounded(served, read)
 

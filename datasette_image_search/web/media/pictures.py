@@ -19,11 +19,12 @@ from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
 from datasette.views.base import DatasetteError
 
-from ... import store
-from ...ingest.decode import DecodeError
-from ...ingest.decoding_process import DecodingProcess, Limits, Stopped
-from ...ingest.formats import THUMBNAIL_SIZE
-from ...store import Key
+from ...decoding.decoding_process import DecodingProcess, Limits, Stopped
+from ...decoding.formats import THUMBNAIL_SIZE
+from ...decoding.opening import DecodeError
+from ...store import Key, reads
+from ...store.contents import copy_content
+from ...store.reads import locations
 from ..access.requested_table import RequestedTable, is_public, requested_table
 from ..configuration import ConfigurationError, configured_roots
 from ..errors import why_not_now
@@ -95,7 +96,7 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
         return _only_get()
     asked = await _asked(datasette, request)
     stored = await _read(
-        asked, lambda conn: store.thumbnail(conn, asked.requested.table, asked.image_id)
+        asked, lambda conn: reads.thumbnail(conn, asked.requested.table, asked.image_id)
     )
     webp = stored.webp if stored else None
     # Other programs can write anything to the table.
@@ -147,7 +148,7 @@ async def _original(datasette: Datasette, asked: RequestedImage) -> Original:
         raise DatasetteError(str(error), status=500) from error
     if not roots:
         raise asked.not_found
-    places = await _read(asked, lambda conn: store.locations(conn, requested.index, [image_id]))
+    places = await _read(asked, lambda conn: locations(conn, requested.index, [image_id]))
     if image_id not in places:
         raise asked.not_found
     place = places[image_id]
@@ -170,7 +171,7 @@ async def _content(asked: RequestedImage, column: str) -> Original:
         content = cast(BinaryIO, spooled)
         size, digest = await _read(
             asked,
-            lambda conn: store.copy_content(
+            lambda conn: copy_content(
                 conn, requested.table, column, asked.image_id, content, at_most=MAX_BLOB_BYTES
             ),
         )

@@ -15,9 +15,10 @@ import numpy as np
 from datasette.app import Datasette
 from datasette.utils.asgi import NotFound, Request, Response
 
+from ...decoding.decode import reduction
+from ...decoding.decoding_process import DecodingProcess, Limits, Stopped, StoredPicture
+from ...decoding.opening import DecodeError, DecodeSettings, TooLarge
 from ...errors import ImageSearchError
-from ...ingest.decode import DecodeError, DecodeSettings, TooLarge, reduction
-from ...ingest.decoding_process import DecodingProcess, Limits, Stopped, StoredPicture
 from ...search.query import WeightsOf, embedder_of, vector_to_term
 from ...store import Index
 from ..access.requested_table import requested_table

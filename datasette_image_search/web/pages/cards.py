@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ... import store
 from ...search.query import Kind, Term, format_query, image_term, parse_query
-from ...store import Key
+from ...store import Key, reads
 from ..access.requested_table import RequestedTable
 from ..reading import read_bounded
 from ..urls import Pairs, TableUrls
@@ -99,7 +98,7 @@ async def chips(requested: RequestedTable, urls: TableUrls, query: str, kept: Pa
     versions: dict[Key, str | None] = {}
     if ids:
         versions = await read_bounded(
-            requested.database, lambda conn: store.versions(conn, requested.table, ids)
+            requested.database, lambda conn: reads.versions(conn, requested.table, ids)
         )
     return [
         _chip(requested, urls, term, terms[:position] + terms[position + 1 :], versions, kept)

@@ -19,6 +19,7 @@ from ...search.live import LiveIndex, is_seen_by
 from ...search.planner import live_snapshot
 from ...search.projection import pca
 from ...search.query import LONGEST_QUERY
+from ...store import reads
 from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import configured_weights
 from ..reading import read_bounded
@@ -87,7 +88,7 @@ async def _json(
                 column,
                 MOST_IMAGES,
             )
-            known = store.versions(conn, requested.table, placed.image_ids)
+            known = reads.versions(conn, requested.table, placed.image_ids)
             versions = [known.get(image_id) for image_id in placed.image_ids]
             if not query:
                 return placed, versions, None, ()

@@ -12,7 +12,7 @@ from datasette.app import Datasette
 from datasette.utils import CustomJSONEncoder, add_cors_headers
 from datasette.utils.asgi import Request, Response
 
-from ...store import json_value
+from ...store.values import json_value
 from ..access.requested_table import RequestedTable
 from ..errors import Handler
 from ..urls import TableUrls, pairs_of, replaced

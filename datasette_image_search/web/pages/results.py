@@ -19,6 +19,11 @@ from ... import store
 from ...api import Images
 from ...errors import ImageSearchError
 from ...search.planner import Step
+from ...store import reads
+from ...store.filters import naming_the_filter
+from ...store.reads import count_images, image_rows, newest_ids
+from ...store.vectors import count_with_vector
+from ...store.views import view_rows
 from ..access.requested_table import RequestedTable
 from ..configuration import configured_weights
 from ..facets.counting import Facets, count_facets
@@ -161,7 +166,7 @@ def in_one_sentence(
                 f"this search took more than the {limit:,} ms that sql_time_limit_ms allows; "
                 "remove a filter, or filter by a column with an index"
             ) from error
-        with store.naming_the_filter(requested.table, wanted.filter):
+        with naming_the_filter(requested.table, wanted.filter):
             raise
 
 
@@ -203,8 +208,8 @@ async def _newest(
     def read(conn: sqlite3.Connection) -> _Page:
         few = False
         if count is not None and count.is_exact and count.number is not None:
-            few = count.number < FEW * store.count_images(conn, requested.table)
-        ids = store.newest_ids(
+            few = count.number < FEW * count_images(conn, requested.table)
+        ids = newest_ids(
             conn,
             requested.table,
             wanted.size + 1,
@@ -227,16 +232,16 @@ def _shown_images(
 ) -> tuple[ShownImage, ...]:
     """Rows without the column of BLOBs, which are the pictures themselves."""
     if requested.view is not None:
-        rows = store.view_rows(conn, requested.view, ids)
+        rows = view_rows(conn, requested.view, ids)
     else:
-        rows = store.image_rows(
+        rows = image_rows(
             conn,
             requested.table,
             ids,
             without=requested.index.content_column,
             largest=LARGEST_VALUE,
         )
-    versions = store.versions(conn, requested.table, ids)
+    versions = reads.versions(conn, requested.table, ids)
     return tuple(
         ShownImage(id, rows[id], scores.get(id), versions.get(id)) for id in ids if id in rows
     )
@@ -248,7 +253,7 @@ async def _count(datasette: Datasette, requested: RequestedTable, wanted: Search
     def count(conn: sqlite3.Connection) -> Count:
         for limit in (None, COUNTED + 1):
             with suppress(_Interrupted), _no_longer_than(conn, patience):
-                number = store.count_images(conn, requested.table, wanted.filter, limit=limit)
+                number = count_images(conn, requested.table, wanted.filter, limit=limit)
                 return Count(min(number, limit - 1 if limit else number), limit != number)
         return Count(None)
 
@@ -264,8 +269,8 @@ async def _without_vector(
             _no_longer_than(conn, datasette.setting("facet_time_limit_ms")),
             store.snapshot(conn),
         ):
-            images = store.count_images(conn, requested.table)
-            return images - store.count_with_vector(conn, requested.index)
+            images = count_images(conn, requested.table)
+            return images - count_with_vector(conn, requested.index)
         return None
 
     return await read_bounded(requested.database, count) if wanted.query else None

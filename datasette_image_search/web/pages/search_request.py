@@ -13,7 +13,9 @@ from datasette.utils import await_me_maybe
 from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
-from ...store import LAST, Filter, all_of
+from ...store import Filter
+from ...store.filters import all_of
+from ...store.tables import LAST
 from ..access.requested_table import RequestedTable
 from ..compat import column_filters
 from ..urls import RequestError, pairs_of, whole_number

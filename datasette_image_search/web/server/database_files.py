@@ -25,8 +25,8 @@ from weakref import WeakKeyDictionary
 from datasette.app import Datasette
 from datasette.database import Database
 
-from ...search.connections import at_once, is_left_half_written, journal_is_left, recover
 from ...search.sidecar import FileState, file_state
+from ...store.connections import is_left_half_written, journal_is_left, open_at_once, recover
 from ..access.image_tables import image_tables
 from ..compat import reopen_connections
 from ..reading import forget_schema
@@ -183,7 +183,7 @@ def _file(path: Path, before: _File | None) -> _File | None:
     if state is None:
         return None
     schema = before.schema if before is not None else None
-    with suppress(sqlite3.Error), closing(at_once(path, "ro")) as conn:
+    with suppress(sqlite3.Error), closing(open_at_once(path, "ro")) as conn:
         (version,) = conn.execute("pragma schema_version").fetchone()
         rows = conn.execute("select type, name, rootpage, sql from sqlite_master").fetchall()
         schema = version, hash(tuple(rows))

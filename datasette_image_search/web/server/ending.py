@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ...ingest.decoding_process import end_all
+from ...decoding.decoding_process import end_all
 
 GRACE = 3
 """Seconds to finish answers after the server was told to end."""

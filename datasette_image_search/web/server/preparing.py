@@ -22,14 +22,13 @@ from datasette.app import Datasette
 from datasette.database import Database
 from datasette.utils.asgi import Request
 
-from ... import store
 from ...api import Images
 from ...errors import ImageSearchError
 from ...search.live import LiveIndex, open_index
-from ...search.locks import read_without_locks, reading
 from ...search.projection import known_pca_of_all, placed
 from ...search.query import prepare_words
 from ...store import Index
+from ...store.connections import open_to_read, read_without_locks
 from ..access.requested_table import RequestedTable
 from ..configuration import configured_weights
 from .threads import DaemonThreads
@@ -104,7 +103,7 @@ async def placed_vectors(requested: RequestedTable) -> Placed | None:
 
     def project() -> Placed | None:
         # If the database is locked just now, the map itself will say so.
-        with suppress(sqlite3.Error), closing(connection_of_our_own(path)) as conn:
+        with suppress(sqlite3.Error), closing(open_to_read(path)) as conn:
             return placed(conn, requested.table.name, requested.index.model)
         return None
 
@@ -188,7 +187,7 @@ def _open_index(database: Database, index: Index) -> None:
     if database.path is None:
         return
     # If the database is locked just now, the search itself will say so.
-    with suppress(sqlite3.Error), closing(connection_of_our_own(Path(database.path))) as conn:
+    with suppress(sqlite3.Error), closing(open_to_read(Path(database.path))) as conn:
         Images(conn, index.image_table).open(model=index.model)
 
 
@@ -197,11 +196,3 @@ def read_like_datasette(datasette: Datasette, database: str) -> None:
     served = datasette.databases.get(database)
     if datasette.nolock and served is not None and served.path is not None and served.is_mutable:
         read_without_locks(Path(served.path))
-
-
-def connection_of_our_own(database: Path) -> sqlite3.Connection:
-    """Read-only. Those of Datasette are for requests, and have a time limit."""
-    uri = f"{database.resolve().as_uri()}?{reading(database)}"
-    conn = sqlite3.connect(uri, uri=True)
-    store.read_any_text(conn)
-    return conn

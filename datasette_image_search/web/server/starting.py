@@ -23,6 +23,8 @@ from ...embedders.protocol import TextNotUnderstood
 from ...errors import printable
 from ...search.checking import check_files
 from ...search.query import WeightsOf
+from ...store.connections import open_to_read
+from ...store.tables import image_table_names
 from ..access.side_tables import hide_in_all, hide_labels
 from ..configuration import (
     ConfigurationError,
@@ -30,7 +32,6 @@ from ..configuration import (
     log_problems,
     warm_up_queries,
 )
-from .preparing import connection_of_our_own
 
 ANY_WORDS = "a photo"
 """The query if the configuration names none: the first words take longer than the next."""
@@ -64,8 +65,8 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
     weights_of = configured_weights(datasette)
     for name, path in databases.items():
         try:
-            with closing(connection_of_our_own(path)) as conn:
-                for table in store.image_table_names(conn):
+            with closing(open_to_read(path)) as conn:
+                for table in image_table_names(conn):
                     try:
                         queries = warm_up_queries(datasette, name, table)
                         if queries is not None:

@@ -5,9 +5,7 @@ then has several names, even with other inode numbers, and only the list of its 
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -163,20 +161,3 @@ def _unescaped(text: bytes) -> str:
     for letter in b" \t\n\\":
         text = text.replace(b"\\%03o" % letter, bytes([letter]))
     return os.fsdecode(text)
-
-
-def sha256_of(path: Path) -> str | None:
-    """
-    The hash of a regular file; None if there is none that can be read. (Reading a pipe could take for
-    ever.)
-    """
-    digest = hashlib.sha256()
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return None
-        with path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    except (OSError, ValueError):
-        return None
-    return digest.hexdigest()

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .entries import Entries, sha256_of
-from .scan import iso_time
+from ..files.entries import Entries
+from ..files.states import iso_time, sha256_of
 
 
 @dataclass(frozen=True)

@@ -4,59 +4,45 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
 import re
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL import Image, ImageCms, UnidentifiedImageError
 
-from .cost import cost_of
-from .exif import Exif, read_exif, read_orientation
-from .formats import HEIC_SUFFIXES, RAW_SUFFIXES, THUMBNAIL_SIZE
-from .memory import free_memory
-
-try:
-    import pillow_heif
-except ImportError:
-    HEIC = False
-else:
-    pillow_heif.register_heif_opener()
-    HEIC = True
-
-_EVERYWHERE = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
-
-FORMATS = (*_EVERYWHERE, "HEIF") if HEIC else _EVERYWHERE
-"""The formats to open with Pillow. EPS is not among them, because Pillow hands it to another program."""
+from .exif import Exif
+from .formats import HEIC_SUFFIXES, RAW_SUFFIXES
+from .opening import (
+    FORMATS,
+    HEIC,
+    DecodeError,
+    DecodeSettings,
+    OpenedPicture,
+    TooLarge,
+    Unreadable,
+    check_cost,
+    check_file_size,
+    enough_pixels,
+    image_of,
+    open_picture,
+)
 
 THUMBNAIL_QUALITY = 75
 
 THUMBNAIL_METHOD = 2
 """WebP's effort: 2 takes half the time of the default 4, and makes files 3 % larger."""
 
-OVERSAMPLING = 1.4
-"""A JPEG is decoded at this times what the model wants, or larger, so that the model's own resizing
-stays good: the cosine to the vector of the full picture is then above 0.995."""
-
-ENOUGH = 320
-"""Pixels of the shorter side that every picture keeps. Embedders of tiny pictures look at texture, which
-OVERSAMPLING alone would blur. It costs nothing, because a JPEG of a camera has 350 and more at an eighth
-of its size."""
 
 MAX_ASPECT = 50
 """The most elongated picture that a model sees. Models scale the shorter side up: a line of 1 x 65,535
 pixels would become ten gigabytes."""
 
-BYTES_PER_PIXEL = 16
-"""Memory per pixel, at most, while a picture is decoded and reduced. WebP takes 16, others 4."""
 
 MAX_ICC_PROFILES = 16
 
@@ -75,7 +61,6 @@ _TURNS = {
 }
 """EXIF orientation -> the operation that makes the picture upright."""
 
-_SIDEWAYS = (5, 6, 7, 8)
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -83,48 +68,6 @@ _EXTRAS = {"heic": "HEIC", "raw": "camera RAW"}
 
 _ICC_SPACES = {"RGB": "RGB ", "CMYK": "CMYK", "L": "GRAY"}
 """Mode -> the colour space of a profile for it; many files have a profile for another mode."""
-
-
-class DecodeError(Exception):
-    """
-    The file is not a usable picture; the message is the reason for a person. `missing_extra` is the extra
-    of this package that would have read it, "heic" or "raw".
-    """
-
-    def __init__(self, reason: str, missing_extra: str | None = None):
-        super().__init__(reason)
-        self.missing_extra = missing_extra
-
-
-class Unreadable(DecodeError):
-    """The file could not be read this time, for example because its drive is gone. It may be good."""
-
-
-class TooLarge(DecodeError):
-    """The picture is above the limits, and was not decoded."""
-
-
-def default_max_pixels(workers: int) -> int:
-    """
-    Pixels that one picture may have while `workers` decode at once: together they take at most a
-    quarter of the memory that is free now. Whole megapixels, from 50 to 1000.
-    """
-    share = free_memory() / 4 / max(workers, 1)
-    return min(max(int(share / BYTES_PER_PIXEL / 1e6), 50), 1000) * 1_000_000
-
-
-@dataclass(frozen=True)
-class DecodeSettings:
-    """
-    How to decode a picture. `preprocess` is an embedder's; it gets pictures whose shorter side is at
-    least `image_size`, if the file has as much. `thumbnail_size` None makes none. `max_pixels` limits the
-    decoded pixels; a JPEG may be decoded smaller than it is.
-    """
-
-    preprocess: Callable[[Image.Image], np.ndarray]
-    image_size: int
-    thumbnail_size: int | None = THUMBNAIL_SIZE
-    max_pixels: int = field(default_factory=lambda: default_max_pixels(os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)
@@ -138,21 +81,6 @@ class DecodedImage:
     exif: Exif
     model_input: np.ndarray
     thumbnail: bytes | None
-
-
-@dataclass(frozen=True)
-class OpenedPicture:
-    """
-    An image whose pixels may not be decoded yet. `width` and `height` are those of the upright original,
-    `orientation` is the EXIF orientation of `image`.
-    """
-
-    image: Image.Image
-    format: str
-    width: int
-    height: int
-    orientation: int
-    exif: Exif
 
 
 def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:
@@ -172,18 +100,6 @@ def reading() -> Iterator[None]:
         raise Unreadable("the file is gone") from error
     except OSError as error:
         raise Unreadable(f"the file cannot be read: {error.strerror or error}") from error
-
-
-def check_file_size(size: int, max_pixels: int) -> None:
-    """
-    Raises TooLarge if the bytes of the file alone take the memory of a picture at the limit, as of a film
-    that is called a.jpg.
-    """
-    if size > max_pixels * BYTES_PER_PIXEL:
-        raise TooLarge(
-            f"the file has {math.ceil(size / 1e6)} megabytes, more than a picture of "
-            f"{max_pixels / 1e6:g} megapixels needs; raise the limit with --max-megapixels and --retry-failed"
-        )
 
 
 def decode_bytes(data: bytes, name: str, settings: DecodeSettings) -> DecodedImage:
@@ -226,18 +142,9 @@ def stored_size(data: bytes) -> tuple[str, tuple[int, int]]:
     Pillow's name of the format of a picture that is not a RAW, and its size as stored; decodes nothing.
     """
     with _explaining(data, ""):
-        _check_cost(data)
-        with _image_of(data, FORMATS) as image:
+        check_cost(data)
+        with image_of(data, FORMATS) as image:
             return image.format or "", image.size
-
-
-def _check_cost(data: bytes, max_pixels: int | None = None) -> None:
-    """Raises DecodeError if the file must not even be opened, TooLarge above `max_pixels`."""
-    cost = cost_of(data)
-    if cost.problem is not None:
-        raise DecodeError(f"the picture is damaged: {cost.problem}")
-    if max_pixels is not None:
-        check_pixels(cost.pixels, max_pixels)
 
 
 @contextmanager
@@ -297,68 +204,12 @@ def _looks_like_heic(data: bytes, name: str) -> bool:
 
 def _open(data: bytes, name: str, settings: DecodeSettings) -> OpenedPicture:
     if PurePath(name).suffix.lower() not in RAW_SUFFIXES:
-        return _open_picture(data, settings)
+        return open_picture(data, settings)
     try:
         from .raw import open_raw  # Loads LibRaw, so not before there is a RAW file.
     except ImportError as error:
         raise missing_extra("raw") from error
     return open_raw(data, name, settings)
-
-
-def _open_picture(data: bytes, settings: DecodeSettings) -> OpenedPicture:
-    image, size = open_limited(data, FORMATS, settings)
-    orientation = read_orientation(image)
-    width, height = upright_size(size, orientation)
-    # An MPO is a JPEG with more pictures behind it; half of all cameras and telephones write them.
-    format = "JPEG" if image.format == "MPO" else image.format or ""
-    return OpenedPicture(image, format, width, height, orientation, read_exif(image))
-
-
-def open_limited(
-    data: bytes, formats: tuple[str, ...], settings: DecodeSettings
-) -> tuple[Image.Image, tuple[int, int]]:
-    """
-    An image that will be decoded no larger than the settings need it (JPEG only), and its size as stored.
-    Raises DecodeError above the limits before any pixel is decoded; even reading the EXIF of a PNG
-    decodes pixels.
-    """
-    _check_cost(data, settings.max_pixels)
-    image = _image_of(data, formats)
-    size = image.size
-    enough = _enough(size, settings)
-    image.draft(None, (enough, enough))
-    check_pixels(image.width * image.height, settings.max_pixels)
-    if isinstance(image, TiffImageFile):
-        # Otherwise it would be made on loading, and compared with Pillow's own limit again.
-        image.im = Image.new(image.mode, image._tile_size, None).im
-    return image, size
-
-
-def _image_of(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
-    """
-    Like Image.open(), but without Pillow's own limit of pixels: that counts before `draft`, and is for
-    the whole process, where others rely on it. DecodeSettings.max_pixels replaces it.
-    """
-    Image.preinit()
-    for name in formats:
-        if name not in Image.OPEN:
-            Image.init()
-        make, accepts = Image.OPEN.get(name, (None, None))
-        accepted = accepts(data[:16]) if accepts is not None else make is not None
-        # A text says why not.
-        if make is None or not accepted or isinstance(accepted, str):
-            continue
-        try:
-            return make(io.BytesIO(data), "")
-        except (SyntaxError, IndexError, TypeError, struct.error):
-            continue
-    raise UnidentifiedImageError
-
-
-def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Width and height as stored -> width and height of the upright picture."""
-    width, height = size
-    return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
 # --- Pixels --------------------------------------------------------------------------------------
@@ -378,25 +229,7 @@ def _upright_rgb(opened: OpenedPicture, settings: DecodeSettings) -> Image.Image
 def reduction(size: tuple[int, int], settings: DecodeSettings) -> int:
     """The factor by which the sides of a picture are reduced right after decoding; 1 for none."""
     # Twice, because averaging blurs more than `draft` and the time is in the decoding.
-    return max(min(size) // (2 * _enough(size, settings)), 1)
-
-
-def _enough(size: tuple[int, int], settings: DecodeSettings) -> int:
-    """
-    Pixels of the shorter side that are enough for the model, and for a sharp thumbnail. Without
-    thumbnails, or with smaller ones, the model sees the same.
-    """
-    thumbnail = (settings.thumbnail_size or 0) * min(size) / max(size)
-    return max(math.ceil(OVERSAMPLING * settings.image_size), math.ceil(thumbnail), ENOUGH)
-
-
-def check_pixels(pixels: int, max_pixels: int) -> None:
-    """Raises TooLarge above the limit."""
-    if pixels > max_pixels:
-        raise TooLarge(
-            f"the picture has {math.ceil(pixels / 1e6)} megapixels, more than the limit of "
-            f"{max_pixels / 1e6:g}; raise it with --max-megapixels and --retry-failed"
-        )
+    return max(min(size) // (2 * enough_pixels(size, settings)), 1)
 
 
 def _averageable(image: Image.Image) -> Image.Image:

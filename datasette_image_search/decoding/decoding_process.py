@@ -16,9 +16,9 @@ from weakref import WeakSet
 
 from PIL import Image
 
-from .decode import DecodeError, TooLarge
 from .decode_worker import receive, send
 from .formats import THUMBNAIL_SIZE
+from .opening import DecodeError, TooLarge
 
 CHUNK = 256 * 1024
 """Bytes of a file that are in memory of this process."""
@@ -33,7 +33,7 @@ _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "T
 
 _START = (
     "import sys; sys.path[:] = sys.argv[4:]; "
-    "from datasette_image_search.ingest.decode_worker import main; main(*map(int, sys.argv[1:4]))"
+    "from datasette_image_search.decoding.decode_worker import main; main(*map(int, sys.argv[1:4]))"
 )
 
 

@@ -20,15 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import AvifImagePlugin
 
-from .decode import (
-    DecodeError,
-    DecodeSettings,
-    TooLarge,
-    decode_picture,
-    make_thumbnail,
-    picture_for_model,
-    stored_size,
-)
+from .decode import decode_picture, make_thumbnail, picture_for_model, stored_size
+from .opening import DecodeError, DecodeSettings, TooLarge
 
 try:
     import resource

@@ -13,7 +13,8 @@ import rawpy
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
-from .decode import (
+from .exif import Exif, complete_exif, exif_of_tiff, read_exif
+from .opening import (
     DecodeError,
     DecodeSettings,
     OpenedPicture,
@@ -21,7 +22,6 @@ from .decode import (
     open_limited,
     upright_size,
 )
-from .exif import Exif, complete_exif, exif_of_tiff, read_exif
 
 _ORIENTATIONS = {0: 1, 3: 3, 5: 8, 6: 6}
 """LibRaw's flip -> EXIF's orientation."""

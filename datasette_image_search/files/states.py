@@ -1,0 +1,39 @@
+"""The state of a file: its content and its time."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def sha256_of(path: Path) -> str | None:
+    """
+    The hash of a regular file; None if there is none that can be read. (Reading a pipe could take for
+    ever.)
+    """
+    digest = hashlib.sha256()
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        with path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    except (OSError, ValueError):
+        return None
+    return digest.hexdigest()
+
+
+def iso_time(microseconds: int) -> str:
+    """
+    Since 1970, in UTC; the first or the last time that ISO 8601 has for what is further away. Drives
+    and cards that are damaged have such files, which may be good pictures.
+    """
+    try:
+        return (_EPOCH + timedelta(microseconds=microseconds)).isoformat()
+    except OverflowError:
+        furthest = datetime.max if microseconds > 0 else datetime.min
+        return furthest.replace(tzinfo=timezone.utc).isoformat()
