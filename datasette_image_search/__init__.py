@@ -1,6 +1,7 @@
 """
-Datasette's hooks. sqlite-utils imports this package too, on the way to `cli`, so nothing here may
-import Datasette at module level: the markers come from pluggy, and each hook calls into its room.
+`Images`, and Datasette's hooks. sqlite-utils imports this package too, on the way to `cli`, so nothing
+here may import Datasette at module level: the markers come from pluggy, and each hook calls into its
+room.
 """
 
 from __future__ import annotations
@@ -18,12 +19,23 @@ if TYPE_CHECKING:
     from datasette.utils.asgi import Request, Response
     from markupsafe import Markup
 
+    from .api import Images
     from .web.access.visits import Application
     from .web.datasette_pages.menus import Link
 
 Actor = dict[str, Any] | None
 
 hookimpl = HookimplMarker("datasette")
+
+__all__ = ["Images"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Images":
+        from .api import Images
+
+        return Images
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @hookimpl

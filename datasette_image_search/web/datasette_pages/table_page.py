@@ -102,7 +102,9 @@ async def filters_with_search(
         await is_prepared(datasette, request, RequestedTable(served, shown.table, index), query)
         found = await read_bounded(
             served,
-            lambda conn: _search(Images(conn, images, weights_of), query, k, filter, limit),
+            lambda conn: _search(
+                Images(conn, images, weights_of=weights_of), query, k, filter, limit
+            ),
         )
     except ImageSearchError as error:
         raise _bad_request(str(error)) from error
