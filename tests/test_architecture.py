@@ -26,12 +26,12 @@ MAY_IMPORT = {
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,
     "search": {"decoding", "embedders", "store", "files"} | BASE,
     "maps": {"search", "store"} | BASE,
-    "api": {"maps", "ingest", "search", "embedders", "store"} | BASE,
+    "api": {"maps", "ingest", "search", "embedders", "store", "files"} | BASE,
     "sql": {"api", "search", "store"} | BASE,
     "web": {"api", "maps", "search", "decoding", "embedders", "store"} | BASE,
     "cli": {"api", "sql", "maps", "ingest", "search", "decoding", "embedders", "store", "files"}
     | BASE,
-    "__init__": {"sql", "web"},
+    "__init__": {"api", "sql", "web"},
 }
 """
 Room -> rooms: cli, sql, web -> api -> maps -> ingest, search -> decoding, embedders, store -> files. Ingest and
