@@ -172,7 +172,7 @@ def add(db: Database, *images: tuple[str, np.ndarray, dict]) -> Index:
     return find_index(db.conn, "images")
 
 
-def paths_of(found: duplicates.Found) -> list[list[str]]:
+def paths_of(found: duplicates.DuplicateGroups) -> list[list[str]]:
     return [[one.image.location.path for one in group] for group in found.groups]
 
 

@@ -14,6 +14,8 @@ from .commands import change, command, query
 from .serving import ask
 from .test_store import make_own_table
 
+pytestmark = pytest.mark.datasette
+
 TABLE = "/-/image-search/photos/images"
 
 LOOSE_VECTORS = """

@@ -70,6 +70,11 @@ def open_if_exists(database: Path) -> Database:
     return open_or_make(database) if database.exists() else Database(memory=True)
 
 
+def wrapped(conn: sqlite3.Connection) -> Database:
+    """A connection that somebody else opened, and will close."""
+    return Database(conn)
+
+
 def open_to_read(database: Path) -> sqlite3.Connection:
     """
     A read-only connection of our own, for any thread and for long reads: Datasette interrupts a query
