@@ -1,6 +1,7 @@
 """
-Datasette's hooks. sqlite-utils imports this package too, on the way to `cli`, so nothing here may
-import Datasette at module level: the markers come from pluggy, and each hook calls into its room.
+`Images`, and Datasette's hooks. sqlite-utils imports this package too, on the way to `cli`, so nothing
+here may import Datasette at module level: the markers come from pluggy, and each hook calls into its
+room.
 """
 
 from __future__ import annotations
@@ -18,12 +19,23 @@ if TYPE_CHECKING:
     from datasette.utils.asgi import Request, Response
     from markupsafe import Markup
 
+    from .api import Images
     from .web.access.visits import Application
     from .web.datasette_pages.menus import Link
 
 Actor = dict[str, Any] | None
 
 hookimpl = HookimplMarker("datasette")
+
+__all__ = ["Images"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Images":
+        from .api import Images
+
+        return Images
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @hookimpl
@@ -84,7 +96,7 @@ def actor_from_request(request: Request) -> Generator[None, list[Any], list[Any]
 def permission_allowed(
     datasette: Datasette, actor: Actor, action: str, resource: Any
 ) -> Generator[None, list[Any], list[Any]]:
-    """Of 0.65, which believes whoever answers last."""
+    """For 0.65, where the last answer counts."""
     from .web.access import side_tables
 
     answers = yield
@@ -97,7 +109,7 @@ def permission_allowed(
 def permission_resources_sql(
     datasette: Datasette, actor: Actor, action: str
 ) -> Awaitable[Any] | None:
-    """Of 1.0."""
+    """For 1.0."""
     from .web.access import side_tables
 
     return side_tables.rules(datasette, actor) if action == "view-table" else None
@@ -199,7 +211,7 @@ def register_output_renderer(datasette: Datasette) -> dict[str, Any]:
     from .web.compat import load_sqlite_utils_plugins, renderer_with_error
     from .web.datasette_pages import images_output
 
-    # Of our hooks the first that Datasette calls, while it is made.
+    # Datasette calls this hook first of ours, while it is made.
     load_sqlite_utils_plugins(datasette)
     return {
         "extension": "images",

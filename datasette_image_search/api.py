@@ -1,87 +1,294 @@
 """
-The Python API. `Images` is one image table; commands, SQL functions and pages search through it too.
+The Python API: see docs/python-api.md. Commands, SQL functions and pages search through it too.
 
-torch, faiss and the rooms that need them are imported by the methods that use them: SQL functions come
-here in programs that only want a vector.
+The methods import the rooms that need torch and faiss: an SQL function that only wants a vector comes
+here as well.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from sqlite_utils import Database
 
 from . import store
 from .errors import ImageSearchError
-from .search.query import QueryError, QueryVector, WeightsOf, query_vector, recorded_weights
+from .search.query import (
+    QueryError,
+    QueryVector,
+    WeightsOf,
+    embedder_of,
+    query_vector,
+    recorded_weights,
+)
 from .store import Filter, Index, Key, reads
+from .store.connections import checkpoint, database_path, open_database, open_or_make, wrapped
+from .store.duplicates import write_duplicates
 from .store.filters import IdSet
+from .store.migrations import migrate
 from .store.tables import Location, vector_to_blob
+from .store.tags import label_sets, newest_label_sets
+from .store.vectors import image_vector
 
 if TYPE_CHECKING:
+    from .embedders.catalogue import ListedModel
+    from .ingest.pipeline import Summary
+    from .ingest.vector_import import ImportSummary
+    from .maps.plotting import Plotted
+    from .search.approximate import Approximate
+    from .search.duplicates import DuplicateGroups
+    from .search.evaluation import Evaluated
     from .search.planner import Found, Hit
+    from .search.tags import Tagged
 
 Query = str | bytes | np.ndarray | Path | QueryVector
-"""Text in the grammar of queries, a vector as a BLOB or as an array, the file of a picture, or what
-`Images.ask` made of one of these."""
+"""
+Text in the grammar of queries, a vector as a BLOB or as an array of shape (dimensions,), the file of a
+picture, or the answer of `Images.ask`.
+"""
 
 Where = str | Filter | IdSet
-"""SQL that is true for the rows to search among, or the ids of these."""
+"""SQL that is true for the rows to look at, or the ids of these."""
+
+Paths = str | os.PathLike[str]
+
+S = TypeVar("S", "Summary", "ImportSummary")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How far a part of some work is, such as "Reading"."""
+
+    doing: str
+    done: int
+    total: int
+
+
+OnProgress = Callable[[Any], None]
+"""Takes values with `doing`, `done` and `total`."""
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """
+    The index that was written, of so many `vectors`: `bytes_per_vector` of the exact codes, and the
+    approximate index that proposes from them, None if searches compare all.
+    """
+
+    vectors: int
+    dimensions: int
+    bytes_per_vector: int
+    approximate: Approximate | None
+
+
+def _ignore(progress: Any) -> None:
+    pass
 
 
 class Images:
     """
-    The images of one table of a database.
+    The images of one table. `database` is a path, or a connection that is open, which stays open;
+    `table` None is the only image table of the database. Use it in one thread, and close it, or use it in
+    a `with`. A database that is named by a path need not exist before `embed` or `import_vectors`.
 
-    `table` None is the only image table that the database has. `weights_of` says which file has the
-    weights of an index; by default the database does. A server names files of its own.
+    `weights_of` says which file has the weights of an index; by default the database does. A server
+    passes its own, as it may have the database from anybody.
+
+    All methods raise ImageSearchError, with a sentence that says what to do. `model` is for a table with
+    several indexes; None is the oldest of them. `where` is SQL, with the values of its :names in `params`.
+
+        with Images("photos.db") as images:
+            images.search("dark blue", k=3)
     """
 
     def __init__(
         self,
-        conn: sqlite3.Connection,
+        database: Paths | sqlite3.Connection | Database,
         table: str | None = "images",
+        *,
         weights_of: WeightsOf | None = None,
     ) -> None:
-        self.conn = conn
         self.table = table
+        self.migrated = False
+        """Whether a method that writes brought an older database to this version."""
         self._weights_of = weights_of or recorded_weights
+        self._path: Path | None = None
+        self._db: Database | None = None
+        self._conn: sqlite3.Connection | None = None
+        self._writes = False
+        if isinstance(database, sqlite3.Connection):
+            self._conn = database
+        elif isinstance(database, Database):
+            self._db, self._conn = database, database.conn
+        else:
+            self._path = _as_path(database)
 
-    def index_of(self, model: str | None = None) -> Index:
-        """The index by a model, None being the oldest. Raises StoreError if there is none."""
-        return store.find_index(self.conn, self.table, model)
+    def __enter__(self) -> Images:
+        return self
 
-    def open(
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection that was opened here. The next method opens another one."""
+        if self._path is not None and self._db is not None:
+            self._db.close()
+            self._db, self._conn, self._writes = None, None, False
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The connection that all methods but `embed` and `import_vectors` use."""
+        if self._conn is None:
+            assert self._path is not None
+            self._db = open_database(self._path)
+            self._conn, self._writes = self._db.conn, False
+        return self._conn
+
+    @property
+    def path(self) -> Path:
+        """The file of the database."""
+        path = self._path or database_path(self.conn)
+        if path is None:
+            raise ImageSearchError("the database is in memory; open one that is a file")
+        return path
+
+    # --- Making images searchable --------------------------------------------------------------------
+
+    def embed(
         self,
-        query: Query | None = None,
+        paths: Paths | Sequence[Paths] = (),
         *,
-        model: str | None = None,
-        on_progress: Callable[[str, int, int], None] | None = None,
-    ) -> None:
+        exclude: Sequence[str] = (),
+        follow_symlinks: bool = False,
+        dry_run: bool = False,
+        on_plan: Callable[[Summary], None] = _ignore,
+        on_progress: OnProgress = _ignore,
+        **options: Any,
+    ) -> Summary:
         """
-        Do now what the next search would wait for: read the index, and load the model for the words of
-        a query. Call it before a snapshot or a time limit begins.
+        Embed files and folders, or without any the images that the table has already, and bring the
+        index up to date. `options` are the fields of EmbedRequest. `dry_run` only tells what would be
+        done; `on_plan` is told that before a run begins. A Ctrl-C leaves a Summary that is `interrupted`.
 
-        Raises ImageSearchError as `search` does.
+            images.embed(["~/Pictures"], model="palette", on_progress=print)
         """
-        from .search.live import live_index
+        from .ingest import pipeline
+        from .ingest.scan import ScanOptions
+        from .ingest.survey import EmbedRequest
+
+        some = [paths] if isinstance(paths, str | os.PathLike) else paths
+        if options.get("weights"):
+            options["weights"] = _as_path(options["weights"])
+        request = EmbedRequest(
+            self.path,
+            self._name(),
+            [_as_path(path) for path in some],
+            scan=ScanOptions(tuple(exclude), follow_symlinks),
+            **options,
+        )
+        if dry_run:
+            return pipeline.plan_images(request)
+        self._let_others_write()
+        summary = pipeline.embed_images(request, on_progress, on_plan)
+        return self._with_sidecars(summary, on_progress)
+
+    def import_vectors(
+        self, source: Paths, *, on_progress: OnProgress = _ignore, **options: Any
+    ) -> ImportSummary:
+        """
+        Import vectors that another program made, all of them or none. `options` are the fields of
+        ImportRequest.
+
+            images.import_vectors("vectors.npy", paths="paths.txt", model="ViT-B-32/openai")
+        """
+        from .ingest.import_request import ImportRequest
+        from .ingest.vector_import import import_vectors
+
+        for name in {"paths", "weights"} & options.keys():
+            options[name] = _as_path(options[name]) if options[name] else None
+        options["roots"] = [_as_path(root) for root in options.get("roots", ())]
+        request = ImportRequest(self.path, self._name(), _as_path(source), **options)
+        self._let_others_write()
+        return self._with_sidecars(import_vectors(request, on_progress), on_progress)
+
+    def index(
+        self,
+        type: str | None = None,
+        *,
+        queries: np.ndarray | Paths | None = None,
+        model: str | None = None,
+        on_progress: OnProgress = _ignore,
+        **options: Any,
+    ) -> IndexSummary:
+        """
+        Write the files anew that searches are ranked from, as another `type` of index: "auto", "flat",
+        "ivf" or a factory string of FAISS. `target` is the recall to reach, above 0 and at most 1, for
+        `queries`, shape (n, dimensions), or a .npy file of them.
+
+            images.index("ivf", target=0.99)
+        """
+        from .search import indexing
+
+        db, index = self._to_write(), self.index_of(model)
+        index, codes, made = indexing.index_images(
+            db,
+            index.image_table,
+            model=index.model,
+            type=type,
+            queries=self._query_vectors(index, queries),
+            report=_phases(on_progress),
+            **options,
+        )
+        checkpoint(db)
+        return IndexSummary(len(codes), index.dimensions, codes.faiss_index.code_size, made)
+
+    def evaluate(
+        self,
+        type: str | None = None,
+        *,
+        queries: np.ndarray | Paths | None = None,
+        model: str | None = None,
+        on_progress: OnProgress = _ignore,
+        **options: Any,
+    ) -> list[Evaluated]:
+        """
+        The recall and the milliseconds of the index, or of the one that `index` would write. Nothing is
+        changed.
+
+            images.evaluate("ivf")
+        """
+        from .search.evaluation import evaluate_index
 
         index = self.index_of(model)
-        if query is not None:
-            self._ask(index, query)
-        live_index(self.conn, index, on_progress)
+        vectors = self._query_vectors(index, queries)
+        return evaluate_index(self.conn, index, vectors, _phases(on_progress), type=type, **options)
 
-    def ask(self, query: Query, *, model: str | None = None) -> QueryVector:
-        """A query as a vector of an index, with warnings. Raises ImageSearchError that names the term."""
-        return self._ask(self.index_of(model), query)
+    # --- Searching -----------------------------------------------------------------------------------
 
-    def vector(self, query: Query, *, model: str | None = None) -> np.ndarray:
-        """The vector of a query, shape (dimensions,), float32, unit norm."""
-        return self.ask(query, model=model).vector
+    def search(self, query: Query, k: int = 20, **options: Any) -> list[Hit]:
+        """
+        The min(k, matching) images that are closest to a query, best first, each with its `id` and its
+        `score`, the cosine similarity, -1 to 1. The options are those of `find`.
+
+            images.search("dark blue", where="camera_make = :make", params={"make": "Canon"})
+        """
+        (found,) = self.find([query], k, **options)
+        return list(found.hits)
+
+    def search_many(self, queries: Sequence[Query], k: int = 20, **options: Any) -> list[list[Hit]]:
+        """
+        `search` for each of some queries, all of them ranked at once.
+
+            images.search_many(["orange", "#42 - people", Path("sketch.png")], k=5)
+        """
+        return [list(found.hits) for found in self.find(queries, k, **options)]
 
     def find(
         self,
@@ -94,14 +301,14 @@ class Images:
         offset: int = 0,
         min_score: float | None = None,
         exact: bool = False,
-        on_progress: Callable[[str, int, int], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> list[Found]:
         """
-        For each query the hits, the steps to them, and warnings.
+        For each query the `hits`, the `steps` to them, and `warnings`, such as of words that the model
+        does not know. `offset` leaves out so many of the best, `min_score` those with a lower score;
+        `exact` leaves an approximate index aside.
 
-        `where` is SQL with `params`; `offset` leaves out so many of the best, `min_score` those with a
-        lower score; `exact` leaves an approximate index aside. Raises ImageSearchError with a sentence
-        that names the query, the filter or the number that is wrong.
+            (found,) = images.find(["dark blue"], 3)
         """
         from .search import planner
         from .search.live import live_index
@@ -114,13 +321,13 @@ class Images:
         index = first.index if isinstance(first, QueryVector) else self.index_of(model)
         asked = [self._ask(index, query, alone=len(queries) == 1) for query in queries]
         if on_progress is not None:
-            live_index(self.conn, index, on_progress)
+            live_index(self.conn, index, _phases(on_progress))
         all_found = planner.search_many(
             self.conn,
             index,
             np.stack([query.vector for query in asked]),
             k,
-            Filter(where, params or {}) if isinstance(where, str) else where,
+            _row_filter(where, params) if isinstance(where, str) else where,
             offset=offset,
             min_score=min_score,
             exact=exact,
@@ -130,27 +337,218 @@ class Images:
             for found, query in zip(all_found, asked, strict=True)
         ]
 
-    def search(self, query: Query, k: int = 20, **options: Any) -> list[Hit]:
+    def vector(self, query: Query, *, model: str | None = None) -> np.ndarray:
         """
-        The min(k, matching) images that are closest to a query, best first, each with its `id` and its
-        `score`, the cosine similarity, -1 to 1. The options are those of `find`.
+        The vector of a query, shape (dimensions,), float32, unit norm.
+
+            images.vector("#42 + at night")
         """
-        (found,) = self.find([query], k, **options)
-        return list(found.hits)
+        return self.ask(query, model=model).vector
 
-    def search_many(self, queries: Sequence[Query], k: int = 20, **options: Any) -> list[list[Hit]]:
-        """`search` for each of some queries, all of them ranked at once."""
-        return [list(found.hits) for found in self.find(queries, k, **options)]
+    def ask(self, query: Query, *, model: str | None = None) -> QueryVector:
+        """A query as a vector of an index, with warnings. `find` takes it as a query."""
+        return self._ask(self.index_of(model), query)
 
-    def locations(self, ids: Sequence[Key], *, model: str | None = None) -> dict[Key, Location]:
-        """Id -> where the original is, for those of the ids that exist."""
-        return reads.locations(self.conn, self.index_of(model), ids)
+    def similarity(self, id: Key, query: Query, *, model: str | None = None) -> float | None:
+        """
+        The score of one image, -1 to 1; None for an image without a vector.
+
+            images.similarity(42, "a red car")
+        """
+        asked = self.ask(query, model=model)
+        vector = image_vector(self.conn, asked.index, id)
+        return None if vector is None else float(vector @ asked.vector)
+
+    def open(
+        self,
+        query: Query | None = None,
+        *,
+        model: str | None = None,
+        on_progress: OnProgress = _ignore,
+    ) -> None:
+        """
+        Do now what the next search would wait for: read the index, and load the model for the words of
+        a query. Call it before a snapshot or a time limit begins.
+
+            images.open("warm up")
+        """
+        from .search.live import live_index
+
+        index = self.index_of(model)
+        if query is not None:
+            self._ask(index, query)
+        live_index(self.conn, index, _phases(on_progress))
+
+    # --- What there is -------------------------------------------------------------------------------
+
+    def index_of(self, model: str | None = None) -> Index:
+        """The index by a model: its id, `model`, `dimensions` and the like."""
+        return store.find_index(self.conn, self.table, model)
 
     def status(self) -> dict[str, Any]:
-        """For JSON: what is indexed and how it is searched; `problem` is None if all is well."""
+        """
+        For JSON: what is indexed and how it is searched; `problem` is None if all is well.
+
+            images.status()["vectors"]
+        """
         from .search.status import status
 
         return status(self.conn, self.table)
+
+    def locations(self, ids: Sequence[Key], *, model: str | None = None) -> dict[Key, Location]:
+        """Id -> the folder and the path below it of the original, for those of the ids that exist."""
+        return reads.locations(self.conn, self.index_of(model), ids)
+
+    def files(self, ids: Sequence[Key], *, model: str | None = None) -> dict[Key, Path]:
+        """
+        Id -> the file of the original, for those of the ids that exist.
+
+            images.files([hit.id for hit in images.search("dark blue", 3)])
+        """
+        index = self.index_of(model)
+        if index.content_column is not None:
+            raise ImageSearchError(
+                f"the images of {index.image_table!r} are in the database, not in files"
+            )
+        places = self.locations(ids, model=model)
+        return {id: self.file_of(place) for id, place in places.items()}
+
+    def file_of(self, place: Location) -> Path:
+        """Paths of a person's own table are relative to the folder of the database."""
+        return Path(self.path.resolve().parent, place.root, place.path)
+
+    @staticmethod
+    def models(text: str = "", *, with_timm: bool = True) -> list[ListedModel]:
+        """
+        The models that images can be embedded with; `text` is in their names or descriptions. The
+        hundreds of picture-only models of timm are among them `with_timm`.
+
+            Images.models("siglip")
+        """
+        from .embedders.catalogue import listed_models
+
+        return listed_models(text, with_timm=with_timm)
+
+    # --- Duplicates, tags, maps ----------------------------------------------------------------------
+
+    def duplicates(
+        self,
+        threshold: float = 0.95,
+        *,
+        where: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        write: bool = False,
+        on_progress: OnProgress = _ignore,
+    ) -> DuplicateGroups:
+        """
+        Groups of images with a score of at least `threshold`, above 0 and at most 1, to the best of the
+        group, which comes first. `write` makes a table of them too, with the name in `written`.
+
+            images.duplicates(0.97).groups
+        """
+        from .search import duplicates
+
+        db = self._to_write() if write else None
+        index = self.index_of(model)
+        filter = _row_filter(where, params)
+        groups = duplicates.find_duplicates(self.conn, index, threshold, filter, on_progress)
+        if db is None:
+            return groups
+        written = write_duplicates(db, index, duplicates.rows_of(groups))
+        return replace(groups, written=written)
+
+    def tag(
+        self, labels: Sequence[str] = (), *, on_progress: OnProgress = _ignore, **options: Any
+    ) -> list[Tagged]:
+        """
+        Tag the images that are new with those of the labels that fit them best; without labels, with
+        all labels that there were before. Of each label set, how many images got tags. The options are
+        those of `tagging`.
+
+            images.tag(["cat", "dog", "something else"], threshold=0.5)
+        """
+        last = {}
+        for tagged in self.tagging(labels, **options):
+            on_progress(tagged)
+            last[tagged.label_set.id] = tagged
+        return list(last.values())
+
+    def tagging(
+        self,
+        labels: Sequence[str] = (),
+        *,
+        templates: Sequence[str] = (),
+        top: int | None = None,
+        threshold: float | None = None,
+        where: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        replace: bool = False,
+        model: str | None = None,
+    ) -> Generator[Tagged, None, None]:
+        """
+        `tag`, a batch of images at a time, each committed before it is yielded. An image gets at most
+        `top` tags, of labels with a probability of at least `threshold`. `templates` have {} for the
+        label. `replace` drops the tags of all other labels.
+
+            for tagged in images.tagging(["cat", "dog"], templates=["a photo of a {}"]):
+                print(tagged.done, tagged.total)
+        """
+        from .search import tags
+
+        db, index = self._to_write(), self.index_of(model)
+        if not labels and (
+            not label_sets(db.conn, index) or templates or top or threshold or replace
+        ):
+            raise ImageSearchError("there are no labels; name two or more, such as: cat dog")
+        embedder = embedder_of(index, self._weights_of)
+        try:
+            sets = newest_label_sets(db.conn, index)
+            if labels:
+                sets = [
+                    tags.ready_label_set(
+                        db, index, embedder, labels, templates, top=top, threshold=threshold
+                    )
+                ]
+            for label_set in sets:
+                yield from tags.tag_images(
+                    db,
+                    index,
+                    label_set,
+                    embedder,
+                    _row_filter(where, params),
+                    in_place_of_others=replace,
+                )
+        finally:
+            checkpoint(db)
+
+    def plot(
+        self,
+        picture: Paths | None = None,
+        *,
+        page: Paths | None = None,
+        where: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        **options: Any,
+    ) -> Plotted:
+        """
+        Draw a map of the images into a picture or an HTML page, or both. `options` are the fields of
+        PlotRequest.
+
+            images.plot("map.png", column="folder")
+        """
+        from .maps.plotting import PlotRequest, plot
+
+        request = PlotRequest(
+            picture=None if picture is None else _as_path(picture),
+            page=None if page is None else _as_path(page),
+            filter=_row_filter(where, params),
+            **options,
+        )
+        return plot(self.conn, self.index_of(model), request)
+
+    # --- Within --------------------------------------------------------------------------------------
 
     def _ask(self, index: Index, query: Query, *, alone: bool = True) -> QueryVector:
         if isinstance(query, QueryVector):
@@ -167,3 +565,67 @@ class Images:
             if alone or isinstance(query, bytes) or (query and query in str(error)):
                 raise
             raise type(error)(f"{query!r}: {error}") from error
+
+    def _query_vectors(self, index: Index, queries: np.ndarray | Paths | None) -> np.ndarray | None:
+        from .search.sample_queries import queries_of_file
+
+        if queries is None or isinstance(queries, np.ndarray):
+            return queries
+        return queries_of_file(_as_path(queries), index)
+
+    def _name(self) -> str:
+        return self.index_of().image_table if self.table is None else self.table
+
+    def _to_write(self) -> Database:
+        """The database, to write to it."""
+        if self._path is None:
+            self._db = self._db or wrapped(self.conn)
+        elif not self._writes:
+            self.close()
+            self._db = open_database(self._path, to_write=True)
+            self._conn, self._writes = self._db.conn, True
+        assert self._db is not None
+        self.migrated = migrate(self._db) or self.migrated
+        return self._db
+
+    def _let_others_write(self) -> None:
+        """Embedding and importing use a connection of their own, which must not wait for this one."""
+        if self._conn is not None and self._conn.in_transaction:
+            raise ImageSearchError(
+                "the connection has changes that are not committed; commit them first"
+            )
+        self.close()
+
+    def _with_sidecars(self, summary: S, on_progress: OnProgress) -> S:
+        """
+        Leave sidecars that are up to date, and no WAL. The next search does without the sidecars of a
+        run that was interrupted, and the next run writes them.
+        """
+        from .files.run_lock import RunInProgress
+        from .search.indexing import SidecarNotWritten, refresh_sidecars
+
+        with open_or_make(self.path) as db:
+            if not summary.interrupted:
+                try:
+                    # A run that is in progress does the same at its end.
+                    with suppress(RunInProgress):
+                        refresh_sidecars(db, self._name(), _phases(on_progress))
+                except SidecarNotWritten as error:
+                    summary = replace(summary, not_written=str(error))
+                except KeyboardInterrupt:
+                    summary = replace(summary, interrupted=True)
+            checkpoint(db)
+        return summary
+
+
+def _as_path(path: Paths) -> Path:
+    # A Path is taken as it is; ~ in a text is the home folder, unless there is no such person.
+    return Path(os.path.expanduser(path) if isinstance(path, str) else path)  # noqa: PTH111
+
+
+def _row_filter(where: str | None, params: Mapping[str, Any] | None) -> Filter | None:
+    return None if where is None else Filter(where, params or {})
+
+
+def _phases(on_progress: OnProgress) -> Callable[[str, int, int], None]:
+    return lambda doing, done, total: on_progress(Phase(doing, done, total))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import re
 import secrets
 import shutil
 import socket
@@ -41,26 +39,6 @@ def pytest_configure() -> None:
 
 def pytest_report_header() -> str:
     return f"FAULT_SEED={os.environ['FAULT_SEED']}"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that touch Datasette; `make test` runs them on two versions."""
-    for item in items:
-        if touches_datasette(item):
-            item.add_marker(pytest.mark.datasette)
-
-
-def touches_datasette(item: pytest.Item) -> bool:
-    """All of a module that asks for pages, and else the tests that speak of Datasette themselves."""
-    module = item.path.read_text(encoding="utf-8")
-    if {"browser", "security"} & set(item.path.parts) or re.search(
-        r"from \.serving import .*\b(ask|get)\b", module
-    ):
-        return True
-    source = inspect.getsource(item.function)
-    return "async def " in source or bool(
-        re.search(r"\b(datasette|served?)\b", source, re.IGNORECASE)
-    )
 
 
 def draw_picture(path: Path, colour: str, size: tuple[int, int] = (80, 60), **save) -> Path:

@@ -13,7 +13,7 @@ from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from .conftest import draw_picture
 from .serving import datasette_of, get, pictures, query_page
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 def version_of(database: Path, image_id: int) -> str:

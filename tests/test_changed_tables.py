@@ -19,6 +19,8 @@ from .commands import command
 from .conftest import draw_picture, query_json
 from .serving import ask, datasette_of
 
+pytestmark = pytest.mark.datasette
+
 PAGE = "/-/image-search/photos/images"
 
 

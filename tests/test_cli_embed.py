@@ -575,6 +575,7 @@ def test_each_model_is_kept_up_to_date_and_searched_by_its_name(
     assert "'images' is not embedded with timm/other, but with palette, tiny-" in missing.stderr
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_sql_searches_with_the_first_of_two_models(path: Path, folder: Path, weights: Path):
     embed_images(path, "images", folder, "--model", "palette")
@@ -728,6 +729,7 @@ def test_a_second_run_says_that_there_is_one(path: Path, many: Path, folder: Pat
     assert count(path) == 120
 
 
+@pytest.mark.datasette
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 @pytest.mark.asyncio
 async def test_datasette_answers_throughout_a_run(path: Path, many: Path, journal: str):

@@ -283,6 +283,7 @@ def test_stopped_in_the_middle_nothing_is_half_done(
     assert query(path, "select count(*) from _more_vectors") == [(MANY,)]
 
 
+@pytest.mark.datasette
 def test_datasette_that_runs_already_finds_them(path: Path, tmp_path: Path, database: Path):
     shutil.copy(database, path)
     vectors = unit(3, 512)

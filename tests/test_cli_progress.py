@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from datasette_image_search.cli import progress
-from datasette_image_search.cli.progress import COMPARING, progress_display
+from datasette_image_search.cli.progress import progress_display
 from datasette_image_search.ingest.pipeline import Progress
 from datasette_image_search.search.duplicates import Compared
 
@@ -66,7 +66,7 @@ def test_where_there_is_no_terminal_progress_is_plain_lines(
 def test_pairs_are_counted_where_images_are_compared(
     every_line: None, capsys: pytest.CaptureFixture[str]
 ):
-    with progress_display(silent=False, work=COMPARING) as show:
+    with progress_display(silent=False) as show:
         show(Compared(1_000_000, 4_000_000))
     assert re.fullmatch(
         r"1,000,000 of 4,000,000 pairs, [\d,]+ million pairs/s, 0 minutes left\n",

@@ -11,7 +11,7 @@ import pytest
 from .serving import PLUGIN, datasette_of, get
 
 PAGE = "/-/image-search/photos/images"
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 async def said_at_start(

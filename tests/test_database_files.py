@@ -20,7 +20,7 @@ from .conftest import COLOURS, draw_picture
 from .serving import ask, datasette_of, pictures
 
 PAGE = "/-/image-search/photos/images"
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 @pytest.fixture

@@ -162,6 +162,7 @@ def test_the_collection_has_jpeg_png_and_webp():
     assert {Path(photo.path).suffix for photo in REDRAWN} == {".jpg", ".png", ".webp"}
 
 
+@pytest.mark.datasette
 def test_a_port_that_is_in_use_is_said_before_anything_is_served(tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

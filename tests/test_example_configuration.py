@@ -129,7 +129,7 @@ def facets_of(page: str) -> list[str]:
     return re.findall(r'<div class="facet-info [^"]*" id="facet-([^"]+)"', page)
 
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 # --- Nothing is left out, and nothing is made up -----------------------------------------------------

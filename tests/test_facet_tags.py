@@ -14,7 +14,7 @@ from sqlite_utils import Database
 from .commands import command
 from .serving import datasette_of, get
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 RED, BLUE = "red.jpg", "blue.jpg"
 

@@ -19,6 +19,8 @@ from datasette_image_search.store.tables import column_names
 
 from .serving import ask, datasette_of
 
+pytestmark = pytest.mark.datasette
+
 PAGE = "/-/image-search/photos/images.json"
 TABLE = "/photos/images.json"
 

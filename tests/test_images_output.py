@@ -10,7 +10,7 @@ from sqlite_utils import Database
 
 from .serving import datasette_of, get, pictures, query_page
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 async def test_a_query_is_a_grid_in_its_order_with_its_scores(database: Path) -> None:

@@ -29,7 +29,7 @@ from .serving import ask, datasette_of
 
 MAP = "/-/image-search/photos/images/map"
 ANOTHER_MAP = "/-/image-search/another/images/map"
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 async def map_of(datasette: Datasette, query: str = "", path: str = f"{MAP}.json") -> dict:

@@ -12,7 +12,7 @@ from sqlite_utils import Database
 
 from .serving import datasette_of, get
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 SEARCH = 'href="/-/image-search/photos/images"'
 MENU = 'href="/-/image-search"'

@@ -289,6 +289,7 @@ def test_sql_functions_say_so(newer: Path) -> None:
             conn.execute("select image_search('red', 3, 'images')").fetchall()
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_datasette_says_so_and_serves_the_others(newer: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.db"
@@ -304,6 +305,7 @@ async def test_datasette_says_so_and_serves_the_others(newer: Path, tmp_path: Pa
     assert (await get(datasette, "/-/image-search/other/images", q="red")).status_code == 200
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_the_log_of_datasette_says_so(newer: Path, caplog) -> None:
     from datasette_image_search.web.server.starting import warm_up

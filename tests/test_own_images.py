@@ -337,6 +337,7 @@ def test_whatever_stands_in_the_content_column_costs_no_more_than_its_row(
 # --- Search --------------------------------------------------------------------------------------
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_sql_and_thumbnails_work_on_blobs(inserted: Path, folder: Path):
     embed_own(inserted, "--content-column", "content", "--model", "palette")
@@ -674,6 +675,7 @@ def test_every_command_gets_along_with_such_rows(odd: tuple[str, Path]):
         ).exit_code
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_every_page_gets_along_with_such_rows(odd: tuple[str, Path]):
     _, path = odd

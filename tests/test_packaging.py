@@ -182,6 +182,7 @@ def test_the_changelog_begins_with_this_version(built: Built, distribution: Dist
     assert re.search(r"^## (\S+)", changelog, re.MULTILINE)[1] == distribution.version
 
 
+@pytest.mark.datasette
 def test_the_wheel_is_embedded_searched_and_served_with(
     installed: Installed, folder: Path, tmp_path: Path
 ):

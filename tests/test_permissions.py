@@ -44,7 +44,7 @@ HIDDEN_ANSWERS = 404
 LEVELS = ["table", "database", "instance"]
 STRANGERS = [None, "bob"]
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from datasette_image_search.web.server.preparing import MOST_RUNNING, THREADS
 
 from .serving import datasette_of
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 class Visitor:

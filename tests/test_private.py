@@ -33,7 +33,7 @@ SQL = f"select id, path from {TABLE}"
 RIGHT = {"allow": {"id": ["anna", "root"]}}
 LEVELS = ["table", "database", "instance"]
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from datasette_image_search.store.vectors import image_vector
 from datasette_image_search.store.writes import ensure_root, write_batch
 from datasette_image_search.web.configuration import configured_weights
 
-from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
+from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
 
 
 def words(text: str, weight: float = 1.0) -> Term:
@@ -497,6 +497,7 @@ def test_the_term_of_an_image_is_read_as_that_image(key: int | str) -> None:
     assert parse_query(image_term(key)) == (Term(Kind.IMAGE, str(key)),)
 
 
+@pytest.mark.datasette
 def test_a_server_does_not_open_the_weights_that_a_database_names(db: Database) -> None:
     """Who made the database must not choose which files are opened."""
     db["image_search_indexes"].update(1, {"model": "tiny/x", "weights": "/etc/passwd"})

@@ -92,6 +92,7 @@ def clone(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return clone
 
 
+@pytest.mark.datasette
 def test_the_readme_runs_from_top_to_bottom(clone: Path) -> None:
     assert len(examples(README)) >= 7
     installed = README.read_text(encoding="utf-8").partition("\n## Quick start\n")[2]

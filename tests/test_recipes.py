@@ -154,6 +154,7 @@ def for_recipe(title: str) -> pytest.MarkDecorator:
 # --- The recipes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.datasette
 @for_recipe("Photos of the sea from 2021 with this camera")
 def test_photos_of_the_sea_from_2021_with_this_camera(recipe: Recipe) -> None:
     cameras = recipe.rows()
@@ -173,6 +174,7 @@ def test_photos_of_the_sea_from_2021_with_this_camera(recipe: Recipe) -> None:
     assert set(found) < {path for (path,) in query(recipe.home / "photos.db", both)}
 
 
+@pytest.mark.datasette
 @for_recipe("More like these two but not that")
 def test_more_like_these_two_but_not_that(recipe: Recipe) -> None:
     names = dict(query(recipe.home / "photos.db", "select id, filename from images"))
@@ -189,6 +191,7 @@ def test_more_like_these_two_but_not_that(recipe: Recipe) -> None:
     assert Path(hits(recipe.run())[0]).name == names[17]
 
 
+@pytest.mark.datasette
 @for_recipe("One picture per duplicate group")
 def test_one_picture_per_duplicate_group(recipe: Recipe) -> None:
     sent = recipe.home / "Pictures" / "sent"
@@ -214,6 +217,7 @@ def test_one_picture_per_duplicate_group(recipe: Recipe) -> None:
     assert query(recipe.home / "photos.db", "select count(*) from images") == before
 
 
+@pytest.mark.datasette
 @for_recipe("Publish without the originals")
 def test_publish_without_the_originals(
     recipe: Recipe, models: Path, monkeypatch: pytest.MonkeyPatch
@@ -251,6 +255,7 @@ def test_publish_without_the_originals(
         assert "weights" in words.text
 
 
+@pytest.mark.datasette
 @for_recipe("Keep it fresh with cron")
 def test_keep_it_fresh_with_cron(recipe: Recipe) -> None:
     times, line = re.fullmatch(r"((?:\S+ ){5})(.*)\n", recipe.take("crontab").text).groups()
@@ -332,6 +337,7 @@ def test_take_an_image_table_out_of_a_database(recipe: Recipe) -> None:
     assert len(list(recipe.home.glob("photos.db-image-search-*.faiss"))) == 1
 
 
+@pytest.mark.datasette
 @for_recipe("Use with datasette-cluster-map")
 def test_use_with_datasette_cluster_map(recipe: Recipe) -> None:
     with recipe.serve(recipe.take("bash").text) as server:
@@ -357,6 +363,7 @@ def test_use_with_datasette_cluster_map(recipe: Recipe) -> None:
         assert any(row["latitude"] is not None for row in answer["rows"])
 
 
+@pytest.mark.datasette
 @for_recipe("SQL over an existing table of mine")
 def test_sql_over_an_existing_table_of_mine(recipe: Recipe) -> None:
     (recipe.home / "holidays.csv").write_text(recipe.take("csv").text, encoding="utf-8")

@@ -220,6 +220,7 @@ def test_what_hangs_on_the_old_index_goes_with_it_and_not_before(run: Run, datab
     ]
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_a_server_that_is_running_answers_from_one_and_then_from_the_other(
     run: Run, database: Path

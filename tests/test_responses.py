@@ -16,7 +16,7 @@ from sqlite_utils.cli import cli
 
 from .serving import ask, datasette_of
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 PAGE = "/-/image-search/photos/images"
 

@@ -30,7 +30,7 @@ from .conftest import COLOURS, draw_picture, query_json
 from .serving import ask, datasette_of
 
 PAGE = "/-/image-search/photos/images"
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 def grid(response: httpx.Response) -> str:

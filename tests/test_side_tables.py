@@ -18,6 +18,8 @@ from .commands import change, command, embed_images
 from .conftest import draw_picture
 from .serving import ask, datasette_of, get
 
+pytestmark = pytest.mark.datasette
+
 OF_IMAGES = {
     "_images_vectors",
     "_images_tokens",

@@ -31,7 +31,7 @@ from datasette_image_search.store.vectors import image_vector
 from datasette_image_search.store.writes import ensure_root, write_batch
 
 from .conftest import draw_picture, query_json
-from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
+from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
 
 AGREE = 1e-3
 
@@ -756,6 +756,7 @@ def test_words_that_are_not_known_are_reported_once(conn: sqlite3.Connection) ->
 # --- The same everywhere ---------------------------------------------------------------------------
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 @pytest.mark.parametrize("query", ["red", "dark blue - #3", "2:#1 + 0.5:bright left"])
 async def test_three_ways_to_search_agree(database: Path, query: str) -> None:
@@ -777,6 +778,7 @@ async def test_three_ways_to_search_agree(database: Path, query: str) -> None:
         assert [row["score"] for row in rows] == pytest.approx(scores, abs=AGREE)
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     "term",
@@ -811,6 +813,7 @@ async def test_a_vector_that_is_none_is_refused_everywhere_with_the_same_sentenc
     assert response.json()["error"] == said
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_what_is_committed_is_found_by_a_datasette_that_is_running(
     tmp_path: Path, folder: Path, embed, database: Path
@@ -854,6 +857,7 @@ def test_status_names_images_without_a_vector(conn: sqlite3.Connection) -> None:
     assert status["problem"].startswith("1 images have no vector; embed them with")
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 async def test_one_statement_cannot_hold_a_thread_of_datasette_for_long(database: Path) -> None:
     datasette = Datasette([str(database)])

@@ -15,7 +15,7 @@ from datasette_image_search.web.sql_errors import hear
 
 from .serving import datasette_of, get, query_page
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 DUMB = "user-defined"
 

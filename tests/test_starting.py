@@ -24,6 +24,8 @@ from .conftest import sidecar_of
 from .serving import datasette_of, get
 from .tiny_clip import make_tiny_clip
 
+pytestmark = pytest.mark.datasette
+
 MODEL = "tiny-test/warm"
 
 

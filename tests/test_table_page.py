@@ -20,7 +20,7 @@ from sqlite_utils import Database
 from .conftest import COLOURS, draw_picture
 from .serving import datasette_of, get, pictures
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 ROWS = "/photos/images.json"
 

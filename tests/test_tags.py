@@ -38,8 +38,8 @@ from datasette_image_search.store.triggers import without_triggers
 from datasette_image_search.store.writes import ensure_root, write_batch
 
 from .commands import command, query
+from .random_tables import AWKWARD_NAMES, make_own_table, make_record, random_vectors
 from .recorded_clip import FOLDER, RecordedClip, captions, needs_recorded_clip
-from .test_store import AWKWARD_NAMES, make_own_table, make_record, random_vectors
 
 AXES = {"north": 0, "east": 1, "up": 2, "photo": 3}
 
@@ -112,14 +112,8 @@ def tag(
     """The last that tag_images tells of, None where nothing was to be done."""
     options = {"templates": ["{}"], **options}
     label_set = ready_label_set(db, index, Compass(), labels, **options)
-    return next(
-        iter(
-            [*tag_images(db, index, label_set, Compass(), filter, in_place_of_others=replacing)][
-                -1:
-            ]
-        ),
-        None,
-    )
+    run = tag_images(db, index, label_set, Compass(), filter, in_place_of_others=replacing)
+    return next(iter([tagged for tagged in run if tagged.done][-1:]), None)
 
 
 def tags_of(db: Database, table: str = "images") -> list[tuple]:
@@ -294,6 +288,7 @@ def test_tags_stay_until_those_in_their_place_are_whole(
     replacing = options.pop("replacing", False)
     label_set = ready_label_set(db, index, Compass(), labels, **options)
     run = tag_images(db, index, label_set, Compass(), in_place_of_others=replacing)
+    assert next(run).done == 0
     next(run)
     run.close()
     assert db["images_tags"].count > 8
@@ -319,6 +314,7 @@ def test_what_is_committed_stays_and_the_next_run_goes_on(
     index = add(db, *random_vectors(8, 4))
     label_set = ready_label_set(db, index, Compass(), ["north", "east"])
     run = tag_images(db, index, label_set, Compass())
+    assert next(run).done == 0
     assert next(run).done == 3
     run.close()
     with closing(Database(db.conn.execute("pragma database_list").fetchone()[2])) as other:

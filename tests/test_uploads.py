@@ -30,7 +30,7 @@ from .conftest import SHARED, query_json
 from .serving import Server, ask, datasette_of, served
 
 UPLOAD = "/-/image-search/photos/images/upload"
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 def picture(

@@ -24,6 +24,8 @@ from .commands import change, command, query
 from .conftest import COLOURS, draw_picture
 from .serving import ask, datasette_of, pictures
 
+pytestmark = pytest.mark.datasette
+
 PAGE = "/-/image-search/photos/wide"
 WIDE = "create view wide as select images.*, width * height as pixels from images where id > 2"
 

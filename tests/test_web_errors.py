@@ -21,7 +21,7 @@ from datasette_image_search.web.errors import LOCKED
 from .serving import ask, datasette_of
 
 PAGE = "/-/image-search/photos/images"
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 @pytest.fixture

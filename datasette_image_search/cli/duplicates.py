@@ -11,11 +11,12 @@ import click
 from ..errors import counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
-from .output import check_output, existing, file_of, print_paths, print_rows
-from .progress import COMPARING, progress_display
+from .output import check_output, opened, print_paths, print_rows
+from .progress import progress_display
 
 if TYPE_CHECKING:
-    from ..search.duplicates import Duplicate, Found
+    from ..api import Images
+    from ..search.duplicates import Duplicate, DuplicateGroups
 
 SHOWN_DUPLICATES = 50
 """Images of a group that a person is shown."""
@@ -61,25 +62,24 @@ def find_duplicates(
         sqlite-utils find-duplicates photos.db images --threshold 0.97
         sqlite-utils find-duplicates photos.db images --threshold 1 --paths -0 | xargs -0 ls -l
     """
-    from .. import store
-    from ..search import duplicates
-    from ..store.duplicates import write_duplicates
-
-    with one_sentence(path), existing(path, to_write=write) as db:
-        index = store.find_index(db.conn, table, model)
-        check_output(index, output)
-        filter = store.Filter(where, dict(params)) if where else None
+    with one_sentence(path), opened(path, table) as images:
+        check_output(images.index_of(model), output)
         try:
-            with progress_display(silent, COMPARING) as show:
-                found = duplicates.find_duplicates(db.conn, index, threshold, filter, show)
-            if write:
-                written = write_duplicates(db, index, duplicates.rows_of(found))
+            with progress_display(silent) as show:
+                found = images.duplicates(
+                    threshold,
+                    where=where,
+                    params=dict(params),
+                    model=model,
+                    write=write,
+                    on_progress=show,
+                )
         except KeyboardInterrupt:
             click.echo("Interrupted: nothing was written" if write else "Interrupted", err=True)
             raise SystemExit(INTERRUPTED) from None
     _warn_of_threshold(found, threshold)
     if output == "paths":
-        _print_dispensable(path, found, null=null)
+        _print_dispensable(images, found, null=null)
     elif output is not None:
         rows = [
             _row_of_duplicate(number, duplicate, keep=duplicate is group[0])
@@ -91,7 +91,7 @@ def find_duplicates(
         if not write and found.groups:
             _print_groups(found)
         line = _duplicates_line(found)
-        tell(f"{line}, in the table {written}" if write else line)
+        tell(f"{line}, in the table {found.written}" if write else line)
 
 
 COLUMNS = ("group", "keep", "score", "exact", "id", "path", "width", "height", "size")
@@ -106,7 +106,7 @@ def _row_of_duplicate(number: int, duplicate: Duplicate, *, keep: bool) -> dict[
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _warn_of_threshold(found: Found, threshold: float) -> None:
+def _warn_of_threshold(found: DuplicateGroups, threshold: float) -> None:
     if found.chained > found.images / 2:
         warn(
             f"{found.chained:,} of the {found.images:,} images are a chain in which each is like the next; "
@@ -114,14 +114,14 @@ def _warn_of_threshold(found: Found, threshold: float) -> None:
         )
 
 
-def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
+def _print_dispensable(images: Images, found: DuplicateGroups, *, null: bool) -> None:
     """Print the files that may be deleted, and warn of those that are left out, with the reason."""
     from ..search.dispensable import Copy, LeftOut, dispensable
 
     left_out = LeftOut()
     groups = (
         [
-            Copy(file_of(database, image.location), image.size, image.mtime, image.sha256)
+            Copy(images.file_of(image.location), image.size, image.mtime, image.sha256)
             for image in (duplicate.image for duplicate in group)
         ]
         for group in found.groups
@@ -136,7 +136,7 @@ def _print_dispensable(database: Path, found: Found, *, null: bool) -> None:
         warn(f"{counted(count, 'file is', 'files are')} left out, because {which} {problem}")
 
 
-def _print_groups(found: Found) -> None:
+def _print_groups(found: DuplicateGroups) -> None:
     from tabulate import SEPARATING_LINE, tabulate
 
     from ..search.query import written_id
@@ -168,7 +168,7 @@ def _bytes(size: int) -> str:
     return f"{size} B"
 
 
-def _duplicates_line(found: Found) -> str:
+def _duplicates_line(found: DuplicateGroups) -> str:
     exact = sum(one.exact for group in found.groups for one in group)
     counts = [
         counted(len(found.groups), "group"),

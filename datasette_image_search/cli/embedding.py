@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from ..errors import counted
 from . import options
 from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
 from .progress import progress_display
-from .sidecars import finish
 
 if TYPE_CHECKING:
     from ..ingest.pipeline import Summary
@@ -121,7 +119,6 @@ def embed_images(
     table: str,
     files: Sequence[Path],
     exclude: Sequence[str],
-    follow_symlinks: bool,
     no_thumbnails: bool,
     thumbnail_size: int,
     max_megapixels: float | None,
@@ -141,35 +138,32 @@ def embed_images(
         sqlite-utils embed-images photos.db images ~/Pictures
         sqlite-utils embed-images my.db pictures --path-column file
     """
-    from ..ingest import pipeline
-    from ..ingest.scan import ScanOptions
-    from ..ingest.survey import EmbedRequest
+    from ..api import Images
 
-    request = EmbedRequest(
-        path,
-        table,
+    embed = partial(
+        Images(path, table).embed,
         files,
-        scan=ScanOptions(tuple(map(_pattern, exclude)), follow_symlinks),
+        exclude=tuple(map(_pattern, exclude)),
         thumbnail_size=None if no_thumbnails else thumbnail_size,
         max_pixels=int(max_megapixels * 1e6) if max_megapixels else None,
         **asked,
     )
     with one_sentence(path):
         if dry_run:
-            planned = pipeline.plan_images(request)
+            planned = embed(dry_run=True)
             _print_failures(planned)
             _print_empty_rows(planned)
             tell(_plan_line(planned, table))
             return
         try:
             with progress_display(silent) as show:
-                summary = pipeline.embed_images(request, show, partial(_print_plan, table))
+                summary = embed(on_progress=show, on_plan=partial(_print_plan, table))
         except KeyboardInterrupt:
             # During the scan, or while the model was loaded.
             tell("Interrupted: 0 embedded")
             raise SystemExit(INTERRUPTED) from None
-        if not finish(path, table, silent, interrupted=summary.interrupted):
-            summary = replace(summary, interrupted=True)
+    if summary.not_written is not None:
+        warn(summary.not_written)
     if summary.migrated:
         migrated(path)
     _print_failures(summary)

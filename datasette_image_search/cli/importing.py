@@ -10,8 +10,7 @@ import click
 
 from . import options
 from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
-from .progress import IMPORTING, progress_display
-from .sidecars import finish
+from .progress import progress_display
 
 if TYPE_CHECKING:
     from ..ingest.vector_import import ImportSummary
@@ -73,17 +72,17 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
         sqlite-utils import-image-vectors my.db images embeddings.db --collection photos \\
             --root ~/Pictures
     """
-    from ..ingest.import_request import ImportRequest
-    from ..ingest.vector_import import import_vectors
+    from ..api import Images
 
     with one_sentence(path):
         try:
-            with progress_display(silent, IMPORTING) as show:
-                summary = import_vectors(ImportRequest(path, table, **asked), show)
+            with progress_display(silent) as show:
+                summary = Images(path, table).import_vectors(on_progress=show, **asked)
         except KeyboardInterrupt:
             tell("Interrupted: nothing was imported")
             raise SystemExit(INTERRUPTED) from None
-        is_whole = finish(path, table, silent)
+    if summary.not_written is not None:
+        warn(summary.not_written)
     if summary.migrated:
         migrated(path)
     if summary.given_up is not None:
@@ -93,7 +92,7 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
     if summary.looked_for:
         _warn_of_root(path, *summary.looked_for)
     tell(_import_line(summary))
-    if not is_whole:
+    if summary.interrupted:
         raise SystemExit(INTERRUPTED)
 
 

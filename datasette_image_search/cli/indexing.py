@@ -12,12 +12,11 @@ import click
 from ..errors import counted
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
-from .output import existing
-from .progress import phases_display
+from .output import opened
+from .progress import progress_display
 
 if TYPE_CHECKING:
-    from ..search.approximate import Approximate
-    from ..search.codes import Codes
+    from ..api import IndexSummary
     from ..search.evaluation import Evaluated
 
 
@@ -86,36 +85,25 @@ def index_images(
         sqlite-utils index-images photos.db images --evaluate --type ivf
         sqlite-utils index-images photos.db images --type ivf --target-recall 0.99
     """
-    from .. import store
-    from ..search import evaluation, indexing
-    from ..search.sample_queries import queries_of_file
-    from ..store.connections import checkpoint
-
     started = time.monotonic()
-    with one_sentence(path), existing(path, to_write=not evaluate) as db:
-        index = store.find_index(db.conn, table, model)
-        vectors = None if queries is None else queries_of_file(queries, index)
+    with one_sentence(path), opened(path, table) as images:
+        work = images.evaluate if evaluate else images.index
         try:
-            with phases_display(silent) as report:
-                if evaluate:
-                    rows = evaluation.evaluate_index(db.conn, index, vectors, report, **asked)
-                else:
-                    index, codes, made = indexing.index_images(
-                        db, table, model=model, queries=vectors, report=report, **asked
-                    )
+            with progress_display(silent) as show:
+                done = work(queries=queries, model=model, on_progress=show, **asked)
         except KeyboardInterrupt:
             tell("Interrupted: nothing was changed")
             raise SystemExit(INTERRUPTED) from None
-        checkpoint(db)
-    if evaluate:
-        _print_evaluated(rows)
+    if isinstance(done, list):
+        _print_evaluated(done)
         return
+    made = done.approximate
     if made is not None and asked["probes"] is None and made.tuning.recall < made.tuning.target:
         warn(
             f"{made.tuning.factory} reaches a recall of {made.tuning.recall:.3f} at best, less than the "
             f"target of {made.tuning.target:g}; try another --type, or flat, which is exact"
         )
-    tell(f"{_index_line(codes, made)} in {time.monotonic() - started:.1f} s")
+    tell(f"{_index_line(done)} in {time.monotonic() - started:.1f} s")
 
 
 def _print_evaluated(rows: Sequence[Evaluated]) -> None:
@@ -137,10 +125,10 @@ def _print_evaluated(rows: Sequence[Evaluated]) -> None:
     click.echo(tabulate(lines, headers, disable_numparse=True, colalign=align))
 
 
-def _index_line(codes: Codes, made: Approximate | None) -> str:
-    vectors = counted(len(codes), "vector")
-    size = codes.faiss_index.code_size
-    line = f"{vectors} of {codes.faiss_index.d} dimensions, "
+def _index_line(summary: IndexSummary) -> str:
+    vectors, made = counted(summary.vectors, "vector"), summary.approximate
+    size = summary.bytes_per_vector
+    line = f"{vectors} of {summary.dimensions} dimensions, "
     if made is None:
         return f"{line}exact (flat float16, {size:,} bytes each)"
     tuning = made.tuning

@@ -30,9 +30,9 @@ def image_models(text: str, as_json: bool) -> None:
         sqlite-utils image-models siglip2
         sqlite-utils image-models timm/vgg16
     """
-    from ..embedders.catalogue import listed_models
+    from ..api import Images
 
-    models = listed_models(text, with_timm=bool(text) or as_json)
+    models = Images.models(text, with_timm=bool(text) or as_json)
     if as_json:
         click.echo(json.dumps([asdict(model) for model in models], indent=2, ensure_ascii=False))
         return

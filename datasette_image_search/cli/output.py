@@ -17,22 +17,21 @@ from ..errors import ImageSearchError
 from .messages import migrated
 
 if TYPE_CHECKING:
-    from sqlite_utils import Database
-
+    from ..api import Images
     from ..store import Index
-    from ..store.tables import Location
 
 
 @contextmanager
-def existing(path: Path, *, to_write: bool = False) -> Iterator[Database]:
-    """An existing database. A command that writes brings its tables to this version first, and says so."""
-    from ..store.connections import open_database
-    from ..store.migrations import migrate
+def opened(path: Path, table: str) -> Iterator[Images]:
+    """The images of an existing database. If a method brings its tables to this version, that is told."""
+    from ..api import Images
 
-    with open_database(path, to_write=to_write) as db:
-        if to_write and migrate(db):
-            migrated(path)
-        yield db
+    with Images(path, table) as images:
+        try:
+            yield images
+        finally:
+            if images.migrated:
+                migrated(path)
 
 
 def check_output(index: Index, output: str | None) -> None:
@@ -41,10 +40,6 @@ def check_output(index: Index, output: str | None) -> None:
         raise ImageSearchError(
             f"the images of {index.image_table!r} are in the database, not in files"
         )
-
-
-def file_of(database: Path, place: Location) -> Path:
-    return Path(database.resolve().parent, place.root, place.path)
 
 
 def print_paths(files: Iterable[Path], *, null: bool) -> None:

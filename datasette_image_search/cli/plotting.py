@@ -10,7 +10,7 @@ import click
 from ..errors import counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, warn
-from .output import existing
+from .output import opened
 
 
 @options.database
@@ -87,23 +87,20 @@ def plot_images(
         sqlite-utils plot-images photos.db images --html map.html --method umap \\
             --color taken_at --where "camera_make = 'Canon'"
     """
-    from .. import store
-    from ..maps import plotting
-
-    with one_sentence(path), existing(path) as db:
-        index = store.find_index(db.conn, table, model)
-        request = plotting.PlotRequest(
-            picture=picture,
-            page=page,
-            method=method,
-            column=column,
-            filter=store.Filter(where, dict(params)) if where else None,
-            size=size,
-            thumbnail_size=thumbnail_size,
-            thumbnails=thumbnails,
-        )
+    with one_sentence(path), opened(path, table) as images:
         try:
-            plotted = plotting.plot(db.conn, index, request)
+            plotted = images.plot(
+                picture,
+                page=page,
+                where=where,
+                params=dict(params),
+                model=model,
+                method=method,
+                column=column,
+                size=size,
+                thumbnail_size=thumbnail_size,
+                thumbnails=thumbnails,
+            )
         except KeyboardInterrupt:
             click.echo("Interrupted: nothing was written", err=True)
             raise SystemExit(INTERRUPTED) from None

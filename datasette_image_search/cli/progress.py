@@ -19,7 +19,10 @@ SECONDS_BETWEEN_LINES = 10
 
 
 class HowFar(Protocol):
-    """A state of progress: `done` of `total`."""
+    """A state of progress: `done` of `total` of what the run is `doing`."""
+
+    @property
+    def doing(self) -> str: ...
 
     @property
     def done(self) -> int: ...
@@ -28,88 +31,62 @@ class HowFar(Protocol):
     def total(self) -> int: ...
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A HowFar with nothing but the two numbers."""
-
-    done: int
-    total: int
-
-
 Show = Callable[[Any], None]
 """Shows a HowFar of the type that the Work expects."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """The label and unit of a run, and a function (HowFar, number done per second) -> note."""
+    """The unit of a run, and a function (HowFar, number done per second) -> note."""
 
-    label: str
     unit: str
-    note: Callable[[Any, float], str]
+    note: Callable[[Any, float], str] = lambda progress, rate: f"{rate:,.1f}/s"
 
 
-EMBEDDING = Work(
-    "Embedding",
-    "images",
-    lambda progress, rate: f"{rate:,.1f} images/s, {progress.failed:,} failed, {progress.device}",
-)
-
-IMPORTING = Work("Importing", "images", lambda progress, rate: f"{rate:,.0f} images/s")
-
-TAGGING = Work("Tagging", "images", lambda tagged, rate: f"{rate:,.0f} images/s")
-
-COMPARING = Work("Comparing", "pairs", lambda compared, rate: f"{rate / 1e6:,.0f} million pairs/s")
-
-_COUNTED = {
-    "Reading": "vectors",
-    "Training": "rounds of training",
-    "Adding": "vectors added",
-    "Tuning": "rounds of tuning",
-    "Brute force": "vectors compared",
-    "Measuring": "queries",
+WORKS = {
+    "Embedding": Work(
+        "images",
+        lambda progress, rate: (
+            f"{rate:,.1f} images/s, {progress.failed:,} failed, {progress.device}"
+        ),
+    ),
+    "Importing": Work("images", lambda progress, rate: f"{rate:,.0f} images/s"),
+    "Tagging": Work("images", lambda progress, rate: f"{rate:,.0f} images/s"),
+    "Comparing": Work("pairs", lambda progress, rate: f"{rate / 1e6:,.0f} million pairs/s"),
+    "Reading": Work("vectors"),
+    "Training": Work("rounds of training"),
+    "Adding": Work("vectors added"),
+    "Tuning": Work("rounds of tuning"),
+    "Brute force": Work("vectors compared"),
+    "Measuring": Work("queries"),
 }
-"""Phase of index-images -> the unit that its progress counts."""
+"""What a run is doing -> the unit that its progress counts, and the note."""
 
 
 @contextmanager
-def progress_display(silent: bool, work: Work = EMBEDDING) -> Iterator[Show]:
-    """A function that shows how far the work is."""
+def progress_display(silent: bool) -> Iterator[Show]:
+    """A function that shows how far a run is; each kind of work has a bar."""
     with ExitStack() as stack:
-        display: Show | None = None
+        doing: str | None = None
+        display: Show = _nothing
 
         def show(progress: HowFar) -> None:
-            nonlocal display
-            if display is None:
+            nonlocal doing, display
+            if progress.doing != doing:
+                stack.close()
+                doing = progress.doing
                 # Not earlier: the download of a model may have a bar of its own.
                 stream = stack.enter_context(_own_stderr())
+                work = WORKS.get(doing, Work("steps"))
                 if silent or stream is None:
                     display = _nothing
                 elif stream.isatty():
-                    display = stack.enter_context(_bar(stream, work))
+                    display = stack.enter_context(_bar(stream, doing, work))
                 else:
                     display = _lines(stream, work)
             display(progress)
 
         yield show
-
-
-@contextmanager
-def phases_display(silent: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Gives a function (phase, done, total); each phase has a bar of its own."""
-    with ExitStack() as stack:
-        phase = ""
-        show: Show = _nothing
-
-        def report(doing: str, done: int, of: int) -> None:
-            nonlocal phase, show
-            if doing != phase:
-                stack.close()
-                work = Work(doing, _COUNTED.get(doing, "steps"), lambda _, rate: f"{rate:,.1f}/s")
-                phase, show = doing, stack.enter_context(progress_display(silent, work))
-            show(Phase(done, of))
-
-        yield report
 
 
 @contextmanager
@@ -170,10 +147,10 @@ def _nothing(progress: HowFar) -> None:
 
 
 @contextmanager
-def _bar(stream: TextIO, work: Work) -> Iterator[Show]:
+def _bar(stream: TextIO, label: str, work: Work) -> Iterator[Show]:
     with click.progressbar(
         length=1,
-        label=work.label,
+        label=label,
         show_pos=True,
         show_eta=True,
         item_show_func=lambda note: note,

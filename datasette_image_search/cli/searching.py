@@ -12,8 +12,8 @@ import click
 from ..errors import ImageSearchError, printable
 from . import options
 from .messages import one_sentence, warn
-from .output import check_output, existing, file_of, print_paths, print_rows
-from .progress import phases_display
+from .output import check_output, opened, print_paths, print_rows
+from .progress import progress_display
 from .waiting import Command
 
 if TYPE_CHECKING:
@@ -106,15 +106,13 @@ def search_images(
         sqlite-utils search-images photos.db images --image sketch.png --paths -0 \\
             | xargs -0 open
     """
-    from ..api import Images
 
     names = (*queries, *map(str, pictures))
-    with one_sentence(path), existing(path) as db:
-        images = Images(db.conn, table)
+    with one_sentence(path), opened(path, table) as images:
         index = images.index_of(model)
         check_output(index, output)
         _check_queries(queries, pictures)
-        with phases_display(silent=False) as report:
+        with progress_display(silent=False) as show:
             all_found = images.find(
                 [*queries, *pictures],
                 k,
@@ -124,7 +122,7 @@ def search_images(
                 offset=offset,
                 min_score=min_score,
                 exact=exact,
-                on_progress=report,
+                on_progress=show,
             )
         ids = [hit.id for found in all_found for hit in found.hits]
         places = images.locations(ids, model=model)
@@ -143,7 +141,7 @@ def search_images(
         columns.append("path")
     rows_shown = [{column: row[column] for column in columns} for row in rows]
     if output == "paths":
-        files = [file_of(path, places[row["id"]]) for row in rows]
+        files = [images.file_of(places[row["id"]]) for row in rows]
         print_paths(dict.fromkeys(files), null=null)
     elif output is not None:
         print_rows(rows_shown, columns, output)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -11,8 +14,8 @@ import click
 from ..errors import ImageSearchError, counted, printable
 from . import options
 from .messages import INTERRUPTED, one_sentence, tell, warn
-from .output import existing
-from .progress import TAGGING, progress_display
+from .output import opened
+from .progress import progress_display
 
 if TYPE_CHECKING:
     from ..search.tags import Tagged
@@ -87,50 +90,46 @@ def tag_images(
         sqlite-utils tag-images photos.db images
     """
     from .. import store
-    from ..search import tags
-    from ..search.query import embedder_of
-    from ..store.connections import checkpoint
-    from ..store.tags import find_label_set, label_sets, newest_label_sets, tag_counts
+    from ..store.tags import find_label_set, label_sets, tag_counts
 
-    with one_sentence(path), existing(path, to_write=True) as db:
-        index = store.find_index(db.conn, table, model)
+    with one_sentence(path), opened(path, table) as images:
         named = (*labels, *_lines(labels_file))
-        sets = label_sets(db.conn, index)
-        if not named and (labels_file or not sets or templates or top or threshold or replace):
+        if labels_file and not named:
             raise ImageSearchError("there are no labels; name two or more, such as: cat dog")
-        filter = store.Filter(where, dict(params)) if where else None
+        tagging = images.tagging(
+            named,
+            templates=templates,
+            top=top,
+            threshold=threshold,
+            where=where,
+            params=dict(params),
+            replace=replace,
+            model=model,
+        )
         line = "0 images tagged"
+        index = images.index_of(model)
+        sets = label_sets(images.conn, index)
         try:
-            embedder = embedder_of(index)
-            if named:
-                label_set = tags.ready_label_set(
-                    db, index, embedder, named, templates, top=top, threshold=threshold
-                )
-                chosen = [label_set]
-            else:
-                chosen = newest_label_sets(db.conn, index)
-            for label_set in chosen:
-                if not named:
-                    tell(f"{_in_words(label_set)}:")
-                _warn_of_labels(tags.label_warnings(embedder, label_set))
-                line = _tags_line(tags.Tagged(0, 0), label_set)
-                with progress_display(silent, TAGGING) as show:
-                    tagging = tags.tag_images(
-                        db, index, label_set, embedder, filter, show, in_place_of_others=replace
-                    )
-                    for tagged in tagging:
-                        line = _tags_line(tagged, label_set)
-                for each in sets:
-                    if find_label_set(db.conn, index, each.labels, each.templates) is None:
-                        tell(f"Dropped the tags of {_in_words(each)}")
-                sets = label_sets(db.conn, index)
-                _print_counts(tag_counts(db.conn, index, label_set))
-                tell(f"{line}, in the table {store.find_image_table(db.conn, table).tags}")
+            with closing(tagging):
+                for label_set, steps in groupby(tagging, key=attrgetter("label_set")):
+                    with progress_display(silent) as show:
+                        for tagged in steps:
+                            if not tagged.done:
+                                if not named:
+                                    tell(f"{_in_words(label_set)}:")
+                                _warn_of_labels(tagged.warnings)
+                            else:
+                                show(tagged)
+                            line = _tags_line(tagged)
+                    for each in sets:
+                        if find_label_set(images.conn, index, each.labels, each.templates) is None:
+                            tell(f"Dropped the tags of {_in_words(each)}")
+                    sets = label_sets(images.conn, index)
+                    _print_counts(tag_counts(images.conn, index, label_set))
+                    tell(f"{line}, in the table {store.find_image_table(images.conn, table).tags}")
         except KeyboardInterrupt:
             tell(f"Interrupted: {line}")
             raise SystemExit(INTERRUPTED) from None
-        finally:
-            checkpoint(db)
 
 
 def _lines(file: TextIO | None) -> list[str]:
@@ -145,12 +144,11 @@ def _lines(file: TextIO | None) -> list[str]:
         ) from None
 
 
-def _warn_of_labels(warnings: Iterable[str]) -> None:
-    distinct = list(dict.fromkeys(warnings))
-    for warning in distinct[:SHOWN_WARNINGS]:
+def _warn_of_labels(warnings: Sequence[str]) -> None:
+    for warning in warnings[:SHOWN_WARNINGS]:
         warn(warning)
-    if len(distinct) > SHOWN_WARNINGS:
-        warn(f"... and {len(distinct) - SHOWN_WARNINGS:,} more labels")
+    if len(warnings) > SHOWN_WARNINGS:
+        warn(f"... and {len(warnings) - SHOWN_WARNINGS:,} more labels")
 
 
 def _print_counts(counts: Sequence[tuple[str, int]]) -> None:
@@ -174,6 +172,6 @@ def _in_words(label_set: LabelSet) -> str:
     return f"{names} as {', '.join(map(repr, label_set.templates))}"
 
 
-def _tags_line(tagged: Tagged, label_set: LabelSet) -> str:
-    images = counted(tagged.tagged, "image")
-    return f"{images} tagged, {tagged.without:,} without a tag, of {len(label_set.labels):,} labels"
+def _tags_line(tagged: Tagged) -> str:
+    images, labels = counted(tagged.tagged, "image"), len(tagged.label_set.labels)
+    return f"{images} tagged, {tagged.without:,} without a tag, of {labels:,} labels"

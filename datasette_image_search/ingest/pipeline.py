@@ -77,6 +77,7 @@ class Progress:
     total: int
     failed: int
     device: str
+    doing: str = "Embedding"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class Summary:
     of a person's own table have no image in `column`. `other_tables` are the image tables beside a new
     one. `device` is None if no model was needed. `given_up` is the model of an unfinished index that
     was dropped; `unfinished` is that of one that was kept, with the number of its vectors. `migrated` says
-    whether the run brought the database to this version.
+    whether the run brought the database to this version, `not_written` why the sidecars could not be
+    written, None if they were.
     """
 
     embedded: int
@@ -122,6 +124,7 @@ class Summary:
     given_up: str | None = None
     unfinished: tuple[str, int] | None = None
     migrated: bool = False
+    not_written: str | None = None
 
 
 def plan_images(request: EmbedRequest) -> Summary:

@@ -58,7 +58,8 @@ class ImportSummary:
     `added` rows are new, `not_there` counts new rows whose file is missing; if all are, `looked_for` is
     the root and the path of the first. `unproven` says why `model` could not be confirmed, None if it
     was. `given_up` is the model of an unfinished index that was dropped. `migrated` says whether the run
-    brought the database to this version.
+    brought the database to this version, `not_written` why the sidecars could not be written, None if
+    they were; `interrupted` is true if a Ctrl-C ended that.
     """
 
     model: str
@@ -72,6 +73,8 @@ class ImportSummary:
     seconds: float
     given_up: str | None = None
     migrated: bool = False
+    not_written: str | None = None
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ class _Job:
             counts["imported"] += written
             counts["unchanged"] += len(ids) - written
             done, start = last, end
-            on_progress(Progress(done, len(owners), 0, ""))
+            on_progress(Progress(done, len(owners), 0, "", "Importing"))
 
 
 def import_vectors(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -53,6 +53,7 @@ class ThresholdError(ImageSearchError):
 class Compared:
     """The number of pairs done, and of all pairs."""
 
+    doing: ClassVar = "Comparing"
     done: int
     total: int
 
@@ -67,17 +68,19 @@ class Duplicate:
 
 
 @dataclass(frozen=True)
-class Found:
+class DuplicateGroups:
     """
     Groups of two images or more, in the order of the paths of their first ones; no image is in two. The
     first of a group is the one to keep: the most pixels, then the most bytes, then the oldest. The others
     follow by score, which is at least the threshold. `images` is the number compared. `chained` is the
-    length of the largest chain in which each is like the next but not all are like one.
+    length of the largest chain in which each is like the next but not all are like one. `written` is the
+    table that has the groups, None if they were not written.
     """
 
     groups: tuple[tuple[Duplicate, ...], ...]
     images: int
     chained: int = 0
+    written: str | None = None
 
 
 def find_duplicates(
@@ -86,7 +89,7 @@ def find_duplicates(
     threshold: float,
     filter: Filter | None = None,
     show: Callable[[Compared], None] = lambda compared: None,
-) -> Found:
+) -> DuplicateGroups:
     """
     All groups among the images that pass the filter. A threshold of 1 is for exact copies only.
 
@@ -114,10 +117,10 @@ def find_duplicates(
     groups, chained = _groups(
         conn, index, ids[several], content[several], labels[several], threshold
     )
-    return Found(groups, len(ids), chained)
+    return DuplicateGroups(groups, len(ids), chained)
 
 
-def rows_of(found: Found) -> Iterator[DuplicateRow]:
+def rows_of(found: DuplicateGroups) -> Iterator[DuplicateRow]:
     """The rows for the table of duplicates."""
     for number, group in enumerate(found.groups, start=1):
         for duplicate in group:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 from sqlite_utils import Database
@@ -61,8 +62,14 @@ class LabelError(ImageSearchError):
 
 @dataclass(frozen=True)
 class Tagged:
-    """Progress of tagging: images done and in total, with and without tags."""
+    """
+    Progress of tagging with a label set: images done and in total, with and without tags. `warnings`
+    are about labels that the embedder understands only in part.
+    """
 
+    doing: ClassVar = "Tagging"
+    label_set: LabelSet
+    warnings: tuple[str, ...]
     done: int
     total: int
     tagged: int = 0
@@ -155,8 +162,7 @@ def label_vectors(
     return total / np.linalg.norm(total, axis=1, keepdims=True)
 
 
-def label_warnings(embedder: Embedder, label_set: LabelSet) -> Iterator[str]:
-    """Sentences about labels that the embedder understands only in part."""
+def _warnings(embedder: Embedder, label_set: LabelSet) -> Iterator[str]:
     for label in label_set.labels:
         for template in label_set.templates:
             if warning := embedder.text_warning(_text(template, label)):
@@ -241,19 +247,21 @@ def tag_images(
     label_set: LabelSet,
     embedder: Embedder,
     filter: Filter | None = None,
-    show: Callable[[Tagged], None] = lambda tagged: None,
     *,
     in_place_of_others: bool = False,
 ) -> Iterator[Tagged]:
     """
     Tag the images that are new for this label set and pass the filter, in batches that are committed
-    before they are yielded. At the end it replaces the same labels with other templates or limits, or all
-    others. Raises TextNotUnderstood, and FilterError if SQLite refuses the filter.
+    before they are yielded; the first that is yielded has none done. At the end it replaces the same
+    labels with other templates or limits, or all others. Raises TextNotUnderstood, and FilterError if
+    SQLite refuses the filter.
     """
     labels = label_vectors(embedder, label_set.labels, label_set.templates)
     ids = untagged_vectors(db.conn, index, label_set, filter)
     size = max(1, min(IMAGES, SCORES // len(labels)))
-    tagged = Tagged(0, len(ids))
+    warnings = tuple(dict.fromkeys(_warnings(embedder, label_set)))
+    tagged = Tagged(label_set, warnings, 0, len(ids))
+    yield tagged
     for start in range(0, len(ids), size):
         some = ids[start : start + size]
         stored = vectors_by_id(db.conn, index, some.tolist())
@@ -265,13 +273,12 @@ def tag_images(
         up_to = int(some[-1]) if filter is None else None
         write_tags(db, index, label_set, rows, up_to)
         with_tags = int(chosen.any(axis=1).sum())
-        tagged = Tagged(
-            start + len(some),
-            len(ids),
-            tagged.tagged + with_tags,
-            tagged.without + len(chosen) - with_tags,
+        tagged = replace(
+            tagged,
+            done=start + len(some),
+            tagged=tagged.tagged + with_tags,
+            without=tagged.without + len(chosen) - with_tags,
         )
-        show(tagged)
         yield tagged
     drop_other_label_sets(
         db,

@@ -337,7 +337,7 @@ def _preparing(
         # A rollback takes changes back, and neither number tells.
         state = None if conn.in_transaction else now
         if (query, name) not in remembered:
-            asked = Images(conn, name or None, weights_of).ask(query)
+            asked = Images(conn, name or None, weights_of=weights_of).ask(query)
             for warning in asked.warnings:
                 tell(warning)
             table = store.find_image_table(conn, asked.index.image_table)

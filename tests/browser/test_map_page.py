@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from ..commands import command
 
+pytestmark = pytest.mark.datasette
+
 MAP = "/-/image-search/photos/images/map"
 
 

@@ -16,6 +16,8 @@ from sqlite_utils.cli import cli
 from ..conftest import draw_picture
 from ..serving import served
 
+pytestmark = pytest.mark.datasette
+
 RUN = "window.ran = true"
 MARKUP = (
     f"\"'`>{{{{7*7}}}}</script></style></textarea></title><script>{RUN}</script>"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.datasette
 
 TABLE = "/photos/images"
 PICTURES = ".image-search-cell img"

@@ -10,7 +10,7 @@ from datasette_image_search.web.access import visits
 
 from ..serving import datasette_of, pictures, query_page
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
 async def test_a_page_has_a_limit_of_pictures_in_cells(

@@ -17,9 +17,12 @@ import pytest
 from ..hostile_files import bmp_of_runs
 from ..serving import Server, ends, served
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="looks at processes in /proc"
-)
+pytestmark = [
+    pytest.mark.datasette,
+    pytest.mark.skipif(
+        not Path("/proc/self/status").exists(), reason="looks at processes in /proc"
+    ),
+]
 
 SLEEPING = """
 import time

@@ -21,6 +21,8 @@ from ..conftest import COLOURS, draw_picture
 from ..serving import Server, ends, running
 from .hostile_databases import SPOILED, make_hostile
 
+pytestmark = pytest.mark.datasette
+
 PATIENCE = 60
 """Seconds after which a server counts as hanging, also beside other work on the machine."""
 
@@ -111,7 +113,6 @@ def answer(server: Server, path: str) -> tuple[int, bytes]:
         return response.status, response.read()
 
 
-@pytest.mark.datasette
 @pytest.mark.parametrize("name", SPOILED)
 def test_whatever_a_database_holds_its_server_answers(server: Server, name: str):
     """Without a fault of ours, in time, in bounded memory, and with no file of somebody else's."""
@@ -125,7 +126,6 @@ def test_whatever_a_database_holds_its_server_answers(server: Server, name: str)
     assert answer(server, "/-/versions.json")[0] == 200
 
 
-@pytest.mark.datasette
 def test_a_sidecar_with_lists_on_the_disk_touches_no_file(
     server: Server, databases: dict[str, Path]
 ):
@@ -134,7 +134,6 @@ def test_a_sidecar_with_lists_on_the_disk_touches_no_file(
     assert database.with_suffix(".victim").read_bytes() == b"mine"
 
 
-@pytest.mark.datasette
 def test_the_server_of_all_of_them_ends_when_it_is_told_to(databases: dict[str, Path]):
     with serving(databases) as server:
         os.kill(server.pid, signal.SIGTERM)

@@ -80,6 +80,7 @@ def photos(tmp_path: Path) -> Path:
     return database
 
 
+@pytest.mark.datasette
 async def test_all_uploads_at_once_take_little_memory_and_give_it_back(photos: Path) -> None:
     sent = attacks() * 2
     made = [f"{PAGE}/{image}/{kind}" for image in (1, 2) for kind in ("image", "thumbnail")]

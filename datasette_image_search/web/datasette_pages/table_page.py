@@ -102,7 +102,9 @@ async def filters_with_search(
         await is_prepared(datasette, request, RequestedTable(served, shown.table, index), query)
         found = await read_bounded(
             served,
-            lambda conn: _search(Images(conn, images, weights_of), query, k, filter, limit),
+            lambda conn: _search(
+                Images(conn, images, weights_of=weights_of), query, k, filter, limit
+            ),
         )
     except ImageSearchError as error:
         raise _bad_request(str(error)) from error
@@ -165,7 +167,7 @@ def _bad_request(sentence: str) -> DatasetteError:
     return DatasetteError(sentence, title="Image search", status=400)
 
 
-# --- What the page shows -------------------------------------------------------------------------
+# --- The page -------------------------------------------------------------------------
 
 
 async def table_page_vars(

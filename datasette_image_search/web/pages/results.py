@@ -174,7 +174,7 @@ async def _closest(datasette: Datasette, requested: RequestedTable, wanted: Sear
     weights_of = configured_weights(datasette)
 
     def search(conn: sqlite3.Connection) -> _Page:
-        images = Images(conn, requested.table.name, weights_of)
+        images = Images(conn, requested.table.name, weights_of=weights_of)
         model = requested.index.model
         # Before the snapshot, which keeps others from writing for as long as it lasts.
         images.open(model=model)

@@ -89,7 +89,7 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
 def _warm_up_table(
     conn: sqlite3.Connection, table: str, queries: Sequence[str], weights_of: WeightsOf
 ) -> None:
-    images = Images(conn, table, weights_of)
+    images = Images(conn, table, weights_of=weights_of)
     for index in store.read_indexes(conn, table):
         images.open(model=index.model)
         try:

@@ -1,0 +1,318 @@
+"""The Python API says the same as the commands; docs/python-api.md runs from top to bottom."""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlite_utils import Database
+
+from datasette_image_search import Images
+from datasette_image_search.errors import ImageSearchError
+from datasette_image_search.store.tables import vector_to_blob
+
+from .commands import command
+from .conftest import draw_picture
+from .documents import PROJECT, be_at_home, blocks_of, draw_demo
+
+PAGE = PROJECT / "docs" / "python-api.md"
+
+
+@pytest.fixture
+def images(database: Path) -> Iterator[Images]:
+    with Images(database) as images:
+        yield images
+
+
+def ids(hits: list[Any]) -> list[int]:
+    return [hit.id for hit in hits]
+
+
+# --- The package -------------------------------------------------------------------------------------
+
+
+def test_the_package_loads_nothing_large():
+    code = """
+import sys, datasette_image_search
+print({"torch", "faiss", "datasette", "numpy"} & sys.modules.keys())
+from datasette_image_search import Images
+print({"torch", "faiss", "datasette"} & sys.modules.keys())
+"""
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\nset()\n"
+
+
+def test_another_name_is_an_attribute_error():
+    import datasette_image_search
+
+    with pytest.raises(AttributeError, match="has no attribute 'Picture'"):
+        _ = datasette_image_search.Picture
+
+
+# --- The database ------------------------------------------------------------------------------------
+
+
+def test_a_path_a_connection_and_a_database_find_the_same(database: Path):
+    with Images(str(database), "images") as images:
+        found = images.search("red", 3)
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+    with closing(sqlite3.connect(database)) as conn:
+        assert Images(conn).search("red", 3) == found
+        assert Images(conn, None).search("red", 3) == found
+    with closing(Database(database)) as db:
+        assert Images(db).search("red", 3) == found
+
+
+def test_only_what_was_opened_here_is_closed(database: Path):
+    with closing(sqlite3.connect(database)) as conn:
+        with Images(conn) as images:
+            images.search("red")
+        assert conn.execute("select count(*) from images").fetchone() == (8,)
+    with Images(database) as images:
+        opened = images.conn
+    with pytest.raises(sqlite3.ProgrammingError):
+        opened.execute("select 1")
+    assert len(images.search("red", 2)) == 2
+    images.close()
+
+
+def test_what_is_not_there_is_one_sentence(tmp_path: Path, database: Path):
+    with pytest.raises(ImageSearchError, match="there is no database"):
+        Images(tmp_path / "none.db").search("red")
+    assert not (tmp_path / "none.db").exists()
+    with pytest.raises(ImageSearchError, match="'others' is not an image table"):
+        Images(database, "others").search("red")
+    with (
+        closing(sqlite3.connect(":memory:")) as conn,
+        pytest.raises(ImageSearchError, match="in memory; open one that is a file"),
+    ):
+        Images(conn).embed(tmp_path)
+
+
+def test_changes_that_are_not_committed_do_not_make_a_run_wait(database: Path, folder: Path):
+    with closing(sqlite3.connect(database)) as conn:
+        conn.execute("update images set filename = 'another'")
+        with pytest.raises(ImageSearchError, match="commit them first"):
+            Images(conn).embed(folder)
+        conn.commit()
+        assert Images(conn).embed(folder).unchanged == 8
+
+
+# --- Embedding ---------------------------------------------------------------------------------------
+
+
+def test_embedding_makes_a_database_that_is_searched_at_once(tmp_path: Path, folder: Path):
+    told: list[Any] = []
+    with Images(tmp_path / "new.db", "pictures") as images:
+        assert images.embed([folder], model="palette", dry_run=True).embedded == 8
+        assert not images.path.exists()
+        summary = images.embed(str(folder), model="palette", on_progress=told.append)
+        assert (summary.embedded, summary.interrupted, summary.not_written) == (8, False, None)
+        assert [(each.doing, each.total) for each in told if each.done == each.total] == [
+            ("Embedding", 8),
+            ("Reading", 8),
+        ]
+        assert images.status()["sidecar"] == "in use"
+        draw_picture(folder / "new.jpg", "darkred")
+        assert images.embed(folder, exclude=["new.*"]).embedded == 0
+        assert images.embed(folder).embedded == 1
+        assert len(images.search("red", 20)) == 9
+
+
+def test_a_home_folder_is_found_in_a_text(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with Images("~/home.db") as images:
+        assert images.embed(f"~/{folder.name}", model="palette").embedded == 8
+        assert images.path == tmp_path / "home.db"
+    with pytest.raises(ImageSearchError, match="'~'"):
+        images.embed(Path("~"))
+
+
+def test_vectors_are_imported(tmp_path: Path, images: Images):
+    np.save(tmp_path / "v.npy", np.stack([images.vector(f"#{id}") for id in range(1, 9)]))
+    names = [f"{id}.jpg" for id in range(1, 9)]
+    (tmp_path / "paths.txt").write_text("\n".join(names))
+    with Images(tmp_path / "imported.db") as imported:
+        summary = imported.import_vectors(
+            tmp_path / "v.npy", paths=tmp_path / "paths.txt", roots=[tmp_path], model="palette"
+        )
+        assert (summary.imported, summary.not_written, summary.interrupted) == (8, None, False)
+        assert ids(imported.search("#3", 8)) == ids(images.search("#3", 8))
+
+
+# --- Searching ---------------------------------------------------------------------------------------
+
+
+def test_a_search_is_that_of_the_command(database: Path, images: Images):
+    printed = command("search-images", database, "images", "red", "-k", 3, "--json")
+    rows = [(row["id"], row["score"]) for row in json.loads(printed.stdout)]
+    assert rows == [(hit.id, hit.score) for hit in images.search("red", 3)]
+
+
+def test_the_rows_to_search_among(images: Images):
+    everything = images.search("red", 8)
+    some = images.search("red", 8, where="id > :id", params={"id": 4})
+    assert some == [hit for hit in everything if hit.id > 4]
+    assert images.search("red", 2, offset=1) == everything[1:3]
+    least = everything[2].score
+    assert images.search("red", 8, min_score=least) == everything[:3]
+    assert images.search("red", 8, exact=True) == everything
+    with pytest.raises(ImageSearchError, match="no_column"):
+        images.search("red", where="no_column = 1")
+
+
+def test_a_query_is_text_a_vector_or_a_picture(images: Images, folder: Path):
+    vector = images.vector("#7")
+    assert (vector.shape, vector.dtype) == ((images.index_of().dimensions,), np.float32)
+    assert np.linalg.norm(vector) == pytest.approx(1)
+    of_image = images.search("#7", 3)
+    for query in (vector, vector_to_blob(vector), images.ask("#7")):
+        hits = images.search(query, 3)
+        assert ids(hits) == ids(of_image)
+        assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in of_image])
+    name = Database(images.conn)["images"].get(7)["filename"]
+    assert ids(images.search(folder / name, 1)) == [7]
+    with pytest.raises(ImageSearchError, match="there is no file"):
+        images.search(folder / "none.jpg")
+
+
+def test_several_queries_are_answered_one_by_one(images: Images):
+    queries = ["red", "#3", "blue"]
+    assert images.search_many(queries, 3) == [images.search(query, 3) for query in queries]
+    with pytest.raises(ImageSearchError, match="there is nothing to search for"):
+        images.search_many([])
+    with pytest.raises(ImageSearchError, match="there is no image #99 "):
+        images.search_many(["red", "#99"])
+    with pytest.raises(ImageSearchError, match="'': the query is empty"):
+        images.search_many(["red", ""])
+
+
+def test_what_was_found_comes_with_warnings_and_steps(images: Images):
+    (found,) = images.find(["red zeppelin"], 2)
+    assert "zeppelin" in found.warnings[0]
+    assert found.steps[0].looked_at == 8
+
+
+def test_the_score_of_one_image(images: Images):
+    for hit in images.search("red", 8):
+        assert images.similarity(hit.id, "red") == pytest.approx(hit.score, abs=1e-6)
+    assert images.similarity(99, "red") is None
+
+
+def test_a_server_says_which_weights_are_opened(database: Path):
+    def refuse(index: Any) -> Path:
+        raise ImageSearchError("no weights of this database")
+
+    with Images(database, weights_of=refuse) as images:
+        assert len(images.search("#1", 3)) == 3
+        for query in ("red", database):
+            with pytest.raises(ImageSearchError, match="no weights of this database"):
+                images.search(query)
+        with pytest.raises(ImageSearchError, match="no weights of this database"):
+            images.tag(["a", "b"])
+
+
+def test_files_are_where_the_originals_are(images: Images, folder: Path):
+    files = images.files([1, 2, 99])
+    assert set(files) == {1, 2}
+    assert all(file.parent == folder and file.exists() for file in files.values())
+
+
+def test_blobs_are_no_files(tmp_path: Path, folder: Path):
+    database = tmp_path / "own.db"
+    with closing(Database(database)) as db:
+        content = (folder / "red.jpg").read_bytes()
+        db["stickers"].insert({"id": 1, "content": content}, pk="id")
+    with Images(database, "stickers") as images:
+        assert images.embed(content_column="content", model="palette").embedded == 1
+        with pytest.raises(ImageSearchError, match="in the database, not in files"):
+            images.files([1])
+
+
+# --- Tags, duplicates, maps, indexes -----------------------------------------------------------------
+
+
+def test_tags_and_what_is_new(images: Images, folder: Path):
+    told: list[Any] = []
+    with pytest.raises(ImageSearchError, match="there are no labels"):
+        images.tag()
+    (tagged,) = images.tag(["red", "blue"], templates=["{}"], on_progress=told.append)
+    assert (tagged.tagged, tagged.without) == (8, 0)
+    assert [(each.doing, each.done, each.total) for each in told] == [
+        ("Tagging", 0, 8),
+        ("Tagging", 8, 8),
+    ]
+    draw_picture(folder / "new.jpg", "darkred")
+    images.embed(folder)
+    assert [each.total for each in images.tag()] == [1]
+
+
+def test_duplicates_are_found_and_written(images: Images, folder: Path):
+    assert images.duplicates(1).groups == ()
+    (folder / "copy.jpg").write_bytes((folder / "red.jpg").read_bytes())
+    images.embed(folder)
+    found = images.duplicates(1)
+    assert [len(group) for group in found.groups] == [2]
+    assert found.written is None
+    assert images.duplicates(1, write=True).written == "images_duplicates"
+    assert images.conn.execute("select count(*) from images_duplicates").fetchone() == (2,)
+
+
+def test_an_index_is_made_and_measured(images: Images):
+    told: list[Any] = []
+    summary = images.index("flat", on_progress=told.append)
+    assert (summary.vectors, summary.approximate) == (8, None)
+    assert told[-1].doing == "Writing"
+    rows = images.evaluate(queries=np.stack([images.vector("#1")]))
+    assert [row.recalls[0] for row in rows] == [1, 1]
+    assert images.status()["problem"] is None
+
+
+def test_a_map_is_drawn(images: Images, tmp_path: Path):
+    plotted = images.plot(tmp_path / "map.png", page=tmp_path / "map.html", where="id < 5")
+    assert plotted.images == 4
+    assert (tmp_path / "map.png").stat().st_size > 0
+    assert "<html" in (tmp_path / "map.html").read_text(encoding="utf-8")
+
+
+def test_models_are_listed():
+    assert [model.id for model in Images.models("palette")] == ["palette"]
+
+
+# --- The documentation -------------------------------------------------------------------------------
+
+
+def test_the_page_of_the_api_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    draw_demo(tmp_path / "demo" / "photos")
+    be_at_home(monkeypatch, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    blocks = blocks_of(PAGE.read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+        if block.language == "python":
+            printed = io.StringIO()
+            with redirect_stdout(printed):
+                exec(block.text, names)
+            shown = after.text if after is not None and after.is_output else ""
+            assert printed.getvalue() == shown, block.text
+
+
+def test_the_page_has_every_method_and_each_has_an_example():
+    text = PAGE.read_text(encoding="utf-8")
+    methods = [name for name in vars(Images) if not name.startswith("_")]
+    for name in methods:
+        if callable(getattr(Images, name)):
+            assert f"\n### {name}(" in text
