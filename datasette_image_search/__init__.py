@@ -96,7 +96,7 @@ def actor_from_request(request: Request) -> Generator[None, list[Any], list[Any]
 def permission_allowed(
     datasette: Datasette, actor: Actor, action: str, resource: Any
 ) -> Generator[None, list[Any], list[Any]]:
-    """Of 0.65, which believes whoever answers last."""
+    """For 0.65, where the last answer counts."""
     from .web.access import side_tables
 
     answers = yield
@@ -109,7 +109,7 @@ def permission_allowed(
 def permission_resources_sql(
     datasette: Datasette, actor: Actor, action: str
 ) -> Awaitable[Any] | None:
-    """Of 1.0."""
+    """For 1.0."""
     from .web.access import side_tables
 
     return side_tables.rules(datasette, actor) if action == "view-table" else None
@@ -211,7 +211,7 @@ def register_output_renderer(datasette: Datasette) -> dict[str, Any]:
     from .web.compat import load_sqlite_utils_plugins, renderer_with_error
     from .web.datasette_pages import images_output
 
-    # Of our hooks the first that Datasette calls, while it is made.
+    # Datasette calls this hook first of ours, while it is made.
     load_sqlite_utils_plugins(datasette)
     return {
         "extension": "images",

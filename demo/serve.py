@@ -1,4 +1,4 @@
-"""Serve the demo with Datasette, and say where once the page answers.
+"""Serve the demo with Datasette, and print its address once the page answers.
 
 python demo/serve.py DATABASE PORT
 """

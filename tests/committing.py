@@ -17,8 +17,8 @@ from datasette_image_search import store
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 from datasette_image_search.store.writes import delete_images
 
-from . import test_store
-from .test_store import add_images, random_vectors
+from . import random_tables
+from .random_tables import add_images, random_vectors
 
 FIRST = 150
 """Images before the first step."""
@@ -68,7 +68,7 @@ def commit(db: Database, steps: int) -> None:
 if __name__ == "__main__":
     path, steps = sys.argv[1:]
     # Names of files that the process has not given which made the first images.
-    test_store._numbers = itertools.count(10**6)
+    random_tables.numbers = itertools.count(10**6)
     with closing(Database(path, execute_plugins=False)) as db:
         db.execute("pragma busy_timeout = 60000")
         commit(db, int(steps))

@@ -25,7 +25,7 @@ from datasette_image_search.embedders.protocol import Embedder, ModelRequest, Te
 from datasette_image_search.hookspecs import hookimpl
 
 from .conftest import SHARED
-from .test_store import random_vectors
+from .random_tables import random_vectors
 
 FOLDER = SHARED / "flickr8k-clip"
 

@@ -29,28 +29,14 @@ from datasette_image_search.search.approximate import (
 )
 from datasette_image_search.search.sidecar import open_approximate, write_approximate
 
-from .test_codes import make_codes
-from .test_sidecar import INDEX
-from .test_store import random_vectors
+from .made_codes import BUILDABLE, INDEX, REFUSED, make_codes
+from .random_tables import random_vectors
 
 DIMENSIONS = 16
 VECTORS = random_vectors(1200, DIMENSIONS)
 CODES = make_codes(VECTORS)
 QUERIES = random_vectors(30, DIMENSIONS, seed=1)
 HELD_OUT = random_vectors(100, DIMENSIONS, seed=2)
-
-BUILDABLE = (
-    "IVF16,SQ8", "IVF16,PQ8x4", "IVF16,SQfp16", "PCA8,IVF4,Flat", "OPQ4,IVF16,PQ4x4", "Flat", "SQ8",
-    "PQ8x4", "HNSW16", "HNSW16,SQ8", "PCAR8,HNSW16", "IVF16_HNSW8,Flat", "IVF16,PQ8x4,RFlat",
-    "L2norm,Flat", "RR,IVF16,SQ4", "IVF1,Flat",
-)  # fmt: skip
-
-REFUSED = (
-    "", " ", "nonsense", "ivf16,flat", "IVF0,Flat", "IVF-1,Flat", "IVF99999999999999999,Flat", "IVF16,PQ7",
-    "IVF5000,Flat", "PCA99,Flat", "IDMap,Flat", "IDMap2,IVF4,Flat", "BFlat", "LSH", "IMI2x4,PQ8",
-    "IVF16,Flat; drop table images", "HNSW0", "HNSW00,SQ8", "HNSW1", "PQ8x0", "IVF4,PQ8x0", "RQ0x8",
-    "PQ16x4fs_0", "IVF16_HNSW0,Flat", "PCA0,Flat", "NSG16", "IVF16,PQ8x4fs",
-)  # fmt: skip
 
 
 def make_approximate(factory: str, codes=CODES) -> Approximate:

@@ -20,7 +20,7 @@ from datasette_image_search.search.query import vector_to_term
 from .commands import change, command, embed_images
 from .conftest import COLOURS, SHARED, draw_picture
 from .documents import PROJECT, names_in_tables
-from .test_store import add_images, random_vectors
+from .random_tables import add_images, random_vectors
 from .vector_files import unit
 
 

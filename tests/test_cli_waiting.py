@@ -12,7 +12,7 @@ from sqlite_utils import Database
 from datasette_image_search.search.indexing import index_images
 
 from .commands import start
-from .test_store import add_images, random_vectors
+from .random_tables import add_images, random_vectors
 
 
 @pytest.fixture

@@ -15,25 +15,17 @@ from datasette_image_search.search.codes import (
     CODE_ERROR,
     LOWEST,
     Codes,
-    encode,
     joined,
     threads_for,
 )
 from datasette_image_search.search.sidecar import open_sidecar, write_sidecar
-from datasette_image_search.store.tables import StoredVectors
 
-from .test_sidecar import INDEX
-from .test_store import random_vectors
+from .made_codes import INDEX, make_codes
+from .random_tables import random_vectors
 
 DIMENSIONS = 24
 VECTORS = random_vectors(1000, DIMENSIONS)
 QUERIES = random_vectors(5, DIMENSIONS, seed=1)
-
-
-def make_codes(vectors: np.ndarray, first: int = 1) -> Codes:
-    """Vector ids from `first` on, and images of the same numbers."""
-    ids = np.arange(first, first + len(vectors))
-    return encode(vectors.shape[1], [StoredVectors(ids, ids.tolist(), vectors)], integer_keys=True)
 
 
 def in_memory(folder: Path) -> Codes:

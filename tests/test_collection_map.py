@@ -27,7 +27,7 @@ from datasette_image_search.search.projection import pca
 from datasette_image_search.store import Filter, FilterError, StoreError, find_index
 from datasette_image_search.store.reads import LONGEST_VALUE
 
-from .test_store import add_images, make_index, make_own_table, random_vectors
+from .random_tables import add_images, make_index, make_own_table, random_vectors
 
 COUNT = 40
 

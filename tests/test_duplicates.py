@@ -30,7 +30,7 @@ from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.tables import DuplicateRow, EmbeddedImage
 from datasette_image_search.store.writes import ensure_root, write_batch
 
-from .test_store import AWKWARD_NAMES, add_images, make_index, make_record, random_vectors
+from .random_tables import AWKWARD_NAMES, add_images, make_index, make_record, random_vectors
 
 
 def clustered_vectors(n: int, dimensions: int, clusters: int, spread: float, seed: int):

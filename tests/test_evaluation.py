@@ -14,7 +14,7 @@ from datasette_image_search.search.indexing import index_images
 from datasette_image_search.search.live import live_index
 from datasette_image_search.store import find_index
 
-from .test_store import add_images, random_vectors
+from .random_tables import add_images, random_vectors
 
 VECTORS = random_vectors(600, 16)
 QUERIES = random_vectors(20, 16, seed=1)

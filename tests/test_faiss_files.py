@@ -19,7 +19,7 @@ from datasette_image_search.search.faiss_files import (
     read_flat,
 )
 
-from .test_store import random_vectors
+from .random_tables import random_vectors
 
 DIMENSIONS = 8
 VECTORS = random_vectors(1500, DIMENSIONS)

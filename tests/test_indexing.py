@@ -33,8 +33,8 @@ from datasette_image_search.store.indexes import ensure_index, record_sidecar
 from datasette_image_search.store.replacements import delete_index
 from datasette_image_search.store.tables import vector_to_blob
 
-from .test_approximate import BUILDABLE, REFUSED
-from .test_store import add_images, random_vectors
+from .made_codes import BUILDABLE, REFUSED
+from .random_tables import add_images, random_vectors
 
 VECTORS = random_vectors(400, 16)
 

@@ -27,7 +27,7 @@ from datasette_image_search.store import find_index
 from datasette_image_search.store.tokens import has_tokens
 
 from .conftest import sidecar_of
-from .test_store import add_images, random_vectors, stored_vectors
+from .random_tables import add_images, random_vectors, stored_vectors
 from .version_0_1 import make_older
 
 QUERY = random_vectors(1, seed=99)[0]

@@ -50,7 +50,7 @@ from datasette_image_search.store.vectors import count_vectors, image_vector
 
 from . import committing
 from .conftest import sidecar_of
-from .test_store import add_images, random_vectors
+from .random_tables import add_images, random_vectors
 
 VECTORS = random_vectors(100)
 """Of the images 1 to 100."""

@@ -11,8 +11,8 @@ from datasette.app import Datasette
 from sqlite_utils import Database
 
 from .commands import change, command, query
+from .random_tables import make_own_table
 from .serving import ask
-from .test_store import make_own_table
 
 pytestmark = pytest.mark.datasette
 

@@ -30,7 +30,7 @@ from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.tables import EmbeddedImage
 from datasette_image_search.store.writes import ensure_root, write_batch
 
-from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
+from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
 
 REAL = {name: getattr(planner, name) for name in ("FIRST", "WIDEN", "WIDEST")}
 

@@ -35,7 +35,7 @@ from datasette_image_search.store.vectors import image_vector
 from datasette_image_search.store.writes import ensure_root, write_batch
 from datasette_image_search.web.configuration import configured_weights
 
-from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
+from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
 
 
 def words(text: str, weight: float = 1.0) -> Term:

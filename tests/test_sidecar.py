@@ -30,20 +30,10 @@ from datasette_image_search.search.sidecar import (
 from datasette_image_search.store import Index
 from datasette_image_search.store.tables import StoredVectors
 
-from .test_store import add_images, random_vectors
+from .made_codes import INDEX
+from .random_tables import add_images, random_vectors
 from .version_0_1 import make_older
 
-INDEX = Index(
-    id=1,
-    image_table="images",
-    model="palette",
-    weights=None,
-    fingerprint="f1",
-    dimensions=8,
-    generation=40,
-    sidecar="token",
-    sidecar_vector_id=79,
-)
 VECTORS = random_vectors(40)
 IDS = np.arange(1, 81, 2)
 

@@ -19,7 +19,7 @@ from datasette_image_search.store import find_index
 from datasette_image_search.store.tables import EmbeddedImage
 from datasette_image_search.store.writes import write_batch
 
-from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
+from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
 
 VECTORS = random_vectors(100)
 QUERY = random_vectors(1, seed=1)[0]

@@ -31,7 +31,7 @@ from datasette_image_search.store.vectors import image_vector
 from datasette_image_search.store.writes import ensure_root, write_batch
 
 from .conftest import draw_picture, query_json
-from .test_store import add_images, make_index, make_own_table, make_record, random_vectors
+from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
 
 AGREE = 1e-3
 

@@ -15,7 +15,7 @@ from datasette_image_search.store import find_index
 
 from .conftest import sidecar_of
 from .documents import PROJECT, names_in_tables
-from .test_store import add_images, random_vectors
+from .random_tables import add_images, random_vectors
 
 
 @pytest.fixture

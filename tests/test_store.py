@@ -1,12 +1,10 @@
-"""Tables written by the same calls that `embed-images` makes, with random vectors for pictures."""
+"""What is written to the tables is what is read, whatever their names, and other tools may write too."""
 
 from __future__ import annotations
 
-import itertools
 import re
 import sqlite3
 import threading
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -22,13 +20,11 @@ from datasette_image_search.store import (
     Filter,
     FilterError,
     ImageTable,
-    Index,
     Key,
     StoreError,
     reads,
 )
 from datasette_image_search.store.filters import IdSet, matching, passing, vectors_by_content
-from datasette_image_search.store.indexes import ensure_index
 from datasette_image_search.store.ownership import has_triggers
 from datasette_image_search.store.reads import (
     count_images,
@@ -57,89 +53,16 @@ from datasette_image_search.store.vectors import (
 )
 from datasette_image_search.store.writes import ensure_root, write_batch
 
-AWKWARD_NAMES = (
-    "my photos",
-    'the "best"',
-    "it's",
-    "{braces} {0}",
-    "100% :x ?",
-    "фото 📷",
-    "select",
-    "[old]",
-    "a.b",
-    "x; --",
+from .random_tables import (
+    AWKWARD_NAMES,
+    add_images,
+    make_index,
+    make_own_table,
+    make_record,
+    numbers,
+    random_vectors,
+    stored_vectors,
 )
-
-_numbers = itertools.count(1)
-
-
-def random_vectors(n: int, dimensions: int = 8, seed: int = 0) -> np.ndarray:
-    """Shape (n, dimensions), float32, unit norm."""
-    vectors = np.random.default_rng(seed).normal(size=(n, dimensions))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def make_record(root_id: int, **columns) -> ImageRecord:
-    """A row of a file that nobody has, under a path that no other row has."""
-    number = next(_numbers)
-    name = f"{number}.jpg"
-    columns = {"path": f"trip/{name}", "size": number, "sha256": f"{number:064x}", **columns}
-    return ImageRecord(
-        root_id, folder="trip", filename=name, format="JPEG", width=4, height=3, mtime="then",
-        **columns,
-    )  # fmt: skip
-
-
-def make_index(
-    db: Database, table: str = "images", dimensions: int = 8
-) -> tuple[ImageTable, Index]:
-    image_table = ensure_tables(db, table)
-    index = ensure_index(
-        db,
-        image_table,
-        model="palette",
-        weights=None,
-        fingerprint="random",
-        dimensions=dimensions,
-    )
-    return image_table, index
-
-
-def add_images(
-    db: Database, vectors: np.ndarray, table: str = "images", sizes: Sequence[int] | None = None
-) -> list[Key]:
-    """Rows with these vectors, each with a thumbnail; their ids. Makes the tables if need be."""
-    image_table, index = make_index(db, table, vectors.shape[1])
-    root = ensure_root(db, "/pictures")
-    records = [
-        make_record(root.id, **({} if sizes is None else {"size": int(sizes[i])}))
-        for i in range(len(vectors))
-    ]
-    images = [
-        EmbeddedImage(None, record, vector, f"webp of {record.path}".encode())
-        for record, vector in zip(records, vectors, strict=True)
-    ]
-    write_batch(db, image_table, index, images)
-    known = known_files(db.conn, table)
-    return [known[root.path, record.path].image_id for record in records]
-
-
-def stored_vectors(conn: sqlite3.Connection, table: str = "images") -> dict[Key, np.ndarray]:
-    """Image id -> vector, of all images that have one."""
-    index = store.find_index(conn, table)
-    key = quote_identifier(store.find_image_table(conn, table).key)
-    ids = [row[0] for row in conn.execute(f"select {key} from {quote_identifier(table)}")]
-    vectors = {id: image_vector(conn, index, id) for id in ids}
-    return {id: vector for id, vector in vectors.items() if vector is not None}
-
-
-def make_own_table(db: Database, name: str, key: str, kind: type) -> ImageTable:
-    """A person's own table: its primary key, and the columns that images need."""
-    ensure_tables(db, "images")
-    columns = {**db["images"].columns_dict, "rating": int}
-    del columns["id"]
-    db[name].create({key: kind, **columns}, pk=key)
-    return ensure_tables(db, name)
 
 
 @pytest.fixture
@@ -168,7 +91,7 @@ def raw(path: Path):
 
 
 def insert(conn: sqlite3.Connection, verb: str = "insert", **columns) -> None:
-    columns = {"root_id": 1, "path": f"{next(_numbers)}.png", **columns}
+    columns = {"root_id": 1, "path": f"{next(numbers)}.png", **columns}
     conn.execute(
         f"{verb} into images ({', '.join(columns)}) values ({', '.join('?' * len(columns))})",
         list(columns.values()),
@@ -241,7 +164,7 @@ def test_full_text_search_on_the_table_does_not_mix_up_the_ids(db: Database) -> 
     db["images"].enable_fts(["path"], create_triggers=True)
     for _ in range(3):
         db["images_fts"].optimize()
-        vectors = random_vectors(3, seed=next(_numbers))
+        vectors = random_vectors(3, seed=next(numbers))
         ids = add_images(db, vectors)
         assert ids == sorted(ids)
         for id, vector in zip(ids, vectors, strict=True):
@@ -580,14 +503,14 @@ def test_no_row_ever_has_the_vector_of_another(changes: list[tuple]) -> None:
             insert(db.conn, "insert or replace", id=id)
             expected[id] = None
         elif what == "embed" and id in expected:
-            vector = random_vectors(1, seed=next(_numbers))[0]
+            vector = random_vectors(1, seed=next(numbers))[0]
             write_batch(db, table, index, [EmbeddedImage(id, make_record(1), vector, b"")])
             expected[id] = vector
         elif what == "delete":
             db.execute("delete from images where id = ?", [id])
             expected.pop(id, None)
         elif what == "content":
-            db.execute("update images set sha256 = ? where id = ?", [f"{next(_numbers)}", id])
+            db.execute("update images set sha256 = ? where id = ?", [f"{next(numbers)}", id])
             expected.update({id: None} if id in expected else {})
         elif what == "renumber" and id in expected:
             db.execute("update or replace images set id = ? where id = ?", [to[0], id])

@@ -38,8 +38,8 @@ from datasette_image_search.store.triggers import without_triggers
 from datasette_image_search.store.writes import ensure_root, write_batch
 
 from .commands import command, query
+from .random_tables import AWKWARD_NAMES, make_own_table, make_record, random_vectors
 from .recorded_clip import FOLDER, RecordedClip, captions, needs_recorded_clip
-from .test_store import AWKWARD_NAMES, make_own_table, make_record, random_vectors
 
 AXES = {"north": 0, "east": 1, "up": 2, "photo": 3}
 

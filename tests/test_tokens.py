@@ -18,7 +18,7 @@ from datasette_image_search.store.tables import all_indexes
 from datasette_image_search.store.tokens import has_tokens, rows_after
 
 from .commands import command
-from .test_store import add_images, random_vectors
+from .random_tables import add_images, random_vectors
 from .version_0_1 import make_older
 
 VECTOR = random_vectors(1, seed=5)[0].tobytes()

@@ -26,7 +26,7 @@ from datasette_image_search.store.tables import IMPORTED, vector_from_blob, vect
 from .commands import change, query, touch_later, vectors_of
 from .conftest import COLOURS, draw_picture
 from .ignoring_case import ignore_case_below
-from .test_store import make_own_table
+from .random_tables import make_own_table
 from .vector_files import unit, write_llm, write_npy, write_rclip
 
 NAMES = sorted(f"{colour}.jpg" for colour in COLOURS)

@@ -1,20 +1,20 @@
-/* A map of images: points to zoom into, with thumbnails where there is room. The same in a page of
-   Datasette, which says where to get what, and in a file that has all of it inside. */
+/* A map of images: points to zoom into, with thumbnails if there is room. It runs in a page of
+   Datasette, which names the URLs of the data, and in a file that contains all data. */
 "use strict";
 
 (() => {
-  // Datasette 0.65 does not say so itself.
+  // Datasette 0.65 does not name the language.
   document.documentElement.lang ||= "en";
 
   const root = document.querySelector(".image-map");
   if (!root) return;
 
   const MARGIN = 40; // CSS pixels around the whole map.
-  const DEEPEST = 1000; // As many times as large as the whole.
-  const REACH = 12; // CSS pixels from the pointer to a dot that it means.
-  const FEW = 1500; // Images in view that have thumbnails.
-  const KEPT = 800; // Thumbnails in memory.
-  const LONGEST_LINK = 6000; // Characters; servers and proxies take 8,000.
+  const DEEPEST = 1000; // The largest zoom; 1 shows the whole map.
+  const REACH = 12; // The most CSS pixels from the pointer to the dot it points at.
+  const FEW = 1500; // The most images in view that get thumbnails.
+  const KEPT = 800; // The most thumbnails in memory.
+  const LONGEST_LINK = 6000; // Characters; servers and proxies accept 8,000.
 
   const make = (name, attributes = {}, ...children) => {
     const element = document.createElement(name);
@@ -49,7 +49,7 @@
     // From the left and from the top, 0 to 1.
     const xs = Float32Array.from(data.images.x, (x) => (x + 1) / 2);
     const ys = Float32Array.from(data.images.y, (y) => (1 - y) / 2);
-    const links = root.dataset; // Without a URL in them in a file.
+    const links = root.dataset; // Empty in a map that is a file.
 
     /* --- The parts of the page ---------------------------------------------------------------- */
 
@@ -142,7 +142,7 @@
     function moved() {
       const clamp = (value) => Math.min(1, Math.max(0, value));
       [centreX, centreY] = [clamp(centreX), clamp(centreY)];
-      // What was pointed at is elsewhere now.
+      // Another image may be under the pointer now.
       hover(-1);
       changed();
       window.clearTimeout(settling);
@@ -152,7 +152,7 @@
     function zoom(factor, x = width / 2, y = height / 2) {
       const before = scale;
       scale = Math.min(DEEPEST, Math.max(0.8, scale * factor));
-      // What is under the pointer stays there.
+      // The point under the pointer stays there.
       const kept = 1 / before - 1 / scale;
       centreX += ((x - width / 2) / (width - 2 * MARGIN)) * kept;
       centreY += ((y - height / 2) / (height - 2 * MARGIN)) * kept;
@@ -345,7 +345,7 @@
       context.globalAlpha = 1;
     }
 
-    /* Those in view that do not hide each other; what is shown already has the right to stay. */
+    /* The images in view that do not hide each other. Images with thumbnails already keep them. */
     function chooseThumbnails() {
       const distance = side() + 6;
       const inView = [];
@@ -473,12 +473,12 @@
       changed();
     }
 
-    /* The search page with exactly these images, or null where its address would be too long. */
+    /* The search page with exactly these images, or null if its URL would be too long. */
     function searchUrl(chosen) {
       const keys = chosen.map((at) => ids[at]);
       const isText = keys.some((key) => typeof key === "string");
       keys.sort((one, other) => (isText ? 0 : one - other));
-      // Texts may have commas in them, and Datasette reads a JSON array as well.
+      // Texts may contain commas, so use a JSON array, which Datasette reads as well.
       const list = isText ? encodeURIComponent(JSON.stringify(keys)) : keys.join(",");
       const url = new URL(links.search, location.href);
       const name = `${links.key}__in`;
@@ -514,7 +514,7 @@
 
     canvas.addEventListener("pointerdown", (event) => {
       if (event.button > 1) return;
-      // Not the middle button's own scrolling.
+      // Keep the middle button from scrolling.
       if (event.button === 1) event.preventDefault();
       canvas.setPointerCapture(event.pointerId);
       const place = placeOf(event);
@@ -563,7 +563,7 @@
       if (pressed && event.type === "pointerup") {
         const at = nearest(...place, REACH);
         hover(at);
-        // A finger cannot point first: its first tap shows what a second one opens.
+        // A finger cannot hover: its first tap shows an image, a second one opens it.
         if (event.pointerType !== "touch" || at === pressed.before) {
           open(at, event.ctrlKey || event.metaKey || event.button === 1);
         }
@@ -573,7 +573,7 @@
     canvas.addEventListener("pointerup", released);
     canvas.addEventListener("pointercancel", released);
     canvas.addEventListener("pointerleave", (event) => {
-      // A finger leaves with each tap, and what it showed stays.
+      // A finger leaves after each tap, and the image it showed must stay.
       if (event.pointerType !== "touch") hover(-1);
     });
 
@@ -622,7 +622,7 @@
       if (!canvas.width || !canvas.height) return;
       pixels = context.createImageData(canvas.width, canvas.height);
       buffer = new Uint32Array(pixels.data.buffer);
-      // At once: a canvas that was resized is empty.
+      // Draw at once: a resized canvas is empty.
       draw();
       moved();
     }).observe(stage);

@@ -1,8 +1,8 @@
-/* What the search page has beyond links and forms: a preview, keys, search by a picture, late facets. */
+/* Additions to the search page: a preview, keys, search by a picture, late facets. It works without them. */
 "use strict";
 
 (() => {
-  // Datasette 0.65 does not say so itself.
+  // Datasette 0.65 does not name the language.
   document.documentElement.lang ||= "en";
 
   const form = document.querySelector(".image-search-form");
@@ -19,7 +19,7 @@
     if (at < 0 || at >= pictures.length) return;
     position = at;
     const picture = pictures[at];
-    // The thumbnail at once, the original when it is here; where it cannot be shown, the first stays.
+    // Show the thumbnail at once, and the original when it has loaded, if it can be shown.
     const shown = picture.querySelector("img").cloneNode();
     shown.removeAttribute("loading");
     if (picture.dataset.original) {
@@ -38,7 +38,7 @@
 
   for (const [at, picture] of pictures.entries()) {
     picture.addEventListener("click", (event) => {
-      // Another tab is for the row.
+      // A click for another tab opens the row.
       if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
       event.preventDefault();
       show(at);
@@ -65,7 +65,7 @@
 
   const isTyping = (element) => /^(INPUT|SELECT|TEXTAREA)$/.test(element.tagName);
 
-  // Captured, because "/" means another thing on the other pages of Datasette 1.0.
+  // Captured, because "/" has another meaning on the other pages of Datasette 1.0.
   document.addEventListener(
     "keydown",
     (event) => {
@@ -197,7 +197,7 @@
     }
     window.setTimeout(() => say("Searching…", true), 400);
   });
-  // Back from the results, the page is as it was left.
+  // After going back, the page must not look busy.
   window.addEventListener("pageshow", () => {
     progress.replaceChildren();
     for (const field of form.querySelectorAll("[name^=_filter_]")) field.disabled = false;

@@ -82,7 +82,8 @@ def open_to_read(database: Path) -> sqlite3.Connection:
 
     Raises sqlite3.Error if the database cannot be read.
     """
-    conn = _connect(database, _reading(database))
+    without_locks = database.resolve() in _read_without_locks
+    conn = _connect(database, "mode=ro&nolock=1" if without_locks else "mode=ro")
     try:
         conn.execute("select 1 from sqlite_master").fetchone()
     except sqlite3.Error as error:
@@ -120,10 +121,6 @@ def _connect(database: Path, parameters: str, **options: Any) -> sqlite3.Connect
 def _read_any_text(conn: sqlite3.Connection) -> None:
     """SQLite also stores texts that are not UTF-8: read them as Datasette does, and fail for none."""
     conn.text_factory = lambda text: text.decode(errors="replace")
-
-
-def _reading(database: Path) -> str:
-    return "mode=ro&nolock=1" if database.resolve() in _read_without_locks else "mode=ro"
 
 
 def read_without_locks(database: Path) -> None:

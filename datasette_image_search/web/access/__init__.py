@@ -1,1 +1,1 @@
-"""Who sees which tables: the image table of a request, side tables, and who is asking."""
+"""Permissions of tables: the image table of a request, side tables, and the actor who asks."""

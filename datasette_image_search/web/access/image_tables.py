@@ -62,7 +62,7 @@ def _read(conn: sqlite3.Connection) -> Mapping[str, PicturedTable]:
     try:
         names = image_table_names(conn)
     except store.NewerVersion:
-        # Whoever asks for the search page is told.
+        # The search page says so.
         names = []
     for name in names:
         indexes = store.read_indexes(conn, name)

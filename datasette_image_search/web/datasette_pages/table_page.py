@@ -167,7 +167,7 @@ def _bad_request(sentence: str) -> DatasetteError:
     return DatasetteError(sentence, title="Image search", status=400)
 
 
-# --- What the page shows -------------------------------------------------------------------------
+# --- The page -------------------------------------------------------------------------
 
 
 async def table_page_vars(

@@ -1,0 +1,115 @@
+"""Tables written by the same calls that `embed-images` makes, with random vectors for pictures."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Sequence
+
+import numpy as np
+from sqlite_utils import Database
+from sqlite_utils.db import quote_identifier
+
+from datasette_image_search import store
+from datasette_image_search.store import (
+    ImageTable,
+    Index,
+    Key,
+)
+from datasette_image_search.store.indexes import ensure_index
+from datasette_image_search.store.reads import (
+    known_files,
+)
+from datasette_image_search.store.schema import ensure_tables
+from datasette_image_search.store.tables import (
+    EmbeddedImage,
+    ImageRecord,
+)
+from datasette_image_search.store.vectors import (
+    image_vector,
+)
+from datasette_image_search.store.writes import ensure_root, write_batch
+
+AWKWARD_NAMES = (
+    "my photos",
+    'the "best"',
+    "it's",
+    "{braces} {0}",
+    "100% :x ?",
+    "фото 📷",
+    "select",
+    "[old]",
+    "a.b",
+    "x; --",
+)
+
+numbers = itertools.count(1)
+
+
+def random_vectors(n: int, dimensions: int = 8, seed: int = 0) -> np.ndarray:
+    """Shape (n, dimensions), float32, unit norm."""
+    vectors = np.random.default_rng(seed).normal(size=(n, dimensions))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def make_record(root_id: int, **columns) -> ImageRecord:
+    """A row of a file that nobody has, under a path that no other row has."""
+    number = next(numbers)
+    name = f"{number}.jpg"
+    columns = {"path": f"trip/{name}", "size": number, "sha256": f"{number:064x}", **columns}
+    return ImageRecord(
+        root_id, folder="trip", filename=name, format="JPEG", width=4, height=3, mtime="then",
+        **columns,
+    )  # fmt: skip
+
+
+def make_index(
+    db: Database, table: str = "images", dimensions: int = 8
+) -> tuple[ImageTable, Index]:
+    image_table = ensure_tables(db, table)
+    index = ensure_index(
+        db,
+        image_table,
+        model="palette",
+        weights=None,
+        fingerprint="random",
+        dimensions=dimensions,
+    )
+    return image_table, index
+
+
+def add_images(
+    db: Database, vectors: np.ndarray, table: str = "images", sizes: Sequence[int] | None = None
+) -> list[Key]:
+    """Rows with these vectors, each with a thumbnail; their ids. Makes the tables if need be."""
+    image_table, index = make_index(db, table, vectors.shape[1])
+    root = ensure_root(db, "/pictures")
+    records = [
+        make_record(root.id, **({} if sizes is None else {"size": int(sizes[i])}))
+        for i in range(len(vectors))
+    ]
+    images = [
+        EmbeddedImage(None, record, vector, f"webp of {record.path}".encode())
+        for record, vector in zip(records, vectors, strict=True)
+    ]
+    write_batch(db, image_table, index, images)
+    known = known_files(db.conn, table)
+    return [known[root.path, record.path].image_id for record in records]
+
+
+def stored_vectors(conn: sqlite3.Connection, table: str = "images") -> dict[Key, np.ndarray]:
+    """Image id -> vector, of all images that have one."""
+    index = store.find_index(conn, table)
+    key = quote_identifier(store.find_image_table(conn, table).key)
+    ids = [row[0] for row in conn.execute(f"select {key} from {quote_identifier(table)}")]
+    vectors = {id: image_vector(conn, index, id) for id in ids}
+    return {id: vector for id, vector in vectors.items() if vector is not None}
+
+
+def make_own_table(db: Database, name: str, key: str, kind: type) -> ImageTable:
+    """A person's own table: its primary key, and the columns that images need."""
+    ensure_tables(db, "images")
+    columns = {**db["images"].columns_dict, "rating": int}
+    del columns["id"]
+    db[name].create({key: kind, **columns}, pk=key)
+    return ensure_tables(db, name)
