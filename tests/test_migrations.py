@@ -123,6 +123,23 @@ def test_an_old_database_is_searched_as_it_is(old: Path, answers: Hits) -> None:
     assert old.read_bytes() == before
 
 
+@pytest.mark.datasette
+@pytest.mark.asyncio
+async def test_datasette_serves_an_old_database_as_it_is(old: Path, answers: Hits) -> None:
+    before = old.read_bytes()
+    datasette = datasette_of(old)
+    for table in TABLES:
+        page = f"/-/image-search/photos/{table}"
+        found = (await get(datasette, f"{page}.json", q="dark red")).json()["hits"]
+        expected = answers[table, "palette", "dark red"]
+        assert [hit["score"] for hit in found] == pytest.approx(
+            [score for _, score in expected], abs=1e-4
+        )
+        key = str(expected[0][0]).replace(" ", "~20")
+        assert (await get(datasette, f"{page}/{key}/thumbnail")).status_code == 200
+    assert old.read_bytes() == before
+
+
 COMMANDS = {
     "embed a folder": ("embed-images", "images", "the folder", "--model", "palette", "-s"),
     "embed paths": ("embed-images", "files", "-s"),
