@@ -66,7 +66,9 @@ class Collection:
     ) -> planner.Found:
         # The index is read anew, as every caller does.
         index = find_index(self.conn)
-        return planner.search(self.conn, index, self.queries[number], k, filter, **options)
+        vectors = self.queries[number : number + 1]
+        (found,) = planner.search_many(self.conn, index, vectors, k, filter, **options)
+        return found
 
     def bare(self, number: int) -> None:
         self.faiss.search(self.queries[number : number + 1], K)

@@ -12,11 +12,11 @@ from datasette.app import Datasette
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search import planner
 from datasette_image_search.store.vectors import image_vector
 
 from .commands import command
 from .conftest import draw_picture, query_json
+from .planning import search_one
 from .serving import ask, datasette_of
 
 pytestmark = pytest.mark.datasette
@@ -113,7 +113,7 @@ def test_without_the_triggers_a_vector_of_another_picture_is_none(database: Path
         vector = image_vector(db.conn, index, 6)
         db["images"].transform(rename={"lens": "optics"})
         db["images"].update(6, {"sha256": "another"})
-        hits = planner.search(db.conn, index, vector, 8).hits
+        hits = search_one(db.conn, index, vector, 8).hits
         assert 6 not in [hit.id for hit in hits]
         assert image_vector(db.conn, index, 6) is None
 

@@ -13,7 +13,7 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search import approximate, indexing, planner
+from datasette_image_search.search import approximate, indexing
 from datasette_image_search.search.approximate import IndexTypeError
 from datasette_image_search.search.indexing import (
     SidecarNotWritten,
@@ -34,6 +34,7 @@ from datasette_image_search.store.replacements import delete_index
 from datasette_image_search.store.tables import vector_to_blob
 
 from .made_codes import BUILDABLE, REFUSED
+from .planning import search_one
 from .random_tables import add_images, random_vectors
 
 VECTORS = random_vectors(400, 16)
@@ -69,13 +70,13 @@ def test_what_was_made_is_given_back_written_and_searched(path: Path, db: Databa
     live = live_index(db.conn, index)
     assert live.from_sidecar
     assert live.approximate.tuning == made.tuning
-    assert planner.search(db.conn, index, VECTORS[7], 1).steps[0].name == "propose"
+    assert search_one(db.conn, index, VECTORS[7], 1).steps[0].name == "propose"
 
 
 @pytest.mark.parametrize("factory", BUILDABLE[:4])
 def test_any_factory_string_is_searched_by(path: Path, db: Database, factory: str) -> None:
     index_images(db, "images", type=factory)
-    found = planner.search(db.conn, find_index(db.conn), VECTORS[7], 5)
+    found = search_one(db.conn, find_index(db.conn), VECTORS[7], 5)
     assert found.hits[0].id == 8
     assert found.steps[0].name == "propose"
 
@@ -150,7 +151,7 @@ def test_many_new_images_are_folded_into_both_files(path: Path, db: Database) ->
     assert len(live.approximate.vector_ids) == 500
     # It grew, and was not trained again.
     assert live.approximate.tuning == searched_before.approximate.tuning
-    assert planner.search(db.conn, index, more[50], 1).hits[0].id == 451
+    assert search_one(db.conn, index, more[50], 1).hits[0].id == 451
 
 
 def test_what_grew_is_built_anew_where_most_of_it_is_new(path: Path, db: Database) -> None:
@@ -177,7 +178,7 @@ def test_of_too_few_vectors_there_is_no_approximate_index_any_more(
     db.execute("delete from images where id > 30")
     refresh_sidecars(db, "images")
     assert not approximate_path(path, index).exists()
-    assert len(planner.search(db.conn, find_index(db.conn), VECTORS[0], 50).hits) == 30
+    assert len(search_one(db.conn, find_index(db.conn), VECTORS[0], 50).hits) == 30
     add_images(db, random_vectors(300, 16, seed=5))
     refresh_sidecars(db, "images")
     assert approximate_of(path, db).tuning.factory == "IVF64,SQ8"
@@ -210,7 +211,7 @@ def test_positions_of_deleted_vectors_point_to_no_other(path: Path, db: Database
     left = {id: v for id, v in enumerate(VECTORS, start=1) if id % 3}
     with closing(sqlite3.connect(path)) as conn:
         for vector in random_vectors(10, 16, seed=8):
-            found = planner.search(conn, find_index(conn), vector, 10)
+            found = search_one(conn, find_index(conn), vector, 10)
             assert found.steps[0].name == "propose"
             best = sorted(left, key=lambda id: -float(left[id] @ vector))
             assert len({hit.id for hit in found.hits} & set(best[:10])) >= 8
@@ -248,7 +249,7 @@ def test_a_disk_that_is_full_is_said_and_costs_no_answer(
     with pytest.raises(SidecarNotWritten, match="No space left on device"):
         index_images(db, "images", type="IVF8,SQ8")
     index: Index = find_index(db.conn)
-    found = planner.search(db.conn, index, VECTORS[3], 3)
+    found = search_one(db.conn, index, VECTORS[3], 3)
     exact = np.sort(VECTORS @ VECTORS[3])[::-1][:3]
     assert [hit.score for hit in found.hits] == pytest.approx(exact.tolist(), abs=1e-5)
 

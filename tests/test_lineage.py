@@ -17,7 +17,6 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search.search import live as live_module
-from datasette_image_search.search import planner
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 from datasette_image_search.search.live import live_index
@@ -27,6 +26,7 @@ from datasette_image_search.store import find_index
 from datasette_image_search.store.tokens import has_tokens
 
 from .conftest import sidecar_of
+from .planning import search_one
 from .random_tables import add_images, random_vectors, stored_vectors
 from .version_0_1 import make_older
 
@@ -73,7 +73,7 @@ def assert_right(conn: sqlite3.Connection) -> None:
     there = stored_vectors(conn)
     scores = {id: float(vector @ QUERY) for id, vector in there.items()}
     best = sorted(scores, key=scores.get, reverse=True)[:20]
-    found = planner.search(conn, index, QUERY, 20).hits
+    found = search_one(conn, index, QUERY, 20).hits
     assert [hit.id for hit in found] == best
     by_sql = dict(conn.execute("select id, image_similarity(id, ?) from images", [QUERY.tobytes()]))
     assert {id: score for id, score in by_sql.items() if score is not None} == pytest.approx(
@@ -84,7 +84,7 @@ def assert_right(conn: sqlite3.Connection) -> None:
         known = {id: score for id, score in enumerate(all_at_once) if score == score}
         assert known == pytest.approx(scores, abs=CODE_ERROR)
     for id in best[:3]:
-        (hit,) = planner.search(conn, index, there[id], 1).hits
+        (hit,) = search_one(conn, index, there[id], 1).hits
         assert (hit.id, hit.score) == (id, pytest.approx(1, abs=1e-5))
 
 

@@ -22,7 +22,7 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search import checking, indexing, planner
+from datasette_image_search.search import checking, indexing
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search import sidecar as sidecar_module
 from datasette_image_search.search.checking import check_files
@@ -50,6 +50,7 @@ from datasette_image_search.store.vectors import count_vectors, image_vector
 
 from . import committing
 from .conftest import sidecar_of
+from .planning import search_one
 from .random_tables import add_images, random_vectors
 
 VECTORS = random_vectors(100)
@@ -86,7 +87,7 @@ def conn(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def search(conn: sqlite3.Connection, vector: np.ndarray, k: int = 5) -> list[tuple[int, float]]:
-    hits = planner.search(conn, find_index(conn, "images"), vector, k).hits
+    hits = search_one(conn, find_index(conn, "images"), vector, k).hits
     return [(hit.id, hit.score) for hit in hits]
 
 
@@ -645,7 +646,7 @@ def step_of(conn: sqlite3.Connection) -> int:
 
 
 def by_planner(conn: sqlite3.Connection, vector: np.ndarray) -> list[tuple[int, float]]:
-    hits = planner.search(conn, find_index(conn), vector, 8, exact=True).hits
+    hits = search_one(conn, find_index(conn), vector, 8, exact=True).hits
     return [(hit.id, hit.score) for hit in hits]
 
 

@@ -18,7 +18,6 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search import planner
 from datasette_image_search.search.live import live_index
 from datasette_image_search.search.query import QueryError, image_term, query_vector
 from datasette_image_search.sql.functions import register_functions
@@ -28,6 +27,7 @@ from datasette_image_search.store.schema_version import MIGRATIONS
 from datasette_image_search.store.vectors import image_vector
 
 from .commands import change, command, query
+from .planning import search_one
 from .serving import datasette_of, get, query_page
 from .vector_files import write_npy
 
@@ -90,7 +90,7 @@ def answers_of(conn: sqlite3.Connection) -> Hits:
                     vector = query_vector(conn, index, each).vector
                 except QueryError:
                     continue
-                found = planner.search(conn, index, vector, 10)
+                found = search_one(conn, index, vector, 10)
                 hits[table, index.model, each] = [(hit.id, hit.score) for hit in found.hits]
     return hits
 

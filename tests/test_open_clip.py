@@ -29,6 +29,7 @@ from datasette_image_search.store import Index, find_index
 from datasette_image_search.store.vectors import image_vector
 
 from .conftest import COLOURS, draw_picture
+from .planning import search_one
 from .tiny_clip import ARCHITECTURE, CONFIG, add_architecture, make_tiny_clip
 
 MODEL = f"{ARCHITECTURE}/anything"
@@ -135,7 +136,7 @@ def embedded(folder: Path, tmp_path: Path, weights: Path) -> sqlite_utils.Databa
 
 def search(db: sqlite_utils.Database, index: Index, query: str, k: int = 8) -> list[planner.Hit]:
     vector = query_vector(db.conn, index, query).vector
-    return list(planner.search(db.conn, index, vector, k).hits)
+    return list(search_one(db.conn, index, vector, k).hits)
 
 
 def test_words_find_what_is_closest_to_them(embedded: sqlite_utils.Database, tiny: Embedder):

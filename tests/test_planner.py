@@ -30,6 +30,7 @@ from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.tables import EmbeddedImage
 from datasette_image_search.store.writes import ensure_root, write_batch
 
+from .planning import search_one
 from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
 
 REAL = {name: getattr(planner, name) for name in ("FIRST", "WIDEN", "WIDEST")}
@@ -65,7 +66,7 @@ class Images:
             del self.rows[id]
 
     def search(self, vector: np.ndarray, k: int, filter: Filter | None = None) -> Found:
-        return planner.search(self.db.conn, find_index(self.db.conn), vector, k, filter)
+        return search_one(self.db.conn, find_index(self.db.conn), vector, k, filter)
 
     def check(
         self,
@@ -267,12 +268,12 @@ def check_all_ways(
     """One search, its pages, its best scores, the same among ids, and many at once."""
     conn, index = images.db.conn, find_index(images.db.conn)
     check = images.images.check
-    exact = planner.search(conn, index, vector, k, filter, exact=True)
+    exact = search_one(conn, index, vector, k, filter, exact=True)
     check(exact, vector, k, passes, tolerance)
-    found = planner.search(conn, index, vector, k, filter)
+    found = search_one(conn, index, vector, k, filter)
     check(found, vector, k, passes, tolerance if is_exact else 2.0)
     among = [id for id, (size, _) in images.rows.items() if passes(size)]
-    check(planner.search(conn, index, vector, k, IdSet(among)), vector, k, passes, tolerance)
+    check(search_one(conn, index, vector, k, IdSet(among)), vector, k, passes, tolerance)
     (again, other) = planner.search_many(conn, index, np.stack([vector, -vector]), k, filter)
     scores = [hit.score for hit in found.hits]
     assert np.allclose([hit.score for hit in again.hits], scores, rtol=0, atol=tolerance)
@@ -283,10 +284,10 @@ def check_all_ways(
         assert again.hits == found.hits
     if exact.hits and tolerance < 1e-4:
         middle = len(exact.hits) // 2
-        page = planner.search(conn, index, vector, k, filter, offset=middle, exact=True)
+        page = search_one(conn, index, vector, k, filter, offset=middle, exact=True)
         assert page.hits[: len(exact.hits) - middle] == exact.hits[middle:]
         least = exact.hits[middle].score
-        cut = planner.search(conn, index, vector, k, filter, min_score=least, exact=True)
+        cut = search_one(conn, index, vector, k, filter, min_score=least, exact=True)
         assert cut.hits == tuple(hit for hit in exact.hits if hit.score >= least)
 
 
@@ -333,15 +334,15 @@ def test_a_table_with_any_keys_is_searched_as_brute_force_does(
             best = sorted(rows, key=lambda key: -float(rows[key] @ vector))
             k = int(rng.integers(1, 12))
             now = find_index(db.conn, "mine")
-            found = planner.search(db.conn, now, vector, k)
+            found = search_one(db.conn, now, vector, k)
             assert [hit.id for hit in found.hits] == best[:k]
             among = [key for key in keys if rng.random() < 0.5]
-            found = planner.search(db.conn, now, vector, k, IdSet([*among, *among]))
+            found = search_one(db.conn, now, vector, k, IdSet([*among, *among]))
             assert [hit.id for hit in found.hits] == [key for key in best if key in among][:k]
             filter = Filter(
                 "key in (select value from json_each(:keys))", {"keys": json.dumps(among)}
             )
-            assert planner.search(db.conn, now, vector, k, filter).hits == found.hits
+            assert search_one(db.conn, now, vector, k, filter).hits == found.hits
 
 
 @pytest.mark.parametrize("k", [1, 10, 299, 300, 301, 10**9])
@@ -360,15 +361,15 @@ def test_a_bad_filter_is_named_even_where_there_is_nothing_to_search() -> None:
     db = Database(memory=True, execute_plugins=False)
     make_index(db)
     with pytest.raises(FilterError, match="the filter 'nonsense' does not work on 'images'"):
-        planner.search(db.conn, find_index(db.conn), random_vectors(1)[0], 5, Filter("nonsense"))
+        search_one(db.conn, find_index(db.conn), random_vectors(1)[0], 5, Filter("nonsense"))
 
 
 def test_nothing_is_found_where_there_is_nothing() -> None:
     db = Database(memory=True, execute_plugins=False)
     make_index(db)
     vector = random_vectors(1)[0]
-    assert planner.search(db.conn, find_index(db.conn), vector, 5).hits == ()
-    assert planner.search(db.conn, find_index(db.conn), vector, 5, Filter("1")).hits == ()
+    assert search_one(db.conn, find_index(db.conn), vector, 5).hits == ()
+    assert search_one(db.conn, find_index(db.conn), vector, 5, Filter("1")).hits == ()
 
 
 @pytest.mark.parametrize("n", [2, 3, 50, 301])
@@ -380,7 +381,7 @@ def test_equal_scores_come_in_the_order_of_the_ids(tmp_path: Path, n: int) -> No
         vector = random_vectors(1, 512, seed=1)[0]
         assert [hit.id for hit in images.search(vector, n).hits] == list(range(1, n + 1))
         pages = [
-            planner.search(db.conn, find_index(db.conn), vector, 7, offset=start).hits
+            search_one(db.conn, find_index(db.conn), vector, 7, offset=start).hits
             for start in range(0, n, 7)
         ]
         assert [hit.id for page in pages for hit in page] == list(range(1, n + 1))
@@ -412,7 +413,7 @@ def test_images_with_text_keys_are_found_by_them() -> None:
         one = EmbeddedImage(key, make_record(root.id), vector, None)
         write_batch(db, table, index, [one])
     index = find_index(db.conn)
-    found = planner.search(db.conn, index, vectors[1], 2, Filter("name in ('a', 'c')"))
+    found = search_one(db.conn, index, vectors[1], 2, Filter("name in ('a', 'c')"))
     assert {hit.id for hit in found.hits} == {"a", "c"}
     assert found.hits[0].id == "a"
 
@@ -508,7 +509,7 @@ def test_many_vectors_at_once_find_what_each_finds_alone(
     vectors = random_vectors(7, seed=3)
     index = find_index(images.db.conn)
     together = planner.search_many(images.db.conn, index, vectors, 10, filter, offset=1)
-    alone = [planner.search(images.db.conn, index, v, 10, filter, offset=1) for v in vectors]
+    alone = [search_one(images.db.conn, index, v, 10, filter, offset=1) for v in vectors]
     assert [found.hits for found in together] == [found.hits for found in alone]
 
 
@@ -573,13 +574,13 @@ def test_a_search_that_is_interrupted_says_so(images: Images) -> None:
     index = find_index(images.db.conn)
     images.db.conn.set_progress_handler(lambda: 1, 1)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
-        planner.search(images.db.conn, index, vector, 5, Filter("size > 1"))
+        search_one(images.db.conn, index, vector, 5, Filter("size > 1"))
 
 
 def test_an_offset_goes_on_where_the_hits_before_it_end(images: Images) -> None:
     vector = random_vectors(1, seed=5)[0]
     all_hits = images.search(vector, 30).hits
-    page = planner.search(images.db.conn, find_index(images.db.conn), vector, 10, offset=20)
+    page = search_one(images.db.conn, find_index(images.db.conn), vector, 10, offset=20)
     assert page.hits == all_hits[20:]
 
 
@@ -587,15 +588,13 @@ def test_a_minimum_score_cuts_the_tail_off(images: Images) -> None:
     vector = random_vectors(1, seed=5)[0]
     hits = images.search(vector, 30).hits
     cut = hits[4].score
-    found = planner.search(images.db.conn, find_index(images.db.conn), vector, 30, min_score=cut)
+    found = search_one(images.db.conn, find_index(images.db.conn), vector, 30, min_score=cut)
     assert found.hits == hits[:5]
 
 
 def test_a_negative_offset_is_refused(images: Images) -> None:
     with pytest.raises(PlanError, match="the offset is -1"):
-        planner.search(
-            images.db.conn, find_index(images.db.conn), random_vectors(1)[0], 5, offset=-1
-        )
+        search_one(images.db.conn, find_index(images.db.conn), random_vectors(1)[0], 5, offset=-1)
 
 
 # --- With an approximate index ---------------------------------------------------------------------
@@ -613,7 +612,7 @@ def coarse(tmp_path: Path) -> Iterator[Images]:
 
 def page_of(images: Images, vector: np.ndarray, k: int, offset: int = 0, **options) -> Found:
     index = find_index(images.db.conn)
-    return planner.search(images.db.conn, index, vector, k, offset=offset, **options)
+    return search_one(images.db.conn, index, vector, k, offset=offset, **options)
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ from datasette_image_search.ingest import vector_import, vector_sources
 from datasette_image_search.ingest.import_request import ImportRequest
 from datasette_image_search.ingest.pipeline import EmbedRequest, Progress, embed_images, plan_images
 from datasette_image_search.ingest.vector_import import ImportSummary, import_vectors
-from datasette_image_search.search.planner import search
 from datasette_image_search.store import find_index, read_indexes
 from datasette_image_search.store.tables import IMPORTED, vector_from_blob, vector_to_blob
 
 from .commands import change, query, touch_later, vectors_of
 from .conftest import COLOURS, draw_picture
 from .ignoring_case import ignore_case_below
+from .planning import search_one
 from .random_tables import make_own_table
 from .vector_files import unit, write_llm, write_npy, write_rclip
 
@@ -107,7 +107,7 @@ def test_every_image_is_found_by_its_own_vector(path: Path, folder: Path, bring,
     index = index_of(path)
     with closing(sqlite3.connect(path)) as conn:
         for name, vector in zip(names, unit(10), strict=True):
-            (hit,) = search(conn, index, vector, 1).hits
+            (hit,) = search_one(conn, index, vector, 1).hits
             assert query(path, "select path from images where id = ?", [hit.id]) == [(name,)]
             assert hit.score == pytest.approx(1, abs=1e-3)
 

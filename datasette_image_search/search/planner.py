@@ -92,37 +92,6 @@ class Found:
     warnings: tuple[str, ...] = ()
 
 
-def search(
-    conn: sqlite3.Connection,
-    index: Index,
-    vector: np.ndarray,
-    k: int,
-    filter: Filter | IdSet | None = None,
-    *,
-    offset: int = 0,
-    min_score: float | None = None,
-    exact: bool = False,
-) -> Found:
-    """
-    The min(k, matching) images whose vectors are closest to a unit vector, shape (dimensions,),
-    after the first `offset` of them, and less those with a score below `min_score`.
-
-    `exact` leaves an approximate index aside. Raises FilterError if SQLite does not take the
-    filter, PlanError for k below 1 or a negative offset.
-    """
-    (found,) = search_many(
-        conn,
-        index,
-        vector[None],
-        k,
-        filter,
-        offset=offset,
-        min_score=min_score,
-        exact=exact,
-    )
-    return found
-
-
 def search_many(
     conn: sqlite3.Connection,
     index: Index,
@@ -134,7 +103,14 @@ def search_many(
     min_score: float | None = None,
     exact: bool = False,
 ) -> list[Found]:
-    """Like search(), for each of m vectors, shape (m, dimensions), ranked by one FAISS call."""
+    """
+    For each of m unit vectors, shape (m, dimensions), all ranked by one FAISS call, the min(k, matching)
+    images whose vectors are closest to it, after the first `offset` of them, and less those with a score
+    below `min_score`.
+
+    `exact` leaves an approximate index aside. Raises FilterError if SQLite does not take the
+    filter, PlanError for k below 1 or a negative offset.
+    """
     if k < 1:
         raise PlanError(f"k is {k}; ask for at least 1 image")
     if offset < 0:
