@@ -40,11 +40,6 @@ VECTORS = random_vectors(400, 16)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return (tmp_path / "photos.db").resolve()
-
-
-@pytest.fixture
 def db(path: Path) -> Iterator[Database]:
     """400 images, and no sidecars."""
     with closing(Database(path, execute_plugins=False)) as db:
