@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,21 +19,15 @@ from sqlite_utils import Database
 
 from . import store
 from .errors import ImageSearchError
-from .search.query import (
-    QueryError,
-    QueryVector,
-    WeightsOf,
-    embedder_of,
-    query_vector,
-    recorded_weights,
-)
+from .files.run_lock import RunInProgress
+from .search.queries import Query, vector_of
+from .search.query import QueryError, QueryVector, WeightsOf, embedder_of, recorded_weights
 from .store import Filter, Index, Key, reads
-from .store.connections import checkpoint, database_path, open_database, open_or_make, wrapped
+from .store.connections import checkpoint, open_or_make
 from .store.duplicates import write_duplicates
 from .store.filters import IdSet
-from .store.migrations import migrate
-from .store.tables import Location, vector_to_blob
-from .store.tags import label_sets, newest_label_sets
+from .store.opened import OpenedDatabase, as_path
+from .store.tables import Location
 from .store.vectors import image_vector
 
 if TYPE_CHECKING:
@@ -42,17 +35,11 @@ if TYPE_CHECKING:
     from .ingest.pipeline import Summary
     from .ingest.vector_import import ImportSummary
     from .maps.plotting import Plotted
-    from .search.approximate import Approximate
     from .search.duplicates import DuplicateGroups
     from .search.evaluation import Evaluated
+    from .search.indexing import IndexSummary
     from .search.planner import Found, Hit
     from .search.tags import Tagged
-
-Query = str | bytes | np.ndarray | Path | QueryVector
-"""
-Text in the grammar of queries, a vector as a BLOB or as an array of shape (dimensions,), the file of a
-picture, or the answer of `Images.ask`.
-"""
 
 Where = str | Filter | IdSet
 """SQL that is true for the rows to look at, or the ids of these."""
@@ -73,19 +60,6 @@ class Phase:
 
 OnProgress = Callable[[Any], None]
 """Takes values with `doing`, `done` and `total`."""
-
-
-@dataclass(frozen=True)
-class IndexSummary:
-    """
-    The index that was written, of so many `vectors`: `bytes_per_vector` of the exact codes, and the
-    approximate index that proposes from them, None if searches compare all.
-    """
-
-    vectors: int
-    dimensions: int
-    bytes_per_vector: int
-    approximate: Approximate | None
 
 
 def _ignore(progress: Any) -> None:
@@ -116,19 +90,8 @@ class Images:
         weights_of: WeightsOf | None = None,
     ) -> None:
         self.table = table
-        self.migrated = False
-        """Whether a method that writes brought an older database to this version."""
+        self._database = OpenedDatabase(database)
         self._weights_of = weights_of or recorded_weights
-        self._path: Path | None = None
-        self._db: Database | None = None
-        self._conn: sqlite3.Connection | None = None
-        self._writes = False
-        if isinstance(database, sqlite3.Connection):
-            self._conn = database
-        elif isinstance(database, Database):
-            self._db, self._conn = database, database.conn
-        else:
-            self._path = _as_path(database)
 
     def __enter__(self) -> Images:
         return self
@@ -137,27 +100,27 @@ class Images:
         self.close()
 
     def close(self) -> None:
-        """Close the connection that was opened here. The next method opens another one."""
-        if self._path is not None and self._db is not None:
-            self._db.close()
-            self._db, self._conn, self._writes = None, None, False
+        """
+        Close the connection that was opened here. The next method opens another one.
+
+            images.close()
+        """
+        self._database.close()
 
     @property
     def conn(self) -> sqlite3.Connection:
         """The connection that all methods but `embed` and `import_vectors` use."""
-        if self._conn is None:
-            assert self._path is not None
-            self._db = open_database(self._path)
-            self._conn, self._writes = self._db.conn, False
-        return self._conn
+        return self._database.conn
 
     @property
     def path(self) -> Path:
         """The file of the database."""
-        path = self._path or database_path(self.conn)
-        if path is None:
-            raise ImageSearchError("the database is in memory; open one that is a file")
-        return path
+        return self._database.path
+
+    @property
+    def migrated(self) -> bool:
+        """Whether a method that writes brought an older database to this version."""
+        return self._database.migrated
 
     # --- Making images searchable --------------------------------------------------------------------
 
@@ -185,17 +148,17 @@ class Images:
 
         some = [paths] if isinstance(paths, str | os.PathLike) else paths
         if options.get("weights"):
-            options["weights"] = _as_path(options["weights"])
+            options["weights"] = as_path(options["weights"])
         request = EmbedRequest(
             self.path,
             self._name(),
-            [_as_path(path) for path in some],
+            [as_path(path) for path in some],
             scan=ScanOptions(tuple(exclude), follow_symlinks),
             **options,
         )
         if dry_run:
             return pipeline.plan_images(request)
-        self._let_others_write()
+        self._database.let_others_write()
         summary = pipeline.embed_images(request, on_progress, on_plan)
         return self._with_sidecars(summary, on_progress)
 
@@ -212,10 +175,10 @@ class Images:
         from .ingest.vector_import import import_vectors
 
         for name in {"paths", "weights"} & options.keys():
-            options[name] = _as_path(options[name]) if options[name] else None
-        options["roots"] = [_as_path(root) for root in options.get("roots", ())]
-        request = ImportRequest(self.path, self._name(), _as_path(source), **options)
-        self._let_others_write()
+            options[name] = as_path(options[name]) if options[name] else None
+        options["roots"] = [as_path(root) for root in options.get("roots", ())]
+        request = ImportRequest(self.path, self._name(), as_path(source), **options)
+        self._database.let_others_write()
         return self._with_sidecars(import_vectors(request, on_progress), on_progress)
 
     def index(
@@ -236,18 +199,20 @@ class Images:
         """
         from .search import indexing
 
-        db, index = self._to_write(), self.index_of(model)
+        db, index = self._database.to_write(), self.index_of(model)
         index, codes, made = indexing.index_images(
             db,
             index.image_table,
             model=index.model,
             type=type,
-            queries=self._query_vectors(index, queries),
+            queries=_vectors(index, queries),
             report=_phases(on_progress),
             **options,
         )
         checkpoint(db)
-        return IndexSummary(len(codes), index.dimensions, codes.faiss_index.code_size, made)
+        return indexing.IndexSummary(
+            len(codes), index.dimensions, codes.faiss_index.code_size, made
+        )
 
     def evaluate(
         self,
@@ -267,7 +232,7 @@ class Images:
         from .search.evaluation import evaluate_index
 
         index = self.index_of(model)
-        vectors = self._query_vectors(index, queries)
+        vectors = _vectors(index, queries)
         return evaluate_index(self.conn, index, vectors, _phases(on_progress), type=type, **options)
 
     # --- Searching -----------------------------------------------------------------------------------
@@ -346,7 +311,11 @@ class Images:
         return self.ask(query, model=model).vector
 
     def ask(self, query: Query, *, model: str | None = None) -> QueryVector:
-        """A query as a vector of an index, with warnings. `find` takes it as a query."""
+        """
+        A query as a vector of an index, with warnings. `find` takes it as a query.
+
+            images.ask("dark blue").warnings
+        """
         return self._ask(self.index_of(model), query)
 
     def similarity(self, id: Key, query: Query, *, model: str | None = None) -> float | None:
@@ -382,7 +351,11 @@ class Images:
     # --- What there is -------------------------------------------------------------------------------
 
     def index_of(self, model: str | None = None) -> Index:
-        """The index by a model: its id, `model`, `dimensions` and the like."""
+        """
+        The index by a model: its id, `model`, `dimensions` and the like.
+
+            images.index_of().dimensions
+        """
         return store.find_index(self.conn, self.table, model)
 
     def status(self) -> dict[str, Any]:
@@ -396,7 +369,11 @@ class Images:
         return status(self.conn, self.table)
 
     def locations(self, ids: Sequence[Key], *, model: str | None = None) -> dict[Key, Location]:
-        """Id -> the folder and the path below it of the original, for those of the ids that exist."""
+        """
+        Id -> the `root` and the `path` below it of the original, for those of the ids that exist.
+
+            images.locations([42])[42].path
+        """
         return reads.locations(self.conn, self.index_of(model), ids)
 
     def files(self, ids: Sequence[Key], *, model: str | None = None) -> dict[Key, Path]:
@@ -414,7 +391,11 @@ class Images:
         return {id: self.file_of(place) for id, place in places.items()}
 
     def file_of(self, place: Location) -> Path:
-        """Paths of a person's own table are relative to the folder of the database."""
+        """
+        The file of an original. Paths of a person's own table are relative to the folder of the database.
+
+            images.file_of(images.locations([42])[42])
+        """
         return Path(self.path.resolve().parent, place.root, place.path)
 
     @staticmethod
@@ -449,7 +430,7 @@ class Images:
         """
         from .search import duplicates
 
-        db = self._to_write() if write else None
+        db = self._database.to_write() if write else None
         index = self.index_of(model)
         filter = _row_filter(where, params)
         groups = duplicates.find_duplicates(self.conn, index, threshold, filter, on_progress)
@@ -478,13 +459,10 @@ class Images:
         self,
         labels: Sequence[str] = (),
         *,
-        templates: Sequence[str] = (),
-        top: int | None = None,
-        threshold: float | None = None,
         where: str | None = None,
         params: Mapping[str, Any] | None = None,
-        replace: bool = False,
         model: str | None = None,
+        **options: Any,
     ) -> Generator[Tagged, None, None]:
         """
         `tag`, a batch of images at a time, each committed before it is yielded. An image gets at most
@@ -496,29 +474,10 @@ class Images:
         """
         from .search import tags
 
-        db, index = self._to_write(), self.index_of(model)
-        if not labels and (
-            not label_sets(db.conn, index) or templates or top or threshold or replace
-        ):
-            raise ImageSearchError("there are no labels; name two or more, such as: cat dog")
-        embedder = embedder_of(index, self._weights_of)
+        db, index = self._database.to_write(), self.index_of(model)
         try:
-            sets = newest_label_sets(db.conn, index)
-            if labels:
-                sets = [
-                    tags.ready_label_set(
-                        db, index, embedder, labels, templates, top=top, threshold=threshold
-                    )
-                ]
-            for label_set in sets:
-                yield from tags.tag_images(
-                    db,
-                    index,
-                    label_set,
-                    embedder,
-                    _row_filter(where, params),
-                    in_place_of_others=replace,
-                )
+            embedder, filter = embedder_of(index, self._weights_of), _row_filter(where, params)
+            yield from tags.tag_with(db, index, embedder, labels, filter=filter, **options)
         finally:
             checkpoint(db)
 
@@ -541,8 +500,8 @@ class Images:
         from .maps.plotting import PlotRequest, plot
 
         request = PlotRequest(
-            picture=None if picture is None else _as_path(picture),
-            page=None if page is None else _as_path(page),
+            picture=None if picture is None else as_path(picture),
+            page=None if page is None else as_path(page),
             filter=_row_filter(where, params),
             **options,
         )
@@ -551,76 +510,39 @@ class Images:
     # --- Within --------------------------------------------------------------------------------------
 
     def _ask(self, index: Index, query: Query, *, alone: bool = True) -> QueryVector:
-        if isinstance(query, QueryVector):
-            return query
-        if isinstance(query, Path):
-            from .search.queries import picture_vector
-
-            return QueryVector(index, picture_vector(index, query, self._weights_of))
-        if isinstance(query, np.ndarray):
-            query = vector_to_blob(query)
-        try:
-            return query_vector(self.conn, index, query, self._weights_of)
-        except ImageSearchError as error:
-            if alone or isinstance(query, bytes) or (query and query in str(error)):
-                raise
-            raise type(error)(f"{query!r}: {error}") from error
-
-    def _query_vectors(self, index: Index, queries: np.ndarray | Paths | None) -> np.ndarray | None:
-        from .search.sample_queries import queries_of_file
-
-        if queries is None or isinstance(queries, np.ndarray):
-            return queries
-        return queries_of_file(_as_path(queries), index)
+        return vector_of(self.conn, index, query, self._weights_of, alone=alone)
 
     def _name(self) -> str:
         return self.index_of().image_table if self.table is None else self.table
-
-    def _to_write(self) -> Database:
-        """The database, to write to it."""
-        if self._path is None:
-            self._db = self._db or wrapped(self.conn)
-        elif not self._writes:
-            self.close()
-            self._db = open_database(self._path, to_write=True)
-            self._conn, self._writes = self._db.conn, True
-        assert self._db is not None
-        self.migrated = migrate(self._db) or self.migrated
-        return self._db
-
-    def _let_others_write(self) -> None:
-        """Embedding and importing use a connection of their own, which must not wait for this one."""
-        if self._conn is not None and self._conn.in_transaction:
-            raise ImageSearchError(
-                "the connection has changes that are not committed; commit them first"
-            )
-        self.close()
 
     def _with_sidecars(self, summary: S, on_progress: OnProgress) -> S:
         """
         Leave sidecars that are up to date, and no WAL. The next search does without the sidecars of a
         run that was interrupted, and the next run writes them.
         """
-        from .files.run_lock import RunInProgress
         from .search.indexing import SidecarNotWritten, refresh_sidecars
 
         with open_or_make(self.path) as db:
-            if not summary.interrupted:
-                try:
-                    # A run that is in progress does the same at its end.
-                    with suppress(RunInProgress):
-                        refresh_sidecars(db, self._name(), _phases(on_progress))
-                except SidecarNotWritten as error:
-                    summary = replace(summary, not_written=str(error))
-                except KeyboardInterrupt:
-                    summary = replace(summary, interrupted=True)
+            try:
+                if not summary.interrupted:
+                    refresh_sidecars(db, self._name(), _phases(on_progress))
+            except RunInProgress:
+                # That run does the same at its end.
+                pass
+            except SidecarNotWritten as error:
+                summary = replace(summary, not_written=str(error))
+            except KeyboardInterrupt:
+                summary = replace(summary, interrupted=True)
             checkpoint(db)
         return summary
 
 
-def _as_path(path: Paths) -> Path:
-    # A Path is taken as it is; ~ in a text is the home folder, unless there is no such person.
-    return Path(os.path.expanduser(path) if isinstance(path, str) else path)  # noqa: PTH111
+def _vectors(index: Index, queries: np.ndarray | Paths | None) -> np.ndarray | None:
+    from .search.sample_queries import queries_of_file
+
+    if queries is None or isinstance(queries, np.ndarray):
+        return queries
+    return queries_of_file(as_path(queries), index)
 
 
 def _row_filter(where: str | None, params: Mapping[str, Any] | None) -> Filter | None:

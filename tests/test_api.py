@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -316,3 +317,4 @@ def test_the_page_has_every_method_and_each_has_an_example():
     for name in methods:
         if callable(getattr(Images, name)):
             assert f"\n### {name}(" in text
+            assert re.search(r"\n    .*images\b", getattr(Images, name).__doc__, re.IGNORECASE)

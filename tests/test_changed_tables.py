@@ -70,6 +70,16 @@ def test_the_next_run_says_how_a_column_is_given_back_its_name(
 
 
 @pytest.mark.asyncio
+async def test_columns_about_the_files_may_be_dropped_for_searching(database: Path) -> None:
+    command("transform", database, "images", "--drop", "size", "--drop", "mtime")
+    datasette = datasette_of(database)
+    found = (await ask(datasette, f"{PAGE}.json?q=red")).json()
+    assert len(found["hits"]) == 8, found
+    assert (await ask(datasette, f"{PAGE}?q=red")).status_code == 200
+    assert command("find-duplicates", database, "images", "--threshold", "0.1").exit_code == 0
+
+
+@pytest.mark.asyncio
 async def test_a_content_hash_that_the_server_hides_hides_no_picture(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

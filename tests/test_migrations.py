@@ -36,7 +36,7 @@ DUMP = Path(__file__).with_name("before_migrations.sql")
 TABLES = ("images", "files", "scans", "cards")
 """From folders, and of a person's own with paths, with BLOBs, and with BLOBs and texts for keys."""
 
-SENTENCE = "this database was written by a newer version of datasette-image-search; update it"
+SENTENCE = "this database was written by a newer version of datasette-image-search; install that"
 
 LINE = "from an older version to this one"
 
@@ -120,6 +120,23 @@ def test_an_old_database_is_searched_as_it_is(old: Path, answers: Hits) -> None:
         assert '"vectors": 4' in status
     for table in TABLES:
         assert command("search-images", old, table, "red", "--model", "palette").exit_code == 0
+    assert old.read_bytes() == before
+
+
+@pytest.mark.datasette
+@pytest.mark.asyncio
+async def test_datasette_serves_an_old_database_as_it_is(old: Path, answers: Hits) -> None:
+    before = old.read_bytes()
+    datasette = datasette_of(old)
+    for table in TABLES:
+        page = f"/-/image-search/photos/{table}"
+        found = (await get(datasette, f"{page}.json", q="dark red")).json()["hits"]
+        expected = answers[table, "palette", "dark red"]
+        assert [hit["score"] for hit in found] == pytest.approx(
+            [score for _, score in expected], abs=1e-4
+        )
+        key = str(expected[0][0]).replace(" ", "~20")
+        assert (await get(datasette, f"{page}/{key}/thumbnail")).status_code == 200
     assert old.read_bytes() == before
 
 
@@ -324,7 +341,7 @@ async def test_the_log_of_datasette_says_so(newer: Path, caplog) -> None:
     ],
     ids=["view", "other columns", "computed"],
 )
-def test_something_else_of_that_name_is_not_believed_and_not_written_to(
+def test_something_else_of_that_name_is_neither_believed_nor_written_to(
     old: Path, answers: Hits, made: str
 ) -> None:
     change(old, made)
@@ -333,7 +350,8 @@ def test_something_else_of_that_name_is_not_believed_and_not_written_to(
         assert answers_of(conn) == answers
     done = command("index-images", old, "files", "-s")
     assert done.exit_code == 1
-    assert done.output.startswith("Error: 'image_search_migrations' is not the table of that name")
+    sentence = "the table or view 'image_search_migrations' was not made by this program; rename it"
+    assert done.output == f"Error: {sentence}\n"
     assert old.read_bytes() == before
 
 

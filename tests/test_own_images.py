@@ -537,6 +537,14 @@ def test_a_source_leaves_with_its_image_and_goes_along_to_another_id(scans: Path
     assert embed_own(scans) == "0 embedded, 7 unchanged, 0 failed"
 
 
+def test_a_dropped_table_of_sources_is_made_again_for_the_triggers(scans: Path):
+    change(scans, "drop table _pictures_sources")
+    assert found(scans) == {1, 2, 3, 4, 5, 6, 7, 8}
+    assert command("tag-images", scans, "pictures", "red", "blue", "-s").exit_code == 0
+    change(scans, "delete from pictures where id = 1")
+    assert embed_own(scans) == "7 embedded, 0 unchanged, 0 failed"
+
+
 # --- Finding, without a database -----------------------------------------------------------------
 
 

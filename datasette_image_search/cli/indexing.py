@@ -16,8 +16,8 @@ from .output import opened
 from .progress import progress_display
 
 if TYPE_CHECKING:
-    from ..api import IndexSummary
     from ..search.evaluation import Evaluated
+    from ..search.indexing import IndexSummary
 
 
 @options.database

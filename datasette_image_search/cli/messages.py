@@ -35,9 +35,7 @@ def warn(sentence: str) -> None:
 
 
 def tell(sentence: str, *, err: bool = False) -> None:
-    """
-    Print one line. A closed terminal is no error: it must not undo the run.
-    """
+    """Print one line. A closed terminal is no error: it must not undo the run."""
     try:
         click.echo(printable(sentence), err=err)
     except OSError:

@@ -113,9 +113,7 @@ def _own_stderr() -> Iterator[TextIO | None]:
 
 
 class _Lasting(RawIOBase):
-    """
-    A descriptor for progress. If the terminal is closed, output is discarded and the run continues.
-    """
+    """A descriptor for progress. If the terminal is closed, output is discarded and the run continues."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

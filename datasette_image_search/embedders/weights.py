@@ -153,9 +153,7 @@ class WeightsFile:
             return False
 
     def check_unchanged(self) -> None:
-        """
-        Raises EmbedderError if the file has changed: otherwise half a model of each would be loaded.
-        """
+        """Raises EmbedderError if the file has changed: otherwise half a model of each would be loaded."""
         if self.was_replaced() or not self.path.exists():
             raise EmbedderError(
                 f"the weights file {self.path.name!r} has changed since this program was started; "

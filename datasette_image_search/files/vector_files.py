@@ -14,9 +14,7 @@ class VectorSourceError(ImageSearchError):
 
 
 def mapped_array(path: Path) -> np.ndarray:
-    """
-    The vectors of a .npy file, shape (n, dimensions), of any float type. Raises VectorSourceError.
-    """
+    """The vectors of a .npy file, shape (n, dimensions), of any float type. Raises VectorSourceError."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -6,7 +6,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,19 @@ TOLERATED_CHANGE = 0.05
 
 class SidecarNotWritten(ImageSearchError):
     """The disk is full, or the folder is read-only."""
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """
+    The index that was written, of so many `vectors`: `bytes_per_vector` of the exact codes, and the
+    approximate index that proposes from them, None if searches compare all.
+    """
+
+    vectors: int
+    dimensions: int
+    bytes_per_vector: int
+    approximate: Approximate | None
 
 
 def silent(doing: str, done: int, of: int) -> None:

@@ -1,26 +1,58 @@
-"""A picture file -> the vector to search with."""
+"""A query of any kind -> the vector to search with: text, a vector, or a picture that is a file."""
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
 
-from ..decoding.decode import decode_file
-from ..decoding.opening import DecodeError, DecodeSettings, TooLarge, default_max_pixels
+from ..errors import ImageSearchError
 from ..store import Index
-from .query import QueryError, WeightsOf, embedder_of, recorded_weights
+from ..store.tables import vector_to_blob
+from .query import QueryError, QueryVector, WeightsOf, embedder_of, query_vector
+
+Query = str | bytes | np.ndarray | Path | QueryVector
+"""
+Text in the grammar of queries, a vector as a BLOB or as an array of shape (dimensions,), the file of a
+picture, or the answer of `vector_of`.
+"""
 
 
-def picture_vector(
-    index: Index, picture: Path, weights_of: WeightsOf = recorded_weights
-) -> np.ndarray:
+def vector_of(
+    conn: sqlite3.Connection,
+    index: Index,
+    query: Query,
+    weights_of: WeightsOf,
+    *,
+    alone: bool = True,
+) -> QueryVector:
+    """Raises QueryError or EmbedderError, with the query that it is about unless that is `alone`."""
+    if isinstance(query, QueryVector):
+        return query
+    if isinstance(query, Path):
+        return QueryVector(index, _picture_vector(index, query, weights_of))
+    if isinstance(query, np.ndarray):
+        query = vector_to_blob(query)
+    try:
+        return query_vector(conn, index, query, weights_of)
+    except ImageSearchError as error:
+        if alone or isinstance(query, bytes) or (query and query in str(error)):
+            raise
+        raise type(error)(f"{query!r}: {error}") from error
+
+
+def _picture_vector(index: Index, picture: Path, weights_of: WeightsOf) -> np.ndarray:
     """
     The vector that embedding the file would give it, shape (dimensions,), float32, unit norm.
 
     Raises QueryError if the file is not a usable picture, EmbedderError if the model is not on this
     machine.
     """
+    # Not needed for words, which SQL functions ask for.
+    from ..decoding.decode import decode_file
+    from ..decoding.opening import DecodeError, DecodeSettings, TooLarge, default_max_pixels
+
     if not picture.exists():
         raise QueryError(f"there is no file {str(picture)!r} to search with")
     embedder = embedder_of(index, weights_of)

@@ -29,6 +29,7 @@ from ..store.tags import (
     drop_other_label_sets,
     ensure_label_set,
     find_label_set,
+    newest_label_sets,
     sets_of_labels,
     untagged_vectors,
     write_tags,
@@ -239,6 +240,33 @@ def ready_label_set(
         known = find_label_set(db.conn, index, labels, templates)
         top, threshold = (known.top, known.threshold) if known else (1, None)
     return ensure_label_set(db, index, labels, templates, top=top, threshold=threshold)
+
+
+def tag_with(
+    db: Database,
+    index: Index,
+    embedder: Embedder,
+    labels: Sequence[str],
+    *,
+    templates: Sequence[str] = (),
+    top: int | None = None,
+    threshold: float | None = None,
+    filter: Filter | None = None,
+    replace: bool = False,
+) -> Iterator[Tagged]:
+    """
+    tag_images() with the label set of some labels, as ready_label_set() makes it, or without any with
+    those of all labels that were used last. Raises LabelError if there are none.
+    """
+    chosen = newest_label_sets(db.conn, index)
+    if labels:
+        chosen = [
+            ready_label_set(db, index, embedder, labels, templates, top=top, threshold=threshold)
+        ]
+    elif not chosen or templates or top or threshold or replace:
+        raise LabelError("there are no labels; name two or more, such as: cat dog")
+    for label_set in chosen:
+        yield from tag_images(db, index, label_set, embedder, filter, in_place_of_others=replace)
 
 
 def tag_images(

@@ -1,8 +1,8 @@
 """
-What brings the tables of an older database to those of this version: each migration once, in their order.
+Migrations bring the tables of an older database to this version, each once and in order.
 
-Commands that write apply them, in one transaction with the list of those that were applied: a database has the
-old tables or the new ones. Whoever only reads works with both.
+Commands that write apply them, in one transaction with the list of those that were applied, so that a database
+has the old tables or the new ones. Readers work with both.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from .triggers import ensure_triggers
 
 def migrate(db: Database) -> bool:
     """
-    Whether tables of an older version were there, and are of this one now.
+    Apply the migrations that a database lacks. True if it had tables of an older version.
 
-    Raises NewerVersion, or StoreError where something else has the name of a table of ours.
+    Raises NewerVersion, or StoreError if the name of the list is taken.
     """
     check_version(db.conn)
     if applied(db.conn) == set(MIGRATIONS):
@@ -60,13 +60,12 @@ def _create(db: Database) -> None:
         db.execute(f"create table {APPLIED} (name text primary key, applied_at text)")
     except sqlite3.OperationalError as error:
         raise StoreError(
-            f"{APPLIED!r} is not the table of that name that this program keeps, in which it notes what it "
-            "made of this database; rename it"
+            f"the table or view {APPLIED!r} was not made by this program; rename it"
         ) from error
 
 
 def _models_side_by_side(db: Database) -> None:
-    """Version 0.1 had one index of a table and a model, and no other that was made in its place."""
+    """Version 0.1 had one index of a table and a model, and could not make another in its place."""
     indexes = db.table(INDEXES)
     columns = {"index_type": str, "identity": str, "unfinished": int}
     for column in columns.keys() - indexes.columns_dict.keys():
@@ -79,13 +78,13 @@ def _models_side_by_side(db: Database) -> None:
 
 
 def _tokens(db: Database) -> None:
-    """Vectors of version 0.1 had none."""
+    """Vectors of version 0.1 have no tokens."""
     for table, own_column in _image_tables(db.conn):
         ensure_triggers(db, table, own_column)
 
 
 def _sources(db: Database) -> None:
-    """Those of deleted images stayed."""
+    """Older versions kept the sources of deleted images."""
     for table, _ in _image_tables(db.conn):
         if is_stored_table(db.conn, table.sources):
             db.execute(
@@ -100,8 +99,8 @@ _STEPS: tuple[Callable[[Database], None], ...] = (_models_side_by_side, _tokens,
 
 def _image_tables(conn: sqlite3.Connection) -> Iterator[tuple[ImageTable, str | None]]:
     """
-    Those that have their vectors, and where a person's own has its images. A table that somebody has changed so
-    that they are not its own any more is left as it is, for ensure_tables() to say so.
+    The image tables that have their vectors, each with the column of its images if it is a person's own. A table
+    that lost its vectors, or got another key, is left as it is: ensure_tables() says what to do about it.
     """
     for name in image_table_names(conn):
         try:

@@ -1,4 +1,4 @@
-"""Whether what a side table knows is of the picture that its image has, and not of one before it."""
+"""SQL that compares a row of a side table with the picture that its image has now."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def has_triggers(conn: sqlite3.Connection, table: ImageTable) -> bool:
 
 def same_picture(conn: sqlite3.Connection, table: ImageTable, sha256: str) -> str:
     """
-    SQL to put after the conditions on a row of the image table: whether its picture is that of an expression,
-    the sha256 that a side table has, as far as a reader can know. With the triggers in place there is no other,
-    and who serves a database may hide that column.
+    SQL to put after the conditions on a row of the image table: whether its picture is the one of `sha256`, an
+    expression. It is empty if the triggers are there: then no other picture can be, and a server may hide
+    the column `sha256`.
 
-    A BLOB is too long to be read for it: its length is compared with that of the one that was embedded.
+    A BLOB is too long to be hashed in a search, so its length is compared with that of the embedded one.
     """
     if has_triggers(conn, table):
         return ""

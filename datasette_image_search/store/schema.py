@@ -16,7 +16,6 @@ from .tables import (
     ImageRecord,
     ImageTable,
     Index,
-    Source,
     StoreError,
     TagRow,
     column_names,
@@ -166,10 +165,6 @@ def _ensure_side_tables(db: Database, table: ImageTable) -> None:
     if not db.table(table.thumbnails).exists():
         db.table(table.thumbnails).create(
             {"image_id": key_type, "sha256": str, "webp": bytes}, pk="image_id"
-        )
-    if not table.is_ours and not db.table(table.sources).exists():
-        db.table(table.sources).create(
-            {"image_id": key_type, **column_types(Source)}, pk="image_id"
         )
     if not db.table(table.failures).exists():
         db.table(table.failures).create(column_types(Failure), pk=("root_id", "path"))

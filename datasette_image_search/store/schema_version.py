@@ -1,6 +1,6 @@
 """
-Which form the tables of a database have: the names of the migrations that were applied to it, as in llm. (The
-number that SQLite keeps for it, `pragma user_version`, belongs to the person.)
+The schema version of a database: the names of the migrations that were applied to it, as in llm. (SQLite's
+number for it, `pragma user_version`, belongs to the person.)
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from .soundness import is_stored_table
 APPLIED = "image_search_migrations"
 
 MIGRATIONS = ("m001_models_side_by_side", "m002_tokens", "m003_sources")
-"""In the order in which they are applied. migrations.py has what each does."""
+"""In the order in which migrations.py applies them."""
 
 
 class NewerVersion(ImageSearchError):
-    """A database that a newer version has written: its tables may mean something else."""
+    """A newer version has written the database, and its tables may mean something else."""
 
 
 def check_version(conn: sqlite3.Connection) -> None:
@@ -25,13 +25,13 @@ def check_version(conn: sqlite3.Connection) -> None:
     unknown = applied(conn) - set(MIGRATIONS)
     if unknown:
         raise NewerVersion(
-            "this database was written by a newer version of datasette-image-search; update it, with: "
+            "this database was written by a newer version of datasette-image-search; install that, with: "
             "pip install -U datasette-image-search"
         )
 
 
 def applied(conn: sqlite3.Connection) -> set[str]:
-    """None in a database of an older version, or where something else has the name of the table."""
+    """Their names; none for a database of an older version, or if something else has the name of the list."""
     if not is_stored_table(conn, APPLIED, "name"):
         return set()
     # One more than are known is enough to see that there are others.

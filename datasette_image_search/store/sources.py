@@ -1,11 +1,11 @@
 """
-What the picture of each image was made of: its source, a file or a BLOB, as it was when it was read.
+The source of each picture: the file or BLOB that it was made of, as it was when it was read.
 
-All image tables have their sources in one form: image_id, size in bytes, mtime (ISO 8601, "" for a BLOB), and sha256. A
-person's own table has them in a table beside it. A table that was made from folders has them as columns of its
-own, because people query these; there the sources are a view of them, written into each statement. A copy would
-take 112 MB of a million images, and could come to say something else than the row that a person sees and
-changes. A view in the file would forbid `alter table images drop column mtime`, and readers believe no view.
+All image tables have sources of one form: image_id, size in bytes, mtime (ISO 8601, "" for a BLOB), and sha256. A
+person's own table has them in a table beside it. A table made from folders has them in columns of its own,
+because people query these; its sources are a view of the columns, written into each statement. A copy would
+take 112 MB for a million images, and could differ from the row that a person sees and changes. A view in the file
+would forbid `alter table images drop column mtime`, and no reader trusts a view.
 """
 
 from __future__ import annotations
@@ -18,22 +18,33 @@ from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
 from .soundness import is_stored_table
-from .tables import ImageTable, Key, column_names
+from .tables import ImageTable, Key, column_names, folded
+
+_COLUMNS = {"size": int, "mtime": str, "sha256": str}
 
 
 def sources_of(conn: sqlite3.Connection, table: ImageTable) -> str:
-    """SQL, for the place of a table: the sources of the images that have one."""
+    """SQL, for the place of a table: the sources of the images that have one. A column that was dropped is NULL."""
     if table.is_ours:
-        return "(select {key} as image_id, size, mtime, sha256 from {images})".format(
-            **table.quoted()
+        there = {folded(name) for name in column_names(conn, table.name)}
+        columns = (name if name in there else f"null as {name}" for name in _COLUMNS)
+        return "(select {key} as image_id, {columns} from {images})".format(
+            columns=", ".join(columns), **table.quoted()
         )
     if is_stored_table(conn, table.sources):
         return quote_identifier(table.sources)
     return "(select null as image_id, null as size, null as mtime, null as sha256 where 0)"
 
 
+def ensure_sources(db: Database, table: ImageTable) -> None:
+    """The table of the sources of a person's own table."""
+    if not (table.is_ours or db.table(table.sources).exists()):
+        key_type = int if table.key_is_integer else str
+        db.table(table.sources).create({"image_id": key_type, **_COLUMNS}, pk="image_id")
+
+
 def record_files(db: Database, table: ImageTable, states: Sequence[tuple[Key, int, str]]) -> None:
-    """Id, size and mtime of the files of images of which nothing was known; else what is known stays."""
+    """Write the id, size and mtime of files if nothing is known of their images yet; otherwise keep what is."""
     if table.is_ours:
         sql = "update {images} set size = ?2, mtime = ?3 where {key} = ?1 and size is null and sha256 is null"
     else:
@@ -43,8 +54,8 @@ def record_files(db: Database, table: ImageTable, states: Sequence[tuple[Key, in
 
 def replaced_contents(conn: sqlite3.Connection, table: ImageTable, column: str) -> list[Key]:
     """
-    The images of a person's own table whose BLOB is another one than that which was embedded. All are read, one at
-    a time: only for where triggers, which notice each change, were gone.
+    The images of a person's own table whose BLOB is not the one that was embedded. This reads all BLOBs, one at a
+    time, so it is for tables whose triggers, which notice each change, were gone.
     """
     if table.is_ours or column not in column_names(conn, table.name):
         return []

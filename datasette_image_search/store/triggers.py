@@ -1,6 +1,6 @@
 """
-The triggers that keep the promises of the tables, whichever tool writes, and what they would have done
-meanwhile if they were gone.
+The triggers that keep the promises of the tables, whichever tool writes. If they were gone, their work is
+made up for when they come back.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import get_type_hints
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
-from .sources import replaced_contents
+from .sources import ensure_sources, replaced_contents
 from .tables import (
     OWN_ROOT,
     SIDE_TABLES,
@@ -33,6 +33,7 @@ from .transactions import transaction
 def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> None:
     """Put the triggers (back) where `sqlite-utils transform` or an older version left none."""
     ensure_token_table(db, table)
+    ensure_sources(db, table)
     existing = dict(
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
@@ -67,7 +68,7 @@ def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> 
 
 
 def forget_images(db: Database, table: ImageTable, ids: Iterable[Key]) -> None:
-    """What is known of the pictures of images, as the triggers would."""
+    """Remove what is known of the pictures of some images, as the triggers do."""
     gone = [(key,) for key in ids]
     for side in ("vectors", "thumbnails", *([] if table.is_ours else ["sources"])):
         db.conn.executemany(

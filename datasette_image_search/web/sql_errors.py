@@ -36,7 +36,7 @@ _heard = threading.local()
 
 
 def hear(sentence: str) -> None:
-    """The `report` of the SQL functions."""
+    """The `tell` of the SQL functions."""
     if hasattr(_heard, "sentence"):
         _heard.sentence = sentence
 
