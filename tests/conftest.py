@@ -24,6 +24,7 @@ from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.store import find_index
 
 from .only_ours import forget_other_plugins
+from .tiny_clip import make_tiny_clip
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "black", "white")
 
@@ -72,6 +73,18 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(drawn_once: Path, tmp_path: Path) -> Path:
     """A folder with a picture of each of COLOURS, named red.jpg and so on."""
     return shutil.copytree(drawn_once / "pictures", tmp_path / "pictures")
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the model "tiny-test/anything", which take seconds to make."""
+    return make_tiny_clip(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a test makes its database."""
+    return tmp_path / "photos.db"
 
 
 @pytest.fixture

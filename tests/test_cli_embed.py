@@ -51,12 +51,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of the model TINY."""
-    return make_tiny_clip(tmp_path_factory.mktemp("tiny"))
-
-
 def first_words(*arguments: object) -> str:
     """What a run that succeeds says at the end, less the time."""
     return embed_images(*arguments).stdout.partition(" in ")[0]

@@ -238,7 +238,7 @@ def test_the_plans_of_several_queries(database: Path):
 
 
 def test_an_approximate_index_can_be_left_aside(database: Path):
-    assert command("index-images", database, "images", "--type", "hnsw").exit_code == 0
+    assert command("index-images", database, "images", "--type", "HNSW32_SQ8").exit_code == 0
     for options, step in [((), "propose"), (("--exact",), "rank")]:
         result = search(database, "images", "red", "-k", 3, "--explain", "--json", *options)
         assert result.stderr.splitlines()[2].split()[0] == step
@@ -260,7 +260,7 @@ def test_the_documentation_explains_every_step(tmp_path: Path):
         )
         db.conn.commit()
         db["images"].create_index(["nearness"])
-    assert command("index-images", path, "images", "--type", "hnsw").exit_code == 0
+    assert command("index-images", path, "images", "--type", "HNSW32_SQ8").exit_code == 0
     steps = set()
     for options in (
         ("--where", "nearness < 50"),

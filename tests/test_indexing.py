@@ -41,11 +41,6 @@ VECTORS = random_vectors(400, 16)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return (tmp_path / "photos.db").resolve()
-
-
-@pytest.fixture
 def db(path: Path) -> Iterator[Database]:
     """400 images, and no sidecars."""
     with closing(Database(path, execute_plugins=False)) as db:
@@ -92,15 +87,26 @@ def test_what_is_refused_changes_nothing(path: Path, db: Database, factory: str)
     assert not list(path.parent.glob("*.tmp"))
 
 
-def test_asking_for_lists_is_remembered_as_that_many(db: Database) -> None:
-    index, *_ = index_images(db, "images", type="ivf", lists=5)
-    assert index.index_type == "IVF5,SQ8"
+@pytest.mark.parametrize(("former", "type"), [("hnsw", "HNSW32_SQ8"), ("ivfpq", "ivf")])
+def test_a_type_of_an_earlier_version_is_made_by_its_name_of_today(
+    db: Database, former: str, type: str
+) -> None:
+    index_images(db, "images", type="SQ8")
+    db.execute("update image_search_indexes set index_type = ?", [former])
+    index, _, made = index_images(db, "images")
+    assert index.index_type == made.tuning.type == type
+    assert planner.search(db.conn, index, VECTORS[7], 1).hits[0].id == 8
+    db.execute("update image_search_indexes set index_type = ?", [former])
+    add_images(db, random_vectors(400, VECTORS.shape[1], seed=1))
+    refresh_sidecars(db, "images")
+    index = find_index(db.conn)
+    assert len(live_index(db.conn, index).approximate.vector_ids) == 800
+    assert planner.search(db.conn, index, VECTORS[7], 1).steps[0].name == "propose"
 
 
-@pytest.mark.parametrize("options", [{"probes": 3}, {"gpu": True}])
-def test_an_exact_search_has_nothing_to_probe(path: Path, db: Database, options: dict) -> None:
-    with pytest.raises(IndexTypeError, match="there is nothing to probe or to build for 400"):
-        index_images(db, "images", **options)
+def test_an_exact_search_has_nothing_to_build(path: Path, db: Database) -> None:
+    with pytest.raises(IndexTypeError, match="there is nothing to build for 400"):
+        index_images(db, "images", gpu=True)
     assert states(path) == {}
 
 

@@ -37,11 +37,6 @@ TEXTS = ["a red car", "", "two dogs on a beach", "東京 🗼"]
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_clip(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
 def tiny(weights: Path) -> Embedder:
     return load_embedder(ModelRequest(MODEL, weights=weights))
 

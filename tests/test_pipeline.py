@@ -37,12 +37,6 @@ Run = Callable[..., Summary]
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the tests of this module make their database."""
-    return tmp_path / "photos.db"
-
-
-@pytest.fixture
 def run(path: Path, folder: Path) -> Run:
     """run() embeds `folder` with palette into `path`; arguments replace those of the request."""
 

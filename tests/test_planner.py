@@ -600,13 +600,19 @@ def test_a_negative_offset_is_refused(images: Images) -> None:
 # --- With an approximate index ---------------------------------------------------------------------
 
 
+def index_coarsely(db: Database, type: str, probes: int) -> None:
+    """An approximate index that looks into so few of its lists, whatever it misses."""
+    with mock.patch.object(approximate, "_efforts", return_value=[f"nprobe={probes}"]):
+        index_images(db, "images", type=type)
+
+
 @pytest.fixture
 def coarse(tmp_path: Path) -> Iterator[Images]:
     """2,000 images, of which the approximate index looks at a quarter, so that it misses many."""
     with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
         images = Images(db)
         images.add(random_vectors(2000), np.random.default_rng(0))
-        index_images(db, "images", type="IVF8,SQ8", probes=2)
+        index_coarsely(db, "IVF8,SQ8", 2)
         yield images
 
 
@@ -641,7 +647,7 @@ def test_an_index_of_0_1_is_asked_for_the_best_20_and_no_more(
     coarse: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(approximate, "RECALL_AT", (20,))
-    index_images(coarse.db, "images", type="IVF8,SQ8", probes=2)
+    index_coarsely(coarse.db, "IVF8,SQ8", 2)
     vector = random_vectors(1, seed=3)[0]
     assert names(page_of(coarse, vector, 20)) == ["propose"]
     assert names(page_of(coarse, vector, 21)) == ["rank"]
@@ -653,7 +659,7 @@ def test_pages_that_go_on_where_an_approximate_index_ends_show_each_image_once(
     coarse: Images, size: int, probes: int
 ) -> None:
     """What it missed comes with the first page behind it."""
-    index_images(coarse.db, "images", type="IVF8,SQ8", probes=probes)
+    index_coarsely(coarse.db, "IVF8,SQ8", probes)
     for vector in random_vectors(3, seed=3):
         pages = [page_of(coarse, vector, size, start).hits for start in range(0, 2000, size)]
         shown = [hit.id for page in pages for hit in page]
@@ -666,7 +672,7 @@ def test_pages_that_go_on_where_an_approximate_index_ends_show_each_image_once(
 
 def test_an_index_that_proposes_too_few_for_a_page_is_left_aside(coarse: Images) -> None:
     """Else one page would be of what it proposes, and the next of all."""
-    index_images(coarse.db, "images", type="IVF40,SQ8", probes=1)
+    index_coarsely(coarse.db, "IVF40,SQ8", 1)
     for vector in random_vectors(3, seed=3):
         found = page_of(coarse, vector, 10)
         assert found.hits == page_of(coarse, vector, 10, exact=True).hits

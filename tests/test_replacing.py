@@ -205,7 +205,7 @@ def test_the_same_model_is_made_anew_beside_itself(run: Run, database: Path):
 
 def test_what_hangs_on_the_old_index_goes_with_it_and_not_before(run: Run, database: Path):
     assert command("tag-images", database, "images", "red", "blue", "green").exit_code == 0
-    assert command("index-images", database, "images", "--type", "hnsw").exit_code == 0
+    assert command("index-images", database, "images", "--type", "HNSW32_SQ8").exit_code == 0
     run(**REPLACE, on_progress=interrupt_after(6))
     assert query(database, "select count(*) from images_tags") == [(8,)]
     planned = run(replace_model=True, plan_only=True)
@@ -216,7 +216,7 @@ def test_what_hangs_on_the_old_index_goes_with_it_and_not_before(run: Run, datab
     assert query(database, "select count(*) from image_search_label_sets") == [(0,)]
     # What a person chose for the collection stays.
     assert query(database, "select model, index_type from image_search_indexes") == [
-        ("mean", "hnsw")
+        ("mean", "HNSW32_SQ8")
     ]
 
 

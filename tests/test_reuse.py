@@ -44,11 +44,6 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "photos.db"
-
-
-@pytest.fixture
 def run(path: Path, photos: Path) -> Run:
     def run(*paths: Path, **changes) -> Summary:
         request = EmbedRequest(path, "images", paths or (photos,), model="palette")

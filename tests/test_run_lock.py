@@ -252,7 +252,7 @@ def test_the_lock_file_of_another_user(tmp_path: Path, hold, mode: int, held: bo
 def test_index_images_and_a_run_wait_for_each_other(database: Path, hold):
     before = query(database, "select * from image_search_indexes")
     hold(database)
-    result = command("index-images", database, "images", "--type", "hnsw")
+    result = command("index-images", database, "images", "--type", "HNSW32_SQ8")
     assert result.exit_code == 1
     assert "another run is writing to" in result.stderr
     assert query(database, "select * from image_search_indexes") == before

@@ -26,11 +26,6 @@ QUERY = random_vectors(1, seed=1)[0]
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "photos.db"
-
-
-@pytest.fixture
 def db(path: Path) -> Iterator[Database]:
     with closing(Database(path, execute_plugins=False)) as db:
         add_images(db, VECTORS)

@@ -19,11 +19,6 @@ from .random_tables import add_images, random_vectors
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "photos.db"
-
-
-@pytest.fixture
 def db(path: Path) -> Iterator[Database]:
     with closing(Database(path, execute_plugins=False)) as db:
         add_images(db, random_vectors(100))

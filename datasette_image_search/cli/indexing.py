@@ -24,20 +24,8 @@ if TYPE_CHECKING:
 @click.argument("table")
 @click.option(
     "--type",
-    help="auto, flat, ivf, hnsw, ivfpq, or any factory string of FAISS, such as IVF1024,SQ8. Default: as "
+    help="auto, flat, ivf, or any factory string of FAISS, such as IVF1024,SQ8. Default: as "
     "last time, at first auto, which is flat up to a million vectors and ivf above",
-)
-@click.option(
-    "--nlist",
-    "lists",
-    type=click.IntRange(min=1),
-    help="Number of lists of ivf and ivfpq. Default: from the number of vectors",
-)
-@click.option(
-    "--nprobe",
-    "probes",
-    type=click.IntRange(min=1),
-    help="Number of lists that a search looks into. Default: as few as reach the target",
 )
 @click.option(
     "--target-recall",
@@ -98,7 +86,7 @@ def index_images(
         _print_evaluated(done)
         return
     made = done.approximate
-    if made is not None and asked["probes"] is None and made.tuning.recall < made.tuning.target:
+    if made is not None and made.tuning.recall < made.tuning.target:
         warn(
             f"{made.tuning.factory} reaches a recall of {made.tuning.recall:.3f} at best, less than the "
             f"target of {made.tuning.target:g}; try another --type, or flat, which is exact"

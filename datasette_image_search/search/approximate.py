@@ -42,7 +42,10 @@ ITERATIONS = 10
 BLOCK = 16_384
 """Vectors that are in memory as float32 at once."""
 
-TYPES = ("auto", "flat", "ivf", "hnsw", "ivfpq")
+TYPES = ("auto", "flat", "ivf")
+
+FORMER_TYPES = {"hnsw": "HNSW32_SQ8", "ivfpq": "ivf"}
+"""Names that a database may have from earlier versions, and the types that are made for them now."""
 
 _TOO_SMALL = re.compile(r"(?<!\d)0+(?!\d)|HNSW0*1(?!\d)")
 """In a factory string, what FAISS ends the process on: parts of nothing, and a graph of single links."""
@@ -131,33 +134,17 @@ class Approximate:
         return sum(lengths) / max(1, self.faiss_index.ntotal)
 
 
-def resolve_type(type: str, vectors: int, dimensions: int, lists: int | None = None) -> str | None:
+def resolve_type(type: str, vectors: int) -> str | None:
     """
     The factory string for one of TYPES, or any other as it is; None if the search is exact.
 
-    The number of lists follows FAISS's guidelines: about 4 sqrt(n), a power of two. Raises
-    IndexTypeError for more lists than there can be.
+    The number of lists follows FAISS's guidelines: about 4 sqrt(n), a power of two.
     """
     if type == "auto":
         type = "ivf" if vectors > AUTO_EXACT else "flat"
-    if lists is not None and type not in ("ivf", "ivfpq"):
-        raise IndexTypeError(f"--nlist is for the types ivf and ivfpq, and not for {type!r}")
-    if lists is None:
-        lists = 2 ** max(2, round(np.log2(4 * max(1, vectors) ** 0.5)))
-        lists = min(lists, max(1, vectors // TRAINING_PER_LIST))
-    elif lists * TRAINING_PER_LIST > vectors:
-        most = vectors // TRAINING_PER_LIST
-        raise IndexTypeError(
-            f"{counted(vectors, 'vector')} are too few for {counted(lists, 'list')}; "
-            + (f"ask for at most {most:,}" if most else "use --type flat, which is exact")
-        )
-    part = next(size for size in (8, 4, 2, 1) if dimensions % size == 0)
-    return {
-        "flat": None,
-        "ivf": f"IVF{lists},SQ8",
-        "hnsw": "HNSW32_SQ8",
-        "ivfpq": f"IVF{lists},PQ{dimensions // part}",
-    }.get(type, type)
+    lists = 2 ** max(2, round(np.log2(4 * max(1, vectors) ** 0.5)))
+    lists = min(lists, max(1, vectors // TRAINING_PER_LIST))
+    return {"flat": None, "ivf": f"IVF{lists},SQ8"}.get(type, type)
 
 
 def build(
@@ -238,13 +225,11 @@ def tune(
     queries: np.ndarray,
     *,
     target: float = TARGET_RECALL,
-    probes: int | None = None,
     report: Report = lambda *_: None,
 ) -> Approximate:
     """
     The index with the fastest parameters that reach a recall of `target`, for each of RECALL_AT, for
-    the queries, shape (n, dimensions), or where none do, with those of the highest recall. `probes`
-    sets nprobe.
+    the queries, shape (n, dimensions), or where none do, with those of the highest recall.
     """
     none = tuple((k, 0.0) for k in RECALL_AT)
     untuned = Tuning(asked, factory, "", CANDIDATES[0], target, none, len(queries))
@@ -253,7 +238,7 @@ def tune(
     best: tuple[tuple[bool, float], Approximate] | None = None
     for step, candidates in enumerate(CANDIDATES):
         report("Tuning", step, len(CANDIDATES))
-        tuned, milliseconds = _least_effort(approximate, candidates, queries, truth, probes)
+        tuned, milliseconds = _least_effort(approximate, candidates, queries, truth)
         recall = tuned.tuning.recall
         reached = recall >= target
         merit = (reached, -milliseconds if reached else recall)
@@ -278,16 +263,9 @@ def _least_effort(
     candidates: int,
     queries: np.ndarray,
     truth: list[np.ndarray],
-    probes: int | None,
 ) -> tuple[Approximate, float]:
     """With the least effort that reaches the target at so many candidates, and its milliseconds."""
     efforts = _efforts(approximate.faiss_index, candidates)
-    if probes is not None:
-        if not efforts or not efforts[0].startswith("nprobe"):
-            raise IndexTypeError(
-                f"--nprobe is for indexes with lists, and not for {approximate.tuning.factory!r}"
-            )
-        efforts = [f"nprobe={probes}"]
     low, high = 0, len(efforts) - 1
     while low < high:
         middle = (low + high) // 2

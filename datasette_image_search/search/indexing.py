@@ -97,8 +97,8 @@ def _refresh(db: Database, database: Path, index: Index, report: Report) -> None
         before = None
         if _usable_approximate(database, index, check=True) is not None:
             return
-    asked = index.index_type or "auto"
-    factory = approximate.resolve_type(asked, len(codes), index.dimensions)
+    asked = _type_of(index)
+    factory = approximate.resolve_type(asked, len(codes))
     if factory is None:
         _remove([approximate_path(database, index)])
         return
@@ -125,8 +125,6 @@ def index_images(
     *,
     model: str | None = None,
     type: str | None = None,
-    lists: int | None = None,
-    probes: int | None = None,
     target: float | None = None,
     queries: np.ndarray | None = None,
     gpu: bool = False,
@@ -149,8 +147,6 @@ def index_images(
             db.conn,
             index,
             type=type,
-            lists=lists,
-            probes=probes,
             target=target,
             queries=queries,
             gpu=gpu,
@@ -168,8 +164,6 @@ def make_index(
     index: Index,
     *,
     type: str | None = None,
-    lists: int | None = None,
-    probes: int | None = None,
     target: float | None = None,
     queries: np.ndarray | None = None,
     gpu: bool = False,
@@ -185,12 +179,12 @@ def make_index(
     """
     count = count_to_search(conn, index)
     if type is None:
-        type = "auto" if lists is not None else index.index_type or "auto"
-    factory = approximate.resolve_type(type, count, index.dimensions, lists)
-    if factory is None and (probes is not None or gpu):
+        type = _type_of(index)
+    factory = approximate.resolve_type(type, count)
+    if factory is None and gpu:
         raise approximate.IndexTypeError(
-            f"there is nothing to probe or to build for {count:,} vectors, whose search is exact; "
-            "leave --nprobe and --gpu out, or ask for --type ivf"
+            f"there is nothing to build for {count:,} vectors, whose search is exact; "
+            "leave --gpu out, or ask for --type ivf"
         )
     if factory is not None:
         approximate.empty_index(index.dimensions, factory, gpu=gpu)
@@ -205,12 +199,15 @@ def make_index(
         built = approximate.build(codes, factory, gpu=gpu, report=report)
         if queries is None:
             queries = sample_queries(index, codes)
-        made = approximate.tune(
-            built, codes, type, factory, queries, target=target, probes=probes, report=report
-        )
-    remembered = type if lists is None else factory
-    index = replace(index, index_type=None if remembered == "auto" else remembered)
+        made = approximate.tune(built, codes, type, factory, queries, target=target, report=report)
+    index = replace(index, index_type=None if type == "auto" else type)
     return index, codes, made
+
+
+def _type_of(index: Index) -> str:
+    """The type that a person asked for, by its name of today."""
+    type = index.index_type or "auto"
+    return approximate.FORMER_TYPES.get(type, type)
 
 
 def count_to_search(conn: sqlite3.Connection, index: Index) -> int:

@@ -494,7 +494,7 @@ class AnyOrder(RuleBasedStateMachine):
             state = state_of(conn, OWN)
         assert set(state.images) == set(state.everything)
 
-    @rule(type=st.sampled_from(["auto", "flat", "IVF2,SQ8", "SQ8", "hnsw"]))
+    @rule(type=st.sampled_from(["auto", "flat", "IVF2,SQ8", "SQ8", "HNSW32_SQ8"]))
     def index(self, type: str) -> None:
         if self.state().images:
             self.run("index-images", self.path, "images", "--type", type, "-s")
