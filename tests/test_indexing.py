@@ -95,13 +95,13 @@ def test_a_type_of_an_earlier_version_is_made_by_its_name_of_today(
     db.execute("update image_search_indexes set index_type = ?", [former])
     index, _, made = index_images(db, "images")
     assert index.index_type == made.tuning.type == type
-    assert planner.search(db.conn, index, VECTORS[7], 1).hits[0].id == 8
+    assert search_one(db.conn, index, VECTORS[7], 1).hits[0].id == 8
     db.execute("update image_search_indexes set index_type = ?", [former])
     add_images(db, random_vectors(400, VECTORS.shape[1], seed=1))
     refresh_sidecars(db, "images")
     index = find_index(db.conn)
     assert len(live_index(db.conn, index).approximate.vector_ids) == 800
-    assert planner.search(db.conn, index, VECTORS[7], 1).steps[0].name == "propose"
+    assert search_one(db.conn, index, VECTORS[7], 1).steps[0].name == "propose"
 
 
 def test_an_exact_search_has_nothing_to_build(path: Path, db: Database) -> None:
