@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -49,11 +48,6 @@ CONTRAST = 0.7
 for green everywhere, and "bright left" asks for a darker right."""
 
 NATURAL_FILE = Path(__file__).with_name("palette_natural.npz")
-SHRINKAGE = {"colours": 10.0, "layout": 2.0, "light": 10.0, "light_layout": 2.0, "texture": 2.0}
-"""The amount, in mean variances, that `Natural.learn` adds to each variance of a block. It is larger for the
-blocks of single colours, so that a little of a rare one does not count as much."""
-TEXTURE_AXES = 160
-"""Directions kept of the texture block, the 160 that vary most of its 324."""
 
 
 @dataclass(frozen=True)
@@ -66,25 +60,6 @@ class Natural:
     def place(self, block: np.ndarray) -> np.ndarray:
         """A block, shape (n, size) -> how unusual it is along each axis, unit norm, (n, kept)."""
         return unit((block - self.mean) @ self.axes)
-
-    @classmethod
-    def learn(cls, blocks: np.ndarray, kept: int, shrinkage: float) -> Natural:
-        """
-        Blocks of many pictures, shape (n, size) -> their mean and their principal axes, each
-        divided by the spread along it.
-
-        Without that, the few directions in which all photos differ (light or dark above, edges or
-        none) hide the rest: Hariharan, Malik & Ramanan, "Discriminative decorrelation for
-        clustering and classification", 2012.
-        """
-        mean = blocks.mean(axis=0, dtype=np.float64)
-        variance, axes = np.linalg.eigh(np.cov((blocks - mean).T))
-        # Largest first, with a sign that is the same on all machines.
-        variance, axes = variance[::-1], axes[:, ::-1]
-        axes = axes * np.where(axes.sum(axis=0) < 0, -1, 1)
-        scaled = axes / np.sqrt(variance.clip(0) + shrinkage * variance.mean())
-        scaled /= scaled.std()
-        return cls(mean.astype(np.float32), scaled[:, :kept].astype(np.float16))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -100,14 +75,6 @@ def load_natural() -> dict[str, Natural]:
             block: Natural(file[f"{block}_mean"], file[f"{block}_axes"].astype(np.float32))
             for block in WEIGHTS
         }
-
-
-def save_natural(natural: dict[str, Natural]) -> None:
-    """The opposite of `load_natural`."""
-    arrays: dict[str, Any] = {}
-    for block, each in natural.items():
-        arrays |= {f"{block}_mean": each.mean, f"{block}_axes": each.axes}
-    np.savez_compressed(NATURAL_FILE, **arrays)
 
 
 def squeeze(picture: Image.Image) -> np.ndarray:
