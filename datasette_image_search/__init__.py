@@ -1,5 +1,5 @@
 """
-`Images`, and Datasette's hooks. sqlite-utils imports this package too, on the way to `cli`, so nothing
+`Images`, its error, and Datasette's hooks. sqlite-utils imports this package too, on the way to `cli`, so nothing
 here may import Datasette at module level: the markers come from pluggy, and each hook calls into its
 room.
 """
@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pluggy import HookimplMarker
+
+from .errors import ImageSearchError
 
 if TYPE_CHECKING:
     from datasette.app import Datasette
@@ -27,7 +29,7 @@ Actor = dict[str, Any] | None
 
 hookimpl = HookimplMarker("datasette")
 
-__all__ = ["Images"]
+__all__ = ["ImageSearchError", "Images"]
 
 
 def __getattr__(name: str) -> Any:

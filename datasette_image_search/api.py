@@ -7,26 +7,26 @@ here as well.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlite_utils import Database
 
 from . import store
+from .checked import as_key, several
 from .errors import ImageSearchError
-from .files.run_lock import RunInProgress
-from .search.queries import Query, vector_of
-from .search.query import QueryError, QueryVector, WeightsOf, embedder_of, recorded_weights
+from .progress import OnProgress, phases
+from .search.queries import Query, queries_of, vector_of
+from .search.query import QueryVector, WeightsOf, embedder_of, recorded_weights
 from .store import Filter, Index, Key, reads
-from .store.connections import checkpoint, open_or_make
+from .store.connections import checkpoint
 from .store.duplicates import write_duplicates
-from .store.filters import IdSet
-from .store.opened import OpenedDatabase, as_path
+from .store.filters import IdSet, Where, row_filter
+from .store.opened import OpenedDatabase, Paths, as_path, as_paths
 from .store.tables import Location
 from .store.vectors import image_vector
 
@@ -40,26 +40,6 @@ if TYPE_CHECKING:
     from .search.indexing import IndexSummary
     from .search.planner import Found, Hit
     from .search.tags import Tagged
-
-Where = str | Filter | IdSet
-"""SQL that is true for the rows to look at, or the ids of these."""
-
-Paths = str | os.PathLike[str]
-
-S = TypeVar("S", "Summary", "ImportSummary")
-
-
-@dataclass(frozen=True)
-class Phase:
-    """How far a part of some work is, such as "Reading"."""
-
-    doing: str
-    done: int
-    total: int
-
-
-OnProgress = Callable[[Any], None]
-"""Takes values with `doing`, `done` and `total`."""
 
 
 def _ignore(progress: Any) -> None:
@@ -128,7 +108,7 @@ class Images:
         self,
         paths: Paths | Sequence[Paths] = (),
         *,
-        exclude: Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
         follow_symlinks: bool = False,
         dry_run: bool = False,
         on_plan: Callable[[Summary], None] = _ignore,
@@ -145,22 +125,22 @@ class Images:
         from .ingest import pipeline
         from .ingest.scan import ScanOptions
         from .ingest.survey import EmbedRequest
+        from .runs import with_sidecars
 
-        some = [paths] if isinstance(paths, str | os.PathLike) else paths
         if options.get("weights"):
             options["weights"] = as_path(options["weights"])
         request = EmbedRequest(
             self.path,
             self._name(),
-            [as_path(path) for path in some],
-            scan=ScanOptions(tuple(exclude), follow_symlinks),
+            as_paths("paths", paths),
+            scan=ScanOptions(several("exclude", exclude, str), follow_symlinks),
             **options,
         )
         if dry_run:
             return pipeline.plan_images(request)
         self._database.let_others_write()
         summary = pipeline.embed_images(request, on_progress, on_plan)
-        return self._with_sidecars(summary, on_progress)
+        return with_sidecars(request.database, request.table, summary, phases(on_progress))
 
     def import_vectors(
         self, source: Paths, *, on_progress: OnProgress = _ignore, **options: Any
@@ -173,13 +153,15 @@ class Images:
         """
         from .ingest.import_request import ImportRequest
         from .ingest.vector_import import import_vectors
+        from .runs import with_sidecars
 
         for name in {"paths", "weights"} & options.keys():
             options[name] = as_path(options[name]) if options[name] else None
-        options["roots"] = [as_path(root) for root in options.get("roots", ())]
+        options["roots"] = as_paths("roots", options.get("roots", ()))
         request = ImportRequest(self.path, self._name(), as_path(source), **options)
         self._database.let_others_write()
-        return self._with_sidecars(import_vectors(request, on_progress), on_progress)
+        summary = import_vectors(request, on_progress)
+        return with_sidecars(request.database, request.table, summary, phases(on_progress))
 
     def index(
         self,
@@ -198,6 +180,7 @@ class Images:
             images.index("ivf", target=0.99)
         """
         from .search import indexing
+        from .search.sample_queries import own_queries
 
         db, index = self._database.to_write(), self.index_of(model)
         index, codes, made = indexing.index_images(
@@ -205,8 +188,8 @@ class Images:
             index.image_table,
             model=index.model,
             type=type,
-            queries=_vectors(index, queries),
-            report=_phases(on_progress),
+            queries=own_queries(queries, index),
+            report=phases(on_progress),
             **options,
         )
         checkpoint(db)
@@ -230,10 +213,11 @@ class Images:
             images.evaluate("ivf")
         """
         from .search.evaluation import evaluate_index
+        from .search.sample_queries import own_queries
 
         index = self.index_of(model)
-        vectors = _vectors(index, queries)
-        return evaluate_index(self.conn, index, vectors, _phases(on_progress), type=type, **options)
+        vectors = own_queries(queries, index)
+        return evaluate_index(self.conn, index, vectors, phases(on_progress), type=type, **options)
 
     # --- Searching -----------------------------------------------------------------------------------
 
@@ -247,7 +231,9 @@ class Images:
         (found,) = self.find([query], k, **options)
         return list(found.hits)
 
-    def search_many(self, queries: Sequence[Query], k: int = 20, **options: Any) -> list[list[Hit]]:
+    def search_many(
+        self, queries: Query | Sequence[Query], k: int = 20, **options: Any
+    ) -> list[list[Hit]]:
         """
         `search` for each of some queries, all of them ranked at once.
 
@@ -257,7 +243,7 @@ class Images:
 
     def find(
         self,
-        queries: Sequence[Query],
+        queries: Query | Sequence[Query],
         k: int = 20,
         *,
         where: Where | None = None,
@@ -278,21 +264,18 @@ class Images:
         from .search import planner
         from .search.live import live_index
 
-        if not queries:
-            raise QueryError(
-                "there is nothing to search for; name a query or the file of a picture"
-            )
-        first = queries[0]
+        some = queries_of(queries)
+        first = some[0]
         index = first.index if isinstance(first, QueryVector) else self.index_of(model)
-        asked = [self._ask(index, query, alone=len(queries) == 1) for query in queries]
+        asked = [self._ask(index, query, alone=len(some) == 1) for query in some]
         if on_progress is not None:
-            live_index(self.conn, index, _phases(on_progress))
+            live_index(self.conn, index, phases(on_progress))
         all_found = planner.search_many(
             self.conn,
             index,
             np.stack([query.vector for query in asked]),
             k,
-            _row_filter(where, params) if isinstance(where, str) else where,
+            where if isinstance(where, Filter | IdSet) else row_filter(where, params),
             offset=offset,
             min_score=min_score,
             exact=exact,
@@ -325,7 +308,7 @@ class Images:
             images.similarity(42, "a red car")
         """
         asked = self.ask(query, model=model)
-        vector = image_vector(self.conn, asked.index, id)
+        vector = image_vector(self.conn, asked.index, as_key(id))
         return None if vector is None else float(vector @ asked.vector)
 
     def open(
@@ -346,7 +329,7 @@ class Images:
         index = self.index_of(model)
         if query is not None:
             self._ask(index, query)
-        live_index(self.conn, index, _phases(on_progress))
+        live_index(self.conn, index, phases(on_progress))
 
     # --- What there is -------------------------------------------------------------------------------
 
@@ -374,7 +357,7 @@ class Images:
 
             images.locations([42])[42].path
         """
-        return reads.locations(self.conn, self.index_of(model), ids)
+        return reads.locations(self.conn, self.index_of(model), [as_key(id) for id in ids])
 
     def files(self, ids: Sequence[Key], *, model: str | None = None) -> dict[Key, Path]:
         """
@@ -432,7 +415,7 @@ class Images:
 
         db = self._database.to_write() if write else None
         index = self.index_of(model)
-        filter = _row_filter(where, params)
+        filter = row_filter(where, params)
         groups = duplicates.find_duplicates(self.conn, index, threshold, filter, on_progress)
         if db is None:
             return groups
@@ -440,7 +423,7 @@ class Images:
         return replace(groups, written=written)
 
     def tag(
-        self, labels: Sequence[str] = (), *, on_progress: OnProgress = _ignore, **options: Any
+        self, labels: str | Sequence[str] = (), *, on_progress: OnProgress = _ignore, **options: Any
     ) -> list[Tagged]:
         """
         Tag the images that are new with those of the labels that fit them best; without labels, with
@@ -457,7 +440,7 @@ class Images:
 
     def tagging(
         self,
-        labels: Sequence[str] = (),
+        labels: str | Sequence[str] = (),
         *,
         where: str | None = None,
         params: Mapping[str, Any] | None = None,
@@ -476,7 +459,7 @@ class Images:
 
         db, index = self._database.to_write(), self.index_of(model)
         try:
-            embedder, filter = embedder_of(index, self._weights_of), _row_filter(where, params)
+            embedder, filter = embedder_of(index, self._weights_of), row_filter(where, params)
             yield from tags.tag_with(db, index, embedder, labels, filter=filter, **options)
         finally:
             checkpoint(db)
@@ -502,7 +485,7 @@ class Images:
         request = PlotRequest(
             picture=None if picture is None else as_path(picture),
             page=None if page is None else as_path(page),
-            filter=_row_filter(where, params),
+            filter=row_filter(where, params),
             **options,
         )
         return plot(self.conn, self.index_of(model), request)
@@ -514,40 +497,3 @@ class Images:
 
     def _name(self) -> str:
         return self.index_of().image_table if self.table is None else self.table
-
-    def _with_sidecars(self, summary: S, on_progress: OnProgress) -> S:
-        """
-        Leave sidecars that are up to date, and no WAL. The next search does without the sidecars of a
-        run that was interrupted, and the next run writes them.
-        """
-        from .search.indexing import SidecarNotWritten, refresh_sidecars
-
-        with open_or_make(self.path) as db:
-            try:
-                if not summary.interrupted:
-                    refresh_sidecars(db, self._name(), _phases(on_progress))
-            except RunInProgress:
-                # That run does the same at its end.
-                pass
-            except SidecarNotWritten as error:
-                summary = replace(summary, not_written=str(error))
-            except KeyboardInterrupt:
-                summary = replace(summary, interrupted=True)
-            checkpoint(db)
-        return summary
-
-
-def _vectors(index: Index, queries: np.ndarray | Paths | None) -> np.ndarray | None:
-    from .search.sample_queries import queries_of_file
-
-    if queries is None or isinstance(queries, np.ndarray):
-        return queries
-    return queries_of_file(as_path(queries), index)
-
-
-def _row_filter(where: str | None, params: Mapping[str, Any] | None) -> Filter | None:
-    return None if where is None else Filter(where, params or {})
-
-
-def _phases(on_progress: OnProgress) -> Callable[[str, int, int], None]:
-    return lambda doing, done, total: on_progress(Phase(doing, done, total))

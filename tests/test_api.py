@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 from sqlite_utils import Database
 
-from datasette_image_search import Images
-from datasette_image_search.errors import ImageSearchError
+from datasette_image_search import Images, ImageSearchError
 from datasette_image_search.store.tables import vector_to_blob
 
 from .commands import command
@@ -291,6 +290,167 @@ def test_a_map_is_drawn(images: Images, tmp_path: Path):
 
 def test_models_are_listed():
     assert [model.id for model in Images.models("palette")] == ["palette"]
+
+
+# --- Values that are refused -------------------------------------------------------------------------
+
+EMBED = [
+    ({"thumbnail_size": 0}, "thumbnail_size is 0; it must be a whole number, from 16 to 4,096"),
+    ({"thumbnail_size": "300"}, "thumbnail_size is '300'; it must be a whole number"),
+    ({"limit": -1}, "limit is -1; it must be a whole number, at least 1"),
+    ({"limit": "2"}, "limit is '2'; it must be a whole number"),
+    ({"batch_size": 0}, "batch_size is 0; it must be a whole number, at least 1"),
+    ({"batch_size": "x"}, "batch_size is 'x'; it must be a whole number"),
+    ({"batch_size": True}, "batch_size is True; it must be a whole number"),
+    ({"max_pixels": 0}, "max_pixels is 0; it must be a whole number, at least 1"),
+    ({"max_pixels": "a"}, "max_pixels is 'a'; it must be a whole number"),
+    ({"workers": -1}, "workers is -1; it must be a whole number, at least 1"),
+    ({"copies": "yes"}, "copies is 'yes'; it must be True or False"),
+    ({"follow_symlinks": 1}, "follow_symlinks is 1; it must be True or False"),
+    ({"precision": "int8"}, "precision is 'int8'; it must be one of float32, float16, bfloat16"),
+    ({"model": 1}, "model is 1; it must be a text"),
+    ({"weights": 1}, "1 is not a path; give a text or a Path"),
+    ({"exclude": [1]}, "one of the exclude is 1; it must be str"),
+    ({"exclude": 1}, "exclude is 1; it must be a list of str"),
+    ({"paths": [1]}, "one of the paths is 1; it must be str or PathLike"),
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), EMBED)
+def test_a_wrong_value_embeds_nothing(
+    database: Path, folder: Path, options: dict[str, Any], sentence: str
+):
+    draw_picture(folder / "new.jpg", "darkred")
+    new = database.with_name("new.db")
+    before = database.read_bytes()
+    for path in (database, new):
+        with Images(path) as images, pytest.raises(ImageSearchError) as refused:
+            images.embed(**{"paths": folder, "model": "palette", **options})
+        assert sentence in str(refused.value)
+    assert database.read_bytes() == before
+    assert not new.exists()
+
+
+LETTERS = np.array(["a"] * 449)
+MAP = Path("map.png")
+ONE = np.ones((1, 449), np.float32)
+
+REFUSED = [
+    (
+        "import_vectors",
+        ("v.npy",),
+        {"unknown": "all"},
+        "unknown is 'all'; it must be one of refuse",
+    ),
+    ("import_vectors", ("v.npy",), {"roots": None}, "roots is None; it must be a list of str"),
+    ("import_vectors", ("v.npy",), {"wal": "no"}, "wal is 'no'; it must be True or False"),
+    ("import_vectors", (3,), {}, "3 is not a path"),
+    ("tag", (["a", "b"],), {"top": 0}, "top is 0; it must be a whole number, at least 1"),
+    ("tag", (["a", "b"],), {"top": "1"}, "top is '1'; it must be a whole number"),
+    ("tag", (["a", "b"],), {"top": 1.5}, "top is 1.5; it must be a whole number"),
+    ("tag", (["a", "b"],), {"threshold": "1"}, "threshold is '1'; it must be above 0"),
+    ("tag", (["a", "b"],), {"replace": "no"}, "replace is 'no'; it must be True or False"),
+    ("tag", (["a", "b"],), {"templates": [1]}, "one of the templates is 1; it must be str"),
+    ("tag", ([1, 2],), {}, "one of the labels is 1; it must be str"),
+    ("tag", ("red",), {}, "'red' is the only label"),
+    ("tag", ([],), {"top": 0}, "there are no labels"),
+    ("index", ("flat",), {"target": 2}, "target is 2; it must be above 0 and at most 1"),
+    ("index", ("ivf",), {"target": 0}, "target is 0; it must be above 0 and at most 1"),
+    ("index", ("ivf",), {"gpu": "no"}, "gpu is 'no'; it must be True or False"),
+    ("index", (5,), {}, "type is 5; it must be a text"),
+    ("index", ("ivf",), {"queries": ONE[:, :5]}, "the queries in the array have 5 dimensions"),
+    ("evaluate", (), {"target": 5}, "target is 5; it must be above 0 and at most 1"),
+    ("evaluate", (), {"target": 0}, "target is 0; it must be above 0 and at most 1"),
+    ("evaluate", (), {"queries": ONE[0]}, "the array has the shape (449,), not a row"),
+    ("evaluate", (), {"queries": ONE[:0]}, "there are no queries in the array"),
+    ("evaluate", (), {"queries": ONE * 0}, "query number 1 of the array is all zeros"),
+    ("evaluate", (), {"queries": LETTERS[None]}, "the array holds <U1, not vectors"),
+    ("search", ("red", "3"), {}, "k is '3'; it must be a whole number, at least 1"),
+    ("search", ("red", 2.5), {}, "k is 2.5; it must be a whole number"),
+    ("search", ("red",), {"offset": -1}, "offset is -1; it must be a whole number, at least 0"),
+    ("search", ("red",), {"min_score": "x"}, "min_score is 'x'; it must be a number"),
+    ("search", ("red",), {"exact": "x"}, "exact is 'x'; it must be True or False"),
+    ("search", (None,), {}, "the query is None; it must be a text, the Path of a picture"),
+    ("search", ([1.0] * 449,), {}, "the query is [1.0, 1.0"),
+    ("search", (LETTERS,), {}, "the vector holds <U1 in the shape (449,); it must hold numbers"),
+    ("search", (ONE,), {}, "the vector holds float32 in the shape (1, 449)"),
+    ("search", ("red",), {"where": 1}, "where is 1; it must be SQL"),
+    ("search", ("red",), {"params": {"a": 1}}, "params sets the :names in where; add where"),
+    (
+        "search",
+        ("red",),
+        {"where": "folder = ?", "params": ["lotus"]},
+        "params is ['lotus']; it must be a dict of the :names in where",
+    ),
+    ("similarity", ([1], "red"), {}, "id is [1]; it must be a whole number"),
+    ("files", ([1.5],), {}, "id is 1.5; it must be a whole number"),
+    ("duplicates", ("x",), {"write": True}, "the threshold is 'x'; it must be above 0"),
+    ("duplicates", (), {"where": 1, "write": True}, "where is 1; it must be SQL"),
+    ("plot", (MAP,), {"method": "nope"}, "method is 'nope'; it must be one of pca, umap"),
+    ("plot", (MAP,), {"size": (0, 10)}, "the width is 0; it must be a whole number, from 100"),
+    ("plot", (MAP,), {"size": -1}, "size is -1; it must be a width and a height"),
+    ("plot", (MAP,), {"thumbnail_size": -5}, "thumbnail_size is -5; it must be a whole number"),
+    ("plot", (MAP,), {"thumbnails": -1}, "thumbnails is -1; it must be a whole number, at least 0"),
+    ("plot", (MAP,), {"column": 1}, "column is 1; it must be a text"),
+]
+
+
+@pytest.mark.parametrize(("method", "given", "options", "sentence"), REFUSED)
+def test_a_wrong_value_is_one_sentence_and_changes_nothing(
+    database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    given: tuple[Any, ...],
+    options: dict[str, Any],
+    sentence: str,
+):
+    monkeypatch.chdir(database.parent)
+    before = database.read_bytes(), set(database.parent.iterdir())
+    with Images(database) as images, pytest.raises(ImageSearchError) as refused:
+        getattr(images, method)(*given, **options)
+    assert sentence in str(refused.value)
+    assert (database.read_bytes(), set(database.parent.iterdir())) == before
+
+
+def test_one_text_is_a_list_of_one(images: Images, folder: Path):
+    assert images.search_many("red", 3) == [images.search("red", 3)]
+    assert len(images.find(np.stack([images.vector("red")] * 2))) == 2
+    draw_picture(folder / "ball.jpg", "darkred")
+    assert images.embed(folder, exclude="ball.jpg", dry_run=True).embedded == 0
+    (tagged,) = images.tag(["red", "blue"], templates="{}")
+    assert tagged.label_set.templates == ("{}",)
+    assert images.files([np.int64(3)]) == images.files([3])
+
+
+@pytest.mark.parametrize("table", ["sqlite_x", "SQLITE_x", " "])
+def test_a_name_that_no_table_can_have_makes_no_file(tmp_path: Path, folder: Path, table: str):
+    with (
+        Images(tmp_path / "x.db", table) as images,
+        pytest.raises(ImageSearchError, match="cannot be an image table; choose another name"),
+    ):
+        images.embed(folder, model="palette")
+    assert not (tmp_path / "x.db").exists()
+
+
+def test_what_writes_refuses_changes_that_are_not_committed(database: Path):
+    with closing(sqlite3.connect(database)) as conn:
+        conn.execute("update images set filename = 'another'")
+        images = Images(conn)
+        for write in (
+            lambda: images.index("flat"),
+            lambda: images.tag(["red", "blue"]),
+            lambda: next(images.tagging(["red", "blue"])),
+            lambda: images.duplicates(write=True),
+        ):
+            with pytest.raises(ImageSearchError, match="commit them first"):
+                write()
+        conn.rollback()
+        assert images.status()["sidecar"] == "in use"
+
+
+def test_the_status_of_no_image_table_is_an_error(database: Path):
+    with pytest.raises(ImageSearchError, match="'nope' is not an image table"):
+        Images(database, "nope").status()
 
 
 # --- The documentation -------------------------------------------------------------------------------

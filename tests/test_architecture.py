@@ -15,9 +15,11 @@ from datasette_image_search.store.tables import INDEXES, LABEL_SETS, ROOTS
 PACKAGE = Path(datasette_image_search.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = {"errors", "hookspecs"}
+BASE = {"errors", "checked", "hookspecs"}
 MAY_IMPORT = {
     "errors": set(),
+    "checked": {"errors"},
+    "progress": set(),
     "hookspecs": set(),
     "files": BASE,
     "decoding": BASE,
@@ -26,12 +28,13 @@ MAY_IMPORT = {
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,
     "search": {"decoding", "embedders", "store", "files"} | BASE,
     "maps": {"search", "store"} | BASE,
-    "api": {"maps", "ingest", "search", "embedders", "store", "files"} | BASE,
+    "runs": {"ingest", "search", "store", "files"} | BASE,
+    "api": {"progress", "runs", "maps", "ingest", "search", "embedders", "store", "files"} | BASE,
     "sql": {"api", "search", "store"} | BASE,
     "web": {"api", "maps", "search", "decoding", "embedders", "store"} | BASE,
     "cli": {"api", "sql", "maps", "ingest", "search", "decoding", "embedders", "store", "files"}
     | BASE,
-    "__init__": {"api", "sql", "web"},
+    "__init__": {"api", "sql", "web", "errors"},
 }
 """
 Room -> rooms: cli, sql, web -> api -> maps -> ingest, search -> decoding, embedders, store -> files. Ingest and

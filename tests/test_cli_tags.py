@@ -175,7 +175,10 @@ def test_words_that_are_understood_in_part_are_a_warning(database: Path):
         (["red", ""], "one of the labels is empty"),
         (["cat", "dog"], "palette does not know 'cat'"),
         (["red", "blue", "--template", "colour"], "the template 'colour' has no place for the"),
-        (["red", "blue", "--threshold", "30"], "the threshold is 30; it is a probability"),
+        (
+            ["red", "blue", "--threshold", "30"],
+            "the threshold is 30; it must be above 0 and at most 1",
+        ),
         (["red", "blue", "--model", "timm/other"], "'images' is not embedded with timm/other"),
         (["red", "blue", "--where", "nothing = 1"], "the filter 'nothing = 1' does not work"),
     ],

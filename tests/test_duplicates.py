@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from datasette_image_search import store
+from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.search import duplicates
 from datasette_image_search.search.duplicates import (
     Compared,
-    ThresholdError,
     connected,
     find_duplicates,
     rows_of,
@@ -306,7 +306,7 @@ def test_columns_that_a_person_dropped_are_not_needed(db: Database):
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan"), float("inf")])
 def test_a_threshold_is_a_score_above_0(db: Database, threshold: float):
     index = add(db, ("a", NORTH, {}))
-    with pytest.raises(ThresholdError, match=r"it must be above 0 and at most 1, such as 0\.95"):
+    with pytest.raises(ImageSearchError, match=r"it must be above 0 and at most 1, such as 0\.95"):
         find_duplicates(db.conn, index, threshold)
 
 

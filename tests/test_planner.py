@@ -19,10 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
+from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.search import approximate, planner
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
-from datasette_image_search.search.planner import Found, PlanError, Step
+from datasette_image_search.search.planner import Found, Step
 from datasette_image_search.search.sidecar import approximate_path, sidecar_path, sidecar_paths
 from datasette_image_search.store import Filter, FilterError, find_index
 from datasette_image_search.store.filters import IdSet
@@ -353,7 +354,7 @@ def test_as_many_hits_come_back_as_there_are(images: Images, k: int) -> None:
 
 @pytest.mark.parametrize("k", [0, -1, -300])
 def test_less_than_one_image_cannot_be_asked_for(images: Images, k: int) -> None:
-    with pytest.raises(PlanError, match=f"k is {k}; ask for at least 1 image"):
+    with pytest.raises(ImageSearchError, match=f"k is {k}; it must be a whole number, at least 1"):
         images.search(random_vectors(1)[0], k)
 
 
@@ -593,7 +594,7 @@ def test_a_minimum_score_cuts_the_tail_off(images: Images) -> None:
 
 
 def test_a_negative_offset_is_refused(images: Images) -> None:
-    with pytest.raises(PlanError, match="the offset is -1"):
+    with pytest.raises(ImageSearchError, match="offset is -1"):
         search_one(images.db.conn, find_index(images.db.conn), random_vectors(1)[0], 5, offset=-1)
 
 

@@ -727,8 +727,8 @@ def test_k_may_be_a_text_as_all_parameters_of_datasette_are(
     ("function", "sentence"),
     [
         ("image_search('sports car', 5)", "palette does not know 'sports car'"),
-        ("image_search('red', 0)", "k is 0; ask for at least 1 image"),
-        ("image_search('red', '-1')", "k is -1; ask for at least 1 image"),
+        ("image_search('red', 0)", "k is 0; it must be a whole number, at least 1"),
+        ("image_search('red', '-1')", "k is -1; it must be a whole number, at least 1"),
         ("image_search('red', 'many')", "k is 'many'; it must be a whole number"),
         ("image_search('red', 2.5)", "k is 2.5; it must be a whole number"),
         ("image_search(7, 5)", "the query is 7; it must be text, or a vector as a BLOB"),

@@ -208,8 +208,16 @@ def test_ten_thousand_labels(db: Database):
         (["north", "east"], {"templates": ["{}" + "x" * 20_000]}, "has 20,002 letters; at most"),
         (["north", "elsewhere"], {}, "compass does not know 'elsewhere'"),
         (["north", "east"], {"templates": ["{}", "photo"]}, "'photo' has no place for the label"),
-        (["north", "east"], {"threshold": 0}, "the threshold is 0; it is a probability"),
-        (["north", "east"], {"threshold": 30}, "the threshold is 30; it is a probability"),
+        (
+            ["north", "east"],
+            {"threshold": 0},
+            "the threshold is 0; it must be above 0 and at most 1",
+        ),
+        (
+            ["north", "east"],
+            {"threshold": 30},
+            "the threshold is 30; it must be above 0 and at most 1",
+        ),
         (["north", "east"], {"threshold": float("nan")}, "the threshold is nan"),
     ],
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE
+from ..embedders.model_ids import PRECISIONS
 from ..errors import counted
 from . import options
 from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
@@ -39,7 +40,7 @@ SHOWN_REASONS = 20
 @click.option("--device", help="torch device such as cpu, cuda or mps. Default: the best available")
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
+    type=click.Choice(PRECISIONS),
     help="Number format of the model. Default: the fastest on the device",
 )
 @click.option(

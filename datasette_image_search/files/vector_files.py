@@ -19,14 +19,17 @@ def mapped_array(path: Path) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise VectorSourceError(f"{str(path)!r} is damaged, or contains no numbers") from error
+    return checked_array(repr(str(path)), array)
+
+
+def checked_array(name: str, array: np.ndarray) -> np.ndarray:
+    """Raises VectorSourceError if an array does not hold vectors, shape (n, dimensions), of floats."""
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
         raise VectorSourceError(
-            f"{str(path)!r} holds {array.dtype}, not vectors in float16, float32 or float64"
+            f"{name} holds {array.dtype}, not vectors in float16, float32 or float64"
         )
     if array.ndim != 2 or not array.shape[1]:
-        raise VectorSourceError(
-            f"{str(path)!r} has the shape {array.shape}, not a row for each vector"
-        )
+        raise VectorSourceError(f"{name} has the shape {array.shape}, not a row for each vector")
     return array
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
+
+from ..checked import check_choice, check_fields
 
 Unknown = Literal["refuse", "skip", "add"]
 
@@ -32,6 +34,11 @@ class ImportRequest:
     wal: bool = False
     add_model: bool = False
     replace_model: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.unknown is not None:
+            check_choice("unknown", self.unknown, get_args(Unknown))
 
     @property
     def keep_model(self) -> bool:

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import Generic, Protocol, TypeVar
 
+from ..checked import check_fields
 from ..decoding.formats import is_image_name
 from ..errors import ImageSearchError
 from ..files.entries import Entries, folded
@@ -54,6 +55,9 @@ class ScanOptions:
 
     exclude: tuple[str, ...] = ()
     follow_symlinks: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)

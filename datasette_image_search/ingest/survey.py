@@ -14,14 +14,17 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from .. import store
+from ..checked import check_choice, check_fields
 from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE
 from ..embedders.catalogue import check_model
+from ..embedders.model_ids import PRECISIONS
 from ..store import Index, Key, StoreError, reads
 from ..store.connections import check_folder, open_if_exists
 from ..store.finding import check_not_renamed, check_vectors
 from ..store.own_rows import own_rows
 from ..store.reads import count_images, images_with_content, known_files
 from ..store.replacements import unfinished_index
+from ..store.schema import check_new_name
 from ..store.tables import Failure, KnownSource, Location, Root, image_table_names, table_exists
 from ..store.vectors import count_vectors
 from .model_choice import ModelChoice, RunError, choose_model
@@ -82,6 +85,19 @@ class EmbedRequest:
     keep_model: bool = False
     copies: bool = False
 
+    def __post_init__(self) -> None:
+        some = (1, None)
+        check_fields(
+            self,
+            batch_size=some,
+            workers=some,
+            thumbnail_size=(16, 4096),
+            max_pixels=some,
+            limit=some,
+        )
+        if self.precision is not None:
+            check_choice("precision", self.precision, PRECISIONS)
+
     @property
     def decoders(self) -> int:
         return self.workers or os.cpu_count() or 1
@@ -136,6 +152,8 @@ def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey
         others = tuple(image_table_names(db.conn))
         if is_new_table:
             _check_table_name(request, others)
+            if request.paths:
+                check_new_name(db.conn, request.table)
         indexes = store.read_indexes(db.conn, request.table)
         if not request.replace_model:
             check_not_renamed(db.conn, request.table)

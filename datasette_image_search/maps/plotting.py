@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import store
+from ..checked import check_choice, check_fields, check_whole, several
 from ..search.planner import live_snapshot
 from ..search.projection import METHODS
 from ..store import Filter, Index
@@ -39,6 +40,16 @@ class PlotRequest:
     size: tuple[int, int] = (1600, 1200)
     thumbnail_size: int = 64
     thumbnails: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("method", self.method, METHODS)
+        check_fields(self, thumbnail_size=(0, 320), thumbnails=(0, None))
+        size = several("size", self.size, int)
+        if len(size) != 2:
+            raise MapError(f"size is {self.size!r:.60}; it must be a width and a height")
+        width, height = size
+        check_whole("the width", width, 100, 16_000)
+        check_whole("the height", height, 100, 16_000)
 
 
 @dataclass(frozen=True)

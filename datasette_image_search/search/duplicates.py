@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ImageSearchError
+from ..checked import check_share
 from ..store import Filter, Index
 from ..store.duplicates import ImageFile, image_files
 from ..store.filters import vectors_by_content
@@ -43,10 +43,6 @@ ROUNDING = 1e-5
 
 VectorsAt = Callable[[np.ndarray], np.ndarray]
 """Positions, shape (n,) -> their vectors, shape (n, dimensions), float32."""
-
-
-class ThresholdError(ImageSearchError):
-    """The threshold is not a score."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +91,9 @@ def find_duplicates(
 
     Takes time with the square of the number of images, and about 0.5 kB of memory for each.
 
-    Raises ThresholdError, and FilterError if SQLite refuses the filter.
+    Raises ImageSearchError for another threshold, and FilterError if SQLite refuses the filter.
     """
-    if not 0 < threshold <= 1:
-        raise ThresholdError(
-            f"the threshold is {threshold:g}; it must be above 0 and at most 1, such as 0.95"
-        )
+    check_share("the threshold", threshold, such_as=0.95)
     copies = vectors_by_content(conn, index, filter)
     ids = np.array([id for id, _ in copies], dtype=np.int64)
     is_first = np.array([not is_copy for _, is_copy in copies], dtype=bool)

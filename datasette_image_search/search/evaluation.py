@@ -14,7 +14,7 @@ from ..store import Index
 from ..store.vectors import count_vectors, vector_batches, vector_ids, vectors_by_id
 from .approximate import RECALL_AT, Report
 from .codes import CODE_ERROR
-from .indexing import count_to_search, make_index, silent
+from .indexing import check_asked, count_to_search, make_index, silent
 from .live import LiveIndex, live_index
 from .sample_queries import sample_queries
 
@@ -55,6 +55,7 @@ def evaluate_index(
     not written. Queries have shape (n, dimensions); the default is samples. Raises IndexTypeError if the
     index cannot be made, or if there are no vectors.
     """
+    check_asked(**asked)
     count_to_search(conn, index)
     if any(asked.values()):
         index, codes, made = make_index(conn, index, queries=queries, report=report, **asked)

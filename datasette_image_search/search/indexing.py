@@ -13,6 +13,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from .. import store
+from ..checked import check_flag, check_share, check_text
 from ..errors import ImageSearchError
 from ..files.run_lock import only_run
 from ..store import Index
@@ -135,6 +136,7 @@ def index_images(
     type. If it fails, nothing is changed. Raises StoreError, IndexTypeError, SidecarNotWritten, or
     RunInProgress.
     """
+    check_asked(type, target, gpu=gpu)
     database = database_path(db.conn)
     if database is None:
         raise SidecarNotWritten("a database in memory has no file to write an index beside")
@@ -157,6 +159,15 @@ def index_images(
         _write_all(db, database, index, codes, made)
         report("Writing", 1, 1)
     return index, codes, made
+
+
+def check_asked(type: str | None = None, target: float | None = None, *, gpu: bool = False) -> None:
+    """Raises ImageSearchError for values that no index can be made by."""
+    if type is not None:
+        check_text("type", type)
+    if target is not None:
+        check_share("target", target, such_as=0.98)
+    check_flag("gpu", gpu)
 
 
 def make_index(

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .. import store
-from ..errors import ImageSearchError
+from ..checked import check_flag, check_number, check_whole
 from ..store import Filter, ImageTable, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
 from ..store.vectors import vectors_by_id
@@ -56,10 +56,6 @@ SAMPLED = 16
 
 EXACT_CHUNK = 10_000
 """Vectors that are in memory at once while their exact scores are computed."""
-
-
-class PlanError(ImageSearchError):
-    """The search asks for something impossible."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +105,13 @@ def search_many(
     below `min_score`.
 
     `exact` leaves an approximate index aside. Raises FilterError if SQLite does not take the
-    filter, PlanError for k below 1 or a negative offset.
+    filter, ImageSearchError for k below 1 or a negative offset.
     """
-    if k < 1:
-        raise PlanError(f"k is {k}; ask for at least 1 image")
-    if offset < 0:
-        raise PlanError(f"the offset is {offset}; it must be 0 or more")
+    check_whole("k", k, 1)
+    check_whole("offset", offset, 0)
+    check_flag("exact", exact)
+    if min_score is not None:
+        check_number("min_score", min_score)
     found = []
     with live_snapshot(conn, index) as live:
         table = store.find_image_table(conn, live.index.image_table)

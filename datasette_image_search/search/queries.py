@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -17,6 +19,17 @@ Query = str | bytes | np.ndarray | Path | QueryVector
 Text in the grammar of queries, a vector as a BLOB or as an array of shape (dimensions,), the file of a
 picture, or the answer of `vector_of`.
 """
+
+
+def queries_of(queries: Query | Sequence[Query]) -> list[Query]:
+    """Some queries, or the only one. Raises QueryError if there are none."""
+    # A matrix has a query in each row.
+    if isinstance(queries, Query) and getattr(queries, "ndim", 1) == 1:
+        return [queries]
+    some = list(cast("Sequence[Query]", queries))
+    if not some:
+        raise QueryError("there is nothing to search for; name a query or the file of a picture")
+    return some
 
 
 def vector_of(
@@ -33,7 +46,16 @@ def vector_of(
     if isinstance(query, Path):
         return QueryVector(index, _picture_vector(index, query, weights_of))
     if isinstance(query, np.ndarray):
+        if query.ndim != 1 or query.dtype.kind not in "fiu":
+            raise QueryError(
+                f"the vector holds {query.dtype} in the shape {query.shape}; it must hold numbers in the "
+                "shape (dimensions,)"
+            )
         query = vector_to_blob(query)
+    if not isinstance(query, str | bytes):
+        raise QueryError(
+            f"the query is {query!r:.60}; it must be a text, the Path of a picture, or a vector"
+        )
     try:
         return query_vector(conn, index, query, weights_of)
     except ImageSearchError as error:

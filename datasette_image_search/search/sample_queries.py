@@ -6,14 +6,19 @@ words is lower than measured.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from ..embedders.protocol import EmbedderError
 from ..errors import counted
-from ..files.vector_files import NoDirection, VectorSourceError, mapped_array, unit_vectors
+from ..files.vector_files import (
+    NoDirection,
+    VectorSourceError,
+    checked_array,
+    mapped_array,
+    unit_vectors,
+)
 from ..store import Index
+from ..store.opened import Paths, as_path
 from .codes import Codes
 from .query import embedder_of
 
@@ -54,24 +59,31 @@ def _of_pictures(codes: Codes) -> np.ndarray:
     return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
 
 
-def queries_of_file(path: Path, index: Index) -> np.ndarray:
+def own_queries(queries: np.ndarray | Paths | None, index: Index) -> np.ndarray | None:
     """
-    A person's own queries from a .npy file of vectors of any length: unit vectors, shape
-    (n, dimensions). Raises VectorSourceError for a file that has none, or others.
+    A person's own queries from an array or a .npy file of vectors of any length: unit vectors, shape
+    (n, dimensions). Raises VectorSourceError if there are none, or others.
     """
-    if not path.is_file():
-        raise VectorSourceError(f"there is no file {str(path)!r} with queries")
-    array = mapped_array(path)
+    if queries is None:
+        return None
+    if isinstance(queries, np.ndarray):
+        name, array = "the array", checked_array("the array", queries)
+    else:
+        path = as_path(queries)
+        name = repr(str(path))
+        if not path.is_file():
+            raise VectorSourceError(f"there is no file {name} with queries")
+        array = mapped_array(path)
     if not len(array):
-        raise VectorSourceError(f"there are no queries in {str(path)!r}")
+        raise VectorSourceError(f"there are no queries in {name}")
     if array.shape[1] != index.dimensions:
         raise VectorSourceError(
-            f"the queries in {str(path)!r} have {counted(array.shape[1], 'dimension')}, but "
+            f"the queries in {name} have {counted(array.shape[1], 'dimension')}, but "
             f"{index.image_table!r} was embedded with {index.model}, which has {index.dimensions}"
         )
     try:
         return unit_vectors(array)
     except NoDirection as error:
         raise VectorSourceError(
-            f"query number {error.at + 1:,} of {str(path)!r} {error}; leave it out"
+            f"query number {error.at + 1:,} of {name} {error}; leave it out"
         ) from error

@@ -6,7 +6,6 @@ import sqlite3
 from typing import Any
 
 from .. import store
-from ..errors import ImageSearchError
 from ..store import Index
 from ..store.reads import count_images
 from ..store.replacements import unfinished_index
@@ -17,13 +16,11 @@ from .live import LiveIndex, live_index
 
 def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]:
     """
-    The status for JSON. `problem` is None if all is well; it is the only key if nothing can be searched.
+    The status for JSON. `problem` is None if all is well. Raises ImageSearchError if nothing can be
+    searched.
     """
-    try:
-        index = store.find_index(conn, table)
-        live = live_index(conn, index)
-    except ImageSearchError as error:
-        return {"problem": str(error)}
+    index = store.find_index(conn, table)
+    live = live_index(conn, index)
     unfinished = unfinished_index(conn, index.image_table)
     with store.snapshot(conn):
         images = count_images(conn, store.find_image_table(conn, index.image_table))

@@ -21,6 +21,7 @@ from typing import ClassVar
 import numpy as np
 from sqlite_utils import Database
 
+from ..checked import check_flag, check_share, check_whole, several
 from ..embedders.protocol import Embedder
 from ..errors import ImageSearchError
 from ..store import Filter, Index, Key
@@ -85,7 +86,7 @@ def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
     The labels without blanks around them. Raises LabelError for fewer than two, and for an empty, too
     long or repeated one.
     """
-    labels = tuple(label.strip() for label in labels)
+    labels = tuple(label.strip() for label in several("labels", labels, str))
     for label in labels:
         _check_text(label)
     if len(labels) == 1:
@@ -106,6 +107,7 @@ def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
     The templates without repetition. Raises LabelError for one that is too long or has no place for the
     label.
     """
+    templates = several("templates", templates, str)
     for template in templates:
         if "{}" not in template:
             raise LabelError(
@@ -231,10 +233,10 @@ def ready_label_set(
         known_sets = sets_of_labels(db.conn, index, labels)
         templates = known_sets[-1].templates if known_sets else (TEMPLATE,)
     templates = checked_templates(templates)
-    if threshold is not None and not 0 < threshold <= 1:
-        raise LabelError(
-            f"the threshold is {threshold:g}; it is a probability, above 0 and at most 1, such as 0.5"
-        )
+    if top is not None:
+        check_whole("top", top, 1)
+    if threshold is not None:
+        check_share("the threshold", threshold, such_as=0.5)
     label_vectors(embedder, labels, templates)
     if top is None and threshold is None:
         known = find_label_set(db.conn, index, labels, templates)
@@ -258,12 +260,13 @@ def tag_with(
     tag_images() with the label set of some labels, as ready_label_set() makes it, or without any with
     those of all labels that were used last. Raises LabelError if there are none.
     """
+    check_flag("replace", replace)
     chosen = newest_label_sets(db.conn, index)
     if labels:
         chosen = [
             ready_label_set(db, index, embedder, labels, templates, top=top, threshold=threshold)
         ]
-    elif not chosen or templates or top or threshold or replace:
+    elif not chosen or templates or (top, threshold) != (None, None) or replace:
         raise LabelError("there are no labels; name two or more, such as: cat dog")
     for label_set in chosen:
         yield from tag_images(db, index, label_set, embedder, filter, in_place_of_others=replace)

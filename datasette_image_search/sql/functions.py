@@ -150,7 +150,10 @@ def register_functions(
         """What is indexed and what is wrong, as JSON."""
         from ..api import Images
 
-        return json.dumps(Images(borrowed(), table or None).status())
+        try:
+            return json.dumps(Images(borrowed(), table or None).status())
+        except ImageSearchError as error:
+            return json.dumps({"problem": str(error)})
 
     class ImageSearchAgg:
         """Aggregate: the best k of the images whose ids it is fed, as JSON."""

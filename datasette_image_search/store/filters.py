@@ -38,6 +38,14 @@ class Filter:
     params: Mapping[str, Any] = field(default_factory=dict)
     written: str | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.where, str):
+            raise FilterError(f"where is {self.where!r:.60}; it must be SQL, such as id > 100")
+        if not isinstance(self.params, Mapping):
+            raise FilterError(
+                f"params is {self.params!r:.60}; it must be a dict of the :names in where"
+            )
+
 
 @dataclass(frozen=True)
 class IdSet:
@@ -50,6 +58,19 @@ class IdSet:
         where = f"{names['images']}.{names['key']} in (select value from json_each(:_img_among))"
         ids = self.ids.tolist() if isinstance(self.ids, np.ndarray) else list(self.ids)
         return Filter(where, {"_img_among": json.dumps(ids)})
+
+
+Where = str | Filter | IdSet
+"""SQL that is true for the rows to look at, or the ids of these."""
+
+
+def row_filter(where: str | None, params: Mapping[str, Any] | None) -> Filter | None:
+    """The filter of a person's SQL and the values of its :names. Raises FilterError for other things."""
+    if where is None:
+        if params:
+            raise FilterError("params sets the :names in where; add where, or leave params out")
+        return None
+    return Filter(where, {} if params is None else params)
 
 
 def passing(

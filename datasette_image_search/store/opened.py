@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database
 
+from ..checked import several
 from ..errors import ImageSearchError
 from .connections import database_path, open_database, wrapped
 from .migrations import migrate
+
+Paths = str | os.PathLike[str]
 
 
 class OpenedDatabase:
@@ -19,7 +24,7 @@ class OpenedDatabase:
     A connection of somebody else is never closed.
     """
 
-    def __init__(self, database: str | os.PathLike[str] | sqlite3.Connection | Database) -> None:
+    def __init__(self, database: Paths | sqlite3.Connection | Database) -> None:
         self.migrated = False
         """Whether `to_write` brought an older database to this version."""
         self._path: Path | None = None
@@ -51,7 +56,11 @@ class OpenedDatabase:
         return path
 
     def to_write(self) -> Database:
-        """The database, with the tables of this version. Raises ImageSearchError if it is read-only."""
+        """
+        The database, with the tables of this version. Raises ImageSearchError if it is read-only, or
+        has changes that are not committed: what is written is committed, and a file beside it too.
+        """
+        self._check_committed()
         if self._path is None:
             self._db = self._db or wrapped(self.conn)
         elif not self._writes:
@@ -64,10 +73,7 @@ class OpenedDatabase:
 
     def let_others_write(self) -> None:
         """Raises ImageSearchError if another connection would wait for this one."""
-        if self._conn is not None and self._conn.in_transaction:
-            raise ImageSearchError(
-                "the connection has changes that are not committed; commit them first"
-            )
+        self._check_committed()
         self.close()
 
     def close(self) -> None:
@@ -75,7 +81,21 @@ class OpenedDatabase:
             self._db.close()
             self._db, self._conn, self._writes = None, None, False
 
+    def _check_committed(self) -> None:
+        if self._conn is not None and self._conn.in_transaction:
+            raise ImageSearchError(
+                "the connection has changes that are not committed; commit them first"
+            )
 
-def as_path(path: str | os.PathLike[str]) -> Path:
+
+def as_paths(name: str, paths: Paths | Iterable[Paths]) -> list[Path]:
+    """One path or several."""
+    some: tuple[Any, ...] = several(name, paths, str, os.PathLike)
+    return [as_path(path) for path in some]
+
+
+def as_path(path: Paths) -> Path:
     """A Path as it is; in a text, ~ is the home folder, unless there is no such person."""
+    if not isinstance(path, str | os.PathLike):
+        raise ImageSearchError(f"{path!r:.60} is not a path; give a text or a Path")
     return Path(os.path.expanduser(path) if isinstance(path, str) else path)  # noqa: PTH111

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
@@ -20,6 +22,7 @@ from .tables import (
     TagRow,
     column_names,
     find_image_table,
+    folded,
     table_exists,
     trigger_name,
 )
@@ -69,8 +72,7 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
             # One index of a table by a model, and one beside it that is made in its place.
             db.table(INDEXES).create_index(["image_table", "model", "unfinished"], unique=True)
         if not table_exists(db.conn, name):
-            if not name.strip() or name.startswith("sqlite_") or name in db.view_names():
-                raise StoreError(f"{name!r} cannot be an image table; choose another name")
+            check_new_name(db.conn, name)
             check_not_renamed(db.conn, name)
             _forget_dropped(db, name)
             _create_image_table(db, name)
@@ -82,6 +84,12 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
         ensure_triggers(db, table, own_column)
         _forget_rowless(db, table)
     return table
+
+
+def check_new_name(conn: sqlite3.Connection, name: str) -> None:
+    """Raises StoreError if no image table can be made with this name."""
+    if not name.strip() or folded(name).startswith("sqlite_") or column_names(conn, name):
+        raise StoreError(f"{name!r} cannot be an image table; choose another name")
 
 
 def _forget_dropped(db: Database, name: str) -> None:

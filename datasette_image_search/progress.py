@@ -1,0 +1,25 @@
+"""The progress of long work, as the callers of the Python API hear of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How far a part of some work is, such as "Reading"."""
+
+    doing: str
+    done: int
+    total: int
+
+
+OnProgress = Callable[[Any], None]
+"""Takes values with `doing`, `done` and `total`."""
+
+
+def phases(on_progress: OnProgress) -> Callable[[str, int, int], None]:
+    """A Report that tells `on_progress`."""
+    return lambda doing, done, total: on_progress(Phase(doing, done, total))
