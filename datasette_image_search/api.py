@@ -55,8 +55,9 @@ class Images:
     `weights_of` says which file has the weights of an index; by default the database does. A server
     passes its own, as it may have the database from anybody.
 
-    All methods raise ImageSearchError, with a sentence that says what to do. `model` is for a table with
-    several indexes; None is the oldest of them. `where` is SQL, with the values of its :names in `params`.
+    All methods raise ImageSearchError, with a sentence that says what to do; errors of SQLite and of files
+    come as sqlite3.Error and OSError. `model` is for a table with several indexes; None is the oldest of
+    them. `where` is SQL, with the values of its :names in `params`. A text is a list of that one text.
 
         with Images("photos.db") as images:
             images.search("dark blue", k=3)
@@ -489,8 +490,6 @@ class Images:
             **options,
         )
         return plot(self.conn, self.index_of(model), request)
-
-    # --- Within --------------------------------------------------------------------------------------
 
     def _ask(self, index: Index, query: Query, *, alone: bool = True) -> QueryVector:
         return vector_of(self.conn, index, query, self._weights_of, alone=alone)

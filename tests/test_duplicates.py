@@ -14,8 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from datasette_image_search import store
-from datasette_image_search.errors import ImageSearchError
+from datasette_image_search import ImageSearchError, store
 from datasette_image_search.search import duplicates
 from datasette_image_search.search.duplicates import (
     Compared,

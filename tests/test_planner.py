@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from datasette_image_search.errors import ImageSearchError
+from datasette_image_search import ImageSearchError
 from datasette_image_search.search import approximate, planner
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.indexing import index_images, refresh_sidecars

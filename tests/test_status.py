@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
+from datasette_image_search import ImageSearchError
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 from datasette_image_search.search.status import status
+from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
 
 from .conftest import sidecar_of
@@ -97,7 +100,11 @@ def test_images_without_a_vector_are_said(db: Database) -> None:
 @pytest.mark.parametrize("table", [None, "nope"])
 def test_where_nothing_can_be_searched_that_is_all(table: str | None) -> None:
     db = Database(memory=True, execute_plugins=False)
-    assert status(db.conn, table).keys() == {"problem"}
+    with pytest.raises(ImageSearchError, match="this database has no image table"):
+        status(db.conn, table)
+    register_functions(db.conn)
+    (shown,) = db.execute("select image_search_status(?)", [table]).fetchone()
+    assert json.loads(shown).keys() == {"problem"}
 
 
 def test_a_database_in_memory_is_searched_in_memory() -> None:

@@ -7,12 +7,11 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE
-from ..embedders.model_ids import PRECISIONS
+from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE, Precision
 from ..errors import counted
 from . import options
 from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
@@ -40,7 +39,7 @@ SHOWN_REASONS = 20
 @click.option("--device", help="torch device such as cpu, cuda or mps. Default: the best available")
 @click.option(
     "--precision",
-    type=click.Choice(PRECISIONS),
+    type=click.Choice(get_args(Precision)),
     help="Number format of the model. Default: the fastest on the device",
 )
 @click.option(

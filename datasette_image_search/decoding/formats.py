@@ -1,11 +1,15 @@
-"""The file extensions of images, and default sizes."""
+"""The file extensions of images, default sizes, and number formats: what commands know at their start."""
 
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 THUMBNAIL_SIZE = 320
 """Pixels of the longer side."""
+
+Precision = Literal["float32", "float16", "bfloat16"]
+"""The number formats of a model."""
 
 BATCH_SIZE = 32
 """Images that are encoded and committed together."""

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 from .protocol import UnknownModel
 
-PRECISIONS = ("float32", "float16", "bfloat16")
-
 DEFAULT_MODEL = "ViT-B-32-256/datacomp_s34b_b86k"
 
 TIMM = "timm/"

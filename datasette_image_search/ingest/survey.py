@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 from sqlite_utils import Database
 
 from .. import store
 from ..checked import check_choice, check_fields
-from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE
+from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE, Precision
 from ..embedders.catalogue import check_model
-from ..embedders.model_ids import PRECISIONS
 from ..store import Index, Key, StoreError, reads
 from ..store.connections import check_folder, open_if_exists
 from ..store.finding import check_not_renamed, check_vectors
@@ -67,7 +67,7 @@ class EmbedRequest:
     model: str | None = None
     weights: Path | None = None
     device: str | None = None
-    precision: str | None = None
+    precision: Precision | None = None
     batch_size: int = BATCH_SIZE
     workers: int | None = None
     path_column: str | None = None
@@ -96,7 +96,7 @@ class EmbedRequest:
             limit=some,
         )
         if self.precision is not None:
-            check_choice("precision", self.precision, PRECISIONS)
+            check_choice("precision", self.precision, get_args(Precision))
 
     @property
     def decoders(self) -> int:
