@@ -23,6 +23,7 @@ from datasette_image_search.store.tables import KnownSource, OwnRow
 from .commands import change, command, query, touch_later
 from .commands import embed_images as embed
 from .conftest import COLOURS, draw_picture, query_json
+from .serving import ask, datasette_of
 
 KEYS = {int: [3, 5, 8, 13, 21, 34, 55, 89], str: ["ä", "b b", "c'", 'd"', "e/", "#f", "7", ""]}
 
@@ -528,6 +529,28 @@ def test_what_is_no_blob_any_more_is_not_found(scans: Path):
     assert found(scans) == {2, 3, 4, 5, 6, 7, 8}
     assert embed_own(scans) == "0 embedded, 7 unchanged, 0 failed"
     assert query(scans, "select 1 from _pictures_vectors where image_id = 1") == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("change", [("--drop", "scan"), ("--rename", "scan", "picture")])
+async def test_without_the_column_of_its_blobs_a_table_is_searched_all_the_same(
+    scans: Path, change: tuple[str, ...]
+):
+    assert command("transform", scans, "pictures", *change).exit_code == 0
+    searched = command("search-images", scans, "pictures", "red", "-k", 8)
+    assert (searched.exit_code, searched.output.count("\n0.")) == (0, 8), searched.output
+    duplicates = command("find-duplicates", scans, "pictures", "--threshold", "0.1")
+    assert (duplicates.exit_code, "#1" in duplicates.output) == (0, True), duplicates.output
+    assert found(scans) == {1, 2, 3, 4, 5, 6, 7, 8}
+    assert computed(scans, "image_similarity(1, '#1')") == pytest.approx(1, abs=1e-3)
+    datasette = datasette_of(scans)
+    page = "/-/image-search/scans/pictures"
+    hits = (await ask(datasette, f"{page}.json?q=red")).json()["hits"]
+    assert {hit["id"] for hit in hits} == {1, 2, 3, 4, 5, 6, 7, 8}
+    for path in ("?q=red", "?q=red&id__gt=3", "/1/thumbnail"):
+        assert (await ask(datasette, f"{page}{path}")).status_code == 200, path
+    assert command("index-images", scans, "pictures").exit_code == 0
+    assert found(scans) == {1, 2, 3, 4, 5, 6, 7, 8}
 
 
 def test_a_source_leaves_with_its_image_and_goes_along_to_another_id(scans: Path):
