@@ -230,6 +230,30 @@ def test_a_table_that_somebody_has_changed_does_not_stop_the_others(old: Path) -
         assert query(old, f"select count(*) from _{name}_vectors") == [(vectors,)]
 
 
+@pytest.mark.parametrize("side", ["_scans_thumbnails", "_scans_failures", "_scans_sources"])
+def test_a_lost_side_table_stops_no_table_and_is_made_again(
+    old: Path, answers: Hits, side: str
+) -> None:
+    change(old, f"drop table {side}")
+    done = command("index-images", old, "files")
+    assert done.exit_code == 0, done.output
+    assert query(old, f"select count(*) from {side}") == [(0,)]
+    with closing(sqlite3.connect(old)) as conn:
+        assert answers_of(conn) == answers
+    change(old, "delete from scans where id = 10")
+    assert (10,) not in query(old, "select image_id from _scans_vectors")
+
+
+def test_a_renamed_column_can_be_renamed_again(old: Path) -> None:
+    """SQLite corrects the column in our trigger, and refuses to rename one of a table with a wrong trigger."""
+    change(old, "alter table scans rename column scan to image")
+    done = command("index-images", old, "files")
+    assert done.exit_code == 0, done.output
+    change(old, "alter table scans rename column image to picture")
+    change(old, "update scans set picture = null where id = 10")
+    assert (10,) not in query(old, "select image_id from _scans_vectors")
+
+
 KILLED = """
 import os, signal, sys
 from sqlite_utils import Database

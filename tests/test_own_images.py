@@ -560,6 +560,16 @@ def test_a_source_leaves_with_its_image_and_goes_along_to_another_id(scans: Path
     assert embed_own(scans) == "0 embedded, 7 unchanged, 0 failed"
 
 
+def test_a_renamed_column_of_blobs_keeps_its_trigger(scans: Path):
+    """SQLite corrects the trigger; the old name in it would forbid any other renaming."""
+    change(scans, "alter table pictures rename column scan to picture")
+    assert command("tag-images", scans, "pictures", "red", "blue", "-s").exit_code == 0
+    change(scans, "alter table pictures rename column picture to pic")
+    change(scans, "update pictures set pic = null where id = 1")
+    assert query(scans, "select 1 from _pictures_vectors where image_id = 1") == []
+    assert found(scans) == {2, 3, 4, 5, 6, 7, 8}
+
+
 def test_a_dropped_table_of_sources_is_made_again_for_the_triggers(scans: Path):
     change(scans, "drop table _pictures_sources")
     assert found(scans) == {1, 2, 3, 4, 5, 6, 7, 8}
