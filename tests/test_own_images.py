@@ -485,6 +485,10 @@ def found(path: Path) -> set[int]:
     return {hit["id"] for hit in json.loads(computed(path, "image_search('red', 8)"))}
 
 
+def status_of(path: Path) -> dict[str, Any]:
+    return json.loads(computed(path, "image_search_status()"))
+
+
 BEFORE = {
     "nothing": None,
     "tags": ("tag-images", "pictures", "red", "blue", "-s"),
@@ -521,6 +525,29 @@ def test_a_blob_of_another_length_is_not_found_meanwhile(scans: Path):
     assert found(scans) == {2, 3, 4, 5, 6, 7, 8}
     assert computed(scans, "image_similarity(1, 'red')") is None
     assert embed_own(scans) == "1 embedded, 7 unchanged, 0 failed"
+
+
+def test_the_status_says_that_blobs_may_be_others(scans: Path):
+    """Until a command that writes has looked at them, one of the same length is answered with the old vector."""
+    assert status_of(scans)["problem"] is None
+    transform(scans)
+    swap(scans, 1, 4)
+    told = status_of(scans)["problem"]
+    assert "triggers of 'pictures' are missing" in told
+    assert "check all BLOBs with sqlite-utils embed-images" in told
+    assert (best(scans, "red")["id"], status_of(scans)["vectors"]) == (1, 8)
+    assert command("index-images", scans, "pictures", "-s").exit_code == 0
+    told = status_of(scans)["problem"]
+    assert told == "2 images have no vector; embed them with sqlite-utils embed-images"
+    embed_own(scans)
+    assert status_of(scans)["problem"] is None
+    assert best(scans, "red")["id"] == 4
+
+
+def test_the_status_of_paths_needs_no_triggers(own: Path):
+    embed_own(own, "--path-column", "file", "--model", "palette")
+    transform(own)
+    assert status_of(own)["problem"] is None
 
 
 def test_what_is_no_blob_any_more_is_not_found(scans: Path):
