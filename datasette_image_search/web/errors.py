@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import sqlite3
 import types
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
 from datasette.app import Datasette
+from datasette.database import QueryInterrupted
 from datasette.utils.asgi import Base400, NotFound, Request, Response
 from datasette.views.base import DatasetteError
 
+from ..errors import ImageSearchError
 from ..store.transactions import is_locked
 
 LOCKED = "another program is writing to this database just now; try again in a moment"
@@ -40,6 +43,25 @@ _HALF_WRITTEN = "attempt to write a readonly database"
 _CORE = "datasette.handle_exception"
 
 Handler = Callable[[Datasette, Request], Awaitable[Response]]
+
+
+class TooLong(ImageSearchError):
+    """Filters that need more time than Datasette allows."""
+
+
+@contextmanager
+def told_when_too_long(datasette: Datasette) -> Iterator[None]:
+    """A TooLong in place of the error of a search that ran into sql_time_limit_ms."""
+    try:
+        yield
+    except (sqlite3.OperationalError, QueryInterrupted) as error:
+        if not isinstance(error, QueryInterrupted) and str(error) != "interrupted":
+            raise
+        limit = datasette.setting("sql_time_limit_ms")
+        raise TooLong(
+            f"this search took more than the {limit:,} ms that sql_time_limit_ms allows; "
+            "remove a filter, or filter by a column with an index"
+        ) from error
 
 
 def told_when_locked(view: Handler) -> Handler:

@@ -9,7 +9,6 @@ of other plugins. The page then selects exactly the hits.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +35,7 @@ from ..access.image_tables import PicturedTable, visible_table
 from ..access.requested_table import RequestedTable
 from ..compat import column_filters, default_page_size
 from ..configuration import configured_weights
+from ..errors import told_when_too_long
 from ..pages.cards import query_in_words
 from ..reading import read_bounded
 from ..server.preparing import is_prepared
@@ -97,24 +97,18 @@ async def filters_with_search(
     limit = datasette.sql_time_limit_ms
     images = shown.table.name
     try:
-        # Not on one of the three threads for SQL: a model can take long to load.
-        index = await read_bounded(served, lambda conn: store.find_index(conn, images))
-        await is_prepared(datasette, request, RequestedTable(served, shown.table, index), query)
-        found = await read_bounded(
-            served,
-            lambda conn: _search(
-                Images(conn, images, weights_of=weights_of), query, k, filter, limit
-            ),
-        )
+        with told_when_too_long(datasette):
+            # Not on one of the three threads for SQL: a model can take long to load.
+            index = await read_bounded(served, lambda conn: store.find_index(conn, images))
+            await is_prepared(datasette, request, RequestedTable(served, shown.table, index), query)
+            found = await read_bounded(
+                served,
+                lambda conn: _search(
+                    Images(conn, images, weights_of=weights_of), query, k, filter, limit
+                ),
+            )
     except ImageSearchError as error:
         raise _bad_request(str(error)) from error
-    except sqlite3.OperationalError as error:
-        if str(error) != "interrupted":
-            raise
-        raise _bad_request(
-            f"the filters of this search took longer than sql_time_limit_ms, {limit} ms; "
-            "remove one, or filter by a column with an index"
-        ) from error
 
     key = f"{escape_sqlite(table)}.{escape_sqlite(shown.table.key)}"
     hits_clause = f"{key} in (select value from json_each(:_img_hits))"

@@ -20,14 +20,16 @@ from ...search.planner import live_snapshot
 from ...search.projection import pca
 from ...search.query import LONGEST_QUERY
 from ...store import reads
+from ...store.filters import naming_the_filter
 from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import configured_weights
+from ..errors import told_when_too_long
 from ..reading import read_bounded
 from ..server.preparing import Placed, is_prepared, placed_vectors
 from ..urls import TableUrls, check_url, pairs_of, pairs_with_filters, replaced
 from .cards import query_in_words
 from .responses import as_json, error_response
-from .results import Count, in_one_sentence, in_time
+from .results import Count, in_time
 from .search_page import count_in_words, form_context, table_context
 from .search_request import SearchRequest, read_request
 
@@ -96,7 +98,7 @@ async def _json(
             found = images.ask(query, model=requested.index.model)
             return placed, versions, live.scores(found.vector)[placed.vectors], found.warnings
 
-    with in_one_sentence(datasette, requested, wanted):
+    with told_when_too_long(datasette), naming_the_filter(requested.table, wanted.filter):
         placed, versions, scores, warnings = await in_time(datasette, requested, read)
 
     def answer() -> Response:

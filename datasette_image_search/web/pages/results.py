@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from datasette.app import Datasette
-from datasette.database import QueryInterrupted
 from datasette.utils import sqlite_timelimit
 from datasette.utils.asgi import Request
 
 from ... import store
 from ...api import Images
-from ...errors import ImageSearchError
 from ...search.planner import Step
 from ...store import reads
 from ...store.filters import naming_the_filter
@@ -26,6 +24,7 @@ from ...store.vectors import count_with_vector
 from ...store.views import view_rows
 from ..access.requested_table import RequestedTable
 from ..configuration import configured_weights
+from ..errors import told_when_too_long
 from ..facets.counting import Facets, count_facets
 from ..reading import read_bounded
 from .search_request import DEEPEST, SearchRequest
@@ -40,10 +39,6 @@ FEW = 0.1
 """A share of the table below which matching rows are looked up first and sorted by time after."""
 
 T = TypeVar("T")
-
-
-class TooLong(ImageSearchError):
-    """A filter that the time limit of Datasette does not allow."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +125,7 @@ async def find(
         return count, await timed("search", _newest(datasette, requested, wanted, count))
 
     counting = count_facets(datasette, request, requested, wanted.rows, patient=patient_facets)
-    with in_one_sentence(datasette, requested, wanted):
+    with told_when_too_long(datasette), naming_the_filter(requested.table, wanted.filter):
         (count, page), facets, without_vector = await asyncio.gather(
             count_and_search(),
             timed("facets", counting),
@@ -150,24 +145,6 @@ async def find(
         warnings=page.warnings,
         milliseconds=milliseconds,
     )
-
-
-@contextmanager
-def in_one_sentence(
-    datasette: Datasette, requested: RequestedTable, wanted: SearchRequest
-) -> Iterator[None]:
-    """Errors that a person can correct in a filter become a TooLong or FilterError."""
-    try:
-        yield
-    except (sqlite3.Error, OverflowError, UnicodeEncodeError, QueryInterrupted) as error:
-        if isinstance(error, QueryInterrupted) or str(error) == "interrupted":
-            limit = datasette.setting("sql_time_limit_ms")
-            raise TooLong(
-                f"this search took more than the {limit:,} ms that sql_time_limit_ms allows; "
-                "remove a filter, or filter by a column with an index"
-            ) from error
-        with naming_the_filter(requested.table, wanted.filter):
-            raise
 
 
 async def _closest(datasette: Datasette, requested: RequestedTable, wanted: SearchRequest) -> _Page:
