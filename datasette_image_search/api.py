@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from . import store
 from .checked import as_key, several
 from .errors import ImageSearchError
 from .progress import OnProgress, phases
-from .search.queries import Query, queries_of, vector_of
+from .search.queries import Query, asked_index, queries_of, vector_of
 from .search.query import QueryVector, WeightsOf, embedder_of, recorded_weights
 from .store import Filter, Index, Key, reads
 from .store.connections import checkpoint
@@ -168,7 +169,6 @@ class Images:
         self,
         type: str | None = None,
         *,
-        queries: np.ndarray | Paths | None = None,
         model: str | None = None,
         on_progress: OnProgress = _ignore,
         **options: Any,
@@ -181,15 +181,13 @@ class Images:
             images.index("ivf", target=0.99)
         """
         from .search import indexing
-        from .search.sample_queries import own_queries
 
-        db, index = self._database.to_write(), self.index_of(model)
+        db, index = self._to_write(model)
         index, codes, made = indexing.index_images(
             db,
             index.image_table,
             model=index.model,
             type=type,
-            queries=own_queries(queries, index),
             report=phases(on_progress),
             **options,
         )
@@ -202,7 +200,6 @@ class Images:
         self,
         type: str | None = None,
         *,
-        queries: np.ndarray | Paths | None = None,
         model: str | None = None,
         on_progress: OnProgress = _ignore,
         **options: Any,
@@ -214,11 +211,9 @@ class Images:
             images.evaluate("ivf")
         """
         from .search.evaluation import evaluate_index
-        from .search.sample_queries import own_queries
 
         index = self.index_of(model)
-        vectors = own_queries(queries, index)
-        return evaluate_index(self.conn, index, vectors, phases(on_progress), type=type, **options)
+        return evaluate_index(self.conn, index, report=phases(on_progress), type=type, **options)
 
     # --- Searching -----------------------------------------------------------------------------------
 
@@ -266,8 +261,7 @@ class Images:
         from .search.live import live_index
 
         some = queries_of(queries)
-        first = some[0]
-        index = first.index if isinstance(first, QueryVector) else self.index_of(model)
+        index = asked_index(some, self.table) or self.index_of(model)
         asked = [self._ask(index, query, alone=len(some) == 1) for query in some]
         if on_progress is not None:
             live_index(self.conn, index, phases(on_progress))
@@ -414,8 +408,7 @@ class Images:
         """
         from .search import duplicates
 
-        db = self._database.to_write() if write else None
-        index = self.index_of(model)
+        db, index = self._to_write(model) if write else (None, self.index_of(model))
         filter = row_filter(where, params)
         groups = duplicates.find_duplicates(self.conn, index, threshold, filter, on_progress)
         if db is None:
@@ -458,12 +451,14 @@ class Images:
         """
         from .search import tags
 
-        db, index = self._database.to_write(), self.index_of(model)
+        db, index = self._to_write(model)
         try:
             embedder, filter = embedder_of(index, self._weights_of), row_filter(where, params)
             yield from tags.tag_with(db, index, embedder, labels, filter=filter, **options)
         finally:
-            checkpoint(db)
+            # Of a generator that nobody finishes, the connection may be closed.
+            with suppress(sqlite3.Error):
+                checkpoint(db)
 
     def plot(
         self,
@@ -493,6 +488,11 @@ class Images:
 
     def _ask(self, index: Index, query: Query, *, alone: bool = True) -> QueryVector:
         return vector_of(self.conn, index, query, self._weights_of, alone=alone)
+
+    def _to_write(self, model: str | None) -> tuple[Database, Index]:
+        """The database to write to and an index of it; nothing is written if there is no such index."""
+        self.index_of(model)
+        return self._database.to_write(), self.index_of(model)
 
     def _name(self) -> str:
         return self.index_of().image_table if self.table is None else self.table

@@ -23,7 +23,7 @@ from datasette_image_search.search.query import QueryError, image_term, query_ve
 from datasette_image_search.sql.functions import register_functions
 from datasette_image_search.store.migrations import migrate
 from datasette_image_search.store.reads import newest_ids
-from datasette_image_search.store.schema_version import MIGRATIONS
+from datasette_image_search.store.schema_version import MIGRATIONS, applied
 from datasette_image_search.store.vectors import image_vector
 
 from .commands import change, command, query
@@ -230,6 +230,30 @@ def test_a_table_that_somebody_has_changed_does_not_stop_the_others(old: Path) -
         assert query(old, f"select count(*) from _{name}_vectors") == [(vectors,)]
 
 
+@pytest.mark.parametrize("side", ["_scans_thumbnails", "_scans_failures", "_scans_sources"])
+def test_a_lost_side_table_stops_no_table_and_is_made_again(
+    old: Path, answers: Hits, side: str
+) -> None:
+    change(old, f"drop table {side}")
+    done = command("index-images", old, "files")
+    assert done.exit_code == 0, done.output
+    assert query(old, f"select count(*) from {side}") == [(0,)]
+    with closing(sqlite3.connect(old)) as conn:
+        assert answers_of(conn) == answers
+    change(old, "delete from scans where id = 10")
+    assert (10,) not in query(old, "select image_id from _scans_vectors")
+
+
+def test_a_renamed_column_can_be_renamed_again(old: Path) -> None:
+    """SQLite corrects the column in our trigger, and refuses to rename one of a table with a wrong trigger."""
+    change(old, "alter table scans rename column scan to image")
+    done = command("index-images", old, "files")
+    assert done.exit_code == 0, done.output
+    change(old, "alter table scans rename column image to picture")
+    change(old, "update scans set picture = null where id = 10")
+    assert (10,) not in query(old, "select image_id from _scans_vectors")
+
+
 KILLED = """
 import os, signal, sys
 from sqlite_utils import Database
@@ -316,6 +340,12 @@ async def test_datasette_says_so_and_serves_the_others(newer: Path, tmp_path: Pa
     assert page.status_code == 503
     assert SENTENCE in page.text
     assert (await get(datasette, "/-/image-search/photos/images/1/thumbnail")).status_code == 503
+    for pages in ("/-/image-search", "/-/image-search/photos"):
+        page = await get(datasette, pages)
+        assert (page.status_code, SENTENCE in page.text) == (200, True)
+    page = await get(datasette, "/photos/images", _image_search="red")
+    assert page.status_code == 400
+    assert SENTENCE in page.text
     assert (await get(datasette, "/photos/images")).status_code == 200
     asked = await query_page(datasette, "select image_search('red', 3, 'images')")
     assert SENTENCE in asked.text
@@ -337,9 +367,10 @@ async def test_the_log_of_datasette_says_so(newer: Path, caplog) -> None:
     [
         "create view image_search_migrations as select 'm999' as name, 1 as applied_at",
         "create table image_search_migrations (mine text)",
+        "create table image_search_migrations as select 'swallows' as name, 1 as mine",
         "create table image_search_migrations (mine, name as (zeroblob(900000000)))",
     ],
-    ids=["view", "other columns", "computed"],
+    ids=["view", "other columns", "a name", "computed"],
 )
 def test_something_else_of_that_name_is_neither_believed_nor_written_to(
     old: Path, answers: Hits, made: str
@@ -363,3 +394,36 @@ def test_what_is_no_text_is_the_name_of_no_migration(old: Path) -> None:
     )
     with closing(sqlite3.connect(old)) as conn, pytest.raises(store.NewerVersion):
         live_index(conn, store.find_index(conn, "images"))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "insert into image_search_migrations select 'm002_tokens', '' from n",
+        "insert into image_search_migrations values (hex(zeroblob(10000000)), '')",
+    ],
+    ids=["many rows", "a long name"],
+)
+def test_little_of_a_list_that_somebody_else_made_is_read(old: Path, rows: str) -> None:
+    numbers = "with n as (select 1 union all select 1 from n limit 300000)"
+    change(old, "create table image_search_migrations (name, applied_at)", f"{numbers} {rows}")
+    with closing(sqlite3.connect(old)) as conn:
+        steps = 0
+
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+
+        conn.set_progress_handler(step, 1)
+        names = applied(conn)
+    assert steps < 5_000
+    assert len(names) == 1
+    assert max(map(len, names)) <= 1_000
+
+
+def test_a_list_is_read_whatever_a_connection_makes_of_its_rows(old: Path) -> None:
+    change(old, "create table image_search_migrations (name, applied_at)")
+    change(old, f"insert into image_search_migrations values ('{MIGRATIONS[0]}', '')")
+    with closing(sqlite3.connect(old)) as conn:
+        conn.row_factory = lambda cursor, row: {"name": row[0]}
+        assert applied(conn) == {MIGRATIONS[0]}

@@ -23,6 +23,7 @@ from datasette_image_search.store.tables import KnownSource, OwnRow
 from .commands import change, command, query, touch_later
 from .commands import embed_images as embed
 from .conftest import COLOURS, draw_picture, query_json
+from .serving import ask, datasette_of
 
 KEYS = {int: [3, 5, 8, 13, 21, 34, 55, 89], str: ["ä", "b b", "c'", 'd"', "e/", "#f", "7", ""]}
 
@@ -484,6 +485,10 @@ def found(path: Path) -> set[int]:
     return {hit["id"] for hit in json.loads(computed(path, "image_search('red', 8)"))}
 
 
+def status_of(path: Path) -> dict[str, Any]:
+    return json.loads(computed(path, "image_search_status()"))
+
+
 BEFORE = {
     "nothing": None,
     "tags": ("tag-images", "pictures", "red", "blue", "-s"),
@@ -522,6 +527,29 @@ def test_a_blob_of_another_length_is_not_found_meanwhile(scans: Path):
     assert embed_own(scans) == "1 embedded, 7 unchanged, 0 failed"
 
 
+def test_the_status_says_that_blobs_may_be_others(scans: Path):
+    """Until a command that writes has looked at them, one of the same length is answered with the old vector."""
+    assert status_of(scans)["problem"] is None
+    transform(scans)
+    swap(scans, 1, 4)
+    told = status_of(scans)["problem"]
+    assert "triggers of 'pictures' are missing" in told
+    assert "check all BLOBs with sqlite-utils embed-images" in told
+    assert (best(scans, "red")["id"], status_of(scans)["vectors"]) == (1, 8)
+    assert command("index-images", scans, "pictures", "-s").exit_code == 0
+    told = status_of(scans)["problem"]
+    assert told == "2 images have no vector; embed them with sqlite-utils embed-images"
+    embed_own(scans)
+    assert status_of(scans)["problem"] is None
+    assert best(scans, "red")["id"] == 4
+
+
+def test_the_status_of_paths_needs_no_triggers(own: Path):
+    embed_own(own, "--path-column", "file", "--model", "palette")
+    transform(own)
+    assert status_of(own)["problem"] is None
+
+
 def test_what_is_no_blob_any_more_is_not_found(scans: Path):
     transform(scans)
     change(scans, "update pictures set scan = null where id = 1")
@@ -530,11 +558,43 @@ def test_what_is_no_blob_any_more_is_not_found(scans: Path):
     assert query(scans, "select 1 from _pictures_vectors where image_id = 1") == []
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("change", [("--drop", "scan"), ("--rename", "scan", "picture")])
+async def test_without_the_column_of_its_blobs_a_table_is_searched_all_the_same(
+    scans: Path, change: tuple[str, ...]
+):
+    assert command("transform", scans, "pictures", *change).exit_code == 0
+    searched = command("search-images", scans, "pictures", "red", "-k", 8)
+    assert (searched.exit_code, searched.output.count("\n0.")) == (0, 8), searched.output
+    duplicates = command("find-duplicates", scans, "pictures", "--threshold", "0.1")
+    assert (duplicates.exit_code, "#1" in duplicates.output) == (0, True), duplicates.output
+    assert found(scans) == {1, 2, 3, 4, 5, 6, 7, 8}
+    assert computed(scans, "image_similarity(1, '#1')") == pytest.approx(1, abs=1e-3)
+    datasette = datasette_of(scans)
+    page = "/-/image-search/scans/pictures"
+    hits = (await ask(datasette, f"{page}.json?q=red")).json()["hits"]
+    assert {hit["id"] for hit in hits} == {1, 2, 3, 4, 5, 6, 7, 8}
+    for path in ("?q=red", "?q=red&id__gt=3", "/1/thumbnail"):
+        assert (await ask(datasette, f"{page}{path}")).status_code == 200, path
+    assert command("index-images", scans, "pictures").exit_code == 0
+    assert found(scans) == {1, 2, 3, 4, 5, 6, 7, 8}
+
+
 def test_a_source_leaves_with_its_image_and_goes_along_to_another_id(scans: Path):
     change(scans, "delete from pictures where id = 1", "update pictures set id = 70 where id = 2")
     ids = query(scans, "select image_id from _pictures_sources order by 1")
     assert [id for (id,) in ids] == [3, 4, 5, 6, 7, 8, 70]
     assert embed_own(scans) == "0 embedded, 7 unchanged, 0 failed"
+
+
+def test_a_renamed_column_of_blobs_keeps_its_trigger(scans: Path):
+    """SQLite corrects the trigger; the old name in it would forbid any other renaming."""
+    change(scans, "alter table pictures rename column scan to picture")
+    assert command("tag-images", scans, "pictures", "red", "blue", "-s").exit_code == 0
+    change(scans, "alter table pictures rename column picture to pic")
+    change(scans, "update pictures set pic = null where id = 1")
+    assert query(scans, "select 1 from _pictures_vectors where image_id = 1") == []
+    assert found(scans) == {2, 3, 4, 5, 6, 7, 8}
 
 
 def test_a_dropped_table_of_sources_is_made_again_for_the_triggers(scans: Path):

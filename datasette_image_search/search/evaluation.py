@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from .approximate import RECALL_AT, Report
 from .codes import CODE_ERROR
 from .indexing import check_asked, count_to_search, make_index, silent
 from .live import LiveIndex, live_index
-from .sample_queries import sample_queries
+from .sample_queries import own_queries, sample_queries
 
 DEEPEST = max(RECALL_AT)
 
@@ -46,7 +47,7 @@ class Evaluated:
 def evaluate_index(
     conn: sqlite3.Connection,
     index: Index,
-    queries: np.ndarray | None = None,
+    queries: np.ndarray | Path | None = None,
     report: Report = silent,
     **asked: Any,
 ) -> list[Evaluated]:
@@ -57,6 +58,7 @@ def evaluate_index(
     """
     check_asked(**asked)
     count_to_search(conn, index)
+    queries = own_queries(queries, index)
     if any(asked.values()):
         index, codes, made = make_index(conn, index, queries=queries, report=report, **asked)
         live = LiveIndex(index, (codes,), from_sidecar=False, approximate=made)

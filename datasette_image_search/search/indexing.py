@@ -27,7 +27,7 @@ from . import approximate
 from .approximate import Approximate, Report
 from .codes import Codes
 from .lineage import NOBODY, Unproven, gone
-from .sample_queries import sample_queries
+from .sample_queries import own_queries, sample_queries
 from .sidecar import (
     SidecarUnusable,
     approximate_beside,
@@ -127,7 +127,7 @@ def index_images(
     model: str | None = None,
     type: str | None = None,
     target: float | None = None,
-    queries: np.ndarray | None = None,
+    queries: np.ndarray | Path | None = None,
     gpu: bool = False,
     report: Report = silent,
 ) -> tuple[Index, Codes, Approximate | None]:
@@ -176,7 +176,7 @@ def make_index(
     *,
     type: str | None = None,
     target: float | None = None,
-    queries: np.ndarray | None = None,
+    queries: np.ndarray | Path | None = None,
     gpu: bool = False,
     report: Report = silent,
 ) -> tuple[Index, Codes, Approximate | None]:
@@ -188,7 +188,7 @@ def make_index(
 
     Raises IndexTypeError for what cannot be made.
     """
-    count = count_to_search(conn, index)
+    count, queries = count_to_search(conn, index), own_queries(queries, index)
     if type is None:
         type = _type_of(index)
     factory = approximate.resolve_type(type, count)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ImageSearchError
 from ..store import Index
-from ..store.tables import vector_to_blob
+from ..store.tables import folded, vector_to_blob
 from .query import QueryError, QueryVector, WeightsOf, embedder_of, query_vector
 
 Query = str | bytes | np.ndarray | Path | QueryVector
@@ -32,6 +32,13 @@ def queries_of(queries: Query | Sequence[Query]) -> list[Query]:
     return some
 
 
+def asked_index(queries: Sequence[Query], table: str | None) -> Index | None:
+    """The index that a first query was asked of, so that none is looked for, if it is of this table."""
+    # A function of SQL is called for each group of rows: it has the index already.
+    index = queries[0].index if isinstance(queries[0], QueryVector) else None
+    return index if index and folded(index.image_table) == folded(table or "") else None
+
+
 def vector_of(
     conn: sqlite3.Connection,
     index: Index,
@@ -42,6 +49,11 @@ def vector_of(
 ) -> QueryVector:
     """Raises QueryError or EmbedderError, with the query that it is about unless that is `alone`."""
     if isinstance(query, QueryVector):
+        if (query.index.id, query.index.identity) != (index.id, index.identity):
+            raise QueryError(
+                f"the query was asked of {query.index.image_table!r} by {query.index.model}, and the search "
+                f"is of {index.image_table!r} by {index.model}; ask it again there"
+            )
         return query
     if isinstance(query, Path):
         return QueryVector(index, _picture_vector(index, query, weights_of))

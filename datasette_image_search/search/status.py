@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import store
 from ..store import Index
+from ..store.ownership import has_triggers
 from ..store.reads import count_images
 from ..store.replacements import unfinished_index
 from ..store.vectors import count_with_vector
@@ -23,8 +24,15 @@ def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]
     live = live_index(conn, index)
     unfinished = unfinished_index(conn, index.image_table)
     with store.snapshot(conn):
-        images = count_images(conn, store.find_image_table(conn, index.image_table))
+        image_table = store.find_image_table(conn, index.image_table)
+        images = count_images(conn, image_table)
         vectors = count_with_vector(conn, index, unusable=live.unusable().tolist())
+        problems = _problems(index, unfinished, live, images, vectors)
+        if index.content_column is not None and not has_triggers(conn, image_table):
+            problems.append(
+                f"triggers of {index.image_table!r} are missing, so images whose BLOB was replaced by one of "
+                "the same length are found by the former one; check all BLOBs with sqlite-utils embed-images"
+            )
     return {
         "table": index.image_table,
         "model": index.model,
@@ -34,7 +42,7 @@ def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]
         "search": _search(live),
         "sidecar": "in use" if live.from_sidecar else "not in use",
         "newer_than_sidecar": live.newer,
-        "problem": "; ".join(_problems(index, unfinished, live, images, vectors)) or None,
+        "problem": "; ".join(problems) or None,
     }
 
 

@@ -43,7 +43,7 @@ def migrate(db: Database) -> bool:
         # Another program may have done it while this one waited for it.
         check_version(db.conn)
         before = applied(db.conn)
-        if not is_stored_table(db.conn, APPLIED, "name"):
+        if not is_stored_table(db.conn, APPLIED, "name", "applied_at"):
             _create(db)
         is_older = table_exists(db.conn, INDEXES)
         for name, step in zip(MIGRATIONS, _STEPS, strict=True):

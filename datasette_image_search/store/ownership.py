@@ -7,7 +7,14 @@ import sqlite3
 from sqlite_utils.db import quote_identifier
 
 from .soundness import is_stored_table
-from .tables import IMAGE_EVENTS, ImageTable, generated_columns, read_indexes, trigger_name
+from .tables import (
+    IMAGE_EVENTS,
+    ImageTable,
+    column_names,
+    generated_columns,
+    read_indexes,
+    trigger_name,
+)
 
 
 def has_triggers(conn: sqlite3.Connection, table: ImageTable) -> bool:
@@ -46,7 +53,8 @@ def _stored_content(conn: sqlite3.Connection, table: ImageTable) -> str | None:
     if len(columns) != 1 or not is_stored_table(conn, table.sources):
         return None
     ((_, column),) = columns
-    return None if column in generated_columns(conn, table.name) else column
+    there = set(column_names(conn, table.name)) - generated_columns(conn, table.name)
+    return column if column in there else None
 
 
 def owned(conn: sqlite3.Connection, table: ImageTable, side: str) -> str:

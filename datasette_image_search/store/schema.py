@@ -9,12 +9,12 @@ from sqlite_utils.db import quote_identifier
 
 from .finding import check_key, check_not_renamed, renamed_from
 from .migrations import migrate
+from .side_schema import column_types
 from .tables import (
     INDEXES,
     LABEL_SETS,
     ROOTS,
     DuplicateRow,
-    Failure,
     ImageRecord,
     ImageTable,
     Index,
@@ -29,7 +29,6 @@ from .tables import (
 from .transactions import transaction
 from .triggers import (
     clear_derived,
-    column_types,
     ensure_triggers,
     existing_side_tables,
     forget_images,
@@ -79,7 +78,6 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
         table = find_image_table(db.conn, name)
         check_key(db.conn, table)
         _forget_former(db, table)
-        _ensure_side_tables(db, table)
         _ensure_indexes(db, table)
         ensure_triggers(db, table, own_column)
         _forget_rowless(db, table)
@@ -152,30 +150,6 @@ def _ensure_indexes(db: Database, table: ImageTable) -> None:
     for index in FACET_INDEXES:
         if table.is_ours and set(index) <= columns:
             db.table(table.name).create_index(index, if_not_exists=True)
-
-
-def _ensure_side_tables(db: Database, table: ImageTable) -> None:
-    key_type = int if table.key_is_integer else str
-    if not db.table(table.vectors).exists():
-        # sqlite-utils has no AUTOINCREMENT, and without it the id of a deleted vector comes back.
-        db.execute(
-            f"""
-            create table {quote_identifier(table.vectors)} (
-                id INTEGER PRIMARY KEY AUTOINCREMENT,
-                index_id INTEGER NOT NULL REFERENCES {INDEXES}(id),
-                image_id {"INTEGER" if table.key_is_integer else "TEXT"} NOT NULL,
-                sha256 TEXT,
-                vector BLOB NOT NULL,
-                UNIQUE (image_id, index_id)
-            )
-            """
-        )
-    if not db.table(table.thumbnails).exists():
-        db.table(table.thumbnails).create(
-            {"image_id": key_type, "sha256": str, "webp": bytes}, pk="image_id"
-        )
-    if not db.table(table.failures).exists():
-        db.table(table.failures).create(column_types(Failure), pk=("root_id", "path"))
 
 
 def ensure_duplicates(db: Database, table: ImageTable, own_column: str | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 
 from ..errors import ImageSearchError
-from .soundness import is_stored_table
+from .soundness import LONGEST_NAME, is_stored_table
 
 APPLIED = "image_search_migrations"
 
@@ -32,8 +32,13 @@ def check_version(conn: sqlite3.Connection) -> None:
 
 def applied(conn: sqlite3.Connection) -> set[str]:
     """Their names; none for a database of an older version, or if something else has the name of the list."""
-    if not is_stored_table(conn, APPLIED, "name"):
+    if not is_stored_table(conn, APPLIED, "name", "applied_at"):
         return set()
+    cursor = conn.cursor()
+    # Rows of the connection may be dicts, which are unpacked into their keys.
+    cursor.row_factory = None
     # One more than are known is enough to see that there are others.
-    names = conn.execute(f"select distinct name from {APPLIED} limit {len(MIGRATIONS) + 1}")
+    names = cursor.execute(
+        f"select substr(name, 1, {LONGEST_NAME}) from {APPLIED} limit {len(MIGRATIONS) + 1}"
+    )
     return {str(name) for (name,) in names}

@@ -20,27 +20,20 @@ from sqlite_utils.db import quote_identifier
 from .soundness import is_stored_table
 from .tables import ImageTable, Key, column_names, folded
 
-_COLUMNS = {"size": int, "mtime": str, "sha256": str}
+SOURCE_COLUMNS = {"size": int, "mtime": str, "sha256": str}
 
 
 def sources_of(conn: sqlite3.Connection, table: ImageTable) -> str:
     """SQL, for the place of a table: the sources of the images that have one. A column that was dropped is NULL."""
     if table.is_ours:
         there = {folded(name) for name in column_names(conn, table.name)}
-        columns = (name if name in there else f"null as {name}" for name in _COLUMNS)
+        columns = (name if name in there else f"null as {name}" for name in SOURCE_COLUMNS)
         return "(select {key} as image_id, {columns} from {images})".format(
             columns=", ".join(columns), **table.quoted()
         )
     if is_stored_table(conn, table.sources):
         return quote_identifier(table.sources)
     return "(select null as image_id, null as size, null as mtime, null as sha256 where 0)"
-
-
-def ensure_sources(db: Database, table: ImageTable) -> None:
-    """The table of the sources of a person's own table."""
-    if not (table.is_ours or db.table(table.sources).exists()):
-        key_type = int if table.key_is_integer else str
-        db.table(table.sources).create({"image_id": key_type, **_COLUMNS}, pk="image_id")
 
 
 def record_files(db: Database, table: ImageTable, states: Sequence[tuple[Key, int, str]]) -> None:

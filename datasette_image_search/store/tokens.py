@@ -24,15 +24,6 @@ EVENTS = ("token_added", "token_deleted")
 """The triggers on the table of tokens, which are never away."""
 
 
-def ensure_token_table(db: Database, table: ImageTable) -> None:
-    if not db.table(table.tokens).exists():
-        db.table(table.tokens).create(
-            {"vector_id": int, "index_id": int, "token": int},
-            pk="vector_id",
-            not_null={"index_id", "token"},
-        )
-
-
 def token_triggers(table: ImageTable) -> dict[str, str]:
     """Event -> what happens then. SQLite has no XOR, but this is one."""
     names = table.quoted()

@@ -8,12 +8,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import get_type_hints
 
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
-from .sources import ensure_sources, replaced_contents
+from .side_schema import column_types, ensure_side_tables
+from .sources import replaced_contents
 from .tables import (
     OWN_ROOT,
     SIDE_TABLES,
@@ -26,14 +26,18 @@ from .tables import (
     table_exists,
     trigger_name,
 )
-from .tokens import EVENTS, ensure_token_table, renew_tokens, token_triggers
+from .tokens import EVENTS, renew_tokens, token_triggers
 from .transactions import transaction
 
 
 def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> None:
-    """Put the triggers (back) where `sqlite-utils transform` or an older version left none."""
-    ensure_token_table(db, table)
-    ensure_sources(db, table)
+    """
+    Put the triggers (back) where `sqlite-utils transform` or an older version left none, and whatever is missing
+    of the tables that they write to. If `own_column` was renamed, its trigger stays as SQLite corrected it.
+    """
+    ensure_side_tables(db, table)
+    if own_column not in column_names(db.conn, table.name):
+        own_column = None
     existing = dict(
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
@@ -209,12 +213,6 @@ def _is_table_of(conn: sqlite3.Connection, name: str, record: type) -> bool:
     """Whether there is a table, and no view, that has at least the columns of a record."""
     columns = set(column_names(conn, name))
     return table_exists(conn, name) and column_types(record).keys() <= columns
-
-
-def column_types(record: type) -> dict[str, type]:
-    """Field -> int, float, bool or str, for a dataclass that is a row of a table."""
-    optional = {str | None: str, int | None: int, float | None: float}
-    return {name: optional.get(kind, kind) for name, kind in get_type_hints(record).items()}
 
 
 def clear_derived(db: Database, table: ImageTable) -> None:

@@ -1,0 +1,50 @@
+"""The tables beside every image table, made."""
+
+from __future__ import annotations
+
+from typing import get_type_hints
+
+from sqlite_utils import Database
+from sqlite_utils.db import quote_identifier
+
+from .sources import SOURCE_COLUMNS
+from .tables import INDEXES, Failure, ImageTable
+
+
+def ensure_side_tables(db: Database, table: ImageTable) -> None:
+    """Make whatever is missing of the tables beside an image table that each one has."""
+    key_type = int if table.key_is_integer else str
+    if not db.table(table.vectors).exists():
+        # sqlite-utils has no AUTOINCREMENT, and without it the id of a deleted vector comes back.
+        db.execute(
+            f"""
+            create table {quote_identifier(table.vectors)} (
+                id INTEGER PRIMARY KEY AUTOINCREMENT,
+                index_id INTEGER NOT NULL REFERENCES {INDEXES}(id),
+                image_id {"INTEGER" if table.key_is_integer else "TEXT"} NOT NULL,
+                sha256 TEXT,
+                vector BLOB NOT NULL,
+                UNIQUE (image_id, index_id)
+            )
+            """
+        )
+    if not db.table(table.thumbnails).exists():
+        db.table(table.thumbnails).create(
+            {"image_id": key_type, "sha256": str, "webp": bytes}, pk="image_id"
+        )
+    if not db.table(table.failures).exists():
+        db.table(table.failures).create(column_types(Failure), pk=("root_id", "path"))
+    if not db.table(table.tokens).exists():
+        db.table(table.tokens).create(
+            {"vector_id": int, "index_id": int, "token": int},
+            pk="vector_id",
+            not_null={"index_id", "token"},
+        )
+    if not (table.is_ours or db.table(table.sources).exists()):
+        db.table(table.sources).create({"image_id": key_type, **SOURCE_COLUMNS}, pk="image_id")
+
+
+def column_types(record: type) -> dict[str, type]:
+    """Field -> int, float, bool or str, for a dataclass that is a row of a table."""
+    optional = {str | None: str, int | None: int, float | None: float}
+    return {name: optional.get(kind, kind) for name, kind in get_type_hints(record).items()}
