@@ -12,7 +12,7 @@ from datasette.database import Database
 
 from ... import store
 from ...store import ImageTable, Index
-from ...store.tables import image_table_names
+from ...store.indexes import image_table_names
 from ...store.views import ImageView, find_view, view_names
 from ..compat import can_view_table
 from ..reading import SchemaCache
