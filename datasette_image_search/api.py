@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +28,7 @@ from .store.connections import checkpoint, open_or_make
 from .store.duplicates import write_duplicates
 from .store.filters import IdSet
 from .store.opened import OpenedDatabase, as_path
-from .store.tables import Location
+from .store.tables import Location, folded
 from .store.vectors import image_vector
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class Images:
         """
         from .search import indexing
 
-        db, index = self._database.to_write(), self.index_of(model)
+        db, index = self._to_write(model)
         index, codes, made = indexing.index_images(
             db,
             index.image_table,
@@ -283,7 +284,11 @@ class Images:
                 "there is nothing to search for; name a query or the file of a picture"
             )
         first = queries[0]
-        index = first.index if isinstance(first, QueryVector) else self.index_of(model)
+        # A function of SQL is called for each group of rows: it has the index already.
+        known = first.index if isinstance(first, QueryVector) else None
+        if known is None or folded(known.image_table) != folded(self.table or ""):
+            known = None
+        index = known or self.index_of(model)
         asked = [self._ask(index, query, alone=len(queries) == 1) for query in queries]
         if on_progress is not None:
             live_index(self.conn, index, _phases(on_progress))
@@ -430,8 +435,7 @@ class Images:
         """
         from .search import duplicates
 
-        db = self._database.to_write() if write else None
-        index = self.index_of(model)
+        db, index = self._to_write(model) if write else (None, self.index_of(model))
         filter = _row_filter(where, params)
         groups = duplicates.find_duplicates(self.conn, index, threshold, filter, on_progress)
         if db is None:
@@ -474,12 +478,14 @@ class Images:
         """
         from .search import tags
 
-        db, index = self._database.to_write(), self.index_of(model)
+        db, index = self._to_write(model)
         try:
             embedder, filter = embedder_of(index, self._weights_of), _row_filter(where, params)
             yield from tags.tag_with(db, index, embedder, labels, filter=filter, **options)
         finally:
-            checkpoint(db)
+            # Of a generator that nobody finishes, the connection may be closed.
+            with suppress(sqlite3.Error):
+                checkpoint(db)
 
     def plot(
         self,
@@ -512,6 +518,11 @@ class Images:
     def _ask(self, index: Index, query: Query, *, alone: bool = True) -> QueryVector:
         return vector_of(self.conn, index, query, self._weights_of, alone=alone)
 
+    def _to_write(self, model: str | None) -> tuple[Database, Index]:
+        """The database to write to and an index of it; nothing is written if there is no such index."""
+        self.index_of(model)
+        return self._database.to_write(), self.index_of(model)
+
     def _name(self) -> str:
         return self.index_of().image_table if self.table is None else self.table
 
@@ -520,20 +531,21 @@ class Images:
         Leave sidecars that are up to date, and no WAL. The next search does without the sidecars of a
         run that was interrupted, and the next run writes them.
         """
-        from .search.indexing import SidecarNotWritten, refresh_sidecars
+        try:
+            from .search.indexing import SidecarNotWritten, refresh_sidecars
 
-        with open_or_make(self.path) as db:
-            try:
-                if not summary.interrupted:
-                    refresh_sidecars(db, self._name(), _phases(on_progress))
-            except RunInProgress:
-                # That run does the same at its end.
-                pass
-            except SidecarNotWritten as error:
-                summary = replace(summary, not_written=str(error))
-            except KeyboardInterrupt:
-                summary = replace(summary, interrupted=True)
-            checkpoint(db)
+            with open_or_make(self.path) as db:
+                try:
+                    if not summary.interrupted:
+                        refresh_sidecars(db, self._name(), _phases(on_progress))
+                except RunInProgress:
+                    # That run does the same at its end.
+                    pass
+                except SidecarNotWritten as error:
+                    summary = replace(summary, not_written=str(error))
+                checkpoint(db)
+        except KeyboardInterrupt:
+            summary = replace(summary, interrupted=True)
         return summary
 
 

@@ -75,6 +75,10 @@ class Server:
                 return int(line.split()[1]) * 1024
         raise AssertionError(f"no {field} in /proc")
 
+    def forget_peak(self) -> None:
+        """From now on "VmHWM" is the most since now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
     def memory_of_all(self) -> int:
         """Bytes of the server and of the processes that it has started."""
         total = 0

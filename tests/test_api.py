@@ -109,6 +109,47 @@ def test_changes_that_are_not_committed_do_not_make_a_run_wait(database: Path, f
         assert Images(conn).embed(folder).unchanged == 8
 
 
+def test_a_relative_path_is_of_the_folder_at_the_time(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(database.parent)
+    images = Images(database.name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert images.path == database
+    assert len(images.search("red", 2)) == 2
+    images.close()
+
+
+def test_what_fails_writes_nothing_to_a_database_of_something_else(tmp_path: Path):
+    path = tmp_path / "other.db"
+    Database(path)["notes"].insert({"note": "mine"})
+    before = path.read_bytes()
+    with Images(path) as images:
+        for write in (
+            lambda: images.index("flat"),
+            lambda: images.tag(["a", "b"]),
+            lambda: images.duplicates(write=True),
+        ):
+            with pytest.raises(ImageSearchError, match="no image table"):
+                write()
+    assert path.read_bytes() == before
+
+
+def test_a_connection_waits_for_others_as_long_as_before(database: Path):
+    with closing(sqlite3.connect(database, timeout=30)) as conn:
+        conn.execute("pragma journal_mode = wal")
+        Images(conn).index("flat")
+        assert conn.execute("pragma busy_timeout").fetchone() == (30_000,)
+
+
+def test_an_unfinished_tagging_does_not_keep_its_connection(images: Images):
+    tagging = images.tagging(["red", "blue"])
+    next(tagging)
+    images.close()
+    tagging.close()
+
+
 # --- Embedding ---------------------------------------------------------------------------------------
 
 
@@ -188,6 +229,16 @@ def test_a_query_is_text_a_vector_or_a_picture(images: Images, folder: Path):
     assert ids(images.search(folder / name, 1)) == [7]
     with pytest.raises(ImageSearchError, match="there is no file"):
         images.search(folder / "none.jpg")
+
+
+def test_a_query_of_one_index_is_not_searched_in_another(images: Images, folder: Path):
+    others = Images(images.path, "others")
+    others.embed(folder, model="palette")
+    asked = others.ask("blue")
+    for queries in ([asked], ["blue", asked], [asked, "blue"]):
+        with pytest.raises(ImageSearchError, match="asked of 'others' by palette"):
+            images.find(queries)
+    others.close()
 
 
 def test_several_queries_are_answered_one_by_one(images: Images):

@@ -340,6 +340,12 @@ async def test_datasette_says_so_and_serves_the_others(newer: Path, tmp_path: Pa
     assert page.status_code == 503
     assert SENTENCE in page.text
     assert (await get(datasette, "/-/image-search/photos/images/1/thumbnail")).status_code == 503
+    for pages in ("/-/image-search", "/-/image-search/photos"):
+        page = await get(datasette, pages)
+        assert (page.status_code, SENTENCE in page.text) == (200, True)
+    page = await get(datasette, "/photos/images", _image_search="red")
+    assert page.status_code == 400
+    assert SENTENCE in page.text
     assert (await get(datasette, "/photos/images")).status_code == 200
     asked = await query_page(datasette, "select image_search('red', 3, 'images')")
     assert SENTENCE in asked.text

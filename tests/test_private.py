@@ -126,7 +126,8 @@ def of_tables(database: Path) -> Iterator[str]:
             yield f"{page}.json?_size=0&_facet={quote(column)}"
             yield f"{page}.json?_size=0&_facet_array={quote(column)}"
         yield f"{page}?_facet_tag=id&_facet_year=taken_at"
-        for row in query(database, f'select rowid from "{name}" limit 1'):
+        key = "name" if name == "image_search_migrations" else "rowid"
+        for row in query(database, f'select {key} from "{name}" limit 1'):
             yield from (f"{page}/{row[0]}", f"{page}/{row[0]}.json")
             yield f"{page}/{row[0]}.json?_extras=foreign_key_tables&_extra=foreign_key_tables"
             for column in ("webp", "vector"):

@@ -84,7 +84,8 @@ def test_a_folder_is_embedded_with_the_model_of_another_package(
 import json, sqlite3, sys
 from pathlib import Path
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
-from datasette_image_search.store import find_index, vector_batches
+from datasette_image_search.store import find_index
+from datasette_image_search.store.vectors import vector_batches
 
 database, folder = map(Path, sys.argv[1:])
 summary = embed_images(EmbedRequest(database, "images", [folder], "mean/colour"))

@@ -29,6 +29,11 @@ def vector_of(
 ) -> QueryVector:
     """Raises QueryError or EmbedderError, with the query that it is about unless that is `alone`."""
     if isinstance(query, QueryVector):
+        if (query.index.id, query.index.identity) != (index.id, index.identity):
+            raise QueryError(
+                f"the query was asked of {query.index.image_table!r} by {query.index.model}, and the search "
+                f"is of {index.image_table!r} by {index.model}; ask it again there"
+            )
         return query
     if isinstance(query, Path):
         return QueryVector(index, _picture_vector(index, query, weights_of))

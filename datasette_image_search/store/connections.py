@@ -170,8 +170,10 @@ def checkpoint(db: Database) -> None:
     is short, because a reader that goes on reading keeps the WAL anyway.
     """
     if db.journal_mode == "wal":
+        (patience,) = db.execute("pragma busy_timeout").fetchone()
         db.execute("pragma busy_timeout = 1000")
         db.execute("pragma wal_checkpoint(truncate)").fetchall()
+        db.execute(f"pragma busy_timeout = {patience}")
 
 
 def journal_is_left(database: Path) -> bool:

@@ -31,7 +31,8 @@ class OpenedDatabase:
         elif isinstance(database, Database):
             self._db, self._conn = database, database.conn
         else:
-            self._path = as_path(database)
+            # Of the folder that the process is in now, wherever it goes.
+            self._path = as_path(database).absolute()
 
     @property
     def conn(self) -> sqlite3.Connection:

@@ -13,9 +13,10 @@ from datasette.database import Database
 from ... import store
 from ...store import ImageTable, Index
 from ...store.indexes import image_table_names
+from ...store.schema_version import APPLIED, check_version
 from ...store.views import ImageView, find_view, view_names
 from ..compat import can_view_table
-from ..reading import SchemaCache
+from ..reading import SchemaCache, read_bounded
 
 FRESH = 1.0
 """Seconds for which the answer holds, so that a page asks each database once, not for each cell."""
@@ -62,7 +63,7 @@ def _read(conn: sqlite3.Connection) -> Mapping[str, PicturedTable]:
     try:
         names = image_table_names(conn)
     except store.NewerVersion:
-        # The search page says so.
+        # See newer_version().
         names = []
     for name in names:
         indexes = store.read_indexes(conn, name)
@@ -89,6 +90,23 @@ _tables = SchemaCache(_read)
 
 def _column(index: Index) -> str:
     return index.content_column or index.path_column or "path"
+
+
+async def newer_version(
+    datasette: Datasette, actor: dict[str, Any] | None, database: Database
+) -> str | None:
+    """
+    A sentence if a newer version of this plugin has written the database, so that it seems to have no image
+    tables; None for other databases, and unless this actor may see all tables.
+    """
+    if await can_view_table(datasette, actor, database.name, APPLIED):
+        try:
+            await read_bounded(database, check_version)
+        except store.NewerVersion as error:
+            return str(error)
+        except sqlite3.Error:
+            pass
+    return None
 
 
 async def visible_image_tables(

@@ -31,7 +31,7 @@ from ...errors import ImageSearchError
 from ...search.planner import Found
 from ...store import Filter, Key
 from ...store.filters import all_of, closed
-from ..access.image_tables import PicturedTable, visible_table
+from ..access.image_tables import PicturedTable, newer_version, visible_table
 from ..access.requested_table import RequestedTable
 from ..compat import column_filters, default_page_size
 from ..configuration import configured_weights
@@ -85,7 +85,10 @@ async def filters_with_search(
     served = datasette.get_database(database)
     shown = await visible_table(datasette, request.actor, served, table)
     if shown is None:
-        raise _bad_request(f"{table!r} is not an image table, so {ARGUMENT} cannot search it")
+        newer = await newer_version(datasette, request.actor, served)
+        raise _bad_request(
+            newer or f"{table!r} is not an image table, so {ARGUMENT} cannot search it"
+        )
     columns = column_filters(datasette, database, table, column_pairs(request))
     column_clauses, column_params = columns.build_where_clauses(table)
     wheres = column_clauses + clauses

@@ -15,7 +15,7 @@ from datasette.utils.asgi import NotFound, Request, Response
 from ...embedders.protocol import EmbedderError, TextNotUnderstood
 from ...errors import ImageSearchError
 from ...search.query import LONGEST_QUERY
-from ..access.image_tables import visible_image_tables
+from ..access.image_tables import newer_version, visible_image_tables
 from ..access.requested_table import RequestedTable, requested_table
 from ..compat import database_colour, table_title
 from ..configuration import ConfigurationError, configured_roots
@@ -268,21 +268,27 @@ async def tables_page(datasette: Datasette, request: Request) -> Response:
     this actor.
     """
     only = tilde_decode(request.url_vars.get("database", "")) or None
-    tables = [
-        {
-            "database": database.name,
-            "title": await table_title(datasette, database.name, name),
-            "url": TableUrls(datasette, database.name, name).page(),
-        }
-        for database in list(datasette.databases.values())
-        if only in (None, database.name)
-        for name in await visible_image_tables(datasette, request.actor, database)
-    ]
-    if only and not tables:
+    tables, newer = [], []
+    for database in list(datasette.databases.values()):
+        if only not in (None, database.name):
+            continue
+        names = await visible_image_tables(datasette, request.actor, database)
+        tables += [
+            {
+                "database": database.name,
+                "title": await table_title(datasette, database.name, name),
+                "url": TableUrls(datasette, database.name, name).page(),
+            }
+            for name in names
+        ]
+        sentence = None if names else await newer_version(datasette, request.actor, database)
+        if sentence:
+            newer.append(f"{database.name}: {sentence}")
+    if only and not tables and not newer:
         raise NotFound(f"There is no image table in {only!r}")
-    if len(tables) == 1:
+    if len(tables) == 1 and not newer:
         return Response.redirect(tables[0]["url"])
     html = await datasette.render_template(
-        "image_search_tables.html", {"tables": tables}, request=request
+        "image_search_tables.html", {"tables": tables, "newer": newer}, request=request
     )
     return Response.html(html)
