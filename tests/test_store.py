@@ -25,6 +25,7 @@ from datasette_image_search.store import (
     reads,
 )
 from datasette_image_search.store.filters import IdSet, matching, passing, vectors_by_content
+from datasette_image_search.store.indexes import image_table_names
 from datasette_image_search.store.ownership import has_triggers
 from datasette_image_search.store.reads import (
     count_images,
@@ -41,7 +42,6 @@ from datasette_image_search.store.tables import (
     ImageRecord,
     KnownSource,
     Location,
-    image_table_names,
     vector_from_blob,
     vector_to_blob,
 )

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from datasette_image_search import store
+from datasette_image_search.store.indexes import all_indexes
 from datasette_image_search.store.schema import ensure_tables
-from datasette_image_search.store.tables import all_indexes
 from datasette_image_search.store.tokens import has_tokens, rows_after
 
 from .commands import command

@@ -21,11 +21,12 @@ from ..embedders.catalogue import check_model
 from ..store import Index, Key, StoreError, reads
 from ..store.connections import check_folder, open_if_exists
 from ..store.finding import check_not_renamed, check_vectors
+from ..store.indexes import image_table_names
 from ..store.own_rows import own_rows
 from ..store.reads import count_images, images_with_content, known_files
 from ..store.replacements import unfinished_index
 from ..store.schema import check_new_name
-from ..store.tables import Failure, KnownSource, Location, Root, image_table_names, table_exists
+from ..store.tables import Failure, KnownSource, Location, Root, table_exists
 from ..store.vectors import count_vectors
 from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database

@@ -18,9 +18,8 @@ from ..errors import ImageSearchError
 from ..files.run_lock import only_run
 from ..store import Index
 from ..store.connections import database_path
-from ..store.indexes import record_index_type, record_sidecar
+from ..store.indexes import all_indexes, record_index_type, record_sidecar
 from ..store.schema import ensure_tables
-from ..store.tables import all_indexes
 from ..store.tokens import rows_after
 from ..store.vectors import count_vectors
 from . import approximate

@@ -21,7 +21,8 @@ import numpy as np
 from .. import store
 from ..store import Index, StoreError
 from ..store.connections import database_path, open_to_read
-from ..store.tables import Rows, StoredVectors, all_indexes
+from ..store.indexes import all_indexes
+from ..store.tables import Rows, StoredVectors
 from ..store.tokens import has_tokens
 from .approximate import Approximate, Report
 from .codes import Codes, encode, joined

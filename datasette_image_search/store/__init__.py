@@ -35,15 +35,9 @@ Here is what nearly all others need; the rest is imported from the modules.
 
 from .filters import Filter, FilterError
 from .finding import find_index
+from .indexes import read_indexes
 from .schema_version import NewerVersion
-from .tables import (
-    ImageTable,
-    Index,
-    Key,
-    StoreError,
-    find_image_table,
-    read_indexes,
-)
+from .tables import ImageTable, Index, Key, StoreError, find_image_table
 from .transactions import snapshot, transaction
 
 __all__ = [

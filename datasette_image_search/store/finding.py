@@ -6,6 +6,7 @@ import sqlite3
 
 from sqlite_utils.db import quote_identifier
 
+from .indexes import image_table_names, read_indexes
 from .soundness import is_stored_table
 from .tables import (
     INDEXES,
@@ -15,8 +16,6 @@ from .tables import (
     column_names,
     find_image_table,
     folded,
-    image_table_names,
-    read_indexes,
     trigger_name,
 )
 

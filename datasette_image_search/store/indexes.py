@@ -1,15 +1,63 @@
-"""The rows of the table of indexes, written."""
+"""The rows of the table of indexes, read and written: which image tables there are, and by which models."""
 
 from __future__ import annotations
 
 import secrets
 import sqlite3
+from dataclasses import fields
 from typing import Any
 
 from sqlite_utils import Database
 
-from .tables import INDEXES, ImageTable, Index, StoreError, read_indexes
+from .schema_version import check_version
+from .soundness import MOST_INDEXES, is_stored_table, sound_index
+from .tables import INDEXES, ImageTable, Index, StoreError, column_names, table_exists
 from .transactions import transaction
+
+
+def image_table_names(conn: sqlite3.Connection) -> list[str]:
+    """
+    The tables that have an index, in alphabetical order; none where nothing was embedded. Raises
+    NewerVersion.
+    """
+    check_version(conn)
+    if not is_stored_table(conn, INDEXES):
+        return []
+    columns = column_names(conn, INDEXES)
+    # A database of an older version has no such column.
+    serving = "and not unfinished" if "unfinished" in columns else ""
+    sql = (
+        f"select distinct image_table from (select * from {INDEXES} limit {MOST_INDEXES}) "
+        f"where {sound_index(columns)} {serving} order by 1"
+    )
+    return [name for (name,) in conn.execute(sql) if table_exists(conn, name)]
+
+
+def read_indexes(
+    conn: sqlite3.Connection, table: str, *, with_unfinished: bool = False
+) -> list[Index]:
+    """
+    The indexes of a table that it is searched with, the oldest first; none where nothing was embedded,
+    or the table was dropped since. A row that cannot be one of ours is left out. Raises NewerVersion.
+    """
+    check_version(conn)
+    if not is_stored_table(conn, INDEXES) or not table_exists(conn, table):
+        return []
+    # A database of an older version lacks some.
+    there = column_names(conn, INDEXES)
+    columns = [field.name for field in fields(Index) if field.name in there]
+    rows = conn.execute(
+        f"select {', '.join(columns)} from (select * from {INDEXES} limit {MOST_INDEXES}) "
+        f"where image_table = ? collate nocase and {sound_index(there)} order by id",
+        [table],
+    )
+    indexes = [Index(**dict(zip(columns, row, strict=True))) for row in rows]
+    return [index for index in indexes if with_unfinished or not index.unfinished]
+
+
+def all_indexes(conn: sqlite3.Connection) -> list[Index]:
+    """The indexes of all image tables."""
+    return [index for name in image_table_names(conn) for index in read_indexes(conn, name)]
 
 
 def ensure_index(

@@ -15,17 +15,10 @@ from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
 from .finding import check_vectors
+from .indexes import image_table_names, read_indexes
 from .schema_version import APPLIED, MIGRATIONS, applied, check_version
 from .soundness import is_stored_table
-from .tables import (
-    INDEXES,
-    ImageTable,
-    StoreError,
-    find_image_table,
-    image_table_names,
-    read_indexes,
-    table_exists,
-)
+from .tables import INDEXES, ImageTable, StoreError, find_image_table, table_exists
 from .transactions import transaction
 from .triggers import ensure_triggers
 

@@ -6,15 +6,9 @@ import sqlite3
 
 from sqlite_utils.db import quote_identifier
 
+from .indexes import read_indexes
 from .soundness import is_stored_table
-from .tables import (
-    IMAGE_EVENTS,
-    ImageTable,
-    column_names,
-    generated_columns,
-    read_indexes,
-    trigger_name,
-)
+from .tables import IMAGE_EVENTS, ImageTable, column_names, generated_columns, trigger_name
 
 
 def has_triggers(conn: sqlite3.Connection, table: ImageTable) -> bool:

@@ -10,16 +10,8 @@ from collections.abc import Sequence
 
 from sqlite_utils import Database
 
-from .indexes import update_index
-from .tables import (
-    INDEXES,
-    ImageTable,
-    Index,
-    Key,
-    find_image_table,
-    read_indexes,
-    table_exists,
-)
+from .indexes import read_indexes, update_index
+from .tables import INDEXES, ImageTable, Index, Key, find_image_table, table_exists
 from .tags import forget_label_sets
 from .transactions import transaction
 

@@ -1,4 +1,4 @@
-"""The words of the tables: their names, the values that travel in and out, and which ones there are."""
+"""The words of the tables: their names, and the values that travel in and out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import sqlite3
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import reduce
 from operator import xor
 from typing import Any, TypeGuard
@@ -15,8 +15,7 @@ import numpy as np
 from sqlite_utils.db import quote_identifier
 
 from ..errors import ImageSearchError
-from .schema_version import APPLIED, check_version
-from .soundness import MOST_INDEXES, is_stored_table, sound_index
+from .schema_version import APPLIED
 
 ROOTS = "image_search_roots"
 INDEXES = "image_search_indexes"
@@ -413,51 +412,6 @@ def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
         )
     is_ours = {"root_id", "sha256"} <= {column for column, _, _ in columns}
     return ImageTable(name, key, is_integer, is_ours)
-
-
-def image_table_names(conn: sqlite3.Connection) -> list[str]:
-    """
-    The tables that have an index, in alphabetical order; none where nothing was embedded. Raises
-    NewerVersion.
-    """
-    check_version(conn)
-    if not is_stored_table(conn, INDEXES):
-        return []
-    columns = column_names(conn, INDEXES)
-    # A database of an older version has no such column.
-    serving = "and not unfinished" if "unfinished" in columns else ""
-    sql = (
-        f"select distinct image_table from (select * from {INDEXES} limit {MOST_INDEXES}) "
-        f"where {sound_index(columns)} {serving} order by 1"
-    )
-    return [name for (name,) in conn.execute(sql) if table_exists(conn, name)]
-
-
-def read_indexes(
-    conn: sqlite3.Connection, table: str, *, with_unfinished: bool = False
-) -> list[Index]:
-    """
-    The indexes of a table that it is searched with, the oldest first; none where nothing was embedded,
-    or the table was dropped since. A row that cannot be one of ours is left out. Raises NewerVersion.
-    """
-    check_version(conn)
-    if not is_stored_table(conn, INDEXES) or not table_exists(conn, table):
-        return []
-    # A database of an older version lacks some.
-    there = column_names(conn, INDEXES)
-    columns = [field.name for field in fields(Index) if field.name in there]
-    rows = conn.execute(
-        f"select {', '.join(columns)} from (select * from {INDEXES} limit {MOST_INDEXES}) "
-        f"where image_table = ? collate nocase and {sound_index(there)} order by id",
-        [table],
-    )
-    indexes = [Index(**dict(zip(columns, row, strict=True))) for row in rows]
-    return [index for index in indexes if with_unfinished or not index.unfinished]
-
-
-def all_indexes(conn: sqlite3.Connection) -> list[Index]:
-    """The indexes of all image tables."""
-    return [index for name in image_table_names(conn) for index in read_indexes(conn, name)]
 
 
 def column_names(conn: sqlite3.Connection, table: str) -> list[str]:

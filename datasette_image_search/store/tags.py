@@ -13,17 +13,10 @@ import numpy as np
 from sqlite_utils import Database
 
 from .filters import Filter, matching
-from .indexes import check_index
+from .indexes import check_index, read_indexes
 from .schema import ensure_tags
 from .soundness import is_stored_table
-from .tables import (
-    LABEL_SETS,
-    Index,
-    LabelSet,
-    TagRow,
-    find_image_table,
-    read_indexes,
-)
+from .tables import LABEL_SETS, Index, LabelSet, TagRow, find_image_table
 from .transactions import insert_row, transaction
 from .triggers import has_tags
 from .vectors import vector_ids

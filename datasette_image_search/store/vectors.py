@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .indexes import read_indexes
 from .ownership import owned
 from .soundness import is_stored_table
 from .tables import (
@@ -19,7 +20,6 @@ from .tables import (
     Rows,
     StoredVectors,
     find_image_table,
-    read_indexes,
     vector_from_blob,
 )
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from datasette_image_search import store
-from datasette_image_search.store.tables import image_table_names
+from datasette_image_search.store.indexes import image_table_names
 
 from . import searches
 

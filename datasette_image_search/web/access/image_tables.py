@@ -12,8 +12,8 @@ from datasette.database import Database
 
 from ... import store
 from ...store import ImageTable, Index
+from ...store.indexes import image_table_names
 from ...store.schema_version import APPLIED, check_version
-from ...store.tables import image_table_names
 from ...store.views import ImageView, find_view, view_names
 from ..compat import can_view_table
 from ..reading import SchemaCache, read_bounded

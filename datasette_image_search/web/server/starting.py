@@ -24,7 +24,7 @@ from ...errors import printable
 from ...search.checking import check_files
 from ...search.query import WeightsOf
 from ...store.connections import open_to_read
-from ...store.tables import image_table_names
+from ...store.indexes import image_table_names
 from ..access.side_tables import hide_in_all, hide_labels
 from ..configuration import (
     ConfigurationError,
