@@ -558,6 +558,7 @@ def test_what_is_no_blob_any_more_is_not_found(scans: Path):
     assert query(scans, "select 1 from _pictures_vectors where image_id = 1") == []
 
 
+@pytest.mark.datasette
 @pytest.mark.asyncio
 @pytest.mark.parametrize("change", [("--drop", "scan"), ("--rename", "scan", "picture")])
 async def test_without_the_column_of_its_blobs_a_table_is_searched_all_the_same(

@@ -299,6 +299,21 @@ def migrations_of_the_future(conn: sqlite3.Connection, database: Path) -> None:
     )
 
 
+@spoil
+def migrations_that_are_all_the_same(conn: sqlite3.Connection, database: Path) -> None:
+    _replaced(
+        conn,
+        "image_search_migrations",
+        "create table image_search_migrations (name, applied_at);"
+        f"insert into image_search_migrations {MANY} select 'm002_tokens', '' from more;",
+    )
+
+
+@spoil
+def migration_with_a_long_name(conn: sqlite3.Connection, database: Path) -> None:
+    conn.execute("insert into image_search_migrations values (hex(zeroblob(50000000)), '')")
+
+
 # --- Sidecars --------------------------------------------------------------------------------------
 
 
