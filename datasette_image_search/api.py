@@ -53,8 +53,9 @@ class Images:
     `table` None is the only image table of the database. Use it in one thread, and close it, or use it in
     a `with`. A database that is named by a path need not exist before `embed` or `import_vectors`.
 
-    `weights_of` says which file has the weights of an index; by default the database does. A server
-    passes its own, as it may have the database from anybody.
+    `weights_of` says which file has the weights of an index, for queries and tags; by default the database
+    does, as it always does for `embed`, `index` and `evaluate`. A server passes its own, and calls none of
+    these three, as it may have the database from anybody.
 
     All methods raise ImageSearchError, with a sentence that says what to do; errors of SQLite and of files
     come as sqlite3.Error and OSError. `model` is for a table with several indexes; None is the oldest of

@@ -244,6 +244,18 @@ def test_a_lost_side_table_stops_no_table_and_is_made_again(
     assert (10,) not in query(old, "select image_id from _scans_vectors")
 
 
+@pytest.mark.parametrize("side", ["_scans_thumbnails", "_scans_tokens", "_scans_vectors"])
+def test_a_view_in_the_place_of_a_side_table_is_named(old: Path, side: str) -> None:
+    change(old, f"drop table {side}")
+    change(old, f"create view {side} as select 1 as image_id")
+    schema = query(old, "select sql from sqlite_master")
+    done = command("embed-images", old, "scans")
+    assert done.exit_code == 1
+    (sentence,) = done.stderr.splitlines()
+    assert side in sentence
+    assert query(old, "select sql from sqlite_master") == schema
+
+
 def test_a_renamed_column_can_be_renamed_again(old: Path) -> None:
     """SQLite corrects the column in our trigger, and refuses to rename one of a table with a wrong trigger."""
     change(old, "alter table scans rename column scan to image")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from sqlite_utils.db import NoTable
 
 from ..errors import ImageSearchError, printable
 
@@ -73,6 +74,11 @@ def one_sentence(database: Path) -> Iterator[None]:
             yield
     except ImageSearchError as error:
         raise click.ClickException(printable(str(error))) from error
+    except NoTable as error:
+        sentence = (
+            f"{str(database)!r}: {error}, and has the name of a table of this program; rename it"
+        )
+        raise click.ClickException(printable(sentence)) from error
     except sqlite3.Error as error:
         todo = next((todo for said, todo in _TO_DO.items() if said in str(error)), None)
         sentence = f"{str(database)!r}: {error}{f'; {todo}' if todo else ''}"
