@@ -9,19 +9,16 @@ import math
 from collections.abc import Collection
 from dataclasses import fields
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from .errors import ImageSearchError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
 
-def check_fields(request: DataclassInstance, **ranges: tuple[int, int | None]) -> None:
+def check_fields(request: Any, **ranges: tuple[int, int | None]) -> None:
     """
-    Check the fields of a request that are annotated as texts, flags and whole numbers. The `ranges` are
+    Check the fields of a dataclass that are annotated as texts, flags and whole numbers. The `ranges` are
     those of the numbers, with None for no highest.
     """
     for field in fields(request):
