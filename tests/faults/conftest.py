@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -26,10 +26,11 @@ def forker() -> Iterator[Forker]:
 
 
 @pytest.fixture(scope="session")
-def scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Callable[[], Path]]:
+    """Makes a new folder each time: a process that takes tests over from another comes back to a module."""
     place = MEMORY if os.access(MEMORY, os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="faults-", dir=place)).resolve()
-    yield folder
+    yield lambda: Path(tempfile.mkdtemp(dir=folder))
     shutil.rmtree(folder)
 
 

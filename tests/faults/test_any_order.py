@@ -97,8 +97,8 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def start(scratch: Path, forker: Forker) -> Start:
-    folder = scratch / "any order"
+def start(scratch: Callable[[], Path], forker: Forker) -> Start:
+    folder = scratch() / "any order"
     for number in range(POOL):
         draw(folder / "pool" / f"{number}.bmp", number)
     run = ("embed-images", folder / "pool.db", "images", folder / "pool", "-s")

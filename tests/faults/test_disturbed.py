@@ -9,7 +9,7 @@ import itertools
 import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
@@ -24,8 +24,10 @@ from .whole import check_between, check_files, check_same, check_whole, describe
 
 
 @pytest.fixture(scope="module", params=scenarios(), ids=str)
-def prepared(request: pytest.FixtureRequest, scratch: Path, forker: Forker) -> Prepared:
-    return prepare(request.param, scratch / str(request.param), forker)
+def prepared(
+    request: pytest.FixtureRequest, scratch: Callable[[], Path], forker: Forker
+) -> Prepared:
+    return prepare(request.param, scratch() / str(request.param), forker)
 
 
 @pytest.fixture

@@ -131,9 +131,9 @@ class Collection:
 
 
 @pytest.fixture(scope="module")
-def folder(scratch: Path, forker: Forker) -> Path:
+def folder(scratch: Callable[[], Path], forker: Forker) -> Path:
     """Databases and folders of pictures: served.db is backup.db with more."""
-    folder = scratch / "swapped"
+    folder = scratch() / "swapped"
     for name, first, count in (
         *(("pictures", 0, FIRST), ("more", 200, MORE), ("others", 300, MORE)),
         ("other pictures", 1000, FIRST + MORE),
