@@ -147,6 +147,7 @@ def test_an_unfinished_tagging_does_not_keep_its_connection(images: Images):
     next(tagging)
     images.close()
     tagging.close()
+    assert len(images.search("red", 2)) == 2
 
 
 # --- Embedding ---------------------------------------------------------------------------------------
