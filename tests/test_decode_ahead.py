@@ -10,7 +10,8 @@ import pytest
 
 from datasette_image_search.decoding.opening import DecodeError, DecodeSettings
 from datasette_image_search.ingest.decode_ahead import decode_ahead
-from datasette_image_search.ingest.scan import FoundFile, find_files, find_scopes
+from datasette_image_search.ingest.scan import FoundFile, find_files
+from datasette_image_search.ingest.scopes import find_scopes
 
 from .conftest import draw_picture
 
