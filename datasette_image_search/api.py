@@ -126,8 +126,8 @@ class Images:
             images.embed(["~/Pictures"], model="palette", on_progress=print)
         """
         from .ingest import pipeline
-        from .ingest.scan import ScanOptions
         from .ingest.survey import EmbedRequest
+        from .ingest.walk import ScanOptions
         from .runs import with_sidecars
 
         if options.get("weights"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -44,18 +44,20 @@ from ..store.writes import (
     delete_images,
     ensure_roots,
     folder_of,
+    forget_failures,
     forget_unreadable,
     record_unusable,
     write_batch,
     write_reused,
 )
 from .decode_ahead import decode_ahead
+from .left_out import LeftOut
 from .model_choice import RunError
 from .own_images import ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
 from .replacing import Replacement, replacement_by
-from .scan import FoundFile
 from .survey import EmbedRequest, Survey, take_survey
+from .walk import FoundFile
 
 COMMIT_SECONDS = 2.0
 """The longest time to fill a batch, so that a crash never costs more work with slow files."""
@@ -100,7 +102,7 @@ class Summary:
     one. `device` is None if no model was needed. `given_up` is the model of an unfinished index that
     was dropped; `unfinished` is that of one that was kept, with the number of its vectors. `migrated` says
     whether the run brought the database to this version, `not_written` why the sidecars could not be
-    written, None if they were.
+    written, None if they were. `left_out` is what was met in the folders and is no picture.
     """
 
     embedded: int
@@ -125,6 +127,7 @@ class Summary:
     unfinished: tuple[str, int] | None = None
     migrated: bool = False
     not_written: str | None = None
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def plan_images(request: EmbedRequest) -> Summary:
@@ -194,6 +197,7 @@ def _summary(survey: Survey) -> Summary:
         gone=sum(before.image_id is not None for before in survey.gone.values()),
         failed_before=survey.failed_before,
         model=survey.model,
+        left_out=survey.left_out,
         empty_rows=survey.empty_rows,
         column=survey.path_column or survey.content_column,
         is_new_table=survey.is_new_table,
@@ -298,6 +302,8 @@ class _Run:
                 forget_unreadable(self.db, self.table)
             record_unusable(self.db, self.table, self.survey.unusable)
             roots = self._ensure_roots()
+            readable = [(roots[root], path) for root, path in self.survey.readable]
+            forget_failures(self.db, self.table, readable)
         # Without an index there is nothing to embed, nor any image to have a vector from.
         if index is not None:
             self._reuse(index, roots)
