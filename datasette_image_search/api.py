@@ -33,7 +33,7 @@ from .store.vectors import image_vector
 
 if TYPE_CHECKING:
     from .embedders.catalogue import ListedModel
-    from .ingest.pipeline import Summary
+    from .ingest.report import Summary
     from .ingest.vector_import import ImportSummary
     from .maps.plotting import Plotted
     from .search.duplicates import DuplicateGroups

@@ -27,7 +27,7 @@ from PIL import Image
 from datasette_image_search import Images
 from datasette_image_search.decoding import decode
 from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
-from datasette_image_search.ingest.pipeline import Summary
+from datasette_image_search.ingest.report import Summary
 from datasette_image_search.store.tables import vector_from_blob
 
 from .commands import change, command, embed_images, query, start, touch_later, vectors_of

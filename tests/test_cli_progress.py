@@ -12,7 +12,7 @@ import pytest
 
 from datasette_image_search.cli import progress
 from datasette_image_search.cli.progress import progress_display
-from datasette_image_search.ingest.pipeline import Progress
+from datasette_image_search.ingest.report import Progress
 from datasette_image_search.search.duplicates import Compared
 
 from .commands import command, query, start
@@ -99,7 +99,7 @@ def test_a_stream_without_a_file_will_do(every_line: None, monkeypatch: pytest.M
 NOISY_RUN = """
 import os, sys
 from datasette_image_search.cli.progress import progress_display
-from datasette_image_search.ingest.pipeline import Progress
+from datasette_image_search.ingest.report import Progress
 
 os.write(2, b"before, ")
 try:

@@ -19,7 +19,7 @@ from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, t
 from .progress import progress_display
 
 if TYPE_CHECKING:
-    from ..ingest.pipeline import FailedImage, Summary
+    from ..ingest.report import FailedImage, Summary
 
 SHOWN_REASONS = 20
 SHOWN_NAMES = 3
