@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from .av1_size import av1_pixels
 from .boxes import Boxes
+from .png_chunks import SIGNATURE
 
 MAX_SCANS = 50
 """The most scans of a JPEG that is decoded scan by scan. 10 are usual; thousands, of a few bytes each, would
@@ -58,7 +59,7 @@ def cost_of(data: bytes) -> Cost:
         return _of_jpeg(data)
     if data[:2] in (b"II", b"MM"):
         return _of_tiff(data)
-    if data.startswith(_PNG):
+    if data.startswith(SIGNATURE):
         return _of_png(data)
     if data.startswith(b"GIF8"):
         return _of_gif(data)
@@ -186,11 +187,8 @@ def _numbers(tiff: bytes) -> Iterator[tuple[int, int]]:
 # --- Other formats ---------------------------------------------------------------------------------
 
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-
-
 def _of_png(data: bytes) -> Cost:
-    position, others = len(_PNG), 0
+    position, others = len(SIGNATURE), 0
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">L4s", data, position)
         position += 12 + length

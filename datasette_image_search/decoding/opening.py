@@ -19,6 +19,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from .cost import cost_of
 from .formats import THUMBNAIL_SIZE
 from .memory import free_memory
+from .png_chunks import SIGNATURE, readable_png
 
 try:
     import pillow_heif
@@ -113,6 +114,9 @@ def image_of(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
     the whole process, where others rely on it. DecodeSettings.max_pixels replaces it.
     """
     Image.preinit()
+    profile = None
+    if data.startswith(SIGNATURE):
+        data, profile = readable_png(data)
     for name in formats:
         if name not in Image.OPEN:
             Image.init()
@@ -122,9 +126,12 @@ def image_of(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
         if make is None or not accepted or isinstance(accepted, str):
             continue
         try:
-            return make(io.BytesIO(data), "")
+            image = make(io.BytesIO(data), "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue
+        if profile is not None:
+            image.info["icc_profile"] = profile
+        return image
     raise UnidentifiedImageError
 
 
