@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasette_image_search.decoding import decode
+from datasette_image_search.decoding import profiles
 from datasette_image_search.decoding.av1_size import av1_pixels
 from datasette_image_search.decoding.boxes import Boxes
 from datasette_image_search.decoding.cost import Cost, cost_of
@@ -228,10 +228,10 @@ def test_boxes_that_are_the_same_bytes_many_times_are_no_picture() -> None:
 
 
 def test_large_colour_profiles_are_used_and_not_remembered() -> None:
-    decode._remembered_transform.cache_clear()
+    profiles._remembered.cache_clear()
     for size in (30_000, 3_000_000, 4_000_000):
         assert decode_bytes(tiff_with_profile(size), "", LIMITED).width == 64
-    assert decode._remembered_transform.cache_info().currsize == 1
+    assert profiles._remembered.cache_info().currsize == 1
 
 
 SCAN = b"\xff\xda"

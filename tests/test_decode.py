@@ -37,6 +37,7 @@ from datasette_image_search.decoding.opening import (
     check_file_size,
     default_max_pixels,
 )
+from datasette_image_search.decoding.profiles import transform_to_srgb
 from datasette_image_search.embedders.palette import PaletteEmbedder
 
 from .commands import start
@@ -360,7 +361,7 @@ def test_the_profile_of_srgb_changes_not_a_bit():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     decoded = decode(saved(noise, icc_profile=profile))
     assert (decoded.model_input == np.asarray(noise)).all()
-    assert decode_module._srgb_transform(profile, "RGB") is None, "and takes no time"
+    assert transform_to_srgb(profile, "RGB") is None, "and takes no time"
 
 
 def test_a_grey_profile_is_applied():

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from datasette_image_search.decoding.png_chunks import MAX_TEXTS, readable_png
+from datasette_image_search.decoding.png_chunks import MAX_TEXTS, ReadablePng, readable_png
 
 from .test_decode import decode, four_corners, middle, png_chunk, png_of, rgb_profile, saved
 
@@ -50,13 +50,13 @@ LARGE = zlib.compress(b"".join(b"step %d\n" % number for number in range(200_000
     ],
 )
 def test_a_chunk_beside_the_picture_that_is_large_or_wrong_is_left_out(chunk: bytes):
-    assert readable_png(png_with(chunk)) == (PLAIN, None)
+    assert readable_png(png_with(chunk)) == ReadablePng(PLAIN, {})
     assert middle(decode(png_with(chunk))) == RED
 
 
 def test_what_is_well_is_not_copied():
     well = png_with(png_chunk(b"tEXt", b"a\0b"), png_chunk(b"pHYs", bytes(9)))
-    assert readable_png(well)[0] is well
+    assert readable_png(well).data is well
 
 
 def test_a_chunk_behind_the_pixels_is_left_out_too():
@@ -66,8 +66,8 @@ def test_a_chunk_behind_the_pixels_is_left_out_too():
 
 def test_all_texts_together_are_limited():
     text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1_000_000)))
-    left, _ = readable_png(png_with(*[text] * 50))
-    assert left.count(b"zTXt") == MAX_TEXTS // 1_000_000
+    left = readable_png(png_with(*[text] * 50))
+    assert left.data.count(b"zTXt") == MAX_TEXTS // 1_000_000
 
 
 def test_a_profile_of_more_than_a_megabyte_is_applied():
@@ -88,4 +88,4 @@ def test_of_an_animation_the_picture_counts_that_all_programs_show():
 
 @pytest.mark.parametrize("length", [9, 20, 40, 60])
 def test_a_file_that_ends_early_is_left_to_pillow(length: int):
-    assert readable_png(PLAIN[:length]) == (PLAIN[:length], None)
+    assert readable_png(PLAIN[:length]) == ReadablePng(PLAIN[:length], {})

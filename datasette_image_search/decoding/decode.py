@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from .colours import to_rgb
 from .exif import Exif
 from .formats import HEIC_SUFFIXES, RAW_SUFFIXES
 from .opening import (
@@ -31,6 +31,7 @@ from .opening import (
     image_of,
 )
 from .picture import Picture, read_picture
+from .samples import averageable
 
 THUMBNAIL_QUALITY = 75
 
@@ -42,12 +43,6 @@ MAX_ASPECT = 50
 """The most elongated picture that a model sees. Models scale the shorter side up: a line of 1 x 65,535
 pixels would become ten gigabytes."""
 
-
-MAX_ICC_PROFILES = 16
-
-MAX_ICC_BYTES = 1_000_000
-"""The largest profile that is remembered. Those of cameras have a few thousand bytes, of printers a
-million."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,9 +59,6 @@ _TURNS = {
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 _EXTRAS = {"heic": "HEIC", "raw": "camera RAW"}
-
-_ICC_SPACES = {"RGB": "RGB ", "CMYK": "CMYK", "L": "GRAY"}
-"""Mode -> the colour space of a profile for it; many files have a profile for another mode."""
 
 
 @dataclass(frozen=True)
@@ -221,11 +213,11 @@ def _open(data: bytes, name: str, settings: DecodeSettings) -> Picture:
 
 def _upright_rgb(opened: Picture, settings: DecodeSettings) -> Image.Image:
     """The picture, made upright and no larger than the model and the thumbnail need it."""
-    image = _averageable(opened.image)
+    image = averageable(opened.image)
     factor = reduction(image.size, settings)
     if factor > 1:
         image = image.reduce(factor)
-    image = to_rgb(image, opened.image.info.get("icc_profile"))
+    image = to_rgb(image, opened.image.info)
     turn = _TURNS.get(opened.orientation)
     return image if turn is None else image.transpose(turn)
 
@@ -234,82 +226,6 @@ def reduction(size: tuple[int, int], settings: DecodeSettings) -> int:
     """The factor by which the sides of a picture are reduced right after decoding; 1 for none."""
     # Twice, because averaging blurs more than `draft` and the time is in the decoding.
     return max(min(size) // (2 * enough_pixels(size, settings)), 1)
-
-
-def _averageable(image: Image.Image) -> Image.Image:
-    """
-    The picture in a mode that `reduce` can average, with transparency as a channel: neither the colours
-    of a palette nor a colour that is declared transparent have a mean.
-    """
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "PA" or "transparency" in image.info:
-        return image.convert("RGBA")
-    if image.mode == "P":
-        return image.convert("RGB")
-    return image.convert("L") if image.mode == "1" else image
-
-
-def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
-    """Any mode of `_averageable` -> sRGB; transparency on white. `profile` is an ICC profile."""
-    if image.mode in ("I", "F"):
-        image = _eight_bits(image)
-    elif image.mode in ("RGBA", "LA", "La", "RGBa"):
-        picture = image.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        image = Image.alpha_composite(white, picture).convert("RGB")
-    transform = _transform(profile, image.mode) if profile else None
-    return image.convert("RGB") if transform is None else transform.apply(image)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 32 bits or floats -> L; Pillow's own conversion cuts everything above 255."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0.0, neginf=0.0)
-    highest = values.max(initial=0.0)
-    full_scale = 1.0 if highest <= 1.0 else 255.0 if highest <= 255.0 else 65535.0
-    scaled = np.clip(values / max(full_scale, highest), 0.0, 1.0) * 255
-    return Image.fromarray(scaled.round().astype(np.uint8))
-
-
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-
-def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """
-    The transform to sRGB, remembered by the bytes of the profile, because the photos of one camera share
-    one.
-    """
-    if len(profile) > MAX_ICC_BYTES:
-        return _srgb_transform(profile, mode)
-    return _remembered_transform(profile, mode)
-
-
-def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The transform from `mode` to sRGB; None if the profile is damaged, is for another mode, or is sRGB."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space != _ICC_SPACES.get(mode):
-            return None
-        # Threads share the transform: LittleCMS promises that only for one without its own cache.
-        transform = ImageCms.ImageCmsTransform(
-            source, _srgb(), mode, "RGB", ImageCms.Intent.PERCEPTUAL, flags=ImageCms.Flags.NOCACHE
-        )
-        return None if mode == "RGB" and _changes_nothing(transform) else transform
-    except Exception:
-        # Odd profiles raise PyCMSError, OSError, ValueError; the colours without one will do.
-        return None
-
-
-_remembered_transform = lru_cache(maxsize=MAX_ICC_PROFILES)(_srgb_transform)
-
-
-def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether no colour changes by more than 2 of 255: sRGB has many names and versions."""
-    steps = np.linspace(0, 255, 16).astype(np.uint8)
-    colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(64, 64, 3)
-    changed = np.asarray(transform.apply(Image.fromarray(colours)))
-    return bool(np.abs(changed.astype(int) - colours).max() <= 2)
 
 
 def _squash(picture: Image.Image) -> Image.Image:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ImageFile
+from PIL import Image, ImageFile
 
 from .opening import DecodeSettings, open_limited
+from .pnm import slow_pnm
+from .samples import prepare_tiff
 
 LEAST_READABLE = 0.9
 """The part of the rows of a damaged JPEG that must be readable. Other formats must be whole."""
@@ -29,7 +31,7 @@ class LoadedImage:
     An image whose pixels are decoded, its size as stored, and a warning if not all of it is readable.
     """
 
-    image: ImageFile.ImageFile
+    image: Image.Image
     size: tuple[int, int]
     warning: str | None = None
 
@@ -40,6 +42,10 @@ def load_image(data: bytes, formats: tuple[str, ...], settings: DecodeSettings) 
     and what Pillow raises if the picture is damaged.
     """
     image, size = open_limited(data, formats, settings)
+    pnm = slow_pnm(image, data)
+    if pnm is not None:
+        return LoadedImage(pnm, size)
+    prepare_tiff(image)
     try:
         image.load()
     except OSError:

@@ -114,9 +114,10 @@ def image_of(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
     the whole process, where others rely on it. DecodeSettings.max_pixels replaces it.
     """
     Image.preinit()
-    profile = None
+    info = {}
     if data.startswith(SIGNATURE):
-        data, profile = readable_png(data)
+        png = readable_png(data)
+        data, info = png.data, png.info
     for name in formats:
         if name not in Image.OPEN:
             Image.init()
@@ -129,8 +130,7 @@ def image_of(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
             image = make(io.BytesIO(data), "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue
-        if profile is not None:
-            image.info["icc_profile"] = profile
+        image.info.update(info)
         return image
     raise UnidentifiedImageError
 

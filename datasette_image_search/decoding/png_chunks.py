@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from PIL.PngImagePlugin import MAX_TEXT_CHUNK
 
@@ -25,6 +26,13 @@ _SHORTEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"eXIf": 8}
 
 _SHORTEST_TRANSPARENCY = {0: 2, 2: 6, 3: 1}
 """By the colour type."""
+
+_TRANSPARENT: dict[tuple[int, int], Callable[[bytes], Any]] = {
+    (2, 0): lambda content: 85 * content[1],
+    (4, 0): lambda content: 17 * content[1],
+    (16, 2): lambda content: tuple(content[:6:2]),
+}
+"""Depth and colour type -> the colour of a tRNS, in the 8 bits to which Pillow brings the samples, but not it."""
 
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 """Of a picture that moves, the still one counts that all programs show."""
@@ -46,18 +54,25 @@ class _Chunk:
         return self.checksum == struct.pack(">I", zlib.crc32(self.content, zlib.crc32(self.kind)))
 
 
-def readable_png(data: bytes) -> tuple[bytes, bytes | None]:
+@dataclass(frozen=True)
+class ReadablePng:
     """
-    The file without the chunks that keep Pillow from reading its picture, and its colour profile if that is
-    too large for Pillow. It is the file itself, not a copy, if all is well.
+    `data` is the file without the chunks that keep Pillow from reading its picture: the file itself, not a copy, if
+    all is well. `info` is for the info of its image: what Pillow does not read, or not right.
     """
+
+    data: bytes
+    info: dict[str, Any]
+
+
+def readable_png(data: bytes) -> ReadablePng:
     left_out: list[_Chunk] = []
-    texts, colour_type = 0, 0
-    large_profile = None
+    texts, depth, colour_type = 0, 8, 0
+    info: dict[str, Any] = {}
     for chunk in _chunks(data):
         kind = chunk.kind
         if kind == b"IHDR" and len(chunk.content) >= 13:
-            colour_type = chunk.content[9]
+            depth, colour_type = chunk.content[8], chunk.content[9]
         if kind[:1].isupper():
             continue  # Without it there is no picture.
         if kind in _ANIMATION or not chunk.is_whole:
@@ -65,11 +80,16 @@ def readable_png(data: bytes) -> tuple[bytes, bytes | None]:
         elif kind == b"tRNS":
             if len(chunk.content) < _SHORTEST_TRANSPARENCY.get(colour_type, 0):
                 left_out.append(chunk)
+            elif (depth, colour_type) in _TRANSPARENT:
+                info["transparency"] = _TRANSPARENT[depth, colour_type](bytes(chunk.content))
+        elif kind == b"cICP" and len(chunk.content) == 4:
+            info["cicp"] = chunk.content[0], chunk.content[1]
         elif kind == b"iCCP":
             profile = _profile(bytes(chunk.content))
             if profile is None or len(profile) > MAX_TEXT_CHUNK:
                 left_out.append(chunk)
-                large_profile = profile
+                if profile is not None:
+                    info["icc_profile"] = profile
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             size = _text_size(kind, bytes(chunk.content)) if texts < MAX_TEXTS else None
             texts += MAX_TEXT_CHUNK if size is None else size
@@ -77,7 +97,7 @@ def readable_png(data: bytes) -> tuple[bytes, bytes | None]:
                 left_out.append(chunk)
         elif len(chunk.content) < _SHORTEST.get(kind, 0):
             left_out.append(chunk)
-    return _without(data, left_out), large_profile
+    return ReadablePng(_without(data, left_out), info)
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
