@@ -86,6 +86,24 @@ def test_of_an_animation_the_picture_counts_that_all_programs_show():
     assert (decode(moving).model_input == decode(saved(red)).model_input).all()
 
 
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"",
+        PLAIN[-12:-3],
+        png_chunk(b"IDAT", bytes(100))[:50],
+        png_chunk(b"tEXt", b"a\0" + bytes(100))[:50],
+        png_chunk(b"IHDR", b"") + PLAIN[-12:],
+        b"\0" * 20,
+    ],
+    ids=["nothing", "half an end", "more pixels", "half a text", "another header", "zeros"],
+)
+def test_damage_behind_the_pixels_is_none_of_the_picture(tail: bytes):
+    decoded = decode(PLAIN[:-12] + tail)
+    assert middle(decoded) == RED
+    assert decoded.warning is None
+
+
 @pytest.mark.parametrize("length", [9, 20, 40, 60])
 def test_a_file_that_ends_early_is_left_to_pillow(length: int):
     assert readable_png(PLAIN[:length]) == ReadablePng(PLAIN[:length], {})

@@ -22,6 +22,8 @@ MAX_TEXTS = 16_000_000
 MAX_PROFILE = 8_000_000
 """The most bytes of a colour profile, decompressed. Those of printers have a million or two."""
 
+_END = b"\0\0\0\0IEND\xaeB`\x82"
+
 _SHORTEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"eXIf": 8}
 
 _SHORTEST_TRANSPARENCY = {0: 2, 2: 6, 3: 1}
@@ -98,6 +100,12 @@ def readable_png(data: bytes) -> ReadablePng:
         elif len(chunk.content) < _SHORTEST.get(kind, 0):
             left_out.append(chunk)
     return ReadablePng(_without(data, left_out), info)
+
+
+def ended_png(data: bytes) -> bytes:
+    """The file up to the last whole chunk of pixels, and then its end."""
+    ends = [chunk.end for chunk in _chunks(data) if chunk.kind == b"IDAT"]
+    return data[: ends[-1]] + _END if ends else data
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
