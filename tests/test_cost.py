@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasette_image_search.decoding import profiles
+from datasette_image_search.decoding import decode, profiles
 from datasette_image_search.decoding.av1_size import av1_pixels
 from datasette_image_search.decoding.boxes import Boxes
 from datasette_image_search.decoding.cost import Cost, cost_of

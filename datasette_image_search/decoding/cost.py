@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from .av1_size import av1_pixels
 from .boxes import Boxes
+from .jxl_size import CONTAINER, jxl_pixels
 from .png_chunks import SIGNATURE
 
 MAX_SCANS = 50
@@ -46,11 +47,12 @@ one."""
 class Cost:
     """
     `pixels` is what the decoder will hold in memory, whatever size the picture claims. `problem` says why
-    reading the file would take too long.
+    reading the file would take too long, `unsupported` of what kind it is if no decoder reads that.
     """
 
     pixels: int = 0
     problem: str | None = None
+    unsupported: str | None = None
 
 
 def cost_of(data: bytes) -> Cost:
@@ -65,6 +67,8 @@ def cost_of(data: bytes) -> Cost:
         return _of_gif(data)
     if re.match(rb"P[0-9fy]", data[:2]):
         return _of_ppm(data)
+    if data.startswith((b"\xff\x0a", CONTAINER)):
+        return Cost(jxl_pixels(data))
     if data[4:8] == b"ftyp":
         return _of_boxes(data)
     if data.startswith(_JPEG2000):
@@ -105,7 +109,9 @@ def _of_jpeg(data: bytes) -> Cost:
             if exifs > MAX_EXIF_SEGMENTS:
                 return Cost(problem=f"it has more than {MAX_EXIF_SEGMENTS} parts of EXIF")
         elif marker in _FRAMES and len(segment) >= 6:
-            height, width, components = struct.unpack_from(">HHB", segment, 1)
+            depth, height, width, components = struct.unpack_from(">BHHB", segment)
+            if depth in _JPEG_DEPTHS:
+                return Cost(unsupported=f"JPEG with {depth} bits")
             progressive = marker in _PROGRESSIVE
         elif marker == b"\xda":
             if not (progressive or segment[:1] < bytes([components])):
@@ -143,6 +149,9 @@ _ALONE = {bytes([marker]) for marker in (0x00, 0x01, 0xC8, *range(0xD0, 0xDA), *
 """Markers without a length after them."""
 
 _FRAMES = {bytes([marker]) for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC)}
+
+_JPEG_DEPTHS = (12, 16)
+"""Bits of a sample, of cameras in medicine and the like; all other JPEG has 8."""
 
 _PROGRESSIVE = {b"\xc2", b"\xc6", b"\xca", b"\xce"}
 

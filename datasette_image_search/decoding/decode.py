@@ -5,22 +5,23 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .colours import to_rgb
 from .exif import Exif
-from .formats import HEIC_SUFFIXES, RAW_SUFFIXES
+from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
+from .kinds import looks_like_heic, looks_like_jxl, raw_format
 from .opening import (
     FORMATS,
     HEIC,
+    JXL,
     DecodeError,
     DecodeSettings,
     TooLarge,
@@ -31,6 +32,7 @@ from .opening import (
     image_of,
 )
 from .picture import Picture, read_picture
+from .reasons import UNREADABLE_RAW, damaged, unidentified
 from .samples import averageable
 
 THUMBNAIL_QUALITY = 75
@@ -56,9 +58,7 @@ _TURNS = {
 """EXIF orientation -> the operation that makes the picture upright."""
 
 
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-
-_EXTRAS = {"heic": "HEIC", "raw": "camera RAW"}
+_EXTRAS = {"heic": "HEIC", "jxl": "JPEG XL", "raw": "camera RAW"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def reading() -> Iterator[None]:
 
 def decode_bytes(data: bytes, name: str, settings: DecodeSettings) -> DecodedImage:
     """
-    Decode an image. `name` is that of its file, or "": the format of a camera RAW is not in its bytes.
+    Decode an image. `name` is that of its file, or "": most camera RAW is TIFF by its bytes.
     Raises DecodeError; errors of `settings.preprocess` are no fault of the image, and pass through.
     """
     with _explaining(data, name):
@@ -153,26 +153,20 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
-        if not HEIC and _looks_like_heic(data, name):
+        if not HEIC and looks_like_heic(data, name):
             raise missing_extra("heic") from error
-        raise DecodeError("the file is not a picture of a known format, or is damaged") from error
+        if not JXL and looks_like_jxl(data, name):
+            raise missing_extra("jxl") from error
+        is_raw = raw_format(data, name) is not None
+        raise DecodeError(UNREADABLE_RAW if is_raw else unidentified(data)) from error
     except Image.DecompressionBombError as error:
         # Pillow allocates memory for a whole WebP when it opens it, and checks its own limit first.
-        raise TooLarge("the picture has more pixels than Pillow allows in this format") from error
+        raise TooLarge("the picture has more pixels than can be read in its format") from error
     except MemoryError as error:
         raise DecodeError("there is not enough memory for the picture") from error
     except Exception as error:
         # On damaged files Pillow raises OSError, ValueError, SyntaxError, struct.error and more.
-        raise DecodeError(f"the picture is damaged: {_words(error)}") from error
-
-
-def _words(error: Exception) -> str:
-    """Pillow's message on one line, the same for all files, because reasons are counted."""
-    if isinstance(error, TypeError):
-        return "its header is invalid"  # Said in words for programmers, about arguments.
-    text = re.sub(r" \(\d+ bytes not processed\)", "", " ".join(str(error).split()))
-    text = re.sub(r"^decoder error -?\d+$", "its compressed data is invalid", text)
-    return text or type(error).__name__
+        raise DecodeError(damaged(error)) from error
 
 
 def missing_extra(extra: str) -> DecodeError:
@@ -187,25 +181,22 @@ def missing_extra_for(name: str) -> DecodeError | None:
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (of every file that is new)
     if suffix in HEIC_SUFFIXES and not HEIC:
         return missing_extra("heic")
+    if suffix in JXL_SUFFIXES and not JXL:
+        return missing_extra("jxl")
     if suffix in RAW_SUFFIXES and find_spec("rawpy") is None:
         return missing_extra("raw")
     return None
 
 
-def _looks_like_heic(data: bytes, name: str) -> bool:
-    """Checks name and content, because telephones and chats also call them .jpg."""
-    branded = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
-    return branded or PurePath(name).suffix.lower() in HEIC_SUFFIXES
-
-
 def _open(data: bytes, name: str, settings: DecodeSettings) -> Picture:
-    if PurePath(name).suffix.lower() not in RAW_SUFFIXES:
+    format = raw_format(data, name)
+    if format is None:
         return read_picture(data, settings)
     try:
         from .raw import open_raw  # Loads LibRaw, so not before there is a RAW file.
     except ImportError as error:
         raise missing_extra("raw") from error
-    return open_raw(data, name, settings)
+    return open_raw(data, format, settings)
 
 
 # --- Pixels --------------------------------------------------------------------------------------
