@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .files.run_lock import RunInProgress
-from .ingest.pipeline import Summary
+from .ingest.report import Summary
 from .ingest.vector_import import ImportSummary
 from .store.connections import checkpoint, open_or_make
 
