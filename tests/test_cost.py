@@ -255,3 +255,9 @@ def test_scans_with_tables_and_comments_between_them_are_counted() -> None:
         "it has more than 50 scans"
     )
     assert cost_of(picture[:-2] + 3000 * comment + picture[-2:]).problem is not None
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_an_honest_tile_counts_as_it_is(order: str, big: bool) -> None:
+    assert cost_of(tiff_of_a_tile(300, 200, order, big=big)).pixels == 60_000

@@ -161,8 +161,8 @@ _PROGRESSIVE = {b"\xc2", b"\xc6", b"\xca", b"\xce"}
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 
-_SHORT = 3
-"""Type of a tag."""
+_NUMBERS = {3: "H", 4: "L", 16: "Q"}
+"""Type of a tag -> the form of its number, at the begin of its place."""
 
 
 def _of_tiff(data: bytes) -> Cost:
@@ -175,8 +175,8 @@ def _numbers(tiff: bytes) -> Iterator[tuple[int, int]]:
     """The tags of the first directory, with their values."""
     order = "<" if tiff.startswith(b"II") else ">"
     is_big = b"+" in tiff[2:4]
-    offset, count, entry, short, long = (
-        ("8xQ", "Q", "HH8x", "H6x", "Q") if is_big else ("4xL", "H", "HH4x", "H2x", "L")
+    offset, count, entry, value_size = (
+        ("8xQ", "Q", "HH8x", 8) if is_big else ("4xL", "H", "HH4x", 4)
     )
     try:
         (directory,) = struct.unpack_from(order + offset, tiff)
@@ -185,9 +185,8 @@ def _numbers(tiff: bytes) -> Iterator[tuple[int, int]]:
         for _ in range(tags):
             tag, kind = struct.unpack_from(order + entry, tiff, position)
             position += struct.calcsize(order + entry)
-            form = order + (short if kind == _SHORT else long)
-            (number,) = struct.unpack_from(form, tiff, position)
-            position += struct.calcsize(form)
+            (number,) = struct.unpack_from(order + _NUMBERS.get(kind, "L"), tiff, position)
+            position += value_size
             yield tag, number
     except struct.error:
         return  # The file ends here, which Pillow will say.
