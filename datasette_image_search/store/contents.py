@@ -1,4 +1,4 @@
-"""The BLOBs that a person's own image table holds, without a copy of them in memory."""
+"""The pictures that a person's own image table holds, BLOBs without a copy of them in memory."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def copy_content(
     at_most: int,
 ) -> tuple[int, str]:
     """
-    Write the BLOB of an image into a file: how many bytes it has, and their SHA-256. None are written
-    if the row is gone, or holds no BLOB or one of more bytes.
+    Write the picture of an image into a file: how many bytes it has, and their SHA-256. None are written
+    if the row is gone, or holds no picture or one of more bytes.
     """
     digest = hashlib.sha256()
     try:
         size = _copy_in_pieces(conn, table, column, image_id, target, at_most, digest)
     except (AttributeError, sqlite3.Error):
-        # Python 3.10, a view, a table without rowid: so as a whole.
+        # Python 3.10, a view, a table without rowid, a text: so as a whole.
         target.seek(0)
         target.truncate()
         digest = hashlib.sha256()
@@ -60,6 +60,8 @@ def _copy_in_pieces(
         "from {images} where {key} = ?".format(column=quote_identifier(column), **table.quoted()),
         [image_id],
     ).fetchone()
+    if found is not None and found[1] == "text":
+        raise sqlite3.NotSupportedError("a text stands for other bytes than its own")
     if found is None or found[1] != "blob" or found[2] > at_most:
         return 0
     with conn.blobopen(table.name, column, found[0], readonly=True) as blob:
