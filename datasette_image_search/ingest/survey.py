@@ -108,7 +108,7 @@ class Survey:
     The work to do. `gone` are the missing files, by root and path, and `empty_rows` counts rows of a
     person's own table without an image. `unusable` says why rows of it cannot be images. `other_tables`
     are the image tables beside a new one. `unfinished` is an index that will replace others, but not in
-    this run, with the number of its vectors. `readable` and `left_out` are as in Changes.
+    this run, with the number of its vectors. `settled` and `left_out` are as in Changes.
     """
 
     choice: ModelChoice
@@ -125,7 +125,7 @@ class Survey:
     other_tables: tuple[str, ...] = ()
     replacement: Replacement | None = None
     unfinished: tuple[Index, int] | None = None
-    readable: tuple[tuple[str, str], ...] = ()
+    settled: tuple[tuple[str, str], ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
@@ -284,7 +284,7 @@ def _survey_files(
         unchanged=changes.unchanged,
         failed_before=changes.failed_before,
         gone=gone,
-        readable=changes.readable,
+        settled=changes.settled,
         left_out=changes.left_out,
     )
 
