@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..metadata.boxes import boxes
+
 MAX_BOXES = 10_000
 """The most boxes, of all kinds and at all depths."""
 
@@ -44,7 +46,7 @@ class Boxes:
         seen = 0
         while waiting:
             start, end = waiting.pop()
-            for kind, inner, stop in _boxes(self.data, start, end):
+            for kind, inner, stop in boxes(self.data, start, end):
                 seen += 1
                 if seen > MAX_BOXES or len(items) > MAX_ITEMS:
                     return [], "it has too many parts"
@@ -63,24 +65,9 @@ class Boxes:
         return items, None
 
 
-def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The kind, and the begin and end of the content, of each box between two positions."""
-    while start + 8 <= end:
-        size, kind = struct.unpack_from(">L4s", data, start)
-        inner = start + 8
-        if size == 1 and start + 16 <= end:
-            (size,) = struct.unpack_from(">Q", data, inner)
-            inner = start + 16
-        stop = end if size == 0 else start + size
-        if stop < inner or stop > end:
-            return
-        yield kind, inner, stop
-        start = stop
-
-
 def _items(data: bytes, start: int, end: int) -> Iterator[list[_Extent]]:
     """The positions of the items, from a "meta" box."""
-    inside = {kind: (inner, stop) for kind, inner, stop in _boxes(data, start, end)}
+    inside = {kind: (inner, stop) for kind, inner, stop in boxes(data, start, end)}
     if b"iloc" not in inside:
         return
     position, stop = inside[b"iloc"]

@@ -6,17 +6,15 @@ with the extra `raw`.
 from __future__ import annotations
 
 import io
-from dataclasses import replace
-from pathlib import PurePath
 
 import rawpy
 from PIL import Image, UnidentifiedImageError
 
-from .exif import Exif, complete_exif, exif_of_tiff, read_exif
 from .loading import LEAST_READABLE, load_image
-from .opening import DecodeError, DecodeSettings, check_pixels
+from .opening import DecodeError, DecodeSettings, check_pixels, image_of
 from .orientation import said_orientation, upright_size
 from .picture import Picture
+from .reasons import UNREADABLE_RAW
 
 _ORIENTATIONS = {0: 1, 3: 3, 5: 8, 6: 6}
 """LibRaw's flip -> EXIF's orientation."""
@@ -32,10 +30,10 @@ _NO_USABLE_PREVIEW = (
 _IS_CUT = "the camera RAW is damaged: its end is missing"
 
 
-def open_raw(data: bytes, name: str, settings: DecodeSettings) -> Picture:
+def open_raw(data: bytes, format: str, settings: DecodeSettings) -> Picture:
     """
-    The picture of a RAW file: its full size, with the pixels of the preview. `name` gives the
-    format, such as NEF. Raises UnidentifiedImageError if the data is not a RAW.
+    The picture of a RAW file: its full size, with the pixels of the preview. `format`
+    is such as NEF. Raises UnidentifiedImageError if the data is not a RAW.
     """
     try:
         raw = rawpy.imread(io.BytesIO(data))
@@ -55,12 +53,18 @@ def open_raw(data: bytes, name: str, settings: DecodeSettings) -> Picture:
     except rawpy.LibRawIOError as error:
         raise DecodeError(_IS_CUT) from error
     except rawpy.LibRawError as error:
-        raise DecodeError(f"the camera RAW is damaged: {_message(error)}") from error
-    # The file's own EXIF says more, as the camera wrote it. For previews without EXIF, LibRaw makes one
-    # up, with times of 1970.
-    exif = complete_exif(exif_of_tiff(data), _exif_of_preview(image))
-    format = PurePath(name).suffix[1:].upper()
-    return Picture(image, format, width, height, orientation, exif)
+        raise DecodeError(UNREADABLE_RAW) from error
+    return Picture(image, format, width, height, orientation)
+
+
+def stored_preview(data: bytes) -> Image.Image | None:
+    """The preview as the camera wrote it, for the metadata in it; not decoded, None if it is no JPEG."""
+    try:
+        with rawpy.imread(io.BytesIO(data)) as raw:
+            preview = raw.extract_thumb().data
+        return image_of(preview, ("JPEG",)) if isinstance(preview, bytes) else None
+    except (rawpy.LibRawError, *_NO_USABLE_PREVIEW):
+        return None
 
 
 def _preview(raw: rawpy.RawPy, settings: DecodeSettings) -> Image.Image | None:
@@ -111,15 +115,3 @@ def _develop(raw: rawpy.RawPy) -> Image.Image:
     if flat.all() or flat[::-1].argmin() > (1 - LEAST_READABLE) * len(flat):
         raise DecodeError(_IS_CUT)
     return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8))
-
-
-def _exif_of_preview(preview: Image.Image) -> Exif:
-    exif = read_exif(preview)
-    made_up = exif.taken_at is not None and exif.taken_at < "1971"
-    return replace(exif, taken_at=None) if made_up else exif
-
-
-def _message(error: rawpy.LibRawError) -> str:
-    """rawpy's messages are bytes."""
-    text = error.args[0] if error.args else ""
-    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)

@@ -35,7 +35,7 @@ class Changes(Generic[T]):
     and what the tables know, by root and path, of files that are not there any more. `respelled` are
     files that need nothing but the new spelling of their paths. `emptied` are the folders without any
     image. `settled` are failures of folders that can be read again, and of names that are spelled in another way
-    now.
+    now. Of `to_read` only the metadata is to be read again; they count as unchanged.
     """
 
     to_embed: tuple[T, ...]
@@ -44,6 +44,7 @@ class Changes(Generic[T]):
     respelled: tuple[FoundFile, ...] = ()
     missing: Mapping[tuple[str, str], KnownSource] = field(default_factory=dict)
     emptied: tuple[Scope, ...] = ()
+    to_read: tuple[FoundFile, ...] = ()
     settled: tuple[tuple[str, str], ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
 
@@ -78,11 +79,11 @@ def find_changes(
         key: missing.pop(old)
         for key, old in _respelled(found.keys() - known.keys(), missing).items()
     }
-    with_known = (
+    with_known = [
         (replace(file, image_id=before.image_id) if before else file, before)
         for key, file in found.items()
         for before in [known.get(key) or respelled.get(key)]
-    )
+    ]
     changes = sort_out(with_known, retry_failed=retry_failed)
     to_embed = {file.key for file in changes.to_embed} if respelled else set()
     renamed = tuple(
@@ -95,6 +96,11 @@ def find_changes(
         unchanged=changes.unchanged - len(renamed),
         respelled=renamed,
         missing=missing,
+        to_read=tuple(
+            file
+            for file, before in with_known
+            if before is not None and before.beside != file.beside and _is_known(file, before)
+        ),
         emptied=tuple(emptied_scopes(scopes, found)),
         settled=(
             *(
@@ -106,6 +112,12 @@ def find_changes(
         ),
         left_out=walk.left_out(),
     )
+
+
+def _is_known(file: FoundFile, before: KnownSource) -> bool:
+    """Whether a file is the one that was embedded."""
+    same = (before.size, before.mtime) == (file.size, file.mtime)
+    return same and before.has_vector and not before.failed
 
 
 def _respelled(

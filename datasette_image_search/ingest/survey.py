@@ -33,6 +33,7 @@ from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database
 from .own_images import ImageSource, find_own_changes
 from .replacing import Replacement, replacement_by
+from .rereading import reused_to_read
 from .reuse import Reuse, find_reuse, hash_of, of_known_size
 from .scan import (
     Changes,
@@ -105,7 +106,7 @@ class EmbedRequest:
 @dataclass(frozen=True)
 class Survey:
     """
-    The work to do. `gone` are the missing files, by root and path, and `empty_rows` counts rows of a
+    The work to do. Of `to_read` only the metadata is read. `gone` are the missing files, by root and path, and `empty_rows` counts rows of a
     person's own table without an image. `unusable` says why rows of it cannot be images. `other_tables`
     are the image tables beside a new one. `unfinished` is an index that will replace others, but not in
     this run, with the number of its vectors. `settled` and `left_out` are as in Changes.
@@ -119,6 +120,7 @@ class Survey:
     unchanged: int
     failed_before: int
     gone: Mapping[tuple[str, str], KnownSource]
+    to_read: tuple[FoundFile, ...] = ()
     empty_rows: int = 0
     unusable: tuple[Failure, ...] = ()
     is_new_table: bool = False
@@ -284,6 +286,7 @@ def _survey_files(
         unchanged=changes.unchanged,
         failed_before=changes.failed_before,
         gone=gone,
+        to_read=(*changes.to_read, *reused_to_read(reused, known.values())),
         settled=changes.settled,
         left_out=changes.left_out,
     )
