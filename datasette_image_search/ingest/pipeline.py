@@ -210,8 +210,8 @@ class _Run:
                 forget_unreadable(self.db, self.table)
             record_unusable(self.db, self.table, self.survey.unusable)
             roots = self._ensure_roots()
-            readable = [(roots[root], path) for root, path in self.survey.readable]
-            forget_failures(self.db, self.table, readable)
+            settled = [(roots[root], path) for root, path in self.survey.settled]
+            forget_failures(self.db, self.table, settled)
         # Without an index there is nothing to embed, nor any image to have a vector from.
         if index is not None:
             self._reuse(index, roots)

@@ -34,8 +34,8 @@ class Changes(Generic[T]):
     What a scan found: images to embed, how many need nothing (embedded before, or failed before),
     and what the tables know, by root and path, of files that are not there any more. `respelled` are
     files that need nothing but the new spelling of their paths. `emptied` are the folders without any
-    image, `readable` those that could not be read before. Of `to_read` only the metadata is to be read again;
-    they count as unchanged.
+    image. `settled` are failures of folders that can be read again, and of names that are spelled in another way
+    now. Of `to_read` only the metadata is to be read again; they count as unchanged.
     """
 
     to_embed: tuple[T, ...]
@@ -45,7 +45,7 @@ class Changes(Generic[T]):
     missing: Mapping[tuple[str, str], KnownSource] = field(default_factory=dict)
     emptied: tuple[Scope, ...] = ()
     to_read: tuple[FoundFile, ...] = ()
-    readable: tuple[tuple[str, str], ...] = ()
+    settled: tuple[tuple[str, str], ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
 
 
@@ -102,8 +102,13 @@ def find_changes(
             if before is not None and before.beside != file.beside and _is_known(file, before)
         ),
         emptied=tuple(emptied_scopes(scopes, found)),
-        readable=tuple(
-            key for key in walk.listed if key in known and known[key].failed and key not in found
+        settled=(
+            *(
+                key
+                for key in walk.listed
+                if key in known and known[key].failed and key not in found
+            ),
+            *(key for key, before in missing.items() if _is_failure(before) and not is_away(key)),
         ),
         left_out=walk.left_out(),
     )
@@ -131,6 +136,10 @@ def _respelled(
         return {}
     pairs = (((root, path), old_names.get((root, folded(path)))) for root, path in new)
     return {key: old for key, old in pairs if old is not None}
+
+
+def _is_failure(before: KnownSource) -> bool:
+    return before.failed and before.image_id is None
 
 
 def sort_out(images: Iterable[tuple[T, KnownSource | None]], *, retry_failed: bool) -> Changes[T]:

@@ -109,7 +109,7 @@ class Survey:
     The work to do. Of `to_read` only the metadata is read. `gone` are the missing files, by root and path, and `empty_rows` counts rows of a
     person's own table without an image. `unusable` says why rows of it cannot be images. `other_tables`
     are the image tables beside a new one. `unfinished` is an index that will replace others, but not in
-    this run, with the number of its vectors. `readable` and `left_out` are as in Changes.
+    this run, with the number of its vectors. `settled` and `left_out` are as in Changes.
     """
 
     choice: ModelChoice
@@ -127,7 +127,7 @@ class Survey:
     other_tables: tuple[str, ...] = ()
     replacement: Replacement | None = None
     unfinished: tuple[Index, int] | None = None
-    readable: tuple[tuple[str, str], ...] = ()
+    settled: tuple[tuple[str, str], ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
@@ -287,7 +287,7 @@ def _survey_files(
         failed_before=changes.failed_before,
         gone=gone,
         to_read=(*changes.to_read, *reused_to_read(reused, known.values())),
-        readable=changes.readable,
+        settled=changes.settled,
         left_out=changes.left_out,
     )
 
