@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,
     "search": {"decoding", "embedders", "store", "files"} | BASE,
     "maps": {"search", "store"} | BASE,
-    "runs": {"ingest", "search", "store", "files"} | BASE,
+    "runs": {"progress", "ingest", "search", "store", "files"} | BASE,
     "api": {"progress", "runs", "maps", "ingest", "search", "embedders", "store", "files"} | BASE,
     "sql": {"api", "search", "store"} | BASE,
     "web": {"api", "maps", "search", "decoding", "embedders", "store"} | BASE,

@@ -116,17 +116,10 @@ def _warn_of_threshold(found: DuplicateGroups, threshold: float) -> None:
 
 def _print_dispensable(images: Images, found: DuplicateGroups, *, null: bool) -> None:
     """Print the files that may be deleted, and warn of those that are left out, with the reason."""
-    from ..search.dispensable import Copy, LeftOut, dispensable
+    from ..search.dispensable import LeftOut
 
     left_out = LeftOut()
-    groups = (
-        [
-            Copy(images.file_of(image.location), image.size, image.mtime, image.sha256)
-            for image in (duplicate.image for duplicate in group)
-        ]
-        for group in found.groups
-    )
-    print_paths(dispensable(groups, left_out), null=null)
+    print_paths(images.dispensable(found, left_out), null=null)
     for problem, count in left_out.groups.most_common():
         warn(
             f"{counted(count, 'group is', 'groups are')} left out, because the file to keep {problem}"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ImageSearchError
 from .messages import migrated
 
 if TYPE_CHECKING:
@@ -36,10 +35,10 @@ def opened(path: Path, table: str) -> Iterator[Images]:
 
 def check_output(index: Index, output: str | None) -> None:
     """Raises ImageSearchError if there are no paths to print."""
-    if output == "paths" and index.content_column is not None:
-        raise ImageSearchError(
-            f"the images of {index.image_table!r} are in the database, not in files"
-        )
+    from ..store.reads import check_in_files
+
+    if output == "paths":
+        check_in_files(index)
 
 
 def print_paths(files: Iterable[Path], *, null: bool) -> None:

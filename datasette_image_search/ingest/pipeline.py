@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -26,7 +25,7 @@ from ..embedders.self_test import check_embedder
 from ..files.run_lock import only_run
 from ..store import Index, reads
 from ..store.connections import check_writable, open_or_make
-from ..store.indexes import ensure_index
+from ..store.indexes import WeightsOf, ensure_index, recorded_weights
 from ..store.migrations import migrate
 from ..store.own_rows import own_content
 from ..store.replacements import delete_index, take_over
@@ -136,6 +135,7 @@ def embed_images(
     request: EmbedRequest,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_plan: Callable[[Summary], None] = lambda plan: None,
+    weights_of: WeightsOf = recorded_weights,
 ) -> Summary:
     """
     Bring an image table up to date with some files and folders, or with its own rows.
@@ -152,7 +152,7 @@ def embed_images(
         on_plan(plan)
         embedder = None
         if survey.to_embed or survey.index is None or request.weights is not None:
-            embedder = _load_embedder(request, survey)
+            embedder = _load_embedder(request, survey, weights_of)
             if request.replace_model and _is_of_another(survey.index, embedder):
                 # Nothing of that one is of use.
                 survey = take_survey(request, embedder.fingerprint)
@@ -223,10 +223,10 @@ def _is_of_another(index: Index | None, embedder: Embedder) -> bool:
     return index is not None and index.fingerprint not in (IMPORTED, embedder.fingerprint)
 
 
-def _load_embedder(request: EmbedRequest, survey: Survey) -> Embedder:
+def _load_embedder(request: EmbedRequest, survey: Survey, weights_of: WeightsOf) -> Embedder:
     weights = request.weights
-    if weights is None and survey.index is not None and survey.index.weights is not None:
-        weights = Path(survey.index.weights)
+    if weights is None and survey.index is not None:
+        weights = weights_of(survey.index)
     return load_embedder(
         ModelRequest(survey.model, weights, request.device, request.precision, allow_download=True)
     )

@@ -29,7 +29,7 @@ from ..store import ImageTable, Index, Key, StoreError
 from ..store.connections import check_writable, open_if_exists, open_or_make
 from ..store.finding import check_not_renamed
 from ..store.imports import add_imported, write_imported
-from ..store.indexes import ensure_index
+from ..store.indexes import WeightsOf, ensure_index, recorded_weights
 from ..store.migrations import migrate
 from ..store.replacements import delete_index, images_to_lose, unfinished_index
 from ..store.schema import ensure_tables
@@ -186,7 +186,9 @@ class _Job:
 
 
 def import_vectors(
-    request: ImportRequest, on_progress: Callable[[Progress], None] = lambda progress: None
+    request: ImportRequest,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    weights_of: WeightsOf = recorded_weights,
 ) -> ImportSummary:
     """
     Make a table searchable by vectors of another program. Raises ImageSearchError with one sentence for
@@ -203,7 +205,7 @@ def import_vectors(
         only_run(request.database),
         open_source(request.source, paths=request.paths, collection=request.collection) as source,
     ):
-        job = _prepare(request, source)
+        job = _prepare(request, source, weights_of)
         with whole_or_none(request.database) as file, open_or_make(file) as db:
             if request.wal:
                 db.enable_wal()
@@ -230,7 +232,7 @@ def import_vectors(
 # --- What is to be done, found out without writing ------------------------------------------------
 
 
-def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
+def _prepare(request: ImportRequest, source: VectorSource, weights_of: WeightsOf) -> _Job:
     with open_if_exists(request.database) as db:
         request = replace(request, model=request.model or source.model)
         if request.model is None:
@@ -249,7 +251,8 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
         if not (matches.known or matches.new):
             raise RunError(f"table {request.table!r} has no row for any path of {source.name}")
         _check_all_replaced(db, request, choice.replaced, matches)
-        embedder, unproven = _load(request, model, index)
+        weights = request.weights or (weights_of(index) if index else None)
+        embedder, unproven = _load(request, model, weights)
         for other, dimensions in (
             (model, embedder.dimensions if embedder else known_dimensions(model)),
             (f"the index of {request.table!r} by {model}", index and index.dimensions),
@@ -317,10 +320,9 @@ def _check_all_replaced(
 
 
 def _load(
-    request: ImportRequest, model: str, index: Index | None
+    request: ImportRequest, model: str, weights: Path | None
 ) -> tuple[Embedder | None, str | None]:
     """The embedder of the model, if it is on this machine, or the reason why it is not."""
-    weights = request.weights or (Path(index.weights) if index and index.weights else None)
     try:
         # First, as it takes no time to know that there is no such model.
         check_model(model, has_weights=weights is not None)

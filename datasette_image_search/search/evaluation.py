@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..store import Index
+from ..store.indexes import WeightsOf, recorded_weights
 from ..store.vectors import count_vectors, vector_batches, vector_ids, vectors_by_id
 from .approximate import RECALL_AT, Report
 from .codes import CODE_ERROR
@@ -47,8 +48,9 @@ class Evaluated:
 def evaluate_index(
     conn: sqlite3.Connection,
     index: Index,
-    queries: np.ndarray | Path | None = None,
     report: Report = silent,
+    weights_of: WeightsOf = recorded_weights,
+    queries: np.ndarray | Path | None = None,
     **asked: Any,
 ) -> list[Evaluated]:
     """
@@ -60,12 +62,14 @@ def evaluate_index(
     count_to_search(conn, index)
     queries = own_queries(queries, index)
     if any(asked.values()):
-        index, codes, made = make_index(conn, index, queries=queries, report=report, **asked)
+        index, codes, made = make_index(
+            conn, index, queries=queries, report=report, weights_of=weights_of, **asked
+        )
         live = LiveIndex(index, (codes,), from_sidecar=False, approximate=made)
     else:
         live = live_index(conn, index, report)
     if queries is None:
-        queries = sample_queries(index, max(live.segments, key=len))
+        queries = sample_queries(index, max(live.segments, key=len), weights_of)
     return evaluate(conn, live, queries, report)
 
 

@@ -18,7 +18,13 @@ from ..errors import ImageSearchError
 from ..files.run_lock import only_run
 from ..store import Index
 from ..store.connections import database_path
-from ..store.indexes import all_indexes, record_index_type, record_sidecar
+from ..store.indexes import (
+    WeightsOf,
+    all_indexes,
+    record_index_type,
+    record_sidecar,
+    recorded_weights,
+)
 from ..store.schema import ensure_tables
 from ..store.tokens import rows_after
 from ..store.vectors import count_vectors
@@ -67,7 +73,9 @@ def silent(doing: str, done: int, of: int) -> None:
     """A Report that does nothing."""
 
 
-def refresh_sidecars(db: Database, table: str, report: Report = silent) -> None:
+def refresh_sidecars(
+    db: Database, table: str, report: Report = silent, weights_of: WeightsOf = recorded_weights
+) -> None:
     """
     Rewrite the sidecars of a table that are unusable or have changed much, and remove those of dropped
     indexes. Raises SidecarNotWritten, which costs only speed, and RunInProgress if another run is active,
@@ -78,14 +86,16 @@ def refresh_sidecars(db: Database, table: str, report: Report = silent) -> None:
         return
     with only_run(database):
         for index in store.read_indexes(db.conn, table):
-            _refresh(db, database, index, report)
+            _refresh(db, database, index, report, weights_of)
         wanted: set[Path] = set()
         for index in all_indexes(db.conn):
             wanted |= {sidecar_path(database, index), approximate_path(database, index)}
         _remove(path for path in sidecar_paths(database) if path not in wanted)
 
 
-def _refresh(db: Database, database: Path, index: Index, report: Report) -> None:
+def _refresh(
+    db: Database, database: Path, index: Index, report: Report, weights_of: WeightsOf
+) -> None:
     try:
         codes = open_sidecar(sidecar_path(database, index), index, check=True)
     except SidecarUnusable:
@@ -113,7 +123,7 @@ def _refresh(db: Database, database: Path, index: Index, report: Report) -> None
         # It was wanted for many vectors; now there are few, whose exact search is fast.
         _remove([approximate_path(database, index)])
         return
-    queries = sample_queries(index, codes)
+    queries = sample_queries(index, codes, weights_of)
     target = before.tuning.target if before is not None else approximate.TARGET_RECALL
     made = approximate.tune(built, codes, asked, factory, queries, target=target, report=report)
     _write_approximate(database, index, made)
@@ -122,13 +132,14 @@ def _refresh(db: Database, database: Path, index: Index, report: Report) -> None
 def index_images(
     db: Database,
     table: str,
-    *,
     model: str | None = None,
     type: str | None = None,
+    report: Report = silent,
+    weights_of: WeightsOf = recorded_weights,
+    *,
     target: float | None = None,
     queries: np.ndarray | Path | None = None,
     gpu: bool = False,
-    report: Report = silent,
 ) -> tuple[Index, Codes, Approximate | None]:
     """
     Rewrite the sidecars of an index, as make_index() makes them. Later runs of embed-images keep the
@@ -152,6 +163,7 @@ def index_images(
             queries=queries,
             gpu=gpu,
             report=report,
+            weights_of=weights_of,
         )
         report("Writing", 0, 1)
         index = _with_new_sidecar(index, codes)
@@ -178,6 +190,7 @@ def make_index(
     queries: np.ndarray | Path | None = None,
     gpu: bool = False,
     report: Report = silent,
+    weights_of: WeightsOf = recorded_weights,
 ) -> tuple[Index, Codes, Approximate | None]:
     """
     In memory, the codes of an index and an approximate index by one of approximate.TYPES or by any
@@ -208,7 +221,7 @@ def make_index(
     if factory is not None:
         built = approximate.build(codes, factory, gpu=gpu, report=report)
         if queries is None:
-            queries = sample_queries(index, codes)
+            queries = sample_queries(index, codes, weights_of)
         made = approximate.tune(built, codes, type, factory, queries, target=target, report=report)
     index = replace(index, index_type=None if type == "auto" else type)
     return index, codes, made

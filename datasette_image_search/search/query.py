@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from ..embedders.protocol import Embedder, EmbedderError, ModelRequest, UnknownM
 from ..embedders.registry import load_embedder
 from ..errors import ImageSearchError, counted
 from ..store import Index, Key
+from ..store.indexes import WeightsOf, recorded_weights
 from ..store.tables import IMPORTED, vector_from_blob
 from ..store.vectors import image_vector
 
@@ -185,18 +185,6 @@ def _parse_term(rest: str, query: str) -> tuple[Term, int]:
 
 
 # --- Terms -> vector -----------------------------------------------------------------------------
-
-
-WeightsOf = Callable[[Index], "Path | None"]
-"""Index -> the file to load its model from, None for the cache."""
-
-
-def recorded_weights(index: Index) -> Path | None:
-    """
-    The file that the database names. A server must not use this, because anybody may have made its
-    database.
-    """
-    return Path(index.weights) if index.weights is not None else None
 
 
 def query_vector(

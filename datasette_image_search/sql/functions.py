@@ -24,9 +24,9 @@ from .gathered import GatheredIds
 from .statement import Borrowed, Prepared, PreparedLabels, Query, Statement
 
 if TYPE_CHECKING:
-    from ..search.query import WeightsOf
     from ..store import ImageTable, Key
     from ..store.filters import IdSet
+    from ..store.indexes import WeightsOf
 
 REMEMBERED = 128
 """Queries per connection, from one statement to the next."""
@@ -151,7 +151,7 @@ def register_functions(
         from ..api import Images
 
         try:
-            return json.dumps(Images(borrowed(), table or None).status())
+            return json.dumps(Images(borrowed(), table or None, raw_errors=True).status())
         except ImageSearchError as error:
             return json.dumps({"problem": str(error)})
 
@@ -213,7 +213,10 @@ def register_functions(
 
 def _computed_in_the_schema(conn: sqlite3.Connection) -> str | None:
     """What SQLite refuses in the schema of a database, if it does, since the functions are there."""
-    (timeout,) = conn.execute("pragma busy_timeout").fetchone()
+    cursor = conn.cursor()
+    # Rows of the connection may be dicts, which are unpacked into their keys.
+    cursor.row_factory = None
+    (timeout,) = cursor.execute("pragma busy_timeout").fetchone()
     # Whoever asks something of a database that is locked will wait, and be told. This need not.
     conn.execute("pragma busy_timeout = 0")
     try:
@@ -249,13 +252,17 @@ def _reporting(
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def reporting(*args: Any) -> Any:
+            from ..store.connections import plain_rows
+            from ..store.transactions import is_interrupted
+
             try:
-                return function(*args)
+                with plain_rows(borrowed()):
+                    return function(*args)
             except ImageSearchError as error:
                 tell(str(error))
                 raise
             except sqlite3.OperationalError as error:
-                if str(error) != "interrupted":
+                if not is_interrupted(error):
                     raise
                 # The time of the statement is over, and it met SQL of ours. What was computed is kept for
                 # the next try; of an exception nobody would learn why, so the statement itself ends.
@@ -340,7 +347,8 @@ def _preparing(
         # A rollback takes changes back, and neither number tells.
         state = None if conn.in_transaction else now
         if (query, name) not in remembered:
-            asked = Images(conn, name or None, weights_of=weights_of).ask(query)
+            images = Images(conn, name or None, weights_of=weights_of, raw_errors=True)
+            asked = images.ask(query)
             for warning in asked.warnings:
                 tell(warning)
             table = store.find_image_table(conn, asked.index.image_table)
@@ -369,8 +377,9 @@ def _preparing_labels(
         known = statement.labels.get((labels, name))
         if known is None:
             from .. import store
-            from ..search.query import embedder_of, recorded_weights
+            from ..search.query import embedder_of
             from ..search.tags import label_vectors, parse_labels
+            from ..store.indexes import recorded_weights
 
             names = parse_labels(labels)
             if most_texts is not None:
@@ -438,5 +447,6 @@ def _search(
 ) -> str:
     from ..api import Images
 
-    (found,) = Images(conn, prepared.table.name).find([prepared.query], k, where=among)
+    images = Images(conn, prepared.table.name, raw_errors=True)
+    (found,) = images.find([prepared.query], k, where=among)
     return json.dumps([{"id": hit.id, "score": hit.score} for hit in found.hits])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
@@ -13,6 +15,17 @@ from .schema_version import check_version
 from .soundness import MOST_INDEXES, is_stored_table, sound_index
 from .tables import INDEXES, ImageTable, Index, StoreError, column_names, table_exists
 from .transactions import transaction
+
+WeightsOf = Callable[[Index], Path | None]
+"""Index -> the file to load its model from, None for the cache."""
+
+
+def recorded_weights(index: Index) -> Path | None:
+    """
+    The file that the database names. A server must not use this, because anybody may have made its
+    database.
+    """
+    return Path(index.weights) if index.weights is not None else None
 
 
 def image_table_names(conn: sqlite3.Connection) -> list[str]:

@@ -326,6 +326,12 @@ def _path_column(conn: sqlite3.Connection, table: ImageTable, index: Index) -> s
     return column if column in column_names(conn, table.name) else None
 
 
+def check_in_files(index: Index) -> None:
+    """Raises StoreError if the images are BLOBs."""
+    if index.content_column is not None:
+        raise StoreError(f"the images of {index.image_table!r} are in the database, not in files")
+
+
 def locations(conn: sqlite3.Connection, index: Index, ids: Sequence[Key]) -> dict[Key, Location]:
     """
     Id -> where the original is, for those ids that exist; the root is "" where that is not known,

@@ -18,8 +18,8 @@ from ..errors import ImageSearchError
 from .compat import configuration_page_name, shown_configuration, whole_configuration
 
 if TYPE_CHECKING:
-    from ..search.query import WeightsOf
     from ..store import Index
+    from ..store.indexes import WeightsOf
 
 PLUGIN = "datasette-image-search"
 

@@ -107,7 +107,11 @@ async def filters_with_search(
             found = await read_bounded(
                 served,
                 lambda conn: _search(
-                    Images(conn, images, weights_of=weights_of), query, k, filter, limit
+                    Images(conn, images, weights_of=weights_of, raw_errors=True),
+                    query,
+                    k,
+                    filter,
+                    limit,
                 ),
             )
     except ImageSearchError as error:

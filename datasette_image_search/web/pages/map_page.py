@@ -94,7 +94,7 @@ async def _json(
             versions = [known.get(image_id) for image_id in placed.image_ids]
             if not query:
                 return placed, versions, None, ()
-            images = Images(conn, requested.table.name, weights_of=weights_of)
+            images = Images(conn, requested.table.name, weights_of=weights_of, raw_errors=True)
             found = images.ask(query, model=requested.index.model)
             return placed, versions, live.scores(found.vector)[placed.vectors], found.warnings
 

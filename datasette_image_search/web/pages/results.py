@@ -20,6 +20,7 @@ from ...search.planner import Step
 from ...store import reads
 from ...store.filters import naming_the_filter
 from ...store.reads import count_images, image_rows, newest_ids
+from ...store.transactions import is_interrupted
 from ...store.vectors import count_with_vector
 from ...store.views import view_rows
 from ..access.requested_table import RequestedTable
@@ -151,7 +152,7 @@ async def _closest(datasette: Datasette, requested: RequestedTable, wanted: Sear
     weights_of = configured_weights(datasette)
 
     def search(conn: sqlite3.Connection) -> _Page:
-        images = Images(conn, requested.table.name, weights_of=weights_of)
+        images = Images(conn, requested.table.name, weights_of=weights_of, raw_errors=True)
         model = requested.index.model
         # Before the snapshot, which keeps others from writing for as long as it lasts.
         images.open(model=model)
@@ -263,7 +264,7 @@ def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[Non
         with sqlite_timelimit(conn, milliseconds):
             yield
     except sqlite3.OperationalError as error:
-        if str(error) != "interrupted":
+        if not is_interrupted(error):
             raise
         raise _Interrupted from error
 

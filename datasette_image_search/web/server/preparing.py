@@ -188,7 +188,7 @@ def _open_index(database: Database, index: Index) -> None:
         return
     # If the database is locked just now, the search itself will say so.
     with suppress(sqlite3.Error), closing(open_to_read(Path(database.path))) as conn:
-        Images(conn, index.image_table).open(model=index.model)
+        Images(conn, index.image_table, raw_errors=True).open(model=index.model)
 
 
 def read_like_datasette(datasette: Datasette, database: str) -> None:
