@@ -292,11 +292,10 @@ def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index])
         if request.path_column is not None:
             raise StoreError(f"there is no table {request.table!r} in this database")
         return None
-    if store.find_image_table(db.conn, request.table).is_ours:
-        if request.path_column is not None:
-            raise StoreError(
-                f"table {request.table!r} was made from folders; leave --path-column out"
-            )
+    table = store.find_image_table(db.conn, request.table)
+    if request.path_column is not None:
+        table.check_is_own("leave --path-column out")
+    elif table.path_column is not None:
         return None
     column = request.path_column or next((i.path_column for i in indexes if i.path_column), None)
     if column is None:

@@ -229,6 +229,19 @@ def is_row(conn: sqlite3.Connection, table: ImageTable, value: Any) -> bool:
     return conn.execute(sql, [value]).fetchone() is not None
 
 
+def indexed_texts(conn: sqlite3.Connection, table: ImageTable) -> set[str]:
+    """The columns of texts by which SQLite can go through a table in order."""
+    rows = conn.execute(
+        "select columns.name from pragma_table_info(:table) as columns "
+        "join pragma_index_list(:table) as list on not list.partial "
+        "join pragma_index_xinfo(list.name) as first "
+        "on first.seqno = 0 and first.name = columns.name and first.coll = 'BINARY' "
+        "where upper(columns.type) = 'TEXT'",
+        {"table": table.name},
+    )
+    return {name for (name,) in rows}
+
+
 def newest_ids(
     conn: sqlite3.Connection,
     table: ImageTable,
@@ -322,7 +335,7 @@ def images_of_vectors(conn: sqlite3.Connection, index: Index, ids: Sequence[int]
 
 def _path_column(conn: sqlite3.Connection, table: ImageTable, index: Index) -> str | None:
     """Where a table has the paths of its images; None for BLOBs, and where somebody renamed the column."""
-    column = "path" if table.is_ours else index.path_column
+    column = table.path_column or index.path_column
     return column if column in column_names(conn, table.name) else None
 
 
@@ -340,17 +353,12 @@ def locations(conn: sqlite3.Connection, index: Index, ids: Sequence[Key]) -> dic
     table = find_image_table(conn, index.image_table)
     column = _path_column(conn, table, index)
     names = {**table.quoted(), "roots": ROOTS, "column": quote_identifier(column or table.key)}
-    if column is None:
-        place = "'', '#' || {key}"
-    elif table.is_ours:
-        root = "''"
-        if is_stored_table(conn, ROOTS):
-            root = "coalesce((select path from {roots} where {roots}.id = root_id), '')"
-        place = f"{root}, {{column}}"
-    else:
-        place = "'', {column}"
+    path = "'#' || {key}" if column is None else "{column}"
+    root = "''"
+    if column is not None and table.root_column and is_stored_table(conn, ROOTS):
+        root = "coalesce((select path from {roots} where {roots}.id = root_id), '')"
     rows = conn.execute(
-        f"select {{key}}, {place} from {{images}} "
+        f"select {{key}}, {root}, {path} from {{images}} "
         "where {key} in (select value from json_each(?))".format(**names),
         [json.dumps(list(ids))],
     )

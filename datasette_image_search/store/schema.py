@@ -78,7 +78,8 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
         table = find_image_table(db.conn, name)
         check_key(db.conn, table)
         _forget_former(db, table)
-        _ensure_indexes(db, table)
+        if own_column is None:
+            _ensure_indexes(db, table)
         ensure_triggers(db, table, own_column)
         _forget_rowless(db, table)
     return table
@@ -145,10 +146,10 @@ def _create_image_table(db: Database, name: str) -> None:
 
 
 def _ensure_indexes(db: Database, table: ImageTable) -> None:
-    """Put back the indexes that facets, and the newest first, are fast by."""
+    """Put back the indexes of a table from folders that facets, and the newest first, are fast by."""
     columns = db.table(table.name).columns_dict.keys()
     for index in FACET_INDEXES:
-        if table.is_ours and set(index) <= columns:
+        if set(index) <= columns:
             db.table(table.name).create_index(index, if_not_exists=True)
 
 

@@ -40,7 +40,7 @@ def ensure_side_tables(db: Database, table: ImageTable) -> None:
             pk="vector_id",
             not_null={"index_id", "token"},
         )
-    if not (table.is_ours or db.table(table.sources).exists()):
+    if table.hash_column is None and not db.table(table.sources).exists():
         db.table(table.sources).create({"image_id": key_type, **SOURCE_COLUMNS}, pk="image_id")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -17,8 +18,10 @@ from datasette.utils.asgi import Request
 from sqlite_utils.db import quote_identifier
 
 from ...store import Filter
+from ...store.reads import indexed_texts
 from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
+from ..reading import read_bounded
 from ..urls import RequestError, TableUrls, check_repetition, pairs_of, replaced
 from .years import YearFacet
 
@@ -61,6 +64,9 @@ async def count_facets(
     configuration = await table_configuration(datasette, urls.database, urls.table)
     columns = await requested.database.table_columns(urls.table)
     wanted = _wanted(datasette, request, configuration, columns)
+    indexed = await read_bounded(
+        requested.database, lambda conn: indexed_texts(conn, requested.table)
+    )
     kinds = {kind.type: kind for kinds in pm.hook.register_facet_classes() for kind in kinds}
     facets = [
         _facet(
@@ -71,6 +77,7 @@ async def count_facets(
             kinds[kind],
             configuration,
             columns,
+            indexed,
             config,
         )
         for kind, configs in wanted.items()
@@ -148,6 +155,7 @@ def _facet(
     kind: type[Facet],
     configuration: dict[str, Any],
     columns: list[str],
+    indexed: Collection[str],
     config: dict[str, Any],
 ) -> Facet:
     column = _column(config)
@@ -178,12 +186,7 @@ def _facet(
     # links from that, too.
     facet.get_configs = lambda: [config]
     if isinstance(facet, YearFacet):
-        facet.column_is_indexed = (
-            filter is None
-            and requested.view is None
-            and requested.table.is_ours
-            and ("year", column) in SUGGESTED
-        )
+        facet.column_is_indexed = filter is None and requested.view is None and column in indexed
     return facet
 
 

@@ -140,7 +140,7 @@ async def _original(datasette: Datasette, asked: RequestedImage) -> Original:
     """The open original. Raises the NotFound if none may be opened."""
     requested, image_id = asked.requested, asked.image_id
     column = requested.index.content_column
-    if column is not None and not requested.table.is_ours:
+    if column is not None:
         return await _content(asked, column)
     try:
         roots = configured_roots(datasette, requested.database.name, requested.table.name)
