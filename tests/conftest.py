@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import sqlite_utils
-from datasette.app import Datasette
+from datasette.app import DEFAULT_SETTINGS, Datasette
 from PIL import Image, ImageDraw
 
 from datasette_image_search.embedders.palette import PaletteEmbedder
@@ -22,8 +22,10 @@ from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.store import find_index
+from datasette_image_search.web.pages import search_page
 
 from .only_ours import forget_other_plugins
+from .serving import PATIENT_SETTINGS
 from .tiny_clip import make_tiny_clip
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "black", "white")
@@ -34,6 +36,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 def pytest_configure() -> None:
     forget_other_plugins()
+    DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
     # Before there are other processes, so that all have the same.
     os.environ.setdefault("FAULT_SEED", str(secrets.randbelow(10**9)))
 
@@ -67,6 +70,12 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         draw_picture(place / "pictures" / f"{colour}.jpg", colour)
     embed_into(place / "photos.db", "images", place / "pictures")
     return place
+
+
+@pytest.fixture(autouse=True)
+def patient_search_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the smallest model may take longer to load than a person waits for a page."""
+    monkeypatch.setattr(search_page, "PATIENCE", 60)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from datasette_image_search.store.tables import (
 from datasette_image_search.store.vectors import (
     image_vector,
 )
-from datasette_image_search.store.writes import ensure_root, write_batch
+from datasette_image_search.store.writes import ensure_roots, write_batch
 
 AWKWARD_NAMES = (
     "my photos",
@@ -83,9 +83,9 @@ def add_images(
 ) -> list[Key]:
     """Rows with these vectors, each with a thumbnail; their ids. Makes the tables if need be."""
     image_table, index = make_index(db, table, vectors.shape[1])
-    root = ensure_root(db, "/pictures")
+    root_id = ensure_roots(db, ["/pictures"])["/pictures"]
     records = [
-        make_record(root.id, **({} if sizes is None else {"size": int(sizes[i])}))
+        make_record(root_id, **({} if sizes is None else {"size": int(sizes[i])}))
         for i in range(len(vectors))
     ]
     images = [
@@ -94,7 +94,7 @@ def add_images(
     ]
     write_batch(db, image_table, index, images)
     known = known_files(db.conn, table)
-    return [known[root.path, record.path].image_id for record in records]
+    return [known["/pictures", record.path].image_id for record in records]
 
 
 def stored_vectors(conn: sqlite3.Connection, table: str = "images") -> dict[Key, np.ndarray]:

@@ -29,6 +29,10 @@ CONFIGURATION = "config" if hasattr(Datasette, "allowed") else "metadata"
 """What 0.65 calls metadata."""
 
 
+PATIENT_SETTINGS = {"sql_time_limit_ms": 60_000, "facet_time_limit_ms": 60_000}
+"""Settings under which nothing is cut short because the machine is busy with other tests."""
+
+
 def datasette_of(
     *databases: Path, plugin: Mapping | None = None, rules: Mapping | None = None, **options: Any
 ) -> Datasette:
@@ -114,7 +118,7 @@ class Server:
 
 def ends(server: Server) -> bool:
     """Whether it ends, which takes some seconds; what its requests wait for may take minutes."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while server.is_running() and time.monotonic() < deadline:
         time.sleep(0.05)
     return not server.is_running()
@@ -137,7 +141,10 @@ def served(
     **options: Any,
 ) -> Iterator[Server]:
     """A Datasette in a process and on a port of its own; the options are those of Popen."""
-    command = [*python, only_ours.__file__, "serve", str(database), *arguments]
+    patience = [
+        part for name, limit in PATIENT_SETTINGS.items() for part in ("--setting", name, str(limit))
+    ]
+    command = [*python, only_ours.__file__, "serve", str(database), *patience, *arguments]
     if plugin:
         file = database.with_suffix(".yml")
         file.write_text(yaml.safe_dump({"plugins": {PLUGIN: dict(plugin)}}))

@@ -878,7 +878,7 @@ def test_a_reader_that_stays_does_not_hold_up_the_end(path: Path, folder: Path):
         touch_later(folder / "red.jpg")
         started = time.monotonic()
         embed_images(path, "images", folder)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60
 
 
 def test_a_root_that_a_person_wrote_with_a_slash_is_the_same(path: Path, folder: Path):

@@ -27,7 +27,7 @@ from datasette_image_search.store import Filter, FilterError, Index, find_index
 from datasette_image_search.store.duplicates import write_duplicates
 from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.tables import DuplicateRow, EmbeddedImage
-from datasette_image_search.store.writes import ensure_root, write_batch
+from datasette_image_search.store.writes import ensure_roots, write_batch
 
 from .random_tables import AWKWARD_NAMES, add_images, make_index, make_record, random_vectors
 
@@ -158,13 +158,13 @@ def turned(degrees: float, axis: int = 1) -> np.ndarray:
 def add(db: Database, *images: tuple[str, np.ndarray, dict]) -> Index:
     """Rows (path, vector, other columns), with the ids 1, 2, 3 ... in a new table."""
     table, index = make_index(db)
-    root = ensure_root(db, "/pictures")
+    root_id = ensure_roots(db, ["/pictures"])["/pictures"]
     write_batch(
         db,
         table,
         index,
         [
-            EmbeddedImage(None, replace(make_record(root.id, path=path), **columns), vector, None)
+            EmbeddedImage(None, replace(make_record(root_id, path=path), **columns), vector, None)
             for path, vector, columns in images
         ],
     )

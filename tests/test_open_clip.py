@@ -250,7 +250,7 @@ def test_the_default_model_without_its_weights_says_what_to_do(empty_cache: None
     started = time.monotonic()
     with pytest.raises(EmbedderError, match="not in the cache") as error:
         load_embedder(ModelRequest(DEFAULT_MODEL))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     for part in (DEFAULT_MODEL, "search by an image", "run embed-images", "HF_ENDPOINT"):
         assert part in str(error.value)
 

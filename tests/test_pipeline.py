@@ -26,7 +26,7 @@ from datasette_image_search.ingest.pipeline import (
     Summary,
     embed_images,
 )
-from datasette_image_search.ingest.scan import ScanError
+from datasette_image_search.ingest.scopes import ScanError
 from datasette_image_search.store import StoreError, find_index, writes
 from datasette_image_search.store.tables import vector_from_blob
 

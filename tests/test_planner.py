@@ -29,7 +29,7 @@ from datasette_image_search.store import Filter, FilterError, find_index
 from datasette_image_search.store.filters import IdSet
 from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.tables import EmbeddedImage
-from datasette_image_search.store.writes import ensure_root, write_batch
+from datasette_image_search.store.writes import ensure_roots, write_batch
 
 from .planning import search_one
 from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
@@ -156,11 +156,11 @@ class Changing:
     def re_embed(self) -> None:
         """Another picture in the same file: the same image, another vector."""
         table, index = make_index(self.db, "images", self.pool.shape[1])
-        root = ensure_root(self.db, "/pictures")
+        root_id = ensure_roots(self.db, ["/pictures"])["/pictures"]
         for id in self.some(0.1):
             size = int(self.rng.integers(1000))
             (vector,) = self.vectors(1)
-            record = make_record(root.id, size=size)
+            record = make_record(root_id, size=size)
             write_batch(self.db, table, index, [EmbeddedImage(id, record, vector, None)])
             self.rows[id] = size, vector
 
@@ -308,7 +308,7 @@ def test_a_table_with_any_keys_is_searched_as_brute_force_does(
     ):
         table = make_own_table(db, "mine", "key", kind)
         _, index = make_index(db, "mine")
-        root = ensure_root(db, "/pictures")
+        root_id = ensure_roots(db, ["/pictures"])["/pictures"]
         rows: dict = {}
         for change in data.draw(
             st.lists(
@@ -328,7 +328,7 @@ def test_a_table_with_any_keys_is_searched_as_brute_force_does(
                 for key in some if change == "insert" else [key for key in some if key in rows]:
                     db["mine"].insert({"key": key}, ignore=True)
                     (vector,) = random_vectors(1, seed=int(rng.integers(2**32)))
-                    one = EmbeddedImage(key, make_record(root.id), vector, None)
+                    one = EmbeddedImage(key, make_record(root_id), vector, None)
                     write_batch(db, table, index, [one])
                     rows[key] = vector
             vector = random_vectors(1, seed=int(rng.integers(2**32)))[0]
@@ -407,11 +407,11 @@ def test_images_with_text_keys_are_found_by_them() -> None:
     db = Database(memory=True, execute_plugins=False)
     table = make_own_table(db, "mine", "name", str)
     _, index = make_index(db, "mine")
-    root = ensure_root(db, "/pictures")
+    root_id = ensure_roots(db, ["/pictures"])["/pictures"]
     vectors = random_vectors(3)
     for key, vector in zip("cab", vectors, strict=True):
         db["mine"].insert({"name": key})
-        one = EmbeddedImage(key, make_record(root.id), vector, None)
+        one = EmbeddedImage(key, make_record(root_id), vector, None)
         write_batch(db, table, index, [one])
     index = find_index(db.conn)
     found = search_one(db.conn, index, vectors[1], 2, Filter("name in ('a', 'c')"))

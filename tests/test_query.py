@@ -32,7 +32,7 @@ from datasette_image_search.search.query import (
 from datasette_image_search.store import Key, find_index
 from datasette_image_search.store.tables import EmbeddedImage, vector_to_blob
 from datasette_image_search.store.vectors import image_vector
-from datasette_image_search.store.writes import ensure_root, write_batch
+from datasette_image_search.store.writes import ensure_roots, write_batch
 from datasette_image_search.web.configuration import configured_weights
 
 from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
@@ -320,10 +320,10 @@ def test_an_image_of_a_table_with_text_keys_is_named_by_its_key() -> None:
     db = Database(memory=True, execute_plugins=False)
     table = make_own_table(db, "mine", "name", str)
     _, index = make_index(db, "mine")
-    root = ensure_root(db, "/pictures")
+    root_id = ensure_roots(db, ["/pictures"])["/pictures"]
     for key, vector in zip(["a b.jpg", "42", "ü"], VECTORS, strict=False):
         db["mine"].insert({"name": key})
-        one = EmbeddedImage(key, make_record(root.id), vector, None)
+        one = EmbeddedImage(key, make_record(root_id), vector, None)
         write_batch(db, table, index, [one])
     assert np.allclose(ask(db.conn, "#a b.jpg - #42"), unit(VECTORS[0] - VECTORS[1]), atol=1e-5)
     assert np.allclose(ask(db.conn, "#ü"), VECTORS[2], atol=1e-5)

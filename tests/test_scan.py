@@ -14,13 +14,11 @@ from datasette_image_search.files.states import iso_time
 from datasette_image_search.ingest.scan import (
     Changes,
     FoundFile,
-    ScanError,
     ScanOptions,
-    check_mounted,
     find_changes,
     find_files,
-    find_scopes,
 )
+from datasette_image_search.ingest.scopes import ScanError, check_mounted, find_scopes
 from datasette_image_search.store.tables import KnownSource
 
 from .ignoring_case import ignore_case_below

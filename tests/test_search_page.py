@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -165,7 +167,6 @@ async def test_without_the_weights_the_newest_pictures_are_below_the_sentence(
     dated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(search_page, "PATIENCE", 60)
     db = Database(dated)
     db["image_search_indexes"].update(1, {"model": DEFAULT_MODEL})
     db.execute("update images set id = id + 100")
@@ -645,20 +646,21 @@ async def test_a_cold_model_shows_a_page_that_comes_back_and_holds_no_sql_thread
 ) -> None:
     datasette = datasette_of(database, settings={"num_sql_threads": 1})
     encode = PaletteEmbedder.encode_texts
+    ready = threading.Event()
 
     def slowly(self, texts):
-        time.sleep(1.5)
+        ready.wait()
         return encode(self, texts)
 
     monkeypatch.setattr(PaletteEmbedder, "encode_texts", slowly)
+    monkeypatch.setattr(search_page, "PATIENCE", 0.2)
     url = f"{PAGE}?q=dark+reddish+orange"
     waiting = await ask(datasette, url)
     assert waiting.status_code == 202
     assert 'http-equiv="refresh"' in waiting.text
     assert waiting.headers["cache-control"] == "no-store"
-    started = time.monotonic()
-    assert (await ask(datasette, "/photos")).status_code == 200
-    assert time.monotonic() - started < 0.4
+    assert (await asyncio.wait_for(ask(datasette, "/photos"), 60)).status_code == 200
+    ready.set()
     answer = await ask(datasette, f"{PAGE}.json?q=dark+reddish+orange")
     assert answer.status_code == 200
     assert (await ask(datasette, url)).status_code == 200
@@ -672,7 +674,7 @@ async def test_the_page_without_a_query_begins_to_load_the_model(
         preparing, "prepare_words", lambda index, query, weights_of: asked.append(query)
     )
     await ask(datasette_of(database), PAGE)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not asked and time.monotonic() < deadline:
         time.sleep(0.01)
     assert asked == [""]
@@ -841,8 +843,6 @@ async def test_a_row_that_says_nonsense_is_shown_all_the_same(database: Path) ->
 
 
 async def test_many_at_a_time(database: Path) -> None:
-    import asyncio
-
     datasette = datasette_of(database)
     urls = [f"{PAGE}?q=red&_size={n % 7 + 1}&_facet=folder" for n in range(40)]
     responses = await asyncio.gather(*(ask(datasette, url) for url in urls))

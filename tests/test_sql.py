@@ -28,7 +28,7 @@ from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
 from datasette_image_search.store.tables import EmbeddedImage, vector_to_blob
 from datasette_image_search.store.vectors import image_vector
-from datasette_image_search.store.writes import ensure_root, write_batch
+from datasette_image_search.store.writes import ensure_roots, write_batch
 
 from .conftest import draw_picture, query_json
 from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
@@ -201,9 +201,9 @@ def test_images_with_text_keys_or_ids_far_apart_have_scores_too(tmp_path: Path) 
         db = Database(tmp_path / f"{kind.__name__}.db", execute_plugins=False)
         table = make_own_table(db, "mine", "key", kind)
         _, index = make_index(db, "mine")
-        root = ensure_root(db, "/photos")
+        root_id = ensure_roots(db, ["/photos"])["/photos"]
         images = [
-            EmbeddedImage(key, make_record(root.id), vector, None)
+            EmbeddedImage(key, make_record(root_id), vector, None)
             for key, vector in zip(keys, vectors, strict=True)
         ]
         db["mine"].insert_all({"key": key} for key in keys)

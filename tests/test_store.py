@@ -51,7 +51,7 @@ from datasette_image_search.store.vectors import (
     vector_batches,
     vectors_by_id,
 )
-from datasette_image_search.store.writes import ensure_root, write_batch
+from datasette_image_search.store.writes import ensure_roots, write_batch
 
 from .random_tables import (
     AWKWARD_NAMES,
@@ -496,7 +496,7 @@ ids = st.integers(1, 5)
 def test_no_row_ever_has_the_vector_of_another(changes: list[tuple]) -> None:
     db = Database(sqlite3.connect(":memory:"), recursive_triggers=False, execute_plugins=False)
     table, index = make_index(db)
-    ensure_root(db, "/pictures")
+    ensure_roots(db, ["/pictures"])
     expected: dict[int, np.ndarray | None] = {}
     for what, id, *to in changes:
         if what == "insert":
@@ -590,9 +590,9 @@ def test_a_picture_that_became_a_broken_file_is_known_as_that_until_it_changes(
 
 
 def test_a_root_is_made_once(db: Database) -> None:
-    root = ensure_root(db, "/photos/2024")
-    assert ensure_root(db, "/photos/2024") == root
-    assert db["image_search_roots"].get(root.id)["label"] == "2024"
+    root_id = ensure_roots(db, ["/photos/2024"])["/photos/2024"]
+    assert ensure_roots(db, ["/photos/2024"])["/photos/2024"] == root_id
+    assert db["image_search_roots"].get(root_id)["label"] == "2024"
     assert [root.path for root in roots(db.conn)] == ["/pictures", "/photos/2024"]
 
 
@@ -630,12 +630,12 @@ def test_a_persons_own_table_with_any_key_works(kind: type, keys: list[Key]) -> 
     db = Database(memory=True, execute_plugins=False)
     table = make_own_table(db, "mine", "my key", kind)
     _, index = make_index(db, "mine")
-    root = ensure_root(db, "/pictures")
+    root_id = ensure_roots(db, ["/pictures"])["/pictures"]
     vectors = random_vectors(3)
     for key in keys:
         db["mine"].insert({"my key": key, "rating": 4})
     images = [
-        EmbeddedImage(key, make_record(root.id), vector, b"webp")
+        EmbeddedImage(key, make_record(root_id), vector, b"webp")
         for key, vector in zip(keys, vectors, strict=True)
     ]
     write_batch(db, table, index, images)
@@ -891,7 +891,7 @@ def test_a_batch_waits_for_another_writer(db: Database, tmp_path: Path) -> None:
     other.execute("begin immediate")
     threading.Timer(0.3, lambda: other.execute("commit")).start()
     image = EmbeddedImage(None, make_record(1), random_vectors(1)[0], None)
-    ensure_root(ours, "/pictures")
+    ensure_roots(ours, ["/pictures"])
     write_batch(ours, table, index, [image])
     assert ours["images"].count == 1
 

@@ -34,7 +34,7 @@ from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.tables import EmbeddedImage, LabelSet, TagRow
 from datasette_image_search.store.tags import label_sets, write_tags
 from datasette_image_search.store.triggers import without_triggers
-from datasette_image_search.store.writes import ensure_root, write_batch
+from datasette_image_search.store.writes import ensure_roots, write_batch
 
 from .commands import command, query
 from .random_tables import AWKWARD_NAMES, make_own_table, make_record, random_vectors
@@ -94,8 +94,8 @@ def add(db: Database, *vectors: np.ndarray, table: str = "images") -> Index:
     index = ensure_index(
         db, image_table, model="compass", weights=None, fingerprint="compass-1", dimensions=4
     )
-    root = ensure_root(db, "/pictures")
-    images = [EmbeddedImage(None, make_record(root.id), vector, None) for vector in vectors]
+    root_id = ensure_roots(db, ["/pictures"])["/pictures"]
+    images = [EmbeddedImage(None, make_record(root_id), vector, None) for vector in vectors]
     write_batch(db, image_table, index, images)
     return find_index(db.conn, table)
 
@@ -472,10 +472,10 @@ def add_own(db: Database, keys: Sequence[str], vectors: np.ndarray) -> Index:
     index = ensure_index(
         db, table, model="compass", weights=None, fingerprint="compass-1", dimensions=4
     )
-    root = ensure_root(db, "/pictures")
+    root_id = ensure_roots(db, ["/pictures"])["/pictures"]
     for key, vector in zip(keys, vectors, strict=True):
-        record = make_record(root.id)
-        db["mine"].insert({"key": key, "root_id": root.id, "path": record.path, "sha256": "x"})
+        record = make_record(root_id)
+        db["mine"].insert({"key": key, "root_id": root_id, "path": record.path, "sha256": "x"})
         db[table.vectors].insert(
             {"index_id": index.id, "image_id": key, "sha256": "x", "vector": vector.tobytes()}
         )

@@ -5,6 +5,7 @@ the answer says to come again.
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -16,10 +17,12 @@ from datasette import handle_exception, hookimpl
 from datasette.app import Datasette
 from datasette.plugins import pm
 
+from datasette_image_search.web.access import image_tables
 from datasette_image_search.web.errors import LOCKED
 
 from .serving import ask, datasette_of
 
+MENU = 'href="/-/image-search"'
 PAGE = "/-/image-search/photos/images"
 pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
@@ -63,6 +66,41 @@ async def test_so_does_json(datasette: Datasette, path: str) -> None:
         response = await ask(datasette, path)
     assert response.status_code == 503
     assert response.json()["error"] == LOCKED
+
+
+@pytest.mark.skipif(
+    hasattr(Datasette, "allowed"), reason="1.0 reads the schemas of all databases for each page"
+)
+async def test_other_databases_are_shown_meanwhile(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if this server has seen a moment ago that there are image tables, and asks who may see them."""
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *args, **options: connect(*args, **{"timeout": 0, **options})
+    )
+    other = Path(shutil.copy(database, tmp_path / "other.db"))
+    datasette = datasette_of(database, other)
+    async with locked(datasette):
+        pass
+    monkeypatch.setattr(image_tables, "FRESH", 1e9)
+    path = "/-/image-search/other/images?q=red"
+    assert MENU in (await ask(datasette, path)).text
+    async with locked(datasette):
+        assert (await ask(datasette, path)).status_code == 200
+
+
+@pytest.mark.parametrize("path", [PAGE, f"{PAGE}?q=red", f"{PAGE}.json?q=red", f"{PAGE}/map"])
+async def test_a_page_that_takes_too_long_says_so(
+    database: Path, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Datasette's own queries on its way, of who may see the table, end at the time limit, too."""
+    datasette = datasette_of(database)
+    await ask(datasette, path)
+    datasette._settings["sql_time_limit_ms"] = datasette.sql_time_limit_ms = 0
+    response = await ask(datasette, path)
+    assert response.status_code == 503
+    assert "Traceback (most recent call last):" not in capsys.readouterr().err
 
 
 async def test_then_it_answers_again(datasette: Datasette) -> None:

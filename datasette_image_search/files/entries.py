@@ -38,11 +38,13 @@ class Entries:
         An absolute path as the folders on the way list it. Missing parts, and parts in a folder that
         cannot be listed, stay as they are.
         """
-        above, name = os.path.split(path)
-        if not name:
-            return path
-        folder = self._folder(above)
-        return os.path.join(folder, self._listed(folder, name))  # noqa: PTH118
+        if path not in self._spelled:
+            above, name = os.path.split(path)
+            if not name:
+                return path
+            folder = self._folder(above)
+            self._spelled[path] = os.path.join(folder, self._listed(folder, name))  # noqa: PTH118
+        return self._spelled[path]
 
     def is_listed(self, root: str, path: str) -> bool:
         """Whether the folder of a path below a root lists exactly this name."""
@@ -121,6 +123,8 @@ def folded(name: str) -> str:
 
 def _others(name: str) -> set[str]:
     """Other names for the same entry on a drive that ignores case, only ASCII case, or accents."""
+    if name.isascii():
+        return {name.swapcase()} - {name}
     # Drives do not fold one letter into two.
     swapped = [new if len(new := letter.swapcase()) == 1 else letter for letter in name]
     in_ascii = [new if new.isascii() else old for old, new in zip(name, swapped, strict=True)]

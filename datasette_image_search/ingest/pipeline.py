@@ -23,7 +23,7 @@ from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
 from ..files.run_lock import only_run
-from ..store import Index, reads
+from ..store import Index
 from ..store.connections import check_writable, open_or_make
 from ..store.indexes import WeightsOf, ensure_index, recorded_weights
 from ..store.migrations import migrate
@@ -41,7 +41,7 @@ from ..store.tables import (
 )
 from ..store.writes import (
     delete_images,
-    ensure_root,
+    ensure_roots,
     folder_of,
     forget_unreadable,
     record_unusable,
@@ -338,9 +338,8 @@ class _Run:
     def _ensure_roots(self) -> dict[str, int]:
         """Path -> id, of all existing and new roots."""
         files = [image for image in self.survey.to_embed if isinstance(image, FoundFile)]
-        for path in {file.root for file in (*files, *(reuse.file for reuse in self.survey.reused))}:
-            ensure_root(self.db, path)
-        return {root.path: root.id for root in reads.roots(self.db.conn)}
+        reused = [reuse.file for reuse in self.survey.reused]
+        return ensure_roots(self.db, {file.root for file in (*files, *reused)})
 
     def _reuse(self, index: Index, roots: dict[str, int]) -> None:
         for batch in _batches(self.survey.reused, BATCH):

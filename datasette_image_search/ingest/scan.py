@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from ..checked import check_fields
 from ..decoding.formats import is_image_name
-from ..errors import ImageSearchError
 from ..files.entries import Entries, folded
 from ..files.states import iso_time
 from ..store import Key
 from ..store.tables import KnownSource
+from .scopes import FolderScopes, Scope, emptied_scopes, find_scopes, is_away
 
 IGNORED_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "node_modules", "__MACOSX"})
 """Folders that network drives and tools fill with thumbnails and the like; hidden ones are left out too."""
@@ -33,20 +33,6 @@ class HasState(Protocol):
 
 
 T = TypeVar("T", bound=HasState)
-
-
-class ScanError(ImageSearchError):
-    """A file or folder that cannot be scanned."""
-
-
-class NotThere(ScanError):
-    """A file or folder that is not there."""
-
-    def __init__(self, path: Path):
-        super().__init__(
-            f"there is no file or folder {str(path)!r}; if it is on another drive, mount it"
-        )
-        self.path = path
 
 
 @dataclass(frozen=True)
@@ -91,29 +77,6 @@ class FoundFile:
         return self.absolute.read_bytes()
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """
-    A part of a root that is looked at. `path` is "" for the whole root, "a/b/" for a folder in it,
-    "a/b.jpg" for one file. A known root below a folder that was `given` is met on the way, unless
-    it is left out.
-    """
-
-    root: str
-    path: str
-    given: bool = True
-
-    @property
-    def is_folder(self) -> bool:
-        return self.path[-1:] in ("", "/")
-
-    def __contains__(self, file: tuple[str, str]) -> bool:
-        root, path = file
-        if root != self.root:
-            return False
-        return path.startswith(self.path) if self.is_folder else path == self.path
-
-
 @dataclass(frozen=True)
 class Changes(Generic[T]):
     """
@@ -150,11 +113,11 @@ def find_changes(
     scopes = find_scopes(paths, known_roots, entries)
     found = {file.key: file for file in find_files(scopes, options, entries)}
     # Files that were given are there: people give thousands, with *.jpg.
-    folders = [scope for scope in scopes if scope.is_folder]
+    folders = FolderScopes(scopes)
     missing = {
         key: before
         for key, before in known.items()
-        if key not in found and any(key in scope for scope in folders) and _is_gone(key, entries)
+        if key not in found and any(folders.of(key)) and _is_gone(key, entries)
     }
     respelled = {
         key: missing.pop(old)
@@ -172,13 +135,12 @@ def find_changes(
         for key, before in respelled.items()
         if key not in to_embed
     )
-    emptied = tuple(scope for scope in folders if not _has_images(scope, found))
     return replace(
         changes,
         unchanged=changes.unchanged - len(renamed),
         respelled=renamed,
         missing=missing,
-        emptied=emptied,
+        emptied=tuple(emptied_scopes(scopes, found)),
     )
 
 
@@ -192,7 +154,7 @@ def _respelled(
     old_names = {
         (root, folded(path)): (root, path)
         for (root, path), before in missing.items()
-        if before.image_id is not None and not before.failed and not _is_away((root, path))
+        if before.image_id is not None and not before.failed and not is_away((root, path))
     }
     if not old_names:
         return {}
@@ -214,39 +176,6 @@ def sort_out(images: Iterable[tuple[T, KnownSource | None]], *, retry_failed: bo
         else:
             to_embed.append(image)
     return Changes(tuple(to_embed), unchanged, failed_before)
-
-
-def find_scopes(
-    paths: Sequence[Path], known_roots: Iterable[str] = (), entries: Entries | None = None
-) -> list[Scope]:
-    """
-    The scopes of some files and folders, and of the known roots below those folders.
-
-    A folder that is given becomes a root, unless it lies below one. Each file belongs to the
-    deepest root that contains it, so that embedding a folder and then its parent makes no second
-    row of the same file. However a root was spelled when it was embedded, it is that one.
-    """
-    entries = entries or Entries()
-    given = [_absolute(path, entries) for path in paths]
-    roots = {entries.spelled(root): root for root in known_roots}
-    for path in given:
-        folder = path if path.is_dir() else path.parent
-        if _deepest_root(folder, roots) is None:
-            roots[str(folder)] = utf8_path(folder)
-    scopes = []
-    for path in given:
-        folder = path if path.is_dir() else path.parent
-        root = _deepest_root(folder, roots) or str(folder)
-        relative = "" if str(path) == root else PurePath(path).relative_to(root).as_posix()
-        relative = f"{relative}/" if relative and path.is_dir() else relative
-        scopes.append(Scope(roots[root], relative))
-        if folder == path:
-            scopes += [
-                Scope(roots[other], "", False)
-                for other in sorted(roots)
-                if path in Path(other).parents
-            ]
-    return list(dict.fromkeys(scopes))
 
 
 def find_files(
@@ -381,55 +310,6 @@ def found_file(root: str, path: str, absolute: str, problem: str | None = None) 
     return FoundFile(root, path, status.st_size, mtime, problem=problem)
 
 
-def _absolute(path: Path, entries: Entries) -> Path:
-    try:
-        exists = path.exists()
-    except OSError as error:
-        raise ScanError(f"{str(path)!r} cannot be looked at: {error.strerror}") from error
-    if not exists:
-        raise NotThere(path)
-    return Path(entries.spelled(str(path.resolve())))
-
-
-def utf8_path(folder: Path) -> str:
-    """A folder as SQLite can keep it, which is in UTF-8 only. Raises ScanError."""
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        raise ScanError(
-            f"the name of the folder {str(folder)!r} is not UTF-8; rename the folder"
-        ) from None
-    return str(folder)
-
-
-def _deepest_root(folder: PurePath, roots: Collection[str]) -> str | None:
-    return next((str(f) for f in (folder, *folder.parents) if str(f) in roots), None)
-
-
-def check_mounted(emptied: Iterable[Scope], missing: Collection[tuple[str, str]]) -> None:
-    """
-    Raises ScanError if images are missing in a folder that has none left: more likely a drive
-    that is not mounted than a folder that was emptied.
-    """
-    for scope in emptied:
-        images = sum(file in scope for file in missing)
-        if images:
-            raise ScanError(
-                f"there are no images left in {str(Path(scope.root, scope.path))!r}, and the table has "
-                f"{images:,} of them; if it is on another drive, mount it; if they are really gone, leave "
-                "the folder out and delete their rows (nothing was changed)"
-            )
-
-
-def _has_images(scope: Scope, seen: Iterable[tuple[str, str]]) -> bool:
-    """
-    Whether some image of any root is below a folder; still, after all that is missing was missed,
-    because a drive may go while it is looked at.
-    """
-    prefix = os.path.join(scope.root, scope.path, "")  # noqa: PTH118
-    return any(os.path.join(*file).startswith(prefix) and not _is_away(file) for file in seen)  # noqa: PTH118
-
-
 @dataclass(frozen=True)
 class GoneFiles:
     """The files, by root and path, that are missing in a scan, or elsewhere although their root is there."""
@@ -454,15 +334,4 @@ def is_empty_or_gone(folder: str) -> bool:
 
 def _is_gone(file: tuple[str, str], entries: Entries) -> bool:
     """Whether a file is not there, or only by another spelling; one that cannot be looked at may be."""
-    return _is_away(file) or not entries.is_listed(*file)
-
-
-def _is_away(file: tuple[str, str]) -> bool:
-    """Whether nothing is there by the name of a file."""
-    try:
-        os.lstat(os.path.join(*file))  # noqa: PTH118
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except (OSError, ValueError):
-        return False
-    return False
+    return is_away(file) or not entries.is_listed(*file)

@@ -37,12 +37,10 @@ from .scan import (
     Changes,
     FoundFile,
     GoneFiles,
-    NotThere,
-    ScanError,
     ScanOptions,
-    check_mounted,
     find_changes,
 )
+from .scopes import NotThere, ScanError, check_mounted
 
 
 @dataclass(frozen=True)

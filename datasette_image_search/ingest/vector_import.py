@@ -37,7 +37,7 @@ from ..store.sources import record_files
 from ..store.tables import IMPORTED, ImportedImage, table_exists
 from ..store.triggers import without_triggers
 from ..store.vectors import image_vector
-from ..store.writes import ensure_root
+from ..store.writes import ensure_roots
 from .import_request import ImportRequest
 from .model_choice import ModelChoice, RunError, choose_model
 from .new_database import whole_or_none
@@ -123,8 +123,7 @@ class _Job:
         self, db: Database, table: ImageTable, counts: Counter[str]
     ) -> Iterator[tuple[int, Key]]:
         files = self.matches.files
-        paths = sorted({files[at][0] for at in self.matches.new})
-        roots = {path: ensure_root(db, path).id for path in paths}
+        roots = ensure_roots(db, sorted({files[at][0] for at in self.matches.new}))
 
         def images() -> Iterator[ImportedImage]:
             for at, found in self._look_at_files(self.matches.new):

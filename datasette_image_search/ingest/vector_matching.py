@@ -17,7 +17,7 @@ from ..store.own_rows import own_rows
 from ..store.reads import known_files
 from .import_request import ImportRequest, Unknown
 from .model_choice import RunError
-from .scan import utf8_path
+from .scopes import utf8_path
 from .vector_sources import VectorSource
 
 SHOWN = 3

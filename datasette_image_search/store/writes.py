@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,20 +24,19 @@ from .tables import (
     Index,
     Key,
     ReusedImage,
-    Root,
     vector_to_blob,
 )
 from .transactions import insert_row, transaction
 from .triggers import has_tags
 
 
-def ensure_root(db: Database, path: str) -> Root:
-    """The root with this absolute path, made if there is none; its label is the folder's name."""
-    for root in roots(db.conn):
-        if root.path == path:
-            return root
-    row = {"path": path, "label": Path(path).name or path}
-    return Root(insert_row(db, ROOTS, row), path)
+def ensure_roots(db: Database, paths: Iterable[str]) -> dict[str, int]:
+    """Path -> id of all roots, with those that are new; the label of one is the name of its folder."""
+    ids = {root.path: root.id for root in roots(db.conn)}
+    for path in paths:
+        if path not in ids:
+            ids[path] = insert_row(db, ROOTS, {"path": path, "label": Path(path).name or path})
+    return ids
 
 
 def write_batch(

@@ -71,6 +71,8 @@ def told_when_locked(view: Handler) -> Handler:
     async def told(datasette: Datasette, request: Request) -> Response:
         try:
             return await view(datasette, request)
+        except QueryInterrupted as error:
+            raise DatasetteError(TOO_SLOW, title="Image search", status=503) from error
         except sqlite3.Error as error:
             sentence, status = _told(error)
             if sentence is None:

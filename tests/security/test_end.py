@@ -76,8 +76,7 @@ def test_the_server_ends_all_the_same(
     with (folder / "black.jpg").open("ab") as file:
         file.truncate(100_000_000)
     settings = {"roots": [str(folder)], "warm_up": False}
-    arguments = ["--plugins-dir", str(plugins), "--setting", "sql_time_limit_ms", "60000"]
-    serving = served(database, settings, arguments=arguments)
+    serving = served(database, settings, arguments=["--plugins-dir", str(plugins)])
     with serving as server, waiting(server, request_of()):
         os.kill(server.pid, signal.SIGTERM)
         assert ends(server)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasette.app import Datasette
-from datasette.database import Database
+from datasette.database import Database, QueryInterrupted
 
 from ... import store
 from ...store import ImageTable, Index
@@ -17,6 +17,9 @@ from ...store.schema_version import APPLIED, check_version
 from ...store.views import ImageView, find_view, view_names
 from ..compat import can_view_table
 from ..reading import SchemaCache, read_bounded
+
+UNREADABLE = (sqlite3.Error, QueryInterrupted)
+"""The errors of a database that is locked, damaged or slow: one such must not break the pages of others."""
 
 FRESH = 1.0
 """Seconds for which the answer holds, so that a page asks each database once, not for each cell."""
@@ -53,8 +56,7 @@ async def pictured_tables(database: Database) -> Mapping[str, PicturedTable]:
         return tables
     try:
         return await _tables.get(database)
-    except sqlite3.Error:
-        # A database that is locked or damaged must not break pages of others.
+    except UNREADABLE:
         return {}
 
 
@@ -112,12 +114,15 @@ async def newer_version(
 async def visible_image_tables(
     datasette: Datasette, actor: dict[str, Any] | None, database: Database
 ) -> list[str]:
-    """The names of the image tables of a database that this actor may see."""
-    return [
-        name
-        for name in await image_tables(database)
-        if await can_view_table(datasette, actor, database.name, name)
-    ]
+    """The names of the image tables of a database that this actor may see; none if it cannot be read."""
+    try:
+        return [
+            name
+            for name in await image_tables(database)
+            if await can_view_table(datasette, actor, database.name, name)
+        ]
+    except UNREADABLE:
+        return []
 
 
 async def visible_table(

@@ -16,7 +16,12 @@ from ...search.query import image_term
 from ...store import ImageTable, Key
 from ...store.reads import image_rows, thumbnail_version
 from ...store.views import image_of_row
-from ..access.image_tables import image_tables, known_pictured_tables, pictured_tables
+from ..access.image_tables import (
+    UNREADABLE,
+    image_tables,
+    known_pictured_tables,
+    pictured_tables,
+)
 from ..access.visits import current_visit, visitor_sees
 from ..pages.results import LARGEST_VALUE
 from ..reading import read_bounded
@@ -68,7 +73,7 @@ async def _or_the_value(cell: Coroutine[Any, Any, Markup | None]) -> Markup | No
     """None if SQLite cannot read the picture within limits, so that the page does not fail."""
     try:
         return await cell
-    except sqlite3.Error:
+    except UNREADABLE:
         return None
 
 

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, ParamSpec
 
 from datasette.app import Datasette
 from datasette.utils.asgi import Request
 from markupsafe import Markup
 
 from ...search.query import image_term
-from ..access.image_tables import image_tables, visible_image_tables, visible_table
+from ..access.image_tables import (
+    UNREADABLE,
+    image_tables,
+    visible_image_tables,
+    visible_table,
+)
 from ..compat import can_view_table
 from ..urls import TableUrls
 
 Link = dict[str, str]
+
+P = ParamSpec("P")
+
+
+def _if_readable(links: Callable[P, Awaitable[list[Link]]]) -> Callable[P, Awaitable[list[Link]]]:
+    """The links, or none of a database that cannot be read: a page is worth more than what is added to it."""
+
+    @wraps(links)
+    async def found(*args: P.args, **options: P.kwargs) -> list[Link]:
+        try:
+            return await links(*args, **options)
+        except UNREADABLE:
+            return []
+
+    return found
 
 
 async def menu(datasette: Datasette, actor: dict[str, Any] | None) -> list[Link]:
@@ -38,6 +60,7 @@ async def of_database(
     ]
 
 
+@_if_readable
 async def of_table(
     datasette: Datasette, actor: dict[str, Any] | None, database: str, table: str
 ) -> list[Link]:
@@ -54,6 +77,7 @@ async def of_table(
     ]
 
 
+@_if_readable
 async def of_row(
     datasette: Datasette, actor: dict[str, Any] | None, database: str, table: str, row: Any
 ) -> list[Link]:
