@@ -14,7 +14,15 @@ import click
 from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE, Precision
 from ..errors import counted
 from . import options
-from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
+from .messages import (
+    INTERRUPTED,
+    dropped_unfinished,
+    interruptible,
+    migrated,
+    one_sentence,
+    tell,
+    warn,
+)
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -24,7 +32,6 @@ SHOWN_REASONS = 20
 
 
 @options.database
-@click.argument("table")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILES_OR_FOLDERS...")
 @click.option(
     "--model",
@@ -155,13 +162,9 @@ def embed_images(
             _print_empty_rows(planned)
             tell(_plan_line(planned, table))
             return
-        try:
-            with progress_display(silent) as show:
-                summary = embed(on_progress=show, on_plan=partial(_print_plan, table))
-        except KeyboardInterrupt:
-            # During the scan, or while the model was loaded.
-            tell("Interrupted: 0 embedded")
-            raise SystemExit(INTERRUPTED) from None
+        # During the scan, or while the model is loaded: later it is a Summary.
+        with interruptible("Interrupted: 0 embedded"), progress_display(silent) as show:
+            summary = embed(on_progress=show, on_plan=partial(_print_plan, table))
     if summary.not_written is not None:
         warn(summary.not_written)
     if summary.migrated:

@@ -17,6 +17,16 @@ INTERRUPTED = 130
 """The exit code of a program that was ended by Ctrl-C: 128 + SIGINT."""
 
 
+@contextmanager
+def interruptible(sentence: str, *, err: bool = False) -> Iterator[None]:
+    """A Ctrl-C ends the command with a sentence and INTERRUPTED."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(sentence, err=err)
+        raise SystemExit(INTERRUPTED) from None
+
+
 def warn(sentence: str) -> None:
     tell(f"Warning: {sentence}", err=True)
 

@@ -47,6 +47,20 @@ def print_paths(files: Iterable[Path], *, null: bool) -> None:
         click.echo(os.fsencode(file) + (b"\0" if null else b""), nl=not null)
 
 
+def print_table(
+    lines: Sequence[Sequence[Any]],
+    headers: Sequence[str],
+    align: Sequence[str],
+    *,
+    err: bool = False,
+) -> None:
+    """A table for people; None among the lines is a rule. `align` is "left" or "right" by column."""
+    from tabulate import SEPARATING_LINE, tabulate
+
+    shown: Any = [SEPARATING_LINE if line is None else line for line in lines]
+    click.echo(tabulate(shown, headers, disable_numparse=True, colalign=align), err=err)
+
+
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], output: str) -> None:
     """Rows with these columns, as "json", "nl" or "csv"."""
     if output != "csv":

@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -29,7 +29,6 @@ SHOWN_LABELS = 5
 
 
 @options.database
-@click.argument("table")
 @click.argument("labels", nargs=-1, metavar="[LABEL]...")
 @click.option(
     "--labels-file",
@@ -65,14 +64,8 @@ def tag_images(
     table: str,
     labels: Sequence[str],
     labels_file: TextIO | None,
-    templates: Sequence[str],
-    top: int | None,
-    threshold: float | None,
-    model: str | None,
-    where: str | None,
-    params: Sequence[tuple[str, str]],
-    replace: bool,
     silent: bool,
+    **asked: Any,
 ) -> None:
     """
     Tag images with the labels that fit them best
@@ -96,18 +89,9 @@ def tag_images(
         named = (*labels, *_lines(labels_file))
         if labels_file and not named:
             raise ImageSearchError("there are no labels; name two or more, such as: cat dog")
-        tagging = images.tagging(
-            named,
-            templates=templates,
-            top=top,
-            threshold=threshold,
-            where=where,
-            params=dict(params),
-            replace=replace,
-            model=model,
-        )
+        tagging = images.tagging(named, **asked)
         line = "0 images tagged"
-        index = images.index_of(model)
+        index = images.index_of(asked["model"])
         sets = label_sets(images.conn, index)
         try:
             with closing(tagging):
