@@ -35,16 +35,14 @@ from .lineage import NOBODY, Unproven, gone
 from .sample_queries import own_queries, sample_queries
 from .sidecar import (
     SidecarUnusable,
-    approximate_beside,
     approximate_path,
-    codes_beside,
     open_approximate,
     open_sidecar,
     put_in_place,
     sidecar_path,
     sidecar_paths,
-    write_approximate,
     write_sidecar,
+    written_beside,
 )
 from .stored import stored_codes
 
@@ -115,7 +113,7 @@ def _refresh(
     if before is not None:
         made = approximate.extended(before, codes, report)
         if made is not None:
-            _write_approximate(database, index, made)
+            _write(approximate_path(database, index), index, made, database)
             return
     try:
         built = approximate.build(codes, factory, report=report)
@@ -126,7 +124,7 @@ def _refresh(
     queries = sample_queries(index, codes, weights_of)
     target = before.tuning.target if before is not None else approximate.TARGET_RECALL
     made = approximate.tune(built, codes, asked, factory, queries, target=target, report=report)
-    _write_approximate(database, index, made)
+    _write(approximate_path(database, index), index, made, database)
 
 
 def index_images(
@@ -254,16 +252,16 @@ def _write_all(
     path, path_of_approximate = sidecar_path(database, index), approximate_path(database, index)
     try:
         with ExitStack() as stack:
-            temporary = stack.enter_context(codes_beside(path, index, codes, like=database))
-            if made is not None:
-                beside = approximate_beside(path_of_approximate, index, made, like=database)
-                temporary_of_approximate = stack.enter_context(beside)
+            written = [
+                (stack.enter_context(written_beside(place, index, each, like=database)), place)
+                for place, each in ((path, codes), (path_of_approximate, made))
+                if each is not None
+            ]
             with store.transaction(db):
                 _record(db, index, codes)
                 record_index_type(db, index)
-                put_in_place(temporary, path)
-                if made is not None:
-                    put_in_place(temporary_of_approximate, path_of_approximate)
+                for temporary, place in written:
+                    put_in_place(temporary, place)
     except (OSError, RuntimeError) as error:
         raise _not_written(path, error) from error
     if made is None:
@@ -279,11 +277,7 @@ def _write_codes(db: Database, database: Path, index: Index, report: Report) -> 
     """Rewrite the sidecar, and record it in the database."""
     codes = stored_codes(db.conn, index, report=report)
     index = _with_new_sidecar(index, codes)
-    path = sidecar_path(database, index)
-    try:
-        write_sidecar(path, index, codes, like=database)
-    except (OSError, RuntimeError) as error:
-        raise _not_written(path, error) from error
+    _write(sidecar_path(database, index), index, codes, database)
     _record(db, index, codes)
     return index, codes
 
@@ -304,10 +298,9 @@ def _record(db: Database, index: Index, codes: Codes) -> None:
             ) from None
 
 
-def _write_approximate(database: Path, index: Index, made: Approximate) -> None:
-    path = approximate_path(database, index)
+def _write(path: Path, index: Index, made: Codes | Approximate, database: Path) -> None:
     try:
-        write_approximate(path, index, made, like=database)
+        write_sidecar(path, index, made, like=database)
     except (OSError, RuntimeError) as error:
         raise _not_written(path, error) from error
 
