@@ -46,12 +46,7 @@ class Facets:
 
 
 async def count_facets(
-    datasette: Datasette,
-    request: Request,
-    requested: RequestedTable,
-    filter: Filter | None,
-    *,
-    patient: bool = False,
+    requested: RequestedTable, filter: Filter | None, *, patient: bool = False
 ) -> Facets:
     """
     All facets of a URL and of the configuration, side by side. Each may take facet_time_limit_ms, or as
@@ -59,8 +54,8 @@ async def count_facets(
 
     Raises RequestError for a facet of a column that does not exist.
     """
-    urls = requested.urls(datasette)
-    request = _page_request(request)
+    datasette, urls = requested.datasette, requested.urls
+    request = _page_request(requested.request)
     configuration = await table_configuration(datasette, urls.database, urls.table)
     columns = await requested.database.table_columns(urls.table)
     wanted = _wanted(datasette, request, configuration, columns)
