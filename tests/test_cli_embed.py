@@ -154,6 +154,14 @@ def test_thumbnails_are_as_large_as_is_asked_for(path: Path, folder: Path):
         assert thumbnail.size == (40, 30)
 
 
+def test_a_warning_is_told_and_counted(path: Path, folder: Path):
+    (folder / "red.jpg").write_bytes((folder / "red.jpg").read_bytes()[:-2])
+    told = embed_images(path, "images", folder, "--model", "palette")
+    assert "Warning: red.jpg: the end of the picture is damaged or missing" in told.stderr
+    assert "8 embedded, 1 of them with a warning, 0 unchanged, 0 failed" in told.stdout
+    assert query(path, "select path, embedded from _images_failures") == [("red.jpg", 1)]
+
+
 def test_pictures_of_too_many_pixels_are_not_decoded(path: Path, folder: Path):
     draw_picture(folder / "large.png", "pink", (300, 200))
     run = (path, "images", folder, "--model", "palette", "--max-megapixels", 0.05)

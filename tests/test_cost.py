@@ -232,3 +232,26 @@ def test_large_colour_profiles_are_used_and_not_remembered() -> None:
     for size in (30_000, 3_000_000, 4_000_000):
         assert decode_bytes(tiff_with_profile(size), "", LIMITED).width == 64
     assert decode._remembered_transform.cache_info().currsize == 1
+
+
+SCAN = b"\xff\xda"
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_scans_are_counted_in_the_data_of_the_picture_only(progressive: bool) -> None:
+    """A profile, or a film behind a moving photo, has these bytes by chance."""
+    picture = saved((64, 64), "JPEG", progressive=progressive, icc_profile=100 * SCAN)
+    film = b"\0\0\0\x18ftypmp42" + 100 * SCAN
+    assert cost_of(picture + film).problem is None
+    thumbnail = saved((64, 64), "JPEG", progressive=True)
+    assert cost_of(picture + 20 * thumbnail).problem is None
+
+
+def test_scans_with_tables_and_comments_between_them_are_counted() -> None:
+    picture = saved((64, 64), "JPEG", progressive=True)
+    last = picture[picture.rindex(SCAN) : -2]
+    comment = b"\xff\xfe\0\x06abcd"
+    assert cost_of(picture[:-2] + 60 * (comment + last) + picture[-2:]).problem == (
+        "it has more than 50 scans"
+    )
+    assert cost_of(picture[:-2] + 3000 * comment + picture[-2:]).problem is not None

@@ -945,6 +945,19 @@ class TestRaw:
         data = tiny_dng(preview=GOOD, dated=False)
         assert decode_bytes(data, "a.dng", SETTINGS).exif.taken_at is None
 
+    def test_a_raw_that_is_cut_is_damaged_unless_its_preview_is_whole(self):
+        whole = tiny_dng((192, 128), saved(four_corners(96, 64), "JPEG"))
+        alone = tiny_dng((192, 128))
+        assert decode_bytes(whole[:-20_000], "a.dng", SETTINGS).width == 192
+        with pytest.raises(DecodeError, match="the camera RAW is damaged: its end is missing"):
+            decode_bytes(alone[:-20_000], "a.dng", SETTINGS)
+
+    def test_a_raw_of_which_the_last_rows_are_empty_is_damaged(self):
+        """LibRaw fills up with zeros what a compressed RAW lacks, and raises nothing."""
+        data = tiny_dng((192, 128))
+        with pytest.raises(DecodeError, match="the camera RAW is damaged: its end is missing"):
+            decode_bytes(data[:-20_000] + bytes(20_000), "a.dng", SETTINGS)
+
     @pytest.mark.parametrize("data", [b"rubbish" * 100, tiny_dng()[:300], saved(RED, "JPEG")])
     def test_what_is_no_raw_is_a_decode_error(self, data: bytes):
         with pytest.raises(DecodeError, match=r"not a picture of a known format|damaged") as error:

@@ -20,8 +20,8 @@ from datasette_image_search.decoding.exif import (
     complete_exif,
     exif_of_tiff,
     read_exif,
-    read_orientation,
 )
+from datasette_image_search.decoding.orientation import read_orientation
 
 from .conftest import SHARED
 from .tiny_dng import tiny_dng

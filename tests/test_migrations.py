@@ -186,7 +186,9 @@ def test_the_first_command_that_writes_brings_it_to_this_version(
     made = {"scans_tags"} if line[0] == "tag-images" else set()
     assert now.keys() - before.keys() == made
     for table in before.keys() - {"image_search_label_sets", "sqlite_sequence"}:
-        assert now[table] == before[table], table
+        # What failed was not embedded, so that none of it is a warning.
+        added = (0,) if table.endswith("_failures") else ()
+        assert now[table] == [(*row, *added) for row in before[table]], table
     with closing(sqlite3.connect(old)) as conn:
         assert answers_of(conn) == answers
     names = query(old, "select name from image_search_migrations order by name")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasette_image_search.decoding.loading import PARTLY_READABLE
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.embedders.protocol import EmbedderError
 from datasette_image_search.errors import ImageSearchError
@@ -296,6 +297,60 @@ def test_an_image_that_went_bad_is_not_tried_again_until_it_changes(
     assert (again.failures, again.failed_before) == ((), 1)
     assert (repaired.embedded, repaired.failed_before) == (1, 0)
     assert len(vectors_of(path)) == 8
+
+
+def test_a_jpeg_without_its_end_is_embedded_with_a_warning(run: Run, path: Path, folder: Path):
+    cut_jpeg(folder / "cut.jpg")
+
+    first, again = run(), run()
+
+    assert (first.embedded, first.failures) == (9, ())
+    assert [(told.path, told.reason) for told in first.warnings] == [("cut.jpg", PARTLY_READABLE)]
+    assert "cut.jpg" in vectors_of(path)
+    assert (again.embedded, again.unchanged, again.failed_before, again.warnings) == (0, 9, 0, ())
+    assert warnings_of(path) == ["cut.jpg"]
+
+
+def test_a_warning_goes_where_its_image_goes(run: Run, path: Path, folder: Path):
+    cut_jpeg(folder / "cut.jpg")
+    run()
+
+    (folder / "cut.jpg").rename(folder / "moved.jpg")
+    run()
+    assert warnings_of(path) == ["moved.jpg"]
+    shutil.copy(folder / "moved.jpg", folder / "twin.jpg")
+    run()
+    assert warnings_of(path) == ["moved.jpg", "twin.jpg"]
+    os.utime(folder / "twin.jpg", (2e9, 2e9))
+    assert run().reused == 1
+    assert warnings_of(path) == ["moved.jpg", "twin.jpg"]
+    (folder / "twin.jpg").unlink()
+    run(prune=True)
+    assert warnings_of(path) == ["moved.jpg"]
+    draw_picture(folder / "moved.jpg", "pink")
+    touch_later(folder / "moved.jpg")
+    run()
+    assert query(path, "select * from _images_failures") == []
+
+
+def test_a_warning_leaves_with_the_row_that_a_person_deletes(run: Run, path: Path, folder: Path):
+    cut_jpeg(folder / "cut.jpg")
+    run()
+    change(path, "delete from images where path = 'cut.jpg'")
+    (folder / "cut.jpg").unlink()
+    run()
+    assert warnings_of(path) == []
+
+
+def cut_jpeg(path: Path) -> None:
+    """A JPEG that is whole but for its last bytes."""
+    draw_picture(path, "pink")
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def warnings_of(path: Path) -> list[str]:
+    rows = query(path, "select path from _images_failures where embedded order by path")
+    return [name for (name,) in rows]
 
 
 def test_a_file_that_vanishes_during_the_run_is_a_failure(run: Run, folder: Path):

@@ -26,7 +26,7 @@ from .messages import (
 from .progress import progress_display
 
 if TYPE_CHECKING:
-    from ..ingest.pipeline import Summary
+    from ..ingest.pipeline import FailedImage, Summary
 
 SHOWN_REASONS = 20
 
@@ -169,6 +169,7 @@ def embed_images(
         warn(summary.not_written)
     if summary.migrated:
         migrated(path)
+    _print_reasons("Warning", summary.warnings, summary)
     _print_failures(summary)
     _print_failed_before(summary)
     _print_empty_rows(summary)
@@ -194,10 +195,14 @@ def _pattern(glob: str) -> str:
 
 
 def _print_failures(summary: Summary) -> None:
-    """A line per reason, the most frequent first: a missing extra may fail a thousand files."""
     said = "Failed" if summary.failures_table else "Would fail"
+    _print_reasons(said, summary.failures, summary)
+
+
+def _print_reasons(said: str, images: Sequence[FailedImage], summary: Summary) -> None:
+    """A line per reason, the most frequent first: a missing extra may fail a thousand files."""
     paths_of: dict[str, list[str]] = {}
-    for failure in summary.failures:
+    for failure in images:
         name = f"{failure.path} ({failure.file})" if failure.file else failure.path
         paths_of.setdefault(failure.reason, []).append(name)
     reasons = sorted(paths_of, key=lambda reason: -len(paths_of[reason]))
@@ -309,6 +314,7 @@ def _summary_line(summary: Summary) -> str:
 
 def _counts(summary: Summary) -> list[str]:
     counts = [
+        (len(summary.warnings), "of them with a warning"),
         (summary.reused, "reused"),
         (summary.moved, "moved"),
         (summary.gone, "gone and removed" if summary.pruned else "gone"),

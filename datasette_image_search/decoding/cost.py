@@ -40,9 +40,6 @@ MAX_CHUNKS = 10_000
 """The most chunks of a PNG besides those of its pixels: texts, colours, times. Pillow reads them one by
 one."""
 
-_START_OF_SCAN = b"\xff\xda"
-"""The marker in a JPEG; nothing else in its data looks like it."""
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -112,12 +109,34 @@ def _of_jpeg(data: bytes) -> Cost:
         elif marker == b"\xda":
             if not (progressive or segment[:1] < bytes([components])):
                 return Cost()
-            if data.count(_START_OF_SCAN) > MAX_SCANS:
+            if _has_many_scans(data, start):
                 return Cost(problem=f"it has more than {MAX_SCANS} scans")
             return Cost(width * height // 2)
         position += length
     return Cost(problem=f"it has more than {MAX_SEGMENTS:,} segments before its pixels")
 
+
+def _has_many_scans(data: bytes, position: int) -> bool:
+    """
+    Whether a JPEG has more than MAX_SCANS from a position on, up to its end. Profiles, EXIF, and what lies
+    behind the picture, such as a film, may have the bytes of the marker by chance.
+    """
+    scans = 0
+    for _ in range(MAX_SEGMENTS):
+        match = _MARKER.search(data, position)
+        if match is None or match[1] == b"\xd9":
+            return False
+        position = match.end()
+        scans += match[1] == b"\xda"
+        if scans > MAX_SCANS:
+            return True
+        if match[1] not in _ALONE:
+            position += int.from_bytes(data[position : position + 2], "big")
+    return True
+
+
+_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
+"""A marker that ends the data of a scan."""
 
 _ALONE = {bytes([marker]) for marker in (0x00, 0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))}
 """Markers without a length after them."""

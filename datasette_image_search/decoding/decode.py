@@ -23,15 +23,14 @@ from .opening import (
     HEIC,
     DecodeError,
     DecodeSettings,
-    OpenedPicture,
     TooLarge,
     Unreadable,
     check_cost,
     check_file_size,
     enough_pixels,
     image_of,
-    open_picture,
 )
+from .picture import Picture, read_picture
 
 THUMBNAIL_QUALITY = 75
 
@@ -72,7 +71,10 @@ _ICC_SPACES = {"RGB": "RGB ", "CMYK": "CMYK", "L": "GRAY"}
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """`width` and `height` are those of the upright original, `model_input` is for encode_images."""
+    """
+    `width` and `height` are those of the upright original, `model_input` is for encode_images. `warning` says
+    what is wrong with a picture that is usable nevertheless.
+    """
 
     sha256: str
     format: str
@@ -81,6 +83,7 @@ class DecodedImage:
     exif: Exif
     model_input: np.ndarray
     thumbnail: bytes | None
+    warning: str | None = None
 
 
 def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:
@@ -121,6 +124,7 @@ def decode_bytes(data: bytes, name: str, settings: DecodeSettings) -> DecodedIma
         exif=opened.exif,
         model_input=settings.preprocess(_squash(picture)),
         thumbnail=thumbnail,
+        warning=opened.warning,
     )
 
 
@@ -202,9 +206,9 @@ def _looks_like_heic(data: bytes, name: str) -> bool:
     return branded or PurePath(name).suffix.lower() in HEIC_SUFFIXES
 
 
-def _open(data: bytes, name: str, settings: DecodeSettings) -> OpenedPicture:
+def _open(data: bytes, name: str, settings: DecodeSettings) -> Picture:
     if PurePath(name).suffix.lower() not in RAW_SUFFIXES:
-        return open_picture(data, settings)
+        return read_picture(data, settings)
     try:
         from .raw import open_raw  # Loads LibRaw, so not before there is a RAW file.
     except ImportError as error:
@@ -215,8 +219,8 @@ def _open(data: bytes, name: str, settings: DecodeSettings) -> OpenedPicture:
 # --- Pixels --------------------------------------------------------------------------------------
 
 
-def _upright_rgb(opened: OpenedPicture, settings: DecodeSettings) -> Image.Image:
-    """The picture, decoded and made no larger than the model and the thumbnail need it."""
+def _upright_rgb(opened: Picture, settings: DecodeSettings) -> Image.Image:
+    """The picture, made upright and no larger than the model and the thumbnail need it."""
     image = _averageable(opened.image)
     factor = reduction(image.size, settings)
     if factor > 1:

@@ -86,15 +86,6 @@ def exif_columns(main: Image.Exif) -> Exif:
     )
 
 
-def read_orientation(image: Image.Image) -> int:
-    """1, upright, to 8, as EXIF counts; 1 if the file has no valid value. Never raises."""
-    if image.format == "TIFF":
-        return 1  # Pillow turns TIFF by itself, and `size` is upright from the start.
-    exif = _or_none(image.getexif)
-    orientation = exif.get(Base.Orientation, 1) if exif else 1
-    return orientation if orientation in range(1, 9) else 1
-
-
 def _or_none(read: Callable[[], T]) -> T | None:
     try:
         return read()

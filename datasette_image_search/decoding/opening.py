@@ -1,6 +1,6 @@
 """
-The bytes of a picture -> an image that is opened: its format, size and EXIF are known and within the
-limits, and its pixels are not decoded yet.
+The bytes of a picture -> an image that is opened: its format and size are known and within the limits, and
+its pixels are not decoded yet.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from .cost import cost_of
-from .exif import Exif, read_exif, read_orientation
 from .formats import THUMBNAIL_SIZE
 from .memory import free_memory
 
@@ -45,8 +44,6 @@ of its size."""
 
 BYTES_PER_PIXEL = 16
 """Memory per pixel, at most, while a picture is decoded and reduced. WebP takes 16, others 4."""
-
-_SIDEWAYS = (5, 6, 7, 8)
 
 
 class DecodeError(Exception):
@@ -91,37 +88,12 @@ class DecodeSettings:
     max_pixels: int = field(default_factory=lambda: default_max_pixels(os.cpu_count() or 1))
 
 
-@dataclass(frozen=True)
-class OpenedPicture:
-    """
-    An image whose pixels may not be decoded yet. `width` and `height` are those of the upright original,
-    `orientation` is the EXIF orientation of `image`.
-    """
-
-    image: Image.Image
-    format: str
-    width: int
-    height: int
-    orientation: int
-    exif: Exif
-
-
-def open_picture(data: bytes, settings: DecodeSettings) -> OpenedPicture:
-    image, size = open_limited(data, FORMATS, settings)
-    orientation = read_orientation(image)
-    width, height = upright_size(size, orientation)
-    # An MPO is a JPEG with more pictures behind it; half of all cameras and telephones write them.
-    format = "JPEG" if image.format == "MPO" else image.format or ""
-    return OpenedPicture(image, format, width, height, orientation, read_exif(image))
-
-
 def open_limited(
     data: bytes, formats: tuple[str, ...], settings: DecodeSettings
-) -> tuple[Image.Image, tuple[int, int]]:
+) -> tuple[ImageFile.ImageFile, tuple[int, int]]:
     """
     An image that will be decoded no larger than the settings need it (JPEG only), and its size as stored.
-    Raises DecodeError above the limits before any pixel is decoded; even reading the EXIF of a PNG
-    decodes pixels.
+    Raises DecodeError above the limits before any pixel is decoded.
     """
     check_cost(data, settings.max_pixels)
     image = image_of(data, formats)
@@ -184,12 +156,6 @@ def check_file_size(size: int, max_pixels: int) -> None:
             f"the file has {math.ceil(size / 1e6)} megabytes, more than a picture of "
             f"{max_pixels / 1e6:g} megapixels needs; raise the limit with --max-megapixels and --retry-failed"
         )
-
-
-def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Width and height as stored -> width and height of the upright picture."""
-    width, height = size
-    return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
 def enough_pixels(size: tuple[int, int], settings: DecodeSettings) -> int:

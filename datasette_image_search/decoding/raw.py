@@ -11,17 +11,12 @@ from pathlib import PurePath
 
 import rawpy
 from PIL import Image, UnidentifiedImageError
-from PIL.ExifTags import Base
 
 from .exif import Exif, complete_exif, exif_of_tiff, read_exif
-from .opening import (
-    DecodeError,
-    DecodeSettings,
-    OpenedPicture,
-    check_pixels,
-    open_limited,
-    upright_size,
-)
+from .loading import LEAST_READABLE, load_image
+from .opening import DecodeError, DecodeSettings, check_pixels
+from .orientation import said_orientation, upright_size
+from .picture import Picture
 
 _ORIENTATIONS = {0: 1, 3: 3, 5: 8, 6: 6}
 """LibRaw's flip -> EXIF's orientation."""
@@ -31,45 +26,53 @@ _NO_USABLE_PREVIEW = (
     rawpy.LibRawUnsupportedThumbnailError,
     rawpy.NotSupportedError,
     UnidentifiedImageError,
+    OSError,
 )
 
+_IS_CUT = "the camera RAW is damaged: its end is missing"
 
-def open_raw(data: bytes, name: str, settings: DecodeSettings) -> OpenedPicture:
+
+def open_raw(data: bytes, name: str, settings: DecodeSettings) -> Picture:
     """
-    The picture of a RAW file: the size of the sensor, with the pixels of the preview. `name` gives the
+    The picture of a RAW file: its full size, with the pixels of the preview. `name` gives the
     format, such as NEF. Raises UnidentifiedImageError if the data is not a RAW.
     """
     try:
-        with rawpy.imread(io.BytesIO(data)) as raw:
-            size = (raw.sizes.width, raw.sizes.height)
+        raw = rawpy.imread(io.BytesIO(data))
+    except (rawpy.LibRawFileUnsupportedError, rawpy.LibRawIOError) as error:
+        raise UnidentifiedImageError from error
+    try:
+        with raw:
+            size = _size(raw)
             stored_as = _ORIENTATIONS.get(raw.sizes.flip, 1)
             width, height = upright_size(size, stored_as)
             image = _preview(raw, settings)
             if image is not None and _is_enough(image, size, settings):
                 orientation = _orientation(image, stored_as, width > height)
             else:
-                check_pixels(size[0] * size[1], settings.max_pixels)
+                check_pixels(raw.sizes.raw_width * raw.sizes.raw_height, settings.max_pixels)
                 image, orientation = _develop(raw), 1
-    except (rawpy.LibRawFileUnsupportedError, rawpy.LibRawIOError) as error:
-        raise UnidentifiedImageError from error
+    except rawpy.LibRawIOError as error:
+        raise DecodeError(_IS_CUT) from error
     except rawpy.LibRawError as error:
         raise DecodeError(f"the camera RAW is damaged: {_message(error)}") from error
     # The file's own EXIF says more, as the camera wrote it. For previews without EXIF, LibRaw makes one
     # up, with times of 1970.
     exif = complete_exif(exif_of_tiff(data), _exif_of_preview(image))
     format = PurePath(name).suffix[1:].upper()
-    return OpenedPicture(image, format, width, height, orientation, exif)
+    return Picture(image, format, width, height, orientation, exif)
 
 
 def _preview(raw: rawpy.RawPy, settings: DecodeSettings) -> Image.Image | None:
-    """The largest preview, not yet decoded if it is a JPEG; None if there is none."""
+    """The largest preview; None if there is none that is whole."""
     try:
         preview = raw.extract_thumb()
-        if isinstance(preview.data, bytes):
-            return open_limited(preview.data, ("JPEG",), settings)[0]
-        return Image.fromarray(preview.data)
+        if not isinstance(preview.data, bytes):
+            return Image.fromarray(preview.data)
+        loaded = load_image(preview.data, ("JPEG",), settings)
     except _NO_USABLE_PREVIEW:
         return None
+    return loaded.image if loaded.warning is None else None
 
 
 def _is_enough(preview: Image.Image, size: tuple[int, int], settings: DecodeSettings) -> bool:
@@ -82,8 +85,8 @@ def _orientation(preview: Image.Image, stored_as: int, wide: bool) -> int:
     The orientation of the preview. Some programs write upright previews or no EXIF without saying so, so
     the shape of the upright RAW decides.
     """
-    said = preview.getexif().get(Base.Orientation, 0)
-    likely = [said] if said in range(1, 9) else []
+    said = said_orientation(preview)
+    likely = [said] if said is not None else []
     likely += [stored_as, 1]
     for orientation in likely:
         width, height = upright_size(preview.size, orientation)
@@ -92,8 +95,21 @@ def _orientation(preview: Image.Image, stored_as: int, wide: bool) -> int:
     return likely[0]
 
 
+def _size(raw: rawpy.RawPy) -> tuple[int, int]:
+    """The size of the picture, which is a part of the sensor for many cameras."""
+    sizes = raw.sizes
+    if sizes.crop_width and sizes.crop_height:
+        return sizes.crop_width, sizes.crop_height
+    return sizes.width, sizes.height
+
+
 def _develop(raw: rawpy.RawPy) -> Image.Image:
-    """A quick development at half the size; LibRaw turns it upright."""
+    """A quick development at half the size; LibRaw turns it upright. Raises DecodeError if it is not all there."""
+    rows = raw.raw_image.reshape(len(raw.raw_image), -1)
+    # LibRaw tells only standard error of some files that they are cut. No real row has one value.
+    flat = (rows == rows[-1:, :1]).all(axis=1)
+    if flat.all() or flat[::-1].argmin() > (1 - LEAST_READABLE) * len(flat):
+        raise DecodeError(_IS_CUT)
     return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8))
 
 

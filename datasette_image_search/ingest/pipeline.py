@@ -43,6 +43,7 @@ from ..store.writes import (
     delete_images,
     ensure_roots,
     folder_of,
+    forget_old_warnings,
     forget_unreadable,
     record_unusable,
     write_batch,
@@ -81,7 +82,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class FailedImage:
-    """An image that could not be embedded; `file` is its path if `path` is only the key of a row."""
+    """
+    An image that could not be embedded, or only in part; `file` is its path if `path` is only the key of a
+    row.
+    """
 
     path: str
     reason: str
@@ -94,7 +98,8 @@ class Summary:
     The result of a run or, with `embedded` as the number to embed, of a plan. `reused` counts copies, and
     files of which only the time has changed. `failures` are this run's, or those that are certain before
     any file is opened, which `embedded` does not count; `failed_before` counts images that failed in an
-    earlier one and have not changed. `gone` files were removed from the table if `pruned`. `empty_rows`
+    earlier one and have not changed. `warnings` are of images that were embedded though something is wrong with
+    them. `gone` files were removed from the table if `pruned`. `empty_rows`
     of a person's own table have no image in `column`. `other_tables` are the image tables beside a new
     one. `device` is None if no model was needed. `given_up` is the model of an unfinished index that
     was dropped; `unfinished` is that of one that was kept, with the number of its vectors. `migrated` says
@@ -114,6 +119,7 @@ class Summary:
     is_new_table: bool = False
     other_tables: tuple[str, ...] = ()
     failures: tuple[FailedImage, ...] = ()
+    warnings: tuple[FailedImage, ...] = ()
     failures_table: str = ""
     pruned: bool = False
     seconds: float = 0.0
@@ -173,6 +179,7 @@ def embed_images(
         reused=run.reused,
         moved=run.moved,
         failures=tuple(run.failures),
+        warnings=tuple(run.warnings),
         failures_table=run.table.failures,
         pruned=run.pruned,
         seconds=time.perf_counter() - started,
@@ -279,6 +286,7 @@ class _Run:
         self.reused = 0
         self.moved = 0
         self.failures = [FailedImage(each.path, each.reason) for each in survey.unusable]
+        self.warnings: list[FailedImage] = []
         self.interrupted = False
         self.pruned = False
         self.replacement = survey.replacement
@@ -305,6 +313,7 @@ class _Run:
                 self._embed(index, self.embedder, roots)
         if self.request.prune:
             self._prune(roots)
+        forget_old_warnings(self.db, self.table)
         if index is not None and choice.is_replacement:
             self._put_into_use(index)
 
@@ -379,14 +388,19 @@ class _Run:
         )
         for batch in _batches(outcomes, request.batch_size):
             images, failed = _encode(embedder, batch, roots)
-            told = _named(failed, batch)
-            committed = partial(self._count, len(batch), told)
+            committed = partial(self._count, failed, batch)
             write_batch(self.db, self.table, index, images, failed, committed)
             self._show_progress()
 
-    def _count(self, done: int, failures: Sequence[FailedImage]) -> None:
-        self.failures += failures
-        self.done += done
+    def _count(
+        self, failures: Sequence[Failure], batch: Sequence[tuple[ImageSource, object]]
+    ) -> None:
+        images = {image.path: image for image, _ in batch}
+        for failure in failures:
+            # With the name of the file: the key of a row would not tell a person.
+            told = _failed_image(images[failure.path], failure.reason)
+            (self.warnings if failure.embedded else self.failures).append(told)
+        self.done += len(batch)
 
     def _with_content(self, image: ImageSource) -> ImageSource:
         column = self.survey.content_column
@@ -415,7 +429,7 @@ def _encode(
     batch: Sequence[tuple[ImageSource, DecodedImage | DecodeError]],
     roots: Mapping[str, int],
 ) -> tuple[list[EmbeddedImage], list[Failure]]:
-    """The rows to write for a batch; `roots` are ids by path."""
+    """The rows to write for a batch, warnings among the failures; `roots` are ids by path."""
     decoded = [(image, outcome) for image, outcome in batch if isinstance(outcome, DecodedImage)]
     failures = [
         _failure(image, outcome, roots)
@@ -434,15 +448,10 @@ def _encode(
             continue
         content = _content(image, outcome, roots)
         embedded.append(EmbeddedImage(image.image_id, content, vector, outcome.thumbnail))
+        if outcome.warning is not None:
+            warning = _failure(image, DecodeError(outcome.warning), roots)
+            failures.append(replace(warning, embedded=True))
     return embedded, failures
-
-
-def _named(
-    failures: Sequence[Failure], batch: Sequence[tuple[ImageSource, object]]
-) -> list[FailedImage]:
-    """The failures of a batch with the names of files: the key of a row would not tell a person."""
-    images = {image.path: image for image, _ in batch}
-    return [_failed_image(images[failure.path], failure.reason) for failure in failures]
 
 
 def _failure(image: ImageSource, error: DecodeError, roots: Mapping[str, int]) -> Failure:

@@ -87,7 +87,20 @@ def _sources(db: Database) -> None:
             )
 
 
-_STEPS: tuple[Callable[[Database], None], ...] = (_models_side_by_side, _tokens, _sources)
+def _warnings(db: Database) -> None:
+    """All rows of the failures were of files that were not embedded."""
+    for table, _ in _image_tables(db.conn):
+        failures = db.table(table.failures)
+        if failures.exists() and "embedded" not in failures.columns_dict:
+            failures.add_column("embedded", int, not_null_default=0)
+
+
+_STEPS: tuple[Callable[[Database], None], ...] = (
+    _models_side_by_side,
+    _tokens,
+    _sources,
+    _warnings,
+)
 
 
 def _image_tables(conn: sqlite3.Connection) -> Iterator[tuple[ImageTable, str | None]]:

@@ -108,10 +108,13 @@ def failed_files(
 ) -> Iterator[tuple[int, str, int, str]]:
     """Root id, path, size and mtime of what could not be embedded."""
     if is_stored_table(conn, table.failures):
+        # Tables of older versions have no warnings among the failures.
+        has_warnings = is_stored_table(conn, table.failures, "embedded")
         yield from conn.execute(
             "select root_id, path, size, mtime from {failures} where typeof(path) = 'text'".format(
                 **table.quoted()
             )
+            + (" and not ifnull(embedded, 0)" if has_warnings else "")
         )
 
 

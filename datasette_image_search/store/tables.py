@@ -296,13 +296,17 @@ class OwnRow:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be embedded, and why. It is tried again when size or mtime are others."""
+    """
+    A file that could not be embedded, and why; or, if it is `embedded` nevertheless, a warning: what is wrong
+    with it. It is tried again when size or mtime are others.
+    """
 
     root_id: int
     path: str
     size: int
     mtime: str
     reason: str
+    embedded: bool = False
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,28 @@ def _forget_failure(db: Database, table: ImageTable, root_id: int, path: str) ->
     db.table(table.failures).delete_where("root_id = ? and path = ?", [root_id, path])
 
 
+def _warning_of(db: Database, table: ImageTable, key: Key) -> str | None:
+    row = db.execute(
+        "select reason from {failures} where embedded and (root_id, path) = "
+        "(select root_id, path from {images} where {key} = ?)".format(**table.quoted()),
+        [key],
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def forget_old_warnings(db: Database, table: ImageTable) -> None:
+    """Of files whose rows are gone, or are of another place now."""
+    if not table.is_ours:
+        return  # Triggers do it.
+    with transaction(db):
+        db.execute(
+            "delete from {failures} where embedded and not exists (select 1 from {images} "
+            "where {images}.root_id = {failures}.root_id and {images}.path = {failures}.path)".format(
+                **table.quoted()
+            )
+        )
+
+
 def write_reused(
     db: Database,
     table: ImageTable,
@@ -202,7 +224,11 @@ def write_reused(
             ).fetchone()
             if vector is None:
                 continue
+            warning = _warning_of(db, table, image.source_id)
             _forget_failure(db, table, image.root_id, image.path)
+            if warning is not None:
+                told = Failure(image.root_id, image.path, image.size, image.mtime, warning, True)
+                db.table(table.failures).insert(asdict(told))
             if image.image_id == image.source_id:
                 _write_row(db, table, image.image_id, place)
                 continue

@@ -1,0 +1,74 @@
+"""
+The bytes of a picture -> its pixels, decoded once. Whatever the decoder says of damage is an error here or a
+warning; nothing else decodes pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import ImageFile
+
+from .opening import DecodeSettings, open_limited
+
+LEAST_READABLE = 0.9
+"""The part of the rows of a damaged JPEG that must be readable. Other formats must be whole."""
+
+PARTLY_READABLE = (
+    "the end of the picture is damaged or missing; what can be read of it was embedded"
+)
+
+_END = b"\xff\xd9"
+"""The marker of a JPEG; the decoder fills up what is missing before it with grey."""
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """
+    An image whose pixels are decoded, its size as stored, and a warning if not all of it is readable.
+    """
+
+    image: ImageFile.ImageFile
+    size: tuple[int, int]
+    warning: str | None = None
+
+
+def load_image(data: bytes, formats: tuple[str, ...], settings: DecodeSettings) -> LoadedImage:
+    """
+    Decode a picture, no larger than the settings need it (JPEG only). Raises DecodeError above the limits,
+    and what Pillow raises if the picture is damaged.
+    """
+    image, size = open_limited(data, formats, settings)
+    try:
+        image.load()
+    except OSError:
+        readable = _readable_part(image, data, settings)
+        if readable is None:
+            raise
+        return LoadedImage(readable, size, PARTLY_READABLE)
+    return LoadedImage(image, size)
+
+
+def _readable_part(
+    damaged: ImageFile.ImageFile, data: bytes, settings: DecodeSettings
+) -> ImageFile.ImageFile | None:
+    """The readable part of a JPEG, in a picture of its whole size; None if it is too little."""
+    if damaged.format not in ("JPEG", "MPO"):
+        return None
+    image, _ = open_limited(data + _END, ("JPEG",), settings)
+    try:
+        image.load()
+    except OSError:
+        return None
+    # What was decoded the first time is not black, or not grey now. A progressive picture is decoded the
+    # second time only.
+    damaged.tile = []
+    grey = np.abs(np.asarray(image).astype(np.int16) - 128) <= 1
+    missing = _all_in_row(grey) & _all_in_row(np.asarray(damaged) == 0)
+    readable = missing.size - missing[::-1].argmin() if not missing.all() else 0
+    return image if readable >= LEAST_READABLE * missing.size else None
+
+
+def _all_in_row(pixels: np.ndarray) -> np.ndarray:
+    return np.logical_and.reduce(pixels.reshape(len(pixels), -1), axis=1)
