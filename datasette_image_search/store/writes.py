@@ -181,7 +181,7 @@ def _warning_of(db: Database, table: ImageTable, key: Key) -> str | None:
 
 def forget_old_warnings(db: Database, table: ImageTable) -> None:
     """Of files whose rows are gone, or are of another place now."""
-    if not table.is_ours:
+    if table.root_column is None:
         return  # Triggers do it.
     with transaction(db):
         db.execute(
