@@ -400,7 +400,8 @@ class Images:
 
         db, index = self._to_write(model) if write else (None, self.index_of(model))
         filter = row_filter(where, params)
-        groups = duplicates.find_duplicates(self.conn, index, threshold, filter, on_progress)
+        report = phases(on_progress)
+        groups = duplicates.find_duplicates(self.conn, index, threshold, filter, report)
         if db is None:
             return groups
         written = write_duplicates(db, index, duplicates.rows_of(groups))

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "embedders": BASE,
     "store": {"files"} | BASE,
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,
-    "search": {"decoding", "embedders", "store", "files"} | BASE,
+    "search": {"progress", "decoding", "embedders", "store", "files"} | BASE,
     "maps": {"search", "store"} | BASE,
     "runs": {"progress", "ingest", "search", "store", "files"} | BASE,
     "api": {"progress", "runs", "maps", "ingest", "search", "embedders", "store", "files"} | BASE,

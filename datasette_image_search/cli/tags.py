@@ -82,8 +82,7 @@ def tag_images(
             --template "a photo of a {}" --template "a photo taken in a {}"
         sqlite-utils tag-images photos.db images
     """
-    from .. import store
-    from ..store.tags import find_label_set, label_sets, tag_counts
+    from ..store.tags import label_sets, sets_of_labels, tag_counts
 
     with one_sentence(path), opened(path, table) as images:
         named = (*labels, *_lines(labels_file))
@@ -106,11 +105,11 @@ def tag_images(
                                 show(tagged)
                             line = _tags_line(tagged)
                     for each in sets:
-                        if find_label_set(images.conn, index, each.labels, each.templates) is None:
+                        if not sets_of_labels(images.conn, index, each.labels, each.templates):
                             tell(f"Dropped the tags of {_in_words(each)}")
                     sets = label_sets(images.conn, index)
                     _print_counts(tag_counts(images.conn, index, label_set))
-                    tell(f"{line}, in the table {store.find_image_table(images.conn, table).tags}")
+                    tell(f"{line}, in the table {index.table.tags}")
         except KeyboardInterrupt:
             tell(f"Interrupted: {line}")
             raise SystemExit(INTERRUPTED) from None

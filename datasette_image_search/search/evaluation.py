@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ..progress import Report, silent
 from ..store import Index
 from ..store.indexes import WeightsOf, recorded_weights
 from ..store.vectors import count_vectors, vector_batches, vector_ids, vectors_by_id
-from .approximate import RECALL_AT, Report
+from .approximate import RECALL_AT
 from .codes import CODE_ERROR
-from .indexing import check_asked, count_to_search, make_index, silent
+from .indexing import check_asked, count_to_search, make_index
 from .live import LiveIndex, live_index
 from .sample_queries import own_queries, sample_queries
 

@@ -16,6 +16,7 @@ from .. import store
 from ..checked import check_flag, check_share, check_text
 from ..errors import ImageSearchError
 from ..files.run_lock import only_run
+from ..progress import Report, silent
 from ..store import Index
 from ..store.connections import database_path
 from ..store.indexes import (
@@ -29,7 +30,7 @@ from ..store.schema import ensure_tables
 from ..store.tokens import rows_after
 from ..store.vectors import count_vectors
 from . import approximate
-from .approximate import Approximate, Report
+from .approximate import Approximate
 from .codes import Codes
 from .lineage import NOBODY, Unproven, gone
 from .sample_queries import own_queries, sample_queries
@@ -65,10 +66,6 @@ class IndexSummary:
     dimensions: int
     bytes_per_vector: int
     approximate: Approximate | None
-
-
-def silent(doing: str, done: int, of: int) -> None:
-    """A Report that does nothing."""
 
 
 def refresh_sidecars(

@@ -24,7 +24,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from .. import store
 from ..embedders.protocol import Embedder, EmbedderError, ModelRequest, UnknownModel
 from ..embedders.registry import load_embedder
 from ..errors import ImageSearchError, counted
@@ -333,17 +332,16 @@ def _text_vector(embedder: Embedder, text: str) -> tuple[np.ndarray, str | None]
 
 
 def _vector_of_image(conn: sqlite3.Connection, index: Index, text: str) -> np.ndarray:
-    table = store.find_image_table(conn, index.image_table)
-    image_id = table.parse_key(text)
+    image_id = index.table.parse_key(text)
     if image_id is None:
         raise QueryError(
-            f"'#{text:.200}' is not an image of {table.name!r}, whose ids are whole numbers; "
+            f"'#{text:.200}' is not an image of {index.table.name!r}, whose ids are whole numbers; "
             f'for the words, put quotes around them: "#{text:.200}"'
         )
     vector = image_vector(conn, index, image_id)
     if vector is None:
         raise QueryError(
-            f"there is no image {image_term(image_id):.200} with a vector in {table.name!r}"
+            f"there is no image {image_term(image_id):.200} with a vector in {index.table.name!r}"
         )
     return vector
 

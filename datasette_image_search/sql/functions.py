@@ -332,7 +332,6 @@ def _preparing(
 
     def of_this_state(query: str | bytes, name: str | None) -> Prepared:
         nonlocal state
-        from .. import store
         from ..api import Images
 
         if not isinstance(query, str | bytes):
@@ -351,8 +350,7 @@ def _preparing(
             asked = images.ask(query)
             for warning in asked.warnings:
                 tell(warning)
-            table = store.find_image_table(conn, asked.index.image_table)
-            remembered[query, name] = Prepared(asked, table)
+            remembered[query, name] = Prepared(asked, asked.index.table)
         return remembered[query, name]
 
     return prepare
@@ -388,9 +386,8 @@ def _preparing_labels(
                 statement.spend(labels, spent, most_texts)
             with statement.pausing:
                 index = store.find_index(borrowed(), name or None)
-                table = store.find_image_table(borrowed(), index.image_table)
                 vectors = label_vectors(embedder_of(index, weights_of or recorded_weights), names)
-                known = PreparedLabels(index, table, names, vectors)
+                known = PreparedLabels(index, index.table, names, vectors)
                 statement.make_room(vectors.nbytes)
                 statement.labels[labels, name] = known
                 statement.watch()
@@ -418,7 +415,7 @@ def _classified(
         if best is not None:
             statement.make_room(best.nbytes)
             statement.best_labels[labels] = prepared.names, best
-    vector = stored_image_vector(conn, index, id, prepared.table)
+    vector = stored_image_vector(conn, index, id)
     return None if vector is None else prepared.names[best_label(vector, vectors)]
 
 
@@ -437,7 +434,7 @@ def _similarity(
         if scores is not None:
             statement.make_room(scores.nbytes)
             statement.scores[query] = scores
-    image = stored_image_vector(conn, index, id, prepared.table)
+    image = stored_image_vector(conn, index, id)
     # As among all, to the last bit: rows of one statement are ordered and grouped by what they get.
     return None if image is None else score_of_one(image, vector)
 

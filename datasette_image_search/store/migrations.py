@@ -18,7 +18,7 @@ from .finding import check_vectors
 from .indexes import image_table_names, read_indexes
 from .schema_version import APPLIED, MIGRATIONS, applied, check_version
 from .soundness import is_stored_table
-from .tables import INDEXES, ImageTable, StoreError, find_image_table, table_exists
+from .tables import INDEXES, ImageTable, StoreError, table_exists
 from .transactions import transaction
 from .triggers import ensure_triggers
 
@@ -114,4 +114,4 @@ def _image_tables(conn: sqlite3.Connection) -> Iterator[tuple[ImageTable, str | 
         except StoreError:
             continue
         index = read_indexes(conn, name)[-1]
-        yield find_image_table(conn, name), index.path_column or index.content_column
+        yield index.table, index.path_column or index.content_column

@@ -154,10 +154,9 @@ def count_images(
 
 def some_images(conn: sqlite3.Connection, index: Index, limit: int) -> list[Key]:
     """Ids of images that have a vector, picked at random."""
-    table = find_image_table(conn, index.image_table)
     sql = "select image_id from {vectors} where index_id = ? order by random() limit ?"
-    keys = conn.execute(sql.format(**table.quoted()), [index.id, limit])
-    return [key for (key,) in keys if table.is_key(key)]
+    keys = conn.execute(sql.format(**index.table.quoted()), [index.id, limit])
+    return [key for (key,) in keys if index.table.is_key(key)]
 
 
 def thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> Thumbnail | None:
@@ -302,16 +301,15 @@ def images_with_vectors(
     that have a vector, in any order. The path is None where the images are BLOBs, the value where there
     is no column, and where it is a BLOB; of a text it is the first LONGEST_VALUE characters.
     """
-    table = find_image_table(conn, index.image_table)
-    names = table.quoted()
+    names = index.table.quoted()
     images = names["images"]
-    path_column = _path_column(conn, table, index)
+    path_column = _path_column(conn, index.table, index)
     path, value = (
         "null" if name is None else f"{images}.{quote_identifier(name)}"
         for name in (path_column, column)
     )
     # The index of the ids has all that is needed; to compare the pictures would read every vector.
-    same = same_picture(conn, table, "_img_vector.sha256")
+    same = same_picture(conn, index.table, "_img_vector.sha256")
     # CROSS JOIN keeps json_each outermost; the names are ours, so that no column is in two tables.
     sql = f"""
         select _img_vector.id, {images}.{names["key"]}, {path},
@@ -330,10 +328,9 @@ def images_with_vectors(
 
 def images_of_vectors(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) -> list[Key]:
     """The ids of the images of those of the vectors that are still there, in any order."""
-    table = find_image_table(conn, index.image_table)
     sql = "select image_id from {vectors} where id in (select value from json_each(?))"
-    keys = conn.execute(sql.format(**table.quoted()), [json.dumps(list(ids))])
-    return [key for (key,) in keys if table.is_key(key)]
+    keys = conn.execute(sql.format(**index.table.quoted()), [json.dumps(list(ids))])
+    return [key for (key,) in keys if index.table.is_key(key)]
 
 
 def _path_column(conn: sqlite3.Connection, table: ImageTable, index: Index) -> str | None:
@@ -353,7 +350,7 @@ def locations(conn: sqlite3.Connection, index: Index, ids: Sequence[Key]) -> dic
     Id -> where the original is, for those ids that exist; the root is "" where that is not known,
     as for BLOBs and for the paths of a person's own table. Where there is no path, it is # and the id.
     """
-    table = find_image_table(conn, index.image_table)
+    table = index.table
     column = _path_column(conn, table, index)
     names = {**table.quoted(), "roots": ROOTS, "column": quote_identifier(column or table.key)}
     path = "'#' || {key}" if column is None else "{column}"

@@ -47,4 +47,6 @@ def ensure_side_tables(db: Database, table: ImageTable) -> None:
 def column_types(record: type) -> dict[str, type]:
     """Field -> int, float, bool or str, for a dataclass that is a row of a table."""
     optional = {str | None: str, int | None: int, float | None: float}
-    return {name: optional.get(kind, kind) for name, kind in get_type_hints(record).items()}
+    hints = get_type_hints(record).items()
+    # The table of an Index is no column of its row.
+    return {name: optional.get(kind, kind) for name, kind in hints if kind is not ImageTable}

@@ -6,7 +6,7 @@ import re
 import sqlite3
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import xor
 from typing import Any, TypeGuard
@@ -167,6 +167,8 @@ class Index:
     """What a person asked index-images for, None for nothing."""
     unfinished: bool = False
     """Whether --replace-model is still making it beside the others: nothing is searched with it."""
+    table: ImageTable = field(kw_only=True)
+    """The image table as it was when the row was read."""
 
 
 @dataclass(frozen=True)

@@ -94,4 +94,4 @@ def _read(
     indexes = store.read_indexes(conn, view.table.name if view is not None else name)
     if not indexes:
         return None
-    return store.find_image_table(conn, indexes[0].image_table), indexes[0]
+    return indexes[0].table, indexes[0]
