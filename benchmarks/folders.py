@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 import click
 from tabulate import tabulate
 
-from datasette_image_search.ingest.scan import FoundFile, find_changes
+from datasette_image_search.ingest.scan import find_changes
+from datasette_image_search.ingest.walk import FoundFile
 from datasette_image_search.store.tables import KnownSource
 
 FOLDERS_PER_YEAR = 100

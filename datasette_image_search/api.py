@@ -33,7 +33,7 @@ from .store.vectors import image_vector
 
 if TYPE_CHECKING:
     from .embedders.catalogue import ListedModel
-    from .ingest.pipeline import Summary
+    from .ingest.report import Summary
     from .ingest.vector_import import ImportSummary
     from .maps.plotting import Plotted
     from .search.dispensable import LeftOut
@@ -129,8 +129,8 @@ class Images:
             images.embed(["~/Pictures"], model="palette", on_progress=print)
         """
         from .ingest import pipeline
-        from .ingest.scan import ScanOptions
         from .ingest.survey import EmbedRequest
+        from .ingest.walk import ScanOptions
         from .runs import with_sidecars
 
         options["weights"] = path_or_none(options.get("weights"))

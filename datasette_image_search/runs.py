@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from .files.run_lock import RunInProgress
 from .ingest.import_request import ImportRequest
-from .ingest.pipeline import Summary
+from .ingest.report import Summary
 from .ingest.survey import EmbedRequest
 from .ingest.vector_import import ImportSummary
 from .progress import OnProgress, phases

@@ -24,12 +24,15 @@ from click.testing import Result
 from datasette.app import Datasette
 from PIL import Image
 
+from datasette_image_search import Images
 from datasette_image_search.decoding import decode
 from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
+from datasette_image_search.ingest.report import Summary
 from datasette_image_search.store.tables import vector_from_blob
 
 from .commands import change, command, embed_images, query, start, touch_later, vectors_of
 from .conftest import SHARED, draw_picture, query_json, sidecar_of
+from .scanning import refuse_to_list
 from .tiny_clip import ARCHITECTURE, make_tiny_clip
 
 TINY = f"{ARCHITECTURE}/anything"
@@ -945,3 +948,71 @@ def test_a_person_at_a_terminal_is_told_where_the_search_page_is(folder: Path, t
         f"To see and search them, run datasette '{database}' and open http://127.0.0.1:8001/-/image-search"
     ]
     assert len(embed_images(*run[1:]).stdout.splitlines()) == 1
+
+
+# --- What is left out ------------------------------------------------------------------------------
+
+
+def test_what_is_no_picture_is_told_in_one_line(path: Path, folder: Path):
+    for name in ("a.mp4", "b.MOV", "c.pdf", "#recycle/d.jpg", "e/#recycle/f.jpg", "@Recycle/g.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    told = "2 videos, 1 PDF, 3 folders of other programs (#recycle, @Recycle) left out\n"
+    run = (path, "images", folder, "--model", "palette")
+    assert embed_images(*run, "--dry-run").stderr == told
+    assert embed_images(*run).stderr == told
+    assert count(path) == 8
+
+
+def test_a_pattern_that_excludes_nothing_is_told(path: Path, folder: Path):
+    run = (
+        path,
+        "images",
+        folder,
+        "--model",
+        "palette",
+        "--exclude",
+        "red.jpg",
+        "--exclude",
+        "no such",
+    )
+    told = "Nothing was left out by --exclude 'no such': it matches nothing\n"
+    for more in (["--dry-run"], []):
+        assert embed_images(*run, *more).stderr == told
+    assert count(path) == 7
+
+
+# --- What changes meanwhile ------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_files_that_are_no_files_any_more_when_they_are_read(path: Path, folder: Path):
+    def swap(plan: Summary) -> None:
+        for name in ("red", "blue", "green"):
+            (folder / f"{name}.jpg").unlink()
+        os.mkfifo(folder / "red.jpg")
+        (folder / "blue.jpg").mkdir()
+
+    summary = Images(path, "images").embed(folder, model="palette", on_plan=swap)
+    assert summary.embedded == 5
+    assert {failure.path: failure.reason for failure in summary.failures} == {
+        "blue.jpg": "the file cannot be read: it is a folder",
+        "green.jpg": "the file is gone",
+        "red.jpg": "the file cannot be read: it is a named pipe",
+    }
+
+
+def test_the_failure_of_a_folder_goes_when_it_can_be_read(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    draw_picture(folder / "locked" / "pink.png", "pink")
+    run = (path, "images", folder, "--model", "palette")
+    with monkeypatch.context() as patched:
+        refuse_to_list(folder / "locked", patched)
+        assert first_words(*run) == "8 embedded, 0 unchanged, 1 failed"
+        assert first_words(*run) == "0 embedded, 8 unchanged, 1 failed"
+    failures = "select path, reason from _images_failures"
+    reason = "the folder cannot be read: Permission denied"
+    assert query(path, failures) == [("locked", reason)]
+    assert first_words(*run) == "1 embedded, 8 unchanged, 0 failed"
+    assert query(path, failures) == []

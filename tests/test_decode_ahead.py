@@ -10,8 +10,8 @@ import pytest
 
 from datasette_image_search.decoding.opening import DecodeError, DecodeSettings
 from datasette_image_search.ingest.decode_ahead import decode_ahead
-from datasette_image_search.ingest.scan import FoundFile, find_files
 from datasette_image_search.ingest.scopes import find_scopes
+from datasette_image_search.ingest.walk import FoundFile, Walk
 
 from .conftest import draw_picture
 
@@ -25,7 +25,7 @@ def counted(files: list[FoundFile], taken: list[FoundFile]) -> Iterator[FoundFil
 def test_decoding_keeps_the_order_of_the_files(folder: Path):
     draw_picture(folder / "a large one first.png", "red", (2000, 1500))
     (folder / "bad.jpg").write_bytes(b"bad")
-    files = list(find_files(find_scopes([folder])))
+    files = list(Walk(find_scopes([folder])).files())
 
     outcomes = list(decode_ahead(files, DecodeSettings(np.asarray, 32), workers=4, ahead=3))
 
@@ -36,7 +36,7 @@ def test_decoding_keeps_the_order_of_the_files(folder: Path):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_decoding_is_never_far_ahead_of_the_reader(folder: Path, workers: int):
-    files = list(find_files(find_scopes([folder]))) * 20
+    files = list(Walk(find_scopes([folder])).files()) * 20
     taken: list[FoundFile] = []
     outcomes = decode_ahead(counted(files, taken), DecodeSettings(np.asarray, 32), workers, 7)
 
@@ -47,7 +47,7 @@ def test_decoding_is_never_far_ahead_of_the_reader(folder: Path, workers: int):
 
 
 def test_a_reader_that_stops_leaves_no_threads(folder: Path):
-    files = list(find_files(find_scopes([folder]))) * 20
+    files = list(Walk(find_scopes([folder])).files()) * 20
     outcomes = decode_ahead(files, DecodeSettings(np.asarray, 32), workers=2, ahead=5)
     next(outcomes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from datasette_image_search.ingest.moved_roots import (
     root_of,
     tell_database,
 )
-from datasette_image_search.ingest.scan import FoundFile
+from datasette_image_search.ingest.walk import FoundFile
 from datasette_image_search.store.tables import KnownSource, Root
 
 GONE = Root(3, "/nowhere/old")
@@ -35,6 +36,15 @@ def test_the_folder_that_has_the_paths_of_a_root_is_where_it_is_now(folder: str)
 def test_most_of_the_new_images_there_have_to_be_of_the_root(others: int, is_moved: bool):
     new = files("trip/", 1, 2, 3) + files("trip/", *range(10, 10 + others))
     assert (find_moved_root(new, KNOWN, [GONE]) is not None) == is_moved
+
+
+@pytest.mark.parametrize(("then", "now"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_copy_that_writes_accents_in_another_way_is_the_same(then: str, now: str):
+    """As a copy from a Mac to another system may."""
+    old, new = (unicodedata.normalize(form, "été/Zürich.jpg") for form in (then, now))
+    known = {(GONE.path, old): KnownSource(1, 5, "then")}
+    found = find_moved_root([FoundFile("/archive", new, 5, "now")], known, [GONE])
+    assert found == MovedRoot(GONE, "/archive")
 
 
 def test_what_has_another_size_or_name_or_has_a_row_is_no_sign_of_a_move():

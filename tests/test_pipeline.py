@@ -20,13 +20,8 @@ from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.embedders.protocol import EmbedderError
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest import pipeline
-from datasette_image_search.ingest.pipeline import (
-    EmbedRequest,
-    Progress,
-    RunError,
-    Summary,
-    embed_images,
-)
+from datasette_image_search.ingest.pipeline import EmbedRequest, RunError, embed_images
+from datasette_image_search.ingest.report import Progress, Summary
 from datasette_image_search.ingest.scopes import ScanError
 from datasette_image_search.store import StoreError, find_index, writes
 from datasette_image_search.store.tables import vector_from_blob

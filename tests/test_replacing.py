@@ -21,13 +21,8 @@ from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.embedders.protocol import Embedder, ModelRequest
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest import pipeline
-from datasette_image_search.ingest.pipeline import (
-    EmbedRequest,
-    Progress,
-    Summary,
-    embed_images,
-    plan_images,
-)
+from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images, plan_images
+from datasette_image_search.ingest.report import Progress, Summary
 from datasette_image_search.search.status import status
 from datasette_image_search.store import replacements
 from datasette_image_search.store.tags import ensure_label_set

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasette_image_search.ingest import pipeline, survey
-from datasette_image_search.ingest.pipeline import EmbedRequest, Summary, embed_images
+from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+from datasette_image_search.ingest.report import Summary
 from datasette_image_search.ingest.reuse import Reuse, find_reuse, of_known_size
-from datasette_image_search.ingest.scan import FoundFile
+from datasette_image_search.ingest.walk import FoundFile
 from datasette_image_search.store import Key, reads, schema
 from datasette_image_search.store.tables import KnownSource, Location, vector_from_blob
 

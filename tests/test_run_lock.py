@@ -15,8 +15,9 @@ import pytest
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.files import run_lock
 from datasette_image_search.files.run_lock import RunInProgress, only_run
-from datasette_image_search.ingest.pipeline import EmbedRequest, Progress
+from datasette_image_search.ingest.pipeline import EmbedRequest
 from datasette_image_search.ingest.pipeline import embed_images as run_embed
+from datasette_image_search.ingest.report import Progress
 
 from .commands import command, embed_images, query
 

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -13,40 +11,16 @@ from hypothesis import strategies as st
 from datasette_image_search.files.states import iso_time
 from datasette_image_search.ingest.scan import (
     Changes,
-    FoundFile,
-    ScanOptions,
     find_changes,
-    find_files,
 )
 from datasette_image_search.ingest.scopes import ScanError, check_mounted, find_scopes
+from datasette_image_search.ingest.walk import FoundFile, ScanOptions
 from datasette_image_search.store.tables import KnownSource
 
 from .ignoring_case import ignore_case_below
+from .scanning import find, make_file, make_files
 
 DAY = 86_400
-
-
-def make_file(path: Path, content: bytes = b"x", mtime: float = 1_600_000_000) -> Path:
-    """A scan opens no file, so that any bytes do."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    os.utime(path, (mtime, mtime))
-    return path
-
-
-def make_files(folder: Path, *names: str) -> Path:
-    for name in names:
-        make_file(folder / name)
-    return folder
-
-
-def find(*given: Path, known_roots: Sequence[Path] = (), **options) -> list[FoundFile]:
-    scopes = find_scopes(given, [str(root) for root in known_roots])
-    return list(find_files(scopes, ScanOptions(**options)))
-
-
-def paths_of(*given: Path, known_roots: Sequence[Path] = (), **options) -> list[str]:
-    return [file.path for file in find(*given, known_roots=known_roots, **options)]
 
 
 Known = dict[tuple[str, str], KnownSource]
@@ -71,241 +45,6 @@ def changes_of(*given: Path, known: Known, retry_failed: bool = False, **options
 
 def missing_of(changes: Changes) -> list[str]:
     return sorted(path for _, path in changes.missing)
-
-
-# --- What is found -------------------------------------------------------------------------------
-
-
-def test_files_come_folder_by_folder_with_posix_paths_below_the_root(tmp_path: Path):
-    make_files(tmp_path, "b.jpg", "a.png", "2021/july/c.webp", "2020/d.gif")
-
-    files = find(tmp_path)
-
-    assert [file.path for file in files] == ["2020/d.gif", "2021/july/c.webp", "a.png", "b.jpg"]
-    assert {file.root for file in files} == {str(tmp_path)}
-    assert [file.absolute for file in files] == [tmp_path / file.path for file in files]
-
-
-@pytest.mark.parametrize("name", ["a.JPG", "a.Jpeg", "a.jfif", "a.TIFF", "a.HEIC", "a.avif"])
-def test_suffixes_count_in_capitals_too(tmp_path: Path, name: str):
-    make_files(tmp_path, name)
-    assert paths_of(tmp_path) == [name]
-
-
-@pytest.mark.parametrize("name", ["notes.txt", "a.jpg.part", "jpg", "a.mp4", "a.jpg~", "Thumbs.db"])
-def test_other_files_are_left_out(tmp_path: Path, name: str):
-    make_files(tmp_path, name)
-    assert paths_of(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        ".hidden.jpg",
-        "._a.jpg",
-        ".thumbnails/a.jpg",
-        "@eaDir/a.jpg",
-        "#recycle/a.jpg",
-        "$RECYCLE.BIN/a.jpg",
-        "deep/er/@eaDir/SYNOPHOTO.jpg/a.jpg",
-    ],
-)
-def test_hidden_files_and_the_folders_of_tools_are_left_out(tmp_path: Path, name: str):
-    make_files(tmp_path, "kept.jpg", name)
-    assert paths_of(tmp_path) == ["kept.jpg"]
-
-
-def test_a_hidden_folder_that_is_asked_for_by_name_is_scanned(tmp_path: Path):
-    make_files(tmp_path, ".private/a.jpg")
-    assert paths_of(tmp_path / ".private") == ["a.jpg"]
-
-
-def test_symbolic_links_are_left_out(tmp_path: Path):
-    make_files(tmp_path / "pictures", "a.jpg", "sub/b.jpg")
-    make_files(tmp_path / "elsewhere", "c.jpg")
-    (tmp_path / "pictures" / "link.jpg").symlink_to(tmp_path / "elsewhere" / "c.jpg")
-    (tmp_path / "pictures" / "folder").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "pictures" / "sub" / "loop").symlink_to(tmp_path / "pictures")
-    (tmp_path / "pictures" / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
-
-    assert paths_of(tmp_path / "pictures") == ["a.jpg", "sub/b.jpg"]
-
-
-def test_a_link_that_is_asked_for_by_name_is_the_folder_it_points_to(tmp_path: Path):
-    make_files(tmp_path / "real", "a.jpg")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-
-    (file,) = find(tmp_path / "link")
-
-    assert (file.root, file.path) == (str(tmp_path / "real"), "a.jpg")
-
-
-def test_a_folder_called_like_a_picture_is_told_and_searched(tmp_path: Path):
-    make_files(tmp_path, "x.jpg/inside.png")
-    assert {file.path: file.problem for file in find(tmp_path)} == {
-        "x.jpg": "it is a folder, not a picture",
-        "x.jpg/inside.png": None,
-    }
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
-@pytest.mark.parametrize("given_name", [".", "pipe.jpg"])
-def test_a_pipe_is_found_with_its_problem_and_never_opened(tmp_path: Path, given_name: str):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    (file,) = find(tmp_path / given_name)
-    assert (file.root, file.path) == (str(tmp_path), "pipe.jpg")
-    assert file.problem == "it is not a regular file but a pipe, socket or device"
-
-
-# --- Leaving out, and following links ------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("patterns", "left"),
-    [
-        (["a.jpg"], ["2020/b.png", "2020/trip/c.jpg", "2021/d.jpg"]),
-        (["*.jpg"], ["2020/b.png"]),
-        (["trip"], ["2020/a.jpg", "2020/b.png", "2021/d.jpg", "a.jpg"]),
-        (["2020"], ["2021/d.jpg", "a.jpg"]),
-        (["2020/trip"], ["2020/a.jpg", "2020/b.png", "2021/d.jpg", "a.jpg"]),
-        (["2020/*"], ["2021/d.jpg", "a.jpg"]),
-        (["*/a.jpg"], ["2020/b.png", "2020/trip/c.jpg", "2021/d.jpg", "a.jpg"]),
-        (["202[01]", "nothing*"], ["a.jpg"]),
-        (["A.JPG", "020"], ["2020/a.jpg", "2020/b.png", "2020/trip/c.jpg", "2021/d.jpg", "a.jpg"]),
-    ],
-    ids=str,
-)
-def test_names_and_paths_that_are_excluded(tmp_path: Path, patterns: list[str], left: list[str]):
-    make_files(tmp_path, "a.jpg", "2020/a.jpg", "2020/b.png", "2020/trip/c.jpg", "2021/d.jpg")
-    assert paths_of(tmp_path, exclude=tuple(patterns)) == left
-
-
-def test_excluded_paths_are_those_below_the_root_wherever_a_run_starts(tmp_path: Path):
-    make_files(tmp_path, "2020/trip/a.jpg", "2020/b.jpg")
-    exclude = ("2020/trip",)
-    assert paths_of(tmp_path / "2020", known_roots=[tmp_path], exclude=exclude) == ["2020/b.jpg"]
-
-
-def test_a_file_that_is_asked_for_by_name_is_never_excluded(tmp_path: Path):
-    make_files(tmp_path, "a.jpg", "b.jpg")
-    assert paths_of(tmp_path / "a.jpg", exclude=("*.jpg",)) == ["a.jpg"]
-
-
-def test_a_folder_that_is_excluded_stays_so_where_it_is_a_root_itself(tmp_path: Path):
-    make_files(tmp_path, "a.jpg", "private/b.jpg")
-    known_roots = [tmp_path / "private"]
-    assert paths_of(tmp_path, known_roots=known_roots, exclude=("private",)) == ["a.jpg"]
-
-
-def test_links_are_followed_where_that_is_asked_for(tmp_path: Path):
-    make_files(tmp_path / "pictures", "a.jpg")
-    make_files(tmp_path / "elsewhere", "b.jpg", "deep/c.jpg")
-    (tmp_path / "pictures" / "file.jpg").symlink_to(tmp_path / "elsewhere" / "b.jpg")
-    (tmp_path / "pictures" / "folder").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "pictures" / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
-
-    files = find(tmp_path / "pictures", follow_symlinks=True)
-
-    assert {file.path: file.problem for file in files} == {
-        "a.jpg": None,
-        "dangling.jpg": "No such file or directory",
-        "file.jpg": None,
-        "folder/b.jpg": None,
-        "folder/deep/c.jpg": None,
-    }
-    assert {file.root for file in files} == {str(tmp_path / "pictures")}
-
-
-def test_links_that_lead_in_a_circle_end(tmp_path: Path):
-    make_files(tmp_path / "pictures", "a.jpg", "sub/b.jpg")
-    (tmp_path / "pictures" / "sub" / "up").symlink_to(tmp_path / "pictures")
-    (tmp_path / "pictures" / "self").symlink_to(tmp_path / "pictures" / "self")
-    (tmp_path / "pictures" / "sub" / "again").symlink_to(tmp_path / "pictures" / "sub")
-    assert paths_of(tmp_path / "pictures", follow_symlinks=True) == ["a.jpg", "sub/b.jpg"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "with space.jpg",
-        'it\'s "quoted".jpg',
-        "Übergrößen/東京 🗼.jpg",
-        "100%_[a]*?.jpg",
-        "back\\slash.jpg",
-        "new\nline.jpg",
-        "-rf.jpg",
-    ],
-)
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
-def test_names_come_as_they_are(tmp_path: Path, name: str):
-    make_files(tmp_path, name)
-    (file,) = find(tmp_path)
-    assert (file.path, file.problem) == (name, None)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have UTF-8 names only")
-@pytest.mark.parametrize(
-    ("name", "path"), [(b"caf\xe9.jpg", "caf\\udce9.jpg"), (b"caf\xe9/a.jpg", "caf\\udce9/a.jpg")]
-)
-def test_a_name_that_is_not_utf8_is_found_with_its_problem(tmp_path: Path, name: bytes, path: str):
-    make_files(tmp_path, os.fsdecode(name), "fine.jpg")
-
-    files = {file.path: file for file in find(tmp_path)}
-
-    assert files["fine.jpg"].problem is None
-    assert files[path].problem == "the file name is not UTF-8; rename the file"
-    assert path.encode()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have UTF-8 names only")
-def test_a_root_whose_name_is_not_utf8_is_one_sentence(tmp_path: Path):
-    folder = make_files(tmp_path / os.fsdecode(b"caf\xe9"), "a.jpg")
-    with pytest.raises(ScanError, match="UTF-8"):
-        find(folder)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_cannot_be_read_is_found_with_its_problem(tmp_path: Path):
-    make_files(tmp_path, "a.jpg", "locked/b.jpg", "z.jpg")
-    (tmp_path / "locked").chmod(0)
-    try:
-        files = {file.path: file for file in find(tmp_path)}
-    finally:
-        (tmp_path / "locked").chmod(0o700)
-
-    assert list(files) == ["a.jpg", "locked", "z.jpg"]
-    assert files["locked"].problem == "the folder cannot be read: Permission denied"
-
-
-def test_a_path_that_is_not_there_is_named(tmp_path: Path):
-    make_files(tmp_path, "a.jpg")
-    with pytest.raises(ScanError, match=r"there is no file or folder '.*missing folder'"):
-        find_changes([tmp_path, tmp_path / "missing folder"], {}, [])
-
-
-def test_size_and_mtime_are_those_of_the_file(tmp_path: Path):
-    path = make_file(tmp_path / "a.jpg", b"12345")
-    os.utime(path, ns=(0, 1_626_285_791_123_456_789))
-
-    (file,) = find(tmp_path)
-
-    assert (file.size, file.mtime) == (5, "2021-07-14T18:03:11.123456+00:00")
-
-
-@pytest.mark.parametrize(
-    ("mtime", "text"), [(0, "1970-01-01T00:00:00+00:00"), (-DAY, "1969-12-31T00:00:00+00:00")]
-)
-def test_old_mtimes_are_utc_too(tmp_path: Path, mtime: int, text: str):
-    make_file(tmp_path / "a.jpg", mtime=mtime)
-    (file,) = find(tmp_path)
-    assert file.mtime == text
-
-
-def test_names_that_windows_cannot_tell_apart_are_two_files(tmp_path: Path):
-    make_files(tmp_path, "a.jpg", "A.jpg", "a.JPG")
-    if len(list(tmp_path.iterdir())) < 3:
-        pytest.skip("the file system does not tell capitals apart")
-    assert paths_of(tmp_path) == ["A.jpg", "a.JPG", "a.jpg"]
 
 
 # --- Roots ---------------------------------------------------------------------------------------
@@ -716,15 +455,6 @@ def test_where_case_counts_another_spelling_is_another_file(tmp_path: Path):
 
 
 # --- Odd files -------------------------------------------------------------------------------------
-
-
-def test_folders_in_folders_as_deep_as_a_drive_has_them(tmp_path: Path):
-    folder = make_files(tmp_path / "p", "top.jpg")
-    for _ in range(900):
-        folder = folder / "a"
-        folder.mkdir()
-    make_file(folder / "deep.jpg")
-    assert paths_of(tmp_path / "p") == ["a/" * 900 + "deep.jpg", "top.jpg"]
 
 
 @pytest.mark.parametrize(

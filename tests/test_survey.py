@@ -13,7 +13,8 @@ import sqlite_utils
 from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.embedders.protocol import UnknownModel
 from datasette_image_search.ingest.model_choice import ModelChoice, RunError
-from datasette_image_search.ingest.pipeline import Summary, embed_images, plan_images
+from datasette_image_search.ingest.pipeline import embed_images, plan_images
+from datasette_image_search.ingest.report import Summary
 from datasette_image_search.ingest.scopes import ScanError
 from datasette_image_search.ingest.survey import EmbedRequest, Survey, take_survey
 from datasette_image_search.store import StoreError

@@ -17,7 +17,8 @@ from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest import vector_import, vector_sources
 from datasette_image_search.ingest.import_request import ImportRequest
-from datasette_image_search.ingest.pipeline import EmbedRequest, Progress, embed_images, plan_images
+from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images, plan_images
+from datasette_image_search.ingest.report import Progress
 from datasette_image_search.ingest.vector_import import ImportSummary, import_vectors
 from datasette_image_search.store import find_index, read_indexes
 from datasette_image_search.store.tables import IMPORTED, vector_from_blob, vector_to_blob

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -26,9 +27,10 @@ from .messages import (
 from .progress import progress_display
 
 if TYPE_CHECKING:
-    from ..ingest.pipeline import FailedImage, Summary
+    from ..ingest.report import FailedImage, Summary
 
 SHOWN_REASONS = 20
+SHOWN_NAMES = 3
 
 
 @options.database
@@ -65,7 +67,7 @@ SHOWN_REASONS = 20
     "--exclude",
     multiple=True,
     metavar="GLOB",
-    help="Skip files and folders with this name, or this path below the root",
+    help="Skip files and folders with this name, or this path, absolute or below the root",
 )
 @click.option("--follow-symlinks", is_flag=True, help="Follow linked folders and files")
 @click.option("--no-thumbnails", is_flag=True, help="Store no thumbnails in this run")
@@ -150,7 +152,7 @@ def embed_images(
     embed = partial(
         Images(path, table).embed,
         files,
-        exclude=tuple(map(_pattern, exclude)),
+        exclude=tuple(exclude),
         thumbnail_size=None if no_thumbnails else thumbnail_size,
         max_pixels=int(max_megapixels * 1e6) if max_megapixels else None,
         **asked,
@@ -160,6 +162,7 @@ def embed_images(
             planned = embed(dry_run=True)
             _print_failures(planned)
             _print_empty_rows(planned)
+            _print_left_out(planned)
             tell(_plan_line(planned, table))
             return
         # During the scan, or while the model is loaded: later it is a Summary.
@@ -173,6 +176,7 @@ def embed_images(
     _print_failures(summary)
     _print_failed_before(summary)
     _print_empty_rows(summary)
+    _print_left_out(summary)
     tell(_summary_line(summary))
     if summary.given_up is not None:
         dropped_unfinished(table, summary.given_up)
@@ -187,11 +191,6 @@ def embed_images(
     if sys.stdout.isatty() and not silent:
         served = f"datasette {shlex.quote(str(path))}"
         tell(f"To see and search them, run {served} and open http://127.0.0.1:8001/-/image-search")
-
-
-def _pattern(glob: str) -> str:
-    """The glob without the "./" and "/" that shells and people write around a folder."""
-    return glob.removeprefix("./").rstrip("/")
 
 
 def _print_failures(summary: Summary) -> None:
@@ -229,6 +228,22 @@ def _print_empty_rows(summary: Summary) -> None:
     if summary.empty_rows:
         rows = counted(summary.empty_rows, "row has", "rows have")
         tell(f"{rows} no image in the column {summary.column!r}", err=True)
+
+
+def _print_left_out(summary: Summary) -> None:
+    left_out = summary.left_out
+    met = [counted(number, kind) for kind, number in left_out.files.items()]
+    if left_out.folders:
+        names = ", ".join(islice(left_out.folders, SHOWN_NAMES))
+        number = sum(left_out.folders.values())
+        met.append(f"{counted(number, 'folder')} of other programs ({names})")
+    if met:
+        tell(f"{', '.join(met)} left out", err=True)
+    for pattern in left_out.unmatched:
+        tell(
+            f"Nothing was left out by --exclude {shlex.quote(pattern)}: it matches nothing",
+            err=True,
+        )
 
 
 def _print_plan(table: str, plan: Summary) -> None:

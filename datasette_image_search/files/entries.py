@@ -116,6 +116,11 @@ def _names_in(folder: str) -> dict[str, list[str]]:
     return names
 
 
+def composed(name: str) -> str:
+    """A name with its accents in one way: drives and programs write them in two, NFC and NFD."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def folded(name: str) -> str:
     """A key that is the same for all names that a drive may take for one."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())

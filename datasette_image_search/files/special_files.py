@@ -1,9 +1,12 @@
-"""Checks for pipes, devices and the like in the place of a file: opening a pipe would wait for ever."""
+"""Pipes, devices and the like in the place of a file: opening a pipe would wait for ever."""
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import ImageSearchError
 
@@ -27,3 +30,23 @@ def check_is_file(path: Path, wanted: str) -> None:
     kind = special_kind(path.stat().st_mode) if path.exists() else None
     if kind is not None:
         raise ImageSearchError(f"{str(path)!r} is {kind}, not {wanted}")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """
+    Open a file for reading. Raises OSError if there is none, or something else by now: it may have been a
+    file when its folder was listed.
+    """
+    try:
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    except IsADirectoryError as error:
+        raise IsADirectoryError(error.errno, "it is a folder") from error
+    kind = special_kind(os.fstat(file.fileno()).st_mode)
+    if kind is not None:
+        file.close()
+        raise OSError(errno.EINVAL, f"it is {kind}")
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import stat
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+
+from .special_files import open_regular
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def sha256_of(path: Path) -> str | None:
-    """
-    The hash of a regular file; None if there is none that can be read. (Reading a pipe could take for
-    ever.)
-    """
+    """The hash of a regular file; None if there is none that can be read."""
     digest = hashlib.sha256()
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return None
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     except (OSError, ValueError):

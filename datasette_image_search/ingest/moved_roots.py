@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePath
 
+from ..files.entries import composed
 from ..store.tables import ROOTS, KnownSource, Root
-from .scan import FoundFile, is_empty_or_gone
+from .scan import is_empty_or_gone
+from .walk import FoundFile
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def find_moved_root(
     sizes: dict[tuple[str, int], list[str]] = {}
     for (root, path), before in known.items():
         if root in left and before.image_id is not None and before.size is not None:
-            sizes.setdefault((path, before.size), []).append(root)
+            sizes.setdefault((composed(path), before.size), []).append(root)
     if not sizes:
         return None
     new = [
@@ -61,7 +63,7 @@ def find_moved_root(
     same: dict[tuple[str, str], int] = {}
     for absolute, size in new:
         for folder, path in _places(absolute):
-            for root in sizes.get((path, size), ()):
+            for root in sizes.get((composed(path), size), ()):
                 same[root, folder] = same.get((root, folder), 0) + 1
     if not same:
         return None

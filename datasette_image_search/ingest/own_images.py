@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files.special_files import open_regular
 from ..store import Key
 from ..store.own_rows import own_label
 from ..store.tables import KnownSource, OwnRow
-from .scan import Changes, FoundFile, found_file, sort_out
+from .scan import Changes, sort_out
+from .walk import FoundFile, found_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,10 @@ class OwnImage:
         return Path(self.file).name if self.file else ""
 
     def read(self) -> bytes:
-        return Path(self.file).read_bytes() if self.file is not None else self.content or b""
+        if self.file is None:
+            return self.content or b""
+        with open_regular(Path(self.file)) as file:
+            return file.read()
 
 
 ImageSource = FoundFile | OwnImage

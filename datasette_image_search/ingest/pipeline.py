@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from .. import store
-from ..decoding.decode import DecodedImage, missing_extra_for
+from ..decoding.decode import DecodedImage
 from ..decoding.opening import DecodeError, DecodeSettings, Unreadable, default_max_pixels
 from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
@@ -43,6 +43,7 @@ from ..store.writes import (
     delete_images,
     ensure_roots,
     folder_of,
+    forget_failures,
     forget_old_warnings,
     forget_unreadable,
     record_unusable,
@@ -53,9 +54,10 @@ from .decode_ahead import decode_ahead
 from .model_choice import RunError
 from .own_images import ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
-from .replacing import Replacement, replacement_by
-from .scan import FoundFile
+from .replacing import replacement_by
+from .report import FailedImage, Progress, Summary, failed_image, summary_of
 from .survey import EmbedRequest, Survey, take_survey
+from .walk import FoundFile
 
 COMMIT_SECONDS = 2.0
 """The longest time to fill a batch, so that a crash never costs more work with slow files."""
@@ -66,75 +68,9 @@ BATCH = 500
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Progress:
-    """
-    Progress of a run: images done and in total, failures among the done, and the device; "" if no model
-    is used.
-    """
-
-    done: int
-    total: int
-    failed: int
-    device: str
-    doing: str = "Embedding"
-
-
-@dataclass(frozen=True)
-class FailedImage:
-    """
-    An image that could not be embedded, or only in part; `file` is its path if `path` is only the key of a
-    row.
-    """
-
-    path: str
-    reason: str
-    file: str | None = None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """
-    The result of a run or, with `embedded` as the number to embed, of a plan. `reused` counts copies, and
-    files of which only the time has changed. `failures` are this run's, or those that are certain before
-    any file is opened, which `embedded` does not count; `failed_before` counts images that failed in an
-    earlier one and have not changed. `warnings` are of images that were embedded though something is wrong with
-    them. `gone` files were removed from the table if `pruned`. `empty_rows`
-    of a person's own table have no image in `column`. `other_tables` are the image tables beside a new
-    one. `device` is None if no model was needed. `given_up` is the model of an unfinished index that
-    was dropped; `unfinished` is that of one that was kept, with the number of its vectors. `migrated` says
-    whether the run brought the database to this version, `not_written` why the sidecars could not be
-    written, None if they were.
-    """
-
-    embedded: int
-    reused: int
-    moved: int
-    unchanged: int
-    gone: int
-    failed_before: int
-    model: str
-    empty_rows: int = 0
-    column: str | None = None
-    is_new_table: bool = False
-    other_tables: tuple[str, ...] = ()
-    failures: tuple[FailedImage, ...] = ()
-    warnings: tuple[FailedImage, ...] = ()
-    failures_table: str = ""
-    pruned: bool = False
-    seconds: float = 0.0
-    device: str | None = None
-    interrupted: bool = False
-    replacement: Replacement | None = None
-    given_up: str | None = None
-    unfinished: tuple[str, int] | None = None
-    migrated: bool = False
-    not_written: str | None = None
-
-
 def plan_images(request: EmbedRequest) -> Summary:
     """A summary of what `embed_images` would do; writes nothing and loads no model."""
-    return _summary(take_survey(request))
+    return summary_of(take_survey(request))
 
 
 def embed_images(
@@ -154,7 +90,7 @@ def embed_images(
     check_writable(request.database)
     with only_run(request.database):
         survey = take_survey(request)
-        plan = _summary(survey)
+        plan = summary_of(survey)
         on_plan(plan)
         embedder = None
         if survey.to_embed or survey.index is None or request.weights is not None:
@@ -162,7 +98,7 @@ def embed_images(
             if request.replace_model and _is_of_another(survey.index, embedder):
                 # Nothing of that one is of use.
                 survey = take_survey(request, embedder.fingerprint)
-                plan = _summary(survey)
+                plan = summary_of(survey)
                 on_plan(plan)
             _check_embedder(request, survey, embedder)
         with open_or_make(request.database) as db:
@@ -188,42 +124,6 @@ def embed_images(
         migrated=run.migrated,
         replacement=run.replacement,
     )
-
-
-def _summary(survey: Survey) -> Summary:
-    moved = sum(reuse.moved for reuse in survey.reused)
-    failures = tuple(_expected_failures(survey))
-    return Summary(
-        embedded=len(survey.to_embed) - len(failures) + len(survey.unusable),
-        reused=len(survey.reused) - moved,
-        moved=moved,
-        unchanged=survey.unchanged,
-        gone=sum(before.image_id is not None for before in survey.gone.values()),
-        failed_before=survey.failed_before,
-        model=survey.model,
-        empty_rows=survey.empty_rows,
-        column=survey.path_column or survey.content_column,
-        is_new_table=survey.is_new_table,
-        other_tables=survey.other_tables,
-        failures=failures,
-        replacement=survey.replacement,
-        given_up=survey.choice.given_up.model if survey.choice.given_up else None,
-        unfinished=(survey.unfinished[0].model, survey.unfinished[1])
-        if survey.unfinished
-        else None,
-    )
-
-
-def _expected_failures(survey: Survey) -> Iterator[FailedImage]:
-    yield from (FailedImage(failure.path, failure.reason) for failure in survey.unusable)
-    for image in survey.to_embed:
-        problem = image.problem or missing_extra_for(image.name)
-        if problem:
-            yield _failed_image(image, str(problem))
-
-
-def _failed_image(image: ImageSource, reason: str) -> FailedImage:
-    return FailedImage(image.path, reason, image.file if isinstance(image, OwnImage) else None)
 
 
 def _is_of_another(index: Index | None, embedder: Embedder) -> bool:
@@ -306,6 +206,8 @@ class _Run:
                 forget_unreadable(self.db, self.table)
             record_unusable(self.db, self.table, self.survey.unusable)
             roots = self._ensure_roots()
+            readable = [(roots[root], path) for root, path in self.survey.readable]
+            forget_failures(self.db, self.table, readable)
         # Without an index there is nothing to embed, nor any image to have a vector from.
         if index is not None:
             self._reuse(index, roots)
@@ -398,7 +300,7 @@ class _Run:
         images = {image.path: image for image, _ in batch}
         for failure in failures:
             # With the name of the file: the key of a row would not tell a person.
-            told = _failed_image(images[failure.path], failure.reason)
+            told = failed_image(images[failure.path], failure.reason)
             (self.warnings if failure.embedded else self.failures).append(told)
         self.done += len(batch)
 

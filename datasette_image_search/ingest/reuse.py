@@ -12,7 +12,7 @@ from typing import Protocol
 from ..files.states import sha256_of
 from ..store import Key
 from ..store.tables import KnownSource, Location
-from .scan import FoundFile
+from .walk import FoundFile
 
 SameContent = Callable[[str], list[tuple[Key, Location]]]
 """sha256 -> the embedded images with these bytes, and their last known places."""

@@ -28,6 +28,7 @@ from ..store.replacements import unfinished_index
 from ..store.schema import check_new_name
 from ..store.tables import Failure, KnownSource, Location, Root, table_exists
 from ..store.vectors import count_vectors
+from .left_out import LeftOut
 from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database
 from .own_images import ImageSource, find_own_changes
@@ -35,12 +36,11 @@ from .replacing import Replacement, replacement_by
 from .reuse import Reuse, find_reuse, hash_of, of_known_size
 from .scan import (
     Changes,
-    FoundFile,
     GoneFiles,
-    ScanOptions,
     find_changes,
 )
 from .scopes import NotThere, ScanError, check_mounted
+from .walk import FoundFile, ScanOptions
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Survey:
     The work to do. `gone` are the missing files, by root and path, and `empty_rows` counts rows of a
     person's own table without an image. `unusable` says why rows of it cannot be images. `other_tables`
     are the image tables beside a new one. `unfinished` is an index that will replace others, but not in
-    this run, with the number of its vectors.
+    this run, with the number of its vectors. `readable` and `left_out` are as in Changes.
     """
 
     choice: ModelChoice
@@ -125,6 +125,8 @@ class Survey:
     other_tables: tuple[str, ...] = ()
     replacement: Replacement | None = None
     unfinished: tuple[Index, int] | None = None
+    readable: tuple[tuple[str, str], ...] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def model(self) -> str:
@@ -282,6 +284,8 @@ def _survey_files(
         unchanged=changes.unchanged,
         failed_before=changes.failed_before,
         gone=gone,
+        readable=changes.readable,
+        left_out=changes.left_out,
     )
 
 

@@ -41,11 +41,11 @@ from ..store.writes import ensure_roots
 from .import_request import ImportRequest
 from .model_choice import ModelChoice, RunError, choose_model
 from .new_database import whole_or_none
-from .pipeline import Progress
 from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
-from .scan import found_file
+from .report import Progress
 from .vector_matching import Matches, find_matches
 from .vector_sources import FileState, VectorSource, open_source, unit_blocks
+from .walk import found_file
 
 CACHE_KIB = 64_000
 """The size of the changed pages after which SQLite writes them to the file before the commit."""

@@ -254,8 +254,13 @@ def delete_images(
     with transaction(db):
         for key in ids:
             db.table(table.name).delete(key)
-        for root_id, path in failed:
-            _forget_failure(db, table, root_id, path)
+        forget_failures(db, table, failed)
+
+
+def forget_failures(db: Database, table: ImageTable, failed: Iterable[tuple[int, str]]) -> None:
+    """Failures by root id and path."""
+    for root_id, path in failed:
+        _forget_failure(db, table, root_id, path)
 
 
 def forget_unreadable(db: Database, table: ImageTable) -> None:

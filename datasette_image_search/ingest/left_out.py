@@ -1,0 +1,76 @@
+"""What a walk over folders leaves out because it is no picture of a person's: other files, folders of tools."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_TOOL_FOLDERS = frozenset({
+    "@eadir", "#recycle", "@recycle", "$recycle.bin", "recycler", "#snapshot", "@snapshot", "@recently-snapshot",
+    "~snapshot", "system volume information", "lost+found", "node_modules", "__macosx",
+})  # fmt: skip
+"""In lower case: recycle bins, snapshots, and what network drives and tools fill with thumbnails."""
+
+_TOOL_PLACES = re.compile(r"\.photoslibrary/resources/(proxies/)?derivatives$", re.IGNORECASE)
+"""The smaller copies that Photos of macOS keeps of all pictures in its library."""
+
+VIDEO, PDF, SOUND, OTHER = "video", "PDF", "sound file", "other file"
+
+_KINDS = {
+    ".pdf": PDF,
+    **dict.fromkeys(
+        (
+            ".mp4", ".m4v", ".mov", ".qt", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".m2t", ".mpg", ".mpeg", ".vob",
+            ".wmv", ".asf", ".flv", ".3gp", ".3g2", ".ogv", ".mod", ".tod", ".divx", ".insv", ".lrv",
+        ),
+        VIDEO,
+    ),
+    **dict.fromkeys((".mp3", ".m4a", ".aac", ".wav", ".flac", ".ogg", ".opus", ".wma", ".amr"), SOUND),
+}  # fmt: skip
+
+_BESIDE_PICTURES = frozenset({".xmp", ".aae", ".thm"})
+"""What cameras and editors know of the picture beside it."""
+
+_OF_SYSTEMS = frozenset({"thumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """
+    What was met and is no picture: the number of `files` by kind, the most frequent first, and of folders
+    of tools by name. Nothing that is hidden is counted. `unmatched` are the patterns to exclude that
+    matched nothing.
+    """
+
+    files: Mapping[str, int] = field(default_factory=dict)
+    folders: Mapping[str, int] = field(default_factory=dict)
+    unmatched: tuple[str, ...] = ()
+
+
+class LeftOutCount:
+    """The count during a walk."""
+
+    def __init__(self) -> None:
+        self._files: Counter[str] = Counter()
+        self._folders: Counter[str] = Counter()
+
+    def add_file(self, name: str) -> None:
+        suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (for each of very many files)
+        if suffix not in _BESIDE_PICTURES and name.lower() not in _OF_SYSTEMS:
+            self._files[_KINDS.get(suffix, OTHER)] += 1
+
+    def add_folder(self, name: str) -> None:
+        self._folders[name] += 1
+
+    def total(self, unmatched: tuple[str, ...]) -> LeftOut:
+        files, folders = self._files.most_common(), self._folders.most_common()
+        return LeftOut(dict(files), dict(folders), unmatched)
+
+
+def is_of_a_tool(path: str) -> bool:
+    """Whether a folder, by its absolute path, is one that a tool or a drive has for itself."""
+    folder = path.replace(os.sep, "/")
+    return folder.rpartition("/")[2].lower() in _TOOL_FOLDERS or bool(_TOOL_PLACES.search(folder))

@@ -1,0 +1,207 @@
+"""Folders -> the image files in them. Opens no file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checked import check_fields
+from ..decoding.formats import is_image_name
+from ..files.entries import Entries
+from ..files.special_files import open_regular, special_kind
+from ..files.states import iso_time
+from ..store import Key
+from .exclusion import Exclusion
+from .left_out import LeftOut, LeftOutCount, is_of_a_tool
+from .scopes import Scope
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """`exclude` are shell patterns for names and paths of files and folders, as in Exclusion."""
+
+    exclude: tuple[str, ...] = ()
+    follow_symlinks: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """
+    A file below a root. `root` is an absolute path, `path` POSIX and relative to it, `size` in
+    bytes, `mtime` ISO 8601 in UTC to the microsecond. `image_id` is the row that it already has,
+    `problem` why there is no use in opening it.
+    """
+
+    root: str
+    path: str
+    size: int
+    mtime: str
+    image_id: Key | None = None
+    problem: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.root, self.path
+
+    @property
+    def absolute(self) -> Path:
+        return Path(self.root, self.path)
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    def read(self) -> bytes:
+        with open_regular(self.absolute) as file:
+            return file.read()
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """An absolute path, the root that its files belong to, and what comes before their names there."""
+
+    path: str
+    root: str
+    prefix: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.root, self.prefix.rstrip("/") or "."
+
+
+class Walk:
+    """A walk over the folders of some scopes."""
+
+    def __init__(
+        self,
+        scopes: Sequence[Scope],
+        options: ScanOptions | None = None,
+        entries: Entries | None = None,
+    ):
+        options = options or ScanOptions()
+        self._entries = entries or Entries()
+        self._scopes = scopes
+        self._roots = {self._entries.spelled(scope.root): scope.root for scope in scopes}
+        self._follow_symlinks = options.follow_symlinks
+        self._exclusion = Exclusion(options.exclude, self._entries)
+        self._left_out = LeftOutCount()
+        self.listed: set[tuple[str, str]] = set()
+        """The folders that could be read, by root and path; "." is the root itself."""
+
+    def files(self) -> Iterator[FoundFile]:
+        """Every image file of the scopes once, folder by folder in alphabetical order."""
+        seen: set[tuple[str, str]] = set()
+        for scope in self._scopes:
+            if not scope.given:
+                continue
+            start = os.path.join(self._entries.spelled(scope.root), scope.path)  # noqa: PTH118
+            if scope.is_folder:
+                files = self._files_in(_Folder(start.rstrip("/") or "/", scope.root, scope.path))
+            else:
+                files = iter([found_file(scope.root, scope.path, start)])
+            for file in files:
+                if file.key not in seen:
+                    seen.add(file.key)
+                    yield file
+
+    def left_out(self) -> LeftOut:
+        """What was met so far and is no picture."""
+        return self._left_out.total(self._exclusion.unmatched)
+
+    def _files_in(self, folder: _Folder) -> Iterator[FoundFile]:
+        visited: set[str] = set()
+        # Without recursion, because folders may be nested more deeply than Python recurses.
+        open_folders = [self._look_into(folder, visited)]
+        while open_folders:
+            found = next(open_folders[-1], None)
+            if found is None:
+                open_folders.pop()
+            elif isinstance(found, _Folder):
+                open_folders.append(self._look_into(found, visited))
+            else:
+                yield found
+
+    def _look_into(self, folder: _Folder, visited: set[str]) -> Iterator[FoundFile | _Folder]:
+        """`visited` are places, so that links that lead in a circle end somewhere."""
+        if self._follow_symlinks:
+            # Drives and FUSE give numbers of folders that they give to others later.
+            place = self._entries.spelled(os.path.realpath(folder.path))
+            if place in visited:
+                return
+            visited.add(place)
+        try:
+            with os.scandir(folder.path) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return  # Gone since it was listed: its files are missing, or its drive is.
+        except OSError as error:
+            reason = f"the folder cannot be read: {error.strerror}"
+            yield found_file(*folder.key, folder.path, problem=reason)
+            return
+        is_first_time = folder.key not in self.listed
+        self.listed.add(folder.key)
+        for entry in entries:
+            below = folder.prefix + entry.name
+            if self._exclusion.leaves_out(entry.path, below) or entry.name.startswith("."):
+                continue
+            # What a link points to may well be below the folder already.
+            if self._follow_symlinks or not _is_link(entry):
+                yield from self._entry(entry, folder.root, below, is_first_time)
+
+    def _entry(
+        self, entry: os.DirEntry[str], root: str, path: str, is_first_time: bool
+    ) -> Iterator[FoundFile | _Folder]:
+        is_folder = _is_folder(entry)
+        if is_folder and is_of_a_tool(entry.path):
+            if is_first_time:
+                self._left_out.add_folder(entry.name)
+            return
+        if is_image_name(entry.name):
+            yield found_file(root, path, entry.path)
+        elif is_first_time and not is_folder:
+            self._left_out.add_file(entry.name)
+        if is_folder and entry.path in self._roots:
+            yield _Folder(entry.path, self._roots[entry.path], "")
+        elif is_folder:
+            yield _Folder(entry.path, root, f"{path}/")
+
+
+def _is_link(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_symlink()
+    except OSError:
+        return False  # It can be listed, but not looked at.
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # A link to itself, say.
+
+
+def found_file(root: str, path: str, absolute: str, problem: str | None = None) -> FoundFile:
+    """A file as it is now, with a problem if it is not a file to open."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        # Latin-1 from an old disk, say: SQLite keeps UTF-8 only.
+        path = path.encode(errors="backslashreplace").decode()
+        problem = "the file name is not UTF-8; rename the file"
+    try:
+        status = os.stat(absolute)  # noqa: PTH116 (a Path costs more than the call)
+    except (OSError, ValueError) as error:
+        # ValueError is for a null byte, which a path in a person's own table may have.
+        reason = getattr(error, "strerror", None) or str(error)
+        return FoundFile(root, path, 0, "", problem=problem or reason)
+    kind = special_kind(status.st_mode)
+    if problem is None and kind is not None:
+        # Opening a pipe would wait for its other end for ever.
+        problem = f"it is {kind}, not a picture"
+    mtime = iso_time(status.st_mtime_ns // 1000)
+    return FoundFile(root, path, status.st_size, mtime, problem=problem)
