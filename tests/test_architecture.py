@@ -32,7 +32,18 @@ MAY_IMPORT = {
     "api": {"progress", "runs", "maps", "ingest", "search", "embedders", "store", "files"} | BASE,
     "sql": {"api", "search", "store"} | BASE,
     "web": {"api", "maps", "search", "decoding", "embedders", "store"} | BASE,
-    "cli": {"api", "sql", "maps", "ingest", "search", "decoding", "embedders", "store", "files"}
+    "cli": {
+        "progress",
+        "api",
+        "sql",
+        "maps",
+        "ingest",
+        "search",
+        "decoding",
+        "embedders",
+        "store",
+        "files",
+    }
     | BASE,
     "__init__": {"api", "sql", "web", "errors"},
 }

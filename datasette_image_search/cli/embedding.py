@@ -17,11 +17,10 @@ from ..errors import counted
 from . import options
 from .messages import (
     INTERRUPTED,
-    dropped_unfinished,
     interruptible,
-    migrated,
     one_sentence,
     tell,
+    tell_of_run,
     warn,
 )
 from .progress import progress_display
@@ -168,18 +167,13 @@ def embed_images(
         # During the scan, or while the model is loaded: later it is a Summary.
         with interruptible("Interrupted: 0 embedded"), progress_display(silent) as show:
             summary = embed(on_progress=show, on_plan=partial(_print_plan, table))
-    if summary.not_written is not None:
-        warn(summary.not_written)
-    if summary.migrated:
-        migrated(path)
+    tell_of_run(path, table, summary)
     _print_reasons("Warning", summary.warnings, summary)
     _print_failures(summary)
     _print_failed_before(summary)
     _print_empty_rows(summary)
     _print_left_out(summary)
     tell(_summary_line(summary))
-    if summary.given_up is not None:
-        dropped_unfinished(table, summary.given_up)
     if summary.replacement is not None and summary.replacement.is_in_use:
         in_use = f"Searches of {table!r} now use the index by {summary.model}"
         tell(f"{in_use}{_in_place_of(summary)}")

@@ -11,11 +11,10 @@ import click
 from . import options
 from .messages import (
     INTERRUPTED,
-    dropped_unfinished,
     interruptible,
-    migrated,
     one_sentence,
     tell,
+    tell_of_run,
     warn,
 )
 from .progress import progress_display
@@ -84,12 +83,7 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
     interrupted = interruptible("Interrupted: nothing was imported")
     with one_sentence(path), interrupted, progress_display(silent) as show:
         summary = Images(path, table).import_vectors(on_progress=show, **asked)
-    if summary.not_written is not None:
-        warn(summary.not_written)
-    if summary.migrated:
-        migrated(path)
-    if summary.given_up is not None:
-        dropped_unfinished(table, summary.given_up)
+    tell_of_run(path, table, summary)
     if summary.unproven:
         warn(f"could not check that {summary.model} made these vectors: {summary.unproven}")
     if summary.looked_for:

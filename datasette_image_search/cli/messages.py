@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -47,14 +48,19 @@ def to_nowhere(descriptor: int) -> None:
     os.close(nowhere)
 
 
-def dropped_unfinished(table: str, model: str) -> None:
-    """Report that the unfinished index of a --replace-model was given up."""
-    tell(f"Dropped the unfinished index of {table!r} by {model}", err=True)
-
-
 def migrated(database: Path) -> None:
     """Report that the tables of a database were brought to this version."""
     tell(f"Brought {str(database)!r} from an older version to this one", err=True)
+
+
+def tell_of_run(database: Path, table: str, summary: Any) -> None:
+    """Report what a run has done, or could not do, besides its work."""
+    if summary.not_written is not None:
+        warn(summary.not_written)
+    if summary.migrated:
+        migrated(database)
+    if summary.given_up is not None:
+        tell(f"Dropped the unfinished index of {table!r} by {summary.given_up}", err=True)
 
 
 @contextmanager

@@ -308,7 +308,7 @@ def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index])
 def _check_all_replaced(
     db: Database, request: ImportRequest, replaced: Sequence[Index], matches: Matches
 ) -> None:
-    left_out = set(images_to_lose(db.conn, request.table, replaced, None))
+    left_out = set(images_to_lose(db.conn, replaced, None))
     left_out -= {key for _, key in matches.known}
     if left_out:
         raise RunError(
@@ -358,7 +358,8 @@ def _prove(
     samples = _pick(source, wanted)
     is_proven = False
     if embedder is not None:
-        is_proven = is_made_by(embedder, _paths_of(samples, matches), source.name)
+        pictures = ((Path(*matches.files[at]), vector) for at, vector in samples.items())
+        is_proven = is_made_by(embedder, pictures, source.name)
         unproven = None if is_proven else "none of the pictures is available to compare with"
     is_like_index = index is not None and _is_like(db, index, samples, matches, source.name)
     if index is None:
@@ -395,13 +396,6 @@ def _pick(source: VectorSource, wanted: set[int]) -> dict[int, np.ndarray]:
         samples.update({at: block[at - start].copy() for at in wanted if start <= at < end})
         start = end
     return samples
-
-
-def _paths_of(
-    samples: Mapping[int, np.ndarray], matches: Matches
-) -> Iterator[tuple[Path, np.ndarray]]:
-    for at, vector in samples.items():
-        yield Path(*matches.files[at]), vector
 
 
 def _is_like(

@@ -356,9 +356,7 @@ def _continued(
 def _read(
     conn: sqlite3.Connection, index: Index, database: Path | None, report: Report | None
 ) -> LiveIndex:
-    """
-    All vectors of a state, from the sidecar if it belongs to that state. `database` None ignores files.
-    """
+    """All vectors of a state, from the sidecar if it belongs to that state. `database` None ignores files."""
     problem = "the database is in memory"
     if database is not None:
         path = sidecar_path(database, index)
@@ -369,7 +367,8 @@ def _read(
         except SidecarUnusable as unusable:
             problem = str(unusable)
     codes = _rebuild(conn, index, report)
-    live = LiveIndex(index, (codes,), from_sidecar=False, problem=problem, gone=_none_of(codes))
+    nobody = None if codes.rows is None else NOBODY
+    live = LiveIndex(index, (codes,), from_sidecar=False, problem=problem, gone=nobody)
     if database is not None:
         live = _with_approximate(live, database)
     return _with_newer(conn, live, index)
@@ -388,10 +387,6 @@ def _from_sidecar(conn: sqlite3.Connection, index: Index, codes: Codes, path: Pa
         raise SidecarUnusable(
             f"{path.name} belongs to another state of the database, as after a backup was restored"
         ) from None
-
-
-def _none_of(codes: Codes) -> np.ndarray | None:
-    return None if codes.rows is None else NOBODY
 
 
 def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:

@@ -179,9 +179,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Ranking:
-    """
-    Vectors by their scores, the best first. `complete` is True if no vector is missing that could pass.
-    """
+    """Vectors by their scores, the best first. `complete` is True if no vector is missing that could pass."""
 
     scores: np.ndarray
     positions: np.ndarray

@@ -400,9 +400,7 @@ def written_beside(
 
 
 def _write(file: BinaryIO, index: Index, made: Codes | Approximate) -> None:
-    """
-    The CRC-32 is of the bytes that were meant, so that reading them back proves that they were written.
-    """
+    """The CRC-32 is of the bytes that were meant, so that reading them back proves that they were written."""
     writer = _Writer(file)
     arrays, rows, tuning = [made.vector_ids], None, None
     if isinstance(made, Codes):

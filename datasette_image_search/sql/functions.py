@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ImageSearchError
 from .arguments import image_count, image_key, is_missing
 from .gathered import GatheredIds
-from .statement import Borrowed, Prepared, PreparedLabels, Query, Statement
+from .statement import Borrowed, PreparedLabels, Query, Statement
 
 if TYPE_CHECKING:
+    from ..search.query import QueryVector
     from ..store import ImageTable, Key
     from ..store.filters import IdSet
     from ..store.indexes import WeightsOf
@@ -95,7 +96,7 @@ def register_functions(
     def of_one(
         id: Any,
         asked: Query,
-        prepare: Callable[..., Prepared | PreparedLabels],
+        prepare: Callable[..., QueryVector | PreparedLabels],
         of_all: Mapping[Query, Any],
         again: Callable[..., Any],
         compute: Callable[..., Any],
@@ -107,7 +108,7 @@ def register_functions(
         if id is None or is_missing(asked[0]):
             return None
         prepared = prepare(*asked)
-        key = key_of(prepared.table, id)
+        key = key_of(prepared.index.table, id)
         if key is None:
             return None
         if key is not id and asked in of_all:
@@ -143,7 +144,7 @@ def register_functions(
             return None
         from ..store.tables import vector_to_blob
 
-        return vector_to_blob(prepare(query, table).query.vector)
+        return vector_to_blob(prepare(query, table).vector)
 
     @once
     def image_search_status(table: str | None = None) -> str:
@@ -177,7 +178,7 @@ def register_functions(
                 return None
             count = image_count(k)
             prepared = prepare(query, *table)
-            among = IdSet(self.gathered.keys(prepared.table))
+            among = IdSet(self.gathered.keys(prepared.index.table))
             with statement.pausing:
                 return _search(borrowed(), prepared, count, among)
 
@@ -310,27 +311,27 @@ def _preparing(
     tell: Tell,
     weights_of: WeightsOf | None,
     most_texts: int | None,
-) -> Callable[..., Prepared]:
+) -> Callable[..., QueryVector]:
     """
     (query, table) -> what it comes to, remembered until the database changes: a function in a
     SELECT is called once per row with the same few queries.
     """
-    remembered: dict[Query, Prepared] = {}
+    remembered: dict[Query, QueryVector] = {}
     state: tuple[int, int] | None = None
 
-    def prepare(query: str | bytes, name: str | None = None) -> Prepared:
+    def prepare(query: str | bytes, name: str | None = None) -> QueryVector:
         known = statement.prepared.get((query, name))
         if known is None:
             if most_texts is not None and isinstance(query, str):
                 statement.spend(query, _words_of(query), most_texts)
             with statement.pausing:
                 known = of_this_state(query, name)
-                statement.make_room(known.query.vector.nbytes)
+                statement.make_room(known.vector.nbytes)
                 statement.prepared[query, name] = known
                 statement.watch()
         return known
 
-    def of_this_state(query: str | bytes, name: str | None) -> Prepared:
+    def of_this_state(query: str | bytes, name: str | None) -> QueryVector:
         nonlocal state
         from ..api import Images
 
@@ -350,7 +351,7 @@ def _preparing(
             asked = images.ask(query)
             for warning in asked.warnings:
                 tell(warning)
-            remembered[query, name] = Prepared(asked, asked.index.table)
+            remembered[query, name] = asked
         return remembered[query, name]
 
     return prepare
@@ -387,7 +388,7 @@ def _preparing_labels(
             with statement.pausing:
                 index = store.find_index(borrowed(), name or None)
                 vectors = label_vectors(embedder_of(index, weights_of or recorded_weights), names)
-                known = PreparedLabels(index, index.table, names, vectors)
+                known = PreparedLabels(index, names, vectors)
                 statement.make_room(vectors.nbytes)
                 statement.labels[labels, name] = known
                 statement.watch()
@@ -420,14 +421,14 @@ def _classified(
 
 
 def _similarity(
-    conn: sqlite3.Connection, prepared: Prepared, statement: Statement, query: Query, id: Key
+    conn: sqlite3.Connection, prepared: QueryVector, statement: Statement, query: Query, id: Key
 ) -> float | None:
     """The score of one image by its vector; after enough of them, those of all are looked up."""
     from ..search.codes import score_of_one
     from ..search.similarity import count_scores, scores_by_image
     from ..store.vectors import image_vector as stored_image_vector
 
-    index, vector = prepared.query.index, prepared.query.vector
+    index, vector = prepared.index, prepared.vector
     compute = statement.called(query, lambda: count_scores(conn, index))
     if compute is not None:
         scores = scores_by_image(conn, index, vector, compute=compute)
@@ -440,10 +441,10 @@ def _similarity(
 
 
 def _search(
-    conn: sqlite3.Connection, prepared: Prepared, k: int, among: IdSet | None = None
+    conn: sqlite3.Connection, prepared: QueryVector, k: int, among: IdSet | None = None
 ) -> str:
     from ..api import Images
 
-    images = Images(conn, prepared.table.name, raw_errors=True)
-    (found,) = images.find([prepared.query], k, where=among)
+    images = Images(conn, prepared.index.image_table, raw_errors=True)
+    (found,) = images.find([prepared], k, where=among)
     return json.dumps([{"id": hit.id, "score": hit.score} for hit in found.hits])

@@ -78,9 +78,7 @@ def passing(
     ids: Sequence[int],
     filter: Filter | None,
 ) -> list[int]:
-    """
-    Those of the vector ids, in the order given, whose image exists and passes the filter.
-    """
+    """Those of the vector ids, in the order given, whose image exists and passes the filter."""
     # CROSS JOIN keeps json_each outermost, hence its order, and SQLite from scanning the table.
     # The filter sees the columns of the image table and of _img_ranked, so no name but "_img..."
     # can be anything else than the image table's.

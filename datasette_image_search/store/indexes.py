@@ -107,28 +107,18 @@ def ensure_index(
     """
     wanted = model, unfinished
     known = _find(db, table, wanted)
+    now = {
+        "weights": weights,
+        "fingerprint": fingerprint,
+        "path_column": path_column,
+        "content_column": content_column,
+    }
     if known is not None:
-        now = {
-            "weights": weights or known.weights,
-            "fingerprint": fingerprint,
-            "path_column": path_column,
-            "content_column": content_column,
-        }
-        update_index(db, known, now)
+        update_index(db, known, {**now, "weights": weights or known.weights})
     else:
-        db.table(INDEXES).insert(
-            {
-                "image_table": table.name,
-                "model": model,
-                "weights": weights,
-                "fingerprint": fingerprint,
-                "dimensions": dimensions,
-                "path_column": path_column,
-                "content_column": content_column,
-                "identity": secrets.token_hex(8),
-                "unfinished": unfinished,
-            }
-        )
+        new = {"image_table": table.name, "model": model, "dimensions": dimensions}
+        identity = {"identity": secrets.token_hex(8), "unfinished": unfinished}
+        db.table(INDEXES).insert({**new, **now, **identity})
     index = _find(db, table, wanted)
     assert index is not None
     return index

@@ -18,6 +18,7 @@ from .tables import (
     ImageRecord,
     ImageTable,
     Index,
+    LabelSet,
     StoreError,
     TagRow,
     column_names,
@@ -177,15 +178,7 @@ def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None
     migrate(db)
     if not table_exists(db.conn, LABEL_SETS):
         db.table(LABEL_SETS).create(
-            {
-                "id": int,
-                "index_id": int,
-                "labels": str,
-                "templates": str,
-                "top": int,
-                "threshold": float,
-                "last_vector_id": int,
-            },
+            {**column_types(LabelSet), "labels": str, "templates": str},
             pk="id",
             foreign_keys=[("index_id", INDEXES, "id")],
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 
 from datasette.app import Datasette
@@ -30,9 +29,12 @@ class RequestedTable:
     datasette: Datasette
     request: Request
     database: Database
-    table: ImageTable
     index: Index
     view: ImageView | None = None
+
+    @property
+    def table(self) -> ImageTable:
+        return self.index.table
 
     @property
     def name(self) -> str:
@@ -64,14 +66,15 @@ async def requested_table(datasette: Datasette, request: Request) -> RequestedTa
     try:
         shown = (await pictured_tables(database)).get(table_name)
         view = shown.view if shown is not None else None
-        found = await read_bounded(database, lambda conn: _read(conn, table_name, view))
+        name = view.table.name if view is not None else table_name
+        indexes = await read_bounded(database, lambda conn: store.read_indexes(conn, name))
     except store.StoreError as error:
         raise not_found from error
     except store.NewerVersion as error:
         raise DatasetteError(str(error), title="Image search", status=503) from error
-    if found is None:
+    if not indexes:
         raise not_found
-    requested = RequestedTable(datasette, request, database, *found, view)
+    requested = RequestedTable(datasette, request, database, indexes[0], view)
     # To SQLite "IMAGES" is the same table, to permissions it is not. A view needs the permissions of both.
     if requested.table.name != table_name and not await can_view_table(
         datasette, request.actor, database_name, requested.table.name
@@ -86,12 +89,3 @@ async def is_public(requested: RequestedTable) -> bool:
         if not await can_view_table(requested.datasette, None, requested.database.name, name):
             return False
     return True
-
-
-def _read(
-    conn: sqlite3.Connection, name: str, view: ImageView | None
-) -> tuple[ImageTable, Index] | None:
-    indexes = store.read_indexes(conn, view.table.name if view is not None else name)
-    if not indexes:
-        return None
-    return indexes[0].table, indexes[0]

@@ -103,7 +103,7 @@ async def filters_with_search(
         with told_when_too_long(datasette):
             # Not on one of the three threads for SQL: a model can take long to load.
             index = await read_bounded(served, lambda conn: store.find_index(conn, images))
-            requested = RequestedTable(datasette, request, served, shown.table, index)
+            requested = RequestedTable(datasette, request, served, index)
             await is_prepared(requested, query)
             found = await read_bounded(
                 served,

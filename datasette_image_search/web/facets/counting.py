@@ -59,9 +59,10 @@ async def count_facets(
     configuration = await table_configuration(datasette, urls.database, urls.table)
     columns = await requested.database.table_columns(urls.table)
     wanted = _wanted(datasette, request, configuration, columns)
-    indexed = await read_bounded(
-        requested.database, lambda conn: indexed_texts(conn, requested.table)
-    )
+    indexed: set[str] = set()
+    if YearFacet.type in wanted:
+        table = requested.table
+        indexed = await read_bounded(requested.database, lambda conn: indexed_texts(conn, table))
     kinds = {kind.type: kind for kinds in pm.hook.register_facet_classes() for kind in kinds}
     facets = [
         _facet(

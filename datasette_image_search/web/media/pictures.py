@@ -102,7 +102,8 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     # Other programs can write anything to the table.
     if stored and isinstance(webp, bytes) and shown_type(webp[:HEAD]) == "image/webp":
         is_lasting = stored.version is not None and stored.version == request.args.get(VERSION)
-        return _answer(request, asked, webp, "image/webp", _version_of(webp), is_lasting)
+        etag = hashlib.sha256(webp).hexdigest()[:32]
+        return _answer(request, asked, webp, "image/webp", etag, is_lasting)
     original = await _original(asked)
     return await _made(request, asked, original, _webp, "image/webp")
 
@@ -180,10 +181,6 @@ async def _content(asked: RequestedImage, column: str) -> Original:
         closing.pop_all()
     # Only a hash tells whether a BLOB has changed.
     return Original(content, "", size, digest[:32])
-
-
-def _version_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
 
 
 async def _read(asked: RequestedImage, read: Callable[[sqlite3.Connection], T]) -> T:

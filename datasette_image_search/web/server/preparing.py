@@ -70,9 +70,7 @@ def _map_threads() -> DaemonThreads:
 
 
 def start_preparing(requested: RequestedTable, query: str = "") -> Future[None]:
-    """
-    Begin to prepare for a query; without one, for whichever comes first. Raises TooBusy.
-    """
+    """Begin to prepare for a query; without one, for whichever comes first. Raises TooBusy."""
     weights_of = configured_weights(requested.datasette)
 
     def prepare() -> None:
