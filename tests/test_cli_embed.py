@@ -442,8 +442,9 @@ def test_a_dry_run_counts_what_is_known_to_fail(
 ):
     monkeypatch.setattr(decode, "HEIC", False)
     monkeypatch.setitem(sys.modules, "rawpy", None)
-    for name in ("one.heic", "two.HEIC", "three.dng"):
+    for name in ("one.heic", "two.HEIC"):
         (folder / name).write_bytes(b"\0\0\0\x18ftypheic")
+    (folder / "three.dng").write_bytes(b"II*\0")
     os.mkfifo(folder / "pipe.jpg")
     run = (path, "images", folder, "--model", "palette")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasette_image_search.decoding import decode
+from datasette_image_search.decoding import decode, profiles
 from datasette_image_search.decoding.av1_size import av1_pixels
 from datasette_image_search.decoding.boxes import Boxes
 from datasette_image_search.decoding.cost import Cost, cost_of
@@ -228,10 +228,10 @@ def test_boxes_that_are_the_same_bytes_many_times_are_no_picture() -> None:
 
 
 def test_large_colour_profiles_are_used_and_not_remembered() -> None:
-    decode._remembered_transform.cache_clear()
+    profiles._remembered.cache_clear()
     for size in (30_000, 3_000_000, 4_000_000):
         assert decode_bytes(tiff_with_profile(size), "", LIMITED).width == 64
-    assert decode._remembered_transform.cache_info().currsize == 1
+    assert profiles._remembered.cache_info().currsize == 1
 
 
 SCAN = b"\xff\xda"
@@ -255,3 +255,9 @@ def test_scans_with_tables_and_comments_between_them_are_counted() -> None:
         "it has more than 50 scans"
     )
     assert cost_of(picture[:-2] + 3000 * comment + picture[-2:]).problem is not None
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_an_honest_tile_counts_as_it_is(order: str, big: bool) -> None:
+    assert cost_of(tiff_of_a_tile(300, 200, order, big=big)).pixels == 60_000

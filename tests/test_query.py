@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -60,11 +61,18 @@ def image(id: str, weight: float = 1.0) -> Term:
         ("vec:AAAA", [Term(Kind.VECTOR, "AAAA")]),
         ("  spaces   around  ", [words("spaces   around")]),
         ("- people", [words("people", -1)]),
+        ("red -blue", [words("red"), words("blue", -1)]),
+        ("-blue", [words("blue", -1)]),
+        ("red+blue", [words("red"), words("blue")]),
+        ("2:red +#7 -.5:at night", [words("red", 2), image("7"), words("at night", -0.5)]),
+        ('red -"dark - blue"+"x"', [words("red"), words("dark - blue", -1), words("x")]),
+        ("a black-and-white t-shirt", [words("a black-and-white t-shirt")]),
+        ("5-6 dogs -- or C++", [words("5-6 dogs -- or C++")]),
         ("+ people", [words("people")]),
         ("- 2:people + #7", [words("people", -2), image("7")]),
         ("a\n+\tb", [words("a"), words("b")]),
         ("black-and-white", [words("black-and-white")]),
-        ("a+b", [words("a+b")]),
+        ('"a+b"', [words("a+b")]),
         ("C++ book", [words("C++ book")]),
         ("16:9", [words("9", 16)]),
         ('"16:9"', [words("16:9")]),
@@ -135,7 +143,7 @@ weights = st.decimals("0.001", "999", places=3).map(float)
 signs = st.sampled_from([1, -1])
 spaces = st.sampled_from([" ", "  ", "\t", "\n"])
 plain_words = st.from_regex(r"[a-zé][a-z0-9'/.:+-]*(?: [a-z0-9']+){0,3}", fullmatch=True).filter(
-    lambda text: not text.startswith("vec:")
+    lambda text: not text.startswith("vec:") and not re.search(r"\+\w", text)
 )
 any_text = st.text(st.characters(exclude_categories=["Cs"])) | st.text(alphabet='a1.#:"+- \n')
 quoted_words = any_text.filter(lambda text: text.strip() != "")

@@ -16,11 +16,16 @@ Tags = Mapping[int, tuple[int, list]]
 
 
 def tiny_dng(
-    size: tuple[int, int] = (96, 64), preview: bytes = b"", orientation: int = 1, dated: bool = True
+    size: tuple[int, int] = (96, 64),
+    preview: bytes = b"",
+    orientation: int = 1,
+    dated: bool = True,
+    crop: tuple[int, int] | None = None,
 ) -> bytes:
     """
     A DNG with a sensor of `size`, dark on the left and bright on the right. `preview` is a JPEG of
-    any size, `orientation` what EXIF says of how the camera was held.
+    any size, `orientation` what EXIF says of how the camera was held, `crop` the size of the picture if it is
+    a part of the sensor.
     """
     width, height = size
     row = struct.pack(f"<{width}H", *(40_000 * (x >= width // 2) for x in range(width)))
@@ -48,6 +53,8 @@ def tiny_dng(
         33422: (BYTE, [0, 1, 1, 2]),
         50717: (LONG, [65535]),
     }
+    if crop is not None:
+        sensor |= {50719: (LONG, [8, 8]), 50720: (LONG, list(crop))}
     photo = {33434: (RATIONAL, [(1, 250)]), 34855: (SHORT, [400]), 42036: (ASCII, ["50mm F1.2"])}
     if dated:
         photo[36867] = (ASCII, ["2021:07:14 18:03:11"])

@@ -100,7 +100,8 @@ SHOWN_NAMES = 3
     "--path-column", help="Without files: the column of the table with the paths of the images"
 )
 @click.option(
-    "--content-column", help="Without files: the column of the table with the images as BLOBs"
+    "--content-column",
+    help="Without files: the column of the table with the images, as BLOBs, data URIs or base64",
 )
 @click.option("--add-model", is_flag=True, help="Make a second index, beside that of another model")
 @click.option(

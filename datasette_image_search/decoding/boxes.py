@@ -44,7 +44,7 @@ class Boxes:
         seen = 0
         while waiting:
             start, end = waiting.pop()
-            for kind, inner, stop in _boxes(self.data, start, end):
+            for kind, inner, stop in boxes(self.data, start, end):
                 seen += 1
                 if seen > MAX_BOXES or len(items) > MAX_ITEMS:
                     return [], "it has too many parts"
@@ -63,7 +63,7 @@ class Boxes:
         return items, None
 
 
-def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """The kind, and the begin and end of the content, of each box between two positions."""
     while start + 8 <= end:
         size, kind = struct.unpack_from(">L4s", data, start)
@@ -80,7 +80,7 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
 
 def _items(data: bytes, start: int, end: int) -> Iterator[list[_Extent]]:
     """The positions of the items, from a "meta" box."""
-    inside = {kind: (inner, stop) for kind, inner, stop in _boxes(data, start, end)}
+    inside = {kind: (inner, stop) for kind, inner, stop in boxes(data, start, end)}
     if b"iloc" not in inside:
         return
     position, stop = inside[b"iloc"]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from .av1_size import av1_pixels
 from .boxes import Boxes
+from .jxl_size import CONTAINER, jxl_pixels
+from .png_chunks import SIGNATURE
 
 MAX_SCANS = 50
 """The most scans of a JPEG that is decoded scan by scan. 10 are usual; thousands, of a few bytes each, would
@@ -45,11 +47,12 @@ one."""
 class Cost:
     """
     `pixels` is what the decoder will hold in memory, whatever size the picture claims. `problem` says why
-    reading the file would take too long.
+    reading the file would take too long, `unsupported` of what kind it is if no decoder reads that.
     """
 
     pixels: int = 0
     problem: str | None = None
+    unsupported: str | None = None
 
 
 def cost_of(data: bytes) -> Cost:
@@ -58,12 +61,14 @@ def cost_of(data: bytes) -> Cost:
         return _of_jpeg(data)
     if data[:2] in (b"II", b"MM"):
         return _of_tiff(data)
-    if data.startswith(_PNG):
+    if data.startswith(SIGNATURE):
         return _of_png(data)
     if data.startswith(b"GIF8"):
         return _of_gif(data)
     if re.match(rb"P[0-9fy]", data[:2]):
         return _of_ppm(data)
+    if data.startswith((b"\xff\x0a", CONTAINER)):
+        return Cost(jxl_pixels(data))
     if data[4:8] == b"ftyp":
         return _of_boxes(data)
     if data.startswith(_JPEG2000):
@@ -104,7 +109,9 @@ def _of_jpeg(data: bytes) -> Cost:
             if exifs > MAX_EXIF_SEGMENTS:
                 return Cost(problem=f"it has more than {MAX_EXIF_SEGMENTS} parts of EXIF")
         elif marker in _FRAMES and len(segment) >= 6:
-            height, width, components = struct.unpack_from(">HHB", segment, 1)
+            depth, height, width, components = struct.unpack_from(">BHHB", segment)
+            if depth in _JPEG_DEPTHS:
+                return Cost(unsupported=f"JPEG with {depth} bits")
             progressive = marker in _PROGRESSIVE
         elif marker == b"\xda":
             if not (progressive or segment[:1] < bytes([components])):
@@ -143,6 +150,9 @@ _ALONE = {bytes([marker]) for marker in (0x00, 0x01, 0xC8, *range(0xD0, 0xDA), *
 
 _FRAMES = {bytes([marker]) for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC)}
 
+_JPEG_DEPTHS = (12, 16)
+"""Bits of a sample, of cameras in medicine and the like; all other JPEG has 8."""
+
 _PROGRESSIVE = {b"\xc2", b"\xc6", b"\xca", b"\xce"}
 
 
@@ -151,8 +161,8 @@ _PROGRESSIVE = {b"\xc2", b"\xc6", b"\xca", b"\xce"}
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 
-_SHORT = 3
-"""Type of a tag."""
+_NUMBERS = {3: "H", 4: "L", 16: "Q"}
+"""Type of a tag -> the form of its number, at the begin of its place."""
 
 
 def _of_tiff(data: bytes) -> Cost:
@@ -165,8 +175,8 @@ def _numbers(tiff: bytes) -> Iterator[tuple[int, int]]:
     """The tags of the first directory, with their values."""
     order = "<" if tiff.startswith(b"II") else ">"
     is_big = b"+" in tiff[2:4]
-    offset, count, entry, short, long = (
-        ("8xQ", "Q", "HH8x", "H6x", "Q") if is_big else ("4xL", "H", "HH4x", "H2x", "L")
+    offset, count, entry, value_size = (
+        ("8xQ", "Q", "HH8x", 8) if is_big else ("4xL", "H", "HH4x", 4)
     )
     try:
         (directory,) = struct.unpack_from(order + offset, tiff)
@@ -175,9 +185,8 @@ def _numbers(tiff: bytes) -> Iterator[tuple[int, int]]:
         for _ in range(tags):
             tag, kind = struct.unpack_from(order + entry, tiff, position)
             position += struct.calcsize(order + entry)
-            form = order + (short if kind == _SHORT else long)
-            (number,) = struct.unpack_from(form, tiff, position)
-            position += struct.calcsize(form)
+            (number,) = struct.unpack_from(order + _NUMBERS.get(kind, "L"), tiff, position)
+            position += value_size
             yield tag, number
     except struct.error:
         return  # The file ends here, which Pillow will say.
@@ -186,11 +195,8 @@ def _numbers(tiff: bytes) -> Iterator[tuple[int, int]]:
 # --- Other formats ---------------------------------------------------------------------------------
 
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-
-
 def _of_png(data: bytes) -> Cost:
-    position, others = len(_PNG), 0
+    position, others = len(SIGNATURE), 0
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">L4s", data, position)
         position += 12 + length

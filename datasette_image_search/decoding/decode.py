@@ -5,22 +5,23 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from .colours import to_rgb
 from .exif import Exif
-from .formats import HEIC_SUFFIXES, RAW_SUFFIXES
+from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
+from .kinds import looks_like_heic, looks_like_jxl, raw_format
 from .opening import (
     FORMATS,
     HEIC,
+    JXL,
     DecodeError,
     DecodeSettings,
     TooLarge,
@@ -31,6 +32,8 @@ from .opening import (
     image_of,
 )
 from .picture import Picture, read_picture
+from .reasons import UNREADABLE_RAW, damaged, unidentified
+from .samples import averageable
 
 THUMBNAIL_QUALITY = 75
 
@@ -42,12 +45,6 @@ MAX_ASPECT = 50
 """The most elongated picture that a model sees. Models scale the shorter side up: a line of 1 x 65,535
 pixels would become ten gigabytes."""
 
-
-MAX_ICC_PROFILES = 16
-
-MAX_ICC_BYTES = 1_000_000
-"""The largest profile that is remembered. Those of cameras have a few thousand bytes, of printers a
-million."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -61,12 +58,7 @@ _TURNS = {
 """EXIF orientation -> the operation that makes the picture upright."""
 
 
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-
-_EXTRAS = {"heic": "HEIC", "raw": "camera RAW"}
-
-_ICC_SPACES = {"RGB": "RGB ", "CMYK": "CMYK", "L": "GRAY"}
-"""Mode -> the colour space of a profile for it; many files have a profile for another mode."""
+_EXTRAS = {"heic": "HEIC", "jxl": "JPEG XL", "raw": "camera RAW"}
 
 
 @dataclass(frozen=True)
@@ -107,7 +99,7 @@ def reading() -> Iterator[None]:
 
 def decode_bytes(data: bytes, name: str, settings: DecodeSettings) -> DecodedImage:
     """
-    Decode an image. `name` is that of its file, or "": the format of a camera RAW is not in its bytes.
+    Decode an image. `name` is that of its file, or "": most camera RAW is TIFF by its bytes.
     Raises DecodeError; errors of `settings.preprocess` are no fault of the image, and pass through.
     """
     with _explaining(data, name):
@@ -161,26 +153,20 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
-        if not HEIC and _looks_like_heic(data, name):
+        if not HEIC and looks_like_heic(data, name):
             raise missing_extra("heic") from error
-        raise DecodeError("the file is not a picture of a known format, or is damaged") from error
+        if not JXL and looks_like_jxl(data, name):
+            raise missing_extra("jxl") from error
+        is_raw = raw_format(data, name) is not None
+        raise DecodeError(UNREADABLE_RAW if is_raw else unidentified(data)) from error
     except Image.DecompressionBombError as error:
         # Pillow allocates memory for a whole WebP when it opens it, and checks its own limit first.
-        raise TooLarge("the picture has more pixels than Pillow allows in this format") from error
+        raise TooLarge("the picture has more pixels than can be read in its format") from error
     except MemoryError as error:
         raise DecodeError("there is not enough memory for the picture") from error
     except Exception as error:
         # On damaged files Pillow raises OSError, ValueError, SyntaxError, struct.error and more.
-        raise DecodeError(f"the picture is damaged: {_words(error)}") from error
-
-
-def _words(error: Exception) -> str:
-    """Pillow's message on one line, the same for all files, because reasons are counted."""
-    if isinstance(error, TypeError):
-        return "its header is invalid"  # Said in words for programmers, about arguments.
-    text = re.sub(r" \(\d+ bytes not processed\)", "", " ".join(str(error).split()))
-    text = re.sub(r"^decoder error -?\d+$", "its compressed data is invalid", text)
-    return text or type(error).__name__
+        raise DecodeError(damaged(error)) from error
 
 
 def missing_extra(extra: str) -> DecodeError:
@@ -195,25 +181,22 @@ def missing_extra_for(name: str) -> DecodeError | None:
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (of every file that is new)
     if suffix in HEIC_SUFFIXES and not HEIC:
         return missing_extra("heic")
+    if suffix in JXL_SUFFIXES and not JXL:
+        return missing_extra("jxl")
     if suffix in RAW_SUFFIXES and find_spec("rawpy") is None:
         return missing_extra("raw")
     return None
 
 
-def _looks_like_heic(data: bytes, name: str) -> bool:
-    """Checks name and content, because telephones and chats also call them .jpg."""
-    branded = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
-    return branded or PurePath(name).suffix.lower() in HEIC_SUFFIXES
-
-
 def _open(data: bytes, name: str, settings: DecodeSettings) -> Picture:
-    if PurePath(name).suffix.lower() not in RAW_SUFFIXES:
+    format = raw_format(data, name)
+    if format is None:
         return read_picture(data, settings)
     try:
         from .raw import open_raw  # Loads LibRaw, so not before there is a RAW file.
     except ImportError as error:
         raise missing_extra("raw") from error
-    return open_raw(data, name, settings)
+    return open_raw(data, format, settings)
 
 
 # --- Pixels --------------------------------------------------------------------------------------
@@ -221,11 +204,11 @@ def _open(data: bytes, name: str, settings: DecodeSettings) -> Picture:
 
 def _upright_rgb(opened: Picture, settings: DecodeSettings) -> Image.Image:
     """The picture, made upright and no larger than the model and the thumbnail need it."""
-    image = _averageable(opened.image)
+    image = averageable(opened.image)
     factor = reduction(image.size, settings)
     if factor > 1:
         image = image.reduce(factor)
-    image = to_rgb(image, opened.image.info.get("icc_profile"))
+    image = to_rgb(image, opened.image.info)
     turn = _TURNS.get(opened.orientation)
     return image if turn is None else image.transpose(turn)
 
@@ -234,82 +217,6 @@ def reduction(size: tuple[int, int], settings: DecodeSettings) -> int:
     """The factor by which the sides of a picture are reduced right after decoding; 1 for none."""
     # Twice, because averaging blurs more than `draft` and the time is in the decoding.
     return max(min(size) // (2 * enough_pixels(size, settings)), 1)
-
-
-def _averageable(image: Image.Image) -> Image.Image:
-    """
-    The picture in a mode that `reduce` can average, with transparency as a channel: neither the colours
-    of a palette nor a colour that is declared transparent have a mean.
-    """
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "PA" or "transparency" in image.info:
-        return image.convert("RGBA")
-    if image.mode == "P":
-        return image.convert("RGB")
-    return image.convert("L") if image.mode == "1" else image
-
-
-def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
-    """Any mode of `_averageable` -> sRGB; transparency on white. `profile` is an ICC profile."""
-    if image.mode in ("I", "F"):
-        image = _eight_bits(image)
-    elif image.mode in ("RGBA", "LA", "La", "RGBa"):
-        picture = image.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        image = Image.alpha_composite(white, picture).convert("RGB")
-    transform = _transform(profile, image.mode) if profile else None
-    return image.convert("RGB") if transform is None else transform.apply(image)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 32 bits or floats -> L; Pillow's own conversion cuts everything above 255."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0.0, neginf=0.0)
-    highest = values.max(initial=0.0)
-    full_scale = 1.0 if highest <= 1.0 else 255.0 if highest <= 255.0 else 65535.0
-    scaled = np.clip(values / max(full_scale, highest), 0.0, 1.0) * 255
-    return Image.fromarray(scaled.round().astype(np.uint8))
-
-
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-
-def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """
-    The transform to sRGB, remembered by the bytes of the profile, because the photos of one camera share
-    one.
-    """
-    if len(profile) > MAX_ICC_BYTES:
-        return _srgb_transform(profile, mode)
-    return _remembered_transform(profile, mode)
-
-
-def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The transform from `mode` to sRGB; None if the profile is damaged, is for another mode, or is sRGB."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space != _ICC_SPACES.get(mode):
-            return None
-        # Threads share the transform: LittleCMS promises that only for one without its own cache.
-        transform = ImageCms.ImageCmsTransform(
-            source, _srgb(), mode, "RGB", ImageCms.Intent.PERCEPTUAL, flags=ImageCms.Flags.NOCACHE
-        )
-        return None if mode == "RGB" and _changes_nothing(transform) else transform
-    except Exception:
-        # Odd profiles raise PyCMSError, OSError, ValueError; the colours without one will do.
-        return None
-
-
-_remembered_transform = lru_cache(maxsize=MAX_ICC_PROFILES)(_srgb_transform)
-
-
-def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether no colour changes by more than 2 of 255: sRGB has many names and versions."""
-    steps = np.linspace(0, 255, 16).astype(np.uint8)
-    colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(64, 64, 3)
-    changed = np.asarray(transform.apply(Image.fromarray(colours)))
-    return bool(np.abs(changed.astype(int) - colours).max() <= 2)
 
 
 def _squash(picture: Image.Image) -> Image.Image:

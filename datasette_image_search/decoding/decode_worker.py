@@ -21,7 +21,7 @@ import numpy as np
 from PIL import AvifImagePlugin
 
 from .decode import decode_picture, make_thumbnail, picture_for_model, stored_size
-from .opening import DecodeError, DecodeSettings, TooLarge
+from .opening import JXL, DecodeError, DecodeSettings, TooLarge
 
 try:
     import resource
@@ -131,6 +131,10 @@ def main(memory: int, seconds: int, longest: int) -> None:
     """
     # Each thread of a decoder takes memory, and a server has others to serve.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    if JXL:
+        from pillow_jxl import JpegXLImagePlugin
+
+        JpegXLImagePlugin.DECODE_THREADS = 1
     used = _data_bytes()
     _limit_process(None if used is None else used + memory)
     _end_with_the_server()

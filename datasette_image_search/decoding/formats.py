@@ -17,15 +17,21 @@ BATCH_SIZE = 32
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 """Need the extra `heic`."""
 
+JXL_SUFFIXES = frozenset({".jxl"})
+"""Need the extra `jxl`."""
+
 # fmt: off
 RAW_SUFFIXES = frozenset({
-    ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw",
+    ".3fr", ".ari", ".arw", ".bay", ".bmq", ".cap", ".cr2", ".cr3", ".crw", ".cs1", ".dc2", ".dcr", ".dcs", ".dng",
+    ".drf", ".erf", ".fff", ".gpr", ".ia", ".iiq", ".k25", ".kc2", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef",
+    ".nrw", ".orf", ".pef", ".ptx", ".pxn", ".qtk", ".raf", ".raw", ".rdc", ".rw2", ".rwl", ".rwz", ".sr2", ".srf",
+    ".srw", ".sti", ".x3f",
 })
-"""Camera RAW; need the extra `raw`."""
+"""Camera RAW that LibRaw reads; need the extra `raw`."""
 
-IMAGE_SUFFIXES = HEIC_SUFFIXES | RAW_SUFFIXES | {
+IMAGE_SUFFIXES = HEIC_SUFFIXES | JXL_SUFFIXES | RAW_SUFFIXES | {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif",
-    ".jp2", ".j2k", ".jpx", ".jpf", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".jp2", ".j2k", ".jpx", ".jpf", ".ppm", ".pgm", ".pbm", ".pnm", ".mpo", ".jps", ".apng", ".dib",
 }
 # fmt: on
 

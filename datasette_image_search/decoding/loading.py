@@ -8,9 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ImageFile
+from PIL import Image, ImageFile
 
 from .opening import DecodeSettings, open_limited
+from .png_chunks import ended_png
+from .pnm import slow_pnm
+from .samples import prepare_tiff
 
 LEAST_READABLE = 0.9
 """The part of the rows of a damaged JPEG that must be readable. Other formats must be whole."""
@@ -29,7 +32,7 @@ class LoadedImage:
     An image whose pixels are decoded, its size as stored, and a warning if not all of it is readable.
     """
 
-    image: ImageFile.ImageFile
+    image: Image.Image
     size: tuple[int, int]
     warning: str | None = None
 
@@ -40,23 +43,39 @@ def load_image(data: bytes, formats: tuple[str, ...], settings: DecodeSettings) 
     and what Pillow raises if the picture is damaged.
     """
     image, size = open_limited(data, formats, settings)
+    pnm = slow_pnm(image, data)
+    if pnm is not None:
+        return LoadedImage(pnm, size)
+    prepare_tiff(image)
     try:
         image.load()
-    except OSError:
-        readable = _readable_part(image, data, settings)
-        if readable is None:
+    except (OSError, SyntaxError, ValueError):
+        loaded = None
+        if image.format in ("JPEG", "MPO"):
+            loaded = _readable_part(image, data, settings)
+        elif image.format == "PNG":
+            loaded = _whole_pixels(data, settings)
+        if loaded is None:
             raise
-        return LoadedImage(readable, size, PARTLY_READABLE)
+        return loaded
+    return LoadedImage(image, size)
+
+
+def _whole_pixels(data: bytes, settings: DecodeSettings) -> LoadedImage | None:
+    """A PNG with damage behind its pixels only; None for others."""
+    image, size = open_limited(ended_png(data), ("PNG",), settings)
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError):
+        return None
     return LoadedImage(image, size)
 
 
 def _readable_part(
     damaged: ImageFile.ImageFile, data: bytes, settings: DecodeSettings
-) -> ImageFile.ImageFile | None:
+) -> LoadedImage | None:
     """The readable part of a JPEG, in a picture of its whole size; None if it is too little."""
-    if damaged.format not in ("JPEG", "MPO"):
-        return None
-    image, _ = open_limited(data + _END, ("JPEG",), settings)
+    image, size = open_limited(data + _END, ("JPEG",), settings)
     try:
         image.load()
     except OSError:
@@ -67,7 +86,9 @@ def _readable_part(
     grey = np.abs(np.asarray(image).astype(np.int16) - 128) <= 1
     missing = _all_in_row(grey) & _all_in_row(np.asarray(damaged) == 0)
     readable = missing.size - missing[::-1].argmin() if not missing.all() else 0
-    return image if readable >= LEAST_READABLE * missing.size else None
+    if readable < LEAST_READABLE * missing.size:
+        return None
+    return LoadedImage(image, size, PARTLY_READABLE)
 
 
 def _all_in_row(pixels: np.ndarray) -> np.ndarray:

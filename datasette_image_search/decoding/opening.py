@@ -19,6 +19,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from .cost import cost_of
 from .formats import THUMBNAIL_SIZE
 from .memory import free_memory
+from .png_chunks import SIGNATURE, readable_png
+from .reasons import unsupported
 
 try:
     import pillow_heif
@@ -28,9 +30,16 @@ else:
     pillow_heif.register_heif_opener()
     HEIC = True
 
+try:
+    import pillow_jxl  # noqa: F401 (tells Pillow of itself)
+except ImportError:
+    JXL = False
+else:
+    JXL = True
+
 _EVERYWHERE = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 
-FORMATS = (*_EVERYWHERE, "HEIF") if HEIC else _EVERYWHERE
+FORMATS = (*_EVERYWHERE, *(["HEIF"] if HEIC else []), *(["JXL"] if JXL else []))
 """The formats to open with Pillow. EPS is not among them, because Pillow hands it to another program."""
 
 OVERSAMPLING = 1.4
@@ -42,6 +51,9 @@ ENOUGH = 320
 OVERSAMPLING alone would blur. It costs nothing, because a JPEG of a camera has 350 and more at an eighth
 of its size."""
 
+MOST_PIXELS = 20_000_000_000
+"""No machine decodes more, whatever limit a person sets."""
+
 BYTES_PER_PIXEL = 16
 """Memory per pixel, at most, while a picture is decoded and reduced. WebP takes 16, others 4."""
 
@@ -49,7 +61,7 @@ BYTES_PER_PIXEL = 16
 class DecodeError(Exception):
     """
     The file is not a usable picture; the message is the reason for a person. `missing_extra` is the extra
-    of this package that would have read it, "heic" or "raw".
+    of this package that would have read it: "heic", "jxl" or "raw".
     """
 
     def __init__(self, reason: str, missing_extra: str | None = None):
@@ -113,6 +125,10 @@ def image_of(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
     the whole process, where others rely on it. DecodeSettings.max_pixels replaces it.
     """
     Image.preinit()
+    info = {}
+    if data.startswith(SIGNATURE):
+        png = readable_png(data)
+        data, info = png.data, png.info
     for name in formats:
         if name not in Image.OPEN:
             Image.init()
@@ -122,15 +138,19 @@ def image_of(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
         if make is None or not accepted or isinstance(accepted, str):
             continue
         try:
-            return make(io.BytesIO(data), "")
+            image = make(io.BytesIO(data), "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue
+        image.info.update(info)
+        return image
     raise UnidentifiedImageError
 
 
 def check_cost(data: bytes, max_pixels: int | None = None) -> None:
     """Raises DecodeError if the file must not even be opened, TooLarge above `max_pixels`."""
     cost = cost_of(data)
+    if cost.unsupported is not None:
+        raise DecodeError(unsupported(cost.unsupported))
     if cost.problem is not None:
         raise DecodeError(f"the picture is damaged: {cost.problem}")
     if max_pixels is not None:
@@ -139,6 +159,8 @@ def check_cost(data: bytes, max_pixels: int | None = None) -> None:
 
 def check_pixels(pixels: int, max_pixels: int) -> None:
     """Raises TooLarge above the limit."""
+    if pixels > MOST_PIXELS:
+        raise TooLarge("the picture is damaged: by its header it has more pixels than any picture")
     if pixels > max_pixels:
         raise TooLarge(
             f"the picture has {math.ceil(pixels / 1e6)} megapixels, more than the limit of "

@@ -12,6 +12,8 @@ def read_orientation(image: Image.Image) -> int:
     """1, upright, to 8, as EXIF counts; 1 if the file has no valid value. Never raises, and decodes no pixel."""
     if image.format == "TIFF":
         return 1  # Pillow turns TIFF by itself, and `size` is upright from the start.
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1  # Its decoder turned it, unless it was a JPEG: what EXIF says does not count.
     return said_orientation(image) or 1
 
 

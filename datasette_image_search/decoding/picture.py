@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from .exif import Exif, read_exif
+from .heif_properties import shown_as
 from .loading import load_image
 from .opening import FORMATS, DecodeSettings
 from .orientation import read_orientation, upright_size
@@ -31,10 +32,19 @@ class Picture:
 def read_picture(data: bytes, settings: DecodeSettings) -> Picture:
     """The picture of a file that is no camera RAW. Raises as load_image() does."""
     loaded = load_image(data, FORMATS, settings)
-    image = loaded.image
+    image, size = loaded.image, loaded.size
     # EXIF of a PNG may stand behind its pixels, and is known when they are decoded.
-    orientation = read_orientation(image)
-    width, height = upright_size(loaded.size, orientation)
+    orientation, exif = read_orientation(image), read_exif(image)
     # An MPO is a JPEG with more pictures behind it; half of all cameras and telephones write them.
     format = "JPEG" if image.format == "MPO" else image.format or ""
-    return Picture(image, format, width, height, orientation, read_exif(image), loaded.warning)
+    shown: Image.Image = image
+    if format in ("AVIF", "HEIF"):
+        properties = shown_as(data)
+        if properties.cicp is not None and not image.info.get("icc_profile"):
+            image.info["cicp"] = properties.cicp
+        crop = properties.crop(size) if format == "AVIF" else None  # libheif does it.
+        if crop is not None:
+            shown = image.crop(crop)
+            size = shown.size
+    width, height = upright_size(size, orientation)
+    return Picture(shown, format, width, height, orientation, exif, loaded.warning)

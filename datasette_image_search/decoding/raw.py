@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from pathlib import PurePath
 
 import rawpy
 from PIL import Image, UnidentifiedImageError
@@ -17,6 +16,7 @@ from .loading import LEAST_READABLE, load_image
 from .opening import DecodeError, DecodeSettings, check_pixels
 from .orientation import said_orientation, upright_size
 from .picture import Picture
+from .reasons import UNREADABLE_RAW
 
 _ORIENTATIONS = {0: 1, 3: 3, 5: 8, 6: 6}
 """LibRaw's flip -> EXIF's orientation."""
@@ -32,10 +32,10 @@ _NO_USABLE_PREVIEW = (
 _IS_CUT = "the camera RAW is damaged: its end is missing"
 
 
-def open_raw(data: bytes, name: str, settings: DecodeSettings) -> Picture:
+def open_raw(data: bytes, format: str, settings: DecodeSettings) -> Picture:
     """
-    The picture of a RAW file: its full size, with the pixels of the preview. `name` gives the
-    format, such as NEF. Raises UnidentifiedImageError if the data is not a RAW.
+    The picture of a RAW file: its full size, with the pixels of the preview. `format`
+    is such as NEF. Raises UnidentifiedImageError if the data is not a RAW.
     """
     try:
         raw = rawpy.imread(io.BytesIO(data))
@@ -55,11 +55,10 @@ def open_raw(data: bytes, name: str, settings: DecodeSettings) -> Picture:
     except rawpy.LibRawIOError as error:
         raise DecodeError(_IS_CUT) from error
     except rawpy.LibRawError as error:
-        raise DecodeError(f"the camera RAW is damaged: {_message(error)}") from error
+        raise DecodeError(UNREADABLE_RAW) from error
     # The file's own EXIF says more, as the camera wrote it. For previews without EXIF, LibRaw makes one
     # up, with times of 1970.
     exif = complete_exif(exif_of_tiff(data), _exif_of_preview(image))
-    format = PurePath(name).suffix[1:].upper()
     return Picture(image, format, width, height, orientation, exif)
 
 
@@ -117,9 +116,3 @@ def _exif_of_preview(preview: Image.Image) -> Exif:
     exif = read_exif(preview)
     made_up = exif.taken_at is not None and exif.taken_at < "1971"
     return replace(exif, taken_at=None) if made_up else exif
-
-
-def _message(error: rawpy.LibRawError) -> str:
-    """rawpy's messages are bytes."""
-    text = error.args[0] if error.args else ""
-    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)

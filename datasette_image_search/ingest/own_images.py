@@ -13,12 +13,17 @@ from ..store.tables import KnownSource, OwnRow
 from .scan import Changes, sort_out
 from .walk import FoundFile, found_file
 
+BY_CONTENT = "if it is a picture, name its column with --content-column"
+
+NO_CONTENT = "the value is no picture: neither a BLOB, nor a data URI, nor a text in base64"
+
 
 @dataclass(frozen=True, slots=True)
 class OwnImage:
     """
     An image in a row of a person's own table. `file` is where it is, or else its bytes are
-    `content`, which is fetched as late as can be; `mtime` is "" for a BLOB.
+    `content`, which is fetched as late as can be. Without a file, `mtime` is "", and `size` the length of the
+    value, in letters if that is a text.
     """
 
     image_id: Key
@@ -51,10 +56,10 @@ def find_own_changes(
     rows: Sequence[OwnRow], folder: Path | None, *, retry_failed: bool = False
 ) -> Changes[OwnImage]:
     """
-    The rows that are new, or whose file or BLOB changed. Relative paths are relative to `folder`;
-    without one the rows have BLOBs.
+    The rows that are new, or whose file or content changed. Relative paths are relative to `folder`;
+    without one the rows have the pictures themselves.
     """
-    images = ((_blob(row) if folder is None else _file(row, folder), row) for row in rows)
+    images = ((_content(row) if folder is None else _file(row, folder), row) for row in rows)
     return sort_out(
         ((image, _known_of(image, row)) for image, row in images), retry_failed=retry_failed
     )
@@ -73,15 +78,19 @@ def _known_of(image: OwnImage, row: OwnRow) -> KnownSource | None:
     return known if failed is None or is_transient else failed
 
 
-def _blob(row: OwnRow) -> OwnImage:
+def _content(row: OwnRow) -> OwnImage:
     if not isinstance(row.source, int):
-        return OwnImage(row.image_id, 0, "", problem="the value is a text or a number, not a BLOB")
+        return OwnImage(row.image_id, 0, "", problem="the value is a number, not a picture")
     return OwnImage(row.image_id, size=row.source, mtime="")
 
 
 def _file(row: OwnRow, folder: Path) -> OwnImage:
     if row.source is None:
-        return OwnImage(row.image_id, 0, "", "", problem="the value is a BLOB, not a path")
+        problem = f"the value is a BLOB, not a path; {BY_CONTENT}"
+        return OwnImage(row.image_id, 0, "", "", problem=problem)
+    if str(row.source)[:5].lower() == "data:":
+        problem = f"the value is a data URI, not a path; {BY_CONTENT}"
+        return OwnImage(row.image_id, 0, "", "", problem=problem)
     path = str(folder / str(row.source))
     # It is the table that has texts in UTF-8 only, not the folder of the database.
     found = found_file("", str(row.source), path)

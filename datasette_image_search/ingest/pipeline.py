@@ -52,7 +52,7 @@ from ..store.writes import (
 )
 from .decode_ahead import decode_ahead
 from .model_choice import RunError
-from .own_images import ImageSource, OwnImage
+from .own_images import NO_CONTENT, ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
 from .replacing import replacement_by
 from .report import FailedImage, Progress, Summary, failed_image, summary_of
@@ -309,6 +309,8 @@ class _Run:
         if column is None or not isinstance(image, OwnImage):
             return image
         content = own_content(self.db.conn, self.table, column, image.image_id)
+        if image.size and not content and image.problem is None:
+            return replace(image, problem=NO_CONTENT)
         return replace(image, content=content)
 
     def _prune(self, roots: dict[str, int]) -> None:

@@ -4,6 +4,7 @@ A typed query -> one unit vector. One grammar for SQL, pages, JSON and the comma
     a red sports car                     words
     #42                                  the image with id 42
     #42 + at night - people              terms joined by " + " and " - "
+    red -blue, red+blue                  as other search boxes have it; a hyphen inside a word is no minus
     2:golden retriever + 0.5:#42         weights
     "black + white"                      quotes make any text one literal term, and keep its blanks
     #"a - b.jpg"                         and any text an id, where ids are texts
@@ -80,11 +81,11 @@ class QueryVector:
 # --- Text -> terms -------------------------------------------------------------------------------
 
 # The look-behind makes it try each run of blanks once, not once from each blank.
-_SIGN = re.compile(r"(?<!\s)\s+([+-])\s+")
-_WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):\s*(?=\S)")
-_END = r"(?=\s*$|\s+[+-]\s)"
-_QUOTED = re.compile(rf'(#?)"((?:[^"]|"")*)"{_END}')
-_LOOSELY_QUOTED = re.compile(rf'(#?)"(.*?)"{_END}', re.DOTALL)
+_SIGN = re.compile(r"""(?<!\s)\s+([+-])(?:\s+|(?=[\w#".]))|(?<=[\w"])(\+)(?=[\w#"])""")
+_WEIGHT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+):\s*(?=\S)")
+_END = rf"(?=\s*$|{_SIGN.pattern})"
+_QUOTED = re.compile(rf'\s*(#?)"((?:[^"]|"")*)"{_END}')
+_LOOSELY_QUOTED = re.compile(rf'\s*(#?)"(.*?)"{_END}', re.DOTALL)
 """If inner quotes were not written twice, the term ends at the first quote that can end it."""
 
 
@@ -103,20 +104,19 @@ def parse_query(text: str) -> tuple[Term, ...]:
     if not text.strip():
         raise QueryError("the query is empty; type some words, or #ID for an image like that one")
     terms = []
-    rest = f" {text.strip()} "
-    sign = _SIGN.match(rest)
-    rest = rest[sign.end() :] if sign else rest
+    written = f" {text.strip()} "
+    sign = _SIGN.match(written)
+    at = sign.end() if sign else 0
     while True:
-        term, end = _parse_term(rest.lstrip(), text)
+        term, at = _parse_term(written, at, text)
         terms.append(_signed(term, sign))
         if len(terms) > MOST_TERMS:
             raise QueryError(f"the query has more than {MOST_TERMS} terms; remove some")
-        rest = rest.lstrip()[end:]
-        sign = _SIGN.match(rest)
+        sign = _SIGN.match(written, at)
         if sign is None:
             check_letters("the query", *(each.text for each in terms if each.kind is Kind.WORDS))
             return tuple(terms)
-        rest = rest[sign.end() :]
+        at = sign.end()
 
 
 def check_letters(
@@ -143,23 +143,22 @@ _HALVES = re.compile("[\ud800-\udfff]")
 
 
 def _signed(term: Term, sign: re.Match[str] | None) -> Term:
-    if sign is not None and sign[1] == "-":
+    if sign is not None and "-" in sign[0]:
         return Term(term.kind, term.text, -term.weight)
     return term
 
 
-def _parse_term(rest: str, query: str) -> tuple[Term, int]:
-    """The term that `rest` begins with, and where it ends."""
+def _parse_term(written: str, start: int, query: str) -> tuple[Term, int]:
+    """The term that begins there, after any blanks, and where it ends."""
     weight = 1.0
-    start = 0
-    if match := _WEIGHT.match(rest):
+    if match := _WEIGHT.match(written, start):
         weight = float(match[1])
         start = match.end()
         if not 0 < weight < 1e6:
             raise QueryError(f"the weight {match[1]!r:.40} must be above 0 and below a million")
-    if quoted := _QUOTED.match(rest, start):
+    if quoted := _QUOTED.match(written, start):
         text = quoted[2].replace('""', '"')
-    elif quoted := _LOOSELY_QUOTED.match(rest, start):
+    elif quoted := _LOOSELY_QUOTED.match(written, start):
         text = quoted[2]
     if quoted:
         if quoted[1]:
@@ -167,9 +166,9 @@ def _parse_term(rest: str, query: str) -> tuple[Term, int]:
         if not text.strip():
             raise QueryError(f"there is nothing between the quotes in {query!r:.200}")
         return Term(Kind.WORDS, text, weight), quoted.end()
-    sign = _SIGN.search(rest, start)
-    end = sign.start() if sign else len(rest)
-    body = rest[start:end].strip()
+    sign = _SIGN.search(written, start)
+    end = sign.start() if sign else len(written)
+    body = written[start:end].strip()
     if not body or _SIGN.match(f" {body} "):
         raise QueryError(
             f"a term is missing in {query!r:.200}; put something on both sides of + and -"

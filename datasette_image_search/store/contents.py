@@ -1,4 +1,4 @@
-"""The BLOBs that a person's own image table holds, without a copy of them in memory."""
+"""The pictures that a person's own image table holds, BLOBs without a copy of them in memory."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def copy_content(
     at_most: int,
 ) -> tuple[int, str]:
     """
-    Write the BLOB of an image into a file: how many bytes it has, and their SHA-256. None are written
-    if the row is gone, or holds no BLOB or one of more bytes.
+    Write the picture of an image into a file: how many bytes it has, and their SHA-256. None are written
+    if the row is gone, or holds no picture or one of more bytes.
     """
     digest, size = hashlib.sha256(), 0
     try:
@@ -36,7 +36,7 @@ def copy_content(
             target.write(piece)
             size += len(piece)
     except (AttributeError, sqlite3.Error):
-        # Python 3.10, a view, a table without rowid: so as a whole.
+        # Python 3.10, a view, a table without rowid, a text: so as a whole.
         target.seek(0)
         target.truncate()
         content = own_content(conn, table, column, image_id, at_most=at_most)
@@ -56,6 +56,8 @@ def _pieces(
         "from {images} where {key} = ?".format(column=quote_identifier(column), **table.quoted()),
         [image_id],
     ).fetchone()
+    if found is not None and found[1] == "text":
+        raise sqlite3.NotSupportedError("a text stands for other bytes than its own")
     if found is not None and found[1] == "blob" and found[2] <= at_most:
         with conn.blobopen(table.name, column, found[0], readonly=True) as blob:
             while piece := blob.read(PIECE):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from sqlite_utils.db import quote_identifier
 
+from .content_values import ENCODED, content_of
 from .ownership import has_triggers
 from .reads import failed_files
 from .sources import replaced_contents, sources_of
@@ -34,7 +35,7 @@ def own_rows(
     conn: sqlite3.Connection, table: ImageTable, index: Index | None, column: str, *, is_path: bool
 ) -> tuple[list[OwnRow], list[Failure]]:
     """
-    The rows of a person's own table that have something in the column of their path or BLOB, in the
+    The rows of a person's own table that have something in the column of their path or content, in the
     order of their keys; and why some of them can be no images, as they have no key that names them.
 
     Raises StoreError where there is no such column.
@@ -61,7 +62,7 @@ def own_rows(
             for image_id in replaced_contents(conn, table, column):
                 del known[image_id]
     failed = {path: (size, mtime) for _, path, size, mtime in failed_files(conn, table)}
-    of_type = "typeof({column}) != 'blob'" if is_path else "typeof({column}) = 'blob'"
+    of_type = "typeof({column}) != 'blob'" if is_path else "typeof({column}) in ('blob', 'text')"
     source = "{column}" if is_path else "length({column})"
     empty = "{column} is null or {column} = ''"
     sql = (
@@ -139,11 +140,13 @@ def own_content(
     *,
     at_most: int = LAST,
 ) -> bytes:
-    """The BLOB of an image; empty where the row is gone, or holds none or one of more bytes."""
+    """The bytes of an image; none where the row is gone, or holds no picture or one of more bytes."""
     row = conn.execute(
-        "select {column} from {images} where {key} = ? and length({column}) <= ?".format(
+        "select {column} from {images} where {key} = ? and "
+        "length({column}) <= ? * case typeof({column}) when 'text' then ? else 1 end".format(
             column=quote_identifier(column), **table.quoted()
         ),
-        [image_id, at_most],
+        [image_id, at_most, ENCODED],
     ).fetchone()
-    return row[0] if row and isinstance(row[0], bytes) else b""
+    content = content_of(row[0]) if row else b""
+    return content if len(content) <= at_most else b""

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
+from .content_values import content_of
 from .soundness import is_stored_table
 from .tables import ImageTable, Key, column_names, folded
 
@@ -47,17 +48,17 @@ def record_files(db: Database, table: ImageTable, states: Sequence[tuple[Key, in
 
 def replaced_contents(conn: sqlite3.Connection, table: ImageTable, column: str) -> list[Key]:
     """
-    The images of a person's own table whose BLOB is not the one that was embedded. This reads all BLOBs, one at a
+    The images of a person's own table whose content is not the one that was embedded. This reads all, one at a
     time, so it is for tables whose triggers, which notice each change, were gone.
     """
     if column not in column_names(conn, table.name):
         return []
     sql = (
-        "select image_id, source.sha256, case typeof({images}.{column}) when 'blob' then {images}.{column} end "
+        "select image_id, source.sha256, {images}.{column} "
         "from {state} as source join {images} on {images}.{key} = image_id where source.mtime = ''"
     ).format(column=quote_identifier(column), state=sources_of(conn, table), **table.quoted())
     return [
         image_id
         for image_id, sha256, content in conn.execute(sql)
-        if hashlib.sha256(content or b"").hexdigest() != sha256
+        if hashlib.sha256(content_of(content)).hexdigest() != sha256
     ]

@@ -285,8 +285,8 @@ class KnownSource:
 @dataclass(frozen=True, slots=True)
 class OwnRow:
     """
-    A row of a person's own image table: its path or the length of its BLOB (None for what is neither a
-    path nor a BLOB), what is known of the image that was embedded last, and of one that could not be
+    A row of a person's own image table: its path, or the length of its BLOB or text (None for what can be
+    no such thing), what is known of the image that was embedded last, and of one that could not be
     embedded since.
     """
 

@@ -27,6 +27,9 @@ from ..pages.results import LARGEST_VALUE
 from ..reading import read_bounded
 from ..urls import VERSION, TableUrls
 
+LONGEST_TEXT = 40
+"""Letters of a text that is the picture itself."""
+
 BOX = (120, 90)
 """Width and height in CSS pixels that a picture in a cell fits into."""
 
@@ -96,13 +99,15 @@ async def _cell_of_table(
             served, lambda conn: image_of_row(conn, images, column, key, value, root)
         ):
             return None
-    name = value if isinstance(value, str) else str(key)
+    name = str(key) if shown.column_is_blob else str(value)
     picture = await _picture(datasette, database, shown.table, key, name, row)
     if picture is None:
         return None
     if isinstance(value, bytes):
         url = TableUrls(datasette, database, images.name).blob(key, column)
         value = Markup('<a class="blob-download" href="{}">{:,} bytes</a>').format(url, len(value))
+    elif shown.column_is_blob and len(value) > LONGEST_TEXT:
+        value = f"{value[:LONGEST_TEXT]}… ({len(value):,} letters)"
     similar = TableUrls(datasette, database, table).page([("q", image_term(key))])
     return picture + _TEXT.format(text=value) + _SIMILAR.format(similar=similar)
 

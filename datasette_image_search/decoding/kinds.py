@@ -1,0 +1,67 @@
+"""What kind of picture a file is, by its bytes: names of files say it wrong now and then."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
+from .jxl_size import CONTAINER
+from .png_chunks import SIGNATURE
+
+_RAW = {
+    b"FUJIFILMCCD-RAW": "RAF",
+    b"IIU\0": "RW2",
+    b"IIRO": "ORF",
+    b"IIRS": "ORF",
+    b"MMOR": "ORF",
+    b"\0MRM": "MRW",
+    b"FOVb": "X3F",
+    b"II\x1a\0\0\0HEAPCCDR": "CRW",
+}
+"""How camera RAW begins that is not a TIFF, and its format."""
+
+_JXL = (b"\xff\x0a", CONTAINER)
+
+_NOT_RAW = (
+    b"\xff\xd8\xff",
+    SIGNATURE,
+    b"GIF8",
+    b"BM",
+    *_JXL,
+    b"\0\0\0\x0cjP  \r\n\x87\n",
+)
+
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+_STILL_BRANDS = (*_HEIC_BRANDS, b"avif", b"avis")
+
+
+def raw_format(data: bytes, name: str) -> str | None:
+    """
+    The format of a camera RAW, such as "NEF"; None for other pictures. Most RAW is TIFF, so that only the name tells.
+    """
+    suffix = PurePath(name).suffix
+    is_named_raw = suffix.lower() in RAW_SUFFIXES
+    if is_named_raw and not _is_another(data):
+        return suffix[1:].upper()
+    if data[:2] == b"II" and data[8:10] == b"CR":
+        return "CR2"
+    if data[4:12] == b"ftypcrx ":
+        return "CR3"
+    return next((format for magic, format in _RAW.items() if data.startswith(magic)), None)
+
+
+def _is_another(data: bytes) -> bool:
+    if data[4:8] == b"ftyp":
+        return data[8:12] in _STILL_BRANDS
+    return data.startswith(_NOT_RAW) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+
+
+def looks_like_heic(data: bytes, name: str) -> bool:
+    """Also by its name, for what is too short or too damaged to tell."""
+    branded = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
+    return branded or PurePath(name).suffix.lower() in HEIC_SUFFIXES
+
+
+def looks_like_jxl(data: bytes, name: str) -> bool:
+    return data.startswith(_JXL) or PurePath(name).suffix.lower() in JXL_SUFFIXES

@@ -1,0 +1,90 @@
+"""
+Errors of Pillow and its plugins -> what is wrong with a picture, in a person's words. The words are the same for all
+files, because reasons are counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+NO_PICTURE = "the file is not a picture of a known format, or is damaged"
+
+UNREADABLE_RAW = "the camera RAW is damaged, or of a kind that is not supported"
+
+_DAMAGED = "the picture is damaged"
+
+_IS_CUT = "its end is missing"
+
+_DATA = "its compressed data is invalid"
+
+_HEADER = "its header is invalid"
+
+_WORDS: Sequence[tuple[str, str]] = (
+    (r"chunk", _HEADER),
+    (r"truncated|only got|end of file|not enough image data|incomplete", _IS_CUT),
+    (r"cannot load this image|no more images", "it has no pixels"),
+    (r"tile cannot extend|invalid frames", "a part of it lies outside of it"),
+    (r"palette", "its palette is invalid"),
+    (r"dimensions|too large to convert|header|negative|offset|ratio|size", _HEADER),
+)
+"""Patterns of messages, and what they mean; the first that is found counts."""
+
+_BMP = re.compile(
+    r"Unsupported BMP (pixel depth|compression|header type|bitfields)[^(]*(?:\((\d+)\))?"
+)
+
+_BMP_DEPTHS = (2, 64)
+
+_BMP_HEADERS = (16, 52, 56)
+
+_EMBEDDED, _COMPRESSIONS = 0, 15
+
+_KINDS: Sequence[tuple[bytes, str]] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG", "PNG"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"BM", "BMP"),
+)
+
+
+def unsupported(kind: str) -> str:
+    """The reason for a picture of a kind such as "BMP with 2 bits", which may be a good one."""
+    return f"the picture is of a kind that is not supported ({kind})"
+
+
+def damaged(error: Exception) -> str:
+    """The reason of an error while a picture of a known format was read."""
+    message = " ".join(str(error).split())
+    bmp = _BMP.search(message)
+    if bmp is not None:
+        kind = _kind_of_bmp(bmp[1], int(bmp[2] or 0))
+        return f"{_DAMAGED}: {_HEADER}" if kind is None else unsupported(kind)
+    if isinstance(error, TypeError):
+        return f"{_DAMAGED}: {_HEADER}"  # Said in words for programmers, about arguments.
+    found = (words for pattern, words in _WORDS if re.search(pattern, message, re.IGNORECASE))
+    return f"{_DAMAGED}: {next(found, _DATA)}"
+
+
+def _kind_of_bmp(what: str, number: int) -> str | None:
+    """The kind of a BMP that Pillow does not read; None if there is no such kind."""
+    if what == "bitfields":
+        return "BMP with bits in an unusual order"
+    if what == "pixel depth" and number == _EMBEDDED:
+        return "BMP with a JPEG or PNG inside"
+    if what == "pixel depth" and number in _BMP_DEPTHS:
+        return f"BMP with {number} bits"
+    if what == "compression" and number <= _COMPRESSIONS:
+        return f"BMP with compression {number}"
+    if what == "header type" and number in _BMP_HEADERS:
+        return f"BMP with a header of {number} bytes"
+    return None
+
+
+def unidentified(data: bytes) -> str:
+    """The reason for a file that no plugin took for its own."""
+    kind = next((kind for start, kind in _KINDS if data.startswith(start)), None)
+    if kind is None:
+        return NO_PICTURE
+    return f"the picture is damaged, or of a kind of {kind} that is not supported"

@@ -1,0 +1,48 @@
+"""A picture is known by its bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from datasette_image_search.decoding.formats import RAW_SUFFIXES, is_image_name
+from datasette_image_search.decoding.kinds import raw_format
+
+from .test_decode import RED as PICTURE
+from .test_decode import WRITABLE, saved
+from .tiny_dng import tiny_dng
+
+
+@pytest.mark.parametrize("format", [name for name in WRITABLE if name not in ("TIFF", "PPM")])
+@pytest.mark.parametrize("name", ["", "a.jpg", "a.nef", "a.DNG"])
+def test_a_picture_that_is_no_raw_is_none_whatever_its_name(format: str, name: str):
+    assert raw_format(saved(PICTURE, format), name) is None
+
+
+@pytest.mark.parametrize(
+    ("start", "format"),
+    [
+        (b"II*\0\x10\0\0\0CR\x02\0", "CR2"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1", "CR3"),
+        (b"FUJIFILMCCD-RAW 0201", "RAF"),
+        (b"IIU\0\x18\0\0\0", "RW2"),
+        (b"IIRO\x08\0\0\0", "ORF"),
+        (b"\0MRM\0\0\0\0", "MRW"),
+        (b"FOVb\0\0\2\0", "X3F"),
+        (b"II\x1a\0\0\0HEAPCCDR", "CRW"),
+    ],
+)
+def test_a_raw_that_is_no_plain_tiff_is_known_under_any_name(start: bytes, format: str):
+    assert raw_format(start + bytes(100), "photo.jpg") == format
+
+
+def test_other_raw_is_tiff_and_known_by_its_name():
+    assert raw_format(tiny_dng(), "a.dng") == "DNG"
+    assert raw_format(tiny_dng(), "a.Nef") == "NEF"
+    assert raw_format(tiny_dng(), "a.tif") is None
+
+
+def test_the_names_of_pictures():
+    for suffix in (".jxl", ".mpo", ".jps", ".apng", ".iiq", ".3fr", ".x3f", ".gpr", *RAW_SUFFIXES):
+        assert is_image_name("a" + suffix)
+        assert is_image_name("A" + suffix.upper())
+    assert not is_image_name("a.mp4")
