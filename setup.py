@@ -27,6 +27,7 @@ setup(
     },
     install_requires=[
         "datasette>=0.65",
+        "defusedxml>=0.7.1",
         "sqlite-utils>=4.0",
         "faiss-cpu>=1.12",
         "torch",
@@ -59,6 +60,7 @@ setup(
             "ruff",
             "setuptools>=77",
             "transformers",
+            "types-defusedxml",
             "umap-learn",
         ],
         "heic": ["pillow-heif"],

@@ -59,10 +59,10 @@ def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datas
 
 @hookimpl
 def register_facet_classes() -> list[type[Facet]]:
-    from .web.facets.tags import TagFacet
+    from .web.facets.words import KeywordFacet, TagFacet
     from .web.facets.years import YearFacet
 
-    return [YearFacet, TagFacet]
+    return [YearFacet, TagFacet, KeywordFacet]
 
 
 @hookimpl
@@ -166,14 +166,14 @@ def filters_from_request(
 
 
 @hookimpl(specname="filters_from_request")
-def filters_by_tag(
+def filters_by_words(
     request: Request, database: str, table: str, datasette: Datasette
 ) -> Awaitable[FilterArguments] | None:
-    from .web.facets import tags
+    from .web.facets import words
 
-    if not request.args.get(tags.ARGUMENT):
+    if not words.asked_for(request):
         return None
-    return tags.filter_by_tags(datasette, request, database, table)
+    return words.filter_by_words(datasette, request, database, table)
 
 
 @hookimpl

@@ -16,6 +16,7 @@ from datasette_image_search.store import (
     Index,
     Key,
 )
+from datasette_image_search.store.image_record import ImageRecord
 from datasette_image_search.store.indexes import ensure_index
 from datasette_image_search.store.reads import (
     known_files,
@@ -23,7 +24,6 @@ from datasette_image_search.store.reads import (
 from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.tables import (
     EmbeddedImage,
-    ImageRecord,
 )
 from datasette_image_search.store.vectors import (
     image_vector,

@@ -174,7 +174,7 @@ def _wait_for(url: str) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            urllib.request.urlopen(url, timeout=5).close()
+            urllib.request.urlopen(url, timeout=30).close()
             return
         except (urllib.error.URLError, TimeoutError):
             if time.monotonic() > deadline:

@@ -22,9 +22,10 @@ MAY_IMPORT = {
     "progress": set(),
     "hookspecs": set(),
     "files": BASE,
-    "decoding": BASE,
+    "metadata": set(),
+    "decoding": {"metadata"} | BASE,
     "embedders": BASE,
-    "store": {"files"} | BASE,
+    "store": {"files", "metadata"} | BASE,
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,
     "search": {"progress", "decoding", "embedders", "store", "files"} | BASE,
     "maps": {"search", "store"} | BASE,
@@ -48,7 +49,7 @@ MAY_IMPORT = {
     "__init__": {"api", "sql", "web", "errors"},
 }
 """
-Room -> rooms: cli, sql, web -> api -> maps -> ingest, search -> decoding, embedders, store -> files. Ingest and
+Room -> rooms: cli, sql, web -> api -> maps -> ingest, search -> decoding, embedders, store -> files, metadata. Ingest and
 search stand side by side, and web ingests nothing.
 """
 

@@ -693,7 +693,17 @@ def test_ten_kills_leave_what_an_undisturbed_run_leaves(path: Path, tmp_path: Pa
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
 def test_ctrl_c_ends_with_the_count_so_far(path: Path, many: Path):
-    run = ("embed-images", path, "images", many, "--model", "palette", "--batch-size", 1)
+    run = (
+        "embed-images",
+        path,
+        "images",
+        many,
+        "--model",
+        "palette",
+        "--batch-size",
+        1,
+        "--silent",
+    )
     process = start(*run, "--workers", 1)
     wait_for(path, 2, process)
     process.send_signal(signal.SIGINT)
@@ -708,7 +718,7 @@ def test_ctrl_c_ends_with_the_count_so_far(path: Path, many: Path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
 def test_ctrl_c_before_anything_is_embedded_is_no_error_either(path: Path, many: Path):
-    process = start("embed-images", path, "images", many, "--model", "palette")
+    process = start("embed-images", path, "images", many, "--model", "palette", "--silent")
     while not list(path.parent.iterdir()) and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)
@@ -722,7 +732,17 @@ def test_ctrl_c_before_anything_is_embedded_is_no_error_either(path: Path, many:
 
 
 def test_a_second_run_says_that_there_is_one(path: Path, many: Path, folder: Path):
-    run = ("embed-images", path, "images", many, "--model", "palette", "--batch-size", 1)
+    run = (
+        "embed-images",
+        path,
+        "images",
+        many,
+        "--model",
+        "palette",
+        "--batch-size",
+        1,
+        "--silent",
+    )
     process = start(*run, "--workers", 1)
     wait_for(path, 0, process)
     second = command("embed-images", path, "images", folder, "--model", "palette")
@@ -757,7 +777,7 @@ async def test_datasette_answers_throughout_a_run(path: Path, many: Path, journa
         return row["found"]
 
     assert await look() == 8
-    run = ("embed-images", path, "images", many, "--batch-size", "2", "--workers", "1")
+    run = ("embed-images", path, "images", many, "--batch-size", "2", "--workers", "1", "--silent")
     process = start(*run)
     found = [8]
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as conn:
@@ -782,7 +802,7 @@ async def test_datasette_answers_throughout_a_run(path: Path, many: Path, journa
 def test_others_may_write_during_a_run(path: Path, many: Path, journal: str):
     change(path, f"pragma journal_mode = {journal}", "create table notes (id integer primary key)")
     run = ("embed-images", path, "images", many, "--model", "palette", "--batch-size", "2")
-    process = start(*run)
+    process = start(*run, "--silent")
     written = 0
     with closing(sqlite3.connect(path, timeout=30)) as conn:
         while process.poll() is None:

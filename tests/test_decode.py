@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, features
-from PIL.ExifTags import Base
+from PIL.ExifTags import IFD, Base
 
 from datasette_image_search.decoding import decode as decode_module
 from datasette_image_search.decoding import opening, picture
@@ -106,7 +106,7 @@ def saved_turned(picture: Image.Image, orientation: int, format: str = "JPEG") -
 def make_exif_of(make: str, taken_at: str) -> Image.Exif:
     exif = Image.Exif()
     exif[Base.Make] = make
-    exif[Base.DateTime] = taken_at
+    exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = taken_at
     return exif
 
 
@@ -863,9 +863,9 @@ def test_commands_say_nothing_of_what_pillow_warns_of(tmp_path: Path):
 def test_settings_and_results_travel_between_processes():
     decoded = decode(GOOD, pickle.loads(pickle.dumps(SETTINGS)))
     copy = pickle.loads(pickle.dumps(decoded))
-    assert (copy.sha256, copy.exif, copy.thumbnail) == (
+    assert (copy.sha256, copy.metadata, copy.thumbnail) == (
         decoded.sha256,
-        decoded.exif,
+        decoded.metadata,
         decoded.thumbnail,
     )
     assert (copy.model_input == decoded.model_input).all()
@@ -951,7 +951,7 @@ class TestRaw:
         assert corners_of(decoded.model_input) == list(CORNERS)
 
     def test_exif_is_that_of_the_raw(self):
-        exif = decode_bytes(tiny_dng(preview=GOOD), "a.DNG", SETTINGS).exif
+        exif = decode_bytes(tiny_dng(preview=GOOD), "a.DNG", SETTINGS).metadata
         assert (exif.camera_make, exif.camera_model, exif.lens) == ("Example", "E1", "50mm F1.2")
         assert (exif.taken_at, exif.iso) == ("2021-07-14T18:03:11", 400)
 
@@ -959,13 +959,13 @@ class TestRaw:
         exif = make_exif_of("Other make", taken_at="2020:01:01 10:00:00")
         preview = saved(four_corners(72, 48), "JPEG", exif=exif)
         preview = preview[:2] + preview[20:]
-        exif = decode_bytes(tiny_dng(preview=preview, dated=False), "a.dng", SETTINGS).exif
+        exif = decode_bytes(tiny_dng(preview=preview, dated=False), "a.dng", SETTINGS).metadata
         assert (exif.camera_make, exif.taken_at) == ("Example", "2020-01-01T10:00:00")
 
     def test_no_time_is_made_up(self):
         """LibRaw writes 1970 into previews of a RAW without a time."""
         data = tiny_dng(preview=GOOD, dated=False)
-        assert decode_bytes(data, "a.dng", SETTINGS).exif.taken_at is None
+        assert decode_bytes(data, "a.dng", SETTINGS).metadata.taken_at is None
 
     def test_a_raw_that_is_cut_is_damaged_unless_its_preview_is_whole(self):
         whole = tiny_dng((192, 128), saved(four_corners(96, 64), "JPEG"))

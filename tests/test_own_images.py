@@ -707,6 +707,32 @@ def test_a_row_without_a_key_is_a_failure_and_the_others_are_embedded(odd: tuple
     assert failures_of(path) == {}
 
 
+@pytest.mark.parametrize(
+    ("key", "label", "what"),
+    [
+        ("char(97, 0, 98)", "'a\\0b'", "a text with a null character, where SQLite ends it"),
+        ("cast(x'61ff' as text)", "'a\\udcff'", "a text that is not UTF-8"),
+    ],
+)
+def test_a_text_that_sqlite_cannot_hand_on_is_a_failure(
+    tmp_path: Path, key: str, label: str, what: str
+):
+    path = tmp_path / "my.db"
+    for colour in ("red", "blue"):
+        draw_picture(tmp_path / f"{colour}.png", colour)
+    change(
+        path,
+        "create table pictures (key text primary key, file)",
+        "insert into pictures values ('a', 'red.png')",
+        f"insert into pictures values ({key}, 'blue.png')",
+    )
+    options = ("--path-column", "file", "--model", "palette")
+    assert embed_own(path, *options) == "1 embedded, 0 unchanged, 1 failed"
+    reason = f"its key 'key' is {what}; give the row a text for a key"
+    assert failures_of(path) == {label: reason}
+    assert best(path, "blue")["id"] == "a"
+
+
 def test_every_command_gets_along_with_such_rows(odd: tuple[str, Path]):
     kind, path = odd
     embed(path, "pictures", "--path-column", "file", "--model", "palette")

@@ -807,7 +807,10 @@ async def test_a_large_original_is_not_read_into_memory(
     size = 400_000_000
     with (folder / "red.jpg").open("r+b") as file:
         file.truncate(size)
-    with served(database, plugin={"roots": [str(folder)]}) as server, httpx.Client() as client:
+    with (
+        served(database, plugin={"roots": [str(folder)]}) as server,
+        httpx.Client(timeout=60) as client,
+    ):
         url = f"{server.url}{TABLE}/6/image"
         client.get(url, headers={"range": "bytes=0-9"})
         before = server.memory()
@@ -826,7 +829,10 @@ async def test_a_file_that_shrinks_while_it_is_sent_ends_early(
 ) -> None:
     with (folder / "red.jpg").open("r+b") as file:
         file.truncate(50_000_000)
-    with served(database, plugin={"roots": [str(folder)]}) as server, httpx.Client() as client:
+    with (
+        served(database, plugin={"roots": [str(folder)]}) as server,
+        httpx.Client(timeout=60) as client,
+    ):
         with client.stream("GET", f"{server.url}{TABLE}/6/image") as response:
             chunks = response.iter_raw()
             next(chunks)

@@ -82,7 +82,7 @@ def test_vectors_are_those_of_the_embedder(run: Run, path: Path, folder: Path):
 def test_paths_have_folders_and_files_their_exif(run: Run, path: Path, tmp_path: Path):
     exif = Image.Exif()
     exif[0x0110] = "Test Camera"
-    exif[0x0132] = "2021:07:14 18:03:11"
+    exif.get_ifd(0x8769)[0x9003] = "2021:07:14 18:03:11"
     draw_picture(tmp_path / "trip" / "day one" / "a.jpg", "red", exif=exif)
 
     run(tmp_path / "trip")

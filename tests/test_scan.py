@@ -434,6 +434,20 @@ def test_a_root_is_one_however_it_is_spelled(tmp_path: Path, monkeypatch: pytest
     assert (changes.to_embed, changes.unchanged, missing_of(changes)) == ((), 2, [])
 
 
+def test_a_failure_goes_when_its_file_gets_another_spelling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The file is tried again under its new name."""
+    known = known_of(*find(make_files(tmp_path / "p", "Divers/bad.jpg")), image_id=None)
+    ignore_case_below(tmp_path / "p", monkeypatch)
+    (tmp_path / "p" / "Divers").rename(tmp_path / "p" / "divers")
+    changes = changes_of(tmp_path / "p", known=known)
+    assert [path for _, path in changes.settled] == ["Divers/bad.jpg"]
+    assert [file.path for file in changes.to_embed] == ["divers/bad.jpg"]
+    (tmp_path / "p" / "divers" / "bad.jpg").unlink()
+    assert changes_of(tmp_path / "p", known=known).settled == ()
+
+
 def test_rows_that_were_made_twice_of_one_file_are_one_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -78,7 +78,7 @@ def dated(tmp_path: Path, embed: Callable[..., Path]) -> Path:
         ("b", "new", 2023, "Canon", "purple"),
     ):
         exif = Image.Exif()
-        exif[ExifTags.Base.DateTime] = f"{year}:05:06 12:00:00"
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = f"{year}:05:06 12:00:00"
         exif[ExifTags.Base.Make] = make
         draw_picture(tmp_path / "dated" / folder / f"{name}.jpg", colour, exif=exif)
     draw_picture(tmp_path / "dated" / "undated.jpg", "black")

@@ -17,6 +17,7 @@ from datasette_image_search.store.tables import SIDE_TABLES
 from .commands import change, command, embed_images
 from .conftest import draw_picture
 from .serving import ask, datasette_of, get
+from .test_xmp import xmp
 
 pytestmark = pytest.mark.datasette
 
@@ -25,6 +26,8 @@ OF_IMAGES = {
     "_images_tokens",
     "_images_thumbnails",
     "_images_failures",
+    "_images_beside",
+    "images_keywords",
     "images_tags",
     "images_duplicates",
 }
@@ -45,6 +48,8 @@ is_async = pytest.mark.asyncio
 def whole(database: Path, folder: Path) -> Path:
     """photos.db with all that can be made of the table images, some of it, and of `others`."""
     draw_picture(folder / "copy" / "red.jpg", "red")
+    words = "<dc:subject><rdf:Bag><rdf:li>roses</rdf:li></rdf:Bag></dc:subject>"
+    (folder / "copy" / "red.xmp").write_text(xmp(words), encoding="utf-8")
     embed_images(database, "images", folder, "-s")
     embed_images(database, "others", folder, "--model", "palette", "-s")
     for arguments in (

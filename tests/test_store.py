@@ -16,6 +16,7 @@ from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
 from datasette_image_search import store
+from datasette_image_search.metadata.columns import COLUMNS, Metadata
 from datasette_image_search.store import (
     Filter,
     FilterError,
@@ -25,6 +26,7 @@ from datasette_image_search.store import (
     reads,
 )
 from datasette_image_search.store.filters import IdSet, matching, passing, vectors_by_content
+from datasette_image_search.store.image_record import ImageRecord
 from datasette_image_search.store.indexes import image_table_names
 from datasette_image_search.store.ownership import has_triggers
 from datasette_image_search.store.reads import (
@@ -39,7 +41,6 @@ from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.tables import (
     EmbeddedImage,
     Failure,
-    ImageRecord,
     KnownSource,
     Location,
     vector_from_blob,
@@ -119,7 +120,7 @@ def test_the_tables_of_a_new_database(db: Database) -> None:
         "_images_thumbnails",
         "_images_failures",
     }
-    expected = ["id", *(field.name for field in fields(ImageRecord))]
+    expected = ["id", *(field.name for field in fields(ImageRecord))][:-1] + list(COLUMNS)
     assert list(db["images"].columns_dict) == expected
     assert db["images"].pks == ["id"]
     assert db["images"].foreign_keys[0].other_table == "image_search_roots"
@@ -140,14 +141,14 @@ def test_a_path_is_in_the_table_once_per_root(raw: sqlite3.Connection) -> None:
 
 
 def test_a_persons_own_columns_indexes_triggers_and_views_survive(db: Database) -> None:
-    db["images"].add_column("rating", int)
-    db["images"].create_index(["rating"])
+    db["images"].add_column("stars", int)
+    db["images"].create_index(["stars"])
     db["log"].create({"what": str})
     db.execute(
         "create trigger mine after insert on images begin insert into log values (new.path); end"
     )
-    db.create_view("good", "select * from images where rating > 3")
-    db.execute("update images set rating = 5 where id = 2")
+    db.create_view("good", "select * from images where stars > 3")
+    db.execute("update images set stars = 5 where id = 2")
     before = {row[1]: row for row in schema(db)}
 
     add_images(db, random_vectors(2, seed=1))
@@ -552,14 +553,16 @@ def test_a_row_deleted_while_its_new_picture_was_embedded_comes_back(db: Databas
 
 
 def test_a_picture_that_changed_keeps_its_id_and_a_persons_columns(db: Database) -> None:
-    db["images"].add_column("rating", int)
-    db.execute("update images set rating = 5 where id = 2")
+    db["images"].add_column("stars", int)
+    db.execute("update images set stars = 5 where id = 2")
     table, index = make_index(db)
-    record = make_record(1, path=db["images"].get(2)["path"], camera_make="Canon")
+    record = make_record(
+        1, path=db["images"].get(2)["path"], metadata=Metadata(camera_make="Canon")
+    )
     vector = random_vectors(1, seed=9)[0]
     write_batch(db, table, index, [EmbeddedImage(2, record, vector, b"new")])
     row = db["images"].get(2)
-    assert (row["rating"], row["camera_make"], row["sha256"]) == (5, "Canon", record.sha256)
+    assert (row["stars"], row["camera_make"], row["sha256"]) == (5, "Canon", record.sha256)
     assert np.array_equal(stored_vectors(db.conn)[2], vector)
     assert reads.thumbnail(db.conn, table, 2).webp == b"new"
 
@@ -900,7 +903,9 @@ def test_columns_that_a_person_dropped_are_not_missed(db: Database) -> None:
     db["images"].transform(drop={"altitude"}, rename={"iso": "speed"})
     table, index = make_index(db)
     known_files(db.conn, "images", index)
-    image = EmbeddedImage(None, make_record(7, iso=100), random_vectors(1)[0], None)
+    image = EmbeddedImage(
+        None, make_record(7, metadata=Metadata(iso=100)), random_vectors(1)[0], None
+    )
     write_batch(db, table, index, [image])
     assert db["images"].get(5)["speed"] is None
 

@@ -441,7 +441,7 @@ def warmed_up(server: Server, client: httpx.Client) -> int:
 @needs_proc
 async def test_200_megabytes_are_refused_before_they_are_sent(database: Path) -> None:
     size = 200_000_000
-    with served(database) as server, httpx.Client() as client:
+    with served(database) as server, httpx.Client(timeout=60) as client:
         before = warmed_up(server, client)
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
             header = f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
@@ -498,7 +498,7 @@ async def test_many_at_once_and_bombs_take_little_memory(database: Path) -> None
 
 
 async def test_a_client_that_hangs_up_midway(database: Path) -> None:
-    with served(database) as server, httpx.Client() as client:
+    with served(database) as server, httpx.Client(timeout=60) as client:
         for _ in range(3):
             with socket.create_connection(("127.0.0.1", server.port)) as connection:
                 header = f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
@@ -356,7 +357,17 @@ def test_a_folder_that_can_be_read_again_is_no_failure_any_more(
     with monkeypatch.context() as patched:
         refuse_to_list(folder, patched)
         changes = find_changes([tmp_path], known, [root])
-        assert (changes.readable, changes.missing) == ((), {})
+        assert (changes.settled, changes.missing) == ((), {})
     changes = find_changes([tmp_path], known, [root])
-    assert (changes.readable, changes.missing) == ((key,), {})
+    assert (changes.settled, changes.missing) == ((key,), {})
     assert [file.name for file in changes.to_embed] == ["b.jpg"]
+
+
+@pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="no drive that keeps any time")
+@pytest.mark.parametrize("year", [10_000, 250_000, -50])
+def test_a_time_that_no_calendar_has(year: int):
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        seconds = round((year - 1970) * 365.2425 * DAY)
+        make_file(Path(folder, "a.jpg"), mtime=seconds)
+        (file,) = find(Path(folder))
+    assert (file.mtime[:4], file.problem) == ("9999" if year > 0 else "0001", None)

@@ -330,8 +330,9 @@ def _counts(summary: Summary) -> list[str]:
         (summary.gone, "gone and removed" if summary.pruned else "gone"),
     ]
     failed = len(summary.failures) + summary.failed_before
+    read = f" ({summary.read:,} with metadata to read)" if summary.read else ""
     return [
         *(f"{count:,} {name}" for count, name in counts if count),
-        f"{summary.unchanged:,} unchanged",
+        f"{summary.unchanged:,} unchanged{read}",
         f"{failed:,} failed",
     ]

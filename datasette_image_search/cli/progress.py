@@ -38,6 +38,7 @@ WORKS = {
     "Tagging": Work("images", lambda progress, rate: f"{rate:,.0f} images/s"),
     "Comparing": Work("pairs", lambda progress, rate: f"{rate / 1e6:,.0f} million pairs/s"),
     "Reading": Work("vectors"),
+    "Reading metadata": Work("images"),
     "Training": Work("rounds of training"),
     "Adding": Work("vectors added"),
     "Tuning": Work("rounds of tuning"),

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..metadata.boxes import boxes
+
 MAX_BOXES = 10_000
 """The most boxes, of all kinds and at all depths."""
 
@@ -61,21 +63,6 @@ class Boxes:
         if len(items) > MAX_ITEMS or copied > 4 * len(self.data):
             return [], "its parts repeat the same bytes many times"
         return items, None
-
-
-def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The kind, and the begin and end of the content, of each box between two positions."""
-    while start + 8 <= end:
-        size, kind = struct.unpack_from(">L4s", data, start)
-        inner = start + 8
-        if size == 1 and start + 16 <= end:
-            (size,) = struct.unpack_from(">Q", data, inner)
-            inner = start + 16
-        stop = end if size == 0 else start + size
-        if stop < inner or stop > end:
-            return
-        yield kind, inner, stop
-        start = stop
 
 
 def _items(data: bytes, start: int, end: int) -> Iterator[list[_Extent]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..metadata.columns import Metadata
+from ..metadata.reading import read_metadata
 from .colours import to_rgb
-from .exif import Exif
 from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
 from .kinds import looks_like_heic, looks_like_jxl, raw_format
 from .opening import (
@@ -72,7 +73,7 @@ class DecodedImage:
     format: str
     width: int
     height: int
-    exif: Exif
+    metadata: Metadata
     model_input: np.ndarray
     thumbnail: bytes | None
     warning: str | None = None
@@ -97,15 +98,19 @@ def reading() -> Iterator[None]:
         raise Unreadable(f"the file cannot be read: {error.strerror or error}") from error
 
 
-def decode_bytes(data: bytes, name: str, settings: DecodeSettings) -> DecodedImage:
+def decode_bytes(
+    data: bytes, name: str, settings: DecodeSettings, beside: Sequence[bytes] = ()
+) -> DecodedImage:
     """
     Decode an image. `name` is that of its file, or "": most camera RAW is TIFF by its bytes.
+    `beside` are the .xmp files beside it.
     Raises DecodeError; errors of `settings.preprocess` are no fault of the image, and pass through.
     """
     with _explaining(data, name):
         opened = _open(data, name, settings)
         with opened.image:
             picture = _upright_rgb(opened, settings)
+            metadata = read_metadata(data, opened.image, beside)
         size = settings.thumbnail_size
         thumbnail = None if size is None else make_thumbnail(picture, size)
     return DecodedImage(
@@ -113,7 +118,7 @@ def decode_bytes(data: bytes, name: str, settings: DecodeSettings) -> DecodedIma
         format=opened.format,
         width=opened.width,
         height=opened.height,
-        exif=opened.exif,
+        metadata=metadata,
         model_input=settings.preprocess(_squash(picture)),
         thumbnail=thumbnail,
         warning=opened.warning,

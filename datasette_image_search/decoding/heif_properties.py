@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from .boxes import boxes
+from ..metadata.boxes import boxes
 
 MAX_PROPERTIES = 2_000
 """The most properties, and the most items that have some."""

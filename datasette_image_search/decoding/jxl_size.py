@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from .boxes import boxes
+from ..metadata.boxes import boxes
 
 CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 

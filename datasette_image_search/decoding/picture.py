@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from .exif import Exif, read_exif
 from .heif_properties import shown_as
 from .loading import load_image
 from .opening import FORMATS, DecodeSettings
@@ -25,7 +24,6 @@ class Picture:
     width: int
     height: int
     orientation: int
-    exif: Exif
     warning: str | None = None
 
 
@@ -34,7 +32,7 @@ def read_picture(data: bytes, settings: DecodeSettings) -> Picture:
     loaded = load_image(data, FORMATS, settings)
     image, size = loaded.image, loaded.size
     # EXIF of a PNG may stand behind its pixels, and is known when they are decoded.
-    orientation, exif = read_orientation(image), read_exif(image)
+    orientation = read_orientation(image)
     # An MPO is a JPEG with more pictures behind it; half of all cameras and telephones write them.
     format = "JPEG" if image.format == "MPO" else image.format or ""
     shown: Image.Image = image
@@ -47,4 +45,4 @@ def read_picture(data: bytes, settings: DecodeSettings) -> Picture:
             shown = image.crop(crop)
             size = shown.size
     width, height = upright_size(size, orientation)
-    return Picture(shown, format, width, height, orientation, exif, loaded.warning)
+    return Picture(shown, format, width, height, orientation, loaded.warning)

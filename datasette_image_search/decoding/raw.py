@@ -6,14 +6,12 @@ with the extra `raw`.
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import rawpy
 from PIL import Image, UnidentifiedImageError
 
-from .exif import Exif, complete_exif, exif_of_tiff, read_exif
 from .loading import LEAST_READABLE, load_image
-from .opening import DecodeError, DecodeSettings, check_pixels
+from .opening import DecodeError, DecodeSettings, check_pixels, image_of
 from .orientation import said_orientation, upright_size
 from .picture import Picture
 from .reasons import UNREADABLE_RAW
@@ -56,10 +54,17 @@ def open_raw(data: bytes, format: str, settings: DecodeSettings) -> Picture:
         raise DecodeError(_IS_CUT) from error
     except rawpy.LibRawError as error:
         raise DecodeError(UNREADABLE_RAW) from error
-    # The file's own EXIF says more, as the camera wrote it. For previews without EXIF, LibRaw makes one
-    # up, with times of 1970.
-    exif = complete_exif(exif_of_tiff(data), _exif_of_preview(image))
-    return Picture(image, format, width, height, orientation, exif)
+    return Picture(image, format, width, height, orientation)
+
+
+def stored_preview(data: bytes) -> Image.Image | None:
+    """The preview as the camera wrote it, for the metadata in it; not decoded, None if it is no JPEG."""
+    try:
+        with rawpy.imread(io.BytesIO(data)) as raw:
+            preview = raw.extract_thumb().data
+        return image_of(preview, ("JPEG",)) if isinstance(preview, bytes) else None
+    except (rawpy.LibRawError, *_NO_USABLE_PREVIEW):
+        return None
 
 
 def _preview(raw: rawpy.RawPy, settings: DecodeSettings) -> Image.Image | None:
@@ -110,9 +115,3 @@ def _develop(raw: rawpy.RawPy) -> Image.Image:
     if flat.all() or flat[::-1].argmin() > (1 - LEAST_READABLE) * len(flat):
         raise DecodeError(_IS_CUT)
     return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8))
-
-
-def _exif_of_preview(preview: Image.Image) -> Exif:
-    exif = read_exif(preview)
-    made_up = exif.taken_at is not None and exif.taken_at < "1971"
-    return replace(exif, taken_at=None) if made_up else exif

@@ -49,7 +49,7 @@ def decode_image(image: ImageSource, settings: DecodeSettings) -> DecodedImage |
         with reading():
             check_file_size(image.size, settings.max_pixels)
             data = image.read()
-        return decode_bytes(data, image.name, settings)
+        return decode_bytes(data, image.name, settings, image.read_beside())
     except DecodeError as error:
         # Not the error itself, whose traceback would keep the bytes and the picture in memory.
         return copy.copy(error)

@@ -48,6 +48,10 @@ class OwnImage:
         with open_regular(Path(self.file)) as file:
             return file.read()
 
+    def read_beside(self) -> list[bytes]:
+        """None: a person's own table has no columns for what they say."""
+        return []
+
 
 ImageSource = FoundFile | OwnImage
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -25,7 +25,9 @@ from ..embedders.self_test import check_embedder
 from ..files.run_lock import only_run
 from ..store import Index
 from ..store.connections import check_writable, open_or_make
+from ..store.image_record import ImageRecord
 from ..store.indexes import WeightsOf, ensure_index, recorded_weights
+from ..store.metadata import write_metadata
 from ..store.migrations import migrate
 from ..store.own_rows import own_content
 from ..store.replacements import delete_index, take_over
@@ -35,7 +37,6 @@ from ..store.tables import (
     OWN_ROOT,
     EmbeddedImage,
     Failure,
-    ImageRecord,
     ReusedImage,
     Source,
 )
@@ -56,6 +57,7 @@ from .own_images import NO_CONTENT, ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
 from .replacing import replacement_by
 from .report import FailedImage, Progress, Summary, failed_image, summary_of
+from .rereading import read_again
 from .survey import EmbedRequest, Survey, take_survey
 from .walk import FoundFile
 
@@ -114,6 +116,7 @@ def embed_images(
         embedded=run.done - len(run.failures) + len(survey.unusable),
         reused=run.reused,
         moved=run.moved,
+        read=run.read,
         failures=tuple(run.failures),
         warnings=tuple(run.warnings),
         failures_table=run.table.failures,
@@ -185,6 +188,7 @@ class _Run:
         self.done = 0
         self.reused = 0
         self.moved = 0
+        self.read = 0
         self.failures = [FailedImage(each.path, each.reason) for each in survey.unusable]
         self.warnings: list[FailedImage] = []
         self.interrupted = False
@@ -206,11 +210,12 @@ class _Run:
                 forget_unreadable(self.db, self.table)
             record_unusable(self.db, self.table, self.survey.unusable)
             roots = self._ensure_roots()
-            readable = [(roots[root], path) for root, path in self.survey.readable]
-            forget_failures(self.db, self.table, readable)
+            settled = [(roots[root], path) for root, path in self.survey.settled]
+            forget_failures(self.db, self.table, settled)
         # Without an index there is nothing to embed, nor any image to have a vector from.
         if index is not None:
             self._reuse(index, roots)
+            self._read_metadata(roots)
             if self.embedder is not None and self.survey.to_embed:
                 self._embed(index, self.embedder, roots)
         if self.request.prune:
@@ -273,6 +278,16 @@ class _Run:
             moved = sum(reuse.moved for reuse in batch)
             self.moved += moved
             self.reused += len(batch) - moved
+
+    def _read_metadata(self, roots: dict[str, int]) -> None:
+        files = self.survey.to_read
+        for batch in _batches(read_again(files, roots, self.request.decoders), BATCH):
+            found = [image for image in batch if image is not None]
+            write_metadata(self.db, self.table, found, partial(self._count_read, len(batch)))
+            self.on_progress(Progress(self.read, len(files), 0, "", "Reading metadata"))
+
+    def _count_read(self, count: int) -> None:
+        self.read += count
 
     def _embed(self, index: Index, embedder: Embedder, roots: dict[str, int]) -> None:
         request = self.request
@@ -351,7 +366,8 @@ def _encode(
             failures.append(_failure(image, reason, roots))
             continue
         content = _content(image, outcome, roots)
-        embedded.append(EmbeddedImage(image.image_id, content, vector, outcome.thumbnail))
+        beside = image.beside if isinstance(image, FoundFile) else ""
+        embedded.append(EmbeddedImage(image.image_id, content, vector, outcome.thumbnail, beside))
         if outcome.warning is not None:
             warning = _failure(image, DecodeError(outcome.warning), roots)
             failures.append(replace(warning, embedded=True))
@@ -381,7 +397,7 @@ def _content(
         size=image.size,
         mtime=image.mtime,
         sha256=decoded.sha256,
-        **asdict(decoded.exif),
+        metadata=decoded.metadata,
     )
 
 

@@ -44,7 +44,8 @@ class Summary:
     The result of a run or, with `embedded` as the number to embed, of a plan. `reused` counts copies, and
     files of which only the time has changed. `failures` are this run's, or those that are certain before
     any file is opened, which `embedded` does not count; `failed_before` counts images that failed in an
-    earlier one and have not changed. `warnings` are of images that were embedded though something is wrong with
+    earlier one and have not changed. `read` counts unchanged files of which only the metadata was read.
+    `warnings` are of images that were embedded though something is wrong with
     them. `gone` files were removed from the table if `pruned`. `empty_rows`
     of a person's own table have no image in `column`. `other_tables` are the image tables beside a new
     one. `device` is None if no model was needed. `given_up` is the model of an unfinished index that
@@ -60,6 +61,7 @@ class Summary:
     gone: int
     failed_before: int
     model: str
+    read: int = 0
     empty_rows: int = 0
     column: str | None = None
     is_new_table: bool = False
@@ -91,6 +93,7 @@ def summary_of(survey: Survey) -> Summary:
         gone=sum(before.image_id is not None for before in survey.gone.values()),
         failed_before=survey.failed_before,
         model=survey.model,
+        read=len(survey.to_read),
         left_out=survey.left_out,
         empty_rows=survey.empty_rows,
         column=survey.path_column or survey.content_column,

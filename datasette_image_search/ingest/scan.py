@@ -34,7 +34,8 @@ class Changes(Generic[T]):
     What a scan found: images to embed, how many need nothing (embedded before, or failed before),
     and what the tables know, by root and path, of files that are not there any more. `respelled` are
     files that need nothing but the new spelling of their paths. `emptied` are the folders without any
-    image, `readable` those that could not be read before.
+    image. `settled` are failures of folders that can be read again, and of names that are spelled in another way
+    now. Of `to_read` only the metadata is to be read again; they count as unchanged.
     """
 
     to_embed: tuple[T, ...]
@@ -43,7 +44,8 @@ class Changes(Generic[T]):
     respelled: tuple[FoundFile, ...] = ()
     missing: Mapping[tuple[str, str], KnownSource] = field(default_factory=dict)
     emptied: tuple[Scope, ...] = ()
-    readable: tuple[tuple[str, str], ...] = ()
+    to_read: tuple[FoundFile, ...] = ()
+    settled: tuple[tuple[str, str], ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
 
 
@@ -77,11 +79,11 @@ def find_changes(
         key: missing.pop(old)
         for key, old in _respelled(found.keys() - known.keys(), missing).items()
     }
-    with_known = (
+    with_known = [
         (replace(file, image_id=before.image_id) if before else file, before)
         for key, file in found.items()
         for before in [known.get(key) or respelled.get(key)]
-    )
+    ]
     changes = sort_out(with_known, retry_failed=retry_failed)
     to_embed = {file.key for file in changes.to_embed} if respelled else set()
     renamed = tuple(
@@ -94,12 +96,28 @@ def find_changes(
         unchanged=changes.unchanged - len(renamed),
         respelled=renamed,
         missing=missing,
+        to_read=tuple(
+            file
+            for file, before in with_known
+            if before is not None and before.beside != file.beside and _is_known(file, before)
+        ),
         emptied=tuple(emptied_scopes(scopes, found)),
-        readable=tuple(
-            key for key in walk.listed if key in known and known[key].failed and key not in found
+        settled=(
+            *(
+                key
+                for key in walk.listed
+                if key in known and known[key].failed and key not in found
+            ),
+            *(key for key, before in missing.items() if _is_failure(before) and not is_away(key)),
         ),
         left_out=walk.left_out(),
     )
+
+
+def _is_known(file: FoundFile, before: KnownSource) -> bool:
+    """Whether a file is the one that was embedded."""
+    same = (before.size, before.mtime) == (file.size, file.mtime)
+    return same and before.has_vector and not before.failed
 
 
 def _respelled(
@@ -118,6 +136,10 @@ def _respelled(
         return {}
     pairs = (((root, path), old_names.get((root, folded(path)))) for root, path in new)
     return {key: old for key, old in pairs if old is not None}
+
+
+def _is_failure(before: KnownSource) -> bool:
+    return before.failed and before.image_id is None
 
 
 def sort_out(images: Iterable[tuple[T, KnownSource | None]], *, retry_failed: bool) -> Changes[T]:

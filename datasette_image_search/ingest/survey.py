@@ -33,6 +33,7 @@ from .model_choice import ModelChoice, RunError, choose_model
 from .moved_roots import find_moved_root, root_of, tell_database
 from .own_images import ImageSource, find_own_changes
 from .replacing import Replacement, replacement_by
+from .rereading import reused_to_read
 from .reuse import Reuse, find_reuse, hash_of, of_known_size
 from .scan import (
     Changes,
@@ -105,10 +106,10 @@ class EmbedRequest:
 @dataclass(frozen=True)
 class Survey:
     """
-    The work to do. `gone` are the missing files, by root and path, and `empty_rows` counts rows of a
+    The work to do. Of `to_read` only the metadata is read. `gone` are the missing files, by root and path, and `empty_rows` counts rows of a
     person's own table without an image. `unusable` says why rows of it cannot be images. `other_tables`
     are the image tables beside a new one. `unfinished` is an index that will replace others, but not in
-    this run, with the number of its vectors. `readable` and `left_out` are as in Changes.
+    this run, with the number of its vectors. `settled` and `left_out` are as in Changes.
     """
 
     choice: ModelChoice
@@ -119,13 +120,14 @@ class Survey:
     unchanged: int
     failed_before: int
     gone: Mapping[tuple[str, str], KnownSource]
+    to_read: tuple[FoundFile, ...] = ()
     empty_rows: int = 0
     unusable: tuple[Failure, ...] = ()
     is_new_table: bool = False
     other_tables: tuple[str, ...] = ()
     replacement: Replacement | None = None
     unfinished: tuple[Index, int] | None = None
-    readable: tuple[tuple[str, str], ...] = ()
+    settled: tuple[tuple[str, str], ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
@@ -284,7 +286,8 @@ def _survey_files(
         unchanged=changes.unchanged,
         failed_before=changes.failed_before,
         gone=gone,
-        readable=changes.readable,
+        to_read=(*changes.to_read, *reused_to_read(reused, known.values())),
+        settled=changes.settled,
         left_out=changes.left_out,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ..checked import check_fields
@@ -13,6 +14,7 @@ from ..files.entries import Entries
 from ..files.special_files import open_regular, special_kind
 from ..files.states import iso_time
 from ..store import Key
+from .beside import FilesBeside, files_beside, read_beside
 from .exclusion import Exclusion
 from .left_out import LeftOut, LeftOutCount, is_of_a_tool
 from .scopes import Scope
@@ -34,7 +36,7 @@ class FoundFile:
     """
     A file below a root. `root` is an absolute path, `path` POSIX and relative to it, `size` in
     bytes, `mtime` ISO 8601 in UTC to the microsecond. `image_id` is the row that it already has,
-    `problem` why there is no use in opening it.
+    `problem` why there is no use in opening it, `beside` the state of the .xmp files beside it.
     """
 
     root: str
@@ -43,6 +45,7 @@ class FoundFile:
     mtime: str
     image_id: Key | None = None
     problem: str | None = None
+    beside: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -59,6 +62,9 @@ class FoundFile:
     def read(self) -> bytes:
         with open_regular(self.absolute) as file:
             return file.read()
+
+    def read_beside(self) -> list[bytes]:
+        return read_beside(self.absolute.parent, self.beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ class Walk:
     def files(self) -> Iterator[FoundFile]:
         """Every image file of the scopes once, folder by folder in alphabetical order."""
         seen: set[tuple[str, str]] = set()
+        beside = cache(files_beside)
         for scope in self._scopes:
             if not scope.given:
                 continue
@@ -103,7 +110,8 @@ class Walk:
             if scope.is_folder:
                 files = self._files_in(_Folder(start.rstrip("/") or "/", scope.root, scope.path))
             else:
-                files = iter([found_file(scope.root, scope.path, start)])
+                folder = beside(os.path.dirname(start))  # noqa: PTH120
+                files = iter([found_file(scope.root, scope.path, start, beside=folder)])
             for file in files:
                 if file.key not in seen:
                     seen.add(file.key)
@@ -145,16 +153,26 @@ class Walk:
             return
         is_first_time = folder.key not in self.listed
         self.listed.add(folder.key)
+        entries = [entry for entry in entries if not self._leaves_out(entry, folder.prefix)]
+        beside = FilesBeside(folder.path, (entry.name for entry in entries))
         for entry in entries:
-            below = folder.prefix + entry.name
-            if self._exclusion.leaves_out(entry.path, below) or entry.name.startswith("."):
-                continue
-            # What a link points to may well be below the folder already.
-            if self._follow_symlinks or not _is_link(entry):
-                yield from self._entry(entry, folder.root, below, is_first_time)
+            path = folder.prefix + entry.name
+            yield from self._entry(entry, folder.root, path, beside, is_first_time)
+
+    def _leaves_out(self, entry: os.DirEntry[str], prefix: str) -> bool:
+        below = prefix + entry.name
+        if self._exclusion.leaves_out(entry.path, below) or entry.name.startswith("."):
+            return True
+        # What a link points to may well be below the folder already.
+        return not self._follow_symlinks and _is_link(entry)
 
     def _entry(
-        self, entry: os.DirEntry[str], root: str, path: str, is_first_time: bool
+        self,
+        entry: os.DirEntry[str],
+        root: str,
+        path: str,
+        beside: FilesBeside,
+        is_first_time: bool,
     ) -> Iterator[FoundFile | _Folder]:
         is_folder = _is_folder(entry)
         if is_folder and is_of_a_tool(entry.path):
@@ -162,7 +180,7 @@ class Walk:
                 self._left_out.add_folder(entry.name)
             return
         if is_image_name(entry.name):
-            yield found_file(root, path, entry.path)
+            yield found_file(root, path, entry.path, beside=beside)
         elif is_first_time and not is_folder:
             self._left_out.add_file(entry.name)
         if is_folder and entry.path in self._roots:
@@ -185,7 +203,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False  # A link to itself, say.
 
 
-def found_file(root: str, path: str, absolute: str, problem: str | None = None) -> FoundFile:
+def found_file(
+    root: str,
+    path: str,
+    absolute: str,
+    problem: str | None = None,
+    beside: FilesBeside | None = None,
+) -> FoundFile:
     """A file as it is now, with a problem if it is not a file to open."""
     try:
         path.encode()
@@ -204,4 +228,5 @@ def found_file(root: str, path: str, absolute: str, problem: str | None = None) 
         # Opening a pipe would wait for its other end for ever.
         problem = f"it is {kind}, not a picture"
     mtime = iso_time(status.st_mtime_ns // 1000)
-    return FoundFile(root, path, status.st_size, mtime, problem=problem)
+    files = beside.of(os.path.basename(absolute)) if beside else ""  # noqa: PTH119
+    return FoundFile(root, path, status.st_size, mtime, problem=problem, beside=files)

@@ -17,8 +17,15 @@ from sqlite_utils.db import quote_identifier
 from .finding import check_vectors
 from .indexes import image_table_names, read_indexes
 from .schema_version import APPLIED, MIGRATIONS, applied, check_version
+from .side_schema import ADDED_COLUMNS, image_columns, record_own_columns
 from .soundness import is_stored_table
-from .tables import INDEXES, ImageTable, StoreError, table_exists
+from .tables import (
+    INDEXES,
+    ImageTable,
+    StoreError,
+    column_names,
+    table_exists,
+)
 from .transactions import transaction
 from .triggers import ensure_triggers
 
@@ -95,11 +102,35 @@ def _warnings(db: Database) -> None:
             failures.add_column("embedded", int, not_null_default=0)
 
 
+def _metadata(db: Database) -> None:
+    """Older versions had no columns for what people say of a picture."""
+    for table, own_column in _image_tables(db.conn):
+        if table.root_column is not None:
+            ensure_triggers(db, table, own_column)
+            _add_columns(db, table)
+
+
+def _add_columns(db: Database, table: ImageTable) -> None:
+    """Columns of ours, which the next run fills for all images. Those that a person has made stay a person's."""
+    record_own_columns(db, table)
+    there = column_names(db.conn, table.name)
+    types = image_columns()
+    for name in ADDED_COLUMNS:
+        if name not in there:
+            db.table(table.name).add_column(name, types[name])
+    db.execute(
+        "insert or replace into {beside} (image_id, files) select {key}, null from {images}".format(
+            **table.quoted()
+        )
+    )
+
+
 _STEPS: tuple[Callable[[Database], None], ...] = (
     _models_side_by_side,
     _tokens,
     _sources,
     _warnings,
+    _metadata,
 )
 
 

@@ -80,6 +80,7 @@ def known_files(
             "exists (select 1 from {vectors} as side where side.image_id = {images}.{key} "
             "and side.index_id = ? and side.sha256 is {images}.sha256)"
         )
+    beside = _files_beside(conn, table)
     known = {}
     for image_id, root_id, path, size, mtime, has_vector in conn.execute(
         f"select {{key}}, root_id, path, size, mtime, {vector} from {{images}}".format(**names),
@@ -88,7 +89,13 @@ def known_files(
         # Whatever else stands there is the path of no file that could be found.
         if table.is_key(image_id) and isinstance(path, str):
             file = root_paths.get(root_id, ""), path
-            known[file] = KnownSource(image_id, size, mtime, has_vector=bool(has_vector))
+            known[file] = KnownSource(
+                image_id,
+                size,
+                mtime,
+                has_vector=bool(has_vector),
+                beside=beside.get(image_id, ""),
+            )
     for root_id, path, size, mtime in failed_files(conn, table):
         file = root_paths.get(root_id, ""), path
         # A picture that went bad keeps its row, and is not tried again either.
@@ -101,6 +108,19 @@ def known_files(
             has_vector=before.has_vector if before else False,
         )
     return known
+
+
+def _files_beside(conn: sqlite3.Connection, table: ImageTable) -> dict[Key, str | None]:
+    """
+    The state of the .xmp files that the metadata of an image was read with, for those that had some, and None
+    for images whose metadata is to be read again; all of an older version.
+    """
+    if table.root_column is None:
+        return {}
+    if not is_stored_table(conn, table.beside, "image_id", "files"):
+        keys = conn.execute("select {key} from {images}".format(**table.quoted()))
+        return {key: None for (key,) in keys if table.is_key(key)}
+    return dict(conn.execute("select image_id, files from {beside}".format(**table.quoted())))
 
 
 def failed_files(

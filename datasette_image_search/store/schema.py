@@ -9,15 +9,15 @@ from sqlite_utils.db import quote_identifier
 
 from .finding import check_key, check_not_renamed, renamed_from
 from .migrations import migrate
-from .side_schema import column_types
+from .side_schema import column_types, image_columns, record_own_columns
 from .tables import (
     INDEXES,
     LABEL_SETS,
     ROOTS,
     DuplicateRow,
-    ImageRecord,
     ImageTable,
     Index,
+    KeywordRow,
     LabelSet,
     StoreError,
     TagRow,
@@ -34,6 +34,7 @@ from .triggers import (
     existing_side_tables,
     forget_images,
     has_duplicates,
+    has_keywords,
     has_tags,
 )
 
@@ -76,6 +77,8 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
             check_not_renamed(db.conn, name)
             _forget_dropped(db, name)
             _create_image_table(db, name)
+        elif not table_exists(db.conn, ImageTable(name, "", key_is_integer=True).vectors):
+            record_own_columns(db, find_image_table(db.conn, name))
         table = find_image_table(db.conn, name)
         check_key(db.conn, table)
         _forget_former(db, table)
@@ -137,7 +140,7 @@ def _forget_former(db: Database, table: ImageTable) -> None:
 
 def _create_image_table(db: Database, name: str) -> None:
     db.table(name).create(
-        {"id": int, **column_types(ImageRecord)},
+        {"id": int, **image_columns()},
         pk="id",
         not_null={"root_id", "path"},
         foreign_keys=[("root_id", ROOTS, "id")],
@@ -196,3 +199,19 @@ def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None
     if not has_tags(db.conn, table):
         raise StoreError(f"the table {table.tags!r} was not made by tag-images; rename it")
     ensure_triggers(db, table, own_column)
+
+
+def ensure_keywords(db: Database, table: ImageTable) -> bool:
+    """
+    The table of keywords, and the triggers that keep it true from now on. False if something else has its
+    name: then the images have no keywords.
+    """
+    if not column_names(db.conn, table.keywords):
+        db.table(table.keywords).create(
+            {**column_types(KeywordRow), "image_id": int if table.key_is_integer else str},
+            pk=("image_id", "keyword"),
+            foreign_keys=[("image_id", table.name, table.key)],
+        )
+        db.table(table.keywords).create_index(["keyword", "image_id"])
+        ensure_triggers(db, table, None)
+    return has_keywords(db.conn, table)

@@ -12,7 +12,13 @@ from .soundness import LONGEST_NAME, is_stored_table
 
 APPLIED = "image_search_migrations"
 
-MIGRATIONS = ("m001_models_side_by_side", "m002_tokens", "m003_sources", "m004_warnings")
+MIGRATIONS = (
+    "m001_models_side_by_side",
+    "m002_tokens",
+    "m003_sources",
+    "m004_warnings",
+    "m005_metadata",
+)
 """In the order in which migrations.py applies them."""
 
 

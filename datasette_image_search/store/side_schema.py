@@ -7,8 +7,13 @@ from typing import get_type_hints
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
+from ..metadata.columns import Metadata
+from .image_record import ImageRecord
 from .sources import SOURCE_COLUMNS
-from .tables import INDEXES, Failure, ImageTable
+from .tables import INDEXES, Failure, ImageTable, column_names
+
+ADDED_COLUMNS = ("title", "description", "rating", "artist", "copyright", "taken_at_offset")
+"""Columns of ours that version 0.1 did not have, so that a person may have made one of that name."""
 
 
 def ensure_side_tables(db: Database, table: ImageTable) -> None:
@@ -42,6 +47,8 @@ def ensure_side_tables(db: Database, table: ImageTable) -> None:
         )
     if table.hash_column is None and not db.table(table.sources).exists():
         db.table(table.sources).create({"image_id": key_type, **SOURCE_COLUMNS}, pk="image_id")
+    if table.root_column is not None and not db.table(table.beside).exists():
+        db.table(table.beside).create({"image_id": key_type, "files": str}, pk="image_id")
 
 
 def column_types(record: type) -> dict[str, type]:
@@ -50,3 +57,18 @@ def column_types(record: type) -> dict[str, type]:
     hints = get_type_hints(record).items()
     # The table of an Index is no column of its row.
     return {name: optional.get(kind, kind) for name, kind in hints if kind is not ImageTable}
+
+
+def image_columns() -> dict[str, type]:
+    """Column -> type, of an image table of ours, less its id."""
+    columns = column_types(ImageRecord) | column_types(Metadata)
+    del columns["metadata"], columns["keywords"]
+    return columns
+
+
+def record_own_columns(db: Database, table: ImageTable) -> None:
+    """Note the columns of ADDED_COLUMNS that a table has already, which are a person's."""
+    own = set(ADDED_COLUMNS) & set(column_names(db.conn, table.name))
+    if own and not db.table(table.own_columns).exists():
+        db.table(table.own_columns).create({"name": str}, pk="name")
+        db.table(table.own_columns).insert_all({"name": name} for name in sorted(own))

@@ -15,6 +15,7 @@ import numpy as np
 from sqlite_utils.db import quote_identifier
 
 from ..errors import ImageSearchError
+from .image_record import ImageRecord
 from .schema_version import APPLIED
 
 ROOTS = "image_search_roots"
@@ -35,9 +36,15 @@ SIDE_TABLES: Mapping[str, str] = {
     "failures": "_{}_failures",
     # Of a person's own table: what the files or BLOBs of its images were like.
     "sources": "_{}_sources",
+    # Of a table of ours: the .xmp files beside the images that have some, as they were when they were read. NULL
+    # where the metadata of an image is to be read again.
+    "beside": "_{}_beside",
+    # Columns of a table of ours that a person had made before ours of the same name came: never written.
+    "own_columns": "_{}_own_columns",
     # Made for people to look at, and to filter by: Datasette hides tables that begin with an underscore.
     "duplicates": "{}_duplicates",
     "tags": "{}_tags",
+    "keywords": "{}_keywords",
 }
 """Whatever is made of an image table -> its name. Who may not see the image table may not see these."""
 
@@ -93,6 +100,9 @@ class ImageTable:
     sources = _side("sources")
     duplicates = _side("duplicates")
     tags = _side("tags")
+    keywords = _side("keywords")
+    beside = _side("beside")
+    own_columns = _side("own_columns")
 
     def parse_key(self, text: str) -> Key | None:
         """The key that a person or a URL wrote down, or None where it can be the key of no row."""
@@ -185,33 +195,6 @@ class Location:
     path: str
 
 
-@dataclass(frozen=True)
-class ImageRecord:
-    """The columns of an image table of ours, less its id. The order is the order of the columns."""
-
-    root_id: int
-    path: str
-    folder: str
-    filename: str
-    format: str
-    width: int
-    height: int
-    size: int
-    mtime: str
-    sha256: str
-    taken_at: str | None = None
-    camera_make: str | None = None
-    camera_model: str | None = None
-    lens: str | None = None
-    focal_length: float | None = None
-    f_number: float | None = None
-    exposure_time: float | None = None
-    iso: int | None = None
-    latitude: float | None = None
-    longitude: float | None = None
-    altitude: float | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """What the file or BLOB of an image was like when it was embedded: bytes, time ("" of a BLOB), and hash."""
@@ -225,13 +208,23 @@ class Source:
 class EmbeddedImage:
     """
     What a batch is made of. `image_id` is None for an image that has no row yet, `content` what is
-    to be known of it: the row itself, or only the state of its source in a person's own table.
+    to be known of it: the row itself, or only the state of its source in a person's own table. `beside` is
+    the state of the .xmp files that its metadata was read with.
     """
 
     image_id: Key | None
     content: ImageRecord | Source
     vector: np.ndarray
     thumbnail: bytes | None
+    beside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeywordRow:
+    """A row of the table of keywords. The order is the order of the columns."""
+
+    image_id: Key
+    keyword: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +265,8 @@ class KnownSource:
     """
     What the tables know of a file or BLOB: the row it has, if any, the size and mtime of what was embedded
     last (None for a vector that was imported without the file), or of what could not be (`failed`),
-    and whether its row has a vector.
+    and whether its row has a vector. `beside` is the state of the .xmp files that its metadata was read with,
+    None if it is to be read again.
     """
 
     image_id: Key | None
@@ -280,6 +274,7 @@ class KnownSource:
     mtime: str | None
     failed: bool = False
     has_vector: bool = True
+    beside: str | None = ""
 
 
 @dataclass(frozen=True, slots=True)

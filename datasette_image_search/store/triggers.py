@@ -20,6 +20,7 @@ from .tables import (
     DuplicateRow,
     ImageTable,
     Key,
+    KeywordRow,
     TagRow,
     column_names,
     generated_columns,
@@ -42,12 +43,14 @@ def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> 
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
     with_duplicates, with_tags = has_duplicates(db.conn, table), has_tags(db.conn, table)
+    with_keywords = has_keywords(db.conn, table)
     wanted = _triggers(
         table,
         own_column,
         content_is_generated=own_column in generated_columns(db.conn, table.name),
         with_duplicates=with_duplicates,
         with_tags=with_tags,
+        with_keywords=with_keywords,
     )
     for name, sql in wanted.items():
         if existing.get(name) != sql:
@@ -87,6 +90,7 @@ def _triggers(
     content_is_generated: bool,
     with_duplicates: bool,
     with_tags: bool,
+    with_keywords: bool,
 ) -> dict[str, str]:
     """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
     names = table.quoted()
@@ -109,6 +113,12 @@ def _triggers(
             "delete from {duplicates} where image_id = {row}.{key};"
         )
         renumber += "update {duplicates} set image_id = new.{key} where image_id = old.{key}; "
+    if table.root_column is not None:
+        forget += " delete from {beside} where image_id = {row}.{key};"
+        renumber += "update {beside} set image_id = new.{key} where image_id = old.{key}; "
+    if with_keywords:
+        forget += " delete from {keywords} where image_id = {row}.{key};"
+        renumber += "update {keywords} set image_id = new.{key} where image_id = old.{key}; "
     forget_vector = ""
     if with_tags:
         forget += " delete from {tags} where image_id = {row}.{key};"
@@ -190,7 +200,7 @@ def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
 
 def existing_side_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:
     """What is made of an image table, and not somebody else's of the same name."""
-    ours = {"duplicates": has_duplicates, "tags": has_tags}
+    ours = {"duplicates": has_duplicates, "tags": has_tags, "keywords": has_keywords}
     return [
         table.side(kind)
         for kind in SIDE_TABLES
@@ -208,6 +218,11 @@ def has_tags(conn: sqlite3.Connection, table: ImageTable) -> bool:
     return _is_table_of(conn, table.tags, TagRow)
 
 
+def has_keywords(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Whether there is a table of keywords, and not somebody else's of the same name."""
+    return _is_table_of(conn, table.keywords, KeywordRow)
+
+
 def _is_table_of(conn: sqlite3.Connection, name: str, record: type) -> bool:
     """Whether there is a table, and no view, that has at least the columns of a record."""
     columns = set(column_names(conn, name))
@@ -215,11 +230,18 @@ def _is_table_of(conn: sqlite3.Connection, name: str, record: type) -> bool:
 
 
 def clear_derived(db: Database, table: ImageTable) -> None:
-    """Duplicates and tags without those of vectors and images that are gone."""
+    """Duplicates, tags and keywords without those of vectors and images that are gone."""
     if has_duplicates(db.conn, table):
         clear_duplicates(db, table)
     if has_tags(db.conn, table):
         _clear_tags(db, table)
+    for side in ("beside", "keywords"):
+        if table.side(side) in existing_side_tables(db.conn, table):
+            db.execute(
+                f"delete from {{{side}}} where image_id not in (select {{key}} from {{images}})".format(
+                    **table.quoted()
+                )
+            )
 
 
 def clear_duplicates(db: Database, table: ImageTable) -> None:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqlite_utils import Database
 from sqlite_utils.db import NotFoundError
 
+from .image_record import ImageRecord
 from .indexes import check_index, made_of_same
+from .metadata import copy_keywords, writable, write_keywords
 from .own_rows import own_label
 from .reads import roots
+from .side_schema import image_columns
 from .sources import sources_of
 from .tables import (
     OWN_ROOT,
     ROOTS,
     EmbeddedImage,
     Failure,
-    ImageRecord,
     ImageTable,
     Index,
     Key,
@@ -135,13 +137,13 @@ def _write_image(
         _forget_failure(db, table, OWN_ROOT, own_label(image.image_id))
         return image.image_id
     _forget_failure(db, table, image.content.root_id, image.content.path)
-    return _write_row(db, table, image.image_id, asdict(image.content))
+    key = _write_row(db, table, image.image_id, image.content.row())
+    write_keywords(db, table, key, image.content.metadata.keywords, image.beside)
+    return key
 
 
 def _write_row(db: Database, table: ImageTable, key: Key | None, row: dict[str, Any]) -> Key:
-    # A person may have dropped or renamed columns that nothing here depends on.
-    columns = db.table(table.name).columns_dict
-    row = {name: value for name, value in row.items() if name in columns}
+    row = writable(db, table, row)
     if key is not None:
         try:
             db.table(table.name).update(key, row)
@@ -203,7 +205,7 @@ def write_reused(
     Files whose bytes are embedded already get the row and the vector of those, in one transaction.
     What was deleted since the survey is left out: the next run embeds the file.
     """
-    names = [field.name for field in fields(ImageRecord)]
+    names = image_columns()
     with transaction(db, committed):
         check_index(db.conn, index)
         for image in images:
@@ -235,6 +237,7 @@ def write_reused(
             source = db.table(table.name).get(image.source_id)
             row = {name: source[name] for name in names if name in source}
             key = _write_row(db, table, image.image_id, {**row, **place})
+            copy_keywords(db, table, image.source_id, key)
             _write_vector(db, table, index, key, source["sha256"], vector[0])
             for thumbnail in db.table(table.thumbnails).rows_where(
                 "image_id = ?", [image.source_id]

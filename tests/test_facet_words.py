@@ -1,4 +1,4 @@
-"""?_image_tag= and ?_facet_tag= on the table page, beside every other filter."""
+"""?_image_tag=, ?_image_keyword= and their facets on the table page, beside every other filter."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sqlite_utils import Database
 
 from .commands import command
 from .serving import datasette_of, get
+from .test_xmp import xmp
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
@@ -164,3 +165,57 @@ async def test_who_may_not_see_the_tags_gets_none(tagged: Path):
         page = await get(datasette, "/photos/images?_facet_tag=id", actor)
         assert page.status_code == 200
         assert ("images_tags (tag)" in page.text) == (actor == "anna")
+
+
+# --- Keywords ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def described(tagged: Path, folder: Path) -> Path:
+    """Beside the tags, blue and red have the keyword "sea", and blue "a & b" too."""
+    for name, keywords in (("blue", ("sea", "a &amp; b")), ("red", ("sea",))):
+        items = "".join(f"<rdf:li>{keyword}</rdf:li>" for keyword in keywords)
+        text = xmp(f"<dc:subject><rdf:Bag>{items}</rdf:Bag></dc:subject>")
+        (folder / f"{name}.xmp").write_text(text, encoding="utf-8")
+    result = command("embed-images", tagged, "images", folder)
+    assert result.exit_code == 0, result.output
+    return tagged
+
+
+async def test_images_with_a_keyword(described: Path):
+    datasette = datasette_of(described)
+    both = expected(described, "where path in ('blue.jpg', 'red.jpg')")
+    assert await ids(datasette, "_image_keyword=sea") == both
+    blue = expected(described, "where path = 'blue.jpg'")
+    assert await ids(datasette, "_image_keyword=sea&_image_keyword=a+%26+b") == blue
+    assert await ids(datasette, "_image_keyword=sea&_image_tag=blue") == blue
+    assert await ids(datasette, "_image_keyword=mountain") == []
+
+
+async def test_keywords_are_counted_and_a_link_filters_by_one(described: Path):
+    datasette = datasette_of(described)
+    page = await get(datasette, "/photos/images")
+    assert "_facet_keyword=id" in page.text
+    query = "_facet_keyword=id&_facet_tag=id"
+    response = await get(datasette, f"/photos/images.json?_extra=facet_results&{query}")
+    results = response.json()["facet_results"]
+    counted = results.get("results", results)["images_keywords"]
+    assert [(value["value"], value["count"]) for value in counted["results"]] == [
+        ("sea", 2),
+        ("a & b", 1),
+    ]
+    link = counted["results"][1]["toggle_url"].partition("?")[2]
+    assert await ids(datasette, link) == expected(described, "where path = 'blue.jpg'")
+
+
+async def test_a_search_among_the_images_with_a_keyword(described: Path):
+    datasette = datasette_of(described)
+    page = "/-/image-search/photos/images.json"
+    response = await get(datasette, f"{page}?q=red&_image_keyword=sea&_facet_keyword=id")
+    assert len(response.json()["hits"]) == 2
+
+
+async def test_a_table_without_keywords_says_where_they_come_from(tagged: Path):
+    response = await get(datasette_of(tagged), "/photos/images.json?_image_keyword=sea")
+    assert response.status_code == 400
+    assert "has no keywords to filter by" in response.text

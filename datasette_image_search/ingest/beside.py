@@ -1,0 +1,70 @@
+"""
+The .xmp files beside pictures, where programs write what they must not write into them: "a.jpg.xmp", or "a.xmp"
+for every picture that is called "a".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..files.special_files import open_regular
+from ..files.states import iso_time
+
+SUFFIX = ".xmp"
+
+LARGEST = 4_000_000
+"""Bytes; larger ones are something else."""
+
+
+class FilesBeside:
+    """The .xmp files of one folder, of whose files these are the names."""
+
+    def __init__(self, folder: str, names: Iterable[str]):
+        self._folder = folder
+        self._names = {name.lower(): name for name in names if name.lower().endswith(SUFFIX)}
+
+    def of(self, picture: str) -> str:
+        """
+        The state of the files beside a picture, by its name: a JSON array of their names, sizes and times, that of
+        its whole name first; "" if there is none.
+        """
+        if not self._names:
+            return ""
+        stem = os.path.splitext(picture)[0]  # noqa: PTH122 (of every file)
+        names = (self._names.get(f"{each}{SUFFIX}".lower()) for each in (picture, stem))
+        states = [state for name in names if name and (state := self._state(name))]
+        return json.dumps(states, ensure_ascii=False) if states else ""
+
+    def _state(self, name: str) -> tuple[str, int, str] | None:
+        try:
+            name.encode()
+            status = os.stat(os.path.join(self._folder, name))  # noqa: PTH116, PTH118
+        except (OSError, ValueError):
+            return None
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+            return None
+        return name, status.st_size, iso_time(status.st_mtime_ns // 1000)
+
+
+def files_beside(folder: str) -> FilesBeside:
+    """Those of a folder; none if it cannot be listed."""
+    try:
+        return FilesBeside(folder, os.listdir(folder))  # noqa: PTH208
+    except OSError:
+        return FilesBeside(folder, [])
+
+
+def read_beside(folder: Path, state: str) -> list[bytes]:
+    """The bytes of the files of a state, without those that cannot be read."""
+    found = []
+    for name, _, _ in json.loads(state) if state else []:
+        try:
+            with open_regular(folder / name) as file:
+                found.append(file.read(LARGEST))
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,42 @@
+"""Metadata read again, of pictures that are embedded already: without decoding them, and without the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from ..decoding.describing import metadata_of
+from ..store import Key
+from ..store.image_record import ReadMetadata
+from ..store.tables import KnownSource
+from .reuse import Reuse
+from .walk import FoundFile
+
+
+def reused_to_read(reused: Iterable[Reuse], known: Iterable[KnownSource]) -> tuple[FoundFile, ...]:
+    """Moved files and copies that have other .xmp files beside them than the image that they are like."""
+    beside: Mapping[Key | None, str | None] = {each.image_id: each.beside for each in known}
+    return tuple(
+        reuse.file for reuse in reused if beside.get(reuse.source_id, "") != reuse.file.beside
+    )
+
+
+def read_again(
+    files: Sequence[FoundFile], roots: Mapping[str, int], workers: int
+) -> Iterator[ReadMetadata | None]:
+    """
+    The metadata of each file, in their order; None for one that cannot be read, which the next run tries again.
+    `roots` are ids by path.
+    """
+
+    def read(file: FoundFile) -> ReadMetadata | None:
+        try:
+            metadata = metadata_of(file.read(), file.name, file.read_beside())
+        except OSError:
+            return None
+        return ReadMetadata(roots[file.root], file.path, metadata, file.beside)
+
+    # Few at a time, so that no more pictures than that are in memory.
+    for start in range(0, len(files), 8 * workers):
+        with ThreadPoolExecutor(workers, thread_name_prefix="metadata") as executor:
+            yield from executor.map(read, files[start : start + 8 * workers])

@@ -1,0 +1,1 @@
+"""What is written in and beside a picture, about how it was made and what it shows; decodes no pixels."""

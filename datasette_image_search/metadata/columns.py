@@ -1,0 +1,82 @@
+"""What metadata says, whoever wrote it and in whichever form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """
+    `taken_at` is ISO 8601, local as the camera wrote it, and as exact as it is known ("2021-07" is a month);
+    `taken_at_offset` is how far local time was ahead of UTC, such as "+02:00". Lengths are in millimetres,
+    exposure in seconds, latitude and longitude in degrees (north and east positive), altitude in metres,
+    `rating` is 0 to 5 stars, or -1 for a rejected picture. `keywords` are a table of their own; all others
+    are columns of an image table, in this order.
+    """
+
+    taken_at: str | None = None
+    camera_make: str | None = None
+    camera_model: str | None = None
+    lens: str | None = None
+    focal_length: float | None = None
+    f_number: float | None = None
+    exposure_time: float | None = None
+    iso: int | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    altitude: float | None = None
+    title: str | None = None
+    description: str | None = None
+    rating: int | None = None
+    artist: str | None = None
+    copyright: str | None = None
+    taken_at_offset: str | None = None
+    keywords: tuple[str, ...] = ()
+
+
+NOTHING = Metadata()
+
+COLUMNS = tuple(field.name for field in fields(Metadata) if field.name != "keywords")
+
+WORDS = ("title", "description", "rating", "artist", "copyright", "keywords")
+"""What people say of a picture; the rest is what a camera knows."""
+
+
+def combined(
+    sources: Iterable[Metadata], words_first: Iterable[Metadata] | None = None
+) -> Metadata:
+    """
+    The first source that says something, for each value. `words_first` are the sources in another order,
+    for WORDS.
+    """
+    camera = tuple(sources)
+    people = camera if words_first is None else tuple(words_first)
+    values = {}
+    for field in fields(Metadata):
+        for source in people if field.name in WORDS else camera:
+            value = getattr(source, field.name)
+            if value not in (None, ()):
+                values[field.name] = value
+                break
+    first = next(_with_place(camera), None)
+    if first is not None:
+        values |= {name: getattr(first, name) for name in ("latitude", "longitude")}
+        values["altitude"] = next(
+            (source.altitude for source in (first, *camera) if source.altitude is not None), None
+        )
+    taken_at = values.get("taken_at")
+    values["taken_at_offset"] = next(
+        (
+            source.taken_at_offset
+            for source in camera
+            if source.taken_at_offset and source.taken_at == taken_at
+        ),
+        None,
+    )
+    return Metadata(**values)
+
+
+def _with_place(sources: Iterable[Metadata]) -> Iterator[Metadata]:
+    return (each for each in sources if (each.latitude, each.longitude) != (None, None))

@@ -1,0 +1,119 @@
+"""
+The tags of a TIFF, which EXIF and most kinds of camera RAW are as well. Reads the tags that are asked for and
+nothing else, so that the size of a file, or damage in its other tags, never matters.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+MOST_ENTRIES = 1_000
+"""Of one directory."""
+
+LONGEST_VALUE = 4_000_000
+"""Bytes of one tag."""
+
+Value = bytes | tuple[float, ...]
+"""Texts and what is of no type, as bytes; numbers, of which fractions may be nan."""
+
+_NUMBERS = {
+    3: "H",
+    4: "L",
+    6: "b",
+    8: "h",
+    9: "l",
+    11: "f",
+    12: "d",
+    13: "L",
+    16: "Q",
+    17: "q",
+    18: "Q",
+}
+_FRACTIONS = {5: "L", 10: "l"}
+_ORDERS = {"le": "<", "be": ">"}
+_BYTES = (1, 2, 7, 129)
+"""129 is the text in UTF-8 of EXIF 3.0."""
+
+
+@dataclass(frozen=True)
+class Tiff:
+    """`data` begins with the order of its bytes, "II" or "MM"; the number after that is another in some RAWs."""
+
+    data: bytes
+
+    @property
+    def order(self) -> str:
+        """Of the bytes: "le" with the little end first, "be" with the big one."""
+        return "le" if self.data[:2] == b"II" else "be"
+
+    @cached_property
+    def _is_big(self) -> bool:
+        """With offsets of 64 bits."""
+        return self.data[2:4] in (b"+\0", b"\0+")
+
+    def first(self, tags: Collection[int]) -> Mapping[int, Value]:
+        """Some tags of the first directory."""
+        if self.data[:2] not in (b"II", b"MM"):
+            return {}
+        start = self._numbers("Q", 8, 1) if self._is_big else self._numbers("L", 4, 1)
+        return self.directory(start[0], tags) if start else {}
+
+    def directory(self, start: float, tags: Collection[int]) -> Mapping[int, Value]:
+        """Some tags of the directory at a position; whatever is damaged is left out."""
+        found: dict[int, Value] = {}
+        start = int(start)
+        count_form, count_size, size = ("Q", 8, 20) if self._is_big else ("H", 2, 12)
+        count = self._numbers(count_form, start, 1)
+        for number in range(min(int(count[0]), MOST_ENTRIES) if count else 0):
+            entry = start + count_size + number * size
+            head = self._numbers("H", entry, 2)
+            if not head:
+                break
+            tag, kind = int(head[0]), int(head[1])
+            if tag in tags and tag not in found:
+                value = self._value(kind, entry + 4)
+                if value is not None:
+                    found[tag] = value
+        return found
+
+    def _value(self, kind: int, position: int) -> Value | None:
+        form, inline = ("Q", 8) if self._is_big else ("L", 4)
+        count = self._numbers(form, position, 1)
+        each = (
+            struct.calcsize("=" + _NUMBERS[kind])
+            if kind in _NUMBERS
+            else 8
+            if kind in _FRACTIONS
+            else 1
+        )
+        if kind not in _BYTES and kind not in _NUMBERS and kind not in _FRACTIONS:
+            return None
+        if not count or not 0 < count[0] * each <= LONGEST_VALUE:
+            return None
+        length = int(count[0])
+        start = position + inline
+        if length * each > inline:
+            where = self._numbers(form, start, 1)
+            if not where:
+                return None
+            start = int(where[0])
+        if kind in _BYTES:
+            return self.data[start : start + length] or None
+        if kind in _NUMBERS:
+            return self._numbers(_NUMBERS[kind], start, length) or None
+        parts = self._numbers(_FRACTIONS[kind], start, 2 * length)
+        return tuple(map(_fraction, parts[::2], parts[1::2])) or None
+
+    def _numbers(self, form: str, start: int, count: int) -> tuple[float, ...]:
+        """None at all if the data ends before."""
+        try:
+            return struct.unpack_from(f"{_ORDERS[self.order]}{count}{form}", self.data, start)
+        except (struct.error, OverflowError):
+            return ()
+
+
+def _fraction(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator else float("nan")

@@ -1,0 +1,147 @@
+"""
+XMP -> metadata. The XML is read by defusedxml, which refuses the entities that make a small file a huge one;
+of RDF, which XMP is written in, this reads the few forms that XMP allows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from .columns import Metadata
+from .dates import When, iso_time
+from .gps import altitude, degrees, place
+from .texts import decoded, joined, keywords_of, text_of
+
+LONGEST = 4_000_000
+"""Bytes of one packet. Those of programs that keep the whole history of a picture have a million."""
+
+_RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
+_DC = "{http://purl.org/dc/elements/1.1/}"
+_XMP = "{http://ns.adobe.com/xap/1.0/}"
+_EXIF = "{http://ns.adobe.com/exif/1.0/}"
+_PHOTOSHOP = "{http://ns.adobe.com/photoshop/1.0/}"
+
+_TIMES = (f"{_EXIF}DateTimeOriginal", f"{_PHOTOSHOP}DateCreated", f"{_XMP}CreateDate")
+
+_BEGIN = re.compile(r"<((?:\w+:)?(?:xmpmeta|xapmeta|RDF))\b")
+
+
+def xmp_metadata(data: bytes) -> Metadata:
+    """What a packet or an .xmp file says; nothing if it is damaged, or too long to be one."""
+    root = _parsed(data)
+    return Metadata() if root is None else _metadata(_Properties(root))
+
+
+def _parsed(data: bytes) -> Element | None:
+    """The first element of XMP, without what programs leave before and behind it."""
+    if len(data) > LONGEST:
+        return None
+    text = _decoded(data)
+    begin = _BEGIN.search(text)
+    end = text.find(f"</{begin[1]}>", begin.end()) if begin else -1
+    if begin is None or end < 0:
+        return None
+    try:
+        return fromstring(text[begin.start() : end] + f"</{begin[1]}>", forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError):
+        return None
+
+
+def _decoded(data: bytes) -> str:
+    """UTF-8 in nearly all files; the zeros around the first bracket tell UTF-16."""
+    bracket = data.find(b"<")
+    if data[bracket + 1 : bracket + 2] == b"\0":
+        return data[bracket:].decode("utf-16-le", "ignore")
+    if bracket > 0 and data[bracket - 1 : bracket] == b"\0":
+        return data[bracket - 1 :].decode("utf-16-be", "ignore")
+    return decoded(data)
+
+
+class _Properties:
+    """The properties of all descriptions in a packet, by name, each as its texts."""
+
+    def __init__(self, root: Element):
+        self._values: dict[str, list[str]] = {}
+        for description in root.iter(f"{_RDF}Description"):
+            for name, value in description.attrib.items():
+                self._values.setdefault(name, [value])
+            for child in description:
+                texts = list(_texts(child))
+                if texts:
+                    self._values.setdefault(child.tag, texts)
+
+    def all(self, name: str) -> list[str]:
+        return self._values.get(name, [])
+
+    def text(self, name: str) -> str | None:
+        return next((text for value in self.all(name) if (text := text_of(value))), None)
+
+
+def _texts(element: Element) -> Iterator[str]:
+    """
+    Of a plain property its text, of a list those of its items, of a text in several languages the default
+    first.
+    """
+    items = element.findall(f"./*/{_RDF}li")
+    if not items:
+        value = element.find(f".//{_RDF}value")
+        text = element.text if value is None else value.text
+        resource = element.get(f"{_RDF}resource")
+        yield from (each for each in (text, resource) if each and each.strip())
+        return
+    for item in sorted(items, key=lambda item: item.get(_LANGUAGE, "x-default") != "x-default"):
+        value = item.find(f".//{_RDF}value")
+        text = item.text if value is None else value.text
+        if text and text.strip():
+            yield text
+
+
+def _metadata(properties: _Properties) -> Metadata:
+    taken_at, offset = _taken_at(properties) or (None, None)
+    latitude, longitude = place(
+        _degrees(properties, "GPSLatitude"), _degrees(properties, "GPSLongitude")
+    )
+    return Metadata(
+        taken_at=taken_at,
+        taken_at_offset=offset,
+        latitude=latitude,
+        longitude=longitude,
+        altitude=altitude(
+            _fraction(properties.text(f"{_EXIF}GPSAltitude")),
+            properties.text(f"{_EXIF}GPSAltitudeRef"),
+        ),
+        title=properties.text(f"{_DC}title"),
+        description=properties.text(f"{_DC}description"),
+        rating=_rating(properties.text(f"{_XMP}Rating")),
+        artist=joined(properties.all(f"{_DC}creator")),
+        copyright=properties.text(f"{_DC}rights"),
+        keywords=keywords_of(properties.all(f"{_DC}subject")),
+    )
+
+
+def _taken_at(properties: _Properties) -> When | None:
+    times = (iso_time(properties.text(name)) for name in _TIMES)
+    return next((time for time in times if time), None)
+
+
+def _degrees(properties: _Properties, name: str) -> float | None:
+    text = properties.text(f"{_EXIF}{name}")
+    return None if text is None else degrees(text.encode(), properties.text(f"{_EXIF}{name}Ref"))
+
+
+def _fraction(text: str | None) -> float | None:
+    match = re.fullmatch(r"\s*([+-]?\d+(?:\.\d+)?)(?:/(\d+))?\s*", text or "")
+    if match is None or (match[2] and not int(match[2])):
+        return None
+    return float(match[1]) / int(match[2] or 1)
+
+
+def _rating(text: str | None) -> int | None:
+    number = _fraction(text)
+    return int(number) if number is not None and -1 <= number <= 5 else None

@@ -1,0 +1,42 @@
+"""A row of an image table that was made from folders."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..metadata.columns import NOTHING, Metadata
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """An image table's row, less its id. The order is the order of the columns."""
+
+    root_id: int
+    path: str
+    folder: str
+    filename: str
+    format: str
+    width: int
+    height: int
+    size: int
+    mtime: str
+    sha256: str
+    metadata: Metadata = NOTHING
+
+    def row(self) -> dict[str, Any]:
+        """Column -> value; the keywords have a table of their own."""
+        row = asdict(self)
+        row |= row.pop("metadata")
+        del row["keywords"]
+        return row
+
+
+@dataclass(frozen=True)
+class ReadMetadata:
+    """What was read again of the metadata of the image at a place, and the state of the .xmp files beside it."""
+
+    root_id: int
+    path: str
+    metadata: Metadata
+    beside: str

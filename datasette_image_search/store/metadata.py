@@ -1,0 +1,83 @@
+"""What is written of the metadata of images: their columns, their keywords, and the files it was read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlite_utils import Database
+
+from ..metadata.columns import COLUMNS
+from .image_record import ReadMetadata
+from .schema import ensure_keywords
+from .tables import ImageTable, Key, column_names, table_exists
+from .transactions import transaction
+from .triggers import has_keywords
+
+
+def writable(db: Database, table: ImageTable, row: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The values of the columns that are there, and ours: a person may have dropped or renamed columns that nothing
+    here depends on, or have had one of that name before.
+    """
+    columns = set(column_names(db.conn, table.name))
+    if table_exists(db.conn, table.own_columns):
+        columns -= {name for (name,) in db.execute(_OWN.format(**table.quoted()))}
+    return {name: value for name, value in row.items() if name in columns}
+
+
+_OWN = "select name from {own_columns}"
+
+
+def write_keywords(
+    db: Database, table: ImageTable, key: Key, keywords: Sequence[str], beside: str | None
+) -> None:
+    """
+    The keywords of an image and the state of the .xmp files beside it, in place of those it had. None is for
+    metadata that is to be read again.
+    """
+    if beside != "":
+        db.table(table.beside).upsert({"image_id": key, "files": beside}, pk="image_id")
+    else:
+        db.table(table.beside).delete_where("image_id = ?", [key])
+    if has_keywords(db.conn, table):
+        db.table(table.keywords).delete_where("image_id = ?", [key])
+    if keywords and ensure_keywords(db, table):
+        rows = ({"image_id": key, "keyword": keyword} for keyword in keywords)
+        db.table(table.keywords).insert_all(rows)
+
+
+def copy_keywords(db: Database, table: ImageTable, source: Key, key: Key) -> None:
+    """Give an image, whose columns are those of another one, the keywords of that one too."""
+    keywords = []
+    if has_keywords(db.conn, table):
+        sql = "select keyword from {keywords} where image_id = ? order by keyword"
+        keywords = [row[0] for row in db.execute(sql.format(**table.quoted()), [source])]
+    sql = "select files from {beside} where image_id = ?"
+    state = db.execute(sql.format(**table.quoted()), [source]).fetchone()
+    write_keywords(db, table, key, keywords, state[0] if state else "")
+
+
+def write_metadata(
+    db: Database,
+    table: ImageTable,
+    images: Sequence[ReadMetadata],
+    committed: Callable[[], None] = lambda: None,
+) -> None:
+    """
+    What was read again of images that are there already, in one transaction; ids, vectors and thumbnails stay.
+    """
+    with transaction(db, committed):
+        for image in images:
+            found = db.execute(
+                "select {key} from {images} where root_id = ? and path = ?".format(
+                    **table.quoted()
+                ),
+                [image.root_id, image.path],
+            ).fetchone()
+            if found is None:
+                continue  # Deleted since the survey.
+            row = writable(db, table, {name: getattr(image.metadata, name) for name in COLUMNS})
+            if row:
+                db.table(table.name).update(found[0], row)
+            write_keywords(db, table, found[0], image.metadata.keywords, image.beside)

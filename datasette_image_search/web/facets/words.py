@@ -1,0 +1,190 @@
+"""
+`?_image_tag=cat` and `?_facet_tag=id`: the tags of an image table as a filter and as a facet; `?_image_keyword=cat`
+and `?_facet_keyword=id` the same of the keywords in its pictures.
+
+Datasette has no facet for many-to-many, and its own `_through=` gives wrong answers beside a filter on a
+column: both name their parameter :p0, in 0.65 and in 1.0.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from datasette.app import Datasette
+from datasette.database import QueryInterrupted
+from datasette.filters import FilterArguments
+from datasette.utils import escape_sqlite
+from datasette.utils.asgi import Request
+from datasette.views.base import DatasetteError
+
+from ...store import ImageTable
+from ...store.triggers import has_keywords, has_tags
+from ..access.image_tables import pictured_tables
+from ..compat import can_view_table
+from ..reading import read_bounded
+from .linked import LinkedFacet
+
+
+@dataclass(frozen=True)
+class Words:
+    """
+    Words that images have in a side table of the kind `side`, in its column `column`. `saying` describes a filter
+    by one, `advice` is for a table that has none.
+    """
+
+    side: str
+    column: str
+    is_there: Callable[[sqlite3.Connection, ImageTable], bool]
+    saying: str
+    advice: str
+
+    @property
+    def argument(self) -> str:
+        """Of the query string."""
+        return f"_image_{self.column}"
+
+
+TAGS = Words("tags", "tag", has_tags, "tagged", "add some with: sqlite-utils tag-images")
+
+KEYWORDS = Words(
+    "keywords",
+    "keyword",
+    has_keywords,
+    "with the keyword",
+    "embed-images reads them from pictures and from .xmp files beside them",
+)
+
+
+def asked_for(request: Request) -> list[Words]:
+    """The kinds of words that a request filters by."""
+    return [words for words in (TAGS, KEYWORDS) if request.args.get(words.argument)]
+
+
+async def filter_by_words(
+    datasette: Datasette, request: Request, database: str, table: str
+) -> FilterArguments:
+    """
+    The filter for images that have all tags and keywords of the request.
+
+    Raises DatasetteError, status 400, for a table without them, or if the actor may not see them.
+    """
+    clauses, params, descriptions = [], {}, []
+    for words in asked_for(request):
+        having = await _table_with(datasette, database, table, words)
+        visible = having is not None and await can_view_table(
+            datasette, request.actor, database, having.side(words.side)
+        )
+        if having is None or not visible:
+            raise DatasetteError(
+                f"{table!r} has no {words.side} to filter by; {words.advice}",
+                title="Image search",
+                status=400,
+            )
+        for number, word in enumerate(request.args.getlist(words.argument)):
+            param = f"_img_{words.column}_{number}"
+            clauses.append(
+                f"{escape_sqlite(table)}.{escape_sqlite(having.key)} in (select image_id from "
+                f"{escape_sqlite(having.side(words.side))} where {words.column} = :{param})"
+            )
+            params[param] = word
+            descriptions.append(f'{words.saying} "{word}"')
+    return FilterArguments(clauses, params, descriptions)
+
+
+async def _table_with(
+    datasette: Datasette, database: str, table: str, words: Words
+) -> ImageTable | None:
+    """The image table of that name, or of the view of that name, if it has such words."""
+    served = datasette.get_database(database)
+    shown = (await pictured_tables(served)).get(table)
+    if shown is None:
+        return None
+
+    def read(conn: sqlite3.Connection) -> ImageTable | None:
+        return shown.table if words.is_there(conn, shown.table) else None
+
+    return await read_bounded(served, read)
+
+
+class WordsFacet(LinkedFacet):
+    """Words with the number of their images; a facet of the key of an image table."""
+
+    words: ClassVar[Words]
+
+    async def suggest(self) -> list[dict[str, Any]]:
+        having = await self._visible_table()
+        if having is None or self.get_configs():
+            return []
+        url = self.adding({f"_facet_{self.type}": having.key})
+        return [{"name": having.side(self.words.side), "type": self.type, "toggle_url": url}]
+
+    async def facet_results(self) -> tuple[list[dict[str, Any]], list[str]]:
+        configs = self.get_configs()
+        having = await self._visible_table() if configs else None
+        if having is None:
+            return [], []
+        try:
+            return [await self._result(having, configs[0])], []
+        except QueryInterrupted:
+            return [], [having.side(self.words.side)]
+
+    async def _visible_table(self) -> ImageTable | None:
+        if not self.table:
+            return None
+        having = await _table_with(self.ds, self.database, self.table, self.words)
+        if having is None:
+            return None
+        side = having.side(self.words.side)
+        visible = await can_view_table(self.ds, self.request.actor, self.database, side)
+        return having if visible else None
+
+    async def _result(self, having: ImageTable, config: dict[str, Any]) -> dict[str, Any]:
+        size = self.get_facet_size()
+        side = having.side(self.words.side)
+        counted = await self.ds.execute(
+            self.database,
+            _SQL.format(
+                sql=self.sql, limit=size + 1, side=escape_sqlite(side), word=self.words.column,
+                key=escape_sqlite(having.key),
+            ),
+            self.params,
+            truncate=False,
+            custom_time_limit=self.ds.setting("facet_time_limit_ms"),
+        )  # fmt: skip
+        argument = self.words.argument
+        chosen = self.request.args.getlist(argument)
+        values = [
+            self.value(word, count, {argument: word}, word in chosen)
+            for word, count in counted.rows[:size]
+        ]
+        asked = config["config"]
+        column = asked.get("column") or asked.get("simple")
+        return {
+            "name": side,
+            "type": self.type,
+            "results": values,
+            "hideable": config["source"] != "metadata",
+            "toggle_url": self.without({f"_facet_{self.type}": column}),
+            "truncated": len(counted.rows) > size,
+        }
+
+
+class TagFacet(WordsFacet):
+    type = TAGS.column
+    words = TAGS
+
+
+class KeywordFacet(WordsFacet):
+    type = KEYWORDS.column
+    words = KEYWORDS
+
+
+# Several label sets may give an image the same tag.
+_SQL = """
+    select {word}, count(distinct image_id) as count from {side}
+    where image_id in (select {key} from ({sql}))
+    group by {word} order by count desc, {word} limit {limit}
+"""
