@@ -86,28 +86,18 @@ def evaluate(
     code_size = live.segments[0].faiss_index.code_size
     # A search ranks more if it meets deleted vectors; here it may meet all of them.
     first = 2 * DEEPEST + int((~_there(conn, live)).sum())
-    rows = [
-        Evaluated(
-            "numpy brute force", (1.0,) * len(RECALL_AT), milliseconds, 4.0 * live.index.dimensions
-        ),
-        Evaluated(
-            "flat float16",
-            *_measured(
-                conn, live, lambda vector: _nearest(live, vector, first), queries, lowest, report
-            ),
-            code_size,
-        ),
-    ]
+    dimensions = live.index.dimensions
+    rows = [Evaluated("numpy brute force", (1.0,) * len(RECALL_AT), milliseconds, 4.0 * dimensions)]
+
+    def measure(name: str, rank: Callable[[np.ndarray], Ranking], bytes_per_vector: float) -> None:
+        measured = _measured(conn, live, rank, queries, lowest, report)
+        rows.append(Evaluated(name, *measured, bytes_per_vector))
+
+    measure("flat float16", lambda vector: _nearest(live, vector, first), code_size)
     if live.approximate is not None:
-        rows.append(
-            Evaluated(
-                f"{live.approximate.tuning.factory} {live.approximate.tuning.parameters}".strip(),
-                *_measured(
-                    conn, live, lambda vector: live.propose(vector)[0], queries, lowest, report
-                ),
-                code_size + live.approximate.bytes_per_vector(),
-            )
-        )
+        tuning, own_size = live.approximate.tuning, live.approximate.bytes_per_vector()
+        name = f"{tuning.factory} {tuning.parameters}".strip()
+        measure(name, lambda vector: live.propose(vector)[0], code_size + own_size)
     return rows
 
 

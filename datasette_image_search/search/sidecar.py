@@ -209,11 +209,8 @@ def open_approximate(
         data = opened.faiss_part()
         faiss_index = read_approximate(data, header.dimensions, header.vectors, mapped=mapped)
         (vector_ids,) = opened.arrays()
-        if mapped:
-            made = Approximate(faiss_index, vector_ids, tuning, opened.state, opened.data)
-        else:
-            made = Approximate(faiss_index, vector_ids, tuning)
-        return made.prepared()
+        mapping = (opened.state, opened.data) if mapped else (None, None)
+        return Approximate(faiss_index, vector_ids, tuning, *mapping).prepared()
     except (NotOurs, TypeError, ValueError, RuntimeError) as error:
         raise SidecarUnusable(f"{path.name} is damaged") from error
 

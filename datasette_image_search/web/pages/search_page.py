@@ -13,7 +13,7 @@ from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
 
 from ...embedders.protocol import EmbedderError, TextNotUnderstood
-from ...errors import ImageSearchError
+from ...errors import ImageSearchError, counted
 from ...search.query import LONGEST_QUERY
 from ..access.image_tables import newer_version, visible_image_tables
 from ..access.requested_table import RequestedTable, requested_table
@@ -119,7 +119,12 @@ async def _html(
         "images": [],
     }
     if wanted and answer:
-        end = wanted.offset + len(answer.images)
+        end, next_url, previous_url = wanted.offset + len(answer.images), None, None
+        if answer.next_offset is not None:
+            next_url = urls.page(replaced(pairs, _next=answer.next_offset))
+        if wanted.offset:
+            before = max(0, wanted.offset - wanted.size) or None
+            previous_url = urls.page(replaced(pairs, _next=before))
         context |= {
             "alternate_url_json": urls.page(pairs, "json"),
             "images": [
@@ -128,14 +133,8 @@ async def _html(
             ],
             "chips": await chips(requested, searched, kept) if searched else [],
             "numbers": (wanted.offset + 1, end) if answer.images else None,
-            "next_url": urls.page(replaced(pairs, _next=answer.next_offset))
-            if answer.next_offset is not None
-            else None,
-            "previous_url": urls.page(
-                replaced(pairs, _next=max(0, wanted.offset - wanted.size) or None)
-            )
-            if wanted.offset
-            else None,
+            "next_url": next_url,
+            "previous_url": previous_url,
             "sizes": [(size, urls.page(replaced(pairs, _pictures=size))) for size in PICTURE_SIZES],
             "likeness_map_url": urls.map(
                 replaced(kept, _size=None, _pictures=None, _min_score=None, q=query or None)
@@ -225,8 +224,7 @@ def _in_words(wanted: SearchRequest, answer: Answer) -> str:
 def count_in_words(count: Count) -> str:
     if count.number is None:
         return "Images"
-    plural = "" if count.number == 1 else "s"
-    return f"{'' if count.is_exact else 'More than '}{count.number:,} image{plural}"
+    return f"{'' if count.is_exact else 'More than '}{counted(count.number, 'image')}"
 
 
 def _table_url(urls: TableUrls, query: str, kept: Pairs) -> str:
