@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "hookspecs": set(),
     "files": BASE,
     "metadata": set(),
-    "decoding": {"metadata"} | BASE,
+    "decoding": {"metadata", "files"} | BASE,
     "embedders": BASE,
     "store": {"files", "metadata"} | BASE,
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,

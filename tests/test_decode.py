@@ -609,7 +609,14 @@ def test_a_file_that_went_away_since_the_scan(tmp_path: Path):
 
 def test_a_folder_in_place_of_a_file(tmp_path: Path):
     (tmp_path / "a.jpg").mkdir()
-    with pytest.raises(DecodeError, match=r"cannot be read: (Is a directory|Permission denied)"):
+    with pytest.raises(DecodeError, match=r"cannot be read: (it is a folder|Permission denied)"):
+        decode_file(tmp_path / "a.jpg", SETTINGS)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(DecodeError, match="cannot be read: it is a named pipe"):
         decode_file(tmp_path / "a.jpg", SETTINGS)
 
 

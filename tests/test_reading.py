@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from datasette_image_search.metadata import reading
 from datasette_image_search.metadata.columns import NOTHING, Metadata, combined
 from datasette_image_search.metadata.reading import read_metadata
 
@@ -158,6 +159,21 @@ def test_a_text_that_unpacks_to_gigabytes_costs_no_other():
         chunk(b"tEXt", b"Title\0By the sea"),
     )
     assert read_metadata(data) == Metadata(title="By the sea")
+
+
+def test_thousands_of_parts_are_not_all_read(monkeypatch: pytest.MonkeyPatch):
+    """Whoever makes such a file wants it to take time."""
+    read: list[bytes] = []
+
+    def count(data: bytes) -> Metadata:
+        read.append(data)
+        return NOTHING
+
+    monkeypatch.setattr(reading, "exif_metadata", count)
+    monkeypatch.setattr(reading, "xmp_metadata", count)
+    packet = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)
+    read_metadata(png(chunk(b"eXIf", CAMERA) * 5_000, packet * 1_000))
+    assert len(read) == 8
 
 
 # --- What counts ---------------------------------------------------------------------------------

@@ -117,16 +117,33 @@ BOMB = (
         xmp(BOMB + "<dc:rights>&j;</dc:rights>").encode(),
         xmp("<dc:rights>" + "a" * LONGEST + "</dc:rights>").encode(),
         xmp("<dc:rights>").encode(),
+        xmp("<dc:a/>" * 200_000 + "<dc:rights>mine</dc:rights>").encode(),
     ],
-    ids=["empty", "open", "nothing", "bomb", "bomb inside", "too long", "not closed"],
+    ids=["empty", "open", "nothing", "bomb", "bomb inside", "too long", "not closed", "too much"],
 )
 def test_damaged_and_hostile_packets_say_nothing(data: bytes):
     assert xmp_metadata(data) == NOTHING
 
 
-def test_a_million_brackets_are_read():
-    deep = "<dc:rights>" * 100_000 + "</dc:rights>" * 100_000
-    assert xmp_metadata(xmp(deep).encode()).rating is None
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<dc:rights>" * 20_000 + "</dc:rights>" * 20_000,
+        "<rdf:Description>" * 20_000 + "</rdf:Description>" * 20_000,
+        "<rdf:Description><dc:rights/></rdf:Description>" * 20_000,
+        "<dc:subject><rdf:Bag>" + "<rdf:li>a</rdf:li>" * 50_000 + "</rdf:Bag></dc:subject>",
+        "<dc:a/>" * 100_000,
+    ],
+    ids=["deep", "nested", "repeated", "long", "others"],
+)
+def test_packets_of_a_million_brackets_are_read(inside: str):
+    """If it took the square of that, this would not end."""
+    assert read(inside, 'xmp:Rating="4"').rating == 4
+
+
+def test_a_value_with_a_qualifier():
+    inside = "<dc:rights rdf:parseType='Resource'><rdf:value>mine</rdf:value></dc:rights>"
+    assert read(inside).copyright == "mine"
 
 
 @given(st.binary(max_size=300))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..files.special_files import open_regular
 from ..metadata.columns import Metadata
 from ..metadata.reading import read_metadata
 from .colours import to_rgb
@@ -83,7 +84,8 @@ def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:
     """Read a file once and decode it once. Raises DecodeError for any problem."""
     with reading():
         check_file_size(path.stat().st_size, settings.max_pixels)
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read()
     return decode_bytes(data, path.name, settings)
 
 

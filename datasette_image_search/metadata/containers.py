@@ -27,6 +27,12 @@ _TIFFS = (b"II", b"MM")
 
 MOST_BOXES = 10_000
 
+MOST_SOURCES = 4
+"""Of one kind. Pictures have one or two; reading thousands would take a minute."""
+
+PREVIEW = 1_000_000
+"""Bytes from the beginning of a preview, where its EXIF is."""
+
 
 @dataclass
 class Sources:
@@ -64,7 +70,13 @@ def sources_of(data: bytes, image: Image.Image | None) -> Sources:
         found.xmp += [packet] if packet else []
     if image is not None:
         _of_pillow(image, found)
-    return found
+    return Sources(
+        found.exif[:MOST_SOURCES],
+        found.gps[:MOST_SOURCES],
+        found.xmp[:MOST_SOURCES],
+        found.iptc[:MOST_SOURCES],
+        found.texts,
+    )
 
 
 def _of_pillow(image: Image.Image, found: Sources) -> None:
@@ -99,7 +111,7 @@ def _of_raf(data: bytes, found: Sources) -> None:
     """Fujifilm's RAW begins with a whole JPEG."""
     start, length = struct.unpack_from(">LL", data.ljust(100, b"\0"), 84)
     try:
-        with JpegImageFile(io.BytesIO(data[start : start + length])) as preview:
+        with JpegImageFile(io.BytesIO(data[start : start + min(length, PREVIEW)])) as preview:
             _of_pillow(preview, found)
     except Exception:
         return  # Pillow raises SyntaxError, OSError, struct.error and more.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -15,10 +16,13 @@ from defusedxml.ElementTree import fromstring
 from .columns import Metadata
 from .dates import When, iso_time
 from .gps import altitude, degrees, place
-from .texts import decoded, joined, keywords_of, text_of
+from .texts import MOST_KEYWORDS, decoded, joined, keywords_of, text_of
 
 LONGEST = 4_000_000
 """Bytes of one packet. Those of programs that keep the whole history of a picture have a million."""
+
+MOST_MARKS = 200_000
+"""Brackets and values of attributes, which take the time; the strokes of brushes are thousands."""
 
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -28,6 +32,16 @@ _EXIF = "{http://ns.adobe.com/exif/1.0/}"
 _PHOTOSHOP = "{http://ns.adobe.com/photoshop/1.0/}"
 
 _TIMES = (f"{_EXIF}DateTimeOriginal", f"{_PHOTOSHOP}DateCreated", f"{_XMP}CreateDate")
+
+_NAMES = frozenset(
+    {
+        *_TIMES,
+        *(f"{_DC}{name}" for name in ("title", "description", "creator", "rights", "subject")),
+        *(f"{_EXIF}GPS{name}" for name in ("Latitude", "Longitude", "Altitude")),
+        *(f"{_EXIF}GPS{name}Ref" for name in ("Latitude", "Longitude", "Altitude")),
+        f"{_XMP}Rating",
+    }
+)
 
 _BEGIN = re.compile(r"<((?:\w+:)?(?:xmpmeta|xapmeta|RDF))\b")
 
@@ -43,6 +57,8 @@ def _parsed(data: bytes) -> Element | None:
     if len(data) > LONGEST:
         return None
     text = _decoded(data)
+    if text.count("<") + text.count("=") > MOST_MARKS:
+        return None
     begin = _BEGIN.search(text)
     end = text.find(f"</{begin[1]}>", begin.end()) if begin else -1
     if begin is None or end < 0:
@@ -64,17 +80,16 @@ def _decoded(data: bytes) -> str:
 
 
 class _Properties:
-    """The properties of all descriptions in a packet, by name, each as its texts."""
+    """The properties that are asked for, of all descriptions in a packet, by name, each as its texts."""
 
     def __init__(self, root: Element):
         self._values: dict[str, list[str]] = {}
         for description in root.iter(f"{_RDF}Description"):
-            for name, value in description.attrib.items():
-                self._values.setdefault(name, [value])
+            for name in _NAMES & description.attrib.keys():
+                self._values.setdefault(name, [description.attrib[name]])
             for child in description:
-                texts = list(_texts(child))
-                if texts:
-                    self._values.setdefault(child.tag, texts)
+                if child.tag in _NAMES and child.tag not in self._values:
+                    self._values[child.tag] = list(_texts(child))
 
     def all(self, name: str) -> list[str]:
         return self._values.get(name, [])
@@ -88,15 +103,14 @@ def _texts(element: Element) -> Iterator[str]:
     Of a plain property its text, of a list those of its items, of a text in several languages the default
     first.
     """
-    items = element.findall(f"./*/{_RDF}li")
-    if not items:
-        value = element.find(f".//{_RDF}value")
-        text = element.text if value is None else value.text
-        resource = element.get(f"{_RDF}resource")
-        yield from (each for each in (text, resource) if each and each.strip())
-        return
-    for item in sorted(items, key=lambda item: item.get(_LANGUAGE, "x-default") != "x-default"):
-        value = item.find(f".//{_RDF}value")
+    items = list(islice(element.iterfind(f"./*/{_RDF}li"), MOST_KEYWORDS))
+    default = "x-default"
+    for item in sorted(items, key=lambda item: item.get(_LANGUAGE, default) != default) or [
+        element
+    ]:
+        value = item.find(f"./{_RDF}value")
+        if value is None:
+            value = item.find(f"./{_RDF}Description/{_RDF}value")
         text = item.text if value is None else value.text
         if text and text.strip():
             yield text
