@@ -390,6 +390,18 @@ def test_a_profile_that_does_not_fit_is_left_out(profile: bytes):
     assert middle(decode(saved(RED, icc_profile=profile))) == [250, 10, 10]
 
 
+def test_the_profile_of_a_bmp_is_applied():
+    profile, rows = rgb_profile("b", "g", "r"), bytes([10, 10, 250]) * 40 * 30
+    header = struct.pack("<IiiHHIIiiII", 124, 40, 30, 1, 24, 0, len(rows), 0, 0, 0, 0)
+    for kind, shown in ((b"DEBM", [10, 10, 250]), (b"BGRs", [250, 10, 10])):
+        rest = (
+            bytes(16) + kind + bytes(48) + struct.pack("<IIII", 4, 124 + len(rows), len(profile), 0)
+        )
+        data = struct.pack("<2sIII", b"BM", 138 + len(rows) + len(profile), 0, 138)
+        decoded = decode(data + header + rest + rows + profile)
+        assert middle(decoded) == pytest.approx(shown, abs=12), kind
+
+
 def test_threads_may_share_a_profile():
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8))
     data = saved(noise, icc_profile=rgb_profile("b", "g", "r"))
@@ -1041,3 +1053,11 @@ def test_a_narrow_picture_is_not_made_smaller_first():
     """Which is what decides how much memory it takes."""
     assert reduction((4000, 3000), SETTINGS) == 4
     assert reduction((40_000, 300), SETTINGS) == 1
+
+
+def test_the_thumbnail_of_a_drawing_is_without_loss():
+    """WebP halves the resolution of colours, which a pattern of single pixels does not survive."""
+    colours = np.array([[255, 0, 0], [0, 0, 255], [255, 255, 0]], np.uint8)
+    pattern = colours[np.random.default_rng(0).integers(0, 3, (60, 80))]
+    decoded = decode(saved(Image.fromarray(pattern)))
+    assert (np.asarray(thumbnail_of(decoded)) == pattern).all()

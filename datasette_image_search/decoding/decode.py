@@ -42,6 +42,13 @@ THUMBNAIL_QUALITY = 75
 THUMBNAIL_METHOD = 2
 """WebP's effort: 2 takes half the time of the default 4, and makes files 3 % larger."""
 
+FEW_COLOURS = 64
+"""A picture with so many, such as a drawing, is stored without loss: it is smaller so, and the patterns of its
+pixels stay."""
+
+FEW_PIXELS = 64 * 64
+"""So is an icon."""
+
 
 MAX_ASPECT = 50
 """The most elongated picture that a model sees. Models scale the shorter side up: a line of 1 x 65,535
@@ -238,5 +245,8 @@ def make_thumbnail(picture: Image.Image, size: int) -> bytes:
     small = picture.copy()
     small.thumbnail((size, size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=THUMBNAIL_QUALITY, method=THUMBNAIL_METHOD)
+    is_tiny = small.width * small.height <= FEW_PIXELS
+    lossless = is_tiny or small.getcolors(FEW_COLOURS) is not None
+    quality = THUMBNAIL_QUALITY
+    small.save(buffer, "WEBP", quality=quality, method=THUMBNAIL_METHOD, lossless=lossless)
     return buffer.getvalue()

@@ -10,6 +10,7 @@ from .heif_properties import shown_as
 from .loading import load_image
 from .opening import FORMATS, DecodeSettings
 from .orientation import read_orientation, upright_size
+from .profiles import profile_of_bmp
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ def read_picture(data: bytes, settings: DecodeSettings) -> Picture:
     orientation = read_orientation(image)
     # An MPO is a JPEG with more pictures behind it; half of all cameras and telephones write them.
     format = "JPEG" if image.format == "MPO" else image.format or ""
+    if format == "BMP":
+        image.info["icc_profile"] = profile_of_bmp(data)
     shown: Image.Image = image
     if format in ("AVIF", "HEIF"):
         properties = shown_as(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from functools import lru_cache
 
 import numpy as np
@@ -16,6 +17,21 @@ million."""
 
 _SPACES = {"RGB": "RGB ", "CMYK": "CMYK", "L": "GRAY"}
 """Mode -> the colour space of a profile for it; many files have a profile for another mode."""
+
+
+_BMP_HEADER, _V5 = 14, 124
+"""The place of the second header of a BMP, and its size in the version that has a profile."""
+
+_EMBEDDED = b"DEBM"
+
+
+def profile_of_bmp(data: bytes) -> bytes | None:
+    """The profile of a BMP, which Pillow does not look for; None if there is none."""
+    if len(data) < _BMP_HEADER + _V5 or struct.unpack_from("<I", data, _BMP_HEADER) != (_V5,):
+        return None
+    kind, place, size = struct.unpack_from("<4s52xII", data, _BMP_HEADER + 56)
+    start = _BMP_HEADER + place
+    return data[start : start + size] if kind == _EMBEDDED else None
 
 
 def transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
