@@ -142,8 +142,9 @@ def _has_many_scans(data: bytes, position: int) -> bool:
     return True
 
 
-_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
-"""A marker that ends the data of a scan."""
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+"""A marker that ends the data of a scan. Any number of FF may stand before it; to match them too would take the
+square of their number."""
 
 _ALONE = {bytes([marker]) for marker in (0x00, 0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))}
 """Markers without a length after them."""
