@@ -8,7 +8,7 @@ here as well.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlite_utils import Database
 
-from . import store
 from .checked import as_key, several
-from .errors import ImageSearchError
 from .progress import OnProgress, phases
 from .search.queries import Query, asked_index, queries_of, vector_of
-from .search.query import QueryVector, WeightsOf, embedder_of, recorded_weights
-from .store import Filter, Index, Key, reads
+from .search.query import QueryVector, embedder_of
+from .store import Filter, Index, Key, find_index, reads
 from .store.connections import checkpoint
 from .store.duplicates import write_duplicates
 from .store.filters import IdSet, Where, row_filter
-from .store.opened import OpenedDatabase, Paths, as_path, as_paths
+from .store.indexes import WeightsOf, recorded_weights
+from .store.opened import OpenedDatabase, Paths, as_path, as_paths, path_or_none, used
+from .store.reads import check_in_files
 from .store.tables import Location
 from .store.vectors import image_vector
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .ingest.report import Summary
     from .ingest.vector_import import ImportSummary
     from .maps.plotting import Plotted
+    from .search.dispensable import LeftOut
     from .search.duplicates import DuplicateGroups
     from .search.evaluation import Evaluated
     from .search.indexing import IndexSummary
@@ -47,19 +48,20 @@ def _ignore(progress: Any) -> None:
     pass
 
 
+@used
 class Images:
     """
     The images of one table. `database` is a path, or a connection that is open, which stays open;
     `table` None is the only image table of the database. Use it in one thread, and close it, or use it in
     a `with`. A database that is named by a path need not exist before `embed` or `import_vectors`.
 
-    `weights_of` says which file has the weights of an index, for queries and tags; by default the database
-    does, as it always does for `embed`, `index` and `evaluate`. A server passes its own, and calls none of
-    these three, as it may have the database from anybody.
+    All methods raise ImageSearchError, with a sentence that says what to do; an error of SQLite or of a file
+    is its `__cause__`. `model` is for a table with several indexes; None is the oldest of them. `where` is
+    SQL, with the values of its :names in `params`. A text is a list of that one text.
 
-    All methods raise ImageSearchError, with a sentence that says what to do; errors of SQLite and of files
-    come as sqlite3.Error and OSError. `model` is for a table with several indexes; None is the oldest of
-    them. `where` is SQL, with the values of its :names in `params`. A text is a list of that one text.
+    `weights_of` says which file has the weights of an index; by default the database does. A server passes
+    its own, as it may have the database from anybody, and `raw_errors`: it gets sqlite3.Error and OSError as
+    they are, because pages have other sentences, without paths.
 
         with Images("photos.db") as images:
             images.search("dark blue", k=3)
@@ -71,9 +73,10 @@ class Images:
         table: str | None = "images",
         *,
         weights_of: WeightsOf | None = None,
+        raw_errors: bool = False,
     ) -> None:
         self.table = table
-        self._database = OpenedDatabase(database)
+        self._database = OpenedDatabase(database, raw_errors=raw_errors)
         self._weights_of = weights_of or recorded_weights
 
     def __enter__(self) -> Images:
@@ -130,20 +133,15 @@ class Images:
         from .ingest.walk import ScanOptions
         from .runs import with_sidecars
 
-        if options.get("weights"):
-            options["weights"] = as_path(options["weights"])
-        request = EmbedRequest(
-            self.path,
-            self._name(),
-            as_paths("paths", paths),
-            scan=ScanOptions(several("exclude", exclude, str), follow_symlinks),
-            **options,
-        )
+        options["weights"] = path_or_none(options.get("weights"))
+        given = as_paths("paths", paths)
+        scan = ScanOptions(several("exclude", exclude, str), follow_symlinks)
+        request = EmbedRequest(self.path, self._name(), given, scan=scan, **options)
         if dry_run:
             return pipeline.plan_images(request)
         self._database.let_others_write()
-        summary = pipeline.embed_images(request, on_progress, on_plan)
-        return with_sidecars(request.database, request.table, summary, phases(on_progress))
+        summary = pipeline.embed_images(request, on_progress, on_plan, self._weights_of)
+        return with_sidecars(request, summary, on_progress, self._weights_of)
 
     def import_vectors(
         self, source: Paths, *, on_progress: OnProgress = _ignore, **options: Any
@@ -158,13 +156,13 @@ class Images:
         from .ingest.vector_import import import_vectors
         from .runs import with_sidecars
 
-        for name in {"paths", "weights"} & options.keys():
-            options[name] = as_path(options[name]) if options[name] else None
+        for name in ("paths", "weights"):
+            options[name] = path_or_none(options.get(name))
         options["roots"] = as_paths("roots", options.get("roots", ()))
         request = ImportRequest(self.path, self._name(), as_path(source), **options)
         self._database.let_others_write()
-        summary = import_vectors(request, on_progress)
-        return with_sidecars(request.database, request.table, summary, phases(on_progress))
+        summary = import_vectors(request, on_progress, self._weights_of)
+        return with_sidecars(request, summary, on_progress, self._weights_of)
 
     def index(
         self,
@@ -187,9 +185,10 @@ class Images:
         index, codes, made = indexing.index_images(
             db,
             index.image_table,
-            model=index.model,
-            type=type,
-            report=phases(on_progress),
+            index.model,
+            type,
+            phases(on_progress),
+            self._weights_of,
             **options,
         )
         checkpoint(db)
@@ -214,7 +213,8 @@ class Images:
         from .search.evaluation import evaluate_index
 
         index = self.index_of(model)
-        return evaluate_index(self.conn, index, report=phases(on_progress), type=type, **options)
+        report = phases(on_progress)
+        return evaluate_index(self.conn, index, report, self._weights_of, type=type, **options)
 
     # --- Searching -----------------------------------------------------------------------------------
 
@@ -266,20 +266,13 @@ class Images:
         asked = [self._ask(index, query, alone=len(some) == 1) for query in some]
         if on_progress is not None:
             live_index(self.conn, index, phases(on_progress))
+        vectors = np.stack([query.vector for query in asked])
+        rows = where if isinstance(where, Filter | IdSet) else row_filter(where, params)
         all_found = planner.search_many(
-            self.conn,
-            index,
-            np.stack([query.vector for query in asked]),
-            k,
-            where if isinstance(where, Filter | IdSet) else row_filter(where, params),
-            offset=offset,
-            min_score=min_score,
-            exact=exact,
+            self.conn, index, vectors, k, rows, offset=offset, min_score=min_score, exact=exact
         )
-        return [
-            replace(found, warnings=query.warnings)
-            for found, query in zip(all_found, asked, strict=True)
-        ]
+        pairs = zip(all_found, asked, strict=True)
+        return [replace(found, warnings=query.warnings) for found, query in pairs]
 
     def vector(self, query: Query, *, model: str | None = None) -> np.ndarray:
         """
@@ -335,7 +328,7 @@ class Images:
 
             images.index_of().dimensions
         """
-        return store.find_index(self.conn, self.table, model)
+        return find_index(self.conn, self.table, model)
 
     def status(self) -> dict[str, Any]:
         """
@@ -361,11 +354,7 @@ class Images:
 
             images.files([hit.id for hit in images.search("dark blue", 3)])
         """
-        index = self.index_of(model)
-        if index.content_column is not None:
-            raise ImageSearchError(
-                f"the images of {index.image_table!r} are in the database, not in files"
-            )
+        check_in_files(self.index_of(model))
         places = self.locations(ids, model=model)
         return {id: self.file_of(place) for id, place in places.items()}
 
@@ -411,11 +400,27 @@ class Images:
 
         db, index = self._to_write(model) if write else (None, self.index_of(model))
         filter = row_filter(where, params)
-        groups = duplicates.find_duplicates(self.conn, index, threshold, filter, on_progress)
+        report = phases(on_progress)
+        groups = duplicates.find_duplicates(self.conn, index, threshold, filter, report)
         if db is None:
             return groups
         written = write_duplicates(db, index, duplicates.rows_of(groups))
         return replace(groups, written=written)
+
+    def dispensable(
+        self, found: DuplicateGroups, left_out: LeftOut | None = None
+    ) -> Iterator[Path]:
+        """
+        The files of groups that may be deleted: all but the first of each, if they and the first are still
+        as they were embedded. `left_out` counts the others by their problems.
+
+            list(images.dispensable(images.duplicates(1)))
+        """
+        from .search.dispensable import dispensable
+
+        groups = ([each.image for each in group] for group in found.groups)
+        files = ([(self.file_of(one.location), one) for one in images] for images in groups)
+        yield from dispensable(files, left_out)
 
     def tag(
         self, labels: str | Sequence[str] = (), *, on_progress: OnProgress = _ignore, **options: Any
@@ -479,12 +484,8 @@ class Images:
         """
         from .maps.plotting import PlotRequest, plot
 
-        request = PlotRequest(
-            picture=None if picture is None else as_path(picture),
-            page=None if page is None else as_path(page),
-            filter=row_filter(where, params),
-            **options,
-        )
+        files, filter = (path_or_none(picture), path_or_none(page)), row_filter(where, params)
+        request = PlotRequest(*files, filter=filter, **options)
         return plot(self.conn, self.index_of(model), request)
 
     def _ask(self, index: Index, query: Query, *, alone: bool = True) -> QueryVector:

@@ -20,6 +20,14 @@ OnProgress = Callable[[Any], None]
 """Takes values with `doing`, `done` and `total`."""
 
 
-def phases(on_progress: OnProgress) -> Callable[[str, int, int], None]:
+Report = Callable[[str, int, int], None]
+"""Takes what is being done, how much of it is done, and of how much."""
+
+
+def silent(doing: str, done: int, of: int) -> None:
+    """A Report that does nothing."""
+
+
+def phases(on_progress: OnProgress) -> Report:
     """A Report that tells `on_progress`."""
     return lambda doing, done, total: on_progress(Phase(doing, done, total))

@@ -6,7 +6,7 @@ import numpy as np
 
 from datasette_image_search.search.codes import Codes, encode
 from datasette_image_search.store import Index
-from datasette_image_search.store.tables import StoredVectors
+from datasette_image_search.store.tables import ImageTable, StoredVectors
 
 INDEX = Index(
     id=1,
@@ -18,6 +18,7 @@ INDEX = Index(
     generation=40,
     sidecar="token",
     sidecar_vector_id=79,
+    table=ImageTable("images", "id", key_is_integer=True),
 )
 
 BUILDABLE = (

@@ -150,6 +150,74 @@ def test_an_unfinished_tagging_does_not_keep_its_connection(images: Images):
     assert len(images.search("red", 2)) == 2
 
 
+def dict_row(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+@pytest.mark.parametrize("row_factory", [sqlite3.Row, dict_row], ids=["Row", "dict"])
+def test_rows_of_any_kind_are_those_of_the_caller_again(
+    database: Path, folder: Path, row_factory: Any
+):
+    with closing(sqlite3.connect(database)) as conn, Images(database) as images:
+        conn.row_factory = row_factory
+        theirs = Images(conn)
+        assert theirs.search("red", 3) == images.search("red", 3)
+        assert theirs.similarity(1, "#2") == images.similarity(1, "#2")
+        assert theirs.status() == images.status()
+        assert theirs.files([1, 2]) == images.files([1, 2])
+        assert theirs.duplicates(0.5, write=True).images == 8
+        for _ in theirs.tagging(["red", "blue"]):
+            assert conn.execute("select 1 as one").fetchone()["one"] == 1
+        assert theirs.index("flat").vectors == 8
+        assert theirs.embed(folder).unchanged == 8
+        with pytest.raises(ImageSearchError, match="no image #99"):
+            theirs.search("#99")
+        assert conn.row_factory is row_factory
+        found = conn.execute("select image_similarity(1, '#2') as score").fetchone()
+        assert found["score"] == pytest.approx(theirs.similarity(1, "#2"), abs=1e-3)
+
+
+# --- Errors of SQLite and of files -------------------------------------------------------------------
+
+
+def test_errors_of_sqlite_are_sentences_with_a_cause(database: Path, tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("a text that is no database, and long enough for one")
+    with pytest.raises(ImageSearchError, match="is not a database; give the path") as refused:
+        Images(tmp_path / "notes.txt").search("red")
+    assert isinstance(refused.value.__cause__, sqlite3.DatabaseError)
+    with pytest.raises(ImageSearchError, match="is not a database"):
+        _ = Images(tmp_path / "notes.txt").index_of()
+    with closing(sqlite3.connect(database, timeout=0)) as conn, closing(Database(database)) as db:
+        db.execute("begin exclusive")
+        for read in (Images(conn).status, Images(conn).index_of, Images(conn).duplicates):
+            with pytest.raises(ImageSearchError) as refused:
+                read()
+            assert str(refused.value) == (
+                f"{str(database)!r}: database is locked; another program is writing to it; "
+                "try again when it has finished"
+            )
+            assert isinstance(refused.value.__cause__, sqlite3.OperationalError)
+    with pytest.raises(ImageSearchError, match="closed database"):
+        Images(conn).search("red")
+
+
+def test_errors_of_files_are_sentences_with_a_cause(images: Images, monkeypatch: Any):
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device", "codes.tmp")
+
+    monkeypatch.setattr("datasette_image_search.search.duplicates.find_duplicates", full)
+    with pytest.raises(ImageSearchError, match=r"'codes.tmp': No space left on device") as refused:
+        images.duplicates()
+    assert isinstance(refused.value.__cause__, OSError)
+
+
+def test_a_server_gets_the_errors_as_they_are(database: Path):
+    with closing(sqlite3.connect(database, timeout=0)) as conn, closing(Database(database)) as db:
+        db.execute("begin exclusive")
+        with pytest.raises(sqlite3.OperationalError, match=r"^database is locked$"):
+            Images(conn, raw_errors=True).status()
+
+
 # --- Embedding ---------------------------------------------------------------------------------------
 
 
@@ -264,7 +332,9 @@ def test_the_score_of_one_image(images: Images):
     assert images.similarity(99, "red") is None
 
 
-def test_a_server_says_which_weights_are_opened(database: Path):
+def test_a_server_says_which_weights_are_opened(database: Path, folder: Path):
+    draw_picture(folder / "new.jpg", "darkred")
+
     def refuse(index: Any) -> Path:
         raise ImageSearchError("no weights of this database")
 
@@ -275,6 +345,13 @@ def test_a_server_says_which_weights_are_opened(database: Path):
                 images.search(query)
         with pytest.raises(ImageSearchError, match="no weights of this database"):
             images.tag(["a", "b"])
+        for use in (
+            lambda: images.embed(retry_failed=True, paths=folder),
+            lambda: images.index("IVF1,Flat"),
+            images.evaluate,
+        ):
+            with pytest.raises(ImageSearchError, match="no weights of this database"):
+                use()
 
 
 def test_files_are_where_the_originals_are(images: Images, folder: Path):
@@ -319,6 +396,8 @@ def test_duplicates_are_found_and_written(images: Images, folder: Path):
     found = images.duplicates(1)
     assert [len(group) for group in found.groups] == [2]
     assert found.written is None
+    ((_, copy),) = found.groups
+    assert list(images.dispensable(found)) == list(images.files([copy.image.image_id]).values())
     assert images.duplicates(1, write=True).written == "images_duplicates"
     assert images.conn.execute("select count(*) from images_duplicates").fetchone() == (2,)
 

@@ -27,7 +27,7 @@ from datasette_image_search.search.approximate import (
     resolve_type,
     tune,
 )
-from datasette_image_search.search.sidecar import open_approximate, write_approximate
+from datasette_image_search.search.sidecar import open_approximate, write_sidecar
 
 from .made_codes import BUILDABLE, INDEX, REFUSED, make_codes
 from .random_tables import random_vectors
@@ -85,7 +85,7 @@ def test_what_faiss_makes_is_built_tuned_written_and_read_again(
     assert made.tuning.recall > 0.95
     assert recall(made) > 0.9
     index = replace(INDEX, dimensions=DIMENSIONS)
-    write_approximate(tmp_path / "file", index, made)
+    write_sidecar(tmp_path / "file", index, made)
     opened = open_approximate(tmp_path / "file", index)
     assert opened.tuning == made.tuning
     for one, other in zip(made.propose(HELD_OUT), opened.propose(HELD_OUT), strict=True):
@@ -213,14 +213,12 @@ def quantisers_of(index: faiss.Index) -> Iterator[faiss.Index]:
 def test_what_is_added_is_found_as_in_one_built_anew(tmp_path: Path, factory: str) -> None:
     """From a file, as embed-images does it: FAISS ends the process where a mapped index grows."""
     index = replace(INDEX, dimensions=DIMENSIONS)
-    write_approximate(
-        tmp_path / "file", index, make_approximate(factory, make_codes(VECTORS[:1000]))
-    )
+    write_sidecar(tmp_path / "file", index, make_approximate(factory, make_codes(VECTORS[:1000])))
     opened = open_approximate(tmp_path / "file", index, mapped=False)
     grown = extended(opened, CODES, lambda *_: None)
     assert grown.vector_ids.tolist() == CODES.vector_ids.tolist()
     assert recall(grown) > 0.9
-    write_approximate(tmp_path / "file", index, grown)
+    write_sidecar(tmp_path / "file", index, grown)
     assert recall(open_approximate(tmp_path / "file", index)) == pytest.approx(recall(grown))
 
 

@@ -27,13 +27,24 @@ MAY_IMPORT = {
     "embedders": BASE,
     "store": {"files", "metadata"} | BASE,
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,
-    "search": {"decoding", "embedders", "store", "files"} | BASE,
+    "search": {"progress", "decoding", "embedders", "store", "files"} | BASE,
     "maps": {"search", "store"} | BASE,
-    "runs": {"ingest", "search", "store", "files"} | BASE,
+    "runs": {"progress", "ingest", "search", "store", "files"} | BASE,
     "api": {"progress", "runs", "maps", "ingest", "search", "embedders", "store", "files"} | BASE,
     "sql": {"api", "search", "store"} | BASE,
     "web": {"api", "maps", "search", "decoding", "embedders", "store"} | BASE,
-    "cli": {"api", "sql", "maps", "ingest", "search", "decoding", "embedders", "store", "files"}
+    "cli": {
+        "progress",
+        "api",
+        "sql",
+        "maps",
+        "ingest",
+        "search",
+        "decoding",
+        "embedders",
+        "store",
+        "files",
+    }
     | BASE,
     "__init__": {"api", "sql", "web", "errors"},
 }

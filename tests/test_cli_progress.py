@@ -13,7 +13,7 @@ import pytest
 from datasette_image_search.cli import progress
 from datasette_image_search.cli.progress import progress_display
 from datasette_image_search.ingest.report import Progress
-from datasette_image_search.search.duplicates import Compared
+from datasette_image_search.progress import Phase
 
 from .commands import command, query, start
 from .conftest import SHARED, draw_picture
@@ -67,7 +67,7 @@ def test_pairs_are_counted_where_images_are_compared(
     every_line: None, capsys: pytest.CaptureFixture[str]
 ):
     with progress_display(silent=False) as show:
-        show(Compared(1_000_000, 4_000_000))
+        show(Phase("Comparing", 1_000_000, 4_000_000))
     assert re.fullmatch(
         r"1,000,000 of 4,000,000 pairs, [\d,]+ million pairs/s, 0 minutes left\n",
         capsys.readouterr().err,

@@ -17,7 +17,6 @@ from sqlite_utils import Database
 from datasette_image_search import ImageSearchError, store
 from datasette_image_search.search import duplicates
 from datasette_image_search.search.duplicates import (
-    Compared,
     connected,
     find_duplicates,
     rows_of,
@@ -128,12 +127,12 @@ def test_each_is_a_copy_of_the_best_that_it_is_like(
 
 
 def test_progress_ends_with_all_pairs():
-    shown: list[Compared] = []
+    shown: list[tuple[str, int, int]] = []
     vectors = random_vectors(5000)
-    connected(vectors.__getitem__, 5000, 0.999, shown.append)
-    done = [compared.done for compared in shown]
+    connected(vectors.__getitem__, 5000, 0.999, lambda *step: shown.append(step))
+    done = [done for _, done, _ in shown]
     assert done == sorted(done)
-    assert shown[-1] == Compared(5000 * 4999 // 2, 5000 * 4999 // 2)
+    assert shown[-1] == ("Comparing", 5000 * 4999 // 2, 5000 * 4999 // 2)
 
 
 # --- Images -> groups ------------------------------------------------------------------------------
@@ -285,14 +284,14 @@ def test_a_vector_of_another_picture_does_not_count(db: Database):
 def test_an_image_deleted_while_others_are_compared_is_left_out(db: Database):
     index = add(db, *((f"{number}", NORTH, {}) for number in range(3)))
 
-    def show(compared: Compared) -> None:
+    def report(*_: object) -> None:
         with closing(
             sqlite3.connect(db.conn.execute("pragma database_list").fetchone()[2])
         ) as other:
             other.execute("delete from images where id = 1")
             other.commit()
 
-    assert paths_of(find_duplicates(db.conn, index, 0.95, show=show)) == [["2", "1"]]
+    assert paths_of(find_duplicates(db.conn, index, 0.95, report=report)) == [["2", "1"]]
 
 
 def test_columns_that_a_person_dropped_are_not_needed(db: Database):

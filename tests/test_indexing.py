@@ -7,14 +7,16 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search import approximate, indexing
-from datasette_image_search.search.approximate import IndexTypeError
+from datasette_image_search.search import approximate, indexing, sidecar
+from datasette_image_search.search.approximate import Approximate, IndexTypeError
+from datasette_image_search.search.codes import Codes
 from datasette_image_search.search.indexing import (
     SidecarNotWritten,
     index_images,
@@ -242,16 +244,19 @@ def test_two_models_of_a_table_have_files_of_their_own(path: Path, db: Database)
     assert list(states(path)) == [sidecar_path(path, first).name]
 
 
-@pytest.mark.parametrize("failing", ["codes_beside", "approximate_beside"])
+@pytest.mark.parametrize("failing", [Codes, Approximate])
 def test_a_disk_that_is_full_is_said_and_costs_no_answer(
-    path: Path, db: Database, monkeypatch: pytest.MonkeyPatch, failing: str
+    path: Path, db: Database, monkeypatch: pytest.MonkeyPatch, failing: type
 ) -> None:
     index_images(db, "images", type="SQ8")
+    write = sidecar._write
 
-    def fail(*args: object, **options: object) -> None:
-        raise OSError(28, os.strerror(28))
+    def fail(file: BinaryIO, index: Index, made: Codes | Approximate) -> None:
+        if isinstance(made, failing):
+            raise OSError(28, os.strerror(28))
+        write(file, index, made)
 
-    monkeypatch.setattr(f"datasette_image_search.search.indexing.{failing}", fail)
+    monkeypatch.setattr(sidecar, "_write", fail)
     with pytest.raises(SidecarNotWritten, match="No space left on device"):
         index_images(db, "images", type="IVF8,SQ8")
     index: Index = find_index(db.conn)

@@ -22,8 +22,9 @@ from datasette_image_search.search.projection import (
     pca_of_all,
     umap,
 )
-from datasette_image_search.store import Index
 from datasette_image_search.store.tables import StoredVectors
+
+from .made_codes import INDEX
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -39,7 +40,7 @@ def spread_vectors(n: int, dimensions: int = 16, seed: int = 0) -> np.ndarray:
 def live_of(*segments: np.ndarray) -> LiveIndex:
     """An index with these vectors, whose ids count from 1."""
     dimensions = segments[0].shape[1]
-    index = Index(1, "images", "palette", None, "fingerprint", dimensions, 1, None, 0)
+    index = replace(INDEX, dimensions=dimensions)
     parts, last = [], 0
     for vectors in segments:
         ids = np.arange(last + 1, last + 1 + len(vectors))

@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from html import unescape
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
@@ -23,6 +24,8 @@ from sqlite_utils import Database
 from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.search.query import vector_to_term
+from datasette_image_search.store import find_image_table
+from datasette_image_search.store.reads import indexed_texts
 from datasette_image_search.web.pages import search_page
 from datasette_image_search.web.pages.results import Count
 from datasette_image_search.web.pages.search_page import count_in_words
@@ -325,6 +328,23 @@ async def test_years_are_counted_the_latest_first_and_link_to_a_range(
     assert "taken_at__" not in removed
     table = await ask(datasette, f"/photos/images?_facet_year=taken_at{filter}")
     assert "taken_at (year)" in table.text
+
+
+async def test_years_are_counted_by_an_index_of_a_persons_own_too(dated: Path) -> None:
+    with closing(Database(dated)) as db:
+        images = db["images"]
+        images.add_column("edited", str)
+        images.add_column("stars", int)
+        images.create_index(["edited"])
+        images.create_index(["stars"])
+        db.execute("update images set edited = 2000 + id, stars = 2000 + id")
+        db.conn.commit()
+        indexed = indexed_texts(db.conn, find_image_table(db.conn, "images"))
+    assert {"edited", "taken_at"} <= indexed
+    assert not {"stars", "width", "filename"} & indexed
+    response = await ask(datasette_of(dated), f"{PAGE}.json?_facet_year=edited&_facet_size=3")
+    years = [(str(year), 1) for year in (2006, 2005, 2004)]
+    assert list(facet_of(response, "edited").items()) == years
 
 
 async def test_a_date_that_is_none_is_in_no_year(dated: Path) -> None:

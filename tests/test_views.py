@@ -181,7 +181,10 @@ async def test_a_view_that_all_may_see_has_no_pictures_of_a_private_table(viewed
 def view_of(database: Path, sql: str, *tables: str) -> str | None:
     """The image table that a view of this SQL is taken to be of."""
     change(database, f"create view seen as {sql}")
-    shown = [(ImageTable(name, "id", True, True), "path", False) for name in tables or ("images",)]
+    shown = [
+        (ImageTable(name, "id", True, "root_id", "path", "sha256"), "path", False)
+        for name in tables or ("images",)
+    ]
     with closing(sqlite3.connect(database)) as conn:
         view = find_view(conn, "seen", shown)
     return view.table.name if view else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,8 @@ import click
 
 from ..errors import counted, printable
 from . import options
-from .messages import INTERRUPTED, one_sentence, tell, warn
-from .output import check_output, opened, print_paths, print_rows
+from .messages import interruptible, one_sentence, tell, warn
+from .output import check_output, opened, print_paths, print_rows, print_table
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ SHOWN_DUPLICATES = 50
 
 
 @options.database
-@click.argument("table")
 @click.option(
     "--threshold",
     type=float,
@@ -37,16 +35,7 @@ SHOWN_DUPLICATES = 50
 @click.option("--write", is_flag=True, help="Write the groups to the table TABLE_duplicates")
 @options.silent
 def find_duplicates(
-    path: Path,
-    table: str,
-    threshold: float,
-    model: str | None,
-    where: str | None,
-    params: Sequence[tuple[str, str]],
-    output: str | None,
-    null: bool,
-    write: bool,
-    silent: bool,
+    path: Path, table: str, output: str | None, null: bool, silent: bool, **asked: Any
 ) -> None:
     """
     Find groups of images that are copies of each other, or nearly
@@ -63,21 +52,11 @@ def find_duplicates(
         sqlite-utils find-duplicates photos.db images --threshold 1 --paths -0 | xargs -0 ls -l
     """
     with one_sentence(path), opened(path, table) as images:
-        check_output(images.index_of(model), output)
-        try:
-            with progress_display(silent) as show:
-                found = images.duplicates(
-                    threshold,
-                    where=where,
-                    params=dict(params),
-                    model=model,
-                    write=write,
-                    on_progress=show,
-                )
-        except KeyboardInterrupt:
-            click.echo("Interrupted: nothing was written" if write else "Interrupted", err=True)
-            raise SystemExit(INTERRUPTED) from None
-    _warn_of_threshold(found, threshold)
+        check_output(images.index_of(asked["model"]), output)
+        interrupted = "Interrupted: nothing was written" if asked["write"] else "Interrupted"
+        with interruptible(interrupted, err=True), progress_display(silent) as show:
+            found = images.duplicates(**asked, on_progress=show)
+    _warn_of_threshold(found, asked["threshold"])
     if output == "paths":
         _print_dispensable(images, found, null=null)
     elif output is not None:
@@ -88,10 +67,10 @@ def find_duplicates(
         ]
         print_rows(rows, COLUMNS, output)
     else:
-        if not write and found.groups:
+        if found.groups and not found.written:
             _print_groups(found)
         line = _duplicates_line(found)
-        tell(f"{line}, in the table {found.written}" if write else line)
+        tell(f"{line}, in the table {found.written}" if found.written else line)
 
 
 COLUMNS = ("group", "keep", "score", "exact", "id", "path", "width", "height", "size")
@@ -116,17 +95,10 @@ def _warn_of_threshold(found: DuplicateGroups, threshold: float) -> None:
 
 def _print_dispensable(images: Images, found: DuplicateGroups, *, null: bool) -> None:
     """Print the files that may be deleted, and warn of those that are left out, with the reason."""
-    from ..search.dispensable import Copy, LeftOut, dispensable
+    from ..search.dispensable import LeftOut
 
     left_out = LeftOut()
-    groups = (
-        [
-            Copy(images.file_of(image.location), image.size, image.mtime, image.sha256)
-            for image in (duplicate.image for duplicate in group)
-        ]
-        for group in found.groups
-    )
-    print_paths(dispensable(groups, left_out), null=null)
+    print_paths(images.dispensable(found, left_out), null=null)
     for problem, count in left_out.groups.most_common():
         warn(
             f"{counted(count, 'group is', 'groups are')} left out, because the file to keep {problem}"
@@ -137,8 +109,6 @@ def _print_dispensable(images: Images, found: DuplicateGroups, *, null: bool) ->
 
 
 def _print_groups(found: DuplicateGroups) -> None:
-    from tabulate import SEPARATING_LINE, tabulate
-
     from ..search.query import written_id
 
     lines: list[Any] = []
@@ -154,10 +124,9 @@ def _print_groups(found: DuplicateGroups) -> None:
             lines.append([score, printable(image_id), shape, size, path])
         if len(group) > SHOWN_DUPLICATES:
             lines.append(["", "", "", "", f"... and {len(group) - SHOWN_DUPLICATES:,} more"])
-        lines.append(SEPARATING_LINE)
+        lines.append(None)
     headers = ["score", "id", "pixels", "size", "path"]
-    align = ("left", "left", "right", "right", "left")
-    click.echo(tabulate(lines, headers, disable_numparse=True, colalign=align))
+    print_table(lines, headers, ("left", "left", "right", "right", "left"))
 
 
 def _bytes(size: int) -> str:

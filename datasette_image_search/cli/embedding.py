@@ -15,7 +15,14 @@ import click
 from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE, Precision
 from ..errors import counted
 from . import options
-from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
+from .messages import (
+    INTERRUPTED,
+    interruptible,
+    one_sentence,
+    tell,
+    tell_of_run,
+    warn,
+)
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -26,7 +33,6 @@ SHOWN_NAMES = 3
 
 
 @options.database
-@click.argument("table")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILES_OR_FOLDERS...")
 @click.option(
     "--model",
@@ -159,25 +165,16 @@ def embed_images(
             _print_left_out(planned)
             tell(_plan_line(planned, table))
             return
-        try:
-            with progress_display(silent) as show:
-                summary = embed(on_progress=show, on_plan=partial(_print_plan, table))
-        except KeyboardInterrupt:
-            # During the scan, or while the model was loaded.
-            tell("Interrupted: 0 embedded")
-            raise SystemExit(INTERRUPTED) from None
-    if summary.not_written is not None:
-        warn(summary.not_written)
-    if summary.migrated:
-        migrated(path)
+        # During the scan, or while the model is loaded: later it is a Summary.
+        with interruptible("Interrupted: 0 embedded"), progress_display(silent) as show:
+            summary = embed(on_progress=show, on_plan=partial(_print_plan, table))
+    tell_of_run(path, table, summary)
     _print_reasons("Warning", summary.warnings, summary)
     _print_failures(summary)
     _print_failed_before(summary)
     _print_empty_rows(summary)
     _print_left_out(summary)
     tell(_summary_line(summary))
-    if summary.given_up is not None:
-        dropped_unfinished(table, summary.given_up)
     if summary.replacement is not None and summary.replacement.is_in_use:
         in_use = f"Searches of {table!r} now use the index by {summary.model}"
         tell(f"{in_use}{_in_place_of(summary)}")

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options
-from .messages import INTERRUPTED, dropped_unfinished, migrated, one_sentence, tell, warn
+from .messages import (
+    INTERRUPTED,
+    interruptible,
+    one_sentence,
+    tell,
+    tell_of_run,
+    warn,
+)
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -17,7 +24,6 @@ if TYPE_CHECKING:
 
 
 @options.database
-@click.argument("table")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--model",
@@ -74,19 +80,10 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
     """
     from ..api import Images
 
-    with one_sentence(path):
-        try:
-            with progress_display(silent) as show:
-                summary = Images(path, table).import_vectors(on_progress=show, **asked)
-        except KeyboardInterrupt:
-            tell("Interrupted: nothing was imported")
-            raise SystemExit(INTERRUPTED) from None
-    if summary.not_written is not None:
-        warn(summary.not_written)
-    if summary.migrated:
-        migrated(path)
-    if summary.given_up is not None:
-        dropped_unfinished(table, summary.given_up)
+    interrupted = interruptible("Interrupted: nothing was imported")
+    with one_sentence(path), interrupted, progress_display(silent) as show:
+        summary = Images(path, table).import_vectors(on_progress=show, **asked)
+    tell_of_run(path, table, summary)
     if summary.unproven:
         warn(f"could not check that {summary.model} made these vectors: {summary.unproven}")
     if summary.looked_for:

@@ -11,8 +11,8 @@ import click
 
 from ..errors import counted
 from . import options
-from .messages import INTERRUPTED, one_sentence, tell, warn
-from .output import opened
+from .messages import interruptible, one_sentence, tell, warn
+from .output import opened, print_table
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 @options.database
-@click.argument("table")
 @click.option(
     "--type",
     help="auto, flat, ivf, or any factory string of FAISS, such as IVF1024,SQ8. Default: as "
@@ -50,15 +49,7 @@ if TYPE_CHECKING:
 @click.option("--gpu", is_flag=True, help="Build the index on GPUs")
 @click.option("--model", help="For a table with several models: the model whose vectors to index")
 @options.silent
-def index_images(
-    path: Path,
-    table: str,
-    queries: Path | None,
-    evaluate: bool,
-    model: str | None,
-    silent: bool,
-    **asked: Any,
-) -> None:
+def index_images(path: Path, table: str, evaluate: bool, silent: bool, **asked: Any) -> None:
     """
     Rebuild the search index, or choose another one
 
@@ -76,12 +67,11 @@ def index_images(
     started = time.monotonic()
     with one_sentence(path), opened(path, table) as images:
         work = images.evaluate if evaluate else images.index
-        try:
-            with progress_display(silent) as show:
-                done = work(queries=queries, model=model, on_progress=show, **asked)
-        except KeyboardInterrupt:
-            tell("Interrupted: nothing was changed")
-            raise SystemExit(INTERRUPTED) from None
+        with (
+            interruptible("Interrupted: nothing was changed"),
+            progress_display(silent) as show,
+        ):
+            done = work(on_progress=show, **asked)
     if isinstance(done, list):
         _print_evaluated(done)
         return
@@ -95,8 +85,6 @@ def index_images(
 
 
 def _print_evaluated(rows: Sequence[Evaluated]) -> None:
-    from tabulate import tabulate
-
     from ..search.approximate import RECALL_AT
 
     lines = [
@@ -110,7 +98,7 @@ def _print_evaluated(rows: Sequence[Evaluated]) -> None:
     ]
     headers = ["search", *(f"recall@{k}" for k in RECALL_AT), "ms", "bytes per vector"]
     align = ["left", *["right"] * (len(headers) - 1)]
-    click.echo(tabulate(lines, headers, disable_numparse=True, colalign=align))
+    print_table(lines, headers, align)
 
 
 def _index_line(summary: IndexSummary) -> str:

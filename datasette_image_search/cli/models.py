@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .output import print_table
+
 if TYPE_CHECKING:
     from ..embedders.catalogue import ListedModel
 
@@ -55,8 +57,6 @@ def _print_recommended(models: list[ListedModel]) -> None:
 
 
 def _print_table(models: list[ListedModel]) -> None:
-    from tabulate import tabulate
-
     rows = [
         (
             f"{model.id}..." if model.id.endswith("/") else model.id,
@@ -68,5 +68,4 @@ def _print_table(models: list[ListedModel]) -> None:
         )
         for model in models
     ]
-    align = ("left", "right", "right", "left", "right", "left")
-    click.echo(tabulate(rows, HEADERS, disable_numparse=True, colalign=align))
+    print_table(rows, HEADERS, ("left", "right", "right", "left", "right", "left"))

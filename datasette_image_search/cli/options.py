@@ -12,7 +12,12 @@ import click
 
 Command = Callable[..., Any]
 
-database = click.argument("path", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH")
+
+def database(command: Command) -> Command:
+    """The arguments PATH and TABLE."""
+    path = click.argument("path", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH")
+    return path(click.argument("table")(command))
+
 
 wal = click.option(
     "--wal",
@@ -24,7 +29,7 @@ silent = click.option("-s", "--silent", is_flag=True, help="Show no progress")
 
 
 def row_filter(command: Command) -> Command:
-    """The options --where and -p."""
+    """The options --where and -p, whose values come as a dict."""
 
     @wraps(command)
     def checked(*, where: str | None, params: Sequence[tuple[str, str]], **others: Any) -> Any:
@@ -34,7 +39,7 @@ def row_filter(command: Command) -> Command:
             )
         if params and where is None:
             raise click.ClickException("-p sets a :NAME in --where; add --where")
-        return command(where=where, params=params, **others)
+        return command(where=where, params=dict(params), **others)
 
     param = click.option(
         "-p",

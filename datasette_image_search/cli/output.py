@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ImageSearchError
 from .messages import migrated
 
 if TYPE_CHECKING:
@@ -36,16 +35,30 @@ def opened(path: Path, table: str) -> Iterator[Images]:
 
 def check_output(index: Index, output: str | None) -> None:
     """Raises ImageSearchError if there are no paths to print."""
-    if output == "paths" and index.content_column is not None:
-        raise ImageSearchError(
-            f"the images of {index.image_table!r} are in the database, not in files"
-        )
+    from ..store.reads import check_in_files
+
+    if output == "paths":
+        check_in_files(index)
 
 
 def print_paths(files: Iterable[Path], *, null: bool) -> None:
     # As bytes, because names of files need not be UTF-8.
     for file in files:
         click.echo(os.fsencode(file) + (b"\0" if null else b""), nl=not null)
+
+
+def print_table(
+    lines: Sequence[Sequence[Any]],
+    headers: Sequence[str],
+    align: Sequence[str],
+    *,
+    err: bool = False,
+) -> None:
+    """A table for people; None among the lines is a rule. `align` is "left" or "right" by column."""
+    from tabulate import SEPARATING_LINE, tabulate
+
+    shown: Any = [SEPARATING_LINE if line is None else line for line in lines]
+    click.echo(tabulate(shown, headers, disable_numparse=True, colalign=align), err=err)
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], output: str) -> None:

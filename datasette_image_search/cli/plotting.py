@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..errors import counted, printable
 from . import options
-from .messages import INTERRUPTED, one_sentence, warn
+from .messages import interruptible, one_sentence, warn
 from .output import opened
 
 
 @options.database
-@click.argument("table")
 @click.argument(
     "picture", type=click.Path(dir_okay=False, path_type=Path), metavar="[OUT]", required=False
 )
@@ -61,20 +60,7 @@ from .output import opened
     help="Most thumbnails to draw. Default: as many as do not hide each other; 1,600 in a page",
 )
 @click.option("--model", help="For a table with several models: the model whose vectors to show")
-def plot_images(
-    path: Path,
-    table: str,
-    picture: Path | None,
-    page: Path | None,
-    method: str,
-    column: str | None,
-    where: str | None,
-    params: Sequence[tuple[str, str]],
-    size: tuple[int, int],
-    thumbnail_size: int,
-    thumbnails: int | None,
-    model: str | None,
-) -> None:
+def plot_images(path: Path, table: str, **asked: Any) -> None:
     """
     Draw a map of the images, with similar ones near each other
 
@@ -87,23 +73,9 @@ def plot_images(
         sqlite-utils plot-images photos.db images --html map.html --method umap \\
             --color taken_at --where "camera_make = 'Canon'"
     """
-    with one_sentence(path), opened(path, table) as images:
-        try:
-            plotted = images.plot(
-                picture,
-                page=page,
-                where=where,
-                params=dict(params),
-                model=model,
-                method=method,
-                column=column,
-                size=size,
-                thumbnail_size=thumbnail_size,
-                thumbnails=thumbnails,
-            )
-        except KeyboardInterrupt:
-            click.echo("Interrupted: nothing was written", err=True)
-            raise SystemExit(INTERRUPTED) from None
+    interrupted = interruptible("Interrupted: nothing was written", err=True)
+    with one_sentence(path), opened(path, table) as images, interrupted:
+        plotted = images.plot(**asked)
     for file, shown, drawn in plotted.files:
         shown_images = counted(shown, "image")
         if shown < plotted.images:

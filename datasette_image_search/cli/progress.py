@@ -9,35 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedWriter, RawIOBase, TextIOWrapper
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import click
 
+from ..progress import OnProgress
 from .messages import to_nowhere
 
 SECONDS_BETWEEN_LINES = 10
 
 
-class HowFar(Protocol):
-    """A state of progress: `done` of `total` of what the run is `doing`."""
-
-    @property
-    def doing(self) -> str: ...
-
-    @property
-    def done(self) -> int: ...
-
-    @property
-    def total(self) -> int: ...
-
-
-Show = Callable[[Any], None]
-"""Shows a HowFar of the type that the Work expects."""
-
-
 @dataclass(frozen=True)
 class Work:
-    """The unit of a run, and a function (HowFar, number done per second) -> note."""
+    """The unit of a run, and a function (progress, number done per second) -> note."""
 
     unit: str
     note: Callable[[Any, float], str] = lambda progress, rate: f"{rate:,.1f}/s"
@@ -65,13 +49,13 @@ WORKS = {
 
 
 @contextmanager
-def progress_display(silent: bool) -> Iterator[Show]:
+def progress_display(silent: bool) -> Iterator[OnProgress]:
     """A function that shows how far a run is; each kind of work has a bar."""
     with ExitStack() as stack:
         doing: str | None = None
-        display: Show = _nothing
+        display: OnProgress = _nothing
 
-        def show(progress: HowFar) -> None:
+        def show(progress: Any) -> None:
             nonlocal doing, display
             if progress.doing != doing:
                 stack.close()
@@ -141,12 +125,12 @@ class _Lasting(RawIOBase):
             os.close(self._descriptor)
 
 
-def _nothing(progress: HowFar) -> None:
+def _nothing(progress: Any) -> None:
     pass
 
 
 @contextmanager
-def _bar(stream: TextIO, label: str, work: Work) -> Iterator[Show]:
+def _bar(stream: TextIO, label: str, work: Work) -> Iterator[OnProgress]:
     with click.progressbar(
         length=1,
         label=label,
@@ -157,18 +141,18 @@ def _bar(stream: TextIO, label: str, work: Work) -> Iterator[Show]:
     ) as bar:
         rate = _Rate()
 
-        def show(progress: HowFar) -> None:
+        def show(progress: Any) -> None:
             bar.length = max(progress.total, 1)
             bar.update(progress.done - bar.pos, work.note(progress, rate.of(progress)))
 
         yield show
 
 
-def _lines(stream: TextIO, work: Work) -> Show:
+def _lines(stream: TextIO, work: Work) -> OnProgress:
     rate = _Rate()
     last = time.monotonic()
 
-    def show(progress: HowFar) -> None:
+    def show(progress: Any) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last < SECONDS_BETWEEN_LINES:
@@ -191,5 +175,5 @@ class _Rate:
     def __init__(self) -> None:
         self.started = time.monotonic()
 
-    def of(self, progress: HowFar) -> float:
+    def of(self, progress: Any) -> float:
         return progress.done / max(time.monotonic() - self.started, 1e-3)

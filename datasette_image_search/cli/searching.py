@@ -12,7 +12,7 @@ import click
 from ..errors import ImageSearchError, printable
 from . import options
 from .messages import one_sentence, warn
-from .output import check_output, opened, print_paths, print_rows
+from .output import check_output, opened, print_paths, print_rows, print_table
 from .progress import progress_display
 from .waiting import Command
 
@@ -43,7 +43,6 @@ class QueryCommand(Command):
 
 
 @options.database
-@click.argument("table")
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
 @click.option(
     "--image",
@@ -74,16 +73,10 @@ def search_images(
     table: str,
     queries: Sequence[str],
     pictures: Sequence[Path],
-    model: str | None,
-    k: int,
-    offset: int,
-    min_score: float | None,
-    where: str | None,
-    params: Sequence[tuple[str, str]],
-    exact: bool,
     output: str | None,
     null: bool,
     explain: bool,
+    **asked: Any,
 ) -> None:
     """
     Find the images closest to a query
@@ -109,23 +102,13 @@ def search_images(
 
     names = (*queries, *map(str, pictures))
     with one_sentence(path), opened(path, table) as images:
-        index = images.index_of(model)
+        index = images.index_of(asked["model"])
         check_output(index, output)
         _check_queries(queries, pictures)
         with progress_display(silent=False) as show:
-            all_found = images.find(
-                [*queries, *pictures],
-                k,
-                where=where,
-                params=dict(params),
-                model=model,
-                offset=offset,
-                min_score=min_score,
-                exact=exact,
-                on_progress=show,
-            )
+            all_found = images.find([*queries, *pictures], **asked, on_progress=show)
         ids = [hit.id for found in all_found for hit in found.hits]
-        places = images.locations(ids, model=model)
+        places = images.locations(ids, model=asked["model"])
     for warning in dict.fromkeys(warning for found in all_found for warning in found.warnings):
         warn(warning)
     rows: list[dict[str, Any]] = [
@@ -147,7 +130,7 @@ def search_images(
         print_rows(rows_shown, columns, output)
     else:
         _print_table(rows_shown)
-        _print_missing(names, all_found, where, min_score, offset)
+        _print_missing(names, all_found, asked)
     if explain:
         _print_steps(names, all_found)
 
@@ -187,42 +170,29 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
         click.echo(tabulate(rows, headers="keys", disable_numparse=True))
 
 
-def _print_missing(
-    names: Sequence[str],
-    all_found: Sequence[Found],
-    where: str | None,
-    min_score: float | None,
-    offset: int,
-) -> None:
+def _print_missing(names: Sequence[str], all_found: Sequence[Found], asked: dict[str, Any]) -> None:
     """A line for each query that found nothing."""
-    asked = ["passes the filter"] if where else []
-    if min_score is not None:
-        asked.append(f"has a score of {min_score:g} or more")
-    if offset:
-        asked.append(f"comes after the first {offset:,}")
+    needed = ["passes the filter"] if asked["where"] else []
+    if asked["min_score"] is not None:
+        needed.append(f"has a score of {asked['min_score']:g} or more")
+    if asked["offset"]:
+        needed.append(f"comes after the first {asked['offset']:,}")
     for name, found in zip(names, all_found, strict=True):
         if not found.hits:
             of_which = f" for {_shortened(name)!r}" if len(names) > 1 else ""
-            sentence = " and ".join(asked) or "has a vector"
+            sentence = " and ".join(needed) or "has a vector"
             click.echo(f"No image {sentence}{of_which}", err=True)
 
 
 def _print_steps(names: Sequence[str], all_found: Sequence[Found]) -> None:
-    from tabulate import tabulate
-
     lines = [
         [
-            _shortened(name),
-            step.name,
-            f"{step.looked_at:,}",
-            f"{step.passed:,}",
-            f"{step.milliseconds:.2f}",
+            *([_shortened(name)] if len(names) > 1 else []),
+            *(step.name, f"{step.looked_at:,}", f"{step.passed:,}", f"{step.milliseconds:.2f}"),
         ]
         for name, found in zip(names, all_found, strict=True)
         for step in found.steps
     ]
-    headers = ["query", "step", "looked at", "passed", "ms"]
-    align = ["left", "left", "right", "right", "right"]
-    if len(names) == 1:
-        headers, align, lines = headers[1:], align[1:], [line[1:] for line in lines]
-    click.echo(tabulate(lines, headers, disable_numparse=True, colalign=align), err=True)
+    headers = [*(["query"] if len(names) > 1 else []), "step", "looked at", "passed", "ms"]
+    align = ["left"] * (len(headers) - 3) + ["right"] * 3
+    print_table(lines, headers, align, err=True)

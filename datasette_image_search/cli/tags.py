@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -29,7 +29,6 @@ SHOWN_LABELS = 5
 
 
 @options.database
-@click.argument("table")
 @click.argument("labels", nargs=-1, metavar="[LABEL]...")
 @click.option(
     "--labels-file",
@@ -65,14 +64,8 @@ def tag_images(
     table: str,
     labels: Sequence[str],
     labels_file: TextIO | None,
-    templates: Sequence[str],
-    top: int | None,
-    threshold: float | None,
-    model: str | None,
-    where: str | None,
-    params: Sequence[tuple[str, str]],
-    replace: bool,
     silent: bool,
+    **asked: Any,
 ) -> None:
     """
     Tag images with the labels that fit them best
@@ -89,25 +82,15 @@ def tag_images(
             --template "a photo of a {}" --template "a photo taken in a {}"
         sqlite-utils tag-images photos.db images
     """
-    from .. import store
-    from ..store.tags import find_label_set, label_sets, tag_counts
+    from ..store.tags import label_sets, sets_of_labels, tag_counts
 
     with one_sentence(path), opened(path, table) as images:
         named = (*labels, *_lines(labels_file))
         if labels_file and not named:
             raise ImageSearchError("there are no labels; name two or more, such as: cat dog")
-        tagging = images.tagging(
-            named,
-            templates=templates,
-            top=top,
-            threshold=threshold,
-            where=where,
-            params=dict(params),
-            replace=replace,
-            model=model,
-        )
+        tagging = images.tagging(named, **asked)
         line = "0 images tagged"
-        index = images.index_of(model)
+        index = images.index_of(asked["model"])
         sets = label_sets(images.conn, index)
         try:
             with closing(tagging):
@@ -122,11 +105,11 @@ def tag_images(
                                 show(tagged)
                             line = _tags_line(tagged)
                     for each in sets:
-                        if find_label_set(images.conn, index, each.labels, each.templates) is None:
+                        if not sets_of_labels(images.conn, index, each.labels, each.templates):
                             tell(f"Dropped the tags of {_in_words(each)}")
                     sets = label_sets(images.conn, index)
                     _print_counts(tag_counts(images.conn, index, label_set))
-                    tell(f"{line}, in the table {store.find_image_table(images.conn, table).tags}")
+                    tell(f"{line}, in the table {index.table.tags}")
         except KeyboardInterrupt:
             tell(f"Interrupted: {line}")
             raise SystemExit(INTERRUPTED) from None

@@ -120,8 +120,8 @@ def listed_models(text: str = "", *, with_timm: bool = True) -> list[ListedModel
         said = by_id[model_id].sentence if model_id in by_id else ""
         return text.lower() in f"{model_id} {said}".lower()
 
-    ids = ("palette", *_other_packages())
-    models = [_registered(model_id) for model_id in ids if wanted(model_id)]
+    ids = dict.fromkeys(["palette", *registered_names()])
+    models = [_registered(each) for each in ids if each != TIMM and wanted(each)]
     models += _of_open_clip(wanted)
     models = [
         _with_recommendation(model, by_id[model.id]) if model.id in by_id else model
@@ -134,10 +134,6 @@ def listed_models(text: str = "", *, with_timm: bool = True) -> list[ListedModel
 def _with_recommendation(model: ListedModel, said: Recommendation) -> ListedModel:
     download = said.download if model.download is None else model.download
     return replace(model, download=download, recommended=said.sentence, licence=said.licence)
-
-
-def _other_packages() -> list[str]:
-    return [name for name in registered_names() if name not in ("palette", TIMM)]
 
 
 def _registered(model_id: str) -> ListedModel:

@@ -25,7 +25,7 @@ from open_clip.transformer import TextTransformer
 from .model_ids import DEFAULT_MODEL, HUB
 from .open_clip_models import check_name, tag_files
 from .protocol import EmbedderError, ModelRequest
-from .torch_embedder import TorchEmbedder, TorchModel
+from .torch_embedder import TorchEmbedder, TorchModel, check_keys
 from .torch_runtime import choose_runtime
 from .weights import (
     WeightsFile,
@@ -179,11 +179,7 @@ def _tower(plan: Plan, path: Path, name: str) -> torch.nn.Module:
     )
     setattr(model, other, _Absent(open_clip.CLIPTextCfg(**text)))
     found = open_clip.load_checkpoint(model, str(path), strict=False, weights_only=True)
-    strange = [
-        key for key in found.unexpected_keys if not key.startswith((f"{other}.", "text_decoder."))
-    ]
-    if found.missing_keys or strange:
-        raise ValueError(f"missing: {found.missing_keys}, unexpected: {strange}")
+    check_keys(found, (f"{other}.", "text_decoder."))
     tower = getattr(model, name)
     if name == "text":
         tower = _Shortened(tower) if _reads_to_the_end_only(tower) else tower

@@ -7,94 +7,49 @@ from functools import lru_cache
 import numpy as np
 from PIL import ImageColor
 
+
+def named(text: str) -> dict[str, str]:
+    """Name -> value, of "name value, name value"."""
+    return dict(each.rsplit(" ", 1) for each in text.split(", "))
+
+
 # Groups are the basic colour terms that Berlin and Kay (1969) found in English, plus teal: a
 # coarse cell of the layout only counts groups, the histogram of the whole picture counts each.
-REFERENCE_COLOURS: dict[str, dict[str, str]] = {
-    "black": {"black": "#000000", "jet": "#1e1e1e"},
-    "grey": {
-        "charcoal": "#3c3c3c",
-        "dim grey": "#646464",
-        "grey": "#8c8c8c",
-        "silver": "#b4b4b4",
-    },
-    "white": {"light grey": "#dcdcdc", "white": "#ffffff"},
-    "red": {
-        "maroon": "#5a0f14",
-        "firebrick": "#b22222",
-        "red": "#f20c14",
-        "indian red": "#cd5c5c",
-    },
-    "orange": {
-        "orange red": "#ff5414",
-        "dark orange": "#ff8c00",
-        "light salmon": "#ffa07a",
-        "peach": "#ffdab9",
-    },
-    "brown": {
-        "dark brown": "#3b2416",
-        "coffee": "#633f22",
-        "taupe": "#6e5c4d",
-        "saddle brown": "#8b4513",
-        "sienna": "#a0522d",
-        "camel": "#c19a6b",
-        "tan": "#d2b48c",
-    },
-    "yellow": {
-        "dark goldenrod": "#b8860b",
-        "goldenrod": "#daa520",
-        "gold": "#ffd000",
-        "yellow": "#fff000",
-        "dark khaki": "#bdb76b",
-        "khaki": "#f0e68c",
-        "cream": "#fff5c8",
-    },
-    "green": {
-        "dark olive": "#3a3d1c",
-        "moss": "#5b6b45",
-        "olive": "#808000",
-        "olive drab": "#6b8e23",
-        "yellow green": "#9acd32",
-        "dark green": "#0b3d0b",
-        "forest green": "#228b22",
-        "lime green": "#32cd32",
-        "pale green": "#98fb98",
-        "sea green": "#2e8b57",
-        "dark sea green": "#8fbc8f",
-    },
-    "teal": {
-        "dark slate": "#2f4f4f",
-        "teal": "#008080",
-        "cadet blue": "#5f9ea0",
-        "turquoise": "#40e0d0",
-        "light cyan": "#d0f4f4",
-    },
-    "blue": {
-        "navy": "#0f1b3d",
-        "dark blue": "#101080",
-        "blue": "#0000ff",
-        "cobalt": "#0047ab",
-        "royal blue": "#4169e1",
-        "steel blue": "#4682b4",
-        "azure": "#00a5ff",
-        "sky blue": "#87ceeb",
-        "light steel blue": "#b0c4de",
-        "slate grey": "#708090",
-    },
-    "purple": {
-        "indigo": "#4b0082",
-        "purple": "#800080",
-        "slate blue": "#6a5acd",
-        "mauve": "#9b7fa6",
-        "orchid": "#ba55d3",
-        "lavender": "#d8d0f0",
-    },
-    "pink": {
-        "raspberry": "#b3125f",
-        "deep pink": "#ff1493",
-        "hot pink": "#ff69b4",
-        "rosy brown": "#bc8f8f",
-        "pink": "#ffc0cb",
-    },
+REFERENCE_COLOURS = {
+    "black": named("black #000000, jet #1e1e1e"),
+    "grey": named("charcoal #3c3c3c, dim grey #646464, grey #8c8c8c, silver #b4b4b4"),
+    "white": named("light grey #dcdcdc, white #ffffff"),
+    "red": named("maroon #5a0f14, firebrick #b22222, red #f20c14, indian red #cd5c5c"),
+    "orange": named("orange red #ff5414, dark orange #ff8c00, light salmon #ffa07a, peach #ffdab9"),
+    "brown": named(
+        "dark brown #3b2416, coffee #633f22, taupe #6e5c4d, saddle brown #8b4513, "
+        "sienna #a0522d, camel #c19a6b, tan #d2b48c"
+    ),
+    "yellow": named(
+        "dark goldenrod #b8860b, goldenrod #daa520, gold #ffd000, yellow #fff000, "
+        "dark khaki #bdb76b, khaki #f0e68c, cream #fff5c8"
+    ),
+    "green": named(
+        "dark olive #3a3d1c, moss #5b6b45, olive #808000, olive drab #6b8e23, "
+        "yellow green #9acd32, dark green #0b3d0b, forest green #228b22, lime green #32cd32, "
+        "pale green #98fb98, sea green #2e8b57, dark sea green #8fbc8f"
+    ),
+    "teal": named(
+        "dark slate #2f4f4f, teal #008080, cadet blue #5f9ea0, turquoise #40e0d0, "
+        "light cyan #d0f4f4"
+    ),
+    "blue": named(
+        "navy #0f1b3d, dark blue #101080, blue #0000ff, cobalt #0047ab, royal blue #4169e1, "
+        "steel blue #4682b4, azure #00a5ff, sky blue #87ceeb, light steel blue #b0c4de, "
+        "slate grey #708090"
+    ),
+    "purple": named(
+        "indigo #4b0082, purple #800080, slate blue #6a5acd, mauve #9b7fa6, orchid #ba55d3, "
+        "lavender #d8d0f0"
+    ),
+    "pink": named(
+        "raspberry #b3125f, deep pink #ff1493, hot pink #ff69b4, rosy brown #bc8f8f, pink #ffc0cb"
+    ),
 }
 GROUPS = list(REFERENCE_COLOURS)
 

@@ -24,48 +24,16 @@ FAMILIES: dict[str, str] = {
     "white": "#ffffff #f5f5f5 #e8e8e8",
     "teal": "#008080 #20a0a0 #2a7f86",
 }
-OTHER_NAMES: dict[str, str] = {
-    "amber": "#ffbf00",
-    "apricot": "#fbceb1",
-    "aqua": "#30d5c8",
-    "bluegreen": "#0d98ba",
-    "bordeaux": "#5f021f",
-    "bronze": "#b08d57",
-    "burgundy": "#800020",
-    "camel": "#c19a6b",
-    "caramel": "#c68e4e",
-    "carmine": "#960018",
-    "charcoal": "#36454f",
-    "cherry": "#b0122e",
-    "cobalt": "#0047ab",
-    "copper": "#b87333",
-    "cream": "#fff5d0",
-    "emerald": "#50c878",
-    "fawn": "#c8a878",
-    "golden": "#e0ac1c",
-    "jade": "#00a86b",
-    "lemon": "#fff44f",
-    "lilac": "#c8a2c8",
-    "mauve": "#a884b4",
-    "mint": "#98e8c0",
-    "mustard": "#d8a818",
-    "ochre": "#cc7722",
-    "peach": "#ffcba4",
-    "petrol": "#00565f",
-    "rose": "#f05a8c",
-    "ruby": "#b0103c",
-    "rust": "#b7410e",
-    "sand": "#d8c090",
-    "sapphire": "#0f52ba",
-    "scarlet": "#ff2400",
-    "sepia": "#8a6440",
-    "silvery": "#c0c0c0",
-    "terracotta": "#cc6640",
-    "ultramarine": "#3f00ff",
-    "vermilion": "#e34234",
-    "vermillion": "#e34234",
-    "wine": "#722f37",
-}
+OTHER_NAMES = colours.named(
+    "amber #ffbf00, apricot #fbceb1, aqua #30d5c8, bluegreen #0d98ba, bordeaux #5f021f, "
+    "bronze #b08d57, burgundy #800020, camel #c19a6b, caramel #c68e4e, carmine #960018, "
+    "charcoal #36454f, cherry #b0122e, cobalt #0047ab, copper #b87333, cream #fff5d0, "
+    "emerald #50c878, fawn #c8a878, golden #e0ac1c, jade #00a86b, lemon #fff44f, "
+    "lilac #c8a2c8, mauve #a884b4, mint #98e8c0, mustard #d8a818, ochre #cc7722, "
+    "peach #ffcba4, petrol #00565f, rose #f05a8c, ruby #b0103c, rust #b7410e, sand #d8c090, "
+    "sapphire #0f52ba, scarlet #ff2400, sepia #8a6440, silvery #c0c0c0, terracotta #cc6640, "
+    "ultramarine #3f00ff, vermilion #e34234, vermillion #e34234, wine #722f37"
+)
 
 
 @dataclass(frozen=True)
@@ -148,27 +116,18 @@ SAME_AS: dict[str, str] = {
     **dict.fromkeys(
         ["bandw", "b/w", "black/white", "whiteandblack", "monochromatic"], "blackandwhite"
     ),
-    "violet": "purple",
-    "lime": "limegreen",
-    "reds": "red",
-    "reddish": "red",
-    "yellowish": "yellow",
-    "greens": "green",
-    "greenish": "green",
-    "blues": "blue",
-    "blueish": "blue",
-    "bluish": "blue",
-    "purplish": "purple",
-    "pinkish": "pink",
-    "brownish": "brown",
-    "orangish": "orange",
-    "gray": "grey",
-    "greyish": "grey",
-    "grayish": "grey",
-    "greys": "grey",
-    "grays": "grey",
-    "blackish": "black",
-    "whitish": "white",
+    **dict.fromkeys(["violet", "purplish"], "purple"),
+    **dict.fromkeys(["lime"], "limegreen"),
+    **dict.fromkeys(["reds", "reddish"], "red"),
+    **dict.fromkeys(["yellowish"], "yellow"),
+    **dict.fromkeys(["greens", "greenish"], "green"),
+    **dict.fromkeys(["blues", "blueish", "bluish"], "blue"),
+    **dict.fromkeys(["pinkish"], "pink"),
+    **dict.fromkeys(["brownish"], "brown"),
+    **dict.fromkeys(["orangish"], "orange"),
+    **dict.fromkeys(["gray", "greyish", "grayish", "greys", "grays"], "grey"),
+    **dict.fromkeys(["blackish"], "black"),
+    **dict.fromkeys(["whitish"], "white"),
 }
 
 PLACES: dict[str, str] = {

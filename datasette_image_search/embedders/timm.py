@@ -11,7 +11,7 @@ import torch
 
 from .model_ids import TIMM, most_similar, unknown_model
 from .protocol import ModelRequest
-from .torch_embedder import TorchEmbedder, TorchModel
+from .torch_embedder import TorchEmbedder, TorchModel, check_keys
 from .torch_runtime import choose_runtime
 from .weights import WeightsFile, fingerprint, given_weights, hub_weights
 
@@ -90,9 +90,5 @@ def _backbone(name: str, path: Path) -> torch.nn.Module:
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     model.reset_classifier(0)
     found = timm.models.load_checkpoint(model, str(path), strict=False, weights_only=True)
-    strange = [
-        key for key in found.unexpected_keys if not key.startswith(tuple(f"{h}." for h in heads))
-    ]
-    if found.missing_keys or strange:
-        raise ValueError(f"missing: {found.missing_keys}, unexpected: {strange}")
+    check_keys(found, tuple(f"{head}." for head in heads))
     return model

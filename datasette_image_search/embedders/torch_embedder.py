@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,6 +114,13 @@ class TorchEmbedder(Embedder):
         tower = Tower(module, self._runtime)
         _give_back_memory()
         return tower
+
+
+def check_keys(found: Any, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError if a file lacks parameters, or has others than those that begin like the allowed."""
+    strange = [key for key in found.unexpected_keys if not key.startswith(allowed)]
+    if found.missing_keys or strange:
+        raise ValueError(f"missing: {found.missing_keys}, unexpected: {strange}")
 
 
 def _give_back_memory() -> None:

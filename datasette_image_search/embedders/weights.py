@@ -1,6 +1,4 @@
-"""
-Weight files: finding them in the cache, downloading them if a person allows it, and their fingerprint.
-"""
+"""Weight files: finding them in the cache, downloading them if a person allows it, and their fingerprint."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -27,7 +26,7 @@ from ..files.run_lock import only_run
 from ..store import Index
 from ..store.connections import check_writable, open_or_make
 from ..store.image_record import ImageRecord
-from ..store.indexes import ensure_index
+from ..store.indexes import WeightsOf, ensure_index, recorded_weights
 from ..store.metadata import write_metadata
 from ..store.migrations import migrate
 from ..store.own_rows import own_content
@@ -80,6 +79,7 @@ def embed_images(
     request: EmbedRequest,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_plan: Callable[[Summary], None] = lambda plan: None,
+    weights_of: WeightsOf = recorded_weights,
 ) -> Summary:
     """
     Bring an image table up to date with some files and folders, or with its own rows.
@@ -96,7 +96,7 @@ def embed_images(
         on_plan(plan)
         embedder = None
         if survey.to_embed or survey.index is None or request.weights is not None:
-            embedder = _load_embedder(request, survey)
+            embedder = _load_embedder(request, survey, weights_of)
             if request.replace_model and _is_of_another(survey.index, embedder):
                 # Nothing of that one is of use.
                 survey = take_survey(request, embedder.fingerprint)
@@ -133,10 +133,10 @@ def _is_of_another(index: Index | None, embedder: Embedder) -> bool:
     return index is not None and index.fingerprint not in (IMPORTED, embedder.fingerprint)
 
 
-def _load_embedder(request: EmbedRequest, survey: Survey) -> Embedder:
+def _load_embedder(request: EmbedRequest, survey: Survey, weights_of: WeightsOf) -> Embedder:
     weights = request.weights
-    if weights is None and survey.index is not None and survey.index.weights is not None:
-        weights = Path(survey.index.weights)
+    if weights is None and survey.index is not None:
+        weights = weights_of(survey.index)
     return load_embedder(
         ModelRequest(survey.model, weights, request.device, request.precision, allow_download=True)
     )

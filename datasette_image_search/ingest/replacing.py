@@ -38,7 +38,7 @@ def replacement_by(
     replaced = choice.replaced
     left_out = []
     if replaced:
-        lost = images_to_lose(conn, replaced[0].image_table, replaced, index or choice.index)
+        lost = images_to_lose(conn, replaced, index or choice.index)
         left_out = [key for key in lost if key not in covered]
     places = locations(conn, replaced[0], left_out[:1]) if left_out else {}
     example = next((place.path for place in places.values()), "")

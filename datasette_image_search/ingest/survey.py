@@ -18,7 +18,7 @@ from .. import store
 from ..checked import check_choice, check_fields
 from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE, Precision
 from ..embedders.catalogue import check_model
-from ..store import Index, Key, StoreError, reads
+from ..store import Index, Key, reads
 from ..store.connections import check_folder, open_if_exists
 from ..store.finding import check_not_renamed, check_vectors
 from ..store.indexes import image_table_names
@@ -388,8 +388,7 @@ def _survey_own_table(
             "--path-column or --content-column"
         )
     table = store.find_image_table(db.conn, request.table)
-    if table.is_ours:
-        raise StoreError(f"table {table.name!r} was made from folders; name the folders to embed")
+    table.check_is_own("name the folders to embed")
     rows, unusable = own_rows(db.conn, table, index, column, is_path=path_column is not None)
     folder = request.database.resolve().parent if path_column is not None else None
     changes = find_own_changes(rows, folder, retry_failed=request.retry_failed)

@@ -29,7 +29,7 @@ from ..store import ImageTable, Index, Key, StoreError
 from ..store.connections import check_writable, open_if_exists, open_or_make
 from ..store.finding import check_not_renamed
 from ..store.imports import add_imported, write_imported
-from ..store.indexes import ensure_index
+from ..store.indexes import WeightsOf, ensure_index, recorded_weights
 from ..store.migrations import migrate
 from ..store.replacements import delete_index, images_to_lose, unfinished_index
 from ..store.schema import ensure_tables
@@ -185,7 +185,9 @@ class _Job:
 
 
 def import_vectors(
-    request: ImportRequest, on_progress: Callable[[Progress], None] = lambda progress: None
+    request: ImportRequest,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    weights_of: WeightsOf = recorded_weights,
 ) -> ImportSummary:
     """
     Make a table searchable by vectors of another program. Raises ImageSearchError with one sentence for
@@ -202,7 +204,7 @@ def import_vectors(
         only_run(request.database),
         open_source(request.source, paths=request.paths, collection=request.collection) as source,
     ):
-        job = _prepare(request, source)
+        job = _prepare(request, source, weights_of)
         with whole_or_none(request.database) as file, open_or_make(file) as db:
             if request.wal:
                 db.enable_wal()
@@ -229,7 +231,7 @@ def import_vectors(
 # --- What is to be done, found out without writing ------------------------------------------------
 
 
-def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
+def _prepare(request: ImportRequest, source: VectorSource, weights_of: WeightsOf) -> _Job:
     with open_if_exists(request.database) as db:
         request = replace(request, model=request.model or source.model)
         if request.model is None:
@@ -248,7 +250,8 @@ def _prepare(request: ImportRequest, source: VectorSource) -> _Job:
         if not (matches.known or matches.new):
             raise RunError(f"table {request.table!r} has no row for any path of {source.name}")
         _check_all_replaced(db, request, choice.replaced, matches)
-        embedder, unproven = _load(request, model, index)
+        weights = request.weights or (weights_of(index) if index else None)
+        embedder, unproven = _load(request, model, weights)
         for other, dimensions in (
             (model, embedder.dimensions if embedder else known_dimensions(model)),
             (f"the index of {request.table!r} by {model}", index and index.dimensions),
@@ -288,11 +291,10 @@ def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index])
         if request.path_column is not None:
             raise StoreError(f"there is no table {request.table!r} in this database")
         return None
-    if store.find_image_table(db.conn, request.table).is_ours:
-        if request.path_column is not None:
-            raise StoreError(
-                f"table {request.table!r} was made from folders; leave --path-column out"
-            )
+    table = store.find_image_table(db.conn, request.table)
+    if request.path_column is not None:
+        table.check_is_own("leave --path-column out")
+    elif table.path_column is not None:
         return None
     column = request.path_column or next((i.path_column for i in indexes if i.path_column), None)
     if column is None:
@@ -306,7 +308,7 @@ def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index])
 def _check_all_replaced(
     db: Database, request: ImportRequest, replaced: Sequence[Index], matches: Matches
 ) -> None:
-    left_out = set(images_to_lose(db.conn, request.table, replaced, None))
+    left_out = set(images_to_lose(db.conn, replaced, None))
     left_out -= {key for _, key in matches.known}
     if left_out:
         raise RunError(
@@ -316,10 +318,9 @@ def _check_all_replaced(
 
 
 def _load(
-    request: ImportRequest, model: str, index: Index | None
+    request: ImportRequest, model: str, weights: Path | None
 ) -> tuple[Embedder | None, str | None]:
     """The embedder of the model, if it is on this machine, or the reason why it is not."""
-    weights = request.weights or (Path(index.weights) if index and index.weights else None)
     try:
         # First, as it takes no time to know that there is no such model.
         check_model(model, has_weights=weights is not None)
@@ -357,7 +358,8 @@ def _prove(
     samples = _pick(source, wanted)
     is_proven = False
     if embedder is not None:
-        is_proven = is_made_by(embedder, _paths_of(samples, matches), source.name)
+        pictures = ((Path(*matches.files[at]), vector) for at, vector in samples.items())
+        is_proven = is_made_by(embedder, pictures, source.name)
         unproven = None if is_proven else "none of the pictures is available to compare with"
     is_like_index = index is not None and _is_like(db, index, samples, matches, source.name)
     if index is None:
@@ -394,13 +396,6 @@ def _pick(source: VectorSource, wanted: set[int]) -> dict[int, np.ndarray]:
         samples.update({at: block[at - start].copy() for at in wanted if start <= at < end})
         start = end
     return samples
-
-
-def _paths_of(
-    samples: Mapping[int, np.ndarray], matches: Matches
-) -> Iterator[tuple[Path, np.ndarray]]:
-    for at, vector in samples.items():
-        yield Path(*matches.files[at]), vector
 
 
 def _is_like(

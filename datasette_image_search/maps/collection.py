@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def collection_map(
         keys = np.unique(live.image_ids(positions)).tolist()
     else:
         keys = images_of_vectors(conn, index, live.vector_ids(positions).tolist())
-    rows = sorted(images_with_vectors(conn, index, keys, column), key=_vector_id)
+    rows = sorted(images_with_vectors(conn, index, keys, column), key=itemgetter(0))
     vectors = live.positions_of(np.array([row[0] for row in rows], dtype=np.int64))
     order = np.random.default_rng(0).permutation(len(rows))
     # Later commits come with the next map.
@@ -116,10 +117,6 @@ def scaled(points: np.ndarray) -> np.ndarray:
     low, high = points.min(axis=0), points.max(axis=0)
     half = (high - low) / 2
     return (points - (low + high) / 2) / np.where(half > 0, half, 1)
-
-
-def _vector_id(row: tuple[Any, ...]) -> int:
-    return row[0]
 
 
 def _name(image_id: Key, path: str | None) -> str:

@@ -81,10 +81,9 @@ def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotte
     if not len(placed):
         which = "that passes the filter " if request.filter else ""
         raise MapError(f"{index.image_table!r} has no image {which}with a vector to draw")
-    table = store.find_image_table(conn, index.image_table)
 
     def thumbnail_of(image_id: store.Key) -> bytes | None:
-        stored = thumbnail(conn, table, image_id)
+        stored = thumbnail(conn, index.table, image_id)
         return stored.webp if stored else None
 
     files = []

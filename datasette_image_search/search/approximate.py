@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +17,7 @@ import faiss
 import numpy as np
 
 from ..errors import ImageSearchError, counted
+from ..progress import Report, silent
 from .codes import Codes, threads_for
 from .faiss_files import is_readable
 
@@ -52,9 +52,6 @@ _TOO_SMALL = re.compile(r"(?<!\d)0+(?!\d)|HNSW0*1(?!\d)")
 
 _TOO_FEW = re.compile(r"should be at least as large as number of clusters \((\d+)\)")
 """What FAISS says, of vectors to train with."""
-
-Report = Callable[[str, int, int], None]
-"""Takes what is being done, how much of it is done, and of how much."""
 
 
 class IndexTypeError(ImageSearchError):
@@ -147,9 +144,7 @@ def resolve_type(type: str, vectors: int) -> str | None:
     return {"flat": None, "ivf": f"IVF{lists},SQ8"}.get(type, type)
 
 
-def build(
-    codes: Codes, factory: str, *, gpu: bool = False, report: Report = lambda *_: None
-) -> faiss.Index:
+def build(codes: Codes, factory: str, *, gpu: bool = False, report: Report = silent) -> faiss.Index:
     """
     An index of all codes by a factory string, trained on some of them.
 
@@ -225,7 +220,7 @@ def tune(
     queries: np.ndarray,
     *,
     target: float = TARGET_RECALL,
-    report: Report = lambda *_: None,
+    report: Report = silent,
 ) -> Approximate:
     """
     The index with the fastest parameters that reach a recall of `target`, for each of RECALL_AT, for
@@ -330,13 +325,8 @@ def _efforts(index: faiss.Index, candidates: int) -> list[str]:
 
 def _lists(index: faiss.Index) -> int | None:
     """How many lists an index has, None for one that has no such thing."""
-    inverted_lists = _inverted_lists(index)
-    return None if inverted_lists is None else inverted_lists.nlist
-
-
-def _inverted_lists(index: faiss.Index) -> faiss.IndexIVF | None:
     try:
-        return faiss.extract_index_ivf(index)
+        return faiss.extract_index_ivf(index).nlist
     except RuntimeError:
         return None
 

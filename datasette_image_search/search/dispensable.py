@@ -12,19 +12,10 @@ from pathlib import Path
 
 from ..files.entries import Entries
 from ..files.states import iso_time, sha256_of
+from ..store.duplicates import ImageFile
 
-
-@dataclass(frozen=True)
-class Copy:
-    """
-    A file, as it was recorded when it was embedded. `sha256` is None if its vector was imported; then its
-    size and time are known at most.
-    """
-
-    path: Path
-    size: int | None
-    mtime: str | None
-    sha256: str | None
+Copy = tuple[Path, ImageFile]
+"""A file, as it was recorded when it was embedded, without `sha256` if its vector was imported."""
 
 
 @dataclass
@@ -35,12 +26,14 @@ class LeftOut:
     files: Counter[str] = field(default_factory=Counter)
 
 
-def dispensable(groups: Iterable[Sequence[Copy]], left_out: LeftOut) -> Iterator[Path]:
+def dispensable(
+    groups: Iterable[Sequence[Copy]], left_out: LeftOut | None = None
+) -> Iterator[Path]:
     """
     The files of each group that may be deleted: all but the first, if they and the first are still as
     recorded. Each entry of a folder is given once, and never the entry of the first.
     """
-    entries = Entries()
+    entries, left_out = Entries(), left_out or LeftOut()
     for best, *others in groups:
         problem = _problem(best)
         if problem is not None:
@@ -50,16 +43,16 @@ def dispensable(groups: Iterable[Sequence[Copy]], left_out: LeftOut) -> Iterator
         for copy in others:
             problem = _problem_beside(best, copy, entries, named)
             if problem is None:
-                yield copy.path
+                yield copy[0]
             else:
                 left_out.files[problem] += 1
 
 
 def _problem_beside(best: Copy, copy: Copy, entries: Entries, named: set[str]) -> str | None:
     try:
-        if entries.is_same(best.path, copy.path):
+        if entries.is_same(best[0], copy[0]):
             return "is, or may be, the file to keep under another path"
-        place = entries.place(copy.path)
+        place = entries.place(copy[0])
     except (OSError, ValueError):
         return _problem(copy) or "cannot be examined"
     if place in named:
@@ -71,20 +64,21 @@ def _problem_beside(best: Copy, copy: Copy, entries: Entries, named: set[str]) -
 
 
 def _problem(copy: Copy) -> str | None:
-    if copy.sha256 is None and (copy.size is None or copy.mtime is None):
+    path, image = copy
+    if image.sha256 is None and (image.size is None or image.mtime is None):
         return "was never read, so it may have changed"
     try:
-        status = copy.path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return "is missing"
     except (OSError, ValueError):
         return "cannot be examined"
     changed = "has changed since it was embedded"
-    if copy.size is not None and status.st_size != copy.size:
+    if image.size is not None and status.st_size != image.size:
         return changed
-    if copy.sha256 is None and iso_time(status.st_mtime_ns // 1000) != copy.mtime:
+    if image.sha256 is None and iso_time(status.st_mtime_ns // 1000) != image.mtime:
         return changed
-    sha256 = sha256_of(copy.path)
+    sha256 = sha256_of(path)
     if sha256 is None:
         return "cannot be read"
-    return None if copy.sha256 in (None, sha256) else changed
+    return None if image.sha256 in (None, sha256) else changed

@@ -14,11 +14,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ..checked import check_share
+from ..progress import Report, silent
 from ..store import Filter, Index
 from ..store.duplicates import ImageFile, image_files
 from ..store.filters import vectors_by_content
@@ -43,15 +44,6 @@ ROUNDING = 1e-5
 
 VectorsAt = Callable[[np.ndarray], np.ndarray]
 """Positions, shape (n,) -> their vectors, shape (n, dimensions), float32."""
-
-
-@dataclass(frozen=True)
-class Compared:
-    """The number of pairs done, and of all pairs."""
-
-    doing: ClassVar = "Comparing"
-    done: int
-    total: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ def find_duplicates(
     index: Index,
     threshold: float,
     filter: Filter | None = None,
-    show: Callable[[Compared], None] = lambda compared: None,
+    report: Report = silent,
 ) -> DuplicateGroups:
     """
     All groups among the images that pass the filter. A threshold of 1 is for exact copies only.
@@ -103,7 +95,7 @@ def find_duplicates(
         # In the order of their ids, the order in which the database has the vectors.
         order = np.argsort(ids[is_first])
         vectors_at = _reader(conn, index, ids[is_first][order])
-        labels[order] = connected(vectors_at, len(order), threshold, show)
+        labels[order] = connected(vectors_at, len(order), threshold, report)
     labels = labels[content]
     _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     several = sizes[inverse] > 1
@@ -150,7 +142,7 @@ def connected(
     vectors_at: VectorsAt,
     n: int,
     threshold: float,
-    show: Callable[[Compared], None] = lambda compared: None,
+    report: Report = silent,
 ) -> np.ndarray:
     """
     The connected components of n vectors, two of which are joined by a score of at least
@@ -174,7 +166,7 @@ def connected(
                 near = bounds[of_rows] >= threshold - ROUNDING
                 _join_block(parents, rows[of_rows], columns, near, vectors_at, threshold)
             done = start * (start - 1) // 2 + len(rows) * int(columns[-1] + 1)
-            show(Compared(min(done, total), total))
+            report("Comparing", min(done, total), total)
     return _roots(parents, np.arange(n))
 
 

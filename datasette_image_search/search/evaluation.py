@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ..progress import Report, silent
 from ..store import Index
+from ..store.indexes import WeightsOf, recorded_weights
 from ..store.vectors import count_vectors, vector_batches, vector_ids, vectors_by_id
-from .approximate import RECALL_AT, Report
+from .approximate import RECALL_AT
 from .codes import CODE_ERROR
-from .indexing import check_asked, count_to_search, make_index, silent
+from .indexing import check_asked, count_to_search, make_index
 from .live import LiveIndex, live_index
 from .sample_queries import own_queries, sample_queries
 
@@ -47,8 +49,9 @@ class Evaluated:
 def evaluate_index(
     conn: sqlite3.Connection,
     index: Index,
-    queries: np.ndarray | Path | None = None,
     report: Report = silent,
+    weights_of: WeightsOf = recorded_weights,
+    queries: np.ndarray | Path | None = None,
     **asked: Any,
 ) -> list[Evaluated]:
     """
@@ -60,12 +63,14 @@ def evaluate_index(
     count_to_search(conn, index)
     queries = own_queries(queries, index)
     if any(asked.values()):
-        index, codes, made = make_index(conn, index, queries=queries, report=report, **asked)
+        index, codes, made = make_index(
+            conn, index, queries=queries, report=report, weights_of=weights_of, **asked
+        )
         live = LiveIndex(index, (codes,), from_sidecar=False, approximate=made)
     else:
         live = live_index(conn, index, report)
     if queries is None:
-        queries = sample_queries(index, max(live.segments, key=len))
+        queries = sample_queries(index, max(live.segments, key=len), weights_of)
     return evaluate(conn, live, queries, report)
 
 
@@ -81,28 +86,18 @@ def evaluate(
     code_size = live.segments[0].faiss_index.code_size
     # A search ranks more if it meets deleted vectors; here it may meet all of them.
     first = 2 * DEEPEST + int((~_there(conn, live)).sum())
-    rows = [
-        Evaluated(
-            "numpy brute force", (1.0,) * len(RECALL_AT), milliseconds, 4.0 * live.index.dimensions
-        ),
-        Evaluated(
-            "flat float16",
-            *_measured(
-                conn, live, lambda vector: _nearest(live, vector, first), queries, lowest, report
-            ),
-            code_size,
-        ),
-    ]
+    dimensions = live.index.dimensions
+    rows = [Evaluated("numpy brute force", (1.0,) * len(RECALL_AT), milliseconds, 4.0 * dimensions)]
+
+    def measure(name: str, rank: Callable[[np.ndarray], Ranking], bytes_per_vector: float) -> None:
+        measured = _measured(conn, live, rank, queries, lowest, report)
+        rows.append(Evaluated(name, *measured, bytes_per_vector))
+
+    measure("flat float16", lambda vector: _nearest(live, vector, first), code_size)
     if live.approximate is not None:
-        rows.append(
-            Evaluated(
-                f"{live.approximate.tuning.factory} {live.approximate.tuning.parameters}".strip(),
-                *_measured(
-                    conn, live, lambda vector: live.propose(vector)[0], queries, lowest, report
-                ),
-                code_size + live.approximate.bytes_per_vector(),
-            )
-        )
+        tuning, own_size = live.approximate.tuning, live.approximate.bytes_per_vector()
+        name = f"{tuning.factory} {tuning.parameters}".strip()
+        measure(name, lambda vector: live.propose(vector)[0], code_size + own_size)
     return rows
 
 

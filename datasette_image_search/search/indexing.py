@@ -16,29 +16,34 @@ from .. import store
 from ..checked import check_flag, check_share, check_text
 from ..errors import ImageSearchError
 from ..files.run_lock import only_run
+from ..progress import Report, silent
 from ..store import Index
 from ..store.connections import database_path
-from ..store.indexes import all_indexes, record_index_type, record_sidecar
+from ..store.indexes import (
+    WeightsOf,
+    all_indexes,
+    record_index_type,
+    record_sidecar,
+    recorded_weights,
+)
 from ..store.schema import ensure_tables
 from ..store.tokens import rows_after
 from ..store.vectors import count_vectors
 from . import approximate
-from .approximate import Approximate, Report
+from .approximate import Approximate
 from .codes import Codes
 from .lineage import NOBODY, Unproven, gone
 from .sample_queries import own_queries, sample_queries
 from .sidecar import (
     SidecarUnusable,
-    approximate_beside,
     approximate_path,
-    codes_beside,
     open_approximate,
     open_sidecar,
     put_in_place,
     sidecar_path,
     sidecar_paths,
-    write_approximate,
     write_sidecar,
+    written_beside,
 )
 from .stored import stored_codes
 
@@ -63,11 +68,9 @@ class IndexSummary:
     approximate: Approximate | None
 
 
-def silent(doing: str, done: int, of: int) -> None:
-    """A Report that does nothing."""
-
-
-def refresh_sidecars(db: Database, table: str, report: Report = silent) -> None:
+def refresh_sidecars(
+    db: Database, table: str, report: Report = silent, weights_of: WeightsOf = recorded_weights
+) -> None:
     """
     Rewrite the sidecars of a table that are unusable or have changed much, and remove those of dropped
     indexes. Raises SidecarNotWritten, which costs only speed, and RunInProgress if another run is active,
@@ -78,14 +81,16 @@ def refresh_sidecars(db: Database, table: str, report: Report = silent) -> None:
         return
     with only_run(database):
         for index in store.read_indexes(db.conn, table):
-            _refresh(db, database, index, report)
+            _refresh(db, database, index, report, weights_of)
         wanted: set[Path] = set()
         for index in all_indexes(db.conn):
             wanted |= {sidecar_path(database, index), approximate_path(database, index)}
         _remove(path for path in sidecar_paths(database) if path not in wanted)
 
 
-def _refresh(db: Database, database: Path, index: Index, report: Report) -> None:
+def _refresh(
+    db: Database, database: Path, index: Index, report: Report, weights_of: WeightsOf
+) -> None:
     try:
         codes = open_sidecar(sidecar_path(database, index), index, check=True)
     except SidecarUnusable:
@@ -105,7 +110,7 @@ def _refresh(db: Database, database: Path, index: Index, report: Report) -> None
     if before is not None:
         made = approximate.extended(before, codes, report)
         if made is not None:
-            _write_approximate(database, index, made)
+            _write(approximate_path(database, index), index, made, database)
             return
     try:
         built = approximate.build(codes, factory, report=report)
@@ -113,22 +118,23 @@ def _refresh(db: Database, database: Path, index: Index, report: Report) -> None
         # It was wanted for many vectors; now there are few, whose exact search is fast.
         _remove([approximate_path(database, index)])
         return
-    queries = sample_queries(index, codes)
+    queries = sample_queries(index, codes, weights_of)
     target = before.tuning.target if before is not None else approximate.TARGET_RECALL
     made = approximate.tune(built, codes, asked, factory, queries, target=target, report=report)
-    _write_approximate(database, index, made)
+    _write(approximate_path(database, index), index, made, database)
 
 
 def index_images(
     db: Database,
     table: str,
-    *,
     model: str | None = None,
     type: str | None = None,
+    report: Report = silent,
+    weights_of: WeightsOf = recorded_weights,
+    *,
     target: float | None = None,
     queries: np.ndarray | Path | None = None,
     gpu: bool = False,
-    report: Report = silent,
 ) -> tuple[Index, Codes, Approximate | None]:
     """
     Rewrite the sidecars of an index, as make_index() makes them. Later runs of embed-images keep the
@@ -152,6 +158,7 @@ def index_images(
             queries=queries,
             gpu=gpu,
             report=report,
+            weights_of=weights_of,
         )
         report("Writing", 0, 1)
         index = _with_new_sidecar(index, codes)
@@ -178,6 +185,7 @@ def make_index(
     queries: np.ndarray | Path | None = None,
     gpu: bool = False,
     report: Report = silent,
+    weights_of: WeightsOf = recorded_weights,
 ) -> tuple[Index, Codes, Approximate | None]:
     """
     In memory, the codes of an index and an approximate index by one of approximate.TYPES or by any
@@ -208,7 +216,7 @@ def make_index(
     if factory is not None:
         built = approximate.build(codes, factory, gpu=gpu, report=report)
         if queries is None:
-            queries = sample_queries(index, codes)
+            queries = sample_queries(index, codes, weights_of)
         made = approximate.tune(built, codes, type, factory, queries, target=target, report=report)
     index = replace(index, index_type=None if type == "auto" else type)
     return index, codes, made
@@ -241,16 +249,16 @@ def _write_all(
     path, path_of_approximate = sidecar_path(database, index), approximate_path(database, index)
     try:
         with ExitStack() as stack:
-            temporary = stack.enter_context(codes_beside(path, index, codes, like=database))
-            if made is not None:
-                beside = approximate_beside(path_of_approximate, index, made, like=database)
-                temporary_of_approximate = stack.enter_context(beside)
+            written = [
+                (stack.enter_context(written_beside(place, index, each, like=database)), place)
+                for place, each in ((path, codes), (path_of_approximate, made))
+                if each is not None
+            ]
             with store.transaction(db):
                 _record(db, index, codes)
                 record_index_type(db, index)
-                put_in_place(temporary, path)
-                if made is not None:
-                    put_in_place(temporary_of_approximate, path_of_approximate)
+                for temporary, place in written:
+                    put_in_place(temporary, place)
     except (OSError, RuntimeError) as error:
         raise _not_written(path, error) from error
     if made is None:
@@ -266,11 +274,7 @@ def _write_codes(db: Database, database: Path, index: Index, report: Report) -> 
     """Rewrite the sidecar, and record it in the database."""
     codes = stored_codes(db.conn, index, report=report)
     index = _with_new_sidecar(index, codes)
-    path = sidecar_path(database, index)
-    try:
-        write_sidecar(path, index, codes, like=database)
-    except (OSError, RuntimeError) as error:
-        raise _not_written(path, error) from error
+    _write(sidecar_path(database, index), index, codes, database)
     _record(db, index, codes)
     return index, codes
 
@@ -291,10 +295,9 @@ def _record(db: Database, index: Index, codes: Codes) -> None:
             ) from None
 
 
-def _write_approximate(database: Path, index: Index, made: Approximate) -> None:
-    path = approximate_path(database, index)
+def _write(path: Path, index: Index, made: Codes | Approximate, database: Path) -> None:
     try:
-        write_approximate(path, index, made, like=database)
+        write_sidecar(path, index, made, like=database)
     except (OSError, RuntimeError) as error:
         raise _not_written(path, error) from error
 

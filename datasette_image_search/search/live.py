@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from .. import store
+from ..progress import Report
 from ..store import Index, StoreError
 from ..store.connections import database_path, open_to_read
 from ..store.indexes import all_indexes
 from ..store.tables import Rows, StoredVectors
 from ..store.tokens import has_tokens
-from .approximate import Approximate, Report
+from .approximate import Approximate
 from .codes import Codes, encode, joined
 from .ids import is_in
 from .lineage import NOBODY, Unproven, gone, gone_and_unknown
@@ -355,9 +356,7 @@ def _continued(
 def _read(
     conn: sqlite3.Connection, index: Index, database: Path | None, report: Report | None
 ) -> LiveIndex:
-    """
-    All vectors of a state, from the sidecar if it belongs to that state. `database` None ignores files.
-    """
+    """All vectors of a state, from the sidecar if it belongs to that state. `database` None ignores files."""
     problem = "the database is in memory"
     if database is not None:
         path = sidecar_path(database, index)
@@ -368,7 +367,8 @@ def _read(
         except SidecarUnusable as unusable:
             problem = str(unusable)
     codes = _rebuild(conn, index, report)
-    live = LiveIndex(index, (codes,), from_sidecar=False, problem=problem, gone=_none_of(codes))
+    nobody = None if codes.rows is None else NOBODY
+    live = LiveIndex(index, (codes,), from_sidecar=False, problem=problem, gone=nobody)
     if database is not None:
         live = _with_approximate(live, database)
     return _with_newer(conn, live, index)
@@ -387,10 +387,6 @@ def _from_sidecar(conn: sqlite3.Connection, index: Index, codes: Codes, path: Pa
         raise SidecarUnusable(
             f"{path.name} belongs to another state of the database, as after a backup was restored"
         ) from None
-
-
-def _none_of(codes: Codes) -> np.ndarray | None:
-    return None if codes.rows is None else NOBODY
 
 
 def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
@@ -447,16 +443,8 @@ def _with_newer(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> Live
     # Each is more than twice as long as the next, so that there are few, and few are copied.
     while len(segments) > 2 and len(segments[-2]) <= 2 * len(segments[-1]):
         segments[-2:] = [joined(*segments[-2:])]
-    return LiveIndex(
-        index,
-        tuple(segments),
-        live.from_sidecar,
-        live.approximate,
-        live.problem,
-        live.unused,
-        there,
-        live.file,
-    )
+    name = secrets.token_hex(8)
+    return replace(live, index=index, segments=tuple(segments), gone=there, name=name)
 
 
 def as_seen_by(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveIndex:
@@ -468,8 +456,7 @@ def as_seen_by(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveI
     database = database_path(conn)
     try:
         absent, only = _compared(conn, live, index)
-        table = store.find_image_table(conn, index.image_table)
-        codes = encode(index.dimensions, [only], integer_keys=table.key_is_integer)
+        codes = encode(index.dimensions, [only], integer_keys=index.table.key_is_integer)
         segments = (*live.segments, codes)
         seen = replace(live, index=index, segments=segments, gone=absent, name=secrets.token_hex(8))
     except Unproven:

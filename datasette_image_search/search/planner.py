@@ -28,7 +28,7 @@ import numpy as np
 
 from .. import store
 from ..checked import check_flag, check_number, check_whole
-from ..store import Filter, ImageTable, Index, Key, filters
+from ..store import Filter, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
 from ..store.vectors import vectors_by_id
 from .live import LiveIndex, as_seen_by, live_index
@@ -114,8 +114,7 @@ def search_many(
         check_number("min_score", min_score)
     found = []
     with live_snapshot(conn, index) as live:
-        table = store.find_image_table(conn, live.index.image_table)
-        plan = _Plan(conn, live.index, table, live, filter, k + offset, exact)
+        plan = _Plan(conn, live.index, live, filter, k + offset, exact)
         for hits, steps in _find_page(plan, vectors, offset):
             if min_score is not None:
                 hits = [hit for hit in hits if hit.score >= min_score]
@@ -148,7 +147,6 @@ class _Plan:
 
     conn: sqlite3.Connection
     index: Index
-    table: ImageTable
     live: LiveIndex
     filter: Filter | IdSet | None
     wanted: int
@@ -169,21 +167,19 @@ class _Plan:
             return ranking.vector_ids.tolist()
         if not self.live.has_image_ids:
             ids = ranking.vector_ids.tolist()
-            return filters.passing(self.conn, self.index, ids, self.filter, self.table)
+            return filters.passing(self.conn, self.index, ids, self.filter)
         images = self.live.image_ids(ranking.positions)
-        passed = passing_images(self.conn, self.index, images, self.filter, self.table)
+        passed = passing_images(self.conn, self.index, images, self.filter)
         return ranking.vector_ids[np.isin(images, passed)].tolist()
 
     def there(self, vector_ids: list[int]) -> list[int]:
         """Those of the vectors that are still there, of the picture that their image has."""
-        return filters.passing(self.conn, self.index, vector_ids, None, self.table)
+        return filters.passing(self.conn, self.index, vector_ids, None)
 
 
 @dataclass(frozen=True)
 class _Ranking:
-    """
-    Vectors by their scores, the best first. `complete` is True if no vector is missing that could pass.
-    """
+    """Vectors by their scores, the best first. `complete` is True if no vector is missing that could pass."""
 
     scores: np.ndarray
     positions: np.ndarray
@@ -291,10 +287,10 @@ def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
     if not isinstance(plan.filter, Filter) or not plan.live.has_image_ids:
         return False
     few = int(len(plan.live) * NARROW)
-    if not few or not is_indexed(plan.conn, plan.index, plan.filter, plan.table):
+    if not few or not is_indexed(plan.conn, plan.index, plan.filter):
         return False
     started = time.perf_counter()
-    images = matching_images(plan.conn, plan.index, plan.filter, few + 1, plan.table)
+    images = matching_images(plan.conn, plan.index, plan.filter, few + 1)
     if len(images) > few:
         steps.append(_step("list", images, [], started))
         return False
@@ -337,10 +333,10 @@ def _listed(plan: _Plan) -> np.ndarray:
     live, filter = plan.live, plan.filter
     assert filter is not None
     if not live.has_image_ids:
-        return live.chosen_vectors(matching(plan.conn, plan.index, filter, plan.table))
+        return live.chosen_vectors(matching(plan.conn, plan.index, filter))
     if isinstance(filter, IdSet):
         return live.chosen_images(np.asarray(filter.ids, dtype=np.int64))
-    return live.chosen_images(matching_images(plan.conn, plan.index, filter, table=plan.table))
+    return live.chosen_images(matching_images(plan.conn, plan.index, filter))
 
 
 def _top(scores: np.ndarray, n: int) -> np.ndarray:
@@ -416,7 +412,7 @@ def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[tuple[int, 
     """Those of the vectors that are there, with their ids, by their float32 scores, best first."""
     hits = []
     for start in range(0, len(ids), EXACT_CHUNK):
-        stored = vectors_by_id(plan.conn, plan.index, ids[start : start + EXACT_CHUNK], plan.table)
+        stored = vectors_by_id(plan.conn, plan.index, ids[start : start + EXACT_CHUNK])
         # Row by row, where BLAS rounds a row as its place in the matrix has it: copies must tie.
         scores = np.einsum("ij,j->i", stored.vectors, vector).tolist()
         hits += [

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..errors import ImageSearchError
 from ..store import Index
+from ..store.indexes import WeightsOf
 from ..store.tables import folded, vector_to_blob
-from .query import QueryError, QueryVector, WeightsOf, embedder_of, query_vector
+from .query import QueryError, QueryVector, embedder_of, query_vector
 
 Query = str | bytes | np.ndarray | Path | QueryVector
 """

@@ -22,15 +22,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-from .. import store
 from ..embedders.protocol import Embedder, EmbedderError, ModelRequest, UnknownModel
 from ..embedders.registry import load_embedder
 from ..errors import ImageSearchError, counted
 from ..store import Index, Key
+from ..store.indexes import WeightsOf, recorded_weights
 from ..store.tables import IMPORTED, vector_from_blob
 from ..store.vectors import image_vector
 
@@ -186,18 +185,6 @@ def _parse_term(written: str, start: int, query: str) -> tuple[Term, int]:
 # --- Terms -> vector -----------------------------------------------------------------------------
 
 
-WeightsOf = Callable[[Index], "Path | None"]
-"""Index -> the file to load its model from, None for the cache."""
-
-
-def recorded_weights(index: Index) -> Path | None:
-    """
-    The file that the database names. A server must not use this, because anybody may have made its
-    database.
-    """
-    return Path(index.weights) if index.weights is not None else None
-
-
 def query_vector(
     conn: sqlite3.Connection,
     index: Index,
@@ -344,17 +331,16 @@ def _text_vector(embedder: Embedder, text: str) -> tuple[np.ndarray, str | None]
 
 
 def _vector_of_image(conn: sqlite3.Connection, index: Index, text: str) -> np.ndarray:
-    table = store.find_image_table(conn, index.image_table)
-    image_id = table.parse_key(text)
+    image_id = index.table.parse_key(text)
     if image_id is None:
         raise QueryError(
-            f"'#{text:.200}' is not an image of {table.name!r}, whose ids are whole numbers; "
+            f"'#{text:.200}' is not an image of {index.table.name!r}, whose ids are whole numbers; "
             f'for the words, put quotes around them: "#{text:.200}"'
         )
     vector = image_vector(conn, index, image_id)
     if vector is None:
         raise QueryError(
-            f"there is no image {image_term(image_id):.200} with a vector in {table.name!r}"
+            f"there is no image {image_term(image_id):.200} with a vector in {index.table.name!r}"
         )
     return vector
 

@@ -18,6 +18,7 @@ from ..files.vector_files import (
     unit_vectors,
 )
 from ..store import Index
+from ..store.indexes import WeightsOf
 from ..store.opened import Paths, as_path
 from .codes import Codes
 from .query import embedder_of
@@ -36,14 +37,14 @@ _THINGS = (
 _SCENES = ("{}", "{} at night", "{} in the rain", "a close-up of {}", "{} on a summer day")
 
 
-def sample_queries(index: Index, codes: Codes) -> np.ndarray:
+def sample_queries(index: Index, codes: Codes, weights_of: WeightsOf) -> np.ndarray:
     """
     About SAMPLES unit vectors, shape (n, dimensions): words if the model reads them and is on this
     machine, otherwise pictures and sums of pictures of the index.
     """
     phrases = [scene.format(thing) for thing in _THINGS for scene in _SCENES]
     try:
-        return embedder_of(index).encode_texts(phrases)
+        return embedder_of(index, weights_of).encode_texts(phrases)
     except EmbedderError:
         return _of_pictures(codes)
 

@@ -33,7 +33,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -156,39 +156,17 @@ _TEMPORARY = re.compile(r"[a-z0-9_]{8}\.tmp")
 """The ending that tempfile.mkstemp() adds to the name of a sidecar."""
 
 
-def write_sidecar(path: Path, index: Index, codes: Codes, like: Path | None = None) -> None:
-    """
-    Write beside, sync, rename: a reader of `path` finds the old file or the new one, complete. It gets
-    the permissions of the file `like`, otherwise it is for its owner only. Its header has `index.sidecar`
-    and `index.sidecar_vector_id`.
-    """
-    with codes_beside(path, index, codes, like) as temporary:
-        put_in_place(temporary, path)
-
-
-def write_approximate(
-    path: Path, index: Index, approximate: Approximate, like: Path | None = None
+def write_sidecar(
+    path: Path, index: Index, made: Codes | Approximate, like: Path | None = None
 ) -> None:
-    """Like write_sidecar(), for an approximate index that belongs to the sidecar that `index` names."""
-    with approximate_beside(path, index, approximate, like) as temporary:
+    """
+    Write the codes of an index, or an approximate index that belongs to the codes that `index` names: beside,
+    synced, renamed, so that a reader of `path` finds the old file or the new one, complete. It gets the
+    permissions of the file `like`, otherwise it is for its owner only. Its header has `index.sidecar` and
+    `index.sidecar_vector_id`.
+    """
+    with written_beside(path, index, made, like) as temporary:
         put_in_place(temporary, path)
-
-
-def codes_beside(
-    path: Path, index: Index, codes: Codes, like: Path | None = None
-) -> AbstractContextManager[Path]:
-    """
-    The file of write_sidecar(), written, synced and read again, under the name that is given: for the
-    caller to put_in_place(). It is removed if the caller does not.
-    """
-    return _beside(path, index, codes, like)
-
-
-def approximate_beside(
-    path: Path, index: Index, approximate: Approximate, like: Path | None = None
-) -> AbstractContextManager[Path]:
-    """Like codes_beside(), for write_approximate()."""
-    return _beside(path, index, approximate, like)
 
 
 def open_sidecar(path: Path, index: Index, *, check: bool = False) -> Codes:
@@ -231,11 +209,8 @@ def open_approximate(
         data = opened.faiss_part()
         faiss_index = read_approximate(data, header.dimensions, header.vectors, mapped=mapped)
         (vector_ids,) = opened.arrays()
-        if mapped:
-            made = Approximate(faiss_index, vector_ids, tuning, opened.state, opened.data)
-        else:
-            made = Approximate(faiss_index, vector_ids, tuning)
-        return made.prepared()
+        mapping = (opened.state, opened.data) if mapped else (None, None)
+        return Approximate(faiss_index, vector_ids, tuning, *mapping).prepared()
     except (NotOurs, TypeError, ValueError, RuntimeError) as error:
         raise SidecarUnusable(f"{path.name} is damaged") from error
 
@@ -385,9 +360,13 @@ def _check_is_file(path: Path) -> None:
 
 
 @contextmanager
-def _beside(
-    path: Path, index: Index, made: Codes | Approximate, like: Path | None
+def written_beside(
+    path: Path, index: Index, made: Codes | Approximate, like: Path | None = None
 ) -> Iterator[Path]:
+    """
+    The file of write_sidecar(), written, synced and read again, under the name that is given: for the
+    caller to put_in_place(). It is removed if the caller does not.
+    """
     _check_is_file(path)
     for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
         if not _TEMPORARY.fullmatch(left_behind.name[len(path.name) + 1 :]):
@@ -418,9 +397,7 @@ def _beside(
 
 
 def _write(file: BinaryIO, index: Index, made: Codes | Approximate) -> None:
-    """
-    The CRC-32 is of the bytes that were meant, so that reading them back proves that they were written.
-    """
+    """The CRC-32 is of the bytes that were meant, so that reading them back proves that they were written."""
     writer = _Writer(file)
     arrays, rows, tuning = [made.vector_ids], None, None
     if isinstance(made, Codes):

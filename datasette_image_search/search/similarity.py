@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import store
 from ..store import Index
 from ..store.ownership import has_triggers
 from ..store.vectors import vector_ids
@@ -51,12 +50,11 @@ def scores_by_image(
     missing, because then a vector may be of an earlier picture. Without `compute`, also None if they are
     not remembered.
     """
-    table = store.find_image_table(conn, index.image_table)
     live = live_index(conn, index)
     if live.index != index:
         # The statement sees an older state, or one that is not committed, and others the live one.
         return None
-    if not live.has_image_ids or not has_triggers(conn, table):
+    if not live.has_image_ids or not has_triggers(conn, index.table):
         return None
     key = live.name, vector.tobytes()
     with _lock:

@@ -24,11 +24,10 @@ def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]
     live = live_index(conn, index)
     unfinished = unfinished_index(conn, index.image_table)
     with store.snapshot(conn):
-        image_table = store.find_image_table(conn, index.image_table)
-        images = count_images(conn, image_table)
+        images = count_images(conn, index.table)
         vectors = count_with_vector(conn, index, unusable=live.unusable().tolist())
         problems = _problems(index, unfinished, live, images, vectors)
-        if index.content_column is not None and not has_triggers(conn, image_table):
+        if index.content_column is not None and not has_triggers(conn, index.table):
             problems.append(
                 f"triggers of {index.image_table!r} are missing, so images whose BLOB was replaced by one of "
                 "the same length are found by the former one; check all BLOBs with sqlite-utils embed-images"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from .. import store
+from ..progress import Report
 from ..store import Index
 from ..store.tables import StoredVectors
 from ..store.vectors import count_vectors, vector_batches
-from .approximate import Report
 from .codes import Codes, encode
 
 
@@ -22,11 +21,10 @@ def stored_codes(
     report: Report | None = None,
 ) -> Codes:
     """The codes of the vectors with ids in (after, up_to], from the database."""
-    table = store.find_image_table(conn, index.image_table)
     batches = vector_batches(conn, index, after=after, up_to=up_to)
     if report is not None:
         batches = _reported(batches, count_vectors(conn, index, up_to=up_to), report)
-    return encode(index.dimensions, batches, integer_keys=table.key_is_integer)
+    return encode(index.dimensions, batches, integer_keys=index.table.key_is_integer)
 
 
 def _reported(

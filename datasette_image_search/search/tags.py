@@ -29,7 +29,6 @@ from ..store.tables import LabelSet, StoredVectors, TagRow
 from ..store.tags import (
     drop_other_label_sets,
     ensure_label_set,
-    find_label_set,
     newest_label_sets,
     sets_of_labels,
     untagged_vectors,
@@ -239,8 +238,8 @@ def ready_label_set(
         check_share("the threshold", threshold, such_as=0.5)
     label_vectors(embedder, labels, templates)
     if top is None and threshold is None:
-        known = find_label_set(db.conn, index, labels, templates)
-        top, threshold = (known.top, known.threshold) if known else (1, None)
+        known = sets_of_labels(db.conn, index, labels, templates)
+        top, threshold = (known[-1].top, known[-1].threshold) if known else (1, None)
     return ensure_label_set(db, index, labels, templates, top=top, threshold=threshold)
 
 

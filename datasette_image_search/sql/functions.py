@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ImageSearchError
 from .arguments import image_count, image_key, is_missing
 from .gathered import GatheredIds
-from .statement import Borrowed, Prepared, PreparedLabels, Query, Statement
+from .statement import Borrowed, PreparedLabels, Query, Statement
 
 if TYPE_CHECKING:
-    from ..search.query import WeightsOf
+    from ..search.query import QueryVector
     from ..store import ImageTable, Key
     from ..store.filters import IdSet
+    from ..store.indexes import WeightsOf
 
 REMEMBERED = 128
 """Queries per connection, from one statement to the next."""
@@ -95,7 +96,7 @@ def register_functions(
     def of_one(
         id: Any,
         asked: Query,
-        prepare: Callable[..., Prepared | PreparedLabels],
+        prepare: Callable[..., QueryVector | PreparedLabels],
         of_all: Mapping[Query, Any],
         again: Callable[..., Any],
         compute: Callable[..., Any],
@@ -107,7 +108,7 @@ def register_functions(
         if id is None or is_missing(asked[0]):
             return None
         prepared = prepare(*asked)
-        key = key_of(prepared.table, id)
+        key = key_of(prepared.index.table, id)
         if key is None:
             return None
         if key is not id and asked in of_all:
@@ -143,7 +144,7 @@ def register_functions(
             return None
         from ..store.tables import vector_to_blob
 
-        return vector_to_blob(prepare(query, table).query.vector)
+        return vector_to_blob(prepare(query, table).vector)
 
     @once
     def image_search_status(table: str | None = None) -> str:
@@ -151,7 +152,7 @@ def register_functions(
         from ..api import Images
 
         try:
-            return json.dumps(Images(borrowed(), table or None).status())
+            return json.dumps(Images(borrowed(), table or None, raw_errors=True).status())
         except ImageSearchError as error:
             return json.dumps({"problem": str(error)})
 
@@ -177,7 +178,7 @@ def register_functions(
                 return None
             count = image_count(k)
             prepared = prepare(query, *table)
-            among = IdSet(self.gathered.keys(prepared.table))
+            among = IdSet(self.gathered.keys(prepared.index.table))
             with statement.pausing:
                 return _search(borrowed(), prepared, count, among)
 
@@ -213,7 +214,10 @@ def register_functions(
 
 def _computed_in_the_schema(conn: sqlite3.Connection) -> str | None:
     """What SQLite refuses in the schema of a database, if it does, since the functions are there."""
-    (timeout,) = conn.execute("pragma busy_timeout").fetchone()
+    cursor = conn.cursor()
+    # Rows of the connection may be dicts, which are unpacked into their keys.
+    cursor.row_factory = None
+    (timeout,) = cursor.execute("pragma busy_timeout").fetchone()
     # Whoever asks something of a database that is locked will wait, and be told. This need not.
     conn.execute("pragma busy_timeout = 0")
     try:
@@ -249,13 +253,17 @@ def _reporting(
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def reporting(*args: Any) -> Any:
+            from ..store.connections import plain_rows
+            from ..store.transactions import is_interrupted
+
             try:
-                return function(*args)
+                with plain_rows(borrowed()):
+                    return function(*args)
             except ImageSearchError as error:
                 tell(str(error))
                 raise
             except sqlite3.OperationalError as error:
-                if str(error) != "interrupted":
+                if not is_interrupted(error):
                     raise
                 # The time of the statement is over, and it met SQL of ours. What was computed is kept for
                 # the next try; of an exception nobody would learn why, so the statement itself ends.
@@ -303,29 +311,28 @@ def _preparing(
     tell: Tell,
     weights_of: WeightsOf | None,
     most_texts: int | None,
-) -> Callable[..., Prepared]:
+) -> Callable[..., QueryVector]:
     """
     (query, table) -> what it comes to, remembered until the database changes: a function in a
     SELECT is called once per row with the same few queries.
     """
-    remembered: dict[Query, Prepared] = {}
+    remembered: dict[Query, QueryVector] = {}
     state: tuple[int, int] | None = None
 
-    def prepare(query: str | bytes, name: str | None = None) -> Prepared:
+    def prepare(query: str | bytes, name: str | None = None) -> QueryVector:
         known = statement.prepared.get((query, name))
         if known is None:
             if most_texts is not None and isinstance(query, str):
                 statement.spend(query, _words_of(query), most_texts)
             with statement.pausing:
                 known = of_this_state(query, name)
-                statement.make_room(known.query.vector.nbytes)
+                statement.make_room(known.vector.nbytes)
                 statement.prepared[query, name] = known
                 statement.watch()
         return known
 
-    def of_this_state(query: str | bytes, name: str | None) -> Prepared:
+    def of_this_state(query: str | bytes, name: str | None) -> QueryVector:
         nonlocal state
-        from .. import store
         from ..api import Images
 
         if not isinstance(query, str | bytes):
@@ -340,11 +347,11 @@ def _preparing(
         # A rollback takes changes back, and neither number tells.
         state = None if conn.in_transaction else now
         if (query, name) not in remembered:
-            asked = Images(conn, name or None, weights_of=weights_of).ask(query)
+            images = Images(conn, name or None, weights_of=weights_of, raw_errors=True)
+            asked = images.ask(query)
             for warning in asked.warnings:
                 tell(warning)
-            table = store.find_image_table(conn, asked.index.image_table)
-            remembered[query, name] = Prepared(asked, table)
+            remembered[query, name] = asked
         return remembered[query, name]
 
     return prepare
@@ -369,8 +376,9 @@ def _preparing_labels(
         known = statement.labels.get((labels, name))
         if known is None:
             from .. import store
-            from ..search.query import embedder_of, recorded_weights
+            from ..search.query import embedder_of
             from ..search.tags import label_vectors, parse_labels
+            from ..store.indexes import recorded_weights
 
             names = parse_labels(labels)
             if most_texts is not None:
@@ -379,9 +387,8 @@ def _preparing_labels(
                 statement.spend(labels, spent, most_texts)
             with statement.pausing:
                 index = store.find_index(borrowed(), name or None)
-                table = store.find_image_table(borrowed(), index.image_table)
                 vectors = label_vectors(embedder_of(index, weights_of or recorded_weights), names)
-                known = PreparedLabels(index, table, names, vectors)
+                known = PreparedLabels(index, names, vectors)
                 statement.make_room(vectors.nbytes)
                 statement.labels[labels, name] = known
                 statement.watch()
@@ -409,34 +416,35 @@ def _classified(
         if best is not None:
             statement.make_room(best.nbytes)
             statement.best_labels[labels] = prepared.names, best
-    vector = stored_image_vector(conn, index, id, prepared.table)
+    vector = stored_image_vector(conn, index, id)
     return None if vector is None else prepared.names[best_label(vector, vectors)]
 
 
 def _similarity(
-    conn: sqlite3.Connection, prepared: Prepared, statement: Statement, query: Query, id: Key
+    conn: sqlite3.Connection, prepared: QueryVector, statement: Statement, query: Query, id: Key
 ) -> float | None:
     """The score of one image by its vector; after enough of them, those of all are looked up."""
     from ..search.codes import score_of_one
     from ..search.similarity import count_scores, scores_by_image
     from ..store.vectors import image_vector as stored_image_vector
 
-    index, vector = prepared.query.index, prepared.query.vector
+    index, vector = prepared.index, prepared.vector
     compute = statement.called(query, lambda: count_scores(conn, index))
     if compute is not None:
         scores = scores_by_image(conn, index, vector, compute=compute)
         if scores is not None:
             statement.make_room(scores.nbytes)
             statement.scores[query] = scores
-    image = stored_image_vector(conn, index, id, prepared.table)
+    image = stored_image_vector(conn, index, id)
     # As among all, to the last bit: rows of one statement are ordered and grouped by what they get.
     return None if image is None else score_of_one(image, vector)
 
 
 def _search(
-    conn: sqlite3.Connection, prepared: Prepared, k: int, among: IdSet | None = None
+    conn: sqlite3.Connection, prepared: QueryVector, k: int, among: IdSet | None = None
 ) -> str:
     from ..api import Images
 
-    (found,) = Images(conn, prepared.table.name).find([prepared.query], k, where=among)
+    images = Images(conn, prepared.index.image_table, raw_errors=True)
+    (found,) = images.find([prepared], k, where=among)
     return json.dumps([{"id": hit.id, "score": hit.score} for hit in found.hits])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..search.query import QueryVector
-    from ..store import ImageTable, Index
+    from ..store import Index
 
 KEPT_QUERIES = 2048
 """That a statement has prepared at a time, each a vector of some kilobytes: a query may come from a
@@ -57,19 +57,10 @@ class Borrowed:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What a query comes to in one state of the database."""
-
-    query: QueryVector
-    table: ImageTable
-
-
-@dataclass(frozen=True)
 class PreparedLabels:
     """Labels, and their vectors of shape (labels, dimensions)."""
 
     index: Index
-    table: ImageTable
     names: tuple[str, ...]
     vectors: np.ndarray
 
@@ -99,7 +90,7 @@ class Statement:
     """
 
     borrowed: Borrowed
-    prepared: dict[Query, Prepared] = field(default_factory=dict)
+    prepared: dict[Query, QueryVector] = field(default_factory=dict)
     scores: dict[Query, memoryview] = field(default_factory=dict)
     labels: dict[Query, PreparedLabels] = field(default_factory=dict)
     best_labels: dict[Query, tuple[tuple[str, ...], memoryview]] = field(default_factory=dict)

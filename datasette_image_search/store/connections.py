@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,12 +132,26 @@ def read_without_locks(database: Path) -> None:
     _read_without_locks.add(database.resolve())
 
 
+@contextmanager
+def plain_rows(conn: sqlite3.Connection) -> Iterator[None]:
+    """Rows are tuples meanwhile, and of the connection's own kind again afterwards, such as dicts."""
+    before, conn.row_factory = conn.row_factory, None
+    try:
+        yield
+    finally:
+        conn.row_factory = before
+
+
 def database_path(conn: sqlite3.Connection) -> Path | None:
-    """The file of a connection; None for a database in memory."""
+    """The file of a connection, also of one that is locked; None for a database in memory."""
     # As bytes, because the name of a folder need not be UTF-8.
-    sql = "select cast(file as blob) from pragma_database_list where name = 'main'"
-    row = conn.execute(sql).fetchone()
-    return Path(os.fsdecode(row[0])).resolve() if row and row[0] else None
+    before, conn.text_factory = conn.text_factory, bytes
+    try:
+        # Not a select, which would wait for the lock. The first is the main one.
+        *_, file = conn.execute("pragma database_list").fetchone()
+    finally:
+        conn.text_factory = before
+    return Path(os.fsdecode(file)).resolve() if file else None
 
 
 def check_folder(database: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from sqlite_utils.db import quote_identifier
@@ -28,29 +29,24 @@ def copy_content(
     Write the picture of an image into a file: how many bytes it has, and their SHA-256. None are written
     if the row is gone, or holds no picture or one of more bytes.
     """
-    digest = hashlib.sha256()
+    digest, size = hashlib.sha256(), 0
     try:
-        size = _copy_in_pieces(conn, table, column, image_id, target, at_most, digest)
+        for piece in _pieces(conn, table, column, image_id, at_most):
+            digest.update(piece)
+            target.write(piece)
+            size += len(piece)
     except (AttributeError, sqlite3.Error):
         # Python 3.10, a view, a table without rowid, a text: so as a whole.
         target.seek(0)
         target.truncate()
-        digest = hashlib.sha256()
         content = own_content(conn, table, column, image_id, at_most=at_most)
-        size = target.write(content)
-        digest.update(content)
+        digest, size = hashlib.sha256(content), target.write(content)
     return size, digest.hexdigest()
 
 
-def _copy_in_pieces(
-    conn: sqlite3.Connection,
-    table: ImageTable,
-    column: str,
-    image_id: Key,
-    target: BinaryIO,
-    at_most: int,
-    digest: hashlib._Hash,
-) -> int:
+def _pieces(
+    conn: sqlite3.Connection, table: ImageTable, column: str, image_id: Key, at_most: int
+) -> Iterator[bytes]:
     if conn.execute(
         "select 1 from pragma_table_xinfo(?) where lower(name) = '_rowid_'", [table.name]
     ).fetchone():
@@ -62,10 +58,7 @@ def _copy_in_pieces(
     ).fetchone()
     if found is not None and found[1] == "text":
         raise sqlite3.NotSupportedError("a text stands for other bytes than its own")
-    if found is None or found[1] != "blob" or found[2] > at_most:
-        return 0
-    with conn.blobopen(table.name, column, found[0], readonly=True) as blob:
-        while piece := blob.read(PIECE):
-            digest.update(piece)
-            target.write(piece)
-        return len(blob)
+    if found is not None and found[1] == "blob" and found[2] <= at_most:
+        with conn.blobopen(table.name, column, found[0], readonly=True) as blob:
+            while piece := blob.read(PIECE):
+                yield piece

@@ -19,7 +19,6 @@ from .tables import (
     Key,
     Location,
     column_names,
-    find_image_table,
 )
 from .transactions import transaction
 from .triggers import clear_duplicates
@@ -49,7 +48,7 @@ def image_files(
     conn: sqlite3.Connection, index: Index, vector_ids: Sequence[int]
 ) -> dict[int, ImageFile]:
     """Vector id -> file, for those whose image exists."""
-    table = find_image_table(conn, index.image_table)
+    table = index.table
     # A person's own table may have width and height; ours may have lost them.
     columns = {name.lower() for name in column_names(conn, table.name)}
     shape = [f"_image.{name}" if name in columns else "null" for name in ("width", "height")]
@@ -81,7 +80,7 @@ def image_files(
 
 def write_duplicates(db: Database, index: Index, rows: Iterable[DuplicateRow]) -> str:
     """Replace the table of duplicates, in one transaction, and say what it is called."""
-    table = find_image_table(db.conn, index.image_table)
+    table = index.table
     with transaction(db):
         ensure_duplicates(db, table, index.path_column or index.content_column)
         db.execute("delete from {duplicates}".format(**table.quoted()))

@@ -19,7 +19,6 @@ from .tables import (
     ImageTable,
     Index,
     Key,
-    find_image_table,
 )
 
 
@@ -78,13 +77,8 @@ def passing(
     index: Index,
     ids: Sequence[int],
     filter: Filter | None,
-    table: ImageTable | None = None,
 ) -> list[int]:
-    """
-    Those of the vector ids, in the order given, whose image exists and passes the filter. Here as
-    below, `table` spares looking it up.
-    """
-    table = table or find_image_table(conn, index.image_table)
+    """Those of the vector ids, in the order given, whose image exists and passes the filter."""
     # CROSS JOIN keeps json_each outermost, hence its order, and SQLite from scanning the table.
     # The filter sees the columns of the image table and of _img_ranked, so no name but "_img..."
     # can be anything else than the image table's.
@@ -103,8 +97,8 @@ def passing(
         )
     """
     ours = {"_img_ids": json.dumps(list(ids)), "_img_index": index.id}
-    same = same_picture(conn, table, "_img_sha256")
-    return [id for (id,) in _filtered(conn, sql, table, filter, ours, same=same)]
+    same = same_picture(conn, index.table, "_img_sha256")
+    return [id for (id,) in _filtered(conn, sql, index.table, filter, ours, same=same)]
 
 
 def passing_images(
@@ -112,13 +106,11 @@ def passing_images(
     index: Index,
     ids: np.ndarray,
     filter: Filter,
-    table: ImageTable | None = None,
 ) -> np.ndarray:
     """
     Those of the images with these keys that pass the filter, in any order, int64: for tables whose
     keys are integers, and several times as fast as `passing`, which also looks at the vectors.
     """
-    table = table or find_image_table(conn, index.image_table)
     sql = """
         select _img_key
         from (select value as _img_key from json_each(:_img_ids)) as _img_ranked
@@ -126,29 +118,29 @@ def passing_images(
             select 1 from {images} where {images}.{key} = _img_ranked._img_key and {filter}
         )
     """
-    return _as_array(_filtered(conn, sql, table, filter, {"_img_ids": json.dumps(ids.tolist())}))
+    return _as_array(
+        _filtered(conn, sql, index.table, filter, {"_img_ids": json.dumps(ids.tolist())})
+    )
 
 
 def matching(
     conn: sqlite3.Connection,
     index: Index,
     filter: Filter | IdSet,
-    table: ImageTable | None = None,
 ) -> np.ndarray:
     """
     The ids of the vectors of all images that pass the filter, in any order, int64. `passing` knows
     which of them are still of the picture that their image has: to ask here would read every vector.
     """
-    table = table or find_image_table(conn, index.image_table)
     if isinstance(filter, IdSet):
-        filter = filter.as_filter(table)
+        filter = filter.as_filter(index.table)
     sql = """
         select _img_vector.id
         from (select {key} as _img_key from {images} where {filter})
         cross join {vectors} as _img_vector
             on _img_vector.image_id = _img_key and _img_vector.index_id = :_img_index
     """
-    return _as_array(_filtered(conn, sql, table, filter, {"_img_index": index.id}))
+    return _as_array(_filtered(conn, sql, index.table, filter, {"_img_index": index.id}))
 
 
 def vectors_by_content(
@@ -159,7 +151,6 @@ def vectors_by_content(
     same bytes side by side, and whether each is a copy of the one before. Those are left out that
     are of another picture than their image has.
     """
-    table = find_image_table(conn, index.image_table)
     sql = """
         select _img_vector.id, _img_vector.sha256 = lag(_img_vector.sha256) over _img_order
         from (select {key} as _img_key from {images} where {filter})
@@ -169,7 +160,9 @@ def vectors_by_content(
         order by _img_vector.sha256, _img_vector.id
     """
     ours = {"_img_index": index.id}
-    rows = _filtered(conn, sql, table, filter, ours, owned=owned(conn, table, "_img_vector"))
+    rows = _filtered(
+        conn, sql, index.table, filter, ours, owned=owned(conn, index.table, "_img_vector")
+    )
     return [(id, bool(is_copy)) for id, is_copy in rows]
 
 
@@ -178,31 +171,28 @@ def matching_images(
     index: Index,
     filter: Filter,
     limit: int = LAST,
-    table: ImageTable | None = None,
 ) -> np.ndarray:
     """
     The keys of the first `limit` images that pass the filter, in any order, int64: for tables whose
     keys are integers, and several times as fast as `matching`.
     """
-    table = table or find_image_table(conn, index.image_table)
     # One long text is read in half the time of as many rows.
     sql = """
         select group_concat(_img_key)
         from (select {key} as _img_key from {images} where {filter} limit :_img_limit)
     """
-    ((text,),) = _filtered(conn, sql, table, filter, {"_img_limit": limit})
+    ((text,),) = _filtered(conn, sql, index.table, filter, {"_img_limit": limit})
     return np.fromstring(text or "", dtype=np.int64, sep=",")
 
 
-def is_indexed(
-    conn: sqlite3.Connection, index: Index, filter: Filter, table: ImageTable | None = None
-) -> bool:
+def is_indexed(conn: sqlite3.Connection, index: Index, filter: Filter) -> bool:
     """Whether SQLite finds what passes the filter by an index, and need not scan the table."""
-    table = table or find_image_table(conn, index.image_table)
     sql = "explain query plan select {key} from {images} where {filter}"
-    steps = [step for *_, step in _filtered(conn, sql, table, filter, {})]
+    steps = [step for *_, step in _filtered(conn, sql, index.table, filter, {})]
     of_images = [
-        step for step in steps if re.match(rf"(SCAN|SEARCH) {re.escape(table.name)}(?!\w)", step)
+        step
+        for step in steps
+        if re.match(rf"(SCAN|SEARCH) {re.escape(index.table.name)}(?!\w)", step)
     ]
     return bool(of_images) and all(step.startswith("SEARCH") for step in of_images)
 

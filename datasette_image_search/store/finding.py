@@ -94,8 +94,12 @@ def check_vectors(conn: sqlite3.Connection, table: str) -> None:
 
 def check_key(conn: sqlite3.Connection, table: ImageTable) -> None:
     """Raises StoreError where the images of a table have another key than when they were embedded."""
-    # Ours were made with this one, which has another name only where it was given one.
-    was_id = table.is_ours and table.key != "id" and "id" in column_names(conn, table.name)
+    # A table from folders was made with this one, which has another name only if it was given one.
+    was_id = (
+        table.root_column is not None
+        and table.key != "id"
+        and "id" in column_names(conn, table.name)
+    )
     kind = _kind_of_vectors(conn, table)
     is_same = kind in (None, "integer" if table.key_is_integer else "text")
     if not was_id and (is_same or not is_stored_table(conn, table.vectors)):

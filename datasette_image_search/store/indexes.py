@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
 from .schema_version import check_version
 from .soundness import MOST_INDEXES, is_stored_table, sound_index
-from .tables import INDEXES, ImageTable, Index, StoreError, column_names, table_exists
+from .tables import (
+    INDEXES,
+    ImageTable,
+    Index,
+    StoreError,
+    column_names,
+    find_image_table,
+    table_exists,
+)
 from .transactions import transaction
+
+WeightsOf = Callable[[Index], Path | None]
+"""Index -> the file to load its model from, None for the cache."""
+
+
+def recorded_weights(index: Index) -> Path | None:
+    """
+    The file that the database names. A server must not use this, because anybody may have made its
+    database.
+    """
+    return Path(index.weights) if index.weights is not None else None
 
 
 def image_table_names(conn: sqlite3.Connection) -> list[str]:
@@ -38,26 +60,32 @@ def read_indexes(
 ) -> list[Index]:
     """
     The indexes of a table that it is searched with, the oldest first; none where nothing was embedded,
-    or the table was dropped since. A row that cannot be one of ours is left out. Raises NewerVersion.
+    or the table was dropped since. A row that cannot be one of ours is left out. Raises NewerVersion, and
+    StoreError for a table without a key.
     """
     check_version(conn)
     if not is_stored_table(conn, INDEXES) or not table_exists(conn, table):
         return []
     # A database of an older version lacks some.
     there = column_names(conn, INDEXES)
-    columns = [field.name for field in fields(Index) if field.name in there]
+    columns = [field.name for field in fields(Index) if field.name in {*there} - {"table"}]
     rows = conn.execute(
         f"select {', '.join(columns)} from (select * from {INDEXES} limit {MOST_INDEXES}) "
         f"where image_table = ? collate nocase and {sound_index(there)} order by id",
         [table],
     )
-    indexes = [Index(**dict(zip(columns, row, strict=True))) for row in rows]
+    found: list[dict[str, Any]] = [dict(zip(columns, row, strict=True)) for row in rows]
+    indexes = [Index(**row, table=find_image_table(conn, table)) for row in found]
     return [index for index in indexes if with_unfinished or not index.unfinished]
 
 
 def all_indexes(conn: sqlite3.Connection) -> list[Index]:
-    """The indexes of all image tables."""
-    return [index for name in image_table_names(conn) for index in read_indexes(conn, name)]
+    """The indexes of all image tables that can be searched: those of a table without a key cannot."""
+    indexes: list[Index] = []
+    for name in image_table_names(conn):
+        with suppress(StoreError):
+            indexes += read_indexes(conn, name)
+    return indexes
 
 
 def ensure_index(
@@ -79,28 +107,18 @@ def ensure_index(
     """
     wanted = model, unfinished
     known = _find(db, table, wanted)
+    now = {
+        "weights": weights,
+        "fingerprint": fingerprint,
+        "path_column": path_column,
+        "content_column": content_column,
+    }
     if known is not None:
-        now = {
-            "weights": weights or known.weights,
-            "fingerprint": fingerprint,
-            "path_column": path_column,
-            "content_column": content_column,
-        }
-        update_index(db, known, now)
+        update_index(db, known, {**now, "weights": weights or known.weights})
     else:
-        db.table(INDEXES).insert(
-            {
-                "image_table": table.name,
-                "model": model,
-                "weights": weights,
-                "fingerprint": fingerprint,
-                "dimensions": dimensions,
-                "path_column": path_column,
-                "content_column": content_column,
-                "identity": secrets.token_hex(8),
-                "unfinished": unfinished,
-            }
-        )
+        new = {"image_table": table.name, "model": model, "dimensions": dimensions}
+        identity = {"identity": secrets.token_hex(8), "unfinished": unfinished}
+        db.table(INDEXES).insert({**new, **now, **identity})
     index = _find(db, table, wanted)
     assert index is not None
     return index

@@ -24,7 +24,6 @@ from .tables import (
     ImageTable,
     StoreError,
     column_names,
-    find_image_table,
     table_exists,
 )
 from .transactions import transaction
@@ -106,7 +105,7 @@ def _warnings(db: Database) -> None:
 def _metadata(db: Database) -> None:
     """Older versions had no columns for what people say of a picture."""
     for table, own_column in _image_tables(db.conn):
-        if table.is_ours:
+        if table.root_column is not None:
             ensure_triggers(db, table, own_column)
             _add_columns(db, table)
 
@@ -146,4 +145,4 @@ def _image_tables(conn: sqlite3.Connection) -> Iterator[tuple[ImageTable, str | 
         except StoreError:
             continue
         index = read_indexes(conn, name)[-1]
-        yield find_image_table(conn, name), index.path_column or index.content_column
+        yield index.table, index.path_column or index.content_column

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import wraps
+from inspect import isfunction, isgeneratorfunction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlite_utils import Database
 
 from ..checked import several
 from ..errors import ImageSearchError
-from .connections import database_path, open_database, wrapped
+from .connections import database_path, open_database, plain_rows, wrapped
 from .migrations import migrate
+from .outside_errors import in_one_sentence
 
 Paths = str | os.PathLike[str]
+
+T = TypeVar("T")
 
 
 class OpenedDatabase:
@@ -24,13 +30,16 @@ class OpenedDatabase:
     A connection of somebody else is never closed.
     """
 
-    def __init__(self, database: Paths | sqlite3.Connection | Database) -> None:
+    def __init__(
+        self, database: Paths | sqlite3.Connection | Database, *, raw_errors: bool = False
+    ) -> None:
         self.migrated = False
         """Whether `to_write` brought an older database to this version."""
         self._path: Path | None = None
         self._db: Database | None = None
         self._conn: sqlite3.Connection | None = None
         self._writes = False
+        self._raw_errors = raw_errors
         if isinstance(database, sqlite3.Connection):
             self._conn = database
         elif isinstance(database, Database):
@@ -39,12 +48,31 @@ class OpenedDatabase:
             # Of the folder that the process is in now, wherever it goes.
             self._path = as_path(database).absolute()
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """
+        Within it a connection gives tuples, whatever its own rows are, and errors of SQLite and of files
+        are ImageSearchErrors, unless they are to be raw.
+        """
+        with (
+            plain_rows(self._conn) if self._conn else nullcontext(),
+            nullcontext() if self._raw_errors else in_one_sentence(self._known_path),
+        ):
+            yield
+
+    def _known_path(self) -> Path | None:
+        if self._path is None and self._conn is not None:
+            with suppress(sqlite3.Error):
+                return database_path(self._conn)
+        return self._path
+
     @property
     def conn(self) -> sqlite3.Connection:
-        """Raises ImageSearchError if there is no such file."""
+        """Raises ImageSearchError if there is no such file, or no database in it."""
         if self._conn is None:
             assert self._path is not None
-            self._db = open_database(self._path)
+            with in_one_sentence(self._known_path):
+                self._db = open_database(self._path)
             self._conn = self._db.conn
         return self._conn
 
@@ -89,10 +117,56 @@ class OpenedDatabase:
             )
 
 
+def used(images: type[T]) -> type[T]:
+    """A class whose `_database` is an OpenedDatabase, with the public methods using that: see `in_use`."""
+    for name, method in list(vars(images).items()):
+        if isgeneratorfunction(method):
+            setattr(images, name, _each_step_used(method))
+        elif isfunction(method) and not name.startswith("_"):
+            setattr(images, name, _used(method))
+    return images
+
+
+def _used(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def used(self: Any, *args: Any, **options: Any) -> Any:
+        with self._database.in_use():
+            return method(self, *args, **options)
+
+    return used
+
+
+def _each_step_used(
+    method: Callable[..., Generator[Any, None, None]],
+) -> Callable[..., Generator[Any, None, None]]:
+    """Between the steps of a generator the connection is as the caller has it."""
+
+    @wraps(method)
+    def used(self: Any, *args: Any, **options: Any) -> Generator[Any, None, None]:
+        steps = method(self, *args, **options)
+        try:
+            while True:
+                with self._database.in_use():
+                    step = next(steps, None)
+                if step is None:
+                    return
+                yield step
+        finally:
+            with self._database.in_use():
+                steps.close()
+
+    return used
+
+
 def as_paths(name: str, paths: Paths | Iterable[Paths]) -> list[Path]:
     """One path or several."""
     some: tuple[Any, ...] = several(name, paths, str, os.PathLike)
     return [as_path(path) for path in some]
+
+
+def path_or_none(path: Paths | None) -> Path | None:
+    """None for no path, also for an empty one."""
+    return as_path(path) if path else None
 
 
 def as_path(path: Paths) -> Path:

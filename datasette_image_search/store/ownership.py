@@ -30,8 +30,8 @@ def same_picture(conn: sqlite3.Connection, table: ImageTable, sha256: str) -> st
     if has_triggers(conn, table):
         return ""
     names = table.quoted()
-    if table.is_ours:
-        return f" and {names['images']}.sha256 is {sha256}"
+    if table.hash_column is not None:
+        return f" and {names['images']}.{table.hash_column} is {sha256}"
     column = _stored_content(conn, table)
     if column is None:
         return ""

@@ -115,7 +115,7 @@ def _files_beside(conn: sqlite3.Connection, table: ImageTable) -> dict[Key, str 
     The state of the .xmp files that the metadata of an image was read with, for those that had some, and None
     for images whose metadata is to be read again; all of an older version.
     """
-    if not table.is_ours:
+    if table.root_column is None:
         return {}
     if not is_stored_table(conn, table.beside, "image_id", "files"):
         keys = conn.execute("select {key} from {images}".format(**table.quoted()))
@@ -174,10 +174,9 @@ def count_images(
 
 def some_images(conn: sqlite3.Connection, index: Index, limit: int) -> list[Key]:
     """Ids of images that have a vector, picked at random."""
-    table = find_image_table(conn, index.image_table)
     sql = "select image_id from {vectors} where index_id = ? order by random() limit ?"
-    keys = conn.execute(sql.format(**table.quoted()), [index.id, limit])
-    return [key for (key,) in keys if table.is_key(key)]
+    keys = conn.execute(sql.format(**index.table.quoted()), [index.id, limit])
+    return [key for (key,) in keys if index.table.is_key(key)]
 
 
 def thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> Thumbnail | None:
@@ -252,6 +251,19 @@ def is_row(conn: sqlite3.Connection, table: ImageTable, value: Any) -> bool:
     return conn.execute(sql, [value]).fetchone() is not None
 
 
+def indexed_texts(conn: sqlite3.Connection, table: ImageTable) -> set[str]:
+    """The columns of texts by which SQLite can go through a table in order."""
+    rows = conn.execute(
+        "select columns.name from pragma_table_info(:table) as columns "
+        "join pragma_index_list(:table) as list on not list.partial "
+        "join pragma_index_xinfo(list.name) as first "
+        "on first.seqno = 0 and first.name = columns.name and first.coll = 'BINARY' "
+        "where upper(columns.type) = 'TEXT'",
+        {"table": table.name},
+    )
+    return {name for (name,) in rows}
+
+
 def newest_ids(
     conn: sqlite3.Connection,
     table: ImageTable,
@@ -309,16 +321,15 @@ def images_with_vectors(
     that have a vector, in any order. The path is None where the images are BLOBs, the value where there
     is no column, and where it is a BLOB; of a text it is the first LONGEST_VALUE characters.
     """
-    table = find_image_table(conn, index.image_table)
-    names = table.quoted()
+    names = index.table.quoted()
     images = names["images"]
-    path_column = _path_column(conn, table, index)
+    path_column = _path_column(conn, index.table, index)
     path, value = (
         "null" if name is None else f"{images}.{quote_identifier(name)}"
         for name in (path_column, column)
     )
     # The index of the ids has all that is needed; to compare the pictures would read every vector.
-    same = same_picture(conn, table, "_img_vector.sha256")
+    same = same_picture(conn, index.table, "_img_vector.sha256")
     # CROSS JOIN keeps json_each outermost; the names are ours, so that no column is in two tables.
     sql = f"""
         select _img_vector.id, {images}.{names["key"]}, {path},
@@ -337,16 +348,21 @@ def images_with_vectors(
 
 def images_of_vectors(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) -> list[Key]:
     """The ids of the images of those of the vectors that are still there, in any order."""
-    table = find_image_table(conn, index.image_table)
     sql = "select image_id from {vectors} where id in (select value from json_each(?))"
-    keys = conn.execute(sql.format(**table.quoted()), [json.dumps(list(ids))])
-    return [key for (key,) in keys if table.is_key(key)]
+    keys = conn.execute(sql.format(**index.table.quoted()), [json.dumps(list(ids))])
+    return [key for (key,) in keys if index.table.is_key(key)]
 
 
 def _path_column(conn: sqlite3.Connection, table: ImageTable, index: Index) -> str | None:
     """Where a table has the paths of its images; None for BLOBs, and where somebody renamed the column."""
-    column = "path" if table.is_ours else index.path_column
+    column = table.path_column or index.path_column
     return column if column in column_names(conn, table.name) else None
+
+
+def check_in_files(index: Index) -> None:
+    """Raises StoreError if the images are BLOBs."""
+    if index.content_column is not None:
+        raise StoreError(f"the images of {index.image_table!r} are in the database, not in files")
 
 
 def locations(conn: sqlite3.Connection, index: Index, ids: Sequence[Key]) -> dict[Key, Location]:
@@ -354,20 +370,15 @@ def locations(conn: sqlite3.Connection, index: Index, ids: Sequence[Key]) -> dic
     Id -> where the original is, for those ids that exist; the root is "" where that is not known,
     as for BLOBs and for the paths of a person's own table. Where there is no path, it is # and the id.
     """
-    table = find_image_table(conn, index.image_table)
+    table = index.table
     column = _path_column(conn, table, index)
     names = {**table.quoted(), "roots": ROOTS, "column": quote_identifier(column or table.key)}
-    if column is None:
-        place = "'', '#' || {key}"
-    elif table.is_ours:
-        root = "''"
-        if is_stored_table(conn, ROOTS):
-            root = "coalesce((select path from {roots} where {roots}.id = root_id), '')"
-        place = f"{root}, {{column}}"
-    else:
-        place = "'', {column}"
+    path = "'#' || {key}" if column is None else "{column}"
+    root = "''"
+    if column is not None and table.root_column and is_stored_table(conn, ROOTS):
+        root = "coalesce((select path from {roots} where {roots}.id = root_id), '')"
     rows = conn.execute(
-        f"select {{key}}, {place} from {{images}} "
+        f"select {{key}}, {root}, {path} from {{images}} "
         "where {key} in (select value from json_each(?))".format(**names),
         [json.dumps(list(ids))],
     )

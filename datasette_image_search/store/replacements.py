@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sqlite_utils import Database
 
 from .indexes import read_indexes, update_index
-from .tables import INDEXES, ImageTable, Index, Key, find_image_table, table_exists
+from .tables import INDEXES, ImageTable, Index, Key, table_exists
 from .tags import forget_label_sets
 from .transactions import transaction
 
@@ -23,14 +23,12 @@ def unfinished_index(conn: sqlite3.Connection, table: str) -> Index | None:
 
 
 def images_to_lose(
-    conn: sqlite3.Connection, name: str, replaced: Sequence[Index], index: Index | None
+    conn: sqlite3.Connection, replaced: Sequence[Index], index: Index | None
 ) -> list[Key]:
     """The images that have a vector in one of the indexes to replace, and none in `index`."""
-    if not replaced:
+    if not replaced or not table_exists(conn, replaced[0].table.vectors):
         return []
-    table = find_image_table(conn, name)
-    if not table_exists(conn, table.vectors):
-        return []
+    table = replaced[0].table
     # In this order: whose picture a vector is of is in the row with the vector, which is long.
     sql = (
         "select distinct image_id from {vectors} as side where index_id in ({replaced}) "

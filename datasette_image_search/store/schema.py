@@ -18,6 +18,7 @@ from .tables import (
     ImageTable,
     Index,
     KeywordRow,
+    LabelSet,
     StoreError,
     TagRow,
     column_names,
@@ -81,7 +82,8 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
         table = find_image_table(db.conn, name)
         check_key(db.conn, table)
         _forget_former(db, table)
-        _ensure_indexes(db, table)
+        if own_column is None:
+            _ensure_indexes(db, table)
         ensure_triggers(db, table, own_column)
         _forget_rowless(db, table)
     return table
@@ -148,10 +150,10 @@ def _create_image_table(db: Database, name: str) -> None:
 
 
 def _ensure_indexes(db: Database, table: ImageTable) -> None:
-    """Put back the indexes that facets, and the newest first, are fast by."""
+    """Put back the indexes of a table from folders that facets, and the newest first, are fast by."""
     columns = db.table(table.name).columns_dict.keys()
     for index in FACET_INDEXES:
-        if table.is_ours and set(index) <= columns:
+        if set(index) <= columns:
             db.table(table.name).create_index(index, if_not_exists=True)
 
 
@@ -179,15 +181,7 @@ def ensure_tags(db: Database, table: ImageTable, own_column: str | None) -> None
     migrate(db)
     if not table_exists(db.conn, LABEL_SETS):
         db.table(LABEL_SETS).create(
-            {
-                "id": int,
-                "index_id": int,
-                "labels": str,
-                "templates": str,
-                "top": int,
-                "threshold": float,
-                "last_vector_id": int,
-            },
+            {**column_types(LabelSet), "labels": str, "templates": str},
             pk="id",
             foreign_keys=[("index_id", INDEXES, "id")],
         )

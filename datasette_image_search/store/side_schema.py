@@ -45,16 +45,18 @@ def ensure_side_tables(db: Database, table: ImageTable) -> None:
             pk="vector_id",
             not_null={"index_id", "token"},
         )
-    if not (table.is_ours or db.table(table.sources).exists()):
+    if table.hash_column is None and not db.table(table.sources).exists():
         db.table(table.sources).create({"image_id": key_type, **SOURCE_COLUMNS}, pk="image_id")
-    if table.is_ours and not db.table(table.beside).exists():
+    if table.root_column is not None and not db.table(table.beside).exists():
         db.table(table.beside).create({"image_id": key_type, "files": str}, pk="image_id")
 
 
 def column_types(record: type) -> dict[str, type]:
     """Field -> int, float, bool or str, for a dataclass that is a row of a table."""
     optional = {str | None: str, int | None: int, float | None: float}
-    return {name: optional.get(kind, kind) for name, kind in get_type_hints(record).items()}
+    hints = get_type_hints(record).items()
+    # The table of an Index is no column of its row.
+    return {name: optional.get(kind, kind) for name, kind in hints if kind is not ImageTable}
 
 
 def image_columns() -> dict[str, type]:

@@ -26,7 +26,7 @@ SOURCE_COLUMNS = {"size": int, "mtime": str, "sha256": str}
 
 def sources_of(conn: sqlite3.Connection, table: ImageTable) -> str:
     """SQL, for the place of a table: the sources of the images that have one. A column that was dropped is NULL."""
-    if table.is_ours:
+    if table.hash_column is not None:
         there = {folded(name) for name in column_names(conn, table.name)}
         columns = (name if name in there else f"null as {name}" for name in SOURCE_COLUMNS)
         return "(select {key} as image_id, {columns} from {images})".format(
@@ -39,7 +39,7 @@ def sources_of(conn: sqlite3.Connection, table: ImageTable) -> str:
 
 def record_files(db: Database, table: ImageTable, states: Sequence[tuple[Key, int, str]]) -> None:
     """Write the id, size and mtime of files if nothing is known of their images yet; otherwise keep what is."""
-    if table.is_ours:
+    if table.hash_column is not None:
         sql = "update {images} set size = ?2, mtime = ?3 where {key} = ?1 and size is null and sha256 is null"
     else:
         sql = "insert or ignore into {sources} (image_id, size, mtime) values (?, ?, ?)"
@@ -51,7 +51,7 @@ def replaced_contents(conn: sqlite3.Connection, table: ImageTable, column: str) 
     The images of a person's own table whose content is not the one that was embedded. This reads all, one at a
     time, so it is for tables whose triggers, which notice each change, were gone.
     """
-    if table.is_ours or column not in column_names(conn, table.name):
+    if column not in column_names(conn, table.name):
         return []
     sql = (
         "select image_id, source.sha256, {images}.{column} "

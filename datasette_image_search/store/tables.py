@@ -6,7 +6,7 @@ import re
 import sqlite3
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import xor
 from typing import Any, TypeGuard
@@ -69,58 +69,40 @@ class StoreError(ImageSearchError):
     """A table that is not there, or not of the kind that is needed."""
 
 
+def _side(kind: str) -> Any:
+    """The name of a side table, an attribute of its image table."""
+    return property(lambda table: table.side(kind))
+
+
 @dataclass(frozen=True)
 class ImageTable:
-    """An image table: ours, or a person's own with any integer or text primary key."""
+    """
+    A table of images, with any integer or text primary key. One that was made from folders has columns for
+    the place of a picture, which is a path below a root, and for its hash. Of a person's own these are None:
+    its indexes name the column with paths or BLOBs, and the table of sources beside it has the hashes.
+    """
 
     name: str
     key: str
     key_is_integer: bool
-    is_ours: bool = False
+    root_column: str | None = None
+    path_column: str | None = None
+    hash_column: str | None = None
 
     def side(self, kind: str) -> str:
         """The name of a side table: a key of SIDE_TABLES."""
         return SIDE_TABLES[kind].format(self.name)
 
-    @property
-    def vectors(self) -> str:
-        return self.side("vectors")
-
-    @property
-    def tokens(self) -> str:
-        return self.side("tokens")
-
-    @property
-    def thumbnails(self) -> str:
-        return self.side("thumbnails")
-
-    @property
-    def failures(self) -> str:
-        return self.side("failures")
-
-    @property
-    def sources(self) -> str:
-        return self.side("sources")
-
-    @property
-    def duplicates(self) -> str:
-        return self.side("duplicates")
-
-    @property
-    def tags(self) -> str:
-        return self.side("tags")
-
-    @property
-    def keywords(self) -> str:
-        return self.side("keywords")
-
-    @property
-    def beside(self) -> str:
-        return self.side("beside")
-
-    @property
-    def own_columns(self) -> str:
-        return self.side("own_columns")
+    vectors = _side("vectors")
+    tokens = _side("tokens")
+    thumbnails = _side("thumbnails")
+    failures = _side("failures")
+    sources = _side("sources")
+    duplicates = _side("duplicates")
+    tags = _side("tags")
+    keywords = _side("keywords")
+    beside = _side("beside")
+    own_columns = _side("own_columns")
 
     def parse_key(self, text: str) -> Key | None:
         """The key that a person or a URL wrote down, or None where it can be the key of no row."""
@@ -146,10 +128,15 @@ class ImageTable:
                 f"--type {self.key} integer"
             )
 
+    def check_is_own(self, advice: str) -> None:
+        """Raises StoreError, with advice, for a table that was made from folders."""
+        if self.path_column is not None:
+            raise StoreError(f"table {self.name!r} was made from folders; {advice}")
+
     def owns(self, side: str) -> str:
         """SQL: whether a row of a side table, by its alias, is of the picture that its image has."""
         images, key = quote_identifier(self.name), quote_identifier(self.key)
-        same = f" and {images}.sha256 is {side}.sha256" if self.is_ours else ""
+        same = f" and {images}.{self.hash_column} is {side}.sha256" if self.hash_column else ""
         return f"exists (select 1 from {images} where {images}.{key} = {side}.image_id{same})"
 
     def quoted(self) -> dict[str, str]:
@@ -190,6 +177,8 @@ class Index:
     """What a person asked index-images for, None for nothing."""
     unfinished: bool = False
     """Whether --replace-model is still making it beside the others: nothing is searched with it."""
+    table: ImageTable = field(kw_only=True)
+    """The image table as it was when the row was read."""
 
 
 @dataclass(frozen=True)
@@ -418,8 +407,9 @@ def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
             f"the primary key {key!r} of table {name!r} is neither an integer nor a text; "
             f"make it one with: sqlite-utils transform PATH TABLE --type {key} text"
         )
-    is_ours = {"root_id", "sha256"} <= {column for column, _, _ in columns}
-    return ImageTable(name, key, is_integer, is_ours)
+    if {"root_id", "sha256"} <= {column for column, _, _ in columns}:
+        return ImageTable(name, key, is_integer, "root_id", "path", "sha256")
+    return ImageTable(name, key, is_integer)
 
 
 def column_names(conn: sqlite3.Connection, table: str) -> list[str]:

@@ -16,7 +16,7 @@ from .filters import Filter, matching
 from .indexes import check_index, read_indexes
 from .schema import ensure_tags
 from .soundness import is_stored_table
-from .tables import LABEL_SETS, Index, LabelSet, TagRow, find_image_table
+from .tables import LABEL_SETS, Index, LabelSet, TagRow
 from .transactions import insert_row, transaction
 from .triggers import has_tags
 from .vectors import vector_ids
@@ -31,15 +31,12 @@ def label_sets(conn: sqlite3.Connection, index: Index) -> list[LabelSet]:
         f"from {LABEL_SETS} where index_id = ? order by id",
         [index.id],
     )
-    found = [
-        (id, index_id, _texts(labels), _texts(templates), *rest)
-        for id, index_id, labels, templates, *rest in rows
-    ]
-    return [
-        LabelSet(id, index_id, labels, templates, *rest)
-        for id, index_id, labels, templates, *rest in found
-        if labels is not None and templates is not None
-    ]
+    found = []
+    for id, index_id, *written, top, threshold, last in rows:
+        labels, templates = map(_texts, written)
+        if labels is not None and templates is not None:
+            found.append(LabelSet(id, index_id, labels, templates, top, threshold, last))
+    return found
 
 
 def _texts(written: Any) -> tuple[str, ...] | None:
@@ -66,11 +63,10 @@ def ensure_label_set(
     The label set of these labels and templates, in whatever order, with these limits, made if there is
     none. What it is to come in place of stays until it is whole: see `drop_other_label_sets`.
     """
-    table = find_image_table(db.conn, index.image_table)
     with transaction(db):
         check_index(db.conn, index)
-        ensure_tags(db, table, index.path_column or index.content_column)
-        for known in _same_labels(label_sets(db.conn, index), labels, templates):
+        ensure_tags(db, index.table, index.path_column or index.content_column)
+        for known in sets_of_labels(db.conn, index, labels, templates):
             if (known.top, known.threshold) == (top, threshold):
                 return known
         row = {
@@ -108,17 +104,16 @@ def drop_other_label_sets(
             if vector_ids is not None:
                 _forget_tags_of(db, index, other, vector_ids)
             else:
-                _forget_tags(db, index, other)
+                db.table(index.table.tags).delete_where("label_set_id = ?", [other.id])
                 db.table(LABEL_SETS).delete(other.id)
 
 
 def _forget_tags_of(
     db: Database, index: Index, label_set: LabelSet, vector_ids: Sequence[int]
 ) -> None:
-    table = find_image_table(db.conn, index.image_table)
     db.execute(
         "delete from {tags} where label_set_id = ? and image_id in (select image_id from {vectors} "
-        "where id in (select value from json_each(?)))".format(**table.quoted()),
+        "where id in (select value from json_each(?)))".format(**index.table.quoted()),
         [label_set.id, json.dumps(list(vector_ids))],
     )
 
@@ -127,22 +122,15 @@ def count_tags(conn: sqlite3.Connection, indexes: Sequence[Index]) -> int:
     """Those that were made by the vectors of some indexes of one table, not by a person."""
     count = 0
     for index in indexes:
-        table = find_image_table(conn, index.image_table)
-        if has_tags(conn, table):
+        if has_tags(conn, index.table):
             sets = [each.id for each in label_sets(conn, index)]
             sql = (
                 "select count(*) from {tags} where label_set_id in (select value from json_each(?))"
             )
-            count += conn.execute(sql.format(**table.quoted()), [json.dumps(sets)]).fetchone()[0]
+            count += conn.execute(
+                sql.format(**index.table.quoted()), [json.dumps(sets)]
+            ).fetchone()[0]
     return count
-
-
-def find_label_set(
-    conn: sqlite3.Connection, index: Index, labels: Sequence[str], templates: Sequence[str]
-) -> LabelSet | None:
-    """The newest label set of these labels and templates, in whatever order."""
-    same = _same_labels(label_sets(conn, index), labels, templates)
-    return same[-1] if same else None
 
 
 def newest_label_sets(conn: sqlite3.Connection, index: Index) -> list[LabelSet]:
@@ -151,30 +139,26 @@ def newest_label_sets(conn: sqlite3.Connection, index: Index) -> list[LabelSet]:
     return list(by_labels.values())
 
 
-def sets_of_labels(conn: sqlite3.Connection, index: Index, labels: Sequence[str]) -> list[LabelSet]:
-    """The label sets of these labels, in whatever order, with whichever templates, the oldest first."""
-    wanted = sorted(labels)
-    return [each for each in label_sets(conn, index) if sorted(each.labels) == wanted]
-
-
-def _same_labels(
-    known: Iterable[LabelSet], labels: Sequence[str], templates: Sequence[str]
+def sets_of_labels(
+    conn: sqlite3.Connection,
+    index: Index,
+    labels: Sequence[str],
+    templates: Sequence[str] | None = None,
 ) -> list[LabelSet]:
-    wanted = sorted(labels), sorted(templates)
-    return [each for each in known if (sorted(each.labels), sorted(each.templates)) == wanted]
-
-
-def _forget_tags(db: Database, index: Index, label_set: LabelSet) -> None:
-    table = find_image_table(db.conn, index.image_table)
-    db.table(table.tags).delete_where("label_set_id = ?", [label_set.id])
+    """The label sets of these labels, and templates if given, in whatever order; the oldest first."""
+    return [
+        each
+        for each in label_sets(conn, index)
+        if sorted(each.labels) == sorted(labels)
+        and (templates is None or sorted(each.templates) == sorted(templates))
+    ]
 
 
 def forget_label_sets(db: Database, index: Index) -> None:
     """What goes with an index: its label sets, with their tags. Within a transaction."""
-    table = find_image_table(db.conn, index.image_table)
     for label_set in label_sets(db.conn, index):
-        if has_tags(db.conn, table):
-            _forget_tags(db, index, label_set)
+        if has_tags(db.conn, index.table):
+            db.table(index.table.tags).delete_where("label_set_id = ?", [label_set.id])
         db.table(LABEL_SETS).delete(label_set.id)
 
 
@@ -185,12 +169,11 @@ def untagged_vectors(
     The ids of the vectors that were not looked at for a label set, ascending, int64, of the images
     that pass the filter. Raises FilterError.
     """
-    table = find_image_table(conn, index.image_table)
     ids = vector_ids(conn, index) if filter is None else matching(conn, index, filter)
     ids = np.sort(ids[ids > label_set.last_vector_id])
     tagged = conn.execute(
         "select distinct vector_id from {tags} where label_set_id = ? and vector_id > ? "
-        "and typeof(vector_id) = 'integer'".format(**table.quoted()),
+        "and typeof(vector_id) = 'integer'".format(**index.table.quoted()),
         [label_set.id, label_set.last_vector_id],
     )
     return np.setdiff1d(ids, np.array([id for (id,) in tagged], dtype=np.int64), assume_unique=True)
@@ -207,7 +190,6 @@ def write_tags(
     Tags of vectors that are still there, in one transaction with the id of the vector up to which all
     were looked at, if that is so.
     """
-    table = find_image_table(db.conn, index.image_table)
     columns = [field.name for field in fields(TagRow)]
     values = ", ".join(f"?{n}" for n in range(1, len(columns) + 1))
     vector = f"?{1 + columns.index('vector_id')}"
@@ -218,7 +200,7 @@ def write_tags(
     with transaction(db):
         # Not astuple, which copies every value deeply and takes longer than SQLite does.
         values_of = attrgetter(*columns)
-        db.conn.executemany(sql.format(**table.quoted()), map(values_of, rows))
+        db.conn.executemany(sql.format(**index.table.quoted()), map(values_of, rows))
         if looked_at_up_to is not None:
             db.execute(
                 f"update {LABEL_SETS} set last_vector_id = max(last_vector_id, ?) where id = ?",
@@ -230,9 +212,8 @@ def tag_counts(
     conn: sqlite3.Connection, index: Index, label_set: LabelSet
 ) -> list[tuple[str, int]]:
     """Tag and number of images that have it by a label set, the most frequent first."""
-    table = find_image_table(conn, index.image_table)
     sql = (
         "select tag, count(*) as images from {tags} where label_set_id = ? "
         "group by tag order by images desc, tag"
     )
-    return conn.execute(sql.format(**table.quoted()), [label_set.id]).fetchall()
+    return conn.execute(sql.format(**index.table.quoted()), [label_set.id]).fetchall()

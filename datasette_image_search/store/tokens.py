@@ -18,7 +18,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from .soundness import is_stored_table
-from .tables import INDEXES, ImageTable, Index, Key, Rows, find_image_table
+from .tables import INDEXES, ImageTable, Index, Key, Rows
 
 EVENTS = ("token_added", "token_deleted")
 """The triggers on the table of tokens, which are never away."""
@@ -81,13 +81,12 @@ def renew_tokens(db: Database, table: ImageTable) -> None:
 
 def has_tokens(conn: sqlite3.Connection, index: Index) -> bool:
     """Whether the generation of an index is proof of its rows; it is none in a database of version 0.1."""
-    return is_stored_table(conn, find_image_table(conn, index.image_table).tokens)
+    return is_stored_table(conn, index.table.tokens)
 
 
 def rows_after(conn: sqlite3.Connection, index: Index, id: int) -> Rows:
     """The rows of an index with higher ids, of a database with tokens."""
-    table = find_image_table(conn, index.image_table)
     sql = "select vector_id, cast(token as integer) from {tokens} where vector_id > ? and index_id = ? order by vector_id"
-    found = conn.execute(sql.format(**table.quoted()), [id, index.id]).fetchall()
+    found = conn.execute(sql.format(**index.table.quoted()), [id, index.id]).fetchall()
     ids, tokens = np.array(found, dtype=np.int64).reshape(-1, 2).T.copy()
     return Rows(ids, tokens)

@@ -80,6 +80,11 @@ def is_locked(error: sqlite3.Error) -> bool:
     return str(error) == "database is locked"
 
 
+def is_interrupted(error: Exception) -> bool:
+    """Whether a statement was ended from outside, as by a time limit."""
+    return str(error) == "interrupted"
+
+
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Hold a Ctrl-C back for a moment."""

@@ -77,7 +77,7 @@ def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> 
 def forget_images(db: Database, table: ImageTable, ids: Iterable[Key]) -> None:
     """Remove what is known of the pictures of some images, as the triggers do."""
     gone = [(key,) for key in ids]
-    for side in ("vectors", "thumbnails", *([] if table.is_ours else ["sources"])):
+    for side in ("vectors", "thumbnails", *(["sources"] if table.hash_column is None else [])):
         db.conn.executemany(
             f"delete from {{{side}}} where image_id = ?".format(**table.quoted()), gone
         )
@@ -95,13 +95,12 @@ def _triggers(
     """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
     names = table.quoted()
     renumber = ""
-    if not table.is_ours:
-        renumber = "update {sources} set image_id = new.{key} where image_id = old.{key}; "
     forget = (
         "delete from {vectors} where image_id = {row}.{key}; "
         "delete from {thumbnails} where image_id = {row}.{key};"
     )
-    if not table.is_ours:
+    if table.hash_column is None:
+        renumber = "update {sources} set image_id = new.{key} where image_id = old.{key}; "
         forget += (
             " delete from {sources} where image_id = {row}.{key};"
             f" delete from {{failures}} where root_id = {OWN_ROOT} and path = '#' || {{row}}.{{key}};"
@@ -114,7 +113,7 @@ def _triggers(
             "delete from {duplicates} where image_id = {row}.{key};"
         )
         renumber += "update {duplicates} set image_id = new.{key} where image_id = old.{key}; "
-    if table.is_ours:
+    if table.root_column is not None:
         forget += " delete from {beside} where image_id = {row}.{key};"
         renumber += "update {beside} set image_id = new.{key} where image_id = old.{key}; "
     if with_keywords:
@@ -157,7 +156,7 @@ def _triggers(
             "select raise(abort, 'a vector is never changed in place: delete it and insert'); end"
         ),
     }
-    content = "sha256" if table.is_ours else own_column
+    content = table.hash_column or own_column
     if content is not None:
         column = quote_identifier(content)
         # No update is one of a generated column, which others change.

@@ -19,7 +19,6 @@ from .tables import (
     Key,
     Rows,
     StoredVectors,
-    find_image_table,
     vector_from_blob,
 )
 
@@ -28,13 +27,16 @@ NORM_ERROR = 0.01
 
 
 def count_vectors(conn: sqlite3.Connection, index: Index, *, up_to: int | None = None) -> int:
-    table = find_image_table(conn, index.image_table)
     indexes = read_indexes(conn, index.image_table, with_unfinished=True)
     if up_to is None and len(indexes) == 1:
         # SQLite counts all rows of a table by its pages: a million in 3 ms instead of 80.
-        return conn.execute("select count(*) from {vectors}".format(**table.quoted())).fetchone()[0]
+        return conn.execute(
+            "select count(*) from {vectors}".format(**index.table.quoted())
+        ).fetchone()[0]
     # The plus keeps SQLite on the index, which has all it needs, and off the vectors themselves.
-    sql = "select count(*) from {vectors} where index_id = ? and +id <= ?".format(**table.quoted())
+    sql = "select count(*) from {vectors} where index_id = ? and +id <= ?".format(
+        **index.table.quoted()
+    )
     return conn.execute(sql, [index.id, LAST if up_to is None else up_to]).fetchone()[0]
 
 
@@ -42,23 +44,21 @@ def count_with_vector(
     conn: sqlite3.Connection, index: Index, *, unusable: Sequence[int] = ()
 ) -> int:
     """How many images a search finds: not what has no row any more, nor what is `unusable`."""
-    table = find_image_table(conn, index.image_table)
     # In this order it takes a third of the time of asking for each image whether there is a vector.
     sql = (
         "select count(*) from {vectors} as side cross join {images} on {images}.{key} = side.image_id "
         "where side.index_id = ? and side.id not in (select value from json_each(?))"
     )
     params = [index.id, json.dumps(list(unusable))]
-    return conn.execute(sql.format(**table.quoted()), params).fetchone()[0]
+    return conn.execute(sql.format(**index.table.quoted()), params).fetchone()[0]
 
 
 def vector_ids(conn: sqlite3.Connection, index: Index) -> np.ndarray:
     """The ids of all vectors of an index, in any order, int64."""
-    table = find_image_table(conn, index.image_table)
     # The plus keeps SQLite on the index, as in count_vectors, and one long text is read in a third of
     # the time of as many rows.
     sql = "select group_concat(id) from (select +id as id from {vectors} where index_id = ?)"
-    ((text,),) = conn.execute(sql.format(**table.quoted()), [index.id]).fetchall()
+    ((text,),) = conn.execute(sql.format(**index.table.quoted()), [index.id]).fetchall()
     return np.fromstring(text or "", dtype=np.int64, sep=",")
 
 
@@ -71,14 +71,13 @@ def vector_batches(
     size: int = 10_000,
 ) -> Iterator[StoredVectors]:
     """The vectors with ids in (after, up_to], in the order of their ids, `size` at a time."""
-    table = find_image_table(conn, index.image_table)
     cursor = conn.execute(
-        _select_vectors(conn, table)
+        _select_vectors(conn, index.table)
         + "where side.id > ? and side.id <= ? and side.index_id = ? order by side.id",
         [after, LAST if up_to is None else up_to, index.id],
     )
     while rows := cursor.fetchmany(size):
-        yield _stored_vectors(rows, index, table, with_tokens=len(rows[0]) > 3)
+        yield _stored_vectors(rows, index, index.table, with_tokens=len(rows[0]) > 3)
 
 
 def _select_vectors(conn: sqlite3.Connection, table: ImageTable) -> str:
@@ -122,14 +121,11 @@ def are_unit(vectors: np.ndarray) -> np.ndarray:
     return np.abs(np.einsum("...i,...i", vectors, vectors) - 1) < NORM_ERROR
 
 
-def image_vector(
-    conn: sqlite3.Connection, index: Index, image_id: Key, table: ImageTable | None = None
-) -> np.ndarray | None:
-    """The vector of an image, or None where it has none. `table` spares looking it up."""
-    table = table or find_image_table(conn, index.image_table)
+def image_vector(conn: sqlite3.Connection, index: Index, image_id: Key) -> np.ndarray | None:
+    """The vector of an image, or None where it has none."""
     row = conn.execute(
         "select vector from {vectors} as side where image_id = ? and index_id = ? "
-        "and {owned}".format(owned=owned(conn, table, "side"), **table.quoted()),
+        "and {owned}".format(owned=owned(conn, index.table, "side"), **index.table.quoted()),
         [image_id, index.id],
     ).fetchone()
     if row is None or not isinstance(row[0], bytes) or len(row[0]) != 4 * index.dimensions:
@@ -138,26 +134,24 @@ def image_vector(
     return vector if are_unit(vector) else None
 
 
-def vectors_by_id(
-    conn: sqlite3.Connection, index: Index, ids: Sequence[int], table: ImageTable | None = None
-) -> StoredVectors:
+def vectors_by_id(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) -> StoredVectors:
     """Those of the vectors with these ids that are still there, in any order."""
-    table = table or find_image_table(conn, index.image_table)
     rows = conn.execute(
         "select id, image_id, vector from {vectors} "
-        "where id in (select value from json_each(?)) and index_id = ?".format(**table.quoted()),
+        "where id in (select value from json_each(?)) and index_id = ?".format(
+            **index.table.quoted()
+        ),
         [json.dumps(list(ids)), index.id],
     ).fetchall()
-    return _stored_vectors(rows, index, table)
+    return _stored_vectors(rows, index, index.table)
 
 
 def rows_by_id(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) -> StoredVectors:
     """As vectors_by_id() does, in the order of ids, and of a database with tokens these too."""
-    table = find_image_table(conn, index.image_table)
-    has_tokens = is_stored_table(conn, table.tokens)
+    has_tokens = is_stored_table(conn, index.table.tokens)
     rows = conn.execute(
-        _select_vectors(conn, table)
+        _select_vectors(conn, index.table)
         + "where side.id in (select value from json_each(?)) and side.index_id = ? order by side.id",
         [json.dumps(list(ids)), index.id],
     ).fetchall()
-    return _stored_vectors(rows, index, table, with_tokens=has_tokens)
+    return _stored_vectors(rows, index, index.table, with_tokens=has_tokens)

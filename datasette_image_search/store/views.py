@@ -72,7 +72,7 @@ def is_image(table: ImageTable, column: str, key: str, value: str, root: str | N
     Without its root, a path may be that of two files; then it is none of them.
     """
     names = {**table.quoted(), "column": quote_identifier(column), "roots": ROOTS}
-    if not table.is_ours:
+    if table.root_column is None:
         certain = "1"
     elif root is not None:
         certain = f"_img_image.root_id is {root}"
@@ -108,7 +108,7 @@ def find_view(
         return None
     if column not in column_names(conn, table.name):
         return None
-    return ImageView(name, table, column, column_is_blob, table.is_ours and "root_id" in columns)
+    return ImageView(name, table, column, column_is_blob, table.root_column in columns)
 
 
 def view_names(conn: sqlite3.Connection) -> list[str]:

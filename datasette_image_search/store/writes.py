@@ -56,9 +56,9 @@ def write_batch(
     with transaction(db, committed):
         check_index(db.conn, index)
         alike = [each.id for each in made_of_same(db.conn, index)]
-        with_tags = table.is_ours and has_tags(db.conn, table)
+        with_tags = has_tags(db.conn, table)
         for image in images:
-            tags = _tags_by_hand(db, table, image) if with_tags else []
+            tags = _take_tags_by_hand(db, table, image) if with_tags else []
             imported = _imported_vectors(db, table, alike, image)
             key = _write_image(db, table, alike, image)
             sha256 = image.content.sha256
@@ -97,20 +97,28 @@ def _imported_vectors(
     return [(index_id, vector) for index_id, vector, *state in rows if tuple(state) in known]
 
 
-def _tags_by_hand(db: Database, table: ImageTable, image: EmbeddedImage) -> list[dict[str, Any]]:
+def _take_tags_by_hand(
+    db: Database, table: ImageTable, image: EmbeddedImage
+) -> list[dict[str, Any]]:
     """
     The tags that a person gave to an image of which nothing but the file was known, if that is what it
-    was then. They would leave when the picture becomes known, as those of another one do.
+    was then. They would leave when the picture becomes known, as those of another one do, so they are taken
+    out meanwhile.
     """
     state = (image.content.size, image.content.mtime)
-    same = "sha256 is null and ((size is null and mtime is null) or (size is ? and mtime is ?))"
-    return list(
+    known = "(size is null and mtime is null) or (size is ? and mtime is ?)"
+    tags = list(
         db.query(
-            "select {tags}.* from {tags} join {images} on {images}.{key} = image_id "
-            f"where image_id = ? and vector_id is null and {same}".format(**table.quoted()),
+            "select {tags}.* from {tags} left join {state} as source using (image_id) "
+            f"where image_id = ? and vector_id is null and sha256 is null and ({known})".format(
+                state=sources_of(db.conn, table), **table.quoted()
+            ),
             [image.image_id, *state],
         )
     )
+    if tags:
+        db.table(table.tags).delete_where("image_id = ? and vector_id is null", [image.image_id])
+    return tags
 
 
 def _write_image(
@@ -175,7 +183,7 @@ def _warning_of(db: Database, table: ImageTable, key: Key) -> str | None:
 
 def forget_old_warnings(db: Database, table: ImageTable) -> None:
     """Of files whose rows are gone, or are of another place now."""
-    if not table.is_ours:
+    if table.root_column is None:
         return  # Triggers do it.
     with transaction(db):
         db.execute(

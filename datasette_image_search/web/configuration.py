@@ -18,8 +18,8 @@ from ..errors import ImageSearchError
 from .compat import configuration_page_name, shown_configuration, whole_configuration
 
 if TYPE_CHECKING:
-    from ..search.query import WeightsOf
     from ..store import Index
+    from ..store.indexes import WeightsOf
 
 PLUGIN = "datasette-image-search"
 
@@ -66,14 +66,12 @@ def configured_roots(datasette: Datasette, database: str, table: str) -> tuple[P
 
     Raises ConfigurationError if they are no absolute paths.
     """
-    roots = _setting(datasette, "roots", database, table)
-    return () if roots is None else _roots(roots)
+    return _setting(datasette, "roots", database, table, ())
 
 
 def max_upload_bytes(datasette: Datasette, database: str, table: str) -> int:
     """The most bytes of an uploaded picture: `max_upload_bytes: NUMBER`."""
-    limit = _setting(datasette, "max_upload_bytes", database, table)
-    return MAX_UPLOAD_BYTES if limit is None else _max_upload_bytes(limit)
+    return _setting(datasette, "max_upload_bytes", database, table, MAX_UPLOAD_BYTES)
 
 
 def warm_up_queries(datasette: Datasette, database: str, table: str) -> tuple[str, ...] | None:
@@ -81,8 +79,7 @@ def warm_up_queries(datasette: Datasette, database: str, table: str) -> tuple[st
     The queries whose vectors are made when Datasette starts: `warm_up: [QUERY, ...]`. Empty if none are
     named; None for `warm_up: false`, which loads nothing before the first search.
     """
-    queries = _setting(datasette, "warm_up", database, table)
-    return () if queries is None else _warm_up(queries)
+    return _setting(datasette, "warm_up", database, table, ())
 
 
 # --- Values ------------------------------------------------------------------------------
@@ -90,8 +87,8 @@ def warm_up_queries(datasette: Datasette, database: str, table: str) -> tuple[st
 
 def _weights(files: Any) -> dict[str, Path]:
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
-        raise ConfigurationError(
-            f"plugins, {PLUGIN}, weights must have a line with a file for each model, such as "
+        raise _wrong(
+            "weights must have a line with a file for each model, such as "
             "ViT-B-32/mine: /home/me/mine.safetensors"
         )
     return {str(model): Path(file) for model, file in files.items()}
@@ -100,36 +97,34 @@ def _weights(files: Any) -> dict[str, Path]:
 def _roots(roots: Any) -> tuple[Path, ...]:
     if isinstance(roots, str):
         roots = [roots]
-    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
-        raise ConfigurationError(
-            f"plugins, {PLUGIN}, roots must be a list of folders, such as [/home/me/Pictures]"
-        )
+    if not _are_texts(roots):
+        raise _wrong("roots must be a list of folders, such as [/home/me/Pictures]")
     folders = tuple(Path(root).expanduser() for root in roots)
     if not all(folder.is_absolute() for folder in folders):
-        raise ConfigurationError(
-            f"plugins, {PLUGIN}, roots must be absolute paths, such as /home/me/Pictures"
-        )
+        raise _wrong("roots must be absolute paths, such as /home/me/Pictures")
     return folders
 
 
 def _max_upload_bytes(limit: Any) -> int:
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
-        raise ConfigurationError(
-            f"plugins, {PLUGIN}, max_upload_bytes must be a whole number of bytes"
-        )
+        raise _wrong("max_upload_bytes must be a whole number of bytes")
     return limit
 
 
 def _warm_up(queries: Any) -> tuple[str, ...] | None:
-    if queries is True:
-        return ()
-    if queries is False:
-        return None
-    if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
-        raise ConfigurationError(
-            f"plugins, {PLUGIN}, warm_up must be a list of queries, such as [dogs, a red car], or false"
-        )
+    if isinstance(queries, bool):
+        return () if queries else None
+    if not _are_texts(queries):
+        raise _wrong("warm_up must be a list of queries, such as [dogs, a red car], or false")
     return tuple(queries)
+
+
+def _are_texts(written: Any) -> bool:
+    return isinstance(written, list) and all(isinstance(each, str) for each in written)
+
+
+def _wrong(sentence: str) -> ConfigurationError:
+    return ConfigurationError(f"plugins, {PLUGIN}, {sentence}")
 
 
 OPTIONS: Mapping[str, Callable[[Any], Any]] = {
@@ -141,7 +136,7 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
 """Option -> function that reads its value. These raise ConfigurationError."""
 
 
-def _setting(datasette: Datasette, name: str, database: str, table: str) -> Any:
+def _setting(datasette: Datasette, name: str, database: str, table: str, default: Any) -> Any:
     """
     An option of the table, else of the database, else of the instance. Datasette's own fallback does not
     look for one option: it takes all of the first place that has any.
@@ -149,8 +144,9 @@ def _setting(datasette: Datasette, name: str, database: str, table: str) -> Any:
     for place in ({"database": database, "table": table}, {"database": database}, {}):
         settings = datasette.plugin_config(PLUGIN, fallback=False, **place)
         if isinstance(settings, dict) and name in settings:
-            return settings[name]
-    return None
+            value = settings[name]
+            return default if value is None else OPTIONS[name](value)
+    return default
 
 
 PATHS = ("roots", "weights")

@@ -21,7 +21,7 @@ from datasette.utils.asgi import Base400, NotFound, Request, Response
 from datasette.views.base import DatasetteError
 
 from ..errors import ImageSearchError
-from ..store.transactions import is_locked
+from ..store.transactions import is_interrupted, is_locked
 
 LOCKED = "another program is writing to this database just now; try again in a moment"
 
@@ -55,7 +55,7 @@ def told_when_too_long(datasette: Datasette) -> Iterator[None]:
     try:
         yield
     except (sqlite3.OperationalError, QueryInterrupted) as error:
-        if not isinstance(error, QueryInterrupted) and str(error) != "interrupted":
+        if not (isinstance(error, QueryInterrupted) or is_interrupted(error)):
             raise
         limit = datasette.setting("sql_time_limit_ms")
         raise TooLong(
@@ -101,7 +101,7 @@ def _told(error: sqlite3.Error) -> tuple[str | None, int]:
         return LOCKED, 503
     if str(error) == _HALF_WRITTEN:
         return HALF_WRITTEN, 503
-    if str(error) == "interrupted":
+    if is_interrupted(error):
         return TOO_SLOW, 503
     if str(error) == "string or blob too big":
         return TOO_LARGE, 400

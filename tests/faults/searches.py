@@ -107,9 +107,9 @@ def state_of(conn: sqlite3.Connection, table: str = "images") -> State:
         "images": quote_identifier(table),
         "key": quote_identifier(image_table.key),
         "vectors": quote_identifier(f"_{table}_vectors"),
-        "content": "sha256" if image_table.is_ours else "null",
+        "content": "sha256" if image_table.hash_column else "null",
         # Triggers may be missing; then only this tells whose a vector is.
-        "same": "and side.sha256 is image.sha256" if image_table.is_ours else "",
+        "same": "and side.sha256 is image.sha256" if image_table.hash_column else "",
     }
     rows = conn.execute(
         "select image.{key}, side.vector from {images} as image join {vectors} as side "
@@ -119,7 +119,7 @@ def state_of(conn: sqlite3.Connection, table: str = "images") -> State:
     rows = [(id, vector) for id, vector in rows if is_sound(vector, index.dimensions)]
     vectors = np.frombuffer(b"".join(vector for _, vector in rows), "<f4")
     everything = dict(conn.execute("select {key}, {content} from {images}".format(**names)))
-    filters = FILTERS if image_table.is_ours else OWN_FILTERS
+    filters = FILTERS if image_table.hash_column else OWN_FILTERS
     passing = {
         name: frozenset(
             id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,16 +69,11 @@ def _read(conn: sqlite3.Connection) -> Mapping[str, PicturedTable]:
         # See newer_version().
         names = []
     for name in names:
-        indexes = store.read_indexes(conn, name)
-        if not indexes:
-            continue
-        index = indexes[0]
-        try:
-            table = store.find_image_table(conn, name)
-        except store.StoreError:
-            # Somebody replaced it by a table without a primary key.
-            continue
-        tables[table.name] = PicturedTable(table, _column(index), index.content_column is not None)
+        # Somebody may have replaced it by a table without a primary key.
+        with suppress(store.StoreError):
+            for index in store.read_indexes(conn, name)[:1]:
+                is_blob = index.content_column is not None
+                tables[index.table.name] = PicturedTable(index.table, _column(index), is_blob)
     known_as = [(shown.table, shown.column, shown.column_is_blob) for shown in tables.values()]
     for name in view_names(conn) if tables else ():
         view = find_view(conn, name, known_as)

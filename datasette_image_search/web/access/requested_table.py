@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 
 from datasette.app import Datasette
@@ -22,20 +21,29 @@ from .image_tables import pictured_tables
 
 @dataclass(frozen=True)
 class RequestedTable:
-    """The image table that a request names, with its index; and `view` if the request names a view of it."""
+    """
+    The image table that a request to a Datasette names, with its index; and `view` if the request names a view
+    of it.
+    """
 
+    datasette: Datasette
+    request: Request
     database: Database
-    table: ImageTable
     index: Index
     view: ImageView | None = None
+
+    @property
+    def table(self) -> ImageTable:
+        return self.index.table
 
     @property
     def name(self) -> str:
         """The name in the request."""
         return self.view.name if self.view is not None else self.table.name
 
-    def urls(self, datasette: Datasette) -> TableUrls:
-        return TableUrls(datasette, self.database.name, self.name, self.table.name)
+    @property
+    def urls(self) -> TableUrls:
+        return TableUrls(self.datasette, self.database.name, self.name, self.table.name)
 
 
 async def requested_table(datasette: Datasette, request: Request) -> RequestedTable:
@@ -58,15 +66,15 @@ async def requested_table(datasette: Datasette, request: Request) -> RequestedTa
     try:
         shown = (await pictured_tables(database)).get(table_name)
         view = shown.view if shown is not None else None
-        requested = await read_bounded(
-            database, lambda conn: _read(conn, database, table_name, view)
-        )
+        name = view.table.name if view is not None else table_name
+        indexes = await read_bounded(database, lambda conn: store.read_indexes(conn, name))
     except store.StoreError as error:
         raise not_found from error
     except store.NewerVersion as error:
         raise DatasetteError(str(error), title="Image search", status=503) from error
-    if requested is None:
+    if not indexes:
         raise not_found
+    requested = RequestedTable(datasette, request, database, indexes[0], view)
     # To SQLite "IMAGES" is the same table, to permissions it is not. A view needs the permissions of both.
     if requested.table.name != table_name and not await can_view_table(
         datasette, request.actor, database_name, requested.table.name
@@ -75,19 +83,9 @@ async def requested_table(datasette: Datasette, request: Request) -> RequestedTa
     return requested
 
 
-async def is_public(datasette: Datasette, requested: RequestedTable) -> bool:
+async def is_public(requested: RequestedTable) -> bool:
     """Whether anybody may see the table, so that shared caches may keep its pictures."""
     for name in {requested.name, requested.table.name}:
-        if not await can_view_table(datasette, None, requested.database.name, name):
+        if not await can_view_table(requested.datasette, None, requested.database.name, name):
             return False
     return True
-
-
-def _read(
-    conn: sqlite3.Connection, database: Database, name: str, view: ImageView | None
-) -> RequestedTable | None:
-    indexes = store.read_indexes(conn, view.table.name if view is not None else name)
-    if not indexes:
-        return None
-    table = store.find_image_table(conn, indexes[0].image_table)
-    return RequestedTable(database, table, indexes[0], view)

@@ -1,6 +1,4 @@
-"""
-The actor of a request, for hooks that Datasette does not tell: cells in 0.65, and rules of tables.
-"""
+"""The actor of a request, for hooks that Datasette does not tell: cells in 0.65, and rules of tables."""
 
 from __future__ import annotations
 

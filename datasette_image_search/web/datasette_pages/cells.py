@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from datasette.app import Datasette
-from datasette.utils import tilde_decode, tilde_encode
+from datasette.utils import tilde_decode
 from markupsafe import Markup
 
 from ...search.query import image_term
@@ -152,7 +152,8 @@ async def _cell_of_query(
     table, image, version = found
     if not await visitor_sees(datasette, database, table.name):
         return None
-    picture = _link(datasette, database, table, image[table.key], value, image, version)
+    urls = TableUrls(datasette, database, table.name)
+    picture = _link(urls, image[table.key], value, image, version)
     return picture + _TEXT.format(text=value)
 
 
@@ -181,26 +182,13 @@ async def _picture(
     )
     if version is None:
         return None
-    return _link(datasette, database, table, key, name, row, version)
+    return _link(TableUrls(datasette, database, table.name), key, name, row, version)
 
 
-def _link(
-    datasette: Datasette,
-    database: str,
-    table: ImageTable,
-    key: Key,
-    name: str,
-    row: Any,
-    version: str,
-) -> Markup:
+def _link(urls: TableUrls, key: Key, name: str, row: Any, version: str) -> Markup:
     width, height = _fit(row)
-    return _CELL.format(
-        row=datasette.urls.row(database, table.name, tilde_encode(str(key))),
-        src=TableUrls(datasette, database, table.name).thumbnail(key, version),
-        alt=name,
-        width=width,
-        height=height,
-    )
+    src = urls.thumbnail(key, version)
+    return _CELL.format(row=urls.row(key), src=src, alt=name, width=width, height=height)
 
 
 def _key_of(row: Any, table: ImageTable) -> Key | None:

@@ -103,11 +103,16 @@ async def filters_with_search(
         with told_when_too_long(datasette):
             # Not on one of the three threads for SQL: a model can take long to load.
             index = await read_bounded(served, lambda conn: store.find_index(conn, images))
-            await is_prepared(datasette, request, RequestedTable(served, shown.table, index), query)
+            requested = RequestedTable(datasette, request, served, index)
+            await is_prepared(requested, query)
             found = await read_bounded(
                 served,
                 lambda conn: _search(
-                    Images(conn, images, weights_of=weights_of), query, k, filter, limit
+                    Images(conn, images, weights_of=weights_of, raw_errors=True),
+                    query,
+                    k,
+                    filter,
+                    limit,
                 ),
             )
     except ImageSearchError as error:

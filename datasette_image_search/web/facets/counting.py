@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -17,8 +18,10 @@ from datasette.utils.asgi import Request
 from sqlite_utils.db import quote_identifier
 
 from ...store import Filter
+from ...store.reads import indexed_texts
 from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
+from ..reading import read_bounded
 from ..urls import RequestError, TableUrls, check_repetition, pairs_of, replaced
 from .years import YearFacet
 
@@ -43,12 +46,7 @@ class Facets:
 
 
 async def count_facets(
-    datasette: Datasette,
-    request: Request,
-    requested: RequestedTable,
-    filter: Filter | None,
-    *,
-    patient: bool = False,
+    requested: RequestedTable, filter: Filter | None, *, patient: bool = False
 ) -> Facets:
     """
     All facets of a URL and of the configuration, side by side. Each may take facet_time_limit_ms, or as
@@ -56,11 +54,15 @@ async def count_facets(
 
     Raises RequestError for a facet of a column that does not exist.
     """
-    urls = requested.urls(datasette)
-    request = _page_request(request)
+    datasette, urls = requested.datasette, requested.urls
+    request = _page_request(requested.request)
     configuration = await table_configuration(datasette, urls.database, urls.table)
     columns = await requested.database.table_columns(urls.table)
     wanted = _wanted(datasette, request, configuration, columns)
+    indexed: set[str] = set()
+    if YearFacet.type in wanted:
+        table = requested.table
+        indexed = await read_bounded(requested.database, lambda conn: indexed_texts(conn, table))
     kinds = {kind.type: kind for kinds in pm.hook.register_facet_classes() for kind in kinds}
     facets = [
         _facet(
@@ -71,6 +73,7 @@ async def count_facets(
             kinds[kind],
             configuration,
             columns,
+            indexed,
             config,
         )
         for kind, configs in wanted.items()
@@ -148,6 +151,7 @@ def _facet(
     kind: type[Facet],
     configuration: dict[str, Any],
     columns: list[str],
+    indexed: Collection[str],
     config: dict[str, Any],
 ) -> Facet:
     column = _column(config)
@@ -178,12 +182,7 @@ def _facet(
     # links from that, too.
     facet.get_configs = lambda: [config]
     if isinstance(facet, YearFacet):
-        facet.column_is_indexed = (
-            filter is None
-            and requested.view is None
-            and requested.table.is_ours
-            and ("year", column) in SUGGESTED
-        )
+        facet.column_is_indexed = filter is None and requested.view is None and column in indexed
     return facet
 
 

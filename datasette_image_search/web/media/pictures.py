@@ -102,8 +102,9 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     # Other programs can write anything to the table.
     if stored and isinstance(webp, bytes) and shown_type(webp[:HEAD]) == "image/webp":
         is_lasting = stored.version is not None and stored.version == request.args.get(VERSION)
-        return _answer(request, asked, webp, "image/webp", _version_of(webp), is_lasting)
-    original = await _original(datasette, asked)
+        etag = hashlib.sha256(webp).hexdigest()[:32]
+        return _answer(request, asked, webp, "image/webp", etag, is_lasting)
+    original = await _original(asked)
     return await _made(request, asked, original, _webp, "image/webp")
 
 
@@ -115,7 +116,7 @@ async def image(datasette: Datasette, request: Request) -> Response:
     if request.method not in ("GET", "HEAD"):
         return _only_get()
     asked = await _asked(datasette, request)
-    original = await _original(datasette, asked)
+    original = await _original(asked)
     content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
     if content_type is None:
         return await _made(request, asked, original, _jpeg, "image/jpeg")
@@ -133,17 +134,18 @@ async def _asked(datasette: Datasette, request: Request) -> RequestedImage:
     # A view has no pictures of its own: their URLs are those of its image table.
     if image_id is None or requested.view is not None:
         raise not_found
-    return RequestedImage(requested, image_id, not_found, await is_public(datasette, requested))
+    return RequestedImage(requested, image_id, not_found, await is_public(requested))
 
 
-async def _original(datasette: Datasette, asked: RequestedImage) -> Original:
+async def _original(asked: RequestedImage) -> Original:
     """The open original. Raises the NotFound if none may be opened."""
     requested, image_id = asked.requested, asked.image_id
     column = requested.index.content_column
-    if column is not None and not requested.table.is_ours:
+    if column is not None:
         return await _content(asked, column)
     try:
-        roots = configured_roots(datasette, requested.database.name, requested.table.name)
+        names = requested.database.name, requested.table.name
+        roots = configured_roots(requested.datasette, *names)
     except ConfigurationError as error:
         raise DatasetteError(str(error), status=500) from error
     if not roots:
@@ -179,10 +181,6 @@ async def _content(asked: RequestedImage, column: str) -> Original:
         closing.pop_all()
     # Only a hash tells whether a BLOB has changed.
     return Original(content, "", size, digest[:32])
-
-
-def _version_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
 
 
 async def _read(asked: RequestedImage, read: Callable[[sqlite3.Connection], T]) -> T:

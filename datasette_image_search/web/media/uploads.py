@@ -19,8 +19,9 @@ from ...decoding.decode import reduction
 from ...decoding.decoding_process import DecodingProcess, Limits, Stopped, StoredPicture
 from ...decoding.opening import DecodeError, DecodeSettings, TooLarge
 from ...errors import ImageSearchError
-from ...search.query import WeightsOf, embedder_of, vector_to_term
+from ...search.query import embedder_of, vector_to_term
 from ...store import Index
+from ...store.indexes import WeightsOf
 from ..access.requested_table import requested_table
 from ..compat import csrf_token
 from ..configuration import ConfigurationError, configured_weights, max_upload_bytes

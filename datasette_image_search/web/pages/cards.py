@@ -91,7 +91,7 @@ def _size(row: dict[str, Any]) -> tuple[int, int]:
     return LANDSCAPE
 
 
-async def chips(requested: RequestedTable, urls: TableUrls, query: str, kept: Pairs) -> list[Chip]:
+async def chips(requested: RequestedTable, query: str, kept: Pairs) -> list[Chip]:
     """The terms of a query, which must be a valid one."""
     terms = parse_query(query)
     ids = [id for term in terms if (id := _image_of(requested, term)) is not None]
@@ -101,7 +101,7 @@ async def chips(requested: RequestedTable, urls: TableUrls, query: str, kept: Pa
             requested.database, lambda conn: reads.versions(conn, requested.table, ids)
         )
     return [
-        _chip(requested, urls, term, terms[:position] + terms[position + 1 :], versions, kept)
+        _chip(requested, term, terms[:position] + terms[position + 1 :], versions, kept)
         for position, term in enumerate(terms)
     ]
 
@@ -112,7 +112,6 @@ def _image_of(requested: RequestedTable, term: Term) -> Key | None:
 
 def _chip(
     requested: RequestedTable,
-    urls: TableUrls,
     term: Term,
     others: tuple[Term, ...],
     versions: Mapping[Key, str | None],
@@ -127,8 +126,8 @@ def _chip(
         label=weight + shortened(labels[term.kind]),
         thumbnail_url=None
         if image_id is None
-        else urls.thumbnail(image_id, versions.get(image_id)),
-        without_url=urls.page(pairs),
+        else requested.urls.thumbnail(image_id, versions.get(image_id)),
+        without_url=requested.urls.page(pairs),
     )
 
 

@@ -28,7 +28,7 @@ from ..reading import read_bounded
 from ..server.preparing import Placed, is_prepared, placed_vectors
 from ..urls import TableUrls, check_url, pairs_of, pairs_with_filters, replaced
 from .cards import query_in_words
-from .responses import as_json, error_response
+from .responses import as_json, error_response, json_head
 from .results import Count, in_time
 from .search_page import count_in_words, form_context, table_context
 from .search_request import SearchRequest, read_request
@@ -40,39 +40,32 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE/map and .json"""
     check_url(request)
     requested = await requested_table(datasette, request)
-    urls = requested.urls(datasette)
     format = request.url_vars.get("format") or ""
     if (pairs := pairs_with_filters(request)) is not None:
-        return Response.redirect(urls.map(pairs, format))
+        return Response.redirect(requested.urls.map(pairs, format))
     wanted, column, error = None, request.args.get(ARGUMENT) or None, None
     try:
-        wanted = await read_request(datasette, request, requested)
+        wanted = await read_request(requested)
         if column is not None:
             await read_bounded(
                 requested.database, lambda conn: check_column(conn, requested.index, column)
             )
         if format == "json":
-            return await _json(datasette, request, requested, wanted, column)
+            return await _json(requested, wanted, column)
     except ImageSearchError as problem:
         if format == "json":
             return error_response(datasette, str(problem))
         error = str(problem)
-    return await _html(datasette, request, requested, urls, wanted, column, error)
+    return await _html(requested, wanted, column, error)
 
 
-async def _json(
-    datasette: Datasette,
-    request: Request,
-    requested: RequestedTable,
-    wanted: SearchRequest,
-    column: str | None,
-) -> Response:
+async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | None) -> Response:
     # A column takes precedence over a query, which then need not be valid.
     query = wanted.query if column is None else ""
     if query:
-        await is_prepared(datasette, request, requested, query)
+        await is_prepared(requested, query)
     prepared = await placed_vectors(requested)
-    weights_of = configured_weights(datasette)
+    weights_of = configured_weights(requested.datasette)
 
     def read(
         conn: sqlite3.Connection,
@@ -94,12 +87,12 @@ async def _json(
             versions = [known.get(image_id) for image_id in placed.image_ids]
             if not query:
                 return placed, versions, None, ()
-            images = Images(conn, requested.table.name, weights_of=weights_of)
+            images = Images(conn, requested.table.name, weights_of=weights_of, raw_errors=True)
             found = images.ask(query, model=requested.index.model)
             return placed, versions, live.scores(found.vector)[placed.vectors], found.warnings
 
-    with told_when_too_long(datasette), naming_the_filter(requested.table, wanted.filter):
-        placed, versions, scores, warnings = await in_time(datasette, requested, read)
+    with told_when_too_long(requested.datasette), naming_the_filter(requested.table, wanted.filter):
+        placed, versions, scores, warnings = await in_time(requested, read)
 
     def answer() -> Response:
         if scores is not None:
@@ -112,18 +105,8 @@ async def _json(
         data = map_data(placed, coloured)
         # Only here: a map in a file has no server to ask for thumbnails.
         data["images"]["version"] = versions
-        return as_json(
-            datasette,
-            {
-                "ok": True,
-                "database": requested.database.name,
-                "table": requested.name,
-                "model": requested.index.model,
-                "description": " ".join(filter(None, words)),
-                "warnings": list(warnings),
-                **data,
-            },
-        )
+        said = {"description": " ".join(filter(None, words)), "warnings": list(warnings)}
+        return as_json(requested.datasette, {**json_head(requested), **said, **data})
 
     # In a thread: 50,000 images take long enough for other requests to notice.
     return await asyncio.to_thread(answer)
@@ -142,20 +125,15 @@ def _placed_as_seen(conn: sqlite3.Connection, seen: LiveIndex, prepared: Placed 
 
 
 async def _html(
-    datasette: Datasette,
-    request: Request,
-    requested: RequestedTable,
-    urls: TableUrls,
-    wanted: SearchRequest | None,
-    column: str | None,
-    error: str | None,
+    requested: RequestedTable, wanted: SearchRequest | None, column: str | None, error: str | None
 ) -> Response:
+    datasette, request, urls = requested.datasette, requested.request, requested.urls
     query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
     # The map shows all images, also those with a low score.
     pairs = replaced(pairs_of(request), _next=None, _min_score=None)
     kept = replaced(pairs, q=None, **{ARGUMENT: None})
     context = {
-        **await table_context(datasette, requested),
+        **await table_context(requested),
         **await form_context(requested, wanted, kept),
         "key": requested.table.key,
         "query": query,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from functools import wraps
+from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
 from datasette.app import Datasette
@@ -15,34 +16,33 @@ from datasette.utils.asgi import Request, Response
 from ...store.values import json_value
 from ..access.requested_table import RequestedTable
 from ..errors import Handler
-from ..urls import TableUrls, pairs_of, replaced
+from ..urls import pairs_of, replaced
 from .results import Answer
 from .search_request import SearchRequest
 
 
-def json_response(
-    datasette: Datasette,
-    request: Request,
-    requested: RequestedTable,
-    urls: TableUrls,
-    wanted: SearchRequest,
-    answer: Answer,
-    description: str,
-) -> Response:
-    def absolute(path: str) -> str:
-        return datasette.absolute_url(request, path)
+def json_head(requested: RequestedTable) -> dict[str, Any]:
+    """The beginning of each answer in JSON about an image table."""
+    return {
+        "ok": True,
+        "database": requested.database.name,
+        "table": requested.name,
+        "model": requested.index.model,
+    }
 
-    pairs = pairs_of(request)
+
+def json_response(
+    requested: RequestedTable, wanted: SearchRequest, answer: Answer, description: str
+) -> Response:
+    absolute, urls = _absolute_in(requested), requested.urls
+    pairs = pairs_of(requested.request)
     next_url = None
     if answer.next_offset is not None:
         next_url = absolute(urls.page(replaced(pairs, _next=answer.next_offset), "json"))
     return as_json(
-        datasette,
+        requested.datasette,
         {
-            "ok": True,
-            "database": requested.database.name,
-            "table": requested.name,
-            "model": requested.index.model,
+            **json_head(requested),
             "query": wanted.query,
             "description": description,
             "count": answer.count.number,
@@ -95,18 +95,14 @@ def _by_name(facets: tuple[dict[str, Any], ...]) -> dict[str, dict[str, Any]]:
     return results
 
 
-def csv_response(
-    datasette: Datasette,
-    request: Request,
-    requested: RequestedTable,
-    urls: TableUrls,
-    answer: Answer,
-) -> Response:
+def _absolute_in(requested: RequestedTable) -> Callable[[str], str]:
+    """Path -> URL."""
+    return partial(requested.datasette.absolute_url, requested.request)
+
+
+def csv_response(requested: RequestedTable, answer: Answer) -> Response:
     """The rows of one page with their scores, with _dl as a file to save. A BLOB is the URL of its bytes."""
-
-    def absolute(path: str) -> str:
-        return datasette.absolute_url(request, path)
-
+    absolute, urls = _absolute_in(requested), requested.urls
     text = io.StringIO()
     writer = csv.writer(text)
     columns = list(answer.images[0].row) if answer.images else [requested.table.key]
@@ -118,9 +114,11 @@ def csv_response(
         ]
         writer.writerow([*cells, image.score])
     headers = {"x-content-type-options": "nosniff"}
-    if request.args.get("_dl"):
+    if requested.request.args.get("_dl"):
         headers["content-disposition"] = 'attachment; filename="images.csv"'
-    return _response(datasette, text.getvalue(), "text/plain; charset=utf-8", headers=headers)
+    return _response(
+        requested.datasette, text.getvalue(), "text/plain; charset=utf-8", headers=headers
+    )
 
 
 def _score_column(columns: list[str]) -> str:

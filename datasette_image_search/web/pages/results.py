@@ -10,9 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from datasette.app import Datasette
 from datasette.utils import sqlite_timelimit
-from datasette.utils.asgi import Request
 
 from ... import store
 from ...api import Images
@@ -20,6 +18,7 @@ from ...search.planner import Step
 from ...store import reads
 from ...store.filters import naming_the_filter
 from ...store.reads import count_images, image_rows, newest_ids
+from ...store.transactions import is_interrupted
 from ...store.vectors import count_with_vector
 from ...store.views import view_rows
 from ..access.requested_table import RequestedTable
@@ -89,12 +88,7 @@ class _Page:
 
 
 async def find(
-    datasette: Datasette,
-    request: Request,
-    requested: RequestedTable,
-    wanted: SearchRequest,
-    *,
-    patient_facets: bool = False,
+    requested: RequestedTable, wanted: SearchRequest, *, patient_facets: bool = False
 ) -> Answer:
     """
     Search, count and facet side by side. `is_prepared` must have been awaited for the query.
@@ -111,25 +105,20 @@ async def find(
             milliseconds[name] = (time.perf_counter() - started) * 1000
 
     async def count_and_search() -> tuple[Count, _Page]:
-        counting = timed("count", _count(datasette, requested, wanted))
-        if wanted.query:
-            return await asyncio.gather(
-                counting, timed("search", _closest(datasette, requested, wanted))
-            )
-        if wanted.filter is None:
-            return await asyncio.gather(
-                counting, timed("search", _newest(datasette, requested, wanted))
-            )
-        # The count decides how best to look for the newest.
-        count = await counting
-        return count, await timed("search", _newest(datasette, requested, wanted, count))
+        counting = timed("count", _count(requested, wanted))
+        if not wanted.query and wanted.filter is not None:
+            # The count decides how best to look for the newest.
+            count = await counting
+            return count, await timed("search", _newest(requested, wanted, count))
+        searching = _closest if wanted.query else _newest
+        return await asyncio.gather(counting, timed("search", searching(requested, wanted)))
 
-    counting = count_facets(datasette, request, requested, wanted.rows, patient=patient_facets)
-    with told_when_too_long(datasette), naming_the_filter(requested.table, wanted.filter):
+    counting = count_facets(requested, wanted.rows, patient=patient_facets)
+    with told_when_too_long(requested.datasette), naming_the_filter(requested.table, wanted.filter):
         (count, page), facets, without_vector = await asyncio.gather(
             count_and_search(),
             timed("facets", counting),
-            _without_vector(datasette, requested, wanted),
+            _without_vector(requested, wanted),
         )
     milliseconds["query vector"] = page.query_vector_ms
     end = wanted.offset + wanted.size
@@ -147,11 +136,11 @@ async def find(
     )
 
 
-async def _closest(datasette: Datasette, requested: RequestedTable, wanted: SearchRequest) -> _Page:
-    weights_of = configured_weights(datasette)
+async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
+    weights_of = configured_weights(requested.datasette)
 
     def search(conn: sqlite3.Connection) -> _Page:
-        images = Images(conn, requested.table.name, weights_of=weights_of)
+        images = Images(conn, requested.table.name, weights_of=weights_of, raw_errors=True)
         model = requested.index.model
         # Before the snapshot, which keeps others from writing for as long as it lasts.
         images.open(model=model)
@@ -173,32 +162,23 @@ async def _closest(datasette: Datasette, requested: RequestedTable, wanted: Sear
             shown = _shown_images(conn, requested, list(scores), scores)
         return _Page(shown, found.steps, query.warnings, query_vector_ms)
 
-    return await in_time(datasette, requested, search)
+    return await in_time(requested, search)
 
 
 async def _newest(
-    datasette: Datasette,
-    requested: RequestedTable,
-    wanted: SearchRequest,
-    count: Count | None = None,
+    requested: RequestedTable, wanted: SearchRequest, count: Count | None = None
 ) -> _Page:
     def read(conn: sqlite3.Connection) -> _Page:
         few = False
         if count is not None and count.is_exact and count.number is not None:
             few = count.number < FEW * count_images(conn, requested.table)
-        ids = newest_ids(
-            conn,
-            requested.table,
-            wanted.size + 1,
-            wanted.filter,
-            offset=wanted.offset,
-            few_match=few,
-        )
+        size, table = wanted.size + 1, requested.table
+        ids = newest_ids(conn, table, size, wanted.filter, offset=wanted.offset, few_match=few)
         return _Page(_shown_images(conn, requested, ids, {}))
 
     if not wanted.size:
         return _Page(())
-    return await in_time(datasette, requested, read)
+    return await in_time(requested, read)
 
 
 def _shown_images(
@@ -211,21 +191,16 @@ def _shown_images(
     if requested.view is not None:
         rows = view_rows(conn, requested.view, ids)
     else:
-        rows = image_rows(
-            conn,
-            requested.table,
-            ids,
-            without=requested.index.content_column,
-            largest=LARGEST_VALUE,
-        )
+        without = requested.index.content_column
+        rows = image_rows(conn, requested.table, ids, without=without, largest=LARGEST_VALUE)
     versions = reads.versions(conn, requested.table, ids)
     return tuple(
         ShownImage(id, rows[id], scores.get(id), versions.get(id)) for id in ids if id in rows
     )
 
 
-async def _count(datasette: Datasette, requested: RequestedTable, wanted: SearchRequest) -> Count:
-    patience = datasette.setting("facet_time_limit_ms")
+async def _count(requested: RequestedTable, wanted: SearchRequest) -> Count:
+    patience = requested.datasette.setting("facet_time_limit_ms")
 
     def count(conn: sqlite3.Connection) -> Count:
         for limit in (None, COUNTED + 1):
@@ -237,15 +212,11 @@ async def _count(datasette: Datasette, requested: RequestedTable, wanted: Search
     return await read_bounded(requested.database, count)
 
 
-async def _without_vector(
-    datasette: Datasette, requested: RequestedTable, wanted: SearchRequest
-) -> int | None:
+async def _without_vector(requested: RequestedTable, wanted: SearchRequest) -> int | None:
+    patience = requested.datasette.setting("facet_time_limit_ms")
+
     def count(conn: sqlite3.Connection) -> int | None:
-        with (
-            suppress(_Interrupted),
-            _no_longer_than(conn, datasette.setting("facet_time_limit_ms")),
-            store.snapshot(conn),
-        ):
+        with suppress(_Interrupted), _no_longer_than(conn, patience), store.snapshot(conn):
             images = count_images(conn, requested.table)
             return images - count_with_vector(conn, requested.index)
         return None
@@ -263,16 +234,14 @@ def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[Non
         with sqlite_timelimit(conn, milliseconds):
             yield
     except sqlite3.OperationalError as error:
-        if str(error) != "interrupted":
+        if not is_interrupted(error):
             raise
         raise _Interrupted from error
 
 
-async def in_time(
-    datasette: Datasette, requested: RequestedTable, read: Callable[[sqlite3.Connection], T]
-) -> T:
+async def in_time(requested: RequestedTable, read: Callable[[sqlite3.Connection], T]) -> T:
     """Calls `read` within sql_time_limit_ms."""
-    limit = datasette.setting("sql_time_limit_ms")
+    limit = requested.datasette.setting("sql_time_limit_ms")
 
     def read_in_time(conn: sqlite3.Connection) -> T:
         with suppress(_Interrupted), _no_longer_than(conn, limit):

@@ -13,7 +13,7 @@ from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
 
 from ...embedders.protocol import EmbedderError, TextNotUnderstood
-from ...errors import ImageSearchError
+from ...errors import ImageSearchError, counted
 from ...search.query import LONGEST_QUERY
 from ..access.image_tables import newer_version, visible_image_tables
 from ..access.requested_table import RequestedTable, requested_table
@@ -47,26 +47,22 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE, .json and .csv"""
     check_url(request)
     requested = await requested_table(datasette, request)
-    urls = requested.urls(datasette)
+    urls = requested.urls
     format = request.url_vars.get("format") or "html"
     if (pairs := pairs_with_filters(request)) is not None:
         return Response.redirect(urls.page(pairs, format if format != "html" else ""))
     wanted = None
     try:
-        wanted = await read_request(datasette, request, requested)
+        wanted = await read_request(requested)
         if format == "html":
             # Each card has two links: one adds its image to the query, one subtracts it.
             check_repetition(request, 2 * wanted.size, f"{wanted.size:,} pictures")
         if not wanted.query:
             # Visitors of this page are about to search, so the model may as well load now.
-            start_preparing(datasette, requested)
-        elif not await is_prepared(
-            datasette, request, requested, wanted.query, PATIENCE if format == "html" else None
-        ):
-            return await _loading_page(datasette, request, requested)
-        answer = await find(
-            datasette, request, requested, wanted, patient_facets="_facet_wait" in request.args
-        )
+            start_preparing(requested)
+        elif not await is_prepared(requested, wanted.query, PATIENCE if format == "html" else None):
+            return await _loading_page(requested)
+        answer = await find(requested, wanted, patient_facets="_facet_wait" in request.args)
     except ImageSearchError as problem:
         if format != "html":
             return error_response(datasette, str(problem))
@@ -74,18 +70,14 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
             # The images can still be shown, and searched by.
             newest = replace(wanted, query="")
             with suppress(ImageSearchError):
-                answer = await find(datasette, request, requested, newest)
-                description = _in_words(newest, answer)
-                return await _html(
-                    datasette, request, requested, urls, newest, answer, str(problem), description
-                )
-        return await _html(datasette, request, requested, urls, wanted, None, str(problem))
-    description = _in_words(wanted, answer)
+                answer = await find(requested, newest)
+                return await _html(requested, newest, answer, str(problem))
+        return await _html(requested, wanted, None, str(problem))
     if format == "json":
-        return json_response(datasette, request, requested, urls, wanted, answer, description)
+        return json_response(requested, wanted, answer, _in_words(wanted, answer))
     if format == "csv":
-        return csv_response(datasette, request, requested, urls, answer)
-    return await _html(datasette, request, requested, urls, wanted, answer, None, description)
+        return csv_response(requested, answer)
+    return await _html(requested, wanted, answer)
 
 
 def _is_without_model(problem: ImageSearchError) -> bool:
@@ -94,28 +86,25 @@ def _is_without_model(problem: ImageSearchError) -> bool:
 
 
 async def _html(
-    datasette: Datasette,
-    request: Request,
     requested: RequestedTable,
-    urls: TableUrls,
     wanted: SearchRequest | None,
     answer: Answer | None,
-    error: str | None,
-    description: str = "",
+    error: str | None = None,
 ) -> Response:
     """`answer` may leave out the query, with an `error` that says why."""
+    datasette, request, urls = requested.datasette, requested.request, requested.urls
     query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
     searched = wanted.query if wanted and answer else query
     pairs = pairs_of(request) if searched else replaced(pairs_of(request), q=None)
     first_page = replaced(pairs, _next=None, _facet_wait=None)
     kept = replaced(first_page, q=None)
     context: dict[str, Any] = {
-        **await table_context(datasette, requested),
+        **await table_context(requested),
         **await form_context(requested, wanted, kept),
         "model": requested.index.model,
         "query": query,
         "error": error,
-        "description": description,
+        "description": _in_words(wanted, answer) if wanted and answer else "",
         "page_url": urls.page(),
         "query_words": query_in_words(query) if query else "",
         "table_url": _table_url(urls, searched, kept),
@@ -125,28 +114,27 @@ async def _html(
         "path_with_removed_where": lambda text: urls.page(
             pair for pair in first_page if pair != ("_where", text)
         ),
-        "originals": _shows_originals(datasette, requested),
+        "originals": _shows_originals(requested),
         "answer": answer,
         "images": [],
     }
     if wanted and answer:
-        end = wanted.offset + len(answer.images)
+        end, next_url, previous_url = wanted.offset + len(answer.images), None, None
+        if answer.next_offset is not None:
+            next_url = urls.page(replaced(pairs, _next=answer.next_offset))
+        if wanted.offset:
+            before = max(0, wanted.offset - wanted.size) or None
+            previous_url = urls.page(replaced(pairs, _next=before))
         context |= {
             "alternate_url_json": urls.page(pairs, "json"),
             "images": [
                 image_card(urls, each, requested.index.path_column, query=searched, kept=kept)
                 for each in answer.images
             ],
-            "chips": await chips(requested, urls, searched, kept) if searched else [],
+            "chips": await chips(requested, searched, kept) if searched else [],
             "numbers": (wanted.offset + 1, end) if answer.images else None,
-            "next_url": urls.page(replaced(pairs, _next=answer.next_offset))
-            if answer.next_offset is not None
-            else None,
-            "previous_url": urls.page(
-                replaced(pairs, _next=max(0, wanted.offset - wanted.size) or None)
-            )
-            if wanted.offset
-            else None,
+            "next_url": next_url,
+            "previous_url": previous_url,
             "sizes": [(size, urls.page(replaced(pairs, _pictures=size))) for size in PICTURE_SIZES],
             "likeness_map_url": urls.map(
                 replaced(kept, _size=None, _pictures=None, _min_score=None, q=query or None)
@@ -168,12 +156,13 @@ async def _html(
     return response
 
 
-async def table_context(datasette: Datasette, requested: RequestedTable) -> dict[str, Any]:
+async def table_context(requested: RequestedTable) -> dict[str, Any]:
     """Template variables for the head of each page of an image table."""
+    names = requested.database.name, requested.name
     return {
         "database": requested.database.name,
         "table": requested.name,
-        "title": await table_title(datasette, requested.database.name, requested.name),
+        "title": await table_title(requested.datasette, *names),
         "color": database_colour(requested.database),
     }
 
@@ -201,24 +190,19 @@ async def form_context(
     }
 
 
-async def _loading_page(
-    datasette: Datasette, request: Request, requested: RequestedTable
-) -> Response:
-    html = await datasette.render_template(
-        "image_search_loading.html",
-        {
-            **await table_context(datasette, requested),
-            "model": requested.index.model,
-        },
-        request=request,
+async def _loading_page(requested: RequestedTable) -> Response:
+    context = {**await table_context(requested), "model": requested.index.model}
+    html = await requested.datasette.render_template(
+        "image_search_loading.html", context, request=requested.request
     )
     return Response.html(html, status=202, headers={"cache-control": "no-store"})
 
 
-def _shows_originals(datasette: Datasette, requested: RequestedTable) -> bool:
+def _shows_originals(requested: RequestedTable) -> bool:
     """Whether the configuration names folders with originals, or the table holds them itself."""
+    names = requested.database.name, requested.table.name
     try:
-        roots = configured_roots(datasette, requested.database.name, requested.table.name)
+        roots = configured_roots(requested.datasette, *names)
     except ConfigurationError:
         # The log of the start has said so, and a search needs no originals.
         roots = ()
@@ -240,8 +224,7 @@ def _in_words(wanted: SearchRequest, answer: Answer) -> str:
 def count_in_words(count: Count) -> str:
     if count.number is None:
         return "Images"
-    plural = "" if count.number == 1 else "s"
-    return f"{'' if count.is_exact else 'More than '}{count.number:,} image{plural}"
+    return f"{'' if count.is_exact else 'More than '}{counted(count.number, 'image')}"
 
 
 def _table_url(urls: TableUrls, query: str, kept: Pairs) -> str:

@@ -49,11 +49,10 @@ class SearchRequest:
     context: dict[str, Any] = field(default_factory=dict)
 
 
-async def read_request(
-    datasette: Datasette, request: Request, requested: RequestedTable
-) -> SearchRequest:
+async def read_request(requested: RequestedTable) -> SearchRequest:
     """Raises RequestError with a sentence that names the parameter."""
-    pairs = await _filter_pairs(request, requested)
+    datasette, request = requested.datasette, requested.request
+    pairs = await _filter_pairs(requested)
     filters = column_filters(datasette, requested.database.name, requested.name, pairs)
     try:
         clauses, params = filters.build_where_clauses(requested.name)
@@ -99,12 +98,12 @@ async def read_request(
     )
 
 
-async def _filter_pairs(request: Request, requested: RequestedTable) -> list[tuple[str, str]]:
+async def _filter_pairs(requested: RequestedTable) -> list[tuple[str, str]]:
     """The pairs that are filters to Datasette, with names as column__lookup."""
     columns = [*await requested.database.table_columns(requested.name), "rowid"]
     lookups = {key for key, _, _ in Filters([]).lookups()}
     pairs = []
-    for name, value in pairs_of(request):
+    for name, value in pairs_of(requested.request):
         if name == "q" or (name.startswith("_") and "__" not in name):
             continue
         column, _, lookup = (name, "", "exact") if name in columns else name.rpartition("__")

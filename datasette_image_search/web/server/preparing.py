@@ -69,13 +69,9 @@ def _map_threads() -> DaemonThreads:
     return DaemonThreads(MAP_THREADS, "image-search-map")
 
 
-def start_preparing(
-    datasette: Datasette, requested: RequestedTable, query: str = ""
-) -> Future[None]:
-    """
-    Begin to prepare for a query; without one, for whichever comes first. Raises TooBusy.
-    """
-    weights_of = configured_weights(datasette)
+def start_preparing(requested: RequestedTable, query: str = "") -> Future[None]:
+    """Begin to prepare for a query; without one, for whichever comes first. Raises TooBusy."""
+    weights_of = configured_weights(requested.datasette)
 
     def prepare() -> None:
         _open_index(requested.database, requested.index)
@@ -133,22 +129,16 @@ def _start(
     return running
 
 
-async def is_prepared(
-    datasette: Datasette,
-    request: Request,
-    requested: RequestedTable,
-    query: str,
-    patience: float | None = None,
-) -> bool:
+async def is_prepared(requested: RequestedTable, query: str, patience: float | None = None) -> bool:
     """
     Prepare for a query. False if that takes longer than `patience`, in seconds; it goes on then. If all
     clients that wait for it leave before it has begun, it is dropped, because others wait behind it.
 
     Raises ImageSearchError for a query that cannot be searched for, Gone if the client has left.
     """
-    running = start_preparing(datasette, requested, query)
+    running = start_preparing(requested, query)
     preparing = asyncio.wrap_future(running)
-    leaving = asyncio.ensure_future(_left(request))
+    leaving = asyncio.ensure_future(_left(requested.request))
     _waiting[running] += 1
     try:
         await asyncio.wait(
@@ -188,7 +178,7 @@ def _open_index(database: Database, index: Index) -> None:
         return
     # If the database is locked just now, the search itself will say so.
     with suppress(sqlite3.Error), closing(open_to_read(Path(database.path))) as conn:
-        Images(conn, index.image_table).open(model=index.model)
+        Images(conn, index.image_table, raw_errors=True).open(model=index.model)
 
 
 def read_like_datasette(datasette: Datasette, database: str) -> None:

@@ -22,9 +22,8 @@ from ...api import Images
 from ...embedders.protocol import TextNotUnderstood
 from ...errors import printable
 from ...search.checking import check_files
-from ...search.query import WeightsOf
 from ...store.connections import open_to_read
-from ...store.indexes import image_table_names
+from ...store.indexes import WeightsOf, image_table_names
 from ..access.side_tables import hide_in_all, hide_labels
 from ..configuration import (
     ConfigurationError,
@@ -89,7 +88,7 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
 def _warm_up_table(
     conn: sqlite3.Connection, table: str, queries: Sequence[str], weights_of: WeightsOf
 ) -> None:
-    images = Images(conn, table, weights_of=weights_of)
+    images = Images(conn, table, weights_of=weights_of, raw_errors=True)
     for index in store.read_indexes(conn, table):
         images.open(model=index.model)
         try:
