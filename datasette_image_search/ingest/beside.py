@@ -29,12 +29,13 @@ class FilesBeside:
 
     def of(self, picture: str) -> str:
         """
-        The state of the files beside a picture, by its name: a JSON array of their names, sizes and times, that of
+        The state of the files beside a picture, by its path: a JSON array of their names, sizes and times, that of
         its whole name first; "" if there is none.
         """
         if not self._names:
             return ""
-        stem = os.path.splitext(picture)[0]  # noqa: PTH122 (of every file)
+        picture = os.path.basename(picture)  # noqa: PTH119
+        stem = os.path.splitext(picture)[0]  # noqa: PTH122
         names = (self._names.get(f"{each}{SUFFIX}".lower()) for each in (picture, stem))
         states = [state for name in names if name and (state := self._state(name))]
         return json.dumps(states, ensure_ascii=False) if states else ""

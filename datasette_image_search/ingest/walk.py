@@ -228,5 +228,5 @@ def found_file(
         # Opening a pipe would wait for its other end for ever.
         problem = f"it is {kind}, not a picture"
     mtime = iso_time(status.st_mtime_ns // 1000)
-    files = beside.of(os.path.basename(absolute)) if beside else ""  # noqa: PTH119
+    files = "" if beside is None else beside.of(absolute)
     return FoundFile(root, path, status.st_size, mtime, problem=problem, beside=files)
