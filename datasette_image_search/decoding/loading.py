@@ -64,7 +64,7 @@ def load_image(data: bytes, formats: tuple[str, ...], settings: DecodeSettings) 
         if part is None or readable < LEAST_READABLE:
             raise
         return LoadedImage(part, size, PARTLY_READABLE if is_jpeg else None)
-    if is_jpeg and not _shown(np.asarray(image)[-1:]).any():
+    if is_jpeg and not _shown(np.asarray(_last_row(image))).any():
         readable, _ = _readable_part(data, settings)
         if readable < LEAST_READABLE:
             # An end was marked where the data was cut off.
@@ -111,6 +111,10 @@ def _readable_part(
 def _shown(pixels: np.ndarray) -> np.ndarray:
     """For each row, whether it is not the grey that a decoder shows for missing ones."""
     return _any_in_row(np.abs(pixels.astype(np.int16) - _GREY) > 1)
+
+
+def _last_row(image: Image.Image) -> Image.Image:
+    return image.crop((0, image.height - 1, *image.size))
 
 
 def _any_in_row(pixels: np.ndarray) -> np.ndarray:
