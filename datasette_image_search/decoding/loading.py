@@ -69,7 +69,7 @@ def load_image(data: bytes, formats: tuple[str, ...], settings: DecodeSettings) 
         return LoadedImage(part, size, PARTLY_READABLE if is_jpeg else None)
     if image.format == "PNG" and _lacks_pixels(image, data):
         raise OSError(_CUT)
-    if is_jpeg and not _shown(_last_row(image)).any():
+    if is_jpeg and not _shown(np.asarray(_last_row(image))).any():
         readable, _ = _readable_part(data, settings)
         if readable < LEAST_READABLE:
             # An end was marked where the data was cut off.
@@ -92,12 +92,8 @@ def _pixels_alone(
 
 def _lacks_pixels(png: ImageFile.ImageFile, data: bytes) -> bool:
     """Whether Pillow took data that ends early for the whole. It leaves 0 in what it lacks."""
-    may_lack = "interlace" in png.info or not _last_row(png).any()
+    may_lack = "interlace" in png.info or not np.asarray(_last_row(png)).any()
     return may_lack and not has_all_pixels(data)
-
-
-def _last_row(image: Image.Image) -> np.ndarray:
-    return np.asarray(image.crop((0, image.height - 1, image.width, image.height)))
 
 
 def _readable_part(
@@ -126,6 +122,10 @@ def _readable_part(
 def _shown(pixels: np.ndarray) -> np.ndarray:
     """For each row, whether it is not the grey that a decoder shows for missing ones."""
     return _any_in_row(np.abs(pixels.astype(np.int16) - _GREY) > 1)
+
+
+def _last_row(image: Image.Image) -> Image.Image:
+    return image.crop((0, image.height - 1, *image.size))
 
 
 def _any_in_row(pixels: np.ndarray) -> np.ndarray:
