@@ -71,6 +71,7 @@ class ReadablePng:
 def readable_png(data: bytes) -> ReadablePng:
     left_out: list[_Chunk] = []
     texts, depth, colour_type = 0, 8, 0
+    has_profile = False
     info: dict[str, Any] = {}
     for chunk in _chunks(data):
         kind = chunk.kind
@@ -88,7 +89,9 @@ def readable_png(data: bytes) -> ReadablePng:
         elif kind == b"cICP" and len(chunk.content) == 4:
             info["cicp"] = chunk.content[0], chunk.content[1]
         elif kind == b"iCCP":
-            profile = _profile(bytes(chunk.content))
+            # A picture has one; thousands would be decompressed for nothing.
+            profile = None if has_profile else _profile(bytes(chunk.content))
+            has_profile = True
             if profile is None or len(profile) > MAX_TEXT_CHUNK:
                 left_out.append(chunk)
                 if profile is not None:
