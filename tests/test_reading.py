@@ -14,6 +14,7 @@ from PIL import Image
 
 from datasette_image_search.metadata import reading
 from datasette_image_search.metadata.columns import NOTHING, Metadata, combined
+from datasette_image_search.metadata.containers import LONGEST_BOX
 from datasette_image_search.metadata.reading import read_metadata
 
 from .conftest import SHARED
@@ -177,6 +178,14 @@ def test_thousands_of_parts_are_not_all_read(monkeypatch: pytest.MonkeyPatch):
 
 
 # --- What counts ---------------------------------------------------------------------------------
+
+
+def test_a_box_that_is_too_long_for_metadata_is_left_out():
+    exif = make_exif({MAKE: "Canon"}).tobytes()[6:]
+    data = b"\0\0\0\x0cjP  \r\n\x87\n" + box(b"CMT1", exif + bytes(LONGEST_BOX - len(exif)))
+    assert read_metadata(data).camera_make == "Canon"
+    data = b"\0\0\0\x0cjP  \r\n\x87\n" + box(b"CMT1", exif + bytes(LONGEST_BOX))
+    assert read_metadata(data) == NOTHING
 
 
 def test_a_camera_knows_the_time_and_people_know_what_is_to_be_seen():

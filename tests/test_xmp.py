@@ -118,8 +118,21 @@ BOMB = (
         xmp("<dc:rights>" + "a" * LONGEST + "</dc:rights>").encode(),
         xmp("<dc:rights>").encode(),
         xmp("<dc:a/>" * 200_000 + "<dc:rights>mine</dc:rights>").encode(),
+        xmp(f"<dc:rights xmlns:q='{'u' * 50_000}'>mine{'<q:a/>' * 40_000}</dc:rights>").encode(),
+        xmp(f"<dc:rights>mine<a xmlns='{'u' * 201}'/></dc:rights>").encode(),
     ],
-    ids=["empty", "open", "nothing", "bomb", "bomb inside", "too long", "not closed", "too much"],
+    ids=[
+        "empty",
+        "open",
+        "nothing",
+        "bomb",
+        "bomb inside",
+        "too long",
+        "not closed",
+        "too much",
+        "long names",
+        "long name",
+    ],
 )
 def test_damaged_and_hostile_packets_say_nothing(data: bytes):
     assert xmp_metadata(data) == NOTHING
