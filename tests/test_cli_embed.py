@@ -997,10 +997,21 @@ def test_a_pattern_that_excludes_nothing_is_told(path: Path, folder: Path):
         "--exclude",
         "no such",
     )
-    told = "Nothing was left out by --exclude 'no such': it matches nothing\n"
+    told = "Nothing was left out by --exclude 'no such': it matches nothing that was looked at\n"
     for more in (["--dry-run"], []):
         assert embed_images(*run, *more).stderr == told
     assert count(path) == 7
+
+
+def test_a_pattern_for_what_is_named_is_told(path: Path, folder: Path):
+    run = (path, "images", folder / "red.jpg", folder / "sub", "--model", "palette")
+    draw_picture(folder / "sub" / "pink.png", "pink")
+    result = embed_images(*run, "--exclude", folder / "r*.jpg", "--exclude", "sub")
+    assert result.stderr.splitlines() == [
+        f"Nothing was left out by --exclude {pattern}: what you name yourself is never left out"
+        for pattern in (f"'{folder}/r*.jpg'", "sub")
+    ]
+    assert names_of(path) == ["red.jpg", "sub/pink.png"]
 
 
 # --- What changes meanwhile ------------------------------------------------------------------------

@@ -234,11 +234,10 @@ def _print_left_out(summary: Summary) -> None:
         met.append(f"{counted(number, 'folder')} of other programs ({names})")
     if met:
         tell(f"{', '.join(met)} left out", err=True)
-    for pattern in left_out.unmatched:
-        tell(
-            f"Nothing was left out by --exclude {shlex.quote(pattern)}: it matches nothing",
-            err=True,
-        )
+    why = dict.fromkeys(left_out.unmatched, "it matches nothing that was looked at")
+    why |= dict.fromkeys(left_out.only_named, "what you name yourself is never left out")
+    for pattern, reason in why.items():
+        tell(f"Nothing was left out by --exclude {shlex.quote(pattern)}: {reason}", err=True)
 
 
 def _print_plan(table: str, plan: Summary) -> None:

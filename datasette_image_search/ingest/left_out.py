@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .exclusion import Exclusion
+
 _TOOL_FOLDERS = frozenset({
     "@eadir", "#recycle", "@recycle", "$recycle.bin", "recycler", "#snapshot", "@snapshot", "@recently-snapshot",
     "~snapshot", "system volume information", "lost+found", "node_modules", "__macosx",
@@ -42,12 +44,13 @@ class LeftOut:
     """
     What was met and is no picture: the number of `files` by kind, the most frequent first, and of folders
     of tools by name. Nothing that is hidden is counted. `unmatched` are the patterns to exclude that
-    matched nothing.
+    matched nothing, and `only_named` those that matched only what a person named.
     """
 
     files: Mapping[str, int] = field(default_factory=dict)
     folders: Mapping[str, int] = field(default_factory=dict)
     unmatched: tuple[str, ...] = ()
+    only_named: tuple[str, ...] = ()
 
 
 class LeftOutCount:
@@ -65,9 +68,9 @@ class LeftOutCount:
     def add_folder(self, name: str) -> None:
         self._folders[name] += 1
 
-    def total(self, unmatched: tuple[str, ...]) -> LeftOut:
+    def total(self, exclusion: Exclusion) -> LeftOut:
         files, folders = self._files.most_common(), self._folders.most_common()
-        return LeftOut(dict(files), dict(folders), unmatched)
+        return LeftOut(dict(files), dict(folders), exclusion.unmatched, exclusion.only_named)
 
 
 def is_of_a_tool(path: str) -> bool:

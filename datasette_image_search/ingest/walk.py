@@ -107,6 +107,7 @@ class Walk:
             if not scope.given:
                 continue
             start = os.path.join(self._entries.spelled(scope.root), scope.path)  # noqa: PTH118
+            self._exclusion.keep(start.rstrip("/"), scope.path.rstrip("/") or Path(start).name)
             if scope.is_folder:
                 files = self._files_in(_Folder(start.rstrip("/") or "/", scope.root, scope.path))
             else:
@@ -119,7 +120,7 @@ class Walk:
 
     def left_out(self) -> LeftOut:
         """What was met so far and is no picture."""
-        return self._left_out.total(self._exclusion.unmatched)
+        return self._left_out.total(self._exclusion)
 
     def _files_in(self, folder: _Folder) -> Iterator[FoundFile]:
         visited: set[str] = set()
@@ -161,10 +162,15 @@ class Walk:
 
     def _leaves_out(self, entry: os.DirEntry[str], prefix: str) -> bool:
         below = prefix + entry.name
-        if self._exclusion.leaves_out(entry.path, below) or entry.name.startswith("."):
+        if (
+            self._exclusion.leaves_out(entry.path, below)
+            or entry.name.startswith(".")
+            # What a link points to may well be below the folder already.
+            or (not self._follow_symlinks and _is_link(entry))
+        ):
+            self._exclusion.pass_over(entry.path, below)
             return True
-        # What a link points to may well be below the folder already.
-        return not self._follow_symlinks and _is_link(entry)
+        return False
 
     def _entry(
         self,
@@ -176,6 +182,7 @@ class Walk:
     ) -> Iterator[FoundFile | _Folder]:
         is_folder = _is_folder(entry)
         if is_folder and is_of_a_tool(entry.path):
+            self._exclusion.pass_over(entry.path, path)
             if is_first_time:
                 self._left_out.add_folder(entry.name)
             return
