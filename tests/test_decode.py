@@ -42,6 +42,7 @@ from datasette_image_search.embedders.palette import PaletteEmbedder
 
 from .commands import start
 from .conftest import SHARED, draw_picture
+from .hostile_files import jpeg_of_scans
 from .tiny_dng import tiny_dng
 
 SETTINGS = DecodeSettings(preprocess=np.asarray, image_size=32)
@@ -998,6 +999,37 @@ class TestRaw:
         data = tiny_dng((192, 128))
         with pytest.raises(DecodeError, match="the camera RAW is damaged: its end is missing"):
             decode_bytes(data[:-20_000] + bytes(20_000), "a.dng", SETTINGS)
+
+    @pytest.mark.parametrize("rows", [28, 128])
+    def test_an_overexposed_raw_is_whole(self, rows: int):
+        white = b"\xff" * (192 * 2 * rows)
+        data = tiny_dng((192, 128))[: -len(white)] + white
+        decoded = decode_bytes(data, "a.dng", SETTINGS)
+        assert decoded.warning is None
+        assert (decoded.model_input[-1] == 255).all()
+
+    def test_a_black_raw_is_whole(self):
+        """It was taken with the lid on: a RAW of which nothing is left has no header either."""
+        pixels = 192 * 128 * 2
+        decoded = decode_bytes(tiny_dng((192, 128))[:-pixels] + bytes(pixels), "a.dng", SETTINGS)
+        assert (decoded.model_input == 0).all()
+
+    def test_a_preview_that_is_refused_leaves_the_raw_to_be_developed(self):
+        preview = jpeg_of_scans(96, 64, 1000)
+        decoded = decode_bytes(tiny_dng((192, 128), preview), "a.dng", SETTINGS)
+        assert (decoded.width, decoded.height) == (192, 128)
+        assert decoded.model_input.std() > 50
+
+    @pytest.mark.parametrize("error", ["LibRawDataError", "LibRawTooBigError", "LibRawError"])
+    def test_what_libraw_cannot_open_has_a_reason_of_its_own(
+        self, rawpy, monkeypatch: pytest.MonkeyPatch, error: str
+    ):
+        def fail(_file: object) -> None:
+            raise getattr(rawpy, error)
+
+        monkeypatch.setattr(rawpy, "imread", fail)
+        with pytest.raises(DecodeError, match="the camera RAW is damaged, or of a kind"):
+            decode_bytes(tiny_dng(), "a.dng", SETTINGS)
 
     def test_the_size_is_that_of_the_picture_not_of_the_sensor(self):
         data = tiny_dng((96, 64), GOOD, crop=(80, 50))

@@ -236,6 +236,91 @@ def test_an_iso_beyond_the_integers_of_sqlite_is_none():
     assert read_exif(jpeg_with(exif)).iso is None
 
 
+def test_65535_is_a_tag_without_room_for_the_iso():
+    def iso(**photo: int) -> int | None:
+        return read_of(photo={Base[name].value: value for name, value in photo.items()}).iso
+
+    assert iso(ISOSpeedRatings=65535, RecommendedExposureIndex=102400) == 102400
+    assert iso(ISOSpeedRatings=65535) == 65535
+    assert iso(ISOSpeedRatings=200, RecommendedExposureIndex=400) == 200
+    assert iso(StandardOutputSensitivity=80) == 80
+
+
+def test_what_is_in_the_first_directory_counts_if_there_is_no_other():
+    """TIFF/EP, as in the DNG of Android, has it there."""
+    tags = {
+        Base.DateTimeOriginal: "2021:07:14 18:03:11",
+        Base.LensModel: "50mm",
+        Base.ISOSpeedRatings: 100,
+    }
+    found = read_of(main=tags)
+    assert (found.taken_at, found.lens, found.iso) == ("2021-07-14T18:03:11", "50mm", 100)
+    assert read_of(main=tags, photo={Base.ISOSpeedRatings: 200}).iso == 200
+
+
+# --- Words ---------------------------------------------------------------------------------------
+
+XP_TITLE, XP_COMMENT, XP_AUTHOR, XP_KEYWORDS, RATING = 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x4746
+
+
+def test_words_of_windows():
+    tags = {
+        XP_TITLE: "Am Zürichsee",
+        XP_COMMENT: "Wellen",
+        XP_AUTHOR: "Zoë",
+        XP_KEYWORDS: "See;Sommer; See",
+    }
+    main: dict[int, Any] = {tag: f"{text}\0".encode("utf-16-le") for tag, text in tags.items()}
+    found = read_of(main=main | {RATING: 4})
+    assert (found.title, found.description, found.artist, found.rating) == (
+        "Am Zürichsee",
+        "Wellen",
+        "Zoë",
+        4,
+    )
+    assert found.keywords == ("See", "Sommer")
+
+
+def test_words_of_exif_come_before_those_of_windows():
+    found = read_of(
+        main={
+            Base.ImageDescription: "Waves",
+            Base.Artist: "Ada",
+            XP_COMMENT: "other".encode("utf-16-le"),
+            XP_AUTHOR: "other".encode("utf-16-le"),
+        }
+    )
+    assert (found.description, found.artist) == ("Waves", "Ada")
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (b"ASCII\0\0\0Waves", "Waves"),
+        (b"UNICODE\0" + "Zürich".encode("utf-16-le"), "Zürich"),
+        (b"UNICODE\0" + "Zurich".encode("utf-16-be"), "Zurich"),
+        (b"JIS\0\0\0\0\0" + "東京".encode("iso2022_jp"), "東京"),
+        (b"\0\0\0\0\0\0\0\0" + "Zürich".encode(), "Zürich"),
+        (b"Waves of the sea", "Waves of the sea"),
+        (b"ASCII\0\0\0", None),
+    ],
+)
+def test_a_comment_says_which_characters_it_has(written: bytes, text: str | None):
+    assert read_of(photo={Base.UserComment: written}).description == text
+
+
+def test_a_copyright_is_that_of_the_photographer_or_the_editor():
+    both = exif_with(Base.Copyright, ASCII, 8, b"Ada\0Bob\0")
+    assert read_exif(jpeg_with(both)).copyright == "Ada"
+    one = exif_with(Base.Copyright, ASCII, 6, b" \0Bob\0")
+    assert read_exif(jpeg_with(one)).copyright == "Bob"
+
+
+def test_text_of_exif_3_is_utf_8():
+    exif = exif_with(Base.Make, 129, 8, "Zürich\0".encode())
+    assert read_exif(jpeg_with(exif)).camera_make == "Zürich"
+
+
 # --- Place ---------------------------------------------------------------------------------------
 
 

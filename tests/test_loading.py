@@ -113,6 +113,30 @@ def test_a_progressive_jpeg_is_readable_when_its_first_scan_is():
         decode(whole[: (first + second) // 2])
 
 
+def test_a_cut_jpeg_to_which_someone_gave_an_end_is_damaged():
+    """Its decoder says nothing, and shows grey."""
+    end = b"\xff\xd9"
+    assert decode(cut_to(0.93) + end).warning == PARTLY_READABLE
+    with pytest.raises(DecodeError, match="the picture is damaged: its end is missing"):
+        decode(cut_to(0.5) + end)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_is_really_grey_at_its_end_is_whole(progressive: bool):
+    picture = photo_like((800, 800))
+    picture.paste((128, 128, 128), (0, 400, 800, 800))
+    whole = saved(picture, "JPEG", quality=95, progressive=progressive)
+    assert decode(whole).warning is None
+    assert decode(whole + b"film" * 1000).warning is None
+    assert decode(whole[:-2]).warning == PARTLY_READABLE
+
+
+def test_a_jpeg_of_which_nothing_can_be_read_is_damaged():
+    start = JPEG.index(b"\xff\xda") + 14
+    with pytest.raises(DecodeError, match="the picture is damaged"):
+        decode(JPEG[:start] + b"\xff\x01" * 10)
+
+
 @pytest.mark.parametrize("colour", ["black", (128, 128, 128)])
 def test_rows_that_look_like_missing_ones_are_not_taken_for_them(colour):
     picture = photo_like((800, 800))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from .av1_size import av1_pixels
 from .boxes import Boxes
+from .jpeg_data import SCAN, markers
 from .jxl_size import CONTAINER, jxl_pixels
 from .png_chunks import SIGNATURE
 
@@ -129,21 +130,12 @@ def _has_many_scans(data: bytes, position: int) -> bool:
     behind the picture, such as a film, may have the bytes of the marker by chance.
     """
     scans = 0
-    for _ in range(MAX_SEGMENTS):
-        match = _MARKER.search(data, position)
-        if match is None or match[1] == b"\xd9":
-            return False
-        position = match.end()
-        scans += match[1] == b"\xda"
-        if scans > MAX_SCANS:
+    for number, (marker, _) in enumerate(markers(data, position)):
+        scans += marker == SCAN
+        if scans > MAX_SCANS or number > MAX_SEGMENTS:
             return True
-        if match[1] not in _ALONE:
-            position += int.from_bytes(data[position : position + 2], "big")
-    return True
+    return False
 
-
-_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
-"""A marker that ends the data of a scan."""
 
 _ALONE = {bytes([marker]) for marker in (0x00, 0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))}
 """Markers without a length after them."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFile
 
+from .jpeg_data import END, end_of_data
 from .opening import DecodeSettings, open_limited
 from .png_chunks import ended_png
 from .pnm import slow_pnm
@@ -22,8 +23,11 @@ PARTLY_READABLE = (
     "the end of the picture is damaged or missing; what can be read of it was embedded"
 )
 
-_END = b"\xff\xd9"
-"""The marker of a JPEG; the decoder fills up what is missing before it with grey."""
+_GREY = 128
+"""The samples of a JPEG that are missing."""
+
+_MORE = bytes(range(1, 200))
+"""Something that a decoder reads as data if it lacks some."""
 
 
 @dataclass(frozen=True)
@@ -47,49 +51,71 @@ def load_image(data: bytes, formats: tuple[str, ...], settings: DecodeSettings) 
     if pnm is not None:
         return LoadedImage(pnm, size)
     prepare_tiff(image)
+    is_jpeg = image.format in ("JPEG", "MPO")
     try:
         image.load()
     except (OSError, SyntaxError, ValueError):
-        loaded = None
-        if image.format in ("JPEG", "MPO"):
-            loaded = _readable_part(image, data, settings)
+        if is_jpeg:
+            readable, part = _readable_part(data, settings)
         elif image.format == "PNG":
-            loaded = _whole_pixels(data, settings)
-        if loaded is None:
+            readable, part = _pixels_alone(data, settings)
+        else:
             raise
-        return loaded
+        if part is None or readable < LEAST_READABLE:
+            raise
+        return LoadedImage(part, size, PARTLY_READABLE if is_jpeg else None)
+    if is_jpeg and not _shown(np.asarray(_last_row(image))).any():
+        readable, _ = _readable_part(data, settings)
+        if readable < LEAST_READABLE:
+            # An end was marked where the data was cut off.
+            raise OSError("image file is truncated")
+        return LoadedImage(image, size, PARTLY_READABLE if readable < 1 else None)
     return LoadedImage(image, size)
 
 
-def _whole_pixels(data: bytes, settings: DecodeSettings) -> LoadedImage | None:
-    """A PNG with damage behind its pixels only; None for others."""
-    image, size = open_limited(ended_png(data), ("PNG",), settings)
+def _pixels_alone(
+    data: bytes, settings: DecodeSettings
+) -> tuple[float, ImageFile.ImageFile | None]:
+    """1 and the picture of a PNG with damage behind its pixels only; 0 for others."""
+    image, _ = open_limited(ended_png(data), ("PNG",), settings)
     try:
         image.load()
     except (OSError, SyntaxError, ValueError):
-        return None
-    return LoadedImage(image, size)
+        return 0.0, None
+    return 1.0, image
 
 
 def _readable_part(
-    damaged: ImageFile.ImageFile, data: bytes, settings: DecodeSettings
-) -> LoadedImage | None:
-    """The readable part of a JPEG, in a picture of its whole size; None if it is too little."""
-    image, size = open_limited(data + _END, ("JPEG",), settings)
+    data: bytes, settings: DecodeSettings
+) -> tuple[float, ImageFile.ImageFile | None]:
+    """The part of the rows of a JPEG that is readable, and a picture of its whole size with them."""
+    # Half a marker would make one of what follows.
+    there = data[: end_of_data(data)].rstrip(b"\xff")
+    image, _ = open_limited(there + END, ("JPEG",), settings)
+    other, _ = open_limited(there + _MORE + END, ("JPEG",), settings)
     try:
         image.load()
+        other.load()
     except OSError:
-        return None
-    # What was decoded the first time is not black, or not grey now. A progressive picture is decoded the
-    # second time only.
-    damaged.tile = []
-    grey = np.abs(np.asarray(image).astype(np.int16) - 128) <= 1
-    missing = _all_in_row(grey) & _all_in_row(np.asarray(damaged) == 0)
-    readable = missing.size - missing[::-1].argmin() if not missing.all() else 0
-    if readable < LEAST_READABLE * missing.size:
-        return None
-    return LoadedImage(image, size, PARTLY_READABLE)
+        return 0.0, None
+    pixels = np.asarray(image)
+    # A decoder that lacks nothing does not read on.
+    changed = _any_in_row(pixels != np.asarray(other))
+    shown = _shown(pixels)
+    if not changed.any():
+        return 1.0, image if shown.any() else None
+    shown[: changed.argmax()] = True
+    return (shown.size - shown[::-1].argmax() if shown.any() else 0) / shown.size, image
 
 
-def _all_in_row(pixels: np.ndarray) -> np.ndarray:
-    return np.logical_and.reduce(pixels.reshape(len(pixels), -1), axis=1)
+def _shown(pixels: np.ndarray) -> np.ndarray:
+    """For each row, whether it is not the grey that a decoder shows for missing ones."""
+    return _any_in_row(np.abs(pixels.astype(np.int16) - _GREY) > 1)
+
+
+def _last_row(image: Image.Image) -> Image.Image:
+    return image.crop((0, image.height - 1, *image.size))
+
+
+def _any_in_row(pixels: np.ndarray) -> np.ndarray:
+    return np.logical_or.reduce(pixels.reshape(len(pixels), -1), axis=1)

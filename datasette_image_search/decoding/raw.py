@@ -24,7 +24,10 @@ _NO_USABLE_PREVIEW = (
     rawpy.LibRawUnsupportedThumbnailError,
     rawpy.NotSupportedError,
     UnidentifiedImageError,
+    DecodeError,
     OSError,
+    SyntaxError,
+    ValueError,
 )
 
 _IS_CUT = "the camera RAW is damaged: its end is missing"
@@ -39,6 +42,8 @@ def open_raw(data: bytes, format: str, settings: DecodeSettings) -> Picture:
         raw = rawpy.imread(io.BytesIO(data))
     except (rawpy.LibRawFileUnsupportedError, rawpy.LibRawIOError) as error:
         raise UnidentifiedImageError from error
+    except rawpy.LibRawError as error:
+        raise DecodeError(UNREADABLE_RAW) from error
     try:
         with raw:
             size = _size(raw)
@@ -52,7 +57,7 @@ def open_raw(data: bytes, format: str, settings: DecodeSettings) -> Picture:
                 image, orientation = _develop(raw), 1
     except rawpy.LibRawIOError as error:
         raise DecodeError(_IS_CUT) from error
-    except rawpy.LibRawError as error:
+    except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
         raise DecodeError(UNREADABLE_RAW) from error
     return Picture(image, format, width, height, orientation)
 
@@ -110,8 +115,8 @@ def _size(raw: rawpy.RawPy) -> tuple[int, int]:
 def _develop(raw: rawpy.RawPy) -> Image.Image:
     """A quick development at half the size; LibRaw turns it upright. Raises DecodeError if it is not all there."""
     rows = raw.raw_image.reshape(len(raw.raw_image), -1)
-    # LibRaw tells only standard error of some files that they are cut. No real row has one value.
-    flat = (rows == rows[-1:, :1]).all(axis=1)
-    if flat.all() or flat[::-1].argmin() > (1 - LEAST_READABLE) * len(flat):
+    # LibRaw tells only standard error of some files that they are cut, and leaves 0 in the rows that it lacks.
+    filled = rows.any(axis=1)
+    if filled[::-1].argmax() > (1 - LEAST_READABLE) * len(filled):
         raise DecodeError(_IS_CUT)
     return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8))

@@ -1,0 +1,42 @@
+"""The markers of a JPEG, up to its end: it may have anything behind it, or no end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+
+END = b"\xff\xd9"
+
+SCAN = b"\xff\xda"
+
+MAX_MARKERS = 5_000
+"""The most markers that are looked at for the end."""
+
+_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
+"""A marker outside the data of a scan, in which there are only those that the pattern leaves out."""
+
+_WITHOUT_LENGTH = (b"\x01", b"\xd8", b"\xd9")
+
+
+def markers(jpeg: bytes, position: int) -> Iterator[tuple[bytes, int]]:
+    """Each marker from a position on, with its own; END is the last. What a segment holds is none."""
+    while match := _MARKER.search(jpeg, position):
+        yield b"\xff" + match[1], match.start()
+        position = match.end()
+        if match[1] == END[1:]:
+            return
+        if match[1] not in _WITHOUT_LENGTH:
+            position += int.from_bytes(jpeg[position : position + 2], "big")
+
+
+def end_of_data(jpeg: bytes) -> int:
+    """The position of the marker that ends the data of the last scan, or the length of the file without one."""
+    end, is_scan = len(jpeg), False
+    for marker, start in islice(markers(jpeg, 2), MAX_MARKERS):
+        if is_scan:
+            end = start
+        elif marker == SCAN:
+            end = len(jpeg)
+        is_scan = marker == SCAN
+    return len(jpeg) if is_scan else end
