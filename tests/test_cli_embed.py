@@ -445,13 +445,15 @@ def test_a_dry_run_counts_what_is_known_to_fail(
     for name in ("one.heic", "two.HEIC"):
         (folder / name).write_bytes(b"\0\0\0\x18ftypheic")
     (folder / "three.dng").write_bytes(b"II*\0")
+    for name in ("a jpeg.dng", "a jpeg.heic", "a jpeg.jxl"):
+        shutil.copy(folder / "red.jpg", folder / name)
     os.mkfifo(folder / "pipe.jpg")
     run = (path, "images", folder, "--model", "palette")
 
     planned, result = embed_images(*run, "--dry-run"), embed_images(*run)
 
-    assert planned.stdout.startswith("Would be: 8 embedded, 0 unchanged, 4 failed;")
-    assert result.stdout.startswith("8 embedded, 0 unchanged, 4 failed in ")
+    assert planned.stdout.startswith("Would be: 11 embedded, 0 unchanged, 4 failed;")
+    assert result.stdout.startswith("11 embedded, 0 unchanged, 4 failed in ")
     assert planned.stderr.replace("Would fail: ", "Failed: ") == result.stderr
     assert "one.heic and 1 more: HEIC needs an extra" in planned.stderr
 

@@ -8,6 +8,9 @@ from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
 from .jxl_size import CONTAINER
 from .png_chunks import SIGNATURE
 
+HEAD = 64
+"""The first bytes of a file that tell its kind."""
+
 _RAW = {
     b"FUJIFILMCCD-RAW": "RAF",
     b"IIU\0": "RW2",

@@ -42,11 +42,11 @@ class OwnImage:
     def name(self) -> str:
         return Path(self.file).name if self.file else ""
 
-    def read(self) -> bytes:
+    def read(self, at_most: int | None = None) -> bytes:
         if self.file is None:
-            return self.content or b""
+            return (self.content or b"")[:at_most]
         with open_regular(Path(self.file)) as file:
-            return file.read()
+            return file.read(-1 if at_most is None else at_most)
 
     def read_beside(self) -> list[bytes]:
         """None: a person's own table has no columns for what they say."""

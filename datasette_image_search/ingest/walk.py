@@ -59,9 +59,9 @@ class FoundFile:
     def name(self) -> str:
         return self.path.rpartition("/")[2]
 
-    def read(self) -> bytes:
+    def read(self, at_most: int | None = None) -> bytes:
         with open_regular(self.absolute) as file:
-            return file.read()
+            return file.read(-1 if at_most is None else at_most)
 
     def read_beside(self) -> list[bytes]:
         return read_beside(self.absolute.parent, self.beside)
