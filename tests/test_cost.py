@@ -257,6 +257,15 @@ def test_scans_with_tables_and_comments_between_them_are_counted() -> None:
     assert cost_of(picture[:-2] + 3000 * comment + picture[-2:]).problem is not None
 
 
+def test_scans_are_counted_behind_any_run_of_fill_bytes() -> None:
+    """In one pass: the square of their number would take days."""
+    picture = saved((64, 64), "JPEG", progressive=True)
+    last = picture[picture.rindex(SCAN) : -2]
+    fill = 4_000_000 * b"\xff"
+    assert cost_of(picture[:-2] + fill + b"\0") == Cost(64 * 64 // 2)
+    assert cost_of(picture[:-2] + fill + 60 * last).problem == "it has more than 50 scans"
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
 def test_an_honest_tile_counts_as_it_is(order: str, big: bool) -> None:

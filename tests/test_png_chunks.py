@@ -7,6 +7,7 @@ import zlib
 
 import pytest
 
+from datasette_image_search.decoding import png_chunks
 from datasette_image_search.decoding.png_chunks import MAX_TEXTS, ReadablePng, readable_png
 
 from .test_decode import decode, four_corners, middle, png_chunk, png_of, rgb_profile, saved
@@ -77,6 +78,19 @@ def test_a_profile_of_more_than_a_megabyte_is_applied():
     profile = struct.pack(">I", size) + profile[4:].ljust(size - 4, b"\0")
     chunk = png_chunk(b"iCCP", b"name\0\0" + zlib.compress(profile))
     assert middle(decode(png_with(chunk))) == pytest.approx([10, 10, 200], abs=12)
+
+
+def test_of_many_profiles_the_first_is_read_alone(monkeypatch: pytest.MonkeyPatch):
+    first, another = (
+        png_chunk(b"iCCP", b"name\0\0" + zlib.compress(rgb_profile(*colours)))
+        for colours in ("bgr", "rgb")
+    )
+    assert readable_png(png_with(first, *[another] * 9)).data == png_with(first)
+    assert middle(decode(png_with(first, another))) == pytest.approx([10, 10, 200], abs=12)
+    read = []
+    monkeypatch.setattr(png_chunks, "_profile", read.append)
+    readable_png(png_with(*[first] * 100))
+    assert len(read) == 1
 
 
 def test_of_an_animation_the_picture_counts_that_all_programs_show():

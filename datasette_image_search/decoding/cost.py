@@ -69,7 +69,8 @@ def cost_of(data: bytes) -> Cost:
     if re.match(rb"P[0-9fy]", data[:2]):
         return _of_ppm(data)
     if data.startswith((b"\xff\x0a", CONTAINER)):
-        return Cost(jxl_pixels(data))
+        pixels = jxl_pixels(data)
+        return Cost(problem="its header is invalid") if pixels is None else Cost(pixels)
     if data[4:8] == b"ftyp":
         return _of_boxes(data)
     if data.startswith(_JPEG2000):

@@ -147,12 +147,13 @@ def picture_for_model(data: bytes, name: str, settings: DecodeSettings) -> Image
     return _squash(decode_picture(data, name, settings))
 
 
-def stored_size(data: bytes) -> tuple[str, tuple[int, int]]:
+def stored_size(data: bytes, max_pixels: int) -> tuple[str, tuple[int, int]]:
     """
-    Pillow's name of the format of a picture that is not a RAW, and its size as stored; decodes nothing.
+    Pillow's name of the format of a picture that is not a RAW, and its size as stored. Decodes nothing but a JPEG XL,
+    which its decoder cannot open otherwise. Raises TooLarge if that would take more than `max_pixels`.
     """
     with _explaining(data, ""):
-        check_cost(data)
+        check_cost(data, max_pixels)
         with image_of(data, FORMATS) as image:
             return image.format or "", image.size
 

@@ -71,8 +71,8 @@ def _read(stream: BinaryIO, longest: int) -> bytes | None:
 # --- What is made ------------------------------------------------------------------------------------
 
 
-def _size(data: bytes, _: dict[str, Any]) -> Made:
-    format, (width, height) = stored_size(data)
+def _size(data: bytes, asked: dict[str, Any]) -> Made:
+    format, (width, height) = stored_size(data, asked["max_pixels"])
     return {"format": format, "width": width, "height": height}, b""
 
 

@@ -82,9 +82,9 @@ class DecodingProcess:
         self._one_at_a_time = threading.Lock()
         _all.add(self)
 
-    def stored_picture(self, file: BinaryIO, name: str) -> StoredPicture:
-        """Decodes nothing."""
-        header, _ = self._ask(file, {"make": "size", "name": name})
+    def stored_picture(self, file: BinaryIO, name: str, *, max_pixels: int) -> StoredPicture:
+        """Decodes nothing but a JPEG XL."""
+        header, _ = self._ask(file, {"make": "size", "name": name, "max_pixels": max_pixels})
         return StoredPicture(str(header.get("format")), _size_in(header))
 
     def model_picture(

@@ -13,8 +13,9 @@ SCAN = b"\xff\xda"
 MAX_MARKERS = 5_000
 """The most markers that are looked at for the end."""
 
-_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
-"""A marker outside the data of a scan, in which there are only those that the pattern leaves out."""
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+"""A marker outside the data of a scan, in which there are only those that the pattern leaves out. Any number of FF may
+stand before it; to match them too would take the square of their number."""
 
 _WITHOUT_LENGTH = (b"\x01", b"\xd8", b"\xd9")
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageFile
 
 from .jpeg_data import END, end_of_data
 from .opening import DecodeSettings, open_limited
-from .png_chunks import ended_png
+from .png_pixels import has_all_pixels, whole_png
 from .pnm import slow_pnm
 from .samples import prepare_tiff
 
@@ -22,6 +22,9 @@ LEAST_READABLE = 0.9
 PARTLY_READABLE = (
     "the end of the picture is damaged or missing; what can be read of it was embedded"
 )
+
+_CUT = "image file is truncated"
+"""Pillow's words, for what it does not notice."""
 
 _GREY = 128
 """The samples of a JPEG that are missing."""
@@ -64,11 +67,13 @@ def load_image(data: bytes, formats: tuple[str, ...], settings: DecodeSettings) 
         if part is None or readable < LEAST_READABLE:
             raise
         return LoadedImage(part, size, PARTLY_READABLE if is_jpeg else None)
+    if image.format == "PNG" and _lacks_pixels(image, data):
+        raise OSError(_CUT)
     if is_jpeg and not _shown(np.asarray(_last_row(image))).any():
         readable, _ = _readable_part(data, settings)
         if readable < LEAST_READABLE:
             # An end was marked where the data was cut off.
-            raise OSError("image file is truncated")
+            raise OSError(_CUT)
         return LoadedImage(image, size, PARTLY_READABLE if readable < 1 else None)
     return LoadedImage(image, size)
 
@@ -77,12 +82,18 @@ def _pixels_alone(
     data: bytes, settings: DecodeSettings
 ) -> tuple[float, ImageFile.ImageFile | None]:
     """1 and the picture of a PNG with damage behind its pixels only; 0 for others."""
-    image, _ = open_limited(ended_png(data), ("PNG",), settings)
-    try:
-        image.load()
-    except (OSError, SyntaxError, ValueError):
+    whole = whole_png(data)
+    if whole is None:
         return 0.0, None
+    image, _ = open_limited(whole, ("PNG",), settings)
+    image.load()
     return 1.0, image
+
+
+def _lacks_pixels(png: ImageFile.ImageFile, data: bytes) -> bool:
+    """Whether Pillow took data that ends early for the whole. It leaves 0 in what it lacks."""
+    may_lack = "interlace" in png.info or not np.asarray(_last_row(png)).any()
+    return may_lack and not has_all_pixels(data)
 
 
 def _readable_part(

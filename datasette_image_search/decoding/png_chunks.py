@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from PIL.PngImagePlugin import MAX_TEXT_CHUNK
@@ -70,6 +71,7 @@ class ReadablePng:
 def readable_png(data: bytes) -> ReadablePng:
     left_out: list[_Chunk] = []
     texts, depth, colour_type = 0, 8, 0
+    has_profile = False
     info: dict[str, Any] = {}
     for chunk in _chunks(data):
         kind = chunk.kind
@@ -87,7 +89,9 @@ def readable_png(data: bytes) -> ReadablePng:
         elif kind == b"cICP" and len(chunk.content) == 4:
             info["cicp"] = chunk.content[0], chunk.content[1]
         elif kind == b"iCCP":
-            profile = _profile(bytes(chunk.content))
+            # A picture has one; thousands would be decompressed for nothing.
+            profile = None if has_profile else _profile(bytes(chunk.content))
+            has_profile = True
             if profile is None or len(profile) > MAX_TEXT_CHUNK:
                 left_out.append(chunk)
                 if profile is not None:
@@ -102,10 +106,30 @@ def readable_png(data: bytes) -> ReadablePng:
     return ReadablePng(_without(data, left_out), info)
 
 
-def ended_png(data: bytes) -> bytes:
-    """The file up to the last whole chunk of pixels, and then its end."""
-    ends = [chunk.end for chunk in _chunks(data) if chunk.kind == b"IDAT"]
-    return data[: ends[-1]] + _END if ends else data
+def header_of(data: bytes) -> memoryview:
+    """The content of the IHDR of a PNG that has one."""
+    return next(chunk.content for chunk in _chunks(data) if chunk.kind == b"IHDR")
+
+
+def pixels_of(data: bytes) -> Iterator[memoryview]:
+    """The contents of the chunks with the compressed pixels; the end of the file may be in the last one."""
+    position = len(SIGNATURE)
+    for chunk in _chunks(data):
+        position = chunk.end
+        if chunk.kind == b"IDAT":
+            yield chunk.content
+    if data[position + 4 : position + 8] == b"IDAT":
+        length = int.from_bytes(data[position : position + 4], "big")
+        yield memoryview(data)[position + 8 : position + 8 + length]
+
+
+def with_pixels(data: bytes, pixels: bytes) -> bytes:
+    """The file up to its pixels, then other ones, which are compressed, and the end."""
+    before = takewhile(lambda chunk: chunk.kind != b"IDAT", _chunks(data))
+    start = max((chunk.end for chunk in before), default=len(SIGNATURE))
+    checksum = zlib.crc32(pixels, zlib.crc32(b"IDAT"))
+    chunk = struct.pack(">L4s", len(pixels), b"IDAT") + pixels + struct.pack(">L", checksum)
+    return data[:start] + chunk + _END
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:

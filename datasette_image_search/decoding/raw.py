@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import rawpy
 from PIL import Image, UnidentifiedImageError
 
@@ -116,7 +117,7 @@ def _develop(raw: rawpy.RawPy) -> Image.Image:
     """A quick development at half the size; LibRaw turns it upright. Raises DecodeError if it is not all there."""
     rows = raw.raw_image.reshape(len(raw.raw_image), -1)
     # LibRaw tells only standard error of some files that they are cut, and leaves 0 in the rows that it lacks.
-    filled = rows.any(axis=1)
+    filled = np.logical_or.reduce(rows, axis=1)
     if filled[::-1].argmax() > (1 - LEAST_READABLE) * len(filled):
         raise DecodeError(_IS_CUT)
     return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8))

@@ -101,11 +101,11 @@ def _json(
 def _vector_of(file: BinaryIO, index: Index, weights_of: WeightsOf) -> np.ndarray:
     """Shape (dimensions,). Checks that the file is a picture before it loads the model."""
     try:
-        stored = _decoder.stored_picture(file, "")
-        embedder = embedder_of(index, weights_of)
-        settings = DecodeSettings(embedder.preprocess, embedder.image_size, thumbnail_size=None)
         file.seek(0, os.SEEK_END)
         left = max(MEMORY - file.tell(), 0)
+        stored = _decoder.stored_picture(file, "", max_pixels=left // USUAL_BYTES)
+        embedder = embedder_of(index, weights_of)
+        settings = DecodeSettings(embedder.preprocess, embedder.image_size, thumbnail_size=None)
         picture = _decoder.model_picture(
             file,
             "",
