@@ -120,6 +120,27 @@ def test_what_is_excluded_later_stays(path: Path, folder: Path):
     run = (path, "images", folder, "--exclude", "b*", "--prune")
     assert first_words(*run) == "0 embedded, 6 unchanged, 0 failed"
     assert count(path) == 8
+    assert embed_images(*run).stderr == (
+        "2 images have files left out now, such as 'black.jpg': they stay in the table, and searches find "
+        "them; if you do not want them, delete their rows\n"
+    )
+    change(path, "delete from images where path like 'b%'")
+    assert embed_images(*run).stderr == ""
+
+
+def test_images_in_a_folder_of_a_tool_that_an_older_version_embedded_are_told(
+    path: Path, folder: Path
+):
+    draw_picture(folder / "@Recycle" / "pink.png", "pink")
+    embed_images(path, "images", folder, folder / "@Recycle" / "pink.png", "--model", "palette")
+    run = (path, "images", folder, "--prune")
+    for more in (["--dry-run"], []):
+        assert embed_images(*run, *more).stderr == (
+            "1 folder of other programs (@Recycle) left out\n"
+            "1 image has a file left out now, such as '@Recycle/pink.png': it stays in the table, and "
+            "searches find it; if you do not want it, delete its row\n"
+        )
+    assert "@Recycle/pink.png" in names_of(path)
 
 
 def test_links_are_followed_where_that_is_asked_for(path: Path, folder: Path, tmp_path: Path):

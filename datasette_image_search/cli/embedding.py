@@ -234,6 +234,18 @@ def _print_left_out(summary: Summary) -> None:
         met.append(f"{counted(number, 'folder')} of other programs ({names})")
     if met:
         tell(f"{', '.join(met)} left out", err=True)
+    if left_out.images:
+        images = counted(left_out.images, "image has a file", "images have files")
+        they, them, rows = (
+            ("it stays", "it", "its row")
+            if left_out.images == 1
+            else ("they stay", "them", "their rows")
+        )
+        tell(
+            f"{images} left out now, such as {left_out.example!r}: {they} in the table, and searches find "
+            f"{them}; if you do not want {them}, delete {rows}",
+            err=True,
+        )
     why = dict.fromkeys(left_out.unmatched, "it matches nothing that was looked at")
     why |= dict.fromkeys(left_out.only_named, "what you name yourself is never left out")
     for pattern, reason in why.items():

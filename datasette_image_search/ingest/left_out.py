@@ -44,13 +44,16 @@ class LeftOut:
     """
     What was met and is no picture: the number of `files` by kind, the most frequent first, and of folders
     of tools by name. Nothing that is hidden is counted. `unmatched` are the patterns to exclude that
-    matched nothing, and `only_named` those that matched only what a person named.
+    matched nothing, and `only_named` those that matched only what a person named. `images` of the table,
+    such as `example`, a path, are of files that are left out now: they stay as they are.
     """
 
     files: Mapping[str, int] = field(default_factory=dict)
     folders: Mapping[str, int] = field(default_factory=dict)
     unmatched: tuple[str, ...] = ()
     only_named: tuple[str, ...] = ()
+    images: int = 0
+    example: str = ""
 
 
 class LeftOutCount:
