@@ -1037,6 +1037,18 @@ def test_a_pattern_for_what_is_named_is_told(path: Path, folder: Path):
     assert names_of(path) == ["red.jpg", "sub/pink.png"]
 
 
+def test_a_folder_with_nothing_but_what_is_left_out(path: Path, tmp_path: Path):
+    for name in ("a.mp4", "b.MOV", "@Recycle/c.jpg"):
+        (tmp_path / "films" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "films" / name).touch()
+    told = command("embed-images", path, "images", tmp_path / "films", "--model", "palette")
+    assert told.exit_code == 1
+    assert told.stderr == (
+        f"Error: there are no image files in '{tmp_path}/films', only what is left out: 2 videos, "
+        "1 folder of other programs (@Recycle)\n"
+    )
+
+
 # --- What changes meanwhile ------------------------------------------------------------------------
 
 
@@ -1071,3 +1083,17 @@ def test_the_failure_of_a_folder_goes_when_it_can_be_read(
     assert query(path, failures) == [("locked", reason)]
     assert first_words(*run) == "1 embedded, 8 unchanged, 0 failed"
     assert query(path, failures) == []
+
+
+def test_the_failure_of_a_folder_goes_when_it_turns_out_to_be_empty(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (folder / "locked").mkdir()
+    run = (path, "images", folder / "locked", "--model", "palette")
+    embed_images(path, "images", folder, "--model", "palette")
+    with monkeypatch.context() as patched:
+        refuse_to_list(folder / "locked", patched)
+        assert first_words(*run) == "0 embedded, 0 unchanged, 1 failed"
+    assert first_words(*run) == "0 embedded, 0 unchanged, 0 failed"
+    assert query(path, "select path from _images_failures") == []
+    assert "there are no image files in" in command("embed-images", *run).output

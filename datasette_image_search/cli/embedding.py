@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from ..ingest.report import FailedImage, Summary
 
 SHOWN_REASONS = 20
-SHOWN_NAMES = 3
 
 
 @options.database
@@ -227,12 +225,7 @@ def _print_empty_rows(summary: Summary) -> None:
 
 def _print_left_out(summary: Summary) -> None:
     left_out = summary.left_out
-    met = [counted(number, kind) for kind, number in left_out.files.items()]
-    if left_out.folders:
-        names = ", ".join(islice(left_out.folders, SHOWN_NAMES))
-        number = sum(left_out.folders.values())
-        met.append(f"{counted(number, 'folder')} of other programs ({names})")
-    if met:
+    if met := left_out.met():
         tell(f"{', '.join(met)} left out", err=True)
     if left_out.images:
         images = counted(left_out.images, "image has a file", "images have files")

@@ -7,8 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
+from ..errors import counted
 from .exclusion import Exclusion
+
+SHOWN_NAMES = 3
 
 _TOOL_FOLDERS = frozenset({
     "@eadir", "#recycle", "@recycle", "$recycle.bin", "recycler", "#snapshot", "@snapshot", "@recently-snapshot",
@@ -54,6 +58,15 @@ class LeftOut:
     only_named: tuple[str, ...] = ()
     images: int = 0
     example: str = ""
+
+    def met(self) -> list[str]:
+        """In a person's words: "37 videos", "2 folders of other programs (#recycle)"."""
+        met = [counted(number, kind) for kind, number in self.files.items()]
+        if self.folders:
+            names = ", ".join(islice(self.folders, SHOWN_NAMES))
+            folders = counted(sum(self.folders.values()), "folder")
+            met.append(f"{folders} of other programs ({names})")
+        return met
 
 
 class LeftOutCount:
