@@ -51,6 +51,15 @@ def raw_format(data: bytes, name: str) -> str | None:
     return next((format for magic, format in _RAW.items() if data.startswith(magic)), None)
 
 
+def is_damaged_raw(data: bytes, name: str) -> bool:
+    """
+    Whether a file that LibRaw does not know is a RAW all the same: its bytes say so, or its name does and it is a TIFF.
+    Anything may be called .cap or .raw.
+    """
+    is_tiff = data.startswith((b"II*\0", b"MM\0*"))
+    return raw_format(data, name if is_tiff else "") is not None
+
+
 def _is_another(data: bytes) -> bool:
     if data[4:8] == b"ftyp":
         return data[8:12] in _STILL_BRANDS
