@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from datasette_image_search.decoding import pnm
 from datasette_image_search.decoding.opening import DecodeError
 
 from .test_decode import CORNERS, corners_of, decode, four_corners, middle
@@ -55,6 +59,55 @@ def test_bits_need_no_blanks_between_them():
         assert decode(b"P1 3 2\n" + pixels).model_input[..., 0].tolist() == expected
 
 
+@pytest.mark.parametrize("at_once", [6, 7, 8, 50])
+def test_a_picture_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch, at_once: int):
+    monkeypatch.setattr(pnm, "_AT_ONCE", at_once)
+    values = np.random.default_rng(at_once).integers(0, 65_536, 20 * 10, np.uint16)
+    wide = values.astype(">u2").tobytes()
+    expected = (values.reshape(10, 20) / 257).round()
+    lines = b"\r\n".join(b"%5d  %d" % tuple(pair) for pair in values.reshape(-1, 2))
+    commented = b"# 12 34\n" + lines.replace(b"\r\n", b"#9 9\r\n", 60) + b"#"
+    for data in (
+        b"P5 20 10 65535\n" + wide,
+        *(b"P2 20 10 65535\n" + text for text in (lines, commented, lines + b"\n# end")),
+    ):
+        assert np.array_equal(decode(data).model_input[..., 0], expected)
+    bits = "".join(str(value & 1) for value in values)
+    for text in (bits, " ".join(bits), bits.replace("11", "1 # 0\n1", 20)):
+        picture = decode(f"P1 20 10\n{text}".encode()).model_input[..., 0]
+        assert np.array_equal(picture, 255 * (1 - (values & 1)).reshape(10, 20))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"P3 500 400 255\n" + b"7 " * 600_000,
+        b"P6 500 400 65535\n" + bytes(1_200_000),
+        b"P3 500 400 255\n#\n" + b"7 " * 600_000 + b"#\n" * 50,
+        b"P1 1000 600\n" + b"1" * 600_000,
+    ],
+    ids=["text", "16 bits", "comments", "bits"],
+)
+def test_its_samples_take_a_byte_each(monkeypatch: pytest.MonkeyPatch, data: bytes):
+    """So that the limit of pixels is one of memory."""
+    monkeypatch.setattr(pnm, "_AT_ONCE", 1000)
+    picture = Image.open(io.BytesIO(data))
+    tracemalloc.start()
+    try:
+        assert pnm.slow_pnm(picture, data) is not None
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 600_000 <= most < 900_000
+
+
+def test_what_is_behind_the_samples_is_not_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pnm, "_AT_ONCE", 100)
+    assert decode(b"P2 2 1 255\n7 8\n" + b"9 " * 1000 + b"rubbish").width == 2
+    assert decode(b"P2 2 1 255\n7 8\0rubbish").width == 2
+    assert decode(b"P1 2 1\n1 0\0rubbish").width == 2
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1)])
 def test_a_line_is_a_picture(size: tuple[int, int]):
     count = size[0] * size[1]
@@ -63,6 +116,7 @@ def test_a_line_is_a_picture(size: tuple[int, int]):
 
 def test_samples_above_the_maximum_are_the_brightest():
     assert middle(decode(b"P5 40 30 100\n" + bytes([200]) * 40 * 30)) == [255] * 3
+    assert middle(decode(plain("P2", "40 30 100", *[10**30] * 40 * 30))) == [255] * 3
 
 
 @pytest.mark.parametrize(
@@ -74,6 +128,11 @@ def test_samples_above_the_maximum_are_the_brightest():
         b"P1 40 30\n1010",
         b"P2 4 2 255\n1 2 3 x 5 6 7 8",
         b"P1 4 2\n10201010",
+        b"P1 4 2\n1010-10101",
+        plain("P2", "4 2 255", 1, 2, 3, -5, 5, 6, 7, 8),
+        b"P2 4 2 255\n1 2 3 4 5 6 7" + b" " * 100,
+        b"P2 4 2 255\n1 2 3 4 5 6 7 # 8",
+        b"P2 1 2 255\n" + b"7" * 2_000_000,
     ],
 )
 def test_missing_and_wrong_samples_are_damage(data: bytes):
