@@ -19,7 +19,7 @@ from ..metadata.columns import Metadata
 from ..metadata.reading import read_metadata
 from .colours import to_rgb
 from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
-from .kinds import looks_like_heic, looks_like_jxl, raw_format
+from .kinds import is_damaged_raw, looks_like_heic, looks_like_jxl, raw_format
 from .opening import (
     FORMATS,
     HEIC,
@@ -172,7 +172,7 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
             raise missing_extra("heic") from error
         if not JXL and looks_like_jxl(data, name):
             raise missing_extra("jxl") from error
-        is_raw = raw_format(data, name) is not None
+        is_raw = is_damaged_raw(data, name)
         raise DecodeError(UNREADABLE_RAW if is_raw else unidentified(data)) from error
     except Image.DecompressionBombError as error:
         # Pillow allocates memory for a whole WebP when it opens it, and checks its own limit first.
