@@ -154,6 +154,24 @@ def test_packets_of_a_million_brackets_are_read(inside: str):
     assert read(inside, 'xmp:Rating="4"').rating == 4
 
 
+def test_what_is_said_of_other_pictures_is_not_said_of_this_one():
+    ingredient = (
+        "<rdf:Description xmp:CreateDate='1999' dc:title='Other'><dc:subject><rdf:Bag>"
+        "<rdf:li>other</rdf:li></rdf:Bag></dc:subject></rdf:Description>"
+    )
+    pantry = f"<dc:relation><rdf:Bag><rdf:li>{ingredient}</rdf:li></rdf:Bag></dc:relation>"
+    assert read(pantry, "xmp:Rating='4'") == Metadata(rating=4)
+    bare = f"<rdf:RDF {NAMESPACES}><rdf:Description dc:rights='mine'>{pantry}</rdf:Description></rdf:RDF>"
+    assert xmp_metadata(bare.encode()) == Metadata(copyright="mine")
+
+
+@pytest.mark.parametrize("empty", ["dc:rights=''", "dc:rights='----'"])
+def test_what_says_nothing_hides_no_value_in_a_later_description(empty: str):
+    packet = xmp("<dc:rights>mine</dc:rights>")
+    packet = packet.replace("<rdf:Description", f"<rdf:Description {empty}/><rdf:Description", 1)
+    assert xmp_metadata(packet.encode()).copyright == "mine"
+
+
 def test_a_value_with_a_qualifier():
     inside = "<dc:rights rdf:parseType='Resource'><rdf:value>mine</rdf:value></dc:rights>"
     assert read(inside).copyright == "mine"

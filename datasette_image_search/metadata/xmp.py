@@ -96,16 +96,24 @@ def _decoded(data: bytes) -> str:
 
 
 class _Properties:
-    """The properties that are asked for, of all descriptions in a packet, by name, each as its texts."""
+    """
+    The properties that are asked for, of the picture's own descriptions, by name, each as its texts. Descriptions
+    inside of these are of other things, such as the pictures that this one was made of.
+    """
 
     def __init__(self, root: Element):
         self._values: dict[str, list[str]] = {}
-        for description in root.iter(f"{_RDF}Description"):
+        is_rdf = root.tag == f"{_RDF}RDF"
+        for description in root.iterfind(f"./{'' if is_rdf else f'{_RDF}RDF/'}{_RDF}Description"):
             for name in _NAMES & description.attrib.keys():
-                self._values.setdefault(name, [description.attrib[name]])
+                self._add(name, [description.attrib[name]])
             for child in description:
                 if child.tag in _NAMES and child.tag not in self._values:
-                    self._values[child.tag] = list(_texts(child))
+                    self._add(child.tag, list(_texts(child)))
+
+    def _add(self, name: str, texts: list[str]) -> None:
+        if any(map(text_of, texts)):
+            self._values.setdefault(name, texts)
 
     def all(self, name: str) -> list[str]:
         return self._values.get(name, [])
