@@ -225,8 +225,10 @@ def test_what_a_person_wrote_beside_a_picture_comes_before_what_is_in_it():
 def test_a_place_is_of_one_source():
     half = Metadata(latitude=1.0, altitude=None)
     whole = Metadata(latitude=2.0, longitude=3.0, altitude=4.0)
-    found = combined([Metadata(altitude=9.0), half, whole])
-    assert (found.latitude, found.longitude) == (1.0, None)
+    assert combined([Metadata(altitude=9.0), half, whole]) == whole
+    flat = Metadata(latitude=5.0, longitude=6.0)
+    assert combined([flat, whole]) == flat
+    assert combined([Metadata(altitude=9.0), half]) == half
     assert combined([whole, half]).longitude == 3.0
     raw = Metadata(camera_make="Example", iso=400, altitude=0.0)
     preview = Metadata(camera_make="EXAMPLE", lens="50mm", altitude=7.0)
