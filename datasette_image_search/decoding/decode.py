@@ -74,7 +74,8 @@ _EXTRAS = {"heic": "HEIC", "jxl": "JPEG XL", "raw": "camera RAW"}
 class DecodedImage:
     """
     `width` and `height` are those of the upright original, `model_input` is for encode_images. `warning` says
-    what is wrong with a picture that is usable nevertheless.
+    what is wrong with a picture that is usable nevertheless. `all_read` False says that an .xmp file beside it could
+    not be read.
     """
 
     sha256: str
@@ -85,6 +86,7 @@ class DecodedImage:
     model_input: np.ndarray
     thumbnail: bytes | None
     warning: str | None = None
+    all_read: bool = True
 
 
 def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:

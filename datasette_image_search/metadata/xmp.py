@@ -55,6 +55,11 @@ def xmp_metadata(data: bytes) -> Metadata:
     return Metadata() if root is None else _metadata(_Properties(root))
 
 
+def is_xmp(data: bytes) -> bool:
+    """Whether it is a packet or an .xmp file that is whole."""
+    return _parsed(data) is not None
+
+
 def _parsed(data: bytes) -> Element | None:
     """The first element of XMP, without what programs leave before and behind it."""
     if len(data) > LONGEST:
