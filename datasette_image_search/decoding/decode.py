@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..files.special_files import open_regular
-from ..metadata.columns import Metadata
+from ..metadata.columns import NOTHING, Metadata
 from ..metadata.reading import read_metadata
 from .colours import to_rgb
 from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
@@ -119,7 +119,9 @@ def decode_bytes(
         opened = _open(data, name, settings)
         with opened.image:
             picture = _upright_rgb(opened, settings)
-            metadata = read_metadata(data, opened.image, beside)
+            metadata = (
+                read_metadata(data, opened.image, beside) if settings.read_metadata else NOTHING
+            )
         size = settings.thumbnail_size
         thumbnail = None if size is None else make_thumbnail(picture, size)
     return DecodedImage(
