@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from datasette_image_search.ingest import pipeline
 from datasette_image_search.ingest.pipeline import Progress, Summary
+from datasette_image_search.store.side_schema import ADDED_COLUMNS
 
 from .commands import change, command, query, vectors_of
 from .conftest import draw_picture
@@ -159,6 +160,20 @@ class TestWithoutTheModel:
         )
         run()
         assert query(path, "select distinct rating from images") == [("mine",)]
+
+    def test_a_column_of_a_person_is_known_in_any_case(self, run: Run, path: Path, folder: Path):
+        """SQLite sees none in the names of columns."""
+        (folder / "blue.xmp").write_text(words("Sea", "beach"))
+        with Database(path) as db:
+            db["images"].transform(drop=set(ADDED_COLUMNS))
+            db["_images_beside"].drop()
+            db["image_search_migrations"].delete("m005_metadata")
+        change(path, "alter table images add column Title text")
+        change(path, "alter table images add column RATING text")
+        change(path, "update images set Title = 'My own', RATING = 'mine'")
+        assert run().read == 8
+        assert query(path, "select distinct title, rating from images") == [("My own", "mine")]
+        assert keywords(path) == [("blue.jpg", "beach")]
 
     def test_a_table_of_a_person_with_the_name_of_that_of_keywords_stays(
         self, run: Run, path: Path, folder: Path

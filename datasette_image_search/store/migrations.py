@@ -24,6 +24,7 @@ from .tables import (
     ImageTable,
     StoreError,
     column_names,
+    folded,
     table_exists,
 )
 from .transactions import transaction
@@ -113,7 +114,7 @@ def _metadata(db: Database) -> None:
 def _add_columns(db: Database, table: ImageTable) -> None:
     """Columns of ours, which the next run fills for all images. Those that a person has made stay a person's."""
     record_own_columns(db, table)
-    there = column_names(db.conn, table.name)
+    there = set(map(folded, column_names(db.conn, table.name)))
     types = image_columns()
     for name in ADDED_COLUMNS:
         if name not in there:
