@@ -191,6 +191,28 @@ class TestWithoutTheModel:
         assert keywords(path) == [("blue.jpg", "beach")]
 
 
+@pytest.mark.parametrize("end", ["", ", primary key (image_id, keyword)"])
+def test_a_table_of_keywords_that_a_person_made_is_not_taken_over(
+    run: Run, path: Path, folder: Path, end: str
+):
+    """Whatever its columns are: no row is added, pruned, renumbered, or dropped with the table of images."""
+    change(
+        path,
+        f"create table images_keywords (image_id references images (id), keyword text{end})",
+        "insert into images_keywords values (1, 'mine'), (77, 'of no image')",
+    )
+    before = query(path, "select * from images_keywords")
+    (folder / "blue.xmp").write_text(words("Sea", "beach"))
+    run()
+    change(path, "update images set id = 99 where id = 1", "delete from images where id = 2")
+    run()
+    assert titles(path) == {"blue.jpg": "Sea"}
+    assert query(path, "select * from images_keywords") == before
+    change(path, "drop table images")
+    run()
+    assert query(path, "select * from images_keywords") == before
+
+
 def test_a_picture_that_changes_keeps_the_words_of_its_file(run: Run, path: Path, folder: Path):
     (folder / "blue.xmp").write_text(words("Sea", "beach"))
     run()
