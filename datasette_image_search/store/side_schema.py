@@ -47,7 +47,14 @@ def ensure_side_tables(db: Database, table: ImageTable) -> None:
         )
     if table.hash_column is None and not db.table(table.sources).exists():
         db.table(table.sources).create({"image_id": key_type, **SOURCE_COLUMNS}, pk="image_id")
-    if table.root_column is not None and not db.table(table.beside).exists():
+    if table.root_column is not None:
+        ensure_beside(db, table)
+
+
+def ensure_beside(db: Database, table: ImageTable) -> None:
+    """Make the table of the .xmp files beside the images of a table from folders, if there is none."""
+    if not db.table(table.beside).exists():
+        key_type = int if table.key_is_integer else str
         db.table(table.beside).create({"image_id": key_type, "files": str}, pk="image_id")
 
 
