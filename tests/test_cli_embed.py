@@ -120,6 +120,27 @@ def test_what_is_excluded_later_stays(path: Path, folder: Path):
     run = (path, "images", folder, "--exclude", "b*", "--prune")
     assert first_words(*run) == "0 embedded, 6 unchanged, 0 failed"
     assert count(path) == 8
+    assert embed_images(*run).stderr == (
+        "2 images have files left out now, such as 'black.jpg': they stay in the table, and searches find "
+        "them; if you do not want them, delete their rows\n"
+    )
+    change(path, "delete from images where path like 'b%'")
+    assert embed_images(*run).stderr == ""
+
+
+def test_images_in_a_folder_of_a_tool_that_an_older_version_embedded_are_told(
+    path: Path, folder: Path
+):
+    draw_picture(folder / "@Recycle" / "pink.png", "pink")
+    embed_images(path, "images", folder, folder / "@Recycle" / "pink.png", "--model", "palette")
+    run = (path, "images", folder, "--prune")
+    for more in (["--dry-run"], []):
+        assert embed_images(*run, *more).stderr == (
+            "1 folder of other programs (@Recycle) left out\n"
+            "1 image has a file left out now, such as '@Recycle/pink.png': it stays in the table, and "
+            "searches find it; if you do not want it, delete its row\n"
+        )
+    assert "@Recycle/pink.png" in names_of(path)
 
 
 def test_links_are_followed_where_that_is_asked_for(path: Path, folder: Path, tmp_path: Path):
@@ -445,13 +466,15 @@ def test_a_dry_run_counts_what_is_known_to_fail(
     for name in ("one.heic", "two.HEIC"):
         (folder / name).write_bytes(b"\0\0\0\x18ftypheic")
     (folder / "three.dng").write_bytes(b"II*\0")
+    for name in ("a jpeg.dng", "a jpeg.heic", "a jpeg.jxl"):
+        shutil.copy(folder / "red.jpg", folder / name)
     os.mkfifo(folder / "pipe.jpg")
     run = (path, "images", folder, "--model", "palette")
 
     planned, result = embed_images(*run, "--dry-run"), embed_images(*run)
 
-    assert planned.stdout.startswith("Would be: 8 embedded, 0 unchanged, 4 failed;")
-    assert result.stdout.startswith("8 embedded, 0 unchanged, 4 failed in ")
+    assert planned.stdout.startswith("Would be: 11 embedded, 0 unchanged, 4 failed;")
+    assert result.stdout.startswith("11 embedded, 0 unchanged, 4 failed in ")
     assert planned.stderr.replace("Would fail: ", "Failed: ") == result.stderr
     assert "one.heic and 1 more: HEIC needs an extra" in planned.stderr
 
@@ -997,10 +1020,33 @@ def test_a_pattern_that_excludes_nothing_is_told(path: Path, folder: Path):
         "--exclude",
         "no such",
     )
-    told = "Nothing was left out by --exclude 'no such': it matches nothing\n"
+    told = "Nothing was left out by --exclude 'no such': it matches nothing that was looked at\n"
     for more in (["--dry-run"], []):
         assert embed_images(*run, *more).stderr == told
     assert count(path) == 7
+
+
+def test_a_pattern_for_what_is_named_is_told(path: Path, folder: Path):
+    run = (path, "images", folder / "red.jpg", folder / "sub", "--model", "palette")
+    draw_picture(folder / "sub" / "pink.png", "pink")
+    result = embed_images(*run, "--exclude", folder / "r*.jpg", "--exclude", "sub")
+    assert result.stderr.splitlines() == [
+        f"Nothing was left out by --exclude {pattern}: what you name yourself is never left out"
+        for pattern in (f"'{folder}/r*.jpg'", "sub")
+    ]
+    assert names_of(path) == ["red.jpg", "sub/pink.png"]
+
+
+def test_a_folder_with_nothing_but_what_is_left_out(path: Path, tmp_path: Path):
+    for name in ("a.mp4", "b.MOV", "@Recycle/c.jpg"):
+        (tmp_path / "films" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "films" / name).touch()
+    told = command("embed-images", path, "images", tmp_path / "films", "--model", "palette")
+    assert told.exit_code == 1
+    assert told.stderr == (
+        f"Error: there are no image files in '{tmp_path}/films', only what is left out: 2 videos, "
+        "1 folder of other programs (@Recycle)\n"
+    )
 
 
 # --- What changes meanwhile ------------------------------------------------------------------------
@@ -1037,3 +1083,17 @@ def test_the_failure_of_a_folder_goes_when_it_can_be_read(
     assert query(path, failures) == [("locked", reason)]
     assert first_words(*run) == "1 embedded, 8 unchanged, 0 failed"
     assert query(path, failures) == []
+
+
+def test_the_failure_of_a_folder_goes_when_it_turns_out_to_be_empty(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (folder / "locked").mkdir()
+    run = (path, "images", folder / "locked", "--model", "palette")
+    embed_images(path, "images", folder, "--model", "palette")
+    with monkeypatch.context() as patched:
+        refuse_to_list(folder / "locked", patched)
+        assert first_words(*run) == "0 embedded, 0 unchanged, 1 failed"
+    assert first_words(*run) == "0 embedded, 0 unchanged, 0 failed"
+    assert query(path, "select path from _images_failures") == []
+    assert "there are no image files in" in command("embed-images", *run).output

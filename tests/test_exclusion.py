@@ -9,6 +9,9 @@ import pytest
 
 from datasette_image_search.files.entries import Entries
 from datasette_image_search.ingest.exclusion import Exclusion
+from datasette_image_search.ingest.left_out import LeftOut
+from datasette_image_search.ingest.scopes import find_scopes
+from datasette_image_search.ingest.walk import ScanOptions, Walk
 
 from .scanning import make_files, paths_of
 
@@ -111,3 +114,50 @@ def test_a_pattern_that_matches_nothing_is_known(root: Path, pattern: str):
     for path in sorted(root.iterdir()):
         exclusion.leaves_out(str(path), path.name)
     assert exclusion.unmatched == (pattern,)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["private/old", "private/*/deep", "p/private/old", "photos/p/private/old/*.jpg", "{root}/private/old", "*/old"],
+)  # fmt: skip
+@pytest.mark.parametrize("other", ["private", "{root}/pri*"])
+def test_a_pattern_within_what_another_leaves_out(root: Path, pattern: str, other: str):
+    make_files(root, "private/old/e.jpg")
+    walk = Walk(
+        find_scopes([root]),
+        ScanOptions(exclude=tuple(each.format(root=root) for each in (other, pattern))),
+    )
+    assert {file.path for file in walk.files()} == {"a.jpg", "open/b.jpg", "x/p/d.jpg"}
+    assert walk.left_out() == LeftOut()
+
+
+@pytest.mark.parametrize("folder", [".cache", "@Recycle"])
+def test_a_pattern_within_what_is_always_left_out(root: Path, folder: str):
+    make_files(root, f"{folder}/old/e.jpg")
+    walk = Walk(find_scopes([root]), ScanOptions(exclude=(f"{folder}/old", "private/old")))
+    assert len(list(walk.files())) == 4
+    assert walk.left_out().unmatched == ("private/old",)
+
+
+@pytest.mark.parametrize("pattern", ["private", "priv*", "p/private", "{root}/private"])
+def test_a_folder_that_is_named_is_never_left_out(root: Path, pattern: str):
+    typed = pattern.format(root=root)
+    walk = Walk(find_scopes([root / "private"]), ScanOptions(exclude=(typed, "no such")))
+    assert [file.path for file in walk.files()] == ["c.jpg"]
+    assert walk.left_out() == LeftOut(unmatched=("no such",), only_named=(typed,))
+
+
+@pytest.mark.parametrize("pattern", ["*.jpg", "a.jpg", "p/a.jpg", "photos/p/*", "{root}/a*"])
+def test_a_file_that_is_named_is_never_left_out(root: Path, pattern: str):
+    typed = pattern.format(root=root)
+    scopes = find_scopes([root / "a.jpg"], [str(root)])
+    walk = Walk(scopes, ScanOptions(exclude=(typed,)))
+    assert [file.path for file in walk.files()] == ["a.jpg"]
+    assert walk.left_out() == LeftOut(only_named=(typed,))
+
+
+def test_a_pattern_counts_that_leaves_out_one_thing_beside_what_is_named(root: Path):
+    scopes = find_scopes([root / "private", root], [str(root)])
+    walk = Walk(scopes, ScanOptions(exclude=("private",)))
+    assert "private/c.jpg" in [file.path for file in walk.files()]
+    assert walk.left_out() == LeftOut()

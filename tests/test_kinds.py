@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from datasette_image_search.decoding.decode import decode_bytes
+from datasette_image_search.decoding.describing import metadata_of
 from datasette_image_search.decoding.formats import RAW_SUFFIXES, is_image_name
 from datasette_image_search.decoding.kinds import raw_format
 
 from .test_decode import RED as PICTURE
-from .test_decode import WRITABLE, saved
+from .test_decode import SETTINGS, WRITABLE, four_corners, saved
 from .tiny_dng import tiny_dng
 
 
@@ -35,10 +37,27 @@ def test_a_raw_that_is_no_plain_tiff_is_known_under_any_name(start: bytes, forma
     assert raw_format(start + bytes(100), "photo.jpg") == format
 
 
+@pytest.mark.parametrize("name", ["", "a.jpg", "a.tif", "a.dng"])
+def test_a_dng_is_known_under_any_name(name: str):
+    assert raw_format(tiny_dng(), name) == "DNG"
+
+
+@pytest.mark.parametrize("name", ["", "a.jpg", "a.tif"])
+def test_a_dng_is_read_as_one_under_any_name(name: str):
+    """Pillow takes it for a TIFF, of the size of the preview."""
+    pytest.importorskip("rawpy")
+    data = tiny_dng((640, 400), saved(four_corners(96, 60), "JPEG"))
+    decoded = decode_bytes(data, name, SETTINGS)
+    assert (decoded.format, decoded.width, decoded.height) == ("DNG", 640, 400)
+    assert metadata_of(data, name) == decoded.metadata
+
+
 def test_other_raw_is_tiff_and_known_by_its_name():
-    assert raw_format(tiny_dng(), "a.dng") == "DNG"
     assert raw_format(tiny_dng(), "a.Nef") == "NEF"
-    assert raw_format(tiny_dng(), "a.tif") is None
+    tiff = saved(PICTURE, "TIFF")
+    assert raw_format(tiff, "a.nef") == "NEF"
+    assert raw_format(tiff, "a.tif") is None
+    assert raw_format(tiff[:20], "a.tif") is None
 
 
 def test_the_names_of_pictures():

@@ -159,3 +159,21 @@ def test_the_limit_holds_for_what_is_readable():
 def test_a_good_jpeg_has_no_warning():
     assert decode(GOOD).warning is None
     assert decode(saved(Image.new("RGB", (8, 8), (128, 128, 128)), "JPEG")).warning is None
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_jpeg_with_restart_markers_that_lacks_its_middle_is_damaged(rows: int):
+    """Its decoder waits for the next marker at its end, and reads no data that has none."""
+    whole = saved(photo_like((800, 800)), "JPEG", quality=95, restart_marker_rows=rows)
+    third = len(whole) // 3
+    assert decode(whole).warning is None
+    with pytest.raises(DecodeError, match="the picture is damaged: its end is missing"):
+        decode(whole[:third] + whole[2 * third :])
+
+
+def test_a_whole_jpeg_with_restart_markers_that_ends_grey_has_no_warning():
+    picture = photo_like((800, 800))
+    picture.paste((128, 128, 128), (0, 200, 800, 800))
+    for rows in (1, 3):
+        data = saved(picture, "JPEG", quality=95, restart_marker_rows=rows)
+        assert decode(data).warning is None

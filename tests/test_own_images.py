@@ -240,11 +240,13 @@ def test_rows_come_and_go(own: Path, folder: Path, key_type: type):
         ("nothing/there.jpg", "No such file or directory"),
         ("pictures", "it is a folder"),
         ("a" * 5000, "File name too long"),
-        ("nul\0byte.jpg", "null"),
+        ("nul\0byte.jpg", "the value has a null character, as no path has"),
+        ("https://example.com/a.jpg", "the value is a URL, not a path; download the picture"),
+        ("FILE:///photos/a.jpg", "the value is a URL, not a path"),
         (b"\xff.jpg", "the value is a BLOB, not a path"),
         (17, "No such file"),
     ],
-    ids=["missing", "folder", "long", "nul", "bytes", "number"],
+    ids=["missing", "folder", "long", "nul", "url", "file url", "bytes", "number"],
 )
 def test_whatever_stands_in_the_path_column_costs_no_more_than_its_row(
     tmp_path: Path, folder: Path, file: str | bytes | int, reason: str
@@ -257,6 +259,18 @@ def test_whatever_stands_in_the_path_column_costs_no_more_than_its_row(
         "1 embedded, 0 unchanged, 1 failed"
     )
     assert reason in failures_of(path)["#2"]
+
+
+def test_a_text_that_is_not_utf8_is_no_path(tmp_path: Path, folder: Path):
+    path = tmp_path / "my.db"
+    sqlite_utils.Database(path)["pictures"].insert_all(
+        [{"id": 1, "file": "pictures/red.jpg"}, {"id": 2, "file": ""}], pk="id"
+    )
+    change(path, "update pictures set file = cast(x'61ff2e6a7067' as text) where id = 2")
+    embed_own(path, "--path-column", "file", "--model", "palette")
+    assert failures_of(path)["#2"] == (
+        "the value is a text that is not UTF-8; write the path in UTF-8"
+    )
 
 
 # --- BLOBs ---------------------------------------------------------------------------------------

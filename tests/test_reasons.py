@@ -13,7 +13,7 @@ from datasette_image_search.decoding.opening import DecodeError, DecodeSettings
 from datasette_image_search.decoding.reasons import damaged, unidentified
 
 from .conftest import SHARED
-from .test_decode import RED, SETTINGS, outcome_of, png_chunk, saved
+from .test_decode import RED, SETTINGS, WRITABLE, outcome_of, photo_like, png_chunk, saved
 
 BMP = saved(RED, "BMP")
 
@@ -66,9 +66,7 @@ def test_no_advice_that_cannot_work():
     huge = bmp(18, "<i", 3_000_000)
     with pytest.raises(DecodeError) as error:
         decode_bytes(huge[:22] + struct.pack("<i", 2_000_000) + huge[26:], "", limited)
-    assert str(error.value) == (
-        "the picture is damaged: by its header it has more pixels than any picture"
-    )
+    assert str(error.value) == "the picture has more pixels than can be read"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +90,47 @@ def test_words_of_programmers_are_not_repeated(error: Exception):
 def test_a_known_start_is_a_format_that_is_named():
     assert "TIFF" in unidentified(b"MM\0*")
     assert "BMP" in unidentified(b"BMxx")
+    assert "JPEG XL" in unidentified(b"\xff\x0a")
+    assert "JPEG 2000" in unidentified(b"\xff\x4f\xff\x51")
+
+
+@pytest.mark.parametrize(
+    ("format", "name"), [("WEBP", "WebP"), ("GIF", "GIF"), ("AVIF", "AVIF"), ("HEIF", "HEIC")]
+)
+def test_a_picture_of_which_little_is_left_is_of_a_format(format: str, name: str):
+    if format not in WRITABLE:
+        pytest.skip(f"this Pillow cannot write {format}")
+    assert str(outcome_of(saved(RED, format)[:12])) == (
+        f"the picture is damaged, or of a kind of {name} that is not supported"
+    )
+
+
+def test_an_avif_that_lacks_its_end_is_an_avif():
+    if "AVIF" not in WRITABLE:
+        pytest.skip("this Pillow cannot write AVIF")
+    data = saved(photo_like((300, 200)), "AVIF")
+    assert str(outcome_of(data[: len(data) * 97 // 100])) == (
+        "the picture is damaged, or of a kind of AVIF that is not supported"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"hello", "the file is not a picture of a known format, or is damaged"),
+        (
+            b"\0\0\0\x18ftypisom" + bytes(100),
+            "the file is not a picture of a known format, or is damaged",
+        ),
+        (b"II*\0" + bytes(50), "the camera RAW is damaged, or of a kind that is not supported"),
+        (b"FOVb" + bytes(50), "the camera RAW is damaged, or of a kind that is not supported"),
+    ],
+)
+def test_a_file_is_no_raw_for_its_name_alone(data: bytes, reason: str):
+    pytest.importorskip("rawpy")
+    with pytest.raises(DecodeError) as error:
+        decode_bytes(data, "capture.cap", SETTINGS)
+    assert str(error.value) == reason
 
 
 PROGRAMMERS = re.compile(

@@ -337,6 +337,22 @@ def test_take_an_image_table_out_of_a_database(recipe: Recipe) -> None:
     assert len(list(recipe.home.glob("photos.db-image-search-*.faiss"))) == 1
 
 
+@for_recipe("Delete the rows of files that are left out now")
+def test_delete_the_rows_of_files_that_are_left_out_now(recipe: Recipe) -> None:
+    pictures = recipe.home / "Pictures"
+    (pictures / "@Recycle").mkdir()
+    shutil.copy(next(pictures.rglob("*.jpg")), pictures / "@Recycle" / "IMG_1.jpg")
+    embed = "sqlite-utils embed-images photos.db images ~/Pictures"
+    Block("bash", "", f"{embed} ~/Pictures/@Recycle/IMG_1.jpg").run(recipe.home)
+    tables = "images", "_images_vectors", "_images_thumbnails"
+    database = recipe.home / "photos.db"
+    counts = [f"select count(*) from {name}" for name in tables]
+    assert [query(database, each) for each in counts] == [[(61,)]] * 3
+    recipe.run()
+    assert [query(database, each) for each in counts] == [[(60,)]] * 3
+    assert "60 unchanged" in Block("bash", "", embed).run(recipe.home)
+
+
 @pytest.mark.datasette
 @for_recipe("Use with datasette-cluster-map")
 def test_use_with_datasette_cluster_map(recipe: Recipe) -> None:

@@ -58,6 +58,28 @@ def test_white_may_be_zero_or_the_most_in_16_bits(photometric: int, value: int):
     assert middle(decode(data)) == pytest.approx([LIGHT >> 8] * 3, abs=1)
 
 
+@pytest.mark.parametrize(
+    ("bits", "photometric", "row"),
+    [
+        (1, 0, b"\xff\x00\xff\x00\xff"),
+        (1, 1, b"\xff\x00\xff\x00\xff"),
+        (4, 0, b"\xc8" * 20),
+        (4, 1, b"\xc8" * 20),
+        (8, 0, bytes(range(40))),
+        (8, 1, bytes(range(40))),
+        (12, 1, b"\xe2\x8e\x28" * 20),
+        (16, 0, b"\x90\xe2" * 40),
+        (16, 1, b"\x90\xe2" * 40),
+    ],
+)
+def test_a_single_plane_is_as_pixels(bits: int, photometric: int, row: bytes):
+    tags = {BITS: (bits,), PHOTOMETRIC: (photometric,), SAMPLES: (1,)}
+    as_pixels, as_plane = (
+        decode(tiff_of((40, 30), tags | {PLANAR: (planar,)}, row * 30)) for planar in (1, 2)
+    )
+    assert (as_plane.model_input == as_pixels.model_input).all()
+
+
 @pytest.mark.parametrize("alpha", [(), (65_535,)])
 def test_planes_of_16_bits_are_as_pixels_of_16_bits(alpha: tuple[int, ...]):
     decoded = decode(tiff_of_planes((60_000, 30_000, 1_000, *alpha)))

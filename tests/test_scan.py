@@ -18,7 +18,7 @@ from datasette_image_search.ingest.walk import FoundFile, ScanOptions
 from datasette_image_search.store.tables import KnownSource
 
 from .ignoring_case import ignore_case_below
-from .scanning import find, make_file, make_files
+from .scanning import find, make_file, make_files, refuse_to_list
 
 DAY = 86_400
 
@@ -482,3 +482,29 @@ def test_where_case_counts_another_spelling_is_another_file(tmp_path: Path):
 )
 def test_a_time_beyond_the_calendar_is_its_end(microseconds: int, time: str):
     assert iso_time(microseconds) == time
+
+
+# --- Images of files that are left out now -----------------------------------------------------------
+
+
+def test_known_images_that_a_run_leaves_out_are_counted(tmp_path: Path):
+    make_files(
+        tmp_path, "a.jpg", "b/c.jpg", "b/d/e.jpg", "#recycle/f.jpg", ".hidden/g.jpg", "h.jpg"
+    )
+    known = known_of(*find(tmp_path)) | {
+        (str(tmp_path), path): KnownSource(2, 1, "", has_vector=True)
+        for path in ("#recycle/f.jpg", ".hidden/g.jpg", "gone.jpg", "#recycle/gone.jpg")
+    }
+    changes = changes_of(tmp_path, known=known, exclude=("b",))
+    assert (changes.left_out.images, changes.left_out.example) == (4, "#recycle/f.jpg")
+    assert missing_of(changes) == ["#recycle/gone.jpg", "gone.jpg"]
+    assert changes_of(tmp_path / "b", known=known).left_out.images == 0
+
+
+def test_images_in_a_folder_that_cannot_be_read_are_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make_files(tmp_path, "a.jpg", "b/c.jpg", "b/d/e.jpg")
+    known = known_of(*find(tmp_path))
+    refuse_to_list(tmp_path / "b", monkeypatch)
+    assert changes_of(tmp_path, known=known).left_out.images == 0

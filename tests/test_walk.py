@@ -285,6 +285,14 @@ def test_what_is_no_picture_is_counted_by_its_kind(tmp_path: Path):
     assert left_out(tmp_path, tmp_path / "b").files["video"] == 3
 
 
+def test_links_that_lead_nowhere_are_no_files(tmp_path: Path):
+    make_files(tmp_path, "kept.jpg", "a.txt")
+    (tmp_path / "itself").symlink_to("itself")
+    (tmp_path / "away").symlink_to("nowhere")
+    (tmp_path / "another").symlink_to("a.txt")
+    assert left_out(tmp_path, follow_symlinks=True).files == {"other file": 2}
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -313,6 +321,25 @@ def test_the_smaller_copies_in_a_library_of_photos_are_left_out(tmp_path: Path):
 def test_a_folder_of_a_tool_that_is_asked_for_by_name_is_walked(tmp_path: Path):
     make_files(tmp_path, "#recycle/a.jpg")
     assert paths_of(tmp_path / "#recycle") == ["a.jpg"]
+
+
+def test_only_links_are_asked_where_they_lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """For each folder this would cost the square of its depth."""
+    make_files(tmp_path, "p/a/b/c/d/e.jpg")
+    (tmp_path / "p" / "a" / "again").symlink_to(tmp_path / "p")
+    (tmp_path / "p" / "twice").symlink_to(tmp_path / "p" / "a" / "b")
+    asked: list[str] = []
+    real = os.path.realpath
+
+    def realpath(path: str) -> str:
+        asked.append(path)
+        return real(path)
+
+    scopes = find_scopes([tmp_path / "p"])
+    monkeypatch.setattr(os.path, "realpath", realpath)
+    found = [file.path for file in Walk(scopes, ScanOptions(follow_symlinks=True)).files()]
+    assert found == ["a/b/c/d/e.jpg"]
+    assert asked == [f"{tmp_path}/p{name}" for name in ("", "/a/again", "/twice")]
 
 
 # --- What drives do ----------------------------------------------------------------------------------

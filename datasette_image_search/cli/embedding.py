@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from ..ingest.report import FailedImage, Summary
 
 SHOWN_REASONS = 20
-SHOWN_NAMES = 3
 
 
 @options.database
@@ -227,18 +225,24 @@ def _print_empty_rows(summary: Summary) -> None:
 
 def _print_left_out(summary: Summary) -> None:
     left_out = summary.left_out
-    met = [counted(number, kind) for kind, number in left_out.files.items()]
-    if left_out.folders:
-        names = ", ".join(islice(left_out.folders, SHOWN_NAMES))
-        number = sum(left_out.folders.values())
-        met.append(f"{counted(number, 'folder')} of other programs ({names})")
-    if met:
+    if met := left_out.met():
         tell(f"{', '.join(met)} left out", err=True)
-    for pattern in left_out.unmatched:
+    if left_out.images:
+        images = counted(left_out.images, "image has a file", "images have files")
+        they, them, rows = (
+            ("it stays", "it", "its row")
+            if left_out.images == 1
+            else ("they stay", "them", "their rows")
+        )
         tell(
-            f"Nothing was left out by --exclude {shlex.quote(pattern)}: it matches nothing",
+            f"{images} left out now, such as {left_out.example!r}: {they} in the table, and searches find "
+            f"{them}; if you do not want {them}, delete {rows}",
             err=True,
         )
+    why = dict.fromkeys(left_out.unmatched, "it matches nothing that was looked at")
+    why |= dict.fromkeys(left_out.only_named, "what you name yourself is never left out")
+    for pattern, reason in why.items():
+        tell(f"Nothing was left out by --exclude {shlex.quote(pattern)}: {reason}", err=True)
 
 
 def _print_plan(table: str, plan: Summary) -> None:

@@ -34,7 +34,7 @@ LONGEST_HEADER = 10_000
 """The most bytes of a PPM before its pixels, with comments. Pillow reads them one by one."""
 
 MAX_COMMENTS = 100
-"""The most comments of a PPM that is a text. Pillow copies a megabyte for each."""
+"""The most comments of a PPM that is a text. Half a megabyte is copied for each."""
 
 MAX_BLOCKS = 20_000
 """The most blocks, of up to 255 bytes, of a GIF before its pixels. Each takes Pillow a round of a loop."""

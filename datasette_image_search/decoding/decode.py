@@ -19,7 +19,7 @@ from ..metadata.columns import Metadata
 from ..metadata.reading import read_metadata
 from .colours import to_rgb
 from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
-from .kinds import looks_like_heic, looks_like_jxl, raw_format
+from .kinds import is_damaged_raw, looks_like_heic, looks_like_jxl, raw_format
 from .opening import (
     FORMATS,
     HEIC,
@@ -172,7 +172,7 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
             raise missing_extra("heic") from error
         if not JXL and looks_like_jxl(data, name):
             raise missing_extra("jxl") from error
-        is_raw = raw_format(data, name) is not None
+        is_raw = is_damaged_raw(data, name)
         raise DecodeError(UNREADABLE_RAW if is_raw else unidentified(data)) from error
     except Image.DecompressionBombError as error:
         # Pillow allocates memory for a whole WebP when it opens it, and checks its own limit first.
@@ -191,15 +191,27 @@ def missing_extra(extra: str) -> DecodeError:
     )
 
 
-def missing_extra_for(name: str) -> DecodeError | None:
-    """The error to expect of a file with this name, if it needs an extra that is not installed."""
+def may_need_extra(name: str) -> bool:
+    """Whether a file with this name is, more likely than not, one for an extra that is not installed."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (of every file that is new)
-    if suffix in HEIC_SUFFIXES and not HEIC:
+    return (
+        (suffix in HEIC_SUFFIXES and not HEIC)
+        or (suffix in JXL_SUFFIXES and not JXL)
+        or (suffix in RAW_SUFFIXES and find_spec("rawpy") is None)
+    )
+
+
+def missing_extra_for(head: bytes, name: str) -> DecodeError | None:
+    """
+    The error to expect of a file with these first HEAD bytes, if it needs an extra that is not installed.
+    """
+    if raw_format(head, name) is not None:
+        return missing_extra("raw") if find_spec("rawpy") is None else None
+    # By the bytes alone: files have such names that are something else.
+    if looks_like_heic(head, "") and not HEIC:
         return missing_extra("heic")
-    if suffix in JXL_SUFFIXES and not JXL:
+    if looks_like_jxl(head, "") and not JXL:
         return missing_extra("jxl")
-    if suffix in RAW_SUFFIXES and find_spec("rawpy") is None:
-        return missing_extra("raw")
     return None
 
 

@@ -1,4 +1,7 @@
-"""The metadata of a file whose picture is known already: nothing is decoded."""
+"""
+The metadata of a file whose picture is known already. Nothing is decoded but a JPEG XL, which its decoder cannot open
+otherwise; it was within the limits when its picture was read.
+"""
 
 from __future__ import annotations
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
+from ..metadata.tiff import Tiff
 from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
 from .jxl_size import CONTAINER
 from .png_chunks import SIGNATURE
+
+HEAD = 64
+"""The first bytes of a file that tell its kind."""
 
 _RAW = {
     b"FUJIFILMCCD-RAW": "RAF",
@@ -19,6 +23,11 @@ _RAW = {
     b"II\x1a\0\0\0HEAPCCDR": "CRW",
 }
 """How camera RAW begins that is not a TIFF, and its format."""
+
+_TIFF = (b"II*\0", b"MM\0*")
+
+_DNG_VERSION = 50706
+"""A tag of the first directory."""
 
 _JXL = (b"\xff\x0a", CONTAINER)
 
@@ -38,7 +47,8 @@ _STILL_BRANDS = (*_HEIC_BRANDS, b"avif", b"avis")
 
 def raw_format(data: bytes, name: str) -> str | None:
     """
-    The format of a camera RAW, such as "NEF"; None for other pictures. Most RAW is TIFF, so that only the name tells.
+    The format of a camera RAW, such as "NEF"; None for other pictures. A DNG says what it is; most other RAW is TIFF, so
+    that only the name tells.
     """
     suffix = PurePath(name).suffix
     is_named_raw = suffix.lower() in RAW_SUFFIXES
@@ -48,7 +58,17 @@ def raw_format(data: bytes, name: str) -> str | None:
         return "CR2"
     if data[4:12] == b"ftypcrx ":
         return "CR3"
+    if data.startswith(_TIFF) and Tiff(data).first({_DNG_VERSION}):
+        return "DNG"
     return next((format for magic, format in _RAW.items() if data.startswith(magic)), None)
+
+
+def is_damaged_raw(data: bytes, name: str) -> bool:
+    """
+    Whether a file that LibRaw does not know is a RAW all the same: its bytes say so, or its name does and it is a TIFF.
+    Anything may be called .cap or .raw.
+    """
+    return raw_format(data, name if data.startswith(_TIFF) else "") is not None
 
 
 def _is_another(data: bytes) -> bool:

@@ -29,8 +29,8 @@ _CUT = "image file is truncated"
 _GREY = 128
 """The samples of a JPEG that are missing."""
 
-_MORE = bytes(range(1, 200))
-"""Something that a decoder reads as data if it lacks some."""
+_MORE = b"".join(bytes(range(1, 200)) + bytes([0xFF, 0xD0 + number]) for number in range(8)) * 2
+"""Something that a decoder reads as data if it lacks some, also one that waits for the next restart marker."""
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def check_cost(data: bytes, max_pixels: int | None = None) -> None:
 def check_pixels(pixels: int, max_pixels: int) -> None:
     """Raises TooLarge above the limit."""
     if pixels > MOST_PIXELS:
-        raise TooLarge("the picture is damaged: by its header it has more pixels than any picture")
+        raise TooLarge("the picture has more pixels than can be read")
     if pixels > max_pixels:
         raise TooLarge(
             f"the picture has {math.ceil(pixels / 1e6)} megapixels, more than the limit of "

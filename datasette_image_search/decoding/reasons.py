@@ -40,13 +40,22 @@ _BMP_HEADERS = (16, 52, 56)
 
 _EMBEDDED, _COMPRESSIONS = 0, 15
 
-_KINDS: Sequence[tuple[bytes, str]] = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG", "PNG"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"BM", "BMP"),
-)
+_KINDS: Sequence[tuple[re.Pattern[bytes], str]] = [
+    (re.compile(start, re.DOTALL), kind)
+    for start, kind in (
+        (rb"\xff\xd8\xff", "JPEG"),
+        (rb"\x89PNG", "PNG"),
+        (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+        (rb"BM", "BMP"),
+        (rb"GIF8", "GIF"),
+        (rb"RIFF.{4}WEBP", "WebP"),
+        (rb".{4}ftyp(?:.{4}){0,8}?avi[fs]", "AVIF"),
+        (rb".{4}ftyp(?:hei[cxms]|hev[cx]|m[is]f1)", "HEIC"),
+        (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
+        (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
+    )
+]
+"""How pictures begin, and the names of their formats."""
 
 
 def unsupported(kind: str) -> str:
@@ -84,7 +93,7 @@ def _kind_of_bmp(what: str, number: int) -> str | None:
 
 def unidentified(data: bytes) -> str:
     """The reason for a file that no plugin took for its own."""
-    kind = next((kind for start, kind in _KINDS if data.startswith(start)), None)
+    kind = next((kind for start, kind in _KINDS if start.match(data)), None)
     if kind is None:
         return NO_PICTURE
     return f"the picture is damaged, or of a kind of {kind} that is not supported"

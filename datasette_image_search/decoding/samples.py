@@ -10,11 +10,11 @@ from PIL import Image, ImageFile, ImageOps
 from PIL.GifImagePlugin import GifImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR = 258, 262, 284
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _PLANAR = 258, 262, 277, 284
 
 _WHITE_IS_ZERO = 0
 
-_SEPARATE_PLANES = 2
+_ONE_PLANE, _SEPARATE_PLANES = 1, 2
 
 _MANY_BITS = ("I", "F")
 
@@ -22,12 +22,18 @@ _MANY_BITS = ("I", "F")
 def prepare_tiff(image: ImageFile.ImageFile) -> None:
     """
     To be called before the pixels of a TIFF are decoded. Pillow's own reading of planes without compression takes each
-    byte of 16 bits for a sample; libtiff's does not.
+    byte for a sample, whatever its bits are and whether 0 is white; libtiff's does not.
     """
     if not isinstance(image, TiffImageFile) or image.use_load_libtiff:
         return
-    bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))
-    if image.tag_v2.get(_PLANAR) == _SEPARATE_PLANES and set(bits) == {16}:
+    if image.tag_v2.get(_PLANAR) != _SEPARATE_PLANES:
+        return
+    if image.tag_v2.get(_SAMPLES_PER_PIXEL, 1) == 1:
+        # A single plane has the same bytes either way.
+        image.tag_v2[_PLANAR] = _ONE_PLANE
+        image.tile = []
+        image._setup()
+    elif set(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))) == {16}:
         image.use_load_libtiff = True
         args = (f"{image.mode};16N", False, image.tag_v2.offset)
         image.tile = [ImageFile._Tile("libtiff", (0, 0, *image.size), 0, args)]

@@ -7,6 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
+
+from ..errors import counted
+from .exclusion import Exclusion
+
+SHOWN_NAMES = 3
 
 _TOOL_FOLDERS = frozenset({
     "@eadir", "#recycle", "@recycle", "$recycle.bin", "recycler", "#snapshot", "@snapshot", "@recently-snapshot",
@@ -42,12 +48,25 @@ class LeftOut:
     """
     What was met and is no picture: the number of `files` by kind, the most frequent first, and of folders
     of tools by name. Nothing that is hidden is counted. `unmatched` are the patterns to exclude that
-    matched nothing.
+    matched nothing, and `only_named` those that matched only what a person named. `images` of the table,
+    such as `example`, a path, are of files that are left out now: they stay as they are.
     """
 
     files: Mapping[str, int] = field(default_factory=dict)
     folders: Mapping[str, int] = field(default_factory=dict)
     unmatched: tuple[str, ...] = ()
+    only_named: tuple[str, ...] = ()
+    images: int = 0
+    example: str = ""
+
+    def met(self) -> list[str]:
+        """In a person's words: "37 videos", "2 folders of other programs (#recycle)"."""
+        met = [counted(number, kind) for kind, number in self.files.items()]
+        if self.folders:
+            names = ", ".join(islice(self.folders, SHOWN_NAMES))
+            folders = counted(sum(self.folders.values()), "folder")
+            met.append(f"{folders} of other programs ({names})")
+        return met
 
 
 class LeftOutCount:
@@ -65,9 +84,9 @@ class LeftOutCount:
     def add_folder(self, name: str) -> None:
         self._folders[name] += 1
 
-    def total(self, unmatched: tuple[str, ...]) -> LeftOut:
+    def total(self, exclusion: Exclusion) -> LeftOut:
         files, folders = self._files.most_common(), self._folders.most_common()
-        return LeftOut(dict(files), dict(folders), unmatched)
+        return LeftOut(dict(files), dict(folders), exclusion.unmatched, exclusion.only_named)
 
 
 def is_of_a_tool(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from .walk import FoundFile, found_file
 BY_CONTENT = "if it is a picture, name its column with --content-column"
 
 NO_CONTENT = "the value is no picture: neither a BLOB, nor a data URI, nor a text in base64"
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,11 @@ class OwnImage:
     def name(self) -> str:
         return Path(self.file).name if self.file else ""
 
-    def read(self) -> bytes:
+    def read(self, at_most: int | None = None) -> bytes:
         if self.file is None:
-            return self.content or b""
+            return (self.content or b"")[:at_most]
         with open_regular(Path(self.file)) as file:
-            return file.read()
+            return file.read(-1 if at_most is None else at_most)
 
     def read_beside(self) -> list[bytes]:
         """None: a person's own table has no columns for what they say."""
@@ -89,13 +92,31 @@ def _content(row: OwnRow) -> OwnImage:
 
 
 def _file(row: OwnRow, folder: Path) -> OwnImage:
-    if row.source is None:
-        problem = f"the value is a BLOB, not a path; {BY_CONTENT}"
-        return OwnImage(row.image_id, 0, "", "", problem=problem)
-    if str(row.source)[:5].lower() == "data:":
-        problem = f"the value is a data URI, not a path; {BY_CONTENT}"
+    problem = _no_path(row.source)
+    if problem is not None:
         return OwnImage(row.image_id, 0, "", "", problem=problem)
     path = str(folder / str(row.source))
     # It is the table that has texts in UTF-8 only, not the folder of the database.
     found = found_file("", str(row.source), path)
+    if found.problem is not None and _URL.match(str(row.source)):
+        problem = (
+            "the value is a URL, not a path; download the picture, and give the path of its file"
+        )
+        return OwnImage(row.image_id, 0, "", "", problem=problem)
     return OwnImage(row.image_id, found.size, found.mtime, path, problem=found.problem)
+
+
+def _no_path(value: str | int | None) -> str | None:
+    """Why a value of a path column cannot be one, if it cannot; `value` is None for a BLOB."""
+    if value is None:
+        return f"the value is a BLOB, not a path; {BY_CONTENT}"
+    text = str(value)
+    if text[:5].lower() == "data:":
+        return f"the value is a data URI, not a path; {BY_CONTENT}"
+    if "\0" in text:
+        return "the value has a null character, as no path has; give the path of a file"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "the value is a text that is not UTF-8; write the path in UTF-8"
+    return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..decoding.decode import missing_extra_for
+from ..decoding.decode import may_need_extra, missing_extra_for
+from ..decoding.kinds import HEAD
 from .left_out import LeftOut
 from .own_images import ImageSource, OwnImage
 from .replacing import Replacement
@@ -43,7 +44,7 @@ class Summary:
     """
     The result of a run or, with `embedded` as the number to embed, of a plan. `reused` counts copies, and
     files of which only the time has changed. `failures` are this run's, or those that are certain before
-    any file is opened, which `embedded` does not count; `failed_before` counts images that failed in an
+    any picture is decoded, which `embedded` does not count; `failed_before` counts images that failed in an
     earlier one and have not changed. `read` counts unchanged files of which only the metadata was read.
     `warnings` are of images that were embedded though something is wrong with
     them. `gone` files were removed from the table if `pruned`. `empty_rows`
@@ -111,9 +112,20 @@ def summary_of(survey: Survey) -> Summary:
 def _expected_failures(survey: Survey) -> Iterator[FailedImage]:
     yield from (FailedImage(failure.path, failure.reason) for failure in survey.unusable)
     for image in survey.to_embed:
-        problem = image.problem or missing_extra_for(image.name)
+        problem = image.problem or _missing_extra(image)
         if problem:
-            yield failed_image(image, str(problem))
+            yield failed_image(image, problem)
+
+
+def _missing_extra(image: ImageSource) -> str | None:
+    if not may_need_extra(image.name):
+        return None
+    try:
+        head = image.read(HEAD)
+    except OSError:
+        return None
+    error = missing_extra_for(head, image.name) if head else None
+    return str(error) if error is not None else None
 
 
 def failed_image(image: ImageSource, reason: str) -> FailedImage:

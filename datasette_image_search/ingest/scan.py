@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Generic, Protocol, TypeVar
 
 from ..files.entries import Entries, folded
@@ -70,11 +70,18 @@ def find_changes(
     found = {file.key: file for file in walk.files()}
     # Files that were given are there: people give thousands, with *.jpg.
     folders = FolderScopes(scopes)
-    missing = {
-        key: before
-        for key, before in known.items()
-        if key not in found and any(folders.of(key)) and _is_gone(key, entries)
+    not_met = {
+        key: before for key, before in known.items() if key not in found and any(folders.of(key))
     }
+    missing = {key: before for key, before in not_met.items() if _is_gone(key, entries)}
+    images_left_out = sorted(
+        path
+        for (root, path), before in not_met.items()
+        if (root, path) not in missing
+        and before.image_id is not None
+        # One that cannot be read is a failure, and its images are not left out.
+        and not any((root, str(folder)) in found for folder in PurePosixPath(path).parents)
+    )
     respelled = {
         key: missing.pop(old)
         for key, old in _respelled(found.keys() - known.keys(), missing).items()
@@ -109,7 +116,11 @@ def find_changes(
             ),
             *(key for key, before in missing.items() if _is_failure(before) and not is_away(key)),
         ),
-        left_out=walk.left_out(),
+        left_out=replace(
+            walk.left_out(),
+            images=len(images_left_out),
+            example=images_left_out[0] if images_left_out else "",
+        ),
     )
 
 

@@ -268,9 +268,12 @@ def _survey_files(
     check_mounted(
         changes.emptied, [file for file, before in gone.items() if before.image_id is not None]
     )
-    if not (changes.to_embed or changes.unchanged or changes.failed_before or changes.respelled):
+    has_images = changes.to_embed or changes.unchanged or changes.failed_before or changes.respelled
+    if not (has_images or changes.settled):
         names = ", ".join(repr(str(path)) for path in request.paths)
-        raise RunError(f"there are no image files in {names}")
+        met = changes.left_out.met()
+        left_out = f", only what is left out: {', '.join(met)}" if met else ""
+        raise RunError(f"there are no image files in {names}{left_out}")
     found_again = {reuse.file.key for reuse in reused if reuse.moved}
     if table_exists(db.conn, request.table) and any(
         file.image_id is None and file.problem is None and file.key not in found_again

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,9 +59,9 @@ class FoundFile:
     def name(self) -> str:
         return self.path.rpartition("/")[2]
 
-    def read(self) -> bytes:
+    def read(self, at_most: int | None = None) -> bytes:
         with open_regular(self.absolute) as file:
-            return file.read()
+            return file.read(-1 if at_most is None else at_most)
 
     def read_beside(self) -> list[bytes]:
         return read_beside(self.absolute.parent, self.beside)
@@ -69,11 +69,15 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """An absolute path, the root that its files belong to, and what comes before their names there."""
+    """
+    An absolute path, the root that its files belong to, and what comes before their names there. `place` is
+    the path without links, as folders list it.
+    """
 
     path: str
     root: str
     prefix: str
+    place: str
 
     @property
     def key(self) -> tuple[str, str]:
@@ -107,11 +111,14 @@ class Walk:
             if not scope.given:
                 continue
             start = os.path.join(self._entries.spelled(scope.root), scope.path)  # noqa: PTH118
+            self._exclusion.keep(start.rstrip("/"), scope.path.rstrip("/") or Path(start).name)
             if scope.is_folder:
-                files = self._files_in(_Folder(start.rstrip("/") or "/", scope.root, scope.path))
+                folder = start.rstrip("/") or "/"
+                place = self._place(folder)
+                files = self._files_in(_Folder(folder, scope.root, scope.path, place))
             else:
-                folder = beside(os.path.dirname(start))  # noqa: PTH120
-                files = iter([found_file(scope.root, scope.path, start, beside=folder)])
+                siblings = beside(os.path.dirname(start))  # noqa: PTH120
+                files = iter([found_file(scope.root, scope.path, start, beside=siblings)])
             for file in files:
                 if file.key not in seen:
                     seen.add(file.key)
@@ -119,7 +126,7 @@ class Walk:
 
     def left_out(self) -> LeftOut:
         """What was met so far and is no picture."""
-        return self._left_out.total(self._exclusion.unmatched)
+        return self._left_out.total(self._exclusion)
 
     def _files_in(self, folder: _Folder) -> Iterator[FoundFile]:
         visited: set[str] = set()
@@ -138,10 +145,9 @@ class Walk:
         """`visited` are places, so that links that lead in a circle end somewhere."""
         if self._follow_symlinks:
             # Drives and FUSE give numbers of folders that they give to others later.
-            place = self._entries.spelled(os.path.realpath(folder.path))
-            if place in visited:
+            if folder.place in visited:
                 return
-            visited.add(place)
+            visited.add(folder.place)
         try:
             with os.scandir(folder.path) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
@@ -157,50 +163,58 @@ class Walk:
         beside = FilesBeside(folder.path, (entry.name for entry in entries))
         for entry in entries:
             path = folder.prefix + entry.name
-            yield from self._entry(entry, folder.root, path, beside, is_first_time)
+            yield from self._entry(entry, folder, path, beside, is_first_time)
 
     def _leaves_out(self, entry: os.DirEntry[str], prefix: str) -> bool:
         below = prefix + entry.name
-        if self._exclusion.leaves_out(entry.path, below) or entry.name.startswith("."):
+        if (
+            self._exclusion.leaves_out(entry.path, below)
+            or entry.name.startswith(".")
+            # What a link points to may well be below the folder already.
+            or (not self._follow_symlinks and _holds(entry.is_symlink))
+        ):
+            self._exclusion.pass_over(entry.path, below)
             return True
-        # What a link points to may well be below the folder already.
-        return not self._follow_symlinks and _is_link(entry)
+        return False
 
     def _entry(
         self,
         entry: os.DirEntry[str],
-        root: str,
+        folder: _Folder,
         path: str,
         beside: FilesBeside,
         is_first_time: bool,
     ) -> Iterator[FoundFile | _Folder]:
-        is_folder = _is_folder(entry)
+        is_folder = _holds(entry.is_dir)
         if is_folder and is_of_a_tool(entry.path):
+            self._exclusion.pass_over(entry.path, path)
             if is_first_time:
                 self._left_out.add_folder(entry.name)
             return
         if is_image_name(entry.name):
-            yield found_file(root, path, entry.path, beside=beside)
-        elif is_first_time and not is_folder:
+            yield found_file(folder.root, path, entry.path, beside=beside)
+        elif is_first_time and _holds(entry.is_file):
             self._left_out.add_file(entry.name)
-        if is_folder and entry.path in self._roots:
-            yield _Folder(entry.path, self._roots[entry.path], "")
-        elif is_folder:
-            yield _Folder(entry.path, root, f"{path}/")
+        if is_folder:
+            # Asking the system for each costs the square of the depth.
+            # Windows has junctions, links that it does not call so.
+            is_plain = os.name != "nt" and not _holds(entry.is_symlink)
+            place = os.path.join(folder.place, entry.name) if is_plain else self._place(entry.path)  # noqa: PTH118
+            root, prefix = folder.root, f"{path}/"
+            if entry.path in self._roots:
+                root, prefix = self._roots[entry.path], ""
+            yield _Folder(entry.path, root, prefix, place)
+
+    def _place(self, folder: str) -> str:
+        return self._entries.spelled(os.path.realpath(folder)) if self._follow_symlinks else folder
 
 
-def _is_link(entry: os.DirEntry[str]) -> bool:
+def _holds(test: Callable[[], bool]) -> bool:
+    """What is true of an entry; nothing is of a link to itself, say, which cannot be looked at."""
     try:
-        return entry.is_symlink()
+        return test()
     except OSError:
-        return False  # It can be listed, but not looked at.
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # A link to itself, say.
+        return False
 
 
 def found_file(
