@@ -236,6 +236,38 @@ def test_a_table_that_somebody_has_changed_does_not_stop_the_others(old: Path) -
         assert query(old, f"select count(*) from _{name}_vectors") == [(vectors,)]
 
 
+@pytest.mark.parametrize("command_before", [True, False])
+def test_a_table_that_lost_its_vectors_gets_all_columns(
+    old: Path, tmp_path: Path, command_before: bool
+) -> None:
+    """The program's own advice, to embed everything again, has to work, whenever the migration was."""
+    embed = "embed-images", old, "images", tmp_path / "the folder", "--model", "palette"
+    change(old, "drop table _images_vectors")
+    if command_before:
+        assert command("index-images", old, "files").exit_code == 0
+    refused = command(*embed)
+    assert refused.exit_code == 1
+    assert "--replace-model" in refused.output
+    for options in (["--replace-model"], []):
+        done = command(*embed, *options)
+        assert done.exit_code == 0, done.output
+    with closing(Database(old)) as db:
+        assert set(ADDED_COLUMNS) <= db["images"].columns_dict.keys()
+        assert "_images_own_columns" not in db.table_names()
+        assert db["_images_beside"].count == 0
+
+
+def test_a_table_with_another_key_gets_all_columns(old: Path, tmp_path: Path) -> None:
+    with closing(Database(old)) as db:
+        db["images"].transform(pk="path")
+        assert command("index-images", old, "files").exit_code == 0
+        db["images"].transform(pk="id")
+    done = command("embed-images", old, "images", tmp_path / "the folder", "--model", "palette")
+    assert done.exit_code == 0, done.output
+    assert query(old, "select * from _images_beside where files is null") == []
+    assert "_images_own_columns" not in Database(old).table_names()
+
+
 @pytest.mark.parametrize("side", ["_scans_thumbnails", "_scans_failures", "_scans_sources"])
 def test_a_lost_side_table_stops_no_table_and_is_made_again(
     old: Path, answers: Hits, side: str

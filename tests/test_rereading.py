@@ -13,6 +13,7 @@ from sqlite_utils import Database
 from datasette_image_search.decoding import describing
 from datasette_image_search.ingest import beside, pipeline
 from datasette_image_search.ingest.pipeline import Progress, Summary
+from datasette_image_search.store.side_schema import ADDED_COLUMNS
 
 from .commands import change, command, query, vectors_of
 from .conftest import draw_picture
@@ -191,6 +192,20 @@ class TestWithoutTheModel:
         run()
         assert query(path, "select distinct rating from images") == [("mine",)]
 
+    def test_a_column_of_a_person_is_known_in_any_case(self, run: Run, path: Path, folder: Path):
+        """SQLite sees none in the names of columns."""
+        (folder / "blue.xmp").write_text(words("Sea", "beach"))
+        with Database(path) as db:
+            db["images"].transform(drop=set(ADDED_COLUMNS))
+            db["_images_beside"].drop()
+            db["image_search_migrations"].delete("m005_metadata")
+        change(path, "alter table images add column Title text")
+        change(path, "alter table images add column RATING text")
+        change(path, "update images set Title = 'My own', RATING = 'mine'")
+        assert run().read == 8
+        assert query(path, "select distinct title, rating from images") == [("My own", "mine")]
+        assert keywords(path) == [("blue.jpg", "beach")]
+
     def test_a_table_of_a_person_with_the_name_of_that_of_keywords_stays(
         self, run: Run, path: Path, folder: Path
     ):
@@ -205,6 +220,28 @@ class TestWithoutTheModel:
         (folder / "blue.xmp").write_text(words("Sea", "beach"))
         run()
         assert keywords(path) == [("blue.jpg", "beach")]
+
+
+@pytest.mark.parametrize("end", ["", ", primary key (image_id, keyword)"])
+def test_a_table_of_keywords_that_a_person_made_is_not_taken_over(
+    run: Run, path: Path, folder: Path, end: str
+):
+    """Whatever its columns are: no row is added, pruned, renumbered, or dropped with the table of images."""
+    change(
+        path,
+        f"create table images_keywords (image_id references images (id), keyword text{end})",
+        "insert into images_keywords values (1, 'mine'), (77, 'of no image')",
+    )
+    before = query(path, "select * from images_keywords")
+    (folder / "blue.xmp").write_text(words("Sea", "beach"))
+    run()
+    change(path, "update images set id = 99 where id = 1", "delete from images where id = 2")
+    run()
+    assert titles(path) == {"blue.jpg": "Sea"}
+    assert query(path, "select * from images_keywords") == before
+    change(path, "drop table images")
+    run()
+    assert query(path, "select * from images_keywords") == before
 
 
 def test_a_picture_that_changes_keeps_the_words_of_its_file(run: Run, path: Path, folder: Path):

@@ -94,10 +94,16 @@ def test_no_table_is_forgotten_that_a_command_makes(whole: Path):
 
 def test_a_table_of_a_persons_own_is_theirs(database: Path):
     change(database, "create table images_tags (id, tag)", "create table _other_vectors (id)")
+    change(database, "create table images_keywords (image_id, keyword)")
     change(database, "create view images_duplicates as select * from images")
     assert not side_tables(Database(database).conn).keys() & {
-        "images_tags", "images_duplicates", "_other_vectors",
+        "images_tags", "images_duplicates", "images_keywords", "_other_vectors",
     }  # fmt: skip
+
+
+def test_of_keywords_whose_column_was_renamed(whole: Path):
+    change(whole, "alter table images_keywords rename column keyword to word")
+    assert side_tables(Database(whole).conn)["images_keywords"] == {"images"}
 
 
 def test_of_a_table_that_was_renamed(database: Path):

@@ -10,7 +10,7 @@ from sqlite_utils import Database
 from ..metadata.columns import COLUMNS
 from .image_record import ReadMetadata
 from .schema import ensure_keywords
-from .tables import ImageTable, Key, column_names, table_exists
+from .tables import ImageTable, Key, column_names, folded, table_exists
 from .transactions import transaction
 from .triggers import has_keywords
 
@@ -20,7 +20,7 @@ def writable(db: Database, table: ImageTable, row: Mapping[str, Any]) -> dict[st
     The values of the columns that are there, and ours: a person may have dropped or renamed columns that nothing
     here depends on, or have had one of that name before.
     """
-    columns = set(column_names(db.conn, table.name))
+    columns = set(map(folded, column_names(db.conn, table.name)))
     if table_exists(db.conn, table.own_columns):
         columns -= {name for (name,) in db.execute(_OWN.format(**table.quoted()))}
     return {name: value for name, value in row.items() if name in columns}

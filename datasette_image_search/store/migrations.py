@@ -17,13 +17,16 @@ from sqlite_utils.db import quote_identifier
 from .finding import check_vectors
 from .indexes import image_table_names, read_indexes
 from .schema_version import APPLIED, MIGRATIONS, applied, check_version
-from .side_schema import ADDED_COLUMNS, image_columns, record_own_columns
+from .side_schema import ADDED_COLUMNS, ensure_beside, image_columns, record_own_columns
 from .soundness import is_stored_table
 from .tables import (
     INDEXES,
     ImageTable,
     StoreError,
     column_names,
+    find_image_table,
+    folded,
+    stored_name,
     table_exists,
 )
 from .transactions import transaction
@@ -96,8 +99,8 @@ def _sources(db: Database) -> None:
 
 def _warnings(db: Database) -> None:
     """All rows of the failures were of files that were not embedded."""
-    for table, _ in _image_tables(db.conn):
-        failures = db.table(table.failures)
+    for name in _stored_names(db.conn):
+        failures = db.table(ImageTable(name, "", key_is_integer=True).failures)
         if failures.exists() and "embedded" not in failures.columns_dict:
             failures.add_column("embedded", int, not_null_default=0)
 
@@ -107,21 +110,22 @@ def _metadata(db: Database) -> None:
     for table, own_column in _image_tables(db.conn):
         if table.root_column is not None:
             ensure_triggers(db, table, own_column)
-            _add_columns(db, table)
+    for table in _tables_from_folders(db.conn):
+        _add_columns(db, table)
 
 
 def _add_columns(db: Database, table: ImageTable) -> None:
     """Columns of ours, which the next run fills for all images. Those that a person has made stay a person's."""
     record_own_columns(db, table)
-    there = column_names(db.conn, table.name)
+    there = set(map(folded, column_names(db.conn, table.name)))
     types = image_columns()
     for name in ADDED_COLUMNS:
         if name not in there:
             db.table(table.name).add_column(name, types[name])
+    ensure_beside(db, table)
     db.execute(
-        "insert or replace into {beside} (image_id, files) select {key}, null from {images}".format(
-            **table.quoted()
-        )
+        "insert or replace into {beside} (image_id, files) select {key}, null from {images} "
+        "where typeof({key}) = 'integer'".format(**table.quoted())
     )
 
 
@@ -137,7 +141,8 @@ _STEPS: tuple[Callable[[Database], None], ...] = (
 def _image_tables(conn: sqlite3.Connection) -> Iterator[tuple[ImageTable, str | None]]:
     """
     The image tables that have their vectors, each with the column of its images if it is a person's own. A table
-    that lost its vectors, or got another key, is left as it is: ensure_tables() says what to do about it.
+    that lost its vectors, or got another key, is not one of them: ensure_tables() says what to do about it, and
+    makes its triggers then. It makes no columns, so steps that add some must go by other lists.
     """
     for name in image_table_names(conn):
         try:
@@ -146,3 +151,25 @@ def _image_tables(conn: sqlite3.Connection) -> Iterator[tuple[ImageTable, str | 
             continue
         index = read_indexes(conn, name)[-1]
         yield index.table, index.path_column or index.content_column
+
+
+def _stored_names(conn: sqlite3.Connection) -> list[str]:
+    """All image tables, by the names that sqlite-utils knows them by."""
+    return [stored_name(conn, name) or name for name in image_table_names(conn)]
+
+
+def _tables_from_folders(conn: sqlite3.Connection) -> Iterator[ImageTable]:
+    """
+    The image tables of ours, by the key that they were made with: also those without vectors, or with another key
+    now, which somebody may put right when the migration is long over.
+    """
+    for name in _stored_names(conn):
+        columns = set(column_names(conn, name))
+        if {"root_id", "sha256"} <= columns:
+            key = "id"
+            if key not in columns:
+                try:
+                    key = find_image_table(conn, name).key
+                except StoreError:
+                    continue
+            yield ImageTable(name, key, True, "root_id", "path", "sha256")

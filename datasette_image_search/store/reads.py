@@ -75,6 +75,8 @@ def known_files(
     names = table.quoted()
     root_paths = {root.id: root.path for root in roots(conn)}
     vector = "0"
+    if not is_stored_table(conn, table.vectors):
+        index = None  # Somebody dropped them, and they are embedded again.
     if index is not None:
         vector = (
             "exists (select 1 from {vectors} as side where side.image_id = {images}.{key} "

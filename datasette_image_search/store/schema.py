@@ -9,7 +9,7 @@ from sqlite_utils.db import quote_identifier
 
 from .finding import check_key, check_not_renamed, renamed_from
 from .migrations import migrate
-from .side_schema import column_types, image_columns, record_own_columns
+from .side_schema import column_types, image_columns
 from .tables import (
     INDEXES,
     LABEL_SETS,
@@ -77,8 +77,6 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
             check_not_renamed(db.conn, name)
             _forget_dropped(db, name)
             _create_image_table(db, name)
-        elif not table_exists(db.conn, ImageTable(name, "", key_is_integer=True).vectors):
-            record_own_columns(db, find_image_table(db.conn, name))
         table = find_image_table(db.conn, name)
         check_key(db.conn, table)
         _forget_former(db, table)

@@ -10,7 +10,7 @@ from sqlite_utils.db import quote_identifier
 from ..metadata.columns import Metadata
 from .image_record import ImageRecord
 from .sources import SOURCE_COLUMNS
-from .tables import INDEXES, Failure, ImageTable, column_names
+from .tables import INDEXES, Failure, ImageTable, column_names, folded
 
 ADDED_COLUMNS = ("title", "description", "rating", "artist", "copyright", "taken_at_offset")
 """Columns of ours that version 0.1 did not have, so that a person may have made one of that name."""
@@ -47,7 +47,14 @@ def ensure_side_tables(db: Database, table: ImageTable) -> None:
         )
     if table.hash_column is None and not db.table(table.sources).exists():
         db.table(table.sources).create({"image_id": key_type, **SOURCE_COLUMNS}, pk="image_id")
-    if table.root_column is not None and not db.table(table.beside).exists():
+    if table.root_column is not None:
+        ensure_beside(db, table)
+
+
+def ensure_beside(db: Database, table: ImageTable) -> None:
+    """Make the table of the .xmp files beside the images of a table from folders, if there is none."""
+    if not db.table(table.beside).exists():
+        key_type = int if table.key_is_integer else str
         db.table(table.beside).create({"image_id": key_type, "files": str}, pk="image_id")
 
 
@@ -68,7 +75,7 @@ def image_columns() -> dict[str, type]:
 
 def record_own_columns(db: Database, table: ImageTable) -> None:
     """Note the columns of ADDED_COLUMNS that a table has already, which are a person's."""
-    own = set(ADDED_COLUMNS) & set(column_names(db.conn, table.name))
+    own = set(ADDED_COLUMNS) & set(map(folded, column_names(db.conn, table.name)))
     if own and not db.table(table.own_columns).exists():
         db.table(table.own_columns).create({"name": str}, pk="name")
         db.table(table.own_columns).insert_all({"name": name} for name in sorted(own))

@@ -386,7 +386,7 @@ class StoredVectors:
 def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
     """Raises StoreError where there is no such table, or no primary key of one integer or text."""
     columns = conn.execute("select name, type, pk from pragma_table_xinfo(?)", [name]).fetchall()
-    stored = _stored_name(conn, name)
+    stored = stored_name(conn, name)
     name = stored or name
     if not columns:
         raise StoreError(f"there is no table {name!r} in this database")
@@ -426,10 +426,10 @@ def generated_columns(conn: sqlite3.Connection, table: str) -> set[str]:
 
 
 def table_exists(conn: sqlite3.Connection, table: str) -> bool:
-    return _stored_name(conn, table) is not None
+    return stored_name(conn, table) is not None
 
 
-def _stored_name(conn: sqlite3.Connection, table: str) -> str | None:
+def stored_name(conn: sqlite3.Connection, table: str) -> str | None:
     """A table's name as it was written first: for SQLite, "Images" is the same table."""
     row = conn.execute(
         "select name from sqlite_master where type = 'table' and name = ? collate nocase", [table]

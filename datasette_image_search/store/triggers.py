@@ -43,7 +43,7 @@ def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> 
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
     with_duplicates, with_tags = has_duplicates(db.conn, table), has_tags(db.conn, table)
-    with_keywords = has_keywords(db.conn, table)
+    with_keywords = is_made_for_keywords(db.conn, table)
     wanted = _triggers(
         table,
         own_column,
@@ -200,7 +200,7 @@ def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
 
 def existing_side_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:
     """What is made of an image table, and not somebody else's of the same name."""
-    ours = {"duplicates": has_duplicates, "tags": has_tags, "keywords": has_keywords}
+    ours = {"duplicates": has_duplicates, "tags": has_tags, "keywords": is_made_for_keywords}
     return [
         table.side(kind)
         for kind in SIDE_TABLES
@@ -220,7 +220,22 @@ def has_tags(conn: sqlite3.Connection, table: ImageTable) -> bool:
 
 def has_keywords(conn: sqlite3.Connection, table: ImageTable) -> bool:
     """Whether there is a table of keywords, and not somebody else's of the same name."""
-    return _is_table_of(conn, table.keywords, KeywordRow)
+    return is_made_for_keywords(conn, table) and _is_table_of(conn, table.keywords, KeywordRow)
+
+
+def is_made_for_keywords(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """
+    Whether a table of keywords was made here, also if its column `keyword` has another name now. Two columns do
+    not tell: many people have such a table. Its primary key, foreign key and index do together.
+    """
+    name = table.keywords
+    sql = """
+        select (select count(*) from pragma_table_info(:name) where pk) = 2
+        and exists (select 1 from pragma_foreign_key_list(:name) where "from" = 'image_id')
+        and exists (select 1 from pragma_index_list(:name) where name = :index collate nocase)
+    """
+    names = {"name": name, "index": f"idx_{name}_keyword_image_id"}
+    return table_exists(conn, name) and bool(conn.execute(sql, names).fetchone()[0])
 
 
 def _is_table_of(conn: sqlite3.Connection, name: str, record: type) -> bool:
