@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from datasette_image_search.ingest.beside import LARGEST, FilesBeside, read_beside
+from datasette_image_search.ingest.beside import LARGEST, FilesBeside, read_beside, readable
 from datasette_image_search.ingest.scopes import find_scopes
 from datasette_image_search.ingest.walk import ScanOptions, Walk
+
+from .test_xmp import xmp
 
 
 def names_beside(folder: Path, picture: str) -> list[str]:
@@ -51,6 +53,18 @@ def test_what_is_no_file_to_read_is_left_out(tmp_path: Path):
 def test_files_that_are_gone_are_not_missed(tmp_path: Path):
     assert read_beside(tmp_path, "") == []
     assert read_beside(tmp_path, '[["a.xmp", 3, "then"]]') == []
+
+
+def test_files_of_which_one_cannot_be_read_are_not_taken_for_none(tmp_path: Path):
+    (tmp_path / "a.xmp").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        read_beside(tmp_path, '[["a.xmp", 3, "then"]]')
+    assert readable(lambda: read_beside(tmp_path, '[["a.xmp", 3, "then"]]')) is None
+    whole = xmp().encode()
+    assert readable(lambda: [whole, whole]) == [whole, whole]
+    assert readable(lambda: [whole, whole[:200]]) is None
+    assert readable(lambda: [b""]) is None
+    assert readable(list) == []
 
 
 @pytest.mark.parametrize("given", ["folder", "file"])

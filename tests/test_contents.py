@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import tracemalloc
+from urllib.parse import quote
 
 import pytest
 from sqlite_utils import Database
@@ -66,3 +68,23 @@ def test_a_large_one_is_never_in_memory_as_a_whole(tmp_path) -> None:
         tracemalloc.stop()
     assert size == 50_000_000
     assert most < 10 * contents.PIECE
+
+
+LINES = base64.encodebytes(CONTENT).decode().replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        base64.b64encode(CONTENT).decode(),
+        LINES,
+        f"data:image/png;name={'x' * 900};base64,{LINES}",
+        "data:image/png;base64," + quote(base64.b64encode(CONTENT).decode(), safe=""),
+        "  data:image/png," + "".join(f"%{byte:02x}" for byte in CONTENT),
+    ],
+    ids=["base64", "lines", "long head", "quoted base64", "quoted"],
+)
+def test_a_text_may_be_longer_than_the_picture_in_it(db: Database, value: str) -> None:
+    db.execute("update images set content = ? where id = 4", [value])
+    assert copied(db, "4")[0] == CONTENT
+    assert copied(db, "4", at_most=len(CONTENT) - 1)[0] == b""

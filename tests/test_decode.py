@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ from datasette_image_search.decoding.opening import (
 )
 from datasette_image_search.decoding.profiles import transform_to_srgb
 from datasette_image_search.embedders.palette import PaletteEmbedder
+from datasette_image_search.metadata.columns import NOTHING
 
 from .commands import start
 from .conftest import SHARED, draw_picture
@@ -226,6 +228,14 @@ def test_every_format_gives_all_of_a_row(format: str):
     assert decoded.model_input.shape == (64, 96, 3)
     assert corners_of(decoded.model_input) == list(CORNERS)
     assert thumbnail_of(decoded).size == (96, 64)
+
+
+def test_metadata_is_read_only_for_a_row(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x010F] = "Example"
+    path = draw_picture(tmp_path / "a.jpg", "red", exif=exif)
+    assert decode_file(path, SETTINGS).metadata.camera_make == "Example"
+    assert decode_file(path, replace(SETTINGS, read_metadata=False)).metadata == NOTHING
 
 
 def test_the_hash_is_that_of_the_bytes(tmp_path: Path):

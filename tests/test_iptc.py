@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasette_image_search.metadata.columns import Metadata
-from datasette_image_search.metadata.iptc import iptc_metadata, iptc_of_photoshop
+from datasette_image_search.metadata.iptc import MOST_RECORDS, iptc_metadata, iptc_of_photoshop
+from datasette_image_search.metadata.texts import MOST_KEYWORDS
 
 
 def record(number: int, value: bytes, kind: int = 2) -> bytes:
@@ -51,6 +52,17 @@ def test_a_long_record_has_its_length_in_more_bytes():
 def test_what_comes_after_damage_is_left_out():
     assert iptc_metadata(record(5, b"Title") + b"\x1c\x02" + record(80, b"Ada")).artist is None
     assert iptc_metadata(record(5, b"Title") + b"rubbish").title == "Title"
+
+
+def test_more_records_than_a_person_writes_are_left_out():
+    """Each takes six bytes, so that a million of them fit into a file."""
+    many = b"".join(record(25, f"{number}".encode()) for number in range(MOST_RECORDS))
+    found = iptc_metadata(record(5, b"Title") + many + record(80, b"Ada"))
+    assert (found.title, found.keywords[-1], found.artist) == (
+        "Title",
+        f"{MOST_KEYWORDS - 1}",
+        None,
+    )
 
 
 def test_photoshop_has_it_among_other_things():

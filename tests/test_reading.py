@@ -14,6 +14,7 @@ from PIL import Image
 
 from datasette_image_search.metadata import reading
 from datasette_image_search.metadata.columns import NOTHING, Metadata, combined
+from datasette_image_search.metadata.containers import LONGEST_BOX
 from datasette_image_search.metadata.reading import read_metadata
 
 from .conftest import SHARED
@@ -179,6 +180,14 @@ def test_thousands_of_parts_are_not_all_read(monkeypatch: pytest.MonkeyPatch):
 # --- What counts ---------------------------------------------------------------------------------
 
 
+def test_a_box_that_is_too_long_for_metadata_is_left_out():
+    exif = make_exif({MAKE: "Canon"}).tobytes()[6:]
+    data = b"\0\0\0\x0cjP  \r\n\x87\n" + box(b"CMT1", exif + bytes(LONGEST_BOX - len(exif)))
+    assert read_metadata(data).camera_make == "Canon"
+    data = b"\0\0\0\x0cjP  \r\n\x87\n" + box(b"CMT1", exif + bytes(LONGEST_BOX))
+    assert read_metadata(data) == NOTHING
+
+
 def test_a_camera_knows_the_time_and_people_know_what_is_to_be_seen():
     data, image = saved(
         "JPEG",
@@ -216,8 +225,10 @@ def test_what_a_person_wrote_beside_a_picture_comes_before_what_is_in_it():
 def test_a_place_is_of_one_source():
     half = Metadata(latitude=1.0, altitude=None)
     whole = Metadata(latitude=2.0, longitude=3.0, altitude=4.0)
-    found = combined([Metadata(altitude=9.0), half, whole])
-    assert (found.latitude, found.longitude) == (1.0, None)
+    assert combined([Metadata(altitude=9.0), half, whole]) == whole
+    flat = Metadata(latitude=5.0, longitude=6.0)
+    assert combined([flat, whole]) == flat
+    assert combined([Metadata(altitude=9.0), half]) == half
     assert combined([whole, half]).longitude == 3.0
     raw = Metadata(camera_make="Example", iso=400, altitude=0.0)
     preview = Metadata(camera_make="EXAMPLE", lens="50mm", altitude=7.0)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from sqlite_utils import Database
 
-from datasette_image_search.ingest import pipeline
+from datasette_image_search.decoding import describing
+from datasette_image_search.ingest import beside, pipeline
 from datasette_image_search.ingest.pipeline import Progress, Summary
 from datasette_image_search.store.side_schema import ADDED_COLUMNS
 
@@ -134,6 +135,36 @@ class TestWithoutTheModel:
         assert run().read == 1
         assert titles(path) == {"blue.jpg": "Sea"}
 
+    def test_a_file_that_is_half_written_takes_nothing_away(
+        self, run: Run, path: Path, folder: Path
+    ):
+        (folder / "blue.xmp").write_text(words("Sea", "beach"))
+        run()
+        for content in (words("The sea")[:400], ""):
+            (folder / "blue.xmp").write_text(content)
+            assert run().read == 0
+            assert (titles(path), keywords(path)) == ({"blue.jpg": "Sea"}, [("blue.jpg", "beach")])
+        (folder / "blue.xmp").write_text(words("The sea"))
+        assert run().read == 1
+        assert (titles(path), keywords(path)) == ({"blue.jpg": "The sea"}, [])
+        assert run().read == 0
+
+    def test_a_picture_that_cannot_be_opened_keeps_its_metadata(
+        self, run: Run, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """As of a HEIC file if the extra for it is not there any more."""
+        change(path, "update images set camera_make = 'Canon' where path = 'blue.jpg'")
+        (folder / "blue.xmp").write_text(words("Sea"))
+        with monkeypatch.context() as patch:
+            patch.setattr(describing, "FORMATS", ("PNG",))
+            seen: list[Progress] = []
+            assert run(on_progress=seen.append).read == 0
+            assert (seen[-1].done, seen[-1].total) == (1, 1)
+        made = "select camera_make, title from images where path = 'blue.jpg'"
+        assert query(path, made) == [("Canon", None)]
+        assert run().read == 1
+        assert query(path, made) == [(None, "Sea")]
+
     def test_a_database_of_an_older_version_is_filled(self, run: Run, path: Path, folder: Path):
         """As it was without the columns and the tables; a column that a person made stays a person's."""
         (folder / "blue.xmp").write_text(words("Sea", "beach"))
@@ -220,6 +251,26 @@ def test_a_picture_that_changes_keeps_the_words_of_its_file(run: Run, path: Path
     assert run().embedded == 1
     assert (titles(path), keywords(path)) == ({"blue.jpg": "Sea"}, [("blue.jpg", "beach")])
     assert run().read == 0
+
+
+def test_a_file_that_cannot_be_read_while_its_picture_is_embedded_is_read_later(
+    run: Run, path: Path, folder: Path
+):
+    (folder / "blue.xmp").write_text(words("Sea", "beach")[:400])
+    assert (run().embedded, titles(path)) == (8, {})
+    (folder / "blue.xmp").write_text(words("Sea", "beach"))
+    assert run().read == 1
+    assert titles(path) == {"blue.jpg": "Sea"}
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beside, "open_regular", refused)
+        draw_picture(folder / "blue.jpg", "navy", (90, 60))
+        assert run().embedded == 1
+    assert run().read == 1
+    assert titles(path) == {"blue.jpg": "Sea"}
 
 
 def test_a_camera_raw_is_read_again_as_it_was_read_first(run: Run, path: Path, tmp_path: Path):

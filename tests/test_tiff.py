@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasette_image_search.metadata.tiff import LONGEST_VALUE, Tiff
+from datasette_image_search.metadata.tiff import LONGEST_VALUE, MOST_BYTES, MOST_NUMBERS, Tiff
 
-BYTE, ASCII, SHORT, RATIONAL, UTF8 = 1, 2, 3, 5, 129
+BYTE, ASCII, SHORT, LONG, RATIONAL, UTF8 = 1, 2, 3, 4, 5, 129
 
 
 def tiff(*entries: tuple[int, int, int, bytes], order: str = "<", behind: bytes = b"") -> bytes:
@@ -48,6 +48,31 @@ def test_a_fraction_of_zero_is_no_number():
     data = tiff((1, RATIONAL, 1, struct.pack("<I", 26)), behind=struct.pack("<2I", 1, 0))
     ((value,),) = Tiff(data).first({1}).values()
     assert math.isnan(value)
+
+
+def test_many_tags_with_the_same_bytes_are_short():
+    """Each of them as long as the file, they would take its size many times over."""
+    texts, numbers = range(50), range(50, 100)
+    start = 14 + 12 * 100
+    data = tiff(
+        *((tag, ASCII, 1_000_000, struct.pack("<I", start)) for tag in texts),
+        *((tag, RATIONAL, 125_000, struct.pack("<I", start)) for tag in numbers),
+        behind=b"\1\0\0\0" * 250_000,
+    )
+    found = Tiff(data).first(range(100))
+    assert {len(found[tag]) for tag in texts} == {MOST_BYTES}
+    assert {len(found[tag]) for tag in numbers} == {MOST_NUMBERS}
+
+
+def test_a_block_is_whole_and_of_any_type():
+    size = 3 * MOST_BYTES
+    data = tiff(
+        (1, BYTE, size, struct.pack("<I", 38)),
+        (2, LONG, size // 4, struct.pack("<I", 38)),
+        behind=b"abcd" * (size // 4),
+    )
+    assert Tiff(data).blocks({1, 2, 3}) == {1: data[38:], 2: data[38:]}
+    assert Tiff(b"none").blocks({1}) == {}
 
 
 def test_offsets_of_64_bits():

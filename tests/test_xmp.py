@@ -118,8 +118,21 @@ BOMB = (
         xmp("<dc:rights>" + "a" * LONGEST + "</dc:rights>").encode(),
         xmp("<dc:rights>").encode(),
         xmp("<dc:a/>" * 200_000 + "<dc:rights>mine</dc:rights>").encode(),
+        xmp(f"<dc:rights xmlns:q='{'u' * 50_000}'>mine{'<q:a/>' * 40_000}</dc:rights>").encode(),
+        xmp(f"<dc:rights>mine<a xmlns='{'u' * 201}'/></dc:rights>").encode(),
     ],
-    ids=["empty", "open", "nothing", "bomb", "bomb inside", "too long", "not closed", "too much"],
+    ids=[
+        "empty",
+        "open",
+        "nothing",
+        "bomb",
+        "bomb inside",
+        "too long",
+        "not closed",
+        "too much",
+        "long names",
+        "long name",
+    ],
 )
 def test_damaged_and_hostile_packets_say_nothing(data: bytes):
     assert xmp_metadata(data) == NOTHING
@@ -139,6 +152,24 @@ def test_damaged_and_hostile_packets_say_nothing(data: bytes):
 def test_packets_of_a_million_brackets_are_read(inside: str):
     """If it took the square of that, this would not end."""
     assert read(inside, 'xmp:Rating="4"').rating == 4
+
+
+def test_what_is_said_of_other_pictures_is_not_said_of_this_one():
+    ingredient = (
+        "<rdf:Description xmp:CreateDate='1999' dc:title='Other'><dc:subject><rdf:Bag>"
+        "<rdf:li>other</rdf:li></rdf:Bag></dc:subject></rdf:Description>"
+    )
+    pantry = f"<dc:relation><rdf:Bag><rdf:li>{ingredient}</rdf:li></rdf:Bag></dc:relation>"
+    assert read(pantry, "xmp:Rating='4'") == Metadata(rating=4)
+    bare = f"<rdf:RDF {NAMESPACES}><rdf:Description dc:rights='mine'>{pantry}</rdf:Description></rdf:RDF>"
+    assert xmp_metadata(bare.encode()) == Metadata(copyright="mine")
+
+
+@pytest.mark.parametrize("empty", ["dc:rights=''", "dc:rights='----'"])
+def test_what_says_nothing_hides_no_value_in_a_later_description(empty: str):
+    packet = xmp("<dc:rights>mine</dc:rights>")
+    packet = packet.replace("<rdf:Description", f"<rdf:Description {empty}/><rdf:Description", 1)
+    assert xmp_metadata(packet.encode()).copyright == "mine"
 
 
 def test_a_value_with_a_qualifier():

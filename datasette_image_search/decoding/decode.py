@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..files.special_files import open_regular
-from ..metadata.columns import Metadata
+from ..metadata.columns import NOTHING, Metadata
 from ..metadata.reading import read_metadata
 from .colours import to_rgb
 from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
@@ -74,7 +74,8 @@ _EXTRAS = {"heic": "HEIC", "jxl": "JPEG XL", "raw": "camera RAW"}
 class DecodedImage:
     """
     `width` and `height` are those of the upright original, `model_input` is for encode_images. `warning` says
-    what is wrong with a picture that is usable nevertheless.
+    what is wrong with a picture that is usable nevertheless. `all_read` False says that an .xmp file beside it could
+    not be read.
     """
 
     sha256: str
@@ -85,6 +86,7 @@ class DecodedImage:
     model_input: np.ndarray
     thumbnail: bytes | None
     warning: str | None = None
+    all_read: bool = True
 
 
 def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:
@@ -119,7 +121,9 @@ def decode_bytes(
         opened = _open(data, name, settings)
         with opened.image:
             picture = _upright_rgb(opened, settings)
-            metadata = read_metadata(data, opened.image, beside)
+            metadata = (
+                read_metadata(data, opened.image, beside) if settings.read_metadata else NOTHING
+            )
         size = settings.thumbnail_size
         thumbnail = None if size is None else make_thumbnail(picture, size)
     return DecodedImage(

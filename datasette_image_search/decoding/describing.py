@@ -11,23 +11,32 @@ from PIL import Image
 
 from ..metadata.columns import Metadata
 from ..metadata.reading import read_metadata
+from ..metadata.xmp import is_xmp
 from .kinds import raw_format
 from .opening import FORMATS, check_cost, image_of
 
 
-def metadata_of(data: bytes, name: str, beside: Sequence[bytes] = ()) -> Metadata:
-    """What `decode_bytes` would say of the same bytes, name and .xmp files. Never raises."""
-    return read_metadata(data, _opened(data, name), beside)
+def metadata_of(data: bytes, name: str, beside: Sequence[bytes] = ()) -> Metadata | None:
+    """
+    What `decode_bytes` would say of the same bytes, name and .xmp files. None if the picture cannot be opened:
+    it was damaged since it was embedded, or the extra for its kind is not installed any more. Never raises.
+    """
+    try:
+        image = _opened(data, name)
+    except Exception:
+        return None
+    return read_metadata(data, image, beside)
+
+
+def are_whole(beside: Sequence[bytes]) -> bool:
+    """Whether all of the .xmp files can be understood."""
+    return all(map(is_xmp, beside))
 
 
 def _opened(data: bytes, name: str) -> Image.Image | None:
-    try:
-        if raw_format(data, name) is not None:
-            from .raw import stored_preview  # Loads LibRaw, so not before there is a RAW file.
+    if raw_format(data, name) is not None:
+        from .raw import stored_preview  # Loads LibRaw, so not before there is a RAW file.
 
-            return stored_preview(data)
-        check_cost(data)
-        return image_of(data, FORMATS)
-    except Exception:
-        # Damaged since it was embedded, or of a kind whose extra is not installed any more.
-        return None
+        return stored_preview(data)
+    check_cost(data)
+    return image_of(data, FORMATS)

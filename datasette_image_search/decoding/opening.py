@@ -91,13 +91,15 @@ class DecodeSettings:
     """
     How to decode a picture. `preprocess` is an embedder's; it gets pictures whose shorter side is at
     least `image_size`, if the file has as much. `thumbnail_size` None makes none. `max_pixels` limits the
-    decoded pixels; a JPEG may be decoded smaller than it is.
+    decoded pixels; a JPEG may be decoded smaller than it is. `read_metadata` False leaves it empty, for a
+    picture whose row nobody makes.
     """
 
     preprocess: Callable[[Image.Image], np.ndarray]
     image_size: int
     thumbnail_size: int | None = THUMBNAIL_SIZE
     max_pixels: int = field(default_factory=lambda: default_max_pixels(os.cpu_count() or 1))
+    read_metadata: bool = True
 
 
 def open_limited(

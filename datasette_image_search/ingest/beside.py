@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ..decoding.describing import are_whole
 from ..files.special_files import open_regular
 from ..files.states import iso_time
 
@@ -60,12 +61,24 @@ def files_beside(folder: str) -> FilesBeside:
 
 
 def read_beside(folder: Path, state: str) -> list[bytes]:
-    """The bytes of the files of a state, without those that cannot be read."""
+    """The bytes of the files of a state, without those that are gone. Raises OSError for others that cannot be read."""
     found = []
     for name, _, _ in json.loads(state) if state else []:
         try:
             with open_regular(folder / name) as file:
                 found.append(file.read(LARGEST))
-        except OSError:
+        except FileNotFoundError:
             continue
     return found
+
+
+def readable(read: Callable[[], list[bytes]]) -> list[bytes] | None:
+    """
+    The .xmp files that `read` returns. None if one cannot be read or understood: a program may be writing it, so
+    that what it says is not known, which is another thing than that it says nothing.
+    """
+    try:
+        files = read()
+    except OSError:
+        return None
+    return files if are_whole(files) else None

@@ -6,9 +6,11 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from ..decoding.decode import DecodedImage, decode_bytes, reading
 from ..decoding.opening import DecodeError, DecodeSettings, check_file_size
+from .beside import readable
 from .own_images import ImageSource
 
 
@@ -49,7 +51,9 @@ def decode_image(image: ImageSource, settings: DecodeSettings) -> DecodedImage |
         with reading():
             check_file_size(image.size, settings.max_pixels)
             data = image.read()
-        return decode_bytes(data, image.name, settings, image.read_beside())
+        beside = readable(image.read_beside)
+        decoded = decode_bytes(data, image.name, settings, beside or ())
+        return replace(decoded, all_read=beside is not None)
     except DecodeError as error:
         # Not the error itself, whose traceback would keep the bytes and the picture in memory.
         return copy.copy(error)

@@ -281,10 +281,12 @@ class _Run:
 
     def _read_metadata(self, roots: dict[str, int]) -> None:
         files = self.survey.to_read
+        done = 0
         for batch in _batches(read_again(files, roots, self.request.decoders), BATCH):
             found = [image for image in batch if image is not None]
-            write_metadata(self.db, self.table, found, partial(self._count_read, len(batch)))
-            self.on_progress(Progress(self.read, len(files), 0, "", "Reading metadata"))
+            write_metadata(self.db, self.table, found, partial(self._count_read, len(found)))
+            done += len(batch)
+            self.on_progress(Progress(done, len(files), 0, "", "Reading metadata"))
 
     def _count_read(self, count: int) -> None:
         self.read += count
@@ -366,7 +368,9 @@ def _encode(
             failures.append(_failure(image, reason, roots))
             continue
         content = _content(image, outcome, roots)
-        beside = image.beside if isinstance(image, FoundFile) else ""
+        beside: str | None = image.beside if isinstance(image, FoundFile) else ""
+        if not outcome.all_read:
+            beside = None
         embedded.append(EmbeddedImage(image.image_id, content, vector, outcome.thumbnail, beside))
         if outcome.warning is not None:
             warning = _failure(image, DecodeError(outcome.warning), roots)

@@ -44,7 +44,9 @@ def is_made_by(embedder: Embedder, pictures: Iterable[tuple[Path, np.ndarray]], 
     True if the embedder makes these vectors of these files, False if no file can be read. Raises
     OtherEmbedder for other vectors, with `whose` as their name.
     """
-    settings = DecodeSettings(embedder.preprocess, embedder.image_size, thumbnail_size=None)
+    settings = DecodeSettings(
+        embedder.preprocess, embedder.image_size, thumbnail_size=None, read_metadata=False
+    )
     known = list(islice(_decoded(pictures, settings), PICTURES))
     if not known:
         return False

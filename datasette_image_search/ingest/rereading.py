@@ -9,6 +9,7 @@ from ..decoding.describing import metadata_of
 from ..store import Key
 from ..store.image_record import ReadMetadata
 from ..store.tables import KnownSource
+from .beside import readable
 from .reuse import Reuse
 from .walk import FoundFile
 
@@ -25,14 +26,19 @@ def read_again(
     files: Sequence[FoundFile], roots: Mapping[str, int], workers: int
 ) -> Iterator[ReadMetadata | None]:
     """
-    The metadata of each file, in their order; None for one that cannot be read, which the next run tries again.
+    The metadata of each file, in their order; None for one that cannot be read or whose .xmp files cannot, which
+    keeps what it has until the next run tries again.
     `roots` are ids by path.
     """
 
     def read(file: FoundFile) -> ReadMetadata | None:
+        beside = readable(file.read_beside)
         try:
-            metadata = metadata_of(file.read(), file.name, file.read_beside())
+            data = file.read()
         except OSError:
+            return None
+        metadata = None if beside is None else metadata_of(data, file.name, beside)
+        if metadata is None:
             return None
         return ReadMetadata(roots[file.root], file.path, metadata, file.beside)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 
@@ -60,12 +60,7 @@ def combined(
             if value not in (None, ()):
                 values[field.name] = value
                 break
-    first = next(_with_place(camera), None)
-    if first is not None:
-        values |= {name: getattr(first, name) for name in ("latitude", "longitude")}
-        values["altitude"] = next(
-            (source.altitude for source in (first, *camera) if source.altitude is not None), None
-        )
+    values |= _place(camera)
     taken_at = values.get("taken_at")
     values["taken_at_offset"] = next(
         (
@@ -78,5 +73,15 @@ def combined(
     return Metadata(**values)
 
 
-def _with_place(sources: Iterable[Metadata]) -> Iterator[Metadata]:
-    return (each for each in sources if (each.latitude, each.longitude) != (None, None))
+def _place(sources: Sequence[Metadata]) -> dict[str, float | None]:
+    """
+    Of the first source with a whole place, because the values of two may be of two places; if there is none, of the
+    first with half a one, or else the first altitude.
+    """
+    found = min(
+        sources, key=lambda each: (each.latitude, each.longitude).count(None), default=NOTHING
+    )
+    altitude = found.altitude
+    if found.latitude is None and found.longitude is None:
+        altitude = next((each.altitude for each in sources if each.altitude is not None), None)
+    return {"latitude": found.latitude, "longitude": found.longitude, "altitude": altitude}

@@ -27,6 +27,9 @@ _TIFFS = (b"II", b"MM")
 
 MOST_BOXES = 10_000
 
+LONGEST_BOX = 4_000_000
+"""Bytes of metadata in one."""
+
 MOST_SOURCES = 4
 """Of one kind. Pictures have one or two; reading thousands would take a minute."""
 
@@ -92,19 +95,14 @@ def _of_pillow(image: Image.Image, found: Sources) -> None:
 
 def _of_tiff(data: bytes, found: Sources) -> None:
     found.exif.append(data)
-    tags = Tiff(data).first({XMP_TAG, IPTC_TAG, PHOTOSHOP_TAG})
+    tags = Tiff(data).blocks({XMP_TAG, IPTC_TAG, PHOTOSHOP_TAG})
     for tag, into, read in (
         (XMP_TAG, found.xmp, bytes),
         (IPTC_TAG, found.iptc, bytes),
         (PHOTOSHOP_TAG, found.iptc, iptc_of_photoshop),
     ):
-        value = tags.get(tag)
-        if tag == IPTC_TAG and isinstance(value, tuple):
-            # Some programs count it in numbers of four bytes.
-            form = {"le": "<", "be": ">"}[Tiff(data).order]
-            value = struct.pack(f"{form}{len(value)}L", *map(int, value))
-        if isinstance(value, bytes):
-            into.append(read(value))
+        if tag in tags:
+            into.append(read(tags[tag]))
 
 
 def _of_raf(data: bytes, found: Sources) -> None:
@@ -151,5 +149,5 @@ def _of_boxes(data: bytes, found: Sources) -> None:
                 kind, inner = data[inner : inner + 16], inner + 16
             if kind in (b"moov", _CANON_UUID):
                 waiting.append((inner, stop))
-            elif kind in readers:
+            elif kind in readers and stop - inner <= LONGEST_BOX:
                 readers[kind].append(data[inner:stop])

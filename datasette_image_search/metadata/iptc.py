@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from .columns import Metadata
 from .dates import iptc_time
-from .texts import joined, keywords_of, text_of
+from .texts import MOST_KEYWORDS, joined, keywords_of, text_of
 
 _TITLE, _KEYWORD, _DATE, _TIME, _BYLINE, _COPYRIGHT, _CAPTION = 5, 25, 55, 60, 80, 116, 120
+
+MOST_RECORDS = 10_000
+"""All that are read, of which MOST_KEYWORDS of one kind count."""
+
+MOST_BYTES = 2**16
+"""Of one record; the rest of a text is left out."""
 
 _RESOURCE = 0x0404
 """Photoshop's number for IPTC among its resources."""
@@ -17,8 +24,10 @@ _RESOURCE = 0x0404
 def iptc_metadata(data: bytes) -> Metadata:
     """What the records say; those after a damaged one are left out."""
     values: dict[int, list[bytes]] = {}
-    for number, value in _application_records(data):
-        values.setdefault(number, []).append(value)
+    for number, value in islice(_application_records(data), MOST_RECORDS):
+        known = values.setdefault(number, [])
+        if len(known) < MOST_KEYWORDS:
+            known.append(value)
 
     def text(number: int) -> str | None:
         return next((text for each in values.get(number, []) if (text := text_of(each))), None)
@@ -50,7 +59,7 @@ def _application_records(data: bytes) -> Iterator[tuple[int, bytes]]:
             length = int.from_bytes(data[position : position + min(size, 4)], "big")
             position += size
         if record == 2:
-            yield number, data[position : position + length]
+            yield number, data[position : position + min(length, MOST_BYTES)]
         position += length
 
 

@@ -23,7 +23,7 @@ def text_of(value: object) -> str | None:
     Windows has it.
     """
     if isinstance(value, bytes):
-        value = decoded(value)
+        value = decoded(value.split(b"\0")[0])
     if not isinstance(value, str):
         return None
     # Fields of fixed length are filled up with NULs or blanks; some decode to lone surrogates.
@@ -33,12 +33,14 @@ def text_of(value: object) -> str | None:
 
 
 def decoded(value: bytes) -> str:
-    """UTF-8, or else Latin-1 with the letters of Windows in the gaps."""
+    """UTF-8, also if it ends inside of a letter, or else Latin-1 with the letters of Windows in the gaps."""
     for encoding in ("utf-8-sig", "cp1252"):
         try:
             return value.decode(encoding)
-        except UnicodeDecodeError:
-            continue
+        except UnicodeDecodeError as error:
+            is_cut = error.reason == "unexpected end of data"
+            if is_cut and not value[: error.start].isascii():
+                return value[: error.start].decode("utf-8-sig")
     return value.decode("latin-1")
 
 

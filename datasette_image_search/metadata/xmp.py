@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import islice
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import XMLParser
 
 from .columns import Metadata
 from .dates import When, iso_time
@@ -23,6 +23,9 @@ LONGEST = 4_000_000
 
 MOST_MARKS = 200_000
 """Brackets and values of attributes, which take the time; the strokes of brushes are thousands."""
+
+LONGEST_NAMESPACE = 200
+"""Characters. The parser writes it out in the name of each element: gigabytes of a few kilobytes."""
 
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -52,6 +55,11 @@ def xmp_metadata(data: bytes) -> Metadata:
     return Metadata() if root is None else _metadata(_Properties(root))
 
 
+def is_xmp(data: bytes) -> bool:
+    """Whether it is a packet or an .xmp file that is whole."""
+    return _parsed(data) is not None
+
+
 def _parsed(data: bytes) -> Element | None:
     """The first element of XMP, without what programs leave before and behind it."""
     if len(data) > LONGEST:
@@ -64,9 +72,22 @@ def _parsed(data: bytes) -> Element | None:
     if begin is None or end < 0:
         return None
     try:
-        return fromstring(text[begin.start() : end] + f"</{begin[1]}>", forbid_dtd=True)
+        return _element(text[begin.start() : end] + f"</{begin[1]}>")
     except (ParseError, DefusedXmlException, ValueError):
         return None
+
+
+def _element(text: str) -> Element:
+    parser = XMLParser(target=TreeBuilder(), forbid_dtd=True)
+    parser.parser.StartNamespaceDeclHandler = _check_namespace
+    parser.feed(text)
+    root: Element = parser.close()
+    return root
+
+
+def _check_namespace(_: str | None, uri: str | None) -> None:
+    if uri is not None and len(uri) > LONGEST_NAMESPACE:
+        raise ValueError("the URI of a namespace is too long")
 
 
 def _decoded(data: bytes) -> str:
@@ -80,16 +101,24 @@ def _decoded(data: bytes) -> str:
 
 
 class _Properties:
-    """The properties that are asked for, of all descriptions in a packet, by name, each as its texts."""
+    """
+    The properties that are asked for, of the picture's own descriptions, by name, each as its texts. Descriptions
+    inside of these are of other things, such as the pictures that this one was made of.
+    """
 
     def __init__(self, root: Element):
         self._values: dict[str, list[str]] = {}
-        for description in root.iter(f"{_RDF}Description"):
+        is_rdf = root.tag == f"{_RDF}RDF"
+        for description in root.iterfind(f"./{'' if is_rdf else f'{_RDF}RDF/'}{_RDF}Description"):
             for name in _NAMES & description.attrib.keys():
-                self._values.setdefault(name, [description.attrib[name]])
+                self._add(name, [description.attrib[name]])
             for child in description:
                 if child.tag in _NAMES and child.tag not in self._values:
-                    self._values[child.tag] = list(_texts(child))
+                    self._add(child.tag, list(_texts(child)))
+
+    def _add(self, name: str, texts: list[str]) -> None:
+        if any(map(text_of, texts)):
+            self._values.setdefault(name, texts)
 
     def all(self, name: str) -> list[str]:
         return self._values.get(name, [])

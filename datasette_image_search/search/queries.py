@@ -96,6 +96,7 @@ def _picture_vector(index: Index, picture: Path, weights_of: WeightsOf) -> np.nd
         embedder.image_size,
         thumbnail_size=None,
         max_pixels=default_max_pixels(workers=1),
+        read_metadata=False,
     )
     try:
         decoded = decode_file(picture, settings)

@@ -6,8 +6,11 @@ import base64
 import binascii
 from urllib.parse import unquote_to_bytes
 
-ENCODED = 4 / 3
-"""Letters of base64 for a byte."""
+ENCODED = 3 / 2
+"""Letters of base64 for a byte at most: 4 for 3 bytes, line breaks, and quoted signs that URIs have."""
+
+QUOTED = 3.0
+"""Letters for a byte at most in a data URI without base64."""
 
 LONGEST_HEAD = 1000
 """Letters of a data URI before its data: a media type with its parameters."""

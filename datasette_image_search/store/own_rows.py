@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from sqlite_utils.db import quote_identifier
 
-from .content_values import ENCODED, content_of
+from .content_values import ENCODED, LONGEST_HEAD, QUOTED, content_of
 from .ownership import has_triggers
 from .reads import failed_files
 from .sources import replaced_contents, sources_of
@@ -146,11 +146,14 @@ def own_content(
 ) -> bytes:
     """The bytes of an image; none where the row is gone, or holds no picture or one of more bytes."""
     row = conn.execute(
-        "select {column} from {images} where {key} = ? and "
-        "length({column}) <= ? * case typeof({column}) when 'text' then ? else 1 end".format(
-            column=quote_identifier(column), **table.quoted()
+        "select {column} from {images} where {key} = ? and length({column}) <= case "
+        "when typeof({column}) != 'text' then ? "
+        "when {head} like '%data:%' and {head} not like '%;base64,%' then ? else ? end".format(
+            column=quote_identifier(column),
+            head=f"substr({quote_identifier(column)}, 1, {LONGEST_HEAD})",
+            **table.quoted(),
         ),
-        [image_id, at_most, ENCODED],
+        [image_id, at_most, QUOTED * at_most + LONGEST_HEAD, ENCODED * at_most + LONGEST_HEAD],
     ).fetchone()
     content = content_of(row[0]) if row else b""
     return content if len(content) <= at_most else b""

@@ -209,14 +209,14 @@ class EmbeddedImage:
     """
     What a batch is made of. `image_id` is None for an image that has no row yet, `content` what is
     to be known of it: the row itself, or only the state of its source in a person's own table. `beside` is
-    the state of the .xmp files that its metadata was read with.
+    the state of the .xmp files that its metadata was read with, None if they are to be read again.
     """
 
     image_id: Key | None
     content: ImageRecord | Source
     vector: np.ndarray
     thumbnail: bytes | None
-    beside: str = ""
+    beside: str | None = ""
 
 
 @dataclass(frozen=True, slots=True)
