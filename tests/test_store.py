@@ -651,6 +651,18 @@ def test_a_persons_own_table_with_any_key_works(kind: type, keys: list[Key]) -> 
     assert set(stored_vectors(db.conn, "mine")) == set(keys[1:])
 
 
+def test_columns_are_noted_as_a_persons_only_if_others_could_be_written_there(db: Database) -> None:
+    """Of a table like those from folders that a person made; not of ours, whatever became of its side tables."""
+    make_own_table(db, "mine", "id", int)
+    db["pictures"].insert({"id": 1, "file": "a.jpg", "title": "A"}, pk="id")
+    ensure_tables(db, "pictures", "file")
+    db["_images_vectors"].drop()
+    ensure_tables(db, "images")
+    assert [name for name in db.table_names() if name.endswith("own_columns")] == [
+        "_mine_own_columns"
+    ]
+
+
 def test_vectors_come_in_batches_in_the_order_of_their_ids(db: Database) -> None:
     add_images(db, random_vectors(6, seed=1))
     index = store.find_index(db.conn)

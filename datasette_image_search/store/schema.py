@@ -9,7 +9,8 @@ from sqlite_utils.db import quote_identifier
 
 from .finding import check_key, check_not_renamed, renamed_from
 from .migrations import migrate
-from .side_schema import column_types, image_columns
+from .side_schema import column_types, image_columns, record_own_columns
+from .side_tables import embedded_names
 from .tables import (
     INDEXES,
     LABEL_SETS,
@@ -72,12 +73,16 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
             )
             # One index of a table by a model, and one beside it that is made in its place.
             db.table(INDEXES).create_index(["image_table", "model", "unfinished"], unique=True)
+        before = {folded(each) for each, _ in embedded_names(db.conn)}
+        is_persons = table_exists(db.conn, name) and folded(name) not in before
         if not table_exists(db.conn, name):
             check_new_name(db.conn, name)
             check_not_renamed(db.conn, name)
             _forget_dropped(db, name)
             _create_image_table(db, name)
         table = find_image_table(db.conn, name)
+        if is_persons and table.root_column is not None:
+            record_own_columns(db, table)
         check_key(db.conn, table)
         _forget_former(db, table)
         if own_column is None:

@@ -33,7 +33,7 @@ def side_tables(conn: sqlite3.Connection) -> dict[str, frozenset[str]]:
     }
     made_of: dict[str, set[str]] = {}
     images: set[str] = set()
-    for name, embedded_as in _embedded(conn):
+    for name, embedded_as in embedded_names(conn):
         images |= {name, embedded_as}
         table = ImageTable(embedded_as, "", key_is_integer=True)
         for side in existing_side_tables(conn, table):
@@ -74,7 +74,7 @@ def _possible_names(conn: sqlite3.Connection) -> set[str]:
     return possible
 
 
-def _embedded(conn: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+def embedded_names(conn: sqlite3.Connection) -> Iterator[tuple[str, str]]:
     """
     The image tables, each with the name it was embedded as, that of its side tables. The triggers
     tell a table that was renamed since, or whose last index was deleted.
