@@ -75,7 +75,10 @@ def read_indexes(
         [table],
     )
     found: list[dict[str, Any]] = [dict(zip(columns, row, strict=True)) for row in rows]
-    indexes = [Index(**row, table=find_image_table(conn, table)) for row in found]
+    if not found:
+        return []
+    image_table = find_image_table(conn, table)
+    indexes = [Index(**row, table=image_table) for row in found]
     return [index for index in indexes if with_unfinished or not index.unfinished]
 
 
