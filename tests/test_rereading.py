@@ -163,7 +163,19 @@ class TestWithoutTheModel:
         made = "select camera_make, title from images where path = 'blue.jpg'"
         assert query(path, made) == [("Canon", None)]
         assert run().read == 1
-        assert query(path, made) == [(None, "Sea")]
+        assert query(path, made) == [("Canon", "Sea")]
+
+    def test_what_a_person_corrected_stays(self, run: Run, path: Path, folder: Path):
+        """Unless an .xmp file says another thing than the picture."""
+        change(path, "update images set taken_at = '1985-07-01', latitude = 1.5, iso = 100")
+        (folder / "blue.xmp").write_text(words("Sea"))
+        assert run().read == 1
+        made = "select taken_at, latitude, iso, title from images where path = 'blue.jpg'"
+        assert query(path, made) == [("1985-07-01", 1.5, 100, "Sea")]
+        dated = "<exif:DateTimeOriginal>2003-04-05T06:07:08</exif:DateTimeOriginal><dc:title>"
+        (folder / "blue.xmp").write_text(words("Sea").replace("<dc:title>", dated))
+        assert run().read == 1
+        assert query(path, made) == [("2003-04-05T06:07:08", 1.5, 100, "Sea")]
 
     def test_a_database_of_an_older_version_is_filled(self, run: Run, path: Path, folder: Path):
         """As it was without the columns and the tables; a column that a person made stays a person's."""
@@ -175,14 +187,16 @@ class TestWithoutTheModel:
             db["images"].add_column("rating", str)
             db["_images_beside"].drop()
             db["image_search_migrations"].delete("m005_metadata")
-        change(path, "update images set rating = 'mine', camera_make = 'wrong'")
+        change(path, "update images set rating = 'mine', camera_make = 'corrected'")
         before = vectors_of(path)
         planned = command("embed-images", path, "images", folder, "--dry-run").output
         assert planned == "Would be: 0 embedded, 8 unchanged (8 with metadata to read), 0 failed\n"
         summary = run()
         assert (summary.migrated, summary.embedded, summary.read) == (True, 0, 8)
         assert titles(path) == {"blue.jpg": "Sea", "red.jpg": "Rose"}
-        assert query(path, "select distinct rating, camera_make from images") == [("mine", None)]
+        assert query(path, "select distinct rating, camera_make from images") == [
+            ("mine", "corrected")
+        ]
         assert vectors_of(path) == before
         summary = run()
         assert (summary.migrated, summary.read) == (False, 0)

@@ -40,7 +40,8 @@ def read_again(
         metadata = None if beside is None else metadata_of(data, file.name, beside)
         if metadata is None:
             return None
-        return ReadMetadata(roots[file.root], file.path, metadata, file.beside)
+        alone = metadata_of(data, file.name, ()) if beside else metadata
+        return ReadMetadata(roots[file.root], file.path, metadata, file.beside, alone or metadata)
 
     # Few at a time, so that no more pictures than that are in memory.
     for start in range(0, len(files), 8 * workers):

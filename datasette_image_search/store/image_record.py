@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..metadata.columns import NOTHING, Metadata
+from ..metadata.columns import COLUMNS, NOTHING, Metadata
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,21 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class ReadMetadata:
-    """What was read again of the metadata of the image at a place, and the state of the .xmp files beside it."""
+    """
+    What was read again of the metadata of the image at a place, and the state of the .xmp files beside it. `alone`
+    is the metadata of the picture without these.
+    """
 
     root_id: int
     path: str
     metadata: Metadata
     beside: str
+    alone: Metadata
+
+    def row(self) -> dict[str, Any]:
+        """Column -> value, of all columns."""
+        return {name: getattr(self.metadata, name) for name in COLUMNS}
+
+    def is_said_beside(self, column: str) -> bool:
+        """Whether an .xmp file says another thing than the picture."""
+        return bool(getattr(self.metadata, column) != getattr(self.alone, column))

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlite_utils import Database
+from sqlite_utils.db import quote_identifier
 
-from ..metadata.columns import COLUMNS
 from .image_record import ReadMetadata
 from .schema import ensure_keywords
+from .side_schema import ADDED_COLUMNS
 from .tables import ImageTable, Key, column_names, folded, table_exists
 from .transactions import transaction
 from .triggers import has_keywords
@@ -66,6 +67,8 @@ def write_metadata(
 ) -> None:
     """
     What was read again of images that are there already, in one transaction; ids, vectors and thumbnails stay.
+    A person may have corrected a time, a place or a camera since: such a value stays, unless an .xmp file says
+    another one.
     """
     with transaction(db, committed):
         for image in images:
@@ -77,7 +80,12 @@ def write_metadata(
             ).fetchone()
             if found is None:
                 continue  # Deleted since the survey.
-            row = writable(db, table, {name: getattr(image.metadata, name) for name in COLUMNS})
+            row = writable(db, table, image.row())
+            kept = {
+                name: f"coalesce({quote_identifier(name)}, ?)"
+                for name in row
+                if name not in ADDED_COLUMNS and not image.is_said_beside(name)
+            }
             if row:
-                db.table(table.name).update(found[0], row)
+                db.table(table.name).update(found[0], row, conversions=kept)
             write_keywords(db, table, found[0], image.metadata.keywords, image.beside)
