@@ -202,7 +202,9 @@ def check_between(now: Described, before: Described, after: Described) -> None:
 
 
 def _is_as(now: Portrait, image: Portrait) -> bool:
-    same = {**now, "tags": {}} == {**image, "tags": {}}
+    # A migration adds columns, and they are NULL until something is read for them.
+    known = {name: value for name, value in now.items() if name in image or value is not None}
+    same = {**known, "tags": {}} == {**image, "tags": {}}
     return same and all(now["tags"].get(tag) == score for tag, score in image["tags"].items())
 
 
