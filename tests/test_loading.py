@@ -171,6 +171,16 @@ def test_a_jpeg_with_restart_markers_that_lacks_its_middle_is_damaged(rows: int)
         decode(whole[:third] + whole[2 * third :])
 
 
+def test_a_damaged_byte_that_looks_like_an_end_of_the_data_is_none():
+    """The decoder goes on at the next restart marker, and only the last rows are missing."""
+    whole = saved(photo_like((800, 800)), "JPEG", quality=95, restart_marker_rows=1)
+    at = whole.index(b"\xff\xd0", len(whole) // 5)
+    damaged = whole[: at - 2] + b"\xff\x9f" + whole[at : -len(whole) // 25] + b"\xff\xd9"
+    decoded = decode(damaged)
+    assert decoded.warning is not None
+    assert (decoded.width, decoded.height) == (800, 800)
+
+
 def test_a_whole_jpeg_with_restart_markers_that_ends_grey_has_no_warning():
     picture = photo_like((800, 800))
     picture.paste((128, 128, 128), (0, 200, 800, 800))

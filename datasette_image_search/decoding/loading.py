@@ -70,7 +70,9 @@ def load_image(data: bytes, formats: tuple[str, ...], settings: DecodeSettings) 
     if image.format == "PNG" and _lacks_pixels(image, data):
         raise OSError(_CUT)
     if is_jpeg and not _shown(np.asarray(_last_row(image))).any():
-        readable, _ = _readable_part(data, settings)
+        # A damaged byte may look like the end of the data, though the decoder goes on behind it.
+        shown = _part_until_last(_shown(np.asarray(image)))
+        readable = max(shown, _readable_part(data, settings)[0])
         if readable < LEAST_READABLE:
             # An end was marked where the data was cut off.
             raise OSError(_CUT)
@@ -116,7 +118,12 @@ def _readable_part(
     if not changed.any():
         return 1.0, image if shown.any() else None
     shown[: changed.argmax()] = True
-    return (shown.size - shown[::-1].argmax() if shown.any() else 0) / shown.size, image
+    return _part_until_last(shown), image
+
+
+def _part_until_last(shown: np.ndarray) -> float:
+    """The part of the rows up to the last that is shown."""
+    return float(shown.size - shown[::-1].argmax() if shown.any() else 0) / shown.size
 
 
 def _shown(pixels: np.ndarray) -> np.ndarray:
