@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .ingest.report import Summary
     from .ingest.vector_import import ImportSummary
     from .maps.plotting import Plotted
+    from .search.correction import Rank
     from .search.dispensable import LeftOut
     from .search.duplicates import DuplicateGroups
     from .search.evaluation import Evaluated
@@ -175,7 +176,8 @@ class Images:
         """
         Write the files anew that searches are ranked from, as another `type` of index: "auto", "flat",
         "ivf" or a factory string of FAISS. `target` is the recall to reach, above 0 and at most 1, for
-        `queries`, shape (n, dimensions), or a .npy file of them.
+        `queries`, shape (n, dimensions), or a .npy file of them. `reference_queries` are what rankings are
+        corrected by from now on, in place of those that come with this package.
 
             images.index("ivf", target=0.99)
         """
@@ -249,16 +251,18 @@ class Images:
         offset: int = 0,
         min_score: float | None = None,
         exact: bool = False,
+        rank: Rank = "corrected",
         on_progress: OnProgress | None = None,
     ) -> list[Found]:
         """
         For each query the `hits`, the `steps` to them, and `warnings`, such as of words that the model
         does not know. `offset` leaves out so many of the best, `min_score` those with a lower score;
-        `exact` leaves an approximate index aside.
+        `exact` leaves an approximate index aside; `rank` "cosine" orders by the score alone, without the
+        correction for pictures that are close to any words.
 
             (found,) = images.find(["dark blue"], 3)
         """
-        from .search import planner
+        from .search.asked import find_images
         from .search.live import live_index
 
         some = queries_of(queries)
@@ -266,13 +270,9 @@ class Images:
         asked = [self._ask(index, query, alone=len(some) == 1) for query in some]
         if on_progress is not None:
             live_index(self.conn, index, phases(on_progress))
-        vectors = np.stack([query.vector for query in asked])
         rows = where if isinstance(where, Filter | IdSet) else row_filter(where, params)
-        all_found = planner.search_many(
-            self.conn, index, vectors, k, rows, offset=offset, min_score=min_score, exact=exact
-        )
-        pairs = zip(all_found, asked, strict=True)
-        return [replace(found, warnings=query.warnings) for found, query in pairs]
+        limits: Any = {"offset": offset, "min_score": min_score, "exact": exact}
+        return find_images(self.conn, index, asked, k, rows, rank=rank, **limits)
 
     def vector(self, query: Query, *, model: str | None = None) -> np.ndarray:
         """

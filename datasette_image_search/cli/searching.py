@@ -66,6 +66,13 @@ class QueryCommand(Command):
 @click.option(
     "--exact", is_flag=True, help="Compare all vectors, even if there is an approximate index"
 )
+@click.option(
+    "--rank",
+    type=click.Choice(["corrected", "cosine"]),
+    default="corrected",
+    show_default=True,
+    help="Order of the images: corrected for those that are close to any words, or by the score alone",
+)
 @options.output_format(paths="Output only the paths of the files, each once")
 @click.option("--explain", is_flag=True, help="Print the steps of the search on standard error")
 def search_images(

@@ -157,6 +157,7 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
                 where=wanted.filter,
                 offset=wanted.offset,
                 min_score=wanted.min_score,
+                rank=wanted.rank,
             )
             scores = {hit.id: hit.score for hit in found.hits}
             shown = _shown_images(conn, requested, list(scores), scores)

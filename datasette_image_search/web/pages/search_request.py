@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast, get_args
 
 from datasette.app import Datasette
 from datasette.filters import Filters
@@ -13,11 +13,13 @@ from datasette.utils import await_me_maybe
 from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
+from ...search.correction import Rank
 from ...store import Filter
 from ...store.filters import all_of
 from ...store.tables import LAST
 from ..access.requested_table import RequestedTable
 from ..compat import column_filters
+from ..configuration import rank as configured_rank
 from ..urls import RequestError, pairs_of, whole_number
 
 PAGE_SIZE = 60
@@ -41,6 +43,7 @@ class SearchRequest:
     size: int
     offset: int
     min_score: float | None
+    rank: Rank
     picture_size: str
     filters: Filters
     rows: Filter | None
@@ -89,6 +92,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         size=size,
         offset=offset,
         min_score=_score(request),
+        rank=asked_rank(datasette, request, requested.database.name, requested.table.name),
         picture_size=_picture_size(request),
         filters=filters,
         rows=rows,
@@ -147,6 +151,16 @@ def _score(request: Request) -> float | None:
     if not math.isfinite(score):
         raise RequestError("_min_score must be a number, such as 0.25")
     return score
+
+
+def asked_rank(datasette: Datasette, request: Request, database: str, table: str) -> Rank:
+    """The order that a URL asks for with `_rank=`, or else the configuration. Raises RequestError."""
+    asked = request.args.get("_rank")
+    if not asked:
+        return configured_rank(datasette, database, table)
+    if asked not in get_args(Rank):
+        raise RequestError(f"_rank must be {' or '.join(get_args(Rank))}")
+    return cast("Rank", asked)
 
 
 def _picture_size(request: Request) -> str:
