@@ -227,20 +227,20 @@ def _in_words(wanted: SearchRequest, answer: Answer) -> str:
     words = count_in_words(answer.count)
     if wanted.filter_words:
         words = f"{words} {wanted.filter_words}"
-    order = _order_in_words(wanted)
     least = (
         f", with a score of {wanted.min_score:g} or more" if wanted.min_score is not None else ""
     )
-    return f"{words}, {order}{least}"
+    return f"{words}, {_order_in_words(wanted, answer.count)}{least}"
 
 
-def _order_in_words(wanted: SearchRequest) -> str:
-    """'the best 300 for "red car", sorted by taken_at descending'"""
+def _order_in_words(wanted: SearchRequest, count: Count) -> str:
+    """'the 300 closest to "red car", sorted by taken_at descending'"""
     closest = f"closest to {query_in_words(wanted.query)}"
     if wanted.order is None:
         return closest if wanted.query else "newest first"
     by = f"sorted by {wanted.order.column}{' descending' if wanted.order.descending else ''}"
-    return f"the {wanted.limit:,} {closest}, {by}" if wanted.query else by
+    is_cut = wanted.query and (count.number is None or count.number > wanted.limit)
+    return f"the {wanted.limit:,} {closest}, {by}" if is_cut else by
 
 
 def count_in_words(count: Count) -> str:
