@@ -12,6 +12,7 @@ from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
 from ..errors import ImageSearchError
+from ..search.query import with_words
 from ..store import Key
 
 VERSION = "v"
@@ -138,20 +139,13 @@ def pairs_of_form(request: Request) -> list[tuple[str, str]] | None:
     sort = "_sort_desc" if DESCENDING in request.args else "_sort"
     pairs = pairs_of(request)
     if picture := request.args.get(PICTURE):
-        pairs = [("q", _added(picture, request.args.get("q") or "")), *replaced(pairs, q=None)]
+        pairs = [("q", with_words(picture, request.args.get("q") or "")), *replaced(pairs, q=None)]
     kept = [
         (sort if name == "_sort" else name, value)
         for name, value in pairs
         if name not in fields and (value or name not in FORM_FIELDS)
     ]
     return kept + [(name, value) for name, value in changes if value is not None]
-
-
-def _added(query: str, words: str) -> str:
-    """A query with the terms that a person typed after it."""
-    words = words.strip()
-    sign = " " if words.startswith(("+", "-")) else " + "
-    return f"{query}{sign}{words}" if words else query
 
 
 def whole_number(text: str) -> int | None:
