@@ -30,6 +30,9 @@ from .tables import (
 from .tokens import EVENTS, renew_tokens, token_triggers
 from .transactions import transaction
 
+_ROWIDS = ("rowid", "oid", "_rowid_")
+"""Names of an integer key that every table has: to change one renumbers too."""
+
 
 def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> None:
     """
@@ -137,8 +140,8 @@ def _triggers(
         "inserted": f"after insert on {names['images']} begin {forget_new} end",
         "deleted": f"after delete on {names['images']} begin {forget_old} end",
         "renumbered": (
-            # Not "of {key}": an update of "rowid" renumbers too.
-            f"after update on {names['images']} "
+            # An update of other columns works also if a table that this one names was dropped.
+            f"after update of {names['key']}, {', '.join(_ROWIDS)} on {names['images']} "
             f"when old.{names['key']} is not new.{names['key']} begin {forget_new} "
             + "insert into {vectors} (index_id, image_id, sha256, vector) "
             "select index_id, new.{key}, sha256, vector from {vectors} where image_id = old.{key}; "
