@@ -380,10 +380,10 @@ async def test_facets_count_all_matching_rows_and_not_only_those_shown(dated: Pa
     datasette = datasette_of(dated)
     url = f"{PAGE}.json?q=red&_size=1&_facet=camera_make&_facet=folder"
     response = await ask(datasette, url)
-    assert facet_of(response, "camera_make") == {"Canon": 2, "NIKON": 2}
+    assert facet_of(response, "camera_make") == {"Canon": 2, "Nikon": 2}
     assert facet_of(response, "folder") == {"": 2, "a": 2, "b": 2}
     filtered = await ask(datasette, f"{url}&taken_at__gte=2021")
-    assert facet_of(filtered, "camera_make") == {"NIKON": 2, "Canon": 1}
+    assert facet_of(filtered, "camera_make") == {"Nikon": 2, "Canon": 1}
 
 
 async def test_a_facet_adds_and_removes_its_filter_and_keeps_the_rest(dated: Path) -> None:
