@@ -36,7 +36,7 @@ from datasette_image_search.web.server import preparing
 
 from .commands import change
 from .conftest import COLOURS, draw_picture, query_json
-from .serving import ask, datasette_of
+from .serving import HANGS, ask, datasette_of
 
 PAGE = "/-/image-search/photos/images"
 pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
@@ -435,10 +435,10 @@ async def test_facets_count_all_matching_rows_and_not_only_those_shown(dated: Pa
     datasette = datasette_of(dated)
     url = f"{PAGE}.json?q=red&_size=1&_facet=camera_make&_facet=folder"
     response = await ask(datasette, url)
-    assert facet_of(response, "camera_make") == {"Canon": 2, "NIKON": 2}
+    assert facet_of(response, "camera_make") == {"Canon": 2, "Nikon": 2}
     assert facet_of(response, "folder") == {"": 2, "a": 2, "b": 2}
     filtered = await ask(datasette, f"{url}&taken_at__gte=2021")
-    assert facet_of(filtered, "camera_make") == {"NIKON": 2, "Canon": 1}
+    assert facet_of(filtered, "camera_make") == {"Nikon": 2, "Canon": 1}
 
 
 async def test_a_facet_adds_and_removes_its_filter_and_keeps_the_rest(dated: Path) -> None:
@@ -802,7 +802,7 @@ async def test_a_cold_model_shows_a_page_that_comes_back_and_holds_no_sql_thread
     assert waiting.status_code == 202
     assert 'http-equiv="refresh"' in waiting.text
     assert waiting.headers["cache-control"] == "no-store"
-    assert (await asyncio.wait_for(ask(datasette, "/photos"), 60)).status_code == 200
+    assert (await asyncio.wait_for(ask(datasette, "/photos"), HANGS)).status_code == 200
     ready.set()
     answer = await ask(datasette, f"{PAGE}.json?q=dark+reddish+orange")
     assert answer.status_code == 200
@@ -817,7 +817,7 @@ async def test_the_page_without_a_query_begins_to_load_the_model(
         preparing, "prepare_words", lambda index, query, weights_of: asked.append(query)
     )
     await ask(datasette_of(database), PAGE)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS
     while not asked and time.monotonic() < deadline:
         time.sleep(0.01)
     assert asked == [""]
