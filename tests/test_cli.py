@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from sqlite_utils.cli import cli
 
 from .conftest import COLOURS, SHARED, draw_picture, sidecar_of
+from .serving import HANGS
 
 
 def run(*arguments: object) -> Result:
@@ -172,7 +173,7 @@ def test_the_default_model_without_its_weights(
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
     )
     assert result.returncode == 1
     (sentence,) = result.stderr.splitlines()
