@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from html import unescape
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import httpx
 import pytest
@@ -167,6 +167,61 @@ async def test_an_uploaded_picture_is_called_that_and_not_spelt_out(
     assert "<title>your picture - Image search" in response.text
     less = await ask(datasette_of(database), f"{PAGE}?q={vector}+-+%236")
     assert summary(less) == '8 images, closest to "your picture - #6"'
+
+
+@pytest.mark.parametrize(
+    ("rest", "box"),
+    [
+        ("", ""),
+        (" + dark", "dark"),
+        (" - dark + #6", "- dark + #6"),
+        (' + "a + b" - 2:red', '"a + b" - 2:red'),
+    ],
+)
+@pytest.mark.parametrize("page", [PAGE, f"{PAGE}/map"])
+async def test_an_uploaded_picture_is_a_chip_and_the_box_has_the_words(
+    database: Path, palette: PaletteEmbedder, rest: str, box: str, page: str
+) -> None:
+    datasette = datasette_of(database)
+    vector = vector_to_term(palette.encode_texts(["red"])[0])
+    response = await ask(datasette, f"{page}?q={quote(vector + rest)}")
+    fields = {
+        name: unescape(value)
+        for name, value in re.findall(
+            r'<input [^>]*name="(q|_picture)" value="([^"]*)"', response.text
+        )
+    }
+    assert fields == {"q": box, "_picture": vector}
+    assert f'<svg class="image-search-sent" data-vector="{vector}"' in response.text
+    assert "your picture" in response.text
+    # Sent as it is, it is the same query again.
+    sent = await ask(datasette, f"{page}?{urlencode({**fields, '_filter_column': ''})}")
+    assert query_of(sent.headers["location"]) == {"q": [vector + rest]}
+
+
+async def test_a_picture_that_is_subtracted_stays_so(
+    database: Path, palette: PaletteEmbedder
+) -> None:
+    vector = vector_to_term(palette.encode_texts(["red"])[0])
+    fields = {"q": "blue", "_picture": f"- 0.5:{vector}"}
+    sent = await ask(datasette_of(database), f"{PAGE}?{urlencode(fields)}")
+    assert query_of(sent.headers["location"]) == {"q": [f"- 0.5:{vector} + blue"]}
+    page = await ask(datasette_of(database), sent.headers["location"])
+    assert 'value="blue"' in page.text
+    assert f'name="_picture" value="- 0.5:{vector}"' in page.text
+
+
+async def test_a_picture_that_cannot_be_searched_for_can_be_removed(database: Path) -> None:
+    page = await ask(datasette_of(database), f"{PAGE}?q=vec:AAAA")
+    assert page.status_code == 400
+    assert link(page, "&#x2716;") == PAGE
+
+
+async def test_a_single_image_has_its_chip(database: Path) -> None:
+    page = await ask(datasette_of(database), f"{PAGE}?q=%236")
+    chips = page.text.partition("image-search-chips")[2].partition("</ul>")[0]
+    assert "/images/6/thumbnail" in chips
+    assert 'name="q" value="#6"' in page.text
 
 
 async def test_what_is_wrong_with_a_query_is_said_on_the_page(database: Path) -> None:
