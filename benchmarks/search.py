@@ -33,6 +33,7 @@ from collection import make_collection, text_vectors
 from sqlite_utils import Database
 
 from datasette_image_search.search import planner
+from datasette_image_search.search.hits import Found
 from datasette_image_search.search.indexing import index_images
 from datasette_image_search.search.live import live_index
 from datasette_image_search.search.sidecar import sidecar_path
@@ -61,9 +62,7 @@ class Collection:
         self.faiss = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         self.n = self.faiss.ntotal
 
-    def search(
-        self, number: int, filter: Filter | None = None, k: int = K, **options
-    ) -> planner.Found:
+    def search(self, number: int, filter: Filter | None = None, k: int = K, **options) -> Found:
         # The index is read anew, as every caller does.
         index = find_index(self.conn)
         vectors = self.queries[number : number + 1]

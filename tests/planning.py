@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from datasette_image_search.search import planner
+from datasette_image_search.search.correction import ranking_vectors
+from datasette_image_search.search.hits import Found
 from datasette_image_search.store import Filter, Index
 from datasette_image_search.store.filters import IdSet
 
@@ -19,8 +21,11 @@ def search_one(
     k: int,
     filter: Filter | IdSet | None = None,
     **options: Any,
-) -> planner.Found:
-    if "words" in options:
-        options["words"] = np.array([options["words"]])
-    (found,) = planner.search_many(conn, index, vector[None], k, filter, **options)
+) -> Found:
+    words, least = np.array([options.pop("words", 0)]), options.pop("min_score", None)
+    with planner.live_snapshot(conn, index) as live:
+        if least is not None:
+            options["among"] = [planner.reaching(conn, live, vector, least)]
+        ranking = ranking_vectors(live.index, live.references, vector[None], words)
+        (found,) = planner.search_live(conn, live, ranking, k, filter, **options)
     return found

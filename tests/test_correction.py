@@ -98,7 +98,7 @@ def test_in_a_mixture_the_correction_has_the_weight_of_the_words(tiny: Path) -> 
         words, picture = images.vector(WORDS), images.vector("#3")
         total = 2 * picture - 0.5 * words
         weight = -0.5 / float(np.linalg.norm(total))
-        assert images.ask(f"2:#3 - 0.5:{WORDS}").words == pytest.approx(weight, rel=1e-4)
+        assert images.ask(f"2:#3 - 0.5:{WORDS}").words == pytest.approx((weight,), rel=1e-4)
         found = [hit.id for hit in images.search(f"2:#3 - 0.5:{WORDS}", 8)]
         assert found == expected(images, f"2:#3 - 0.5:{WORDS}", weight)
 

@@ -22,8 +22,8 @@ from sqlite_utils import Database
 from datasette_image_search import ImageSearchError
 from datasette_image_search.search import approximate, planner
 from datasette_image_search.search.codes import CODE_ERROR
+from datasette_image_search.search.hits import Found, Step
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
-from datasette_image_search.search.planner import Found, Step
 from datasette_image_search.search.sidecar import approximate_path, sidecar_path, sidecar_paths
 from datasette_image_search.store import Filter, FilterError, find_index
 from datasette_image_search.store.filters import IdSet

@@ -268,6 +268,36 @@ async def test_a_minimum_score_leaves_the_tail_away(database: Path) -> None:
     assert "with a score of 0.3 or more" in summary(response)
 
 
+@pytest.mark.parametrize("limit", ["_min_score=0.3", "_min_relevance=0.9", "_min_score=0.99"])
+async def test_all_that_is_counted_and_shown_has_what_is_asked_for(
+    database: Path, limit: str
+) -> None:
+    datasette = datasette_of(database)
+    whole = (await ask(datasette, f"{PAGE}.json?q=red&_size=100")).json()["hits"]
+    name, least = limit.removeprefix("_min_").split("=")
+    wanted = [hit["id"] for hit in whole if hit[name] >= float(least)]
+    url = f"q=red&{limit}&_facet=folder"
+    found = (await ask(datasette, f"{PAGE}.json?{url}")).json()
+    assert [hit["id"] for hit in found["hits"]] == wanted
+    assert found["count"] == len(wanted) < len(whole)
+    counted = found["facet_results"]["results"]["folder"]["results"]
+    assert sum(value["count"] for value in counted) == len(wanted)
+    rows = list(csv.DictReader(io.StringIO((await ask(datasette, f"{PAGE}.csv?{url}")).text)))
+    assert [int(row["id"]) for row in rows] == wanted
+    page = await ask(datasette, f"{PAGE}?{url}")
+    assert summary(page).startswith(f"{len(wanted)} image")
+    assert len(names(page)) == len(wanted)
+    few = (await ask(datasette, f"{PAGE}.json?{url}&_size=0&id__gt=3")).json()
+    assert few["count"] == len([id for id in wanted if id > 3])
+
+
+@pytest.mark.parametrize("value", ["0", "1.5", "nan", "x"])
+async def test_a_relevance_that_there_is_not_is_refused(database: Path, value: str) -> None:
+    response = await ask(datasette_of(database), f"{PAGE}.json?q=red&_min_relevance={value}")
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("_min_relevance must be ")
+
+
 # --- Filters ---------------------------------------------------------------------------------------
 
 
@@ -738,7 +768,7 @@ async def test_the_json_says_what_the_page_says(database: Path) -> None:
     assert answer["description"] == '8 images, closest to "red"'
     assert (answer["count"], answer["count_truncated"]) == (8, False)
     assert answer["hits"][0]["row"]["filename"] == "red.jpg"
-    assert answer["hits"][0].keys() == {"id", "score", "thumbnail", "url", "row"}
+    assert answer["hits"][0].keys() == {"id", "score", "relevance", "thumbnail", "url", "row"}
     thumbnail = urlsplit(answer["hits"][0]["thumbnail"])
     assert thumbnail.netloc == "localhost"
     assert (await ask(datasette, thumbnail.path)).status_code == 200

@@ -22,6 +22,7 @@ from sqlite_utils.cli import cli
 from datasette_image_search import store
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.search import live, planner, similarity
+from datasette_image_search.search.hits import Found
 from datasette_image_search.search.live import live_index
 from datasette_image_search.search.query import vector_to_term
 from datasette_image_search.sql import register_functions
@@ -483,7 +484,7 @@ def test_a_query_that_is_the_same_for_all_rows_is_searched_for_once(
 
     def counted(
         conn: sqlite3.Connection, index: store.Index, *args: Any, **options: Any
-    ) -> list[planner.Found]:
+    ) -> list[Found]:
         searches.append(index.id)
         return search(conn, index, *args, **options)
 

@@ -16,7 +16,7 @@ from .progress import progress_display
 from .waiting import Command
 
 if TYPE_CHECKING:
-    from ..search.planner import Found
+    from ..search.hits import Found
     from ..search.queries import Query
 
 LONGEST_NAME = 40
@@ -62,6 +62,11 @@ class QueryCommand(Command):
 )
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="Skip this many of the best")
 @click.option("--min-score", type=options.Number(-1, 1), help="Drop images with a lower score")
+@click.option(
+    "--min-relevance",
+    type=options.Number(0, 1, min_open=True),
+    help="Drop images that are less relevant: 0.95 leaves the matches",
+)
 @options.row_filter
 @click.option(
     "--exact", is_flag=True, help="Compare all vectors, even if there is an approximate index"
@@ -185,6 +190,8 @@ def _print_missing(names: Sequence[str], all_found: Sequence[Found], asked: dict
     needed = ["passes the filter"] if asked["where"] else []
     if asked["min_score"] is not None:
         needed.append(f"has a score of {asked['min_score']:g} or more")
+    if asked["min_relevance"] is not None:
+        needed.append(f"has a relevance of {asked['min_relevance']:g} or more")
     if asked["offset"]:
         needed.append(f"comes after the first {asked['offset']:,}")
     for name, found in zip(names, all_found, strict=True):

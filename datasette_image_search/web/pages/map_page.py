@@ -128,7 +128,7 @@ async def _html(
 ) -> Response:
     datasette, request, urls = requested.datasette, requested.request, requested.urls
     # The map shows all images, also those with a low score.
-    pairs = replaced(pairs_of(request), _next=None, _min_score=None)
+    pairs = replaced(pairs_of(request), _next=None, _min_score=None, _min_relevance=None)
     kept = replaced(pairs, q=None, **{ARGUMENT: None})
     context = {
         **await table_context(requested),

@@ -15,6 +15,7 @@ OURS = [
     "_color",
     "_facet_wait",
     "_limit",
+    "_min_relevance",
     "_min_score",
     "_next",
     "_pictures",

@@ -52,6 +52,7 @@ def json_response(
                 {
                     "id": image.id,
                     "score": image.score,
+                    "relevance": image.relevance,
                     "thumbnail": absolute(urls.thumbnail(image.id, image.version)),
                     "url": absolute(urls.row(image.id)),
                     "row": image.row,

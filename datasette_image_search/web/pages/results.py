@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -14,9 +14,10 @@ from datasette.utils import sqlite_timelimit
 
 from ... import store
 from ...api import Images
-from ...search.planner import Step
+from ...search.asked import SearchOptions, images_within
+from ...search.hits import Hit, Step
 from ...store import reads
-from ...store.filters import naming_the_filter
+from ...store.filters import IdSet, naming_the_filter
 from ...store.ordering import in_order, sorted_ids
 from ...store.reads import count_images, image_rows, newest_ids
 from ...store.transactions import is_interrupted
@@ -44,14 +45,15 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class ShownImage:
     """
-    An image as a page shows it, with its row. `score` is None without a query, `version` if nothing is
-    known of the picture.
+    An image as a page shows it, with its row. `score` is None without a query, `relevance` if nothing is known
+    to compare with, and `version` if nothing is known of the picture.
     """
 
     id: store.Key
     row: dict[str, Any]
     score: float | None
     version: str | None
+    relevance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ async def find(
     Raises an ImageSearchError with a sentence for the person.
     """
     milliseconds: dict[str, float] = {}
+    if wanted.query and wanted.is_limited:
+        wanted = await _within(requested, wanted)
 
     async def timed(name: str, work: Awaitable[T]) -> T:
         started = time.perf_counter()
@@ -137,6 +141,24 @@ async def find(
     )
 
 
+async def _within(requested: RequestedTable, wanted: SearchRequest) -> SearchRequest:
+    """The same with what the query scores as one more filter, so that all that is shown and counted agree."""
+    weights_of = configured_weights(requested.datasette)
+    options = SearchOptions(
+        min_score=wanted.min_score, min_relevance=wanted.min_relevance, rank=wanted.rank
+    )
+
+    def within(conn: sqlite3.Connection) -> IdSet | None:
+        images = Images(conn, requested.table.name, weights_of=weights_of, raw_errors=True)
+        images.open(model=requested.index.model)
+        with store.snapshot(conn):
+            query = images.ask(wanted.query, model=requested.index.model)
+            return images_within(conn, query.index, query, options)
+
+    ids = await in_time(requested, within)
+    return wanted if ids is None else wanted.among(requested, ids)
+
+
 async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
     weights_of = configured_weights(requested.datasette)
 
@@ -158,15 +180,14 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
                 wanted.limit if order else size,
                 where=wanted.filter,
                 offset=0 if order else offset,
-                min_score=wanted.min_score,
                 rank=wanted.rank,
             )
-            scores = {hit.id: hit.score for hit in found.hits}
-            ids = list(scores)
+            hits = {hit.id: hit for hit in found.hits}
+            ids = list(hits)
             if order is not None:
                 ids = in_order(conn, requested.table, ids, order, requested.view)
                 ids = ids[offset : offset + size]
-            shown = _shown_images(conn, requested, ids, scores)
+            shown = _shown_images(conn, requested, ids, hits)
         return _Page(shown, found.steps, query.warnings, query_vector_ms)
 
     return await in_time(requested, search)
@@ -203,7 +224,7 @@ def _shown_images(
     conn: sqlite3.Connection,
     requested: RequestedTable,
     ids: list[store.Key],
-    scores: dict[store.Key, float],
+    hits: Mapping[store.Key, Hit],
 ) -> tuple[ShownImage, ...]:
     """Rows without the column of BLOBs, which are the pictures themselves."""
     if requested.view is not None:
@@ -212,9 +233,13 @@ def _shown_images(
         without = requested.index.content_column
         rows = image_rows(conn, requested.table, ids, without=without, largest=LARGEST_VALUE)
     versions = reads.versions(conn, requested.table, ids)
-    return tuple(
-        ShownImage(id, rows[id], scores.get(id), versions.get(id)) for id in ids if id in rows
-    )
+    shown = []
+    for id in ids:
+        if id in rows:
+            hit = hits.get(id)
+            score, relevance = (None, None) if hit is None else (hit.score, hit.relevance)
+            shown.append(ShownImage(id, rows[id], score, versions.get(id), relevance))
+    return tuple(shown)
 
 
 async def _count(requested: RequestedTable, wanted: SearchRequest) -> Count:

@@ -50,7 +50,7 @@ MAP_PLUGIN = "datasette-cluster-map"
 HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search", "_sort", "_sort_desc", "_limit")
 """Parameters that a new search drops, or has a field for."""
 
-ONLY_HERE = ("_size", "_pictures", "_min_score", "_limit")
+ONLY_HERE = ("_size", "_pictures", "_min_score", "_min_relevance", "_limit")
 """Parameters that the table page and the map do not have."""
 
 
@@ -243,8 +243,10 @@ def _in_words(wanted: SearchRequest, answer: Answer) -> str:
     words = count_in_words(answer.count)
     if wanted.filter_words:
         words = f"{words} {wanted.filter_words}"
-    least = (
-        f", with a score of {wanted.min_score:g} or more" if wanted.min_score is not None else ""
+    least = "".join(
+        f", with a {name} of {number:g} or more"
+        for name, number in (("score", wanted.min_score), ("relevance", wanted.min_relevance))
+        if number is not None
     )
     return f"{words}, {_order_in_words(wanted, answer.count)}{least}"
 

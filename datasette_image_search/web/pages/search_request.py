@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast, get_args
 
 from datasette.app import Datasette
@@ -16,7 +16,7 @@ from datasette.views.base import DatasetteError
 from ...errors import most_similar
 from ...search.correction import Rank
 from ...store import Filter
-from ...store.filters import all_of
+from ...store.filters import IdSet, all_of
 from ...store.ordering import Order, check_order, order_of
 from ...store.tables import LAST
 from ..access.requested_table import RequestedTable
@@ -50,6 +50,7 @@ class SearchRequest:
     size: int
     offset: int
     min_score: float | None
+    min_relevance: float | None
     rank: Rank
     order: Order | None
     limit: int
@@ -59,6 +60,19 @@ class SearchRequest:
     filter: Filter | None
     filter_words: str
     context: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether some images are left out by what they score with the query."""
+        return self.min_score is not None or self.min_relevance is not None
+
+    def among(self, requested: RequestedTable, ids: IdSet) -> SearchRequest:
+        """The same with these images alone."""
+        allowed = ids.as_filter(replace(requested.table, name=requested.name))
+        clauses = [allowed.where] if self.rows is None else [allowed.where, self.rows.where]
+        params = {**allowed.params, **(self.rows.params if self.rows else {})}
+        rows = Filter(all_of(clauses), params)
+        return replace(self, rows=rows, filter=_of_images(requested, rows))
 
 
 async def read_request(requested: RequestedTable) -> SearchRequest:
@@ -102,17 +116,22 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         query=query,
         size=size,
         offset=offset,
-        min_score=_score(request),
+        min_score=_number(request, "_min_score", 0.25),
+        min_relevance=_relevance(request),
         rank=asked_rank(datasette, request, requested.database.name, requested.table.name),
         order=await _order(requested),
         limit=_whole_number(request, "_limit", SORTED, DEEPEST, least=1),
         picture_size=_picture_size(request),
         filters=filters,
         rows=rows,
-        filter=rows if requested.view is None else requested.view.images(rows),
+        filter=_of_images(requested, rows),
         filter_words=words,
         context=context,
     )
+
+
+def _of_images(requested: RequestedTable, rows: Filter | None) -> Filter | None:
+    return rows if requested.view is None else requested.view.images(rows)
 
 
 async def _filter_pairs(requested: RequestedTable) -> list[tuple[str, str]]:
@@ -174,17 +193,24 @@ def _whole_number(request: Request, name: str, default: int, largest: int, least
     return number
 
 
-def _score(request: Request) -> float | None:
-    text = request.args.get("_min_score")
+def _number(request: Request, name: str, such_as: float) -> float | None:
+    text = request.args.get(name)
     if not text:
         return None
     try:
-        score = float(text)
+        number = float(text)
     except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise RequestError("_min_score must be a number, such as 0.25")
-    return score
+        number = math.nan
+    if not math.isfinite(number):
+        raise RequestError(f"{name} must be a number, such as {such_as}")
+    return number
+
+
+def _relevance(request: Request) -> float | None:
+    relevance = _number(request, "_min_relevance", 0.95)
+    if relevance is not None and not 0 < relevance <= 1:
+        raise RequestError("_min_relevance must be above 0 and at most 1, such as 0.95")
+    return relevance
 
 
 def asked_rank(datasette: Datasette, request: Request, database: str, table: str) -> Rank:
