@@ -14,10 +14,10 @@ from ..store import Filter, Index, Key
 from ..store.filters import IdSet, passing
 from ..store.ordering import Order
 from ..store.vectors import image_vector, vectors_by_id
+from . import planner
 from .correction import Rank, ranking_vectors
 from .hits import Found
 from .live import LiveIndex
-from .planner import EXACT_CHUNK, exact_scores, live_snapshot, reaching, search_live, sorted_by
 from .query import QueryVector
 from .relevance import Relevance, relevance_of
 
@@ -62,7 +62,7 @@ def find_images(
     For each query the best k images, as planner.search_live() has them, with their relevance, and in the order
     of a column if there is one.
     """
-    with live_snapshot(conn, index) as live:
+    with planner.live_snapshot(conn, index) as live:
         ranking = _ranking(live, asked, options)
         relevances = [
             relevance_of(live, row, query) for row, query in zip(ranking, asked, strict=True)
@@ -73,11 +73,11 @@ def find_images(
                 _within(conn, live, row, query, relevance, options)
                 for row, query, relevance in zip(ranking, asked, relevances, strict=True)
             ]
-        all_found = search_live(
+        all_found = planner.search_live(
             conn, live, ranking, k, filter, offset=options.offset, exact=options.exact, among=among
         )
     if order is not None:
-        all_found = sorted_by(conn, index, order, all_found)
+        all_found = planner.sorted_by(conn, index, order, all_found)
     return [
         replace(_with_relevance(found, relevance), warnings=query.warnings)
         for found, relevance, query in zip(all_found, relevances, asked, strict=True)
@@ -86,13 +86,13 @@ def find_images(
 
 def relevance_of_image(conn: sqlite3.Connection, query: QueryVector, key: Key) -> float | None:
     """Of one image; None if it has no vector, or nothing is known to compare with."""
-    with live_snapshot(conn, query.index) as live:
+    with planner.live_snapshot(conn, query.index) as live:
         (row,) = _ranking(live, [query], SearchOptions())
         relevance = relevance_of(live, row, query)
         vector = image_vector(conn, live.index, key)
         if relevance is None or vector is None:
             return None
-        _, corrected = exact_scores(live, vector[None], row)
+        _, corrected = planner.exact_scores(live, vector[None], row)
         return float(relevance(corrected)[0])
 
 
@@ -103,7 +103,7 @@ def images_within(
     Exactly the images that `min_score` and `min_relevance` leave; None if nobody can tell the relevance of any,
     and there is nothing else to cut by.
     """
-    with live_snapshot(conn, index) as live:
+    with planner.live_snapshot(conn, index) as live:
         (row,) = _ranking(live, [query], options)
         relevance = relevance_of(live, row, query)
         if relevance is None and options.min_score is None:
@@ -114,8 +114,10 @@ def images_within(
             return IdSet(live.image_ids(live.positions_of(np.array(ids, dtype=np.int64))))
         keys = [
             key
-            for start in range(0, len(ids), EXACT_CHUNK)
-            for key in vectors_by_id(conn, live.index, ids[start : start + EXACT_CHUNK]).image_ids
+            for start in range(0, len(ids), planner.EXACT_CHUNK)
+            for key in vectors_by_id(
+                conn, live.index, ids[start : start + planner.EXACT_CHUNK]
+            ).image_ids
         ]
         return IdSet(keys)
 
@@ -139,9 +141,9 @@ def _within(
     """A bool per position: whether the image may be shown. Of what nobody knows, nothing is left out."""
     within = np.ones(len(live), dtype=bool)
     if options.min_relevance is not None and relevance is not None:
-        within &= reaching(conn, live, row, relevance.score_of(options.min_relevance))
+        within &= planner.reaching(conn, live, row, relevance.score_of(options.min_relevance))
     if options.min_score is not None:
-        within &= reaching(conn, live, query.vector, options.min_score)
+        within &= planner.reaching(conn, live, query.vector, options.min_score)
     return within
 
 

@@ -149,16 +149,6 @@ class LiveIndex:
         """The score of every position, shape (len,), float32."""
         return np.concatenate([part.scores(vector) for part in self.segments])
 
-    def scores_at(self, positions: np.ndarray, vector: np.ndarray) -> np.ndarray:
-        """The scores of a few positions, ascending, shape (len(positions),), float32."""
-        scores = [
-            part.scores_at(
-                positions[(positions >= start) & (positions < start + len(part))] - start, vector
-            )
-            for start, part in zip(self._starts(), self.segments, strict=True)
-        ]
-        return np.concatenate(scores)
-
     def error(self, vector: np.ndarray) -> float:
         """The largest difference between the score of a vector and that of its code, for one query."""
         return max(part.error(vector) for part in self.segments)

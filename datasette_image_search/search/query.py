@@ -25,7 +25,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..embedders.protocol import Embedder, EmbedderError, ModelRequest, UnknownModel
+from ..embedders.protocol import (
+    Embedder,
+    EmbedderError,
+    ModelRequest,
+    TextNotUnderstood,
+    UnknownModel,
+)
 from ..embedders.registry import load_embedder
 from ..errors import ImageSearchError, counted
 from ..store import Index, Key
@@ -70,7 +76,7 @@ class Term:
     weight: float = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class QueryVector:
     """
     A query for one index: `vector` of shape (dimensions,), float32, unit norm. `words` and `pictures` are the
@@ -367,9 +373,12 @@ def _text_vector(embedder: Embedder, text: str) -> tuple[np.ndarray, str | None]
 
 
 @lru_cache(maxsize=16)
-def _usual_words(embedder: Embedder) -> np.ndarray:
-    """The vectors of the words that people use with a model without hubs, shape (n, dimensions)."""
-    return embedder.encode_texts(list(embedder.usual_words))
+def _usual_words(embedder: Embedder) -> np.ndarray | None:
+    """The vectors of the words that people use with a model without hubs, shape (n, dimensions), if it has some."""
+    try:
+        return embedder.encode_texts(list(embedder.usual_words)) if embedder.usual_words else None
+    except TextNotUnderstood:
+        return None
 
 
 def _vector_of_image(conn: sqlite3.Connection, index: Index, text: str) -> np.ndarray:

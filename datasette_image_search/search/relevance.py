@@ -127,13 +127,25 @@ def relevance_of(live: LiveIndex, ranking: np.ndarray, query: QueryVector) -> Re
         scores = live.scores(ranking)
     else:
         positions = np.linspace(0, n - 1, SAMPLED).astype(np.int64)
-        scores = live.scores_at(positions, ranking)
+        scores = _scores_at(live, positions, ranking)
     relevance = Relevance(background, np.sort(scores), n / len(scores))
     with _lock:
         _relevances[key] = relevance
         while len(_relevances) > KEPT:
             _relevances.popitem(last=False)
     return relevance
+
+
+def _scores_at(live: LiveIndex, positions: np.ndarray, ranking: np.ndarray) -> np.ndarray:
+    """The scores of a few positions, ascending, shape (len(positions),)."""
+    starts = np.cumsum([0, *map(len, live.segments)])[:-1]
+    parts = zip(
+        live.segments,
+        starts,
+        np.split(positions, np.searchsorted(positions, starts[1:])),
+        strict=True,
+    )
+    return np.concatenate([part.scores_at(at - start, ranking) for part, start, at in parts])
 
 
 def _mixed(live: LiveIndex, query: QueryVector, *, is_corrected: bool) -> Background | None:
