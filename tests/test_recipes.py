@@ -24,7 +24,7 @@ import httpx
 import pytest
 
 from . import recipe_models
-from .commands import query
+from .commands import change, query
 from .conftest import draw_picture
 from .documents import (
     PROJECT,
@@ -377,6 +377,28 @@ def test_use_with_datasette_cluster_map(recipe: Recipe) -> None:
             pytest.skip("this datasette-cluster-map asks this Datasette for what it does not know")
         assert len(answer["rows"]) == 20
         assert any(row["latitude"] is not None for row in answer["rows"])
+
+
+@pytest.mark.datasette
+@for_recipe("Where photos were taken")
+def test_where_photos_were_taken(recipe: Recipe) -> None:
+    change(recipe.home / "photos.db", "delete from _images_places")
+    change(recipe.home / "photos.db", "update images set country = null, city = null, state = null")
+    assert recipe.run() == "33 images located, 0 too far from any town\n"
+
+    cities = recipe.rows()
+    assert cities[0] == {"country": "Switzerland", "city": "Zermatt", "photos": 9}
+
+    portugal = "select path from images where country = 'Portugal'"
+    in_portugal = {path for (path,) in query(recipe.home / "photos.db", portugal)}
+    found = hits(recipe.run())
+    assert len(found) == 5
+    assert set(found) <= in_portugal
+
+    with recipe.serve() as server:
+        page = recipe.page(server)
+        assert {Path(path).name for path in in_portugal} >= set(found_on(page))
+        assert "Ajuda" in page.text
 
 
 @pytest.mark.datasette

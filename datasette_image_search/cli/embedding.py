@@ -172,6 +172,8 @@ def embed_images(
     _print_failed_before(summary)
     _print_empty_rows(summary)
     _print_left_out(summary)
+    if summary.located:
+        tell(f"{counted(summary.located, 'image')} located, by latitude and longitude", err=True)
     tell(_summary_line(summary))
     if summary.replacement is not None and summary.replacement.is_in_use:
         in_use = f"Searches of {table!r} now use the index by {summary.model}"
