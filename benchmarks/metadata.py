@@ -23,6 +23,7 @@ from tabulate import tabulate
 
 from datasette_image_search.decoding.formats import is_image_name
 from datasette_image_search.decoding.opening import FORMATS, image_of
+from datasette_image_search.metadata.cameras import named_once
 from datasette_image_search.metadata.reading import read_metadata
 
 NAMES = {
@@ -79,8 +80,21 @@ def theirs(tags: dict[str, Any], column: str) -> Any:
     """What exiftool says of a column, in our form."""
     if column == "taken_at":
         return next((time for name in TIMES if (time := _time(tags, name))), None)
+    if column in ("camera_make", "camera_model"):
+        make, model = (_first(tags, name) for name in ("camera_make", "camera_model"))
+        # Ours is the one name of a camera that has several.
+        named = named_once(_text(make), _text(model))
+        return named[column == "camera_model"]
+    return _first(tags, column)
+
+
+def _first(tags: dict[str, Any], column: str) -> Any:
     values = (tags.get(name) for name in NAMES[column])
     return next((value for value in values if _says_something(value, column)), None)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value).strip()
 
 
 def _says_something(value: Any, column: str) -> bool:

@@ -146,9 +146,48 @@ def test_an_uploaded_picture_finds_itself(page: Page, server: str, folder: Path)
     pytest.importorskip("datasette_image_search.web.media.uploads")
     page.goto(server + SEARCH)
     page.locator(".image-search-file").set_input_files(folder / "red.jpg")
-    expect(page.get_by_role("searchbox")).to_have_value(re.compile("^vec:"))
+    expect(page).to_have_url(re.compile(r"\?q=vec%3A"))
     expect(first_picture(page)).to_have_attribute("alt", "red.jpg")
     expect(page.locator(".image-search-summary")).to_contain_text("closest to your picture")
+
+    # The picture is a chip, as small as it is shown, and words are added to it.
+    box, chips = page.get_by_role("searchbox"), page.locator(".image-search-chips li")
+    expect(box).to_have_value("")
+    expect(chips).to_have_text(re.compile("your picture"))
+    expect(chips.locator("img")).to_have_js_property("naturalWidth", 64)
+    box.fill("- dark")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page).to_have_url(re.compile(r"\?q=vec%3A[\w-]+\+-\+dark$"))
+    expect(box).to_have_value("- dark")
+    expect(chips).to_have_count(2)
+    expect(chips.first.locator("img")).to_be_visible()
+
+    # Another tab has not seen the picture.
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.locator(".image-search-chips svg")).to_be_visible()
+    expect(other.locator(".image-search-chips img")).to_have_count(0)
+    other.get_by_role("link", name="Search without your picture").click()
+    expect(other).to_have_url(re.compile(r"\?q=-\+dark$"))
+
+
+def test_an_order_is_chosen_in_the_form(page: Page, server: str) -> None:
+    page.goto(server + SEARCH + "?q=red")
+    page.get_by_label("Order").select_option("by filename")
+    page.get_by_label("descending").check()
+    page.get_by_role("button", name="Sort").click()
+    expect(page).to_have_url(f"{server}{SEARCH}?q=red&_sort_desc=filename")
+    expect(first_picture(page)).to_have_attribute("alt", "yellow.jpg")
+    page.get_by_label("of the closest").fill("2")
+    page.get_by_role("button", name="Sort").click()
+    expect(page.locator(".image-search-grid li")).to_have_count(2)
+    expect(page.locator(".image-search-summary")).to_contain_text('the 2 closest to "red"')
+    page.get_by_label("Order").select_option("closest first")
+    page.get_by_role("button", name="Sort").click()
+    expect(page).to_have_url(f"{server}{SEARCH}?q=red")
+    expect(first_picture(page)).to_have_attribute("alt", "red.jpg")
+    page.go_back()
+    expect(page.get_by_label("Order")).to_be_enabled()
 
 
 @pytest.mark.parametrize("event", ["drop", "paste"])
@@ -242,8 +281,7 @@ def test_nothing_sticks_out(page: Page, server: str, width: int) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1200)])
 def test_nobody_is_kept_out(browser: Browser, server: str, scheme: str, width: int) -> None:
     """What axe-core calls serious or critical, within the page; the frame around is Datasette's."""
     viewport = {"width": width, "height": 800}

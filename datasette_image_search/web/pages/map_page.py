@@ -18,7 +18,6 @@ from ...maps.page import MOST_IMAGES, map_data
 from ...search.live import LiveIndex, is_seen_by
 from ...search.planner import live_snapshot
 from ...search.projection import pca
-from ...search.query import LONGEST_QUERY
 from ...store import reads
 from ...store.filters import naming_the_filter
 from ..access.requested_table import RequestedTable, requested_table
@@ -26,7 +25,7 @@ from ..configuration import configured_weights
 from ..errors import told_when_too_long
 from ..reading import read_bounded
 from ..server.preparing import Placed, is_prepared, placed_vectors
-from ..urls import TableUrls, check_url, pairs_of, pairs_with_filters, replaced
+from ..urls import TableUrls, check_url, pairs_of, pairs_of_form, replaced
 from .cards import query_in_words
 from .responses import as_json, error_response, json_head
 from .results import Count, in_time
@@ -41,7 +40,7 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
     check_url(request)
     requested = await requested_table(datasette, request)
     format = request.url_vars.get("format") or ""
-    if (pairs := pairs_with_filters(request)) is not None:
+    if (pairs := pairs_of_form(request)) is not None:
         return Response.redirect(requested.urls.map(pairs, format))
     wanted, column, error = None, request.args.get(ARGUMENT) or None, None
     try:
@@ -128,15 +127,13 @@ async def _html(
     requested: RequestedTable, wanted: SearchRequest | None, column: str | None, error: str | None
 ) -> Response:
     datasette, request, urls = requested.datasette, requested.request, requested.urls
-    query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
     # The map shows all images, also those with a low score.
     pairs = replaced(pairs_of(request), _next=None, _min_score=None)
     kept = replaced(pairs, q=None, **{ARGUMENT: None})
     context = {
         **await table_context(requested),
-        **await form_context(requested, wanted, kept),
+        **await form_context(requested, wanted, urls.map, kept),
         "key": requested.table.key,
-        "query": query,
         "column": column,
         "error": error,
         "page_url": urls.map(),
