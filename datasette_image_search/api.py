@@ -452,7 +452,7 @@ class Images:
             with suppress(sqlite3.Error):
                 checkpoint(db)
 
-    def locate(self, *, on_progress: OnProgress = _ignore, **options: Any) -> Located:
+    def locate(self, *, on_progress: OnProgress = ignore, **options: Any) -> Located:
         """
         Write country, state and city of the images whose latitude and longitude are new, or were located with
         another `max_distance`: kilometres to the nearest town, 100 for new images.
