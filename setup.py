@@ -27,6 +27,7 @@ setup(
     },
     install_requires=[
         "datasette>=0.65",
+        "dateparser>=1.5",
         "defusedxml>=0.7.1",
         "sqlite-utils>=4.0",
         "faiss-cpu>=1.12",
