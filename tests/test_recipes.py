@@ -397,7 +397,7 @@ def test_use_with_datasette_cluster_map(recipe: Recipe) -> None:
 def test_where_photos_were_taken(recipe: Recipe) -> None:
     change(recipe.home / "photos.db", "delete from _images_places")
     change(recipe.home / "photos.db", "update images set country = null, city = null, state = null")
-    assert recipe.run() == "33 images located, 0 too far from any town\n"
+    assert recipe.run() == "33 images located, 6 too far from any town\n"
 
     cities = recipe.rows()
     assert cities[0] == {"country": "Switzerland", "city": "Zermatt", "photos": 9}
