@@ -23,7 +23,13 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["datasette_image_search", "datasette_image_search.*"]),
     package_data={
-        "datasette_image_search": ["py.typed", "templates/*.html", "static/*", "embedders/*.npz"],
+        "datasette_image_search": [
+            "py.typed",
+            "templates/*.html",
+            "static/*",
+            "embedders/*.npz",
+            "embedders/*.txt",
+        ],
     },
     install_requires=[
         "datasette>=0.65",
