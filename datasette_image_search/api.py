@@ -172,7 +172,8 @@ class Images:
         """
         Write the files anew that searches are ranked from, as another `type` of index: "auto", "flat",
         "ivf" or a factory string of FAISS. `target` is the recall to reach, above 0 and at most 1, for
-        `queries`, shape (n, dimensions), or a .npy file of them.
+        `queries`, shape (n, dimensions), or a .npy file of them. `reference_queries` are what rankings are
+        corrected by from now on, in place of those that come with this package.
 
             images.index("ivf", target=0.99)
         """
@@ -242,38 +243,29 @@ class Images:
         where: Where | None = None,
         params: Mapping[str, Any] | None = None,
         model: str | None = None,
-        offset: int = 0,
-        min_score: float | None = None,
-        exact: bool = False,
         sort: str | None = None,
         sort_desc: str | None = None,
         on_progress: OnProgress | None = None,
+        **options: Any,
     ) -> list[Found]:
         """
-        For each query the `hits`, the `steps` to them, and `warnings`, such as of words that the model
-        does not know. `offset` leaves out so many of the best, `min_score` those with a lower score;
-        `exact` leaves an approximate index aside; the k best come in the order of the column `sort` or `sort_desc`.
+        For each query the `hits`, the `steps` to them, and `warnings`, such as of words that the model does not
+        know. The k best come in the order of the column `sort` or `sort_desc`, if there is one. `options` are
+        the fields of SearchOptions.
 
             (found,) = images.find(["dark blue"], 3)
         """
-        from .search import planner
+        from .search.asked import SearchOptions, find_images
         from .search.live import live_index
 
-        some = queries_of(queries)
+        chosen, some = SearchOptions(**options), queries_of(queries)
         index = asked_index(some, self.table) or self.index_of(model)
         order = checked_order(self.conn, index, sort, sort_desc)
         asked = [self._ask(index, query, alone=len(some) == 1) for query in some]
         if on_progress is not None:
             live_index(self.conn, index, phases(on_progress))
-        vectors = np.stack([query.vector for query in asked])
         rows = where if isinstance(where, Filter | IdSet) else row_filter(where, params)
-        all_found = planner.search_many(
-            self.conn, index, vectors, k, rows, offset=offset, min_score=min_score, exact=exact
-        )
-        if order is not None:
-            all_found = planner.sorted_by(self.conn, index, order, all_found)
-        pairs = zip(all_found, asked, strict=True)
-        return [replace(found, warnings=query.warnings) for found, query in pairs]
+        return find_images(self.conn, index, asked, k, rows, chosen, order)
 
     def vector(self, query: Query, *, model: str | None = None) -> np.ndarray:
         """

@@ -129,12 +129,19 @@ def _add_columns(db: Database, table: ImageTable) -> None:
     )
 
 
+def _references(db: Database) -> None:
+    """Older versions ranked by the score alone."""
+    if "references_token" not in db.table(INDEXES).columns_dict:
+        db.table(INDEXES).add_column("references_token", str)
+
+
 _STEPS: tuple[Callable[[Database], None], ...] = (
     _models_side_by_side,
     _tokens,
     _sources,
     _warnings,
     _metadata,
+    _references,
 )
 
 

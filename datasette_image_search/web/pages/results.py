@@ -159,6 +159,7 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
                 where=wanted.filter,
                 offset=0 if order else offset,
                 min_score=wanted.min_score,
+                rank=wanted.rank,
             )
             scores = {hit.id: hit.score for hit in found.hits}
             ids = list(scores)
