@@ -34,7 +34,7 @@ SHOWN_REASONS = 20
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILES_OR_FOLDERS...")
 @click.option(
     "--model",
-    help="Model to embed with: palette, or ARCHITECTURE/PRETRAINED of open_clip, or timm/NAME. "
+    help="Model to embed with: things, palette, or ARCHITECTURE/PRETRAINED of open_clip, or timm/NAME. "
     "Default: the model of the table; for a new table ViT-B-32-256/datacomp_s34b_b86k",
 )
 @click.option(
