@@ -42,6 +42,8 @@ SIDE_TABLES: Mapping[str, str] = {
     "beside": "_{}_beside",
     # Columns of a table of ours that a person had made before ours of the same name came: never written.
     "own_columns": "_{}_own_columns",
+    # The latitude and longitude that images were located by, and what was written of their places.
+    "places": "_{}_places",
     # Made for people to look at, and to filter by: Datasette hides tables that begin with an underscore.
     "duplicates": "{}_duplicates",
     "tags": "{}_tags",
@@ -104,6 +106,7 @@ class ImageTable:
     keywords = _side("keywords")
     beside = _side("beside")
     own_columns = _side("own_columns")
+    places = _side("places")
 
     def parse_key(self, text: str) -> Key | None:
         """The key that a person or a URL wrote down, or None where it can be the key of no row."""

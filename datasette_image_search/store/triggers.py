@@ -47,6 +47,7 @@ def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> 
     )
     with_duplicates, with_tags = has_duplicates(db.conn, table), has_tags(db.conn, table)
     with_keywords = is_made_for_keywords(db.conn, table)
+    with_places = has_places(db.conn, table)
     wanted = _triggers(
         table,
         own_column,
@@ -54,6 +55,7 @@ def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> 
         with_duplicates=with_duplicates,
         with_tags=with_tags,
         with_keywords=with_keywords,
+        with_places=with_places,
     )
     for name, sql in wanted.items():
         if existing.get(name) != sql:
@@ -94,8 +96,12 @@ def _triggers(
     with_duplicates: bool,
     with_tags: bool,
     with_keywords: bool,
+    with_places: bool,
 ) -> dict[str, str]:
-    """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
+    """
+    Name -> SQL. `forget` is how all that is known of a picture leaves with it, `leave` what is of the row of an image
+    and not of its picture.
+    """
     names = table.quoted()
     renumber = ""
     forget = (
@@ -122,6 +128,10 @@ def _triggers(
     if with_keywords:
         forget += " delete from {keywords} where image_id = {row}.{key};"
         renumber += "update {keywords} set image_id = new.{key} where image_id = old.{key}; "
+    leave = ""
+    if with_places:
+        leave = " delete from {places} where image_id = {row}.{key};"
+        renumber += "update {places} set image_id = new.{key} where image_id = old.{key}; "
     forget_vector = ""
     if with_tags:
         forget += " delete from {tags} where image_id = {row}.{key};"
@@ -134,15 +144,17 @@ def _triggers(
         )
     forget_old = forget.format(row="old", **names)
     forget_new = forget.format(row="new", **names)
+    leave_old = leave.format(row="old", **names)
+    leave_new = leave.format(row="new", **names)
     bodies = {
         **token_triggers(table),
         # REPLACE fires no delete trigger, but the row that comes instead fires this one.
-        "inserted": f"after insert on {names['images']} begin {forget_new} end",
-        "deleted": f"after delete on {names['images']} begin {forget_old} end",
+        "inserted": f"after insert on {names['images']} begin {forget_new}{leave_new} end",
+        "deleted": f"after delete on {names['images']} begin {forget_old}{leave_old} end",
         "renumbered": (
             # An update of other columns works also if a table that this one names was dropped.
             f"after update of {names['key']}, {', '.join(_ROWIDS)} on {names['images']} "
-            f"when old.{names['key']} is not new.{names['key']} begin {forget_new} "
+            f"when old.{names['key']} is not new.{names['key']} begin {forget_new}{leave_new} "
             + "insert into {vectors} (index_id, image_id, sha256, vector) "
             "select index_id, new.{key}, sha256, vector from {vectors} where image_id = old.{key}; "
             "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; ".format(
@@ -203,7 +215,12 @@ def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
 
 def existing_side_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:
     """What is made of an image table, and not somebody else's of the same name."""
-    ours = {"duplicates": has_duplicates, "tags": has_tags, "keywords": is_made_for_keywords}
+    ours = {
+        "duplicates": has_duplicates,
+        "tags": has_tags,
+        "keywords": is_made_for_keywords,
+        "places": has_places,
+    }
     return [
         table.side(kind)
         for kind in SIDE_TABLES
@@ -224,6 +241,17 @@ def has_tags(conn: sqlite3.Connection, table: ImageTable) -> bool:
 def has_keywords(conn: sqlite3.Connection, table: ImageTable) -> bool:
     """Whether there is a table of keywords, and not somebody else's of the same name."""
     return is_made_for_keywords(conn, table) and _is_table_of(conn, table.keywords, KeywordRow)
+
+
+def has_places(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Whether there is a table of what images were located by, and not somebody else's of the same name."""
+    columns = set(column_names(conn, table.places))
+    return table_exists(conn, table.places) and columns >= {
+        "image_id",
+        "latitude",
+        "longitude",
+        "max_distance",
+    }
 
 
 def is_made_for_keywords(conn: sqlite3.Connection, table: ImageTable) -> bool:
@@ -253,7 +281,7 @@ def clear_derived(db: Database, table: ImageTable) -> None:
         clear_duplicates(db, table)
     if has_tags(db.conn, table):
         _clear_tags(db, table)
-    for side in ("beside", "keywords"):
+    for side in ("beside", "keywords", "places"):
         if table.side(side) in existing_side_tables(db.conn, table):
             db.execute(
                 f"delete from {{{side}}} where image_id not in (select {{key}} from {{images}})".format(
