@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -201,7 +201,7 @@ def may_need_extra(name: str) -> bool:
     return (
         (suffix in HEIC_SUFFIXES and not HEIC)
         or (suffix in JXL_SUFFIXES and not JXL)
-        or (suffix in RAW_SUFFIXES and find_spec("rawpy") is None)
+        or (_is_named_raw(name) and find_spec("rawpy") is None)
     )
 
 
@@ -226,8 +226,16 @@ def _open(data: bytes, name: str, settings: DecodeSettings) -> Picture:
     try:
         from .raw import open_raw  # Loads LibRaw, so not before there is a RAW file.
     except ImportError as error:
+        # Pillow reads the picture that is in some such files, and was asked to by their names.
+        if not _is_named_raw(name):
+            with suppress(UnidentifiedImageError):
+                return read_picture(data, settings)
         raise missing_extra("raw") from error
     return open_raw(data, format, settings)
+
+
+def _is_named_raw(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in RAW_SUFFIXES  # noqa: PTH122 (of every file that is new)
 
 
 # --- Pixels --------------------------------------------------------------------------------------
