@@ -157,6 +157,16 @@ async def test_each_term_of_a_query_can_be_taken_away(database: Path) -> None:
     assert all("_size=5" in url for url, _ in chips)
 
 
+async def test_a_single_term_has_a_chip_if_it_is_subtracted(database: Path) -> None:
+    for typed in ("-red", "- red"):
+        page = await ask(datasette_of(database), f"{PAGE}?q={quote(typed)}")
+        chips = page.text.partition("image-search-chips")[2].partition("</ul>")[0]
+        assert "&minus;" in chips
+        assert 'aria-label="Search without red"' in chips
+    page = await ask(datasette_of(database), f"{PAGE}?q=red")
+    assert "image-search-chips" not in page.text
+
+
 async def test_an_uploaded_picture_is_called_that_and_not_spelt_out(
     database: Path, palette: PaletteEmbedder
 ) -> None:
