@@ -157,6 +157,16 @@ async def test_each_term_of_a_query_can_be_taken_away(database: Path) -> None:
     assert all("_size=5" in url for url, _ in chips)
 
 
+async def test_a_single_term_has_a_chip_if_it_is_subtracted(database: Path) -> None:
+    for typed in ("-red", "- red"):
+        page = await ask(datasette_of(database), f"{PAGE}?q={quote(typed)}")
+        chips = page.text.partition("image-search-chips")[2].partition("</ul>")[0]
+        assert "&minus;" in chips
+        assert 'aria-label="Search without red"' in chips
+    page = await ask(datasette_of(database), f"{PAGE}?q=red")
+    assert "image-search-chips" not in page.text
+
+
 async def test_an_uploaded_picture_is_called_that_and_not_spelt_out(
     database: Path, palette: PaletteEmbedder
 ) -> None:
@@ -981,7 +991,11 @@ async def test_a_page_has_not_more_facets_than_a_server_counts(database: Path) -
 
 @pytest.mark.parametrize(
     "query_string",
-    ["_facet_size=nope", "_nl=on", "_nocol=iso", "_shape=array", "q=", "_sort=", "_size=0"],
+    [
+        *("_facet_size=nope", "_nl=on", "_nocol=iso", "_shape=array", "q=", "_sort=", "_size=0"),
+        # They resemble no parameter, so another plugin may read them.
+        *("_xyzzy=1", "_foo=1", "_gl=1", "_geojson=1", "_=1", "_token=1", "_page=1", "_lang=de"),
+    ],
 )
 async def test_what_means_nothing_here_is_left_alone(dated: Path, query_string: str) -> None:
     assert (await ask(datasette_of(dated), f"{PAGE}?{query_string}")).status_code == 200
@@ -993,7 +1007,9 @@ async def test_what_means_nothing_here_is_left_alone(dated: Path, query_string: 
         ("_srot=taken_at", "there is no parameter _srot; did you mean _sort?"),
         ("_facets=folder", "there is no parameter _facets; did you mean _facet?"),
         ("_facet_yaer=taken_at", "there is no parameter _facet_yaer; did you mean _facet_year?"),
-        ("_xyzzy=1", "there is no parameter _xyzzy; leave it out"),
+        ("_min_similarity=1", "there is no parameter _min_similarity; did you mean _min_score?"),
+        ("_Sort=iso", "there is no parameter _Sort; did you mean _sort?"),
+        ("_cols=iso", "there is no parameter _cols; did you mean _col?"),
         (
             "_sort=tekan_at",
             "'images' has no column 'tekan_at' to sort by; did you mean 'taken_at'?",
@@ -1039,6 +1055,27 @@ async def test_a_parameter_that_another_plugin_reads_is_known(dated: Path) -> No
     finally:
         pm.unregister(plugin)
     assert summary(response) == "2 images where in colour, newest first"
+
+
+async def test_a_parameter_that_another_plugin_reads_before_the_page_is_left_alone(
+    dated: Path,
+) -> None:
+    class Plugin:
+        __name__ = "tokens"
+
+        @hookimpl
+        def actor_from_request(self, request: Request) -> dict[str, str] | None:
+            return {"id": "me"} if request.args.get("_auth_token") == "secret" else None
+
+    plugin = Plugin()
+    pm.register(plugin)
+    try:
+        datasette = datasette_of(dated, rules={"allow": {"id": "me"}})
+        for url in (f"{PAGE}?q=red&_auth_token=", f"{PAGE}.json?q=red&_auth_token="):
+            assert (await ask(datasette, f"{url}secret")).status_code == 200
+            assert (await ask(datasette, f"{url}guessed")).status_code == 404
+    finally:
+        pm.unregister(plugin)
 
 
 async def test_a_query_is_text_and_never_markup(database: Path) -> None:

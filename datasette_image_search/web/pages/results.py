@@ -185,7 +185,7 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
             hits = {hit.id: hit for hit in found.hits}
             ids = list(hits)
             if order is not None:
-                ids = in_order(conn, requested.table, ids, order, requested.view)
+                ids = in_order(conn, requested.table, ids, order, wanted.rows, view=requested.view)
                 ids = ids[offset : offset + size]
             shown = _shown_images(conn, requested, ids, hits)
         return _Page(shown, found.steps, query.warnings, query_vector_ms)
