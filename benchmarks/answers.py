@@ -2,6 +2,7 @@
 How good answers are: the right photo for a caption, by the score alone and by the corrected ranking.
 
     python benchmarks/answers.py ../shared/data
+    python benchmarks/answers.py ../shared/data --figure docs/ranking.svg
 
 The vectors are of OpenAI's CLIP, ViT-B/32: 100 photos with five captions each, alone and among other images.
 For each caption the reference queries are the captions of other photos, as a fifth of the photos at a time is
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from ranking_figure import ranking_figure
 from sqlite_utils import Database
 from tabulate import tabulate
 
@@ -36,6 +38,7 @@ from datasette_image_search.store.references import (
 FOLDS = 5
 FEW = 20
 """Reference queries that a person may have, when there are few."""
+TOLD = (1, 5, 10)
 SAME = 0.98
 """The score above which two pictures count as the same."""
 MODEL = "ViT-B-32/openai"
@@ -43,7 +46,10 @@ MODEL = "ViT-B-32/openai"
 
 @click.command()
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
-def main(data: Path) -> None:
+@click.option(
+    "--figure", type=click.Path(path_type=Path), help="an SVG to draw of the recalls of all"
+)
+def main(data: Path, figure: Path | None) -> None:
     folder = data / "flickr8k-clip"
     photos = _unit(np.load(folder / "image_vectors.npy"))
     captions = _unit(np.load(folder / "text_vectors.npy"))
@@ -53,6 +59,7 @@ def main(data: Path) -> None:
     with (folder / "captions.csv").open(newline="", encoding="utf-8") as file:
         right = np.array([names.index(row["photo"]) for row in csv.DictReader(file)])
     rows, told = [], []
+    drawn: dict[int, tuple[float, ...]] = {}
     with tempfile.TemporaryDirectory() as place:
         for name, vectors in (("100", photos), ("all", np.vstack([photos, others]))):
             images = _table(Path(place), name, vectors)
@@ -62,14 +69,18 @@ def main(data: Path) -> None:
                 (f"corrected by {FEW}", "corrected", FEW),
             ):
                 ranks = _ranks(images, captions, right, rank, bank)
-                recalls = [f"{(ranks <= k).mean():.3f}" for k in (1, 5, 10)]
-                rows.append([len(vectors), ranking, *recalls])
+                recalls = {k: float((ranks <= k).mean()) for k in TOLD}
+                rows.append([len(vectors), ranking, *(f"{each:.3f}" for each in recalls.values())])
+                if name == "all" and bank is None:
+                    drawn = {k: (*drawn.get(k, ()), each) for k, each in recalls.items()}
             present, absent, gold = _present_or_absent(images, captions, right)
             line = np.quantile(absent, 0.95)
             numbers = _auc(present, absent), (gold > line).mean(), line
             shares = (gold >= LINE).mean(), (absent >= LINE).mean()
             told.append([len(vectors), *(f"{number:.3f}" for number in (*numbers, *shares))])
             images.close()
+    if figure is not None:
+        figure.write_text(ranking_figure(len(photos) + len(others), drawn), encoding="utf-8")
     print(tabulate(rows, ["images", "ranking", "recall@1", "@5", "@10"], disable_numparse=True))
     headers = [
         "images",

@@ -337,11 +337,13 @@ def test_memory_does_not_grow_with_the_queries_of_a_statement(
         try:
             for _ in range(249):
                 rows.fetchone()
+            # Python keeps tuples that nobody has any more, a few for each query, until such a collection.
+            gc.collect()
             held, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    # Of 249 queries, some dozen are kept, each with the weights of its terms.
-    assert held < 60 * vectors[0].nbytes
+    # Of 249 queries, some dozen are kept.
+    assert held < 40 * vectors[0].nbytes
 
 
 @pytest.mark.parametrize("savepoint", [False, True])
