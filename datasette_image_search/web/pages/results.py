@@ -108,7 +108,7 @@ async def find(
     """
     milliseconds: dict[str, float] = {}
     if wanted.query and wanted.is_limited:
-        wanted = await _within(requested, wanted)
+        wanted = await within_limits(requested, wanted)
 
     async def timed(name: str, work: Awaitable[T]) -> T:
         started = time.perf_counter()
@@ -150,7 +150,7 @@ async def find(
     )
 
 
-async def _within(requested: RequestedTable, wanted: SearchRequest) -> SearchRequest:
+async def within_limits(requested: RequestedTable, wanted: SearchRequest) -> SearchRequest:
     """The same with what the query scores as one more filter, so that all that is shown and counted agree."""
     weights_of = configured_weights(requested.datasette)
     options = SearchOptions(

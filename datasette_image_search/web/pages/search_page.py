@@ -55,8 +55,11 @@ HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search", "_sort", "_sort_desc", "_
 FOLDED = 12
 """As many weaker matches, about two rows, are shown below the matches; more are folded."""
 
-ONLY_HERE = ("_size", "_pictures", "_min_score", "_min_relevance", "_limit")
-"""Parameters that the table page and the map do not have."""
+NOT_ON_THE_MAP = ("_size", "_pictures", "_limit")
+"""Parameters that neither the map nor the table page has."""
+
+ONLY_HERE = (*NOT_ON_THE_MAP, "_min_score", "_min_relevance")
+"""Parameters that the table page does not have."""
 
 
 async def search_page(datasette: Datasette, request: Request) -> Response:
@@ -163,7 +166,7 @@ async def _html(
             "previous_url": previous_url,
             "sizes": [(size, urls.page(replaced(pairs, _pictures=size))) for size in PICTURE_SIZES],
             "likeness_map_url": urls.map(
-                replaced(kept, **dict.fromkeys(ONLY_HERE), q=query or None)
+                replaced(kept, **dict.fromkeys(NOT_ON_THE_MAP), q=query or None)
             ),
             "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
@@ -270,12 +273,15 @@ def _in_words(wanted: SearchRequest, answer: Answer) -> str:
         words = f"{words} {wanted.filter_words}"
     if answer.matches is not None:
         words = f"{_matching(words, answer)} {query_in_words(wanted.query)}"
-    least = "".join(
-        f", with a {name} of {number:g} or more"
-        for name, number in (("score", wanted.min_score), ("relevance", wanted.min_relevance))
-        if number is not None
+    return f"{words}{_order_in_words(wanted, answer)}{limits_in_words(wanted)}"
+
+
+def limits_in_words(wanted: SearchRequest) -> str:
+    """', with a score of 0.25 or more'"""
+    limits = ("score", wanted.min_score), ("relevance", wanted.min_relevance)
+    return "".join(
+        f", with a {name} of {number:g} or more" for name, number in limits if number is not None
     )
-    return f"{words}{_order_in_words(wanted, answer)}{least}"
 
 
 def _matching(images: str, answer: Answer) -> str:
