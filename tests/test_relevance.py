@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from datasette_image_search import Images, ImageSearchError
 from datasette_image_search.search.asked import SearchOptions, images_within
 from datasette_image_search.search.hits import LINE
-from datasette_image_search.search.relevance import Background, Relevance
+from datasette_image_search.search.relevance import AMONG, Background, Relevance
 from datasette_image_search.sql import register_functions
 
 from .commands import command, embed_images
@@ -39,38 +40,70 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "photos.db"
 
 
-def test_it_is_one_less_the_share_that_chance_would_bring() -> None:
-    relevance = Relevance(Background(0.2, 0.05), np.array([0.1, 0.2, 0.2, 0.4, 0.45]), weight=1)
-    # Five images, of which one is five spreads above the middle, and two are four or more.
-    best, second = relevance(np.array([0.45, 0.4]))
-    assert best == pytest.approx(1 - 5 * normal(5) / 1, abs=1e-9)
-    assert second == pytest.approx(1 - 5 * normal(4) / 2, abs=1e-9)
+def test_it_is_the_chance_that_none_of_so_many_images_scores_so_high() -> None:
+    background = Background(0.2, 0.05)
+    (one,) = Relevance(background, n=1)(np.array([0.45]))
+    assert one == pytest.approx(1 - normal(5), abs=1e-12)
+    (ten,) = Relevance(background, n=10)(np.array([0.35]))
+    assert ten == pytest.approx((1 - normal(3)) ** 10, abs=1e-12)
 
 
-def test_many_images_that_stand_out_a_little_are_matches_where_one_is_none() -> None:
-    background = Background(0, 1)
-    one = np.append(np.zeros(99), 2.9)
-    ten = np.append(np.zeros(90), np.full(10, 2.9))
-    assert Relevance(background, one, weight=1)(np.array([2.9]))[0] < LINE
-    assert Relevance(background, ten, weight=1)(np.array([2.9]))[0] > LINE
+def test_a_large_collection_hides_no_image_that_stands_out() -> None:
+    scores = np.linspace(0, 6, 61)
+    thousand, million = (Relevance(Background(0, 1), n)(scores) for n in (AMONG, 1_000_000))
+    assert (thousand == million).all()
 
 
-@given(
-    st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=60),
-    st.floats(-1, 1),
-    st.floats(0.001, 1),
-    st.floats(0.01, 1),
-)
-def test_it_falls_with_the_score_and_its_score_is_the_border(
-    scores: list[float], middle: float, spread: float, least: float
+@given(st.integers(1, 2_000), st.floats(-1, 1), st.floats(0.001, 1), st.floats(0.01, 1))
+def test_it_rises_with_the_score_and_its_score_is_the_border(
+    n: int, middle: float, spread: float, least: float
 ) -> None:
-    relevance = Relevance(Background(middle, spread), np.sort(np.float32(scores)), weight=1)
-    at = np.linspace(-1, 1, 401)
-    values = relevance(at)
-    assert (np.diff(values) >= -1e-12).all()
-    assert ((values >= 0) & (values <= 1)).all()
+    relevance = Relevance(Background(middle, spread), n)
     border = relevance.score_of(least)
+    at = np.sort(np.append(np.linspace(-1, 1, 401), [border, np.nextafter(border, -9)]))
+    values = relevance(at)
+    assert (np.diff(values) >= 0).all()
+    assert ((values >= 0) & (values <= 1)).all()
     assert ((values >= least) == (at >= border)).all()
+
+
+def test_it_does_not_depend_on_what_was_asked_before(many: Path, tmp_path: Path) -> None:
+    """Words and their vector are ranked alike, and have different backgrounds."""
+    found = []
+    for order in (1, -1):
+        copy = tmp_path / str(order)
+        copy.mkdir()
+        for file in many.parent.glob("photos.db*"):
+            shutil.copy(file, copy)
+        with Images(copy / "photos.db") as images:
+            queries = ["red", images.vector("red").tobytes()]
+            found.append([images.search(query, 30) for query in queries[::order]][::order])
+    assert found[0] == found[1]
+    words, vector = found[0]
+    assert [hit.id for hit in words] == [hit.id for hit in vector]
+    assert [hit.relevance for hit in words] != [hit.relevance for hit in vector]
+
+
+def test_a_query_has_one_relevance_alone_and_beside_others(many: Path) -> None:
+    with Images(many) as images:
+        for query in ("red - blue", "#3", "red"):
+            (alone,) = images.find([query], 30)
+            beside = images.find([query, "green"], 30)[0]
+            assert alone.hits == beside.hits
+
+
+def test_images_that_were_deleted_do_not_count(many: Path, tmp_path: Path) -> None:
+    for file in many.parent.glob("photos.db*"):
+        shutil.copy(file, tmp_path)
+    with Images(tmp_path / "photos.db") as images:
+        images.search("red", 3)
+        with images.conn:
+            images.conn.execute("delete from images where id % 3 = 0")
+        beside = images.search("red", 20)
+    with Images(tmp_path / "photos.db") as images:
+        images.index()
+        again = images.search("red", 20)
+    assert [hit.relevance for hit in beside] == [hit.relevance for hit in again]
 
 
 def test_the_matches_are_the_pictures_that_a_person_means(many: Path) -> None:
@@ -132,6 +165,8 @@ def test_a_few_images_have_matches_too(tmp_path: Path) -> None:
         # Of three pictures nobody can tell what others score with each other: nothing is left out.
         hits = images.search("#1", 3, min_relevance=0.9)
         assert [hit.relevance for hit in hits] == [None] * 3
+        (found,) = images.find(["#1"], 3, min_relevance=0.9)
+        assert "is not known" in found.warnings[0]
 
 
 def test_the_command_drops_what_is_less_relevant(many: Path) -> None:

@@ -21,6 +21,11 @@ from .live import LiveIndex
 from .query import QueryVector
 from .relevance import Relevance, relevance_of
 
+UNKNOWN = (
+    "the relevance of these images is not known, so none was left out: there are too few of them, or nothing to "
+    "compare the query with; run index-images where the model of the table is installed"
+)
+
 
 @dataclass(frozen=True)
 class SearchOptions:
@@ -43,11 +48,6 @@ class SearchOptions:
         if self.min_relevance is not None:
             check_share("min_relevance", self.min_relevance, such_as=0.95)
 
-    @property
-    def is_limited(self) -> bool:
-        """Whether some images are left out by what they score."""
-        return self.min_score is not None or self.min_relevance is not None
-
 
 def find_images(
     conn: sqlite3.Connection,
@@ -68,18 +68,16 @@ def find_images(
             relevance_of(live, row, query) for row, query in zip(ranking, asked, strict=True)
         ]
         among = None
-        if options.is_limited:
-            among = [
-                _within(conn, live, row, query, relevance, options)
-                for row, query, relevance in zip(ranking, asked, relevances, strict=True)
-            ]
+        if options.min_score is not None and ranking.shape[1] > index.dimensions:
+            # In another order than that of the score, what is left out is anywhere.
+            among = [planner.reaching(conn, live, each.vector, options.min_score) for each in asked]
         all_found = planner.search_live(
             conn, live, ranking, k, filter, offset=options.offset, exact=options.exact, among=among
         )
     if order is not None:
         all_found = planner.sorted_by(conn, index, order, all_found)
     return [
-        replace(_with_relevance(found, relevance), warnings=query.warnings)
+        _complete(found, relevance, query, options)
         for found, relevance, query in zip(all_found, relevances, asked, strict=True)
     ]
 
@@ -147,9 +145,23 @@ def _within(
     return within
 
 
-def _with_relevance(found: Found, relevance: Relevance | None) -> Found:
-    if relevance is None or not found.hits:
-        return found
-    values = relevance(np.array([hit.corrected for hit in found.hits])).tolist()
-    hits = zip(found.hits, values, strict=True)
-    return replace(found, hits=tuple(replace(hit, relevance=value) for hit, value in hits))
+def _complete(
+    found: Found, relevance: Relevance | None, query: QueryVector, options: SearchOptions
+) -> Found:
+    """With relevances and warnings, and without the hits that the options leave out."""
+    hits, warnings = found.hits, query.warnings
+    if relevance is not None and hits:
+        values = relevance(np.array([hit.corrected for hit in hits])).tolist()
+        hits = tuple(replace(hit, relevance=value) for hit, value in zip(hits, values, strict=True))
+    if options.min_relevance is not None:
+        if relevance is None:
+            warnings = (*warnings, UNKNOWN)
+        hits = tuple(hit for hit in hits if _is_at_least(hit.relevance, options.min_relevance))
+    if options.min_score is not None:
+        hits = tuple(hit for hit in hits if hit.score >= options.min_score)
+    return replace(found, hits=hits, warnings=warnings)
+
+
+def _is_at_least(relevance: float | None, least: float) -> bool:
+    """Of what nobody knows, nothing is left out."""
+    return relevance is None or relevance >= least

@@ -39,7 +39,8 @@ BLOCK = 2**22
 
 def biases(references: References, vectors: np.ndarray) -> np.ndarray:
     """The bias of n vectors, shape (n, dimensions): shape (n,), in their precision, -1 to 1."""
-    texts = references.vectors.T.astype(vectors.dtype, copy=False)
+    is_precise = vectors.dtype == np.float64
+    texts = (references.precise if is_precise else references.vectors).T
     nearest = min(NEAREST, texts.shape[1])
     found = np.empty(len(vectors), dtype=vectors.dtype)
     rows = max(1, BLOCK // texts.shape[1])

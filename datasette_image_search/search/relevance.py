@@ -6,10 +6,11 @@ with a background, those that any queries of the kind have with any images of th
 reference queries, for pictures the other pictures. Its median and its spread below the median tell how far a
 score stands out; above the median are the matches of these queries too. From that
 
-    relevance = 1 - of the images with such a score or a higher one, the share that chance would bring
+    relevance = (1 - P(z)) ** n        z = (score - median) / spread
 
-which is one less the false discovery rate of Benjamini and Hochberg, and falls with the score. So a query that
-many images match has many matches, and one that none matches has none.
+is the chance that of n images which have nothing to do with the query not one has such a score, if scores are
+distributed normally, where P(z) is the share above z and n the images of the collection, but at most AMONG.
+It rises with the score, depends on nothing else, and is the same whoever asks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -26,10 +26,11 @@ from .correction import WEIGHT, biases
 from .live import LiveIndex
 from .query import QueryVector
 
-SAMPLED = 16_384
-"""Images whose scores are looked at for a query, evenly spread over the collection."""
+AMONG = 1_000
+"""Unrelated images of which not one should be a match. In a larger collection there may be one in each so many,
+beside more images that are meant."""
 
-COMPARED = 1_000
+COMPARED = 500
 """Images whose scores with other queries are the background."""
 
 FEWEST = 16
@@ -38,11 +39,14 @@ FEWEST = 16
 NARROWEST = 1e-3
 """A spread below which all scores are the same."""
 
-KEPT = 256
-"""Relevances, and backgrounds, that a process remembers."""
+KEPT = 64
+"""Backgrounds that a process remembers."""
 
-STEPS = 60
-"""Halvings that find the score of a relevance, as many as a score has bits."""
+FARTHEST = 40.0
+"""A z with a relevance of 1, or of 0 below the median, whatever n."""
+
+STEPS = 70
+"""Halvings that find the score of a relevance, to its last bit."""
 
 
 @dataclass(frozen=True)
@@ -55,40 +59,20 @@ class Background:
 
 @dataclass(frozen=True)
 class Relevance:
-    """
-    The relevance of each score with one query. `scores` are some of those of the collection, ascending, each
-    of them for `weight` images.
-    """
+    """The relevance of scores with one query, of a collection of n images."""
 
     background: Background
-    scores: np.ndarray
-    weight: float
+    n: int
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """Of some scores, shape (n,), 0 to 1."""
-        higher = len(self.scores) - np.searchsorted(self.scores, scores, side="left")
-        own = self._rate(scores, higher)
-        # What is not found by chance at a lower score is not at a higher one.
-        lower = np.searchsorted(self.scores, scores, side="right")
-        return 1 - np.minimum(own, np.append(1.0, self._lowest)[lower])
-
-    @cached_property
-    def _lowest(self) -> np.ndarray:
-        """The lowest rate of each of the scores and those below it, shape (len(scores),)."""
-        higher = np.arange(len(self.scores), 0, -1)
-        return np.minimum.accumulate(self._rate(self.scores, higher))
-
-    def _rate(self, scores: np.ndarray, higher: np.ndarray) -> np.ndarray:
-        """Of so many of the scores, the share that chance brings."""
+        """Of some scores, shape (m,): shape (m,), 0 to 1."""
         z = (np.asarray(scores, dtype=np.float64) - self.background.middle) / self.background.spread
-        by_chance = len(self.scores) * self.weight * _above(z)
-        return np.minimum(1, by_chance / np.maximum(1, higher * self.weight))
+        return (1 - _above(z)) ** min(self.n, AMONG)
 
     def score_of(self, relevance: float) -> float:
-        """The lowest score with at least this relevance; infinity if there is none up to 2."""
-        low, high = -2.0, 2.0
-        if self(np.array([high]))[0] < relevance:
-            return math.inf
+        """The lowest score with at least this relevance, above 0 and at most 1."""
+        away = FARTHEST * self.background.spread
+        low, high = self.background.middle - away, self.background.middle + away
         for _ in range(STEPS):
             middle = (low + high) / 2
             low, high = (
@@ -102,10 +86,9 @@ def _above(z: np.ndarray) -> np.ndarray:
     return np.array([math.erfc(each / math.sqrt(2)) / 2 for each in np.ravel(z)])
 
 
-_relevances: OrderedDict[tuple[object, ...], Relevance] = OrderedDict()
 _backgrounds: OrderedDict[tuple[object, ...], Background | None] = OrderedDict()
 _lock = threading.Lock()
-"""By live index and query, or kind of query, the last used at the end; and a lock for both."""
+"""By live index, its generation and the kind of query, the last used at the end; and their lock."""
 
 
 def relevance_of(live: LiveIndex, ranking: np.ndarray, query: QueryVector) -> Relevance | None:
@@ -113,39 +96,13 @@ def relevance_of(live: LiveIndex, ranking: np.ndarray, query: QueryVector) -> Re
     For a query, and the row that ranking_vectors() makes of it. None if the collection is too small for a
     background, or nothing is known of other queries of the kind.
     """
-    key = live.name, ranking.tobytes()
-    with _lock:
-        if key in _relevances:
-            _relevances.move_to_end(key)
-            return _relevances[key]
-    is_corrected = len(ranking) > live.index.dimensions
+    dimensions = live.index.dimensions
+    # A row may be wider for the sake of others that are ranked with it.
+    is_corrected = len(ranking) > dimensions and bool(ranking[dimensions])
     background = _mixed(live, query, is_corrected=is_corrected)
     if background is None:
         return None
-    n = len(live)
-    if n <= SAMPLED:
-        scores = live.scores(ranking)
-    else:
-        positions = np.linspace(0, n - 1, SAMPLED).astype(np.int64)
-        scores = _scores_at(live, positions, ranking)
-    relevance = Relevance(background, np.sort(scores), n / len(scores))
-    with _lock:
-        _relevances[key] = relevance
-        while len(_relevances) > KEPT:
-            _relevances.popitem(last=False)
-    return relevance
-
-
-def _scores_at(live: LiveIndex, positions: np.ndarray, ranking: np.ndarray) -> np.ndarray:
-    """The scores of a few positions, ascending, shape (len(positions),)."""
-    starts = np.cumsum([0, *map(len, live.segments)])[:-1]
-    parts = zip(
-        live.segments,
-        starts,
-        np.split(positions, np.searchsorted(positions, starts[1:])),
-        strict=True,
-    )
-    return np.concatenate([part.scores_at(at - start, ranking) for part, start, at in parts])
+    return Relevance(background, len(_there(live)))
 
 
 def _mixed(live: LiveIndex, query: QueryVector, *, is_corrected: bool) -> Background | None:
@@ -165,9 +122,10 @@ def _mixed(live: LiveIndex, query: QueryVector, *, is_corrected: bool) -> Backgr
 def _background(
     live: LiveIndex, kind: str, bank: np.ndarray | None, *, is_corrected: bool
 ) -> Background | None:
-    key = live.name, kind, is_corrected
+    key = live.name, live.index.generation, kind, is_corrected
     with _lock:
         if key in _backgrounds:
+            _backgrounds.move_to_end(key)
             return _backgrounds[key]
     pool = _of_pictures(live) if kind == "pictures" else _of_words(live, bank, is_corrected)
     background = _of_pool(pool)
@@ -206,5 +164,12 @@ def _of_pictures(live: LiveIndex) -> np.ndarray:
 
 
 def _some(live: LiveIndex) -> np.ndarray:
-    """Positions, evenly spread."""
-    return np.linspace(0, len(live) - 1, min(COMPARED, len(live))).astype(np.int64)
+    """Positions of images that are there, evenly spread."""
+    there = _there(live)
+    return there[np.linspace(0, len(there) - 1, min(COMPARED, len(there))).astype(np.int64)]
+
+
+def _there(live: LiveIndex) -> np.ndarray:
+    """The positions of the images that were not deleted since the index was read."""
+    there = live.there()
+    return np.arange(len(live)) if there is None else np.flatnonzero(there)
