@@ -28,8 +28,8 @@ from ..server.preparing import Placed, is_prepared, placed_vectors
 from ..urls import TableUrls, check_url, pairs_of, pairs_of_form, replaced
 from .cards import query_in_words
 from .responses import as_json, error_response, json_head
-from .results import Count, in_time
-from .search_page import count_in_words, form_context, table_context
+from .results import Count, in_time, within_limits
+from .search_page import count_in_words, form_context, limits_in_words, table_context
 from .search_request import SearchRequest, read_request
 
 ARGUMENT = "_color"
@@ -63,6 +63,11 @@ async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | 
     query = wanted.query if column is None else ""
     if query:
         await is_prepared(requested, query)
+    limits = ""
+    if wanted.query and wanted.is_limited:
+        await is_prepared(requested, wanted.query)
+        limits = limits_in_words(wanted)
+        wanted = await within_limits(requested, wanted)
     prepared = await placed_vectors(requested)
     weights_of = configured_weights(requested.datasette)
 
@@ -104,7 +109,8 @@ async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | 
         data = map_data(placed, coloured)
         # Only here: a map in a file has no server to ask for thumbnails.
         data["images"]["version"] = versions
-        said = {"description": " ".join(filter(None, words)), "warnings": list(warnings)}
+        description = " ".join(filter(None, words)) + limits
+        said = {"description": description, "warnings": list(warnings)}
         return as_json(requested.datasette, {**json_head(requested), **said, **data})
 
     # In a thread: 50,000 images take long enough for other requests to notice.
@@ -127,8 +133,7 @@ async def _html(
     requested: RequestedTable, wanted: SearchRequest | None, column: str | None, error: str | None
 ) -> Response:
     datasette, request, urls = requested.datasette, requested.request, requested.urls
-    # The map shows all images, also those with a low score.
-    pairs = replaced(pairs_of(request), _next=None, _min_score=None, _min_relevance=None)
+    pairs = replaced(pairs_of(request), _next=None)
     kept = replaced(pairs, q=None, **{ARGUMENT: None})
     context = {
         **await table_context(requested),

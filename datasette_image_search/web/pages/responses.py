@@ -47,6 +47,7 @@ def json_response(
             "description": description,
             "count": answer.count.number,
             "count_truncated": not answer.count.is_exact,
+            "matches": None if answer.matches is None else answer.matches.number,
             "without_vector": answer.without_vector,
             "hits": [
                 {

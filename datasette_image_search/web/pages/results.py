@@ -15,7 +15,8 @@ from datasette.utils import sqlite_timelimit
 from ... import store
 from ...api import Images
 from ...search.asked import SearchOptions, images_within
-from ...search.hits import Hit, Step
+from ...search.hits import LINE, Found, Hit, Step
+from ...search.query import QueryVector
 from ...store import reads
 from ...store.filters import IdSet, naming_the_filter
 from ...store.ordering import in_order, sorted_ids
@@ -28,7 +29,7 @@ from ..configuration import configured_weights
 from ..errors import told_when_too_long
 from ..facets.counting import Facets, count_facets
 from ..reading import read_bounded
-from .search_request import DEEPEST, SearchRequest
+from .search_request import DEEPEST, SORTED, SearchRequest
 
 LARGEST_VALUE = 1_000_000
 """Characters or bytes of a value in an image's row; larger values are left out."""
@@ -55,6 +56,10 @@ class ShownImage:
     version: str | None
     relevance: float | None = None
 
+    @property
+    def is_match(self) -> bool:
+        return self.relevance is not None and self.relevance >= LINE
+
 
 @dataclass(frozen=True)
 class Count:
@@ -67,15 +72,17 @@ class Count:
 @dataclass(frozen=True)
 class Answer:
     """
-    `next_offset` is where the next page begins, None on the last. `without_vector` is the number of
-    images of the table that no query finds, None without a query or if it could not be counted in time.
-    `milliseconds` are by part.
+    `next_offset` is where the next page begins, None on the last. `matches` are how many of all images with the
+    filters are relevant enough to be matches, None without a query or if nothing is known to compare with.
+    `without_vector` is the number of images of the table that no query finds, None without a query or if it could
+    not be counted in time. `milliseconds` are by part.
     """
 
     images: tuple[ShownImage, ...]
     next_offset: int | None
     count: Count
     facets: Facets
+    matches: Count | None = None
     without_vector: int | None = None
     plan: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -85,6 +92,7 @@ class Answer:
 @dataclass(frozen=True)
 class _Page:
     images: tuple[ShownImage, ...]
+    matches: Count | None = None
     plan: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
     query_vector_ms: float = 0.0
@@ -100,7 +108,7 @@ async def find(
     """
     milliseconds: dict[str, float] = {}
     if wanted.query and wanted.is_limited:
-        wanted = await _within(requested, wanted)
+        wanted = await within_limits(requested, wanted)
 
     async def timed(name: str, work: Awaitable[T]) -> T:
         started = time.perf_counter()
@@ -134,6 +142,7 @@ async def find(
         next_offset=end if more and allowed else None,
         count=count,
         facets=facets,
+        matches=page.matches,
         without_vector=without_vector,
         plan=page.plan,
         warnings=page.warnings,
@@ -141,7 +150,7 @@ async def find(
     )
 
 
-async def _within(requested: RequestedTable, wanted: SearchRequest) -> SearchRequest:
+async def within_limits(requested: RequestedTable, wanted: SearchRequest) -> SearchRequest:
     """The same with what the query scores as one more filter, so that all that is shown and counted agree."""
     weights_of = configured_weights(requested.datasette)
     options = SearchOptions(
@@ -173,24 +182,58 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
             query = images.ask(wanted.query, model=model)
             query_vector_ms = (time.perf_counter() - started) * 1000
             if not wanted.size:
-                return _Page((), (), query.warnings, query_vector_ms)
+                return _Page((), None, (), query.warnings, query_vector_ms)
             order, size, offset = wanted.order, wanted.size + 1, wanted.offset
-            (found,) = images.find(
-                [query],
-                wanted.limit if order else size,
-                where=wanted.filter,
-                offset=0 if order else offset,
-                rank=wanted.rank,
-            )
+            if order is None:
+                found = _best(images, wanted, query, size, offset=offset)
+                matches = _known_matches(found, wanted)
+                if matches is None and _has_relevance(found):
+                    matches = _count_of(_all_matches(images, wanted, query))
+            else:
+                found = _all_matches(images, wanted, query)
+                matches = _count_of(found) if _has_relevance(found) else None
+                if matches is None or wanted.limit is not None:
+                    found = _best(images, wanted, query, wanted.limit or SORTED)
+                if matches is None and _has_relevance(found):
+                    matches = Count(0)
             hits = {hit.id: hit for hit in found.hits}
             ids = list(hits)
             if order is not None:
                 ids = in_order(conn, requested.table, ids, order, wanted.rows, view=requested.view)
                 ids = ids[offset : offset + size]
             shown = _shown_images(conn, requested, ids, hits)
-        return _Page(shown, found.steps, query.warnings, query_vector_ms)
+        return _Page(shown, matches, found.steps, query.warnings, query_vector_ms)
 
     return await in_time(requested, search)
+
+
+def _best(
+    images: Images, wanted: SearchRequest, query: QueryVector, k: int, **options: Any
+) -> Found:
+    (found,) = images.find([query], k, where=wanted.filter, rank=wanted.rank, **options)
+    return found
+
+
+def _all_matches(images: Images, wanted: SearchRequest, query: QueryVector) -> Found:
+    """As far as a query can be followed."""
+    return _best(images, wanted, query, DEEPEST, min_relevance=LINE)
+
+
+def _count_of(matches: Found) -> Count:
+    return Count(len(matches.hits), len(matches.hits) < DEEPEST)
+
+
+def _has_relevance(found: Found) -> bool:
+    return any(hit.relevance is not None for hit in found.hits)
+
+
+def _known_matches(found: Found, wanted: SearchRequest) -> Count | None:
+    """How many matches there are in all, if the hits of a page tell: the last of them is among these."""
+    is_last = found.matches < len(found.hits) or len(found.hits) <= wanted.size
+    is_here = found.matches > 0 or wanted.offset == 0
+    if _has_relevance(found) and is_last and is_here:
+        return Count(wanted.offset + found.matches)
+    return None
 
 
 async def _without_query(

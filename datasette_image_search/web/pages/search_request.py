@@ -32,7 +32,7 @@ DEEPEST = 10_000
 read on; a filter shows others."""
 
 SORTED = 300
-"""The best images for a query that an order by a column is of, if the URL does not say how many."""
+"""The best images for a query that an order by a column is of, if none is a match."""
 
 PICTURE_SIZES = ("small", "medium", "large")
 
@@ -43,7 +43,8 @@ class SearchRequest:
     `size` images after the first `offset`, none for a size of 0. `rows` is the filter on the table or view
     that the URL names, `filter` the same on its images. `filter_words` is Datasette's sentence, 'where
     camera_make = "Canon"'. `context` has the template variables of Datasette's own filters, such as `_where=`.
-    With an `order`, the `limit` best for the query are sorted by it, or without a query all images.
+    With an `order`, the `limit` best for the query are sorted by it: if that is None, all matches, or the best
+    SORTED if there are none; without a query all images.
     """
 
     query: str
@@ -53,7 +54,7 @@ class SearchRequest:
     min_relevance: float | None
     rank: Rank
     order: Order | None
-    limit: int
+    limit: int | None
     picture_size: str
     filters: Filters
     rows: Filter | None
@@ -120,7 +121,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         min_relevance=_relevance(request),
         rank=asked_rank(datasette, request, requested.database.name, requested.table.name),
         order=await _order(requested),
-        limit=_whole_number(request, "_limit", SORTED, DEEPEST, least=1),
+        limit=_whole_number(request, "_limit", 0, DEEPEST, least=1) or None,
         picture_size=_picture_size(request),
         filters=filters,
         rows=rows,
