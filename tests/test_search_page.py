@@ -283,7 +283,6 @@ async def test_a_limit_without_a_query_is_not_told(database: Path):
     assert response.json()["description"] == "8 images, newest first"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("limit", ["_min_score=0.3", "_min_relevance=0.9", "_min_score=0.99"])
 async def test_all_that_is_counted_and_shown_has_what_is_asked_for(
     database: Path, limit: str
