@@ -54,7 +54,7 @@ def measure(conn: sqlite3.Connection) -> None:
     texts = text_vectors(REFERENCES + REPEATED + 1)
     references, asked = References(texts[:REFERENCES]), texts[REFERENCES:]
     plain, corrected = live_with(conn, None), live_with(conn, references)
-    times: dict[str, list[float]] = {"score": [], "corrected": [], "relevance": [], "again": []}
+    times: dict[str, list[float]] = {"score": [], "corrected": [], "relevance": []}
     first = 0.0
     for number, vector in enumerate(asked):
         query = QueryVector(corrected.index, vector, words=(1.0,), pictures=())
@@ -67,7 +67,6 @@ def measure(conn: sqlite3.Connection) -> None:
         # Each of the two is first as often as the other.
         turns = list(told) if number % 2 else [*reversed(list(told)[:2]), "relevance"]
         took = {name: processor_ms(told[name]) for name in turns}
-        took["again"] = processor_ms(told["relevance"])
         if number == 0:
             first = took["relevance"]
             continue
@@ -80,8 +79,7 @@ def measure(conn: sqlite3.Connection) -> None:
     lines = [
         ["by the score", by_score],
         ["by the corrected score", times["corrected"]],
-        ["relevance of a new query", times["relevance"]],
-        ["the same again", times["again"]],
+        ["relevance of a query", times["relevance"]],
     ]
     print(f"{len(plain):,} vectors, the best {K}, ms of a processor")
     print(

@@ -278,6 +278,12 @@ async def test_a_minimum_score_leaves_the_tail_away(database: Path) -> None:
     assert "with a score of 0.3 or more" in summary(response)
 
 
+async def test_a_limit_without_a_query_is_not_told(database: Path):
+    response = await ask(datasette_of(database), f"{PAGE}.json?_min_score=0.3&_min_relevance=0.9")
+    assert response.json()["description"] == "8 images, newest first"
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("limit", ["_min_score=0.3", "_min_relevance=0.9", "_min_score=0.99"])
 async def test_all_that_is_counted_and_shown_has_what_is_asked_for(
     database: Path, limit: str

@@ -108,7 +108,8 @@ async def find(
     """
     milliseconds: dict[str, float] = {}
     if wanted.query and wanted.is_limited:
-        wanted = await within_limits(requested, wanted)
+        with told_when_too_long(requested.datasette):
+            wanted = await within_limits(requested, wanted)
 
     async def timed(name: str, work: Awaitable[T]) -> T:
         started = time.perf_counter()
