@@ -186,7 +186,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_missing(names: Sequence[str], all_found: Sequence[Found], asked: dict[str, Any]) -> None:
-    """A line for each query that found nothing."""
+    """A line for each query that found nothing, or nothing that is a match."""
     needed = ["passes the filter"] if asked["where"] else []
     if asked["min_score"] is not None:
         needed.append(f"has a score of {asked['min_score']:g} or more")
@@ -195,8 +195,11 @@ def _print_missing(names: Sequence[str], all_found: Sequence[Found], asked: dict
     if asked["offset"]:
         needed.append(f"comes after the first {asked['offset']:,}")
     for name, found in zip(names, all_found, strict=True):
-        if not found.hits:
-            of_which = f" for {_shortened(name)!r}" if len(names) > 1 else ""
+        of_which = f" for {_shortened(name)!r}" if len(names) > 1 else ""
+        is_known = any(hit.relevance is not None for hit in found.hits)
+        if is_known and not found.matches and not asked["offset"]:
+            click.echo(f"No image looks like that{of_which}; these are the nearest", err=True)
+        elif not found.hits:
             sentence = " and ".join(needed) or "has a vector"
             click.echo(f"No image {sentence}{of_which}", err=True)
 
