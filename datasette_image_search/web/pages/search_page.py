@@ -254,11 +254,10 @@ def _shows_originals(requested: RequestedTable) -> bool:
 
 
 def _above_the_line(wanted: SearchRequest, answer: Answer) -> int | None:
-    """How many images of this page come before the line, if that is on it."""
+    """How many images of this page come before the line; None if it is below the page, or there is none."""
     if wanted.order is not None or answer.matches is None or not answer.images:
         return None
-    matches = answer.matches.number or 0
-    if not wanted.offset <= matches < wanted.offset + len(answer.images):
+    if (answer.matches.number or 0) >= wanted.offset + len(answer.images):
         return None
     return sum(image.is_match for image in answer.images)
 
