@@ -38,7 +38,7 @@ from datasette_image_search.search.indexing import index_images
 from datasette_image_search.search.live import live_index
 from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.sql import register_functions
-from datasette_image_search.store import Filter, find_index
+from datasette_image_search.store import Filter, Index, find_index
 from datasette_image_search.store.tables import vector_to_blob
 
 K = 20
@@ -66,11 +66,24 @@ class Collection:
         # The index is read anew, as every caller does.
         index = find_index(self.conn)
         vectors = self.queries[number : number + 1]
-        (found,) = planner.search_many(self.conn, index, vectors, k, filter, **options)
+        (found,) = search_now(self.conn, index, vectors, k, filter, **options)
         return found
 
     def bare(self, number: int) -> None:
         self.faiss.search(self.queries[number : number + 1], K)
+
+
+def search_now(
+    conn: sqlite3.Connection,
+    index: Index,
+    vectors: np.ndarray,
+    k: int,
+    filter: Filter | None = None,
+    **options,
+) -> list[Found]:
+    """By the score, in the state that the database has now."""
+    with planner.live_snapshot(conn, index) as live:
+        return planner.search_live(conn, live, vectors, k, filter, **options)
 
 
 def milliseconds(function: Callable[..., object], *arguments: object) -> float:
@@ -130,7 +143,7 @@ def exact(collection: Collection) -> None:
     index = collection.index
     for count in (4, 16):
         vectors = collection.queries[:count]
-        together = milliseconds(planner.search_many, collection.conn, index, vectors, K)
+        together = milliseconds(search_now, collection.conn, index, vectors, K)
         line(f"{count} queries at once, each", together / count, bare)
 
 

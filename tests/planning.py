@@ -1,8 +1,9 @@
-"""A search for one vector, as most tests make."""
+"""Searches for vectors, as tests of the planner make them."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,30 @@ def search_one(
     vector: np.ndarray,
     k: int,
     filter: Filter | IdSet | None = None,
+    *,
+    words: float = 0,
+    min_score: float | None = None,
     **options: Any,
 ) -> Found:
-    words, least = np.array([options.pop("words", 0)]), options.pop("min_score", None)
-    with planner.live_snapshot(conn, index) as live:
-        if least is not None:
-            options["among"] = [planner.reaching(conn, live, vector, least)]
-        ranking = ranking_vectors(live.index, live.references, vector[None], words)
-        (found,) = planner.search_live(conn, live, ranking, k, filter, **options)
+    if min_score is not None:
+        with planner.live_snapshot(conn, index) as live:
+            options["among"] = [planner.reaching(conn, live, vector, min_score)]
+    (found,) = search_together(conn, index, vector[None], k, filter, words=[words], **options)
     return found
+
+
+def search_together(
+    conn: sqlite3.Connection,
+    index: Index,
+    vectors: np.ndarray,
+    k: int,
+    filter: Filter | IdSet | None = None,
+    *,
+    words: Sequence[float] | None = None,
+    **options: Any,
+) -> list[Found]:
+    """`words` is the weight of the words in each of the vectors, 0 if it is None."""
+    with planner.live_snapshot(conn, index) as live:
+        weights = np.zeros(len(vectors)) if words is None else np.array(words)
+        ranking = ranking_vectors(live.index, live.references, vectors, weights)
+        return planner.search_live(conn, live, ranking, k, filter, **options)

@@ -18,7 +18,7 @@ from ..files.special_files import open_regular
 from ..metadata.columns import NOTHING, Metadata
 from ..metadata.reading import read_metadata
 from .colours import to_rgb
-from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
+from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, is_raw_name
 from .kinds import is_damaged_raw, looks_like_heic, looks_like_jxl, raw_format
 from .opening import (
     FORMATS,
@@ -201,7 +201,7 @@ def may_need_extra(name: str) -> bool:
     return (
         (suffix in HEIC_SUFFIXES and not HEIC)
         or (suffix in JXL_SUFFIXES and not JXL)
-        or (_is_named_raw(name) and find_spec("rawpy") is None)
+        or (is_raw_name(name) and find_spec("rawpy") is None)
     )
 
 
@@ -227,15 +227,11 @@ def _open(data: bytes, name: str, settings: DecodeSettings) -> Picture:
         from .raw import open_raw  # Loads LibRaw, so not before there is a RAW file.
     except ImportError as error:
         # Pillow reads the picture that is in some such files, and was asked to by their names.
-        if not _is_named_raw(name):
+        if not is_raw_name(name):
             with suppress(UnidentifiedImageError):
                 return read_picture(data, settings)
         raise missing_extra("raw") from error
     return open_raw(data, format, settings)
-
-
-def _is_named_raw(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in RAW_SUFFIXES  # noqa: PTH122 (of every file that is new)
 
 
 # --- Pixels --------------------------------------------------------------------------------------

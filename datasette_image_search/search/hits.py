@@ -10,6 +10,11 @@ LINE = 0.95
 """The relevance from which on images are matches."""
 
 
+def is_match(relevance: float | None) -> bool:
+    """Whether an image with this relevance is a match; nobody can tell if it is None."""
+    return relevance is not None and relevance >= LINE
+
+
 @dataclass(frozen=True)
 class Hit:
     """
@@ -48,4 +53,4 @@ class Found:
     @property
     def matches(self) -> int:
         """How many of the hits are matches, which come first unless they are ordered by the score alone."""
-        return sum(hit.relevance is not None and hit.relevance >= LINE for hit in self.hits)
+        return sum(is_match(hit.relevance) for hit in self.hits)

@@ -32,7 +32,7 @@ from ..store import Filter, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
 from ..store.ordering import Order, in_order
 from ..store.vectors import vectors_by_id
-from .correction import corrected_scores, ranking_vectors
+from .correction import corrected_scores
 from .hits import Found, Hit, Step
 from .live import LiveIndex, as_seen_by, live_index
 
@@ -59,26 +59,6 @@ SAMPLED = 16
 
 EXACT_CHUNK = 10_000
 """Vectors that are in memory at once while their exact scores are computed."""
-
-
-def search_many(
-    conn: sqlite3.Connection,
-    index: Index,
-    vectors: np.ndarray,
-    k: int,
-    filter: Filter | IdSet | None = None,
-    *,
-    offset: int = 0,
-    exact: bool = False,
-    words: np.ndarray | None = None,
-) -> list[Found]:
-    """
-    search_live() in the state that the database has now, for m unit vectors, shape (m, dimensions). `words` is
-    the weight of the words in each, shape (m,), by which their ranking is corrected; None ranks by the score.
-    """
-    with live_snapshot(conn, index) as live:
-        ranking = ranking_vectors(live.index, live.references, vectors, words)
-        return search_live(conn, live, ranking, k, filter, offset=offset, exact=exact)
 
 
 def search_live(

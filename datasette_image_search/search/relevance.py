@@ -102,7 +102,7 @@ def relevance_of(live: LiveIndex, ranking: np.ndarray, query: QueryVector) -> Re
     background = _mixed(live, query, is_corrected=is_corrected)
     if background is None:
         return None
-    return Relevance(background, len(_there(live)))
+    return Relevance(background, len(live) - (0 if live.gone is None else len(live.gone)))
 
 
 def _mixed(live: LiveIndex, query: QueryVector, *, is_corrected: bool) -> Background | None:

@@ -64,7 +64,7 @@ async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | 
     if query:
         await is_prepared(requested, query)
     limits = ""
-    if wanted.query and wanted.is_limited:
+    if wanted.is_limited:
         await is_prepared(requested, wanted.query)
         limits = limits_in_words(wanted)
         wanted = await within_limits(requested, wanted)

@@ -15,7 +15,7 @@ from datasette.utils import sqlite_timelimit
 from ... import store
 from ...api import Images
 from ...search.asked import SearchOptions, images_within
-from ...search.hits import LINE, Found, Hit, Step
+from ...search.hits import LINE, Found, Hit, Step, is_match
 from ...search.query import QueryVector
 from ...store import reads
 from ...store.filters import IdSet, naming_the_filter
@@ -58,7 +58,7 @@ class ShownImage:
 
     @property
     def is_match(self) -> bool:
-        return self.relevance is not None and self.relevance >= LINE
+        return is_match(self.relevance)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ async def find(
     Raises an ImageSearchError with a sentence for the person.
     """
     milliseconds: dict[str, float] = {}
-    if wanted.query and wanted.is_limited:
+    if wanted.is_limited:
         with told_when_too_long(requested.datasette):
             wanted = await within_limits(requested, wanted)
 

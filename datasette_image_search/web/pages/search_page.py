@@ -277,7 +277,7 @@ def _in_words(wanted: SearchRequest, answer: Answer) -> str:
 
 def limits_in_words(wanted: SearchRequest) -> str:
     """', with a score of 0.25 or more'; without a query there are no scores."""
-    if not wanted.query:
+    if not wanted.is_limited:
         return ""
     limits = ("score", wanted.min_score), ("relevance", wanted.min_relevance)
     return "".join(

@@ -64,8 +64,9 @@ class SearchRequest:
 
     @property
     def is_limited(self) -> bool:
-        """Whether some images are left out by what they score with the query."""
-        return self.min_score is not None or self.min_relevance is not None
+        """Whether some images are left out by what they score with the query; without one there are no scores."""
+        has_limits = self.min_score is not None or self.min_relevance is not None
+        return bool(self.query) and has_limits
 
     def among(self, requested: RequestedTable, ids: IdSet) -> SearchRequest:
         """The same with these images alone."""
