@@ -41,6 +41,7 @@ setup(
         ],
     },
     install_requires=[
+        "cachetools>=5.3",
         "datasette>=0.65",
         "dateparser>=1.5",
         "defusedxml>=0.7.1",
@@ -79,6 +80,7 @@ setup(
             "scipy",
             "setuptools>=77",
             "transformers",
+            "types-cachetools",
             "types-defusedxml",
             "umap-learn",
         ],

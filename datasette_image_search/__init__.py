@@ -123,7 +123,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
     from .web.configuration import configuration_page
     from .web.errors import told_when_locked, told_when_missing
     from .web.media import pictures, uploads
-    from .web.pages import map_page, search_page
+    from .web.pages import image_page, map_page, search_page
     from .web.pages.responses import with_options
 
     routes = [
@@ -143,10 +143,18 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)/image$",
             told_when_missing(pictures.image),
         ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)/preview$",
+            told_when_missing(pictures.preview),
+        ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
             map_page.map_page,
+        ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)$",
+            image_page.image_page,
         ),
         (rf"^/-/{configuration_page_name(datasette)}(?:\.(?P<format>json))?$", configuration_page),
     ]
