@@ -326,13 +326,23 @@ def reaching(
     scores, error = live.scores(vector), live.error(vector)
     found = scores >= least + error
     unsure = np.flatnonzero((scores >= least - error) & ~found)
-    for start in range(0, len(unsure), EXACT_CHUNK):
-        positions = unsure[start : start + EXACT_CHUNK]
-        ids = live.vector_ids(positions).tolist()
-        stored = vectors_by_id(conn, live.index, ids)
-        _, exact = exact_scores(live, stored.vectors, vector)
-        found[live.positions_of(stored.vector_ids[exact >= least])] = True
+    for positions, exact in exact_at(conn, live, unsure, vector):
+        found[positions[exact >= least]] = True
     return found
+
+
+def exact_at(
+    conn: sqlite3.Connection, live: LiveIndex, positions: np.ndarray, vector: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """
+    The positions of vectors that are still in the database, some at a time, and their scores with a query, a row
+    of ranking_vectors(), corrected if that is.
+    """
+    for start in range(0, len(positions), EXACT_CHUNK):
+        ids = live.vector_ids(positions[start : start + EXACT_CHUNK]).tolist()
+        stored = vectors_by_id(conn, live.index, ids)
+        _, corrected = exact_scores(live, stored.vectors, vector)
+        yield live.positions_of(stored.vector_ids), corrected
 
 
 def _listed(plan: _Plan) -> np.ndarray:
