@@ -23,7 +23,7 @@ from ..progress import Report
 from ..store import Index, StoreError
 from ..store.connections import database_path, open_to_read
 from ..store.indexes import all_indexes
-from ..store.references import References, read_references
+from ..store.references import References, are_back, read_references
 from ..store.tables import Rows, StoredVectors
 from ..store.tokens import has_tokens
 from .approximate import Approximate
@@ -245,7 +245,7 @@ def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = N
         # A database in memory has nothing lasting to be known by.
         return _read_by(conn, index, report)
     live = open_index(database, index)
-    if live is not None:
+    if live is not None and not are_back(conn, live.index, live.references):
         return live
     key = (str(database), index.id)
     with _opening[key]:
@@ -347,6 +347,8 @@ def _continued(
     conn: sqlite3.Connection, live: LiveIndex, index: Index, database: Path
 ) -> LiveIndex | None:
     """The same with what was committed since; None if it is not proven that there is nothing else."""
+    if are_back(conn, index, live.references):
+        return None
     if _is_of(live, index, database):
         return live if _is_up_to_date(live, database) else _with_approximate(live, database)
     if live.gone is None or replace(live.index, generation=index.generation) != index:
@@ -371,7 +373,9 @@ def _read(
         except SidecarUnusable as unusable:
             problem = str(unusable)
     references = read_references(conn, index)
-    codes = _rebuild(conn, index, references, report)
+    # The codes that belong into the sidecar.
+    up_to = index.sidecar_vector_id if index.sidecar is not None else None
+    codes = stored_codes(conn, index, references, up_to=up_to, report=report)
     nobody = None if codes.rows is None else NOBODY
     live = LiveIndex(
         index,
@@ -415,14 +419,6 @@ def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
         # Without such a file, the index is an exact one.
         problem = problem or (str(unusable) if unused else None)
     return replace(live, approximate=approximate, problem=problem, unused=unused)
-
-
-def _rebuild(
-    conn: sqlite3.Connection, index: Index, references: References | None, report: Report | None
-) -> Codes:
-    """The codes that belong into the sidecar, read from the database."""
-    up_to = index.sidecar_vector_id if index.sidecar is not None else None
-    return stored_codes(conn, index, references, up_to=up_to, report=report)
 
 
 def _write_again(conn: sqlite3.Connection, database: Path, live: LiveIndex) -> None:
