@@ -373,17 +373,10 @@ def _read(
         except SidecarUnusable as unusable:
             problem = str(unusable)
     references = read_references(conn, index)
-    # The codes that belong into the sidecar.
-    up_to = index.sidecar_vector_id if index.sidecar is not None else None
-    codes = stored_codes(conn, index, references, up_to=up_to, report=report)
+    codes = _rebuild(conn, index, references, report)
     nobody = None if codes.rows is None else NOBODY
     live = LiveIndex(
-        index,
-        (codes,),
-        from_sidecar=False,
-        problem=problem,
-        gone=nobody,
-        references=references,
+        index, (codes,), from_sidecar=False, problem=problem, gone=nobody, references=references
     )
     if database is not None:
         live = _with_approximate(live, database)
@@ -419,6 +412,14 @@ def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
         # Without such a file, the index is an exact one.
         problem = problem or (str(unusable) if unused else None)
     return replace(live, approximate=approximate, problem=problem, unused=unused)
+
+
+def _rebuild(
+    conn: sqlite3.Connection, index: Index, references: References | None, report: Report | None
+) -> Codes:
+    """The codes that belong into the sidecar, read from the database."""
+    up_to = index.sidecar_vector_id if index.sidecar is not None else None
+    return stored_codes(conn, index, references, up_to=up_to, report=report)
 
 
 def _write_again(conn: sqlite3.Connection, database: Path, live: LiveIndex) -> None:
