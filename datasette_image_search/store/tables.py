@@ -44,10 +44,13 @@ SIDE_TABLES: Mapping[str, str] = {
     "own_columns": "_{}_own_columns",
     # The latitude and longitude that images were located by, and what was written of their places.
     "places": "_{}_places",
+    # Which pictures were read, and why some could not be.
+    "readings": "_{}_readings",
     # Made for people to look at, and to filter by: Datasette hides tables that begin with an underscore.
     "duplicates": "{}_duplicates",
     "tags": "{}_tags",
     "keywords": "{}_keywords",
+    "lines": "{}_text",
 }
 """Whatever is made of an image table -> its name. Who may not see the image table may not see these."""
 
@@ -107,6 +110,8 @@ class ImageTable:
     beside = _side("beside")
     own_columns = _side("own_columns")
     places = _side("places")
+    readings = _side("readings")
+    lines = _side("lines")
 
     def parse_key(self, text: str) -> Key | None:
         """The key that a person or a URL wrote down, or None where it can be the key of no row."""
@@ -354,6 +359,32 @@ class TagRow:
     probability: float | None
     label_set_id: int | None
     vector_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LineRow:
+    """
+    A row of the table of lines of text in pictures. `box` is JSON: left, top, right and bottom, each a part of the
+    width or height of the upright picture.
+    """
+
+    image_id: Key
+    text: str
+    score: float
+    box: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingRow:
+    """
+    That an image was read, when its picture had this hash, and why it could not be. `of_thumbnail` says that only its
+    thumbnail was, because the original was gone.
+    """
+
+    image_id: Key
+    sha256: str | None
+    reason: str | None
+    of_thumbnail: bool
 
 
 @dataclass(frozen=True)
