@@ -28,10 +28,14 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class _Images:
-    """The ids of the images that have a vector, and the positions of those in a live index."""
+    """
+    The ids of the images that have a vector, and the positions of those in a live index. `several` are places in both
+    of images that have several.
+    """
 
     ids: np.ndarray
     positions: np.ndarray | slice
+    several: np.ndarray
 
 
 def count_scores(conn: sqlite3.Connection, index: Index) -> int:
@@ -81,7 +85,11 @@ def _scores(
     if images.ids.min(initial=0) < 0 or highest > SPARSE * len(images.ids):
         return None
     by_id = np.full(highest + 1, np.nan, dtype=np.float32)
-    by_id[images.ids] = live.scores(vector)[images.positions]
+    scores = live.scores(vector)[images.positions]
+    by_id[images.ids] = scores
+    if len(images.several):
+        # Of these, any of the scores is there now.
+        np.fmax.at(by_id, images.ids[images.several], scores[images.several])
     return by_id.data
 
 
@@ -94,7 +102,10 @@ def _images_of(conn: sqlite3.Connection, index: Index, live: LiveIndex) -> _Imag
     if there is None:
         there = live.chosen_vectors(vector_ids(conn, index))
     positions = slice(None) if there.all() else np.flatnonzero(there)
-    images = _Images(live.all_image_ids()[positions], positions)
+    ids = live.all_image_ids()[positions]
+    is_next = ids[1:] == ids[:-1]
+    several = np.flatnonzero(np.append(is_next, [False]) | np.append([False], is_next))
+    images = _Images(ids, positions, several[: len(ids)])
     with _lock:
         _images[live.name] = images
         while len(_images) > KEPT_INDEXES:
