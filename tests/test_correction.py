@@ -93,6 +93,18 @@ def test_words_are_ranked_by_the_corrected_score_and_pictures_by_the_score(tiny:
         assert [hit.id for hit in images.search("#3", 8)] == expected(images, "#3", words=0)
 
 
+def test_rows_of_a_statement_have_the_relevance_by_the_corrected_score(tiny: Path) -> None:
+    with Images(tiny) as images, closing(sqlite3.connect(tiny)) as conn:
+        register_functions(conn)
+        for query in (WORDS, f"#3 + {WORDS}", "#3"):
+            wanted = {hit.id: hit.relevance for hit in images.search(query, 8)}
+            assert (
+                dict(conn.execute("select id, image_relevance(id, ?) from images", [query]))
+                == wanted
+            )
+            assert len(set(wanted.values())) > 3
+
+
 def test_in_a_mixture_the_correction_has_the_weight_of_the_words(tiny: Path) -> None:
     with Images(tiny) as images:
         words, picture = images.vector(WORDS), images.vector("#3")

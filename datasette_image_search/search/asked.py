@@ -19,7 +19,7 @@ from .correction import Rank, ranking_vectors
 from .hits import Found
 from .live import LiveIndex
 from .query import QueryVector
-from .relevance import Relevance, relevance_of
+from .relevance import NEGLIGIBLE, Relevance, relevance_of
 
 UNKNOWN = (
     "the relevance of these images is not known, so none was left out: there are too few of them, or nothing to "
@@ -92,6 +92,24 @@ def relevance_of_image(conn: sqlite3.Connection, query: QueryVector, key: Key) -
             return None
         _, corrected = planner.exact_scores(live, vectors, row)
         return float(relevance(corrected.max(keepdims=True))[0])
+
+
+def all_relevances(conn: sqlite3.Connection, live: LiveIndex, query: QueryVector) -> np.ndarray:
+    """
+    At the first position of every image, shape (len,), float64, as relevance_of_image() has it, and 0 at the others;
+    NaN if nothing is known to compare with.
+    """
+    (row,) = _ranking(live, [query], SearchOptions())
+    relevance = relevance_of(live, row, query)
+    if relevance is None:
+        return np.full(len(live), np.nan)
+    found = np.zeros(len(live))
+    least = relevance.score_of(NEGLIGIBLE) - live.error(row)
+    for positions, corrected in planner.exact_at(
+        conn, live, np.flatnonzero(live.scores(row) >= least), row
+    ):
+        found[positions] = relevance(corrected)
+    return found
 
 
 def images_within(

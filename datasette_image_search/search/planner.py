@@ -337,13 +337,24 @@ def reaching(
     scores, error = live.scores(vector), live.error(vector)
     found = scores >= least + error
     unsure = np.flatnonzero((scores >= least - error) & ~found)
-    for start in range(0, len(unsure), EXACT_CHUNK):
-        positions = unsure[start : start + EXACT_CHUNK]
-        ids = live.vector_ids(positions).tolist()
-        stored = vectors_by_id(conn, live.index, ids)
-        _, exact = exact_scores(live, stored.vectors, vector)
-        found[live.positions_of(stored.vector_ids[exact >= least])] = True
+    for positions, exact in exact_at(conn, live, unsure, vector):
+        found[positions[exact >= least]] = True
     return live.of_any_vector(found)
+
+
+def exact_at(
+    conn: sqlite3.Connection, live: LiveIndex, positions: np.ndarray, vector: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """
+    For the images of some positions that are still in the database, a part of them at a time: the position of the
+    first vector, and the highest score of all with a query, a row of ranking_vectors(), corrected if that is.
+    """
+    for start in range(0, len(positions), EXACT_CHUNK):
+        ids = live.vector_ids(positions[start : start + EXACT_CHUNK]).tolist()
+        stored = vectors_by_id(conn, live.index, ids)
+        _, corrected = exact_scores(live, stored.vectors, vector)
+        first = live.positions_of(stored.vector_ids[stored.starts()])
+        yield first, stored.highest(corrected)
 
 
 def _listed(plan: _Plan) -> np.ndarray:
@@ -465,10 +476,10 @@ def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[_Scored]:
 def _with_times(plan: _Plan, scored: Sequence[_Scored]) -> list[Hit]:
     """The hits, those of films with the seconds of their best scene."""
     times = scene_times(plan.conn, plan.index, [each.vector_id for each in scored])
-    if not times:
-        return [each.hit for each in scored]
     return [
-        replace(each.hit, at=dict(enumerate(times.get(each.vector_id, ()))).get(each.best))
+        replace(each.hit, at=times[each.vector_id][each.best])
+        if each.best < len(times.get(each.vector_id, ()))
+        else each.hit
         for each in scored
     ]
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 REMEMBERED = 128
 """Queries per connection, from one statement to the next."""
 
+DEARER = 32
+"""How many scores of one image take as long as its relevance."""
+
 Tell = Callable[[str], None]
 """Takes a sentence meant for the person: of an exception, SQLite passes on only that there was one."""
 
@@ -56,7 +59,7 @@ def register_functions(
     prepare = _preparing(borrowed, statement, tell, weights_of, most_texts)
     prepare_labels = _preparing_labels(borrowed, statement, weights_of, most_texts)
     once = _once_per_statement(statement, reporting)
-    scores = statement.scores
+    scores, relevances = statement.scores, statement.relevances
 
     @once
     def image_search(query: Any, k: Any, table: str | None = None) -> str | None:
@@ -137,10 +140,19 @@ def register_functions(
         best = statement.best_labels
         return of_one(id, (labels, table), prepare_labels, best, image_classify, _classified)
 
-    @reporting
     def image_relevance(id: Any, query: Any, table: str | None = None) -> float | None:
         """How much better one image is than chance, 0 to 1, or NULL for an image that has no vector."""
-        return of_one(id, (query, table), prepare, {}, image_relevance, _relevance)
+        try:
+            if id >= 0:
+                relevance = relevances[query, table][id]
+                return relevance if relevance == relevance else None
+        except (KeyError, IndexError, TypeError):
+            pass
+        return relevance_of_one(id, query, table)
+
+    @reporting
+    def relevance_of_one(id: Any, query: Any, table: str | None) -> float | None:
+        return of_one(id, (query, table), prepare, relevances, image_relevance, _relevance)
 
     @once
     def image_vector(query: Any, table: str | None = None) -> bytes | None:
@@ -447,10 +459,20 @@ def _similarity(
 
 
 def _relevance(
-    conn: sqlite3.Connection, prepared: QueryVector, _statement: Statement, _query: Query, id: Key
+    conn: sqlite3.Connection, prepared: QueryVector, statement: Statement, query: Query, id: Key
 ) -> float | None:
+    """The same of the relevance."""
     from ..search.asked import relevance_of_image
+    from ..search.similarity import count_scores, relevances_by_image
 
+    asked = ("relevance", *query)
+    # One by itself takes as long as some scores.
+    compute = statement.called(asked, lambda: count_scores(conn, prepared.index) // DEARER)
+    if compute is not None:
+        relevances = relevances_by_image(conn, prepared, compute=compute)
+        if relevances is not None:
+            statement.make_room(relevances.nbytes)
+            statement.relevances[query] = relevances
     return relevance_of_image(conn, prepared, id)
 
 
