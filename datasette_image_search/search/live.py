@@ -23,7 +23,7 @@ from ..progress import Report
 from ..store import Index, StoreError
 from ..store.connections import database_path, open_to_read
 from ..store.indexes import all_indexes
-from ..store.references import References, read_references
+from ..store.references import References, are_back, read_references
 from ..store.tables import Rows, StoredVectors
 from ..store.tokens import has_tokens
 from .approximate import Approximate
@@ -244,7 +244,7 @@ def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = N
         # A database in memory has nothing lasting to be known by.
         return _read_by(conn, index, report)
     live = open_index(database, index)
-    if live is not None:
+    if live is not None and not are_back(conn, live.index, live.references):
         return live
     key = (str(database), index.id)
     with _opening[key]:
@@ -346,6 +346,8 @@ def _continued(
     conn: sqlite3.Connection, live: LiveIndex, index: Index, database: Path
 ) -> LiveIndex | None:
     """The same with what was committed since; None if it is not proven that there is nothing else."""
+    if are_back(conn, index, live.references):
+        return None
     if _is_of(live, index, database):
         return live if _is_up_to_date(live, database) else _with_approximate(live, database)
     if live.gone is None or replace(live.index, generation=index.generation) != index:
@@ -373,12 +375,7 @@ def _read(
     codes = _rebuild(conn, index, references, report)
     nobody = None if codes.rows is None else NOBODY
     live = LiveIndex(
-        index,
-        (codes,),
-        from_sidecar=False,
-        problem=problem,
-        gone=nobody,
-        references=references,
+        index, (codes,), from_sidecar=False, problem=problem, gone=nobody, references=references
     )
     if database is not None:
         live = _with_approximate(live, database)
