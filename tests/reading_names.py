@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from datasette_image_search.decoding.opening import DecodeError
 from datasette_image_search.reading import reading
-from datasette_image_search.store.lines import Line
+from datasette_image_search.store.line_rows import Line
 
 BOX = (0.25, 0.25, 0.75, 0.5)
 

@@ -12,7 +12,7 @@ from ..decoding.decode_worker import Made, limited_picture
 from ..decoding.decode_worker import main as work
 from ..decoding.decoding_process import NONSENSE, DecodingProcess, Limits
 from ..decoding.opening import BYTES_PER_PIXEL, DecodeError
-from ..store.lines import Line
+from ..store.line_rows import Line
 from .recognition import LARGEST_SIDE, lines_of
 
 MODELS = 3_000_000_000

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageSearchError
-from ..store.lines import Line
+from ..store.line_rows import Line
 
 LARGEST_SIDE = 1280
 """Pixels of the longer side that the models see. Letters of 1 in 150 of that are still read; twice as many pixels take

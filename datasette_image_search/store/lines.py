@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 
 from .filters import Filter, bracketed, naming_the_filter
+from .line_rows import Line, LineRow, ReadingRow
 from .side_schema import column_types
 from .sources import sources_of
 from .tables import (
     ImageTable,
     Index,
     Key,
-    LineRow,
-    ReadingRow,
     StoreError,
     column_names,
     table_exists,
@@ -38,18 +37,6 @@ class UnreadPicture:
     sha256: str | None
     ids: tuple[Key, ...]
     was_gone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """
-    A line of text. `score` is the certainty of the model, 0 to 1; `box` is left, top, right and bottom, each a part of
-    the width or height of the upright picture, 0 to 1.
-    """
-
-    text: str
-    score: float
-    box: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)

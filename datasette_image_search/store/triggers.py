@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
+from .line_rows import LineRow, ReadingRow
 from .side_schema import column_types, ensure_side_tables
 from .sources import replaced_contents
 from .tables import (
@@ -21,8 +22,6 @@ from .tables import (
     ImageTable,
     Key,
     KeywordRow,
-    LineRow,
-    ReadingRow,
     TagRow,
     column_names,
     generated_columns,
@@ -162,8 +161,8 @@ def _triggers(
             # An update of other columns works also if a table that this one names was dropped.
             f"after update of {names['key']}, {', '.join(_ROWIDS)} on {names['images']} "
             f"when old.{names['key']} is not new.{names['key']} begin {forget_new}{leave_new} "
-            + "insert into {vectors} (index_id, image_id, sha256, vector) "
-            "select index_id, new.{key}, sha256, vector from {vectors} where image_id = old.{key}; "
+            + "insert into {vectors} (index_id, image_id, sha256, vector, times) "
+            "select index_id, new.{key}, sha256, vector, times from {vectors} where image_id = old.{key}; "
             "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; ".format(
                 **names
             )
