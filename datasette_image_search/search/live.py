@@ -28,7 +28,7 @@ from ..store.tables import Rows, StoredVectors
 from ..store.tokens import has_tokens
 from .approximate import Approximate
 from .codes import Codes, encode, joined
-from .ids import is_in
+from .ids import is_in, positions_among
 from .lineage import NOBODY, Unproven, gone, gone_and_unknown
 from .mapped import check_believed, is_whole
 from .sidecar import (
@@ -49,7 +49,8 @@ class LiveIndex:
     """
     `index` is the row of the index when this was read. The first of the `segments` are the codes of the
     sidecar; the others, in memory, what was committed after it. Positions count through all segments, and
-    ids of vectors ascend with them. `approximate` proposes vectors of the first.
+    ids of vectors ascend with them. All vectors of a film have one id, and are in one segment. `approximate`
+    proposes vectors of the first.
 
     `from_sidecar` tells whether the first is mapped from the file, or was made in memory because of
     `problem`. `unused` is the state of the file of an approximate index that could not be used, None if
@@ -132,10 +133,7 @@ class LiveIndex:
         first = self.segments[0]
         found = []
         for vector, ids in zip(vectors, self.approximate.propose(vectors), strict=True):
-            positions = np.searchsorted(first.vector_ids, ids)
-            held = positions < len(first)
-            held[held] = first.vector_ids[positions[held]] == ids[held]
-            positions = np.sort(positions[held])
+            positions = positions_among(first.vector_ids, np.sort(ids))
             scores = first.scores_at(positions, vector)
             for start, part in list(zip(self._starts(), self.segments, strict=True))[1:]:
                 newer = part.nearest(vector[None], self.approximate.tuning.candidates)
@@ -179,7 +177,7 @@ class LiveIndex:
         return ids
 
     def positions_of(self, vector_ids: np.ndarray) -> np.ndarray:
-        """The positions of the vectors with these ids, -1 for one that is not here."""
+        """The first positions of the vectors with these ids, -1 for one that is not here."""
         positions = np.full(len(vector_ids), -1)
         for start, part in zip(self._starts(), self.segments, strict=True):
             if len(part):
@@ -198,12 +196,7 @@ class LiveIndex:
 
     def unusable(self) -> np.ndarray:
         """The ids of rows that hold no vector, as far as that is known."""
-        found = [
-            np.setdiff1d(part.rows.ids, part.vector_ids)
-            for part in self.segments
-            if part.rows is not None and len(part.rows.ids) > len(part)
-        ]
-        return np.concatenate([NOBODY, *found])
+        return np.concatenate([part.unusable() for part in self.segments])
 
     def there(self) -> np.ndarray | None:
         """A bool per position: whether the vector is still in the database; None if that is not known."""
@@ -216,6 +209,12 @@ class LiveIndex:
     def chosen_images(self, image_ids: np.ndarray) -> np.ndarray:
         """A bool per position: whether the image's id, an integer, is one of these."""
         return np.concatenate([is_in(ids, image_ids) for ids in self._image_ids()])
+
+    def of_any_vector(self, chosen: np.ndarray) -> np.ndarray:
+        """A bool per position, as `chosen` is: whether that is true for any vector of the image."""
+        if not any(part.repeats_ids for part in self.segments):
+            return chosen
+        return self.chosen_vectors(self.vector_ids(np.flatnonzero(chosen)))
 
     def _starts(self) -> list[int]:
         """The position at which each segment begins."""

@@ -34,10 +34,14 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class _Images:
-    """The ids of the images that have a vector, and the positions of those in a live index."""
+    """
+    The ids of the images that have a vector, and the positions of those in a live index. `several` are places in both
+    of images that have several.
+    """
 
     ids: np.ndarray
     positions: np.ndarray | slice
+    several: np.ndarray
 
 
 def count_scores(conn: sqlite3.Connection, index: Index) -> int:
@@ -95,7 +99,10 @@ def _by_image(
         return None
     values = compute(live)
     by_id = np.full(highest + 1, np.nan, dtype=values.dtype)
-    by_id[images.ids] = values[images.positions]
+    values = values[images.positions]
+    by_id[images.ids] = values
+    # Of several, any is there now.
+    np.fmax.at(by_id, images.ids[images.several], values[images.several])
     kept = by_id.data
     with _lock:
         _remembered[key] = kept
@@ -113,7 +120,10 @@ def _images_of(conn: sqlite3.Connection, index: Index, live: LiveIndex) -> _Imag
     if there is None:
         there = live.chosen_vectors(vector_ids(conn, index))
     positions = slice(None) if there.all() else np.flatnonzero(there)
-    images = _Images(live.all_image_ids()[positions], positions)
+    ids = live.all_image_ids()[positions]
+    is_next = ids[1:] == ids[:-1]
+    several = np.flatnonzero(np.append(is_next, [False]) | np.append([False], is_next))
+    images = _Images(ids, positions, several[: len(ids)])
     with _lock:
         _images[live.name] = images
         while len(_images) > KEPT_INDEXES:

@@ -425,7 +425,7 @@ def _classified(
     """The label of one image by its vector; after enough of them, those of all are looked up."""
     from ..search.similarity import count_scores
     from ..search.tags import best_label, best_label_by_image
-    from ..store.vectors import image_vector as stored_image_vector
+    from ..store.vectors import image_vectors
 
     index, vectors = prepared.index, prepared.vectors
     compute = statement.called(labels, lambda: len(vectors) * count_scores(conn, index))
@@ -434,8 +434,8 @@ def _classified(
         if best is not None:
             statement.make_room(best.nbytes)
             statement.best_labels[labels] = prepared.names, best
-    vector = stored_image_vector(conn, index, id)
-    return None if vector is None else prepared.names[best_label(vector, vectors)]
+    of_image = image_vectors(conn, index, id)
+    return prepared.names[best_label(of_image, vectors)] if len(of_image) else None
 
 
 def _similarity(
@@ -444,7 +444,7 @@ def _similarity(
     """The score of one image by its vector; after enough of them, those of all are looked up."""
     from ..search.codes import score_of_one
     from ..search.similarity import count_scores, scores_by_image
-    from ..store.vectors import image_vector as stored_image_vector
+    from ..store.vectors import image_vectors
 
     index, vector = prepared.index, prepared.vector
     compute = statement.called(query, lambda: count_scores(conn, index))
@@ -453,9 +453,9 @@ def _similarity(
         if scores is not None:
             statement.make_room(scores.nbytes)
             statement.scores[query] = scores
-    image = stored_image_vector(conn, index, id)
+    images = image_vectors(conn, index, id)
     # As among all, to the last bit: rows of one statement are ordered and grouped by what they get.
-    return None if image is None else score_of_one(index, image, vector)
+    return max((score_of_one(index, image, vector) for image in images), default=None)
 
 
 def _relevance(
@@ -484,4 +484,7 @@ def _search(
     images = Images(conn, prepared.index.image_table, raw_errors=True)
     (found,) = images.find([prepared], k, where=among)
     hits = [{"id": hit.id, "score": hit.score, "relevance": hit.relevance} for hit in found.hits]
+    for hit, written in zip(found.hits, hits, strict=True):
+        if hit.at is not None:
+            written["at"] = hit.at
     return json.dumps(hits)
