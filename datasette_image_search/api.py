@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +18,16 @@ from sqlite_utils import Database
 from .checked import as_key, several
 from .progress import OnProgress, ignore, phases
 from .search.queries import Query, asked_index, queries_of, vector_of
-from .search.query import QueryVector, embedder_of
+from .search.query import QueryVector
 from .store import Filter, Index, Key, find_index, reads
 from .store.connections import checkpoint
-from .store.duplicates import write_duplicates
 from .store.filters import IdSet, Where, row_filter
 from .store.indexes import WeightsOf, recorded_weights
 from .store.opened import OpenedDatabase, Paths, as_path, as_paths, path_or_none, used
 from .store.ordering import checked_order
 from .store.reads import check_in_files
 from .store.tables import Location
-from .store.vectors import image_vector
+from .store.vectors import image_vectors
 
 if TYPE_CHECKING:
     from .embedders.catalogue import ListedModel
@@ -38,6 +35,7 @@ if TYPE_CHECKING:
     from .ingest.vector_import import ImportSummary
     from .maps.plotting import Plotted
     from .places.locating import Located
+    from .reading.reading import TextRead
     from .search.dispensable import LeftOut
     from .search.duplicates import DuplicateGroups
     from .search.evaluation import Evaluated
@@ -286,8 +284,8 @@ class Images:
             images.similarity(42, "a red car")
         """
         asked = self.ask(query, model=model)
-        vector = image_vector(self.conn, asked.index, as_key(id))
-        return None if vector is None else float(vector @ asked.vector)
+        vectors = image_vectors(self.conn, asked.index, as_key(id))
+        return max((float(vector @ asked.vector) for vector in vectors), default=None)
 
     def open(
         self,
@@ -367,7 +365,7 @@ class Images:
 
         return listed_models(text, with_timm=with_timm)
 
-    # --- Duplicates, tags, places, maps --------------------------------------------------------------
+    # --- Duplicates, tags, places, text, maps --------------------------------------------------------
 
     def duplicates(
         self,
@@ -385,15 +383,11 @@ class Images:
 
             images.duplicates(0.97).groups
         """
-        from .search import duplicates
+        from . import runs
 
         db, index = self._to_write(model) if write else (None, self.index_of(model))
         filter, report = row_filter(where, params), phases(on_progress)
-        groups = duplicates.find_duplicates(self.conn, index, threshold, filter, report)
-        if db is None:
-            return groups
-        written = write_duplicates(db, index, duplicates.rows_of(groups))
-        return replace(groups, written=written)
+        return runs.find_duplicates(self.conn, index, threshold, filter, report, write_to=db)
 
     def dispensable(
         self, found: DuplicateGroups, left_out: LeftOut | None = None
@@ -441,16 +435,11 @@ class Images:
             for tagged in images.tagging(["cat", "dog"], templates=["a photo of a {}"]):
                 print(tagged.done, tagged.total)
         """
-        from .search import tags
+        from . import runs
 
         db, index = self._to_write(model)
-        try:
-            embedder, filter = embedder_of(index, self._weights_of), row_filter(where, params)
-            yield from tags.tag_with(db, index, embedder, labels, filter=filter, **options)
-        finally:
-            # Of a generator that nobody finishes, the connection may be closed.
-            with suppress(sqlite3.Error):
-                checkpoint(db)
+        filter = row_filter(where, params)
+        yield from runs.tag(db, index, labels, self._weights_of, filter=filter, **options)
 
     def locate(self, *, on_progress: OnProgress = ignore, **options: Any) -> Located:
         """
@@ -462,6 +451,18 @@ class Images:
         from . import runs
 
         return runs.locate(*self._to_write(None), on_progress, **options)
+
+    def read(self, *, on_progress: OnProgress = ignore, **options: Any) -> TextRead:
+        """
+        Read the text in the pictures that were not read yet, with `workers` processes, `limit` pictures at most.
+        `retry_failed` tries those again that could not be read, `max_pixels` leaves out larger ones.
+
+            images.read(where="folder like '%Screenshots%'").with_text
+        """
+        from . import runs
+
+        folder = self.path.resolve().parent
+        return runs.read(*self._to_write(None), folder, on_progress, **options)
 
     def plot(
         self,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -21,9 +22,17 @@ from sqlite_utils import Database
 
 from datasette_image_search import ImageSearchError
 from datasette_image_search.search import approximate, planner
+from datasette_image_search.search.asked import (
+    SearchOptions,
+    all_relevances,
+    find_images,
+    images_within,
+)
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.hits import Found, Step
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
+from datasette_image_search.search.planner import live_snapshot
+from datasette_image_search.search.query import QueryVector
 from datasette_image_search.search.sidecar import approximate_path, sidecar_path, sidecar_paths
 from datasette_image_search.store import Filter, FilterError, find_index
 from datasette_image_search.store.filters import IdSet
@@ -33,11 +42,17 @@ from datasette_image_search.store.references import (
     with_references,
 )
 from datasette_image_search.store.schema import ensure_tables
-from datasette_image_search.store.tables import EmbeddedImage
 from datasette_image_search.store.writes import ensure_roots, write_batch
 
 from .planning import search_one, search_together
-from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
+from .random_tables import (
+    add_images,
+    embedded,
+    make_index,
+    make_own_table,
+    make_record,
+    random_vectors,
+)
 
 REAL = {name: getattr(planner, name) for name in ("FIRST", "WIDEN", "WIDEST")}
 
@@ -56,13 +71,16 @@ SIZE_FILTERS: list[tuple[Filter | None, Callable[[int], bool]]] = [
 
 @dataclass
 class Images:
-    """A database, and beside it what is in it: image id -> (size, vector), and its reference queries."""
+    """
+    A database, and beside it what is in it: image id -> (size, vector), and its reference queries. The vectors of a
+    film have shape (n, dimensions).
+    """
 
     db: Database
     rows: dict[int, tuple[int, np.ndarray]] = field(default_factory=dict)
     references: np.ndarray | None = None
 
-    def add(self, vectors: np.ndarray, rng: np.random.Generator) -> None:
+    def add(self, vectors: list[np.ndarray] | np.ndarray, rng: np.random.Generator) -> None:
         sizes = rng.integers(0, 1000, size=len(vectors))
         ids = add_images(self.db, vectors, sizes=sizes.tolist())
         self.rows |= dict(zip(ids, zip(sizes.tolist(), vectors, strict=True), strict=True))
@@ -90,7 +108,9 @@ class Images:
         scores.
         """
         matching = [
-            row for size, row in self.rows.values() if passes(size) and row @ vector >= least
+            row
+            for size, row in self.rows.values()
+            if passes(size) and np.max(row @ vector) >= least
         ]
         ranked = [self.corrected(row, vector, words) for row in matching]
         assert len(found.hits) == min(k, len(ranked))
@@ -99,14 +119,24 @@ class Images:
             size, row = self.rows[hit.id]
             assert passes(size)
             assert isinstance(hit.score, float)
-            assert abs(hit.score - float(row @ vector)) < 1e-5
+            assert abs(hit.score - float(np.max(row @ vector))) < 1e-5
             assert abs(hit.corrected - self.corrected(row, vector, words)) < 1e-5
+            if row.ndim == 1:
+                assert hit.at is None
+            else:
+                best = self.corrected(row[int(hit.at)], vector, words)
+                assert abs(hit.corrected - best) < 1e-5
         assert list(found.hits) == sorted(found.hits, key=lambda hit: (-hit.corrected, hit.id))
         best = sorted(ranked, reverse=True)[:k]
         assert np.allclose([hit.corrected for hit in found.hits], best, rtol=0, atol=tolerance)
 
     def corrected(self, row: np.ndarray, vector: np.ndarray, words: float) -> float:
-        """The score of a row less half of its mean with the 16 closest reference queries."""
+        """
+        The score of a row less half of its mean with the 16 closest reference queries; of a film, the highest one of
+        its vectors.
+        """
+        if row.ndim == 2:
+            return max(self.corrected(scene, vector, words) for scene in row)
         score = float(row @ vector)
         if self.references is None:
             return score
@@ -164,11 +194,17 @@ class Changing:
     def vectors(self, n: int) -> np.ndarray:
         return self.pool[self.rng.integers(len(self.pool), size=n)]
 
+    def some_vectors(self) -> np.ndarray:
+        """Of a picture, or of a film."""
+        n = int(self.rng.choice([0, 0, 1, 2, 5]))
+        return self.vectors(n) if n else self.vectors(1)[0]
+
     def some(self, share: float = 0.2) -> list[int]:
         return [id for id in self.rows if self.rng.random() < share]
 
     def fill(self, n: int) -> None:
-        self.images.add(self.vectors(n), self.rng)
+        if n:
+            self.images.add([self.some_vectors() for _ in range(n)], self.rng)
 
     def add(self) -> None:
         self.fill(int(self.rng.integers(1, 9)))
@@ -182,9 +218,9 @@ class Changing:
         root_id = ensure_roots(self.db, ["/pictures"])["/pictures"]
         for id in self.some(0.1):
             size = int(self.rng.integers(1000))
-            (vector,) = self.vectors(1)
+            vector = self.some_vectors()
             record = make_record(root_id, size=size)
-            write_batch(self.db, table, index, [EmbeddedImage(id, record, vector, None)])
+            write_batch(self.db, table, index, [embedded(id, record, vector)])
             self.rows[id] = size, vector
 
     def update(self) -> None:
@@ -266,6 +302,8 @@ def test_a_search_finds_what_brute_force_finds(
         images = Changing(Path(folder), pool, rng)
         with closing(images.db) as db:
             images.fill(data.draw(st.integers(0, 300), "n"))
+            if data.draw(st.booleans(), "reference queries"):
+                images.refer()
             if data.draw(st.booleans(), "sidecar"):
                 # Of fewer FAISS makes no four lists.
                 if type and len(images.rows) >= 4:
@@ -328,6 +366,38 @@ def check_all_ways(
         least = exact.hits[middle].score - 1e-4
         cut = search_one(conn, index, vector, k, filter, min_score=least, words=words)
         check(cut, vector, k, passes, tolerance, words, least)
+    if tolerance < 1e-4:
+        check_relevances(images, vector, k, filter, words)
+
+
+def check_relevances(
+    images: Changing, vector: np.ndarray, k: int, filter: Filter | None, words: float
+) -> None:
+    """They fall from hit to hit, are those of all images at once, and cut where they are asked to."""
+    conn, index = images.db.conn, find_index(images.db.conn)
+    of_words, of_pictures = ((words,), ()) if words else ((), (1.0,))
+    query = QueryVector(index, vector, words=of_words, pictures=of_pictures)
+
+    def find(k: int, **options: Any) -> Found:
+        return find_images(conn, index, [query], k, filter, SearchOptions(**options))[0]
+
+    hits = find(1000, exact=True).hits
+    relevances = [hit.relevance for hit in hits]
+    if None in relevances:
+        # There are too few images, or no reference queries, or all score the same.
+        assert set(relevances) == {None}
+        return
+    assert relevances == sorted(relevances, reverse=True)
+    with live_snapshot(conn, index) as live:
+        of_all = all_relevances(conn, live, query)
+        ids = np.array([hit.id for hit in hits], dtype=np.int64)
+        places = [int(np.flatnonzero(live.all_image_ids() == id)[-1]) for id in ids]
+    assert [of_all[place] for place in places] == relevances
+    for least in {each for each in relevances[:: len(relevances) // 3 + 1] if each}:
+        wanted = [hit for hit in hits if hit.relevance >= least]
+        assert list(find(k, exact=True, min_relevance=least).hits) == wanted[:k]
+        within = images_within(conn, index, query, SearchOptions(min_relevance=least))
+        assert {hit.id for hit in wanted} == set(ids) & set(np.asarray(within.ids).tolist())
 
 
 @pytest.mark.parametrize(("kind", "keys"), [
@@ -365,12 +435,11 @@ def test_a_table_with_any_keys_is_searched_as_brute_force_does(
             else:
                 for key in some if change == "insert" else [key for key in some if key in rows]:
                     db["mine"].insert({"key": key}, ignore=True)
-                    (vector,) = random_vectors(1, seed=int(rng.integers(2**32)))
-                    one = EmbeddedImage(key, make_record(root_id), vector, None)
-                    write_batch(db, table, index, [one])
-                    rows[key] = vector
+                    n = int(rng.integers(1, 4))
+                    rows[key] = random_vectors(n, seed=int(rng.integers(2**32)))
+                    write_batch(db, table, index, [embedded(key, make_record(root_id), rows[key])])
             vector = random_vectors(1, seed=int(rng.integers(2**32)))[0]
-            best = sorted(rows, key=lambda key: -float(rows[key] @ vector))
+            best = sorted(rows, key=lambda key: -float((rows[key] @ vector).max()))
             k = int(rng.integers(1, 12))
             now = find_index(db.conn, "mine")
             found = search_one(db.conn, now, vector, k)
@@ -449,8 +518,7 @@ def test_images_with_text_keys_are_found_by_them() -> None:
     vectors = random_vectors(3)
     for key, vector in zip("cab", vectors, strict=True):
         db["mine"].insert({"name": key})
-        one = EmbeddedImage(key, make_record(root_id), vector, None)
-        write_batch(db, table, index, [one])
+        write_batch(db, table, index, [embedded(key, make_record(root_id), vector)])
     index = find_index(db.conn)
     found = search_one(db.conn, index, vectors[1], 2, Filter("name in ('a', 'c')"))
     assert {hit.id for hit in found.hits} == {"a", "c"}

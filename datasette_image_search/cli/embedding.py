@@ -21,6 +21,7 @@ from .messages import (
     tell,
     tell_of_run,
     warn,
+    warn_of_dropped,
 )
 from .progress import progress_display
 
@@ -75,11 +76,7 @@ SHOWN_REASONS = 20
     show_default=True,
     help="Pixels of the longer side of new thumbnails",
 )
-@click.option(
-    "--max-megapixels",
-    type=options.Number(min=0, min_open=True),
-    help="Skip larger pictures. Default: as many megapixels as the free memory allows",
-)
+@options.max_megapixels
 @click.option("--retry-failed", is_flag=True, help="Try files again that failed before")
 @click.option(
     "--prune/--no-prune",
@@ -128,7 +125,6 @@ def embed_images(
     exclude: Sequence[str],
     no_thumbnails: bool,
     thumbnail_size: int,
-    max_megapixels: float | None,
     dry_run: bool,
     silent: bool,
     **asked: Any,
@@ -152,7 +148,6 @@ def embed_images(
         files,
         exclude=tuple(exclude),
         thumbnail_size=None if no_thumbnails else thumbnail_size,
-        max_pixels=int(max_megapixels * 1e6) if max_megapixels else None,
         **asked,
     )
     with one_sentence(path):
@@ -255,17 +250,7 @@ def _print_plan(table: str, plan: Summary) -> None:
     if plan.replacement is not None and plan.replacement.left_out:
         # Otherwise the error would come after hours.
         warn(_left_out(plan))
-    if plan.replacement is not None and plan.replacement.tags:
-        warn(
-            f"{counted(plan.replacement.tags, 'tag')} made with {_models(plan)} will be dropped with its "
-            "index; run tag-images with your labels again afterwards"
-        )
-    if plan.replacement is not None and plan.replacement.references:
-        warn(
-            f"{counted(plan.replacement.references, 'reference query', 'reference queries')} read with "
-            f"{_models(plan)} will be dropped with its index; if they are your own, run index-images with "
-            "--reference-queries again afterwards"
-        )
+    warn_of_dropped(plan.replacement, is_done=False)
     if plan.unfinished is not None:
         model, vectors = plan.unfinished
         warn(

@@ -20,13 +20,15 @@ class Hit:
     """
     `score` is the cosine similarity, -1 to 1. `corrected` is what hits are in the order of: the score, less
     what the picture has with any words. `relevance`, 0 to 1, is comparable between queries; None if nothing
-    is known to compare with.
+    is known to compare with. All three are those of the best scene of a film, and `at` are its seconds from the
+    beginning; None of a picture.
     """
 
     id: Key
     score: float
     corrected: float
     relevance: float | None = None
+    at: float | None = None
 
 
 @dataclass(frozen=True)

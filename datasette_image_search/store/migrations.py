@@ -135,6 +135,12 @@ def _references(db: Database) -> None:
         db.table(INDEXES).add_column("references_token", str)
 
 
+def _several_vectors(db: Database) -> None:
+    """In older versions each image had one vector."""
+    for table, own_column in _image_tables(db.conn):
+        ensure_triggers(db, table, own_column)
+
+
 _STEPS: tuple[Callable[[Database], None], ...] = (
     _models_side_by_side,
     _tokens,
@@ -142,6 +148,7 @@ _STEPS: tuple[Callable[[Database], None], ...] = (
     _warnings,
     _metadata,
     _references,
+    _several_vectors,
 )
 
 
