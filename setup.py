@@ -35,6 +35,7 @@ setup(
         "datasette_image_search": [
             "py.typed",
             "templates/*.html",
+            "templates_0_65/*.html",
             "static/*",
             "embedders/*.npz",
             "embedders/*.txt",
@@ -54,6 +55,7 @@ setup(
         "pillow>=12",
         "numpy>=1.26",
         "click>=8.1",
+        "jinja2",
         "markupsafe",
         "pluggy>=1.2",
         "tabulate",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datasette.facets import Facet
     from datasette.filters import FilterArguments
     from datasette.utils.asgi import Request, Response
+    from jinja2 import Environment
     from markupsafe import Markup
 
     from .api import Images
@@ -182,6 +183,13 @@ def filters_by_words(
     if not words.asked_for(request):
         return None
     return words.filter_by_words(datasette, request, database, table)
+
+
+@hookimpl
+def prepare_jinja2_environment(env: Environment) -> None:
+    from .web.datasette_pages import template_vars
+
+    template_vars.prepare(env)
 
 
 @hookimpl
