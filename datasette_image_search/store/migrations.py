@@ -129,12 +129,19 @@ def _add_columns(db: Database, table: ImageTable) -> None:
     )
 
 
+def _texts(db: Database) -> None:
+    """Older versions did not search what is written about images."""
+    for table, own_column in _image_tables(db.conn):
+        ensure_triggers(db, table, own_column)
+
+
 _STEPS: tuple[Callable[[Database], None], ...] = (
     _models_side_by_side,
     _tokens,
     _sources,
     _warnings,
     _metadata,
+    _texts,
 )
 
 

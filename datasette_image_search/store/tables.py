@@ -41,6 +41,14 @@ SIDE_TABLES: Mapping[str, str] = {
     "beside": "_{}_beside",
     # Columns of a table of ours that a person had made before ours of the same name came: never written.
     "own_columns": "_{}_own_columns",
+    # The words that are written about images, by numbers of their own, and the tables that FTS5 makes for it.
+    "texts": "_{}_texts",
+    "texts_fts": "_{}_texts_fts",
+    "texts_fts_data": "_{}_texts_fts_data",
+    "texts_fts_idx": "_{}_texts_fts_idx",
+    "texts_fts_content": "_{}_texts_fts_content",
+    "texts_fts_docsize": "_{}_texts_fts_docsize",
+    "texts_fts_config": "_{}_texts_fts_config",
     # Made for people to look at, and to filter by: Datasette hides tables that begin with an underscore.
     "duplicates": "{}_duplicates",
     "tags": "{}_tags",
@@ -103,6 +111,8 @@ class ImageTable:
     keywords = _side("keywords")
     beside = _side("beside")
     own_columns = _side("own_columns")
+    texts = _side("texts")
+    texts_fts = _side("texts_fts")
 
     def parse_key(self, text: str) -> Key | None:
         """The key that a person or a URL wrote down, or None where it can be the key of no row."""
