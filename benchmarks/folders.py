@@ -1,33 +1,133 @@
 """
-Measure what it costs to find the files of very many folders that are named on the command line.
+Measure what it costs to find out that nothing has changed, and to find the files of very many folders that are
+named on the command line.
 
-    python benchmarks/folders.py --folders 10000
+    python benchmarks/folders.py --unchanged 100000 --folders 10000
 
-The script makes the folders, each with one picture, and looks for changes as a run does: in a new table,
-in one that knows all files, and after half of the folders have gone. Beside them it names one folder that
-contains all. It takes a minute.
+For the first the script makes files and a table that knows them, without and with an .xmp file beside each, and runs
+`sqlite-utils embed-images` again. For the second it makes folders, each with one picture, and looks for changes as a
+run does: in a new table, in one that knows all files, and after half of the folders have gone. Beside them it names
+one folder that contains all. It takes two minutes.
 """
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
+import numpy as np
+from sqlite_utils import Database
 from tabulate import tabulate
 
 from datasette_image_search.ingest.scan import find_changes
 from datasette_image_search.ingest.walk import FoundFile
-from datasette_image_search.store.tables import KnownSource
+from datasette_image_search.store.image_record import ImageRecord
+from datasette_image_search.store.indexes import ensure_index
+from datasette_image_search.store.schema import ensure_tables
+from datasette_image_search.store.tables import EmbeddedImage, KnownSource
+from datasette_image_search.store.writes import ensure_roots, folder_of, write_batch
 
 FOLDERS_PER_YEAR = 100
 
+FILES_PER_FOLDER = 500
+
+DIMENSIONS = 64
+
 
 @click.command()
+@click.option("--unchanged", default=(20_000, 100_000), multiple=True, show_default=True)
 @click.option("--folders", default=10_000, show_default=True)
-def main(folders: int) -> None:
+def main(unchanged: Sequence[int], folders: int) -> None:
+    rows = [
+        (f"{number:,} files{', each with an .xmp' if beside else ''}", *run_again(number, beside))
+        for number in unchanged
+        for beside in (False, True)
+    ]
+    click.echo(
+        tabulate(rows, headers=("nothing changed", "seconds", "of a processor"), floatfmt=".2f")
+    )
+    click.echo()
+    measure_folders(folders)
+
+
+# --- Nothing has changed ---------------------------------------------------------------------------
+
+
+def run_again(number: int, beside: bool) -> tuple[float, float]:
+    """Seconds, and seconds of a processor, of a whole command, its start included."""
+    with TemporaryDirectory() as place:
+        photos = Path(place, "photos")
+        make_files(photos, number, beside)
+        database = Path(place, "photos.db")
+        write_rows(database, photos)
+        command = [sys.executable, "-m", "sqlite_utils", "embed-images"]
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        done = subprocess.run(
+            [*command, database, "images", photos], check=True, capture_output=True, text=True
+        )
+        seconds = time.perf_counter() - started
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if f"{number} unchanged" not in done.stdout.replace(",", ""):
+            raise click.ClickException(f"the run says: {done.stdout}")
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def make_files(photos: Path, number: int, beside: bool) -> None:
+    for start in range(0, number, FILES_PER_FOLDER):
+        folder = photos / f"folder {start}"
+        folder.mkdir(parents=True)
+        for each in range(start, min(number, start + FILES_PER_FOLDER)):
+            (folder / f"IMG_{each}.jpg").write_bytes(b"%d" % each)
+            if beside:
+                (folder / f"IMG_{each}.xmp").write_bytes(b"%d" % each)
+
+
+def write_rows(database: Path, photos: Path) -> None:
+    """As a run does that has embedded all files."""
+    vector = np.full(DIMENSIONS, DIMENSIONS**-0.5, np.float32)
+    with Database(database) as db:
+        table = ensure_tables(db, "images")
+        index = ensure_index(
+            db,
+            table,
+            model="palette",
+            weights=None,
+            fingerprint="any",
+            dimensions=DIMENSIONS,
+        )
+        roots = ensure_roots(db, {str(photos.resolve())})
+        images = [
+            EmbeddedImage(None, record_of(file, roots[file.root]), vector, None, file.beside)
+            for file in changes([photos], {}).to_embed
+        ]
+        write_batch(db, table, index, images)
+
+
+def record_of(file: FoundFile, root_id: int) -> ImageRecord:
+    return ImageRecord(
+        root_id,
+        file.path,
+        folder_of(file.path),
+        file.name,
+        "JPEG",
+        4_000,
+        3_000,
+        file.size,
+        file.mtime,
+        sha256=file.path,
+    )
+
+
+# --- Very many folders -----------------------------------------------------------------------------
+
+
+def measure_folders(folders: int) -> None:
     with TemporaryDirectory() as place:
         made = [make_folder(Path(place), number) for number in range(folders)]
         below_one_root = known_of(changes([Path(place)], {}).to_embed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_configure() -> None:
+    # A shell lets what it runs in the background ignore Ctrl-C, which some tests send to themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     forget_other_plugins()
     DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
     # Before there are other processes, so that all have the same.

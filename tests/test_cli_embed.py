@@ -463,6 +463,7 @@ def test_a_dry_run_counts_what_is_known_to_fail(
 ):
     monkeypatch.setattr(decode, "HEIC", False)
     monkeypatch.setitem(sys.modules, "rawpy", None)
+    monkeypatch.delitem(sys.modules, "datasette_image_search.decoding.raw", raising=False)
     for name in ("one.heic", "two.HEIC"):
         (folder / name).write_bytes(b"\0\0\0\x18ftypheic")
     (folder / "three.dng").write_bytes(b"II*\0")

@@ -23,6 +23,8 @@ from datasette_image_search.metadata.gps import altitude, degrees, place
         (b"43 30 36", b"S", -43.51),
         (b"-43.51", None, -43.51),
         (b"43/1,306/10,0/1 W", None, -43.51),
+        (b"1.2e-05E", None, 1.2e-05),
+        (b"9" * 5_000 + b"N", None, None),
         ((43.0, 30.0, math.nan), b"N", None),
         ((43.0, 30.0, 36.0, 1.0), b"N", None),
         ((), b"N", None),
@@ -53,6 +55,8 @@ def test_nobody_takes_photos_at_0_0():
         (b"1", -12.0),
         (None, 12.0),
         (b"", 12.0),
+        (b"9" * 5_000, 12.0),
+        ((math.nan,), 12.0),
     ],
 )
 def test_an_altitude_below_the_sea_is_said_in_many_ways(reference: object, expected: float):

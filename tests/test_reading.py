@@ -222,6 +222,28 @@ def test_what_a_person_wrote_beside_a_picture_comes_before_what_is_in_it():
     assert (found.taken_at, found.taken_at_offset) == ("2021-07-14T19:03:11", "+02:00")
 
 
+@pytest.mark.parametrize(
+    ("beside", "taken_at"),
+    [
+        ("<exif:DateTimeOriginal>1985-07</exif:DateTimeOriginal>", "1985-07"),
+        ("<exif:DateTimeOriginal>2021-07-14</exif:DateTimeOriginal>", "2021-07-14T18:03:11"),
+        ("<photoshop:DateCreated>1985-07-01</photoshop:DateCreated>", "2021-07-14T18:03:11"),
+        ("<xmp:CreateDate>2023-01-01T10:00:00</xmp:CreateDate>", "2021-07-14T18:03:11"),
+    ],
+)
+def test_the_order_of_times_holds_for_the_files_beside_as_well(beside: str, taken_at: str):
+    """A person corrects the time of the photo, and programs write that of a file."""
+    data, image = saved("JPEG", exif=b"Exif\0\0" + CAMERA)
+    assert read_metadata(data, image, [xmp(beside).encode()]).taken_at == taken_at
+
+
+def test_another_time_beside_a_picture_comes_before_that_in_it():
+    data, image = saved("JPEG", xmp=XMP)
+    beside = xmp("<xmp:CreateDate>2023-01-01T10:00:00</xmp:CreateDate>").encode()
+    assert read_metadata(data, image).taken_at == "2022"
+    assert read_metadata(data, image, [beside]).taken_at == "2023-01-01T10:00:00"
+
+
 def test_a_place_is_of_one_source():
     half = Metadata(latitude=1.0, altitude=None)
     whole = Metadata(latitude=2.0, longitude=3.0, altitude=4.0)

@@ -190,7 +190,9 @@ class TestWithoutTheModel:
         change(path, "update images set rating = 'mine', camera_make = 'corrected'")
         before = vectors_of(path)
         planned = command("embed-images", path, "images", folder, "--dry-run").output
-        assert planned == "Would be: 0 embedded, 8 unchanged (8 with metadata to read), 0 failed\n"
+        assert planned == (
+            "Would be: 0 embedded, 8 unchanged, metadata of 8 to read again, 0 failed\n"
+        )
         summary = run()
         assert (summary.migrated, summary.embedded, summary.read) == (True, 0, 8)
         assert titles(path) == {"blue.jpg": "Sea", "red.jpg": "Rose"}

@@ -37,7 +37,12 @@ from datasette_image_search.store.reads import (
     newest_ids,
     roots,
 )
-from datasette_image_search.store.schema import ensure_tables
+from datasette_image_search.store.schema import (
+    ensure_duplicates,
+    ensure_keywords,
+    ensure_tables,
+    ensure_tags,
+)
 from datasette_image_search.store.tables import (
     EmbeddedImage,
     Failure,
@@ -386,6 +391,33 @@ def test_a_row_without_vector_renumbered_onto_another_inherits_nothing(
     tool.execute(f"update or replace images set {key} = 1 where id = 7")
     assert set(stored_vectors(tool)) == {2, 3, 4}
     assert thumbnail(tool, 1) is None
+
+
+@pytest.mark.parametrize(
+    "side",
+    [
+        "_images_vectors",
+        "_images_thumbnails",
+        "_images_beside",
+        "_images_tokens",
+        "images_duplicates",
+        "images_tags",
+        "images_keywords",
+    ],
+)
+def test_a_side_table_that_was_dropped_keeps_nobody_from_updating(path: Path, side: str) -> None:
+    with Database(path, execute_plugins=False) as db:
+        table = store.find_image_table(db.conn, "images")
+        ensure_keywords(db, table)
+        ensure_duplicates(db, table, None)
+        ensure_tags(db, table, None)
+        ensure_tables(db, "images")
+        assert side in db.table_names()
+        db[side].drop()
+        db["images"].update(3, {"title": "Sea", "camera_make": "Canon"})
+        ensure_tables(db, "images")
+        db.execute("update images set id = 30 where id = 3")
+        assert db["images"].get(30)["title"] == "Sea"
 
 
 def test_a_shift_of_all_ids_keeps_each_picture_with_its_row(tool: sqlite3.Connection) -> None:

@@ -48,6 +48,7 @@ def test_a_fraction_of_zero_is_no_number():
     data = tiff((1, RATIONAL, 1, struct.pack("<I", 26)), behind=struct.pack("<2I", 1, 0))
     ((value,),) = Tiff(data).first({1}).values()
     assert math.isnan(value)
+    assert Tiff(data).directory(value, {1}) == {}
 
 
 def test_many_tags_with_the_same_bytes_are_short():

@@ -222,6 +222,14 @@ def test_rclip_had_another_model_once(tmp_path: Path, version: int | None):
         assert source.model == "ViT-B-32-quickgelu/openai"
 
 
+def test_an_rclip_time_beyond_all_numbers_is_none(tmp_path: Path):
+    path = write_rclip(tmp_path / "db.sqlite3", {Path("/a.jpg"): unit(1)[0]})
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("update images set modified_at = 1e305")
+    with open_source(path) as source:
+        assert source.states[0].mtime == ""
+
+
 def test_rclip_rows_of_deleted_files_are_left_out(tmp_path: Path):
     vectors = {Path("/a.jpg"): unit(2)[0], Path("/b.jpg"): unit(2)[1]}
     path = write_rclip(tmp_path / "db.sqlite3", vectors)

@@ -285,6 +285,17 @@ def test_what_is_no_picture_is_counted_by_its_kind(tmp_path: Path):
     assert left_out(tmp_path, tmp_path / "b").files["video"] == 3
 
 
+def test_the_files_of_the_database_are_no_files_of_a_person(tmp_path: Path):
+    make_files(
+        tmp_path, "kept.jpg", "photos.db", "photos.db-wal", "photos.db-image-search-1.faiss",
+        "photos.db-image-search.lock", "photos.db.zip", "other.db", "below/photos.db",
+    )  # fmt: skip
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    walk = Walk(find_scopes([tmp_path]), database=tmp_path / "link" / "photos.db")
+    assert len(list(walk.files())) == 1
+    assert walk.left_out().files == {"other file": 3}
+
+
 def test_links_that_lead_nowhere_are_no_files(tmp_path: Path):
     make_files(tmp_path, "kept.jpg", "a.txt")
     (tmp_path / "itself").symlink_to("itself")

@@ -174,6 +174,16 @@ def test_what_nobody_kept_meanwhile_is_made_up_for(path: Path, harm: Callable[[D
     assert is_whole(path)
 
 
+@pytest.mark.parametrize("side", ["_images_texts", "_images_texts_fts"])
+def test_a_table_that_was_dropped_keeps_nobody_from_updating_what_is_no_text(path: Path, side: str):
+    add(path, 1, "lisbon.jpg")
+    change(path, f"drop table {side}", "update images set rating = 3")
+    with closing(Database(path)) as db:
+        ensure_tables(db, "images")
+    change(path, "update images set title = 'Tejo', id = 30")
+    assert found(path, "lisbon tejo") == [30]
+
+
 def test_to_make_the_tables_again_rewrites_nothing(path: Path):
     add(path, 1, "lisbon.jpg")
     change(path, "insert into images_keywords values (1, 'roses')")
@@ -281,6 +291,13 @@ def test_columns_that_there_are_not(own: Database):
     own["cards"].add_column("rank", str)
     with pytest.raises(StoreError, match="'rank' cannot be searched"):
         ensure_tables(own, "cards", "file", ["rank"])
+
+
+def test_a_column_that_is_computed_of_others(own: Database):
+    own.execute("alter table cards add column label as (title || ' by hand')")
+    ensure_tables(own, "cards", "file", ["label"])
+    own.execute("update cards set title = 'Sado' where code = 'c'")
+    assert of_own(own, "hand sado") == ["c"]
 
 
 def test_keys_that_are_none(own: Database):

@@ -68,6 +68,16 @@ def test_the_time_of_the_photo_and_never_that_of_an_edit(inside: str, taken_at: 
     assert read(inside).taken_at == taken_at
 
 
+def test_an_exact_time_of_the_same_day_is_better_than_the_day():
+    day = "<photoshop:DateCreated>2021-07-14</photoshop:DateCreated>"
+    assert read(f"{day}<xmp:CreateDate>2021-07-14T18:03:11+02:00</xmp:CreateDate>") == Metadata(
+        taken_at="2021-07-14T18:03:11", taken_at_offset="+02:00"
+    )
+    assert (
+        read(f"{day}<xmp:CreateDate>2021-07-15T18:03:11</xmp:CreateDate>").taken_at == "2021-07-14"
+    )
+
+
 def test_a_place():
     found = read(
         attributes='exif:GPSLatitude="43,30.6S" exif:GPSLongitude="11,15,18E" '
@@ -82,6 +92,17 @@ def test_a_place():
 )
 def test_ratings(written: str, rating: int | None):
     assert read(attributes=f'xmp:Rating="{written}"').rating == rating
+
+
+def test_numbers_of_thousands_of_digits_cost_no_other_value():
+    long = "9" * 5_000
+    for written in (f"1/{long}", long, f"{long}/{long}"):
+        found = read(
+            "<dc:rights>mine</dc:rights>",
+            f'exif:GPSAltitude="{written}" exif:GPSLatitude="{written}" exif:GPSAltitudeRef="{long}" '
+            f'xmp:Rating="{written}" xmp:CreateDate="{long}"',
+        )
+        assert found.copyright == "mine"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-16"])

@@ -305,7 +305,7 @@ def _new_table(plan: Summary, table: str) -> str:
 
 
 def _plan_line(plan: Summary, table: str) -> str:
-    line = ", ".join([f"Would be: {plan.embedded:,} embedded", *_counts(plan)])
+    line = ", ".join([f"Would be: {plan.embedded:,} embedded", *_counts(plan, "to read")])
     if plan.given_up is not None:
         line += f"; the unfinished index by {plan.given_up} dropped"
     if plan.replacement is not None:
@@ -316,7 +316,7 @@ def _plan_line(plan: Summary, table: str) -> str:
 
 
 def _summary_line(summary: Summary) -> str:
-    line = ", ".join([f"{summary.embedded:,} embedded", *_counts(summary)])
+    line = ", ".join([f"{summary.embedded:,} embedded", *_counts(summary, "read")])
     line += f" in {summary.seconds:.1f} s"
     if summary.embedded:
         line += (
@@ -326,7 +326,8 @@ def _summary_line(summary: Summary) -> str:
     return f"Interrupted: {line}" if summary.interrupted else line
 
 
-def _counts(summary: Summary) -> list[str]:
+def _counts(summary: Summary, read: str) -> list[str]:
+    """`read` is what is said of metadata."""
     counts = [
         (len(summary.warnings), "of them with a warning"),
         (summary.reused, "reused"),
@@ -334,9 +335,9 @@ def _counts(summary: Summary) -> list[str]:
         (summary.gone, "gone and removed" if summary.pruned else "gone"),
     ]
     failed = len(summary.failures) + summary.failed_before
-    read = f" ({summary.read:,} with metadata to read)" if summary.read else ""
     return [
         *(f"{count:,} {name}" for count, name in counts if count),
-        f"{summary.unchanged:,} unchanged{read}",
+        f"{summary.unchanged:,} unchanged",
+        *([f"metadata of {summary.read:,} {read} again"] if summary.read else []),
         f"{failed:,} failed",
     ]

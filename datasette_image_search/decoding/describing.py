@@ -16,16 +16,20 @@ from .kinds import raw_format
 from .opening import FORMATS, check_cost, image_of
 
 
-def metadata_of(data: bytes, name: str, beside: Sequence[bytes] = ()) -> Metadata | None:
+def metadata_of(
+    data: bytes, name: str, beside: Sequence[bytes] = ()
+) -> tuple[Metadata, Metadata] | None:
     """
-    What `decode_bytes` would say of the same bytes, name and .xmp files. None if the picture cannot be opened:
-    it was damaged since it was embedded, or the extra for its kind is not installed any more. Never raises.
+    What `decode_bytes` would say of the same bytes, name and .xmp files; and what without these files. None if the
+    picture cannot be opened: it was damaged since it was embedded, or the extra for its kind is not installed any
+    more. Never raises.
     """
     try:
         image = _opened(data, name)
     except Exception:
         return None
-    return read_metadata(data, image, beside)
+    alone = read_metadata(data, image)
+    return (read_metadata(data, image, beside) if beside else alone), alone
 
 
 def are_whole(beside: Sequence[bytes]) -> bool:

@@ -20,6 +20,9 @@ SUFFIX = ".xmp"
 LARGEST = 4_000_000
 """Bytes; larger ones are something else."""
 
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
+"""json.dumps makes an encoder each time, which is a fifth of the time of very many files."""
+
 
 class FilesBeside:
     """The .xmp files of one folder, of whose files these are the names."""
@@ -39,7 +42,7 @@ class FilesBeside:
         stem = os.path.splitext(picture)[0]  # noqa: PTH122
         names = (self._names.get(f"{each}{SUFFIX}".lower()) for each in (picture, stem))
         states = [state for name in names if name and (state := self._state(name))]
-        return json.dumps(states, ensure_ascii=False) if states else ""
+        return _encoded(states) if states else ""
 
     def _state(self, name: str) -> tuple[str, int, str] | None:
         try:

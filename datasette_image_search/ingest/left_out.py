@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 from ..errors import counted
 from .exclusion import Exclusion
@@ -42,6 +43,9 @@ _BESIDE_PICTURES = frozenset({".xmp", ".aae", ".thm"})
 
 _OF_SYSTEMS = frozenset({"thumbs.db", "desktop.ini"})
 
+_OF_DATABASES = ("-wal", "-shm", "-journal", "-image-search")
+"""How the names of files of SQLite and of ours go on after that of their database."""
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -70,16 +74,31 @@ class LeftOut:
 
 
 class LeftOutCount:
-    """The count during a walk."""
+    """The count during a walk, without the files of the `database` that the run is for."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Path | None = None) -> None:
+        self._database = database.resolve() if database is not None else None
         self._files: Counter[str] = Counter()
         self._folders: Counter[str] = Counter()
 
-    def add_file(self, name: str) -> None:
+    def add_file(self, name: str, folder: str) -> None:
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (for each of very many files)
-        if suffix not in _BESIDE_PICTURES and name.lower() not in _OF_SYSTEMS:
+        if suffix in _BESIDE_PICTURES or name.lower() in _OF_SYSTEMS:
+            return
+        if not self._is_of_database(name, folder):
             self._files[_KINDS.get(suffix, OTHER)] += 1
+
+    def _is_of_database(self, name: str, folder: str) -> bool:
+        database = self._database
+        if database is None or not name.startswith(database.name):
+            return False
+        is_named_so = name == database.name or name.startswith(
+            tuple(f"{database.name}{end}" for end in _OF_DATABASES)
+        )
+        try:
+            return is_named_so and os.path.samefile(folder, database.parent)  # noqa: PTH121
+        except OSError:
+            return False
 
     def add_folder(self, name: str) -> None:
         self._folders[name] += 1

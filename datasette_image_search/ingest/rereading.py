@@ -37,11 +37,11 @@ def read_again(
             data = file.read()
         except OSError:
             return None
-        metadata = None if beside is None else metadata_of(data, file.name, beside)
-        if metadata is None:
+        found = None if beside is None else metadata_of(data, file.name, beside)
+        if found is None:
             return None
-        alone = metadata_of(data, file.name, ()) if beside else metadata
-        return ReadMetadata(roots[file.root], file.path, metadata, file.beside, alone or metadata)
+        metadata, alone = found
+        return ReadMetadata(roots[file.root], file.path, metadata, file.beside, alone)
 
     # Few at a time, so that no more pictures than that are in memory.
     for start in range(0, len(files), 8 * workers):

@@ -56,17 +56,18 @@ def find_changes(
     options: ScanOptions | None = None,
     *,
     retry_failed: bool = False,
+    database: Path | None = None,
 ) -> Changes[FoundFile]:
     """
     The image files in some files and folders that are new, changed or without a vector, and those
-    that are missing there.
+    that are missing there. The files of `database` are none that are left out.
 
     Raises NotThere for a path that is not there. Whether missing files are gone for good is for
     `check_mounted`, when those that were moved are known.
     """
     entries = Entries()
     scopes = find_scopes(paths, known_roots, entries)
-    walk = Walk(scopes, options, entries)
+    walk = Walk(scopes, options, entries, database)
     found = {file.key: file for file in walk.files()}
     # Files that were given are there: people give thousands, with *.jpg.
     folders = FolderScopes(scopes)

@@ -237,6 +237,7 @@ def _survey_files(
             [root.path for root in roots],
             request.scan,
             retry_failed=request.retry_failed,
+            database=request.database,
         )
     except NotThere as error:
         root = root_of(error.path, roots)

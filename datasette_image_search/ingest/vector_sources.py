@@ -273,7 +273,7 @@ def _open_rclip(conn: sqlite3.Connection, path: Path) -> VectorSource:
 
 def _state(path: str, size: int, seconds: Any) -> FileState:
     """rclip keeps the mtime as a float, which may be a microsecond off; "" if it is not a number."""
-    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds * 1e6):
         return FileState(size, "")
     try:
         exact = os.stat(path).st_mtime_ns // 1000  # noqa: PTH116 (a Path costs more than the call)

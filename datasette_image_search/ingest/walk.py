@@ -85,13 +85,14 @@ class _Folder:
 
 
 class Walk:
-    """A walk over the folders of some scopes."""
+    """A walk over the folders of some scopes, for a `database` that may be among their files."""
 
     def __init__(
         self,
         scopes: Sequence[Scope],
         options: ScanOptions | None = None,
         entries: Entries | None = None,
+        database: Path | None = None,
     ):
         options = options or ScanOptions()
         self._entries = entries or Entries()
@@ -99,7 +100,7 @@ class Walk:
         self._roots = {self._entries.spelled(scope.root): scope.root for scope in scopes}
         self._follow_symlinks = options.follow_symlinks
         self._exclusion = Exclusion(options.exclude, self._entries)
-        self._left_out = LeftOutCount()
+        self._left_out = LeftOutCount(database)
         self.listed: set[tuple[str, str]] = set()
         """The folders that could be read, by root and path; "." is the root itself."""
 
@@ -194,7 +195,7 @@ class Walk:
         if is_image_name(entry.name):
             yield found_file(folder.root, path, entry.path, beside=beside)
         elif is_first_time and _holds(entry.is_file):
-            self._left_out.add_file(entry.name)
+            self._left_out.add_file(entry.name, folder.path)
         if is_folder:
             # Asking the system for each costs the square of the depth.
             # Windows has junctions, links that it does not call so.

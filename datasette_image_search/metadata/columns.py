@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
+from .dates import best_time
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -45,14 +47,17 @@ WORDS = ("title", "description", "rating", "artist", "copyright", "keywords")
 
 
 def combined(
-    sources: Iterable[Metadata], words_first: Iterable[Metadata] | None = None
+    sources: Iterable[Metadata],
+    words_first: Iterable[Metadata] | None = None,
+    times_first: Iterable[Metadata] | None = None,
 ) -> Metadata:
     """
-    The first source that says something, for each value. `words_first` are the sources in another order,
-    for WORDS.
+    The first source that says something, for each value. `words_first` and `times_first` are the sources in
+    other orders, for WORDS and for `taken_at`.
     """
     camera = tuple(sources)
     people = camera if words_first is None else tuple(words_first)
+    times = camera if times_first is None else tuple(times_first)
     values = {}
     for field in fields(Metadata):
         for source in people if field.name in WORDS else camera:
@@ -61,11 +66,12 @@ def combined(
                 values[field.name] = value
                 break
     values |= _place(camera)
-    taken_at = values.get("taken_at")
+    best = best_time((source.taken_at, None) if source.taken_at else None for source in times)
+    taken_at = values["taken_at"] = best[0] if best else None
     values["taken_at_offset"] = next(
         (
             source.taken_at_offset
-            for source in camera
+            for source in times
             if source.taken_at_offset and source.taken_at == taken_at
         ),
         None,

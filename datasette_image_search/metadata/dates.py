@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from email.utils import parsedate_tz
 
@@ -66,6 +66,17 @@ def png_time(text: str | None) -> When | None:
     return _when([str(part) for part in parsed[:6]], offset)
 
 
+def best_time(times: Iterable[When | None]) -> When | None:
+    """The first one, or a later one that is more exact and says the same: a day hides no time of that day."""
+    best: When | None = None
+    for when in times:
+        if when is None:
+            continue
+        if best is None or (when[0].startswith(best[0]) and len(when[0]) > len(best[0])):
+            best = when
+    return best
+
+
 def offset_of(text: str | None) -> str | None:
     """ "+0200" or "Z" -> "+02:00" or "+00:00"; none of more than 14 hours."""
     text = (text or "").strip()
@@ -85,6 +96,6 @@ def _when(parts: Sequence[str | None], offset: str | None) -> When | None:
     second = 59 if second == 60 else second
     try:
         time = datetime(year, month, day, hour, minute, second)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return time.isoformat(), offset_of(offset)

@@ -10,6 +10,7 @@ from PIL.ExifTags import GPS, IFD, Base
 from .columns import Metadata
 from .dates import When, exif_time
 from .gps import altitude, degrees, place
+from .numbers import number_of
 from .texts import keywords_of, text_of
 from .tiff import Tiff, Value
 
@@ -149,10 +150,7 @@ def _gps_time(gps: Mapping[int, Value]) -> When | None:
 
 def _number(value: Value | None) -> float | None:
     if isinstance(value, bytes):
-        try:
-            value = (float(value.rstrip(b"\0 ")),)
-        except ValueError:
-            return None
+        return number_of(text_of(value))
     if value is None or len(value) != 1 or not math.isfinite(value[0]):
         return None
     return value[0]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
+from .numbers import number_of, numbers_in
 from .texts import text_of
 
 Place = tuple[float | None, float | None]
 """Latitude and longitude in degrees, each None if it makes no sense."""
-
-_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:/\d+)?")
 
 _BELOW = (1, 3)
 """Below the sea, and below the sea as EXIF 3.0 says it."""
@@ -32,7 +30,7 @@ def degrees(value: object, reference: object = None) -> float | None:
     side = (text_of(reference) or "").upper()[:1]
     if isinstance(value, bytes):
         text = text_of(value) or ""
-        value = [_number(part) for part in _NUMBER.findall(text)]
+        value = numbers_in(text)
         side = side or text.upper()[-1:]
     if not isinstance(value, Sequence) or not 1 <= len(value) <= 3:
         return None
@@ -53,21 +51,15 @@ def altitude(value: float | None, reference: object) -> float | None:
     return -abs(value) if _flag(reference) in _BELOW else value
 
 
-def _flag(reference: object) -> int:
+def _flag(reference: object) -> float:
     if isinstance(reference, str | bytes):
         text = text_of(reference) or ""
-        return int(text) if text.isdecimal() else ord((reference or "\0")[:1])
+        number = number_of(text)
+        return ord((reference or "\0")[:1]) if number is None else number
     if isinstance(reference, Sequence) and reference:
-        return int(reference[0])
+        return float(reference[0])
     return 0
 
 
 def _within(value: float | None, limit: int) -> float | None:
     return value if value is not None and abs(value) <= limit else None
-
-
-def _number(text: str) -> float:
-    numerator, _, denominator = text.partition("/")
-    if not denominator:
-        return float(numerator)
-    return float(numerator) / float(denominator) if float(denominator) else math.nan

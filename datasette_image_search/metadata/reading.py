@@ -13,7 +13,7 @@ from .dates import png_time
 from .exif import exif_metadata, place_and_time
 from .iptc import iptc_metadata
 from .texts import text_of
-from .xmp import xmp_metadata
+from .xmp import original_time, xmp_metadata
 
 T = TypeVar("T")
 
@@ -27,7 +27,8 @@ def read_metadata(
     the picture, and decodes no pixels.
 
     A person wrote an .xmp file after the picture, so it counts first. Then the camera's own EXIF does for what a
-    camera knows, and XMP for what people say.
+    camera knows, and XMP for what people say. A time of another kind than EXIF's, such as that of the making of a
+    file, comes after EXIF's in such a file as well.
     """
     sources = _or_else(lambda: sources_of(data, image), Sources())
     exif = list(_read(exif_metadata, sources.exif))
@@ -35,10 +36,13 @@ def read_metadata(
     xmp = list(_read(xmp_metadata, sources.xmp))
     iptc = list(_read(iptc_metadata, sources.iptc))
     png = [_or_else(lambda: _of_png_texts(sources), Metadata())]
+    beside = tuple(beside)
     written_beside = list(_read(xmp_metadata, beside))
+    originals = list(_read(original_time, beside))
     return combined(
         [*written_beside, *exif, *places, *xmp, *iptc, *png, *times],
         [*written_beside, *xmp, *iptc, *exif, *png],
+        [*originals, *exif, *written_beside, *xmp, *iptc, *png, *times],
     )
 
 

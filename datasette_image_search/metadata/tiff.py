@@ -5,6 +5,7 @@ nothing else, so that the size of a file, or damage in its other tags, never mat
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -98,6 +99,8 @@ class Tiff:
     ) -> Mapping[int, T]:
         """`read` gets the type of a tag, how many values it has, and their position."""
         found: dict[int, T] = {}
+        if not math.isfinite(start):
+            return found
         start = int(start)
         count_form, count_size, size = ("Q", 8, 20) if self._is_big else ("H", 2, 12)
         count = self._numbers(count_form, start, 1)

@@ -14,8 +14,9 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import XMLParser
 
 from .columns import Metadata
-from .dates import When, iso_time
+from .dates import When, best_time, iso_time
 from .gps import altitude, degrees, place
+from .numbers import number_of
 from .texts import MOST_KEYWORDS, decoded, joined, keywords_of, text_of
 
 LONGEST = 4_000_000
@@ -53,6 +54,14 @@ def xmp_metadata(data: bytes) -> Metadata:
     """What a packet or an .xmp file says; nothing if it is damaged, or too long to be one."""
     root = _parsed(data)
     return Metadata() if root is None else _metadata(_Properties(root))
+
+
+def original_time(data: bytes) -> Metadata:
+    """The time of exif:DateTimeOriginal alone, which is that of EXIF's tag of this name."""
+    root = _parsed(data)
+    text = None if root is None else _Properties(root).text(_TIMES[0])
+    taken_at, offset = iso_time(text) or (None, None)
+    return Metadata(taken_at=taken_at, taken_at_offset=offset)
 
 
 def is_xmp(data: bytes) -> bool:
@@ -156,7 +165,7 @@ def _metadata(properties: _Properties) -> Metadata:
         latitude=latitude,
         longitude=longitude,
         altitude=altitude(
-            _fraction(properties.text(f"{_EXIF}GPSAltitude")),
+            number_of(properties.text(f"{_EXIF}GPSAltitude")),
             properties.text(f"{_EXIF}GPSAltitudeRef"),
         ),
         title=properties.text(f"{_DC}title"),
@@ -169,8 +178,7 @@ def _metadata(properties: _Properties) -> Metadata:
 
 
 def _taken_at(properties: _Properties) -> When | None:
-    times = (iso_time(properties.text(name)) for name in _TIMES)
-    return next((time for time in times if time), None)
+    return best_time(iso_time(properties.text(name)) for name in _TIMES)
 
 
 def _degrees(properties: _Properties, name: str) -> float | None:
@@ -178,13 +186,6 @@ def _degrees(properties: _Properties, name: str) -> float | None:
     return None if text is None else degrees(text.encode(), properties.text(f"{_EXIF}{name}Ref"))
 
 
-def _fraction(text: str | None) -> float | None:
-    match = re.fullmatch(r"\s*([+-]?\d+(?:\.\d+)?)(?:/(\d+))?\s*", text or "")
-    if match is None or (match[2] and not int(match[2])):
-        return None
-    return float(match[1]) / int(match[2] or 1)
-
-
 def _rating(text: str | None) -> int | None:
-    number = _fraction(text)
+    number = number_of(text)
     return int(number) if number is not None and -1 <= number <= 5 else None

@@ -6,7 +6,7 @@ made up for when they come back.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sqlite_utils import Database
@@ -42,6 +42,9 @@ from .written_texts import (
     text_triggers,
 )
 
+_ROWIDS = ("rowid", "oid", "_rowid_")
+"""Names of an integer key that every table has: to change one renumbers too."""
+
 
 def ensure_triggers(
     db: Database,
@@ -70,8 +73,8 @@ def ensure_triggers(
         with_duplicates=with_duplicates,
         with_tags=with_tags,
         with_keywords=with_keywords,
-        texts=text_columns(db.conn, table),
-        text_tables=_text_tables(db.conn, table),
+        columns=text_columns(db.conn, table),
+        texts=text_triggers(db.conn, table, _text_tables(db.conn, table)),
     )
     for name, sql in wanted.items():
         if existing.get(name) != sql:
@@ -119,8 +122,8 @@ def _triggers(
     with_duplicates: bool,
     with_tags: bool,
     with_keywords: bool,
-    texts: Sequence[str],
-    text_tables: Sequence[str],
+    columns: Sequence[str],
+    texts: Mapping[str, str],
 ) -> dict[str, str]:
     """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
     names = table.quoted()
@@ -163,15 +166,15 @@ def _triggers(
     forget_new = forget.format(row="new", **names)
     bodies = {
         **token_triggers(table),
-        **text_triggers(table, texts, text_tables),
+        **texts,
         # REPLACE fires no delete trigger, but the row that comes instead fires this one.
         "inserted": f"after insert on {names['images']} begin {forget_new}"
-        f"{text_added(table, texts)} end",
+        f"{text_added(table, columns)} end",
         "deleted": f"after delete on {names['images']} begin {forget_old}"
         f"{text_gone(table, 'old')} end",
         "renumbered": (
-            # Not "of {key}": an update of "rowid" renumbers too.
-            f"after update on {names['images']} "
+            # An update of other columns works also if a table that this one names was dropped.
+            f"after update of {names['key']}, {', '.join(_ROWIDS)} on {names['images']} "
             f"when old.{names['key']} is not new.{names['key']} begin {forget_new}"
             f"{text_renumbered(table)} "
             + "insert into {vectors} (index_id, image_id, sha256, vector) "

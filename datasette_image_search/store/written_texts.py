@@ -23,6 +23,7 @@ from .tables import (
     StoreError,
     column_names,
     folded,
+    generated_columns,
     table_exists,
     trigger_name,
 )
@@ -174,19 +175,20 @@ def text_renumbered(table: ImageTable) -> str:
 
 
 def text_triggers(
-    table: ImageTable, columns: Sequence[str], side_tables: Iterable[str]
+    conn: sqlite3.Connection, table: ImageTable, side_tables: Iterable[str]
 ) -> dict[str, str]:
     """
-    Event -> what happens then, beside the statements above, in an image table with these texts. `side_tables` are
-    those of TEXT_TABLES that there are.
+    Event -> what happens then, beside the statements above. `side_tables` are those of TEXT_TABLES that there are.
     """
-    n, own = table.quoted(), _of_table(table, columns)
+    n, own = table.quoted(), _of_table(table, text_columns(conn, table))
     bodies = {}
     if own:
         listed = ", ".join(map(quote_identifier, own))
         current = f"(select {', '.join(_current(table, own))} from {_nothing(own)})"
+        # No update is one of a generated column, which others change.
+        is_generated = generated_columns(conn, table.name) & set(own)
         bodies["text_changed"] = (
-            f"after update on {n['images']} when old.{n['key']} is new.{n['key']} begin "
+            f"after update{'' if is_generated else f' of {listed}'} on {n['images']} when old.{n['key']} is new.{n['key']} begin "
             f"update {n['texts_fts']} set ({listed}) = {current} where rowid = "
             f"(select id from {n['texts']} where image_id = new.{n['key']}) "
             f"and ({listed}) is not {current}; end"
@@ -224,7 +226,7 @@ def renew_texts(
         "inserted": text_added(table, columns),
         "deleted": text_gone(table, "old"),
         "renumbered": text_renumbered(table),
-        **text_triggers(table, columns, ()),
+        **text_triggers(db.conn, table, ()),
     }
     if all(body in existing.get(trigger_name(table, event), "") for event, body in bodies.items()):
         for kind in side_tables:
