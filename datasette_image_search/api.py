@@ -18,7 +18,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from .checked import as_key, several
-from .progress import OnProgress, phases
+from .progress import OnProgress, ignore, phases
 from .search.queries import Query, asked_index, queries_of, vector_of
 from .search.query import QueryVector, embedder_of
 from .store import Filter, Index, Key, find_index, reads
@@ -27,6 +27,7 @@ from .store.duplicates import write_duplicates
 from .store.filters import IdSet, Where, row_filter
 from .store.indexes import WeightsOf, recorded_weights
 from .store.opened import OpenedDatabase, Paths, as_path, as_paths, path_or_none, used
+from .store.ordering import checked_order
 from .store.reads import check_in_files
 from .store.tables import Location
 from .store.vectors import image_vector
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
     from .search.indexing import IndexSummary
     from .search.planner import Found, Hit
     from .search.tags import Tagged
-
-
-def _ignore(progress: Any) -> None:
-    pass
 
 
 @used
@@ -117,8 +114,8 @@ class Images:
         exclude: str | Sequence[str] = (),
         follow_symlinks: bool = False,
         dry_run: bool = False,
-        on_plan: Callable[[Summary], None] = _ignore,
-        on_progress: OnProgress = _ignore,
+        on_plan: Callable[[Summary], None] = ignore,
+        on_progress: OnProgress = ignore,
         **options: Any,
     ) -> Summary:
         """
@@ -144,7 +141,7 @@ class Images:
         return with_sidecars(request, summary, on_progress, self._weights_of)
 
     def import_vectors(
-        self, source: Paths, *, on_progress: OnProgress = _ignore, **options: Any
+        self, source: Paths, *, on_progress: OnProgress = ignore, **options: Any
     ) -> ImportSummary:
         """
         Import vectors that another program made, all of them or none. `options` are the fields of
@@ -169,7 +166,7 @@ class Images:
         type: str | None = None,
         *,
         model: str | None = None,
-        on_progress: OnProgress = _ignore,
+        on_progress: OnProgress = ignore,
         **options: Any,
     ) -> IndexSummary:
         """
@@ -201,7 +198,7 @@ class Images:
         type: str | None = None,
         *,
         model: str | None = None,
-        on_progress: OnProgress = _ignore,
+        on_progress: OnProgress = ignore,
         **options: Any,
     ) -> list[Evaluated]:
         """
@@ -212,8 +209,7 @@ class Images:
         """
         from .search.evaluation import evaluate_index
 
-        index = self.index_of(model)
-        report = phases(on_progress)
+        index, report = self.index_of(model), phases(on_progress)
         return evaluate_index(self.conn, index, report, self._weights_of, type=type, **options)
 
     # --- Searching -----------------------------------------------------------------------------------
@@ -249,12 +245,14 @@ class Images:
         offset: int = 0,
         min_score: float | None = None,
         exact: bool = False,
+        sort: str | None = None,
+        sort_desc: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> list[Found]:
         """
         For each query the `hits`, the `steps` to them, and `warnings`, such as of words that the model
         does not know. `offset` leaves out so many of the best, `min_score` those with a lower score;
-        `exact` leaves an approximate index aside.
+        `exact` leaves an approximate index aside; the k best come in the order of the column `sort` or `sort_desc`.
 
             (found,) = images.find(["dark blue"], 3)
         """
@@ -263,6 +261,7 @@ class Images:
 
         some = queries_of(queries)
         index = asked_index(some, self.table) or self.index_of(model)
+        order = checked_order(self.conn, index, sort, sort_desc)
         asked = [self._ask(index, query, alone=len(some) == 1) for query in some]
         if on_progress is not None:
             live_index(self.conn, index, phases(on_progress))
@@ -271,6 +270,8 @@ class Images:
         all_found = planner.search_many(
             self.conn, index, vectors, k, rows, offset=offset, min_score=min_score, exact=exact
         )
+        if order is not None:
+            all_found = planner.sorted_by(self.conn, index, order, all_found)
         pairs = zip(all_found, asked, strict=True)
         return [replace(found, warnings=query.warnings) for found, query in pairs]
 
@@ -305,7 +306,7 @@ class Images:
         query: Query | None = None,
         *,
         model: str | None = None,
-        on_progress: OnProgress = _ignore,
+        on_progress: OnProgress = ignore,
     ) -> None:
         """
         Do now what the next search would wait for: read the index, and load the model for the words of
@@ -388,7 +389,7 @@ class Images:
         params: Mapping[str, Any] | None = None,
         model: str | None = None,
         write: bool = False,
-        on_progress: OnProgress = _ignore,
+        on_progress: OnProgress = ignore,
     ) -> DuplicateGroups:
         """
         Groups of images with a score of at least `threshold`, above 0 and at most 1, to the best of the
@@ -399,8 +400,7 @@ class Images:
         from .search import duplicates
 
         db, index = self._to_write(model) if write else (None, self.index_of(model))
-        filter = row_filter(where, params)
-        report = phases(on_progress)
+        filter, report = row_filter(where, params), phases(on_progress)
         groups = duplicates.find_duplicates(self.conn, index, threshold, filter, report)
         if db is None:
             return groups
@@ -423,7 +423,7 @@ class Images:
         yield from dispensable(files, left_out)
 
     def tag(
-        self, labels: str | Sequence[str] = (), *, on_progress: OnProgress = _ignore, **options: Any
+        self, labels: str | Sequence[str] = (), *, on_progress: OnProgress = ignore, **options: Any
     ) -> list[Tagged]:
         """
         Tag the images that are new with those of the labels that fit them best; without labels, with

@@ -1,4 +1,6 @@
+import difflib
 import re
+from collections.abc import Iterable
 
 
 class ImageSearchError(Exception):
@@ -13,6 +15,13 @@ class ImageSearchError(Exception):
 def counted(number: int, one: str, several: str | None = None) -> str:
     """A number of things in a sentence: "1 image", "2,000 images"."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def most_similar(name: str, known: Iterable[str]) -> str | None:
+    """The most similar of some names, ignoring case; None if none is similar."""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[near[0]] if near else None
 
 
 def printable(text: str) -> str:

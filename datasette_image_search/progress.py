@@ -24,6 +24,10 @@ Report = Callable[[str, int, int], None]
 """Takes what is being done, how much of it is done, and of how much."""
 
 
+def ignore(progress: Any) -> None:
+    """An OnProgress that does nothing."""
+
+
 def silent(doing: str, done: int, of: int) -> None:
     """A Report that does nothing."""
 

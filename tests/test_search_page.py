@@ -16,8 +16,11 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
+from datasette import hookimpl
+from datasette.filters import FilterArguments
 from datasette.plugins import pm
 from datasette.utils import tilde_encode
+from datasette.utils.asgi import Request
 from PIL import ExifTags, Image
 from sqlite_utils import Database
 
@@ -31,6 +34,7 @@ from datasette_image_search.web.pages.results import Count
 from datasette_image_search.web.pages.search_page import count_in_words
 from datasette_image_search.web.server import preparing
 
+from .commands import change
 from .conftest import COLOURS, draw_picture, query_json
 from .serving import ask, datasette_of
 
@@ -56,9 +60,18 @@ def alert(response: httpx.Response) -> str:
     return unescape(re.search(r'role="alert">(.*?)</p>', response.text)[1])
 
 
+def sentence(response: httpx.Response) -> str:
+    """The error of a page or of JSON."""
+    return alert(response) if "<html" in response.text else response.json()["error"]
+
+
 def link(response: httpx.Response, text: str) -> str:
     """Where the first link with this text goes."""
     return unescape(re.search(rf'<a [^>]*href="([^"]*)"[^>]*>{text}</a>', response.text)[1])
+
+
+def scores(response: httpx.Response) -> list[float]:
+    return [float(score) for score in re.findall(r'similarity">(-?[\d.]+)<', response.text)]
 
 
 def query_of(url: str) -> dict[str, list[str]]:
@@ -100,7 +113,7 @@ async def test_the_best_match_comes_first(database: Path) -> None:
 async def test_the_scores_are_those_of_sql(database: Path) -> None:
     datasette = datasette_of(database)
     page = await ask(datasette, f"{PAGE}?q=dark+blue")
-    shown = [float(score) for score in re.findall(r'similarity">(-?[\d.]+)<', page.text)]
+    shown = scores(page)
     sql = "select round(value ->> 'score', 3) from json_each(image_search('dark blue', 60))"
     assert shown == await query_json(datasette, sql, "arrayfirst")
 
@@ -278,6 +291,81 @@ async def test_a_column_whose_name_has_two_underscores(database: Path) -> None:
     facet = (await ask(datasette, f"{PAGE}.json?_facet=my__note")).json()
     (value,) = facet["facet_results"]["results"]["my__note"]["results"]
     assert names(await ask(datasette, value["toggle_url"])) == ["red.jpg"]
+
+
+# --- Order -----------------------------------------------------------------------------------------
+
+
+async def test_an_order_is_of_the_closest_only(dated: Path) -> None:
+    datasette = datasette_of(dated)
+    (closest, second, *_) = names(await ask(datasette, f"{PAGE}?q=orange"))
+    assert (closest, second) == ("mid-1.jpg", "old.jpg")
+    page = await ask(datasette, f"{PAGE}?q=orange&_sort=taken_at&_limit=2")
+    assert names(page) == ["old.jpg", "mid-1.jpg"]
+    assert summary(page) == '6 images, the 2 closest to "orange", sorted by taken_at'
+    assert scores(page) == sorted(scores(page))
+    for extension, wanted in (
+        ("json", ["mid-1.jpg", "old.jpg"]),
+        ("csv", ["mid-1.jpg", "old.jpg"]),
+    ):
+        answer = await ask(datasette, f"{PAGE}.{extension}?q=orange&_sort_desc=taken_at&_limit=2")
+        if extension == "json":
+            assert [hit["row"]["filename"] for hit in answer.json()["hits"]] == wanted
+        else:
+            assert [row["filename"] for row in csv.DictReader(io.StringIO(answer.text))] == wanted
+
+
+async def test_pages_of_an_order_show_each_image_once(dated: Path) -> None:
+    datasette = datasette_of(dated)
+    for query, last in (
+        ("", ["plain.jpg", "undated.jpg"]),
+        ("q=red&", ["undated.jpg", "plain.jpg"]),
+    ):
+        for sort, first in (
+            ("_sort", ["old.jpg", "mid-1.jpg", "mid-2.jpg", "new.jpg"]),
+            ("_sort_desc", ["new.jpg", "mid-1.jpg", "mid-2.jpg", "old.jpg"]),
+        ):
+            shown, after = [], "0"
+            while after:
+                url = f"{PAGE}.json?{query}{sort}=taken_at&_size=1&_next={after}"
+                answer = (await ask(datasette, url)).json()
+                shown += [hit["row"]["filename"] for hit in answer["hits"]]
+                after = answer["next"]
+            assert shown[:4] == first
+            assert sorted(shown[4:]) == sorted(last)
+
+
+async def test_a_filter_applies_before_an_order(dated: Path) -> None:
+    for query in ("", "q=blue&"):
+        page = await ask(
+            datasette_of(dated), f"{PAGE}?{query}camera_make=NIKON&_sort_desc=filename"
+        )
+        assert names(page) == ["mid-2.jpg", "mid-1.jpg"]
+
+
+async def test_the_form_offers_the_columns_that_may_be_sorted_by(dated: Path) -> None:
+    datasette = datasette_of(dated)
+    page = await ask(datasette, f"{PAGE}?q=red&_sort_desc=iso")
+    assert '<option value="iso" selected>by iso</option>' in page.text
+    assert 'name="_sort_by_desc" checked' in page.text
+    assert '<input type="hidden" name="_sort' not in page.text
+    rules = {"databases": {"photos": {"tables": {"images": {"sortable_columns": ["taken_at"]}}}}}
+    datasette = datasette_of(dated, rules=rules)
+    page = await ask(datasette, PAGE)
+    assert re.findall(r'<option value="(\w+)">by', page.text) == ["taken_at"]
+    assert (await ask(datasette, f"{PAGE}?_sort=iso")).status_code == 400
+
+
+async def test_the_fields_of_the_form_become_an_order(dated: Path) -> None:
+    datasette = datasette_of(dated)
+    sent = await ask(datasette, f"{PAGE}?q=red&_sort=iso&_sort_by_desc=on&_limit=5")
+    assert query_of(sent.headers["location"]) == {
+        "q": ["red"],
+        "_sort_desc": ["iso"],
+        "_limit": ["5"],
+    }
+    sent = await ask(datasette, f"{PAGE}?q=red&_sort=&_sort_by_desc=on&_limit=")
+    assert query_of(sent.headers["location"]) == {"q": ["red"]}
 
 
 # --- Facets ----------------------------------------------------------------------------------------
@@ -772,13 +860,13 @@ async def test_a_query_of_a_megabyte_is_answered_with_a_sentence_and_not_repeate
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        (f"{PAGE}?_size=max&" + "_x=&" * 10_000, 400),
-        (f"{PAGE}?_size=max&" + "_x=&" * 100, 200),
-        (f"{PAGE}?_size=60&" + "_x=&" * 10_000, 200),
-        (f"{PAGE}.json?_size=max&" + "_x=&" * 10_000, 200),
-        (f"{PAGE}?_facet=path&_facet=folder&_facet_size=max&" + "_x=&" * 1_000, 400),
-        (f"{PAGE}.json?_facet=path&_facet=folder&_facet_size=max&" + "_x=&" * 1_000, 400),
-        (f"{PAGE}?_facet=path&_facet=folder&_facet_size=max&" + "_x=&" * 100, 200),
+        (f"{PAGE}?_size=max&" + "_col=&" * 10_000, 400),
+        (f"{PAGE}?_size=max&" + "_col=&" * 100, 200),
+        (f"{PAGE}?_size=60&" + "_col=&" * 10_000, 200),
+        (f"{PAGE}.json?_size=max&" + "_col=&" * 10_000, 200),
+        (f"{PAGE}?_facet=path&_facet=folder&_facet_size=max&" + "_col=&" * 1_000, 400),
+        (f"{PAGE}.json?_facet=path&_facet=folder&_facet_size=max&" + "_col=&" * 1_000, 400),
+        (f"{PAGE}?_facet=path&_facet=folder&_facet_size=max&" + "_col=&" * 100, 200),
     ],
     ids=lambda value: str(value)[:80],
 )
@@ -808,10 +896,64 @@ async def test_a_page_has_not_more_facets_than_a_server_counts(database: Path) -
 
 @pytest.mark.parametrize(
     "query_string",
-    ["_facets=folder", "_faceting=1", "_facet_size=nope", "_sort=nope", "_nl=on", "q=", "_size=0"],
+    ["_facet_size=nope", "_nl=on", "_nocol=iso", "_shape=array", "q=", "_sort=", "_size=0"],
 )
 async def test_what_means_nothing_here_is_left_alone(dated: Path, query_string: str) -> None:
     assert (await ask(datasette_of(dated), f"{PAGE}?{query_string}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query_string", "said"),
+    [
+        ("_srot=taken_at", "there is no parameter _srot; did you mean _sort?"),
+        ("_facets=folder", "there is no parameter _facets; did you mean _facet?"),
+        ("_facet_yaer=taken_at", "there is no parameter _facet_yaer; did you mean _facet_year?"),
+        ("_xyzzy=1", "there is no parameter _xyzzy; leave it out"),
+        (
+            "_sort=tekan_at",
+            "'images' has no column 'tekan_at' to sort by; did you mean 'taken_at'?",
+        ),
+        ("_sort=iso&_sort_desc=iso", "there are two columns to sort by; name one of them"),
+        ("_limit=0&_sort=iso", "_limit must be a whole number from 1 to 10,000"),
+        (
+            "camera_mkae=Canon",
+            "'images' has no column 'camera_mkae' to filter by; did you mean 'camera_make'?",
+        ),
+    ],
+)
+async def test_a_mistyped_name_is_refused_with_the_one_that_was_meant(
+    dated: Path, query_string: str, said: str
+) -> None:
+    for url in (f"{PAGE}?{query_string}", f"{PAGE}.json?{query_string}"):
+        response = await ask(datasette_of(dated), url)
+        assert response.status_code == 400
+        assert sentence(response) == said
+
+
+async def test_a_column_that_begins_with_an_underscore_needs_a_lookup(dated: Path) -> None:
+    change(dated, "alter table images add column _mine text")
+    refused = await ask(datasette_of(dated), f"{PAGE}?_mine=1")
+    assert alert(refused) == "there is no parameter _mine; did you mean _mine__exact?"
+    assert (await ask(datasette_of(dated), f"{PAGE}?_mine__exact=1")).status_code == 200
+
+
+async def test_a_parameter_that_another_plugin_reads_is_known(dated: Path) -> None:
+    class Plugin:
+        __name__ = "in-colour"
+
+        @hookimpl
+        def filters_from_request(self, request: Request) -> FilterArguments | None:
+            if request.args.get("_in_colour"):
+                return FilterArguments(["camera_make = 'Canon'"], {}, ["in colour"])
+            return None
+
+    plugin = Plugin()
+    pm.register(plugin)
+    try:
+        response = await ask(datasette_of(dated), f"{PAGE}?_in_colour=1")
+    finally:
+        pm.unregister(plugin)
+    assert summary(response) == "2 images where in colour, newest first"
 
 
 async def test_a_query_is_text_and_never_markup(database: Path) -> None:

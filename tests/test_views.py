@@ -343,3 +343,16 @@ async def test_a_view_that_appears_while_datasette_runs(database: Path, monkeypa
     assert (await ask(datasette, PAGE)).status_code == 404
     change(database, WIDE)
     assert (await ask(datasette, PAGE)).status_code == 200
+
+
+@is_async
+async def test_an_order_by_a_column_of_the_view(viewed: Path):
+    change(viewed, "drop view wide", WIDE.replace("width * height", "nullif(id, 5) % 4"))
+    for asked in ("", "q=red&_limit=6&"):
+        answer = (await page_of(viewed, f"{PAGE}.json?{asked}_sort=pixels")).json()
+        values = [hit["row"]["pixels"] for hit in answer["hits"]]
+        assert values == [0, 0, 2, 3, 3, None]
+        answer = (
+            await page_of(viewed, f"{PAGE}.json?{asked}_sort_desc=pixels&pixels__gt=0")
+        ).json()
+        assert [hit["row"]["pixels"] for hit in answer["hits"]] == [3, 3, 2]

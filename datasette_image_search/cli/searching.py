@@ -66,6 +66,8 @@ class QueryCommand(Command):
 @click.option(
     "--exact", is_flag=True, help="Compare all vectors, even if there is an approximate index"
 )
+@click.option("--sort", metavar="COLUMN", help="Show the -k best by this column, lowest first")
+@click.option("--sort-desc", metavar="COLUMN", help="The same, highest first")
 @options.output_format(paths="Output only the paths of the files, each once")
 @click.option("--explain", is_flag=True, help="Print the steps of the search on standard error")
 def search_images(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 from .protocol import UnknownModel
 
 DEFAULT_MODEL = "ViT-B-32-256/datacomp_s34b_b86k"
@@ -25,10 +22,3 @@ def unknown_model(model_id: str, closest: str | None, explained: str = MODELS) -
     return UnknownModel(
         f"there is no model {model_id!r}; {said} sqlite-utils image-models lists them", closest
     )
-
-
-def most_similar(name: str, known: Iterable[str]) -> str | None:
-    """The most similar of some names, ignoring case; None if none is similar."""
-    by_lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    return by_lower[near[0]] if near else None

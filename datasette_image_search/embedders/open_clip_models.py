@@ -17,7 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .model_ids import most_similar, unknown_model
+from ..errors import most_similar
+from .model_ids import unknown_model
 from .protocol import EmbedderError
 from .weights import missing_weights
 

@@ -9,7 +9,8 @@ from typing import Any
 import timm
 import torch
 
-from .model_ids import TIMM, most_similar, unknown_model
+from ..errors import most_similar
+from .model_ids import TIMM, unknown_model
 from .protocol import ModelRequest
 from .torch_embedder import TorchEmbedder, TorchModel, check_keys
 from .torch_runtime import choose_runtime

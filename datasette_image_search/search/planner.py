@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -30,6 +30,7 @@ from .. import store
 from ..checked import check_flag, check_number, check_whole
 from ..store import Filter, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
+from ..store.ordering import Order, in_order
 from ..store.vectors import vectors_by_id
 from .live import LiveIndex, as_seen_by, live_index
 
@@ -120,6 +121,18 @@ def search_many(
                 hits = [hit for hit in hits if hit.score >= min_score]
             found.append(Found(tuple(hits), tuple(steps)))
     return found
+
+
+def sorted_by(
+    conn: sqlite3.Connection, index: Index, order: Order, all_found: Sequence[Found]
+) -> list[Found]:
+    """The hits by a column instead. Of equal values, and of images without one, the best comes first."""
+    result = []
+    for found in all_found:
+        hits = {hit.id: hit for hit in found.hits}
+        ids = in_order(conn, index.table, list(hits), order)
+        result.append(replace(found, hits=tuple(hits[id] for id in ids)))
+    return result
 
 
 @contextmanager

@@ -195,12 +195,18 @@
         if (/^_filter_(column|op|value)$/.test(field.name)) field.disabled = true;
       }
     }
+    const sort = form.querySelector("[name=_sort]");
+    const descending = form.querySelector("[name=_sort_by_desc]");
+    if (!sort.value) sort.disabled = true;
+    else if (descending.checked) sort.name = "_sort_desc";
+    descending.disabled = true;
     window.setTimeout(() => say("Searching…", true), 400);
   });
   // After going back, the page must not look busy.
   window.addEventListener("pageshow", () => {
     progress.replaceChildren();
-    for (const field of form.querySelectorAll("[name^=_filter_]")) field.disabled = false;
+    for (const field of form.querySelectorAll("[name^=_filter_], [name^=_sort]")) field.disabled = false;
+    form.querySelector("[name=_sort_desc]")?.setAttribute("name", "_sort");
   });
 
   /* --- Facets that took too long for the page ---------------------------------------------------- */

@@ -12,9 +12,8 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 from datasette.views.special import JsonDataView
 
-from ..embedders.model_ids import most_similar
 from ..embedders.protocol import EmbedderError
-from ..errors import ImageSearchError
+from ..errors import ImageSearchError, most_similar
 from .compat import configuration_page_name, shown_configuration, whole_configuration
 
 if TYPE_CHECKING:

@@ -22,6 +22,12 @@ LONGEST = 65_536
 MOST_REPEATED = 8_000_000
 """Bytes of links on a page, each of which repeats the URL that was asked for."""
 
+DESCENDING = "_sort_by_desc"
+"""The field of a form for the direction of an order, as the table page calls it."""
+
+FORM_FIELDS = ("q", "_sort", "_limit")
+"""Fields that say nothing if they are empty."""
+
 Pairs = Iterable[tuple[str, str]]
 """The names and values of a query string."""
 
@@ -115,17 +121,23 @@ def column_pairs(request: Request) -> list[tuple[str, str]]:
     ]
 
 
-def pairs_with_filters(request: Request) -> list[tuple[str, str]] | None:
+def pairs_of_form(request: Request) -> list[tuple[str, str]] | None:
     """
-    The pairs of a query string with filters in the place of form fields, as the table page has them: the
-    fields of a filter row become column__lookup=value. None if there are no such fields.
+    The pairs of a query string with what the fields of a form mean in their place, as the table page has them: the
+    fields of a filter row become column__lookup=value, a column to sort by and a tick at "descending" become
+    _sort_desc. None if there are no such fields.
     """
     changes = filters_should_redirect(request.args)
-    if not changes:
+    if not changes and DESCENDING not in request.args:
         return None
     # Datasette's own path_with_added_args loses filters with a blank value.
-    fields = {name for name, value in changes if value is None}
-    kept = [(name, value) for name, value in pairs_of(request) if name not in fields]
+    fields = {DESCENDING, *(name for name, value in changes if value is None)}
+    sort = "_sort_desc" if DESCENDING in request.args else "_sort"
+    kept = [
+        (sort if name == "_sort" else name, value)
+        for name, value in pairs_of(request)
+        if name not in fields and (value or name not in FORM_FIELDS)
+    ]
     return kept + [(name, value) for name, value in changes if value is not None]
 
 

@@ -26,7 +26,7 @@ from ..configuration import configured_weights
 from ..errors import told_when_too_long
 from ..reading import read_bounded
 from ..server.preparing import Placed, is_prepared, placed_vectors
-from ..urls import TableUrls, check_url, pairs_of, pairs_with_filters, replaced
+from ..urls import TableUrls, check_url, pairs_of, pairs_of_form, replaced
 from .cards import query_in_words
 from .responses import as_json, error_response, json_head
 from .results import Count, in_time
@@ -41,7 +41,7 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
     check_url(request)
     requested = await requested_table(datasette, request)
     format = request.url_vars.get("format") or ""
-    if (pairs := pairs_with_filters(request)) is not None:
+    if (pairs := pairs_of_form(request)) is not None:
         return Response.redirect(requested.urls.map(pairs, format))
     wanted, column, error = None, request.args.get(ARGUMENT) or None, None
     try:

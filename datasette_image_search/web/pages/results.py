@@ -17,6 +17,7 @@ from ...api import Images
 from ...search.planner import Step
 from ...store import reads
 from ...store.filters import naming_the_filter
+from ...store.ordering import in_order, sorted_ids
 from ...store.reads import count_images, image_rows, newest_ids
 from ...store.transactions import is_interrupted
 from ...store.vectors import count_with_vector
@@ -106,11 +107,11 @@ async def find(
 
     async def count_and_search() -> tuple[Count, _Page]:
         counting = timed("count", _count(requested, wanted))
-        if not wanted.query and wanted.filter is not None:
+        if not wanted.query and wanted.order is None and wanted.filter is not None:
             # The count decides how best to look for the newest.
             count = await counting
-            return count, await timed("search", _newest(requested, wanted, count))
-        searching = _closest if wanted.query else _newest
+            return count, await timed("search", _without_query(requested, wanted, count))
+        searching = _closest if wanted.query else _without_query
         return await asyncio.gather(counting, timed("search", searching(requested, wanted)))
 
     counting = count_facets(requested, wanted.rows, patient=patient_facets)
@@ -151,28 +152,44 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
             query_vector_ms = (time.perf_counter() - started) * 1000
             if not wanted.size:
                 return _Page((), (), query.warnings, query_vector_ms)
+            order, size, offset = wanted.order, wanted.size + 1, wanted.offset
             (found,) = images.find(
                 [query],
-                wanted.size + 1,
+                wanted.limit if order else size,
                 where=wanted.filter,
-                offset=wanted.offset,
+                offset=0 if order else offset,
                 min_score=wanted.min_score,
             )
             scores = {hit.id: hit.score for hit in found.hits}
-            shown = _shown_images(conn, requested, list(scores), scores)
+            ids = list(scores)
+            if order is not None:
+                ids = in_order(conn, requested.table, ids, order, requested.view)
+                ids = ids[offset : offset + size]
+            shown = _shown_images(conn, requested, ids, scores)
         return _Page(shown, found.steps, query.warnings, query_vector_ms)
 
     return await in_time(requested, search)
 
 
-async def _newest(
+async def _without_query(
     requested: RequestedTable, wanted: SearchRequest, count: Count | None = None
 ) -> _Page:
     def read(conn: sqlite3.Connection) -> _Page:
+        size, table = wanted.size + 1, requested.table
+        if wanted.order is not None:
+            ids = sorted_ids(
+                conn,
+                table,
+                wanted.order,
+                size,
+                wanted.rows,
+                offset=wanted.offset,
+                view=requested.view,
+            )
+            return _Page(_shown_images(conn, requested, ids, {}))
         few = False
         if count is not None and count.is_exact and count.number is not None:
             few = count.number < FEW * count_images(conn, requested.table)
-        size, table = wanted.size + 1, requested.table
         ids = newest_ids(conn, table, size, wanted.filter, offset=wanted.offset, few_match=few)
         return _Page(_shown_images(conn, requested, ids, {}))
 

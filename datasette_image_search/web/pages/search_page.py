@@ -26,21 +26,30 @@ from ..urls import (
     check_repetition,
     check_url,
     pairs_of,
-    pairs_with_filters,
+    pairs_of_form,
     replaced,
 )
 from .cards import chips, image_card, query_in_words
 from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
-from .search_request import PICTURE_SIZES, SearchRequest, read_request
+from .search_request import (
+    DEEPEST,
+    PICTURE_SIZES,
+    SearchRequest,
+    read_request,
+    sortable_columns,
+)
 
 PATIENCE = 1.0
 """Seconds that a page waits for a model before it says that the model is loading."""
 
 MAP_PLUGIN = "datasette-cluster-map"
 
-HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search")
+HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search", "_sort", "_sort_desc", "_limit")
 """Parameters that a new search drops, or has a field for."""
+
+ONLY_HERE = ("_size", "_pictures", "_min_score", "_limit")
+"""Parameters that the table page and the map do not have."""
 
 
 async def search_page(datasette: Datasette, request: Request) -> Response:
@@ -49,7 +58,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     requested = await requested_table(datasette, request)
     urls = requested.urls
     format = request.url_vars.get("format") or "html"
-    if (pairs := pairs_with_filters(request)) is not None:
+    if (pairs := pairs_of_form(request)) is not None:
         return Response.redirect(urls.page(pairs, format if format != "html" else ""))
     wanted = None
     try:
@@ -110,6 +119,10 @@ async def _html(
         "table_url": _table_url(urls, searched, kept),
         "upload_url": urls.upload(),
         "pictures": wanted.picture_size if wanted else "medium",
+        "order": wanted.order if wanted else None,
+        "limit": wanted.limit if wanted else None,
+        "most": DEEPEST,
+        "sortable_columns": await sortable_columns(requested),
         "path_with_replaced_args": lambda request, args: urls.page(replaced(first_page, **args)),
         "path_with_removed_where": lambda text: urls.page(
             pair for pair in first_page if pair != ("_where", text)
@@ -137,7 +150,7 @@ async def _html(
             "previous_url": previous_url,
             "sizes": [(size, urls.page(replaced(pairs, _pictures=size))) for size in PICTURE_SIZES],
             "likeness_map_url": urls.map(
-                replaced(kept, _size=None, _pictures=None, _min_score=None, q=query or None)
+                replaced(kept, **dict.fromkeys(ONLY_HERE), q=query or None)
             ),
             "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
@@ -214,11 +227,20 @@ def _in_words(wanted: SearchRequest, answer: Answer) -> str:
     words = count_in_words(answer.count)
     if wanted.filter_words:
         words = f"{words} {wanted.filter_words}"
-    order = f"closest to {query_in_words(wanted.query)}" if wanted.query else "newest first"
     least = (
         f", with a score of {wanted.min_score:g} or more" if wanted.min_score is not None else ""
     )
-    return f"{words}, {order}{least}"
+    return f"{words}, {_order_in_words(wanted, answer.count)}{least}"
+
+
+def _order_in_words(wanted: SearchRequest, count: Count) -> str:
+    """'the 300 closest to "red car", sorted by taken_at descending'"""
+    closest = f"closest to {query_in_words(wanted.query)}"
+    if wanted.order is None:
+        return closest if wanted.query else "newest first"
+    by = f"sorted by {wanted.order.column}{' descending' if wanted.order.descending else ''}"
+    is_cut = wanted.query and (count.number is None or count.number > wanted.limit)
+    return f"the {wanted.limit:,} {closest}, {by}" if is_cut else by
 
 
 def count_in_words(count: Count) -> str:
@@ -230,7 +252,7 @@ def count_in_words(count: Count) -> str:
 def _table_url(urls: TableUrls, query: str, kept: Pairs) -> str:
     """The URL of the table page with the same images."""
     searched = [("_image_search", query)] if query else []
-    return urls.rows([*replaced(kept, _pictures=None, _size=None, _min_score=None), *searched])
+    return urls.rows([*replaced(kept, **dict.fromkeys(ONLY_HERE)), *searched])
 
 
 def _has_map(answer: Answer) -> bool:

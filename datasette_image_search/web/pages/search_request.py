@@ -13,18 +13,24 @@ from datasette.utils import await_me_maybe
 from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
+from ...errors import most_similar
 from ...store import Filter
 from ...store.filters import all_of
+from ...store.ordering import Order, check_order, order_of
 from ...store.tables import LAST
 from ..access.requested_table import RequestedTable
-from ..compat import column_filters
+from ..compat import column_filters, table_configuration
 from ..urls import RequestError, pairs_of, whole_number
+from .parameters import SeenRequest, check_names, is_parameter
 
 PAGE_SIZE = 60
 
 DEEPEST = 10_000
 """Hits that a query can be paged through. The vectors are ranked that far for every page, and few people
 read on; a filter shows others."""
+
+SORTED = 300
+"""The best images for a query that an order by a column is of, if the URL does not say how many."""
 
 PICTURE_SIZES = ("small", "medium", "large")
 
@@ -35,12 +41,15 @@ class SearchRequest:
     `size` images after the first `offset`, none for a size of 0. `rows` is the filter on the table or view
     that the URL names, `filter` the same on its images. `filter_words` is Datasette's sentence, 'where
     camera_make = "Canon"'. `context` has the template variables of Datasette's own filters, such as `_where=`.
+    With an `order`, the `limit` best for the query are sorted by it, or without a query all images.
     """
 
     query: str
     size: int
     offset: int
     min_score: float | None
+    order: Order | None
+    limit: int
     picture_size: str
     filters: Filters
     rows: Filter | None
@@ -51,7 +60,7 @@ class SearchRequest:
 
 async def read_request(requested: RequestedTable) -> SearchRequest:
     """Raises RequestError with a sentence that names the parameter."""
-    datasette, request = requested.datasette, requested.request
+    datasette, request = requested.datasette, SeenRequest(requested.request)
     pairs = await _filter_pairs(requested)
     filters = column_filters(datasette, requested.database.name, requested.name, pairs)
     try:
@@ -76,6 +85,8 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         # Datasette's filters raise these for a list or an object that is no JSON, or names no foreign key.
         said = error.message if isinstance(error, DatasetteError) else error
         raise RequestError(f"a filter in this URL cannot be read: {said}") from error
+    columns = await requested.database.table_columns(requested.name)
+    check_names(requested.request.args, columns, request.seen)
     query = (request.args.get("q") or "").strip()
     offset = _whole_number(request, "_next", 0, LAST)
     size = _page_size(datasette, request)
@@ -89,6 +100,8 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         size=size,
         offset=offset,
         min_score=_score(request),
+        order=await _order(requested),
+        limit=_whole_number(request, "_limit", SORTED, DEEPEST, least=1),
         picture_size=_picture_size(request),
         filters=filters,
         rows=rows,
@@ -104,17 +117,38 @@ async def _filter_pairs(requested: RequestedTable) -> list[tuple[str, str]]:
     lookups = {key for key, _, _ in Filters([]).lookups()}
     pairs = []
     for name, value in pairs_of(requested.request):
-        if name == "q" or (name.startswith("_") and "__" not in name):
+        if name == "q" or is_parameter(name):
             continue
         column, _, lookup = (name, "", "exact") if name in columns else name.rpartition("__")
         if column not in columns:
+            closest = most_similar(column or name, columns)
             raise RequestError(
                 f"{requested.name!r} has no column {(column or name)[:100]!r} to filter by"
+                + (f"; did you mean {closest!r}?" if closest else "")
             )
         if lookup not in lookups:
             raise RequestError(f"there is no filter {lookup[:100]!r}, as in {name[:200]!r}")
         pairs.append((f"{column}__{lookup}", value))
     return pairs
+
+
+async def _order(requested: RequestedTable) -> Order | None:
+    args = requested.request.args
+    order = order_of(args.get("_sort") or None, args.get("_sort_desc") or None)
+    if order is not None:
+        check_order(order, requested.name, await sortable_columns(requested))
+    return order
+
+
+async def sortable_columns(requested: RequestedTable) -> list[str]:
+    """Those that the configuration allows, or all, but never the pictures themselves."""
+    configuration = await table_configuration(
+        requested.datasette, requested.database.name, requested.name
+    )
+    columns = await requested.database.table_columns(requested.name)
+    allowed = configuration.get("sortable_columns", columns)
+    pictures = requested.index.content_column
+    return [name for name in columns if name in allowed and name != pictures]
 
 
 def _page_size(datasette: Datasette, request: Request) -> int:
@@ -126,13 +160,13 @@ def _page_size(datasette: Datasette, request: Request) -> int:
     return _whole_number(request, "_size", min(PAGE_SIZE, largest), largest)
 
 
-def _whole_number(request: Request, name: str, default: int, largest: int) -> int:
+def _whole_number(request: Request, name: str, default: int, largest: int, least: int = 0) -> int:
     text = request.args.get(name)
     if not text:
         return default
     number = whole_number(text)
-    if number is None or number > largest:
-        raise RequestError(f"{name} must be a whole number from 0 to {largest:,}")
+    if number is None or not least <= number <= largest:
+        raise RequestError(f"{name} must be a whole number from {least} to {largest:,}")
     return number
 
 

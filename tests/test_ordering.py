@@ -1,0 +1,115 @@
+"""Images in the order of a column."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from datasette_image_search import Images, ImageSearchError
+from datasette_image_search.store import Filter, find_image_table
+from datasette_image_search.store.ordering import Order, in_order, order_of, sorted_ids
+
+from .commands import change, command
+
+
+@pytest.fixture
+def numbered(database: Path) -> Path:
+    """The eight pictures with the numbers 2, NULL, 1, 2, NULL, 1, 2 and 3."""
+    change(
+        database,
+        "alter table images add column number integer",
+        *(
+            f"update images set number = {number} where id = {id}"
+            for id, number in {1: 2, 3: 1, 4: 2, 6: 1, 7: 2, 8: 3}.items()
+        ),
+    )
+    return database
+
+
+@pytest.mark.parametrize(
+    ("order", "wanted"),
+    [
+        (Order("number"), [6, 3, 7, 4, 1, 8, 5, 2]),
+        (Order("number", descending=True), [8, 7, 4, 1, 6, 3, 5, 2]),
+    ],
+)
+def test_equal_values_stay_in_their_order_and_those_without_one_come_last(
+    numbered: Path, order: Order, wanted: list[int]
+):
+    conn = sqlite3.connect(numbered)
+    table = find_image_table(conn, "images")
+    assert in_order(conn, table, [8, 7, 6, 5, 4, 3, 2, 1], order) == wanted
+    assert in_order(conn, table, [2, 99, 1], order) == [1, 2]
+    assert in_order(conn, table, [], order) == []
+
+
+@pytest.mark.parametrize("index", ["", "create index by_number on images (number)"])
+def test_all_images_in_order_page_by_page(numbered: Path, index: str):
+    change(numbered, *filter(None, [index]))
+    conn = sqlite3.connect(numbered)
+    table = find_image_table(conn, "images")
+    for order, wanted in (
+        (Order("number"), [3, 6, 1, 4, 7, 8, 2, 5]),
+        (Order("number", descending=True), [8, 1, 4, 7, 3, 6, 2, 5]),
+    ):
+        assert sorted_ids(conn, table, order, 20) == wanted
+        for offset in (0, 3, 6):
+            page = sorted_ids(conn, table, order, 3, offset=offset)
+            assert page == wanted[offset : offset + 3]
+        some = sorted_ids(conn, table, order, 20, Filter("number < :most", {"most": 3}))
+        assert some == [id for id in wanted if id in (1, 3, 4, 6, 7)]
+
+
+def test_texts_are_keys_too(database: Path):
+    conn = sqlite3.connect(":memory:")
+    conn.execute("create table images (name text primary key, path text, size integer)")
+    table = find_image_table(sqlite3.connect(database), "images")
+    own = type(table)(**{**vars(table), "key": "name", "key_is_integer": False})
+    conn.executemany("insert into images values (?, '', ?)", [("7", 2), ("a b", 1), ('"', None)])
+    assert in_order(conn, own, ['"', "7", "a b"], Order("size")) == ["a b", "7", '"']
+    assert sorted_ids(conn, own, Order("size", descending=True), 5) == ["7", "a b", '"']
+
+
+def test_the_hits_of_a_search_are_the_best_in_another_order(numbered: Path):
+    with Images(numbered) as images:
+        numbers = {1: 2, 3: 1, 4: 2, 6: 1, 7: 2, 8: 3}
+        for k in (1, 3, 8):
+            best = images.search("orange", k)
+            by_number = sorted(best, key=lambda hit: numbers.get(hit.id, 9))
+            assert images.search("orange", k, sort="number") == by_number
+            falling = sorted(best, key=lambda hit: -numbers.get(hit.id, -9))
+            assert images.search("orange", k, sort_desc="number") == falling
+        rest = images.search("orange", 8)[2:5]
+        skipped = images.search("orange", 3, offset=2, sort="number")
+        assert skipped == sorted(rest, key=lambda hit: numbers.get(hit.id, 9))
+
+
+def test_the_command_sorts(numbered: Path):
+    asked = ("search-images", numbered, "images", "red", "orange", "-k", 4, "--csv")
+    best = command(*asked).stdout.splitlines()
+    by_path = command(*asked, "--sort-desc", "path").stdout.splitlines()
+    assert sorted(by_path) == sorted(best)
+    paths = [line.rpartition(",")[2] for line in by_path[1:]]
+    assert paths[:4] == sorted(paths[:4], reverse=True)
+    assert paths[4:] == sorted(paths[4:], reverse=True)
+    assert by_path[1].startswith("red,")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"sort": "pahth"}, "'images' has no column 'pahth' to sort by; did you mean 'path'?"),
+        ({"sort": "id", "sort_desc": "id"}, "there are two columns to sort by; name one of them"),
+        ({"sort_desc": 7}, "sort_desc is 7; it must be a text"),
+    ],
+)
+def test_an_order_that_cannot_be_is_refused(database: Path, asked: dict, said: str):
+    with Images(database) as images, pytest.raises(ImageSearchError) as refused:
+        images.search("red", **asked)
+    assert str(refused.value) == said
+
+
+def test_no_order_is_none():
+    assert order_of(None, None) is None
