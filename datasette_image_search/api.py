@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -242,38 +243,34 @@ class Images:
         where: Where | None = None,
         params: Mapping[str, Any] | None = None,
         model: str | None = None,
-        offset: int = 0,
-        min_score: float | None = None,
-        exact: bool = False,
         sort: str | None = None,
         sort_desc: str | None = None,
         on_progress: OnProgress | None = None,
+        **options: Any,
     ) -> list[Found]:
         """
         For each query the `hits`, the `steps` to them, and `warnings`, such as of words that the model
-        does not know. `offset` leaves out so many of the best, `min_score` those with a lower score;
-        `exact` leaves an approximate index aside; the k best come in the order of the column `sort` or `sort_desc`.
+        does not know. The k best come in the order of the column `sort` or `sort_desc`. Of the `options`,
+        `offset` leaves out so many of the best, `min_score` those with a lower score; `exact` leaves an
+        approximate index aside. `by` is "likeness", or "text" for the images that the words are written about,
+        or "both": a hit then has the texts that `matched`, and no `score` if there is none.
 
             (found,) = images.find(["dark blue"], 3)
         """
-        from .search import planner
+        from .search import fusion, planner
         from .search.live import live_index
 
         some = queries_of(queries)
         index = asked_index(some, self.table) or self.index_of(model)
         order = checked_order(self.conn, index, sort, sort_desc)
-        asked = [self._ask(index, query, alone=len(some) == 1) for query in some]
         if on_progress is not None:
             live_index(self.conn, index, phases(on_progress))
-        vectors = np.stack([query.vector for query in asked])
         rows = where if isinstance(where, Filter | IdSet) else row_filter(where, params)
-        all_found = planner.search_many(
-            self.conn, index, vectors, k, rows, offset=offset, min_score=min_score, exact=exact
-        )
+        ask = partial(self._ask, index, alone=len(some) == 1)
+        all_found = fusion.find_many(self.conn, index, some, k, rows, ask=ask, **options)
         if order is not None:
-            all_found = planner.sorted_by(self.conn, index, order, all_found)
-        pairs = zip(all_found, asked, strict=True)
-        return [replace(found, warnings=query.warnings) for found, query in pairs]
+            return planner.sorted_by(self.conn, index, order, all_found)
+        return all_found
 
     def vector(self, query: Query, *, model: str | None = None) -> np.ndarray:
         """

@@ -127,12 +127,8 @@ def of_tables(database: Path) -> Iterator[str]:
             yield f"{page}.json?_size=0&_facet_array={quote(column)}"
         yield f"{page}?_facet_tag=id&_facet_year=taken_at"
         # Without a rowid: names, and the tables of FTS5 that have several columns for a key.
-        keys = {
-            "image_search_migrations": "name",
-            "_images_texts_fts_idx": "segid",
-            "_images_texts_fts_config": "k",
-        }
-        key = keys.get(name, "rowid")
+        keys = {"image_search_migrations": "name", "_fts_idx": "segid", "_fts_config": "k"}
+        key = next((keys[end] for end in keys if name.endswith(end)), "rowid")
         for row in query(database, f'select {key} from "{name}" limit 1'):
             yield from (f"{page}/{row[0]}", f"{page}/{row[0]}.json")
             yield f"{page}/{row[0]}.json?_extras=foreign_key_tables&_extra=foreign_key_tables"

@@ -31,6 +31,7 @@ from ..checked import check_flag, check_number, check_whole
 from ..store import Filter, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
 from ..store.ordering import Order, in_order
+from ..store.text_search import TextMatch
 from ..store.vectors import vectors_by_id
 from .live import LiveIndex, as_seen_by, live_index
 
@@ -61,10 +62,14 @@ EXACT_CHUNK = 10_000
 
 @dataclass(frozen=True)
 class Hit:
-    """`score` is the cosine similarity, -1 to 1."""
+    """
+    `score` is the cosine similarity, -1 to 1; None if the image has no vector, or the query none. `matched` are the words
+    of the query that are written about the image, and where.
+    """
 
     id: Key
-    score: float
+    score: float | None
+    matched: tuple[TextMatch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def search_many(
         plan = _Plan(conn, live.index, live, filter, k + offset, exact)
         for hits, steps in _find_page(plan, vectors, offset):
             if min_score is not None:
-                hits = [hit for hit in hits if hit.score >= min_score]
+                hits = [hit for hit in hits if hit.score is not None and hit.score >= min_score]
             found.append(Found(tuple(hits), tuple(steps)))
     return found
 
@@ -438,6 +443,7 @@ def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[tuple[int, 
 
 
 def _best_first(hit: Hit) -> tuple[float, Key]:
+    assert hit.score is not None
     return -hit.score, hit.id
 
 

@@ -176,7 +176,7 @@ def _triggers(
             # An update of other columns works also if a table that this one names was dropped.
             f"after update of {names['key']}, {', '.join(_ROWIDS)} on {names['images']} "
             f"when old.{names['key']} is not new.{names['key']} begin {forget_new}"
-            f"{text_renumbered(table)} "
+            f"{text_renumbered(table, columns)} "
             + "insert into {vectors} (index_id, image_id, sha256, vector) "
             "select index_id, new.{key}, sha256, vector from {vectors} where image_id = old.{key}; "
             "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; ".format(

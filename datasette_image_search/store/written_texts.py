@@ -165,12 +165,25 @@ def text_added(table: ImageTable, columns: Sequence[str]) -> str:
     )
 
 
-def text_renumbered(table: ImageTable) -> str:
-    """Statements of a trigger: an image has another key."""
+def text_renumbered(table: ImageTable, columns: Sequence[str]) -> str:
+    """Statements of a trigger: an image has another key, and perhaps other texts too."""
     n = table.quoted()
     return (
         f"{text_gone(table, 'new')}"
         f" update {n['texts']} set image_id = new.{n['key']} where image_id = old.{n['key']};"
+        f"{_text_changed(table, _of_table(table, columns))}"
+    )
+
+
+def _text_changed(table: ImageTable, own: Sequence[str]) -> str:
+    if not own:
+        return ""
+    n, listed = table.quoted(), ", ".join(map(quote_identifier, own))
+    current = f"(select {', '.join(_current(table, own))} from {_nothing(own)})"
+    return (
+        f" update {n['texts_fts']} set ({listed}) = {current} where rowid = "
+        f"(select id from {n['texts']} where image_id = new.{n['key']}) "
+        f"and ({listed}) is not {current};"
     )
 
 
@@ -183,15 +196,12 @@ def text_triggers(
     n, own = table.quoted(), _of_table(table, text_columns(conn, table))
     bodies = {}
     if own:
-        listed = ", ".join(map(quote_identifier, own))
-        current = f"(select {', '.join(_current(table, own))} from {_nothing(own)})"
         # No update is one of a generated column, which others change.
         is_generated = generated_columns(conn, table.name) & set(own)
+        of = "" if is_generated else f" of {', '.join(map(quote_identifier, own))}"
         bodies["text_changed"] = (
-            f"after update{'' if is_generated else f' of {listed}'} on {n['images']} when old.{n['key']} is new.{n['key']} begin "
-            f"update {n['texts_fts']} set ({listed}) = {current} where rowid = "
-            f"(select id from {n['texts']} where image_id = new.{n['key']}) "
-            f"and ({listed}) is not {current}; end"
+            f"after update{of} on {n['images']} when old.{n['key']} is new.{n['key']} begin"
+            f"{_text_changed(table, own)} end"
         )
     for kind in side_tables:
         for event, (verb, rows) in _CHANGES.items():
@@ -225,7 +235,7 @@ def renew_texts(
     bodies = {
         "inserted": text_added(table, columns),
         "deleted": text_gone(table, "old"),
-        "renumbered": text_renumbered(table),
+        "renumbered": text_renumbered(table, columns),
         **text_triggers(db.conn, table, ()),
     }
     if all(body in existing.get(trigger_name(table, event), "") for event, body in bodies.items()):

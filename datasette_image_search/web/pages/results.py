@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -202,7 +202,7 @@ def _shown_images(
     conn: sqlite3.Connection,
     requested: RequestedTable,
     ids: list[store.Key],
-    scores: dict[store.Key, float],
+    scores: Mapping[store.Key, float | None],
 ) -> tuple[ShownImage, ...]:
     """Rows without the column of BLOBs, which are the pictures themselves."""
     if requested.view is not None:

@@ -1,0 +1,224 @@
+"""
+Likeness and text together: the images whose vectors are closest to a query, and those that its words are written about,
+merged by reciprocal rank (Cormack, Clarke and Buettcher, SIGIR 2009).
+
+An image gets 1 / (60 + its rank) of each list that it is in. So no score need be compared with another kind of
+score, and what is high in both comes first.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from .. import store
+from ..checked import check_choice, check_whole
+from ..embedders.protocol import EmbedderError
+from ..store import Filter, Index, Key
+from ..store.filters import IdSet
+from ..store.text_search import (
+    SCANNED,
+    TextHit,
+    TextsDamaged,
+    Words,
+    text_hits,
+    text_matches,
+)
+from ..store.written_texts import text_columns
+from . import planner
+from .live import live_index
+from .planner import Found, Hit, Step
+from .queries import Query
+from .query import Kind, QueryError, QueryVector, format_query, parse_query
+
+By = Literal["likeness", "text", "both"]
+
+DEPTH = 1_000
+"""The best of each list that are merged, the same for every page; after these come the others by likeness."""
+
+SMOOTHING = 60
+"""The constant of the paper, which keeps the first of one list from outweighing what is high in both."""
+
+Ask = Callable[[Query], QueryVector]
+
+
+def find_many(
+    conn: sqlite3.Connection,
+    index: Index,
+    queries: Sequence[Query],
+    k: int,
+    filter: Filter | IdSet | None = None,
+    *,
+    ask: Ask,
+    by: By = "likeness",
+    offset: int = 0,
+    min_score: float | None = None,
+    exact: bool = False,
+) -> list[Found]:
+    """
+    For each query the k best images after the first `offset`, `by` likeness, by text or by both, with the warnings of
+    `ask`, which makes a vector of it. The other options are those of the planner; `min_score` leaves out no image
+    without a score.
+
+    Raises QueryError, EmbedderError if there is no vector for a query and no text matches it, or an error of the planner.
+    """
+    check_choice("by", by, get_args(By))
+    if by == "likeness":
+        asked = [ask(query) for query in queries]
+        vectors = np.stack([query.vector for query in asked])
+        found = planner.search_many(
+            conn, index, vectors, k, filter, offset=offset, min_score=min_score, exact=exact
+        )
+        pairs = zip(found, asked, strict=True)
+        return [replace(each, warnings=query.warnings) for each, query in pairs]
+    check_whole("k", k, 1)
+    check_whole("offset", offset, 0)
+    if by == "text" and min_score is not None:
+        raise QueryError("a search by text has no scores; leave the least score out")
+    if by == "both":
+        live_index(conn, index)
+    search = _by_text if by == "text" else _by_both
+    all_found = []
+    for query in queries:
+        # Texts, vectors and filter are of one state.
+        with store.snapshot(conn):
+            task = _Task(conn, index, query, k, filter, ask, offset, min_score, exact)
+            all_found.append(search(task))
+    return all_found
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One query and what is asked of it."""
+
+    conn: sqlite3.Connection
+    index: Index
+    query: Query
+    k: int
+    filter: Filter | IdSet | None
+    ask: Ask
+    offset: int
+    min_score: float | None
+    exact: bool
+
+    def words(self, sign: int) -> list[Words]:
+        """Those of the terms with a plus, 1, or with a minus, -1."""
+        if not isinstance(self.query, str):
+            return []
+        return [
+            Words(term.text, term.quoted)
+            for term in parse_query(self.query)
+            if term.kind is Kind.WORDS and term.weight * sign > 0
+        ]
+
+    def texts(self, steps: list[Step], limit: int) -> list[TextHit]:
+        started = time.perf_counter()
+        hits, looked_at = text_hits(
+            self.conn, self.index.table, self.words(1), self.words(-1), self.filter, limit
+        )
+        duration = (time.perf_counter() - started) * 1000
+        steps.append(Step("text", looked_at, len(hits), duration))
+        return hits
+
+    def page(self, hits: Sequence[Hit], texts: Sequence[TextHit]) -> tuple[Hit, ...]:
+        """The hits that are asked for, with the words that are written about them."""
+        if self.min_score is not None:
+            hits = [hit for hit in hits if hit.score is None or hit.score >= self.min_score]
+        written = {hit.id for hit in texts}
+        ids = [hit.id for hit in hits if hit.id in written]
+        matches = text_matches(self.conn, self.index.table, self.words(1), ids)
+        return tuple(replace(hit, matched=matches.get(hit.id, ())) for hit in hits)
+
+
+def _by_text(task: _Task) -> Found:
+    table = task.index.table
+    if not text_columns(task.conn, table):
+        raise QueryError(
+            f"no texts of {table.name!r} can be searched yet; run embed-images again, which makes a table of them"
+        )
+    if not task.words(1):
+        raise QueryError(
+            "the query has no words to look for in texts; add some, or search by likeness"
+        )
+    steps: list[Step] = []
+    texts = task.texts(steps, SCANNED)
+    chosen = texts[task.offset : task.offset + task.k]
+    return Found(task.page([Hit(hit.id, None) for hit in chosen], chosen), tuple(steps))
+
+
+def _by_both(task: _Task) -> Found:
+    steps: list[Step] = []
+    warnings: tuple[str, ...] = ()
+    texts: list[TextHit] = []
+    if task.words(1) and text_columns(task.conn, task.index.table):
+        try:
+            texts = task.texts(steps, DEPTH)
+        except TextsDamaged as error:
+            warnings = (str(error),)
+    asked = None
+    try:
+        asked = task.ask(task.query)
+    except EmbedderError as error:
+        if not texts:
+            raise
+        warnings += (str(error),)
+        asked = _asked_in_part(task)
+    if asked is None:
+        chosen = texts[task.offset : task.offset + task.k]
+        return Found(
+            task.page([Hit(hit.id, None) for hit in chosen], chosen), tuple(steps), warnings
+        )
+    end = task.offset + task.k
+
+    def nearest(k: int, filter: Filter | IdSet | None, **options: Any) -> tuple[Hit, ...]:
+        (found,) = planner.search_many(
+            task.conn, task.index, asked.vector[None], k, filter, exact=task.exact, **options
+        )
+        steps.extend(found.steps)
+        return found.hits
+
+    if not texts:
+        hits = nearest(task.k, task.filter, offset=task.offset)
+    else:
+        closest = nearest(max(DEPTH, end + len(texts)), task.filter)
+        score_of = {hit.id: hit.score for hit in closest}
+        ids = merged([hit.id for hit in closest], texts)[task.offset : end]
+        others = [id for id in ids if id not in score_of]
+        if others:
+            score_of |= {hit.id: hit.score for hit in nearest(len(others), IdSet(others))}
+        hits = tuple(Hit(id, score_of.get(id)) for id in ids)
+    return Found(task.page(hits, texts), tuple(steps), warnings + asked.warnings)
+
+
+def _asked_in_part(task: _Task) -> QueryVector | None:
+    """The vector of those terms that the model knows, if the others are not all that is added."""
+    assert isinstance(task.query, str)
+    known = []
+    for term in parse_query(task.query):
+        with suppress(EmbedderError):
+            task.ask(format_query([term]))
+            known.append(term)
+    if not any(term.weight > 0 for term in known):
+        return None
+    return task.ask(format_query(known))
+
+
+def merged(closest: Sequence[Key], texts: Sequence[TextHit]) -> list[Key]:
+    """
+    The ids by the sum of their reciprocal ranks among the DEPTH best of both lists, the highest first and equal ones by
+    likeness; after these the rest by likeness. None comes twice.
+    """
+    sums: dict[Key, float] = defaultdict(float)
+    for rank, id in enumerate(closest[:DEPTH], 1):
+        sums[id] += 1 / (SMOOTHING + rank)
+    for hit in texts[:DEPTH]:
+        sums[hit.id] += 1 / (SMOOTHING + hit.rank)
+    best = sorted(sums, key=lambda id: -sums[id])
+    return best + [id for id in closest[DEPTH:] if id not in sums]

@@ -1,0 +1,195 @@
+"""The images that words are written about, by the tables of written_texts.py."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlite_utils.db import quote_identifier
+
+from .filters import Filter, IdSet, passing_keys
+from .tables import ImageTable, Key, StoreError
+from .transactions import is_interrupted, is_locked
+from .written_texts import TEXT_TABLES, text_columns
+
+SCANNED = 20_000
+"""Matches that are looked at, the newest first. A word that more images have says little about any of them, and to rank a
+million takes most of a second."""
+
+MOST_WORDS = 64
+"""Words of a term; nobody has written so many next to a picture."""
+
+STOP_WORDS = frozenset(
+    (
+        *(
+            "a",
+            "an",
+            "and",
+            "are",
+            "as",
+            "at",
+            "by",
+            "for",
+            "from",
+            "in",
+            "is",
+            "it",
+            "its",
+            "my",
+            "of",
+            "on",
+            "or",
+        ),
+        *("our", "some", "that", "the", "this", "to", "with"),
+        *("image", "images", "photo", "photos", "pic", "pics", "picture", "pictures"),
+    )
+)
+"""Words that nobody need have written: "a photo of a dog" finds the keyword "dog". A term of these only is one of words."""
+
+
+class TextsDamaged(StoreError):
+    """The tables of FTS5 cannot be read."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words that must all be written about an image, or, as a `phrase`, next to each other."""
+
+    text: str
+    is_phrase: bool = False
+
+    def parts(self) -> tuple[str, ...]:
+        """The words, as FTS5 takes them; none if there is nothing to look for. An * at the end of a word is any ending."""
+        if self.is_phrase:
+            return (_quoted(self.text),) if _has_letters(self.text) else ()
+        words = [word for word in self.text.split() if _has_letters(word)]
+        telling = [word for word in words if word.lower() not in STOP_WORDS] or words
+        if len(telling) > MOST_WORDS:
+            return ()
+        return tuple(
+            _quoted(word.rstrip("*")) + (" *" if word.endswith("*") else "") for word in telling
+        )
+
+
+@dataclass(frozen=True)
+class TextHit:
+    """`rank` begins with 1; images that match equally well have the same."""
+
+    id: Key
+    rank: int
+
+
+@dataclass(frozen=True)
+class TextMatch:
+    """A word or phrase of a query, and the text that it was found in: a column, or "keywords" or "tags"."""
+
+    words: str
+    text: str
+
+
+def _has_letters(text: str) -> bool:
+    return any(letter.isalnum() for letter in text)
+
+
+def _quoted(text: str) -> str:
+    """A string of FTS5, in which nothing is syntax. It ends at a NUL, which is in no word."""
+    return '"' + text.replace("\0", " ").replace('"', '""') + '"'
+
+
+def _expression(wanted: Sequence[Words], unwanted: Sequence[Words]) -> str | None:
+    """In the language of FTS5; None if there is nothing to look for."""
+    some = [f"({' '.join(parts)})" for words in wanted if (parts := words.parts())]
+    others = [f"({' '.join(parts)})" for words in unwanted if (parts := words.parts())]
+    if not some:
+        return None
+    return f"({' OR '.join(some)})" + (f" NOT ({' OR '.join(others)})" if others else "")
+
+
+def text_hits(
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    wanted: Sequence[Words],
+    unwanted: Sequence[Words] = (),
+    filter: Filter | IdSet | None = None,
+    limit: int = SCANNED,
+) -> tuple[list[TextHit], int]:
+    """
+    The images that all words of at least one of `wanted` are written about, and those of none of `unwanted`, and that pass
+    the filter; the best by BM25 first, equal ones by id; and how many were looked at. A table without texts has none.
+
+    Raises TextsDamaged, and FilterError if SQLite does not take the filter.
+    """
+    expression = _expression(wanted, unwanted)
+    if expression is None or not text_columns(conn, table):
+        return [], 0
+    n = table.quoted()
+    sql = f"""
+        select image_id, relevance from (
+            select rowid as number, bm25({n["texts_fts"]}) as relevance from {n["texts_fts"]}
+            where {n["texts_fts"]} match ? order by rowid desc limit {SCANNED}
+        ) cross join {n["texts"]} on id = number
+    """
+    with _naming_the_texts(table):
+        found = conn.execute(sql, [expression]).fetchall()
+    best = sorted((relevance, key) for key, relevance in found if table.is_key(key))
+    passed = set(passing_keys(conn, table, [key for _, key in best], filter))
+    hits: list[TextHit] = []
+    last = None
+    for relevance, key in best:
+        if key in passed:
+            # What matches alike is of one rank, so that nothing but likeness decides between them.
+            rank = hits[-1].rank if relevance == last else len(hits) + 1
+            hits.append(TextHit(key, rank))
+            last = relevance
+            if len(hits) == limit:
+                break
+    return hits, len(found)
+
+
+def text_matches(
+    conn: sqlite3.Connection, table: ImageTable, wanted: Sequence[Words], ids: Sequence[Key]
+) -> dict[Key, tuple[TextMatch, ...]]:
+    """Id -> the words that are written about it, and where; only of images that have some."""
+    columns = text_columns(conn, table)
+    parts = dict.fromkeys(part for words in wanted for part in words.parts())
+    if not columns or not parts or not ids:
+        return {}
+    names = {table.side(kind): kind for kind in TEXT_TABLES}
+    n = table.quoted()
+    sql = f"""
+        select image_id from json_each(?) as wanted
+        cross join {n["texts"]} on image_id = wanted.value
+        cross join {n["texts_fts"]} on {n["texts_fts"]}.rowid = {n["texts"]}.id
+        where {n["texts_fts"]} match ?
+    """
+    found: dict[Key, list[TextMatch]] = {}
+    with _naming_the_texts(table):
+        for part in parts:
+            for column in columns:
+                match = TextMatch(_unquoted(part), names.get(column, column))
+                expression = f"{{{quote_identifier(column)}}} : {part}"
+                for (key,) in conn.execute(sql, [json.dumps(list(ids)), expression]):
+                    found.setdefault(key, []).append(match)
+    return {key: tuple(matches) for key, matches in found.items()}
+
+
+def _unquoted(part: str) -> str:
+    text, star = re.fullmatch(r'"(.*)"( \*)?', part, re.DOTALL).groups()  # type: ignore[union-attr]
+    return text.replace('""', '"') + ("*" if star else "")
+
+
+@contextmanager
+def _naming_the_texts(table: ImageTable) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if is_interrupted(error) or (isinstance(error, sqlite3.Error) and is_locked(error)):
+            raise
+        raise TextsDamaged(
+            f"the texts of {table.name!r} cannot be searched ({error}); drop the table {table.texts_fts!r}, and the next "
+            "embed-images makes it again"
+        ) from error
