@@ -25,7 +25,7 @@ from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.store import find_index
 from datasette_image_search.web.pages import search_page
 
-from .only_ours import forget_other_plugins
+from .only_ours import forget_other_plugins, keep_apps
 from .serving import PATIENT_SETTINGS
 from .tiny_clip import make_tiny_clip
 
@@ -39,6 +39,7 @@ def pytest_configure() -> None:
     # A shell lets what it runs in the background ignore Ctrl-C, which some tests send to themselves.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     forget_other_plugins()
+    keep_apps()
     DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
     # Before there are other processes, so that all have the same.
     os.environ.setdefault("FAULT_SEED", str(secrets.randbelow(10**9)))

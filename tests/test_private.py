@@ -122,9 +122,9 @@ def of_tables(database: Path) -> Iterator[str]:
         yield from (page, f"{page}.json", f"{page}.csv", f"{page}.images", f"{page}.json?_size=0")
         yield f"{page}.json?_shape=array&_labels=on&_nl=on"
         yield f"{page}.json?_extra=facet_results,columns,count,suggested_facets"
-        for column in columns:
-            yield f"{page}.json?_size=0&_facet={quote(column)}"
-            yield f"{page}.json?_size=0&_facet_array={quote(column)}"
+        for facet in ("_facet", "_facet_array"):
+            asked = "&".join(f"{facet}={quote(column)}" for column in columns)
+            yield f"{page}.json?_size=0&{asked}"
         yield f"{page}?_facet_tag=id&_facet_year=taken_at"
         # Without a rowid: names, and the tables of FTS5 that have several columns for a key.
         keys = {"image_search_migrations": "name", "_fts_idx": "segid", "_fts_config": "k"}

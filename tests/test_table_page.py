@@ -7,6 +7,7 @@ import html
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from datasette.filters import FilterArguments
 from datasette.plugins import pm
 from sqlite_utils import Database
 
-from .conftest import COLOURS, draw_picture
+from .conftest import COLOURS, draw_picture, embed_into
 from .serving import datasette_of, get, pictures
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
@@ -36,13 +37,14 @@ async def ids(datasette, **params) -> list[int]:
     return [row["id"] for row in response.json()]
 
 
-@pytest.fixture
-def many(tmp_path: Path, embed) -> Path:
-    """80 pictures: 40 shades of red in `near`, and in `far` 40 of blue, each with a number and a note."""
+@pytest.fixture(scope="module")
+def many_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is copied for each test: photos.db and its sidecar."""
+    place = tmp_path_factory.mktemp("many")
     for number in range(40):
-        draw_picture(tmp_path / "many" / "near" / f"{number:02}.png", f"rgb({255 - number},0,0)")
-        draw_picture(tmp_path / "many" / "far" / f"{number:02}.png", f"rgb(0,0,{255 - number})")
-    path = embed(tmp_path / "many")
+        draw_picture(place / "many" / "near" / f"{number:02}.png", f"rgb({255 - number},0,0)")
+        draw_picture(place / "many" / "far" / f"{number:02}.png", f"rgb(0,0,{255 - number})")
+    path = embed_into(place / "photos.db", "images", place / "many")
     db = Database(path)
     with db.conn:
         db["images"].add_column("number", int)
@@ -56,7 +58,15 @@ def many(tmp_path: Path, embed) -> Path:
         foreign_keys=[("image_id", "images", "id")],
     )
     db.close()
-    return path
+    return place
+
+
+@pytest.fixture
+def many(many_once: Path, tmp_path: Path) -> Path:
+    """80 pictures: 40 shades of red in `near`, and in `far` 40 of blue, each with a number and a note."""
+    for file in many_once.glob("photos.db*"):
+        shutil.copy2(file, tmp_path)
+    return tmp_path / "photos.db"
 
 
 async def test_html_shows_the_closest_first_with_pictures_and_scores(database: Path) -> None:

@@ -259,8 +259,7 @@ def test_nothing_sticks_out(page: Page, server: str, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1200)])
 def test_nobody_is_kept_out(browser: Browser, server: str, scheme: str, width: int) -> None:
     viewport = {"width": width, "height": 800}
     page = browser.new_page(color_scheme=scheme, viewport=viewport)

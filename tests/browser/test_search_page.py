@@ -242,8 +242,7 @@ def test_nothing_sticks_out(page: Page, server: str, width: int) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1200)])
 def test_nobody_is_kept_out(browser: Browser, server: str, scheme: str, width: int) -> None:
     """What axe-core calls serious or critical, within the page; the frame around is Datasette's."""
     viewport = {"width": width, "height": 800}

@@ -652,7 +652,7 @@ def test_searches_find_what_is_there_whatever_is_done(
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=8,
+                max_examples=3,
                 stateful_step_count=12,
                 deadline=None,
                 phases=PHASES,

@@ -39,7 +39,7 @@ def is_traced() -> None:
 @pytest.mark.usefixtures("is_traced")
 def test_a_kill_between_two_writes(prepared: Prepared, rounds: Iterator[Random]) -> None:
     for random in rounds:
-        for call in some(prepared.calls, random, 2):
+        for call in some(prepared.calls, random, 1):
             prepared.place.begin()
             ended = traced.killed_at(prepared.forker, call, *prepared.line)
             check_disturbed(prepared, ended, random, f"killed before {call}")

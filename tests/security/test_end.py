@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from datasette.app import Datasette
 
+from ..conftest import copied_database
 from ..hostile_files import bmp_of_runs
 from ..serving import Server, ends, served
 
@@ -52,12 +55,13 @@ def get(path: str) -> bytes:
 
 SQL = quote("select image_search('red', 3)")
 
+QUERY_PAGE = "/photos/-/query" if hasattr(Datasette, "allowed") else "/photos"
+
 REQUESTS: dict[str, Callable[[], bytes]] = {
     "words, in JSON": lambda: get("/-/image-search/photos/images.json?q=red"),
     "words, on a page": lambda: get("/-/image-search/photos/images?q=red"),
     "words, on the table page": lambda: get("/photos/images?_image_search=red"),
-    "words, in SQL of 0.65": lambda: get(f"/photos?sql={SQL}"),
-    "words, in SQL of 1.0": lambda: get(f"/photos/-/query?sql={SQL}"),
+    "words, in SQL": lambda: get(f"{QUERY_PAGE}?sql={SQL}"),
     "an upload in the model": lambda: post(b"P6 8 8 255 " + bytes(192)),
     "an upload that is decoded": lambda: post(bmp_of_runs(9_000_000)),
     "an upload that does not go on": lambda: post(bytes(100), length=10_000),
@@ -66,28 +70,44 @@ REQUESTS: dict[str, Callable[[], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("request_of", REQUESTS.values(), ids=list(REQUESTS))
-def test_the_server_ends_all_the_same(
-    request_of: Callable[[], bytes], database: Path, folder: Path, tmp_path: Path
-) -> None:
-    plugins = tmp_path / "plugins"
-    plugins.mkdir()
-    (plugins / "sleeping.py").write_text(SLEEPING)
+@pytest.fixture(scope="module")
+def ending(
+    drawn_once: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Server]]:
+    """A server for each of REQUESTS that was sent it and is told to end: all in the same seconds."""
+    place = tmp_path_factory.mktemp("ending")
+    folder = shutil.copytree(drawn_once / "pictures", place / "pictures")
     with (folder / "black.jpg").open("ab") as file:
         file.truncate(100_000_000)
+    plugins = place / "plugins"
+    plugins.mkdir()
+    (plugins / "sleeping.py").write_text(SLEEPING)
+    database = copied_database(drawn_once, folder, place)
     settings = {"roots": [str(folder)], "warm_up": False}
-    serving = served(database, settings, arguments=["--plugins-dir", str(plugins)])
-    with serving as server, waiting(server, request_of()):
-        os.kill(server.pid, signal.SIGTERM)
-        assert ends(server)
+    arguments = ["--plugins-dir", str(plugins)]
+    with ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(served(database, settings, arguments=arguments))
+            for name in REQUESTS
+        }
+        for name, server in servers.items():
+            stack.enter_context(sent(server, REQUESTS[name]()))
+        time.sleep(1)
+        for server in servers.values():
+            os.kill(server.pid, signal.SIGTERM)
+        yield servers
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_the_server_ends_all_the_same(ending: dict[str, Server], name: str) -> None:
+    assert ends(ending[name])
 
 
 @contextmanager
-def waiting(server: Server, request: bytes) -> Iterator[None]:
+def sent(server: Server, request: bytes) -> Iterator[None]:
     """With a client that has sent a request, and waits or not."""
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         thread = threading.Thread(target=connection.sendall, args=[request], daemon=True)
         thread.start()
         thread.join(10)
-        time.sleep(1)
         yield
