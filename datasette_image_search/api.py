@@ -132,6 +132,7 @@ class Images:
         from .runs import with_sidecars
 
         options["weights"] = path_or_none(options.get("weights"))
+        options["text_columns"] = several("text_columns", options.get("text_columns", ()), str)
         given = as_paths("paths", paths)
         scan = ScanOptions(several("exclude", exclude, str), follow_symlinks)
         request = EmbedRequest(self.path, self._name(), given, scan=scan, **options)

@@ -285,6 +285,16 @@ def test_columns_that_a_person_names(own: Database):
     assert (of_own(own, "lisbon"), of_own(own, "ana OR roses")) == (["a b"], [])
 
 
+def test_columns_of_a_persons_own_in_a_table_from_folders(path: Path):
+    with closing(Database(path)) as db:
+        db["images"].add_column("notes", str)
+        ensure_tables(db, "images", None, ["notes"])
+        ensure_tables(db, "images")
+    add(path, 1, "lisbon.jpg")
+    change(path, "update images set notes = 'by Ana'")
+    assert found(path, "ana lisbon") == [1]
+
+
 def test_columns_that_there_are_not(own: Database):
     with pytest.raises(StoreError, match="no column 'nots'; it has code, file, title"):
         ensure_tables(own, "cards", "file", ["title", "nots"])

@@ -52,6 +52,14 @@ class QueryCommand(Command):
     metavar="FILE",
     help="Find images like this picture, which need not be in the table",
 )
+@click.option(
+    "--by",
+    type=click.Choice(["likeness", "text", "both"]),
+    default="both",
+    show_default=True,
+    help="Find what looks like the query; or what its words are written about, in names, folders, titles, keywords and "
+    "tags; or both",
+)
 @click.option("--model", help="For a table with several models: the one to search with")
 @click.option(
     "-k",
@@ -89,6 +97,9 @@ def search_images(
         "#42"                           images like the one with id 42
         "#42 + at night - people"       terms added and subtracted
         "2:golden retriever + 0.5:#42"  terms with weights
+        '"dona ana" + beach'            in texts, words in quotes stand together
+
+    In texts, all words of a term are looked for, or its beginning if it ends with *: lis*.
 
     With several queries, each result names its query. If a query begins with -, put it at the end, after
     --
@@ -98,6 +109,7 @@ def search_images(
         sqlite-utils search-images photos.db images "dark blue" \\
             --where "camera_make = 'Canon'" -k 10
         sqlite-utils search-images photos.db images dog cat --csv
+        sqlite-utils search-images photos.db images lisbon --by text
         sqlite-utils search-images photos.db images --image sketch.png --paths -0 \\
             | xargs -0 open
     """
@@ -114,7 +126,13 @@ def search_images(
     for warning in dict.fromkeys(warning for found in all_found for warning in found.warnings):
         warn(warning)
     rows: list[dict[str, Any]] = [
-        {"query": name, "score": hit.score, "id": hit.id, "path": places[hit.id].path}
+        {
+            "query": name,
+            "score": hit.score,
+            "id": hit.id,
+            "path": places[hit.id].path,
+            "matched": "; ".join(map(str, hit.matched)),
+        }
         for name, found in zip(names, all_found, strict=True)
         for hit in found.hits
         # A row may have been deleted since it was found.
@@ -124,6 +142,9 @@ def search_images(
     columns += ["score", "id"]
     if index.content_column is None:
         columns.append("path")
+    # For programs whatever was found.
+    if any(row["matched"] for row in rows) or (output is not None and asked["by"] != "likeness"):
+        columns.append("matched")
     rows_shown = [{column: row[column] for column in columns} for row in rows]
     if output == "paths":
         files = [images.file_of(places[row["id"]]) for row in rows]
@@ -164,7 +185,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
     for row in rows:
         row.update((name, printable(str(value))) for name, value in row.items() if name != "score")
-        row["score"] = f"{row['score']:.4f}"
+        row["score"] = "" if row["score"] is None else f"{row['score']:.4f}"
         row["id"] = written_id(row["id"])
         if "query" in row:
             row["query"] = _shortened(row["query"])
@@ -174,7 +195,8 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 def _print_missing(names: Sequence[str], all_found: Sequence[Found], asked: dict[str, Any]) -> None:
     """A line for each query that found nothing."""
-    needed = ["passes the filter"] if asked["where"] else []
+    needed = ["has these words in its texts"] if asked["by"] == "text" else []
+    needed += ["passes the filter"] if asked["where"] else []
     if asked["min_score"] is not None:
         needed.append(f"has a score of {asked['min_score']:g} or more")
     if asked["offset"]:

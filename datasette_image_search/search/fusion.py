@@ -156,19 +156,22 @@ def _by_text(task: _Task) -> Found:
 def _by_both(task: _Task) -> Found:
     steps: list[Step] = []
     warnings: tuple[str, ...] = ()
+    asked = None
+    unknown: EmbedderError | None = None
+    try:
+        asked = task.ask(task.query)
+    except EmbedderError as error:
+        unknown = error
     texts: list[TextHit] = []
     if task.words(1) and text_columns(task.conn, task.index.table):
         try:
             texts = task.texts(steps, DEPTH)
         except TextsDamaged as error:
             warnings = (str(error),)
-    asked = None
-    try:
-        asked = task.ask(task.query)
-    except EmbedderError as error:
+    if unknown is not None:
         if not texts:
-            raise
-        warnings += (str(error),)
+            raise unknown
+        warnings += (str(unknown),)
         asked = _asked_in_part(task)
     if asked is None:
         chosen = texts[task.offset : task.offset + task.k]

@@ -90,6 +90,9 @@ class TextMatch:
     words: str
     text: str
 
+    def __str__(self) -> str:
+        return f"{self.words} in {self.text}"
+
 
 def _has_letters(text: str) -> bool:
     return any(letter.isalnum() for letter in text)

@@ -89,18 +89,18 @@ def ensure_texts(
 ) -> None:
     """
     Make the table of texts if there is none for these columns of the image table. `wanted` None are those that it has
-    already, or else TEXT_COLUMNS and the column of a person's own paths.
+    already, or else TEXT_COLUMNS and the column of a person's own paths. A table from folders always has TEXT_COLUMNS.
 
     Raises StoreError for a column that there is not.
     """
     before = text_columns(db.conn, table)
+    chosen = _of_table(table, before)
     if wanted is not None:
-        columns = _checked(db.conn, table, wanted)
-    elif before and table.root_column is None:
-        columns = _of_table(table, before)
-    else:
-        columns = _usual(db.conn, table, own_column)
-    columns = (*columns, *map(table.side, TEXT_TABLES))
+        chosen = _checked(db.conn, table, wanted)
+    if table.root_column is not None:
+        # Also those that a person has dropped: who adds one again finds its words.
+        chosen = tuple(dict.fromkeys([*TEXT_COLUMNS, *chosen]))
+    columns = (*(chosen or _usual(db.conn, table, own_column)), *map(table.side, TEXT_TABLES))
     if columns == before:
         return
     for kind in ("texts_fts", "texts"):
@@ -129,9 +129,6 @@ def _checked(conn: sqlite3.Connection, table: ImageTable, wanted: Sequence[str])
 
 
 def _usual(conn: sqlite3.Connection, table: ImageTable, own_column: str | None) -> tuple[str, ...]:
-    if table.root_column is not None:
-        # Also those that a person has dropped: who adds one again finds its words.
-        return TEXT_COLUMNS
     there = {folded(name): name for name in column_names(conn, table.name)}
     return tuple(
         there[folded(name)]

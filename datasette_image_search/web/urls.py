@@ -25,7 +25,7 @@ MOST_REPEATED = 8_000_000
 DESCENDING = "_sort_by_desc"
 """The field of a form for the direction of an order, as the table page calls it."""
 
-FORM_FIELDS = ("q", "_sort", "_limit")
+FORM_FIELDS = ("q", "_by", "_sort", "_limit")
 """Fields that say nothing if they are empty."""
 
 Pairs = Iterable[tuple[str, str]]

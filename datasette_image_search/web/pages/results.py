@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from datasette.utils import sqlite_timelimit
@@ -15,10 +15,12 @@ from datasette.utils import sqlite_timelimit
 from ... import store
 from ...api import Images
 from ...search.planner import Step
+from ...search.queries import Query
 from ...store import reads
 from ...store.filters import naming_the_filter
 from ...store.ordering import in_order, sorted_ids
 from ...store.reads import count_images, image_rows, newest_ids
+from ...store.text_search import TextMatch
 from ...store.transactions import is_interrupted
 from ...store.vectors import count_with_vector
 from ...store.views import view_rows
@@ -44,14 +46,15 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class ShownImage:
     """
-    An image as a page shows it, with its row. `score` is None without a query, `version` if nothing is
-    known of the picture.
+    An image as a page shows it, with its row. `score` is None without a query, or if there is no vector, `version` if
+    nothing is known of the picture. `matched` are the words of the query that are written about it.
     """
 
     id: store.Key
     row: dict[str, Any]
     score: float | None
     version: str | None
+    matched: tuple[TextMatch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,10 +151,14 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
         # The image to search by, the ranking and the rows must be of one state of one file.
         with store.snapshot(conn):
             started = time.perf_counter()
-            query = images.ask(wanted.query, model=model)
+            query: Query = wanted.query
+            warnings: tuple[str, ...] = ()
+            if wanted.by == "likeness":
+                query = asked = images.ask(wanted.query, model=model)
+                warnings = asked.warnings
             query_vector_ms = (time.perf_counter() - started) * 1000
             if not wanted.size:
-                return _Page((), (), query.warnings, query_vector_ms)
+                return _Page((), (), warnings, query_vector_ms)
             order, size, offset = wanted.order, wanted.size + 1, wanted.offset
             (found,) = images.find(
                 [query],
@@ -159,14 +166,20 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
                 where=wanted.filter,
                 offset=0 if order else offset,
                 min_score=wanted.min_score,
+                model=model,
+                by=wanted.by,
             )
             scores = {hit.id: hit.score for hit in found.hits}
             ids = list(scores)
             if order is not None:
                 ids = in_order(conn, requested.table, ids, order, requested.view)
                 ids = ids[offset : offset + size]
-            shown = _shown_images(conn, requested, ids, scores)
-        return _Page(shown, found.steps, query.warnings, query_vector_ms)
+            matched = {hit.id: hit.matched for hit in found.hits}
+            shown = tuple(
+                replace(image, matched=matched[image.id])
+                for image in _shown_images(conn, requested, ids, scores)
+            )
+        return _Page(shown, found.steps, found.warnings, query_vector_ms)
 
     return await in_time(requested, search)
 

@@ -33,6 +33,7 @@ from .cards import chips, image_card, query_in_words
 from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
 from .search_request import (
+    BY,
     DEEPEST,
     PICTURE_SIZES,
     SearchRequest,
@@ -45,10 +46,10 @@ PATIENCE = 1.0
 
 MAP_PLUGIN = "datasette-cluster-map"
 
-HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search", "_sort", "_sort_desc", "_limit")
+HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search", "_sort", "_sort_desc", "_limit", "_by")
 """Parameters that a new search drops, or has a field for."""
 
-ONLY_HERE = ("_size", "_pictures", "_min_score", "_limit")
+ONLY_HERE = ("_by", "_size", "_pictures", "_min_score", "_limit")
 """Parameters that the table page and the map do not have."""
 
 
@@ -69,7 +70,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
         if not wanted.query:
             # Visitors of this page are about to search, so the model may as well load now.
             start_preparing(requested)
-        elif not await is_prepared(requested, wanted.query, PATIENCE if format == "html" else None):
+        elif not await _is_ready(requested, wanted, PATIENCE if format == "html" else None):
             return await _loading_page(requested)
         answer = await find(requested, wanted, patient_facets="_facet_wait" in request.args)
     except ImageSearchError as problem:
@@ -87,6 +88,20 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     if format == "csv":
         return csv_response(requested, answer)
     return await _html(requested, wanted, answer)
+
+
+async def _is_ready(
+    requested: RequestedTable, wanted: SearchRequest, patience: float | None
+) -> bool:
+    """Without a vector for the words, texts are searched nevertheless, and the search itself says if none matches."""
+    if wanted.by == "text":
+        return True
+    try:
+        return await is_prepared(requested, wanted.query, patience)
+    except EmbedderError:
+        if wanted.by == "likeness":
+            raise
+        return True
 
 
 def _is_without_model(problem: ImageSearchError) -> bool:
@@ -121,6 +136,8 @@ async def _html(
         "pictures": wanted.picture_size if wanted else "medium",
         "order": wanted.order if wanted else None,
         "limit": wanted.limit if wanted else None,
+        "by": wanted.by if wanted else None,
+        "ways": {} if requested.view is not None else BY,
         "most": DEEPEST,
         "sortable_columns": await sortable_columns(requested),
         "path_with_replaced_args": lambda request, args: urls.page(replaced(first_page, **args)),
@@ -236,6 +253,8 @@ def _in_words(wanted: SearchRequest, answer: Answer) -> str:
 def _order_in_words(wanted: SearchRequest, count: Count) -> str:
     """'the 300 closest to "red car", sorted by taken_at descending'"""
     closest = f"closest to {query_in_words(wanted.query)}"
+    if wanted.by == "text":
+        closest = f"with {query_in_words(wanted.query)} in their texts"
     if wanted.order is None:
         return closest if wanted.query else "newest first"
     by = f"sorted by {wanted.order.column}{' descending' if wanted.order.descending else ''}"

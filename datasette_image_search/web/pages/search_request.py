@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from datasette.app import Datasette
 from datasette.filters import Filters
@@ -14,6 +14,7 @@ from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
 from ...errors import most_similar
+from ...search.fusion import By
 from ...store import Filter
 from ...store.filters import all_of
 from ...store.ordering import Order, check_order, order_of
@@ -32,6 +33,9 @@ read on; a filter shows others."""
 SORTED = 300
 """The best images for a query that an order by a column is of, if the URL does not say how many."""
 
+BY = {"both": "likeness and text", "likeness": "likeness", "text": "text"}
+"""How images are found, and what the page calls it."""
+
 PICTURE_SIZES = ("small", "medium", "large")
 
 
@@ -41,10 +45,11 @@ class SearchRequest:
     `size` images after the first `offset`, none for a size of 0. `rows` is the filter on the table or view
     that the URL names, `filter` the same on its images. `filter_words` is Datasette's sentence, 'where
     camera_make = "Canon"'. `context` has the template variables of Datasette's own filters, such as `_where=`.
-    With an `order`, the `limit` best for the query are sorted by it, or without a query all images.
+    `by` is a key of BY. With an `order`, the `limit` best for the query are sorted by it, or without a query all images.
     """
 
     query: str
+    by: By
     size: int
     offset: int
     min_score: float | None
@@ -97,6 +102,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
     rows = Filter(all_of(clauses), params) if clauses else None
     return SearchRequest(
         query=query,
+        by=_by(requested),
         size=size,
         offset=offset,
         min_score=_score(request),
@@ -149,6 +155,18 @@ async def sortable_columns(requested: RequestedTable) -> list[str]:
     allowed = configuration.get("sortable_columns", columns)
     pictures = requested.index.content_column
     return [name for name in columns if name in allowed and name != pictures]
+
+
+def _by(requested: RequestedTable) -> By:
+    """Texts may be of columns that a view leaves out, so that there nothing is found by them."""
+    by = requested.request.args.get("_by")
+    if requested.view is not None:
+        if by not in (None, "", "likeness"):
+            raise RequestError("a view is searched by likeness only; leave _by out")
+        return "likeness"
+    if (by or "both") not in BY:
+        raise RequestError(f"_by must be one of {', '.join(BY)}")
+    return cast("By", by or "both")
 
 
 def _page_size(datasette: Datasette, request: Request) -> int:
