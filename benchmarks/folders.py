@@ -30,8 +30,8 @@ from datasette_image_search.ingest.walk import FoundFile
 from datasette_image_search.store.image_record import ImageRecord
 from datasette_image_search.store.indexes import ensure_index
 from datasette_image_search.store.schema import ensure_tables
-from datasette_image_search.store.tables import EmbeddedImage, KnownSource
-from datasette_image_search.store.writes import ensure_roots, folder_of, write_batch
+from datasette_image_search.store.tables import KnownSource
+from datasette_image_search.store.writes import ensure_roots, folder_of
 
 FOLDERS_PER_YEAR = 100
 
@@ -89,7 +89,7 @@ def make_files(photos: Path, number: int, beside: bool) -> None:
 
 
 def write_rows(database: Path, photos: Path) -> None:
-    """As a run does that has embedded all files."""
+    """As a run does that has embedded all files, but in a few statements: for so many rows that is minutes less."""
     vector = np.full(DIMENSIONS, DIMENSIONS**-0.5, np.float32)
     with Database(database) as db:
         table = ensure_tables(db, "images")
@@ -102,11 +102,16 @@ def write_rows(database: Path, photos: Path) -> None:
             dimensions=DIMENSIONS,
         )
         roots = ensure_roots(db, {str(photos.resolve())})
-        images = [
-            EmbeddedImage(None, record_of(file, roots[file.root]), vector, None, file.beside)
-            for file in changes([photos], {}).to_embed
-        ]
-        write_batch(db, table, index, images)
+        files = changes([photos], {}).to_embed
+        db.table("images").insert_all(record_of(file, roots[file.root]).row() for file in files)
+        db.execute(
+            "insert into {vectors} (index_id, image_id, sha256, vector) "
+            "select ?, id, sha256, ? from {images}".format(**table.quoted()),
+            [index.id, vector.tobytes()],
+        )
+        states = ({"image_id": id, "files": each.beside} for id, each in enumerate(files, start=1))
+        db.table(table.beside).insert_all(state for state in states if state["files"])
+        db.conn.commit()
 
 
 def record_of(file: FoundFile, root_id: int) -> ImageRecord:

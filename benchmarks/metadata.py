@@ -23,6 +23,8 @@ from tabulate import tabulate
 
 from datasette_image_search.decoding.formats import is_image_name
 from datasette_image_search.decoding.opening import FORMATS, image_of
+from datasette_image_search.metadata.cameras import named_once
+from datasette_image_search.metadata.dates import best_time
 from datasette_image_search.metadata.reading import read_metadata
 
 NAMES = {
@@ -78,9 +80,24 @@ def exiftool(folders: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
 def theirs(tags: dict[str, Any], column: str) -> Any:
     """What exiftool says of a column, in our form."""
     if column == "taken_at":
-        return next((time for name in TIMES if (time := _time(tags, name))), None)
+        times = (_time(tags, name) for name in TIMES)
+        best = best_time((time, None) if time else None for time in times)
+        return best[0] if best else None
+    if column in ("camera_make", "camera_model"):
+        make, model = (_first(tags, name) for name in ("camera_make", "camera_model"))
+        # Ours is the one name of a camera that has several.
+        named = named_once(_text(make), _text(model))
+        return named[column == "camera_model"]
+    return _first(tags, column)
+
+
+def _first(tags: dict[str, Any], column: str) -> Any:
     values = (tags.get(name) for name in NAMES[column])
     return next((value for value in values if _says_something(value, column)), None)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value).strip()
 
 
 def _says_something(value: Any, column: str) -> bool:

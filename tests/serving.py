@@ -29,8 +29,16 @@ CONFIGURATION = "config" if hasattr(Datasette, "allowed") else "metadata"
 """What 0.65 calls metadata."""
 
 
+HANGS = 300
+"""Seconds after which something counts as hanging, also beside much other work on the machine."""
+
 PATIENT_SETTINGS = {"sql_time_limit_ms": 60_000, "facet_time_limit_ms": 60_000}
 """Settings under which nothing is cut short because the machine is busy with other tests."""
+
+PATIENTLY = [
+    part for name, limit in PATIENT_SETTINGS.items() for part in ("--setting", name, str(limit))
+]
+"""The same on a command line."""
 
 
 def datasette_of(
@@ -118,7 +126,7 @@ class Server:
 
 def ends(server: Server) -> bool:
     """Whether it ends, which takes some seconds; what its requests wait for may take minutes."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS
     while server.is_running() and time.monotonic() < deadline:
         time.sleep(0.05)
     return not server.is_running()
@@ -141,10 +149,7 @@ def served(
     **options: Any,
 ) -> Iterator[Server]:
     """A Datasette in a process and on a port of its own; the options are those of Popen."""
-    patience = [
-        part for name, limit in PATIENT_SETTINGS.items() for part in ("--setting", name, str(limit))
-    ]
-    command = [*python, only_ours.__file__, "serve", str(database), *patience, *arguments]
+    command = [*python, only_ours.__file__, "serve", str(database), *PATIENTLY, *arguments]
     if plugin:
         file = database.with_suffix(".yml")
         file.write_text(yaml.safe_dump({"plugins": {PLUGIN: dict(plugin)}}))
@@ -171,10 +176,10 @@ def running(command: Sequence[str], **options: Any) -> Iterator[Server]:
 
 
 def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS
     while True:
         try:
-            urllib.request.urlopen(url, timeout=30).close()
+            urllib.request.urlopen(url, timeout=HANGS).close()
             return
         except (urllib.error.URLError, TimeoutError):
             if time.monotonic() > deadline:

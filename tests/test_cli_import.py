@@ -21,6 +21,7 @@ from datasette_image_search.search.query import vector_to_term
 
 from .commands import command, embed_images, query, start, vectors_of
 from .conftest import SHARED, query_json, sidecar_of
+from .serving import HANGS
 from .tiny_clip import ARCHITECTURE, make_tiny_clip
 from .vector_files import unit, write_clip_retrieval, write_llm, write_npy, write_rclip
 
@@ -272,7 +273,7 @@ def test_stopped_in_the_middle_nothing_is_half_done(
     while process.poll() is None and (not written.exists() or written.stat().st_size < 10**7):
         time.sleep(0.001)
     process.send_signal(number)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=HANGS)[0]
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     if number == signal.SIGINT:
         assert output == "Interrupted: nothing was imported\n"

@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 import sqlite_utils
 
+from datasette_image_search import Images
+from datasette_image_search.search import queries
 from datasette_image_search.search.query import vector_to_term
+from datasette_image_search.sql import register_functions
 
 from .commands import change, command, embed_images
 from .conftest import COLOURS, SHARED, draw_picture
@@ -140,15 +143,29 @@ def test_a_picture_gets_the_vector_that_embedding_gives_it(
     assert row["score"] == pytest.approx(1, abs=1e-5)
 
 
-def test_words_and_pictures_in_one_run(folder: Path, database: Path, tmp_path: Path):
+def test_pictures_without_words_are_a_query_each(database: Path, tmp_path: Path):
     lime, navy = (draw_picture(tmp_path / f"{name}.png", name) for name in ("lime", "navy"))
-    pictures = ("--image", lime, "--image", navy)
-    rows = rows_of(database, "images", "red", *pictures, "-k", 1)
+    rows = rows_of(database, "images", "--image", lime, "--image", navy, "-k", 1)
     assert [(row["query"], row["path"]) for row in rows] == [
-        ("red", "red.jpg"),
         (str(lime), "green.jpg"),
         (str(navy), "blue.jpg"),
     ]
+
+
+def test_pictures_are_added_to_the_words_of_each_query(
+    folder: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(folder)
+    pictures = ("--image", "red.jpg", "--image", "blue.jpg")
+    result = search(database, "images", *pictures, "--json", "--", "orange", "- red")
+    rows = json.loads(result.stdout)
+    for added, same in (("+ orange", "#6 + #2 + orange"), ("- red", "#6 + #2 - red")):
+        found = [row for row in rows if row["query"] == f"red.jpg + blue.jpg {added}"]
+        wanted = rows_of(database, "images", same)
+        assert [row["id"] for row in found] == [row["id"] for row in wanted]
+        assert [row["score"] for row in found] == pytest.approx(
+            [row["score"] for row in wanted], abs=1e-3
+        )
 
 
 def test_what_is_no_picture_is_one_sentence(database: Path, tmp_path: Path):
@@ -167,20 +184,63 @@ def test_what_is_no_picture_is_one_sentence(database: Path, tmp_path: Path):
         assert sentence.format(path) in line
 
 
-def test_a_file_typed_as_a_query_is_not_taken_for_words(
-    folder: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("typed", "same"),
+    [
+        ("red.jpg", "#6"),
+        ("./red.jpg", "#6"),
+        ("./red.jpg - dark", "#6 - dark"),
+        ("2:red.jpg + 0.5:./blue.jpg", "2:#6 + 0.5:#2"),
+        ("red - {folder}/blue.jpg", "red - #2"),
+        ("~/red.jpg + #2", "#6 + #2"),
+        ("./a - b.jpg", "#6"),
+        ('"red.jpg"', '"red.jpg"'),
+        ('"./red.jpg"', '"./red.jpg"'),
+    ],
+)
+def test_the_path_of_a_file_is_a_term(
+    folder: Path, database: Path, monkeypatch: pytest.MonkeyPatch, typed: str, same: str
 ):
-    monkeypatch.chdir(folder.parent)
-    name = f"{folder.name}/red.jpg"
-    result = command("search-images", database, "images", "red", name)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith(
-        f"Error: {name!r} is a file; to search with the picture, name it with --image, and to "
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
+    shutil.copy("red.jpg", "a - b.jpg")
+    found = rows_of(database, "images", typed.format(folder=folder))
+    wanted = rows_of(database, "images", same)
+    assert [row["id"] for row in found] == [row["id"] for row in wanted]
+    assert [row["score"] for row in found] == pytest.approx(
+        [row["score"] for row in wanted], abs=1e-3
     )
+
+
+def test_words_are_words_if_there_is_no_such_file(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
     # Neither what only looks like one, nor a file that has the name of a word.
     Path("red").touch()
-    for words in ("red", f'"{name}"', "red.jpg", "red " * 240):
+    for words in ("red", "red.jpg", "red " * 240):
         assert rows_of(database, "images", words, "-k", 1)[0]["path"] == "red.jpg"
+    for typed, sentence in (
+        ("./red.jpg", "there is no file 'red.jpg' to search with"),
+        ("./red - blue", "cannot search with 'red': the file is empty"),
+        ("/gone/red.jpg + blue", "there is no file '/gone/red.jpg' to search with"),
+    ):
+        result = command("search-images", database, "images", typed)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert sentence in result.stderr
+
+
+@pytest.mark.parametrize("query", ["./red.jpg", "./red.jpg - dark", "red.jpg"])
+def test_sql_and_python_open_no_file_for_a_text(
+    folder: Path, database: Path, monkeypatch: pytest.MonkeyPatch, query: str
+):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(queries, "_picture_vector", lambda *_: pytest.fail("a file was opened"))
+    with Images(database) as images:
+        register_functions(images.conn)
+        sql = "select image_similarity(1, ?)"
+        (score,) = images.conn.execute(sql, [query]).fetchone()
+        assert score == pytest.approx(images.similarity(1, query), abs=1e-3)
 
 
 def test_a_query_that_begins_with_a_minus(database: Path):
@@ -325,7 +385,7 @@ def test_images_in_the_database_have_no_paths(tmp_path: Path, folder: Path):
     path = tmp_path / "my.db"
     assert command("insert-files", path, "mine", *folder.iterdir()).exit_code == 0
     embed_images(path, "mine", "--content-column", "content", "--model", "palette")
-    rows = rows_of(path, "mine", "red", "--image", folder / "red.jpg", "-k", 1)
+    rows = rows_of(path, "mine", "red", "blue", "--image", folder / "red.jpg", "-k", 1)
     assert [list(row) for row in rows] == [["query", "score", "id", "matched"]] * 2
     assert search(path, "mine", "red").stdout.splitlines()[0].split() == ["score", "id"]
     assert search(path, "mine", "red", "--csv").stdout.splitlines()[0] == "score,id,matched"

@@ -13,6 +13,7 @@ from datasette_image_search.search.indexing import index_images
 
 from .commands import start
 from .random_tables import add_images, random_vectors
+from .serving import HANGS
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_faiss_is_told_before_it_is_imported(
     name, *rest = arguments
     clean = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
     run = start(name, indexed, *rest, env={**clean, "OMP_DISPLAY_ENV": "true", **asked})
-    output, errors = run.communicate(timeout=120)
+    output, errors = run.communicate(timeout=HANGS)
     assert run.returncode == 0, errors
     assert "1" in output
     assert f"OMP_WAIT_POLICY = '{policy}'" in errors

@@ -17,7 +17,7 @@ from datasette_image_search.web.errors import HALF_WRITTEN
 from datasette_image_search.web.server import database_files
 
 from .conftest import COLOURS, draw_picture
-from .serving import ask, datasette_of, pictures
+from .serving import HANGS, ask, datasette_of, pictures
 
 PAGE = "/-/image-search/photos/images"
 pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
@@ -150,7 +150,7 @@ async def test_a_page_that_asks_its_own_server_does_not_wait_for_itself(
 
     found: list[dict] = []
     outer = database_files.between_requests(datasette)(app)
-    await asyncio.wait_for(outer({"type": "http"}, None, None), 60)
+    await asyncio.wait_for(outer({"type": "http"}, None, None), HANGS)
     assert found[0]["hits"]
 
 

@@ -14,6 +14,7 @@ from datasette_image_search.ingest.scopes import find_scopes
 from datasette_image_search.ingest.walk import FoundFile, Walk
 
 from .conftest import draw_picture
+from .serving import HANGS
 
 
 def counted(files: list[FoundFile], taken: list[FoundFile]) -> Iterator[FoundFile]:
@@ -53,7 +54,7 @@ def test_a_reader_that_stops_leaves_no_threads(folder: Path):
 
     outcomes.close()
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS
     while time.monotonic() < deadline and any(
         thread.name.startswith("decode") for thread in threading.enumerate()
     ):

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
+from .serving import HANGS
+
 SCRIPT = Path(__file__).parent.parent / "demo" / "draw_photos.py"
 
 
@@ -173,7 +175,7 @@ def test_a_port_that_is_in_use_is_said_before_anything_is_served(tmp_path):
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANGS,
         )
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr == f"port {port} is in use: make demo PORT={port + 1}\n"

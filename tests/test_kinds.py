@@ -52,7 +52,40 @@ def test_a_dng_is_read_as_one_under_any_name(name: str):
     assert metadata_of(data, name) == (decoded.metadata, decoded.metadata)
 
 
-def test_other_raw_is_tiff_and_known_by_its_name():
+CAMERAS = {
+    "NEF": ("NIKON CORPORATION", "NIKON D70"),
+    "ARW": ("SONY", "ILCE-7M3"),
+    "PEF": ("RICOH IMAGING COMPANY, LTD.", "PENTAX K-3"),
+    "SRW": ("SAMSUNG", "NX10"),
+    "DCR": ("EASTMAN KODAK COMPANY", "P880"),
+    "3FR": ("Hasselblad", "X1D"),
+}
+
+
+@pytest.mark.parametrize("name", ["", "a.jpg", "a.tif"])
+@pytest.mark.parametrize("format", CAMERAS)
+def test_a_tiff_of_a_sensor_is_a_raw_under_any_name(format: str, name: str):
+    assert raw_format(tiny_dng(camera=CAMERAS[format]), name) == format
+
+
+@pytest.mark.parametrize("format", ["NEF", "ARW", "PEF"])
+def test_a_tiff_of_a_sensor_is_read_as_the_raw_that_it_is(format: str):
+    pytest.importorskip("rawpy")
+    data, name = tiny_dng((640, 400), camera=CAMERAS[format]), "a.tif"
+    decoded = decode_bytes(data, name, SETTINGS)
+    assert (decoded.format, decoded.height) == (format, 400)
+
+
+def test_a_tiff_of_a_sensor_that_no_camera_made_is_left_to_its_name():
+    assert raw_format(tiny_dng(camera=("Microscope", "M1")), "a.tif") is None
+    assert raw_format(tiny_dng(camera=("Microscope", "M1")), "a.nef") == "NEF"
+
+
+def test_a_phase_one_raw_says_so_behind_the_begin_of_a_tiff():
+    assert raw_format(b"II*\0\x0c\0\0\0IIIICwaR", "a.tif") == "IIQ"
+
+
+def test_a_tiff_that_is_none_by_its_bytes_is_known_by_its_name():
     assert raw_format(tiny_dng(), "a.Nef") == "NEF"
     tiff = saved(PICTURE, "TIFF")
     assert raw_format(tiff, "a.nef") == "NEF"

@@ -25,7 +25,7 @@ from datasette_image_search.web.pages import map_page
 
 from .commands import change, command
 from .conftest import COLOURS, draw_picture
-from .serving import ask, datasette_of
+from .serving import HANGS, ask, datasette_of
 
 MAP = "/-/image-search/photos/images/map"
 ANOTHER_MAP = "/-/image-search/another/images/map"
@@ -212,15 +212,15 @@ async def test_no_search_waits_for_a_map_and_no_map_that_is_known_for_another(
 
     def waiting(*args: Any) -> Any:
         begun.set()
-        may_end.wait(60)
+        may_end.wait(HANGS)
         return pca(*args)
 
     monkeypatch.setattr(projection, "pca", waiting)
     in_work = asyncio.ensure_future(map_of(datasette, path=f"{ANOTHER_MAP}.json"))
     try:
-        assert await asyncio.to_thread(begun.wait, 60)
+        assert await asyncio.to_thread(begun.wait, HANGS)
         for path in (f"{MAP}.json?q=red", "/-/image-search/photos/images.json?q=blue"):
-            response = await asyncio.wait_for(ask(datasette, path), 20)
+            response = await asyncio.wait_for(ask(datasette, path), HANGS)
             assert response.status_code == 200
         assert not in_work.done()
     finally:

@@ -23,7 +23,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from .serving import pictures, served
+from .serving import HANGS, pictures, served
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "datasette_image_search"
@@ -201,7 +201,7 @@ def test_the_wheel_is_embedded_searched_and_served_with(
     with served(
         database, python=installed.python, env=installed.environment, cwd=installed.elsewhere
     ) as server:
-        page = httpx.get(f"{server.url}/-/image-search/photos/images?q=red", timeout=60)
+        page = httpx.get(f"{server.url}/-/image-search/photos/images?q=red", timeout=HANGS)
         assert pictures(page)[0] == "red.jpg"
         links = re.findall(r'(?:href|src)="([^"]*/image-search\.(?:css|js)[^"]*)"', page.text)
         for link, name in zip(links, ("image-search.css", "image-search.js"), strict=True):

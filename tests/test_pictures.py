@@ -27,7 +27,7 @@ from datasette_image_search.web.media import originals, pictures
 from datasette_image_search.web.media.originals import open_below, shown_type
 
 from .conftest import draw_picture
-from .serving import PLUGIN, ask, datasette_of, served
+from .serving import HANGS, PLUGIN, ask, datasette_of, served
 from .tiny_dng import tiny_dng
 
 TABLE = "/-/image-search/photos/images"
@@ -785,7 +785,7 @@ async def test_a_blob_is_read_while_others_are_answered(
     really = copy_content
 
     def slow(*args, **options):
-        assert answered.wait(10), "nobody else was answered meanwhile"
+        assert answered.wait(HANGS), "nobody else was answered meanwhile"
         return really(*args, **options)
 
     monkeypatch.setattr(pictures, "copy_content", slow)
@@ -809,7 +809,7 @@ async def test_a_large_original_is_not_read_into_memory(
         file.truncate(size)
     with (
         served(database, plugin={"roots": [str(folder)]}) as server,
-        httpx.Client(timeout=60) as client,
+        httpx.Client(timeout=HANGS) as client,
     ):
         url = f"{server.url}{TABLE}/6/image"
         client.get(url, headers={"range": "bytes=0-9"})
@@ -831,7 +831,7 @@ async def test_a_file_that_shrinks_while_it_is_sent_ends_early(
         file.truncate(50_000_000)
     with (
         served(database, plugin={"roots": [str(folder)]}) as server,
-        httpx.Client(timeout=60) as client,
+        httpx.Client(timeout=HANGS) as client,
     ):
         with client.stream("GET", f"{server.url}{TABLE}/6/image") as response:
             chunks = response.iter_raw()

@@ -15,7 +15,7 @@ from datasette.app import Datasette
 from datasette_image_search.web.server import preparing
 from datasette_image_search.web.server.preparing import MOST_RUNNING, THREADS
 
-from .serving import datasette_of
+from .serving import HANGS, datasette_of
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
@@ -63,7 +63,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch, opened: threading.Event) -> Iterat
 
     def slowly(index: Any, query: str, weights_of: Any) -> None:
         begun.append(query)
-        assert opened.wait(60)
+        assert opened.wait(HANGS)
         prepare(index, query, weights_of)
 
     monkeypatch.setattr(preparing, "prepare_words", slowly)

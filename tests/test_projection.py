@@ -25,6 +25,7 @@ from datasette_image_search.search.projection import (
 from datasette_image_search.store.tables import StoredVectors
 
 from .made_codes import INDEX
+from .serving import HANGS
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -158,16 +159,16 @@ def test_a_projection_in_work_is_waited_for_by_those_who_want_it_and_by_no_other
         computed.append(live.name)
         if live is slow:
             begun.set()
-            may_end.wait(60)
+            may_end.wait(HANGS)
         return pca(live, positions)
 
     monkeypatch.setattr(projection, "pca", waiting)
     with ThreadPoolExecutor(4) as threads:
         try:
             same = [threads.submit(pca_of_all, slow) for _ in range(2)]
-            assert begun.wait(60)
+            assert begun.wait(HANGS)
             for other in (known, new):
-                threads.submit(pca_of_all, other).result(20)
+                threads.submit(pca_of_all, other).result(HANGS)
             assert known_pca_of_all(slow) is None
         finally:
             may_end.set()

@@ -24,7 +24,7 @@ from .documents import (
     draw_demo,
     install_recipe_models,
 )
-from .serving import running
+from .serving import HANGS, PATIENTLY, running
 
 README = PROJECT / "README.md"
 PAGES = sorted((PROJECT / "docs").glob("*.md"))
@@ -107,8 +107,11 @@ def test_the_readme_runs_from_top_to_bottom(clone: Path) -> None:
         if output is not None and output.is_output:
             assert_prints(printed, output.text)
         if served:
-            with running([sys.executable, "-m", *shlex.split(served[0])], cwd=clone) as server:
-                page = httpx.get(f"{server.url}/-/image-search", follow_redirects=True, timeout=60)
+            line = [sys.executable, "-m", *shlex.split(served[0]), *PATIENTLY]
+            with running(line, cwd=clone) as server:
+                page = httpx.get(
+                    f"{server.url}/-/image-search", follow_redirects=True, timeout=HANGS
+                )
             assert page.status_code == 200
             assert page.url.path.endswith("/images")
 

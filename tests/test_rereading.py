@@ -260,6 +260,27 @@ def test_a_table_of_keywords_that_a_person_made_is_not_taken_over(
     assert query(path, "select * from images_keywords") == before
 
 
+def test_a_camera_gets_the_name_that_it_has_now(run: Run, path: Path, folder: Path):
+    """As an older version wrote it; another name is a person's."""
+    exif = Image.Exif()
+    exif[271], exif[272] = "NIKON CORPORATION", "NIKON D70s"
+    for name in ("old.jpg", "mine.jpg"):
+        draw_picture(folder / name, "teal", exif=exif)
+    run()
+    older = (
+        "update images set camera_make = 'NIKON CORPORATION', camera_model = '{}' where path = '{}'"
+    )
+    change(path, older.format("NIKON D70s", "old.jpg"), older.format("Ada''s", "mine.jpg"))
+    change(path, "update _images_beside set files = null", "insert or ignore into _images_beside "
+           "select id, null from images")  # fmt: skip
+    run()
+    made = "select path, camera_make, camera_model from images where camera_make is not null"
+    assert query(path, f"{made} order by path") == [
+        ("mine.jpg", "NIKON CORPORATION", "Ada's"),
+        ("old.jpg", "Nikon", "D70s"),
+    ]
+
+
 def test_a_picture_that_changes_keeps_the_words_of_its_file(run: Run, path: Path, folder: Path):
     (folder / "blue.xmp").write_text(words("Sea", "beach"))
     run()

@@ -21,7 +21,7 @@ from datasette_image_search.search import checking, live, sidecar
 from datasette_image_search.search.indexing import refresh_sidecars
 
 from .conftest import sidecar_of
-from .serving import datasette_of, get
+from .serving import HANGS, datasette_of, get
 from .tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.datasette
@@ -214,7 +214,7 @@ time.sleep(1)
         [sys.executable, "-c", code, str(database), CONFIGURATION],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

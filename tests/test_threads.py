@@ -8,6 +8,8 @@ import pytest
 
 from datasette_image_search.web.server.threads import DaemonThreads
 
+from .serving import HANGS
+
 NEVER_READY = """
 import threading
 from datasette_image_search.web.server import preparing, threads
@@ -28,7 +30,7 @@ print("stopped")
 
 def test_the_process_ends_whatever_they_are_doing():
     line = [sys.executable, "-c", NEVER_READY]
-    result = subprocess.run(line, check=True, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(line, check=True, capture_output=True, text=True, timeout=HANGS)
     assert (result.stdout, result.stderr) == ("stopped\n", "")
 
 

@@ -27,7 +27,7 @@ from datasette_image_search.decoding import decode
 from datasette_image_search.web.media import receiving, uploads
 
 from .conftest import SHARED, query_json
-from .serving import Server, ask, datasette_of, served
+from .serving import HANGS, Server, ask, datasette_of, served
 
 UPLOAD = "/-/image-search/photos/images/upload"
 pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
@@ -374,7 +374,7 @@ async def test_what_is_too_much_is_turned_away(
     really = uploads._vector_of
 
     def slow(*args):
-        assert go.wait(60)
+        assert go.wait(HANGS)
         return really(*args)
 
     monkeypatch.setattr(uploads, "_vector_of", slow)
@@ -441,13 +441,13 @@ def warmed_up(server: Server, client: httpx.Client) -> int:
 @needs_proc
 async def test_200_megabytes_are_refused_before_they_are_sent(database: Path) -> None:
     size = 200_000_000
-    with served(database) as server, httpx.Client(timeout=60) as client:
+    with served(database) as server, httpx.Client(timeout=HANGS) as client:
         before = warmed_up(server, client)
-        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=HANGS) as connection:
             header = f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
             connection.sendall(header.encode())
             assert connection.recv(1000).startswith(b"HTTP/1.1 413")
-        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=HANGS) as connection:
             header = f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
             connection.sendall(header.encode())
             sent, answered = 0, False
@@ -487,7 +487,7 @@ async def test_many_at_once_and_bombs_take_little_memory(database: Path) -> None
                 status = (await client.post(server.url + UPLOAD, content=data)).status_code
             return status
 
-        async with httpx.AsyncClient(timeout=120) as client:
+        async with httpx.AsyncClient(timeout=HANGS) as client:
             assert await send(client, picture()) == 200
             before = server.memory()
             statuses = await asyncio.gather(*(send(client, data) for data, _ in attacks))
@@ -498,7 +498,7 @@ async def test_many_at_once_and_bombs_take_little_memory(database: Path) -> None
 
 
 async def test_a_client_that_hangs_up_midway(database: Path) -> None:
-    with served(database) as server, httpx.Client(timeout=60) as client:
+    with served(database) as server, httpx.Client(timeout=HANGS) as client:
         for _ in range(3):
             with socket.create_connection(("127.0.0.1", server.port)) as connection:
                 header = f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"

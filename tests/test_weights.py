@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +80,8 @@ def test_a_cache_of_another_file_only_is_not_enough(cache: Path, no_network: Non
 @pytest.mark.parametrize("offline", ["0", "1"])
 def test_a_hub_that_does_not_answer_is_soon_one_sentence(tmp_path: Path, offline: str):
     code = f"""
+import time
+time.sleep = lambda seconds: print("waits", seconds)
 from datasette_image_search.embedders.weights import hub_weights
 from datasette_image_search.errors import ImageSearchError
 try:
@@ -94,13 +95,9 @@ except ImageSearchError as error:
         "HF_HUB_CACHE": str(tmp_path),
         "HF_HUB_OFFLINE": offline,
     }
-    started = time.monotonic()
-
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-
-    assert time.monotonic() - started < 60
     (sentence,) = done.stdout.splitlines()
     assert sentence.startswith("the weights of ViT-X/tag are not in the cache and the hub did not")
     for way_out in ("HF_ENDPOINT", "--weights FILE", "--model palette", "--add-model"):

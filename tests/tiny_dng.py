@@ -21,11 +21,12 @@ def tiny_dng(
     orientation: int = 1,
     dated: bool = True,
     crop: tuple[int, int] | None = None,
+    camera: tuple[str, str] | None = None,
 ) -> bytes:
     """
     A DNG with a sensor of `size`, dark on the left and bright on the right. `preview` is a JPEG of
     any size, `orientation` what EXIF says of how the camera was held, `crop` the size of the picture if it is
-    a part of the sensor.
+    a part of the sensor. `camera` is a make and model whose RAW is no DNG, but else the same, such as a NEF.
     """
     width, height = size
     row = struct.pack(f"<{width}H", *(40_000 * (x >= width // 2) for x in range(width)))
@@ -39,6 +40,8 @@ def tiny_dng(
         50721: (SIGNED_RATIONAL, IDENTITY),
         50728: (RATIONAL, [(1, 1)] * 3),
     }
+    if camera is not None:
+        main = {271: (ASCII, [camera[0]]), 272: (ASCII, [camera[1]]), 274: (SHORT, [orientation])}
     sensor = {
         254: (LONG, [0]),
         256: (LONG, [width]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from .waiting import Command
 
 if TYPE_CHECKING:
     from ..search.planner import Found
+    from ..search.queries import Query
 
 LONGEST_NAME = 40
 """Characters of a query that a table shows: a query may be a vector in base64."""
@@ -50,7 +50,7 @@ class QueryCommand(Command):
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Find images like this picture, which need not be in the table",
+    help="Find images like this picture, which need not be in the table; with a QUERY, it is added to that",
 )
 @click.option(
     "--by",
@@ -98,11 +98,14 @@ def search_images(
         "#42 + at night - people"       terms added and subtracted
         "2:golden retriever + 0.5:#42"  terms with weights
         '"dona ana" + beach'            in texts, words in quotes stand together
+        "./pool.jpg - fruit"            a picture on the disk as a term
 
     In texts, all words of a term are looked for, or its beginning if it ends with *: lis*.
 
-    With several queries, each result names its query. If a query begins with -, put it at the end, after
-    --
+    With several queries, each result names its query, and pictures of --image are added to each of them.
+    Several --image without a QUERY are as many queries; to add them up, write "./a.jpg + ./b.jpg". Put
+    quotes around words that are the name of a file: '"red.jpg"'. If a query begins with -, put it at the
+    end, after --
 
     \b
     Examples:
@@ -110,17 +113,18 @@ def search_images(
             --where "camera_make = 'Canon'" -k 10
         sqlite-utils search-images photos.db images dog cat --csv
         sqlite-utils search-images photos.db images lisbon --by text
+        sqlite-utils search-images photos.db images "at night" --image sketch.png
         sqlite-utils search-images photos.db images --image sketch.png --paths -0 \\
             | xargs -0 open
     """
 
-    names = (*queries, *map(str, pictures))
     with one_sentence(path), opened(path, table) as images:
         index = images.index_of(asked["model"])
         check_output(index, output)
-        _check_queries(queries, pictures)
+        asked_for = _queries(queries, pictures)
+        names = [str(query) for query in asked_for]
         with progress_display(silent=False) as show:
-            all_found = images.find([*queries, *pictures], **asked, on_progress=show)
+            all_found = images.find(asked_for, **asked, on_progress=show)
         ids = [hit.id for found in all_found for hit in found.hits]
         places = images.locations(ids, model=asked["model"])
     for warning in dict.fromkeys(warning for found in all_found for warning in found.warnings):
@@ -158,20 +162,17 @@ def search_images(
         _print_steps(names, all_found)
 
 
-def _check_queries(queries: Sequence[str], pictures: Sequence[Path]) -> None:
-    from ..decoding.formats import is_image_name
+def _queries(texts: Sequence[str], pictures: Sequence[Path]) -> list[Query]:
+    """Each text with all the pictures; without a text, each picture by itself."""
+    from ..search.queries import QueryWithFiles
 
-    if not queries and not pictures:
+    if not texts and not pictures:
         raise ImageSearchError(
             "there is nothing to search for; type a QUERY, or name a file with --image"
         )
-    for text in queries:
-        # Not Path.is_file(), which raises OSError for words that are too long for a name.
-        if is_image_name(text) and os.path.isfile(text):  # noqa: PTH113
-            raise ImageSearchError(
-                f"{text!r} is a file; to search with the picture, name it with --image, and to search "
-                f"""for these words, put quotes around them: '"{text}"'"""
-            )
+    if not texts:
+        return list(pictures)
+    return [QueryWithFiles(text, tuple(pictures)) for text in texts]
 
 
 def _shortened(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
+from ..metadata.texts import text_of
 from ..metadata.tiff import Tiff
 from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
 from .jxl_size import CONTAINER
@@ -26,8 +27,26 @@ _RAW = {
 
 _TIFF = (b"II*\0", b"MM\0*")
 
-_DNG_VERSION = 50706
-"""A tag of the first directory."""
+_PHOTOMETRIC, _MAKE, _DIRECTORIES, _DNG_VERSION = 262, 271, 330, 50706
+"""Tags of the first directory: the meaning of its samples, the maker of the camera, where others begin, and of a DNG."""
+
+_OF_A_SENSOR = (32803,)
+"""The meaning of samples that are those of a sensor, behind filters of several colours."""
+
+_MAKERS = {
+    "nikon": "NEF",
+    "sony": "ARW",
+    "pentax": "PEF",
+    "ricoh": "PEF",
+    "samsung": "SRW",
+    "kodak": "DCR",
+    "hasselblad": "3FR",
+    "epson": "ERF",
+    "mamiya": "MEF",
+    "leaf": "MOS",
+    "phase one": "IIQ",
+}
+"""A part of the maker's name in small letters -> the format of a RAW that is a TIFF. Others make such TIFF that is none."""
 
 _JXL = (b"\xff\x0a", CONTAINER)
 
@@ -47,8 +66,8 @@ _STILL_BRANDS = (*_HEIC_BRANDS, b"avif", b"avis")
 
 def raw_format(data: bytes, name: str) -> str | None:
     """
-    The format of a camera RAW, such as "NEF"; None for other pictures. A DNG says what it is; most other RAW is TIFF, so
-    that only the name tells.
+    The format of a camera RAW, such as "NEF"; None for other pictures. The name only tells the format if the bytes say
+    no other kind, or nothing.
     """
     suffix = PurePath(name).suffix
     is_named_raw = suffix.lower() in RAW_SUFFIXES
@@ -58,9 +77,26 @@ def raw_format(data: bytes, name: str) -> str | None:
         return "CR2"
     if data[4:12] == b"ftypcrx ":
         return "CR3"
-    if data.startswith(_TIFF) and Tiff(data).first({_DNG_VERSION}):
-        return "DNG"
+    if data.startswith(_TIFF):
+        return _raw_tiff(data)
     return next((format for magic, format in _RAW.items() if data.startswith(magic)), None)
+
+
+def _raw_tiff(data: bytes) -> str | None:
+    """Most RAW is TIFF with the samples of the sensor in the first directory or one below it."""
+    if data[8:12] in (b"IIII", b"MMMM"):
+        return "IIQ"
+    tiff = Tiff(data)
+    main = tiff.first({_PHOTOMETRIC, _MAKE, _DIRECTORIES, _DNG_VERSION})
+    if _DNG_VERSION in main:
+        return "DNG"
+    make = (text_of(main.get(_MAKE)) or "").lower()
+    format = next((format for maker, format in _MAKERS.items() if maker in make), None)
+    starts = main.get(_DIRECTORIES, ())
+    below = () if isinstance(starts, bytes) else starts
+    directories = (main, *(tiff.directory(start, {_PHOTOMETRIC}) for start in below))
+    has_sensor = any(each.get(_PHOTOMETRIC) == _OF_A_SENSOR for each in directories)
+    return format if has_sensor else None
 
 
 def is_damaged_raw(data: bytes, name: str) -> bool:

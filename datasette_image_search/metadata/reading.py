@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 from PIL import Image
 
+from .cameras import named_once
 from .columns import Metadata, combined
 from .containers import Sources, sources_of
 from .dates import png_time
@@ -39,11 +41,13 @@ def read_metadata(
     beside = tuple(beside)
     written_beside = list(_read(xmp_metadata, beside))
     originals = list(_read(original_time, beside))
-    return combined(
+    found = combined(
         [*written_beside, *exif, *places, *xmp, *iptc, *png, *times],
         [*written_beside, *xmp, *iptc, *exif, *png],
         [*originals, *exif, *written_beside, *xmp, *iptc, *png, *times],
     )
+    make, model = named_once(found.camera_make, found.camera_model)
+    return replace(found, camera_make=make, camera_model=model)
 
 
 def _read(read: Callable[[bytes], Metadata], all_data: Iterable[bytes]) -> Iterator[Metadata]:

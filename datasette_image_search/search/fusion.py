@@ -35,8 +35,8 @@ from ..store.written_texts import text_columns
 from . import planner
 from .live import live_index
 from .planner import Found, Hit, Step
-from .queries import Query
-from .query import Kind, QueryError, QueryVector, format_query, parse_query
+from .queries import Query, QueryWithFiles
+from .query import Kind, QueryError, QueryVector, Term, format_query, parse_query
 
 By = Literal["likeness", "text", "both"]
 
@@ -108,13 +108,17 @@ class _Task:
     min_score: float | None
     exact: bool
 
+    def terms(self) -> tuple[Term, ...]:
+        """None of a picture or a vector."""
+        if isinstance(self.query, QueryWithFiles):
+            return self.query.terms()
+        return parse_query(self.query) if isinstance(self.query, str) else ()
+
     def words(self, sign: int) -> list[Words]:
         """Those of the terms with a plus, 1, or with a minus, -1."""
-        if not isinstance(self.query, str):
-            return []
         return [
             Words(term.text, term.quoted)
-            for term in parse_query(self.query)
+            for term in self.terms()
             if term.kind is Kind.WORDS and term.weight * sign > 0
         ]
 
@@ -202,15 +206,17 @@ def _by_both(task: _Task) -> Found:
 
 def _asked_in_part(task: _Task) -> QueryVector | None:
     """The vector of those terms that the model knows, if the others are not all that is added."""
-    assert isinstance(task.query, str)
+
+    def ask(terms: Sequence[Term]) -> QueryVector:
+        text = format_query(terms)
+        return task.ask(QueryWithFiles(text) if isinstance(task.query, QueryWithFiles) else text)
+
     known = []
-    for term in parse_query(task.query):
+    for term in task.terms():
         with suppress(EmbedderError):
-            task.ask(format_query([term]))
+            ask([term])
             known.append(term)
-    if not any(term.weight > 0 for term in known):
-        return None
-    return task.ask(format_query(known))
+    return ask(known) if any(term.weight > 0 for term in known) else None
 
 
 def merged(closest: Sequence[Key], texts: Sequence[TextHit]) -> list[Key]:

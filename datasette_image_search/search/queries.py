@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -12,13 +15,61 @@ import numpy as np
 from ..errors import ImageSearchError
 from ..store import Index
 from ..store.indexes import WeightsOf
+from ..store.opened import as_path
 from ..store.tables import folded, vector_to_blob
-from .query import QueryError, QueryVector, embedder_of, query_vector
+from .query import (
+    Kind,
+    QueryError,
+    QueryVector,
+    Term,
+    embedder_of,
+    parse_query,
+    query_vector,
+    with_words,
+)
 
-Query = str | bytes | np.ndarray | Path | QueryVector
+PATHS = ("./", "../", "/", "~/")
+"""The beginnings of words that are a path, also if there is no such file."""
+
+
+@dataclass(frozen=True)
+class QueryWithFiles:
+    """
+    Text in the grammar of queries whose terms may be pictures on the disk, as in "./pool.jpg - fruit", and more
+    `pictures` to add to it. Only who may read any file may ask this.
+    """
+
+    text: str
+    pictures: tuple[Path, ...] = ()
+
+    def terms(self) -> tuple[Term, ...]:
+        """Raises QueryError as `parse_query` does."""
+        added = tuple(Term(Kind.FILE, str(picture)) for picture in self.pictures)
+        # The name of a file may have what is a sign between terms.
+        if _is_picture(self.text):
+            return (*added, Term(Kind.FILE, self.text))
+        return added + parse_query(
+            self.text, lambda words: words.startswith(PATHS) or _is_picture(words)
+        )
+
+    def __str__(self) -> str:
+        """As it could be typed."""
+        if not self.pictures:
+            return self.text
+        return with_words(" + ".join(map(str, self.pictures)), self.text)
+
+
+def _is_picture(words: str) -> bool:
+    from ..decoding.formats import is_image_name
+
+    # Not Path.is_file(), which raises OSError for words that are too long for a name.
+    return is_image_name(words) and os.path.isfile(as_path(words))  # noqa: PTH113
+
+
+Query = str | bytes | np.ndarray | Path | QueryVector | QueryWithFiles
 """
 Text in the grammar of queries, a vector as a BLOB or as an array of shape (dimensions,), the file of a
-picture, or the answer of `vector_of`.
+picture, the answer of `vector_of`, or text that may name files.
 """
 
 
@@ -58,6 +109,15 @@ def vector_of(
         return query
     if isinstance(query, Path):
         return QueryVector(index, _picture_vector(index, query, weights_of))
+    if isinstance(query, QueryWithFiles):
+        with _naming_the_query(str(query), alone=alone):
+            return query_vector(
+                conn,
+                index,
+                query.terms(),
+                weights_of,
+                lambda path: _picture_vector(index, as_path(path), weights_of),
+            )
     if isinstance(query, np.ndarray):
         if query.ndim != 1 or query.dtype.kind not in "fiu":
             raise QueryError(
@@ -69,10 +129,17 @@ def vector_of(
         raise QueryError(
             f"the query is {query!r:.60}; it must be a text, the Path of a picture, or a vector"
         )
-    try:
+    with _naming_the_query(query, alone=alone or isinstance(query, bytes)):
         return query_vector(conn, index, query, weights_of)
+
+
+@contextmanager
+def _naming_the_query(query: object, *, alone: bool) -> Iterator[None]:
+    """Puts a query before an error about it that does not have it, unless that is `alone`."""
+    try:
+        yield
     except ImageSearchError as error:
-        if alone or isinstance(query, bytes) or (query and query in str(error)):
+        if alone or (query and str(query) in str(error)):
             raise
         raise type(error)(f"{query!r}: {error}") from error
 

@@ -55,13 +55,14 @@ class Kind(Enum):
     WORDS = "words"
     IMAGE = "image"
     VECTOR = "vector"
+    FILE = "file"
 
 
 @dataclass(frozen=True)
 class Term:
     """
-    `text` is the words, the id of the image, or the base64 of the vector. A minus is a negative weight. Words that are
-    `quoted` mean the same to a model, but in texts they are looked for next to each other.
+    `text` is the words, the id of the image, the base64 of the vector, or the path of the picture. A minus is a
+    negative weight. Words that are `quoted` mean the same to a model, but in texts they are looked for next to each other.
     """
 
     kind: Kind
@@ -93,9 +94,14 @@ _LOOSELY_QUOTED = re.compile(rf'\s*(#?)"(.*?)"{_END}', re.DOTALL)
 """If inner quotes were not written twice, the term ends at the first quote that can end it."""
 
 
-def parse_query(text: str) -> tuple[Term, ...]:
+IsFile = Callable[[str], bool]
+"""Whether words are the path of a picture to search with. Queries of SQL and of pages never are."""
+
+
+def parse_query(text: str, is_file: IsFile | None = None) -> tuple[Term, ...]:
     """
-    The terms of a query. Raises QueryError if the query, a term, a word or a weight is empty or too long.
+    The terms of a query. Words outside quotes are a file if `is_file` says so. Raises QueryError if the query, a
+    term, a word or a weight is empty or too long.
     """
     if len(text) > LONGEST_QUERY:
         raise QueryError(
@@ -112,7 +118,7 @@ def parse_query(text: str) -> tuple[Term, ...]:
     sign = _SIGN.match(written)
     at = sign.end() if sign else 0
     while True:
-        term, at = _parse_term(written, at, text)
+        term, at = _parse_term(written, at, text, is_file)
         terms.append(_signed(term, sign))
         if len(terms) > MOST_TERMS:
             raise QueryError(f"the query has more than {MOST_TERMS} terms; remove some")
@@ -152,7 +158,7 @@ def _signed(term: Term, sign: re.Match[str] | None) -> Term:
     return term
 
 
-def _parse_term(written: str, start: int, query: str) -> tuple[Term, int]:
+def _parse_term(written: str, start: int, query: str, is_file: IsFile | None) -> tuple[Term, int]:
     """The term that begins there, after any blanks, and where it ends."""
     weight = 1.0
     if match := _WEIGHT.match(written, start):
@@ -183,7 +189,8 @@ def _parse_term(written: str, start: int, query: str) -> tuple[Term, int]:
         return Term(Kind.IMAGE, body[1:].strip(), weight), end
     if body.startswith("vec:"):
         return Term(Kind.VECTOR, body[4:].strip(), weight), end
-    return Term(Kind.WORDS, body, weight), end
+    kind = Kind.FILE if is_file and is_file(body) else Kind.WORDS
+    return Term(kind, body, weight), end
 
 
 # --- Terms -> vector -----------------------------------------------------------------------------
@@ -192,18 +199,20 @@ def _parse_term(written: str, start: int, query: str) -> tuple[Term, int]:
 def query_vector(
     conn: sqlite3.Connection,
     index: Index,
-    query: str | bytes,
+    query: str | bytes | Sequence[Term],
     weights_of: WeightsOf = recorded_weights,
+    picture_vector: Callable[[str], np.ndarray] | None = None,
 ) -> QueryVector:
     """
-    The vector to search an index with. Bytes are a vector as `image_vector()` returns it.
+    The vector to search an index with. Bytes are a vector as `image_vector()` returns it. Terms that are files need
+    `picture_vector`, which makes the vector of one.
 
     Loads the embedder only if the query has words. Raises QueryError or EmbedderError with a sentence
     that names the term.
     """
     if isinstance(query, bytes):
         return QueryVector(index, _unit(_checked(_from_blob(query), index, "the vector")))
-    terms = parse_query(query)
+    terms = parse_query(query) if isinstance(query, str) else query
     warnings = []
     # Relative to the heaviest: the squares of tiny weights would underflow.
     heaviest = max(abs(term.weight) for term in terms)
@@ -216,11 +225,15 @@ def query_vector(
             warnings += [warning] if warning else []
         elif term.kind is Kind.IMAGE:
             vector = _vector_of_image(conn, index, term.text)
+        elif term.kind is Kind.FILE:
+            assert picture_vector is not None
+            vector = picture_vector(term.text)
         else:
             vector = _unit(_checked(_from_base64(term.text), index, "vec:"))
         total += term.weight / heaviest * vector.astype(np.float64)
     if np.linalg.norm(total) < CANCELLED:
-        raise QueryError(f"the terms of {query!r:.200} cancel each other out; remove one")
+        written = query if isinstance(query, str) else format_query(terms)
+        raise QueryError(f"the terms of {written!r:.200} cancel each other out; remove one")
     return QueryVector(index, _unit(total), tuple(dict.fromkeys(warnings)))
 
 
@@ -256,8 +269,17 @@ def _format_term(term: Term) -> str:
         return prefix + image_term(term.text)
     if term.kind is Kind.VECTOR:
         return f"{prefix}vec:{term.text}"
+    if term.kind is Kind.FILE:
+        return prefix + term.text
     is_plain = not term.quoted and _reads_as(term.text, Kind.WORDS, term.text)
     return prefix + (term.text if is_plain else _quoted(term.text))
+
+
+def with_words(query: str, words: str) -> str:
+    """A query with the terms that a person typed after it."""
+    words = words.strip()
+    sign = " " if words.startswith(("+", "-")) else " + "
+    return f"{query}{sign}{words}" if words else query
 
 
 def _quoted(text: str) -> str:

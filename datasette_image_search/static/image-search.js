@@ -144,6 +144,7 @@
       });
       const answer = await response.json().catch(() => ({}));
       if (!answer.query) throw new Error(answer.error ?? `the server answered with status ${response.status}`);
+      await keep(answer.query, file);
       const found = new URL(location.href);
       found.searchParams.delete("_next");
       found.searchParams.set("q", answer.query);
@@ -151,6 +152,35 @@
     } catch (problem) {
       say(`Could not search with that picture: ${problem.message}`);
     }
+  }
+
+  /* The server keeps no picture that was sent to it, so this tab does, small, by the term that it became. */
+
+  const SIDE = 64;
+  const keptAs = (term) => `image-search ${term}`;
+
+  async function keep(term, file) {
+    try {
+      const picture = await createImageBitmap(file);
+      const canvas = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
+      const scale = SIDE / Math.min(picture.width, picture.height);
+      const [width, height] = [picture.width * scale, picture.height * scale];
+      const context = canvas.getContext("2d");
+      context.drawImage(picture, (SIDE - width) / 2, (SIDE - height) / 2, width, height);
+      sessionStorage.setItem(keptAs(term), canvas.toDataURL("image/jpeg"));
+    } catch {
+      // This browser cannot show the kind of picture, or keeps nothing: the chip has an icon.
+    }
+  }
+
+  for (const icon of document.querySelectorAll("[data-vector]")) {
+    let url = null;
+    try {
+      url = sessionStorage.getItem(keptAs(icon.dataset.vector));
+    } catch {
+      // Some browsers refuse it to pages in frames.
+    }
+    if (url) icon.replaceWith(Object.assign(new Image(32, 32), { src: url, alt: "" }));
   }
 
   const pictureIn = (transfer) => [...(transfer?.files ?? [])].find(Boolean);
@@ -197,15 +227,16 @@
     }
     const sort = form.querySelector("[name=_sort]");
     const descending = form.querySelector("[name=_sort_by_desc]");
-    if (!sort.value) sort.disabled = true;
-    else if (descending.checked) sort.name = "_sort_desc";
+    if (!sort.value) {
+      for (const field of form.querySelectorAll("[name=_sort], [name=_limit]")) field.disabled = true;
+    } else if (descending.checked) sort.name = "_sort_desc";
     descending.disabled = true;
     window.setTimeout(() => say("Searching…", true), 400);
   });
   // After going back, the page must not look busy.
   window.addEventListener("pageshow", () => {
     progress.replaceChildren();
-    for (const field of form.querySelectorAll("[name^=_filter_], [name^=_sort]")) field.disabled = false;
+    for (const field of form.querySelectorAll("[name^=_filter_], [name^=_sort], [name=_limit]")) field.disabled = false;
     form.querySelector("[name=_sort_desc]")?.setAttribute("name", "_sort");
   });
 

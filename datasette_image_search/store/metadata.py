@@ -8,6 +8,7 @@ from typing import Any
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
+from ..metadata.cameras import named_once
 from .image_record import ReadMetadata
 from .schema import ensure_keywords
 from .side_schema import ADDED_COLUMNS
@@ -68,7 +69,7 @@ def write_metadata(
     """
     What was read again of images that are there already, in one transaction; ids, vectors and thumbnails stay.
     A person may have corrected a time, a place or a camera since: such a value stays, unless an .xmp file says
-    another one.
+    another one. A camera that an older version wrote under another of its names gets the one that it has now.
     """
     with transaction(db, committed):
         for image in images:
@@ -81,11 +82,23 @@ def write_metadata(
             if found is None:
                 continue  # Deleted since the survey.
             row = writable(db, table, image.row())
+            before = db.table(table.name).get(found[0])
+            renamed = _CAMERA if _is_same_camera(before, row) else ()
             kept = {
                 name: f"coalesce({quote_identifier(name)}, ?)"
                 for name in row
-                if name not in ADDED_COLUMNS and not image.is_said_beside(name)
+                if name not in (*ADDED_COLUMNS, *renamed) and not image.is_said_beside(name)
             }
             if row:
                 db.table(table.name).update(found[0], row, conversions=kept)
             write_keywords(db, table, found[0], image.metadata.keywords, image.beside)
+
+
+_CAMERA = ("camera_make", "camera_model")
+
+
+def _is_same_camera(before: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    make, model = (before.get(name) for name in _CAMERA)
+    if not (isinstance(make, str) and isinstance(model, str)):
+        return False
+    return named_once(make, model) == tuple(row.get(name) for name in _CAMERA)

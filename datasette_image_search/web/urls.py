@@ -12,6 +12,7 @@ from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
 from ..errors import ImageSearchError
+from ..search.query import with_words
 from ..store import Key
 
 VERSION = "v"
@@ -24,6 +25,9 @@ MOST_REPEATED = 8_000_000
 
 DESCENDING = "_sort_by_desc"
 """The field of a form for the direction of an order, as the table page calls it."""
+
+PICTURE = "_picture"
+"""The field of a form for terms of the query that are not shown in its box."""
 
 FORM_FIELDS = ("q", "_by", "_sort", "_limit")
 """Fields that say nothing if they are empty."""
@@ -125,17 +129,20 @@ def pairs_of_form(request: Request) -> list[tuple[str, str]] | None:
     """
     The pairs of a query string with what the fields of a form mean in their place, as the table page has them: the
     fields of a filter row become column__lookup=value, a column to sort by and a tick at "descending" become
-    _sort_desc. None if there are no such fields.
+    _sort_desc, and pictures that the box does not show come before its words. None if there are no such fields.
     """
     changes = filters_should_redirect(request.args)
-    if not changes and DESCENDING not in request.args:
+    if not changes and DESCENDING not in request.args and PICTURE not in request.args:
         return None
     # Datasette's own path_with_added_args loses filters with a blank value.
-    fields = {DESCENDING, *(name for name, value in changes if value is None)}
+    fields = {DESCENDING, PICTURE, *(name for name, value in changes if value is None)}
     sort = "_sort_desc" if DESCENDING in request.args else "_sort"
+    pairs = pairs_of(request)
+    if picture := request.args.get(PICTURE):
+        pairs = [("q", with_words(picture, request.args.get("q") or "")), *replaced(pairs, q=None)]
     kept = [
         (sort if name == "_sort" else name, value)
-        for name, value in pairs_of(request)
+        for name, value in pairs
         if name not in fields and (value or name not in FORM_FIELDS)
     ]
     return kept + [(name, value) for name, value in changes if value is not None]

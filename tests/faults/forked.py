@@ -55,7 +55,7 @@ class Forker:
 
     def close(self) -> None:
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait()
         self._process.stdout.close()
         self._folder.cleanup()
 

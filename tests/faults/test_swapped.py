@@ -25,7 +25,7 @@ import pytest
 from datasette.app import Datasette
 
 from .. import only_ours
-from ..serving import Server, running
+from ..serving import HANGS, Server, running
 from . import traced
 from .forked import Forker
 from .scenarios import draw, succeed
@@ -116,7 +116,7 @@ class Collection:
     def get(self, path: str, **params: object) -> tuple[int, str]:
         url = f"{self.server.url}{path}?{urllib.parse.urlencode(params)}"
         try:
-            with urllib.request.urlopen(url, timeout=60) as response:
+            with urllib.request.urlopen(url, timeout=HANGS) as response:
                 return response.status, response.read().decode(errors="replace")
         except urllib.error.HTTPError as error:
             with error:

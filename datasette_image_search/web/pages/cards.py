@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ...search.query import Kind, Term, format_query, image_term, parse_query
+from ...search.query import Kind, QueryError, Term, format_query, image_term, parse_query
 from ...store import Key, reads
 from ...store.text_search import TextMatch
 from ..access.requested_table import RequestedTable
@@ -18,6 +18,8 @@ from .results import ShownImage
 
 LANDSCAPE = (4, 3)
 """Width and height for a row that has none."""
+
+YOUR_PICTURE = "your picture"
 
 LONGEST_LABEL = 40
 """Characters of a term; a vec: term has thousands."""
@@ -47,12 +49,20 @@ class Card:
 
 @dataclass(frozen=True)
 class Chip:
-    """A term of the query as the page shows it; `without_url` is the search without it."""
+    """
+    A term of the query as the page shows it; `without_url` is the search without it. `vector` is the term of an
+    uploaded picture, which only the browser that sent it can show.
+    """
 
     is_subtracted: bool
     label: str
     thumbnail_url: str | None
+    vector: str | None
     without_url: str
+
+    @property
+    def is_picture(self) -> bool:
+        return self.thumbnail_url is not None or self.vector is not None
 
 
 def image_card(
@@ -94,9 +104,17 @@ def _size(row: dict[str, Any]) -> tuple[int, int]:
     return LANDSCAPE
 
 
-async def chips(requested: RequestedTable, query: str, kept: Pairs) -> list[Chip]:
-    """The terms of a query, which must be a valid one."""
-    terms = parse_query(query)
+async def chips(
+    requested: RequestedTable, query: str, page: Callable[[Pairs], str], kept: Pairs
+) -> list[Chip]:
+    """
+    The terms of a query, none if it cannot be read. `page` makes the URL of a page; `kept` is its query string
+    without the query and the page number.
+    """
+    try:
+        terms = parse_query(query)
+    except QueryError:
+        return []
     ids = [id for term in terms if (id := _image_of(requested, term)) is not None]
     versions: dict[Key, str | None] = {}
     if ids:
@@ -104,7 +122,9 @@ async def chips(requested: RequestedTable, query: str, kept: Pairs) -> list[Chip
             requested.database, lambda conn: reads.versions(conn, requested.table, ids)
         )
     return [
-        _chip(requested, term, terms[:position] + terms[position + 1 :], versions, kept)
+        _chip(
+            requested, term, versions, page(_asking(terms[:position] + terms[position + 1 :], kept))
+        )
         for position, term in enumerate(terms)
     ]
 
@@ -116,28 +136,47 @@ def _image_of(requested: RequestedTable, term: Term) -> Key | None:
 def _chip(
     requested: RequestedTable,
     term: Term,
-    others: tuple[Term, ...],
     versions: Mapping[Key, str | None],
-    kept: Pairs,
+    without_url: str,
 ) -> Chip:
     image_id = _image_of(requested, term)
-    pairs = [("q", format_query(others)), *kept] if others else kept
     weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g}:"
-    labels = {Kind.VECTOR: "a picture", Kind.IMAGE: image_term(term.text), Kind.WORDS: term.text}
+    labels = {Kind.VECTOR: YOUR_PICTURE, Kind.IMAGE: image_term(term.text), Kind.WORDS: term.text}
     return Chip(
         is_subtracted=term.weight < 0,
         label=weight + shortened(labels[term.kind]),
         thumbnail_url=None
         if image_id is None
         else requested.urls.thumbnail(image_id, versions.get(image_id)),
-        without_url=requested.urls.page(pairs),
+        vector=f"vec:{term.text}" if term.kind is Kind.VECTOR else None,
+        without_url=without_url,
     )
+
+
+def _asking(terms: Sequence[Term], kept: Pairs) -> Pairs:
+    """The query string of a page with the query of these terms."""
+    return [("q", format_query(terms)), *kept] if terms else kept
+
+
+def without_vectors(query: str) -> tuple[str, str]:
+    """
+    The terms of uploaded pictures in a query, and the rest, for people to edit. A query that cannot be read is
+    all for people.
+    """
+    try:
+        terms = parse_query(query)
+    except QueryError:
+        return "", query
+    vectors = [term for term in terms if term.kind is Kind.VECTOR]
+    if not vectors:
+        return "", query
+    return format_query(vectors), format_query([term for term in terms if term not in vectors])
 
 
 def query_in_words(query: str) -> str:
     """A query for a heading. A vector is called a picture: people upload those."""
-    words = _VECTOR.sub("your picture", query)
-    return words if words == "your picture" else f'"{shortened(words)}"'
+    words = _VECTOR.sub(YOUR_PICTURE, query)
+    return words if words == YOUR_PICTURE else f'"{shortened(words)}"'
 
 
 _VECTOR = re.compile(r"vec:[\w-]+")

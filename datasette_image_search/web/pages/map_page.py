@@ -18,7 +18,6 @@ from ...maps.page import MOST_IMAGES, map_data
 from ...search.live import LiveIndex, is_seen_by
 from ...search.planner import live_snapshot
 from ...search.projection import pca
-from ...search.query import LONGEST_QUERY
 from ...store import reads
 from ...store.filters import naming_the_filter
 from ..access.requested_table import RequestedTable, requested_table
@@ -128,15 +127,13 @@ async def _html(
     requested: RequestedTable, wanted: SearchRequest | None, column: str | None, error: str | None
 ) -> Response:
     datasette, request, urls = requested.datasette, requested.request, requested.urls
-    query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
     # The map shows all images, also those with a low score.
     pairs = replaced(pairs_of(request), _next=None, _min_score=None)
     kept = replaced(pairs, q=None, **{ARGUMENT: None})
     context = {
         **await table_context(requested),
-        **await form_context(requested, wanted, kept),
+        **await form_context(requested, wanted, urls.map, kept),
         "key": requested.table.key,
-        "query": query,
         "column": column,
         "error": error,
         "page_url": urls.map(),

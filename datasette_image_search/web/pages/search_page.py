@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -29,7 +30,7 @@ from ..urls import (
     pairs_of_form,
     replaced,
 )
-from .cards import chips, image_card, query_in_words
+from .cards import chips, image_card, query_in_words, without_vectors
 from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
 from .search_request import (
@@ -124,9 +125,8 @@ async def _html(
     kept = replaced(first_page, q=None)
     context: dict[str, Any] = {
         **await table_context(requested),
-        **await form_context(requested, wanted, kept),
+        **await form_context(requested, wanted, urls.page, kept),
         "model": requested.index.model,
-        "query": query,
         "error": error,
         "description": _in_words(wanted, answer) if wanted and answer else "",
         "page_url": urls.page(),
@@ -161,7 +161,6 @@ async def _html(
                 image_card(urls, each, requested.index.path_column, query=searched, kept=kept)
                 for each in answer.images
             ],
-            "chips": await chips(requested, searched, kept) if searched else [],
             "numbers": (wanted.offset + 1, end) if answer.images else None,
             "next_url": next_url,
             "previous_url": previous_url,
@@ -198,14 +197,26 @@ async def table_context(requested: RequestedTable) -> dict[str, Any]:
 
 
 async def form_context(
-    requested: RequestedTable, wanted: SearchRequest | None, kept: Pairs
+    requested: RequestedTable,
+    wanted: SearchRequest | None,
+    page: Callable[[Pairs], str],
+    kept: Pairs,
 ) -> dict[str, Any]:
-    """Template variables for the form with filters; `kept` is the query string that it sends along."""
+    """
+    Template variables for the form with the query and filters of a page, whose URLs `page` makes; `kept` is the
+    query string that it sends along.
+    """
     filters = wanted.filters if wanted else Filters([])
+    query = (requested.request.args.get("q") or "").strip()[:LONGEST_QUERY]
+    pictures_of_query, box = without_vectors(query)
     columns = await requested.database.table_columns(requested.name)
     filtered = dict.fromkeys(column for column, _, _ in filters.selections())
     return {
         **(wanted.context if wanted else {}),
+        "query": query,
+        "box": box,
+        "pictures_of_query": pictures_of_query,
+        "chips": await chips(requested, query, page, kept),
         "filters": filters,
         # Filters may also name what is no column, such as rowid.
         "filter_columns": [*columns, *(column for column in filtered if column not in columns)],
