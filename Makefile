@@ -8,7 +8,7 @@ DEMO := demo/photos.db
 # setuptools has a few lines to say to whoever installs for development; not here.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test soak lint docs clean
+.PHONY: demo test test-fast soak lint docs clean
 
 demo: .venv/installed
 	$(BIN)/python demo/draw_photos.py
@@ -20,12 +20,16 @@ demo: .venv/installed
 # All tests, and once more what touches Datasette, on the alpha of 1.0. On all processors, so that each
 # process has one for itself: threads of FAISS and torch that wait for each other take several times as long.
 PARALLEL := --numprocesses auto --dist worksteal --durations 10
-test: export OMP_NUM_THREADS = 1
+test test-fast: export OMP_NUM_THREADS = 1
 # Else each of some hundred processes compiles this package anew, for a second.
-test: export PYTHONDONTWRITEBYTECODE =
+test test-fast: export PYTHONDONTWRITEBYTECODE =
 test: .venv/test-installed .venv/datasette-1.0
 	$(BIN)/python -m pytest $(PARALLEL)
 	PYTHONPATH=$(CURDIR)/.venv/datasette-1.0 $(BIN)/python -m pytest $(PARALLEL) -m datasette
+
+# Without browsers, models, servers and processes, on one Datasette: a minute.
+test-fast: .venv/test-installed
+	$(BIN)/python -m pytest $(PARALLEL) --fast
 
 # Kills, full disks, restores and changes in any order, for about so many minutes.
 MINUTES ?= 30

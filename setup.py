@@ -23,10 +23,17 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["datasette_image_search", "datasette_image_search.*"]),
     package_data={
-        "datasette_image_search": ["py.typed", "templates/*.html", "static/*", "embedders/*.npz"],
+        "datasette_image_search": [
+            "py.typed",
+            "templates/*.html",
+            "static/*",
+            "embedders/*.npz",
+            "embedders/*.txt",
+        ],
     },
     install_requires=[
         "datasette>=0.65",
+        "dateparser>=1.5",
         "defusedxml>=0.7.1",
         "sqlite-utils>=4.0",
         "faiss-cpu>=1.12",

@@ -37,8 +37,8 @@ from datasette_image_search.search import approximate
 from datasette_image_search.search.codes import encode
 from datasette_image_search.search.indexing import index_images
 from datasette_image_search.search.live import live_index
-from datasette_image_search.store import find_index
-from datasette_image_search.store.tables import StoredVectors
+from datasette_image_search.store import Index, find_index
+from datasette_image_search.store.tables import ImageTable, StoredVectors
 
 SPINNING = {"GOMP_SPINCOUNT": "300000"}
 """What FAISS does where nobody says OMP_WAIT_POLICY."""
@@ -167,11 +167,19 @@ with torch.inference_mode():
 """
 
 
+def _index(dimensions: int) -> Index:
+    table = ImageTable("images", "id", key_is_integer=True)
+    named = {"id": 1, "image_table": table.name, "model": "", "weights": None, "fingerprint": ""}
+    return Index(
+        **named, dimensions=dimensions, generation=0, sidecar=None, sidecar_vector_id=0, table=table
+    )
+
+
 def quantiser(_: Path, repeated: int) -> None:
     print("\nSeconds to build IVF256,PQ64 of 20,000 vectors, with polysemous codes and without")
     vectors = image_vectors(20_000)
     ids = np.arange(1, len(vectors) + 1)
-    codes = encode(512, [StoredVectors(ids, ids.tolist(), vectors)], integer_keys=True)
+    codes = encode(_index(512), [StoredVectors(ids, ids.tolist(), vectors)])
     without = approximate._without_polysemous_codes
 
     def run(which: int) -> float:

@@ -174,7 +174,8 @@ class Images:
         """
         Write the files anew that searches are ranked from, as another `type` of index: "auto", "flat",
         "ivf" or a factory string of FAISS. `target` is the recall to reach, above 0 and at most 1, for
-        `queries`, shape (n, dimensions), or a .npy file of them.
+        `queries`, shape (n, dimensions), or a .npy file of them. `reference_queries` are what rankings are
+        corrected by from now on, in place of those that come with this package.
 
             images.index("ivf", target=0.99)
         """
@@ -250,28 +251,24 @@ class Images:
         **options: Any,
     ) -> list[Found]:
         """
-        For each query the `hits`, the `steps` to them, and `warnings`, such as of words that the model
-        does not know. The k best come in the order of the column `sort` or `sort_desc`. Of the `options`,
-        `offset` leaves out so many of the best, `min_score` those with a lower score; `exact` leaves an
-        approximate index aside. `by` is "likeness", or "text" for the images that the words are written about,
-        or "both": a hit then has the texts that `matched`, and no `score` if there is none.
+        For each query the `hits`, the `steps` to them, and `warnings`, such as of words that the model does not
+        know. The k best come in the order of the column `sort` or `sort_desc`, if there is one. `options` are
+        the fields of SearchOptions.
 
             (found,) = images.find(["dark blue"], 3)
         """
-        from .search import fusion, planner
+        from .search.asked import SearchOptions
+        from .search.fusion import find_images
         from .search.live import live_index
 
-        some = queries_of(queries)
+        chosen, some = SearchOptions(**options), queries_of(queries)
         index = asked_index(some, self.table) or self.index_of(model)
         order = checked_order(self.conn, index, sort, sort_desc)
         if on_progress is not None:
             live_index(self.conn, index, phases(on_progress))
         rows = where if isinstance(where, Filter | IdSet) else row_filter(where, params)
         ask = partial(self._ask, index, alone=len(some) == 1)
-        all_found = fusion.find_many(self.conn, index, some, k, rows, ask=ask, **options)
-        if order is not None:
-            return planner.sorted_by(self.conn, index, order, all_found)
-        return all_found
+        return find_images(self.conn, index, some, k, rows, chosen, order, ask)
 
     def vector(self, query: Query, *, model: str | None = None) -> np.ndarray:
         """

@@ -35,6 +35,33 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real photos, on machines that have them; tests that want them skip elsewhere."""
 
 
+SLOW = (
+    *("browser", "faults", "security"),
+    *("test_api", "test_cli", "test_cli_embed", "test_cli_import", "test_cli_index"),
+    *("test_cli_models", "test_cli_progress", "test_database_files", "test_decode"),
+    *("test_decoding_process", "test_demo", "test_examples", "test_facets", "test_indexing"),
+    *("test_live", "test_offline", "test_open_clip", "test_own_images", "test_packaging"),
+    *("test_permissions", "test_pictures", "test_planner", "test_private", "test_projection"),
+    *("test_readme", "test_recipes", "test_recorded_clip", "test_reuse", "test_search_page"),
+    *("test_side_tables", "test_starting", "test_tags", "test_timm", "test_torch_runtime"),
+    *("test_uploads", "test_views"),
+)
+"""Folders and modules with browsers, models, servers, processes, or much chance: not for --fast."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="only what takes no more than seconds")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What has none of the tests that are asked for is not imported either, which takes seconds."""
+    if config.getoption("fast") and collection_path.stem in SLOW:
+        return True
+    if config.getoption("markexpr") == "datasette" and collection_path.match("test_*.py"):
+        return "mark.datasette" not in collection_path.read_text(encoding="utf-8") or None
+    return None
+
+
 def pytest_configure() -> None:
     # A shell lets what it runs in the background ignore Ctrl-C, which some tests send to themselves.
     signal.signal(signal.SIGINT, signal.default_int_handler)

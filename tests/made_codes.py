@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from datasette_image_search.search.codes import Codes, encode
@@ -38,4 +40,5 @@ REFUSED = (
 def make_codes(vectors: np.ndarray, first: int = 1) -> Codes:
     """Vector ids from `first` on, and images of the same numbers."""
     ids = np.arange(first, first + len(vectors))
-    return encode(vectors.shape[1], [StoredVectors(ids, ids.tolist(), vectors)], integer_keys=True)
+    index = replace(INDEX, dimensions=vectors.shape[1])
+    return encode(index, [StoredVectors(ids, ids.tolist(), vectors)])

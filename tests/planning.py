@@ -20,5 +20,7 @@ def search_one(
     filter: Filter | IdSet | None = None,
     **options: Any,
 ) -> planner.Found:
+    if "words" in options:
+        options["words"] = np.array([options["words"]])
     (found,) = planner.search_many(conn, index, vector[None], k, filter, **options)
     return found

@@ -272,7 +272,7 @@ def test_a_type_that_a_person_chooses_meanwhile_is_not_forgotten(path: Path, db:
     """A run that ends read the row of its index before index-images wrote to it."""
     before = find_index(db.conn)
     index_images(db, "images", type="IVF8,SQ8")
-    indexing._write_codes(db, path, before, indexing.silent)
+    indexing._write_codes(db, path, before, None, indexing.silent)
     assert find_index(db.conn).index_type == "IVF8,SQ8"
 
 
@@ -282,8 +282,9 @@ def test_an_index_that_is_gone_is_a_sentence_and_leaves_no_file(path: Path, db: 
         other.execute("delete from image_search_indexes")
     with pytest.raises(store.StoreError, match=r"'images' by .* was removed meanwhile"):
         record_sidecar(db, index)
+    made = indexing.make_index(db.conn, index, None)
     with pytest.raises(store.StoreError, match="was removed meanwhile"):
-        indexing._write_all(db, path, index, *indexing.make_index(db.conn, index)[1:])
+        indexing._write_all(db, path, index, None, *made[1:])
     assert sidecar_paths(path) == []
 
 

@@ -27,6 +27,11 @@ from datasette_image_search.search.planner import Found, Step
 from datasette_image_search.search.sidecar import approximate_path, sidecar_path, sidecar_paths
 from datasette_image_search.store import Filter, FilterError, find_index
 from datasette_image_search.store.filters import IdSet
+from datasette_image_search.store.references import (
+    References,
+    record_references,
+    with_references,
+)
 from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.tables import EmbeddedImage
 from datasette_image_search.store.writes import ensure_roots, write_batch
@@ -51,10 +56,11 @@ SIZE_FILTERS: list[tuple[Filter | None, Callable[[int], bool]]] = [
 
 @dataclass
 class Images:
-    """A database, and beside it what is in it: image id -> (size, vector)."""
+    """A database, and beside it what is in it: image id -> (size, vector), and its reference queries."""
 
     db: Database
     rows: dict[int, tuple[int, np.ndarray]] = field(default_factory=dict)
+    references: np.ndarray | None = None
 
     def add(self, vectors: np.ndarray, rng: np.random.Generator) -> None:
         sizes = rng.integers(0, 1000, size=len(vectors))
@@ -76,19 +82,35 @@ class Images:
         k: int,
         passes: Callable[[int], bool],
         tolerance: float = 1e-5,
+        words: float = 0,
+        least: float = -2,
     ) -> None:
-        """That these are the best min(k, matching) rows, best first, with the right scores."""
-        scores = [float(row @ vector) for size, row in self.rows.values() if passes(size)]
-        assert len(found.hits) == min(k, len(scores))
+        """
+        That these are the best min(k, matching) rows with at least this score, best first, with the right
+        scores.
+        """
+        matching = [
+            row for size, row in self.rows.values() if passes(size) and row @ vector >= least
+        ]
+        ranked = [self.corrected(row, vector, words) for row in matching]
+        assert len(found.hits) == min(k, len(ranked))
         assert len({hit.id for hit in found.hits}) == len(found.hits)
         for hit in found.hits:
             size, row = self.rows[hit.id]
             assert passes(size)
             assert isinstance(hit.score, float)
             assert abs(hit.score - float(row @ vector)) < 1e-5
-        assert list(found.hits) == sorted(found.hits, key=lambda hit: (-hit.score, hit.id))
-        best = sorted(scores, reverse=True)[:k]
-        assert np.allclose([hit.score for hit in found.hits], best, rtol=0, atol=tolerance)
+            assert abs(hit.corrected - self.corrected(row, vector, words)) < 1e-5
+        assert list(found.hits) == sorted(found.hits, key=lambda hit: (-hit.corrected, hit.id))
+        best = sorted(ranked, reverse=True)[:k]
+        assert np.allclose([hit.corrected for hit in found.hits], best, rtol=0, atol=tolerance)
+
+    def corrected(self, row: np.ndarray, vector: np.ndarray, words: float) -> float:
+        """The score of a row less half of its mean with the 16 closest reference queries."""
+        score = float(row @ vector)
+        if self.references is None:
+            return score
+        return score - 0.5 * words * float(np.mean(sorted(self.references @ row)[-16:]))
 
 
 @pytest.fixture
@@ -117,6 +139,7 @@ CHANGES = (
     "renumber",
     "transform",
     "vacuum",
+    "refer",
     "refresh",
 )
 
@@ -198,6 +221,14 @@ class Changing:
     def vacuum(self) -> None:
         self.db.vacuum()
 
+    def refer(self) -> None:
+        """Other reference queries, and another number of them."""
+        references = self.vectors(int(self.rng.integers(1, 40)))
+        index = find_index(self.db.conn)
+        chosen = References(references)
+        record_references(self.db, with_references(index, chosen), chosen)
+        self.images.references = references
+
     def refresh(self) -> None:
         refresh_sidecars(self.db, "images")
 
@@ -252,8 +283,11 @@ def test_a_search_finds_what_brute_force_finds(
                 vector = random_vectors(1, dimensions, seed=int(rng.integers(2**32)))[0]
                 vector = pool[0] if rng.random() < 0.3 else vector
                 k = data.draw(st.integers(1, 40) | st.just(1000), "k")
+                words = data.draw(st.sampled_from([1.0, 0.0, -0.7, 1.4]), "words")
                 for filter, passes in SIZE_FILTERS:
-                    check_all_ways(images, vector, k, filter, passes, tolerance, is_exact=not type)
+                    check_all_ways(
+                        images, vector, k, filter, passes, tolerance, words, is_exact=not type
+                    )
 
 
 def check_all_ways(
@@ -263,33 +297,39 @@ def check_all_ways(
     filter: Filter | None,
     passes: Callable[[int], bool],
     tolerance: float,
+    words: float,
     *,
     is_exact: bool,
 ) -> None:
     """One search, its pages, its best scores, the same among ids, and many at once."""
     conn, index = images.db.conn, find_index(images.db.conn)
     check = images.images.check
-    exact = search_one(conn, index, vector, k, filter, exact=True)
-    check(exact, vector, k, passes, tolerance)
-    found = search_one(conn, index, vector, k, filter)
-    check(found, vector, k, passes, tolerance if is_exact else 2.0)
+    exact = search_one(conn, index, vector, k, filter, exact=True, words=words)
+    check(exact, vector, k, passes, tolerance, words)
+    found = search_one(conn, index, vector, k, filter, words=words)
+    check(found, vector, k, passes, tolerance if is_exact else 2.0, words)
     among = [id for id, (size, _) in images.rows.items() if passes(size)]
-    check(search_one(conn, index, vector, k, IdSet(among)), vector, k, passes, tolerance)
-    (again, other) = planner.search_many(conn, index, np.stack([vector, -vector]), k, filter)
-    scores = [hit.score for hit in found.hits]
-    assert np.allclose([hit.score for hit in again.hits], scores, rtol=0, atol=tolerance)
-    check(again, vector, k, passes, tolerance if is_exact else 2.0)
-    check(other, -vector, k, passes, tolerance if is_exact else 2.0)
+    of_ids = search_one(conn, index, vector, k, IdSet(among), words=words)
+    check(of_ids, vector, k, passes, tolerance, words)
+    two = np.stack([vector, -vector])
+    (again, other) = planner.search_many(
+        conn, index, two, k, filter, words=np.array([words, -words])
+    )
+    scores = [hit.corrected for hit in found.hits]
+    assert np.allclose([hit.corrected for hit in again.hits], scores, rtol=0, atol=tolerance)
+    check(again, vector, k, passes, tolerance if is_exact else 2.0, words)
+    check(other, -vector, k, passes, tolerance if is_exact else 2.0, -words)
     if tolerance < 1e-4:
         # Of more than WIDEST copies one may stand for another.
         assert again.hits == found.hits
     if exact.hits and tolerance < 1e-4:
         middle = len(exact.hits) // 2
-        page = search_one(conn, index, vector, k, filter, offset=middle, exact=True)
+        page = search_one(conn, index, vector, k, filter, offset=middle, exact=True, words=words)
         assert page.hits[: len(exact.hits) - middle] == exact.hits[middle:]
-        least = exact.hits[middle].score
-        cut = search_one(conn, index, vector, k, filter, min_score=least, exact=True)
-        assert cut.hits == tuple(hit for hit in exact.hits if hit.score >= least)
+        # No row has a score as close to this as brute force and the planner round it.
+        least = exact.hits[middle].score - 1e-4
+        cut = search_one(conn, index, vector, k, filter, min_score=least, words=words)
+        check(cut, vector, k, passes, tolerance, words, least)
 
 
 @pytest.mark.parametrize(("kind", "keys"), [

@@ -47,7 +47,7 @@ def live_of(*segments: np.ndarray) -> LiveIndex:
         ids = np.arange(last + 1, last + 1 + len(vectors))
         last += len(vectors)
         stored = StoredVectors(ids, ids.tolist(), vectors)
-        parts.append(encode(dimensions, [stored], integer_keys=True))
+        parts.append(encode(index, [stored]))
     return LiveIndex(index, tuple(parts), from_sidecar=False)
 
 

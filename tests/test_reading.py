@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -117,6 +117,47 @@ def test_the_xmp_of_files(data: bytes):
 @pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF"])
 def test_the_xmp_of_pictures_that_pillow_opened(format: str):
     assert read_metadata(*saved(format, xmp=XMP)).copyright == "mine"
+
+
+def with_extended_xmp(
+    parts: list[tuple[int, bytes]], length: int, name: bytes = b"A" * 32
+) -> Image.Image:
+    """A JPEG whose XMP is in two packets, the second in parts that begin at some positions."""
+    main = xmp(
+        "<dc:rights>mine</dc:rights>", 'xmlns:xmpNote="x" xmpNote:HasExtendedXMP="' + "A" * 32 + '"'
+    )
+    data, _ = saved("JPEG", xmp=main.encode())
+    for position, part in reversed(parts):
+        begin = (
+            b"http://ns.adobe.com/xmp/extension/\0" + name + struct.pack(">II", length, position)
+        )
+        data = (
+            data[:2]
+            + b"\xff\xe1"
+            + struct.pack(">H", 2 + len(begin + part))
+            + begin
+            + part
+            + data[2:]
+        )
+    return Image.open(io.BytesIO(data))
+
+
+def test_the_second_part_of_an_xmp_above_64_kb():
+    words = "<dc:title><rdf:Alt><rdf:li>Sea</rdf:li></rdf:Alt></dc:title>"
+    packet = xmp("<dc:source>" + "a" * 70_000 + "</dc:source>" + words).encode()
+    first, second = packet[:60_000], packet[60_000:]
+    whole = [(60_000, second), (0, first)]
+    found = read_metadata(b"", with_extended_xmp(whole, len(packet)))
+    assert (found.copyright, found.title) == ("mine", "Sea")
+    for parts, length, name in (
+        (whole[:1], len(packet), b"A" * 32),
+        (whole[1:], len(packet), b"A" * 32),
+        (whole, len(packet) + 1, b"A" * 32),
+        (whole, len(packet), b"B" * 32),
+        ([(0, first), (59_999, second)], len(packet) - 1, b"A" * 32),
+    ):
+        found = read_metadata(b"", with_extended_xmp(parts, length, name))
+        assert (found.copyright, found.title) == ("mine", None)
 
 
 def test_iptc_of_jpeg_tiff_and_png():
@@ -267,6 +308,7 @@ def test_an_offset_is_of_the_time_that_counts():
     assert combined([there, other]) == there
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 @pytest.mark.filterwarnings("ignore")
 def test_any_bytes_are_read_without_an_error(noise: bytes):

@@ -42,12 +42,11 @@ def make_codes(vectors: np.ndarray = VECTORS, ids: np.ndarray = IDS) -> Codes:
     """In two batches, as they come from a database."""
     middle = len(ids) // 2
     return encode(
-        INDEX.dimensions,
+        INDEX,
         iter(
             StoredVectors(ids[part].astype(np.int64), ids[part].tolist(), vectors[part])
             for part in (slice(middle), slice(middle, None))
         ),
-        integer_keys=True,
     )
 
 
@@ -108,7 +107,7 @@ def test_an_open_file_stays_whole_while_a_new_one_takes_its_place(path: Path) ->
 
 def test_an_index_of_no_vectors_has_a_file_too(tmp_path: Path) -> None:
     empty = replace(INDEX, sidecar_vector_id=0)
-    codes = encode(empty.dimensions, iter([]), integer_keys=True)
+    codes = encode(empty, iter([]))
     write_sidecar(tmp_path / "empty", empty, codes)
     opened = open_sidecar(tmp_path / "empty", empty)
     assert opened.faiss_index.ntotal == len(opened.vector_ids) == 0

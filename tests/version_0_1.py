@@ -50,7 +50,7 @@ def make_older(db: Database) -> Index:
 
 def write_older_sidecar(db: Database, index: Index) -> Path:
     path = sidecar_path(database_path(db.conn), index)
-    codes = stored_codes(db.conn, index)
+    codes = stored_codes(db.conn, index, None)
     content = faiss.serialize_index(codes.faiss_index).tobytes()
     content += bytes(-len(content) % 64)
     ids_at = len(content)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from ..errors import counted
+from ..errors import ImageSearchError, counted
 from . import options
 from .messages import interruptible, one_sentence, tell, warn
 from .output import opened, print_table
@@ -46,10 +46,24 @@ if TYPE_CHECKING:
     help="Print the recall and the cost of the current index, or of the one that the other options "
     "describe, and change nothing",
 )
+@click.option(
+    "--reference-queries",
+    type=click.File(encoding="utf-8-sig"),
+    metavar="FILE",
+    help="Text file of queries, a line each, such as last year's searches: rankings are corrected by what each "
+    "image scores with them. Default: as last time, at first those that come with this plugin",
+)
 @click.option("--gpu", is_flag=True, help="Build the index on GPUs")
 @click.option("--model", help="For a table with several models: the model whose vectors to index")
 @options.silent
-def index_images(path: Path, table: str, evaluate: bool, silent: bool, **asked: Any) -> None:
+def index_images(
+    path: Path,
+    table: str,
+    evaluate: bool,
+    silent: bool,
+    reference_queries: TextIO | None,
+    **asked: Any,
+) -> None:
     """
     Rebuild the search index, or choose another one
 
@@ -67,6 +81,12 @@ def index_images(path: Path, table: str, evaluate: bool, silent: bool, **asked: 
     started = time.monotonic()
     with one_sentence(path), opened(path, table) as images:
         work = images.evaluate if evaluate else images.index
+        if reference_queries is not None:
+            if evaluate:
+                raise ImageSearchError(
+                    "--reference-queries changes the index; leave --evaluate out, or run that afterwards"
+                )
+            asked["reference_queries"] = options.lines_of(reference_queries)
         with (
             interruptible("Interrupted: nothing was changed"),
             progress_display(silent) as show,

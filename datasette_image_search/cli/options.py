@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
+
+from ..errors import ImageSearchError
 
 Command = Callable[..., Any]
 
@@ -26,6 +28,18 @@ wal = click.option(
 )
 
 silent = click.option("-s", "--silent", is_flag=True, help="Show no progress")
+
+
+def lines_of(file: TextIO | None) -> list[str]:
+    """The lines of a text file that are not empty."""
+    if file is None:
+        return []
+    try:
+        return [line for line in file.read().splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ImageSearchError(
+            f"the lines of {file.name!r} are not UTF-8: {error.reason}"
+        ) from None
 
 
 def row_filter(command: Command) -> Command:

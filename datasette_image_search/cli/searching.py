@@ -74,6 +74,13 @@ class QueryCommand(Command):
 @click.option(
     "--exact", is_flag=True, help="Compare all vectors, even if there is an approximate index"
 )
+@click.option(
+    "--rank",
+    type=click.Choice(["corrected", "cosine"]),
+    default="corrected",
+    show_default=True,
+    help="Order of the images: corrected for those that are close to any words, or by the score alone",
+)
 @click.option("--sort", metavar="COLUMN", help="Show the -k best by this column, lowest first")
 @click.option("--sort-desc", metavar="COLUMN", help="The same, highest first")
 @options.output_format(paths="Output only the paths of the files, each once")

@@ -85,7 +85,7 @@ def tag_images(
     from ..store.tags import label_sets, sets_of_labels, tag_counts
 
     with one_sentence(path), opened(path, table) as images:
-        named = (*labels, *_lines(labels_file))
+        named = (*labels, *options.lines_of(labels_file))
         if labels_file and not named:
             raise ImageSearchError("there are no labels; name two or more, such as: cat dog")
         tagging = images.tagging(named, **asked)
@@ -113,18 +113,6 @@ def tag_images(
         except KeyboardInterrupt:
             tell(f"Interrupted: {line}")
             raise SystemExit(INTERRUPTED) from None
-
-
-def _lines(file: TextIO | None) -> list[str]:
-    """The lines of a text file that are not empty."""
-    if file is None:
-        return []
-    try:
-        return [line for line in file.read().splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise ImageSearchError(
-            f"the labels in {file.name!r} are not UTF-8: {error.reason}"
-        ) from None
 
 
 def _warn_of_labels(warnings: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from PIL import Image, ImageFile
 
 from .jpeg_data import END, end_of_data
 from .opening import DecodeSettings, open_limited
+from .png_chunks import LOW_BITS
 from .png_pixels import has_all_pixels, whole_png
 from .pnm import slow_pnm
 from .samples import prepare_tiff
@@ -67,8 +68,10 @@ def load_image(data: bytes, formats: tuple[str, ...], settings: DecodeSettings) 
         if part is None or readable < LEAST_READABLE:
             raise
         return LoadedImage(part, size, PARTLY_READABLE if is_jpeg else None)
-    if image.format == "PNG" and _lacks_pixels(image, data):
-        raise OSError(_CUT)
+    if image.format == "PNG":
+        if _lacks_pixels(image, data):
+            raise OSError(_CUT)
+        _compare_all_bits(image, data, settings)
     if is_jpeg and not _shown(np.asarray(_last_row(image))).any():
         # A damaged byte may look like the end of the data, though the decoder goes on behind it.
         shown = _part_until_last(_shown(np.asarray(image)))
@@ -89,7 +92,21 @@ def _pixels_alone(
         return 0.0, None
     image, _ = open_limited(whole, ("PNG",), settings)
     image.load()
+    _compare_all_bits(image, whole, settings)
     return 1.0, image
+
+
+def _compare_all_bits(png: ImageFile.ImageFile, data: bytes, settings: DecodeSettings) -> None:
+    """Make a colour of 16 bits transparent, of which Pillow has only the higher 8 in the pixels that it decodes."""
+    if LOW_BITS not in png.info:
+        return
+    other, _ = open_limited(data, ("PNG",), settings)
+    # This takes the second byte of each sample.
+    other.tile = [tile._replace(args="RGB;16L") for tile in other.tile]
+    other.load()
+    same = np.asarray(png) == np.array(png.info.pop("transparency"), np.uint8)
+    same &= np.asarray(other) == np.array(png.info.pop(LOW_BITS), np.uint8)
+    png.putalpha(Image.fromarray(np.where(same.all(axis=2), 0, 255).astype(np.uint8)))
 
 
 def _lacks_pixels(png: ImageFile.ImageFile, data: bytes) -> bool:

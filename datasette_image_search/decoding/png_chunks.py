@@ -37,6 +37,9 @@ _TRANSPARENT: dict[tuple[int, int], Callable[[bytes], Any]] = {
 }
 """Depth and colour type -> the colour of a tRNS, in the 8 bits to which Pillow brings the samples, but not it."""
 
+LOW_BITS = "transparency, low bits"
+"""In the info of an image, for colours of 16 bits: the lower 8 of the colour that is transparent."""
+
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 """Of a picture that moves, the still one counts that all programs show."""
 
@@ -86,6 +89,8 @@ def readable_png(data: bytes) -> ReadablePng:
                 left_out.append(chunk)
             elif (depth, colour_type) in _TRANSPARENT:
                 info["transparency"] = _TRANSPARENT[depth, colour_type](bytes(chunk.content))
+                if (depth, colour_type) == (16, 2):
+                    info[LOW_BITS] = tuple(chunk.content[1:6:2])
         elif kind == b"cICP" and len(chunk.content) == 4:
             info["cicp"] = chunk.content[0], chunk.content[1]
         elif kind == b"iCCP":

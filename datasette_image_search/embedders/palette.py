@@ -144,6 +144,7 @@ class PaletteEmbedder(Embedder):
     image_size = SIDE
     # By trial: at 100 half of the demo's photos are red, green or blue beyond doubt, which they are not.
     logit_scale = 20.0
+    has_hubs = False
     preprocess = staticmethod(squeeze)
 
     def __init__(self) -> None:

@@ -80,6 +80,9 @@ class Embedder(ABC):
     logit_scale: float = 100.0
     """The factor for scores before a softmax over texts. CLIP has learned 100."""
 
+    has_hubs: bool = True
+    """Whether some pictures are close to every text, so that rankings are corrected for them."""
+
     device: str = "cpu"
     precision: str = "float32"
 

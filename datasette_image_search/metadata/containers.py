@@ -23,6 +23,12 @@ _CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _GIF_XMP = b"\x0bXMP DataXMP"
 """Behind it a packet is in one piece, not in blocks as the rest of a GIF."""
 
+_XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+"""Begins each part of what a JPEG has no room for in one segment; the packet in that names the whole."""
+
+_EXTENSION_HEAD = struct.Struct(">32sLL")
+"""The name of the whole, its length, and where the part begins in it."""
+
 _TIFFS = (b"II", b"MM")
 
 MOST_BOXES = 10_000
@@ -88,9 +94,33 @@ def _of_pillow(image: Image.Image, found: Sources) -> None:
         value = image.info.get(name)
         if isinstance(value, bytes) and value not in into:
             into.append(value)
+    extension = _xmp_extension(image)
+    if extension is not None:
+        found.xmp.append(extension)
     resources = image.info.get("photoshop")
     if isinstance(resources, dict) and isinstance(resources.get(0x0404), bytes):
         found.iptc.append(resources[0x0404])
+
+
+def _xmp_extension(image: Image.Image) -> bytes | None:
+    """The second packet of a JPEG whose XMP is above 64 kB; None if a part is missing or there is none."""
+    packet = image.info.get("xmp")
+    parts: dict[int, bytes] = {}
+    whole_length = 0
+    start = len(_XMP_EXTENSION) + _EXTENSION_HEAD.size
+    for _, segment in getattr(image, "applist", ()):
+        if not segment.startswith(_XMP_EXTENSION) or len(segment) < start:
+            continue
+        name, length, offset = _EXTENSION_HEAD.unpack_from(segment, len(_XMP_EXTENSION))
+        if isinstance(packet, bytes) and name in packet and length <= LONGEST_BOX:
+            whole_length = length
+            parts[offset] = segment[start:]
+    whole = bytearray()
+    for offset in sorted(parts):
+        if offset != len(whole):
+            return None
+        whole += parts[offset]
+    return bytes(whole) if whole and len(whole) == whole_length else None
 
 
 def _of_tiff(data: bytes, found: Sources) -> None:

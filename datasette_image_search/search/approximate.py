@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,8 @@ import numpy as np
 
 from ..errors import ImageSearchError, counted
 from ..progress import Report, silent
-from .codes import Codes, threads_for
+from .codes import Codes, fitted, threads_for
+from .correction import ALIGNMENT
 from .faiss_files import is_readable
 
 AUTO_EXACT = 1_000_000
@@ -46,6 +48,9 @@ TYPES = ("auto", "flat", "ivf")
 
 FORMER_TYPES = {"hnsw": "HNSW32_SQ8", "ivfpq": "ivf"}
 """Names that a database may have from earlier versions, and the types that are made for them now."""
+
+MOST_ZEROS = 256
+"""Components that an index may have besides those of the codes."""
 
 _TOO_SMALL = re.compile(r"(?<!\d)0+(?!\d)|HNSW0*1(?!\d)")
 """In a factory string, what FAISS ends the process on: parts of nothing, and a graph of single links."""
@@ -150,7 +155,7 @@ def build(codes: Codes, factory: str, *, gpu: bool = False, report: Report = sil
 
     Raises IndexTypeError for what FAISS does not make, and where `gpu` is asked for in vain.
     """
-    index = empty_index(codes.faiss_index.d, factory, gpu=gpu)
+    index = _index_for(codes, factory, gpu=gpu)
     try:
         _train(index, codes, report)
         _add(index, codes, 0, report)
@@ -166,6 +171,21 @@ def build(codes: Codes, factory: str, *, gpu: bool = False, report: Report = sil
             "or flat, which is exact"
         ) from error
     return faiss.index_gpu_to_cpu(index) if gpu else index
+
+
+def _index_for(codes: Codes, factory: str, *, gpu: bool) -> faiss.Index:
+    """
+    An index of nothing yet, for codes. If these have biases, it may have more components, all zeros, as a
+    product quantiser needs a multiple of its parts.
+    """
+    components = codes.faiss_index.d
+    try:
+        return empty_index(components, factory, gpu=gpu)
+    except IndexTypeError:
+        for more in range(ALIGNMENT, MOST_ZEROS + 1, ALIGNMENT) if codes.has_biases else ():
+            with suppress(IndexTypeError):
+                return empty_index(components + more, factory, gpu=gpu)
+        raise
 
 
 def empty_index(dimensions: int, factory: str, *, gpu: bool = False) -> faiss.Index:
@@ -304,7 +324,8 @@ def _found(
 def _proposed(approximate: Approximate, vectors: np.ndarray, candidates: int) -> list[np.ndarray]:
     n = min(candidates, approximate.faiss_index.ntotal)
     with threads_for(vectors):
-        _, positions = approximate.faiss_index.search(np.ascontiguousarray(vectors), n)
+        queries = fitted(vectors, approximate.faiss_index.d)
+        _, positions = approximate.faiss_index.search(np.ascontiguousarray(queries), n)
     # A file may have any labels in its lists.
     held = len(approximate.vector_ids)
     return [approximate.vector_ids[row[(row >= 0) & (row < held)]] for row in positions]
@@ -342,7 +363,8 @@ def _train(index: faiss.Index, codes: Codes, report: Report) -> None:
     lists = _lists(index) or 1024
     n = min(len(codes), max(lists * TRAINING_PER_LIST, 50_000))
     rng = np.random.default_rng(0)
-    sample = codes.decoded(np.sort(rng.choice(len(codes), n, replace=False)))
+    chosen = np.sort(rng.choice(len(codes), n, replace=False))
+    sample = fitted(codes.decoded(chosen), index.d)
     if isinstance(index, faiss.IndexIVF):
         _train_lists(index, sample, report)
     else:
@@ -381,7 +403,8 @@ def _train_lists(index: faiss.IndexIVF, sample: np.ndarray, report: Report) -> N
 def _add(index: faiss.Index, codes: Codes, first: int, report: Report) -> None:
     for start in range(first, len(codes), BLOCK):
         report("Adding", start - first, len(codes) - first)
-        index.add(codes.decoded(np.arange(start, min(start + BLOCK, len(codes)))))
+        block = codes.decoded(np.arange(start, min(start + BLOCK, len(codes))))
+        index.add(fitted(block, index.d))
     report("Adding", len(codes) - first, len(codes) - first)
 
 

@@ -15,7 +15,10 @@ from functools import cache, cached_property
 import faiss
 import numpy as np
 
+from ..store import Index
+from ..store.references import References
 from ..store.tables import Rows, StoredVectors
+from .correction import code_dimensions, with_biases
 
 CODE_ERROR = 5e-4
 """float16 rounds each of the components of a unit vector by at most 2^-11 of itself, so by
@@ -32,7 +35,7 @@ PARALLEL = 65_536
 class Codes:
     """
     n vectors with their ids and, if keys are integers, those of their images. All have the same order of
-    positions (0 to n - 1); vector ids ascend. `rows` are the rows of the database that were read for
+    positions (0 to n - 1); vector ids ascend. If it `has_biases`, correction.py has added components. `rows` are the rows of the database that were read for
     them, None if these have no tokens. `file` is the state of the file that they are mapped from, and
     `memory` the mapping; None if they are in memory.
     """
@@ -43,6 +46,7 @@ class Codes:
     rows: Rows | None = None
     file: tuple[int, ...] | None = None
     memory: np.ndarray | None = None
+    has_biases: bool = False
 
     def __len__(self) -> int:
         return len(self.vector_ids)
@@ -56,6 +60,7 @@ class Codes:
         search to those; if they are too few, positions end in -1.
         """
         n = min(n, len(self))
+        vectors = fitted(vectors, self.faiss_index.d)
         if n == 0:
             return np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), np.int64)
         selected = {}
@@ -69,6 +74,7 @@ class Codes:
         """The score of every position, shape (n,), float32."""
         scores = np.empty(len(self), dtype=np.float32)
         starts = range(0, len(self), PARALLEL)
+        vector = fitted(vector[None], self.faiss_index.d)[0]
         score = _Scorer(self.faiss_index, np.ascontiguousarray(vector), self._rows(), scores)
         if len(starts) > 1:
             list(_threads().map(score, starts))
@@ -78,7 +84,7 @@ class Codes:
 
     def scores_at(self, positions: np.ndarray, vector: np.ndarray) -> np.ndarray:
         """The scores of a few positions, shape (len(positions),), float32."""
-        return self.decoded(positions) @ vector
+        return self.decoded(positions)[:, : len(vector)] @ vector
 
     def error(self, vector: np.ndarray) -> float:
         """
@@ -89,8 +95,11 @@ class Codes:
         of spacing^2 / 12, and those of a score add up, times the components of the query squared. Of
         10^6 scores of CLIP-like vectors none was off by more than 3.4 standard deviations.
         """
-        variance = np.square(vector, dtype=np.float64) @ self._spacing_squared / 12
-        return min(CODE_ERROR, 6 * float(np.sqrt(variance)))
+        squares = np.square(vector, dtype=np.float64)
+        variance = squares @ self._spacing_squared[: len(vector)] / 12
+        # A query longer than 1 is one of words, and what is more of it is multiplied by a bias of up to 1.
+        of_bias = float(np.sqrt(max(0.0, squares.sum() - 1)))
+        return min(CODE_ERROR * (1 + of_bias), 6 * float(np.sqrt(variance)))
 
     @cached_property
     def _spacing_squared(self) -> np.ndarray:
@@ -105,7 +114,10 @@ class Codes:
             return np.square(np.spacing(values), dtype=np.float64).mean(axis=0)
 
     def decoded(self, positions: np.ndarray) -> np.ndarray:
-        """The vectors at some positions, shape (len(positions), dimensions), float32."""
+        """
+        The vectors at some positions, shape (len(positions), dimensions), float32, with what codes have
+        besides.
+        """
         return self._rows().view("<f2")[positions].astype(np.float32)
 
     def as_bytes(self) -> np.ndarray:
@@ -168,11 +180,12 @@ def threads_for(vectors: np.ndarray) -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-def score_of_one(image: np.ndarray, vector: np.ndarray) -> float:
+def score_of_one(index: Index, image: np.ndarray, vector: np.ndarray) -> float:
     """The score of an image by its vector, the same to the last bit as `Codes.scores` has of its code."""
-    coder = _no_codes(len(vector))
-    code = coder.sa_encode(image[None])
-    with _scanner(coder, np.ascontiguousarray(vector)) as scanner:
+    coder = _no_codes(code_dimensions(index))
+    code = coder.sa_encode(with_biases(index, None, image[None]))
+    (query,) = fitted(vector[None], coder.d)
+    with _scanner(coder, np.ascontiguousarray(query)) as scanner:
         return scanner.distance_to_code(faiss.swig_ptr(code))
 
 
@@ -199,15 +212,21 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(faiss.omp_get_max_threads(), thread_name_prefix="image-search")
 
 
-def encode(dimensions: int, batches: Iterable[StoredVectors], *, integer_keys: bool) -> Codes:
-    """The codes of all batches; `integer_keys` tells whether to keep the ids of the images."""
-    codes = _no_codes(dimensions)
+def encode(
+    index: Index, batches: Iterable[StoredVectors], references: References | None = None
+) -> Codes:
+    """
+    The codes of all batches of vectors of an index, with their biases by its references, and with the ids of
+    the images if their keys are integers.
+    """
+    integer_keys = index.table.key_is_integer
+    codes = _no_codes(code_dimensions(index))
     vector_ids = [np.empty(0, dtype=np.int64)]
     image_ids = [np.empty(0, dtype=np.int64)]
     rows: list[Rows | None] = []
     for batch in batches:
         rows.append(batch.rows)
-        codes.add(batch.vectors)
+        codes.add(with_biases(index, references, batch.vectors))
         vector_ids.append(batch.vector_ids)
         if integer_keys:
             image_ids.append(np.array(batch.image_ids, dtype=np.int64))
@@ -216,6 +235,7 @@ def encode(dimensions: int, batches: Iterable[StoredVectors], *, integer_keys: b
         np.concatenate(vector_ids),
         np.concatenate(image_ids) if integer_keys else None,
         _all_rows(rows),
+        has_biases=bool(index.references_token),
     )
 
 
@@ -227,6 +247,12 @@ def _all_rows(parts: Iterable[Rows | None]) -> Rows | None:
         ids.append(part.ids)
         tokens.append(part.tokens)
     return Rows(np.concatenate(ids), np.concatenate(tokens))
+
+
+def fitted(vectors: np.ndarray, dimensions: int) -> np.ndarray:
+    """m vectors with zeros at the end, shape (m, dimensions): queries that leave biases aside."""
+    missing = dimensions - vectors.shape[1]
+    return np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors
 
 
 def joined(first: Codes, second: Codes) -> Codes:
@@ -243,6 +269,7 @@ def joined(first: Codes, second: Codes) -> Codes:
         np.concatenate([first.vector_ids, second.vector_ids]),
         image_ids,
         _all_rows([first.rows, second.rows]),
+        has_biases=first.has_biases,
     )
 
 

@@ -16,10 +16,11 @@ from ..store import Index
 from ..store.indexes import WeightsOf, recorded_weights
 from ..store.vectors import count_vectors, vector_batches, vector_ids, vectors_by_id
 from .approximate import RECALL_AT
-from .codes import CODE_ERROR
+from .correction import with_biases
 from .indexing import check_asked, count_to_search, make_index
 from .live import LiveIndex, live_index
-from .sample_queries import own_queries, sample_queries
+from .references import references_of
+from .sample_queries import of_both_kinds, own_queries, sample_queries
 
 DEEPEST = max(RECALL_AT)
 
@@ -63,14 +64,26 @@ def evaluate_index(
     count_to_search(conn, index)
     queries = own_queries(queries, index)
     if any(asked.values()):
+        index, references = references_of(conn, index, weights_of, report)
         index, codes, made = make_index(
-            conn, index, queries=queries, report=report, weights_of=weights_of, **asked
+            conn,
+            index,
+            references,
+            queries=queries,
+            report=report,
+            weights_of=weights_of,
+            **asked,
         )
-        live = LiveIndex(index, (codes,), from_sidecar=False, approximate=made)
+        live = LiveIndex(
+            index, (codes,), from_sidecar=False, approximate=made, references=references
+        )
     else:
         live = live_index(conn, index, report)
     if queries is None:
-        queries = sample_queries(index, max(live.segments, key=len), weights_of)
+        segment = max(live.segments, key=len)
+        queries = sample_queries(live.index, segment, live.references, weights_of)
+    else:
+        queries = of_both_kinds(live.index, live.references, queries)
     return evaluate(conn, live, queries, report)
 
 
@@ -82,7 +95,7 @@ def evaluate(
     there is one, for queries of shape (n, dimensions). Like a search for DEEPEST images, the two rank
     twice as many candidates and compute the scores of the best from the vectors in the database.
     """
-    lowest, milliseconds = _brute_force(conn, live.index, queries, report)
+    lowest, milliseconds = _brute_force(conn, live, queries, report)
     code_size = live.segments[0].faiss_index.code_size
     # A search ranks more if it meets deleted vectors; here it may meet all of them.
     first = 2 * DEEPEST + int((~_there(conn, live)).sum())
@@ -113,28 +126,35 @@ def _nearest(live: LiveIndex, vector: np.ndarray, n: int) -> Ranking:
 
 
 def _brute_force(
-    conn: sqlite3.Connection, index: Index, queries: np.ndarray, report: Report
+    conn: sqlite3.Connection, live: LiveIndex, queries: np.ndarray, report: Report
 ) -> tuple[np.ndarray, float]:
     """
     The lowest of the best k scores of each query, shape (n, len(RECALL_AT)), and the milliseconds of
     one query without reading the vectors, the median of some.
     """
-    count = count_vectors(conn, index)
+    count = count_vectors(conn, live.index)
     best = np.empty((len(queries), 0), dtype=np.float32)
     timed = queries[:TIMED]
     seconds = np.zeros(len(timed))
     done = 0
-    for batch in vector_batches(conn, index):
+    for batch in vector_batches(conn, live.index):
         report("Brute force", done, count)
+        vectors = _compared(live, batch.vectors, queries)
         for at, query in enumerate(timed):
             started = time.perf_counter()
-            _highest((batch.vectors @ query)[None])
+            _highest((vectors @ query)[None])
             seconds[at] += time.perf_counter() - started
-        best = _highest(np.hstack([best, queries @ batch.vectors.T]))
+        best = _highest(np.hstack([best, queries @ vectors.T]))
         done += len(batch.vector_ids)
     report("Brute force", count, count)
     lowest = [best[:, -min(k, best.shape[1])] for k in RECALL_AT]
     return np.stack(lowest, axis=1), float(np.median(seconds)) * 1000
+
+
+def _compared(live: LiveIndex, vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """The vectors with their biases, if the queries are corrected by them."""
+    is_plain = queries.shape[-1] == live.index.dimensions
+    return vectors if is_plain else with_biases(live.index, live.references, vectors)
 
 
 def _highest(scores: np.ndarray) -> np.ndarray:
@@ -183,7 +203,7 @@ def _best(
     """
     scores, positions = scores[there[positions]], positions[there[positions]]
     if len(scores) > DEEPEST:
-        close = scores >= scores[DEEPEST - 1] - 2 * CODE_ERROR
+        close = scores >= scores[DEEPEST - 1] - 2 * live.error(query)
         positions = positions[close]
     stored = vectors_by_id(conn, live.index, live.vector_ids(positions).tolist())
-    return _highest((stored.vectors @ query)[None])[0]
+    return _highest((_compared(live, stored.vectors, query) @ query)[None])[0]

@@ -14,15 +14,14 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
-
-import numpy as np
+from typing import Any
 
 from .. import store
-from ..checked import check_choice, check_whole
+from ..checked import check_whole
 from ..embedders.protocol import EmbedderError
 from ..store import Filter, Index, Key
 from ..store.filters import IdSet
+from ..store.ordering import Order
 from ..store.text_search import (
     SCANNED,
     TextHit,
@@ -32,13 +31,12 @@ from ..store.text_search import (
     text_matches,
 )
 from ..store.written_texts import text_columns
-from . import planner
+from . import asked, planner
+from .asked import SearchOptions
 from .live import live_index
 from .planner import Found, Hit, Step
 from .queries import Query, QueryWithFiles
 from .query import Kind, QueryError, QueryVector, Term, format_query, parse_query
-
-By = Literal["likeness", "text", "both"]
 
 DEPTH = 1_000
 """The best of each list that are merged, the same for every page; after these come the others by likeness."""
@@ -49,49 +47,39 @@ SMOOTHING = 60
 Ask = Callable[[Query], QueryVector]
 
 
-def find_many(
+def find_images(
     conn: sqlite3.Connection,
     index: Index,
     queries: Sequence[Query],
     k: int,
-    filter: Filter | IdSet | None = None,
-    *,
+    filter: Filter | IdSet | None,
+    options: SearchOptions,
+    order: Order | None,
     ask: Ask,
-    by: By = "likeness",
-    offset: int = 0,
-    min_score: float | None = None,
-    exact: bool = False,
 ) -> list[Found]:
     """
-    For each query the k best images after the first `offset`, `by` likeness, by text or by both, with the warnings of
-    `ask`, which makes a vector of it. The other options are those of the planner; `min_score` leaves out no image
-    without a score.
+    For each query the best k images, by likeness, by text or by both, with the warnings of `ask`, which makes a vector
+    of it; in the order of a column if there is one.
 
     Raises QueryError, EmbedderError if there is no vector for a query and no text matches it, or an error of the planner.
     """
-    check_choice("by", by, get_args(By))
-    if by == "likeness":
-        asked = [ask(query) for query in queries]
-        vectors = np.stack([query.vector for query in asked])
-        found = planner.search_many(
-            conn, index, vectors, k, filter, offset=offset, min_score=min_score, exact=exact
+    if options.by == "likeness":
+        return asked.find_images(
+            conn, index, [ask(query) for query in queries], k, filter, options, order
         )
-        pairs = zip(found, asked, strict=True)
-        return [replace(each, warnings=query.warnings) for each, query in pairs]
     check_whole("k", k, 1)
-    check_whole("offset", offset, 0)
-    if by == "text" and min_score is not None:
+    check_whole("offset", options.offset, 0)
+    if options.by == "text" and options.min_score is not None:
         raise QueryError("a search by text has no scores; leave the least score out")
-    if by == "both":
+    if options.by == "both":
         live_index(conn, index)
-    search = _by_text if by == "text" else _by_both
+    search = _by_text if options.by == "text" else _by_both
     all_found = []
     for query in queries:
         # Texts, vectors and filter are of one state.
         with store.snapshot(conn):
-            task = _Task(conn, index, query, k, filter, ask, offset, min_score, exact)
-            all_found.append(search(task))
-    return all_found
+            all_found.append(search(_Task(conn, index, query, k, filter, ask, options)))
+    return all_found if order is None else planner.sorted_by(conn, index, order, all_found)
 
 
 @dataclass(frozen=True)
@@ -104,9 +92,11 @@ class _Task:
     k: int
     filter: Filter | IdSet | None
     ask: Ask
-    offset: int
-    min_score: float | None
-    exact: bool
+    options: SearchOptions
+
+    @property
+    def end(self) -> int:
+        return self.options.offset + self.k
 
     def terms(self) -> tuple[Term, ...]:
         """None of a picture or a vector."""
@@ -133,8 +123,6 @@ class _Task:
 
     def page(self, hits: Sequence[Hit], texts: Sequence[TextHit]) -> tuple[Hit, ...]:
         """The hits that are asked for, with the words that are written about them."""
-        if self.min_score is not None:
-            hits = [hit for hit in hits if hit.score is None or hit.score >= self.min_score]
         written = {hit.id for hit in texts}
         ids = [hit.id for hit in hits if hit.id in written]
         matches = text_matches(self.conn, self.index.table, self.words(1), ids)
@@ -153,17 +141,20 @@ def _by_text(task: _Task) -> Found:
         )
     steps: list[Step] = []
     texts = task.texts(steps, SCANNED)
-    chosen = texts[task.offset : task.offset + task.k]
-    return Found(task.page([Hit(hit.id, None) for hit in chosen], chosen), tuple(steps))
+    return Found(task.page(_without_scores(task, texts), texts), tuple(steps))
+
+
+def _without_scores(task: _Task, texts: Sequence[TextHit]) -> list[Hit]:
+    return [Hit(hit.id, None, None) for hit in texts[task.options.offset : task.end]]
 
 
 def _by_both(task: _Task) -> Found:
     steps: list[Step] = []
     warnings: tuple[str, ...] = ()
-    asked = None
+    query = None
     unknown: EmbedderError | None = None
     try:
-        asked = task.ask(task.query)
+        query = task.ask(task.query)
     except EmbedderError as error:
         unknown = error
     texts: list[TextHit] = []
@@ -176,32 +167,32 @@ def _by_both(task: _Task) -> Found:
         if not texts:
             raise unknown
         warnings += (str(unknown),)
-        asked = _asked_in_part(task)
-    if asked is None:
-        chosen = texts[task.offset : task.offset + task.k]
-        return Found(
-            task.page([Hit(hit.id, None) for hit in chosen], chosen), tuple(steps), warnings
-        )
-    end = task.offset + task.k
+        query = _asked_in_part(task)
+    if query is None:
+        return Found(task.page(_without_scores(task, texts), texts), tuple(steps), warnings)
+    vector = query
 
-    def nearest(k: int, filter: Filter | IdSet | None, **options: Any) -> tuple[Hit, ...]:
-        (found,) = planner.search_many(
-            task.conn, task.index, asked.vector[None], k, filter, exact=task.exact, **options
-        )
+    def nearest(k: int, filter: Filter | IdSet | None, **changes: Any) -> dict[Key, Hit]:
+        options = replace(task.options, **{"offset": 0, **changes})
+        (found,) = asked.find_images(task.conn, task.index, [vector], k, filter, options)
         steps.extend(found.steps)
-        return found.hits
+        return {hit.id: hit for hit in found.hits}
 
-    if not texts:
-        hits = nearest(task.k, task.filter, offset=task.offset)
+    if texts:
+        known = nearest(max(DEPTH, task.end + len(texts)), task.filter)
+        closest = list(known)
+        if others := [hit.id for hit in texts if hit.id not in known]:
+            known |= nearest(len(others), IdSet(others), min_score=None)
+        ids = [id for id in merged(closest, texts) if not _is_below(task, known.get(id))]
+        hits = [known.get(id, Hit(id, None, None)) for id in ids[task.options.offset : task.end]]
     else:
-        closest = nearest(max(DEPTH, end + len(texts)), task.filter)
-        score_of = {hit.id: hit.score for hit in closest}
-        ids = merged([hit.id for hit in closest], texts)[task.offset : end]
-        others = [id for id in ids if id not in score_of]
-        if others:
-            score_of |= {hit.id: hit.score for hit in nearest(len(others), IdSet(others))}
-        hits = tuple(Hit(id, score_of.get(id)) for id in ids)
-    return Found(task.page(hits, texts), tuple(steps), warnings + asked.warnings)
+        hits = list(nearest(task.k, task.filter, offset=task.options.offset).values())
+    return Found(task.page(hits, texts), tuple(steps), warnings + vector.warnings)
+
+
+def _is_below(task: _Task, hit: Hit | None) -> bool:
+    least = task.options.min_score
+    return least is not None and hit is not None and hit.score is not None and hit.score < least
 
 
 def _asked_in_part(task: _Task) -> QueryVector | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from .. import store
-from ..checked import check_flag, check_share, check_text
+from ..checked import check_flag, check_share, check_text, several
 from ..errors import ImageSearchError
 from ..files.run_lock import only_run
 from ..progress import Report, silent
@@ -26,6 +26,7 @@ from ..store.indexes import (
     record_sidecar,
     recorded_weights,
 )
+from ..store.references import References, record_references
 from ..store.schema import ensure_tables
 from ..store.tokens import rows_after
 from ..store.vectors import count_vectors
@@ -33,7 +34,8 @@ from . import approximate
 from .approximate import Approximate
 from .codes import Codes
 from .lineage import NOBODY, Unproven, gone
-from .sample_queries import own_queries, sample_queries
+from .references import own_references, references_of
+from .sample_queries import of_both_kinds, own_queries, sample_queries
 from .sidecar import (
     SidecarUnusable,
     approximate_path,
@@ -91,15 +93,18 @@ def refresh_sidecars(
 def _refresh(
     db: Database, database: Path, index: Index, report: Report, weights_of: WeightsOf
 ) -> None:
+    was = index
+    index, references = references_of(db.conn, index, weights_of, report)
     try:
         codes = open_sidecar(sidecar_path(database, index), index, check=True)
     except SidecarUnusable:
         codes = None
+    before = None
     if codes is None or not _is_fresh(db.conn, index, codes):
-        before = _usable_approximate(database, index, mapped=False, check=True)
-        index, codes = _write_codes(db, database, index, report)
+        before = _usable_approximate(database, was, mapped=False, check=True)
+        index, codes = _write_codes(db, database, index, references, report)
     else:
-        before = None
+        record_references(db, index, references)
         if _usable_approximate(database, index, check=True) is not None:
             return
     asked = _type_of(index)
@@ -107,7 +112,7 @@ def _refresh(
     if factory is None:
         _remove([approximate_path(database, index)])
         return
-    if before is not None:
+    if before is not None and index.references_token == was.references_token:
         made = approximate.extended(before, codes, report)
         if made is not None:
             _write(approximate_path(database, index), index, made, database)
@@ -118,7 +123,7 @@ def _refresh(
         # It was wanted for many vectors; now there are few, whose exact search is fast.
         _remove([approximate_path(database, index)])
         return
-    queries = sample_queries(index, codes, weights_of)
+    queries = sample_queries(index, codes, references, weights_of)
     target = before.tuning.target if before is not None else approximate.TARGET_RECALL
     made = approximate.tune(built, codes, asked, factory, queries, target=target, report=report)
     _write(approximate_path(database, index), index, made, database)
@@ -135,11 +140,12 @@ def index_images(
     target: float | None = None,
     queries: np.ndarray | Path | None = None,
     gpu: bool = False,
+    reference_queries: Sequence[str] | None = None,
 ) -> tuple[Index, Codes, Approximate | None]:
     """
     Rewrite the sidecars of an index, as make_index() makes them. Later runs of embed-images keep the
-    type. If it fails, nothing is changed. Raises StoreError, IndexTypeError, SidecarNotWritten, or
-    RunInProgress.
+    type. `reference_queries` are a person's own. If it fails, nothing is changed. Raises StoreError,
+    IndexTypeError, SidecarNotWritten, or RunInProgress.
     """
     check_asked(type, target, gpu=gpu)
     database = database_path(db.conn)
@@ -150,9 +156,14 @@ def index_images(
         # A database of an older version has no tokens to prove what was read.
         ensure_tables(db, index.image_table, index.path_column or index.content_column)
         index = store.find_index(db.conn, table, model)
+        if reference_queries is None:
+            chosen = references_of(db.conn, index, weights_of, report)
+        else:
+            texts = several("reference_queries", reference_queries, str)
+            chosen = own_references(index, texts, weights_of, report)
         index, codes, made = make_index(
             db.conn,
-            index,
+            *chosen,
             type=type,
             target=target,
             queries=queries,
@@ -162,7 +173,7 @@ def index_images(
         )
         report("Writing", 0, 1)
         index = _with_new_sidecar(index, codes)
-        _write_all(db, database, index, codes, made)
+        _write_all(db, database, index, chosen[1], codes, made)
         report("Writing", 1, 1)
     return index, codes, made
 
@@ -179,6 +190,7 @@ def check_asked(type: str | None = None, target: float | None = None, *, gpu: bo
 def make_index(
     conn: sqlite3.Connection,
     index: Index,
+    references: References | None,
     *,
     type: str | None = None,
     target: float | None = None,
@@ -188,7 +200,7 @@ def make_index(
     weights_of: WeightsOf = recorded_weights,
 ) -> tuple[Index, Codes, Approximate | None]:
     """
-    In memory, the codes of an index and an approximate index by one of approximate.TYPES or by any
+    In memory, the codes of an index, with biases by the references, and an approximate index by one of approximate.TYPES or by any
     FAISS factory string, tuned to a recall of `target` for `queries`, shape (n, dimensions), or else
     for samples. Without a type or a target, those that it has. The row of the index comes with the
     type to remember.
@@ -207,16 +219,21 @@ def make_index(
     if factory is not None:
         approximate.empty_index(index.dimensions, factory, gpu=gpu)
     if target is None:
-        before = _usable_approximate(database_path(conn), index)
+        # As the database names it, perhaps with other references.
+        rows = store.read_indexes(conn, index.image_table)
+        was = next((each for each in rows if each.id == index.id), index)
+        before = _usable_approximate(database_path(conn), was)
         target = approximate.TARGET_RECALL if before is None else before.tuning.target
-    codes = stored_codes(conn, index, report=report)
+    codes = stored_codes(conn, index, references, report=report)
     if not len(codes):
         raise _nothing_to_index(index)
     made = None
     if factory is not None:
         built = approximate.build(codes, factory, gpu=gpu, report=report)
         if queries is None:
-            queries = sample_queries(index, codes, weights_of)
+            queries = sample_queries(index, codes, references, weights_of)
+        else:
+            queries = of_both_kinds(index, references, queries)
         made = approximate.tune(built, codes, type, factory, queries, target=target, report=report)
     index = replace(index, index_type=None if type == "auto" else type)
     return index, codes, made
@@ -243,9 +260,14 @@ def _nothing_to_index(index: Index) -> approximate.IndexTypeError:
 
 
 def _write_all(
-    db: Database, database: Path, index: Index, codes: Codes, made: Approximate | None
+    db: Database,
+    database: Path,
+    index: Index,
+    references: References | None,
+    codes: Codes,
+    made: Approximate | None,
 ) -> None:
-    """Write both files of a sidecar or neither, and record them in the database."""
+    """Write both files of a sidecar or neither, and record them in the database, with the references."""
     path, path_of_approximate = sidecar_path(database, index), approximate_path(database, index)
     try:
         with ExitStack() as stack:
@@ -255,7 +277,7 @@ def _write_all(
                 if each is not None
             ]
             with store.transaction(db):
-                _record(db, index, codes)
+                _record(db, index, references, codes)
                 record_index_type(db, index)
                 for temporary, place in written:
                     put_in_place(temporary, place)
@@ -270,21 +292,24 @@ def _with_new_sidecar(index: Index, codes: Codes) -> Index:
     return replace(index, sidecar=secrets.token_hex(16), sidecar_vector_id=last)
 
 
-def _write_codes(db: Database, database: Path, index: Index, report: Report) -> tuple[Index, Codes]:
-    """Rewrite the sidecar, and record it in the database."""
-    codes = stored_codes(db.conn, index, report=report)
+def _write_codes(
+    db: Database, database: Path, index: Index, references: References | None, report: Report
+) -> tuple[Index, Codes]:
+    """Rewrite the sidecar, and record it in the database, with the references."""
+    codes = stored_codes(db.conn, index, references, report=report)
     index = _with_new_sidecar(index, codes)
     _write(sidecar_path(database, index), index, codes, database)
-    _record(db, index, codes)
+    _record(db, index, references, codes)
     return index, codes
 
 
-def _record(db: Database, index: Index, codes: Codes) -> None:
+def _record(db: Database, index: Index, references: References | None, codes: Codes) -> None:
     """
     Record a sidecar in the database, if the database still descends from the state that was read for it.
     """
     with store.transaction(db):
         record_sidecar(db, index)
+        record_references(db, index, references)
         now = store.find_index(db.conn, index.image_table, index.model)
         try:
             _changed(db.conn, now, codes)

@@ -23,6 +23,7 @@ from ..progress import Report
 from ..store import Index, StoreError
 from ..store.connections import database_path, open_to_read
 from ..store.indexes import all_indexes
+from ..store.references import References, read_references
 from ..store.tables import Rows, StoredVectors
 from ..store.tokens import has_tokens
 from .approximate import Approximate
@@ -54,6 +55,8 @@ class LiveIndex:
     `problem`. `unused` is the state of the file of an approximate index that could not be used, None if
     there was none.
 
+    `references` are those that the codes have biases by, None if they have none.
+
     `gone` are the ids of vectors that were deleted since, ascending. Where the generation is no proof of
     what was read, as in a database of version 0.1, whose vectors have no tokens, it is None: then that is
     not known, and what was read holds for the `file` as it was.
@@ -66,6 +69,7 @@ class LiveIndex:
     problem: str | None = None
     unused: FileState | None = None
     gone: np.ndarray | None = None
+    references: References | None = None
     file: tuple[FileState | None, ...] | None = None
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     """A unique name for caches."""
@@ -189,7 +193,7 @@ class LiveIndex:
         vectors = np.empty((len(positions), self.index.dimensions), dtype=np.float32)
         for start, part in zip(self._starts(), self.segments, strict=True):
             inside = (positions >= start) & (positions < start + len(part))
-            vectors[inside] = part.decoded(positions[inside] - start)
+            vectors[inside] = part.decoded(positions[inside] - start)[:, : vectors.shape[1]]
         return vectors
 
     def unusable(self) -> np.ndarray:
@@ -366,9 +370,17 @@ def _read(
             return _with_approximate(live, database)
         except SidecarUnusable as unusable:
             problem = str(unusable)
-    codes = _rebuild(conn, index, report)
+    references = read_references(conn, index)
+    codes = _rebuild(conn, index, references, report)
     nobody = None if codes.rows is None else NOBODY
-    live = LiveIndex(index, (codes,), from_sidecar=False, problem=problem, gone=nobody)
+    live = LiveIndex(
+        index,
+        (codes,),
+        from_sidecar=False,
+        problem=problem,
+        gone=nobody,
+        references=references,
+    )
     if database is not None:
         live = _with_approximate(live, database)
     return _with_newer(conn, live, index)
@@ -379,8 +391,9 @@ def _from_sidecar(conn: sqlite3.Connection, index: Index, codes: Codes, path: Pa
         if has_tokens(conn, index):
             raise SidecarUnusable(f"{path.name} is of an older version")
         return _with_newer(conn, LiveIndex(index, (codes,), from_sidecar=True), index)
+    references = read_references(conn, index)
     before = replace(index, generation=codes.rows.state())
-    live = LiveIndex(before, (codes,), from_sidecar=True, gone=NOBODY)
+    live = LiveIndex(before, (codes,), from_sidecar=True, gone=NOBODY, references=references)
     try:
         return _with_newer(conn, live, index)
     except Unproven:
@@ -404,10 +417,12 @@ def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
     return replace(live, approximate=approximate, problem=problem, unused=unused)
 
 
-def _rebuild(conn: sqlite3.Connection, index: Index, report: Report | None) -> Codes:
+def _rebuild(
+    conn: sqlite3.Connection, index: Index, references: References | None, report: Report | None
+) -> Codes:
     """The codes that belong into the sidecar, read from the database."""
     up_to = index.sidecar_vector_id if index.sidecar is not None else None
-    return stored_codes(conn, index, up_to=up_to, report=report)
+    return stored_codes(conn, index, references, up_to=up_to, report=report)
 
 
 def _write_again(conn: sqlite3.Connection, database: Path, live: LiveIndex) -> None:
@@ -416,7 +431,8 @@ def _write_again(conn: sqlite3.Connection, database: Path, live: LiveIndex) -> N
     rows will prove its state, and its token that it is the one that the database names.
     """
     index = store.find_index(conn, live.index.image_table, live.index.model)
-    if index.sidecar == live.index.sidecar:
+    has_biases = live.references is not None or not index.references_token
+    if index.sidecar == live.index.sidecar and has_biases:
         # If the folder is read-only, the codes in memory are as good.
         with suppress(OSError, RuntimeError):
             write_sidecar(sidecar_path(database, index), index, live.segments[0], like=database)
@@ -427,7 +443,7 @@ def _with_newer(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> Live
     The same with what was committed since: vectors with ids above the last one known. Raises Unproven if
     the others are not those of the database.
     """
-    newer = stored_codes(conn, index, after=live.last_id)
+    newer = stored_codes(conn, index, live.references, after=live.last_id)
     there = live.gone
     if there is not None:
         assert newer.rows is not None
@@ -456,7 +472,7 @@ def as_seen_by(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveI
     database = database_path(conn)
     try:
         absent, only = _compared(conn, live, index)
-        codes = encode(index.dimensions, [only], integer_keys=index.table.key_is_integer)
+        codes = encode(index, [only], live.references)
         segments = (*live.segments, codes)
         seen = replace(live, index=index, segments=segments, gone=absent, name=secrets.token_hex(8))
     except Unproven:

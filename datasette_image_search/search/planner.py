@@ -31,8 +31,10 @@ from ..checked import check_flag, check_number, check_whole
 from ..store import Filter, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
 from ..store.ordering import Order, in_order
+from ..store.tables import StoredVectors
 from ..store.text_search import TextMatch
 from ..store.vectors import vectors_by_id
+from .correction import corrected_scores, ranking_vectors
 from .live import LiveIndex, as_seen_by, live_index
 
 FIRST = 128
@@ -63,12 +65,14 @@ EXACT_CHUNK = 10_000
 @dataclass(frozen=True)
 class Hit:
     """
-    `score` is the cosine similarity, -1 to 1; None if the image has no vector, or the query none. `matched` are the words
-    of the query that are written about the image, and where.
+    `score` is the cosine similarity, -1 to 1; None if the image has no vector, or the query none. `corrected` is what hits
+    are in the order of: the score, less what the picture has with any words. `matched` are the words of the query that
+    are written about the image, and where.
     """
 
     id: Key
     score: float | None
+    corrected: float | None
     matched: tuple[TextMatch, ...] = ()
 
 
@@ -104,11 +108,13 @@ def search_many(
     offset: int = 0,
     min_score: float | None = None,
     exact: bool = False,
+    words: np.ndarray | None = None,
 ) -> list[Found]:
     """
     For each of m unit vectors, shape (m, dimensions), all ranked by one FAISS call, the min(k, matching)
     images whose vectors are closest to it, after the first `offset` of them, and less those with a score
-    below `min_score`.
+    below `min_score`. `words` is the weight of the words in each, shape (m,), by which their ranking is
+    corrected; None ranks by the score.
 
     `exact` leaves an approximate index aside. Raises FilterError if SQLite does not take the
     filter, ImageSearchError for k below 1 or a negative offset.
@@ -120,9 +126,13 @@ def search_many(
         check_number("min_score", min_score)
     found = []
     with live_snapshot(conn, index) as live:
+        ranking = ranking_vectors(live.index, live.references, vectors, words)
+        by_score = ranking.shape == vectors.shape
         plan = _Plan(conn, live.index, live, filter, k + offset, exact)
-        for hits, steps in _find_page(plan, vectors, offset):
-            if min_score is not None:
+        if not by_score:
+            plan.min_score = min_score
+        for hits, steps in _find_page(plan, ranking, offset):
+            if min_score is not None and by_score:
                 hits = [hit for hit in hits if hit.score is not None and hit.score >= min_score]
             found.append(Found(tuple(hits), tuple(steps)))
     return found
@@ -169,13 +179,15 @@ class _Plan:
     filter: Filter | IdSet | None
     wanted: int
     exact: bool
+    min_score: float | None = None
     listed: np.ndarray | None = field(default=None)
 
     @property
     def deepest(self) -> int:
         """The most hits to ask an approximate index for; 0 if it must not be used."""
         # Its recall was measured for all images; under a filter it would miss more.
-        if self.exact or self.filter is not None or self.live.approximate is None:
+        is_limited = self.filter is not None or self.min_score is not None
+        if self.exact or is_limited or self.live.approximate is None:
             return 0
         return self.live.approximate.tuning.deepest
 
@@ -229,7 +241,7 @@ def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], lis
     """For each vector the best that are wanted, and the steps to them."""
     live = plan.live
     steps: list[Step] = []
-    if isinstance(plan.filter, IdSet) or _list_if_few(plan, steps):
+    if plan.min_score is not None or isinstance(plan.filter, IdSet) or _list_if_few(plan, steps):
         for vector in vectors:
             yield _enumerate(plan, vector, None, steps), steps
             steps = []
@@ -325,7 +337,10 @@ def _enumerate(
     live = plan.live
     if plan.listed is None:
         plan.listed = _listed(plan)
-    listed = np.flatnonzero(plan.listed)
+    chosen = plan.listed
+    if plan.min_score is not None:
+        chosen = chosen & _reaching(plan, vector[: plan.index.dimensions], plan.min_score)
+    listed = np.flatnonzero(chosen)
     # Far from the query scores lie close together, and a second search costs more than a larger one.
     n = max(FIRST * WIDEN, 2 * plan.wanted)
     if scores is None and len(listed) > SELECTED * len(live):
@@ -335,7 +350,7 @@ def _enumerate(
             positions = listed[_top(scores[listed], n)]
             found = scores[positions]
         else:
-            (found,), (positions,) = live.nearest(vector[None], n, plan.listed)
+            (found,), (positions,) = live.nearest(vector[None], n, chosen)
             found, positions = found[positions >= 0], positions[positions >= 0]
         ranking = _ranking(live, found, positions, complete=n >= len(listed))
         steps.append(_step("enumerate", listed, positions, started))
@@ -346,10 +361,26 @@ def _enumerate(
         started = time.perf_counter()
 
 
+def _reaching(plan: _Plan, vector: np.ndarray, min_score: float) -> np.ndarray:
+    """A bool per position: whether its vector in the database has at least this score."""
+    live = plan.live
+    scores, error = live.scores(vector), live.error(vector)
+    reaching = scores >= min_score + error
+    unsure = np.flatnonzero((scores >= min_score - error) & ~reaching)
+    for start in range(0, len(unsure), EXACT_CHUNK):
+        positions = unsure[start : start + EXACT_CHUNK]
+        ids = live.vector_ids(positions).tolist()
+        stored = vectors_by_id(plan.conn, plan.index, ids)
+        exact = _scores(stored, vector)
+        reaching[live.positions_of(stored.vector_ids[exact >= min_score])] = True
+    return reaching
+
+
 def _listed(plan: _Plan) -> np.ndarray:
     """A bool per position: whether its image passes the filter."""
     live, filter = plan.live, plan.filter
-    assert filter is not None
+    if filter is None:
+        return np.ones(len(live), dtype=bool)
     if not live.has_image_ids:
         return live.chosen_vectors(matching(plan.conn, plan.index, filter))
     if isinstance(filter, IdSet):
@@ -431,20 +462,29 @@ def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[tuple[int, 
     hits = []
     for start in range(0, len(ids), EXACT_CHUNK):
         stored = vectors_by_id(plan.conn, plan.index, ids[start : start + EXACT_CHUNK])
-        # Row by row, where BLAS rounds a row as its place in the matrix has it: copies must tie.
-        scores = np.einsum("ij,j->i", stored.vectors, vector).tolist()
+        scores = _scores(stored, vector[: plan.index.dimensions])
+        corrected = corrected_scores(plan.live.references, stored.vectors, scores, vector)
         hits += [
-            (vector_id, Hit(image_id, score))
-            for vector_id, image_id, score in zip(
-                stored.vector_ids.tolist(), stored.image_ids, scores, strict=True
+            (vector_id, Hit(image_id, score, corrected))
+            for vector_id, image_id, score, corrected in zip(
+                stored.vector_ids.tolist(),
+                stored.image_ids,
+                scores.tolist(),
+                corrected.tolist(),
+                strict=True,
             )
         ]
     return sorted(hits, key=lambda found: _best_first(found[1]))
 
 
+def _scores(stored: StoredVectors, vector: np.ndarray) -> np.ndarray:
+    # Row by row, where BLAS rounds a row as its place in the matrix has it: copies must tie.
+    return np.einsum("ij,j->i", stored.vectors, vector)
+
+
 def _best_first(hit: Hit) -> tuple[float, Key]:
-    assert hit.score is not None
-    return -hit.score, hit.id
+    assert hit.corrected is not None
+    return -hit.corrected, hit.id
 
 
 def _step(name: str, looked_at: Sized, passed: Sized, started: float) -> Step:

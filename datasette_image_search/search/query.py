@@ -74,13 +74,14 @@ class Term:
 @dataclass(frozen=True)
 class QueryVector:
     """
-    A query for one index: `vector` of shape (dimensions,), float32, unit norm. `warnings` are sentences
-    to show beside the hits.
+    A query for one index: `vector` of shape (dimensions,), float32, unit norm. `words` is the weight of its
+    words, 1 for words alone, 0 without any. `warnings` are sentences to show beside the hits.
     """
 
     index: Index
     vector: np.ndarray
     warnings: tuple[str, ...] = ()
+    words: float = 0.0
 
 
 # --- Text -> terms -------------------------------------------------------------------------------
@@ -217,6 +218,7 @@ def query_vector(
     # Relative to the heaviest: the squares of tiny weights would underflow.
     heaviest = max(abs(term.weight) for term in terms)
     total = np.zeros(index.dimensions)
+    words = 0.0
     for term in terms:
         if term.kind is Kind.WORDS:
             vector, warning = _text_vector(
@@ -231,10 +233,12 @@ def query_vector(
         else:
             vector = _unit(_checked(_from_base64(term.text), index, "vec:"))
         total += term.weight / heaviest * vector.astype(np.float64)
+        words += term.weight / heaviest if term.kind is Kind.WORDS else 0
     if np.linalg.norm(total) < CANCELLED:
         written = query if isinstance(query, str) else format_query(terms)
         raise QueryError(f"the terms of {written!r:.200} cancel each other out; remove one")
-    return QueryVector(index, _unit(total), tuple(dict.fromkeys(warnings)))
+    words /= float(np.linalg.norm(total))
+    return QueryVector(index, _unit(total), tuple(dict.fromkeys(warnings)), words)
 
 
 def prepare_words(index: Index, query: str, weights_of: WeightsOf = recorded_weights) -> None:

@@ -20,7 +20,9 @@ from ..files.vector_files import (
 from ..store import Index
 from ..store.indexes import WeightsOf
 from ..store.opened import Paths, as_path
-from .codes import Codes
+from ..store.references import References
+from .codes import Codes, fitted
+from .correction import ranking_vectors
 from .query import embedder_of
 
 SAMPLES = 200
@@ -37,27 +39,42 @@ _THINGS = (
 _SCENES = ("{}", "{} at night", "{} in the rain", "a close-up of {}", "{} on a summer day")
 
 
-def sample_queries(index: Index, codes: Codes, weights_of: WeightsOf) -> np.ndarray:
+def sample_queries(
+    index: Index, codes: Codes, references: References | None, weights_of: WeightsOf
+) -> np.ndarray:
     """
-    About SAMPLES unit vectors, shape (n, dimensions): words if the model reads them and is on this
+    About SAMPLES queries as ranking_vectors() makes them: words if the model reads them and is on this
     machine, otherwise pictures and sums of pictures of the index.
     """
     phrases = [scene.format(thing) for thing in _THINGS for scene in _SCENES]
     try:
-        return embedder_of(index, weights_of).encode_texts(phrases)
+        vectors = embedder_of(index, weights_of).encode_texts(phrases)
     except EmbedderError:
-        return _of_pictures(codes)
+        return _of_pictures(codes, index.dimensions)
+    return ranking_vectors(index, references, vectors, np.ones(len(vectors)))
 
 
-def _of_pictures(codes: Codes) -> np.ndarray:
+def _of_pictures(codes: Codes, dimensions: int) -> np.ndarray:
     """Sums of three pictures: like the first and the second, and unlike the third."""
     rng = np.random.default_rng(0)
     n = min(SAMPLES, len(codes))
     first, second, third = (
-        codes.decoded(rng.integers(len(codes), size=n)).astype(np.float64) for _ in range(3)
+        codes.decoded(rng.integers(len(codes), size=n))[:, :dimensions].astype(np.float64)
+        for _ in range(3)
     )
     sums = first + 0.5 * second - 0.25 * third
     return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+
+
+def of_both_kinds(index: Index, references: References | None, queries: np.ndarray) -> np.ndarray:
+    """
+    Unit vectors of words or of pictures, which nobody can tell, shape (n, dimensions), as ranking_vectors()
+    makes them: once as pictures and once as words.
+    """
+    as_words = ranking_vectors(index, references, queries, np.ones(len(queries)))
+    if as_words.shape == queries.shape:
+        return queries
+    return np.concatenate([fitted(queries, as_words.shape[1]), as_words])
 
 
 def own_queries(queries: np.ndarray | Paths | None, index: Index) -> np.ndarray | None:

@@ -44,8 +44,9 @@ import numpy as np
 from ..files.special_files import special_kind
 from ..store import Index
 from ..store.tables import Rows
-from .approximate import Approximate, Tuning
+from .approximate import MOST_ZEROS, Approximate, Tuning
 from .codes import Codes
+from .correction import ALIGNMENT
 from .faiss_files import NotOurs, flat_prefix, read_approximate, read_flat
 
 MAGIC = b"IMGSRCH4"
@@ -79,7 +80,8 @@ class Header:
     """
     The description of a file. It holds the vectors of the index up to `vector_id`, in the database that
     knows `token`. `ids_at` is the end of the first part, `arrays` the number of arrays of n ids after it,
-    and `rows` the length of the two of rows; None if the database had no tokens. `checksum` is of all
+    and `rows` the length of the two of rows; None if the database had no tokens. `references` is the token of
+    the reference queries by which codes have biases, and more components than vectors: `code_dimensions`. `checksum` is of all
     that, and `tuning` is None for codes.
     """
 
@@ -95,11 +97,18 @@ class Header:
     checksum: int
     tuning: dict[str, Any] | None = None
     rows: int | None = None
+    references: str | None = None
+    code_dimensions: int | None = None
 
     @property
     def described(self) -> int:
         """The position of the header."""
         return self.ids_at + 8 * self.arrays * self.vectors + 16 * (self.rows or 0)
+
+    @property
+    def components(self) -> int:
+        """Of a code."""
+        return self.code_dimensions or self.dimensions
 
     def is_sound(self) -> bool:
         """Whether all numbers are possible: anybody may have written the file."""
@@ -110,6 +119,8 @@ class Header:
             and all(0 <= count < 2**48 for count in counts)
             and self.dimensions > 0
             and self.ids_at % 8 == 0
+            and (self.code_dimensions is None or type(self.code_dimensions) is int)
+            and self.dimensions <= self.components <= self.dimensions + ALIGNMENT + MOST_ZEROS
             and (self.tuning is None or isinstance(self.tuning, dict))
             and isinstance(self.token, str)
             and isinstance(self.fingerprint, str)
@@ -179,7 +190,7 @@ def open_sidecar(path: Path, index: Index, *, check: bool = False) -> Codes:
     if header.tuning is not None or header.arrays not in (1, 2):
         raise SidecarUnusable(f"{path.name} holds no codes")
     try:
-        faiss_index = read_flat(opened.faiss_part(), header.dimensions, header.vectors)
+        faiss_index = read_flat(opened.faiss_part(), header.components, header.vectors)
     except NotOurs:
         raise SidecarUnusable(f"{path.name} is damaged") from None
     vector_ids, *image_ids = opened.arrays()
@@ -190,6 +201,7 @@ def open_sidecar(path: Path, index: Index, *, check: bool = False) -> Codes:
         opened.rows(),
         opened.state,
         opened.data,
+        header.references is not None,
     )
 
 
@@ -207,7 +219,7 @@ def open_approximate(
     try:
         tuning = _tuning(header.tuning)
         data = opened.faiss_part()
-        faiss_index = read_approximate(data, header.dimensions, header.vectors, mapped=mapped)
+        faiss_index = read_approximate(data, header.components, header.vectors, mapped=mapped)
         (vector_ids,) = opened.arrays()
         mapping = (opened.state, opened.data) if mapped else (None, None)
         return Approximate(faiss_index, vector_ids, tuning, *mapping).prepared()
@@ -276,6 +288,8 @@ def _open(path: Path, index: Index, *, check: bool) -> _Opened:
         raise SidecarUnusable(f"{path.name} is not the sidecar that the database names")
     if header.fingerprint != index.fingerprint or header.dimensions != index.dimensions:
         raise SidecarUnusable(f"{path.name} belongs to another model")
+    if header.references != (index.references_token or None):
+        raise SidecarUnusable(f"{path.name} belongs to other reference queries")
     if (check or len(data) <= CHECKED_WHEN_OPENED) and (
         _checksum(data[: header.described]) != header.checksum
     ):
@@ -425,6 +439,8 @@ def _write(file: BinaryIO, index: Index, made: Codes | Approximate) -> None:
         checksum=writer.checksum,
         tuning=tuning,
         rows=len(rows.ids) if rows else None,
+        references=index.references_token or None,
+        code_dimensions=made.faiss_index.d,
     )
     text = json.dumps(asdict(header)).encode()
     file.write(text + _TRAILER.pack(zlib.crc32(text), len(text), MAGIC))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ..progress import Report
 from ..store import Index
+from ..store.references import References
 from ..store.tables import StoredVectors
 from ..store.vectors import count_vectors, vector_batches
 from .codes import Codes, encode
@@ -15,16 +16,17 @@ from .codes import Codes, encode
 def stored_codes(
     conn: sqlite3.Connection,
     index: Index,
+    references: References | None,
     *,
     after: int = 0,
     up_to: int | None = None,
     report: Report | None = None,
 ) -> Codes:
-    """The codes of the vectors with ids in (after, up_to], from the database."""
+    """The codes of the vectors with ids in (after, up_to], from the database, with biases by the references."""
     batches = vector_batches(conn, index, after=after, up_to=up_to)
     if report is not None:
         batches = _reported(batches, count_vectors(conn, index, up_to=up_to), report)
-    return encode(index.dimensions, batches, integer_keys=index.table.key_is_integer)
+    return encode(index, batches, references)
 
 
 def _reported(

@@ -437,7 +437,7 @@ def _similarity(
             statement.scores[query] = scores
     image = stored_image_vector(conn, index, id)
     # As among all, to the last bit: rows of one statement are ordered and grouped by what they get.
-    return None if image is None else score_of_one(image, vector)
+    return None if image is None else score_of_one(index, image, vector)
 
 
 def _search(

@@ -13,6 +13,7 @@ For an image table "images":
     images_duplicates          image -> group of near-duplicates, where a person asked for them
     images_tags                (image, tag) -> score, where a person asked for them
     image_search_label_sets    what images were given tags of
+    image_search_references    the reference queries that rankings are corrected by
     image_search_migrations    which form all of these have
 
 A person's own table can be an image table too, with any integer or text primary key; then there is

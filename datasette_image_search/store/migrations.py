@@ -129,6 +129,12 @@ def _add_columns(db: Database, table: ImageTable) -> None:
     )
 
 
+def _references(db: Database) -> None:
+    """Older versions ranked by the score alone."""
+    if "references_token" not in db.table(INDEXES).columns_dict:
+        db.table(INDEXES).add_column("references_token", str)
+
+
 def _texts(db: Database) -> None:
     """Older versions did not search what is written about images."""
     for table, own_column in _image_tables(db.conn):
@@ -141,6 +147,7 @@ _STEPS: tuple[Callable[[Database], None], ...] = (
     _sources,
     _warnings,
     _metadata,
+    _references,
     _texts,
 )
 

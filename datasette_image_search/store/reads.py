@@ -253,6 +253,17 @@ def is_row(conn: sqlite3.Connection, table: ImageTable, value: Any) -> bool:
     return conn.execute(sql, [value]).fetchone() is not None
 
 
+def values_among(
+    conn: sqlite3.Connection, name: str, column: str, values: Sequence[str], limit: int
+) -> list[str]:
+    """Those of some texts that a column of a table or view has, at most `limit`."""
+    sql = (
+        f"select distinct {quote_identifier(column)} from {quote_identifier(name)} "
+        f"where {quote_identifier(column)} in (select value from json_each(?)) limit ?"
+    )
+    return [value for (value,) in conn.execute(sql, [json.dumps(list(values)), limit])]
+
+
 def indexed_texts(conn: sqlite3.Connection, table: ImageTable) -> set[str]:
     """The columns of texts by which SQLite can go through a table in order."""
     rows = conn.execute(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sqlite_utils import Database
 
 from .indexes import read_indexes, update_index
-from .tables import INDEXES, ImageTable, Index, Key, table_exists
+from .tables import INDEXES, REFERENCES, ImageTable, Index, Key, table_exists
 from .tags import forget_label_sets
 from .transactions import transaction
 
@@ -49,6 +49,8 @@ def delete_index(db: Database, table: ImageTable, index: Index) -> None:
         # Perhaps without the triggers that would do it.
         db.table(table.tokens).delete_where("index_id = ?", [index.id])
         db.table(table.vectors).delete_where("index_id = ?", [index.id])
+        if table_exists(db.conn, REFERENCES):
+            db.table(REFERENCES).delete_where("index_id = ?", [index.id])
         db.table(INDEXES).delete(index.id)
 
 

@@ -15,6 +15,7 @@ from .side_tables import embedded_names
 from .tables import (
     INDEXES,
     LABEL_SETS,
+    REFERENCES,
     ROOTS,
     DuplicateRow,
     ImageTable,
@@ -116,8 +117,9 @@ def _forget_dropped(db: Database, name: str) -> None:
         for side in existing_side_tables(db.conn, table):
             # FTS5 drops its own.
             db.execute(f"drop table if exists {quote_identifier(side)}")
-        if table_exists(db.conn, LABEL_SETS):
-            db.table(LABEL_SETS).delete_where("index_id = ?", [index_id])
+        for kept in (LABEL_SETS, REFERENCES):
+            if table_exists(db.conn, kept):
+                db.table(kept).delete_where("index_id = ?", [index_id])
         db.table(INDEXES).delete(index_id)
 
 

@@ -18,6 +18,7 @@ MIGRATIONS = (
     "m003_sources",
     "m004_warnings",
     "m005_metadata",
+    "m006_references",
     "m007_texts",
 )
 """In the order in which migrations.py applies them."""

@@ -23,7 +23,10 @@ LARGEST_THUMBNAIL = 8_000_000
 """Bytes of a stored thumbnail."""
 
 _TEXTS = ("image_table", "model", "fingerprint")
-_TEXTS_OR_NULL = ("weights", "sidecar", "path_column", "content_column", "identity", "index_type")
+_TEXTS_OR_NULL = (
+    *("weights", "sidecar", "path_column", "content_column", "identity", "index_type"),
+    "references_token",
+)
 _INTEGERS = ("id", "dimensions", "generation", "sidecar_vector_id")
 
 

@@ -21,8 +21,9 @@ from .schema_version import APPLIED
 ROOTS = "image_search_roots"
 INDEXES = "image_search_indexes"
 LABEL_SETS = "image_search_label_sets"
+REFERENCES = "image_search_references"
 
-DATABASE_TABLES = (ROOTS, INDEXES, LABEL_SETS, APPLIED)
+DATABASE_TABLES = (ROOTS, INDEXES, LABEL_SETS, REFERENCES, APPLIED)
 """Made of all image tables of a database."""
 
 OF_SQLITE = ("sqlite_sequence", *(f"sqlite_stat{number}" for number in range(1, 5)))
@@ -187,6 +188,8 @@ class Index:
     """What a person asked index-images for, None for nothing."""
     unfinished: bool = False
     """Whether --replace-model is still making it beside the others: nothing is searched with it."""
+    references_token: str | None = None
+    """What its reference queries are kept under; "" if its model has no use for any, None before that is known."""
     table: ImageTable = field(kw_only=True)
     """The image table as it was when the row was read."""
 

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
@@ -14,6 +14,7 @@ from datasette.views.special import JsonDataView
 
 from ..embedders.protocol import EmbedderError
 from ..errors import ImageSearchError, most_similar
+from ..search.correction import Rank
 from .compat import configuration_page_name, shown_configuration, whole_configuration
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ def warm_up_queries(datasette: Datasette, database: str, table: str) -> tuple[st
     return _setting(datasette, "warm_up", database, table, ())
 
 
+def rank(datasette: Datasette, database: str, table: str) -> Rank:
+    """The order of hits: `rank: cosine` for the score alone."""
+    return _setting(datasette, "rank", database, table, "corrected")
+
+
 # --- Values ------------------------------------------------------------------------------
 
 
@@ -126,11 +132,18 @@ def _wrong(sentence: str) -> ConfigurationError:
     return ConfigurationError(f"plugins, {PLUGIN}, {sentence}")
 
 
+def _rank(written: Any) -> Rank:
+    if written not in get_args(Rank):
+        raise _wrong(f"rank must be {' or '.join(get_args(Rank))}")
+    return cast("Rank", written)
+
+
 OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "roots": _roots,
     "max_upload_bytes": _max_upload_bytes,
     "warm_up": _warm_up,
     "weights": _weights,
+    "rank": _rank,
 }
 """Option -> function that reads its value. These raise ConfigurationError."""
 

@@ -22,7 +22,6 @@ def open_map(page: Page, url: str) -> None:
     page.wait_for_selector(".image-map[data-ready]", state="attached")
     # What has thumbnails is chosen a moment after the last movement.
     page.wait_for_selector(".image-map[data-shown]", state="attached")
-    page.wait_for_load_state("networkidle")
 
 
 FEWER = re.compile("^[0-7]$")
@@ -81,6 +80,7 @@ def test_thumbnails_of_those_that_do_not_hide_each_other(page: Page, server: str
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     open_map(page, server + MAP)
+    page.wait_for_load_state("networkidle")
     shown = int(page.locator(".image-map").get_attribute("data-shown"))
     thumbnails = [url for url in asked if "/thumbnail?v=" in url]
     assert 1 <= shown == len(thumbnails) <= 8
@@ -287,6 +287,7 @@ def test_a_file_opens_from_the_disk_and_asks_for_nothing(
     page.on("console", lambda said: problems.append(said.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
     open_map(page, file.as_uri())
+    page.wait_for_load_state("networkidle")
     assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
     assert int(page.locator(".image-map").get_attribute("data-shown")) >= 1
     expect(page.get_by_role("button", name="Lasso")).to_have_count(0)

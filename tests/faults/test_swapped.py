@@ -41,7 +41,7 @@ restored as many others."""
 
 MORE = 3
 
-ASKED_FOR = (3, 17, FIRST + 2)
+ASKED_FOR = (3, FIRST + 2)
 
 
 # --- How one file takes the place of another -------------------------------------------------------

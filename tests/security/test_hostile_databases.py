@@ -1,4 +1,4 @@
-"""A Datasette that serves some forty databases which were made to harm it, all at once."""
+"""Datasettes that serve some forty databases which were made to harm them, many at once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import http.client
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,13 +19,10 @@ from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 
 from .. import only_ours
 from ..conftest import COLOURS, draw_picture
-from ..serving import Server, ends, running
+from ..serving import HANGS, Server, ends, running
 from .hostile_databases import SPOILED, make_hostile
 
 pytestmark = pytest.mark.datasette
-
-PATIENCE = 60
-"""Seconds after which a server counts as hanging, also beside other work on the machine."""
 
 MEMORY = 600 * 2**20
 """Bytes that a server may take beyond what it has when nothing was asked."""
@@ -87,37 +85,52 @@ def paths_of(database: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def databases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Iterable[str]], list[Path]]:
+    """make(names) makes these databases, once each."""
     folder = tmp_path_factory.mktemp("hostile")
     for colour in COLOURS:
         draw_picture(folder / "pictures" / f"{colour}.jpg", colour)
     sound = folder / "sound.db"
     embed_images(EmbedRequest(sound, "images", (folder / "pictures",), model="palette"))
-    return {name: make_hostile(sound, folder, name) for name in SPOILED}
+    made = cache(lambda name: make_hostile(sound, folder, name))
+    return lambda names: [made(name) for name in names]
 
 
 @contextmanager
-def serving(databases: dict[str, Path]) -> Iterator[Server]:
-    command = [sys.executable, only_ours.__file__, "serve", *map(str, databases.values())]
+def serving(databases: Iterable[Path]) -> Iterator[Server]:
+    command = [sys.executable, only_ours.__file__, "serve", *map(str, databases)]
     with running(command) as server:
         yield server
 
 
+SERVERS = 3
+"""Each has its share of the databases: each one makes all answers of Datasette take longer."""
+
+GROUPS = [list(SPOILED)[first::SERVERS] for first in range(SERVERS)]
+
+
 @pytest.fixture(scope="module")
-def server(databases: dict[str, Path]) -> Iterator[Server]:
-    with serving(databases) as server:
+def server(
+    request: pytest.FixtureRequest, make: Callable[[Iterable[str]], list[Path]]
+) -> Iterator[Server]:
+    """Of the group with this number."""
+    with serving(make(GROUPS[request.param])) as server:
         yield server
 
 
 def answer(server: Server, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=HANGS)
     with closing(connection):
         connection.request("GET", path)
         response = connection.getresponse()
         return response.status, response.read()
 
 
-@pytest.mark.parametrize("name", SPOILED)
+@pytest.mark.parametrize(
+    ("server", "name"),
+    [pytest.param(at, name, id=name) for at, group in enumerate(GROUPS) for name in group],
+    indirect=["server"],
+)
 def test_whatever_a_database_holds_its_server_answers(server: Server, name: str):
     """Without a fault of ours, in time, in bounded memory, and with no file of somebody else's."""
     server.forget_peak()
@@ -132,14 +145,17 @@ def test_whatever_a_database_holds_its_server_answers(server: Server, name: str)
 
 
 def test_a_sidecar_with_lists_on_the_disk_touches_no_file(
-    server: Server, databases: dict[str, Path]
-):
-    database = databases["sidecar-with-lists-on-the-disk"]
-    answer(server, f"/-/image-search/{database.stem}/images.json?q=red")
+    make: Callable[[Iterable[str]], list[Path]],
+) -> None:
+    (database,) = make(["sidecar-with-lists-on-the-disk"])
+    with serving([database]) as server:
+        answer(server, f"/-/image-search/{database.stem}/images.json?q=red")
     assert database.with_suffix(".victim").read_bytes() == b"mine"
 
 
-def test_the_server_of_all_of_them_ends_when_it_is_told_to(databases: dict[str, Path]):
-    with serving(databases) as server:
+def test_the_server_of_all_of_them_ends_when_it_is_told_to(
+    make: Callable[[Iterable[str]], list[Path]],
+) -> None:
+    with serving(make(SPOILED)) as server:
         os.kill(server.pid, signal.SIGTERM)
         assert ends(server)

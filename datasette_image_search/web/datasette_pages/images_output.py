@@ -68,13 +68,14 @@ async def render(
     )
     found = table_search(request)
     scores = found.scores if found else {}
+    if scores and "_sort" not in request.args and "_sort_desc" not in request.args:
+        ranks = {key: rank for rank, key in enumerate(scores)}
+        images.sort(key=lambda pair: ranks.get(str(pair[1][shown.table.key]), len(ranks)))
     urls = TableUrls(datasette, database, table or shown.table.name, shown.table.name)
     # On a table page, a column called score is the person's own.
     cards = [
         _card(urls, shown, image, {} if table else row, scores, versions) for row, image in images
     ]
-    if scores and "_sort" not in request.args and "_sort_desc" not in request.args:
-        cards.sort(key=lambda card: -(card.score or 0.0))
     html = await datasette.render_template(
         "image_search_rows.html",
         {

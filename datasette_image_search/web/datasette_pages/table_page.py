@@ -28,6 +28,7 @@ from markupsafe import Markup
 from ... import store
 from ...api import Images
 from ...errors import ImageSearchError
+from ...search.correction import Rank
 from ...search.planner import Found
 from ...store import Filter, Key
 from ...store.filters import all_of, closed
@@ -37,6 +38,7 @@ from ..compat import column_filters, default_page_size
 from ..configuration import configured_weights
 from ..errors import told_when_too_long
 from ..pages.cards import query_in_words
+from ..pages.search_request import asked_rank
 from ..reading import read_bounded
 from ..server.preparing import is_prepared
 from ..urls import TableUrls, column_pairs, pairs_of, replaced, whole_number
@@ -100,6 +102,7 @@ async def filters_with_search(
     limit = datasette.sql_time_limit_ms
     images = shown.table.name
     try:
+        order = asked_rank(datasette, request, database, images)
         with told_when_too_long(datasette):
             # Not on one of the three threads for SQL: a model can take long to load.
             index = await read_bounded(served, lambda conn: store.find_index(conn, images))
@@ -112,6 +115,7 @@ async def filters_with_search(
                     query,
                     k,
                     filter,
+                    order,
                     limit,
                 ),
             )
@@ -139,12 +143,14 @@ async def filters_with_search(
     )
 
 
-def _search(images: Images, query: str, k: int, filter: Filter | None, time_limit_ms: int) -> Found:
+def _search(
+    images: Images, query: str, k: int, filter: Filter | None, rank: Rank, time_limit_ms: int
+) -> Found:
     # Before the clock starts, which is for the filters.
     images.open(query)
     # A picture in the query is that of the state that is searched.
     with sqlite_timelimit(images.conn, time_limit_ms), store.snapshot(images.conn):
-        (found,) = images.find([query], k, where=filter)
+        (found,) = images.find([query], k, where=filter, rank=rank)
     return found
 
 

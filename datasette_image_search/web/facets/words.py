@@ -73,11 +73,8 @@ async def filter_by_words(
     """
     clauses, params, descriptions = [], {}, []
     for words in asked_for(request):
-        having = await _table_with(datasette, database, table, words)
-        visible = having is not None and await can_view_table(
-            datasette, request.actor, database, having.side(words.side)
-        )
-        if having is None or not visible:
+        having = await table_with(datasette, request, database, table, words)
+        if having is None:
             raise DatasetteError(
                 f"{table!r} has no {words.side} to filter by; {words.advice}",
                 title="Image search",
@@ -94,19 +91,25 @@ async def filter_by_words(
     return FilterArguments(clauses, params, descriptions)
 
 
-async def _table_with(
-    datasette: Datasette, database: str, table: str, words: Words
+async def table_with(
+    datasette: Datasette, request: Request, database: str, table: str, words: Words
 ) -> ImageTable | None:
-    """The image table of that name, or of the view of that name, if it has such words."""
+    """
+    The image table of that name, or of the view of that name, if it has such words and the actor may see them.
+    """
     served = datasette.get_database(database)
     shown = (await pictured_tables(served)).get(table)
     if shown is None:
         return None
 
-    def read(conn: sqlite3.Connection) -> ImageTable | None:
-        return shown.table if words.is_there(conn, shown.table) else None
+    def read(conn: sqlite3.Connection) -> bool:
+        return words.is_there(conn, shown.table)
 
-    return await read_bounded(served, read)
+    is_there = await read_bounded(served, read)
+    side = shown.table.side(words.side)
+    if not is_there or not await can_view_table(datasette, request.actor, database, side):
+        return None
+    return shown.table
 
 
 class WordsFacet(LinkedFacet):
@@ -134,12 +137,7 @@ class WordsFacet(LinkedFacet):
     async def _visible_table(self) -> ImageTable | None:
         if not self.table:
             return None
-        having = await _table_with(self.ds, self.database, self.table, self.words)
-        if having is None:
-            return None
-        side = having.side(self.words.side)
-        visible = await can_view_table(self.ds, self.request.actor, self.database, side)
-        return having if visible else None
+        return await table_with(self.ds, self.request, self.database, self.table, self.words)
 
     async def _result(self, having: ImageTable, config: dict[str, Any]) -> dict[str, Any]:
         size = self.get_facet_size()

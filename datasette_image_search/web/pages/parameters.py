@@ -19,6 +19,7 @@ OURS = [
     "_min_score",
     "_next",
     "_pictures",
+    "_rank",
     "_size",
     "_sort",
     "_sort_by_desc",

@@ -168,6 +168,7 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
                 min_score=wanted.min_score,
                 model=model,
                 by=wanted.by,
+                rank=wanted.rank,
             )
             scores = {hit.id: hit.score for hit in found.hits}
             ids = list(scores)

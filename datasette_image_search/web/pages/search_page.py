@@ -31,6 +31,7 @@ from ..urls import (
     replaced,
 )
 from .cards import chips, image_card, query_in_words, without_vectors
+from .offers import offers
 from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
 from .search_request import (
@@ -128,6 +129,7 @@ async def _html(
         **await form_context(requested, wanted, urls.page, kept),
         "model": requested.index.model,
         "error": error,
+        "offers": await offers(requested, query, kept),
         "description": _in_words(wanted, answer) if wanted and answer else "",
         "page_url": urls.page(),
         "query_words": query_in_words(query) if query else "",
@@ -177,6 +179,9 @@ async def _html(
         }
     html = await datasette.render_template("image_search.html", context, request=request)
     response = Response.html(html, status=400 if error else 200)
+    if query:
+        # The names of months that a query may have.
+        response.headers["vary"] = "accept-language"
     if answer:
         response.headers["server-timing"] = ", ".join(
             f"{name.replace(' ', '-')};dur={duration:.1f}"

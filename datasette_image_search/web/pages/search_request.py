@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from datasette.app import Datasette
 from datasette.filters import Filters
@@ -14,13 +14,15 @@ from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
 from ...errors import most_similar
-from ...search.fusion import By
+from ...search.asked import By
+from ...search.correction import Rank
 from ...store import Filter
 from ...store.filters import all_of
 from ...store.ordering import Order, check_order, order_of
 from ...store.tables import LAST
 from ..access.requested_table import RequestedTable
 from ..compat import column_filters, table_configuration
+from ..configuration import rank as configured_rank
 from ..urls import RequestError, pairs_of, whole_number
 from .parameters import SeenRequest, check_names, is_parameter
 
@@ -53,6 +55,7 @@ class SearchRequest:
     size: int
     offset: int
     min_score: float | None
+    rank: Rank
     order: Order | None
     limit: int
     picture_size: str
@@ -106,6 +109,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         size=size,
         offset=offset,
         min_score=_score(request),
+        rank=asked_rank(datasette, request, requested.database.name, requested.table.name),
         order=await _order(requested),
         limit=_whole_number(request, "_limit", SORTED, DEEPEST, least=1),
         picture_size=_picture_size(request),
@@ -199,6 +203,16 @@ def _score(request: Request) -> float | None:
     if not math.isfinite(score):
         raise RequestError("_min_score must be a number, such as 0.25")
     return score
+
+
+def asked_rank(datasette: Datasette, request: Request, database: str, table: str) -> Rank:
+    """The order that a URL asks for with `_rank=`, or else the configuration. Raises RequestError."""
+    asked = request.args.get("_rank")
+    if not asked:
+        return configured_rank(datasette, database, table)
+    if asked not in get_args(Rank):
+        raise RequestError(f"_rank must be {' or '.join(get_args(Rank))}")
+    return cast("Rank", asked)
 
 
 def _picture_size(request: Request) -> str:
