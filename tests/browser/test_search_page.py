@@ -171,6 +171,18 @@ def test_an_uploaded_picture_finds_itself(page: Page, server: str, folder: Path)
     expect(other).to_have_url(re.compile(r"\?q=-\+dark$"))
 
 
+def test_a_time_in_the_words_becomes_a_filter_when_it_is_clicked(page: Page, server: str) -> None:
+    page.goto(server + SEARCH)
+    page.get_by_role("searchbox").fill("red in 2021")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator(".image-search-grid li")).to_have_count(8)
+    page.get_by_role("link", name="only 2021?").click()
+    expect(page).to_have_url(f"{server}{SEARCH}?q=red&taken_at__gte=2021&taken_at__lt=2022")
+    expect(page.get_by_role("searchbox")).to_have_value("red")
+    expect(page.locator(".image-search-grid li")).to_have_count(2)
+    expect(page.get_by_role("link", name="only 2021?")).to_have_count(0)
+
+
 def test_an_order_is_chosen_in_the_form(page: Page, server: str) -> None:
     page.goto(server + SEARCH + "?q=red")
     page.get_by_label("Order").select_option("by filename")
