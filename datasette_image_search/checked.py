@@ -46,6 +46,11 @@ def check_number(name: str, value: Any) -> None:
         raise _refused(name, value, "a number")
 
 
+def check_positive(name: str, value: Any) -> None:
+    if not _is_real(value) or not 0 < value < math.inf:
+        raise _refused(name, value, "a number above 0")
+
+
 def check_share(name: str, value: Any, such_as: float) -> None:
     if not _is_real(value) or not 0 < value <= 1:
         raise _refused(name, value, f"above 0 and at most 1, such as {such_as}")

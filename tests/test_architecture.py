@@ -28,9 +28,11 @@ MAY_IMPORT = {
     "store": {"files", "metadata"} | BASE,
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,
     "search": {"progress", "decoding", "embedders", "store", "files"} | BASE,
+    "places": {"store"} | BASE,
     "maps": {"search", "store"} | BASE,
-    "runs": {"progress", "ingest", "search", "store", "files"} | BASE,
-    "api": {"progress", "runs", "maps", "ingest", "search", "embedders", "store", "files"} | BASE,
+    "runs": {"progress", "ingest", "places", "search", "store", "files"} | BASE,
+    "api": {"progress", "runs", "maps", "ingest", "places", "search", "embedders", "store", "files"}
+    | BASE,
     "sql": {"api", "search", "store"} | BASE,
     "web": {"api", "maps", "search", "decoding", "embedders", "store"} | BASE,
     "cli": {
@@ -39,6 +41,7 @@ MAY_IMPORT = {
         "sql",
         "maps",
         "ingest",
+        "places",
         "search",
         "decoding",
         "embedders",
@@ -49,8 +52,8 @@ MAY_IMPORT = {
     "__init__": {"api", "sql", "web", "errors"},
 }
 """
-Room -> rooms: cli, sql, web -> api -> maps -> ingest, search -> decoding, embedders, store -> files, metadata. Ingest and
-search stand side by side, and web ingests nothing.
+Room -> rooms: cli, sql, web -> api -> maps -> ingest, places, search -> decoding, embedders, store -> files, metadata.
+Ingest, places and search stand side by side, and web ingests nothing.
 """
 
 

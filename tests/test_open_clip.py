@@ -175,7 +175,10 @@ def test_other_weights_for_a_table_are_refused(
     ("model_id", "sentence"),
     [
         ("ViT-B-23/openai", "there is no model 'ViT-B-23/openai'; did you mean 'ViT-B-"),
-        ("xyzzy", "there is no model 'xyzzy'; a model is 'palette', 'timm/NAME', 'hf-hub:"),
+        (
+            "xyzzy",
+            "there is no model 'xyzzy'; a model is 'things', 'palette', 'timm/NAME', 'hf-hub:",
+        ),
         ("palete", "there is no model 'palete'; did you mean 'palette'?"),
         ("vit-b-32/OpenAi", "there is no model 'vit-b-32/OpenAi'; did you mean 'ViT-B-32/openai'?"),
         ("ViT-B-32/openia", "there is no model 'ViT-B-32/openia'; did you mean 'ViT-B-32/openai'?"),

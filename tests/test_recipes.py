@@ -9,6 +9,7 @@ blue). That CLIP finds the sea is not tested here, that everything around it doe
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -245,7 +246,11 @@ def test_publish_without_the_originals(
     assert str(recipe.home).encode() not in content
     assert b"oranges.jpg" not in content
     assert len(content) < (recipe.home / "photos.db").stat().st_size
-    assert query(published / "public.db", "select count(latitude) from images") == [(0,)]
+    for counted in (
+        "count(latitude) + count(country) + count(state) + count(city) from images",
+        "count(latitude) + count(longitude) + count(city) from _images_places",
+    ):
+        assert query(published / "public.db", f"select {counted}") == [(0,)]
 
     address = recipe.take("url").text.strip()
     without = os.environ["PYTHONPATH"].removesuffix(os.pathsep + str(models))
@@ -395,6 +400,29 @@ def test_use_with_datasette_cluster_map(recipe: Recipe) -> None:
             pytest.skip("this datasette-cluster-map asks this Datasette for what it does not know")
         assert len(answer["rows"]) == 20
         assert any(row["latitude"] is not None for row in answer["rows"])
+
+
+@pytest.mark.datasette
+@for_recipe("Where photos were taken")
+def test_where_photos_were_taken(recipe: Recipe) -> None:
+    change(recipe.home / "photos.db", "delete from _images_places")
+    change(recipe.home / "photos.db", "update images set country = null, city = null, state = null")
+    assert recipe.run() == "33 images located, 6 too far from any town\n"
+
+    cities = recipe.rows()
+    assert cities[0] == {"country": "Switzerland", "city": "Zermatt", "photos": 9}
+
+    portugal = "select path from images where country = 'Portugal'"
+    in_portugal = {path for (path,) in query(recipe.home / "photos.db", portugal)}
+    found = hits(recipe.run())
+    assert len(found) == 5
+    assert set(found) <= in_portugal
+
+    with recipe.serve() as server:
+        page = recipe.page(server)
+        names = {Path(path).name for path in in_portugal}
+        assert names >= set(map(html.unescape, found_on(page)))
+        assert "Ajuda" in page.text
 
 
 @pytest.mark.datasette

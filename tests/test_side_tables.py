@@ -27,6 +27,7 @@ OF_IMAGES = {
     "_images_thumbnails",
     "_images_failures",
     "_images_beside",
+    "_images_places",
     "_images_texts",
     "_images_texts_fts",
     "_images_texts_fts_config",
@@ -62,6 +63,7 @@ def whole(database: Path, folder: Path) -> Path:
     for arguments in (
         ("tag-images", database, "images", "red", "blue"),
         ("find-duplicates", database, "images", "--write"),
+        ("locate-images", database, "images"),
     ):
         assert command(*arguments).exit_code == 0
     return database

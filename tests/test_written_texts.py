@@ -16,12 +16,12 @@ from datasette_image_search.store.imports import add_imported
 from datasette_image_search.store.schema import ensure_keywords, ensure_tables
 from datasette_image_search.store.tables import ImageTable, ImportedImage, find_image_table
 from datasette_image_search.store.triggers import without_triggers
-from datasette_image_search.store.written_texts import text_columns
+from datasette_image_search.store.written_texts import TEXT_COLUMNS, text_columns
 
 from .commands import change, query
 from .random_tables import AWKWARD_NAMES
 
-OF_OURS = ("filename", "folder", "title", "description", "images_keywords", "images_tags")
+OF_OURS = (*TEXT_COLUMNS, "images_keywords", "images_tags")
 
 
 @pytest.fixture
@@ -103,6 +103,13 @@ def test_whatever_is_written(path: Path):
     change(path, "update images set title = null, folder = 'Porto' where id = 7")
     assert (found(path, "palacio OR sintra"), found(path, "porto")) == ([], [7])
     assert is_whole(path)
+
+
+def test_places_are_found_as_soon_as_there_are_some(path: Path):
+    add(path, 1)
+    change(path, "alter table images add column city", "alter table images add column country")
+    change(path, "update images set city = 'Évora', country = 'Portugal'")
+    assert found(path, "evora portugal") == [1]
 
 
 def test_what_is_deleted_or_replaced_is_gone(path: Path):

@@ -16,6 +16,7 @@ from .duplicates import find_duplicates
 from .embedding import embed_images
 from .importing import import_image_vectors
 from .indexing import index_images
+from .locating import locate_images
 from .messages import tell, warn
 from .models import image_models
 from .plotting import plot_images
@@ -45,5 +46,6 @@ def register_commands(cli: click.Group) -> None:
     cli.command("search-images", cls=QueryCommand)(search_images)
     cli.command("find-duplicates", cls=Command)(find_duplicates)
     cli.command("tag-images", cls=Command)(tag_images)
+    cli.command("locate-images", cls=Command)(locate_images)
     cli.command("plot-images", cls=Command)(plot_images)
     cli.command("image-models", cls=Command)(image_models)

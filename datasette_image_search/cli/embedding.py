@@ -34,7 +34,7 @@ SHOWN_REASONS = 20
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILES_OR_FOLDERS...")
 @click.option(
     "--model",
-    help="Model to embed with: palette, or ARCHITECTURE/PRETRAINED of open_clip, or timm/NAME. "
+    help="Model to embed with: things, palette, or ARCHITECTURE/PRETRAINED of open_clip, or timm/NAME. "
     "Default: the model of the table; for a new table ViT-B-32-256/datacomp_s34b_b86k",
 )
 @click.option(
@@ -106,7 +106,7 @@ SHOWN_REASONS = 20
     multiple=True,
     metavar="COLUMN",
     help="A column whose words are searched too; give the option once for each. Default: the columns of the last run, or "
-    "those called filename, folder, title and description, and the one with the paths",
+    "those called filename, folder, title, description, city, state and country, and the one with the paths",
 )
 @click.option("--add-model", is_flag=True, help="Make a second index, beside that of another model")
 @click.option(
@@ -179,6 +179,8 @@ def embed_images(
     _print_failed_before(summary)
     _print_empty_rows(summary)
     _print_left_out(summary)
+    if summary.located:
+        tell(f"{counted(summary.located, 'image')} located, by latitude and longitude", err=True)
     tell(_summary_line(summary))
     if summary.replacement is not None and summary.replacement.is_in_use:
         in_use = f"Searches of {table!r} now use the index by {summary.model}"

@@ -36,6 +36,7 @@ WORKS = {
     ),
     "Importing": Work("images", lambda progress, rate: f"{rate:,.0f} images/s"),
     "Tagging": Work("images", lambda progress, rate: f"{rate:,.0f} images/s"),
+    "Locating": Work("images", lambda progress, rate: f"{rate:,.0f} images/s"),
     "Comparing": Work("pairs", lambda progress, rate: f"{rate / 1e6:,.0f} million pairs/s"),
     "Reading": Work("vectors"),
     "Reading metadata": Work("images"),

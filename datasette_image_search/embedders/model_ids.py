@@ -11,7 +11,7 @@ HUB = "hf-hub:"
 """The prefix of the ids of models on the hub."""
 
 MODELS = (
-    "a model is 'palette', 'timm/NAME', 'hf-hub:OWNER/NAME', or ARCHITECTURE/PRETRAINED of open_clip "
+    "a model is 'things', 'palette', 'timm/NAME', 'hf-hub:OWNER/NAME', or ARCHITECTURE/PRETRAINED of open_clip "
     f"such as {DEFAULT_MODEL!r}"
 )
 

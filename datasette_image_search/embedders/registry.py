@@ -13,6 +13,7 @@ import pluggy
 from .. import hookspecs
 from .model_ids import TIMM
 from .protocol import Embedder, EmbedderError, EmbedderFactory, ModelRequest
+from .things_wheels import THINGS
 
 _loaded: dict[ModelRequest, Embedder] = {}
 _loading: defaultdict[ModelRequest, threading.Lock] = defaultdict(threading.Lock)
@@ -71,6 +72,7 @@ class BuiltInEmbedders:
     @hookspecs.hookimpl
     def register_image_embedders(self, register: Callable[[str, EmbedderFactory], None]) -> None:
         register("palette", _palette)
+        register(THINGS, _things)
         register(TIMM, _timm)
 
 
@@ -86,6 +88,14 @@ def _palette(request: ModelRequest) -> Embedder:
         if asked not in (None, only):
             raise EmbedderError(f"palette computes with {only} only; leave {option} {asked} out")
     return PaletteEmbedder()
+
+
+def _things(request: ModelRequest) -> Embedder:
+    if request.weights is not None:
+        raise EmbedderError("things has its weights from pip; leave --weights out")
+    from .things import load_things
+
+    return load_things(request)
 
 
 def _timm(request: ModelRequest) -> Embedder:

@@ -104,6 +104,8 @@ class TorchEmbedder(Embedder):
         weights.check_unchanged()
         try:
             module = load()
+        except EmbedderError:
+            raise
         except Exception as error:
             # torch fails in many ways if the file is not a checkpoint, or is another model's.
             raise EmbedderError(

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from . import things_wheels
 from .protocol import EmbedderError, WeightsMissing
+from .things_wheels import INSTALL
 
 HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's first answer: someone offline should not wait a minute to be told."""
@@ -111,10 +113,11 @@ def _is_partly_downloaded(repo_id: str) -> bool:
 
 
 def missing_weights(model_id: str, reason: str) -> WeightsMissing:
+    things = ", which is installed" if things_wheels.is_installed() else f" after {INSTALL}"
     return WeightsMissing(
         f"the weights of {model_id} {reason}; run embed-images where the hub or a mirror (HF_ENDPOINT) can "
-        "be reached, use --weights FILE for a file you have, or --model palette, which needs none (with "
-        "--add-model if the table has another model)"
+        f"be reached, use --weights FILE for a file you have, --model things{things}, or --model "
+        "palette, which sees colours only (either with --add-model if the table has another model)"
     )
 
 

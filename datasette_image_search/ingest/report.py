@@ -52,7 +52,8 @@ class Summary:
     one. `device` is None if no model was needed. `given_up` is the model of an unfinished index that
     was dropped; `unfinished` is that of one that was kept, with the number of its vectors. `migrated` says
     whether the run brought the database to this version, `not_written` why the sidecars could not be
-    written, None if they were. `left_out` is what was met in the folders and is no picture.
+    written, None if they were. `left_out` is what was met in the folders and is no picture. `located` counts the
+    images that got a place, if the extra `places` is installed.
     """
 
     embedded: int
@@ -80,6 +81,7 @@ class Summary:
     migrated: bool = False
     not_written: str | None = None
     left_out: LeftOut = field(default_factory=LeftOut)
+    located: int = 0
 
 
 def summary_of(survey: Survey) -> Summary:

@@ -178,6 +178,11 @@ def index_images(
     return index, codes, made
 
 
+def summary_of(index: Index, codes: Codes, made: Approximate | None) -> IndexSummary:
+    """Of what index_images() returns."""
+    return IndexSummary(len(codes), index.dimensions, codes.faiss_index.code_size, made)
+
+
 def check_asked(type: str | None = None, target: float | None = None, *, gpu: bool = False) -> None:
     """Raises ImageSearchError for values that no index can be made by."""
     if type is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
@@ -24,6 +24,7 @@ from sqlite_utils import Database
 from ..checked import check_flag, check_share, check_whole, several
 from ..embedders.protocol import Embedder
 from ..errors import ImageSearchError
+from ..progress import OnProgress
 from ..store import Filter, Index, Key
 from ..store.tables import LabelSet, StoredVectors, TagRow
 from ..store.tags import (
@@ -269,6 +270,15 @@ def tag_with(
         raise LabelError("there are no labels; name two or more, such as: cat dog")
     for label_set in chosen:
         yield from tag_images(db, index, label_set, embedder, filter, in_place_of_others=replace)
+
+
+def last_of_each(steps: Iterable[Tagged], on_progress: OnProgress) -> list[Tagged]:
+    """The last step with each label set; all are told."""
+    last = {}
+    for tagged in steps:
+        on_progress(tagged)
+        last[tagged.label_set.id] = tagged
+    return list(last.values())
 
 
 def tag_images(

@@ -42,6 +42,8 @@ SIDE_TABLES: Mapping[str, str] = {
     "beside": "_{}_beside",
     # Columns of a table of ours that a person had made before ours of the same name came: never written.
     "own_columns": "_{}_own_columns",
+    # The latitude and longitude that images were located by, and what was written of their places.
+    "places": "_{}_places",
     # The words that are written about images, by numbers of their own, and the tables that FTS5 makes for it.
     "texts": "_{}_texts",
     "texts_fts": "_{}_texts_fts",
@@ -112,6 +114,7 @@ class ImageTable:
     keywords = _side("keywords")
     beside = _side("beside")
     own_columns = _side("own_columns")
+    places = _side("places")
     texts = _side("texts")
     texts_fts = _side("texts_fts")
 

@@ -66,6 +66,7 @@ def ensure_triggers(
     )
     with_duplicates, with_tags = has_duplicates(db.conn, table), has_tags(db.conn, table)
     with_keywords = is_made_for_keywords(db.conn, table)
+    with_places = has_places(db.conn, table)
     wanted = _triggers(
         table,
         own_column,
@@ -73,6 +74,7 @@ def ensure_triggers(
         with_duplicates=with_duplicates,
         with_tags=with_tags,
         with_keywords=with_keywords,
+        with_places=with_places,
         columns=text_columns(db.conn, table),
         texts=text_triggers(db.conn, table, _text_tables(db.conn, table)),
     )
@@ -122,10 +124,14 @@ def _triggers(
     with_duplicates: bool,
     with_tags: bool,
     with_keywords: bool,
+    with_places: bool,
     columns: Sequence[str],
     texts: Mapping[str, str],
 ) -> dict[str, str]:
-    """Name -> SQL. `forget` is how all that is known of an image leaves with it."""
+    """
+    Name -> SQL. `forget` is how all that is known of a picture leaves with it, `leave` what is of the row of an image
+    and not of its picture.
+    """
     names = table.quoted()
     renumber = ""
     forget = (
@@ -152,6 +158,10 @@ def _triggers(
     if with_keywords:
         forget += " delete from {keywords} where image_id = {row}.{key};"
         renumber += "update {keywords} set image_id = new.{key} where image_id = old.{key}; "
+    leave = ""
+    if with_places:
+        leave = " delete from {places} where image_id = {row}.{key};"
+        renumber += "update {places} set image_id = new.{key} where image_id = old.{key}; "
     forget_vector = ""
     if with_tags:
         forget += " delete from {tags} where image_id = {row}.{key};"
@@ -164,18 +174,20 @@ def _triggers(
         )
     forget_old = forget.format(row="old", **names)
     forget_new = forget.format(row="new", **names)
+    leave_old = leave.format(row="old", **names)
+    leave_new = leave.format(row="new", **names)
     bodies = {
         **token_triggers(table),
         **texts,
         # REPLACE fires no delete trigger, but the row that comes instead fires this one.
-        "inserted": f"after insert on {names['images']} begin {forget_new}"
+        "inserted": f"after insert on {names['images']} begin {forget_new}{leave_new}"
         f"{text_added(table, columns)} end",
-        "deleted": f"after delete on {names['images']} begin {forget_old}"
+        "deleted": f"after delete on {names['images']} begin {forget_old}{leave_old}"
         f"{text_gone(table, 'old')} end",
         "renumbered": (
             # An update of other columns works also if a table that this one names was dropped.
             f"after update of {names['key']}, {', '.join(_ROWIDS)} on {names['images']} "
-            f"when old.{names['key']} is not new.{names['key']} begin {forget_new}"
+            f"when old.{names['key']} is not new.{names['key']} begin {forget_new}{leave_new}"
             f"{text_renumbered(table, columns)} "
             + "insert into {vectors} (index_id, image_id, sha256, vector) "
             "select index_id, new.{key}, sha256, vector from {vectors} where image_id = old.{key}; "
@@ -238,7 +250,12 @@ def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
 
 def existing_side_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:
     """What is made of an image table, and not somebody else's of the same name."""
-    ours = {"duplicates": has_duplicates, "tags": has_tags, "keywords": is_made_for_keywords}
+    ours = {
+        "duplicates": has_duplicates,
+        "tags": has_tags,
+        "keywords": is_made_for_keywords,
+        "places": has_places,
+    }
     return [
         table.side(kind)
         for kind in SIDE_TABLES
@@ -259,6 +276,17 @@ def has_tags(conn: sqlite3.Connection, table: ImageTable) -> bool:
 def has_keywords(conn: sqlite3.Connection, table: ImageTable) -> bool:
     """Whether there is a table of keywords, and not somebody else's of the same name."""
     return is_made_for_keywords(conn, table) and _is_table_of(conn, table.keywords, KeywordRow)
+
+
+def has_places(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Whether there is a table of what images were located by, and not somebody else's of the same name."""
+    columns = set(column_names(conn, table.places))
+    return table_exists(conn, table.places) and columns >= {
+        "image_id",
+        "latitude",
+        "longitude",
+        "max_distance",
+    }
 
 
 def is_made_for_keywords(conn: sqlite3.Connection, table: ImageTable) -> bool:
@@ -288,7 +316,7 @@ def clear_derived(db: Database, table: ImageTable) -> None:
         clear_duplicates(db, table)
     if has_tags(db.conn, table):
         _clear_tags(db, table)
-    for side in ("beside", "keywords"):
+    for side in ("beside", "keywords", "places"):
         if table.side(side) in existing_side_tables(db.conn, table):
             db.execute(
                 f"delete from {{{side}}} where image_id not in (select {{key}} from {{images}})".format(

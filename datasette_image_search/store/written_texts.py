@@ -28,7 +28,7 @@ from .tables import (
     trigger_name,
 )
 
-TEXT_COLUMNS = ("filename", "folder", "title", "description")
+TEXT_COLUMNS = ("filename", "folder", "title", "description", "city", "state", "country")
 """Columns of an image table whose words can be searched for, if it has them."""
 
 TEXT_TABLES = {"keywords": "keyword", "tags": "tag"}

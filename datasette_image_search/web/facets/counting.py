@@ -25,8 +25,14 @@ from ..reading import read_bounded
 from ..urls import RequestError, TableUrls, check_repetition, pairs_of, replaced
 from .years import YearFacet
 
-SUGGESTED = (("column", "camera_model"), ("column", "folder"), ("year", "taken_at"))
-"""The columns that people filter photos by. `embed-images` makes indexes for them."""
+SUGGESTED = (
+    ("column", "camera_model"),
+    ("column", "folder"),
+    ("year", "taken_at"),
+    ("column", "country"),
+    ("column", "city"),
+)
+"""The columns that people filter photos by. `embed-images` and `locate-images` make indexes for them."""
 
 MOST_FACETS = 20
 """Each may take facet_time_limit_ms on one of the three threads that serve everybody."""

@@ -1,0 +1,185 @@
+"""
+The embedder `things`: meaning from two models that are inside wheels, so pip is enough to get them.
+
+Pictures are seen by an EfficientNet-Lite0 that was trained on the 1,000 classes of ImageNet. Words are
+read by all-MiniLM-L6-v2, which knows no pictures: a text is compared with the name and the definition of
+each class, and its vector is the mean of the directions in which the classifier looks for the classes,
+each as often as it is like the text. So both lie in the space of the pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from safetensors.torch import load as load_safetensors
+from tokenizers import Tokenizer
+from torch.nn.utils.rnn import pad_sequence
+
+from . import things_wheels as wheels
+from .protocol import ModelRequest
+from .torch_embedder import TorchEmbedder, TorchModel, check_keys
+from .torch_runtime import choose_runtime
+from .weights import WeightsFile
+
+VERSION = 1
+"""Raise it with any change of the code that changes vectors."""
+
+ARCHITECTURE = "tf_efficientnet_lite0"
+PREPROCESSING: dict[str, Any] = {
+    "input_size": (3, wheels.SIDE, wheels.SIDE),
+    "crop_mode": "squash",
+    "crop_pct": 1.0,
+    "interpolation": "bicubic",
+    "mean": (127 / 255,) * 3,
+    "std": (128 / 255,) * 3,
+}
+
+MINILM: dict[str, Any] = {
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
+"""How all-MiniLM-L6-v2 differs from the BERT that transformers makes unless told otherwise."""
+MOST_TOKENS = 256
+PADDING = 0
+
+CLASSES_FILE = Path(__file__).with_name("things_classes.npz")
+
+
+def load_things(request: ModelRequest) -> TorchEmbedder:
+    """Raises EmbedderError if the wheels are not installed, or hold other files than ours."""
+    pictures = wheels.PICTURES.location()
+    wheels.WORDS.location()
+    embedder = ThingsEmbedder(
+        TorchModel(
+            wheels.THINGS,
+            wheels.THINGS,
+            WeightsFile.at(pictures),
+            fingerprint(),
+            wheels.DIMENSIONS,
+            wheels.SIDE,
+            timm.data.create_transform(**PREPROCESSING),
+            load_pictures=_pictures,
+            load_words=Sentences,
+            tokenizer=Tokens(),
+        ),
+        choose_runtime(request.device, request.precision),
+    )
+    if not request.words_only:
+        embedder.load_pictures()
+    return embedder
+
+
+def fingerprint() -> str:
+    """Of the files as they have to be: they are read and compared when they are needed."""
+    known = [VERSION, PREPROCESSING, MINILM, MOST_TOKENS, [file.sha256 for file in wheels.FILES]]
+    digest = hashlib.sha256(repr(known).encode() + CLASSES_FILE.read_bytes())
+    return f"things-{VERSION}-{digest.hexdigest()[:12]}"
+
+
+class ThingsEmbedder(TorchEmbedder):
+    """Its word tower reads sentences; these become vectors by the classes that they are like."""
+
+    logit_scale = 30.0
+
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        """n texts -> (n, 1280) float32, unit norm."""
+        return self._classes.directions(super().encode_texts(texts))
+
+    @cached_property
+    def _classes(self) -> Classes:
+        *_, rows, _ = _picture_weights().values()
+        with np.load(CLASSES_FILE) as file:
+            return Classes(file["meanings"].astype(np.float32), rows.numpy())
+
+
+# --- Pictures --------------------------------------------------------------------------------------
+
+
+def _pictures() -> torch.nn.Module:
+    """Raises EmbedderError, or RuntimeError if timm makes another model than the weights are for."""
+    model: Any = timm.create_model(ARCHITECTURE)
+    # The parameters have other names than timm's, but the same order.
+    model.load_state_dict(dict(zip(model.state_dict(), _picture_weights().values(), strict=True)))
+    model.reset_classifier(0)
+    return model
+
+
+def _picture_weights() -> dict[str, torch.Tensor]:
+    """By name; the last two are of the classifier: its rows, (1000, 1280), and its biases."""
+    content = BytesIO(wheels.PICTURES.read())
+    return torch.load(content, map_location="cpu", weights_only=True)
+
+
+# --- Words -----------------------------------------------------------------------------------------
+
+
+class Tokens:
+    """Texts -> ids of tokens, shape (n, the most of a text), filled up with PADDING."""
+
+    def __init__(self) -> None:
+        self._tokenizer = Tokenizer.from_str(wheels.TOKENIZER.read().decode())
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(MOST_TOKENS)
+
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        # One by one: a batch would start threads, of which a later fork warns.
+        ids = [torch.tensor(self._tokenizer.encode(text).ids) for text in texts]
+        return pad_sequence(ids, batch_first=True, padding_value=PADDING)
+
+
+class Sentences(torch.nn.Module):
+    """Ids of tokens, shape (n, length) -> the mean of their meanings, (n, 384)."""
+
+    def __init__(self) -> None:
+        from transformers import BertConfig, BertModel
+
+        super().__init__()
+        self._bert = BertModel(BertConfig(**MINILM), add_pooling_layer=False)
+        found = self._bert.load_state_dict(load_safetensors(wheels.WORDS.read()), strict=False)
+        check_keys(found, ("pooler.", "embeddings.position_ids"))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        real = ids != PADDING
+        each = self._bert(input_ids=ids, attention_mask=real.long()).last_hidden_state
+        counted = real[..., None].to(each.dtype)
+        return (each * counted).sum(dim=1) / counted.sum(dim=1)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """
+    `meanings` are the sentences of the classes, shape (classes, 384), unit norm; `rows` are those of
+    the classifier, (classes, 1280).
+    """
+
+    meanings: np.ndarray
+    rows: np.ndarray
+
+    def directions(self, sentences: np.ndarray) -> np.ndarray:
+        """Sentences, shape (n, 384), unit norm -> where their classes are, (n, 1280), unit norm."""
+        scores = sentences @ self.meanings.T
+        scores -= scores.mean(axis=1, keepdims=True)
+        shares = np.exp(scores / scores.std(axis=1, keepdims=True))
+        directions = shares @ (self.rows - self.rows.mean(axis=0))
+        return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def sentences_of_classes() -> list[str]:
+    """What `meanings` are made of: the name of each class of ImageNet, and its definition."""
+    info = timm.data.ImageNetInfo()
+    sentences = []
+    for at in range(info.num_classes()):
+        names = info.index_to_description(at)
+        definition = info.index_to_description(at, detailed=True).removeprefix(f"{names}: ")
+        sentences.append(f"a photo of a {names.partition(',')[0]}. {definition}")
+    return sentences

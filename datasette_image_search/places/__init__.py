@@ -1,0 +1,1 @@
+"""The places of images: country, state and city by latitude and longitude."""
