@@ -6,17 +6,18 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from sqlite_utils.db import quote_identifier
 
+from .connections import in_memory
 from .filters import Filter, IdSet, passing_keys
 from .tables import ImageTable, Key, StoreError
 from .transactions import is_interrupted, is_locked
-from .written_texts import TEXT_TABLES, text_columns
+from .written_texts import LONGEST_TEXT, TEXT_TABLES, definition, text_columns
 
-SCANNED = 20_000
+SCANNED = 10_000
 """Matches that are looked at, the newest first. A word that more images have says little about any of them, and to rank a
 million takes most of a second."""
 
@@ -161,22 +162,35 @@ def text_matches(
     parts = dict.fromkeys(part for words in wanted for part in words.parts())
     if not columns or not parts or not ids:
         return {}
-    names = {table.side(kind): kind for kind in TEXT_TABLES}
     n = table.quoted()
+    texts = ", ".join(
+        f"substr({quote_identifier(column)}, 1, {3 * LONGEST_TEXT})" for column in columns
+    )
     sql = f"""
-        select image_id from json_each(?) as wanted
+        select image_id, {texts} from json_each(?) as wanted
         cross join {n["texts"]} on image_id = wanted.value
         cross join {n["texts_fts"]} on {n["texts_fts"]}.rowid = {n["texts"]}.id
-        where {n["texts_fts"]} match ?
     """
-    found: dict[Key, list[TextMatch]] = {}
     with _naming_the_texts(table):
+        rows = conn.execute(sql, [json.dumps(list(ids))]).fetchall()
+    keys = [key for key, *_ in rows]
+    names = {table.side(kind): kind for kind in TEXT_TABLES}
+    found: dict[Key, list[TextMatch]] = {}
+    # To ask the large table for one row of a common word takes it milliseconds, so these few get one of their own.
+    with closing(in_memory()) as few:
+        few.execute(definition("few", columns))
+        marks = ", ".join("?" * (1 + len(columns)))
+        listed = ", ".join(map(quote_identifier, columns))
+        few.executemany(
+            f"insert into few (rowid, {listed}) values ({marks})",
+            ((at, *row[1:]) for at, row in enumerate(rows)),
+        )
         for part in parts:
             for column in columns:
                 match = TextMatch(_unquoted(part), names.get(column, column))
                 expression = f"{{{quote_identifier(column)}}} : {part}"
-                for (key,) in conn.execute(sql, [json.dumps(list(ids)), expression]):
-                    found.setdefault(key, []).append(match)
+                for (at,) in few.execute("select rowid from few where few match ?", [expression]):
+                    found.setdefault(keys[at], []).append(match)
     return {key: tuple(matches) for key, matches in found.items()}
 
 

@@ -61,24 +61,25 @@ def text_columns(conn: sqlite3.Connection, table: ImageTable) -> tuple[str, ...]
         f"and length(sql) < {LONGEST_NAME} * {MOST_COLUMNS}",
         [table.texts_fts],
     ).fetchone()
-    head = _head(table)
+    head = _head(table.texts_fts)
     if row is None or not str(row[0]).startswith(head):
         return ()
     names = re.findall(r'"((?:[^"]|"")*)"', str(row[0])[len(head) :])
     columns = tuple(name.replace('""', '"') for name in names)
-    is_sound = row[0] == _definition(table, columns) and all(
+    is_sound = row[0] == definition(table.texts_fts, columns) and all(
         is_stored_table(conn, table.side(kind), *needed)
         for kind, needed in [("texts", ("id", "image_id")), *((kind, ()) for kind in _SHADOWS)]
     )
     return columns if is_sound else ()
 
 
-def _head(table: ImageTable) -> str:
-    return "CREATE VIRTUAL TABLE {texts_fts} USING fts5(".format(**table.quoted())
+def _head(name: str) -> str:
+    return f"CREATE VIRTUAL TABLE {quote_identifier(name)} USING fts5("
 
 
-def _definition(table: ImageTable, columns: Iterable[str]) -> str:
-    return f"{_head(table)}{', '.join([*map(quote_identifier, columns), _TOKENIZER])})"
+def definition(name: str, columns: Iterable[str]) -> str:
+    """SQL that makes a table of FTS5 for texts."""
+    return f"{_head(name)}{', '.join([*map(quote_identifier, columns), _TOKENIZER])})"
 
 
 def ensure_texts(
@@ -111,7 +112,7 @@ def ensure_texts(
     db.execute(
         f"create table {names['texts']} (id INTEGER PRIMARY KEY, image_id {key_type} UNIQUE)"
     )
-    db.execute(_definition(table, columns))
+    db.execute(definition(table.texts_fts, columns))
 
 
 def _checked(conn: sqlite3.Connection, table: ImageTable, wanted: Sequence[str]) -> tuple[str, ...]:
