@@ -2,6 +2,7 @@
 How good answers are: the right photo for a caption, by the score alone and by the corrected ranking.
 
     python benchmarks/answers.py ../shared/data
+    python benchmarks/answers.py ../shared/data --figure docs/ranking.svg
 
 The vectors are of OpenAI's CLIP, ViT-B/32: 100 photos with five captions each, alone and among other images.
 For each caption the reference queries are the captions of other photos, as a fifth of the photos at a time is
@@ -16,16 +17,27 @@ from pathlib import Path
 
 import click
 import numpy as np
+from ranking_figure import ranking_figure
 from sqlite_utils import Database
 from tabulate import tabulate
 
 from datasette_image_search import Images
+from datasette_image_search.search.correction import ranking_vectors
+from datasette_image_search.search.hits import LINE
+from datasette_image_search.search.live import live_index
 from datasette_image_search.search.query import QueryVector
-from datasette_image_search.store.references import write_references
+from datasette_image_search.search.relevance import relevance_of
+from datasette_image_search.store import Index
+from datasette_image_search.store.references import (
+    References,
+    record_references,
+    with_references,
+)
 
 FOLDS = 5
 FEW = 20
 """Reference queries that a person may have, when there are few."""
+TOLD = (1, 5, 10)
 SAME = 0.98
 """The score above which two pictures count as the same."""
 MODEL = "ViT-B-32/openai"
@@ -33,7 +45,10 @@ MODEL = "ViT-B-32/openai"
 
 @click.command()
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
-def main(data: Path) -> None:
+@click.option(
+    "--figure", type=click.Path(path_type=Path), help="an SVG to draw of the recalls of all"
+)
+def main(data: Path, figure: Path | None) -> None:
     folder = data / "flickr8k-clip"
     photos = _unit(np.load(folder / "image_vectors.npy"))
     captions = _unit(np.load(folder / "text_vectors.npy"))
@@ -42,7 +57,8 @@ def main(data: Path) -> None:
     names = (folder / "photos.txt").read_text().split()
     with (folder / "captions.csv").open(newline="", encoding="utf-8") as file:
         right = np.array([names.index(row["photo"]) for row in csv.DictReader(file)])
-    rows = []
+    rows, told = [], []
+    drawn: dict[int, tuple[float, ...]] = {}
     with tempfile.TemporaryDirectory() as place:
         for name, vectors in (("100", photos), ("all", np.vstack([photos, others]))):
             images = _table(Path(place), name, vectors)
@@ -52,10 +68,30 @@ def main(data: Path) -> None:
                 (f"corrected by {FEW}", "corrected", FEW),
             ):
                 ranks = _ranks(images, captions, right, rank, bank)
-                recalls = [f"{(ranks <= k).mean():.3f}" for k in (1, 5, 10)]
-                rows.append([len(vectors), ranking, *recalls])
+                recalls = {k: float((ranks <= k).mean()) for k in TOLD}
+                rows.append([len(vectors), ranking, *(f"{each:.3f}" for each in recalls.values())])
+                if name == "all" and bank is None:
+                    drawn = {k: (*drawn.get(k, ()), each) for k, each in recalls.items()}
+            present, absent, gold = _present_or_absent(images, captions, right)
+            line = np.quantile(absent, 0.95)
+            numbers = _auc(present, absent), (gold > line).mean(), line
+            shares = (gold >= LINE).mean(), (absent >= LINE).mean()
+            told.append([len(vectors), *(f"{number:.3f}" for number in (*numbers, *shares))])
             images.close()
+    if figure is not None:
+        figure.write_text(ranking_figure(len(photos) + len(others), drawn), encoding="utf-8")
     print(tabulate(rows, ["images", "ranking", "recall@1", "@5", "@10"], disable_numparse=True))
+    headers = [
+        "images",
+        "AUC",
+        "kept at 5 % false alarms",
+        "by a line at",
+        "matches",
+        "false alarms at 0.95",
+    ]
+    print(
+        f"\nIs there such a photo? By relevance\n{tabulate(told, headers, disable_numparse=True)}"
+    )
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -73,6 +109,49 @@ def _table(place: Path, name: str, vectors: np.ndarray) -> Images:
     return images
 
 
+def _with_bank(images: Images, db: Database, captions: np.ndarray) -> Index:
+    """The index of a table, with these reference queries from now on."""
+    references = References(captions)
+    index = with_references(images.index_of(), references)
+    record_references(db, index, references)
+    return index
+
+
+def _as_words(index: Index, caption: np.ndarray) -> QueryVector:
+    return QueryVector(index, caption, words=(1.0,), pictures=())
+
+
+def _present_or_absent(
+    images: Images, captions: np.ndarray, right: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    For each caption the relevance of the best image, of the best without its photo, and of its photo, shape
+    (len(captions),) each.
+    """
+    best, without, gold = (np.zeros(len(captions)) for _ in range(3))
+    db = Database(images.conn, execute_plugins=False)
+    count = images.status()["vectors"]
+    for fold in range(FOLDS):
+        index = _with_bank(images, db, captions[right % FOLDS != fold])
+        for at in np.flatnonzero(right % FOLDS == fold):
+            query, photo = _as_words(index, captions[at]), int(right[at]) + 1
+            hits = images.search(query, count)
+            corrected = {hit.id: hit.corrected for hit in hits}
+            live = live_index(images.conn, index)
+            (row,) = ranking_vectors(index, live.references, query.vector[None], np.ones(1))
+            relevance = relevance_of(live, row, query)
+            assert relevance is not None
+            best[at], gold[at] = relevance(np.array([hits[0].corrected, corrected.pop(photo)]))
+            (without[at],) = relevance(np.array([max(corrected.values())]))
+    return best, without, gold
+
+
+def _auc(present: np.ndarray, absent: np.ndarray) -> float:
+    """The share of pairs in which the one that is present is above, and half of those that tie."""
+    differences = present[:, None] - absent[None]
+    return float((differences > 0).mean() + (differences == 0).mean() / 2)
+
+
 def _ranks(
     images: Images, captions: np.ndarray, right: np.ndarray, rank: str, bank: int | None
 ) -> np.ndarray:
@@ -84,9 +163,8 @@ def _ranks(
         others = np.flatnonzero(right % FOLDS != fold)
         if bank is not None:
             others = np.random.default_rng(fold).choice(others, bank, replace=False)
-        index = images.index_of()
-        index = write_references(db, index, [str(at) for at in others], captions[others])
-        queries = [QueryVector(index, captions[at], words=1.0) for at in asked]
+        index = _with_bank(images, db, captions[others])
+        queries = [_as_words(index, captions[at]) for at in asked]
         for at, found in zip(asked, images.find(queries, 10, rank=rank), strict=True):
             ids = [hit.id for hit in found.hits]
             if int(right[at]) + 1 in ids:

@@ -2,7 +2,10 @@
 The metadata that is read of the pictures in some folders, beside what exiftool reads: how many values of
 each column agree, and every difference. 5 minutes for 10,000 pictures; needs exiftool.
 
-    python benchmarks/metadata.py FOLDER ... [--differences COLUMN]
+    python benchmarks/metadata.py FOLDER ... [--differences COLUMN] [--cameras]
+
+The makes and models of exiftool are brought to the one name that a camera has here before they are compared;
+--cameras prints these names, so that a wrong one is seen.
 """
 
 from __future__ import annotations
@@ -136,9 +139,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--differences", nargs="*", default=[])
+    parser.add_argument("--cameras", action="store_true")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
+    cameras: dict[tuple[Any, ...], set[tuple[Any, ...]]] = defaultdict(set)
     seconds, read = 0.0, 0
     for path, tags in exiftool(asked.folders):
         if not is_image_name(path.name):
@@ -152,6 +157,9 @@ def main() -> None:
         found = read_metadata(data, image)
         seconds += time.perf_counter() - started
         read += 1
+        cameras[found.camera_make, found.camera_model].add(
+            tuple(_first(tags, name) for name in ("camera_make", "camera_model"))
+        )
         for column in ("taken_at", *NAMES):
             ours, their = getattr(found, column), theirs(tags, column)
             we_have, they_have = ours not in (None, ()), their is not None
@@ -162,6 +170,10 @@ def main() -> None:
             kinds[column][kind] += 1
             if kind != "agree" and column in asked.differences:
                 print(f"{column}: {path}: {ours!r:.70} | exiftool: {their!r:.70}")
+    if asked.cameras:
+        for named, written in sorted(cameras.items(), key=str):
+            if written != {named}:
+                print(named, "<-", *sorted(written, key=str))
     headers = ("agree", "differ", "only ours", "only exiftool's")
     rows = []
     for column, counts in kinds.items():

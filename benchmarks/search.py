@@ -33,11 +33,12 @@ from collection import make_collection, text_vectors
 from sqlite_utils import Database
 
 from datasette_image_search.search import planner
+from datasette_image_search.search.hits import Found
 from datasette_image_search.search.indexing import index_images
 from datasette_image_search.search.live import live_index
 from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.sql import register_functions
-from datasette_image_search.store import Filter, find_index
+from datasette_image_search.store import Filter, Index, find_index
 from datasette_image_search.store.tables import vector_to_blob
 
 K = 20
@@ -61,17 +62,28 @@ class Collection:
         self.faiss = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         self.n = self.faiss.ntotal
 
-    def search(
-        self, number: int, filter: Filter | None = None, k: int = K, **options
-    ) -> planner.Found:
+    def search(self, number: int, filter: Filter | None = None, k: int = K, **options) -> Found:
         # The index is read anew, as every caller does.
         index = find_index(self.conn)
         vectors = self.queries[number : number + 1]
-        (found,) = planner.search_many(self.conn, index, vectors, k, filter, **options)
+        (found,) = search_now(self.conn, index, vectors, k, filter, **options)
         return found
 
     def bare(self, number: int) -> None:
         self.faiss.search(self.queries[number : number + 1], K)
+
+
+def search_now(
+    conn: sqlite3.Connection,
+    index: Index,
+    vectors: np.ndarray,
+    k: int,
+    filter: Filter | None = None,
+    **options,
+) -> list[Found]:
+    """By the score, in the state that the database has now."""
+    with planner.live_snapshot(conn, index) as live:
+        return planner.search_live(conn, live, vectors, k, filter, **options)
 
 
 def milliseconds(function: Callable[..., object], *arguments: object) -> float:
@@ -131,7 +143,7 @@ def exact(collection: Collection) -> None:
     index = collection.index
     for count in (4, 16):
         vectors = collection.queries[:count]
-        together = milliseconds(planner.search_many, collection.conn, index, vectors, K)
+        together = milliseconds(search_now, collection.conn, index, vectors, K)
         line(f"{count} queries at once, each", together / count, bare)
 
 

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from .search.dispensable import LeftOut
     from .search.duplicates import DuplicateGroups
     from .search.evaluation import Evaluated
+    from .search.hits import Found, Hit
     from .search.indexing import IndexSummary
-    from .search.planner import Found, Hit
     from .search.tags import Tagged
 
 
@@ -212,8 +212,7 @@ class Images:
 
             images.search("dark blue", where="camera_make = :make", params={"make": "Canon"})
         """
-        (found,) = self.find([query], k, **options)
-        return list(found.hits)
+        return self.search_many([query], k, **options)[0]
 
     def search_many(
         self, queries: Query | Sequence[Query], k: int = 20, **options: Any
@@ -239,9 +238,8 @@ class Images:
         **options: Any,
     ) -> list[Found]:
         """
-        For each query the `hits`, the `steps` to them, and `warnings`, such as of words that the model does not
-        know. The k best come in the order of the column `sort` or `sort_desc`, if there is one. `options` are
-        the fields of SearchOptions.
+        For each query the `hits`, how many of them are `matches`, the `steps` to them, and `warnings`. The k best
+        come in the order of the column `sort` or `sort_desc`. `options` are the fields of SearchOptions.
 
             (found,) = images.find(["dark blue"], 3)
         """
@@ -257,6 +255,16 @@ class Images:
         rows = where if isinstance(where, Filter | IdSet) else row_filter(where, params)
         ask = partial(self._ask, index, alone=len(some) == 1)
         return find_images(self.conn, index, some, k, rows, chosen, order, ask)
+
+    def relevance(self, id: Key, query: Query, *, model: str | None = None) -> float | None:
+        """
+        How much better one image is than chance for a query, 0 to 1; None for an image without a vector.
+
+            images.relevance(42, "a red car")
+        """
+        from .search.asked import relevance_of_image
+
+        return relevance_of_image(self.conn, self.ask(query, model=model), as_key(id))
 
     def vector(self, query: Query, *, model: str | None = None) -> np.ndarray:
         """

@@ -17,10 +17,13 @@ def counted(number: int, one: str, several: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
-def most_similar(name: str, known: Iterable[str]) -> str | None:
-    """The most similar of some names, ignoring case; None if none is similar."""
+def most_similar(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
+    """
+    The most similar of some names, ignoring case; None if none is similar. `least` is the share of letters, 0 to 1,
+    that two similar names have in common.
+    """
     by_lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=least)
     return by_lower[near[0]] if near else None
 
 

@@ -23,9 +23,9 @@ FLAGS.append("--disable-background-networking")
 
 SHOTS = {
     # file: (width, height, colours, query string)
-    "search.png": (1280, 860, "light", "q=orange+above+blue"),
+    "search.png": (1280, 860, "light", "q=blue+above+green"),
     "search-dark.png": (1280, 860, "dark", "q=%238+-+0.5:dark&taken_at__gte=2020"),
-    "search-phone.png": (390, 844, "light", "q=green&camera_model=iPhone+12"),
+    "search-phone.png": (390, 844, "light", "q=orange"),
 }
 
 

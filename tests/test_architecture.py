@@ -161,7 +161,7 @@ def test_the_names_of_tables_are_known_to_the_store_only():
 
 
 def test_a_search_is_composed_in_one_place_only():
-    for call in ("live_index(", "query_vector(", "planner.search_many"):
+    for call in ("live_index(", "query_vector(", "planner.search_live"):
         calling = [file for file in MODULES if call in text_of(file) and room_of(file) != "search"]
         assert set(calling) <= {PACKAGE / "api.py"}, call
 

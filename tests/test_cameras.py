@@ -37,6 +37,9 @@ from datasette_image_search.metadata.cameras import named_once
         ([("GoPro", "HERO7 Black")], ("GoPro", "HERO7 Black")),
         ([("Leica Camera AG", "LEICA")], ("Leica", "LEICA")),
         ([("Camera", None)], ("Camera", None)),
+        ([("General Electric", "A735")], ("General Electric", "A735")),
+        ([("General Imaging Co.", "A735")], ("General Imaging", "A735")),
+        ([("OLYMPUS DIGITAL CAMERA", "C700")], ("Olympus Digital Camera", "C700")),
         ([(None, "Canon EOS R6")], (None, "Canon EOS R6")),
     ],
 )

@@ -1007,6 +1007,11 @@ def test_what_is_no_picture_is_told_in_one_line(path: Path, folder: Path):
     assert embed_images(*run, "--dry-run").stderr == told
     assert embed_images(*run).stderr == told
     assert count(path) == 8
+    for name in ("#snapshot", "$Recycle.Bin"):
+        (folder / name).mkdir()
+    told = embed_images(*run).stderr
+    assert "5 folders of other programs (#recycle, " in told
+    assert told.endswith(", ...) left out\n")
 
 
 def test_a_pattern_that_excludes_nothing_is_told(path: Path, folder: Path):

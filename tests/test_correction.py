@@ -98,7 +98,7 @@ def test_in_a_mixture_the_correction_has_the_weight_of_the_words(tiny: Path) -> 
         words, picture = images.vector(WORDS), images.vector("#3")
         total = 2 * picture - 0.5 * words
         weight = -0.5 / float(np.linalg.norm(total))
-        assert images.ask(f"2:#3 - 0.5:{WORDS}").words == pytest.approx(weight, rel=1e-4)
+        assert images.ask(f"2:#3 - 0.5:{WORDS}").words == pytest.approx((weight,), rel=1e-4)
         found = [hit.id for hit in images.search(f"2:#3 - 0.5:{WORDS}", 8)]
         assert found == expected(images, f"2:#3 - 0.5:{WORDS}", weight)
 
@@ -184,6 +184,23 @@ def test_own_reference_queries_take_the_place_of_the_others(tiny: Path, tmp_path
     with Images(tiny) as images:
         assert np.allclose(found.vectors, [images.vector(line) for line in lines], atol=1e-5)
         assert [hit.id for hit in images.search(WORDS, 8)] == expected(images, WORDS) != before
+
+
+def test_another_model_drops_them_and_says_so_if_they_are_ones_own(
+    tiny: Path, folder: Path, tmp_path: Path
+) -> None:
+    other = ["embed-images", tiny, "images", folder, "--model", "palette", "--replace-model"]
+    dropped = "reference queries read with"
+    (tmp_path / "searches.txt").write_text("\n".join(f"search number {at}" for at in range(30)))
+    assert dropped not in command(*other, "--dry-run").output
+    command("index-images", tiny, "images", "--reference-queries", tmp_path / "searches.txt")
+    told = command(*other).stderr
+    assert told.count(dropped) == 1
+    assert (
+        f"30 reference queries read with {MODEL} will be dropped with its index; if they are your own, "
+        "run index-images with --reference-queries again afterwards"
+    ) in told
+    assert references(tiny) is None
 
 
 @pytest.mark.parametrize(

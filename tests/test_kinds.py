@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+import sys
+
 import pytest
+from PIL import TiffImagePlugin
 
 from datasette_image_search.decoding.decode import decode_bytes
 from datasette_image_search.decoding.describing import metadata_of
 from datasette_image_search.decoding.formats import RAW_SUFFIXES, is_image_name
 from datasette_image_search.decoding.kinds import raw_format
+from datasette_image_search.decoding.opening import DecodeError
 
 from .test_decode import RED as PICTURE
 from .test_decode import SETTINGS, WRITABLE, four_corners, saved
@@ -74,6 +79,32 @@ def test_a_tiff_of_a_sensor_is_read_as_the_raw_that_it_is(format: str):
     data, name = tiny_dng((640, 400), camera=CAMERAS[format]), "a.tif"
     decoded = decode_bytes(data, name, SETTINGS)
     assert (decoded.format, decoded.height) == (format, 400)
+
+
+def test_the_picture_in_a_raw_that_is_named_otherwise_needs_no_extra(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    monkeypatch.delitem(sys.modules, "datasette_image_search.decoding.raw", raising=False)
+    data = raw_with_a_picture()
+    assert raw_format(data, "a.tif") == "NEF"
+    assert decode_bytes(data, "a.tif", SETTINGS).format == "TIFF"
+    for name, raw in (("a.nef", data), ("a.tif", tiny_dng(camera=CAMERAS["NEF"]))):
+        with pytest.raises(DecodeError, match="camera RAW needs an extra"):
+            decode_bytes(raw, name, SETTINGS)
+
+
+def raw_with_a_picture() -> bytes:
+    """A TIFF that Pillow reads, with a directory of a sensor below the first one."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[271] = CAMERAS["NEF"][0]
+    tags.tagtype[330] = 4
+    tags[330] = 0
+    end = len(saved(PICTURE, "TIFF", tiffinfo=tags))
+    tags[330] = end
+    data = saved(PICTURE, "TIFF", tiffinfo=tags)
+    assert len(data) == end
+    return data + struct.pack("<HHHIII", 1, 262, 3, 1, 32803, 0)
 
 
 def test_a_tiff_of_a_sensor_that_no_camera_made_is_left_to_its_name():

@@ -121,6 +121,15 @@ def test_a_cut_jpeg_to_which_someone_gave_an_end_is_damaged():
         decode(cut_to(0.5) + end)
 
 
+def test_a_cut_progressive_jpeg_to_which_someone_gave_an_end_has_a_warning():
+    """It has all of its rows, less sharp."""
+    whole = saved(photo_like((800, 800)), "JPEG", quality=95, progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    assert decode(whole[:last] + b"\xff\xd9").warning == PARTLY_READABLE
+    assert decode(whole[: last - 2_000] + b"\xff\xd9").warning == PARTLY_READABLE
+    assert decode(whole).warning is None
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_what_is_really_grey_at_its_end_is_whole(progressive: bool):
     picture = photo_like((800, 800))

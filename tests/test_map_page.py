@@ -113,16 +113,27 @@ async def test_the_search_page_has_a_link_to_the_map(database: Path) -> None:
     assert "q=red" in link
     assert "format=JPEG" in link
     assert "_next" not in link
-    assert "_min_score" not in link
+    assert "_size" not in link
+    assert "_min_score=-1" in link
     assert (await ask(datasette, link)).status_code == 200
 
 
-async def test_a_least_score_does_not_go_along_for_all_images_are_on_the_map(
-    database: Path,
+@pytest.mark.parametrize("limit", ["_min_score=0.3", "_min_relevance=0.9"])
+@pytest.mark.parametrize("colour", ["", "&_color=filename"])
+async def test_the_map_has_the_images_that_the_search_page_has(
+    database: Path, limit: str, colour: str
 ) -> None:
-    page = await ask(datasette_of(database), f"{MAP}?q=red&_min_score=0.9")
-    assert page.status_code == 200
-    assert "_min_score" not in page.text
+    datasette = datasette_of(database)
+    search = "/-/image-search/photos/images.json"
+    hits = (await ask(datasette, f"{search}?q=red&{limit}")).json()["hits"]
+    data = await map_of(datasette, f"q=red&{limit}{colour}")
+    assert 0 < len(hits) < 8
+    assert sorted(data["images"]["id"]) == sorted(hit["id"] for hit in hits)
+    name, least = limit.removeprefix("_min_").split("=")
+    assert data["description"].endswith(f", with a {name} of {least} or more")
+    page = await ask(datasette, f"{MAP}?q=red&{limit}{colour}")
+    assert f'<input type="hidden" name="_min_{name}" value="{least}">' in page.text
+    assert limit in unescape(re.search(r'data-url="([^"]*)"', page.text)[1])
 
 
 async def test_colours_by_a_column(database: Path) -> None:

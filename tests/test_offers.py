@@ -113,6 +113,60 @@ async def test_places_that_the_table_has(database: Path) -> None:
     assert await offered(database, f"{PAGE}?q=red+nicest+york") == {}
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "words", "wanted"),
+    [
+        ("city text", "'Isparta'", "\u0131sparta", "Isparta"),
+        ("city text", "'STRASSE'", "straße", "STRASSE"),
+        ("city text collate nocase", "'iNNsbruck'", "innsbruck", None),
+        ("country text collate rtrim", "'Spain '", "Spain", None),
+        ("state integer", "3", "3", None),
+        ("state", "3.0", "3.0", None),
+        ("state", "x'4f736c6f'", "Oslo", None),
+    ],
+)
+async def test_a_name_is_a_text_that_is_written_so(
+    database: Path, column: str, value: str, words: str, wanted: str | None
+) -> None:
+    name = column.partition(" ")[0]
+    change(
+        database,
+        f"alter table images add column {column}",
+        f"update images set {name} = {value} where id = 6",
+    )
+    label = {f"{wanted} ({name})": [("q", "red"), (name, wanted)]}
+    offer = await offered(database, f"{PAGE}?q=red+{quote(words)}")
+    assert offer == (label if wanted else {})
+
+
+async def test_all_terms_have_their_names(database: Path) -> None:
+    change(
+        database,
+        "alter table images add column city text",
+        "update images set city = case id when 6 then 'Nice' else 'Rome' end",
+    )
+    assert await offered(database, f"{PAGE}?q={quote('red Nice + blue in Rome')}") == {
+        "Nice (city)": [("q", "red + blue in Rome"), ("city", "Nice")],
+        "Rome (city)": [("q", "red Nice + blue"), ("city", "Rome")],
+    }
+
+
+async def test_a_page_has_its_answer_if_nothing_can_be_offered(
+    database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """dateparser reads what anybody typed."""
+
+    def fail(*asked):
+        raise OverflowError("a year that nobody thought of")
+
+    monkeypatch.setattr(offers, "period_in", fail)
+    page = await ask(datasette_of(database), f"{PAGE}?q=red+2021")
+    assert page.status_code == 200
+    assert "red.jpg" in page.text
+    assert "no filters could be offered for the query 'red 2021'" in caplog.text
+    assert "a year that nobody thought of" in caplog.text
+
+
 async def test_keywords_that_the_actor_may_see(database: Path) -> None:
     db = Database(database)
     table = find_image_table(db.conn, "images")
@@ -146,6 +200,22 @@ async def test_a_table_that_takes_too_long_has_no_offers(
 
     monkeypatch.setattr(offers, "values_among", very_slow)
     assert await offered(database, f"{PAGE}?q=red") == {}
+
+
+async def test_the_terms_of_a_query_are_looked_up_together(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under one limit, however many they are."""
+    change(database, "alter table images add column city text")
+    asked = []
+
+    def note(conn, table, column, values, limit):
+        asked.append((column, {"Red", "Blue", "Green"} <= set(values)))
+        return []
+
+    monkeypatch.setattr(offers, "values_among", note)
+    await offered(database, f"{PAGE}?q={quote('red + blue + green')}")
+    assert asked.count(("city", True)) == len([each for each in asked if each[0] == "city"]) == 1
 
 
 async def test_the_names_of_months_in_the_language_of_the_browser(database: Path) -> None:

@@ -23,7 +23,7 @@ from datasette_image_search.embedders.open_clip import plan_of
 from datasette_image_search.embedders.protocol import Embedder, EmbedderError, ModelRequest
 from datasette_image_search.embedders.registry import load_embedder
 from datasette_image_search.ingest.pipeline import EmbedRequest, RunError, embed_images
-from datasette_image_search.search import planner
+from datasette_image_search.search.hits import Hit
 from datasette_image_search.search.query import query_vector
 from datasette_image_search.store import Index, find_index
 from datasette_image_search.store.vectors import image_vector
@@ -129,7 +129,7 @@ def embedded(folder: Path, tmp_path: Path, weights: Path) -> sqlite_utils.Databa
         yield db
 
 
-def search(db: sqlite_utils.Database, index: Index, query: str, k: int = 8) -> list[planner.Hit]:
+def search(db: sqlite_utils.Database, index: Index, query: str, k: int = 8) -> list[Hit]:
     vector = query_vector(db.conn, index, query).vector
     return list(search_one(db.conn, index, vector, k).hits)
 

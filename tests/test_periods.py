@@ -40,6 +40,15 @@ TODAY = date(2026, 7, 15)
         ("last winter", "last winter", "2025-12", "2026-03"),
         ("Summer 2022", "Summer 2022", "2022-06", "2022-09"),
         ("winter 2022", "winter 2022", "2022-12", "2023-03"),
+        ("the fall of 2020", "fall of 2020", "2020-09", "2020-12"),
+        ("summer in 2023", "summer in 2023", "2023-06", "2023-09"),
+        ("after the summer of 2023", "after summer of 2023", "2023-09", None),
+        ("between 2019 and 2021", "2019 to 2021", "2019", "2022"),
+        ("from 2019 to July 2021", "2019 to July 2021", "2019", "2021-08"),
+        ("March 2020 until the fall of 2020", "March 2020 to fall of 2020", "2020-03", "2020-12"),
+        ("since 2019 until yesterday", "since 2019 to yesterday", "2019", "2026-07-15"),
+        ("before 2020 and after 2010", "before 2020 and after 2010", "2011", "2020"),
+        ("since 2019, before 2021", "since 2019 and before 2021", "2019", "2021"),
     ],
 )
 def test_a_time_has_a_start_and_an_end(text: str, label: str, start: str | None, end: str | None):
@@ -55,7 +64,11 @@ def test_a_time_has_a_start_and_an_end(text: str, label: str, start: str | None,
         ("snow since 2021 and fog", "since 2021", "snow and fog"),
         ("party on 4 July 2021", "4 July 2021", "party"),
         ("snow in the winter 2021", "winter 2021", "snow"),
-        ("2021 and 2022", "2021", "and 2022"),
+        ("snow in the summer of 2023, dogs", "summer of 2023", "snow dogs"),
+        ("cats and dogs between 2019 and 2021 at night", "2019 to 2021", "cats and dogs at night"),
+        ("a car from 2019 to 2021 and a dog", "2019 to 2021", "a car and a dog"),
+        ("red after 2010 but before 2020 in fog", "after 2010 and before 2020", "red in fog"),
+        ("the 2021 party", "2021", "party"),
     ],
 )
 def test_the_rest_is_what_to_search_for(text: str, label: str, rest: str):
@@ -82,6 +95,30 @@ def test_the_rest_is_what_to_search_for(text: str, label: str, rest: str):
     ],
 )
 def test_other_words_are_no_time(text: str):
+    assert period_in(text, TODAY) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2021 and 2022",
+        "2019, 2020 and 2021",
+        "between 2021 and 2019",
+        "between 2019 and Lisbon",
+        "before 2010 and after 2020",
+        "after 2010 and since 2015",
+        "before 2019 to 2021",
+        "from July to August 2023",
+        "from spring until August 2023",
+        "from 2019 to now",
+        "between July and August 2023",
+        "party in 2019 and cake in 2021",
+        "zwischen 2019 und 2021",
+        "early 2020",
+        "the end of 2020",
+    ],
+)
+def test_no_part_of_what_is_meant_is_offered(text: str):
     assert period_in(text, TODAY) is None
 
 

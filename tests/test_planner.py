@@ -22,8 +22,8 @@ from sqlite_utils import Database
 from datasette_image_search import ImageSearchError
 from datasette_image_search.search import approximate, planner
 from datasette_image_search.search.codes import CODE_ERROR
+from datasette_image_search.search.hits import Found, Step
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
-from datasette_image_search.search.planner import Found, Step
 from datasette_image_search.search.sidecar import approximate_path, sidecar_path, sidecar_paths
 from datasette_image_search.store import Filter, FilterError, find_index
 from datasette_image_search.store.filters import IdSet
@@ -36,7 +36,7 @@ from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.tables import EmbeddedImage
 from datasette_image_search.store.writes import ensure_roots, write_batch
 
-from .planning import search_one
+from .planning import search_one, search_together
 from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
 
 REAL = {name: getattr(planner, name) for name in ("FIRST", "WIDEN", "WIDEST")}
@@ -312,9 +312,7 @@ def check_all_ways(
     of_ids = search_one(conn, index, vector, k, IdSet(among), words=words)
     check(of_ids, vector, k, passes, tolerance, words)
     two = np.stack([vector, -vector])
-    (again, other) = planner.search_many(
-        conn, index, two, k, filter, words=np.array([words, -words])
-    )
+    (again, other) = search_together(conn, index, two, k, filter, words=[words, -words])
     scores = [hit.corrected for hit in found.hits]
     assert np.allclose([hit.corrected for hit in again.hits], scores, rtol=0, atol=tolerance)
     check(again, vector, k, passes, tolerance if is_exact else 2.0, words)
@@ -549,7 +547,7 @@ def test_many_vectors_at_once_find_what_each_finds_alone(
 ) -> None:
     vectors = random_vectors(7, seed=3)
     index = find_index(images.db.conn)
-    together = planner.search_many(images.db.conn, index, vectors, 10, filter, offset=1)
+    together = search_together(images.db.conn, index, vectors, 10, filter, offset=1)
     alone = [search_one(images.db.conn, index, v, 10, filter, offset=1) for v in vectors]
     assert [found.hits for found in together] == [found.hits for found in alone]
 

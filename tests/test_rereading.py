@@ -266,16 +266,20 @@ def test_a_camera_gets_the_name_that_it_has_now(run: Run, path: Path, folder: Pa
     exif[271], exif[272] = "NIKON CORPORATION", "NIKON D70s"
     for name in ("old.jpg", "mine.jpg"):
         draw_picture(folder / name, "teal", exif=exif)
+    del exif[272]
+    draw_picture(folder / "make.jpg", "teal", exif=exif)
     run()
     older = (
         "update images set camera_make = 'NIKON CORPORATION', camera_model = '{}' where path = '{}'"
     )
     change(path, older.format("NIKON D70s", "old.jpg"), older.format("Ada''s", "mine.jpg"))
+    change(path, "update images set camera_make = 'NIKON CORPORATION' where path = 'make.jpg'")
     change(path, "update _images_beside set files = null", "insert or ignore into _images_beside "
            "select id, null from images")  # fmt: skip
     run()
     made = "select path, camera_make, camera_model from images where camera_make is not null"
     assert query(path, f"{made} order by path") == [
+        ("make.jpg", "Nikon", None),
         ("mine.jpg", "NIKON CORPORATION", "Ada's"),
         ("old.jpg", "Nikon", "D70s"),
     ]

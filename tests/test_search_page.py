@@ -44,7 +44,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 def grid(response: httpx.Response) -> str:
     """The part of a page with the pictures."""
-    return response.text.partition("image-search-grid")[2].partition("</ol>")[0]
+    return response.text.partition("image-search-grid")[2].rpartition("</ol>")[0]
 
 
 def names(response: httpx.Response) -> list[str]:
@@ -107,7 +107,7 @@ async def test_the_best_match_comes_first(database: Path) -> None:
     assert response.status_code == 200
     assert names(response)[0] == "red.jpg"
     assert len(names(response)) == len(COLOURS)
-    assert summary(response) == '8 images, closest to "red"'
+    assert summary(response) == '1 of 8 images matches "red"'
 
 
 async def test_the_scores_are_those_of_sql(database: Path) -> None:
@@ -157,16 +157,26 @@ async def test_each_term_of_a_query_can_be_taken_away(database: Path) -> None:
     assert all("_size=5" in url for url, _ in chips)
 
 
+async def test_a_single_term_has_a_chip_if_it_is_subtracted(database: Path) -> None:
+    for typed in ("-red", "- red"):
+        page = await ask(datasette_of(database), f"{PAGE}?q={quote(typed)}")
+        chips = page.text.partition("image-search-chips")[2].partition("</ul>")[0]
+        assert "&minus;" in chips
+        assert 'aria-label="Search without red"' in chips
+    page = await ask(datasette_of(database), f"{PAGE}?q=red")
+    assert "image-search-chips" not in page.text
+
+
 async def test_an_uploaded_picture_is_called_that_and_not_spelt_out(
     database: Path, palette: PaletteEmbedder
 ) -> None:
     vector = vector_to_term(palette.encode_texts(["red"])[0])
     response = await ask(datasette_of(database), f"{PAGE}?q={vector}")
     assert names(response)[0] == "red.jpg"
-    assert summary(response) == "8 images, closest to your picture"
+    assert summary(response) == "None of 8 images matches your picture"
     assert "<title>your picture - Image search" in response.text
     less = await ask(datasette_of(database), f"{PAGE}?q={vector}+-+%236")
-    assert summary(less) == '8 images, closest to "your picture - #6"'
+    assert summary(less) == 'None of 8 images matches "your picture - #6"'
 
 
 @pytest.mark.parametrize(
@@ -268,6 +278,41 @@ async def test_a_minimum_score_leaves_the_tail_away(database: Path) -> None:
     assert "with a score of 0.3 or more" in summary(response)
 
 
+async def test_a_limit_without_a_query_is_not_told(database: Path):
+    response = await ask(datasette_of(database), f"{PAGE}.json?_min_score=0.3&_min_relevance=0.9")
+    assert response.json()["description"] == "8 images, newest first"
+
+
+@pytest.mark.parametrize("limit", ["_min_score=0.3", "_min_relevance=0.9", "_min_score=0.99"])
+async def test_all_that_is_counted_and_shown_has_what_is_asked_for(
+    database: Path, limit: str
+) -> None:
+    datasette = datasette_of(database)
+    whole = (await ask(datasette, f"{PAGE}.json?q=red&_size=100")).json()["hits"]
+    name, least = limit.removeprefix("_min_").split("=")
+    wanted = [hit["id"] for hit in whole if hit[name] >= float(least)]
+    url = f"q=red&{limit}&_facet=folder"
+    found = (await ask(datasette, f"{PAGE}.json?{url}")).json()
+    assert [hit["id"] for hit in found["hits"]] == wanted
+    assert found["count"] == len(wanted) < len(whole)
+    counted = found["facet_results"]["results"]["folder"]["results"]
+    assert sum(value["count"] for value in counted) == len(wanted)
+    rows = list(csv.DictReader(io.StringIO((await ask(datasette, f"{PAGE}.csv?{url}")).text)))
+    assert [int(row["id"]) for row in rows] == wanted
+    page = await ask(datasette, f"{PAGE}?{url}")
+    assert summary(page).startswith(f"{len(wanted)} image")
+    assert len(names(page)) == len(wanted)
+    few = (await ask(datasette, f"{PAGE}.json?{url}&_size=0&id__gt=3")).json()
+    assert few["count"] == len([id for id in wanted if id > 3])
+
+
+@pytest.mark.parametrize("value", ["0", "1.5", "nan", "x"])
+async def test_a_relevance_that_there_is_not_is_refused(database: Path, value: str) -> None:
+    response = await ask(datasette_of(database), f"{PAGE}.json?q=red&_min_relevance={value}")
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("_min_relevance must be ")
+
+
 # --- Filters ---------------------------------------------------------------------------------------
 
 
@@ -293,8 +338,16 @@ async def test_filters_are_those_of_the_table_page(
     response = await ask(datasette, f"{PAGE}?{query}{filters}")
     assert {name.removesuffix(".jpg") for name in names(response)} == expected
     plural = "" if len(expected) == 1 else "s"
-    order = 'closest to "red"' if query else "newest first"
-    assert summary(response) == f"{len(expected)} image{plural} {words}, {order}"
+    images = f"{len(expected)} image{plural} {words}"
+    wanted = f"{images}, newest first"
+    if query:
+        # Only old.jpg is red.
+        wanted = f'None of {images} matches "red"'
+        if "old" in expected:
+            wanted = f'1 of {images} matches "red"'
+        elif len(expected) == 1:
+            wanted = f'No image {words} matches "red"'
+    assert summary(response) == wanted
     table = await ask(datasette, f"/photos/images?{filters}")
     assert words in unescape(table.text)
 
@@ -348,6 +401,119 @@ async def test_a_column_whose_name_has_two_underscores(database: Path) -> None:
     assert names(await ask(datasette, value["toggle_url"])) == ["red.jpg"]
 
 
+# --- Where the matches end -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(tmp_path: Path, embed: Callable[..., Path]) -> Path:
+    """Thirty pictures, 00.png to 29.png: the first three are red, the next three orange, and the rest grey or blue."""
+    for number in range(30):
+        colour = ("red", "orange", *["grey", "blue"] * 4)[number // 3]
+        draw_picture(tmp_path / "many" / f"{number:02}.png", colour)
+    return embed(tmp_path / "many")
+
+
+def parts(response: httpx.Response) -> list[list[str]]:
+    """The file names of each grid of a page."""
+    found = re.findall(r'<ol class="image-search-grid.*?</ol>', response.text, re.DOTALL)
+    return [re.findall(r'<img [^>]*alt="([^"]*)"', part) for part in found]
+
+
+async def test_the_matches_come_first_and_the_rest_is_folded(many: Path) -> None:
+    page = await ask(datasette_of(many), f"{PAGE}?q=red")
+    matches, weaker = parts(page)
+    assert set(matches) == {"00.png", "01.png", "02.png"}
+    assert len(weaker) == 27
+    assert summary(page) == '3 of 30 images match "red"'
+    assert "<summary>Weaker matches</summary>" in page.text
+    assert '<ol class="image-search-grid medium" start="4">' in page.text
+    assert "Nothing here looks like that" not in page.text
+
+
+async def test_a_few_weaker_matches_are_below_a_line(many: Path) -> None:
+    page = await ask(datasette_of(many), f"{PAGE}?q=red&_size=10")
+    assert [len(part) for part in parts(page)] == [3, 7]
+    assert 'image-search-line">Weaker matches</h4>' in page.text
+    assert "<summary>Weaker matches" not in page.text
+
+
+@pytest.mark.parametrize(("size", "lines"), [(2, [False, True, True]), (3, [False, True, True])])
+async def test_no_page_shows_weaker_matches_without_a_line_and_the_count_is_of_all(
+    many: Path, size: int, lines: list[bool]
+) -> None:
+    datasette = datasette_of(many)
+    shown = []
+    for number, has_line in enumerate(lines):
+        page = await ask(datasette, f"{PAGE}?q=red&_size={size}&_next={number * size}")
+        assert ("Weaker matches" in page.text) == has_line
+        assert summary(page) == '3 of 30 images match "red"'
+        shown += names(page)
+    assert len(set(shown)) == len(shown) == size * len(lines)
+    assert set(shown[:3]) == {"00.png", "01.png", "02.png"}
+
+
+async def test_nothing_looks_like_that_and_the_nearest_are_below(many: Path) -> None:
+    datasette = datasette_of(many)
+    page = await ask(datasette, f"{PAGE}?q=red&filename__contains=29")
+    assert summary(page) == 'No image where filename contains "29" matches "red"'
+    assert "Nothing here looks like that." in page.text
+    assert "The nearest:" in page.text
+    assert parts(page) == [["29.png"]]
+    page = await ask(datasette, f"{PAGE}?q=red&id__gt=3&_size=5")
+    assert summary(page) == 'None of 27 images where id > 3 matches "red"'
+    page = await ask(datasette, f"{PAGE}?q=red&id__gt=3&_size=5&_next=5")
+    assert summary(page) == 'None of 27 images where id > 3 matches "red"'
+    assert "Nothing here looks like that" not in page.text
+    assert "The nearest:" in page.text
+
+
+async def test_the_line_is_that_of_the_score_if_that_ranks(many: Path) -> None:
+    page = await ask(datasette_of(many), f"{PAGE}?q=red&_rank=cosine")
+    assert set(parts(page)[0]) == {"00.png", "01.png", "02.png"}
+
+
+async def test_a_card_says_how_relevant_its_image_is(many: Path) -> None:
+    datasette = datasette_of(many)
+    page = await ask(datasette, f"{PAGE}?q=red")
+    hits = (await ask(datasette, f"{PAGE}.json?q=red")).json()["hits"]
+    said = [float(each) for each in re.findall(r">relevance ([\d.]+)<", page.text)]
+    assert said == [pytest.approx(hit["relevance"] - 0.005, abs=0.0051) for hit in hits]
+    assert "relevance" not in grid(await ask(datasette, PAGE))
+
+
+async def test_matches_only_is_a_box_of_the_form(many: Path) -> None:
+    datasette = datasette_of(many)
+    page = await ask(datasette, f"{PAGE}?q=red")
+    assert '<input type="checkbox" name="_matches_only" value="1"> matches only' in page.text
+    page = await ask(datasette, f"{PAGE}?q=red&_matches_only=1")
+    assert 'name="_matches_only" value="1" checked> matches only' in page.text
+    assert 'type="hidden" name="_matches_only"' not in page.text
+    assert summary(page) == '3 images match "red"'
+    assert [len(part) for part in parts(page)] == [3]
+    page = await ask(datasette, f"{PAGE}?q=red&_min_relevance=0.2")
+    assert 'value="0.2" checked> relevance 0.2 or more' in page.text
+    assert "_min_relevance" not in grid(await ask(datasette, PAGE))
+
+
+async def test_an_order_is_of_all_matches(many: Path) -> None:
+    datasette = datasette_of(many)
+    page = await ask(datasette, f"{PAGE}?q=red&_sort_desc=filename")
+    assert parts(page) == [["02.png", "01.png", "00.png"]]
+    assert summary(page) == '3 of 30 images match "red", sorted by filename descending'
+    assert 'name="_limit" value="" placeholder="matches"' in page.text
+    page = await ask(datasette, f"{PAGE}?q=red&_sort=filename&_size=2&_next=2")
+    assert parts(page) == [["02.png"]]
+    page = await ask(datasette, f"{PAGE}?q=red&_sort=filename&_limit=5")
+    assert len(names(page)) == 5
+    assert summary(page) == '3 of 30 images match "red", the 5 closest, sorted by filename'
+
+
+async def test_an_order_without_matches_is_of_the_closest(many: Path) -> None:
+    page = await ask(datasette_of(many), f"{PAGE}?q=red&id__gt=3&_sort=id")
+    assert names(page) == [f"{number:02}.png" for number in range(3, 30)]
+    assert 'placeholder="300"' in page.text
+
+
 # --- Order -----------------------------------------------------------------------------------------
 
 
@@ -357,7 +523,7 @@ async def test_an_order_is_of_the_closest_only(dated: Path) -> None:
     assert (closest, second) == ("mid-1.jpg", "old.jpg")
     page = await ask(datasette, f"{PAGE}?q=orange&_sort=taken_at&_limit=2")
     assert names(page) == ["old.jpg", "mid-1.jpg"]
-    assert summary(page) == '6 images, the 2 closest to "orange", sorted by taken_at'
+    assert summary(page) == '2 of 6 images match "orange", the 2 closest, sorted by taken_at'
     assert scores(page) == sorted(scores(page))
     for extension, wanted in (
         ("json", ["mid-1.jpg", "old.jpg"]),
@@ -374,7 +540,7 @@ async def test_pages_of_an_order_show_each_image_once(dated: Path) -> None:
     datasette = datasette_of(dated)
     for query, last in (
         ("", ["plain.jpg", "undated.jpg"]),
-        ("q=red&", ["undated.jpg", "plain.jpg"]),
+        ("q=red&_limit=6&", ["undated.jpg", "plain.jpg"]),
     ):
         for sort, first in (
             ("_sort", ["old.jpg", "mid-1.jpg", "mid-2.jpg", "new.jpg"]),
@@ -391,7 +557,7 @@ async def test_pages_of_an_order_show_each_image_once(dated: Path) -> None:
 
 
 async def test_a_filter_applies_before_an_order(dated: Path) -> None:
-    for query in ("", "q=blue&"):
+    for query in ("", "q=blue&_limit=300&"):
         page = await ask(
             datasette_of(dated), f"{PAGE}?{query}camera_make=Nikon&_sort_desc=filename"
         )
@@ -766,7 +932,7 @@ async def test_words_that_no_model_knows_are_found_in_texts(titled: Path) -> Non
 async def test_by_text_or_by_likeness_only(titled: Path) -> None:
     datasette = datasette_of(titled)
     page = await ask(datasette, f"{PAGE}?q=lisbon&_by=text")
-    assert summary(page) == '8 images, with "lisbon" in their texts'
+    assert summary(page) == '2 images match "lisbon"'
     assert len(names(page)) == 2
     assert '<option value="text" selected>text</option>' in page.text
     assert names(await ask(datasette, f"{PAGE}?q=porto&_by=text")) == []
@@ -809,10 +975,19 @@ async def test_the_json_says_what_the_page_says(database: Path) -> None:
     answer = (await ask(datasette, f"{PAGE}.json?q=red&_size=2&_facet=format")).json()
     assert answer["ok"] is True
     assert answer["query"] == "red"
-    assert answer["description"] == '8 images, closest to "red"'
+    assert answer["description"] == '1 of 8 images matches "red"'
+    assert answer["matches"] == 1
     assert (answer["count"], answer["count_truncated"]) == (8, False)
     assert answer["hits"][0]["row"]["filename"] == "red.jpg"
-    assert answer["hits"][0].keys() == {"id", "score", "matched", "thumbnail", "url", "row"}
+    assert answer["hits"][0].keys() == {
+        "id",
+        "score",
+        "relevance",
+        "matched",
+        "thumbnail",
+        "url",
+        "row",
+    }
     assert answer["hits"][0]["matched"] == [{"words": "red", "text": "filename"}]
     thumbnail = urlsplit(answer["hits"][0]["thumbnail"])
     assert thumbnail.netloc == "localhost"
@@ -1026,7 +1201,11 @@ async def test_a_page_has_not_more_facets_than_a_server_counts(database: Path) -
 
 @pytest.mark.parametrize(
     "query_string",
-    ["_facet_size=nope", "_nl=on", "_nocol=iso", "_shape=array", "q=", "_sort=", "_size=0"],
+    [
+        *("_facet_size=nope", "_nl=on", "_nocol=iso", "_shape=array", "q=", "_sort=", "_size=0"),
+        # They resemble no parameter, so another plugin may read them.
+        *("_xyzzy=1", "_foo=1", "_gl=1", "_geojson=1", "_=1", "_token=1", "_page=1", "_lang=de"),
+    ],
 )
 async def test_what_means_nothing_here_is_left_alone(dated: Path, query_string: str) -> None:
     assert (await ask(datasette_of(dated), f"{PAGE}?{query_string}")).status_code == 200
@@ -1038,7 +1217,9 @@ async def test_what_means_nothing_here_is_left_alone(dated: Path, query_string: 
         ("_srot=taken_at", "there is no parameter _srot; did you mean _sort?"),
         ("_facets=folder", "there is no parameter _facets; did you mean _facet?"),
         ("_facet_yaer=taken_at", "there is no parameter _facet_yaer; did you mean _facet_year?"),
-        ("_xyzzy=1", "there is no parameter _xyzzy; leave it out"),
+        ("_min_similarity=1", "there is no parameter _min_similarity; did you mean _min_score?"),
+        ("_Sort=iso", "there is no parameter _Sort; did you mean _sort?"),
+        ("_cols=iso", "there is no parameter _cols; did you mean _col?"),
         (
             "_sort=tekan_at",
             "'images' has no column 'tekan_at' to sort by; did you mean 'taken_at'?",
@@ -1084,6 +1265,27 @@ async def test_a_parameter_that_another_plugin_reads_is_known(dated: Path) -> No
     finally:
         pm.unregister(plugin)
     assert summary(response) == "2 images where in colour, newest first"
+
+
+async def test_a_parameter_that_another_plugin_reads_before_the_page_is_left_alone(
+    dated: Path,
+) -> None:
+    class Plugin:
+        __name__ = "tokens"
+
+        @hookimpl
+        def actor_from_request(self, request: Request) -> dict[str, str] | None:
+            return {"id": "me"} if request.args.get("_auth_token") == "secret" else None
+
+    plugin = Plugin()
+    pm.register(plugin)
+    try:
+        datasette = datasette_of(dated, rules={"allow": {"id": "me"}})
+        for url in (f"{PAGE}?q=red&_auth_token=", f"{PAGE}.json?q=red&_auth_token="):
+            assert (await ask(datasette, f"{url}secret")).status_code == 200
+            assert (await ask(datasette, f"{url}guessed")).status_code == 404
+    finally:
+        pm.unregister(plugin)
 
 
 async def test_a_query_is_text_and_never_markup(database: Path) -> None:

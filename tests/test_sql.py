@@ -22,7 +22,8 @@ from sqlite_utils.cli import cli
 from datasette_image_search import store
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.search import live, planner, similarity
-from datasette_image_search.search.live import live_index
+from datasette_image_search.search.hits import Found
+from datasette_image_search.search.live import LiveIndex, live_index
 from datasette_image_search.search.query import vector_to_term
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
@@ -336,10 +337,13 @@ def test_memory_does_not_grow_with_the_queries_of_a_statement(
         try:
             for _ in range(249):
                 rows.fetchone()
+            # Python keeps tuples that nobody has any more, a few for each query, until such a collection.
+            gc.collect()
             held, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert held < 50 * vectors[0].nbytes
+    # Of 249 queries, some dozen are kept.
+    assert held < 40 * vectors[0].nbytes
 
 
 @pytest.mark.parametrize("savepoint", [False, True])
@@ -479,15 +483,15 @@ def test_a_query_that_is_the_same_for_all_rows_is_searched_for_once(
     monkeypatch: pytest.MonkeyPatch, conn: sqlite3.Connection
 ) -> None:
     searches: list[int] = []
-    search = planner.search_many
+    search = planner.search_live
 
     def counted(
-        conn: sqlite3.Connection, index: store.Index, *args: Any, **options: Any
-    ) -> list[planner.Found]:
-        searches.append(index.id)
-        return search(conn, index, *args, **options)
+        conn: sqlite3.Connection, live: LiveIndex, *args: Any, **options: Any
+    ) -> list[Found]:
+        searches.append(live.index.id)
+        return search(conn, live, *args, **options)
 
-    monkeypatch.setattr(planner, "search_many", counted)
+    monkeypatch.setattr(planner, "search_live", counted)
     for times in (1, 2):
         rows = conn.execute("select image_search('red', 3), image_search('red', 3) from images")
         assert len({row for both in rows for row in both}) == 1

@@ -356,3 +356,31 @@ async def test_an_order_by_a_column_of_the_view(viewed: Path):
             await page_of(viewed, f"{PAGE}.json?{asked}_sort_desc=pixels&pixels__gt=0")
         ).json()
         assert [hit["row"]["pixels"] for hit in answer["hits"]] == [3, 3, 2]
+
+
+# --- Several rows of an image ----------------------------------------------------------------------
+
+
+@is_async
+@pytest.mark.parametrize(
+    ("filters", "rising", "falling"),
+    [
+        ("", [2, 3, 1, 4], [3, 1, 2, 4]),
+        # Only the rows that pass the filter count.
+        ("&mark__lt=9", [2, 3, 1], [1, 3, 2]),
+    ],
+)
+async def test_an_image_of_several_rows_counts_by_the_first_in_the_order(
+    database: Path, filters: str, rising: list[int], falling: list[int]
+):
+    change(
+        database,
+        "create table marks (image_id integer, mark integer)",
+        "insert into marks values (1, 4), (1, 8), (2, 1), (2, null), (3, 5), (3, 3), (3, 9), (4, null)",
+        "create view marked as select images.*, mark from images join marks on image_id = images.id",
+    )
+    for query_string in ("", "q=red&"):
+        for sort, wanted in (("_sort", rising), ("_sort_desc", falling)):
+            url = f"/-/image-search/photos/marked.json?{query_string}{sort}=mark{filters}"
+            found = (await page_of(database, url)).json()
+            assert [hit["id"] for hit in found["hits"]] == wanted, url

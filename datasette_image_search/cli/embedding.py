@@ -267,6 +267,12 @@ def _print_plan(table: str, plan: Summary) -> None:
             f"{counted(plan.replacement.tags, 'tag')} made with {_models(plan)} will be dropped with its "
             "index; run tag-images with your labels again afterwards"
         )
+    if plan.replacement is not None and plan.replacement.references:
+        warn(
+            f"{counted(plan.replacement.references, 'reference query', 'reference queries')} read with "
+            f"{_models(plan)} will be dropped with its index; if they are your own, run index-images with "
+            "--reference-queries again afterwards"
+        )
     if plan.unfinished is not None:
         model, vectors = plan.unfinished
         warn(

@@ -16,7 +16,7 @@ from .progress import progress_display
 from .waiting import Command
 
 if TYPE_CHECKING:
-    from ..search.planner import Found
+    from ..search.hits import Found
     from ..search.queries import Query
 
 LONGEST_NAME = 40
@@ -70,6 +70,12 @@ class QueryCommand(Command):
 )
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="Skip this many of the best")
 @click.option("--min-score", type=options.Number(-1, 1), help="Drop images with a lower score")
+@click.option(
+    "--min-relevance",
+    type=options.Number(0, 1, min_open=True),
+    help="Drop images whose likeness is less relevant: 0.95 leaves the matches by likeness",
+)
+@click.option("--matches-only", is_flag=True, help="Drop weaker matches")
 @options.row_filter
 @click.option(
     "--exact", is_flag=True, help="Compare all vectors, even if there is an approximate index"
@@ -202,16 +208,22 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_missing(names: Sequence[str], all_found: Sequence[Found], asked: dict[str, Any]) -> None:
-    """A line for each query that found nothing."""
+    """A line for each query that found nothing, or nothing that is a match."""
     needed = ["has these words in its texts"] if asked["by"] == "text" else []
     needed += ["passes the filter"] if asked["where"] else []
     if asked["min_score"] is not None:
         needed.append(f"has a score of {asked['min_score']:g} or more")
+    if asked["min_relevance"] is not None:
+        needed.append(f"has a relevance of {asked['min_relevance']:g} or more")
+    if asked["matches_only"]:
+        needed.append("is a match")
     if asked["offset"]:
         needed.append(f"comes after the first {asked['offset']:,}")
     for name, found in zip(names, all_found, strict=True):
-        if not found.hits:
-            of_which = f" for {_shortened(name)!r}" if len(names) > 1 else ""
+        of_which = f" for {_shortened(name)!r}" if len(names) > 1 else ""
+        if found.hits and found.knows_matches and not found.matches and not asked["offset"]:
+            click.echo(f"No image looks like that{of_which}; these are the nearest", err=True)
+        elif not found.hits:
             sentence = " and ".join(needed) or "has a vector"
             click.echo(f"No image {sentence}{of_which}", err=True)
 

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..files.special_files import open_regular
 from ..metadata.columns import NOTHING, Metadata
 from ..metadata.reading import read_metadata
 from .colours import to_rgb
-from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
+from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, is_raw_name
 from .kinds import is_damaged_raw, looks_like_heic, looks_like_jxl, raw_format
 from .opening import (
     FORMATS,
@@ -201,7 +201,7 @@ def may_need_extra(name: str) -> bool:
     return (
         (suffix in HEIC_SUFFIXES and not HEIC)
         or (suffix in JXL_SUFFIXES and not JXL)
-        or (suffix in RAW_SUFFIXES and find_spec("rawpy") is None)
+        or (is_raw_name(name) and find_spec("rawpy") is None)
     )
 
 
@@ -226,6 +226,10 @@ def _open(data: bytes, name: str, settings: DecodeSettings) -> Picture:
     try:
         from .raw import open_raw  # Loads LibRaw, so not before there is a RAW file.
     except ImportError as error:
+        # Pillow reads the picture that is in some such files, and was asked to by their names.
+        if not is_raw_name(name):
+            with suppress(UnidentifiedImageError):
+                return read_picture(data, settings)
         raise missing_extra("raw") from error
     return open_raw(data, format, settings)
 

@@ -38,3 +38,7 @@ IMAGE_SUFFIXES = HEIC_SUFFIXES | JXL_SUFFIXES | RAW_SUFFIXES | {
 
 def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (100,000 times)
+
+
+def is_raw_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in RAW_SUFFIXES  # noqa: PTH122 (100,000 times)

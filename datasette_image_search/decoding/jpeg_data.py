@@ -10,6 +10,11 @@ END = b"\xff\xd9"
 
 SCAN = b"\xff\xda"
 
+PROGRESSIVE = (b"\xff\xc2", b"\xff\xc6", b"\xff\xca", b"\xff\xce")
+"""Markers of a frame whose scans bring its coefficients bit by bit."""
+
+COEFFICIENTS = 64
+
 MAX_MARKERS = 5_000
 """The most markers that are looked at for the end."""
 
@@ -41,3 +46,25 @@ def end_of_data(jpeg: bytes) -> int:
             end = len(jpeg)
         is_scan = marker == SCAN
     return len(jpeg) if is_scan else end
+
+
+def lacks_scans(jpeg: bytes) -> bool:
+    """
+    Whether a progressive JPEG ends before its scans have brought the last bit of each coefficient of each
+    component. False for other JPEG, whose scans have whole coefficients.
+    """
+    lowest: dict[int, bytearray] = {}
+    for marker, start in islice(markers(jpeg, 2), MAX_MARKERS):
+        segment = jpeg[start + 4 : start + 4 + 1024]
+        if marker in PROGRESSIVE and len(segment) > 5:
+            components = segment[6 : 6 + 3 * segment[5] : 3]
+            lowest = {component: bytearray(b"\xff" * COEFFICIENTS) for component in components}
+        elif marker == SCAN and segment:
+            after = 1 + 2 * segment[0]
+            for component in segment[1:after:2]:
+                if component in lowest and len(segment) > after + 2:
+                    first, last, bits = segment[after : after + 3]
+                    brought = slice(first, min(last + 1, COEFFICIENTS))
+                    number = len(range(*brought.indices(COEFFICIENTS)))
+                    lowest[component][brought] = bytes([bits & 15]) * number
+    return any(any(bits) for bits in lowest.values())

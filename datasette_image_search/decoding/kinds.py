@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from ..metadata.texts import text_of
 from ..metadata.tiff import Tiff
-from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, RAW_SUFFIXES
+from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, is_raw_name
 from .jxl_size import CONTAINER
 from .png_chunks import SIGNATURE
 
@@ -69,10 +69,8 @@ def raw_format(data: bytes, name: str) -> str | None:
     The format of a camera RAW, such as "NEF"; None for other pictures. The name only tells the format if the bytes say
     no other kind, or nothing.
     """
-    suffix = PurePath(name).suffix
-    is_named_raw = suffix.lower() in RAW_SUFFIXES
-    if is_named_raw and not _is_another(data):
-        return suffix[1:].upper()
+    if is_raw_name(name) and not _is_another(data):
+        return PurePath(name).suffix[1:].upper()
     if data[:2] == b"II" and data[8:10] == b"CR":
         return "CR2"
     if data[4:12] == b"ftypcrx ":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFile
 
-from .jpeg_data import END, end_of_data
+from .jpeg_data import END, end_of_data, lacks_scans
 from .opening import DecodeSettings, open_limited
 from .png_chunks import LOW_BITS
 from .png_pixels import has_all_pixels, whole_png
@@ -80,6 +80,9 @@ def load_image(data: bytes, formats: tuple[str, ...], settings: DecodeSettings) 
             # An end was marked where the data was cut off.
             raise OSError(_CUT)
         return LoadedImage(image, size, PARTLY_READABLE if readable < 1 else None)
+    if "progressive" in image.info and lacks_scans(data):
+        # All rows are there, less sharp, and somebody has put an end where the rest was.
+        return LoadedImage(image, size, PARTLY_READABLE)
     return LoadedImage(image, size)
 
 

@@ -24,6 +24,7 @@ from . import palette_colours as colours
 from . import palette_texture
 from . import palette_words as words
 from .palette_colours import GRID, GROUPS, TRAITS
+from .palette_vocabulary import USUAL
 from .protocol import Embedder, TextNotUnderstood
 
 VERSION = 1
@@ -145,6 +146,7 @@ class PaletteEmbedder(Embedder):
     # By trial: at 100 half of the demo's photos are red, green or blue beyond doubt, which they are not.
     logit_scale = 20.0
     has_hubs = False
+    usual_words = USUAL
     preprocess = staticmethod(squeeze)
 
     def __init__(self) -> None:

@@ -24,6 +24,15 @@ FAMILIES: dict[str, str] = {
     "white": "#ffffff #f5f5f5 #e8e8e8",
     "teal": "#008080 #20a0a0 #2a7f86",
 }
+USUAL = (
+    *FAMILIES,
+    *(f"{shade} {name}" for shade in ("dark", "light", "pale") for name in (*FAMILIES,)[:8]),
+    *("dark", "bright", "vivid", "dull", "warm", "cold", "black and white"),
+    *("blue above green", "white above blue", "grey above green", "blue above brown", "green left"),
+    *("red right", "dark left", "bright right", "bright top", "dark bottom", "yellow centre"),
+)
+"""What people search for: by the scores of these, those of a query are judged."""
+
 OTHER_NAMES = colours.named(
     "amber #ffbf00, apricot #fbceb1, aqua #30d5c8, bluegreen #0d98ba, bordeaux #5f021f, "
     "bronze #b08d57, burgundy #800020, camel #c19a6b, caramel #c68e4e, carmine #960018, "

@@ -83,6 +83,9 @@ class Embedder(ABC):
     has_hubs: bool = True
     """Whether some pictures are close to every text, so that rankings are corrected for them."""
 
+    usual_words: tuple[str, ...] = ()
+    """Queries that people have for a model without hubs: by their scores, those of a query are judged."""
+
     device: str = "cpu"
     precision: str = "float32"
 

@@ -68,6 +68,8 @@ class LeftOut:
         met = [counted(number, kind) for kind, number in self.files.items()]
         if self.folders:
             names = ", ".join(islice(self.folders, SHOWN_NAMES))
+            if len(self.folders) > SHOWN_NAMES:
+                names += ", ..."
             folders = counted(sum(self.folders.values()), "folder")
             met.append(f"{folders} of other programs ({names})")
         return met

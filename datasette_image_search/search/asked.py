@@ -1,4 +1,4 @@
-"""The answer to queries that are vectors already, ranked as they ask for."""
+"""The answer to queries that are vectors already: ranked as they ask for, and cut where they ask for it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ..checked import check_choice
-from ..store import Filter, Index
-from ..store.filters import IdSet
+from ..checked import check_choice, check_flag, check_number, check_share
+from ..store import Filter, Index, Key
+from ..store.filters import IdSet, passing
 from ..store.ordering import Order
+from ..store.vectors import image_vector, vectors_by_id
 from . import planner
-from .correction import Rank
+from .correction import Rank, ranking_vectors
+from .hits import LINE, Found
+from .live import LiveIndex
 from .query import QueryVector
+from .relevance import Relevance, relevance_of
+
+UNKNOWN = (
+    "the relevance of these images is not known, so none was left out: there are too few of them, or nothing to "
+    "compare the query with; run index-images where the model of the table is installed"
+)
 
 By = Literal["likeness", "text", "both"]
 
@@ -23,21 +32,43 @@ By = Literal["likeness", "text", "both"]
 @dataclass(frozen=True)
 class SearchOptions:
     """
-    `offset` leaves out so many of the best, and `min_score` the images with a lower score. `exact` leaves an
-    approximate index aside. `rank` "cosine" orders by the score alone, without the correction for pictures that
-    are close to any words. `by` is "likeness", or "text" for the images that the words are written about, or "both":
-    a hit then has the texts that `matched`, and no `score` if there is none; `min_score` leaves out none without.
+    `offset` leaves out so many of the best, `min_score` the images with a lower score, and `min_relevance` those
+    that are less relevant, 0 to 1; `matches_only` leaves the matches, or all if nobody can tell. `exact` leaves an
+    approximate index aside. `rank` "cosine" orders by the score alone, without the correction for pictures that are
+    close to any words. `by` is "likeness", or "text" for the images that the words are written about, or "both"; a hit
+    then has the texts that `matched`, unless `with_matched` is False, which saves time for thousands of hits.
     """
 
     offset: int = 0
     min_score: float | None = None
+    min_relevance: float | None = None
+    matches_only: bool = False
     exact: bool = False
     rank: Rank = "corrected"
     by: By = "likeness"
+    with_matched: bool = True
 
     def __post_init__(self) -> None:
         check_choice("by", self.by, get_args(By))
+        check_flag("matches_only", self.matches_only)
+        check_flag("with_matched", self.with_matched)
         check_choice("rank", self.rank, get_args(Rank))
+        if self.min_score is not None:
+            check_number("min_score", self.min_score)
+        if self.min_relevance is not None:
+            check_share("min_relevance", self.min_relevance, such_as=0.95)
+
+    @property
+    def least_relevance(self) -> float | None:
+        """What an image must have by likeness."""
+        if self.matches_only:
+            return max(LINE, self.min_relevance or 0)
+        return self.min_relevance
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether images are left out by their likeness."""
+        return self.min_score is not None or self.min_relevance is not None
 
 
 def find_images(
@@ -48,21 +79,112 @@ def find_images(
     filter: Filter | IdSet | None,
     options: SearchOptions,
     order: Order | None = None,
-) -> list[planner.Found]:
-    """For each query the best k images, as planner.search_many() has them, in the order of a column if there is one."""
-    is_corrected = options.rank == "corrected"
-    all_found = planner.search_many(
-        conn,
-        index,
-        np.stack([query.vector for query in asked]),
-        k,
-        filter,
-        offset=options.offset,
-        min_score=options.min_score,
-        exact=options.exact,
-        words=np.array([query.words for query in asked]) if is_corrected else None,
-    )
+) -> list[Found]:
+    """
+    For each query the best k images, as planner.search_live() has them, with their relevance, and in the order
+    of a column if there is one.
+    """
+    with planner.live_snapshot(conn, index) as live:
+        ranking = _ranking(live, asked, options)
+        relevances = [
+            relevance_of(live, row, query) for row, query in zip(ranking, asked, strict=True)
+        ]
+        among = None
+        if options.min_score is not None and ranking.shape[1] > index.dimensions:
+            # In another order than that of the score, what is left out is anywhere.
+            among = [planner.reaching(conn, live, each.vector, options.min_score) for each in asked]
+        all_found = planner.search_live(
+            conn, live, ranking, k, filter, offset=options.offset, exact=options.exact, among=among
+        )
     if order is not None:
         all_found = planner.sorted_by(conn, index, order, all_found)
-    pairs = zip(all_found, asked, strict=True)
-    return [replace(found, warnings=query.warnings) for found, query in pairs]
+    return [
+        _complete(found, relevance, query, options)
+        for found, relevance, query in zip(all_found, relevances, asked, strict=True)
+    ]
+
+
+def relevance_of_image(conn: sqlite3.Connection, query: QueryVector, key: Key) -> float | None:
+    """Of one image; None if it has no vector, or nothing is known to compare with."""
+    with planner.live_snapshot(conn, query.index) as live:
+        (row,) = _ranking(live, [query], SearchOptions())
+        relevance = relevance_of(live, row, query)
+        vector = image_vector(conn, live.index, key)
+        if relevance is None or vector is None:
+            return None
+        _, corrected = planner.exact_scores(live, vector[None], row)
+        return float(relevance(corrected)[0])
+
+
+def images_within(
+    conn: sqlite3.Connection, index: Index, query: QueryVector, options: SearchOptions
+) -> IdSet | None:
+    """
+    Exactly the images that the options leave by likeness; None if nobody can tell the relevance of any,
+    and there is nothing else to cut by.
+    """
+    with planner.live_snapshot(conn, index) as live:
+        (row,) = _ranking(live, [query], options)
+        relevance = relevance_of(live, row, query)
+        if relevance is None and options.min_score is None:
+            return None
+        positions = np.flatnonzero(_within(conn, live, row, query, relevance, options))
+        ids = passing(conn, live.index, live.vector_ids(positions).tolist(), None)
+        if live.has_image_ids:
+            return IdSet(live.image_ids(live.positions_of(np.array(ids, dtype=np.int64))))
+        keys = [
+            key
+            for start in range(0, len(ids), planner.EXACT_CHUNK)
+            for key in vectors_by_id(
+                conn, live.index, ids[start : start + planner.EXACT_CHUNK]
+            ).image_ids
+        ]
+        return IdSet(keys)
+
+
+def _ranking(live: LiveIndex, asked: Sequence[QueryVector], options: SearchOptions) -> np.ndarray:
+    vectors = np.stack([query.vector for query in asked])
+    words = np.array([sum(query.words) for query in asked])
+    if options.rank == "cosine":
+        return vectors
+    return ranking_vectors(live.index, live.references, vectors, words)
+
+
+def _within(
+    conn: sqlite3.Connection,
+    live: LiveIndex,
+    row: np.ndarray,
+    query: QueryVector,
+    relevance: Relevance | None,
+    options: SearchOptions,
+) -> np.ndarray:
+    """A bool per position: whether the image may be shown. Of what nobody knows, nothing is left out."""
+    within = np.ones(len(live), dtype=bool)
+    if options.least_relevance is not None and relevance is not None:
+        within &= planner.reaching(conn, live, row, relevance.score_of(options.least_relevance))
+    if options.min_score is not None:
+        within &= planner.reaching(conn, live, query.vector, options.min_score)
+    return within
+
+
+def _complete(
+    found: Found, relevance: Relevance | None, query: QueryVector, options: SearchOptions
+) -> Found:
+    """With relevances and warnings, and without the hits that the options leave out."""
+    hits, warnings = found.hits, query.warnings
+    if relevance is not None and hits:
+        values = relevance(np.array([hit.corrected for hit in hits])).tolist()
+        hits = tuple(replace(hit, relevance=value) for hit, value in zip(hits, values, strict=True))
+    least, least_score = options.least_relevance, options.min_score
+    if least is not None:
+        if relevance is None:
+            warnings = (*warnings, UNKNOWN)
+        hits = tuple(hit for hit in hits if _is_at_least(hit.relevance, least))
+    if least_score is not None:
+        hits = tuple(hit for hit in hits if _is_at_least(hit.score, least_score))
+    return replace(found, hits=hits, warnings=warnings, knows_matches=relevance is not None)
+
+
+def _is_at_least(value: float | None, least: float) -> bool:
+    """Of what nobody knows, nothing is left out."""
+    return value is None or value >= least

@@ -35,9 +35,9 @@ PARALLEL = 65_536
 class Codes:
     """
     n vectors with their ids and, if keys are integers, those of their images. All have the same order of
-    positions (0 to n - 1); vector ids ascend. If it `has_biases`, correction.py has added components. `rows` are the rows of the database that were read for
-    them, None if these have no tokens. `file` is the state of the file that they are mapped from, and
-    `memory` the mapping; None if they are in memory.
+    positions (0 to n - 1); vector ids ascend. If it `has_biases`, correction.py has added components. `rows` are
+    the rows of the database that were read for them, None if these have no tokens. `file` is the state of the
+    file that they are mapped from, and `memory` the mapping; None if they are in memory.
     """
 
     faiss_index: faiss.IndexScalarQuantizer

@@ -39,7 +39,8 @@ BLOCK = 2**22
 
 def biases(references: References, vectors: np.ndarray) -> np.ndarray:
     """The bias of n vectors, shape (n, dimensions): shape (n,), in their precision, -1 to 1."""
-    texts = references.vectors.T.astype(vectors.dtype, copy=False)
+    is_precise = vectors.dtype == np.float64
+    texts = (references.precise if is_precise else references.vectors).T
     nearest = min(NEAREST, texts.shape[1])
     found = np.empty(len(vectors), dtype=vectors.dtype)
     rows = max(1, BLOCK // texts.shape[1])
@@ -73,13 +74,13 @@ def with_biases(index: Index, references: References | None, vectors: np.ndarray
 
 
 def ranking_vectors(
-    index: Index, references: References | None, vectors: np.ndarray, words: np.ndarray | None
+    index: Index, references: References | None, vectors: np.ndarray, words: np.ndarray
 ) -> np.ndarray:
     """
     m queries, shape (m, dimensions), as they are compared with codes: the inner product is the corrected
     score. `words` is the weight of the words in each, shape (m,). Without references, or words, the queries.
     """
-    if references is None or words is None or not words.any():
+    if references is None or not words.any():
         return vectors
     m, dimensions = vectors.shape
     widened = np.zeros((m, code_dimensions(index)), dtype=np.float32)

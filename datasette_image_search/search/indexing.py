@@ -205,10 +205,10 @@ def make_index(
     weights_of: WeightsOf = recorded_weights,
 ) -> tuple[Index, Codes, Approximate | None]:
     """
-    In memory, the codes of an index, with biases by the references, and an approximate index by one of approximate.TYPES or by any
-    FAISS factory string, tuned to a recall of `target` for `queries`, shape (n, dimensions), or else
-    for samples. Without a type or a target, those that it has. The row of the index comes with the
-    type to remember.
+    In memory, the codes of an index, with biases by the references, and an approximate index by one of
+    approximate.TYPES or by any FAISS factory string, tuned to a recall of `target` for `queries`, shape
+    (n, dimensions), or else for samples. Without a type or a target, those that it has. The row of the index
+    comes with the type to remember.
 
     Raises IndexTypeError for what cannot be made.
     """

@@ -27,14 +27,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .. import store
-from ..checked import check_flag, check_number, check_whole
+from ..checked import check_flag, check_whole
 from ..store import Filter, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
 from ..store.ordering import Order, in_order
-from ..store.tables import StoredVectors
-from ..store.text_search import TextMatch
 from ..store.vectors import vectors_by_id
-from .correction import corrected_scores, ranking_vectors
+from .correction import corrected_scores
+from .hits import Found, Hit, Step
 from .live import LiveIndex, as_seen_by, live_index
 
 FIRST = 128
@@ -62,59 +61,21 @@ EXACT_CHUNK = 10_000
 """Vectors that are in memory at once while their exact scores are computed."""
 
 
-@dataclass(frozen=True)
-class Hit:
-    """
-    `score` is the cosine similarity, -1 to 1; None if the image has no vector, or the query none. `corrected` is what hits
-    are in the order of: the score, less what the picture has with any words. `matched` are the words of the query that
-    are written about the image, and where.
-    """
-
-    id: Key
-    score: float | None
-    corrected: float | None
-    matched: tuple[TextMatch, ...] = ()
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the plan: its name, the vectors it looked at, and how many of them passed."""
-
-    name: str
-    looked_at: int
-    passed: int
-    milliseconds: float
-
-
-@dataclass(frozen=True)
-class Found:
-    """
-    Hits, best first (equal scores by id), the steps that found them, and warnings, such as words that the
-    model does not know.
-    """
-
-    hits: tuple[Hit, ...]
-    steps: tuple[Step, ...]
-    warnings: tuple[str, ...] = ()
-
-
-def search_many(
+def search_live(
     conn: sqlite3.Connection,
-    index: Index,
-    vectors: np.ndarray,
+    live: LiveIndex,
+    ranking: np.ndarray,
     k: int,
     filter: Filter | IdSet | None = None,
     *,
     offset: int = 0,
-    min_score: float | None = None,
     exact: bool = False,
-    words: np.ndarray | None = None,
+    among: Sequence[np.ndarray] | None = None,
 ) -> list[Found]:
     """
-    For each of m unit vectors, shape (m, dimensions), all ranked by one FAISS call, the min(k, matching)
-    images whose vectors are closest to it, after the first `offset` of them, and less those with a score
-    below `min_score`. `words` is the weight of the words in each, shape (m,), by which their ranking is
-    corrected; None ranks by the score.
+    For each of m queries as ranking_vectors() makes them, all ranked by one FAISS call, the min(k, matching)
+    images that are closest to it, after the first `offset` of them. `among` has a bool per position for each,
+    which limits it to those.
 
     `exact` leaves an approximate index aside. Raises FilterError if SQLite does not take the
     filter, ImageSearchError for k below 1 or a negative offset.
@@ -122,20 +83,8 @@ def search_many(
     check_whole("k", k, 1)
     check_whole("offset", offset, 0)
     check_flag("exact", exact)
-    if min_score is not None:
-        check_number("min_score", min_score)
-    found = []
-    with live_snapshot(conn, index) as live:
-        ranking = ranking_vectors(live.index, live.references, vectors, words)
-        by_score = ranking.shape == vectors.shape
-        plan = _Plan(conn, live.index, live, filter, k + offset, exact)
-        if not by_score:
-            plan.min_score = min_score
-        for hits, steps in _find_page(plan, ranking, offset):
-            if min_score is not None and by_score:
-                hits = [hit for hit in hits if hit.score is not None and hit.score >= min_score]
-            found.append(Found(tuple(hits), tuple(steps)))
-    return found
+    plan = _Plan(conn, live.index, live, filter, k + offset, exact, among)
+    return [Found(tuple(hits), tuple(steps)) for hits, steps in _find_page(plan, ranking, offset)]
 
 
 def sorted_by(
@@ -179,14 +128,14 @@ class _Plan:
     filter: Filter | IdSet | None
     wanted: int
     exact: bool
-    min_score: float | None = None
+    among: Sequence[np.ndarray] | None = None
     listed: np.ndarray | None = field(default=None)
 
     @property
     def deepest(self) -> int:
         """The most hits to ask an approximate index for; 0 if it must not be used."""
         # Its recall was measured for all images; under a filter it would miss more.
-        is_limited = self.filter is not None or self.min_score is not None
+        is_limited = self.filter is not None or self.among is not None
         if self.exact or is_limited or self.live.approximate is None:
             return 0
         return self.live.approximate.tuning.deepest
@@ -241,9 +190,10 @@ def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], lis
     """For each vector the best that are wanted, and the steps to them."""
     live = plan.live
     steps: list[Step] = []
-    if plan.min_score is not None or isinstance(plan.filter, IdSet) or _list_if_few(plan, steps):
-        for vector in vectors:
-            yield _enumerate(plan, vector, None, steps), steps
+    if plan.among is not None or isinstance(plan.filter, IdSet) or _list_if_few(plan, steps):
+        for at, vector in enumerate(vectors):
+            chosen = None if plan.among is None else plan.among[at]
+            yield _enumerate(plan, vector, None, steps, chosen), steps
             steps = []
         return
     n = max(FIRST, 2 * plan.wanted)
@@ -330,16 +280,21 @@ def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
 
 
 def _enumerate(
-    plan: _Plan, vector: np.ndarray, scores: np.ndarray | None, steps: list[Step]
+    plan: _Plan,
+    vector: np.ndarray,
+    scores: np.ndarray | None,
+    steps: list[Step],
+    among: np.ndarray | None = None,
 ) -> list[Hit]:
-    """The best of exactly the images that pass the filter; `scores` of all positions, if known."""
+    """
+    The best of exactly the images that pass the filter, and are `among` those with a true; `scores` of all
+    positions, if known.
+    """
     started = time.perf_counter()
     live = plan.live
     if plan.listed is None:
         plan.listed = _listed(plan)
-    chosen = plan.listed
-    if plan.min_score is not None:
-        chosen = chosen & _reaching(plan, vector[: plan.index.dimensions], plan.min_score)
+    chosen = plan.listed if among is None else plan.listed & among
     listed = np.flatnonzero(chosen)
     # Far from the query scores lie close together, and a second search costs more than a larger one.
     n = max(FIRST * WIDEN, 2 * plan.wanted)
@@ -361,19 +316,23 @@ def _enumerate(
         started = time.perf_counter()
 
 
-def _reaching(plan: _Plan, vector: np.ndarray, min_score: float) -> np.ndarray:
-    """A bool per position: whether its vector in the database has at least this score."""
-    live = plan.live
+def reaching(
+    conn: sqlite3.Connection, live: LiveIndex, vector: np.ndarray, least: float
+) -> np.ndarray:
+    """
+    A bool per position: whether its vector in the database has at least this score with a query, a row of
+    ranking_vectors(), corrected if that is.
+    """
     scores, error = live.scores(vector), live.error(vector)
-    reaching = scores >= min_score + error
-    unsure = np.flatnonzero((scores >= min_score - error) & ~reaching)
+    found = scores >= least + error
+    unsure = np.flatnonzero((scores >= least - error) & ~found)
     for start in range(0, len(unsure), EXACT_CHUNK):
         positions = unsure[start : start + EXACT_CHUNK]
         ids = live.vector_ids(positions).tolist()
-        stored = vectors_by_id(plan.conn, plan.index, ids)
-        exact = _scores(stored, vector)
-        reaching[live.positions_of(stored.vector_ids[exact >= min_score])] = True
-    return reaching
+        stored = vectors_by_id(conn, live.index, ids)
+        _, exact = exact_scores(live, stored.vectors, vector)
+        found[live.positions_of(stored.vector_ids[exact >= least])] = True
+    return found
 
 
 def _listed(plan: _Plan) -> np.ndarray:
@@ -462,8 +421,7 @@ def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[tuple[int, 
     hits = []
     for start in range(0, len(ids), EXACT_CHUNK):
         stored = vectors_by_id(plan.conn, plan.index, ids[start : start + EXACT_CHUNK])
-        scores = _scores(stored, vector[: plan.index.dimensions])
-        corrected = corrected_scores(plan.live.references, stored.vectors, scores, vector)
+        scores, corrected = exact_scores(plan.live, stored.vectors, vector)
         hits += [
             (vector_id, Hit(image_id, score, corrected))
             for vector_id, image_id, score, corrected in zip(
@@ -477,9 +435,13 @@ def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[tuple[int, 
     return sorted(hits, key=lambda found: _best_first(found[1]))
 
 
-def _scores(stored: StoredVectors, vector: np.ndarray) -> np.ndarray:
+def exact_scores(
+    live: LiveIndex, vectors: np.ndarray, vector: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The scores and the corrected scores of n vectors, shape (n, dimensions), with a row of ranking_vectors()."""
     # Row by row, where BLAS rounds a row as its place in the matrix has it: copies must tie.
-    return np.einsum("ij,j->i", stored.vectors, vector)
+    scores = np.einsum("ij,j->i", vectors, vector[: live.index.dimensions])
+    return scores, corrected_scores(live.references, vectors, scores, vector)
 
 
 def _best_first(hit: Hit) -> tuple[float, Key]:

@@ -25,7 +25,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..embedders.protocol import Embedder, EmbedderError, ModelRequest, UnknownModel
+from ..embedders.protocol import (
+    Embedder,
+    EmbedderError,
+    ModelRequest,
+    TextNotUnderstood,
+    UnknownModel,
+)
 from ..embedders.registry import load_embedder
 from ..errors import ImageSearchError, counted
 from ..store import Index, Key
@@ -71,17 +77,20 @@ class Term:
     quoted: bool = field(default=False, compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class QueryVector:
     """
-    A query for one index: `vector` of shape (dimensions,), float32, unit norm. `words` is the weight of its
-    words, 1 for words alone, 0 without any. `warnings` are sentences to show beside the hits.
+    A query for one index: `vector` of shape (dimensions,), float32, unit norm. `words` and `pictures` are the
+    weights of its terms in that, (1,) and () for one of words. `warnings` are sentences to show beside the
+    hits. `bank` are vectors of other words, if the model has no hubs, whose index would have them.
     """
 
     index: Index
     vector: np.ndarray
     warnings: tuple[str, ...] = ()
-    words: float = 0.0
+    words: tuple[float, ...] = ()
+    pictures: tuple[float, ...] = (1.0,)
+    bank: np.ndarray | None = None
 
 
 # --- Text -> terms -------------------------------------------------------------------------------
@@ -218,12 +227,14 @@ def query_vector(
     # Relative to the heaviest: the squares of tiny weights would underflow.
     heaviest = max(abs(term.weight) for term in terms)
     total = np.zeros(index.dimensions)
-    words = 0.0
+    words: list[float] = []
+    pictures: list[float] = []
+    bank = None
     for term in terms:
         if term.kind is Kind.WORDS:
-            vector, warning = _text_vector(
-                embedder_of(index, weights_of, words_only=True), term.text
-            )
+            embedder = embedder_of(index, weights_of, words_only=True)
+            vector, warning = _text_vector(embedder, term.text)
+            bank = None if embedder.has_hubs else _usual_words(embedder)
             warnings += [warning] if warning else []
         elif term.kind is Kind.IMAGE:
             vector = _vector_of_image(conn, index, term.text)
@@ -233,12 +244,14 @@ def query_vector(
         else:
             vector = _unit(_checked(_from_base64(term.text), index, "vec:"))
         total += term.weight / heaviest * vector.astype(np.float64)
-        words += term.weight / heaviest if term.kind is Kind.WORDS else 0
+        (words if term.kind is Kind.WORDS else pictures).append(term.weight / heaviest)
     if np.linalg.norm(total) < CANCELLED:
         written = query if isinstance(query, str) else format_query(terms)
         raise QueryError(f"the terms of {written!r:.200} cancel each other out; remove one")
-    words /= float(np.linalg.norm(total))
-    return QueryVector(index, _unit(total), tuple(dict.fromkeys(warnings)), words)
+    length = float(np.linalg.norm(total))
+    of_words, of_pictures = (tuple(each / length for each in some) for some in (words, pictures))
+    said = tuple(dict.fromkeys(warnings))
+    return QueryVector(index, _unit(total), said, of_words, of_pictures, bank)
 
 
 def prepare_words(index: Index, query: str, weights_of: WeightsOf = recorded_weights) -> None:
@@ -357,6 +370,15 @@ def embedder_of(
 def _text_vector(embedder: Embedder, text: str) -> tuple[np.ndarray, str | None]:
     """Cached per process: the same words come again and again, in SQL once per row."""
     return embedder.encode_texts([text])[0], embedder.text_warning(text)
+
+
+@lru_cache(maxsize=16)
+def _usual_words(embedder: Embedder) -> np.ndarray | None:
+    """The vectors of the words that people use with a model without hubs, shape (n, dimensions), if it has some."""
+    try:
+        return embedder.encode_texts(list(embedder.usual_words)) if embedder.usual_words else None
+    except TextNotUnderstood:
+        return None
 
 
 def _vector_of_image(conn: sqlite3.Connection, index: Index, text: str) -> np.ndarray:

@@ -60,7 +60,7 @@ def register_functions(
 
     @once
     def image_search(query: Any, k: Any, table: str | None = None) -> str | None:
-        """The best k images of the whole table, as JSON: [{"id": 7, "score": 0.31}, ...]."""
+        """The best k images of the table, as JSON: [{"id": 7, "score": 0.31, "relevance": 0.99}, ...]."""
         if is_missing(query, k):
             return None
         count = image_count(k)
@@ -137,6 +137,11 @@ def register_functions(
         best = statement.best_labels
         return of_one(id, (labels, table), prepare_labels, best, image_classify, _classified)
 
+    @reporting
+    def image_relevance(id: Any, query: Any, table: str | None = None) -> float | None:
+        """How much better one image is than chance, 0 to 1, or NULL for an image that has no vector."""
+        return of_one(id, (query, table), prepare, {}, image_relevance, _relevance)
+
     @once
     def image_vector(query: Any, table: str | None = None) -> bytes | None:
         """The vector of a query as a BLOB, which every function here takes as a query."""
@@ -185,6 +190,7 @@ def register_functions(
     functions: tuple[tuple[Callable[..., Any], tuple[int, ...]], ...] = (
         (image_search, (2, 3)),
         (image_similarity, (2, 3)),
+        (image_relevance, (2, 3)),
         (image_classify, (2, 3)),
         (image_vector, (1, 2)),
         (image_search_status, (0, 1)),
@@ -440,6 +446,14 @@ def _similarity(
     return None if image is None else score_of_one(index, image, vector)
 
 
+def _relevance(
+    conn: sqlite3.Connection, prepared: QueryVector, _statement: Statement, _query: Query, id: Key
+) -> float | None:
+    from ..search.asked import relevance_of_image
+
+    return relevance_of_image(conn, prepared, id)
+
+
 def _search(
     conn: sqlite3.Connection, prepared: QueryVector, k: int, among: IdSet | None = None
 ) -> str:
@@ -447,4 +461,5 @@ def _search(
 
     images = Images(conn, prepared.index.image_table, raw_errors=True)
     (found,) = images.find([prepared], k, where=among)
-    return json.dumps([{"id": hit.id, "score": hit.score} for hit in found.hits])
+    hits = [{"id": hit.id, "score": hit.score, "relevance": hit.relevance} for hit in found.hits]
+    return json.dumps(hits)

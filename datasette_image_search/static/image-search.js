@@ -15,6 +15,12 @@
   const figure = preview.querySelector("figure");
   let position = -1;
 
+  function moveTo(at) {
+    const folded = pictures[at]?.closest("details");
+    if (folded) folded.open = true;
+    pictures[at]?.focus();
+  }
+
   function show(at) {
     if (at < 0 || at >= pictures.length) return;
     position = at;
@@ -51,16 +57,26 @@
     if (event.target === preview || event.target.tagName === "FIGURE") preview.close();
   });
   preview.addEventListener("close", () => {
-    pictures[position]?.focus();
+    moveTo(position);
     figure.replaceChildren();
   });
 
   /* --- Keys ------------------------------------------------------------------------------------ */
 
-  function columns() {
-    const top = pictures[0].getBoundingClientRect().top;
-    const second = pictures.findIndex((each) => each.getBoundingClientRect().top > top + 1);
-    return second < 0 ? pictures.length : second;
+  /* The picture above or below, in the next row that has one; the matches and the others are two grids. */
+  function beyond(at, direction) {
+    const box = pictures[at].getBoundingClientRect();
+    let best = at;
+    let least = Infinity;
+    for (const [other, picture] of pictures.entries()) {
+      if (!picture.checkVisibility()) continue;
+      const { left, top } = picture.getBoundingClientRect();
+      const rows = direction * (top - box.top);
+      // A row is further than anything in a row.
+      const distance = rows * innerWidth + Math.abs(left - box.left);
+      if (rows > 1 && distance < least) [best, least] = [other, distance];
+    }
+    return best;
   }
 
   const isTyping = (element) => /^(INPUT|SELECT|TEXTAREA)$/.test(element.tagName);
@@ -88,24 +104,24 @@
       if (at < 0) {
         if (event.key === "ArrowDown" && event.target === box) {
           event.preventDefault();
-          pictures[0].focus();
+          moveTo(0);
         } else if (step && event.target === document.body) {
           event.preventDefault();
-          pictures[step > 0 ? 0 : pictures.length - 1].focus();
+          moveTo(step > 0 ? 0 : pictures.length - 1);
         }
         return;
       }
       const target = {
-        ArrowLeft: at - 1,
-        ArrowRight: at + 1,
-        ArrowUp: at - columns(),
-        ArrowDown: at + columns(),
-        Home: 0,
-        End: pictures.length - 1,
+        ArrowLeft: () => at - 1,
+        ArrowRight: () => at + 1,
+        ArrowUp: () => beyond(at, -1),
+        ArrowDown: () => beyond(at, 1),
+        Home: () => 0,
+        End: () => pictures.length - 1,
       }[event.key];
       if (target === undefined) return;
       event.preventDefault();
-      pictures[target]?.focus();
+      moveTo(target());
     },
     true,
   );

@@ -99,6 +99,6 @@ _CAMERA = ("camera_make", "camera_model")
 
 def _is_same_camera(before: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     make, model = (before.get(name) for name in _CAMERA)
-    if not (isinstance(make, str) and isinstance(model, str)):
+    if not isinstance(make, str) or not isinstance(model, str | None):
         return False
     return named_once(make, model) == tuple(row.get(name) for name in _CAMERA)

@@ -59,22 +59,26 @@ def in_order(
     table: ImageTable,
     ids: Sequence[Key],
     order: Order,
+    filter: Filter | None = None,
+    *,
     view: ImageView | None = None,
 ) -> list[Key]:
     """
-    Those of the images that exist, by a column of the table or of a view of it. Images with equal values stay in
-    the order that they were in.
+    Those of the images that exist and pass the filter, as in `sorted_ids`, but images with equal values stay in the
+    order that they were in.
     """
-    rows, key, column = _names(table, order, view)
-    # CROSS JOIN keeps SQLite from going through the table in order to sort a few of its rows.
+    rows, key, where, by = _sorted(table, order, filter, view)
+    # CROSS JOIN keeps SQLite from going through the table in order to sort a few of its rows. The names of
+    # json_each() may be those of columns in the filter.
     sql = (
-        f"select _img_ranked.value from json_each(:_img_ids) as _img_ranked "
-        f"cross join {rows} on {key} = _img_ranked.value "
-        f"order by {column} {_direction(order)}, _img_ranked.key"
+        f"select {key} from (select value as _img_id, key as _img_rank from json_each(:_img_ids)) "
+        f"cross join {rows} on {key} = _img_id where {where} order by {by}, _img_rank"
     )
-    found = conn.execute(sql, {"_img_ids": json.dumps(list(ids))})
-    # A view may have several rows of an image.
-    return list(dict.fromkeys(id for (id,) in found))
+    with naming_the_filter(table, filter):
+        found = conn.execute(
+            sql, {**(filter.params if filter else {}), "_img_ids": json.dumps(list(ids))}
+        )
+        return [id for (id,) in found]
 
 
 def sorted_ids(
@@ -89,16 +93,12 @@ def sorted_ids(
 ) -> list[Key]:
     """
     The first images by a column, after `offset` of them; equal values by key. `filter` is on the rows of the
-    view, if there is one. There an image with several rows counts by its lowest value.
+    view, if there is one. There an image with several rows counts by the one that comes first.
     """
-    rows, key, column = _names(table, order, view)
+    rows, key, where, by = _sorted(table, order, filter, view)
     kind = "integer" if table.key_is_integer else "text"
-    where = f"typeof({key}) = '{kind}' and {bracketed(filter)}"
-    if view is not None:
-        where += f" and {view.is_image()} group by {key}"
-        column = f"min({column})"
     sql = (
-        f"select {key} from {rows} where {where} order by {column} {_direction(order)}, {key} "
+        f"select {key} from {rows} where typeof({key}) = '{kind}' and {where} order by {by}, {key} "
         "limit :_img_limit offset :_img_offset"
     )
     with naming_the_filter(table, filter):
@@ -109,11 +109,19 @@ def sorted_ids(
         return [id for (id,) in found]
 
 
-def _names(table: ImageTable, order: Order, view: ImageView | None) -> tuple[str, str, str]:
-    """SQL for the rows to sort, their key, and the column."""
+def _sorted(
+    table: ImageTable, order: Order, filter: Filter | None, view: ImageView | None
+) -> tuple[str, str, str, str]:
+    """SQL for the rows to sort, their key, the end of a condition, and the order."""
     names = table.quoted()
     rows = names["images"] if view is None else view.quoted()["view"]
-    return rows, f"{rows}.{names['key']}", f"{rows}.{quote_identifier(order.column)}"
+    key, column = f"{rows}.{names['key']}", f"{rows}.{quote_identifier(order.column)}"
+    where = bracketed(filter)
+    if view is not None:
+        # A view may have several rows of an image.
+        where += f" and {view.is_image()} group by {key}"
+        column = f"{'max' if order.descending else 'min'}({column})"
+    return rows, key, where, f"{column} {_direction(order)}"
 
 
 def _direction(order: Order) -> str:

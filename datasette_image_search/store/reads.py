@@ -256,12 +256,16 @@ def is_row(conn: sqlite3.Connection, table: ImageTable, value: Any) -> bool:
 def values_among(
     conn: sqlite3.Connection, name: str, column: str, values: Sequence[str], limit: int
 ) -> list[str]:
-    """Those of some texts that a column of a table or view has, at most `limit`."""
+    """Those of some texts that a column of a table or view has, written exactly so, at most `limit`."""
+    quoted, among = quote_identifier(column), "(select value from json_each(:values))"
+    # The first condition can use an index. It may be of another collation, or of numbers that look like texts.
     sql = (
-        f"select distinct {quote_identifier(column)} from {quote_identifier(name)} "
-        f"where {quote_identifier(column)} in (select value from json_each(?)) limit ?"
+        f"select distinct {quoted} collate binary from {quote_identifier(name)} "
+        f"where {quoted} in {among} and typeof({quoted}) = 'text' "
+        f"and {quoted} collate binary in {among} limit :limit"
     )
-    return [value for (value,) in conn.execute(sql, [json.dumps(list(values)), limit])]
+    found = conn.execute(sql, {"values": json.dumps(list(values)), "limit": limit})
+    return [value for (value,) in found]
 
 
 def indexed_texts(conn: sqlite3.Connection, table: ImageTable) -> set[str]:

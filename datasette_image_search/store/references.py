@@ -30,6 +30,11 @@ class References:
     vectors: np.ndarray
 
     @cached_property
+    def precise(self) -> np.ndarray:
+        """The vectors as float64."""
+        return self.vectors.astype(np.float64)
+
+    @cached_property
     def token(self) -> str:
         """The name of these, and of no others."""
         return hashlib.sha256(vector_to_blob(self.vectors)).hexdigest()[:32]

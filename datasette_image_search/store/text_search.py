@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlite_utils.db import quote_identifier
 
@@ -78,10 +79,14 @@ class Words:
 
 @dataclass(frozen=True)
 class TextHit:
-    """`rank` begins with 1; images that match equally well have the same."""
+    """
+    `rank` begins with 1; images that match equally well have the same. A text `tells` something if no more than half of
+    the images have such a one.
+    """
 
     id: Key
     rank: int
+    tells: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,13 +109,13 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\0", " ").replace('"', '""') + '"'
 
 
-def _expression(wanted: Sequence[Words], unwanted: Sequence[Words]) -> str | None:
+def _expression(wanted: Words, unwanted: Sequence[Words]) -> str | None:
     """In the language of FTS5; None if there is nothing to look for."""
-    some = [f"({' '.join(parts)})" for words in wanted if (parts := words.parts())]
-    others = [f"({' '.join(parts)})" for words in unwanted if (parts := words.parts())]
-    if not some:
+    parts = wanted.parts()
+    others = [f"({' '.join(some)})" for words in unwanted if (some := words.parts())]
+    if not parts:
         return None
-    return f"({' OR '.join(some)})" + (f" NOT ({' OR '.join(others)})" if others else "")
+    return f"({' '.join(parts)})" + (f" NOT ({' OR '.join(others)})" if others else "")
 
 
 def text_hits(
@@ -119,17 +124,58 @@ def text_hits(
     wanted: Sequence[Words],
     unwanted: Sequence[Words] = (),
     filter: Filter | IdSet | None = None,
-    limit: int = SCANNED,
 ) -> tuple[list[TextHit], int]:
     """
-    The images that all words of at least one of `wanted` are written about, and those of none of `unwanted`, and that pass
+    The images that all words of at least one of `wanted` are written about, and those of none of `unwanted`, that pass
     the filter; the best by BM25 first, equal ones by id; and how many were looked at. A table without texts has none.
 
     Raises TextsDamaged, and FilterError if SQLite does not take the filter.
     """
-    expression = _expression(wanted, unwanted)
-    if expression is None or not text_columns(conn, table):
+    if not text_columns(conn, table):
         return [], 0
+    looked_at = 0
+    relevance: dict[Key, float] = defaultdict(float)
+    telling: set[Key] = set()
+    for words in wanted:
+        expression = _expression(words, unwanted)
+        if expression is None:
+            continue
+        with _naming_the_texts(table):
+            found = _scanned(conn, table, expression)
+            tells = _tells(conn, table, expression, len(found))
+        looked_at += len(found)
+        for key, value in found:
+            # BM25 of several terms is the sum of that of each.
+            relevance[key] += value
+            if tells:
+                telling.add(key)
+    best = sorted((value, key) for key, value in relevance.items() if table.is_key(key))
+    passed = set(passing_keys(conn, table, [key for _, key in best], filter))
+    hits = _ranked((value, TextHit(key, 0, key in telling)) for value, key in best if key in passed)
+    return hits, looked_at
+
+
+def text_hits_among(hits: Sequence[TextHit], keys: Container[Key]) -> list[TextHit]:
+    """Those of these images, with the ranks that they have among themselves."""
+    return _ranked((hit.rank, hit) for hit in hits if hit.id in keys)
+
+
+def _ranked(hits: Iterable[tuple[float, TextHit]]) -> list[TextHit]:
+    """Hits by a number, the lowest first, with their ranks."""
+    ranked: list[TextHit] = []
+    last = None
+    for value, hit in hits:
+        # What matches alike is of one rank, so that nothing but likeness decides between them.
+        rank = ranked[-1].rank if value == last else len(ranked) + 1
+        ranked.append(replace(hit, rank=rank))
+        last = value
+    return ranked
+
+
+def _scanned(
+    conn: sqlite3.Connection, table: ImageTable, expression: str
+) -> list[tuple[Key, float]]:
+    """The keys that match, with BM25, the lower the better."""
     n = table.quoted()
     sql = f"""
         select image_id, relevance from (
@@ -137,21 +183,24 @@ def text_hits(
             where {n["texts_fts"]} match ? order by rowid desc limit {SCANNED}
         ) cross join {n["texts"]} on id = number
     """
-    with _naming_the_texts(table):
-        found = conn.execute(sql, [expression]).fetchall()
-    best = sorted((relevance, key) for key, relevance in found if table.is_key(key))
-    passed = set(passing_keys(conn, table, [key for _, key in best], filter))
-    hits: list[TextHit] = []
-    last = None
-    for relevance, key in best:
-        if key in passed:
-            # What matches alike is of one rank, so that nothing but likeness decides between them.
-            rank = hits[-1].rank if relevance == last else len(hits) + 1
-            hits.append(TextHit(key, rank))
-            last = relevance
-            if len(hits) == limit:
-                break
-    return hits, len(found)
+    return conn.execute(sql, [expression]).fetchall()
+
+
+def _tells(conn: sqlite3.Connection, table: ImageTable, expression: str, found: int) -> bool:
+    """Whether no more than half of the images match; `found` are known to."""
+    n = table.quoted()
+    if found < SCANNED:
+        sql = f"select count(*) from (select 1 from {n['texts']} limit ?)"
+        (some,) = conn.execute(sql, [2 * found]).fetchone()
+        return bool(some == 2 * found)
+    (images,) = conn.execute(f"select count(*) from {n['texts']}").fetchone()
+    sql = f"""
+        select count(*) from (
+            select 1 from {n["texts_fts"]} where {n["texts_fts"]} match ? limit ?
+        )
+    """
+    (matches,) = conn.execute(sql, [expression, images // 2 + 1]).fetchone()
+    return bool(matches <= images // 2)
 
 
 def text_matches(

@@ -44,7 +44,7 @@ def test_filter_then_facet_then_without(page: Page, server: str) -> None:
     page.get_by_label("Operator of a new filter").select_option("is not null")
     page.get_by_role("button", name="Apply").click()
     heading = page.locator(".image-search-summary")
-    expect(heading).to_have_text('3 images where taken_at is not null, closest to "red"')
+    expect(heading).to_have_text('1 of 3 images where taken_at is not null matches "red"')
 
     page.get_by_role("link", name="camera_model").click()
     page.locator("#facet-camera_model").get_by_role("link", name="Canon").click()
@@ -89,6 +89,45 @@ def test_keys(page: Page, server: str) -> None:
     expect(pictures.nth(7 - columns)).to_be_focused()
     page.keyboard.press("Home")
     expect(pictures.nth(0)).to_be_focused()
+
+
+def test_weaker_matches_are_folded_until_a_key_or_a_click(page: Page, server: str) -> None:
+    """Of eight pictures none is folded, so the page is as it is of many."""
+
+    def folded(route) -> None:
+        response = route.fetch()
+        html = re.sub(
+            r'<h4 class="image-search-line">Weaker matches</h4>(.*?</ol>)',
+            r'<details class="image-search-weaker"><summary>Weaker matches</summary>\1</details>',
+            response.text(),
+            flags=re.S,
+        )
+        route.fulfill(response=response, body=html)
+
+    page.route(f"{server}{SEARCH}?q=red", folded)
+    page.goto(f"{server}{SEARCH}?q=red")
+    pictures = page.locator(".image-search-picture")
+    expect(page.locator(".image-search-summary")).to_have_text('1 of 8 images matches "red"')
+    expect(pictures.nth(0)).to_be_visible()
+    expect(pictures.nth(1)).to_be_hidden()
+    pictures.nth(0).focus()
+    page.keyboard.press("ArrowDown")
+    expect(pictures.nth(0)).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(pictures.nth(1)).to_be_visible()
+    expect(pictures.nth(1)).to_be_focused()
+    page.get_by_text("Weaker matches").click()
+    expect(pictures.nth(1)).to_be_hidden()
+
+
+def test_nothing_looks_like_that(page: Page, server: str) -> None:
+    page.goto(f"{server}{SEARCH}?q=red&filename=blue.jpg")
+    expect(page.get_by_text("Nothing here looks like that.")).to_be_visible()
+    expect(page.get_by_role("heading", name="The nearest:")).to_be_visible()
+    expect(first_picture(page)).to_have_attribute("alt", "blue.jpg")
+    page.get_by_label("matches only").check()
+    page.get_by_role("button", name="Sort").click()
+    expect(page.get_by_text("No image matches.")).to_be_visible()
 
 
 def test_the_preview(page: Page, server: str) -> None:
@@ -148,7 +187,7 @@ def test_an_uploaded_picture_finds_itself(page: Page, server: str, folder: Path)
     page.locator(".image-search-file").set_input_files(folder / "red.jpg")
     expect(page).to_have_url(re.compile(r"\?q=vec%3A"))
     expect(first_picture(page)).to_have_attribute("alt", "red.jpg")
-    expect(page.locator(".image-search-summary")).to_contain_text("closest to your picture")
+    expect(page.locator(".image-search-summary")).to_have_text("2 of 8 images match your picture")
 
     # The picture is a chip, as small as it is shown, and words are added to it.
     box, chips = page.get_by_role("searchbox"), page.locator(".image-search-chips li")
@@ -189,11 +228,17 @@ def test_an_order_is_chosen_in_the_form(page: Page, server: str) -> None:
     page.get_by_label("descending").check()
     page.get_by_role("button", name="Sort").click()
     expect(page).to_have_url(f"{server}{SEARCH}?q=red&_sort_desc=filename")
+    # Of the matches, if no number is given.
+    expect(page.locator(".image-search-grid li")).to_have_count(1)
+    page.get_by_label("of the closest").fill("8")
+    page.get_by_role("button", name="Sort").click()
     expect(first_picture(page)).to_have_attribute("alt", "yellow.jpg")
     page.get_by_label("of the closest").fill("2")
     page.get_by_role("button", name="Sort").click()
     expect(page.locator(".image-search-grid li")).to_have_count(2)
-    expect(page.locator(".image-search-summary")).to_contain_text('the 2 closest to "red"')
+    expect(page.locator(".image-search-summary")).to_contain_text(
+        'matches "red", the 2 closest, sorted'
+    )
     page.get_by_label("Order").select_option("closest first")
     page.get_by_role("button", name="Sort").click()
     expect(page).to_have_url(f"{server}{SEARCH}?q=red")
@@ -255,7 +300,7 @@ def test_without_javascript(browser: Browser, server: str) -> None:
     page.get_by_label("Value of a new filter").fill("Canon")
     page.get_by_role("button", name="Search", exact=True).click()
     expect(page.locator(".image-search-summary")).to_have_text(
-        '2 images where camera_model = "Canon", closest to "red"'
+        'None of 2 images where camera_model = "Canon" matches "red"'
     )
     expect(page.get_by_role("button", name="Search by a picture")).to_be_hidden()
     page.get_by_role("link", name="large").click()

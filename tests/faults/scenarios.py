@@ -213,6 +213,14 @@ DUPLICATES = other("find-duplicates", "--threshold", "0.9", "--write", "-s")
 EVERYTHING = (PALETTE, TAG, DUPLICATES, other("index-images", "--type", "IVF2,SQ8", "-s"))
 
 
+def chosen_scenarios() -> list[Scenario]:
+    """Half of them by chance; all in a soak."""
+    every = list(scenarios())
+    if "SOAK_MINUTES" in os.environ:
+        return every
+    return Random(os.environ["FAULT_SEED"]).sample(every, len(every) // 2)
+
+
 def scenarios() -> Iterable[Scenario]:
     yield Scenario("first run", PALETTE)
     yield Scenario("first run with a log", embed("--model", "palette", "--wal"))

@@ -18,12 +18,12 @@ import pytest
 
 from . import traced
 from .forked import Ended, Forker, Running
-from .scenarios import Prepared, prepare, scenarios
+from .scenarios import Prepared, chosen_scenarios, prepare
 from .traced import Call
 from .whole import check_between, check_files, check_same, check_whole, described
 
 
-@pytest.fixture(scope="module", params=scenarios(), ids=str)
+@pytest.fixture(scope="module", params=chosen_scenarios(), ids=str)
 def prepared(
     request: pytest.FixtureRequest, scratch: Callable[[], Path], forker: Forker
 ) -> Prepared:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
+from random import Random
 from urllib.parse import quote
 
 import pytest
@@ -108,6 +109,13 @@ SERVERS = 3
 
 GROUPS = [list(SPOILED)[first::SERVERS] for first in range(SERVERS)]
 
+ASKED = (
+    [Random(os.environ["FAULT_SEED"]).randrange(SERVERS)]
+    if hasattr(Datasette, "allowed")
+    else list(range(SERVERS))
+)
+"""The groups of a run. On Datasette 1.0 it is one by chance: the readers of databases are the same, and its pages slower."""
+
 
 @pytest.fixture(scope="module")
 def server(
@@ -128,7 +136,7 @@ def answer(server: Server, path: str) -> tuple[int, bytes]:
 
 @pytest.mark.parametrize(
     ("server", "name"),
-    [pytest.param(at, name, id=name) for at, group in enumerate(GROUPS) for name in group],
+    [pytest.param(at, name, id=name) for at in ASKED for name in GROUPS[at]],
     indirect=["server"],
 )
 def test_whatever_a_database_holds_its_server_answers(server: Server, name: str):

@@ -29,7 +29,7 @@ from ... import store
 from ...api import Images
 from ...errors import ImageSearchError
 from ...search.correction import Rank
-from ...search.planner import Found
+from ...search.hits import Found
 from ...store import Filter, Key
 from ...store.filters import all_of, closed
 from ..access.image_tables import PicturedTable, newer_version, visible_table

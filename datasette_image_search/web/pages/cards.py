@@ -37,6 +37,7 @@ class Card:
     path: str
     taken_at: str
     score: float | None
+    relevance: float | None
     width: int
     height: int
     row_url: str
@@ -86,6 +87,7 @@ def image_card(
         path=path,
         taken_at=str(row.get("taken_at") or "")[:16].replace("T", " "),
         score=image.score,
+        relevance=image.relevance,
         width=width,
         height=height,
         row_url=urls.row(image.id),

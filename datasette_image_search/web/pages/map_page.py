@@ -11,6 +11,7 @@ from datasette.utils.asgi import Request, Response
 
 from ... import store
 from ...api import Images
+from ...embedders.protocol import EmbedderError
 from ...errors import ImageSearchError
 from ...maps.collection import CollectionMap, check_column, collection_map
 from ...maps.colouring import by_score, colouring, plain
@@ -28,8 +29,8 @@ from ..server.preparing import Placed, is_prepared, placed_vectors
 from ..urls import TableUrls, check_url, pairs_of, pairs_of_form, replaced
 from .cards import query_in_words
 from .responses import as_json, error_response, json_head
-from .results import Count, in_time
-from .search_page import count_in_words, form_context, table_context
+from .results import Count, in_time, within_limits
+from .search_page import count_in_words, form_context, limits_in_words, table_context
 from .search_request import SearchRequest, read_request
 
 ARGUMENT = "_color"
@@ -61,8 +62,19 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
 async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | None) -> Response:
     # A column takes precedence over a query, which then need not be valid.
     query = wanted.query if column is None else ""
-    if query:
-        await is_prepared(requested, query)
+    unknown: tuple[str, ...] = ()
+    limits = ""
+    if query or wanted.is_limited:
+        try:
+            await is_prepared(requested, wanted.query)
+        except EmbedderError as error:
+            if not wanted.is_limited or wanted.by == "likeness":
+                raise
+            # What is found by text has its place here, and no score to be coloured by.
+            query, unknown = "", (str(error),)
+    if wanted.is_limited:
+        limits = limits_in_words(wanted)
+        wanted = await within_limits(requested, wanted)
     prepared = await placed_vectors(requested)
     weights_of = configured_weights(requested.datasette)
 
@@ -104,7 +116,8 @@ async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | 
         data = map_data(placed, coloured)
         # Only here: a map in a file has no server to ask for thumbnails.
         data["images"]["version"] = versions
-        said = {"description": " ".join(filter(None, words)), "warnings": list(warnings)}
+        description = " ".join(filter(None, words)) + limits
+        said = {"description": description, "warnings": [*unknown, *warnings]}
         return as_json(requested.datasette, {**json_head(requested), **said, **data})
 
     # In a thread: 50,000 images take long enough for other requests to notice.
@@ -127,8 +140,7 @@ async def _html(
     requested: RequestedTable, wanted: SearchRequest | None, column: str | None, error: str | None
 ) -> Response:
     datasette, request, urls = requested.datasette, requested.request, requested.urls
-    # The map shows all images, also those with a low score.
-    pairs = replaced(pairs_of(request), _next=None, _min_score=None)
+    pairs = replaced(pairs_of(request), _next=None)
     kept = replaced(pairs, q=None, **{ARGUMENT: None})
     context = {
         **await table_context(requested),

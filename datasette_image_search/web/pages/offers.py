@@ -6,9 +6,10 @@ for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import combinations
@@ -41,9 +42,13 @@ MOST_TERMS = 4
 MOST_OFFERS = 5
 
 PATIENCE = 50
-"""Milliseconds for all names together. If there is no index for them, a large table gets no offer of one."""
+"""
+Milliseconds to look up all names of a query. If there is no index for them, a large table gets no offer of one.
+"""
 
 MOST_LANGUAGES = 3
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,27 +68,48 @@ class _Suggested:
     rest: str
 
 
+@dataclass(frozen=True)
+class _Source:
+    """`column` of `table` has names, which people call `called`; the parameter `argument` filters by them."""
+
+    called: str
+    table: str
+    column: str
+    argument: str
+
+
 async def offers(requested: RequestedTable, query: str, kept: Pairs) -> list[Offer]:
     """
     For a query, which may be invalid. `kept` is the query string of the page without the query and the page
-    number.
+    number. If they cannot be made, the log says why, and there are none.
     """
+    try:
+        return await _offers(requested, query, list(kept))
+    except Exception:
+        # They look into any column and read what anybody typed, and the page has its answer without them.
+        logger.exception("no filters could be offered for the query %r", query)
+        return []
+
+
+async def _offers(
+    requested: RequestedTable, query: str, kept: list[tuple[str, str]]
+) -> list[Offer]:
     try:
         terms = parse_query(query)
     except QueryError:
         return []
-    kept = list(kept)
     columns = await requested.database.table_columns(requested.name)
-    found = []
     wanted = [at for at, each in enumerate(terms) if each.kind is Kind.WORDS and each.weight > 0]
-    for position in wanted[:MOST_TERMS]:
+    wanted = wanted[:MOST_TERMS]
+    names = await _names(requested, [terms[position].text for position in wanted], columns)
+    found = []
+    for position, named in zip(wanted, names, strict=True):
         term = terms[position]
         suggested = []
         if TIMES in columns:
             languages = accepted_languages(requested.request)
             suggested += await asyncio.to_thread(_times, term.text, languages)
-        suggested += await _names(requested, term.text, columns)
-        for each in suggested:
+        for each in [*suggested, *named]:
             left = [replace(term, text=each.rest)] if each.rest else []
             others = [*terms[:position], *left, *terms[position + 1 :]]
             new = [pair for pair in each.filters if pair not in kept]
@@ -112,37 +138,59 @@ def _times(text: str, languages: Sequence[str]) -> list[_Suggested]:
     return [_Suggested(period.label, filters, period.rest)]
 
 
-async def _names(requested: RequestedTable, text: str, columns: Sequence[str]) -> list[_Suggested]:
-    """Places, keywords and tags that are written in a text as they are in the table."""
-    rests = dict(_spans(text))
-    written = {form for span in rests for form in (span, span.lower(), span.title(), span.upper())}
-    # What is called what, the table, its column, and the parameter that filters by it.
-    sources = [(name, requested.name, name, name) for name in PLACES if name in columns]
+async def _names(
+    requested: RequestedTable, texts: Sequence[str], columns: Sequence[str]
+) -> list[list[_Suggested]]:
+    """For each text the places, keywords and tags that are written in it as they are in the table."""
+    rests = [_rests(text) for text in texts]
+    sources = await _sources(requested, columns)
+    written = sorted({name for rest in rests for name in rest})
+    if not sources or not written:
+        return [[] for _ in texts]
+
+    def read(conn: sqlite3.Connection) -> list[tuple[_Source, str]]:
+        found = []
+        try:
+            with sqlite_timelimit(conn, PATIENCE):
+                for source in sources:
+                    values = values_among(conn, source.table, source.column, written, MOST_OFFERS)
+                    found += [(source, value) for value in values]
+        except sqlite3.OperationalError as error:
+            if not is_interrupted(error):
+                raise
+        return found
+
+    found = await read_bounded(requested.database, read)
+    return [
+        [
+            _Suggested(f"{name} ({source.called})", ((source.argument, name),), rest[name])
+            for source, name in found
+            if name in rest
+        ]
+        for rest in rests
+    ]
+
+
+async def _sources(requested: RequestedTable, columns: Sequence[str]) -> list[_Source]:
+    """Those that the table has and the actor may see."""
+    sources = [_Source(name, requested.name, name, name) for name in PLACES if name in columns]
     for words in (KEYWORDS, TAGS):
         having = await table_with(
             requested.datasette, requested.request, requested.database.name, requested.name, words
         )
         if having is not None:
             side = having.side(words.side)
-            sources.append((words.column, side, words.column, words.argument))
+            sources.append(_Source(words.column, side, words.column, words.argument))
+    return sources
 
-    def read(conn: sqlite3.Connection) -> list[_Suggested]:
-        found = []
-        try:
-            with sqlite_timelimit(conn, PATIENCE):
-                for called, table, column, argument in sources:
-                    values = values_among(conn, table, column, sorted(written), MOST_OFFERS)
-                    found += [(called, argument, value) for value in values]
-        except sqlite3.OperationalError as error:
-            if not is_interrupted(error):
-                raise
-        by_case = {span.casefold(): rest for span, rest in rests.items()}
-        return [
-            _Suggested(f"{value} ({called})", ((argument, value),), by_case[value.casefold()])
-            for called, argument, value in found
-        ]
 
-    return await read_bounded(requested.database, read) if sources and written else []
+def _rests(text: str) -> Mapping[str, str]:
+    """What may be a name in a text, in each way of writing it, with the rest of the text."""
+    return {
+        written: rest
+        for span, rest in _spans(text)
+        for written in (span.upper(), span.title(), span.lower(), span)
+    }
 
 
 def _spans(text: str) -> Iterator[tuple[str, str]]:

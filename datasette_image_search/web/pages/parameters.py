@@ -16,6 +16,8 @@ OURS = [
     "_color",
     "_facet_wait",
     "_limit",
+    "_matches_only",
+    "_min_relevance",
     "_min_score",
     "_next",
     "_pictures",
@@ -61,6 +63,13 @@ SEARCHED_COLUMN = "_search_"
 """The beginning of Datasette's parameters for a text search in one column."""
 
 
+FAMILIES = ("_facet_", "_image_", "_min_", "_sort_")
+"""Beginnings of parameters that are ours or Datasette's, whatever follows."""
+
+SIMILAR = 0.75
+"""Of two letters of four that changed places. With less, _geojson of another plugin would be a _json."""
+
+
 class SeenRequest(Request):
     """A request that notes the parameters that were asked for by their names, in `seen`."""
 
@@ -102,8 +111,9 @@ def is_parameter(name: str) -> bool:
 
 def check_names(names: Iterable[str], columns: Collection[str], seen: Collection[str]) -> None:
     """
-    Raises RequestError for a parameter that neither this page nor Datasette's table page has, and that no
-    plugin asked for: those are `seen`.
+    Raises RequestError for a parameter that resembles one of this page, of Datasette's table page or of a plugin
+    that asked for it: those are `seen`. A name that resembles none may be that of a plugin that reads the URL
+    elsewhere, such as a token.
     """
     kinds = (kind.type for kinds in pm.hook.register_facet_classes() for kind in kinds)
     known = {*OURS, *TABLE_PAGE, *seen, *(f"_facet_{kind}" for kind in kinds)}
@@ -111,6 +121,15 @@ def check_names(names: Iterable[str], columns: Collection[str], seen: Collection
         if not is_parameter(name) or name in known or name.startswith(SEARCHED_COLUMN):
             continue
         # As Datasette has it: a name that begins with _ needs a lookup to be one of a column.
-        closest = f"{name}__exact" if name in columns else most_similar(name, known)
-        said = f"did you mean {closest}?" if closest else "leave it out"
-        raise RequestError(f"there is no parameter {name[:100]}; {said}")
+        meant = f"{name}__exact" if name in columns else _meant(name, known)
+        if meant is not None:
+            raise RequestError(f"there is no parameter {name[:100]}; did you mean {meant}?")
+
+
+def _meant(name: str, known: Collection[str]) -> str | None:
+    for family in FAMILIES:
+        if name.startswith(family):
+            return most_similar(name, [each for each in known if each.startswith(family)], least=0)
+    # Without the _ that all have in common: it is a third of _gl.
+    similar = most_similar(name[1:], [each[1:] for each in known if is_parameter(each)], SIMILAR)
+    return None if similar is None else f"_{similar}"

@@ -1,6 +1,7 @@
 """
 Times in words: "July 2023", "since 2021", "last summer". dateparser reads what stands in a calendar, in English and
-in the languages of a browser. Seasons, which it does not know, are in English and of the northern hemisphere.
+in the languages of a browser. Seasons, which it does not know, are in English and of the northern hemisphere. Two times
+are one period in English only.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ MOST_WORDS = 24
 """The first words of a text, which are looked at."""
 
 MOST_TRIES = 4
-"""Runs of words that look like a time, for dateparser: each takes a millisecond, or five if it is none."""
+"""Runs of words that look like a time and are none, for dateparser: each takes five milliseconds."""
+
+MOST_TIMES = 2
+"""Times of a text that can be one period, as in "between 2019 and 2021"."""
 
 LONGEST = 3
 """Words of a time: "July 4th 2021"."""
@@ -29,7 +33,9 @@ SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}
 
 FROM, TO = ("since", "after"), ("before", "until")
 
-_SEASON = re.compile(rf"(?:(last|this) )?({'|'.join(SEASONS)})(?: ((?:19|20)\d\d))?", re.IGNORECASE)
+_SEASON = re.compile(
+    rf"(?:(last|this) )?({'|'.join(SEASONS)})(?: (?:of |in )?((?:19|20)\d\d))?", re.IGNORECASE
+)
 _RELATIVE = re.compile(
     r"(?:last|this) (?:week|month|year)|yesterday|today|\d{1,2} (?:week|month|year)s? ago",
     re.IGNORECASE,
@@ -56,10 +62,23 @@ _LIKELY = re.compile(
 )
 
 _BEFORE = re.compile(
-    rf"(?:^|(?<=\s))(?:({'|'.join((*FROM, *TO))})|in|from|of|on|at|near|during|im|am|en)(?:\s+the)?\s+$",
+    rf"(?:^|(?<=\s))(?:(?:({'|'.join((*FROM, *TO))})|in|from|of|on|at|near|during|im|am|en)(?:\s+the)?|the)\s+$",
     re.IGNORECASE,
 )
 """A word before a time or a place that goes with it."""
+
+_BETWEEN = re.compile(r"(?:^|(?<=\s))between(?:\s+the)?\s+$", re.IGNORECASE)
+_AND = re.compile(r"\s+and(?:\s+the)?\s+", re.IGNORECASE)
+_UP_TO = re.compile(r"\s+(?:to|until|till|through|\u2013)(?:\s+the)?\s+", re.IGNORECASE)
+"""What stands before and between two times that are the ends of a period."""
+
+_PART_BEFORE = re.compile(
+    r"(?:^|(?<=\s))(?:between|to|till|through|early|mid|late|(?:beginning|start|middle|end)\s+of"
+    r"|(?:from|since|between)\s.*\s(?:until|and))(?:\s+the)?\s+$",
+    re.IGNORECASE,
+)
+_PART_AFTER = re.compile(r"\s+(?:to|until|till|through)\s", re.IGNORECASE)
+"""A time beside these is only a part of what is meant."""
 
 
 @dataclass(frozen=True)
@@ -75,34 +94,93 @@ class Period:
     rest: str
 
 
+@dataclass(frozen=True)
+class _Time:
+    """`typed`, from `begin` to `end` of a text, with its limits as in Period."""
+
+    begin: int
+    end: int
+    typed: str
+    limits: tuple[str, str]
+
+
 def period_in(text: str, today: date, languages: Sequence[str] = ()) -> Period | None:
-    """The first of the longest times in a text; `languages` are codes such as "de", beside English."""
+    """
+    The time in a text, or the one period that two times make; None if the rest of the text would have lost its
+    meaning. `languages` are codes such as "de", beside English.
+    """
+    times = _times(text, today, tuple(languages))
+    if len(times) == 1:
+        return _period(text, *times)
+    return _joined(text, *times) if len(times) == MOST_TIMES else None
+
+
+def _times(text: str, today: date, languages: tuple[str, ...]) -> list[_Time]:
+    """In their order: at most one more than MOST_TIMES, the longest first of those that overlap."""
     words = list(re.finditer(r"\S+", text))[:MOST_WORDS]
+    found: list[_Time] = []
     tries = 0
     for length in range(min(LONGEST, len(words)), 0, -1):
         for first in range(len(words) - length + 1):
             begin, end = words[first].start(), words[first + length - 1].end()
             typed = " ".join(text[begin:end].split()).strip(",.;:!?")
-            if not _LIKELY.fullmatch(typed):
+            if not _LIKELY.fullmatch(typed) or any(
+                begin < other.end and other.begin < end for other in found
+            ):
                 continue
-            limits = _limits(typed, today, tuple(languages))
+            limits = _limits(typed, today, languages)
             if limits is not None:
-                return _period(text[:begin], typed, text[end:], limits)
-            tries += 1
-            if tries == MOST_TRIES:
-                return None
-    return None
+                found.append(_Time(begin, end, typed, limits))
+            else:
+                tries += 1
+            if tries == MOST_TRIES or len(found) > MOST_TIMES:
+                return sorted(found, key=lambda time: time.begin)
+    return sorted(found, key=lambda time: time.begin)
 
 
-def _period(before: str, typed: str, after: str, limits: tuple[str, str]) -> Period:
-    start, end = limits
+def _period(text: str, time: _Time) -> Period | None:
+    before, after = text[: time.begin], text[time.end :]
+    if _is_part(before, after):
+        return None
+    label, start, end = _sides(before, time)
+    return Period(label, start, end, rest_of(before, after))
+
+
+def _joined(text: str, first: _Time, second: _Time) -> Period | None:
+    """From one time to the other, or after one and before the other."""
+    before, between, after = text[: first.begin], text[first.end : second.begin], text[second.end :]
+    label, start, end = _sides(before, first)
+    other, later_start, later_end = _sides(between, second)
+    is_between = _BETWEEN.search(before) and _AND.fullmatch(between)
+    if is_between or _UP_TO.fullmatch(between):
+        before = _BETWEEN.sub("", before)
+        label, end = f"{label} to {second.typed}", second.limits[1]
+    else:
+        has_one_start = (start is None) != (later_start is None)
+        has_one_end = (end is None) != (later_end is None)
+        is_linked = _BEFORE.sub("", between).strip().lower() in ("", "and", "but")
+        if not (has_one_start and has_one_end and is_linked):
+            return None
+        label, start, end = f"{label} and {other}", start or later_start, end or later_end
+    if start is None or end is None or start >= end or _is_part(before, after):
+        return None
+    return Period(label, start, end, rest_of(before, after))
+
+
+def _is_part(before: str, after: str) -> bool:
+    """Whether what stands between these two parts of a text is not all of a time."""
+    return bool(_PART_BEFORE.search(before) or _PART_AFTER.match(after))
+
+
+def _sides(before: str, time: _Time) -> tuple[str, str | None, str | None]:
+    """The label, the start and the end of a time after a text, by its last word."""
     found = _BEFORE.search(before)
     word = (found[1] or "").lower() if found else ""
-    return Period(
-        f"{word} {typed}".strip(),
+    start, end = time.limits
+    return (
+        f"{word} {time.typed}".strip(),
         None if word in TO else end if word == "after" else start,
         None if word in FROM else start if word == "before" else end,
-        rest_of(before, after),
     )
 
 

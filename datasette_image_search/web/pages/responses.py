@@ -48,11 +48,13 @@ def json_response(
             "description": description,
             "count": answer.count.number,
             "count_truncated": not answer.count.is_exact,
+            "matches": None if answer.matches is None else answer.matches.number,
             "without_vector": answer.without_vector,
             "hits": [
                 {
                     "id": image.id,
                     "score": image.score,
+                    "relevance": image.relevance,
                     "matched": [asdict(match) for match in image.matched],
                     "thumbnail": absolute(urls.thumbnail(image.id, image.version)),
                     "url": absolute(urls.row(image.id)),

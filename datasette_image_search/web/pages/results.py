@@ -8,16 +8,18 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from datasette.utils import sqlite_timelimit
 
 from ... import store
 from ...api import Images
-from ...search.planner import Step
+from ...search.fusion import images_within
+from ...search.hits import Found, Hit, Step
 from ...search.queries import Query
-from ...store import reads
-from ...store.filters import naming_the_filter
+from ...store import Filter, reads
+from ...store.filters import IdSet, naming_the_filter
 from ...store.ordering import in_order, sorted_ids
 from ...store.reads import count_images, image_rows, newest_ids
 from ...store.text_search import TextMatch
@@ -29,7 +31,7 @@ from ..configuration import configured_weights
 from ..errors import told_when_too_long
 from ..facets.counting import Facets, count_facets
 from ..reading import read_bounded
-from .search_request import DEEPEST, SearchRequest
+from .search_request import DEEPEST, SORTED, SearchRequest
 
 LARGEST_VALUE = 1_000_000
 """Characters or bytes of a value in an image's row; larger values are left out."""
@@ -46,15 +48,18 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class ShownImage:
     """
-    An image as a page shows it, with its row. `score` is None without a query, or if there is no vector, `version` if
-    nothing is known of the picture. `matched` are the words of the query that are written about it.
+    An image as a page shows it, with its row. `score` is None without a query or a vector, `relevance` if nothing is
+    known to compare with, and `version` if nothing is known of the picture. `matched` are the words of the query that are
+    written about it.
     """
 
     id: store.Key
     row: dict[str, Any]
     score: float | None
     version: str | None
+    relevance: float | None = None
     matched: tuple[TextMatch, ...] = ()
+    is_match: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,15 +73,17 @@ class Count:
 @dataclass(frozen=True)
 class Answer:
     """
-    `next_offset` is where the next page begins, None on the last. `without_vector` is the number of
-    images of the table that no query finds, None without a query or if it could not be counted in time.
-    `milliseconds` are by part.
+    `next_offset` is where the next page begins, None on the last. `matches` are how many of all images with the
+    filters are relevant enough to be matches, None without a query or if nothing is known to compare with.
+    `without_vector` is the number of images of the table that no query finds, None without a query or if it could
+    not be counted in time. `milliseconds` are by part.
     """
 
     images: tuple[ShownImage, ...]
     next_offset: int | None
     count: Count
     facets: Facets
+    matches: Count | None = None
     without_vector: int | None = None
     plan: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -86,6 +93,7 @@ class Answer:
 @dataclass(frozen=True)
 class _Page:
     images: tuple[ShownImage, ...]
+    matches: Count | None = None
     plan: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
     query_vector_ms: float = 0.0
@@ -100,6 +108,9 @@ async def find(
     Raises an ImageSearchError with a sentence for the person.
     """
     milliseconds: dict[str, float] = {}
+    if wanted.is_limited:
+        with told_when_too_long(requested.datasette):
+            wanted = await within_limits(requested, wanted)
 
     async def timed(name: str, work: Awaitable[T]) -> T:
         started = time.perf_counter()
@@ -133,11 +144,28 @@ async def find(
         next_offset=end if more and allowed else None,
         count=count,
         facets=facets,
+        matches=page.matches,
         without_vector=without_vector,
         plan=page.plan,
         warnings=page.warnings,
         milliseconds=milliseconds,
     )
+
+
+async def within_limits(requested: RequestedTable, wanted: SearchRequest) -> SearchRequest:
+    """The same with what fits the query as one more filter, so that all that is shown and counted agree."""
+    weights_of = configured_weights(requested.datasette)
+
+    def within(conn: sqlite3.Connection) -> IdSet | None:
+        images = Images(conn, requested.table.name, weights_of=weights_of, raw_errors=True)
+        images.open(model=requested.index.model)
+        with store.snapshot(conn):
+            ask = partial(images.ask, model=requested.index.model)
+            index = images.index_of(requested.index.model)
+            return images_within(conn, index, wanted.query, wanted.options, ask)
+
+    ids = await in_time(requested, within)
+    return wanted if ids is None else wanted.among(requested, ids)
 
 
 async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
@@ -158,31 +186,62 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
                 warnings = asked.warnings
             query_vector_ms = (time.perf_counter() - started) * 1000
             if not wanted.size:
-                return _Page((), (), warnings, query_vector_ms)
+                return _Page((), None, (), warnings, query_vector_ms)
             order, size, offset = wanted.order, wanted.size + 1, wanted.offset
-            (found,) = images.find(
-                [query],
-                wanted.limit if order else size,
-                where=wanted.filter,
-                offset=0 if order else offset,
-                min_score=wanted.min_score,
-                model=model,
-                by=wanted.by,
-                rank=wanted.rank,
-            )
-            scores = {hit.id: hit.score for hit in found.hits}
-            ids = list(scores)
-            if order is not None:
-                ids = in_order(conn, requested.table, ids, order, requested.view)
+            if order is None:
+                found = _best(images, wanted, query, size, wanted.filter, offset=offset)
+                matches = _known_matches(found, wanted)
+                if matches is None and found.knows_matches:
+                    matches = _count_of(_all_matches(images, wanted, query))
+                ids = [hit.id for hit in found.hits]
+            else:
+                found = _all_matches(images, wanted, query)
+                matches = _count_of(found) if found.knows_matches else None
+                if wanted.limit is not None or not (matches and matches.number):
+                    k = wanted.limit or SORTED
+                    found = _best(images, wanted, query, k, wanted.filter, with_matched=False)
+                best = [hit.id for hit in found.hits]
+                ids = in_order(conn, requested.table, best, order, wanted.rows, view=requested.view)
                 ids = ids[offset : offset + size]
-            matched = {hit.id: hit.matched for hit in found.hits}
-            shown = tuple(
-                replace(image, matched=matched[image.id])
-                for image in _shown_images(conn, requested, ids, scores)
-            )
-        return _Page(shown, found.steps, found.warnings, query_vector_ms)
+                if ids:
+                    found = replace(
+                        found, hits=_best(images, wanted, query, len(ids), IdSet(ids)).hits
+                    )
+            shown = _shown_images(conn, requested, ids, {hit.id: hit for hit in found.hits})
+        return _Page(shown, matches, found.steps, found.warnings, query_vector_ms)
 
     return await in_time(requested, search)
+
+
+def _best(
+    images: Images,
+    wanted: SearchRequest,
+    query: Query,
+    k: int,
+    among: Filter | IdSet | None,
+    **options: Any,
+) -> Found:
+    (found,) = images.find([query], k, where=among, rank=wanted.rank, by=wanted.by, **options)
+    return found
+
+
+def _all_matches(images: Images, wanted: SearchRequest, query: Query) -> Found:
+    """As far as a query can be followed."""
+    options = {"matches_only": True, "with_matched": False}
+    return _best(images, wanted, query, DEEPEST, wanted.filter, **options)
+
+
+def _count_of(matches: Found) -> Count:
+    return Count(len(matches.hits), len(matches.hits) < DEEPEST)
+
+
+def _known_matches(found: Found, wanted: SearchRequest) -> Count | None:
+    """How many matches there are in all, if the hits of a page tell: the last of them is among these."""
+    is_last = found.matches < len(found.hits) or len(found.hits) <= wanted.size
+    is_here = found.matches > 0 or wanted.offset == 0
+    if found.knows_matches and is_last and is_here:
+        return Count(wanted.offset + found.matches)
+    return None
 
 
 async def _without_query(
@@ -216,7 +275,7 @@ def _shown_images(
     conn: sqlite3.Connection,
     requested: RequestedTable,
     ids: list[store.Key],
-    scores: Mapping[store.Key, float | None],
+    hits: Mapping[store.Key, Hit],
 ) -> tuple[ShownImage, ...]:
     """Rows without the column of BLOBs, which are the pictures themselves."""
     if requested.view is not None:
@@ -225,9 +284,20 @@ def _shown_images(
         without = requested.index.content_column
         rows = image_rows(conn, requested.table, ids, without=without, largest=LARGEST_VALUE)
     versions = reads.versions(conn, requested.table, ids)
-    return tuple(
-        ShownImage(id, rows[id], scores.get(id), versions.get(id)) for id in ids if id in rows
-    )
+    shown = []
+    for id in ids:
+        if id in rows:
+            image = ShownImage(id, rows[id], None, versions.get(id))
+            if (hit := hits.get(id)) is not None:
+                image = replace(
+                    image,
+                    score=hit.score,
+                    relevance=hit.relevance,
+                    matched=hit.matched,
+                    is_match=hit.is_match,
+                )
+            shown.append(image)
+    return tuple(shown)
 
 
 async def _count(requested: RequestedTable, wanted: SearchRequest) -> Count:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -38,6 +38,7 @@ from .search_request import (
     BY,
     DEEPEST,
     PICTURE_SIZES,
+    SORTED,
     SearchRequest,
     read_request,
     sortable_columns,
@@ -51,8 +52,17 @@ MAP_PLUGIN = "datasette-cluster-map"
 HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search", "_sort", "_sort_desc", "_limit", "_by")
 """Parameters that a new search drops, or has a field for."""
 
-ONLY_HERE = ("_by", "_size", "_pictures", "_min_score", "_limit")
-"""Parameters that the table page and the map do not have."""
+TICKED = ("_matches_only", "_min_relevance")
+"""Parameters that have a field here, and not on the map."""
+
+FOLDED = 12
+"""As many weaker matches, about two rows, are shown below the matches; more are folded."""
+
+NOT_ON_THE_MAP = ("_size", "_pictures", "_limit")
+"""Parameters that neither the map nor the table page has."""
+
+ONLY_HERE = (*NOT_ON_THE_MAP, "_by", "_matches_only", "_min_score", "_min_relevance")
+"""Parameters that the table page does not have."""
 
 
 async def search_page(datasette: Datasette, request: Request) -> Response:
@@ -126,7 +136,7 @@ async def _html(
     kept = replaced(first_page, q=None)
     context: dict[str, Any] = {
         **await table_context(requested),
-        **await form_context(requested, wanted, urls.page, kept),
+        **await form_context(requested, wanted, urls.page, kept, TICKED),
         "model": requested.index.model,
         "error": error,
         "offers": await offers(requested, query, kept),
@@ -141,6 +151,9 @@ async def _html(
         "by": wanted.by if wanted else None,
         "ways": {} if requested.view is not None else BY,
         "most": DEEPEST,
+        "sorted_without": SORTED,
+        "matches_only": wanted.matches_only if wanted else False,
+        "min_relevance": wanted.min_relevance if wanted else None,
         "sortable_columns": await sortable_columns(requested),
         "path_with_replaced_args": lambda request, args: urls.page(replaced(first_page, **args)),
         "path_with_removed_where": lambda text: urls.page(
@@ -157,18 +170,22 @@ async def _html(
         if wanted.offset:
             before = max(0, wanted.offset - wanted.size) or None
             previous_url = urls.page(replaced(pairs, _next=before))
+        cards = [
+            image_card(urls, each, requested.index.path_column, query=searched, kept=kept)
+            for each in answer.images
+        ]
+        above = _above_the_line(wanted, answer)
         context |= {
             "alternate_url_json": urls.page(pairs, "json"),
-            "images": [
-                image_card(urls, each, requested.index.path_column, query=searched, kept=kept)
-                for each in answer.images
-            ],
+            "images": cards,
+            "above": above,
+            "folded": above is not None and above > 0 and len(cards) - above > FOLDED,
             "numbers": (wanted.offset + 1, end) if answer.images else None,
             "next_url": next_url,
             "previous_url": previous_url,
             "sizes": [(size, urls.page(replaced(pairs, _pictures=size))) for size in PICTURE_SIZES],
             "likeness_map_url": urls.map(
-                replaced(kept, **dict.fromkeys(ONLY_HERE), q=query or None)
+                replaced(kept, **dict.fromkeys(NOT_ON_THE_MAP), q=query or None)
             ),
             "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
@@ -206,10 +223,11 @@ async def form_context(
     wanted: SearchRequest | None,
     page: Callable[[Pairs], str],
     kept: Pairs,
+    fields: Collection[str] = (),
 ) -> dict[str, Any]:
     """
     Template variables for the form with the query and filters of a page, whose URLs `page` makes; `kept` is the
-    query string that it sends along.
+    query string that it sends along, but for those that it has fields for.
     """
     filters = wanted.filters if wanted else Filters([])
     query = (requested.request.args.get("q") or "").strip()[:LONGEST_QUERY]
@@ -232,6 +250,7 @@ async def form_context(
             and "__" not in name
             and not name.startswith("_filter_")
             and name not in HIDDEN_FROM_FORM
+            and name not in fields
         ],
     }
 
@@ -255,27 +274,68 @@ def _shows_originals(requested: RequestedTable) -> bool:
     return requested.index.content_column is not None or bool(roots)
 
 
+def _above_the_line(wanted: SearchRequest, answer: Answer) -> int | None:
+    """How many images of this page come before the line; None if it is below the page, or there is none."""
+    if wanted.order is not None or answer.matches is None or not answer.images:
+        return None
+    if (answer.matches.number or 0) >= wanted.offset + len(answer.images):
+        return None
+    return sum(image.is_match for image in answer.images)
+
+
 def _in_words(wanted: SearchRequest, answer: Answer) -> str:
-    """'214 images where camera_make = "Canon", closest to "red car"'"""
+    """
+    '6 of 214 images where camera_make = "Canon" match "red car"', or if nobody can tell what matches,
+    '214 images where camera_make = "Canon", closest to "red car"'.
+    """
     words = count_in_words(answer.count)
     if wanted.filter_words:
         words = f"{words} {wanted.filter_words}"
-    least = (
-        f", with a score of {wanted.min_score:g} or more" if wanted.min_score is not None else ""
+    if answer.matches is not None:
+        words = f"{_matching(words, answer)} {query_in_words(wanted.query)}"
+    return f"{words}{_order_in_words(wanted, answer)}{limits_in_words(wanted)}"
+
+
+def limits_in_words(wanted: SearchRequest) -> str:
+    """', with a score of 0.25 or more'; without a query there are no scores."""
+    if not wanted.is_limited:
+        return ""
+    limits = ("score", wanted.min_score), ("relevance", wanted.min_relevance)
+    return "".join(
+        f", with a {name} of {number:g} or more" for name, number in limits if number is not None
     )
-    return f"{words}, {_order_in_words(wanted, answer.count)}{least}"
 
 
-def _order_in_words(wanted: SearchRequest, count: Count) -> str:
-    """'the 300 closest to "red car", sorted by taken_at descending'"""
-    closest = f"closest to {query_in_words(wanted.query)}"
-    if wanted.by == "text":
-        closest = f"with {query_in_words(wanted.query)} in their texts"
+def _matching(images: str, answer: Answer) -> str:
+    """'6 of 214 images match'; `images` are '214 images'."""
+    matches, count = answer.matches or Count(None), answer.count
+    if not count.number:
+        return f"{images} match"
+    if not matches.number:
+        none = (
+            images.replace("1 image", "No image", 1) if count.number == 1 else f"None of {images}"
+        )
+        return f"{none} matches"
+    if matches.number != count.number:
+        of = f"{images[0].lower()}{images[1:]}"
+        images = f"{'' if matches.is_exact else 'More than '}{matches.number:,} of {of}"
+    return f"{images} {'matches' if matches.number == 1 else 'match'}"
+
+
+def _order_in_words(wanted: SearchRequest, answer: Answer) -> str:
+    """', the 300 closest to "red car", sorted by taken_at descending'"""
+    count, knows_matches = answer.count.number, answer.matches is not None
+    closest = "closest" if knows_matches else f"closest to {query_in_words(wanted.query)}"
     if wanted.order is None:
-        return closest if wanted.query else "newest first"
+        if not wanted.query:
+            return ", newest first"
+        return "" if knows_matches else f", {closest}"
     by = f"sorted by {wanted.order.column}{' descending' if wanted.order.descending else ''}"
-    is_cut = wanted.query and (count.number is None or count.number > wanted.limit)
-    return f"the {wanted.limit:,} {closest}, {by}" if is_cut else by
+    limit = wanted.limit
+    if limit is None and not (answer.matches and answer.matches.number):
+        limit = SORTED
+    is_cut = wanted.query and limit is not None and (count is None or count > limit)
+    return f", the {limit:,} {closest}, {by}" if is_cut else f", {by}"
 
 
 def count_in_words(count: Count) -> str:

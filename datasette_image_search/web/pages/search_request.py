@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast, get_args
 
 from datasette.app import Datasette
@@ -14,10 +14,10 @@ from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
 from ...errors import most_similar
-from ...search.asked import By
+from ...search.asked import By, SearchOptions
 from ...search.correction import Rank
 from ...store import Filter
-from ...store.filters import all_of
+from ...store.filters import IdSet, all_of
 from ...store.ordering import Order, check_order, order_of
 from ...store.tables import LAST
 from ..access.requested_table import RequestedTable
@@ -33,7 +33,7 @@ DEEPEST = 10_000
 read on; a filter shows others."""
 
 SORTED = 300
-"""The best images for a query that an order by a column is of, if the URL does not say how many."""
+"""The best images for a query that an order by a column is of, if none is a match."""
 
 BY = {"both": "likeness and text", "likeness": "likeness", "text": "text"}
 """How images are found, and what the page calls it."""
@@ -47,7 +47,8 @@ class SearchRequest:
     `size` images after the first `offset`, none for a size of 0. `rows` is the filter on the table or view
     that the URL names, `filter` the same on its images. `filter_words` is Datasette's sentence, 'where
     camera_make = "Canon"'. `context` has the template variables of Datasette's own filters, such as `_where=`.
-    `by` is a key of BY. With an `order`, the `limit` best for the query are sorted by it, or without a query all images.
+    `by` is a key of BY. With an `order`, the `limit` best for the query are sorted by it: if that is None, all matches, or the best
+    SORTED if there are none; without a query all images.
     """
 
     query: str
@@ -55,15 +56,43 @@ class SearchRequest:
     size: int
     offset: int
     min_score: float | None
+    min_relevance: float | None
+    matches_only: bool
     rank: Rank
     order: Order | None
-    limit: int
+    limit: int | None
     picture_size: str
     filters: Filters
     rows: Filter | None
     filter: Filter | None
     filter_words: str
     context: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether some images are left out by how they fit the query; without one there are no scores."""
+        return bool(self.query) and (
+            self.by == "text" or self.matches_only or self.options.has_limits
+        )
+
+    @property
+    def options(self) -> SearchOptions:
+        """How the query is asked, all images of it."""
+        return SearchOptions(
+            min_score=self.min_score,
+            min_relevance=self.min_relevance,
+            matches_only=self.matches_only,
+            rank=self.rank,
+            by=self.by,
+        )
+
+    def among(self, requested: RequestedTable, ids: IdSet) -> SearchRequest:
+        """The same with these images alone."""
+        allowed = ids.as_filter(replace(requested.table, name=requested.name))
+        clauses = [allowed.where] if self.rows is None else [allowed.where, self.rows.where]
+        params = {**allowed.params, **(self.rows.params if self.rows else {})}
+        rows = Filter(all_of(clauses), params)
+        return replace(self, rows=rows, filter=_of_images(requested, rows))
 
 
 async def read_request(requested: RequestedTable) -> SearchRequest:
@@ -108,17 +137,23 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         by=_by(requested),
         size=size,
         offset=offset,
-        min_score=_score(request),
+        min_score=_number(request, "_min_score", 0.25),
+        min_relevance=_relevance(request),
+        matches_only=_flag(request, "_matches_only"),
         rank=asked_rank(datasette, request, requested.database.name, requested.table.name),
         order=await _order(requested),
-        limit=_whole_number(request, "_limit", SORTED, DEEPEST, least=1),
+        limit=_whole_number(request, "_limit", 0, DEEPEST, least=1) or None,
         picture_size=_picture_size(request),
         filters=filters,
         rows=rows,
-        filter=rows if requested.view is None else requested.view.images(rows),
+        filter=_of_images(requested, rows),
         filter_words=words,
         context=context,
     )
+
+
+def _of_images(requested: RequestedTable, rows: Filter | None) -> Filter | None:
+    return rows if requested.view is None else requested.view.images(rows)
 
 
 async def _filter_pairs(requested: RequestedTable) -> list[tuple[str, str]]:
@@ -192,17 +227,31 @@ def _whole_number(request: Request, name: str, default: int, largest: int, least
     return number
 
 
-def _score(request: Request) -> float | None:
-    text = request.args.get("_min_score")
+def _flag(request: Request, name: str) -> bool:
+    value = request.args.get(name) or "0"
+    if value not in ("0", "1"):
+        raise RequestError(f"{name} must be 1; leave it out otherwise")
+    return value == "1"
+
+
+def _number(request: Request, name: str, such_as: float) -> float | None:
+    text = request.args.get(name)
     if not text:
         return None
     try:
-        score = float(text)
+        number = float(text)
     except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise RequestError("_min_score must be a number, such as 0.25")
-    return score
+        number = math.nan
+    if not math.isfinite(number):
+        raise RequestError(f"{name} must be a number, such as {such_as}")
+    return number
+
+
+def _relevance(request: Request) -> float | None:
+    relevance = _number(request, "_min_relevance", 0.95)
+    if relevance is not None and not 0 < relevance <= 1:
+        raise RequestError("_min_relevance must be above 0 and at most 1, such as 0.95")
+    return relevance
 
 
 def asked_rank(datasette: Datasette, request: Request, database: str, table: str) -> Rank:

@@ -1,0 +1,66 @@
+"""What a search finds: images with their scores, and the steps to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..store import Key
+from ..store.text_search import TextMatch
+
+LINE = 0.95
+"""The relevance from which on images are matches by likeness."""
+
+
+def is_relevant(relevance: float | None) -> bool:
+    """Whether an image with this relevance is a match by likeness; nobody can tell if it is None."""
+    return relevance is not None and relevance >= LINE
+
+
+@dataclass(frozen=True)
+class Hit:
+    """
+    `score` is the cosine similarity, -1 to 1; None if the image has no vector, or the query none. `corrected` is what
+    hits by likeness are in the order of: the score, less what the picture has with any words. `relevance`, 0 to 1, is
+    comparable between queries; None if nothing is known to compare with. `matched` are the words of the query that are
+    written about the image, and where; `by_text` is whether they alone make it a match.
+    """
+
+    id: Key
+    score: float | None
+    corrected: float | None
+    relevance: float | None = None
+    matched: tuple[TextMatch, ...] = ()
+    by_text: bool = False
+
+    @property
+    def is_match(self) -> bool:
+        """By likeness or by text."""
+        return self.by_text or is_relevant(self.relevance)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the plan: its name, the vectors it looked at, and how many of them passed."""
+
+    name: str
+    looked_at: int
+    passed: int
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """
+    Hits, best first (equal scores by id), the steps that found them, and warnings, such as words that the
+    model does not know. Only if `knows_matches` can anybody tell which of them are matches.
+    """
+
+    hits: tuple[Hit, ...]
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+    knows_matches: bool = False
+
+    @property
+    def matches(self) -> int:
+        """How many of the hits are matches, which come first unless they are ordered by the score alone."""
+        return sum(hit.is_match for hit in self.hits)
