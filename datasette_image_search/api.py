@@ -31,7 +31,7 @@ from .store.opened import OpenedDatabase, Paths, as_path, as_paths, path_or_none
 from .store.ordering import checked_order
 from .store.reads import check_in_files
 from .store.tables import Location
-from .store.vectors import image_vector
+from .store.vectors import image_vectors
 
 if TYPE_CHECKING:
     from .embedders.catalogue import ListedModel
@@ -289,8 +289,8 @@ class Images:
             images.similarity(42, "a red car")
         """
         asked = self.ask(query, model=model)
-        vector = image_vector(self.conn, asked.index, as_key(id))
-        return None if vector is None else float(vector @ asked.vector)
+        vectors = image_vectors(self.conn, asked.index, as_key(id))
+        return max((float(vector @ asked.vector) for vector in vectors), default=None)
 
     def open(
         self,

@@ -78,19 +78,28 @@ def make_index(
     return image_table, index
 
 
+def embedded(key: Key | None, record: ImageRecord, vector: np.ndarray) -> EmbeddedImage:
+    """With a thumbnail. A vector of shape (n, dimensions) is of a film with a scene each second."""
+    times = tuple(map(float, range(len(vector)))) if vector.ndim == 2 else ()
+    return EmbeddedImage(key, record, vector, f"webp of {record.path}".encode(), times=times)
+
+
 def add_images(
-    db: Database, vectors: np.ndarray, table: str = "images", sizes: Sequence[int] | None = None
+    db: Database,
+    vectors: Sequence[np.ndarray] | np.ndarray,
+    table: str = "images",
+    sizes: Sequence[int] | None = None,
 ) -> list[Key]:
-    """Rows with these vectors, each with a thumbnail; their ids. Makes the tables if need be."""
-    image_table, index = make_index(db, table, vectors.shape[1])
+    """Rows with these vectors, one or several each, and a thumbnail; their ids. Makes the tables if need be."""
+    dimensions = vectors.shape[-1] if isinstance(vectors, np.ndarray) else vectors[0].shape[-1]
+    image_table, index = make_index(db, table, dimensions)
     root_id = ensure_roots(db, ["/pictures"])["/pictures"]
     records = [
         make_record(root_id, **({} if sizes is None else {"size": int(sizes[i])}))
         for i in range(len(vectors))
     ]
     images = [
-        EmbeddedImage(None, record, vector, f"webp of {record.path}".encode())
-        for record, vector in zip(records, vectors, strict=True)
+        embedded(None, record, vector) for record, vector in zip(records, vectors, strict=True)
     ]
     write_batch(db, image_table, index, images)
     known = known_files(db.conn, table)

@@ -66,7 +66,7 @@ def test_picture_only_models_say_so():
 
 
 def test_the_recommended_come_first_with_a_sentence_and_a_licence():
-    listed = list(models("").values())
+    listed = list(models("--all").values())
     count = len(RECOMMENDED)
     assert [model["id"] for model in listed[:count]] == [each.model_id for each in RECOMMENDED]
     assert listed[0]["id"] == DEFAULT_MODEL
@@ -90,8 +90,17 @@ def test_what_is_recommended_is_published_and_as_large_as_it_says(model_id: str)
     assert model.download == pytest.approx(4 * parameters, rel=0.01)
 
 
-def test_people_get_a_table():
+def test_people_get_what_is_recommended_and_where_the_rest_is():
     output = command("image-models").stdout
+    assert output.startswith(f"{DEFAULT_MODEL}\n    The default: ")
+    assert "ViT-L-14/openai" not in output
+    assert len(output.splitlines()) < 24
+    assert output.endswith("\nAll others: sqlite-utils image-models --all\n")
+    assert models().keys() == {each.model_id for each in RECOMMENDED}
+
+
+def test_people_get_a_table_of_all_if_they_ask():
+    output = command("image-models", "--all").stdout
     assert output.startswith(f"{DEFAULT_MODEL}\n    The default: ")
     assert "ViT-L-14/openai" in output
     assert "picture-only models of timm: sqlite-utils image-models timm" in output
@@ -178,6 +187,6 @@ def test_a_text_that_no_model_has_is_one_sentence():
     result = command("image-models", "xyzzy")
     assert (result.exit_code, result.stderr) == (
         1,
-        "Error: no model has 'xyzzy' in its name; sqlite-utils image-models lists them all\n",
+        "Error: no model has 'xyzzy' in its name; sqlite-utils image-models --all lists them all\n",
     )
     assert models("xyzzy") == {}

@@ -61,6 +61,18 @@ def test_each_image_once_with_its_name_its_value_and_its_place(db: Database) -> 
     assert placed.points.max(axis=0).tolist() == [1, 1]
 
 
+def test_a_film_is_at_the_place_of_its_first_vector(db: Database) -> None:
+    """And is one of so many, however many scenes it has."""
+    scenes = random_vectors(9, seed=5)
+    (film,) = add_images(db, [scenes])
+    placed = map_of(db.conn, most=COUNT + 1)
+    assert sorted(placed.image_ids) == list(range(1, COUNT + 2))
+    (still,) = add_images(db, scenes[:1])
+    both = places(map_of(db.conn))
+    assert both[film] == pytest.approx(both[still], abs=1e-4)
+    assert map_of(db.conn, most=COUNT).count == COUNT + 2
+
+
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -14,14 +14,16 @@ from sqlite_utils import Database
 from datasette_image_search import Images, ImageSearchError
 from datasette_image_search.embedders import reference_queries
 from datasette_image_search.embedders.torch_embedder import TorchEmbedder
+from datasette_image_search.search import live
 from datasette_image_search.search.correction import NEAREST, biases
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
 from datasette_image_search.store.references import References, read_references
 
-from .commands import command, embed_images
+from .commands import change, command, embed_images, query
 from .random_tables import random_vectors
 from .serving import ask, datasette_of
+from .vector_files import write_npy
 
 MODEL = "tiny-test/anything"
 PAGE = "/-/image-search/photos/images.json?_size=8&q="
@@ -91,6 +93,18 @@ def test_words_are_ranked_by_the_corrected_score_and_pictures_by_the_score(tiny:
             for hit in hits:
                 assert hit.score == pytest.approx(images.similarity(hit.id, query), abs=1e-6)
         assert [hit.id for hit in images.search("#3", 8)] == expected(images, "#3", words=0)
+
+
+def test_rows_of_a_statement_have_the_relevance_by_the_corrected_score(tiny: Path) -> None:
+    with Images(tiny) as images, closing(sqlite3.connect(tiny)) as conn:
+        register_functions(conn)
+        for query in (WORDS, f"#3 + {WORDS}", "#3"):
+            wanted = {hit.id: hit.relevance for hit in images.search(query, 8)}
+            assert (
+                dict(conn.execute("select id, image_relevance(id, ?) from images", [query]))
+                == wanted
+            )
+            assert len(set(wanted.values())) > 3
 
 
 def test_in_a_mixture_the_correction_has_the_weight_of_the_words(tiny: Path) -> None:
@@ -203,6 +217,25 @@ def test_another_model_drops_them_and_says_so_if_they_are_ones_own(
     assert references(tiny) is None
 
 
+def test_imported_vectors_of_another_model_drop_them_and_tags_and_say_so(
+    tiny: Path, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "searches.txt").write_text("\n".join(f"search number {at}" for at in range(30)))
+    command("index-images", tiny, "images", "--reference-queries", tmp_path / "searches.txt")
+    command("tag-images", tiny, "images", "cat", "dog")
+    names = [name for (name,) in query(tiny, "select path from images order by id")]
+    source, paths = write_npy(tmp_path, names, random_vectors(8))
+    run = ["import-image-vectors", tiny, "images", source, "--paths", paths, "--root", folder]
+    result = command(*run, "--model", "another/model", "--replace-model")
+    assert result.exit_code == 0, result.output
+    assert (
+        f"Warning: 8 tags made with {MODEL} went with its index; run tag-images with your labels again\n"
+        f"Warning: 30 reference queries read with {MODEL} went with its index; if they are your own, run "
+        "index-images with --reference-queries again\n"
+    ) in result.stderr
+    assert "went" not in command(*run, "--model", "another/model", "--replace-model").stderr
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -276,6 +309,38 @@ def test_lost_reference_queries_come_back_with_the_next_run(
     assert before is not None
     assert after is not None
     assert after.token == before.token
+
+
+def test_a_search_that_was_open_without_them_notices_that_they_are_back(
+    tiny: Path, folder: Path, weights: Path
+) -> None:
+    """As a server does. Also for vectors that came in between, whose codes had no bias."""
+    with Images(tiny) as images:
+        wanted = images.search(WORDS, 8)
+    change(tiny, "delete from image_search_references")
+    live._open.clear()
+    with Images(tiny) as images:
+        assert images.search(WORDS, 8) != wanted
+        (row,) = query(
+            tiny, "select index_id, image_id, vector, sha256 from _images_vectors limit 1"
+        )
+        change(tiny, f"delete from _images_vectors where image_id = {row[1]}")
+        with closing(sqlite3.connect(tiny)) as conn, conn:
+            columns = "index_id, image_id, vector, sha256"
+            conn.execute(f"insert into _images_vectors ({columns}) values (?, ?, ?, ?)", row)
+        assert [hit.corrected for hit in images.search(WORDS, 8)] != [h.corrected for h in wanted]
+        embed_images(tiny, "images", folder, "--model", MODEL, "--weights", weights)
+        assert images.search(WORDS, 8) == wanted
+
+
+def test_a_search_notices_other_reference_queries(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "searches.txt").write_text("\n".join(f"search number {at}" for at in range(30)))
+    with Images(tiny) as images:
+        before = images.search(WORDS, 8)
+        command("index-images", tiny, "images", "--reference-queries", tmp_path / "searches.txt")
+        after = images.search(WORDS, 8)
+        assert [hit.id for hit in after] == expected(images, WORDS)
+        assert [hit.corrected for hit in after] != [hit.corrected for hit in before]
 
 
 def test_a_run_that_finds_them_reads_no_words(

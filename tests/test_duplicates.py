@@ -25,10 +25,17 @@ from datasette_image_search.search.duplicates import (
 from datasette_image_search.store import Filter, FilterError, Index, find_index
 from datasette_image_search.store.duplicates import write_duplicates
 from datasette_image_search.store.schema import ensure_tables
-from datasette_image_search.store.tables import DuplicateRow, EmbeddedImage
+from datasette_image_search.store.tables import DuplicateRow
 from datasette_image_search.store.writes import ensure_roots, write_batch
 
-from .random_tables import AWKWARD_NAMES, add_images, make_index, make_record, random_vectors
+from .random_tables import (
+    AWKWARD_NAMES,
+    add_images,
+    embedded,
+    make_index,
+    make_record,
+    random_vectors,
+)
 
 
 def clustered_vectors(n: int, dimensions: int, clusters: int, spread: float, seed: int):
@@ -163,7 +170,7 @@ def add(db: Database, *images: tuple[str, np.ndarray, dict]) -> Index:
         table,
         index,
         [
-            EmbeddedImage(None, replace(make_record(root_id, path=path), **columns), vector, None)
+            embedded(None, replace(make_record(root_id, path=path), **columns), vector)
             for path, vector, columns in images
         ],
     )
@@ -226,6 +233,26 @@ def test_groups_are_the_same_however_many_are_read_at_once(
     assert {group[0]: set(group) for group in found} == {
         best: group for best, group in groups.items() if len(group) > 1
     }
+
+
+def test_films_are_compared_with_films_by_the_mean_of_their_scenes(db: Database):
+    """A picture is no copy of a film that shows it."""
+    film = np.stack([turned(0), turned(90)])
+    add(
+        db,
+        ("film.mp4", film, {}),
+        ("larger.mp4", np.stack([turned(3), turned(88)]), {}),
+        ("other.mp4", np.stack([turned(0), turned(90, axis=2)]), {}),
+        ("one scene.mp4", turned(45)[None], {}),
+        ("its frame.jpg", turned(45), {}),
+        ("a frame like it.jpg", turned(46), {}),
+    )
+    found = find_duplicates(db.conn, find_index(db.conn), 0.99)
+    assert paths_of(found) == [
+        ["a frame like it.jpg", "its frame.jpg"],
+        ["larger.mp4", "film.mp4"],
+    ]
+    assert found.images == 6
 
 
 def test_more_pixels_are_better_than_more_bytes(db: Database):

@@ -33,11 +33,17 @@ from datasette_image_search.store.references import (
     with_references,
 )
 from datasette_image_search.store.schema import ensure_tables
-from datasette_image_search.store.tables import EmbeddedImage
 from datasette_image_search.store.writes import ensure_roots, write_batch
 
 from .planning import search_one, search_together
-from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
+from .random_tables import (
+    add_images,
+    embedded,
+    make_index,
+    make_own_table,
+    make_record,
+    random_vectors,
+)
 
 REAL = {name: getattr(planner, name) for name in ("FIRST", "WIDEN", "WIDEST")}
 
@@ -56,13 +62,16 @@ SIZE_FILTERS: list[tuple[Filter | None, Callable[[int], bool]]] = [
 
 @dataclass
 class Images:
-    """A database, and beside it what is in it: image id -> (size, vector), and its reference queries."""
+    """
+    A database, and beside it what is in it: image id -> (size, vector), and its reference queries. The vectors of a
+    film have shape (n, dimensions).
+    """
 
     db: Database
     rows: dict[int, tuple[int, np.ndarray]] = field(default_factory=dict)
     references: np.ndarray | None = None
 
-    def add(self, vectors: np.ndarray, rng: np.random.Generator) -> None:
+    def add(self, vectors: list[np.ndarray] | np.ndarray, rng: np.random.Generator) -> None:
         sizes = rng.integers(0, 1000, size=len(vectors))
         ids = add_images(self.db, vectors, sizes=sizes.tolist())
         self.rows |= dict(zip(ids, zip(sizes.tolist(), vectors, strict=True), strict=True))
@@ -90,7 +99,9 @@ class Images:
         scores.
         """
         matching = [
-            row for size, row in self.rows.values() if passes(size) and row @ vector >= least
+            row
+            for size, row in self.rows.values()
+            if passes(size) and np.max(row @ vector) >= least
         ]
         ranked = [self.corrected(row, vector, words) for row in matching]
         assert len(found.hits) == min(k, len(ranked))
@@ -99,14 +110,24 @@ class Images:
             size, row = self.rows[hit.id]
             assert passes(size)
             assert isinstance(hit.score, float)
-            assert abs(hit.score - float(row @ vector)) < 1e-5
+            assert abs(hit.score - float(np.max(row @ vector))) < 1e-5
             assert abs(hit.corrected - self.corrected(row, vector, words)) < 1e-5
+            if row.ndim == 1:
+                assert hit.at is None
+            else:
+                best = self.corrected(row[int(hit.at)], vector, words)
+                assert abs(hit.corrected - best) < 1e-5
         assert list(found.hits) == sorted(found.hits, key=lambda hit: (-hit.corrected, hit.id))
         best = sorted(ranked, reverse=True)[:k]
         assert np.allclose([hit.corrected for hit in found.hits], best, rtol=0, atol=tolerance)
 
     def corrected(self, row: np.ndarray, vector: np.ndarray, words: float) -> float:
-        """The score of a row less half of its mean with the 16 closest reference queries."""
+        """
+        The score of a row less half of its mean with the 16 closest reference queries; of a film, the highest one of
+        its vectors.
+        """
+        if row.ndim == 2:
+            return max(self.corrected(scene, vector, words) for scene in row)
         score = float(row @ vector)
         if self.references is None:
             return score
@@ -164,11 +185,17 @@ class Changing:
     def vectors(self, n: int) -> np.ndarray:
         return self.pool[self.rng.integers(len(self.pool), size=n)]
 
+    def some_vectors(self) -> np.ndarray:
+        """Of a picture, or of a film."""
+        n = int(self.rng.choice([0, 0, 1, 2, 5]))
+        return self.vectors(n) if n else self.vectors(1)[0]
+
     def some(self, share: float = 0.2) -> list[int]:
         return [id for id in self.rows if self.rng.random() < share]
 
     def fill(self, n: int) -> None:
-        self.images.add(self.vectors(n), self.rng)
+        if n:
+            self.images.add([self.some_vectors() for _ in range(n)], self.rng)
 
     def add(self) -> None:
         self.fill(int(self.rng.integers(1, 9)))
@@ -182,9 +209,9 @@ class Changing:
         root_id = ensure_roots(self.db, ["/pictures"])["/pictures"]
         for id in self.some(0.1):
             size = int(self.rng.integers(1000))
-            (vector,) = self.vectors(1)
+            vector = self.some_vectors()
             record = make_record(root_id, size=size)
-            write_batch(self.db, table, index, [EmbeddedImage(id, record, vector, None)])
+            write_batch(self.db, table, index, [embedded(id, record, vector)])
             self.rows[id] = size, vector
 
     def update(self) -> None:
@@ -365,12 +392,11 @@ def test_a_table_with_any_keys_is_searched_as_brute_force_does(
             else:
                 for key in some if change == "insert" else [key for key in some if key in rows]:
                     db["mine"].insert({"key": key}, ignore=True)
-                    (vector,) = random_vectors(1, seed=int(rng.integers(2**32)))
-                    one = EmbeddedImage(key, make_record(root_id), vector, None)
-                    write_batch(db, table, index, [one])
-                    rows[key] = vector
+                    n = int(rng.integers(1, 4))
+                    rows[key] = random_vectors(n, seed=int(rng.integers(2**32)))
+                    write_batch(db, table, index, [embedded(key, make_record(root_id), rows[key])])
             vector = random_vectors(1, seed=int(rng.integers(2**32)))[0]
-            best = sorted(rows, key=lambda key: -float(rows[key] @ vector))
+            best = sorted(rows, key=lambda key: -float((rows[key] @ vector).max()))
             k = int(rng.integers(1, 12))
             now = find_index(db.conn, "mine")
             found = search_one(db.conn, now, vector, k)
@@ -449,8 +475,7 @@ def test_images_with_text_keys_are_found_by_them() -> None:
     vectors = random_vectors(3)
     for key, vector in zip("cab", vectors, strict=True):
         db["mine"].insert({"name": key})
-        one = EmbeddedImage(key, make_record(root_id), vector, None)
-        write_batch(db, table, index, [one])
+        write_batch(db, table, index, [embedded(key, make_record(root_id), vector)])
     index = find_index(db.conn)
     found = search_one(db.conn, index, vectors[1], 2, Filter("name in ('a', 'c')"))
     assert {hit.id for hit in found.hits} == {"a", "c"}

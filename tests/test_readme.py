@@ -126,6 +126,11 @@ def test_examples_of_the_map_print_what_it_shows(home: Path) -> None:
     run_as_shown(PROJECT / "docs" / "map.md", home)
 
 
+def test_examples_of_sql_print_what_it_shows(home: Path) -> None:
+    EMBED.run(home)
+    run_as_shown(PROJECT / "docs" / "sql.md", home)
+
+
 def test_examples_of_duplicates_print_what_it_shows(home: Path) -> None:
     # As the page says: a copy and a smaller version.
     photos = home / "demo" / "photos"

@@ -203,3 +203,36 @@ load_embedder(ModelRequest("palette"))
 sys.exit("torch" in sys.modules or "datasette" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_weights_that_are_missing_are_told_without_torch_which_takes_seconds(
+    python: Callable[..., Any], tmp_path: Path
+):
+    code = """
+import json, sys
+from pathlib import Path
+from huggingface_hub import constants
+from datasette_image_search.embedders.protocol import EmbedderError, ModelRequest
+from datasette_image_search.embedders.registry import load_embedder
+
+constants.HF_HUB_CACHE, absent = sys.argv[1:]
+requests = [
+    ModelRequest("ViT-B-32/openai"),
+    ModelRequest("hf-hub:somebody/some-model"),
+    ModelRequest("ViT-B-32/mine", Path(absent)),
+]
+said = []
+for request in requests:
+    try:
+        load_embedder(request)
+    except EmbedderError as error:
+        said.append(str(error).partition(";")[0])
+print(json.dumps([said, "torch" in sys.modules]))
+"""
+    said, with_torch = python(code, tmp_path, tmp_path / "absent.pt")
+    assert said == [
+        "the weights of ViT-B-32/openai are not in the cache of this machine",
+        "the weights of hf-hub:somebody/some-model are not in the cache of this machine",
+        "there is no weights file 'absent.pt'",
+    ]
+    assert not with_torch

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from datasette_image_search import Images, ImageSearchError
 from datasette_image_search.search.asked import SearchOptions, images_within
 from datasette_image_search.search.hits import LINE
-from datasette_image_search.search.relevance import AMONG, Background, Relevance
+from datasette_image_search.search.relevance import AMONG, NEGLIGIBLE, Background, Relevance
 from datasette_image_search.sql import register_functions
 
 from .commands import command, embed_images
@@ -152,6 +152,39 @@ def test_one_image_has_the_same_relevance_everywhere(many: Path) -> None:
             sql = "select image_relevance(?, 'red'), image_relevance(999, 'red'), image_relevance(null, 'red')"
             found = conn.execute(sql, [hit.id]).fetchone()
             assert found == (pytest.approx(hit.relevance, abs=1e-9), None, None)
+
+
+@pytest.mark.parametrize("query", ["red", "#3", "#3 + red", "red -blue"])
+def test_rows_of_a_statement_have_the_relevances_of_hits(
+    many: Path, tmp_path: Path, query: str
+) -> None:
+    """To the last bit, as rows are ordered and grouped by them; also of what another program changed meanwhile."""
+    for file in many.parent.glob("photos.db*"):
+        shutil.copy(file, tmp_path)
+    with (
+        Images(tmp_path / "photos.db") as images,
+        closing(sqlite3.connect(tmp_path / "photos.db")) as conn,
+    ):
+        register_functions(conn)
+        sql = "select id, image_relevance(id, ?), image_similarity(id, ?) is null from images"
+        for change in (
+            "delete from images where id = 7",
+            "delete from _images_vectors where image_id = 9",
+        ):
+            wanted = {hit.id: (hit.relevance, 0) for hit in images.search(query, 30)}
+            ids = [id for (id,) in conn.execute("select id from images")]
+            found = {id: rest for id, *rest in conn.execute(sql, [query, query])}
+            assert found == {id: [*wanted.get(id, (None, 1))] for id in ids}
+            assert len({relevance for relevance, _ in wanted.values()}) > 3
+            with images.conn:
+                images.conn.execute(change)
+
+
+def test_what_is_negligible_is_nothing() -> None:
+    relevance = Relevance(Background(0.2, 0.05), n=1_000)
+    least = relevance.score_of(NEGLIGIBLE)
+    assert relevance(np.array([np.nextafter(least, 0), -1])).tolist() == [0, 0]
+    assert relevance(np.array([least]))[0] == pytest.approx(NEGLIGIBLE)
 
 
 def test_a_few_images_have_matches_too(tmp_path: Path) -> None:

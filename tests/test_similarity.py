@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 from sqlite_utils import Database
 
+from datasette_image_search import Images
 from datasette_image_search.search import similarity
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.similarity import scores_by_image
+from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
-from datasette_image_search.store.tables import EmbeddedImage
+from datasette_image_search.store.tables import EmbeddedImage, vector_to_blob
 from datasette_image_search.store.writes import write_batch
 
 from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors
@@ -63,6 +66,31 @@ def test_every_image_has_a_score_whatever_happened_to_it(db: Database) -> None:
     check(db.conn, vectors)
     db.execute("delete from images")
     check(db.conn, {})
+
+
+def test_the_score_of_a_film_is_that_of_its_best_scene(db: Database) -> None:
+    """Among all as by itself, to the last bit."""
+    scenes = random_vectors(7, seed=2)
+    (film,) = add_images(db, [scenes])
+    (scores,) = [scores_by_image(db.conn, find_index(db.conn), QUERY)]
+    assert scores[film] == pytest.approx(float((scenes @ QUERY).max()), abs=CODE_ERROR)
+    assert [scores[id] for id in range(1, 101)] == pytest.approx(VECTORS @ QUERY, abs=CODE_ERROR)
+    register_functions(db.conn)
+    blob = vector_to_blob(QUERY)
+    sql = "select image_similarity(?, ?), image_relevance(?, ?)"
+    score, relevance = db.execute(sql, [film, blob, film, blob]).fetchone()
+    assert score == scores[film]
+    (found,) = Images(db.conn).find([blob], 101)
+    (hit,) = [hit for hit in found.hits if hit.id == film]
+    assert hit.score == pytest.approx(score, abs=CODE_ERROR)
+    assert hit.relevance == pytest.approx(relevance, abs=1e-6)
+    assert hit.at == float((scenes @ QUERY).argmax())
+    (written,) = [
+        each
+        for each in json.loads(db.execute("select image_search(?, 101)", [blob]).fetchone()[0])
+        if "at" in each
+    ]
+    assert (written["id"], written["at"]) == (film, hit.at)
 
 
 def test_what_was_computed_is_remembered_and_then_forgotten(

@@ -138,7 +138,12 @@ def test_no_vector_no_score(conn: sqlite3.Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    "call", ["image_similarity(path, 'red')", """image_classify(path, '["red", "blue"]')"""]
+    "call",
+    [
+        "image_similarity(path, 'red')",
+        "image_relevance(path, 'red')",
+        """image_classify(path, '["red", "blue"]')""",
+    ],
 )
 def test_a_column_that_holds_no_ids_is_an_error(conn: sqlite3.Connection, call: str) -> None:
     sentence = (
@@ -579,6 +584,7 @@ def test_the_aggregate_takes_ids_as_other_programs_write_them(
     [
         "image_search_agg({}, 'red', 3)",
         "image_similarity({}, 'red')",
+        "image_relevance({}, 'red')",
         """image_classify({}, '["red", "blue"]')""",
     ],
 )
@@ -593,7 +599,8 @@ def test_what_is_the_id_of_no_image_is_named(
 
 def test_ids_that_are_texts_are_as_good_in_all_functions(conn: sqlite3.Connection) -> None:
     labels = '["red", "blue"]'
-    for call in ("image_similarity({}, 'red')", f"image_classify({{}}, '{labels}')"):
+    of_one = (f"{name}({{}}, 'red')" for name in ("image_similarity", "image_relevance"))
+    for call in (*of_one, f"image_classify({{}}, '{labels}')"):
         sql = f"select {call} from images"
         for _ in range(2):
             for_numbers = conn.execute(sql.format("id")).fetchall()
@@ -695,6 +702,8 @@ def test_status_says_what_to_do_where_there_is_nothing() -> None:
         "image_search('#' || {}, 5)",
         "image_similarity({}, 'red')",
         "image_similarity(1, {})",
+        "image_relevance({}, 'red')",
+        "image_relevance(1, {})",
         "image_vector({})",
         """image_classify({}, '["red"]')""",
         "image_classify(1, {})",
@@ -713,6 +722,7 @@ def test_a_table_that_is_left_empty_is_left_out(conn: sqlite3.Connection) -> Non
         "image_search('red', 3{})",
         "image_vector('red'{})",
         "image_similarity(1, 'red'{})",
+        "image_relevance(1, 'red'{})",
     ):
         assert value(conn, f"select {call.format(', ?')}", "") == value(
             conn, f"select {call.format('')}"
@@ -907,7 +917,7 @@ def test_what_took_too_long_is_kept_for_the_next_try(
     wanted = conn.execute(sql).fetchall()
     live._open.clear()
     takes_long(live, "_opened")
-    takes_long(similarity, "_scores")
+    takes_long(similarity, "_images_of")
     conn.set_progress_handler(lambda: is_over, 1)
     for _ in range(5):
         is_over = False

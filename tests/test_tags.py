@@ -147,6 +147,15 @@ def test_several_labels_of_an_image(db: Database):
     assert len(tags_of(db)) == 4
 
 
+def test_a_film_has_the_labels_of_any_of_its_scenes(db: Database):
+    """Each with the score of the scene that fits it best."""
+    scenes = np.stack([unit(1, 0, 0, 0), unit(0, 1, 0, 0), unit(3, 4, 0, 0)])
+    tag(db, add(db, scenes, UP), "north", "east", "up", top=None, threshold=0.9)
+    assert tags_of(db) == [(1, "east"), (1, "north"), (2, "up")]
+    scores = [score for (score,) in db.execute("select score from images_tags")]
+    assert scores == pytest.approx([1, 1, 1])
+
+
 def test_no_label_below_the_threshold(db: Database):
     index = add(db, unit(1, 1, 0, 0), UP)
     tagged = tag(db, index, "north", "east", "up", threshold=0.6)

@@ -21,6 +21,7 @@ from .messages import (
     tell,
     tell_of_run,
     warn,
+    warn_of_dropped,
 )
 from .progress import progress_display
 
@@ -262,17 +263,7 @@ def _print_plan(table: str, plan: Summary) -> None:
     if plan.replacement is not None and plan.replacement.left_out:
         # Otherwise the error would come after hours.
         warn(_left_out(plan))
-    if plan.replacement is not None and plan.replacement.tags:
-        warn(
-            f"{counted(plan.replacement.tags, 'tag')} made with {_models(plan)} will be dropped with its "
-            "index; run tag-images with your labels again afterwards"
-        )
-    if plan.replacement is not None and plan.replacement.references:
-        warn(
-            f"{counted(plan.replacement.references, 'reference query', 'reference queries')} read with "
-            f"{_models(plan)} will be dropped with its index; if they are your own, run index-images with "
-            "--reference-queries again afterwards"
-        )
+    warn_of_dropped(plan.replacement, is_done=False)
     if plan.unfinished is not None:
         model, vectors = plan.unfinished
         warn(

@@ -16,6 +16,7 @@ from .messages import (
     tell,
     tell_of_run,
     warn,
+    warn_of_dropped,
 )
 from .progress import progress_display
 
@@ -84,6 +85,7 @@ def import_image_vectors(path: Path, table: str, silent: bool, **asked: Any) -> 
     with one_sentence(path), interrupted, progress_display(silent) as show:
         summary = Images(path, table).import_vectors(on_progress=show, **asked)
     tell_of_run(path, table, summary)
+    warn_of_dropped(summary.replacement, is_done=True)
     if summary.unproven:
         warn(f"could not check that {summary.model} made these vectors: {summary.unproven}")
     if summary.looked_for:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..errors import ImageSearchError, printable
+from ..errors import ImageSearchError, counted, printable
 
 INTERRUPTED = 130
 """The exit code of a program that was ended by Ctrl-C: 128 + SIGINT."""
@@ -61,6 +61,24 @@ def tell_of_run(database: Path, table: str, summary: Any) -> None:
         migrated(database)
     if summary.given_up is not None:
         tell(f"Dropped the unfinished index of {table!r} by {summary.given_up}", err=True)
+
+
+def warn_of_dropped(replacement: Any, *, is_done: bool) -> None:
+    """Warn of what a new index does not take over from those that it replaces."""
+    if replacement is None:
+        return
+    models = " and ".join(replacement.models)
+    go, again = ("went", "again") if is_done else ("will be dropped", "again afterwards")
+    if replacement.tags:
+        warn(
+            f"{counted(replacement.tags, 'tag')} made with {models} {go} with its index; run tag-images with "
+            f"your labels {again}"
+        )
+    if replacement.references:
+        warn(
+            f"{counted(replacement.references, 'reference query', 'reference queries')} read with {models} "
+            f"{go} with its index; if they are your own, run index-images with --reference-queries {again}"
+        )
 
 
 @contextmanager

@@ -17,35 +17,41 @@ HEADERS = ("model", "dimensions", "pixels", "search by", "download", "cached")
 
 
 @click.argument("text", default="")
+@click.option("--all", "all_models", is_flag=True, help="List all models, not the recommended only")
 @click.option("--json", "as_json", is_flag=True, help="Output JSON")
-def image_models(text: str, as_json: bool) -> None:
+def image_models(text: str, all_models: bool, as_json: bool) -> None:
     """
-    List the models that images can be embedded with
+    List the recommended models that images can be embedded with
 
-    TEXT selects the models that have it in their name or description. Any other model of the hub that
-    open_clip can read works too, as hf-hub:OWNER/NAME. The dimensions of timm models are shown if TEXT
+    TEXT selects, of all models, those that have it in their name or description. Any other model of the hub
+    that open_clip can read works too, as hf-hub:OWNER/NAME. The dimensions of timm models are shown if TEXT
     selects at most 40 of them.
 
     \b
     Examples:
         sqlite-utils image-models
+        sqlite-utils image-models --all
         sqlite-utils image-models siglip2
         sqlite-utils image-models timm/vgg16
     """
     from ..api import Images
 
-    models = Images.models(text, with_timm=bool(text) or as_json)
+    models = Images.models(text, with_timm=bool(text) or (as_json and all_models))
+    if not text and not all_models:
+        models = [model for model in models if model.recommended is not None]
     if as_json:
         click.echo(json.dumps([asdict(model) for model in models], indent=2, ensure_ascii=False))
         return
     if not models:
         raise click.ClickException(
-            f"no model has {text!r} in its name; sqlite-utils image-models lists them all"
+            f"no model has {text!r} in its name; sqlite-utils image-models --all lists them all"
         )
     _print_recommended(models)
     _print_table(models)
-    if not text:
+    if all_models and not text:
         click.echo("and the picture-only models of timm: sqlite-utils image-models timm")
+    elif not text:
+        click.echo("\nAll others: sqlite-utils image-models --all")
 
 
 def _print_recommended(models: list[ListedModel]) -> None:

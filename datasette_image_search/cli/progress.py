@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 import click
 
+from ..errors import counted
 from ..progress import OnProgress
 from .messages import to_nowhere
 
@@ -27,17 +28,17 @@ class Work:
     note: Callable[[Any, float], str] = lambda progress, rate: f"{rate:,.1f}/s"
 
 
+def _embedding(progress: Any, rate: float) -> str:
+    failed = f"{progress.failed:,} failed" if progress.failed else progress.device
+    return f"{rate:,.1f}/s, {failed}"
+
+
 WORKS = {
-    "Embedding": Work(
-        "images",
-        lambda progress, rate: (
-            f"{rate:,.1f} images/s, {progress.failed:,} failed, {progress.device}"
-        ),
-    ),
-    "Importing": Work("images", lambda progress, rate: f"{rate:,.0f} images/s"),
-    "Tagging": Work("images", lambda progress, rate: f"{rate:,.0f} images/s"),
-    "Locating": Work("images", lambda progress, rate: f"{rate:,.0f} images/s"),
-    "Comparing": Work("pairs", lambda progress, rate: f"{rate / 1e6:,.0f} million pairs/s"),
+    "Embedding": Work("images", _embedding),
+    "Importing": Work("images", lambda progress, rate: f"{rate:,.0f}/s"),
+    "Tagging": Work("images", lambda progress, rate: f"{rate:,.0f}/s"),
+    "Locating": Work("images", lambda progress, rate: f"{rate:,.0f}/s"),
+    "Comparing": Work("pairs", lambda progress, rate: f"{rate / 1e6:,.0f} million/s"),
     "Reading": Work("vectors"),
     "Reading metadata": Work("images"),
     "Training": Work("rounds of training"),
@@ -135,6 +136,8 @@ def _bar(stream: TextIO, label: str, work: Work) -> Iterator[OnProgress]:
     with click.progressbar(
         length=1,
         label=label,
+        # As wide as the terminal leaves it.
+        width=0,
         show_pos=True,
         show_eta=True,
         item_show_func=lambda note: note,
@@ -163,11 +166,17 @@ def _lines(stream: TextIO, work: Work) -> OnProgress:
         line = f"{progress.done:,} of {progress.total:,} {work.unit}, "
         line += work.note(progress, done_per_second)
         if progress.done:
-            left = (progress.total - progress.done) / done_per_second
-            line += f", {left / 60:.0f} minutes left"
+            line += f", {_in_words((progress.total - progress.done) / done_per_second)} left"
         click.echo(line, file=stream)
 
     return show
+
+
+def _in_words(seconds: float) -> str:
+    """'40 seconds', '3 minutes'"""
+    if seconds < 90:
+        return counted(round(seconds), "second")
+    return counted(round(seconds / 60), "minute")
 
 
 class _Rate:

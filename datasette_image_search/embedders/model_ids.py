@@ -20,5 +20,6 @@ def unknown_model(model_id: str, closest: str | None, explained: str = MODELS) -
     """The error for an unknown id, with the most similar one, or with `explained` instead."""
     said = f"{explained};" if closest is None else f"did you mean {closest!r}?"
     return UnknownModel(
-        f"there is no model {model_id!r}; {said} sqlite-utils image-models lists them", closest
+        f"there is no model {model_id!r}; {said} sqlite-utils image-models --all lists them",
+        closest,
     )

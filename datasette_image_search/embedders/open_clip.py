@@ -17,26 +17,16 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from open_clip.transformer import TextTransformer
 
 from .model_ids import DEFAULT_MODEL, HUB
-from .open_clip_models import check_name, tag_files
+from .open_clip_models import check_name, hub_config, weights_file
 from .protocol import EmbedderError, ModelRequest
 from .torch_embedder import TorchEmbedder, TorchModel, check_keys
 from .torch_runtime import choose_runtime
-from .weights import (
-    WeightsFile,
-    fingerprint,
-    from_hub,
-    given_weights,
-    hub_weights,
-    missing_weights,
-)
-
-WEIGHTS_NAMES = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+from .weights import WeightsFile, fingerprint, from_hub
 
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 
@@ -107,18 +97,12 @@ def load_open_clip(request: ModelRequest, others: Iterable[str]) -> TorchEmbedde
 def _planned(request: ModelRequest, others: Iterable[str]) -> tuple[Plan, Path]:
     """The plan of the model, and the location of its weights."""
     if request.model_id.startswith(HUB):
-        repo_id = request.model_id.removeprefix(HUB)
-        find = partial(
-            hub_weights, request.model_id, repo_id, allow_download=request.allow_download
-        )
-        plan = hub_plan(repo_id, find([HF_CONFIG_NAME]))
-        weights = partial(find, WEIGHTS_NAMES)
+        plan = hub_plan(request.model_id.removeprefix(HUB), hub_config(request))
     else:
-        architecture, _, tag = request.model_id.partition("/")
         check_name(request.model_id, others, has_weights=request.weights is not None)
+        architecture, _, tag = request.model_id.partition("/")
         plan = plan_of(architecture, tag)
-        weights = partial(_tag_weights, request, architecture, tag)
-    return plan, given_weights(request.weights) if request.weights is not None else weights()
+    return plan, weights_file(request)
 
 
 def plan_of(architecture: str, tag: str) -> Plan:
@@ -147,13 +131,6 @@ def _plan(name: str, config: dict[str, Any], published: dict[str, Any]) -> Plan:
     usual = asdict(PreprocessCfg(size=size))
     merged = merge_preprocess_dict(usual, {**published, "size": size})
     return Plan(name, config, merged)
-
-
-def _tag_weights(request: ModelRequest, architecture: str, tag: str) -> Path:
-    repo_id, filenames = tag_files(architecture, tag)
-    if not repo_id:
-        raise missing_weights(request.model_id, "are not on the hub")
-    return hub_weights(request.model_id, repo_id, filenames, allow_download=request.allow_download)
 
 
 # --- Towers --------------------------------------------------------------------------------------

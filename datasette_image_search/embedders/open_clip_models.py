@@ -18,9 +18,12 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import most_similar
-from .model_ids import unknown_model
-from .protocol import EmbedderError
-from .weights import missing_weights
+from .model_ids import HUB, unknown_model
+from .protocol import EmbedderError, ModelRequest
+from .weights import given_weights, hub_weights, missing_weights
+
+HUB_CONFIG = "open_clip_config.json"
+"""The configuration of a model on the hub."""
 
 PARTS = ("embed_dim", "vision_cfg", "text_cfg")
 """The keys of a configuration of open_clip."""
@@ -47,12 +50,48 @@ def tags_of(architecture: str) -> list[str]:
 
 def tag_files(architecture: str, tag: str) -> tuple[str, Sequence[str]]:
     """The repository of published weights on the hub, or "", and the files that they may be in."""
+    published = _pretrained().get_pretrained_cfg(architecture, tag)
+    repo_id, _, filename = published["hf_hub"].rpartition("/")
+    return repo_id, [filename] if filename else _usual_files()
+
+
+def check_here(request: ModelRequest, others: Iterable[str]) -> None:
+    """
+    Raises EmbedderError if there is no such model, or if its files cannot be had: in a moment, while to import
+    torch takes seconds. `others` are as in check_name().
+    """
+    if request.model_id.startswith(HUB):
+        hub_config(request)
+    else:
+        check_name(request.model_id, others, has_weights=request.weights is not None)
+    weights_file(request)
+
+
+def hub_config(request: ModelRequest) -> Path:
+    """The configuration of a model on the hub. Raises EmbedderError if it cannot be had."""
+    return _hub_file(request, request.model_id.removeprefix(HUB), [HUB_CONFIG])
+
+
+def weights_file(request: ModelRequest) -> Path:
+    """The weights of a model that there is. Raises EmbedderError if they cannot be had."""
+    if request.weights is not None:
+        return given_weights(request.weights)
+    if request.model_id.startswith(HUB):
+        return _hub_file(request, request.model_id.removeprefix(HUB), _usual_files())
+    architecture, _, tag = request.model_id.partition("/")
+    repo_id, filenames = tag_files(architecture, tag)
+    if not repo_id:
+        raise missing_weights(request.model_id, "are not on the hub")
+    return _hub_file(request, repo_id, filenames)
+
+
+def _hub_file(request: ModelRequest, repo_id: str, filenames: Sequence[str]) -> Path:
+    return hub_weights(request.model_id, repo_id, filenames, allow_download=request.allow_download)
+
+
+def _usual_files() -> tuple[str, ...]:
     pretrained = _pretrained()
-    repo_id, _, filename = pretrained.get_pretrained_cfg(architecture, tag)["hf_hub"].rpartition(
-        "/"
-    )
-    usual = (pretrained.HF_SAFE_WEIGHTS_NAME, pretrained.HF_WEIGHTS_NAME)
-    return repo_id, [filename] if filename else usual
+    return pretrained.HF_SAFE_WEIGHTS_NAME, pretrained.HF_WEIGHTS_NAME
 
 
 def dimensions_of(architecture: str) -> int:

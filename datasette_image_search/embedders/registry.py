@@ -12,6 +12,7 @@ import pluggy
 
 from .. import hookspecs
 from .model_ids import TIMM
+from .open_clip_models import check_here
 from .protocol import Embedder, EmbedderError, EmbedderFactory, ModelRequest
 from .things_wheels import THINGS
 
@@ -105,6 +106,8 @@ def _timm(request: ModelRequest) -> Embedder:
 
 
 def _open_clip(request: ModelRequest) -> Embedder:
+    if not request.allow_download:
+        check_here(request, registered_names())
     from .open_clip import load_open_clip
 
     return load_open_clip(request, registered_names())

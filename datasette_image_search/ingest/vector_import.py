@@ -31,7 +31,7 @@ from ..store.finding import check_not_renamed
 from ..store.imports import add_imported, write_imported
 from ..store.indexes import WeightsOf, ensure_index, recorded_weights
 from ..store.migrations import migrate
-from ..store.replacements import delete_index, images_to_lose, unfinished_index
+from ..store.replacements import delete_index, unfinished_index
 from ..store.schema import ensure_tables
 from ..store.sources import record_files
 from ..store.tables import IMPORTED, ImportedImage, table_exists
@@ -42,6 +42,7 @@ from .import_request import ImportRequest
 from .model_choice import ModelChoice, RunError, choose_model
 from .new_database import whole_or_none
 from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
+from .replacing import Replacement, replacement_by
 from .report import Progress
 from .vector_matching import Matches, find_matches
 from .vector_sources import FileState, VectorSource, open_source, unit_blocks
@@ -57,7 +58,8 @@ class ImportSummary:
     `imported` vectors were written, `unchanged` ones were there already, `skipped` ones have no row.
     `added` rows are new, `not_there` counts new rows whose file is missing; if all are, `looked_for` is
     the root and the path of the first. `unproven` says why `model` could not be confirmed, None if it
-    was. `given_up` is the model of an unfinished index that was dropped. `migrated` says whether the run
+    was. `given_up` is the model of an unfinished index that was dropped, `replacement` what the new index took the
+    place of, None if of nothing. `migrated` says whether the run
     brought the database to this version, `not_written` why the sidecars could not be written, None if
     they were; `interrupted` is true if a Ctrl-C ended that.
     """
@@ -72,6 +74,7 @@ class ImportSummary:
     unproven: str | None
     seconds: float
     given_up: str | None = None
+    replacement: Replacement | None = None
     migrated: bool = False
     not_written: str | None = None
     interrupted: bool = False
@@ -85,6 +88,7 @@ class _Job:
     source: VectorSource
     matches: Matches
     choice: ModelChoice
+    replacement: Replacement | None
     is_new_table: bool
     path_column: str | None
     fingerprint: str
@@ -224,6 +228,7 @@ def import_vectors(
         unproven=job.unproven,
         seconds=time.perf_counter() - started,
         given_up=job.choice.given_up.model if job.choice.given_up else None,
+        replacement=job.replacement,
         migrated=migrated,
     )
 
@@ -249,7 +254,7 @@ def _prepare(request: ImportRequest, source: VectorSource, weights_of: WeightsOf
         matches = find_matches(request, db, source, path_column)
         if not (matches.known or matches.new):
             raise RunError(f"table {request.table!r} has no row for any path of {source.name}")
-        _check_all_replaced(db, request, choice.replaced, matches)
+        replacement = _replacement(db, request, choice, matches)
         weights = request.weights or (weights_of(index) if index else None)
         embedder, unproven = _load(request, model, weights)
         for other, dimensions in (
@@ -263,7 +268,9 @@ def _prepare(request: ImportRequest, source: VectorSource, weights_of: WeightsOf
                 )
         fingerprint, unproven = _prove(request, db, source, matches, index, embedder, unproven)
         is_new = not table_exists(db.conn, request.table)
-    return _Job(request, source, matches, choice, is_new, path_column, fingerprint, unproven)
+    return _Job(
+        request, source, matches, choice, replacement, is_new, path_column, fingerprint, unproven
+    )
 
 
 def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None:
@@ -305,16 +312,19 @@ def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index])
     return column
 
 
-def _check_all_replaced(
-    db: Database, request: ImportRequest, replaced: Sequence[Index], matches: Matches
-) -> None:
-    left_out = set(images_to_lose(db.conn, replaced, None))
-    left_out -= {key for _, key in matches.known}
-    if left_out:
+def _replacement(
+    db: Database, request: ImportRequest, choice: ModelChoice, matches: Matches
+) -> Replacement | None:
+    """What --replace-model replaces. Raises RunError if an image would be left without a vector."""
+    if not choice.replaced:
+        return None
+    found = replacement_by(db.conn, choice, {key for _, key in matches.known})
+    if found.left_out:
         raise RunError(
-            f"--replace-model would leave {len(left_out):,} images of table {request.table!r} without "
+            f"--replace-model would leave {found.left_out:,} images of table {request.table!r} without "
             "a vector; import vectors of all of them, or use --add-model"
         )
+    return found
 
 
 def _load(

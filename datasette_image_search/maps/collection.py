@@ -15,7 +15,7 @@ from ..search.live import LiveIndex
 from ..store import Filter, Index, Key
 from ..store.filters import matching, matching_images
 from ..store.reads import images_of_vectors, images_with_vectors
-from ..store.tables import LAST, column_names
+from ..store.tables import LAST, column_names, starts_of
 from ..store.vectors import count_vectors
 
 Project = Callable[[LiveIndex, np.ndarray], np.ndarray]
@@ -67,6 +67,9 @@ def collection_map(
         positions, count = np.arange(len(live)), count_vectors(conn, index)
     else:
         positions = np.flatnonzero(_passing(conn, index, live, filter))
+    # Of a film, the first of its vectors.
+    positions = positions[starts_of(live.vector_ids(positions))]
+    if filter is not None:
         count = len(positions)
     if too_many := len(positions) > most:
         # Evenly, because vectors are in the order in which folders were embedded.

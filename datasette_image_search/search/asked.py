@@ -12,14 +12,14 @@ import numpy as np
 from ..checked import check_choice, check_flag, check_number, check_share
 from ..store import Filter, Index, Key
 from ..store.filters import IdSet, passing
-from ..store.ordering import Order
-from ..store.vectors import image_vector, vectors_by_id
+from ..store.ordering import Order, in_order
+from ..store.vectors import image_vectors, vectors_by_id
 from . import planner
 from .correction import Rank, ranking_vectors
 from .hits import LINE, Found
 from .live import LiveIndex
 from .query import QueryVector
-from .relevance import Relevance, relevance_of
+from .relevance import NEGLIGIBLE, Relevance, relevance_of
 
 UNKNOWN = (
     "the relevance of these images is not known, so none was left out: there are too few of them, or nothing to "
@@ -97,11 +97,23 @@ def find_images(
             conn, live, ranking, k, filter, offset=options.offset, exact=options.exact, among=among
         )
     if order is not None:
-        all_found = planner.sorted_by(conn, index, order, all_found)
+        all_found = sorted_by(conn, index, order, all_found)
     return [
         _complete(found, relevance, query, options)
         for found, relevance, query in zip(all_found, relevances, asked, strict=True)
     ]
+
+
+def sorted_by(
+    conn: sqlite3.Connection, index: Index, order: Order, all_found: Sequence[Found]
+) -> list[Found]:
+    """The hits by a column instead. Of equal values, and of images without one, the best comes first."""
+    result = []
+    for found in all_found:
+        hits = {hit.id: hit for hit in found.hits}
+        ids = in_order(conn, index.table, list(hits), order)
+        result.append(replace(found, hits=tuple(hits[id] for id in ids)))
+    return result
 
 
 def relevance_of_image(conn: sqlite3.Connection, query: QueryVector, key: Key) -> float | None:
@@ -109,11 +121,29 @@ def relevance_of_image(conn: sqlite3.Connection, query: QueryVector, key: Key) -
     with planner.live_snapshot(conn, query.index) as live:
         (row,) = _ranking(live, [query], SearchOptions())
         relevance = relevance_of(live, row, query)
-        vector = image_vector(conn, live.index, key)
-        if relevance is None or vector is None:
+        vectors = image_vectors(conn, live.index, key)
+        if relevance is None or not len(vectors):
             return None
-        _, corrected = planner.exact_scores(live, vector[None], row)
-        return float(relevance(corrected)[0])
+        _, corrected = planner.exact_scores(live, vectors, row)
+        return float(relevance(corrected.max(keepdims=True))[0])
+
+
+def all_relevances(conn: sqlite3.Connection, live: LiveIndex, query: QueryVector) -> np.ndarray:
+    """
+    At the first position of every image, shape (len,), float64, as relevance_of_image() has it, and 0 at the others;
+    NaN if nothing is known to compare with.
+    """
+    (row,) = _ranking(live, [query], SearchOptions())
+    relevance = relevance_of(live, row, query)
+    if relevance is None:
+        return np.full(len(live), np.nan)
+    found = np.zeros(len(live))
+    least = relevance.score_of(NEGLIGIBLE) - live.error(row)
+    for positions, corrected in planner.exact_at(
+        conn, live, np.flatnonzero(live.scores(row) >= least), row
+    ):
+        found[positions] = relevance(corrected)
+    return found
 
 
 def images_within(
@@ -129,7 +159,7 @@ def images_within(
         if relevance is None and options.min_score is None:
             return None
         positions = np.flatnonzero(_within(conn, live, row, query, relevance, options))
-        ids = passing(conn, live.index, live.vector_ids(positions).tolist(), None)
+        ids = passing(conn, live.index, np.unique(live.vector_ids(positions)).tolist(), None)
         if live.has_image_ids:
             return IdSet(live.image_ids(live.positions_of(np.array(ids, dtype=np.int64))))
         keys = [
@@ -139,7 +169,7 @@ def images_within(
                 conn, live.index, ids[start : start + planner.EXACT_CHUNK]
             ).image_ids
         ]
-        return IdSet(keys)
+        return IdSet(list(dict.fromkeys(keys)))
 
 
 def _ranking(live: LiveIndex, asked: Sequence[QueryVector], options: SearchOptions) -> np.ndarray:

@@ -35,7 +35,7 @@ PARALLEL = 65_536
 class Codes:
     """
     n vectors with their ids and, if keys are integers, those of their images. All have the same order of
-    positions (0 to n - 1); vector ids ascend. If it `has_biases`, correction.py has added components. `rows` are
+    positions (0 to n - 1); vector ids ascend, and those of one film are the same. If it `has_biases`, correction.py has added components. `rows` are
     the rows of the database that were read for them, None if these have no tokens. `file` is the state of the
     file that they are mapped from, and `memory` the mapping; None if they are in memory.
     """
@@ -123,6 +123,17 @@ class Codes:
     def as_bytes(self) -> np.ndarray:
         """The codes one after the other, shape (bytes,)."""
         return self._rows().reshape(-1)
+
+    @cached_property
+    def repeats_ids(self) -> bool:
+        """Whether an image has several vectors, which have the same id."""
+        return bool((self.vector_ids[1:] == self.vector_ids[:-1]).any())
+
+    def unusable(self) -> np.ndarray:
+        """The ids of rows that hold no vector, as far as that is known."""
+        if self.rows is None or (len(self.rows.ids) == len(self) and not self.repeats_ids):
+            return self.vector_ids[:0]
+        return np.setdiff1d(self.rows.ids, self.vector_ids)
 
     def _rows(self) -> np.ndarray:
         size = self.faiss_index.code_size

@@ -7,13 +7,18 @@ Each pair is compared, in blocks, and none is missed. A bound makes this fast: t
 principal axes is known, and the rests of two vectors add at most the product of their lengths
 (Cauchy-Schwarz). So one vector of HEAD axes and one length stands for each, and only the few pairs whose
 bound reaches the threshold are looked at in full.
+
+Films are compared with films only: a picture is no copy of a film that shows it. One vector stands for a film, the
+mean of its scenes, with one more component that makes it of unit length: films with equal means have an equal variety
+of scenes, or a lower score.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +29,7 @@ from ..store import Filter, Index
 from ..store.duplicates import ImageFile, image_files
 from ..store.filters import vectors_by_content
 from ..store.tables import DuplicateRow
-from ..store.vectors import vectors_by_id
+from ..store.vectors import film_ids, vectors_by_id
 
 HEAD = 95
 """Axes on which all pairs are compared. They hold nine tenths of the length of CLIP vectors, and let few
@@ -44,6 +49,9 @@ ROUNDING = 1e-5
 
 VectorsAt = Callable[[np.ndarray], np.ndarray]
 """Positions, shape (n,) -> their vectors, shape (n, dimensions), float32."""
+
+Reader = Callable[[np.ndarray], VectorsAt]
+"""The ids of vectors -> what reads them by their positions among these."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +99,21 @@ def find_duplicates(
     is_first = np.array([not is_copy for _, is_copy in copies], dtype=bool)
     content = np.cumsum(is_first) - 1
     labels = np.arange(is_first.sum())
+    firsts = ids[is_first]
+    is_film = np.isin(firsts, film_ids(conn, index) if threshold < 1 else [])
+    reader: Reader = partial(_reader, conn, index, dimensions=index.dimensions + int(is_film.any()))
     if threshold < 1:
-        # In the order of their ids, the order in which the database has the vectors.
-        order = np.argsort(ids[is_first])
-        vectors_at = _reader(conn, index, ids[is_first][order])
-        labels[order] = connected(vectors_at, len(order), threshold, report)
+        for kind in (~is_film, is_film):
+            # In the order of their ids, the order in which the database has the vectors.
+            order = np.flatnonzero(kind)
+            order = order[np.argsort(firsts[order])]
+            labels[order] = order[connected(reader(firsts[order]), len(order), threshold, report)]
     labels = labels[content]
     _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     several = sizes[inverse] > 1
+    images = image_files(conn, index, ids[several].tolist())
     groups, chained = _groups(
-        conn, index, ids[several], content[several], labels[several], threshold
+        reader, images, ids[several], content[several], labels[several], threshold
     )
     return DuplicateGroups(groups, len(ids), chained)
 
@@ -120,19 +133,35 @@ def rows_of(found: DuplicateGroups) -> Iterator[DuplicateRow]:
             )
 
 
-def _reader(conn: sqlite3.Connection, index: Index, vector_ids: np.ndarray) -> VectorsAt:
-    """Reads vectors by their position in `vector_ids`, which ascend."""
+def _reader(
+    conn: sqlite3.Connection, index: Index, vector_ids: np.ndarray, *, dimensions: int
+) -> VectorsAt:
+    """Reads vectors by their position in `vector_ids`; zeros fill those of an index of fewer dimensions."""
 
     def vectors_at(positions: np.ndarray) -> np.ndarray:
         ids = vector_ids[positions]
         stored = vectors_by_id(conn, index, ids.tolist())
         # A vector that was deleted meanwhile stays zero, and is like no other.
-        vectors = np.zeros((len(ids), index.dimensions), dtype=np.float32)
+        vectors = np.zeros((len(ids), dimensions), dtype=np.float32)
         order = np.argsort(ids)
-        vectors[order[np.searchsorted(ids, stored.vector_ids, sorter=order)]] = stored.vectors
+        starts = stored.starts()
+        there = stored.vector_ids[starts]
+        at = order[np.searchsorted(ids, there, sorter=order)]
+        if len(starts) == len(stored.vectors):
+            vectors[at, : index.dimensions] = stored.vectors
+        else:
+            vectors[at] = _of_films(stored.vectors, starts)
         return vectors
 
     return vectors_at
+
+
+def _of_films(vectors: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The mean of each part of some vectors, which begin at `starts`, and what it lacks of the length 1."""
+    counts = np.diff(np.append(starts, len(vectors)))
+    means = np.add.reduceat(vectors, starts) / counts[:, None]
+    lacking = np.maximum(1 - np.einsum("ij,ij->i", means, means), 0)
+    return np.column_stack([means, np.sqrt(lacking)])
 
 
 # --- Vectors -> connected components ---------------------------------------------------------------
@@ -297,8 +326,8 @@ class _Content:
 
 
 def _groups(
-    conn: sqlite3.Connection,
-    index: Index,
+    reader: Reader,
+    images: Mapping[int, ImageFile],
     ids: np.ndarray,
     contents: np.ndarray,
     labels: np.ndarray,
@@ -308,7 +337,6 @@ def _groups(
     The groups of some vectors, of which those of one content, and of one component, have a number; and
     how many images the largest component has that is more than one star.
     """
-    images = image_files(conn, index, ids.tolist())
     members: dict[int, dict[int, list[ImageFile]]] = {}
     for id, content, label in zip(ids.tolist(), contents.tolist(), labels.tolist(), strict=True):
         # A row may have been deleted since its vector was compared.
@@ -323,7 +351,7 @@ def _groups(
     ]
     groups: list[tuple[Duplicate, ...]] = []
     chained = 0
-    for component, kept, scores in _stars_of(conn, index, components, threshold):
+    for component, kept, scores in _stars_of(reader, components, threshold):
         groups += (group for group in _of_component(component, kept, scores) if len(group) > 1)
         if kept.any():
             chained = max(chained, sum(len(content.images) for content in component))
@@ -333,8 +361,7 @@ def _groups(
 
 
 def _stars_of(
-    conn: sqlite3.Connection,
-    index: Index,
+    reader: Reader,
     components: Sequence[Sequence[_Content]],
     threshold: float,
 ) -> Iterator[tuple[Sequence[_Content], np.ndarray, np.ndarray]]:
@@ -351,7 +378,7 @@ def _stars_of(
             end += 1
         part = components[at:end]
         ids = np.array([content.vector_id for component in part for content in component])
-        vectors_at = _reader(conn, index, ids)
+        vectors_at = reader(ids)
         if size <= CHUNK:
             vectors_at = vectors_at(np.arange(size)).__getitem__
         start = 0

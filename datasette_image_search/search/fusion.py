@@ -36,7 +36,7 @@ from ..store.text_search import (
     text_matches,
 )
 from ..store.written_texts import text_columns
-from . import asked, planner
+from . import asked
 from .asked import UNKNOWN, SearchOptions
 from .hits import Found, Hit, Step, is_relevant
 from .live import live_index
@@ -83,7 +83,7 @@ def find_images(
         # Texts, vectors and filter are of one state.
         with store.snapshot(conn):
             all_found.append(search(_Task(conn, index, query, k, filter, ask, options)))
-    return all_found if order is None else planner.sorted_by(conn, index, order, all_found)
+    return all_found if order is None else asked.sorted_by(conn, index, order, all_found)
 
 
 def images_within(

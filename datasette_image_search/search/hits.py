@@ -21,7 +21,8 @@ class Hit:
     """
     `score` is the cosine similarity, -1 to 1; None if the image has no vector, or the query none. `corrected` is what
     hits by likeness are in the order of: the score, less what the picture has with any words. `relevance`, 0 to 1, is
-    comparable between queries; None if nothing is known to compare with. `matched` are the words of the query that are
+    comparable between queries; None if nothing is known to compare with. All three are those of the best scene of a
+    film, and `at` are its seconds from the beginning; None of a picture. `matched` are the words of the query that are
     written about the image, and where; `by_text` is whether they alone make it a match.
     """
 
@@ -29,6 +30,7 @@ class Hit:
     score: float | None
     corrected: float | None
     relevance: float | None = None
+    at: float | None = None
     matched: tuple[TextMatch, ...] = ()
     by_text: bool = False
 

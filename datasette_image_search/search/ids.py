@@ -21,3 +21,13 @@ def is_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
     table = np.zeros(highest + 1, dtype=bool)
     table[among[(among >= 0) & (among <= highest)]] = True
     return table[values]
+
+
+def positions_among(ascending: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """The positions of some ids, ascending, in others; all of an id that is there several times."""
+    first = np.searchsorted(ascending, ids)
+    last = np.searchsorted(ascending, ids, side="right")
+    if len(ids) and (last - first).max() <= 1:
+        return np.unique(first[last > first])
+    ranges = [np.arange(start, end) for start, end in zip(first, last, strict=True)]
+    return np.unique(np.concatenate([first[:0], *ranges]))

@@ -23,12 +23,12 @@ from ..progress import Report
 from ..store import Index, StoreError
 from ..store.connections import database_path, open_to_read
 from ..store.indexes import all_indexes
-from ..store.references import References, read_references
+from ..store.references import References, are_back, read_references
 from ..store.tables import Rows, StoredVectors
 from ..store.tokens import has_tokens
 from .approximate import Approximate
 from .codes import Codes, encode, joined
-from .ids import is_in
+from .ids import is_in, positions_among
 from .lineage import NOBODY, Unproven, gone, gone_and_unknown
 from .mapped import check_believed, is_whole
 from .sidecar import (
@@ -49,7 +49,8 @@ class LiveIndex:
     """
     `index` is the row of the index when this was read. The first of the `segments` are the codes of the
     sidecar; the others, in memory, what was committed after it. Positions count through all segments, and
-    ids of vectors ascend with them. `approximate` proposes vectors of the first.
+    ids of vectors ascend with them. All vectors of a film have one id, and are in one segment. `approximate`
+    proposes vectors of the first.
 
     `from_sidecar` tells whether the first is mapped from the file, or was made in memory because of
     `problem`. `unused` is the state of the file of an approximate index that could not be used, None if
@@ -132,10 +133,7 @@ class LiveIndex:
         first = self.segments[0]
         found = []
         for vector, ids in zip(vectors, self.approximate.propose(vectors), strict=True):
-            positions = np.searchsorted(first.vector_ids, ids)
-            held = positions < len(first)
-            held[held] = first.vector_ids[positions[held]] == ids[held]
-            positions = np.sort(positions[held])
+            positions = positions_among(first.vector_ids, np.sort(ids))
             scores = first.scores_at(positions, vector)
             for start, part in list(zip(self._starts(), self.segments, strict=True))[1:]:
                 newer = part.nearest(vector[None], self.approximate.tuning.candidates)
@@ -179,7 +177,7 @@ class LiveIndex:
         return ids
 
     def positions_of(self, vector_ids: np.ndarray) -> np.ndarray:
-        """The positions of the vectors with these ids, -1 for one that is not here."""
+        """The first positions of the vectors with these ids, -1 for one that is not here."""
         positions = np.full(len(vector_ids), -1)
         for start, part in zip(self._starts(), self.segments, strict=True):
             if len(part):
@@ -198,12 +196,7 @@ class LiveIndex:
 
     def unusable(self) -> np.ndarray:
         """The ids of rows that hold no vector, as far as that is known."""
-        found = [
-            np.setdiff1d(part.rows.ids, part.vector_ids)
-            for part in self.segments
-            if part.rows is not None and len(part.rows.ids) > len(part)
-        ]
-        return np.concatenate([NOBODY, *found])
+        return np.concatenate([part.unusable() for part in self.segments])
 
     def there(self) -> np.ndarray | None:
         """A bool per position: whether the vector is still in the database; None if that is not known."""
@@ -216,6 +209,12 @@ class LiveIndex:
     def chosen_images(self, image_ids: np.ndarray) -> np.ndarray:
         """A bool per position: whether the image's id, an integer, is one of these."""
         return np.concatenate([is_in(ids, image_ids) for ids in self._image_ids()])
+
+    def of_any_vector(self, chosen: np.ndarray) -> np.ndarray:
+        """A bool per position, as `chosen` is: whether that is true for any vector of the image."""
+        if not any(part.repeats_ids for part in self.segments):
+            return chosen
+        return self.chosen_vectors(self.vector_ids(np.flatnonzero(chosen)))
 
     def _starts(self) -> list[int]:
         """The position at which each segment begins."""
@@ -245,7 +244,7 @@ def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = N
         # A database in memory has nothing lasting to be known by.
         return _read_by(conn, index, report)
     live = open_index(database, index)
-    if live is not None:
+    if live is not None and not are_back(conn, live.index, live.references):
         return live
     key = (str(database), index.id)
     with _opening[key]:
@@ -347,6 +346,8 @@ def _continued(
     conn: sqlite3.Connection, live: LiveIndex, index: Index, database: Path
 ) -> LiveIndex | None:
     """The same with what was committed since; None if it is not proven that there is nothing else."""
+    if are_back(conn, index, live.references):
+        return None
     if _is_of(live, index, database):
         return live if _is_up_to_date(live, database) else _with_approximate(live, database)
     if live.gone is None or replace(live.index, generation=index.generation) != index:
@@ -374,12 +375,7 @@ def _read(
     codes = _rebuild(conn, index, references, report)
     nobody = None if codes.rows is None else NOBODY
     live = LiveIndex(
-        index,
-        (codes,),
-        from_sidecar=False,
-        problem=problem,
-        gone=nobody,
-        references=references,
+        index, (codes,), from_sidecar=False, problem=problem, gone=nobody, references=references
     )
     if database is not None:
         live = _with_approximate(live, database)

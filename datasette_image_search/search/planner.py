@@ -10,8 +10,8 @@ Rank first, filter in order, widen, and only then enumerate:
    index of the table finds the few rows that pass, this comes first.
 
 The ranking is by float16 codes. A hit's score is computed from the float32 vector in the database,
-and the ranking is widened until no code that was not looked at could belong among the hits. Where
-the index is an approximate one, the first ranking is of what that proposes, and the hits are as good
+and the ranking is widened until no code that was not looked at could belong among the hits. A film has several
+vectors: it is ranked by its best code, and its score is the best of theirs. Where the index is an approximate one, the first ranking is of what that proposes, and the hits are as good
 as its recall, which is known of the best few; whoever asks for more, or for what passes a filter, is
 answered exactly.
 """
@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 
 import numpy as np
 
@@ -30,8 +31,7 @@ from .. import store
 from ..checked import check_flag, check_whole
 from ..store import Filter, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
-from ..store.ordering import Order, in_order
-from ..store.vectors import vectors_by_id
+from ..store.vectors import scene_times, vectors_by_id
 from .correction import corrected_scores
 from .hits import Found, Hit, Step
 from .live import LiveIndex, as_seen_by, live_index
@@ -87,18 +87,6 @@ def search_live(
     return [Found(tuple(hits), tuple(steps)) for hits, steps in _find_page(plan, ranking, offset)]
 
 
-def sorted_by(
-    conn: sqlite3.Connection, index: Index, order: Order, all_found: Sequence[Found]
-) -> list[Found]:
-    """The hits by a column instead. Of equal values, and of images without one, the best comes first."""
-    result = []
-    for found in all_found:
-        hits = {hit.id: hit for hit in found.hits}
-        ids = in_order(conn, index.table, list(hits), order)
-        result.append(replace(found, hits=tuple(hits[id] for id in ids)))
-    return result
-
-
 @contextmanager
 def live_snapshot(conn: sqlite3.Connection, index: Index) -> Iterator[LiveIndex]:
     """
@@ -141,15 +129,14 @@ class _Plan:
         return self.live.approximate.tuning.deepest
 
     def passing(self, ranking: _Ranking) -> list[int]:
-        """Those of the ranked vectors whose image passes the filter, in the same order."""
+        """The ids of the ranked vectors whose image passes the filter, each once, in the same order."""
         if self.filter is None or isinstance(self.filter, IdSet):
-            return ranking.vector_ids.tolist()
+            return ranking.ids()
         if not self.live.has_image_ids:
-            ids = ranking.vector_ids.tolist()
-            return filters.passing(self.conn, self.index, ids, self.filter)
+            return filters.passing(self.conn, self.index, ranking.ids(), self.filter)
         images = self.live.image_ids(ranking.positions)
         passed = passing_images(self.conn, self.index, images, self.filter)
-        return ranking.vector_ids[np.isin(images, passed)].tolist()
+        return _once(ranking.vector_ids[np.isin(images, passed)])
 
     def there(self, vector_ids: list[int]) -> list[int]:
         """Those of the vectors that are still there, of the picture that their image has."""
@@ -158,12 +145,23 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Ranking:
-    """Vectors by their scores, the best first. `complete` is True if no vector is missing that could pass."""
+    """
+    Vectors by their scores, the best first; those of a film have one id. `complete` is True if no vector is missing
+    that could pass.
+    """
 
     scores: np.ndarray
     positions: np.ndarray
     vector_ids: np.ndarray
     complete: bool
+
+    def ids(self) -> list[int]:
+        return _once(self.vector_ids)
+
+
+def _once(ids: np.ndarray) -> list[int]:
+    """Each where it comes first."""
+    return list(dict.fromkeys(ids.tolist()))
 
 
 def _find_page(
@@ -309,7 +307,7 @@ def _enumerate(
             found, positions = found[positions >= 0], positions[positions >= 0]
         ranking = _ranking(live, found, positions, complete=n >= len(listed))
         steps.append(_step("enumerate", listed, positions, started))
-        hits = _settle(plan, vector, ranking, ranking.vector_ids.tolist(), steps)
+        hits = _settle(plan, vector, ranking, ranking.ids(), steps)
         if hits is not None:
             return hits
         n *= WIDEN
@@ -320,19 +318,30 @@ def reaching(
     conn: sqlite3.Connection, live: LiveIndex, vector: np.ndarray, least: float
 ) -> np.ndarray:
     """
-    A bool per position: whether its vector in the database has at least this score with a query, a row of
-    ranking_vectors(), corrected if that is.
+    A bool per position: whether any vector of its image has, in the database, at least this score with a query, a
+    row of ranking_vectors(), corrected if that is.
     """
     scores, error = live.scores(vector), live.error(vector)
     found = scores >= least + error
     unsure = np.flatnonzero((scores >= least - error) & ~found)
-    for start in range(0, len(unsure), EXACT_CHUNK):
-        positions = unsure[start : start + EXACT_CHUNK]
-        ids = live.vector_ids(positions).tolist()
+    for positions, exact in exact_at(conn, live, unsure, vector):
+        found[positions[exact >= least]] = True
+    return live.of_any_vector(found)
+
+
+def exact_at(
+    conn: sqlite3.Connection, live: LiveIndex, positions: np.ndarray, vector: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """
+    For the images of some positions that are still in the database, a part of them at a time: the position of the
+    first vector, and the highest score of all with a query, a row of ranking_vectors(), corrected if that is.
+    """
+    for start in range(0, len(positions), EXACT_CHUNK):
+        ids = live.vector_ids(positions[start : start + EXACT_CHUNK]).tolist()
         stored = vectors_by_id(conn, live.index, ids)
-        _, exact = exact_scores(live, stored.vectors, vector)
-        found[live.positions_of(stored.vector_ids[exact >= least])] = True
-    return found
+        _, corrected = exact_scores(live, stored.vectors, vector)
+        first = live.positions_of(stored.vector_ids[stored.starts()])
+        yield first, stored.highest(corrected)
 
 
 def _listed(plan: _Plan) -> np.ndarray:
@@ -389,7 +398,7 @@ def _settle(
     if closest is None:
         return None
     scored = _scored(plan, vector, closest)
-    best = [id for id, _ in scored[: plan.wanted]]
+    best = [each.vector_id for each in scored[: plan.wanted]]
     if len(scored) < len(closest) or len(plan.there(best)) < len(best):
         # Some are not there any more, or of a picture that is not: without these, others are close.
         passed = plan.there(passed)
@@ -397,7 +406,7 @@ def _settle(
         if closest is None:
             return None
         scored = _scored(plan, vector, closest)
-    hits = [hit for _, hit in scored[: plan.wanted]]
+    hits = _with_times(plan, scored[: plan.wanted])
     steps.append(_step("score", closest, hits, started))
     return hits
 
@@ -409,30 +418,57 @@ def _closest(ranking: _Ranking, passed: list[int], k: int, error: float) -> list
     """
     if len(passed) < k:
         return passed if ranking.complete else None
-    score_of = dict(zip(ranking.vector_ids.tolist(), ranking.scores.tolist(), strict=True))
+    # The best of several comes last here, and stays.
+    ids, scores = ranking.vector_ids[::-1].tolist(), ranking.scores[::-1].tolist()
+    score_of = dict(zip(ids, scores, strict=True))
     least = score_of[passed[k - 1]] - 2 * error
     if ranking.scores[-1] > least and not ranking.complete:
         return None
     return [id for id in passed if score_of[id] >= least]
 
 
-def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[tuple[int, Hit]]:
-    """Those of the vectors that are there, with their ids, by their float32 scores, best first."""
-    hits = []
+@dataclass(frozen=True)
+class _Scored:
+    """A hit by the vectors with an id, and the number of the best of them, from 0."""
+
+    vector_id: int
+    hit: Hit
+    best: int
+
+
+def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[_Scored]:
+    """Those of the vectors that are there, by their float32 scores, best first."""
+    found = []
     for start in range(0, len(ids), EXACT_CHUNK):
         stored = vectors_by_id(plan.conn, plan.index, ids[start : start + EXACT_CHUNK])
         scores, corrected = exact_scores(plan.live, stored.vectors, vector)
-        hits += [
-            (vector_id, Hit(image_id, score, corrected))
-            for vector_id, image_id, score, corrected in zip(
-                stored.vector_ids.tolist(),
-                stored.image_ids,
-                scores.tolist(),
-                corrected.tolist(),
-                strict=True,
+        starts = stored.starts()
+        bests: Iterable[int] = repeat(0)
+        if len(starts) < len(corrected):
+            bests = [int(part.argmax()) for part in np.split(corrected, starts[1:])]
+        found += [
+            _Scored(vector_id, Hit(stored.image_ids[at], score, corrected), best)
+            for at, vector_id, score, corrected, best in zip(
+                starts.tolist(),
+                stored.vector_ids[starts].tolist(),
+                stored.highest(scores).tolist(),
+                stored.highest(corrected).tolist(),
+                bests,
+                strict=False,
             )
         ]
-    return sorted(hits, key=lambda found: _best_first(found[1]))
+    return sorted(found, key=lambda each: _best_first(each.hit))
+
+
+def _with_times(plan: _Plan, scored: Sequence[_Scored]) -> list[Hit]:
+    """The hits, those of films with the seconds of their best scene."""
+    times = scene_times(plan.conn, plan.index, [each.vector_id for each in scored])
+    return [
+        replace(each.hit, at=times[each.vector_id][each.best])
+        if each.best < len(times.get(each.vector_id, ()))
+        else each.hit
+        for each in scored
+    ]
 
 
 def exact_scores(

@@ -39,6 +39,9 @@ FEWEST = 16
 NARROWEST = 1e-3
 """A spread below which all scores are the same."""
 
+NEGLIGIBLE = 1e-6
+"""A relevance below this is 0, so that most images need no exact one."""
+
 KEPT = 64
 """Backgrounds that a process remembers."""
 
@@ -67,7 +70,8 @@ class Relevance:
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """Of some scores, shape (m,): shape (m,), 0 to 1."""
         z = (np.asarray(scores, dtype=np.float64) - self.background.middle) / self.background.spread
-        return (1 - _above(z)) ** min(self.n, AMONG)
+        found = (1 - _above(z)) ** min(self.n, AMONG)
+        return np.where(found < NEGLIGIBLE, 0.0, found)
 
     def score_of(self, relevance: float) -> float:
         """The lowest score with at least this relevance, above 0 and at most 1."""

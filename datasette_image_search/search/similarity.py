@@ -1,37 +1,47 @@
-"""The scores of all images for one query, to be looked up one by one: for SQL, which asks per row."""
+"""
+The scores and the relevances of all images for one query, to be looked up one by one: for SQL, which asks per row.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from ..store import Index
 from ..store.ownership import has_triggers
 from ..store.vectors import vector_ids
+from .asked import all_relevances
 from .ids import SPARSE
 from .live import LiveIndex, live_index
+from .query import QueryVector
 
 KEPT_BYTES = 128 * 2**20
 """Memory for the scores that a process remembers: 32 queries over 1,000,000 images."""
 
 KEPT_INDEXES = 8
 
-_remembered: OrderedDict[tuple[str, bytes], memoryview] = OrderedDict()
+_remembered: OrderedDict[tuple[str, tuple[object, ...]], memoryview] = OrderedDict()
 _images: OrderedDict[str, _Images] = OrderedDict()
 _lock = threading.Lock()
-"""Scores by live index and query, and images by live index, the last used at the end; and a lock for both."""
+"""Values by live index and query, and images by live index, the last used at the end; and a lock for both."""
 
 
 @dataclass(frozen=True)
 class _Images:
-    """The ids of the images that have a vector, and the positions of those in a live index."""
+    """
+    The ids of the images that have a vector, and the positions of those in a live index. `several` are places in both
+    of images that have several.
+    """
 
     ids: np.ndarray
     positions: np.ndarray | slice
+    several: np.ndarray
 
 
 def count_scores(conn: sqlite3.Connection, index: Index) -> int:
@@ -50,39 +60,55 @@ def scores_by_image(
     missing, because then a vector may be of an earlier picture. Without `compute`, also None if they are
     not remembered.
     """
+    asked = ("score", vector.tobytes())
+    return _by_image(conn, index, asked, compute and (lambda live: live.scores(vector)))
+
+
+def relevances_by_image(
+    conn: sqlite3.Connection, query: QueryVector, *, compute: bool = True
+) -> memoryview | None:
+    """The same with relevances, as relevance_of_image() has them."""
+    asked = ("relevance", query.vector.tobytes(), query.words, query.pictures)
+    return _by_image(
+        conn, query.index, asked, compute and (lambda live: all_relevances(conn, live, query))
+    )
+
+
+def _by_image(
+    conn: sqlite3.Connection,
+    index: Index,
+    asked: tuple[object, ...],
+    compute: Literal[False] | Callable[[LiveIndex], np.ndarray],
+) -> memoryview | None:
     live = live_index(conn, index)
     if live.index != index:
         # The statement sees an older state, or one that is not committed, and others the live one.
         return None
     if not live.has_image_ids or not has_triggers(conn, index.table):
         return None
-    key = live.name, vector.tobytes()
+    key = live.name, asked
     with _lock:
         if key in _remembered:
             _remembered.move_to_end(key)
             return _remembered[key]
     if not compute:
         return None
-    scores = _scores(conn, index, live, vector)
-    if scores is None:
-        return None
-    with _lock:
-        _remembered[key] = scores
-        while sum(each.nbytes for each in _remembered.values()) > KEPT_BYTES:
-            _remembered.popitem(last=False)
-    return scores
-
-
-def _scores(
-    conn: sqlite3.Connection, index: Index, live: LiveIndex, vector: np.ndarray
-) -> memoryview | None:
     images = _images_of(conn, index, live)
     highest = int(images.ids.max(initial=0))
     if images.ids.min(initial=0) < 0 or highest > SPARSE * len(images.ids):
         return None
-    by_id = np.full(highest + 1, np.nan, dtype=np.float32)
-    by_id[images.ids] = live.scores(vector)[images.positions]
-    return by_id.data
+    values = compute(live)
+    by_id = np.full(highest + 1, np.nan, dtype=values.dtype)
+    values = values[images.positions]
+    by_id[images.ids] = values
+    # Of several, any is there now.
+    np.fmax.at(by_id, images.ids[images.several], values[images.several])
+    kept = by_id.data
+    with _lock:
+        _remembered[key] = kept
+        while sum(each.nbytes for each in _remembered.values()) > KEPT_BYTES:
+            _remembered.popitem(last=False)
+    return kept
 
 
 def _images_of(conn: sqlite3.Connection, index: Index, live: LiveIndex) -> _Images:
@@ -94,7 +120,10 @@ def _images_of(conn: sqlite3.Connection, index: Index, live: LiveIndex) -> _Imag
     if there is None:
         there = live.chosen_vectors(vector_ids(conn, index))
     positions = slice(None) if there.all() else np.flatnonzero(there)
-    images = _Images(live.all_image_ids()[positions], positions)
+    ids = live.all_image_ids()[positions]
+    is_next = ids[1:] == ids[:-1]
+    several = np.flatnonzero(np.append(is_next, [False]) | np.append([False], is_next))
+    images = _Images(ids, positions, several[: len(ids)])
     with _lock:
         _images[live.name] = images
         while len(_images) > KEPT_INDEXES:

@@ -181,9 +181,12 @@ def _text(template: str, label: str) -> str:
 
 
 def best_label(image: np.ndarray, labels: np.ndarray) -> int:
-    """The position of the label whose vector is closest to that of an image, the first of equals."""
+    """
+    The position of the label whose vector is closest to one of those of an image, shape (n, dimensions), the first of
+    equals.
+    """
     # Rounded like the codes, which answer for all images at once.
-    return int(np.argmax(labels @ image.astype("<f2").astype("<f4")))
+    return int(np.argmax((labels @ image.astype("<f2").astype("<f4").T).max(axis=1)))
 
 
 def best_label_by_image(
@@ -305,8 +308,9 @@ def tag_images(
     for start in range(0, len(ids), size):
         some = ids[start : start + size]
         stored = vectors_by_id(db.conn, index, some.tolist())
-        scores = stored.vectors @ labels.T
-        probabilities = _softmax(embedder.logit_scale * scores)
+        of_vectors = stored.vectors @ labels.T
+        scores = stored.highest(of_vectors)
+        probabilities = stored.highest(_softmax(embedder.logit_scale * of_vectors))
         chosen = _chosen(scores, probabilities, label_set)
         rows = _rows(label_set, stored, scores, probabilities, chosen)
         # Under a filter, images in between were left out.
@@ -355,6 +359,7 @@ def _rows(
     chosen: np.ndarray,
 ) -> Iterator[TagRow]:
     images, labels = np.nonzero(chosen)
+    images = stored.starts()[images]
     keys: list[Key] = stored.image_ids
     for image, label, score, probability, vector_id in zip(
         images.tolist(),

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 REMEMBERED = 128
 """Queries per connection, from one statement to the next."""
 
+DEARER = 32
+"""How many scores of one image take as long as its relevance."""
+
 Tell = Callable[[str], None]
 """Takes a sentence meant for the person: of an exception, SQLite passes on only that there was one."""
 
@@ -56,7 +59,7 @@ def register_functions(
     prepare = _preparing(borrowed, statement, tell, weights_of, most_texts)
     prepare_labels = _preparing_labels(borrowed, statement, weights_of, most_texts)
     once = _once_per_statement(statement, reporting)
-    scores = statement.scores
+    scores, relevances = statement.scores, statement.relevances
 
     @once
     def image_search(query: Any, k: Any, table: str | None = None) -> str | None:
@@ -137,10 +140,19 @@ def register_functions(
         best = statement.best_labels
         return of_one(id, (labels, table), prepare_labels, best, image_classify, _classified)
 
-    @reporting
     def image_relevance(id: Any, query: Any, table: str | None = None) -> float | None:
         """How much better one image is than chance, 0 to 1, or NULL for an image that has no vector."""
-        return of_one(id, (query, table), prepare, {}, image_relevance, _relevance)
+        try:
+            if id >= 0:
+                relevance = relevances[query, table][id]
+                return relevance if relevance == relevance else None
+        except (KeyError, IndexError, TypeError):
+            pass
+        return relevance_of_one(id, query, table)
+
+    @reporting
+    def relevance_of_one(id: Any, query: Any, table: str | None) -> float | None:
+        return of_one(id, (query, table), prepare, relevances, image_relevance, _relevance)
 
     @once
     def image_vector(query: Any, table: str | None = None) -> bytes | None:
@@ -413,7 +425,7 @@ def _classified(
     """The label of one image by its vector; after enough of them, those of all are looked up."""
     from ..search.similarity import count_scores
     from ..search.tags import best_label, best_label_by_image
-    from ..store.vectors import image_vector as stored_image_vector
+    from ..store.vectors import image_vectors
 
     index, vectors = prepared.index, prepared.vectors
     compute = statement.called(labels, lambda: len(vectors) * count_scores(conn, index))
@@ -422,8 +434,8 @@ def _classified(
         if best is not None:
             statement.make_room(best.nbytes)
             statement.best_labels[labels] = prepared.names, best
-    vector = stored_image_vector(conn, index, id)
-    return None if vector is None else prepared.names[best_label(vector, vectors)]
+    of_image = image_vectors(conn, index, id)
+    return prepared.names[best_label(of_image, vectors)] if len(of_image) else None
 
 
 def _similarity(
@@ -432,7 +444,7 @@ def _similarity(
     """The score of one image by its vector; after enough of them, those of all are looked up."""
     from ..search.codes import score_of_one
     from ..search.similarity import count_scores, scores_by_image
-    from ..store.vectors import image_vector as stored_image_vector
+    from ..store.vectors import image_vectors
 
     index, vector = prepared.index, prepared.vector
     compute = statement.called(query, lambda: count_scores(conn, index))
@@ -441,16 +453,26 @@ def _similarity(
         if scores is not None:
             statement.make_room(scores.nbytes)
             statement.scores[query] = scores
-    image = stored_image_vector(conn, index, id)
+    images = image_vectors(conn, index, id)
     # As among all, to the last bit: rows of one statement are ordered and grouped by what they get.
-    return None if image is None else score_of_one(index, image, vector)
+    return max((score_of_one(index, image, vector) for image in images), default=None)
 
 
 def _relevance(
-    conn: sqlite3.Connection, prepared: QueryVector, _statement: Statement, _query: Query, id: Key
+    conn: sqlite3.Connection, prepared: QueryVector, statement: Statement, query: Query, id: Key
 ) -> float | None:
+    """The same of the relevance."""
     from ..search.asked import relevance_of_image
+    from ..search.similarity import count_scores, relevances_by_image
 
+    asked = ("relevance", *query)
+    # One by itself takes as long as some scores.
+    compute = statement.called(asked, lambda: count_scores(conn, prepared.index) // DEARER)
+    if compute is not None:
+        relevances = relevances_by_image(conn, prepared, compute=compute)
+        if relevances is not None:
+            statement.make_room(relevances.nbytes)
+            statement.relevances[query] = relevances
     return relevance_of_image(conn, prepared, id)
 
 
@@ -462,4 +484,7 @@ def _search(
     images = Images(conn, prepared.index.image_table, raw_errors=True)
     (found,) = images.find([prepared], k, where=among)
     hits = [{"id": hit.id, "score": hit.score, "relevance": hit.relevance} for hit in found.hits]
+    for hit, written in zip(found.hits, hits, strict=True):
+        if hit.at is not None:
+            written["at"] = hit.at
     return json.dumps(hits)

@@ -92,12 +92,13 @@ class Statement:
     borrowed: Borrowed
     prepared: dict[Query, QueryVector] = field(default_factory=dict)
     scores: dict[Query, memoryview] = field(default_factory=dict)
+    relevances: dict[Query, memoryview] = field(default_factory=dict)
     labels: dict[Query, PreparedLabels] = field(default_factory=dict)
     best_labels: dict[Query, tuple[tuple[str, ...], memoryview]] = field(default_factory=dict)
     results: dict[tuple[str, tuple[Any, ...]], str | bytes] = field(default_factory=dict)
     """What a function returned, by its name and arguments."""
-    calls: Counter[Query] = field(default_factory=Counter)
-    worth: dict[Query, int] = field(default_factory=dict)
+    calls: Counter[tuple[object, ...]] = field(default_factory=Counter)
+    worth: dict[tuple[object, ...], int] = field(default_factory=dict)
     """After how many calls all images are scored."""
     bytes_kept: int = 0
     """Of all these."""
@@ -129,6 +130,7 @@ class Statement:
         """Also from another thread, at any moment: what is missed is computed again."""
         self.prepared.clear()
         self.scores.clear()
+        self.relevances.clear()
         self.labels.clear()
         self.best_labels.clear()
         self.results.clear()
@@ -136,16 +138,16 @@ class Statement:
         self.worth.clear()
         self.bytes_kept = 0
 
-    def called(self, query: Query, scores_of_all: Callable[[], int]) -> bool | None:
+    def called(self, asked: tuple[object, ...], scores_of_all: Callable[[], int]) -> bool | None:
         """
-        Once more, for one image. Whether the scores of all, so many, are to be looked up (False) or
+        Once more, for one image and what is asked of it. Whether the scores of all, so many, are to be looked up (False) or
         computed (True) first: once each, not again where it was in vain, and None for neither.
         """
-        self.calls[query] += 1
-        calls = self.calls[query]
+        self.calls[asked] += 1
+        calls = self.calls[asked]
         if calls == 1:
-            self.worth[query] = 2 + scores_of_all() // WORTH_SCORING_ALL
-        return calls > 1 if calls in (1, self.worth.get(query)) else None
+            self.worth[asked] = 2 + scores_of_all() // WORTH_SCORING_ALL
+        return calls > 1 if calls in (1, self.worth.get(asked)) else None
 
     def make_room(self, nbytes: int = 0) -> None:
         """For one of these more: memory must not grow with the rows."""

@@ -141,6 +141,12 @@ def _texts(db: Database) -> None:
         ensure_triggers(db, table, own_column)
 
 
+def _several_vectors(db: Database) -> None:
+    """In older versions each image had one vector."""
+    for table, own_column in _image_tables(db.conn):
+        ensure_triggers(db, table, own_column)
+
+
 _STEPS: tuple[Callable[[Database], None], ...] = (
     _models_side_by_side,
     _tokens,
@@ -149,6 +155,7 @@ _STEPS: tuple[Callable[[Database], None], ...] = (
     _metadata,
     _references,
     _texts,
+    _several_vectors,
 )
 
 

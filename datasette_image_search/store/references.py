@@ -64,6 +64,14 @@ def read_references(conn: sqlite3.Connection, index: Index) -> References | None
     return references if is_sound else None
 
 
+def are_back(conn: sqlite3.Connection, index: Index, before: References | None) -> bool:
+    """
+    Whether an index has reference queries that were lost `before`, because a run has read them again. The row of
+    the index does not tell, as it has kept their name.
+    """
+    return before is None and read_references(conn, index) is not None
+
+
 def record_references(db: Database, index: Index, references: References | None) -> None:
     """Keep the references that an index names, in the place of those that it had, if they are not there yet."""
     if _are_recorded(db.conn, index, references):

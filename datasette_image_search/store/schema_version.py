@@ -20,6 +20,7 @@ MIGRATIONS = (
     "m005_metadata",
     "m006_references",
     "m007_texts",
+    "m008_several_vectors",
 )
 """In the order in which migrations.py applies them."""
 

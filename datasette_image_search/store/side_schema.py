@@ -29,10 +29,13 @@ def ensure_side_tables(db: Database, table: ImageTable) -> None:
                 image_id {"INTEGER" if table.key_is_integer else "TEXT"} NOT NULL,
                 sha256 TEXT,
                 vector BLOB NOT NULL,
+                times TEXT,
                 UNIQUE (image_id, index_id)
             )
             """
         )
+    elif "times" not in db.table(table.vectors).columns_dict:
+        db.table(table.vectors).add_column("times", str)
     if not db.table(table.thumbnails).exists():
         db.table(table.thumbnails).create(
             {"image_id": key_type, "sha256": str, "webp": bytes}, pk="image_id"

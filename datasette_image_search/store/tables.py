@@ -62,6 +62,9 @@ SIDE_TABLES: Mapping[str, str] = {
 OWN_ROOT = 0
 """Stands for a root in the failures of a person's own table, which has none."""
 
+MOST_VECTORS = 32
+"""The most vectors of one image: those of the scenes of a film."""
+
 LAST = 2**63 - 1
 """No id is higher."""
 
@@ -226,6 +229,9 @@ class EmbeddedImage:
     What a batch is made of. `image_id` is None for an image that has no row yet, `content` what is
     to be known of it: the row itself, or only the state of its source in a person's own table. `beside` is
     the state of the .xmp files that its metadata was read with, None if they are to be read again.
+
+    `vector` has shape (dimensions,). That of a film has shape (n, dimensions), a vector for each of up to
+    MOST_VECTORS scenes, which begin with the one of the thumbnail, and `times` are their seconds.
     """
 
     image_id: Key | None
@@ -233,6 +239,7 @@ class EmbeddedImage:
     vector: np.ndarray
     thumbnail: bytes | None
     beside: str | None = ""
+    times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,14 +396,28 @@ class Rows:
 @dataclass(frozen=True)
 class StoredVectors:
     """
-    Some vectors of an index in the order of their ids; `vectors` has shape (n, dimensions). `rows` are
-    all that were read for them, None in a database without tokens.
+    Some vectors of an index in the order of their ids; `vectors` has shape (n, dimensions). Those of one film have
+    the same id, and stand side by side. `rows` are all that were read for them, None in a database without tokens.
     """
 
     vector_ids: np.ndarray
     image_ids: list[Key]
     vectors: np.ndarray
     rows: Rows | None = None
+
+    def starts(self) -> np.ndarray:
+        """The position of the first vector of each image."""
+        return starts_of(self.vector_ids)
+
+    def highest(self, scores: np.ndarray) -> np.ndarray:
+        """Of scores with these vectors, shape (n, ...), the highest of each image."""
+        starts = self.starts()
+        return np.maximum.reduceat(scores, starts, axis=0) if len(starts) < len(scores) else scores
+
+
+def starts_of(ids: np.ndarray) -> np.ndarray:
+    """The positions at which another id begins, of ids that stand side by side if they are the same."""
+    return np.flatnonzero(np.append([True], ids[1:] != ids[:-1])[: len(ids)])
 
 
 def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:

@@ -189,8 +189,8 @@ def _triggers(
             f"after update of {names['key']}, {', '.join(_ROWIDS)} on {names['images']} "
             f"when old.{names['key']} is not new.{names['key']} begin {forget_new}{leave_new}"
             f"{text_renumbered(table, columns)} "
-            + "insert into {vectors} (index_id, image_id, sha256, vector) "
-            "select index_id, new.{key}, sha256, vector from {vectors} where image_id = old.{key}; "
+            + "insert into {vectors} (index_id, image_id, sha256, vector, times) "
+            "select index_id, new.{key}, sha256, vector, times from {vectors} where image_id = old.{key}; "
             "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; ".format(
                 **names
             )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from .ownership import owned
 from .soundness import is_stored_table
 from .tables import (
     LAST,
+    MOST_VECTORS,
     ImageTable,
     Index,
     Key,
@@ -24,6 +27,9 @@ from .tables import (
 
 NORM_ERROR = 0.01
 """A vector whose squared norm is farther from 1 is none, and its scores would be no similarities."""
+
+LONGEST_TIMES = 1_000
+"""Characters of the seconds of the scenes of one film."""
 
 
 def count_vectors(conn: sqlite3.Connection, index: Index, *, up_to: int | None = None) -> int:
@@ -95,7 +101,10 @@ def _select_vectors(conn: sqlite3.Connection, table: ImageTable) -> str:
 def _stored_vectors(
     rows: Sequence[tuple[Any, ...]], index: Index, table: ImageTable, *, with_tokens: bool = False
 ) -> StoredVectors:
-    """Without rows that are no vectors of this index: others can write to the table too."""
+    """
+    Without rows that hold no vectors of this index: others can write to the table too. A row has one vector, or those
+    of the scenes of a film one after the other.
+    """
     read = None
     if with_tokens:
         read = Rows(*(np.array([row[at] for row in rows], dtype=np.int64) for at in (0, 3)))
@@ -103,17 +112,27 @@ def _stored_vectors(
     rows = [
         row
         for row in rows
-        if isinstance(row[2], bytes) and len(row[2]) == size and table.is_key(row[1])
+        if isinstance(row[2], bytes) and _may_hold(row[2], size) and table.is_key(row[1])
     ]
     vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4")
-    vectors = vectors.reshape(len(rows), index.dimensions)
+    vectors = vectors.reshape(-1, index.dimensions)
+    ids = np.array([row[0] for row in rows], dtype=np.int64)
+    image_ids = [row[1] for row in rows]
+    if len(vectors) > len(rows):
+        counts = [len(row[2]) // size for row in rows]
+        ids = np.repeat(ids, counts)
+        image_ids = list(chain.from_iterable(map(repeat, image_ids, counts)))
     sound = are_unit(vectors)
     if not sound.all():
-        rows = [row for row, is_sound in zip(rows, sound, strict=True) if is_sound]
-        vectors = vectors[sound]
-    return StoredVectors(
-        np.array([row[0] for row in rows], dtype=np.int64), [row[1] for row in rows], vectors, read
-    )
+        sound = ~np.isin(ids, ids[~sound])
+        ids, vectors = ids[sound], vectors[sound]
+        image_ids = [key for key, is_sound in zip(image_ids, sound, strict=True) if is_sound]
+    return StoredVectors(ids, image_ids, vectors, read)
+
+
+def _may_hold(blob: bytes, size: int) -> bool:
+    """Whether it is as long as some vectors of so many bytes."""
+    return len(blob) == size or (0 < len(blob) <= MOST_VECTORS * size and len(blob) % size == 0)
 
 
 def are_unit(vectors: np.ndarray) -> np.ndarray:
@@ -122,16 +141,62 @@ def are_unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def image_vector(conn: sqlite3.Connection, index: Index, image_id: Key) -> np.ndarray | None:
-    """The vector of an image, or None where it has none."""
+    """The vector of an image, or None where it has none. Of a film it is that of the scene of its thumbnail."""
+    vectors = image_vectors(conn, index, image_id)
+    return vectors[0] if len(vectors) else None
+
+
+def image_vectors(conn: sqlite3.Connection, index: Index, image_id: Key) -> np.ndarray:
+    """All vectors of an image, shape (n, dimensions): n is above 1 for a film, and 0 where there is none."""
+    none = np.empty((0, index.dimensions), dtype=np.float32)
     row = conn.execute(
         "select vector from {vectors} as side where image_id = ? and index_id = ? "
         "and {owned}".format(owned=owned(conn, index.table, "side"), **index.table.quoted()),
         [image_id, index.id],
     ).fetchone()
-    if row is None or not isinstance(row[0], bytes) or len(row[0]) != 4 * index.dimensions:
+    if row is None or not isinstance(row[0], bytes) or not _may_hold(row[0], 4 * index.dimensions):
+        return none
+    vectors = vector_from_blob(row[0]).reshape(-1, index.dimensions)
+    return vectors if are_unit(vectors).all() else none
+
+
+def scene_times(
+    conn: sqlite3.Connection, index: Index, ids: Sequence[int]
+) -> dict[int, tuple[float, ...]]:
+    """Vector id -> the seconds of the scenes in the order of their vectors, for those ids that are of films."""
+    if not is_stored_table(conn, index.table.vectors, "times"):
+        return {}  # Older versions knew no films.
+    rows = conn.execute(
+        "select id, times from {vectors} where id in (select value from json_each(?)) "
+        "and index_id = ? and typeof(times) = 'text' and length(times) <= ?".format(
+            **index.table.quoted()
+        ),
+        [json.dumps(list(ids)), index.id, LONGEST_TIMES],
+    )
+    found = {id: _seconds(written) for id, written in rows}
+    return {id: times for id, times in found.items() if times is not None}
+
+
+def film_ids(conn: sqlite3.Connection, index: Index) -> np.ndarray:
+    """The ids of the vectors of films, in any order, int64."""
+    if not is_stored_table(conn, index.table.vectors, "times"):
+        return np.empty(0, dtype=np.int64)
+    rows = conn.execute(
+        "select id from {vectors} where index_id = ? and times is not null".format(
+            **index.table.quoted()
+        ),
+        [index.id],
+    )
+    return np.array([id for (id,) in rows], dtype=np.int64)
+
+
+def _seconds(written: str) -> tuple[float, ...] | None:
+    """Those of a JSON array; None if it is none, as others can write to the table too."""
+    try:
+        times = tuple(map(float, json.loads(written)))
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
-    vector = vector_from_blob(row[0])
-    return vector if are_unit(vector) else None
+    return times if all(map(math.isfinite, times)) else None
 
 
 def vectors_by_id(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) -> StoredVectors:

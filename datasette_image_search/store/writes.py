@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
@@ -66,7 +67,8 @@ def write_batch(
                 db.table(table.vectors).insert(
                     {"index_id": index_id, "image_id": key, "sha256": sha256, "vector": vector}
                 )
-            _write_vector(db, table, index, key, sha256, vector_to_blob(image.vector))
+            times = json.dumps(image.times) if image.times else None
+            _write_vector(db, table, index, key, sha256, vector_to_blob(image.vector), times)
             db.table(table.tags).insert_all(tags)
             if image.thumbnail is not None:
                 _write_thumbnail(db, table, key, sha256, image.thumbnail)
@@ -154,13 +156,18 @@ def _write_row(db: Database, table: ImageTable, key: Key | None, row: dict[str, 
 
 
 def _write_vector(
-    db: Database, table: ImageTable, index: Index, key: Key, sha256: str, vector: bytes
+    db: Database,
+    table: ImageTable,
+    index: Index,
+    key: Key,
+    sha256: str,
+    vector: bytes,
+    times: str | None,
 ) -> None:
     # An UPDATE would keep the id of a vector that is another one now.
     db.table(table.vectors).delete_where("image_id = ? and index_id = ?", [key, index.id])
-    db.table(table.vectors).insert(
-        {"index_id": index.id, "image_id": key, "sha256": sha256, "vector": vector}
-    )
+    row = {"index_id": index.id, "image_id": key, "sha256": sha256}
+    db.table(table.vectors).insert({**row, "vector": vector, "times": times})
 
 
 def _write_thumbnail(db: Database, table: ImageTable, key: Key, sha256: str, webp: bytes) -> None:
@@ -219,7 +226,7 @@ def write_reused(
                 "mtime": image.mtime,
             }
             vector = db.execute(
-                "select vector from {vectors} where image_id = ? and index_id = ?".format(
+                "select vector, times from {vectors} where image_id = ? and index_id = ?".format(
                     **table.quoted()
                 ),
                 [image.source_id, index.id],
@@ -238,7 +245,7 @@ def write_reused(
             row = {name: source[name] for name in names if name in source}
             key = _write_row(db, table, image.image_id, {**row, **place})
             copy_keywords(db, table, image.source_id, key)
-            _write_vector(db, table, index, key, source["sha256"], vector[0])
+            _write_vector(db, table, index, key, source["sha256"], *vector)
             for thumbnail in db.table(table.thumbnails).rows_where(
                 "image_id = ?", [image.source_id]
             ):
