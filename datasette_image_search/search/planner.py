@@ -145,10 +145,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Ranking:
-    """
-    Vectors by their scores, the best first; those of a film have one id. `complete` is True if no vector is missing
-    that could pass.
-    """
+    """Vectors, of a film with one id, by their scores. `complete` is True if no vector is missing that could pass."""
 
     scores: np.ndarray
     positions: np.ndarray
