@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +19,9 @@ from sqlite_utils import Database
 from .checked import as_key, several
 from .progress import OnProgress, ignore, phases
 from .search.queries import Query, asked_index, queries_of, vector_of
-from .search.query import QueryVector, embedder_of
+from .search.query import QueryVector
 from .store import Filter, Index, Key, find_index, reads
 from .store.connections import checkpoint
-from .store.duplicates import write_duplicates
 from .store.filters import IdSet, Where, row_filter
 from .store.indexes import WeightsOf, recorded_weights
 from .store.opened import OpenedDatabase, Paths, as_path, as_paths, path_or_none, used
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
     from .ingest.vector_import import ImportSummary
     from .maps.plotting import Plotted
     from .places.locating import Located
+    from .reading.reading import TextRead
     from .search.dispensable import LeftOut
     from .search.duplicates import DuplicateGroups
     from .search.evaluation import Evaluated
@@ -243,18 +241,17 @@ class Images:
 
             (found,) = images.find(["dark blue"], 3)
         """
-        from .search.asked import SearchOptions
-        from .search.fusion import find_images
+        from .search import asked, fusion
         from .search.live import live_index
 
-        chosen, some = SearchOptions(**options), queries_of(queries)
+        chosen, some = asked.SearchOptions(**options), queries_of(queries)
         index = asked_index(some, self.table) or self.index_of(model)
         order = checked_order(self.conn, index, sort, sort_desc)
         if on_progress is not None:
             live_index(self.conn, index, phases(on_progress))
         rows = where if isinstance(where, Filter | IdSet) else row_filter(where, params)
         ask = partial(self._ask, index, alone=len(some) == 1)
-        return find_images(self.conn, index, some, k, rows, chosen, order, ask)
+        return fusion.find_images(self.conn, index, some, k, rows, chosen, order, ask)
 
     def relevance(self, id: Key, query: Query, *, model: str | None = None) -> float | None:
         """
@@ -370,7 +367,7 @@ class Images:
 
         return listed_models(text, with_timm=with_timm)
 
-    # --- Duplicates, tags, places, maps --------------------------------------------------------------
+    # --- Duplicates, tags, places, text, maps --------------------------------------------------------
 
     def duplicates(
         self,
@@ -388,15 +385,11 @@ class Images:
 
             images.duplicates(0.97).groups
         """
-        from .search import duplicates
+        from . import runs
 
         db, index = self._to_write(model) if write else (None, self.index_of(model))
         filter, report = row_filter(where, params), phases(on_progress)
-        groups = duplicates.find_duplicates(self.conn, index, threshold, filter, report)
-        if db is None:
-            return groups
-        written = write_duplicates(db, index, duplicates.rows_of(groups))
-        return replace(groups, written=written)
+        return runs.find_duplicates(self.conn, index, threshold, filter, report, write_to=db)
 
     def dispensable(
         self, found: DuplicateGroups, left_out: LeftOut | None = None
@@ -444,16 +437,11 @@ class Images:
             for tagged in images.tagging(["cat", "dog"], templates=["a photo of a {}"]):
                 print(tagged.done, tagged.total)
         """
-        from .search import tags
+        from . import runs
 
         db, index = self._to_write(model)
-        try:
-            embedder, filter = embedder_of(index, self._weights_of), row_filter(where, params)
-            yield from tags.tag_with(db, index, embedder, labels, filter=filter, **options)
-        finally:
-            # Of a generator that nobody finishes, the connection may be closed.
-            with suppress(sqlite3.Error):
-                checkpoint(db)
+        filter = row_filter(where, params)
+        yield from runs.tag(db, index, labels, self._weights_of, filter=filter, **options)
 
     def locate(self, *, on_progress: OnProgress = ignore, **options: Any) -> Located:
         """
@@ -465,6 +453,18 @@ class Images:
         from . import runs
 
         return runs.locate(*self._to_write(None), on_progress, **options)
+
+    def read(self, *, on_progress: OnProgress = ignore, **options: Any) -> TextRead:
+        """
+        Read the text in the pictures that were not read yet, with `workers` processes, `limit` pictures at most.
+        `retry_failed` tries those again that could not be read, `max_pixels` leaves out larger ones.
+
+            images.read(where="folder like '%Screenshots%'").with_text
+        """
+        from . import runs
+
+        folder = self.path.resolve().parent
+        return runs.read(*self._to_write(None), folder, on_progress, **options)
 
     def plot(
         self,

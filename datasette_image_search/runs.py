@@ -1,12 +1,13 @@
-"""Runs that write, and what follows them: the places of new images, and the files that searches are ranked from."""
+"""Runs that write, and what follows them: the places of new images, the files that searches are ranked from, no WAL."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlite_utils import Database
 
@@ -17,13 +18,21 @@ from .ingest.report import Summary
 from .ingest.survey import EmbedRequest
 from .ingest.vector_import import ImportSummary, import_vectors
 from .places.locating import Located, locate_images, locate_new_images
-from .progress import OnProgress, phases
-from .store import Index
+from .progress import OnProgress, Report, phases
+from .reading.reading import TextRead, read_images
+from .search.query import embedder_of
+from .store import Filter, Index
 from .store.connections import checkpoint, open_or_make
+from .store.duplicates import write_duplicates
 from .store.filters import row_filter
 from .store.indexes import WeightsOf, read_indexes
 
+if TYPE_CHECKING:
+    from .search.duplicates import DuplicateGroups
+    from .search.tags import Tagged
+
 S = TypeVar("S", Summary, ImportSummary)
+P = TypeVar("P", Located, TextRead)
 
 
 def embed(
@@ -69,14 +78,73 @@ def locate(
     max_distance: float | None = None,
 ) -> Located:
     """Locate images: see locate_images(). Leaves no WAL, also after a Ctrl-C."""
-    filter, located = row_filter(where, params), Located(0, 0)
+    filter = row_filter(where, params)
+    return _last(
+        db, locate_images(db, index, filter=filter, max_distance=max_distance), on_progress
+    )
+
+
+def read(
+    db: Database,
+    index: Index,
+    folder: Path,
+    on_progress: OnProgress,
+    *,
+    where: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> TextRead:
+    """Read the text in pictures: see read_images(). Leaves no WAL, also after a Ctrl-C."""
+    filter = row_filter(where, params)
+    return _last(db, read_images(db, index, folder, filter=filter, **options), on_progress)
+
+
+def find_duplicates(
+    conn: sqlite3.Connection,
+    index: Index,
+    threshold: float,
+    filter: Filter | None,
+    report: Report,
+    *,
+    write_to: Database | None,
+) -> DuplicateGroups:
+    """Find duplicates, and write a table of them if there is a database to write to."""
+    from .search import duplicates
+
+    groups = duplicates.find_duplicates(conn, index, threshold, filter, report)
+    if write_to is None:
+        return groups
+    written = write_duplicates(write_to, index, duplicates.rows_of(groups))
+    return replace(groups, written=written)
+
+
+def tag(
+    db: Database,
+    index: Index,
+    labels: str | Sequence[str],
+    weights_of: WeightsOf,
+    **options: Any,
+) -> Iterator[Tagged]:
+    """Tag images: see tag_with(). Leaves no WAL."""
+    from .search import tags
+
     try:
-        for located in locate_images(db, index, filter=filter, max_distance=max_distance):
-            on_progress(located)
+        yield from tags.tag_with(db, index, embedder_of(index, weights_of), labels, **options)
+    finally:
+        # Of a generator that nobody finishes, the connection may be closed.
+        with suppress(sqlite3.Error):
+            checkpoint(db)
+
+
+def _last(db: Database, run: Iterator[P], on_progress: OnProgress) -> P:
+    """The progress at the end of a run, of which there is one at its beginning at least."""
+    try:
+        for progress in run:
+            on_progress(progress)
     finally:
         with suppress(sqlite3.Error):
             checkpoint(db)
-    return located
+    return progress
 
 
 def with_sidecars(

@@ -29,9 +29,21 @@ MAY_IMPORT = {
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,
     "search": {"progress", "decoding", "embedders", "store", "files"} | BASE,
     "places": {"store"} | BASE,
+    "reading": {"decoding", "store", "files"} | BASE,
     "maps": {"search", "store"} | BASE,
-    "runs": {"progress", "ingest", "places", "search", "store", "files"} | BASE,
-    "api": {"progress", "runs", "maps", "ingest", "places", "search", "embedders", "store", "files"}
+    "runs": {"progress", "ingest", "places", "reading", "search", "store", "files"} | BASE,
+    "api": {
+        "progress",
+        "runs",
+        "maps",
+        "ingest",
+        "places",
+        "reading",
+        "search",
+        "embedders",
+        "store",
+        "files",
+    }
     | BASE,
     "sql": {"api", "search", "store"} | BASE,
     "web": {"api", "maps", "search", "decoding", "embedders", "store"} | BASE,
@@ -42,6 +54,7 @@ MAY_IMPORT = {
         "maps",
         "ingest",
         "places",
+        "reading",
         "search",
         "decoding",
         "embedders",
@@ -52,8 +65,8 @@ MAY_IMPORT = {
     "__init__": {"api", "sql", "web", "errors"},
 }
 """
-Room -> rooms: cli, sql, web -> api -> maps -> ingest, places, search -> decoding, embedders, store -> files, metadata.
-Ingest, places and search stand side by side, and web ingests nothing.
+Room -> rooms: cli, sql, web -> api -> maps -> ingest, places, reading, search -> decoding, embedders, store -> files,
+metadata. Ingest, places, reading and search stand side by side, and web ingests nothing.
 """
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 from . import recipe_models
 from .commands import change, query
@@ -423,6 +424,25 @@ def test_where_photos_were_taken(recipe: Recipe) -> None:
         names = {Path(path).name for path in in_portugal}
         assert names >= set(map(html.unescape, found_on(page)))
         assert "Ajuda" in page.text
+
+
+@for_recipe("Find what is written in a screenshot")
+def test_find_what_is_written_in_a_screenshot(recipe: Recipe) -> None:
+    pytest.importorskip("rapidocr")
+    screenshot = Image.new("RGB", (480, 360), "lightblue")
+    font = ImageFont.load_default(40)
+    ImageDraw.Draw(screenshot).text((60, 200), "Wifi: mango42", fill="black", font=font)
+    (recipe.home / "Pictures" / "screenshots").mkdir()
+    screenshot.save(recipe.home / "Pictures" / "screenshots" / "router.png")
+    Block("bash", "", "sqlite-utils embed-images photos.db images ~/Pictures").run(recipe.home)
+    assert recipe.run() == "1 image read, 1 with text\n"
+
+    (row,) = recipe.rows()
+    assert (row["path"], "mango42" in row["text"]) == ("screenshots/router.png", True)
+    left, top, right, bottom = json.loads(row["box"])
+    assert left < 0.2 < right < 0.9
+    assert 0.5 < top < 0.6 < bottom < 0.75
+    assert hits(recipe.run()) == ["screenshots/router.png"]
 
 
 @pytest.mark.datasette

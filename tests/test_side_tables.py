@@ -35,6 +35,8 @@ OF_IMAGES = {
     "_images_texts_fts_data",
     "_images_texts_fts_docsize",
     "_images_texts_fts_idx",
+    "_images_readings",
+    "images_text",
     "images_keywords",
     "images_tags",
     "images_duplicates",
@@ -64,6 +66,7 @@ def whole(database: Path, folder: Path) -> Path:
         ("tag-images", database, "images", "red", "blue"),
         ("find-duplicates", database, "images", "--write"),
         ("locate-images", database, "images"),
+        ("read-images", database, "images", "--where", "id < 0"),
     ):
         assert command(*arguments).exit_code == 0
     return database
@@ -248,7 +251,7 @@ async def test_what_is_for_programs_is_hidden(whole: Path):
     response = await get(datasette_of(whole), "/photos.json")
     hidden = {table["name"] for table in response.json()["tables"] if table["hidden"]}
     assert hidden >= {side for side in OF_IMAGES | OF_ALL if side.startswith(("_", "image_search"))}
-    assert not hidden & {"images", "images_tags", "images_duplicates"}
+    assert not hidden & {"images", "images_text", "images_tags", "images_duplicates"}
 
 
 @is_async

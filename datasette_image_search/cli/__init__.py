@@ -20,6 +20,7 @@ from .locating import locate_images
 from .messages import tell, warn
 from .models import image_models
 from .plotting import plot_images
+from .reading import read_images
 from .searching import QueryCommand, search_images
 from .tags import tag_images
 from .waiting import Command, is_command_of_sqlite_utils, wait_asleep
@@ -47,5 +48,6 @@ def register_commands(cli: click.Group) -> None:
     cli.command("find-duplicates", cls=Command)(find_duplicates)
     cli.command("tag-images", cls=Command)(tag_images)
     cli.command("locate-images", cls=Command)(locate_images)
+    cli.command("read-images", cls=Command)(read_images)
     cli.command("plot-images", cls=Command)(plot_images)
     cli.command("image-models", cls=Command)(image_models)

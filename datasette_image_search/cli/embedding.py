@@ -76,11 +76,7 @@ SHOWN_REASONS = 20
     show_default=True,
     help="Pixels of the longer side of new thumbnails",
 )
-@click.option(
-    "--max-megapixels",
-    type=options.Number(min=0, min_open=True),
-    help="Skip larger pictures. Default: as many megapixels as the free memory allows",
-)
+@options.max_megapixels
 @click.option("--retry-failed", is_flag=True, help="Try files again that failed before")
 @click.option(
     "--prune/--no-prune",
@@ -136,7 +132,6 @@ def embed_images(
     exclude: Sequence[str],
     no_thumbnails: bool,
     thumbnail_size: int,
-    max_megapixels: float | None,
     dry_run: bool,
     silent: bool,
     **asked: Any,
@@ -160,7 +155,6 @@ def embed_images(
         files,
         exclude=tuple(exclude),
         thumbnail_size=None if no_thumbnails else thumbnail_size,
-        max_pixels=int(max_megapixels * 1e6) if max_megapixels else None,
         **asked,
     )
     with one_sentence(path):

@@ -27,6 +27,21 @@ wal = click.option(
     help="Switch the database to a write-ahead log, so that readers never wait",
 )
 
+
+def max_megapixels(command: Command) -> Command:
+    """The option --max-megapixels, whose value comes as `max_pixels`."""
+
+    @wraps(command)
+    def in_pixels(*, max_megapixels: float | None, **others: Any) -> Any:
+        return command(max_pixels=int(max_megapixels * 1e6) if max_megapixels else None, **others)
+
+    return click.option(
+        "--max-megapixels",
+        type=Number(min=0, min_open=True),
+        help="Skip larger pictures. Default: as many megapixels as the free memory allows",
+    )(in_pixels)
+
+
 silent = click.option("-s", "--silent", is_flag=True, help="Show no progress")
 
 

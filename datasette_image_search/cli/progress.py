@@ -38,6 +38,7 @@ WORKS = {
     "Importing": Work("images", lambda progress, rate: f"{rate:,.0f}/s"),
     "Tagging": Work("images", lambda progress, rate: f"{rate:,.0f}/s"),
     "Locating": Work("images", lambda progress, rate: f"{rate:,.0f}/s"),
+    "Reading text": Work("images", lambda progress, rate: f"{rate:,.1f}/s"),
     "Comparing": Work("pairs", lambda progress, rate: f"{rate / 1e6:,.0f} million/s"),
     "Reading": Work("vectors"),
     "Reading metadata": Work("images"),

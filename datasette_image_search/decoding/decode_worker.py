@@ -13,12 +13,12 @@ import select
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import AvifImagePlugin
+from PIL import AvifImagePlugin, Image
 
 from .decode import decode_picture, make_thumbnail, picture_for_model, stored_size
 from .opening import JXL, DecodeError, DecodeSettings, TooLarge
@@ -88,12 +88,17 @@ def _thumbnail(data: bytes, asked: dict[str, Any]) -> Made:
     return {}, make_thumbnail(picture, size)
 
 
-def _jpeg(data: bytes, asked: dict[str, Any]) -> Made:
+def limited_picture(data: bytes, asked: dict[str, Any]) -> Image.Image:
+    """The upright picture in sRGB, its longer side `size` pixels at most."""
     size = asked["size"]
     picture = decode_picture(data, asked["name"], _settings(asked, thumbnail_size=size))
     picture.thumbnail((size, size))
+    return picture
+
+
+def _jpeg(data: bytes, asked: dict[str, Any]) -> Made:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=asked["quality"])
+    limited_picture(data, asked).save(buffer, "JPEG", quality=asked["quality"])
     return {}, buffer.getvalue()
 
 
@@ -101,7 +106,9 @@ def _settings(asked: dict[str, Any], thumbnail_size: int | None) -> DecodeSettin
     return DecodeSettings(np.asarray, asked["image_size"], thumbnail_size, asked["max_pixels"])
 
 
-MAKERS: dict[str, Callable[[bytes, dict[str, Any]], Made]] = {
+Makers = Mapping[str, Callable[[bytes, dict[str, Any]], Made]]
+
+MAKERS: Makers = {
     "size": _size,
     "model picture": _model_picture,
     "thumbnail": _thumbnail,
@@ -109,9 +116,9 @@ MAKERS: dict[str, Callable[[bytes, dict[str, Any]], Made]] = {
 }
 
 
-def _made(data: bytes, asked: dict[str, Any]) -> Made:
+def _made(makers: Makers, data: bytes, asked: dict[str, Any]) -> Made:
     try:
-        return MAKERS[asked["make"]](data, asked)
+        return makers[asked["make"]](data, asked)
     except DecodeError as error:
         # If memory has run out, that was the cause.
         too_large = isinstance(error, TooLarge) or isinstance(error.__cause__, MemoryError)
@@ -123,11 +130,17 @@ def _made(data: bytes, asked: dict[str, Any]) -> Made:
 # --- The process -------------------------------------------------------------------------------------
 
 
-def main(memory: int, seconds: int, longest: int) -> None:
+def main(
+    memory: int,
+    seconds: int,
+    longest: int,
+    makers: Makers = MAKERS,
+    most_kept: int = MOST_KEPT,
+) -> None:
     """
     Answer messages until the server goes away, or is quiet for long: `memory` is in bytes, above what
     the process has from the start, `seconds` of processor are for each message, and `longest` is the
-    number of bytes that one may have.
+    number of bytes that one may have. `makers` make the answers, and may keep `most_kept` bytes.
     """
     # Each thread of a decoder takes memory, and a server has others to serve.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
@@ -145,11 +158,11 @@ def main(memory: int, seconds: int, longest: int) -> None:
             return
         asked, data = message
         with _limited_time(seconds):
-            header, content = _made(data, asked)
+            header, content = _made(makers, data, asked)
         send(target, header, len(content))
         target.write(content)
         target.flush()
-        if used is not None and (_data_bytes() or 0) > used + MOST_KEPT:
+        if used is not None and (_data_bytes() or 0) > used + most_kept:
             return
 
 

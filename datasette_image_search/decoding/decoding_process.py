@@ -32,8 +32,8 @@ _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "T
 """The variables that the process gets; the others may contain secrets."""
 
 _START = (
-    "import sys; sys.path[:] = sys.argv[4:]; "
-    "from datasette_image_search.decoding.decode_worker import main; main(*map(int, sys.argv[1:4]))"
+    "import importlib, sys; sys.path[:] = sys.argv[5:]; "
+    "importlib.import_module(sys.argv[4]).main(*map(int, sys.argv[1:4]))"
 )
 
 
@@ -41,7 +41,7 @@ _TOO_LONG = -getattr(signal, "SIGXCPU", 0)
 """The exit code of a process that took too much processor time."""
 
 
-_NONSENSE = "the picture is damaged: it crashes its decoder"
+NONSENSE = "the picture is damaged: it crashes its decoder"
 
 
 class Stopped(DecodeError):
@@ -75,6 +75,9 @@ class DecodingProcess:
     picture, TooLarge above the limits.
     """
 
+    worker = "datasette_image_search.decoding.decode_worker"
+    """The module whose main() answers."""
+
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,7 +98,7 @@ class DecodingProcess:
         header, pixels = self._ask(file, {**asked, "name": name})
         width, height = _size_in(header)
         if 3 * width * height != len(pixels):
-            raise DecodeError(_NONSENSE)
+            raise DecodeError(NONSENSE)
         return Image.frombytes("RGB", (width, height), pixels)
 
     def thumbnail(self, file: BinaryIO, name: str, *, size: int, max_pixels: int) -> bytes:
@@ -171,7 +174,7 @@ class DecodingProcess:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         try:
             return subprocess.Popen(
-                [sys.executable, "-I", "-c", _START, *numbers, *path],
+                [sys.executable, "-I", "-c", _START, *numbers, self.worker, *path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 # Libraries write there whatever the files of strangers make them write.
@@ -237,7 +240,7 @@ def _size_in(header: dict[str, Any]) -> tuple[int, int]:
     """Width and height, above 0."""
     width, height = header.get("width"), header.get("height")
     if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
-        raise DecodeError(_NONSENSE)
+        raise DecodeError(NONSENSE)
     return width, height
 
 

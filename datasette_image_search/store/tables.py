@@ -52,10 +52,13 @@ SIDE_TABLES: Mapping[str, str] = {
     "texts_fts_content": "_{}_texts_fts_content",
     "texts_fts_docsize": "_{}_texts_fts_docsize",
     "texts_fts_config": "_{}_texts_fts_config",
+    # Which pictures were read, and why some could not be.
+    "readings": "_{}_readings",
     # Made for people to look at, and to filter by: Datasette hides tables that begin with an underscore.
     "duplicates": "{}_duplicates",
     "tags": "{}_tags",
     "keywords": "{}_keywords",
+    "lines": "{}_text",
 }
 """Whatever is made of an image table -> its name. Who may not see the image table may not see these."""
 
@@ -120,6 +123,8 @@ class ImageTable:
     places = _side("places")
     texts = _side("texts")
     texts_fts = _side("texts_fts")
+    readings = _side("readings")
+    lines = _side("lines")
 
     def parse_key(self, text: str) -> Key | None:
         """The key that a person or a URL wrote down, or None where it can be the key of no row."""

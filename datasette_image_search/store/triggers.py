@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
+from .line_rows import LineRow, ReadingRow
 from .side_schema import column_types, ensure_side_tables
 from .sources import replaced_contents
 from .tables import (
@@ -77,6 +78,7 @@ def ensure_triggers(
         with_places=with_places,
         columns=text_columns(db.conn, table),
         texts=text_triggers(db.conn, table, _text_tables(db.conn, table)),
+        with_lines=has_lines(db.conn, table),
     )
     for name, sql in wanted.items():
         if existing.get(name) != sql:
@@ -127,6 +129,7 @@ def _triggers(
     with_places: bool,
     columns: Sequence[str],
     texts: Mapping[str, str],
+    with_lines: bool,
 ) -> dict[str, str]:
     """
     Name -> SQL. `forget` is how all that is known of a picture leaves with it, `leave` what is of the row of an image
@@ -158,6 +161,9 @@ def _triggers(
     if with_keywords:
         forget += " delete from {keywords} where image_id = {row}.{key};"
         renumber += "update {keywords} set image_id = new.{key} where image_id = old.{key}; "
+    for side in ("lines", "readings") if with_lines else ():
+        forget += f" delete from {{{side}}} where image_id = {{row}}.{{key}};"
+        renumber += f"update {{{side}}} set image_id = new.{{key}} where image_id = old.{{key}}; "
     leave = ""
     if with_places:
         leave = " delete from {places} where image_id = {row}.{key};"
@@ -255,6 +261,8 @@ def existing_side_tables(conn: sqlite3.Connection, table: ImageTable) -> list[st
         "tags": has_tags,
         "keywords": is_made_for_keywords,
         "places": has_places,
+        "lines": has_lines,
+        "readings": has_lines,
     }
     return [
         table.side(kind)
@@ -289,6 +297,13 @@ def has_places(conn: sqlite3.Connection, table: ImageTable) -> bool:
     }
 
 
+def has_lines(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Whether there are the tables of what was read in pictures, and not somebody else's of the same name."""
+    return _is_table_of(conn, table.lines, LineRow) and _is_table_of(
+        conn, table.readings, ReadingRow
+    )
+
+
 def is_made_for_keywords(conn: sqlite3.Connection, table: ImageTable) -> bool:
     """
     Whether a table of keywords was made here, also if its column `keyword` has another name now. Two columns do
@@ -316,7 +331,7 @@ def clear_derived(db: Database, table: ImageTable) -> None:
         clear_duplicates(db, table)
     if has_tags(db.conn, table):
         _clear_tags(db, table)
-    for side in ("beside", "keywords", "places"):
+    for side in ("beside", "keywords", "places", "lines", "readings"):
         if table.side(side) in existing_side_tables(db.conn, table):
             db.execute(
                 f"delete from {{{side}}} where image_id not in (select {{key}} from {{images}})".format(

@@ -1,0 +1,1 @@
+"""The text in pictures, as lines in a table."""

@@ -1,0 +1,240 @@
+"""Text in the pictures of a table -> lines in the table beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import ClassVar
+
+from sqlite_utils import Database
+
+from ..checked import check_flag, check_whole
+from ..decoding.decode import reading
+from ..decoding.opening import DecodeError, Unreadable, check_file_size, default_max_pixels
+from ..files.special_files import open_regular
+from ..store import Filter, Index
+from ..store.lines import (
+    ReadPicture,
+    UnreadPicture,
+    ensure_lines,
+    lines_of_twins,
+    unread,
+    write_lines,
+)
+from ..store.own_rows import own_content
+from ..store.reads import locations, thumbnail
+from ..store.transactions import transaction
+from .reading_process import ReadingProcess
+from .recognition import check_recognition
+
+COMMIT_SECONDS = 1.0
+"""After which the pictures that were read are committed, so that a run that is stopped loses little."""
+
+CHANGED = "the file is another one than was embedded; run embed-images first"
+
+
+@dataclass(frozen=True)
+class TextRead:
+    """
+    Progress of reading: images done and in total, those of them with text, and those that could not be read.
+    `seconds_left` is an estimate, None before the first pictures.
+    """
+
+    doing: ClassVar = "Reading text"
+    done: int
+    total: int
+    workers: int
+    with_text: int = 0
+    failed: int = 0
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class _Input:
+    """The picture to read: a file, and if that cannot be read, bytes, which are a thumbnail or a BLOB."""
+
+    file: Path | None
+    content: bytes | None
+
+
+def read_images(
+    db: Database,
+    index: Index,
+    folder: Path,
+    *,
+    filter: Filter | None = None,
+    limit: int | None = None,
+    workers: int | None = None,
+    max_pixels: int | None = None,
+    retry_failed: bool = False,
+) -> Iterator[TextRead]:
+    """
+    Read the text of the images that pass the filter and were not read yet, in batches that are committed before they
+    are yielded; the first that is yielded has none done. At most `limit` pictures are read; what another image with
+    the same picture has is copied. Relative paths of a person's own table are relative to `folder`. `workers` are
+    processes, None is one per processor; pictures of more than `max_pixels` are not read, None is what the free memory
+    allows.
+
+    Raises StoreError, FilterError, and ImageSearchError without the extra `ocr`.
+    """
+    check_recognition()
+    check_flag("retry_failed", retry_failed)
+    for name, value in (("limit", limit), ("workers", workers), ("max_pixels", max_pixels)):
+        if value is not None:
+            check_whole(name, value, 1)
+    with transaction(db):
+        ensure_lines(db, index)
+    pictures = unread(db.conn, index.table, filter, retry_failed=retry_failed)
+    copied = list(lines_of_twins(db.conn, index.table, pictures))
+    known = {read.picture.ids for read in copied}
+    left = [each for each in pictures if each.ids not in known]
+    left = _without_gone(db, index, folder, left)[:limit]
+    workers = workers or os.cpu_count() or 1
+    told = TextRead(0, _images([read.picture for read in copied] + left), workers)
+    yield told
+    if copied:
+        told = _written(db, index, copied, told)
+        yield told
+    seconds: list[float] = []
+    tried = 0
+
+    def inputs() -> Iterator[tuple[UnreadPicture, _Input]]:
+        return ((each, _input(db, index, folder, each)) for each in left)
+
+    processes = [ReadingProcess(max_pixels or default_max_pixels(workers)) for _ in range(workers)]
+    for batch in _batches(_read_ahead(inputs(), processes)):
+        told = _written(db, index, [read for read, _ in batch], told)
+        tried += len(batch)
+        seconds += [taken for _, taken in batch if taken is not None]
+        if seconds:
+            each = sum(seconds) / len(seconds) / workers
+            told = replace(told, seconds_left=each * (len(left) - tried))
+        yield told
+
+
+def _images(pictures: Iterable[UnreadPicture]) -> int:
+    return sum(len(each.ids) for each in pictures)
+
+
+def _written(db: Database, index: Index, read: Sequence[ReadPicture], told: TextRead) -> TextRead:
+    with transaction(db):
+        write_lines(db, index.table, read)
+    return replace(
+        told,
+        done=told.done + _images(each.picture for each in read),
+        with_text=told.with_text + _images(each.picture for each in read if each.lines),
+        failed=told.failed + _images(each.picture for each in read if each.reason is not None),
+    )
+
+
+def _batches(
+    read: Iterable[tuple[ReadPicture, float | None]],
+) -> Iterator[list[tuple[ReadPicture, float | None]]]:
+    batch, deadline = [], time.monotonic() + COMMIT_SECONDS
+    for each in read:
+        batch.append(each)
+        if time.monotonic() >= deadline:
+            yield batch
+            batch, deadline = [], time.monotonic() + COMMIT_SECONDS
+    if batch:
+        yield batch
+
+
+# --- What is read --------------------------------------------------------------------------------
+
+
+def _without_gone(
+    db: Database, index: Index, folder: Path, pictures: Sequence[UnreadPicture]
+) -> list[UnreadPicture]:
+    """Without those of which the thumbnail was read, and the original is still not there."""
+    gone = [each.ids[0] for each in pictures if each.was_gone]
+    there = set()
+    for key, place in locations(db.conn, index, gone).items() if gone else ():
+        if os.path.isfile(folder / place.root / place.path):  # noqa: PTH113 (of 100,000 files)
+            there.add(key)
+    return [each for each in pictures if not each.was_gone or each.ids[0] in there]
+
+
+def _input(db: Database, index: Index, folder: Path, picture: UnreadPicture) -> _Input:
+    table, key = index.table, picture.ids[0]
+    if index.content_column is not None:
+        return _Input(None, own_content(db.conn, table, index.content_column, key))
+    place = locations(db.conn, index, [key]).get(key)
+    stored = thumbnail(db.conn, table, key)
+    webp = stored.webp if stored is not None and isinstance(stored.webp, bytes) else None
+    return _Input(None if place is None else folder / place.root / place.path, webp)
+
+
+def _read(
+    picture: UnreadPicture, given: _Input, process: ReadingProcess
+) -> tuple[ReadPicture, float | None]:
+    """Lines, or why there are none; and the seconds that the process took for lines."""
+    try:
+        data, of_thumbnail = _bytes_of(given, process.max_pixels)
+        is_other = hashlib.sha256(data).hexdigest() != picture.sha256
+        if is_other and not of_thumbnail and picture.sha256 is not None:
+            return ReadPicture(picture, reason=CHANGED, may_pass=True), None
+        name = given.file.name if given.file is not None and not of_thumbnail else ""
+        lines, seconds = process.lines(data, name)
+    except DecodeError as error:
+        may_pass = isinstance(error, Unreadable)
+        return ReadPicture(picture, reason=str(error), may_pass=may_pass), None
+    return ReadPicture(picture, tuple(lines), of_thumbnail=of_thumbnail), seconds
+
+
+def _bytes_of(given: _Input, max_pixels: int) -> tuple[bytes, bool]:
+    """The bytes of the original, or else of the thumbnail, and whether it is that. Raises DecodeError."""
+    if given.file is None:
+        return given.content or b"", False
+    try:
+        with reading():
+            check_file_size(given.file.stat().st_size, max_pixels)
+            with open_regular(given.file) as opened:
+                return opened.read(), False
+    except (Unreadable, ValueError) as error:
+        if given.content is not None:
+            return given.content, True
+        # A path with a null character is that of no file.
+        raise error if isinstance(error, Unreadable) else Unreadable("the file is gone") from error
+
+
+# --- By several processes ------------------------------------------------------------------------
+
+
+def _read_ahead(
+    inputs: Iterable[tuple[UnreadPicture, _Input]], processes: Sequence[ReadingProcess]
+) -> Iterator[tuple[ReadPicture, float | None]]:
+    """What was read, in the order of `inputs`: a thread waits for each process."""
+    idle: SimpleQueue[ReadingProcess] = SimpleQueue()
+    for process in processes:
+        idle.put(process)
+    waiting: deque[Future[tuple[ReadPicture, float | None]]] = deque()
+    executor = ThreadPoolExecutor(len(processes), thread_name_prefix="read")
+    try:
+        for picture, given in inputs:
+            waiting.append(executor.submit(_by_idle, idle, picture, given))
+            if len(waiting) > 2 * len(processes):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.end()
+
+
+def _by_idle(
+    idle: SimpleQueue[ReadingProcess], picture: UnreadPicture, given: _Input
+) -> tuple[ReadPicture, float | None]:
+    process = idle.get()
+    try:
+        return _read(picture, given, process)
+    finally:
+        idle.put(process)

@@ -1,0 +1,71 @@
+"""Reads the text of pictures in a separate process, which has limits and can be killed: both of its ends."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from io import BytesIO
+from typing import Any
+
+from ..decoding.decode_worker import Made, limited_picture
+from ..decoding.decode_worker import main as work
+from ..decoding.decoding_process import NONSENSE, DecodingProcess, Limits
+from ..decoding.opening import BYTES_PER_PIXEL, DecodeError
+from ..store.line_rows import Line
+from .recognition import LARGEST_SIDE, lines_of
+
+MODELS = 3_000_000_000
+"""Bytes of memory, at most, that the models take beside a picture."""
+
+SECONDS = 300
+"""For one picture; a page of small print takes half a minute of a slow processor."""
+
+MOST_KEPT = 1_000_000_000
+"""Bytes of memory that the models keep, so that they are not loaded again for the next picture."""
+
+
+class ReadingProcess(DecodingProcess):
+    """A process that reads one picture after the other, each of at most `max_pixels`."""
+
+    worker = __name__
+
+    def __init__(self, max_pixels: int) -> None:
+        largest = max_pixels * BYTES_PER_PIXEL
+        super().__init__(Limits(MODELS + largest, SECONDS, largest))
+        self.max_pixels = max_pixels
+
+    def lines(self, data: bytes, name: str) -> tuple[list[Line], float]:
+        """
+        The lines of a picture from the top, and the seconds that it took; `name` is that of its file, or "". Raises
+        DecodeError.
+        """
+        asked = {"make": "lines", "name": name, "size": LARGEST_SIDE, "image_size": 1}
+        header, content = self._ask(BytesIO(data), {**asked, "max_pixels": self.max_pixels})
+        try:
+            return [_line(each) for each in json.loads(content)], float(header["seconds"])
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise DecodeError(NONSENSE) from error
+
+
+def _line(said: Any) -> Line:
+    """A line that the process tells of, whose answer is not trusted: a picture may have taken it over."""
+    score, left, top, right, bottom = numbers = [
+        float(each) for each in (said["score"], *said["box"])
+    ]
+    if not all(0 <= number <= 1 for number in numbers):
+        raise ValueError
+    text = str(said["text"]).encode(errors="replace").decode()
+    return Line(text, score, (left, top, right, bottom))
+
+
+def _lines(data: bytes, asked: dict[str, Any]) -> Made:
+    began = time.monotonic()
+    lines = lines_of(limited_picture(data, asked))
+    content = json.dumps([asdict(line) for line in lines]).encode()
+    return {"seconds": time.monotonic() - began}, content
+
+
+def main(memory: int, seconds: int, longest: int) -> None:
+    """Answer messages as decode_worker.main() does."""
+    work(memory, seconds, longest, {"lines": _lines}, MOST_KEPT)

@@ -1,0 +1,46 @@
+"""In the place of the process that reads pictures: the text in a picture is the name of its file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import ClassVar
+
+from datasette_image_search.decoding.opening import DecodeError
+from datasette_image_search.reading import reading
+from datasette_image_search.store.line_rows import Line
+
+BOX = (0.25, 0.25, 0.75, 0.5)
+
+
+class NamesRead:
+    """What ReadingProcess does. `read` are the names so far; a thumbnail has none."""
+
+    read: ClassVar[list[str]] = []
+    meanwhile: ClassVar[Callable[[str], None]] = lambda name: None
+
+    def __init__(self, max_pixels: int) -> None:
+        self.max_pixels = max_pixels
+
+    def lines(self, data: bytes, name: str) -> tuple[list[Line], float]:
+        self.read.append(name)
+        type(self).meanwhile(name)
+        if name.startswith("black"):
+            raise DecodeError("it is black")
+        if name.startswith("white"):
+            return [], 1.0
+        lines = [Line(name or "a thumbnail", 0.99, BOX), Line("2 MB", 0.95, BOX)]
+        return lines, 1.0
+
+    def end(self) -> None: ...
+
+
+if __name__ == "__main__":
+    # `python -m tests.reading_names SECONDS ARGUMENTS` is sqlite-utils with such a process, and so slow a one.
+    from sqlite_utils.cli import cli
+
+    reading.ReadingProcess = NamesRead
+    reading.COMMIT_SECONDS = 0.0
+    NamesRead.meanwhile = lambda name: time.sleep(float(sys.argv[1]))
+    cli(sys.argv[2:])
