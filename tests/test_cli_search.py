@@ -251,8 +251,37 @@ def test_a_query_that_begins_with_a_minus(database: Path):
         hint = f'Put a query that begins with - at the end, after --, as in: -- "{words}"'
         assert line == f"Error: No such option {words[:2]!r}. {hint}"
         assert command("search-images", database, "images", "-k", 1, "--", words).exit_code == 0
-    result = command("search-images", database, "images", "red", "--explian")
-    assert "No such option '--explian'. (Did you mean" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("-kitchen", "Invalid value for '-k': 'itchen' is not a valid integer range"),
+        ("-purple", "Option '-p' requires 2 arguments"),
+        ("-0red", "No such option '-r'"),
+        ("-2:red", "No such option '-2'"),
+    ],
+)
+def test_a_minus_before_words_that_begin_as_an_option_does(
+    database: Path, words: str, said: str
+) -> None:
+    result = command("search-images", database, "images", "blue", words)
+    hint = f'Put a query that begins with - at the end, after --, as in: -- "{words}"'
+    assert result.stderr.splitlines()[-1] == f"Error: {said}. {hint}"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--explian"], "No such option '--explian'. (Did you mean"),
+        (["--min-score", "-1", "-k", "x"], "Invalid value for '-k': 'x' is not a valid integer"),
+        (["-k5", "--where"], "Option '--where' requires an argument."),
+    ],
+)
+def test_a_mistake_in_an_option_is_no_query(database: Path, options: list[str], said: str) -> None:
+    result = command("search-images", database, "images", "red", *options)
+    assert said in result.stderr
+    assert "Put a query" not in result.stderr
 
 
 def test_something_has_to_be_searched_for(database: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,16 +31,24 @@ class QueryCommand(Command):
         given = list(args)
         try:
             return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            name = error.option_name
-            query = next((each for each in given if each.startswith(name)), None)
-            if name.startswith("--") or query is None:
+        except click.UsageError as error:
+            query = _like_a_query(given)
+            if query is None or getattr(error, "option_name", "").startswith("--"):
                 raise
+            said = error.format_message().rstrip(".")
             raise click.UsageError(
-                f"No such option {name!r}. Put a query that begins with - at the end, after --, as in: "
-                f'-- "{query}"',
+                f'{said}. Put a query that begins with - at the end, after --, as in: -- "{query}"',
                 ctx,
             ) from error
+
+
+def _like_a_query(given: Sequence[str]) -> str | None:
+    """The first argument with a minus before words, such as -kitchen: -k5 is an option, and -1 a number."""
+    options = given[: given.index("--")] if "--" in given else given
+    return next((each for each in options if _MINUS_WORDS.fullmatch(each)), None)
+
+
+_MINUS_WORDS = re.compile(r"-(?!-|k\d*$|p$)[\d.]*[^\d.].*", re.DOTALL)
 
 
 @options.database
