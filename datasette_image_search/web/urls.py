@@ -32,7 +32,7 @@ PICTURE = "_picture"
 POSITION = "_position"
 """The place of an image in the search that its page comes from, from 1."""
 
-FORM_FIELDS = ("q", "_sort", "_limit")
+FORM_FIELDS = ("q", "_by", "_sort", "_limit")
 """Fields that say nothing if they are empty."""
 
 PAGES = ("map", "upload")

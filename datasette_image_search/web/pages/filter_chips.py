@@ -17,6 +17,7 @@ SAYINGS = {
     KEYWORDS.argument: f'{KEYWORDS.saying} "{{}}"',
     "_search": 'text "{}"',
     "_where": "where {}",
+    "_matches_only": "matches only",
     "_min_score": "score {} or more",
     "_min_relevance": "relevance {} or more",
 }

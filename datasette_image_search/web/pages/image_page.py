@@ -19,7 +19,7 @@ from ..urls import POSITION, check_url, pairs_of, replaced
 from .cards import Card, image_card, query_in_words
 from .facts import facts
 from .results import ShownImage, found_images, shown_image
-from .search_page import shows_originals, table_context
+from .search_page import is_ready, shows_originals, table_context
 from .search_request import DEEPEST, SearchRequest, read_request
 
 ALIKE = 10
@@ -86,7 +86,7 @@ async def _neighbours(
     position = wanted.position
     if position is None or (wanted.query and position + AROUND >= DEEPEST):
         return _Neighbours()
-    if wanted.query and not await is_prepared(requested, wanted.query, PATIENCE):
+    if wanted.query and not await is_ready(requested, wanted, PATIENCE):
         return _Neighbours()
     first = max(position - AROUND, 1)
     around = replace(wanted, offset=first - 1, size=2 * AROUND + 1)
