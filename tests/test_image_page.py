@@ -59,6 +59,13 @@ async def test_the_picture_what_is_known_of_it_and_the_most_alike(
     assert "red.jpg" not in alike(page)
 
 
+async def test_the_most_alike_are_of_all_images_whatever_was_searched_for(database: Path) -> None:
+    searched = "q=blue&_by=text&id=6&_matches_only=1&_min_score=0.9&_sort=filename&_limit=1"
+    page = await ask(datasette_of(database), f"{PAGE}/6?{searched}&_position=1")
+    assert len(alike(page)) == 7
+    assert alike(page)[0] in ("orange.jpg", "purple.jpg")
+
+
 async def test_without_roots_it_is_the_thumbnail_and_says_so(database: Path) -> None:
     page = await ask(datasette_of(database), f"{PAGE}/6")
     assert re.search(rf'<img src="{PAGE}/6/thumbnail\?v=[0-9a-f]+" alt="red.jpg"', page.text)
@@ -151,6 +158,7 @@ async def test_an_image_of_a_view_is_shown_if_it_is_in_the_view(database: Path) 
     page = await ask(datasette, "/-/image-search/photos/warm/6?q=red&_position=1")
     assert page.status_code == 200
     assert urlsplit(link(page, "next")).path == "/-/image-search/photos/warm/4"
+    assert alike(page) == ["orange.jpg"]
     assert (await ask(datasette, "/-/image-search/photos/warm/2")).status_code == 404
 
 

@@ -30,9 +30,6 @@ AROUND = 4
 PATIENCE = 0.5
 """Seconds that the page waits for a model, which only its neighbours need."""
 
-WITHOUT_FILTERS: dict[str, Any] = {"filter": None, "rows": None, "filter_words": ""}
-WITHOUT_LIMITS: dict[str, Any] = {"min_score": None, "min_relevance": None, "order": None}
-
 
 @dataclass(frozen=True)
 class _Neighbours:
@@ -66,13 +63,10 @@ async def image_page(datasette: Datasette, request: Request) -> Response:
 async def _alike(
     requested: RequestedTable, wanted: SearchRequest, image_id: Key
 ) -> tuple[ShownImage, ...]:
-    """The closest to this image of the whole table; none if it has no vector."""
-    # A view is a choice of its own.
-    query = image_term(image_id)
-    asked = replace(wanted, query=query, offset=0, size=ALIKE + 1, **WITHOUT_FILTERS)
-    asked = replace(asked, **WITHOUT_LIMITS)
+    """The closest to this image of the whole table or view; none if it has no vector."""
+    asked = wanted.like(requested, image_id, ALIKE + 1)
     try:
-        await is_prepared(requested, query)
+        await is_prepared(requested, asked.query)
         images = await found_images(requested, asked)
     except ImageSearchError:
         return ()

@@ -17,7 +17,8 @@ from datasette.views.base import DatasetteError
 from ...errors import most_similar
 from ...search.asked import By, SearchOptions
 from ...search.correction import Rank
-from ...store import Filter
+from ...search.query import image_term
+from ...store import Filter, Key
 from ...store.filters import IdSet, all_of
 from ...store.ordering import Order, check_order, order_of
 from ...store.tables import LAST
@@ -90,6 +91,24 @@ class SearchRequest:
             matches_only=self.matches_only,
             rank=self.rank,
             by=self.by,
+        )
+
+    def like(self, requested: RequestedTable, image_id: Key, size: int) -> SearchRequest:
+        """The search for the closest to an image, of the whole table or view."""
+        return replace(
+            self,
+            query=image_term(image_id),
+            size=size,
+            offset=0,
+            min_score=None,
+            min_relevance=None,
+            matches_only=False,
+            by="likeness",
+            order=None,
+            limit=None,
+            rows=None,
+            filter=_of_images(requested, None),
+            filter_words="",
         )
 
     def among(self, requested: RequestedTable, ids: IdSet) -> SearchRequest:
