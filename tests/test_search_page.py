@@ -523,6 +523,26 @@ async def test_an_order_without_matches_is_of_the_closest(many: Path) -> None:
 # --- Order -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("asked", ["q=red", "", "_sort=filename"])
+async def test_a_limit_ends_the_pages(database: Path, asked: str) -> None:
+    datasette = datasette_of(database)
+    everything = (await ask(datasette, f"{PAGE}.json?{asked}")).json()["hits"]
+    url, pages = f"{PAGE}.json?{asked}&_limit=5&_size=2", []
+    while url:
+        answer = (await ask(datasette, url)).json()
+        pages.append([hit["id"] for hit in answer["hits"]])
+        url = answer["next_url"] and answer["next_url"].removeprefix("http://localhost")
+    assert pages == [[hit["id"] for hit in everything[at : min(at + 2, 5)]] for at in (0, 2, 4)]
+
+
+async def test_an_order_without_matches_says_so_above_the_nearest(database: Path) -> None:
+    page = await ask(datasette_of(database), f"{PAGE}?q=red&filename=blue.jpg&_sort=filename")
+    assert '<p class="zero-results">Nothing here looks like that.</p>' in page.text
+    assert '<h3 class="image-search-line">The nearest:</h3>' in page.text
+    page = await ask(datasette_of(database), f"{PAGE}?q=red&_sort=filename")
+    assert "The nearest:" not in page.text
+
+
 async def test_an_order_is_of_the_closest_only(dated: Path) -> None:
     datasette = datasette_of(dated)
     (closest, second, *_) = names(await ask(datasette, f"{PAGE}?q=orange"))

@@ -139,6 +139,8 @@ async def find(
     end = wanted.offset + wanted.size
     more = len(page.images) > wanted.size > 0
     allowed = not wanted.query or end + wanted.size <= DEEPEST
+    if wanted.limit is not None and not (wanted.query and wanted.order):
+        more = more and end < wanted.limit
     return Answer(
         images=page.images[: wanted.size],
         next_offset=end if more and allowed else None,

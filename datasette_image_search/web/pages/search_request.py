@@ -54,7 +54,7 @@ class SearchRequest:
     camera_make = "Canon"'. `context` has the template variables of Datasette's own filters, such as `_where=`.
     `by` is a key of BY. `position` is the place of an image in the search, on its page. With an `order`, the `limit` best for
     the query are sorted by it: if that is None, all matches, or the best
-    SORTED if there are none; without a query all images.
+    SORTED if there are none. Else `limit` images are shown in all.
     """
 
     query: str
@@ -156,17 +156,20 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
             f"a query can be followed to its best {DEEPEST:,} images only; add a filter to see others"
         )
     rows = Filter(all_of(clauses), params) if clauses else None
+    order = await _order(requested)
+    limit = _whole_number(request, "_limit", 0, DEEPEST, least=1) or None
     return SearchRequest(
         query=query,
         by=_by(requested),
-        size=size,
+        # Of an order by a column the limit says of how many it is.
+        size=size if limit is None or (query and order) else max(min(size, limit - offset), 0),
         offset=offset,
         min_score=_number(request, "_min_score", 0.25),
         min_relevance=_relevance(request),
         matches_only=_flag(request, "_matches_only"),
         rank=asked_rank(datasette, request, requested.database.name, requested.table.name),
-        order=await _order(requested),
-        limit=_whole_number(request, "_limit", 0, DEEPEST, least=1) or None,
+        order=order,
+        limit=limit,
         picture_size=_picture_size(request),
         filters=filters,
         rows=rows,
