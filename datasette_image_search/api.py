@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,7 @@ class Images:
         from .ingest.walk import ScanOptions
 
         options["weights"] = path_or_none(options.get("weights"))
+        options["text_columns"] = several("text_columns", options.get("text_columns", ()), str)
         given = as_paths("paths", paths)
         scan = ScanOptions(several("exclude", exclude, str), follow_symlinks)
         request = EmbedRequest(self.path, self._name(), given, scan=scan, **options)
@@ -239,17 +241,17 @@ class Images:
 
             (found,) = images.find(["dark blue"], 3)
         """
-        from .search.asked import SearchOptions, find_images
+        from .search import asked, fusion
         from .search.live import live_index
 
-        chosen, some = SearchOptions(**options), queries_of(queries)
+        chosen, some = asked.SearchOptions(**options), queries_of(queries)
         index = asked_index(some, self.table) or self.index_of(model)
         order = checked_order(self.conn, index, sort, sort_desc)
-        asked = [self._ask(index, query, alone=len(some) == 1) for query in some]
         if on_progress is not None:
             live_index(self.conn, index, phases(on_progress))
         rows = where if isinstance(where, Filter | IdSet) else row_filter(where, params)
-        return find_images(self.conn, index, asked, k, rows, chosen, order)
+        ask = partial(self._ask, index, alone=len(some) == 1)
+        return fusion.find_images(self.conn, index, some, k, rows, chosen, order, ask)
 
     def relevance(self, id: Key, query: Query, *, model: str | None = None) -> float | None:
         """

@@ -38,6 +38,31 @@ def rows_of(*arguments: object) -> list[dict]:
     return json.loads(search(*arguments, "--json").stdout)
 
 
+# --- What is written ---------------------------------------------------------------------------------
+
+
+def test_by_text_and_by_likeness(database: Path):
+    change(database, "update images set folder = 'Lisbon' where path in ('red.jpg', 'blue.jpg')")
+    both = rows_of(database, "images", "red + lisbon")
+    assert [row["path"] for row in both[:2]] == ["red.jpg", "blue.jpg"]
+    assert both[0]["matched"] == "red in filename; lisbon in folder"
+    assert (len(both), both[-1]["matched"]) == (8, "")
+    by_text = rows_of(database, "images", "lisbon", "--by", "text")
+    assert sorted(row["path"] for row in by_text) == ["blue.jpg", "red.jpg"]
+    assert {(row["score"], row["matched"]) for row in by_text} == {(None, "lisbon in folder")}
+    by_likeness = rows_of(database, "images", "red", "--by", "likeness", "-k", 1)
+    assert list(by_likeness[0]) == ["score", "id", "path"]
+
+
+def test_words_that_the_model_does_not_know_but_somebody_wrote(database: Path):
+    change(database, "update images set title = 'Lisbon' where path = 'red.jpg'")
+    result = search(database, "images", "lisbon")
+    assert result.stdout.splitlines()[2].split() == ["6", "red.jpg", "lisbon", "in", "title"]
+    assert "palette does not know 'lisbon'" in result.stderr
+    result = search(database, "images", "porto", "--by", "text")
+    assert (result.stdout, result.stderr) == ("", "No image has these words in its texts\n")
+
+
 # --- Several queries -------------------------------------------------------------------------------
 
 
@@ -45,10 +70,10 @@ def test_results_of_several_queries_say_which_of_them_they_are_for(database: Pat
     rows = rows_of(database, "images", "red", "blue", "#4", "-k", 2)
     assert [row["query"] for row in rows] == ["red", "red", "blue", "blue", "#4", "#4"]
     assert [row["path"] for row in rows[::2]] == ["red.jpg", "blue.jpg", "orange.jpg"]
-    assert list(rows[0]) == ["query", "score", "id", "path"]
+    assert list(rows[0]) == ["query", "score", "id", "path", "matched"]
     for name in ("red", "blue", "#4"):
         alone = rows_of(database, "images", name, "-k", 2)
-        assert list(alone[0]) == ["score", "id", "path"]
+        assert list(alone[0]) == ["score", "id", "path", "matched"]
         together = [row for row in rows if row["query"] == name]
         assert [row["id"] for row in together] == [row["id"] for row in alone]
         assert [row["score"] for row in together] == pytest.approx(
@@ -67,8 +92,9 @@ def test_output_of_several_queries_for_programs(database: Path):
 def test_a_table_of_several_queries(database: Path):
     term = vector_to_term(unit(1, 449)[0])
     lines = search(database, "images", "red", term, "-k", 1).stdout.splitlines()
-    assert lines[0].split() == ["query", "score", "id", "path"]
+    assert lines[0].split() == ["query", "score", "id", "path", "matched"]
     assert lines[2].split()[0] == "red"
+    assert lines[2].endswith("red in filename")
     assert re.match(r"vec:.{33}\.\.\.  ", lines[3])
     assert len(lines[3]) < 100
 
@@ -225,8 +251,37 @@ def test_a_query_that_begins_with_a_minus(database: Path):
         hint = f'Put a query that begins with - at the end, after --, as in: -- "{words}"'
         assert line == f"Error: No such option {words[:2]!r}. {hint}"
         assert command("search-images", database, "images", "-k", 1, "--", words).exit_code == 0
-    result = command("search-images", database, "images", "red", "--explian")
-    assert "No such option '--explian'. (Did you mean" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("-kitchen", "Invalid value for '-k': 'itchen' is not a valid integer range"),
+        ("-purple", "Option '-p' requires 2 arguments"),
+        ("-0red", "No such option '-r'"),
+        ("-2:red", "No such option '-2'"),
+    ],
+)
+def test_a_minus_before_words_that_begin_as_an_option_does(
+    database: Path, words: str, said: str
+) -> None:
+    result = command("search-images", database, "images", "blue", words)
+    hint = f'Put a query that begins with - at the end, after --, as in: -- "{words}"'
+    assert result.stderr.splitlines()[-1] == f"Error: {said}. {hint}"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--explian"], "No such option '--explian'. (Did you mean"),
+        (["--min-score", "-1", "-k", "x"], "Invalid value for '-k': 'x' is not a valid integer"),
+        (["-k5", "--where"], "Option '--where' requires an argument."),
+    ],
+)
+def test_a_mistake_in_an_option_is_no_query(database: Path, options: list[str], said: str) -> None:
+    result = command("search-images", database, "images", "red", *options)
+    assert said in result.stderr
+    assert "Put a query" not in result.stderr
 
 
 def test_something_has_to_be_searched_for(database: Path):
@@ -286,8 +341,9 @@ def test_the_plan_is_explained_beside_the_results(database: Path):
     assert len(json.loads(result.stdout)) == 2
     header, _, *lines = result.stderr.splitlines()
     assert header.split() == ["step", "looked", "at", "passed", "ms"]
-    assert re.match(r"rank +8 +8 +\d+\.\d\d$", lines[0])
-    assert re.match(r"score +\d +\d +\d+\.\d\d$", lines[1])
+    assert re.match(r"text +1 +1 +\d+\.\d\d$", lines[0])
+    assert re.match(r"rank +8 +8 +\d+\.\d\d$", lines[1])
+    assert re.match(r"score +\d +\d +\d+\.\d\d$", lines[2])
 
 
 def test_the_plans_of_several_queries(database: Path):
@@ -300,7 +356,8 @@ def test_the_plans_of_several_queries(database: Path):
 def test_an_approximate_index_can_be_left_aside(database: Path):
     assert command("index-images", database, "images", "--type", "HNSW32_SQ8").exit_code == 0
     for options, step in [((), "propose"), (("--exact",), "rank")]:
-        result = search(database, "images", "red", "-k", 3, "--explain", "--json", *options)
+        asked = ("red", "-k", 3, "--by", "likeness", "--explain", "--json")
+        result = search(database, "images", *asked, *options)
         assert result.stderr.splitlines()[2].split()[0] == step
         assert json.loads(result.stdout)[0]["path"] == "red.jpg"
 
@@ -360,9 +417,9 @@ def test_images_in_the_database_have_no_paths(tmp_path: Path, folder: Path):
     assert command("insert-files", path, "mine", *folder.iterdir()).exit_code == 0
     embed_images(path, "mine", "--content-column", "content", "--model", "palette")
     rows = rows_of(path, "mine", "red", "blue", "--image", folder / "red.jpg", "-k", 1)
-    assert [list(row) for row in rows] == [["query", "score", "id"]] * 2
+    assert [list(row) for row in rows] == [["query", "score", "id", "matched"]] * 2
     assert search(path, "mine", "red").stdout.splitlines()[0].split() == ["score", "id"]
-    assert search(path, "mine", "red", "--csv").stdout.splitlines()[0] == "score,id"
+    assert search(path, "mine", "red", "--csv").stdout.splitlines()[0] == "score,id,matched"
     result = command("search-images", path, "mine", "red", "--paths")
     assert result.exit_code == 1
     assert "the images of 'mine' are in the database, not in files" in result.stderr

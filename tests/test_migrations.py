@@ -25,6 +25,7 @@ from datasette_image_search.store.migrations import migrate
 from datasette_image_search.store.reads import newest_ids
 from datasette_image_search.store.schema_version import MIGRATIONS, applied
 from datasette_image_search.store.side_schema import ADDED_COLUMNS
+from datasette_image_search.store.tables import SIDE_TABLES
 from datasette_image_search.store.vectors import image_vector
 
 from .commands import change, command, query
@@ -36,6 +37,8 @@ DUMP = Path(__file__).with_name("before_migrations.sql")
 
 TABLES = ("images", "files", "scans", "cards")
 """From folders, and of a person's own with paths, with BLOBs, and with BLOBs and texts for keys."""
+
+TEXTS = tuple(name for kind, name in SIDE_TABLES.items() if kind.startswith("texts"))
 
 SENTENCE = "this database was written by a newer version of datasette-image-search; install that"
 
@@ -185,7 +188,8 @@ def test_the_first_command_that_writes_brings_it_to_this_version(
     assert done.output.count(LINE) == 1
     now = rows_of(old)
     made = {"scans_tags"} if line[0] == "tag-images" else set()
-    assert now.keys() - before.keys() == made | {"_images_beside"}
+    texts = {name.format(table) for table in TABLES for name in TEXTS}
+    assert now.keys() - before.keys() == made | texts | {"_images_beside"}
     added = len(ADDED_COLUMNS)
     assert all(row[-added:] == (None,) * added for row in now["images"])
     now["images"] = [row[:-added] for row in now["images"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sqlite3
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_the_command_sorts(numbered: Path):
     best = command(*asked).stdout.splitlines()
     by_path = command(*asked, "--sort-desc", "path").stdout.splitlines()
     assert sorted(by_path) == sorted(best)
-    paths = [line.rpartition(",")[2] for line in by_path[1:]]
+    paths = [row["path"] for row in csv.DictReader(by_path)]
     assert paths[:4] == sorted(paths[:4], reverse=True)
     assert paths[4:] == sorted(paths[4:], reverse=True)
     assert by_path[1].startswith("red,")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -21,9 +22,17 @@ from sqlite_utils import Database
 
 from datasette_image_search import ImageSearchError
 from datasette_image_search.search import approximate, planner
+from datasette_image_search.search.asked import (
+    SearchOptions,
+    all_relevances,
+    find_images,
+    images_within,
+)
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.hits import Found, Step
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
+from datasette_image_search.search.planner import live_snapshot
+from datasette_image_search.search.query import QueryVector
 from datasette_image_search.search.sidecar import approximate_path, sidecar_path, sidecar_paths
 from datasette_image_search.store import Filter, FilterError, find_index
 from datasette_image_search.store.filters import IdSet
@@ -293,6 +302,8 @@ def test_a_search_finds_what_brute_force_finds(
         images = Changing(Path(folder), pool, rng)
         with closing(images.db) as db:
             images.fill(data.draw(st.integers(0, 300), "n"))
+            if data.draw(st.booleans(), "reference queries"):
+                images.refer()
             if data.draw(st.booleans(), "sidecar"):
                 # Of fewer FAISS makes no four lists.
                 if type and len(images.rows) >= 4:
@@ -355,6 +366,38 @@ def check_all_ways(
         least = exact.hits[middle].score - 1e-4
         cut = search_one(conn, index, vector, k, filter, min_score=least, words=words)
         check(cut, vector, k, passes, tolerance, words, least)
+    if tolerance < 1e-4:
+        check_relevances(images, vector, k, filter, words)
+
+
+def check_relevances(
+    images: Changing, vector: np.ndarray, k: int, filter: Filter | None, words: float
+) -> None:
+    """They fall from hit to hit, are those of all images at once, and cut where they are asked to."""
+    conn, index = images.db.conn, find_index(images.db.conn)
+    of_words, of_pictures = ((words,), ()) if words else ((), (1.0,))
+    query = QueryVector(index, vector, words=of_words, pictures=of_pictures)
+
+    def find(k: int, **options: Any) -> Found:
+        return find_images(conn, index, [query], k, filter, SearchOptions(**options))[0]
+
+    hits = find(1000, exact=True).hits
+    relevances = [hit.relevance for hit in hits]
+    if None in relevances:
+        # There are too few images, or no reference queries, or all score the same.
+        assert set(relevances) == {None}
+        return
+    assert relevances == sorted(relevances, reverse=True)
+    with live_snapshot(conn, index) as live:
+        of_all = all_relevances(conn, live, query)
+        ids = np.array([hit.id for hit in hits], dtype=np.int64)
+        places = [int(np.flatnonzero(live.all_image_ids() == id)[-1]) for id in ids]
+    assert [of_all[place] for place in places] == relevances
+    for least in {each for each in relevances[:: len(relevances) // 3 + 1] if each}:
+        wanted = [hit for hit in hits if hit.relevance >= least]
+        assert list(find(k, exact=True, min_relevance=least).hits) == wanted[:k]
+        within = images_within(conn, index, query, SearchOptions(min_relevance=least))
+        assert {hit.id for hit in wanted} == set(ids) & set(np.asarray(within.ids).tolist())
 
 
 @pytest.mark.parametrize(("kind", "keys"), [

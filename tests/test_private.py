@@ -126,7 +126,9 @@ def of_tables(database: Path) -> Iterator[str]:
             asked = "&".join(f"{facet}={quote(column)}" for column in columns)
             yield f"{page}.json?_size=0&{asked}"
         yield f"{page}?_facet_tag=id&_facet_year=taken_at"
-        key = "name" if name == "image_search_migrations" else "rowid"
+        # Without a rowid: names, and the tables of FTS5 that have several columns for a key.
+        keys = {"image_search_migrations": "name", "_fts_idx": "segid", "_fts_config": "k"}
+        key = next((keys[end] for end in keys if name.endswith(end)), "rowid")
         for row in query(database, f'select {key} from "{name}" limit 1'):
             yield from (f"{page}/{row[0]}", f"{page}/{row[0]}.json")
             yield f"{page}/{row[0]}.json?_extras=foreign_key_tables&_extra=foreign_key_tables"

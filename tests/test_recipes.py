@@ -102,7 +102,7 @@ def loaded(server: Server, address: str) -> httpx.Response:
 
 def hits(printed: str) -> list[str]:
     """The paths in the table that search-images prints."""
-    return HIT.findall(printed)
+    return [re.sub(r" +\S+ in \w+(; .*)?$", "", hit) for hit in HIT.findall(printed)]
 
 
 def found_on(page: httpx.Response) -> list[str]:
@@ -269,7 +269,12 @@ def test_publish_without_the_originals(
             assert "immutable" in thumbnail.headers["cache-control"]
             original = fetched(server.url + path.replace("/thumbnail", "/image"))
             assert original.status_code == 404
+        # Without the model, words are found in texts only.
         words = loaded(server, address.partition("?")[0] + "?q=the+sea")
+        assert words.status_code == 200
+        assert "weights" in words.text
+        assert "blue sea.jpg" in found_on(words)
+        words = loaded(server, address.partition("?")[0] + "?q=nobody+wrote+this")
         assert words.status_code == 400
         assert "weights" in words.text
 

@@ -484,11 +484,11 @@ async def test_a_card_says_how_relevant_its_image_is(many: Path) -> None:
 async def test_matches_only_is_a_box_of_the_form(many: Path) -> None:
     datasette = datasette_of(many)
     page = await ask(datasette, f"{PAGE}?q=red")
-    assert '<input type="checkbox" name="_min_relevance" value="0.95"> matches only' in page.text
-    page = await ask(datasette, f"{PAGE}?q=red&_min_relevance=0.95")
-    assert 'name="_min_relevance" value="0.95" checked> matches only' in page.text
-    assert 'type="hidden" name="_min_relevance"' not in page.text
-    assert summary(page) == '3 images match "red", with a relevance of 0.95 or more'
+    assert '<input type="checkbox" name="_matches_only" value="1"> matches only' in page.text
+    page = await ask(datasette, f"{PAGE}?q=red&_matches_only=1")
+    assert 'name="_matches_only" value="1" checked> matches only' in page.text
+    assert 'type="hidden" name="_matches_only"' not in page.text
+    assert summary(page) == '3 images match "red"'
     assert [len(part) for part in parts(page)] == [3]
     page = await ask(datasette, f"{PAGE}?q=red&_min_relevance=0.2")
     assert 'value="0.2" checked> relevance 0.2 or more' in page.text
@@ -893,6 +893,80 @@ async def test_an_image_without_a_vector_of_the_model_that_is_searched(database:
     assert "1 image of this table has no vector, so no query finds it." in page.text
 
 
+# --- What is written -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def titled(database: Path) -> Path:
+    change(
+        database, "update images set title = 'Lisbon <b>' where filename in ('red.jpg', 'blue.jpg')"
+    )
+    return database
+
+
+async def test_text_is_searched_beside_likeness(titled: Path) -> None:
+    datasette = datasette_of(titled)
+    page = await ask(datasette, f"{PAGE}?q=red+%2B+lisbon")
+    assert names(page)[:2] == ["red.jpg", "blue.jpg"]
+    assert len(names(page)) == 8
+    matched = re.findall(r'image-search-matched">(.*?)</p>', page.text)
+    assert matched == ["“red” in filename, “lisbon” in title", "“lisbon” in title"]
+    assert "palette does not know" in page.text
+
+
+async def test_words_that_no_model_knows_are_found_in_texts(titled: Path) -> None:
+    datasette = datasette_of(titled)
+    page = await ask(datasette, f"{PAGE}?q=lisbon")
+    assert (page.status_code, sorted(names(page)), scores(page)) == (
+        200,
+        ["blue.jpg", "red.jpg"],
+        [],
+    )
+    answer = (await ask(datasette, f"{PAGE}.json?q=lisbon")).json()
+    assert [hit["score"] for hit in answer["hits"]] == [None, None]
+    assert (await ask(datasette, f"{PAGE}?q=porto")).status_code == 400
+    change(titled, "update image_search_indexes set model = 'nobody/has-it'")
+    assert sorted(names(await ask(datasette, f"{PAGE}?q=lisbon"))) == ["blue.jpg", "red.jpg"]
+
+
+async def test_by_text_or_by_likeness_only(titled: Path) -> None:
+    datasette = datasette_of(titled)
+    page = await ask(datasette, f"{PAGE}?q=lisbon&_by=text")
+    assert summary(page) == '2 images match "lisbon"'
+    assert len(names(page)) == 2
+    assert '<option value="text" selected>text</option>' in page.text
+    assert names(await ask(datasette, f"{PAGE}?q=porto&_by=text")) == []
+    page = await ask(datasette, f"{PAGE}?q=red&_by=likeness")
+    assert "image-search-matched" not in page.text
+    answer = await ask(datasette, f"{PAGE}.json?q=red&_by=words")
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        "_by must be one of both, likeness, text",
+    )
+
+
+async def test_pages_by_both_show_each_image_once(titled: Path) -> None:
+    datasette = datasette_of(titled)
+    url = f"{PAGE}.json?q=green+%2B+lisbon&_size=3"
+    found: list[int] = []
+    for _ in range(3):
+        answer = (await ask(datasette, url)).json()
+        found += [hit["id"] for hit in answer["hits"]]
+        url = (answer["next_url"] or "").replace("http://localhost", "")
+    assert (url, sorted(found)) == ("", list(range(1, 9)))
+
+
+async def test_a_view_is_searched_by_likeness_only(titled: Path) -> None:
+    """Its texts may be of columns that the view leaves out."""
+    change(titled, "create view some as select id, path from images")
+    datasette = datasette_of(titled)
+    page = f"{PAGE.replace('images', 'some')}.json"
+    answer = (await ask(datasette, f"{page}?q=red&_size=1")).json()
+    assert answer["hits"][0]["matched"] == []
+    assert (await ask(datasette, f"{page}?q=lisbon")).status_code == 400
+    assert "by likeness only" in (await ask(datasette, f"{page}?q=red&_by=text")).json()["error"]
+
+
 # --- JSON and CSV ----------------------------------------------------------------------------------
 
 
@@ -905,7 +979,16 @@ async def test_the_json_says_what_the_page_says(database: Path) -> None:
     assert answer["matches"] == 1
     assert (answer["count"], answer["count_truncated"]) == (8, False)
     assert answer["hits"][0]["row"]["filename"] == "red.jpg"
-    assert answer["hits"][0].keys() == {"id", "score", "relevance", "thumbnail", "url", "row"}
+    assert answer["hits"][0].keys() == {
+        "id",
+        "score",
+        "relevance",
+        "matched",
+        "thumbnail",
+        "url",
+        "row",
+    }
+    assert answer["hits"][0]["matched"] == [{"words": "red", "text": "filename"}]
     thumbnail = urlsplit(answer["hits"][0]["thumbnail"])
     assert thumbnail.netloc == "localhost"
     assert (await ask(datasette, thumbnail.path)).status_code == 200

@@ -228,7 +228,7 @@ def test_triggers_of_ours_and_of_a_person_are_as_before(path: Path, folder: Path
     bring(NAMES, unit(8), roots=[folder])
     sql = "select name, sql from sqlite_master where type = 'trigger' order by name"
     ours = query(path, sql)
-    assert len(ours) == 10
+    assert len(ours) == 11
     change(
         path,
         "create table log (id)",

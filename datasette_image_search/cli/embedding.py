@@ -98,6 +98,13 @@ SHOWN_REASONS = 20
     "--content-column",
     help="Without files: the column of the table with the images, as BLOBs, data URIs or base64",
 )
+@click.option(
+    "--text-columns",
+    multiple=True,
+    metavar="COLUMN",
+    help="A column whose words are searched too; give the option once for each. Default: the columns of the last run, or "
+    "those called filename, folder, title, description, city, state and country, and the one with the paths",
+)
 @click.option("--add-model", is_flag=True, help="Make a second index, beside that of another model")
 @click.option(
     "--replace-model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,16 +31,24 @@ class QueryCommand(Command):
         given = list(args)
         try:
             return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            name = error.option_name
-            query = next((each for each in given if each.startswith(name)), None)
-            if name.startswith("--") or query is None:
+        except click.UsageError as error:
+            query = _like_a_query(given)
+            if query is None or getattr(error, "option_name", "").startswith("--"):
                 raise
+            said = error.format_message().rstrip(".")
             raise click.UsageError(
-                f"No such option {name!r}. Put a query that begins with - at the end, after --, as in: "
-                f'-- "{query}"',
+                f'{said}. Put a query that begins with - at the end, after --, as in: -- "{query}"',
                 ctx,
             ) from error
+
+
+def _like_a_query(given: Sequence[str]) -> str | None:
+    """The first argument with a minus before words, such as -kitchen: -k5 is an option, and -1 a number."""
+    options = given[: given.index("--")] if "--" in given else given
+    return next((each for each in options if _MINUS_WORDS.fullmatch(each)), None)
+
+
+_MINUS_WORDS = re.compile(r"-(?!-|k\d*$|p$)[\d.]*[^\d.].*", re.DOTALL)
 
 
 @options.database
@@ -51,6 +60,14 @@ class QueryCommand(Command):
     multiple=True,
     metavar="FILE",
     help="Find images like this picture, which need not be in the table; with a QUERY, it is added to that",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["likeness", "text", "both"]),
+    default="both",
+    show_default=True,
+    help="Find what looks like the query; or what its words are written about, in names, folders, titles, keywords and "
+    "tags; or both",
 )
 @click.option("--model", help="For a table with several models: the one to search with")
 @click.option(
@@ -65,8 +82,9 @@ class QueryCommand(Command):
 @click.option(
     "--min-relevance",
     type=options.Number(0, 1, min_open=True),
-    help="Drop images that are less relevant: 0.95 leaves the matches",
+    help="Drop images whose likeness is less relevant: 0.95 leaves the matches by likeness",
 )
+@click.option("--matches-only", is_flag=True, help="Drop weaker matches")
 @options.row_filter
 @click.option(
     "--exact", is_flag=True, help="Compare all vectors, even if there is an approximate index"
@@ -101,7 +119,10 @@ def search_images(
         "#42"                           images like the one with id 42
         "#42 + at night - people"       terms added and subtracted
         "2:golden retriever + 0.5:#42"  terms with weights
+        '"dona ana" + beach'            in texts, words in quotes stand together
         "./pool.jpg - fruit"            a picture on the disk as a term
+
+    In texts, all words of a term are looked for, or its beginning if it ends with *: lis*.
 
     With several queries, each result names its query, and pictures of --image are added to each of them.
     Several --image without a QUERY are as many queries; to add them up, write "./a.jpg + ./b.jpg". Put
@@ -113,6 +134,7 @@ def search_images(
         sqlite-utils search-images photos.db images "dark blue" \\
             --where "camera_make = 'Canon'" -k 10
         sqlite-utils search-images photos.db images dog cat --csv
+        sqlite-utils search-images photos.db images lisbon --by text
         sqlite-utils search-images photos.db images "at night" --image sketch.png
         sqlite-utils search-images photos.db images --image sketch.png --paths -0 \\
             | xargs -0 open
@@ -130,7 +152,13 @@ def search_images(
     for warning in dict.fromkeys(warning for found in all_found for warning in found.warnings):
         warn(warning)
     rows: list[dict[str, Any]] = [
-        {"query": name, "score": hit.score, "id": hit.id, "path": places[hit.id].path}
+        {
+            "query": name,
+            "score": hit.score,
+            "id": hit.id,
+            "path": places[hit.id].path,
+            "matched": "; ".join(map(str, hit.matched)),
+        }
         for name, found in zip(names, all_found, strict=True)
         for hit in found.hits
         # A row may have been deleted since it was found.
@@ -140,6 +168,9 @@ def search_images(
     columns += ["score", "id"]
     if index.content_column is None:
         columns.append("path")
+    # For programs whatever was found.
+    if any(row["matched"] for row in rows) or (output is not None and asked["by"] != "likeness"):
+        columns.append("matched")
     rows_shown = [{column: row[column] for column in columns} for row in rows]
     if output == "paths":
         files = [images.file_of(places[row["id"]]) for row in rows]
@@ -177,7 +208,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
     for row in rows:
         row.update((name, printable(str(value))) for name, value in row.items() if name != "score")
-        row["score"] = f"{row['score']:.4f}"
+        row["score"] = "" if row["score"] is None else f"{row['score']:.4f}"
         row["id"] = written_id(row["id"])
         if "query" in row:
             row["query"] = _shortened(row["query"])
@@ -187,17 +218,19 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 def _print_missing(names: Sequence[str], all_found: Sequence[Found], asked: dict[str, Any]) -> None:
     """A line for each query that found nothing, or nothing that is a match."""
-    needed = ["passes the filter"] if asked["where"] else []
+    needed = ["has these words in its texts"] if asked["by"] == "text" else []
+    needed += ["passes the filter"] if asked["where"] else []
     if asked["min_score"] is not None:
         needed.append(f"has a score of {asked['min_score']:g} or more")
     if asked["min_relevance"] is not None:
         needed.append(f"has a relevance of {asked['min_relevance']:g} or more")
+    if asked["matches_only"]:
+        needed.append("is a match")
     if asked["offset"]:
         needed.append(f"comes after the first {asked['offset']:,}")
     for name, found in zip(names, all_found, strict=True):
         of_which = f" for {_shortened(name)!r}" if len(names) > 1 else ""
-        is_known = any(hit.relevance is not None for hit in found.hits)
-        if is_known and not found.matches and not asked["offset"]:
+        if found.hits and found.knows_matches and not found.matches and not asked["offset"]:
             click.echo(f"No image looks like that{of_which}; these are the nearest", err=True)
         elif not found.hits:
             sentence = " and ".join(needed) or "has a vector"

@@ -196,7 +196,7 @@ class _Run:
         self.replacement = survey.replacement
         own_column = survey.path_column or survey.content_column
         self.migrated = migrate(db)
-        self.table = ensure_tables(db, request.table, own_column)
+        self.table = ensure_tables(db, request.table, own_column, request.text_columns or None)
 
     def carry_out(self) -> None:
         choice = self.survey.choice

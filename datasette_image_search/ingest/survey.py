@@ -56,6 +56,8 @@ class EmbedRequest:
     None for no thumbnails; `max_pixels` None is as many as the memory allows; `limit` is how many
     images are embedded at most; `copies` says that images of a folder that is gone were not moved.
 
+    `text_columns` are those whose words are searched, besides those that always are; none for the ones of the last run.
+
     `replace_model` makes an index that replaces the existing ones. They are searched until it has vectors
     of all their images, or without that if `drop_missing` is set; `keep_model` gives up an unfinished
     one.
@@ -84,6 +86,7 @@ class EmbedRequest:
     drop_missing: bool = False
     keep_model: bool = False
     copies: bool = False
+    text_columns: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         some = (1, None)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
-from ..checked import check_choice, check_number, check_share
+from ..checked import check_choice, check_flag, check_number, check_share
 from ..store import Filter, Index, Key
 from ..store.filters import IdSet, passing
-from ..store.ordering import Order
+from ..store.ordering import Order, in_order
 from ..store.vectors import image_vectors, vectors_by_id
 from . import planner
 from .correction import Rank, ranking_vectors
-from .hits import Found
+from .hits import LINE, Found
 from .live import LiveIndex
 from .query import QueryVector
 from .relevance import NEGLIGIBLE, Relevance, relevance_of
@@ -26,27 +26,49 @@ UNKNOWN = (
     "compare the query with; run index-images where the model of the table is installed"
 )
 
+By = Literal["likeness", "text", "both"]
+
 
 @dataclass(frozen=True)
 class SearchOptions:
     """
     `offset` leaves out so many of the best, `min_score` the images with a lower score, and `min_relevance` those
-    that are less relevant, 0 to 1. `exact` leaves an approximate index aside. `rank` "cosine" orders by the
-    score alone, without the correction for pictures that are close to any words.
+    that are less relevant, 0 to 1; `matches_only` leaves the matches, or all if nobody can tell. `exact` leaves an
+    approximate index aside. `rank` "cosine" orders by the score alone, without the correction for pictures that are
+    close to any words. `by` is "likeness", or "text" for the images that the words are written about, or "both"; a hit
+    then has the texts that `matched`, unless `with_matched` is False, which saves time for thousands of hits.
     """
 
     offset: int = 0
     min_score: float | None = None
     min_relevance: float | None = None
+    matches_only: bool = False
     exact: bool = False
     rank: Rank = "corrected"
+    by: By = "likeness"
+    with_matched: bool = True
 
     def __post_init__(self) -> None:
+        check_choice("by", self.by, get_args(By))
+        check_flag("matches_only", self.matches_only)
+        check_flag("with_matched", self.with_matched)
         check_choice("rank", self.rank, get_args(Rank))
         if self.min_score is not None:
             check_number("min_score", self.min_score)
         if self.min_relevance is not None:
             check_share("min_relevance", self.min_relevance, such_as=0.95)
+
+    @property
+    def least_relevance(self) -> float | None:
+        """What an image must have by likeness."""
+        if self.matches_only:
+            return max(LINE, self.min_relevance or 0)
+        return self.min_relevance
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether images are left out by their likeness."""
+        return self.min_score is not None or self.min_relevance is not None
 
 
 def find_images(
@@ -75,11 +97,23 @@ def find_images(
             conn, live, ranking, k, filter, offset=options.offset, exact=options.exact, among=among
         )
     if order is not None:
-        all_found = planner.sorted_by(conn, index, order, all_found)
+        all_found = sorted_by(conn, index, order, all_found)
     return [
         _complete(found, relevance, query, options)
         for found, relevance, query in zip(all_found, relevances, asked, strict=True)
     ]
+
+
+def sorted_by(
+    conn: sqlite3.Connection, index: Index, order: Order, all_found: Sequence[Found]
+) -> list[Found]:
+    """The hits by a column instead. Of equal values, and of images without one, the best comes first."""
+    result = []
+    for found in all_found:
+        hits = {hit.id: hit for hit in found.hits}
+        ids = in_order(conn, index.table, list(hits), order)
+        result.append(replace(found, hits=tuple(hits[id] for id in ids)))
+    return result
 
 
 def relevance_of_image(conn: sqlite3.Connection, query: QueryVector, key: Key) -> float | None:
@@ -116,7 +150,7 @@ def images_within(
     conn: sqlite3.Connection, index: Index, query: QueryVector, options: SearchOptions
 ) -> IdSet | None:
     """
-    Exactly the images that `min_score` and `min_relevance` leave; None if nobody can tell the relevance of any,
+    Exactly the images that the options leave by likeness; None if nobody can tell the relevance of any,
     and there is nothing else to cut by.
     """
     with planner.live_snapshot(conn, index) as live:
@@ -156,8 +190,8 @@ def _within(
 ) -> np.ndarray:
     """A bool per position: whether the image may be shown. Of what nobody knows, nothing is left out."""
     within = np.ones(len(live), dtype=bool)
-    if options.min_relevance is not None and relevance is not None:
-        within &= planner.reaching(conn, live, row, relevance.score_of(options.min_relevance))
+    if options.least_relevance is not None and relevance is not None:
+        within &= planner.reaching(conn, live, row, relevance.score_of(options.least_relevance))
     if options.min_score is not None:
         within &= planner.reaching(conn, live, query.vector, options.min_score)
     return within
@@ -171,15 +205,16 @@ def _complete(
     if relevance is not None and hits:
         values = relevance(np.array([hit.corrected for hit in hits])).tolist()
         hits = tuple(replace(hit, relevance=value) for hit, value in zip(hits, values, strict=True))
-    if options.min_relevance is not None:
+    least, least_score = options.least_relevance, options.min_score
+    if least is not None:
         if relevance is None:
             warnings = (*warnings, UNKNOWN)
-        hits = tuple(hit for hit in hits if _is_at_least(hit.relevance, options.min_relevance))
-    if options.min_score is not None:
-        hits = tuple(hit for hit in hits if hit.score >= options.min_score)
-    return replace(found, hits=hits, warnings=warnings)
+        hits = tuple(hit for hit in hits if _is_at_least(hit.relevance, least))
+    if least_score is not None:
+        hits = tuple(hit for hit in hits if _is_at_least(hit.score, least_score))
+    return replace(found, hits=hits, warnings=warnings, knows_matches=relevance is not None)
 
 
-def _is_at_least(relevance: float | None, least: float) -> bool:
+def _is_at_least(value: float | None, least: float) -> bool:
     """Of what nobody knows, nothing is left out."""
-    return relevance is None or relevance >= least
+    return value is None or value >= least

@@ -5,30 +5,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..store import Key
+from ..store.text_search import TextMatch
 
 LINE = 0.95
-"""The relevance from which on images are matches."""
+"""The relevance from which on images are matches by likeness."""
 
 
-def is_match(relevance: float | None) -> bool:
-    """Whether an image with this relevance is a match; nobody can tell if it is None."""
+def is_relevant(relevance: float | None) -> bool:
+    """Whether an image with this relevance is a match by likeness; nobody can tell if it is None."""
     return relevance is not None and relevance >= LINE
 
 
 @dataclass(frozen=True)
 class Hit:
     """
-    `score` is the cosine similarity, -1 to 1. `corrected` is what hits are in the order of: the score, less
-    what the picture has with any words. `relevance`, 0 to 1, is comparable between queries; None if nothing
-    is known to compare with. All three are those of the best scene of a film, and `at` are its seconds from the
-    beginning; None of a picture.
+    `score` is the cosine similarity, -1 to 1; None if the image has no vector, or the query none. `corrected` is what
+    hits by likeness are in the order of: the score, less what the picture has with any words. `relevance`, 0 to 1, is
+    comparable between queries; None if nothing is known to compare with. All three are those of the best scene of a
+    film, and `at` are its seconds from the beginning; None of a picture. `matched` are the words of the query that are
+    written about the image, and where; `by_text` is whether they alone make it a match.
     """
 
     id: Key
-    score: float
-    corrected: float
+    score: float | None
+    corrected: float | None
     relevance: float | None = None
     at: float | None = None
+    matched: tuple[TextMatch, ...] = ()
+    by_text: bool = False
+
+    @property
+    def is_match(self) -> bool:
+        """By likeness or by text."""
+        return self.by_text or is_relevant(self.relevance)
 
 
 @dataclass(frozen=True)
@@ -45,14 +54,15 @@ class Step:
 class Found:
     """
     Hits, best first (equal scores by id), the steps that found them, and warnings, such as words that the
-    model does not know.
+    model does not know. Only if `knows_matches` can anybody tell which of them are matches.
     """
 
     hits: tuple[Hit, ...]
     steps: tuple[Step, ...]
     warnings: tuple[str, ...] = ()
+    knows_matches: bool = False
 
     @property
     def matches(self) -> int:
         """How many of the hits are matches, which come first unless they are ordered by the score alone."""
-        return sum(is_match(hit.relevance) for hit in self.hits)
+        return sum(hit.is_match for hit in self.hits)

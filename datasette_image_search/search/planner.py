@@ -31,7 +31,6 @@ from .. import store
 from ..checked import check_flag, check_whole
 from ..store import Filter, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
-from ..store.ordering import Order, in_order
 from ..store.vectors import scene_times, vectors_by_id
 from .correction import corrected_scores
 from .hits import Found, Hit, Step
@@ -86,18 +85,6 @@ def search_live(
     check_flag("exact", exact)
     plan = _Plan(conn, live.index, live, filter, k + offset, exact, among)
     return [Found(tuple(hits), tuple(steps)) for hits, steps in _find_page(plan, ranking, offset)]
-
-
-def sorted_by(
-    conn: sqlite3.Connection, index: Index, order: Order, all_found: Sequence[Found]
-) -> list[Found]:
-    """The hits by a column instead. Of equal values, and of images without one, the best comes first."""
-    result = []
-    for found in all_found:
-        hits = {hit.id: hit for hit in found.hits}
-        ids = in_order(conn, index.table, list(hits), order)
-        result.append(replace(found, hits=tuple(hits[id] for id in ids)))
-    return result
 
 
 @contextmanager
@@ -491,6 +478,7 @@ def exact_scores(
 
 
 def _best_first(hit: Hit) -> tuple[float, Key]:
+    assert hit.corrected is not None
     return -hit.corrected, hit.id
 
 

@@ -19,7 +19,7 @@ import binascii
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import lru_cache
 
@@ -68,12 +68,13 @@ class Kind(Enum):
 class Term:
     """
     `text` is the words, the id of the image, the base64 of the vector, or the path of the picture. A minus is a
-    negative weight.
+    negative weight. Words that are `quoted` mean the same to a model, but in texts they are looked for next to each other.
     """
 
     kind: Kind
     text: str
     weight: float = 1.0
+    quoted: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ _HALVES = re.compile("[\ud800-\udfff]")
 
 def _signed(term: Term, sign: re.Match[str] | None) -> Term:
     if sign is not None and "-" in sign[0]:
-        return Term(term.kind, term.text, -term.weight)
+        return replace(term, weight=-term.weight)
     return term
 
 
@@ -184,7 +185,7 @@ def _parse_term(written: str, start: int, query: str, is_file: IsFile | None) ->
             return Term(Kind.IMAGE, text, weight), quoted.end()
         if not text.strip():
             raise QueryError(f"there is nothing between the quotes in {query!r:.200}")
-        return Term(Kind.WORDS, text, weight), quoted.end()
+        return Term(Kind.WORDS, text, weight, quoted=True), quoted.end()
     sign = _SIGN.search(written, start)
     end = sign.start() if sign else len(written)
     body = written[start:end].strip()
@@ -287,9 +288,8 @@ def _format_term(term: Term) -> str:
         return f"{prefix}vec:{term.text}"
     if term.kind is Kind.FILE:
         return prefix + term.text
-    return prefix + (
-        term.text if _reads_as(term.text, Kind.WORDS, term.text) else _quoted(term.text)
-    )
+    is_plain = not term.quoted and _reads_as(term.text, Kind.WORDS, term.text)
+    return prefix + (term.text if is_plain else _quoted(term.text))
 
 
 def with_words(query: str, words: str) -> str:

@@ -241,6 +241,8 @@
         if (/^_filter_(column|op|value)$/.test(field.name)) field.disabled = true;
       }
     }
+    const by = form.querySelector("[name=_by]");
+    if (by && !by.value) by.disabled = true;
     const sort = form.querySelector("[name=_sort]");
     const descending = form.querySelector("[name=_sort_by_desc]");
     if (!sort.value) {
@@ -252,7 +254,7 @@
   // After going back, the page must not look busy.
   window.addEventListener("pageshow", () => {
     progress.replaceChildren();
-    for (const field of form.querySelectorAll("[name^=_filter_], [name^=_sort], [name=_limit]")) field.disabled = false;
+    for (const field of form.querySelectorAll("[name^=_filter_], [name^=_sort], [name=_limit], [name=_by]")) field.disabled = false;
     form.querySelector("[name=_sort_desc]")?.setAttribute("name", "_sort");
   });
 

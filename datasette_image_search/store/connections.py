@@ -7,8 +7,10 @@ The only module that opens SQLite databases. Choose an opener by what you do, an
 - `open_to_read`: a long read beside the connections of Datasette, or of another program's database.
 - `open_at_once`: a short look that never waits for a lock.
 
+- `in_memory`: a table for a moment.
+
 The first three give a sqlite_utils Database with the SQL functions of this package and of other plugins,
-because filters and a person's own triggers may use those. The other two give plain connections.
+because filters and a person's own triggers may use those. The others give plain connections.
 """
 
 from __future__ import annotations
@@ -69,6 +71,11 @@ def open_if_exists(database: Path) -> Database:
     make a file.
     """
     return open_or_make(database) if database.exists() else Database(memory=True)
+
+
+def in_memory() -> sqlite3.Connection:
+    """An empty database of our own, for a moment."""
+    return sqlite3.connect(":memory:")
 
 
 def wrapped(conn: sqlite3.Connection) -> Database:

@@ -123,6 +123,25 @@ def passing_images(
     )
 
 
+def passing_keys(
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    keys: Sequence[Key],
+    filter: Filter | IdSet | None,
+) -> list[Key]:
+    """Those of the keys that are of an image that passes the filter, in the order given."""
+    if isinstance(filter, IdSet):
+        filter = filter.as_filter(table)
+    sql = """
+        select _img_key
+        from (select value as _img_key from json_each(:_img_ids)) as _img_ranked
+        where exists (
+            select 1 from {images} where {images}.{key} = _img_ranked._img_key and {filter}
+        )
+    """
+    return [key for (key,) in _filtered(conn, sql, table, filter, {"_img_ids": json.dumps(keys)})]
+
+
 def matching(
     conn: sqlite3.Connection,
     index: Index,

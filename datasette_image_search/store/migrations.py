@@ -135,6 +135,12 @@ def _references(db: Database) -> None:
         db.table(INDEXES).add_column("references_token", str)
 
 
+def _texts(db: Database) -> None:
+    """Older versions did not search what is written about images."""
+    for table, own_column in _image_tables(db.conn):
+        ensure_triggers(db, table, own_column)
+
+
 def _several_vectors(db: Database) -> None:
     """In older versions each image had one vector."""
     for table, own_column in _image_tables(db.conn):
@@ -148,6 +154,7 @@ _STEPS: tuple[Callable[[Database], None], ...] = (
     _warnings,
     _metadata,
     _references,
+    _texts,
     _several_vectors,
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
@@ -39,6 +40,7 @@ from .triggers import (
     has_keywords,
     has_tags,
 )
+from .written_texts import forget_texts
 
 FACET_INDEXES = (
     ("camera_make", "camera_model", "folder", "taken_at"),
@@ -51,12 +53,18 @@ group by: counting then reads a tenth of what the table has, and under a filter 
 At 1,000,000 images a facet takes 20 to 110 ms with them and 250 to 950 without; each is 75 MB."""
 
 
-def ensure_tables(db: Database, name: str, own_column: str | None = None) -> ImageTable:
+def ensure_tables(
+    db: Database,
+    name: str,
+    own_column: str | None = None,
+    texts: Sequence[str] | None = None,
+) -> ImageTable:
     """
     Make whatever is missing of an image table, its side tables and their triggers. A new table has
     nothing of a dropped one of the same name, whose ids were of other images.
 
-    `own_column` is where a person's own table has the path or the bytes of its images.
+    `own_column` is where a person's own table has the path or the bytes of its images, `texts` are the columns whose
+    words are searched, None for the usual ones or those of before.
     """
     with transaction(db):
         migrate(db)
@@ -88,7 +96,7 @@ def ensure_tables(db: Database, name: str, own_column: str | None = None) -> Ima
         _forget_former(db, table)
         if own_column is None:
             _ensure_indexes(db, table)
-        ensure_triggers(db, table, own_column)
+        ensure_triggers(db, table, own_column, texts)
         _forget_rowless(db, table)
     return table
 
@@ -107,7 +115,8 @@ def _forget_dropped(db: Database, name: str) -> None:
     for index_id, stored_name in dropped:
         table = ImageTable(stored_name, "id", key_is_integer=True)
         for side in existing_side_tables(db.conn, table):
-            db.table(side).drop()
+            # FTS5 drops its own.
+            db.execute(f"drop table if exists {quote_identifier(side)}")
         for kept in (LABEL_SETS, REFERENCES):
             if table_exists(db.conn, kept):
                 db.table(kept).delete_where("index_id = ?", [index_id])
@@ -126,6 +135,13 @@ def _forget_rowless(db: Database, table: ImageTable) -> None:
     if gone:
         forget_images(db, table, (key for (key,) in gone))
         clear_derived(db, table)
+    forget_texts(
+        db,
+        table,
+        "not exists (select 1 from {images} where {images}.{key} = image_id)".format(
+            **table.quoted()
+        ),
+    )
 
 
 def _forget_former(db: Database, table: ImageTable) -> None:

@@ -19,6 +19,7 @@ MIGRATIONS = (
     "m004_warnings",
     "m005_metadata",
     "m006_references",
+    "m007_texts",
     "m008_several_vectors",
 )
 """In the order in which migrations.py applies them."""

@@ -44,6 +44,14 @@ SIDE_TABLES: Mapping[str, str] = {
     "own_columns": "_{}_own_columns",
     # The latitude and longitude that images were located by, and what was written of their places.
     "places": "_{}_places",
+    # The words that are written about images, by numbers of their own, and the tables that FTS5 makes for it.
+    "texts": "_{}_texts",
+    "texts_fts": "_{}_texts_fts",
+    "texts_fts_data": "_{}_texts_fts_data",
+    "texts_fts_idx": "_{}_texts_fts_idx",
+    "texts_fts_content": "_{}_texts_fts_content",
+    "texts_fts_docsize": "_{}_texts_fts_docsize",
+    "texts_fts_config": "_{}_texts_fts_config",
     # Which pictures were read, and why some could not be.
     "readings": "_{}_readings",
     # Made for people to look at, and to filter by: Datasette hides tables that begin with an underscore.
@@ -113,6 +121,8 @@ class ImageTable:
     beside = _side("beside")
     own_columns = _side("own_columns")
     places = _side("places")
+    texts = _side("texts")
+    texts_fts = _side("texts_fts")
     readings = _side("readings")
     lines = _side("lines")
 

@@ -6,7 +6,7 @@ made up for when they come back.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sqlite_utils import Database
@@ -30,19 +30,38 @@ from .tables import (
 )
 from .tokens import EVENTS, renew_tokens, token_triggers
 from .transactions import transaction
+from .written_texts import (
+    TEXT_EVENTS,
+    TEXT_TABLES,
+    ensure_texts,
+    fill_texts,
+    renew_texts,
+    text_added,
+    text_columns,
+    text_gone,
+    text_renumbered,
+    text_triggers,
+)
 
 _ROWIDS = ("rowid", "oid", "_rowid_")
 """Names of an integer key that every table has: to change one renumbers too."""
 
 
-def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> None:
+def ensure_triggers(
+    db: Database,
+    table: ImageTable,
+    own_column: str | None,
+    texts: Sequence[str] | None = None,
+) -> None:
     """
     Put the triggers (back) where `sqlite-utils transform` or an older version left none, and whatever is missing
-    of the tables that they write to. If `own_column` was renamed, its trigger stays as SQLite corrected it.
+    of the tables that they write to. If `own_column` was renamed, its trigger stays as SQLite corrected it. `texts` are
+    the columns whose words are searched, None for the usual ones.
     """
     ensure_side_tables(db, table)
     if own_column not in column_names(db.conn, table.name):
         own_column = None
+    ensure_texts(db, table, own_column, texts)
     existing = dict(
         db.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
     )
@@ -57,6 +76,8 @@ def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> 
         with_tags=with_tags,
         with_keywords=with_keywords,
         with_places=with_places,
+        columns=text_columns(db.conn, table),
+        texts=text_triggers(db.conn, table, _text_tables(db.conn, table)),
         with_lines=has_lines(db.conn, table),
     )
     for name, sql in wanted.items():
@@ -79,6 +100,13 @@ def ensure_triggers(db: Database, table: ImageTable, own_column: str | None) -> 
             side = quote_identifier(side)
             db.execute(f"delete from {side} where not {table.owns(side)}")
         clear_derived(db, table)
+    renew_texts(db, table, existing, _text_tables(db.conn, table))
+
+
+def _text_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:
+    """Those of TEXT_TABLES that there are, and not somebody else's of the same name."""
+    has = {"keywords": has_keywords, "tags": has_tags}
+    return [kind for kind in TEXT_TABLES if has[kind](conn, table)]
 
 
 def forget_images(db: Database, table: ImageTable, ids: Iterable[Key]) -> None:
@@ -99,6 +127,8 @@ def _triggers(
     with_tags: bool,
     with_keywords: bool,
     with_places: bool,
+    columns: Sequence[str],
+    texts: Mapping[str, str],
     with_lines: bool,
 ) -> dict[str, str]:
     """
@@ -154,13 +184,17 @@ def _triggers(
     leave_new = leave.format(row="new", **names)
     bodies = {
         **token_triggers(table),
+        **texts,
         # REPLACE fires no delete trigger, but the row that comes instead fires this one.
-        "inserted": f"after insert on {names['images']} begin {forget_new}{leave_new} end",
-        "deleted": f"after delete on {names['images']} begin {forget_old}{leave_old} end",
+        "inserted": f"after insert on {names['images']} begin {forget_new}{leave_new}"
+        f"{text_added(table, columns)} end",
+        "deleted": f"after delete on {names['images']} begin {forget_old}{leave_old}"
+        f"{text_gone(table, 'old')} end",
         "renumbered": (
             # An update of other columns works also if a table that this one names was dropped.
             f"after update of {names['key']}, {', '.join(_ROWIDS)} on {names['images']} "
-            f"when old.{names['key']} is not new.{names['key']} begin {forget_new}{leave_new} "
+            f"when old.{names['key']} is not new.{names['key']} begin {forget_new}{leave_new}"
+            f"{text_renumbered(table, columns)} "
             + "insert into {vectors} (index_id, image_id, sha256, vector, times) "
             "select index_id, new.{key}, sha256, vector, times from {vectors} where image_id = old.{key}; "
             "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; ".format(
@@ -198,8 +232,8 @@ def _triggers(
 def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
     """
     Our own triggers of a table are away meanwhile, which makes writing a million rows twice as fast.
-    Within a transaction, so that nobody ever sees the table without them; the caller does their work. Those
-    of the tokens stay: they keep the state of the index.
+    Within a transaction, so that nobody ever sees the table without them; the caller does their work, but for the
+    texts of new images. Those of the tokens stay: they keep the state of the index.
     """
     triggers = [
         (name, sql)
@@ -207,12 +241,13 @@ def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
             "select name, sql from sqlite_master where type = 'trigger'"
         ).fetchall()
         if name.startswith(trigger_name(table, ""))
-        and not any(name == trigger_name(table, event) for event in EVENTS)
+        and not any(name == trigger_name(table, event) for event in (*EVENTS, *TEXT_EVENTS))
     ]
     with transaction(db):
         for name, _ in triggers:
             db.execute(f"drop trigger {quote_identifier(name)}")
         yield
+        fill_texts(db, table, _text_tables(db.conn, table))
         for _, sql in triggers:
             db.execute(sql)
         if has_tags(db.conn, table):

@@ -29,7 +29,7 @@ DESCENDING = "_sort_by_desc"
 PICTURE = "_picture"
 """The field of a form for terms of the query that are not shown in its box."""
 
-FORM_FIELDS = ("q", "_sort", "_limit")
+FORM_FIELDS = ("q", "_by", "_sort", "_limit")
 """Fields that say nothing if they are empty."""
 
 Pairs = Iterable[tuple[str, str]]

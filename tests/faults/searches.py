@@ -237,7 +237,18 @@ def check_search_images(database: Path, random: Random, table: str = "images") -
     name = random.choice(list(filters))
     k = random.choice([2, ALL])
     for query in state.queries(random):
-        run = ("search-images", database, table, "--json", "-k", k, "--where", filters[name][0])
+        run = (
+            "search-images",
+            database,
+            table,
+            "--by",
+            "likeness",
+            "--json",
+            "-k",
+            k,
+            "--where",
+            filters[name][0],
+        )
         result = command(*run, "--", query.text)
         assert result.exit_code == 0, result.output
         hits = [(row["id"], row["score"]) for row in json.loads(result.stdout)]

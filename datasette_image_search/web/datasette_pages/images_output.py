@@ -142,7 +142,7 @@ def _card(
     shown: PicturedTable,
     image: Mapping[str, Any],
     row: Mapping[str, Any],
-    scores: Mapping[str, float],
+    scores: Mapping[str, float | None],
     versions: Mapping[Key, str | None],
 ) -> Card:
     key = image[shown.table.key]

@@ -57,7 +57,7 @@ class TableSearch:
     """The search of one request. `scores` is id as a text -> score, best first."""
 
     query: str
-    scores: dict[str, float]
+    scores: dict[str, float | None]
     description: str
     warnings: tuple[str, ...]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...search.query import Kind, QueryError, Term, format_query, image_term, parse_query
 from ...store import Key, reads
+from ...store.text_search import TextMatch
 from ..access.requested_table import RequestedTable
 from ..reading import read_bounded
 from ..urls import Pairs, TableUrls
@@ -44,6 +45,7 @@ class Card:
     original_url: str
     more_url: str
     less_url: str | None
+    matched: tuple[TextMatch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def image_card(
         original_url=urls.original(image.id),
         more_url=urls.page([("q", f"{query} + {term}" if query else term), *kept]),
         less_url=urls.page([("q", f"{query} - {term}"), *kept]) if query else None,
+        matched=image.matched,
     )
 
 

@@ -11,6 +11,7 @@ from datasette.utils.asgi import Request, Response
 
 from ... import store
 from ...api import Images
+from ...embedders.protocol import EmbedderError
 from ...errors import ImageSearchError
 from ...maps.collection import CollectionMap, check_column, collection_map
 from ...maps.colouring import by_score, colouring, plain
@@ -61,11 +62,17 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
 async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | None) -> Response:
     # A column takes precedence over a query, which then need not be valid.
     query = wanted.query if column is None else ""
-    if query:
-        await is_prepared(requested, query)
+    unknown: tuple[str, ...] = ()
     limits = ""
+    if query or wanted.is_limited:
+        try:
+            await is_prepared(requested, wanted.query)
+        except EmbedderError as error:
+            if not wanted.is_limited or wanted.by == "likeness":
+                raise
+            # What is found by text has its place here, and no score to be coloured by.
+            query, unknown = "", (str(error),)
     if wanted.is_limited:
-        await is_prepared(requested, wanted.query)
         limits = limits_in_words(wanted)
         wanted = await within_limits(requested, wanted)
     prepared = await placed_vectors(requested)
@@ -110,7 +117,7 @@ async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | 
         # Only here: a map in a file has no server to ask for thumbnails.
         data["images"]["version"] = versions
         description = " ".join(filter(None, words)) + limits
-        said = {"description": description, "warnings": list(warnings)}
+        said = {"description": description, "warnings": [*unknown, *warnings]}
         return as_json(requested.datasette, {**json_head(requested), **said, **data})
 
     # In a thread: 50,000 images take long enough for other requests to notice.

@@ -12,9 +12,11 @@ from ...errors import most_similar
 from ..urls import RequestError
 
 OURS = [
+    "_by",
     "_color",
     "_facet_wait",
     "_limit",
+    "_matches_only",
     "_min_relevance",
     "_min_score",
     "_next",

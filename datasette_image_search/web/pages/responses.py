@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial, wraps
 from typing import Any
 
@@ -54,6 +55,7 @@ def json_response(
                     "id": image.id,
                     "score": image.score,
                     "relevance": image.relevance,
+                    "matched": [asdict(match) for match in image.matched],
                     "thumbnail": absolute(urls.thumbnail(image.id, image.version)),
                     "url": absolute(urls.row(image.id)),
                     "row": image.row,
@@ -103,18 +105,18 @@ def _absolute_in(requested: RequestedTable) -> Callable[[str], str]:
 
 
 def csv_response(requested: RequestedTable, answer: Answer) -> Response:
-    """The rows of one page with their scores, with _dl as a file to save. A BLOB is the URL of its bytes."""
+    """The rows of one page with their scores and the texts that matched, with _dl as a file to save. A BLOB is the URL of its bytes."""
     absolute, urls = _absolute_in(requested), requested.urls
     text = io.StringIO()
     writer = csv.writer(text)
     columns = list(answer.images[0].row) if answer.images else [requested.table.key]
-    writer.writerow([*columns, _score_column(columns)])
+    writer.writerow([*columns, _new_column("matched", columns), _new_column("score", columns)])
     for image in answer.images:
         cells = [
             absolute(urls.blob(image.id, column)) if isinstance(value, bytes) else value
             for column, value in image.row.items()
         ]
-        writer.writerow([*cells, image.score])
+        writer.writerow([*cells, "; ".join(map(str, image.matched)), image.score])
     headers = {"x-content-type-options": "nosniff"}
     if requested.request.args.get("_dl"):
         headers["content-disposition"] = 'attachment; filename="images.csv"'
@@ -123,10 +125,9 @@ def csv_response(requested: RequestedTable, answer: Answer) -> Response:
     )
 
 
-def _score_column(columns: list[str]) -> str:
-    """A name for the scores that no column of the table has."""
+def _new_column(name: str, columns: list[str]) -> str:
+    """The name, or one with it that no column of the table has."""
     taken = {column.lower() for column in columns}
-    name = "score"
     while name in taken:
         name = f"image_search_{name}"
     return name

@@ -7,20 +7,22 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from datasette.utils import sqlite_timelimit
 
 from ... import store
 from ...api import Images
-from ...search.asked import SearchOptions, images_within
-from ...search.hits import LINE, Found, Hit, Step, is_match
-from ...search.query import QueryVector
-from ...store import reads
+from ...search.fusion import images_within
+from ...search.hits import Found, Hit, Step
+from ...search.queries import Query
+from ...store import Filter, reads
 from ...store.filters import IdSet, naming_the_filter
 from ...store.ordering import in_order, sorted_ids
 from ...store.reads import count_images, image_rows, newest_ids
+from ...store.text_search import TextMatch
 from ...store.transactions import is_interrupted
 from ...store.vectors import count_with_vector
 from ...store.views import view_rows
@@ -46,8 +48,9 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class ShownImage:
     """
-    An image as a page shows it, with its row. `score` is None without a query, `relevance` if nothing is known
-    to compare with, and `version` if nothing is known of the picture.
+    An image as a page shows it, with its row. `score` is None without a query or a vector, `relevance` if nothing is
+    known to compare with, and `version` if nothing is known of the picture. `matched` are the words of the query that are
+    written about it.
     """
 
     id: store.Key
@@ -55,10 +58,8 @@ class ShownImage:
     score: float | None
     version: str | None
     relevance: float | None = None
-
-    @property
-    def is_match(self) -> bool:
-        return is_match(self.relevance)
+    matched: tuple[TextMatch, ...] = ()
+    is_match: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,18 +153,16 @@ async def find(
 
 
 async def within_limits(requested: RequestedTable, wanted: SearchRequest) -> SearchRequest:
-    """The same with what the query scores as one more filter, so that all that is shown and counted agree."""
+    """The same with what fits the query as one more filter, so that all that is shown and counted agree."""
     weights_of = configured_weights(requested.datasette)
-    options = SearchOptions(
-        min_score=wanted.min_score, min_relevance=wanted.min_relevance, rank=wanted.rank
-    )
 
     def within(conn: sqlite3.Connection) -> IdSet | None:
         images = Images(conn, requested.table.name, weights_of=weights_of, raw_errors=True)
         images.open(model=requested.index.model)
         with store.snapshot(conn):
-            query = images.ask(wanted.query, model=requested.index.model)
-            return images_within(conn, query.index, query, options)
+            ask = partial(images.ask, model=requested.index.model)
+            index = images.index_of(requested.index.model)
+            return images_within(conn, index, wanted.query, wanted.options, ask)
 
     ids = await in_time(requested, within)
     return wanted if ids is None else wanted.among(requested, ids)
@@ -180,59 +179,67 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
         # The image to search by, the ranking and the rows must be of one state of one file.
         with store.snapshot(conn):
             started = time.perf_counter()
-            query = images.ask(wanted.query, model=model)
+            query: Query = wanted.query
+            warnings: tuple[str, ...] = ()
+            if wanted.by == "likeness":
+                query = asked = images.ask(wanted.query, model=model)
+                warnings = asked.warnings
             query_vector_ms = (time.perf_counter() - started) * 1000
             if not wanted.size:
-                return _Page((), None, (), query.warnings, query_vector_ms)
+                return _Page((), None, (), warnings, query_vector_ms)
             order, size, offset = wanted.order, wanted.size + 1, wanted.offset
             if order is None:
-                found = _best(images, wanted, query, size, offset=offset)
+                found = _best(images, wanted, query, size, wanted.filter, offset=offset)
                 matches = _known_matches(found, wanted)
-                if matches is None and _has_relevance(found):
+                if matches is None and found.knows_matches:
                     matches = _count_of(_all_matches(images, wanted, query))
+                ids = [hit.id for hit in found.hits]
             else:
                 found = _all_matches(images, wanted, query)
-                matches = _count_of(found) if _has_relevance(found) else None
-                if matches is None or wanted.limit is not None:
-                    found = _best(images, wanted, query, wanted.limit or SORTED)
-                if matches is None and _has_relevance(found):
-                    matches = Count(0)
-            hits = {hit.id: hit for hit in found.hits}
-            ids = list(hits)
-            if order is not None:
-                ids = in_order(conn, requested.table, ids, order, wanted.rows, view=requested.view)
+                matches = _count_of(found) if found.knows_matches else None
+                if wanted.limit is not None or not (matches and matches.number):
+                    k = wanted.limit or SORTED
+                    found = _best(images, wanted, query, k, wanted.filter, with_matched=False)
+                best = [hit.id for hit in found.hits]
+                ids = in_order(conn, requested.table, best, order, wanted.rows, view=requested.view)
                 ids = ids[offset : offset + size]
-            shown = _shown_images(conn, requested, ids, hits)
-        return _Page(shown, matches, found.steps, query.warnings, query_vector_ms)
+                if ids:
+                    found = replace(
+                        found, hits=_best(images, wanted, query, len(ids), IdSet(ids)).hits
+                    )
+            shown = _shown_images(conn, requested, ids, {hit.id: hit for hit in found.hits})
+        return _Page(shown, matches, found.steps, found.warnings, query_vector_ms)
 
     return await in_time(requested, search)
 
 
 def _best(
-    images: Images, wanted: SearchRequest, query: QueryVector, k: int, **options: Any
+    images: Images,
+    wanted: SearchRequest,
+    query: Query,
+    k: int,
+    among: Filter | IdSet | None,
+    **options: Any,
 ) -> Found:
-    (found,) = images.find([query], k, where=wanted.filter, rank=wanted.rank, **options)
+    (found,) = images.find([query], k, where=among, rank=wanted.rank, by=wanted.by, **options)
     return found
 
 
-def _all_matches(images: Images, wanted: SearchRequest, query: QueryVector) -> Found:
+def _all_matches(images: Images, wanted: SearchRequest, query: Query) -> Found:
     """As far as a query can be followed."""
-    return _best(images, wanted, query, DEEPEST, min_relevance=LINE)
+    options = {"matches_only": True, "with_matched": False}
+    return _best(images, wanted, query, DEEPEST, wanted.filter, **options)
 
 
 def _count_of(matches: Found) -> Count:
     return Count(len(matches.hits), len(matches.hits) < DEEPEST)
 
 
-def _has_relevance(found: Found) -> bool:
-    return any(hit.relevance is not None for hit in found.hits)
-
-
 def _known_matches(found: Found, wanted: SearchRequest) -> Count | None:
     """How many matches there are in all, if the hits of a page tell: the last of them is among these."""
     is_last = found.matches < len(found.hits) or len(found.hits) <= wanted.size
     is_here = found.matches > 0 or wanted.offset == 0
-    if _has_relevance(found) and is_last and is_here:
+    if found.knows_matches and is_last and is_here:
         return Count(wanted.offset + found.matches)
     return None
 
@@ -280,9 +287,16 @@ def _shown_images(
     shown = []
     for id in ids:
         if id in rows:
-            hit = hits.get(id)
-            score, relevance = (None, None) if hit is None else (hit.score, hit.relevance)
-            shown.append(ShownImage(id, rows[id], score, versions.get(id), relevance))
+            image = ShownImage(id, rows[id], None, versions.get(id))
+            if (hit := hits.get(id)) is not None:
+                image = replace(
+                    image,
+                    score=hit.score,
+                    relevance=hit.relevance,
+                    matched=hit.matched,
+                    is_match=hit.is_match,
+                )
+            shown.append(image)
     return tuple(shown)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,6 @@ from datasette.utils.asgi import NotFound, Request, Response
 
 from ...embedders.protocol import EmbedderError, TextNotUnderstood
 from ...errors import ImageSearchError, counted
-from ...search.hits import LINE
 from ...search.query import LONGEST_QUERY
 from ..access.image_tables import newer_version, visible_image_tables
 from ..access.requested_table import RequestedTable, requested_table
@@ -36,6 +35,7 @@ from .offers import offers
 from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
 from .search_request import (
+    BY,
     DEEPEST,
     PICTURE_SIZES,
     SORTED,
@@ -49,8 +49,11 @@ PATIENCE = 1.0
 
 MAP_PLUGIN = "datasette-cluster-map"
 
-HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search", "_sort", "_sort_desc", "_limit")
+HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search", "_sort", "_sort_desc", "_limit", "_by")
 """Parameters that a new search drops, or has a field for."""
+
+TICKED = ("_matches_only", "_min_relevance")
+"""Parameters that have a field here, and not on the map."""
 
 FOLDED = 12
 """As many weaker matches, about two rows, are shown below the matches; more are folded."""
@@ -58,7 +61,7 @@ FOLDED = 12
 NOT_ON_THE_MAP = ("_size", "_pictures", "_limit")
 """Parameters that neither the map nor the table page has."""
 
-ONLY_HERE = (*NOT_ON_THE_MAP, "_min_score", "_min_relevance")
+ONLY_HERE = (*NOT_ON_THE_MAP, "_by", "_matches_only", "_min_score", "_min_relevance")
 """Parameters that the table page does not have."""
 
 
@@ -79,7 +82,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
         if not wanted.query:
             # Visitors of this page are about to search, so the model may as well load now.
             start_preparing(requested)
-        elif not await is_prepared(requested, wanted.query, PATIENCE if format == "html" else None):
+        elif not await _is_ready(requested, wanted, PATIENCE if format == "html" else None):
             return await _loading_page(requested)
         answer = await find(requested, wanted, patient_facets="_facet_wait" in request.args)
     except ImageSearchError as problem:
@@ -97,6 +100,20 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     if format == "csv":
         return csv_response(requested, answer)
     return await _html(requested, wanted, answer)
+
+
+async def _is_ready(
+    requested: RequestedTable, wanted: SearchRequest, patience: float | None
+) -> bool:
+    """Without a vector for the words, texts are searched nevertheless, and the search itself says if none matches."""
+    if wanted.by == "text":
+        return True
+    try:
+        return await is_prepared(requested, wanted.query, patience)
+    except EmbedderError:
+        if wanted.by == "likeness":
+            raise
+        return True
 
 
 def _is_without_model(problem: ImageSearchError) -> bool:
@@ -119,7 +136,7 @@ async def _html(
     kept = replaced(first_page, q=None)
     context: dict[str, Any] = {
         **await table_context(requested),
-        **await form_context(requested, wanted, urls.page, replaced(kept, _min_relevance=None)),
+        **await form_context(requested, wanted, urls.page, kept, TICKED),
         "model": requested.index.model,
         "error": error,
         "offers": await offers(requested, query, kept),
@@ -131,9 +148,11 @@ async def _html(
         "pictures": wanted.picture_size if wanted else "medium",
         "order": wanted.order if wanted else None,
         "limit": wanted.limit if wanted else None,
+        "by": wanted.by if wanted else None,
+        "ways": {} if requested.view is not None else BY,
         "most": DEEPEST,
         "sorted_without": SORTED,
-        "line": LINE,
+        "matches_only": wanted.matches_only if wanted else False,
         "min_relevance": wanted.min_relevance if wanted else None,
         "sortable_columns": await sortable_columns(requested),
         "path_with_replaced_args": lambda request, args: urls.page(replaced(first_page, **args)),
@@ -204,10 +223,11 @@ async def form_context(
     wanted: SearchRequest | None,
     page: Callable[[Pairs], str],
     kept: Pairs,
+    fields: Collection[str] = (),
 ) -> dict[str, Any]:
     """
     Template variables for the form with the query and filters of a page, whose URLs `page` makes; `kept` is the
-    query string that it sends along.
+    query string that it sends along, but for those that it has fields for.
     """
     filters = wanted.filters if wanted else Filters([])
     query = (requested.request.args.get("q") or "").strip()[:LONGEST_QUERY]
@@ -230,6 +250,7 @@ async def form_context(
             and "__" not in name
             and not name.startswith("_filter_")
             and name not in HIDDEN_FROM_FORM
+            and name not in fields
         ],
     }
 
@@ -288,6 +309,8 @@ def limits_in_words(wanted: SearchRequest) -> str:
 def _matching(images: str, answer: Answer) -> str:
     """'6 of 214 images match'; `images` are '214 images'."""
     matches, count = answer.matches or Count(None), answer.count
+    if not count.number:
+        return f"{images} match"
     if not matches.number:
         none = (
             images.replace("1 image", "No image", 1) if count.number == 1 else f"None of {images}"

@@ -14,6 +14,7 @@ from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
 from ...errors import most_similar
+from ...search.asked import By, SearchOptions
 from ...search.correction import Rank
 from ...store import Filter
 from ...store.filters import IdSet, all_of
@@ -34,6 +35,9 @@ read on; a filter shows others."""
 SORTED = 300
 """The best images for a query that an order by a column is of, if none is a match."""
 
+BY = {"both": "likeness and text", "likeness": "likeness", "text": "text"}
+"""How images are found, and what the page calls it."""
+
 PICTURE_SIZES = ("small", "medium", "large")
 
 
@@ -43,15 +47,17 @@ class SearchRequest:
     `size` images after the first `offset`, none for a size of 0. `rows` is the filter on the table or view
     that the URL names, `filter` the same on its images. `filter_words` is Datasette's sentence, 'where
     camera_make = "Canon"'. `context` has the template variables of Datasette's own filters, such as `_where=`.
-    With an `order`, the `limit` best for the query are sorted by it: if that is None, all matches, or the best
+    `by` is a key of BY. With an `order`, the `limit` best for the query are sorted by it: if that is None, all matches, or the best
     SORTED if there are none; without a query all images.
     """
 
     query: str
+    by: By
     size: int
     offset: int
     min_score: float | None
     min_relevance: float | None
+    matches_only: bool
     rank: Rank
     order: Order | None
     limit: int | None
@@ -64,9 +70,21 @@ class SearchRequest:
 
     @property
     def is_limited(self) -> bool:
-        """Whether some images are left out by what they score with the query; without one there are no scores."""
-        has_limits = self.min_score is not None or self.min_relevance is not None
-        return bool(self.query) and has_limits
+        """Whether some images are left out by how they fit the query; without one there are no scores."""
+        return bool(self.query) and (
+            self.by == "text" or self.matches_only or self.options.has_limits
+        )
+
+    @property
+    def options(self) -> SearchOptions:
+        """How the query is asked, all images of it."""
+        return SearchOptions(
+            min_score=self.min_score,
+            min_relevance=self.min_relevance,
+            matches_only=self.matches_only,
+            rank=self.rank,
+            by=self.by,
+        )
 
     def among(self, requested: RequestedTable, ids: IdSet) -> SearchRequest:
         """The same with these images alone."""
@@ -116,10 +134,12 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
     rows = Filter(all_of(clauses), params) if clauses else None
     return SearchRequest(
         query=query,
+        by=_by(requested),
         size=size,
         offset=offset,
         min_score=_number(request, "_min_score", 0.25),
         min_relevance=_relevance(request),
+        matches_only=_flag(request, "_matches_only"),
         rank=asked_rank(datasette, request, requested.database.name, requested.table.name),
         order=await _order(requested),
         limit=_whole_number(request, "_limit", 0, DEEPEST, least=1) or None,
@@ -176,6 +196,18 @@ async def sortable_columns(requested: RequestedTable) -> list[str]:
     return [name for name in columns if name in allowed and name != pictures]
 
 
+def _by(requested: RequestedTable) -> By:
+    """Texts may be of columns that a view leaves out, so that there nothing is found by them."""
+    by = requested.request.args.get("_by")
+    if requested.view is not None:
+        if by not in (None, "", "likeness"):
+            raise RequestError("a view is searched by likeness only; leave _by out")
+        return "likeness"
+    if (by or "both") not in BY:
+        raise RequestError(f"_by must be one of {', '.join(BY)}")
+    return cast("By", by or "both")
+
+
 def _page_size(datasette: Datasette, request: Request) -> int:
     if request.args.get("_facet_wait") == "only":
         return 0
@@ -193,6 +225,13 @@ def _whole_number(request: Request, name: str, default: int, largest: int, least
     if number is None or not least <= number <= largest:
         raise RequestError(f"{name} must be a whole number from {least} to {largest:,}")
     return number
+
+
+def _flag(request: Request, name: str) -> bool:
+    value = request.args.get(name) or "0"
+    if value not in ("0", "1"):
+        raise RequestError(f"{name} must be 1; leave it out otherwise")
+    return value == "1"
 
 
 def _number(request: Request, name: str, such_as: float) -> float | None:

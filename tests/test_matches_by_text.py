@@ -1,0 +1,192 @@
+"""An image that a query is written about is a match, unless so is most of the table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from datasette_image_search.api import Images
+from datasette_image_search.search import fusion
+from datasette_image_search.search.asked import SearchOptions
+
+from .commands import change, command, embed_images
+from .conftest import draw_picture
+from .serving import ask, datasette_of
+
+PAGE = "/-/image-search/photos/images"
+
+RED, LISBON = {1, 2, 3}, {3, 20, 21}
+"""Three red images, and three whose title says Lisbon."""
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images 1 to 24, all in the folder "trips" and in blue and grey, but for three red ones."""
+    folder = tmp_path_factory.mktemp("matches")
+    for number in range(24):
+        colour = "red" if number < 3 else ("grey", "blue")[number % 2]
+        draw_picture(folder / "trips" / f"{number:02}.png", colour, size=(90 + number, 90))
+    embed_images(folder / "photos.db", "images", folder, "--model", "palette")
+    change(
+        folder / "photos.db",
+        f"update images set title = 'Lisbon' where id in {(*sorted(LISBON),)}",
+    )
+    return folder / "photos.db"
+
+
+@pytest.fixture
+def database(once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(once, tmp_path))
+
+
+@pytest.fixture
+def images(database: Path) -> Iterator[Images]:
+    with Images(database) as images:
+        yield images
+
+
+def test_matches_by_likeness_and_by_text_come_before_the_weaker(images: Images):
+    (found,) = images.find(["red + lisbon"], 24, by="both")
+    ids = [hit.id for hit in found.hits]
+    assert ids[0] == 3
+    assert set(ids[:5]) == RED | LISBON
+    assert found.matches == 5
+    (alike,) = images.find(["red"], 24)
+    assert ids[5:] == [hit.id for hit in alike.hits if hit.id not in RED | LISBON]
+    relevances = {hit.id: hit.relevance for hit in alike.hits}
+    assert {hit.id: hit.relevance for hit in found.hits} == pytest.approx(relevances)
+
+
+def test_a_word_of_most_images_makes_none_a_match(images: Images):
+    (found,) = images.find(["red + trips"], 24, by="both")
+    assert ({hit.id for hit in found.hits[:3]}, found.matches) == (RED, 3)
+    assert len(found.hits) == 24
+    assert all("trips" in str(hit.matched) for hit in found.hits)
+    # If nothing else is known of a query, what has its words is all that matches.
+    (found,) = images.find(["trips"], 24, by="both")
+    assert (len(found.hits), found.matches) == (24, 24)
+    change(images.path, "update images set folder = '' where id % 2")
+    (found,) = images.find(["red + trips"], 24, by="both")
+    assert found.matches == 3 + 12 - 1
+
+
+@pytest.mark.parametrize("query", ["red + lisbon", "lisbon", "red + trips", "red - #1"])
+def test_only_the_matches(images: Images, query: str):
+    (found,) = images.find([query], 24, by="both")
+    matches = [hit for hit in found.hits if hit.is_match]
+    assert list(found.hits[: len(matches)]) == matches
+    (only,) = images.find([query], 24, by="both", matches_only=True)
+    assert list(only.hits) == matches
+    options = SearchOptions(by="both", matches_only=True)
+    within = partial(fusion.images_within, images.conn, images.index_of(), query)
+    ids = within(options, images.ask)
+    assert ids is not None
+    assert set(ids.ids) == {hit.id for hit in matches}
+    by_text = within(SearchOptions(by="text"), images.ask)
+    assert by_text is not None
+    assert set(by_text.ids) == {hit.id for hit in images.search(query, 24, by="text")}
+
+
+@pytest.mark.parametrize("depth", [1, 4, 1000])
+@pytest.mark.parametrize("query", ["red + lisbon", "blue + trips", "red + lisbon + trips"])
+def test_pages_show_each_image_once(
+    images: Images, monkeypatch: pytest.MonkeyPatch, query: str, depth: int
+):
+    monkeypatch.setattr(fusion, "DEPTH", depth)
+    whole = images.search(query, 24, by="both")
+    pages = [images.search(query, 5, by="both", offset=offset) for offset in range(0, 25, 5)]
+    assert [hit for page in pages for hit in page] == whole
+    assert {hit.id for hit in whole} == set(range(1, 25))
+
+
+def test_words_of_other_images_than_a_filter_has_are_known(images: Images):
+    assert len(images.search("red + lisbon", 24, by="both", where="id > 21")) == 3
+    assert images.search("lisbon", by="both", where="id > 21") == []
+
+
+def test_limits_are_of_likeness(images: Images):
+    relevance = {hit.id: hit.relevance for hit in images.search("red", 24)}
+    hits = images.search("red + lisbon", 24, by="both", min_relevance=0.95)
+    assert {hit.id for hit in hits} == RED
+    least = relevance[20]
+    hits = images.search("red + lisbon", 24, by="both", min_relevance=least)
+    assert {hit.id for hit in hits} == {id for id, value in relevance.items() if value >= least}
+    change(images.path, "delete from _images_vectors where image_id = 21")
+    assert 21 in {hit.id for hit in images.search("red + lisbon", by="both")}
+    assert 21 not in {
+        hit.id for hit in images.search("red + lisbon", by="both", min_relevance=1e-9)
+    }
+
+
+@pytest.mark.asyncio
+@pytest.mark.datasette
+async def test_a_page_counts_and_shows_them(database: Path):
+    datasette = datasette_of(database)
+    answer = (await ask(datasette, f"{PAGE}.json?q=red+%2B+lisbon")).json()
+    assert answer["description"] == '5 of 24 images match "red + lisbon"'
+    assert answer["matches"] == 5
+    assert {hit["id"] for hit in answer["hits"][:5]} == RED | LISBON
+    page = (await ask(datasette, f"{PAGE}?q=red+%2B+lisbon")).text
+    assert page.index("Weaker matches") > page.index("“lisbon” in title")
+    only = "q=red+%2B+lisbon&_matches_only=1&_facet=title&_size=2"
+    answer = (await ask(datasette, f"{PAGE}.json?{only}")).json()
+    assert (answer["count"], answer["matches"], len(answer["hits"])) == (5, 5, 2)
+    counted = answer["facet_results"]["results"]["title"]["results"]
+    assert [(value["value"], value["count"]) for value in counted] == [("Lisbon", 3)]
+    drawn = (await ask(datasette, f"{PAGE}/map.json?q=red+%2B+lisbon&_matches_only=1")).json()
+    assert set(drawn["images"]["id"]) == RED | LISBON
+    text = (await ask(datasette, f"{PAGE}.csv?q=red+%2B+lisbon&_matches_only=1")).text
+    assert {int(row["id"]) for row in csv.DictReader(io.StringIO(text))} == RED | LISBON
+
+
+@pytest.mark.asyncio
+@pytest.mark.datasette
+async def test_an_order_is_of_all_matches(database: Path):
+    answer = (
+        await ask(datasette_of(database), f"{PAGE}.json?q=red+%2B+lisbon&_sort_desc=id&_size=4")
+    ).json()
+    assert [hit["id"] for hit in answer["hits"]] == [21, 20, 3, 2]
+    assert answer["hits"][0]["matched"] == [{"words": "lisbon", "text": "title"}]
+    assert answer["matches"] == 5
+
+
+@pytest.mark.asyncio
+@pytest.mark.datasette
+async def test_by_text_nothing_weaker_is_shown(database: Path):
+    datasette = datasette_of(database)
+    answer = (await ask(datasette, f"{PAGE}.json?q=lisbon&_by=text&_facet=title")).json()
+    assert {hit["id"] for hit in answer["hits"]} == LISBON
+    assert answer["description"] == '3 images match "lisbon"'
+    (value,) = answer["facet_results"]["results"]["title"]["results"]
+    assert value["count"] == 3
+    answer = (await ask(datasette, f"{PAGE}.json?q=porto&_by=text")).json()
+    assert (answer["description"], answer["hits"]) == ('0 images match "porto"', [])
+    answer = await ask(datasette, f"{PAGE}.json?q=lisbon&_by=text&_min_relevance=0.5")
+    assert (answer.status_code, "by text has no scores" in answer.json()["error"]) == (400, True)
+
+
+@pytest.mark.asyncio
+@pytest.mark.datasette
+async def test_nothing_looks_like_that_if_no_text_matches_either(database: Path):
+    datasette = datasette_of(database)
+    page = await ask(datasette, f"{PAGE}?q=red+%2B+lisbon&id__gt=3")
+    assert "Nothing here looks like that" not in page.text
+    page = await ask(datasette, f"{PAGE}?q=red+%2B+lisbon&id__gt=21")
+    assert "Nothing here looks like that" in page.text
+
+
+def test_the_command(database: Path):
+    asked = ("search-images", database, "images", "red + lisbon", "-k", 24)
+    rows = json.loads(command(*asked, "--matches-only", "--json").stdout)
+    assert {row["id"] for row in rows} == RED | LISBON
+    result = command(*asked, "--where", "id > 21")
+    assert "No image looks like that; these are the nearest" in result.stderr
+    result = command(*asked, "--where", "id > 21", "--matches-only")
+    assert "No image passes the filter and is a match" in result.stderr
