@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datasette.facets import Facet
     from datasette.filters import FilterArguments
     from datasette.utils.asgi import Request, Response
+    from jinja2 import Environment
     from markupsafe import Markup
 
     from .api import Images
@@ -123,7 +124,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
     from .web.configuration import configuration_page
     from .web.errors import told_when_locked, told_when_missing
     from .web.media import pictures, uploads
-    from .web.pages import map_page, search_page
+    from .web.pages import image_page, map_page, search_page
     from .web.pages.responses import with_options
 
     routes = [
@@ -143,10 +144,18 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)/image$",
             told_when_missing(pictures.image),
         ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)/preview$",
+            told_when_missing(pictures.preview),
+        ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
             map_page.map_page,
+        ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)$",
+            image_page.image_page,
         ),
         (rf"^/-/{configuration_page_name(datasette)}(?:\.(?P<format>json))?$", configuration_page),
     ]
@@ -174,6 +183,13 @@ def filters_by_words(
     if not words.asked_for(request):
         return None
     return words.filter_by_words(datasette, request, database, table)
+
+
+@hookimpl
+def prepare_jinja2_environment(env: Environment) -> None:
+    from .web.datasette_pages import template_vars
+
+    template_vars.prepare(env)
 
 
 @hookimpl

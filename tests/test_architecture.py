@@ -15,10 +15,11 @@ from datasette_image_search.store.tables import INDEXES, LABEL_SETS, ROOTS
 PACKAGE = Path(datasette_image_search.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = {"errors", "checked", "hookspecs"}
+BASE = {"errors", "checked", "hookspecs", "quantities"}
 MAY_IMPORT = {
     "errors": set(),
     "checked": {"errors"},
+    "quantities": set(),
     "progress": set(),
     "hookspecs": set(),
     "files": BASE,
@@ -46,7 +47,7 @@ MAY_IMPORT = {
     }
     | BASE,
     "sql": {"api", "search", "store"} | BASE,
-    "web": {"api", "maps", "search", "decoding", "embedders", "store"} | BASE,
+    "web": {"api", "maps", "search", "decoding", "embedders", "store", "metadata"} | BASE,
     "cli": {
         "progress",
         "api",

@@ -53,12 +53,30 @@ async def test_a_damaged_database_does_not_take_the_others_along(
     assert MENU in (await get(datasette, "/")).text
 
 
-@pytest.mark.skipif(not hasattr(Datasette, "allowed"), reason="0.65 has no place for it")
-async def test_the_search_is_seen_without_opening_a_menu(database: Path) -> None:
+@pytest.mark.parametrize("path", ["/", "/photos"])
+async def test_the_search_box_is_where_tables_are_listed(database: Path, path: str) -> None:
     datasette = datasette_of(database)
-    assert f"<p><a {MENU}>Search images</a></p>" in (await get(datasette, "/")).text
-    photos = (await get(datasette, "/photos")).text
-    assert f"<p><a {SEARCH}>Search images of images</a></p>" in photos
+    page = (await get(datasette, path)).text
+    assert page.count('<form class="core" action="/-/image-search/photos/images" method="get"') == 1
+    assert ">Search images</label>" in page
+    assert page.index('role="search"') < page.index('href="/photos/images"')
+    assert (await get(datasette, "/-/image-search/photos/images?q=red")).status_code == 200
+
+
+async def test_there_are_boxes_for_five_tables_and_a_link_to_all(
+    database: Path, folder: Path, embed: Callable[..., Path]
+) -> None:
+    for number in range(5):
+        embed(folder, table=f"more {number}")
+    home = (await get(datasette_of(database), "/")).text
+    assert home.count('role="search"') == 5
+    assert '<p><a href="/-/image-search">All image tables</a></p>' in home
+
+
+async def test_without_image_tables_there_is_no_box(tmp_path: Path) -> None:
+    Database(tmp_path / "plain.db")["plain"].insert({"id": 1}, pk="id")
+    for path in ("/", "/plain"):
+        assert 'role="search"' not in (await get(datasette_of(tmp_path / "plain.db"), path)).text
 
 
 @pytest.mark.parametrize("path", ["/-/image-search", "/-/image-search/photos"])

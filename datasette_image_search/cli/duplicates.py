@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import counted, printable
+from ..quantities import bytes_in_words
 from . import options
 from .messages import interruptible, one_sentence, tell, warn
 from .output import check_output, opened, print_paths, print_rows, print_table
@@ -118,7 +119,7 @@ def _print_groups(found: DuplicateGroups) -> None:
             score = "exact" if duplicate.exact else f"{duplicate.score:.4f}" if at else "keep"
             known = image.width is not None and image.height is not None
             shape = f"{image.width} x {image.height}" if known else ""
-            size = "" if image.size is None else _bytes(image.size)
+            size = "" if image.size is None else bytes_in_words(image.size)
             image_id = written_id(image.image_id)
             path = printable(image.location.path)
             lines.append([score, printable(image_id), shape, size, path])
@@ -127,14 +128,6 @@ def _print_groups(found: DuplicateGroups) -> None:
         lines.append(None)
     headers = ["score", "id", "pixels", "size", "path"]
     print_table(lines, headers, ("left", "left", "right", "right", "left"))
-
-
-def _bytes(size: int) -> str:
-    """A size in decimal units, as file managers show it."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} B"
 
 
 def _duplicates_line(found: DuplicateGroups) -> str:

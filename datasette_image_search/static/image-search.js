@@ -7,7 +7,8 @@
 
   const form = document.querySelector(".image-search-form");
   const box = form.querySelector("[name=q]");
-  const pictures = [...document.querySelectorAll(".image-search-picture")];
+  const found = document.querySelector(".image-search-found");
+  const pictures = [];
 
   /* --- The preview ----------------------------------------------------------------------------- */
 
@@ -25,31 +26,54 @@
     if (at < 0 || at >= pictures.length) return;
     position = at;
     const picture = pictures[at];
-    // Show the thumbnail at once, and the original when it has loaded, if it can be shown.
+    // Show the thumbnail at once, and a larger picture when it has loaded, if there is an original.
     const shown = picture.querySelector("img").cloneNode();
     shown.removeAttribute("loading");
-    if (picture.dataset.original) {
-      const original = new Image();
-      original.onload = () => {
-        shown.src = original.src;
+    if (picture.dataset.preview) {
+      const preview = new Image();
+      preview.onload = () => {
+        shown.src = preview.src;
       };
-      original.src = picture.dataset.original;
+      preview.src = picture.dataset.preview;
     }
     const caption = document.createElement("figcaption");
     const card = picture.parentElement;
     caption.append(card.querySelector(".image-search-caption").cloneNode(true));
     figure.replaceChildren(shown, caption);
     if (!preview.open) preview.showModal();
+    addFacts(caption, picture.href);
   }
 
-  for (const [at, picture] of pictures.entries()) {
-    picture.addEventListener("click", (event) => {
-      // A click for another tab opens the row.
-      if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
-      event.preventDefault();
-      show(at);
-    });
+  /* What the page of the image says of it. */
+  async function addFacts(caption, url) {
+    try {
+      const html = await (await fetch(url)).text();
+      const facts = new DOMParser().parseFromString(html, "text/html").querySelector(".image-search-facts");
+      if (facts) caption.append(facts);
+    } catch {
+      // The name and the links are there already.
+    }
   }
+
+  /* A finger has no hover: its first tap shows what is written of a picture, the second opens it. */
+  let pointer = "mouse";
+  document.addEventListener("pointerdown", (event) => (pointer = event.pointerType), true);
+
+  function tapped(card) {
+    const before = document.querySelector(".image-search-grid .tapped");
+    before?.classList.remove("tapped");
+    if (pointer !== "touch" || before === card) return false;
+    card.classList.add("tapped");
+    return true;
+  }
+
+  found?.addEventListener("click", (event) => {
+    const picture = event.target.closest(".image-search-picture");
+    // A click for another tab opens the row.
+    if (!picture || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    event.preventDefault();
+    if (!tapped(picture.parentElement)) show(pictures.indexOf(picture));
+  });
   for (const button of preview.querySelectorAll("[data-step]")) {
     button.addEventListener("click", () => show(position + Number(button.dataset.step)));
   }
@@ -59,6 +83,77 @@
   preview.addEventListener("close", () => {
     moveTo(position);
     figure.replaceChildren();
+  });
+
+  /* --- The next page, when the end of this one comes into view ---------------------------------- */
+
+  const among = (root) => root.querySelectorAll(".image-search-picture");
+  if (found) pictures.push(...among(found));
+
+  const folded = found?.querySelector(".image-search-weaker");
+
+  /* All that is found there, behind what is found here: rows of the same kind go on. */
+  function append(more) {
+    const pages = found.querySelector(".image-search-pages");
+    let end = folded?.querySelector(".image-search-grid") ?? pages.previousElementSibling;
+    for (const part of [...more.children]) {
+      const isLine = part.matches(".image-search-line");
+      if (part.matches(".image-search-pages") || (isLine && (folded || found.querySelector(".image-search-line")))) continue;
+      pictures.push(...among(part));
+      if (part.matches(".image-search-grid") && end.matches(".image-search-grid")) end.append(...part.children);
+      else {
+        pages.before(part);
+        end = part;
+      }
+    }
+    const next = more.querySelector(".image-search-pages");
+    if (next?.querySelector("[rel=next]")) {
+      pages.querySelector("span").replaceWith(next.querySelector("span"));
+      pages.querySelector("[rel=next]").replaceWith(next.querySelector("[rel=next]"));
+      watch();
+    } else pages.remove();
+  }
+
+  async function follow(link) {
+    try {
+      const response = await fetch(link.href);
+      if (response.status !== 200) throw new Error(response.statusText);
+      const html = await response.text();
+      append(new DOMParser().parseFromString(html, "text/html").querySelector(".image-search-found"));
+    } catch {
+      // The link is still there to be clicked.
+    }
+  }
+
+  const atEnd = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) {
+        if (!entry.isIntersecting) continue;
+        atEnd.unobserve(entry.target);
+        follow(entry.target);
+      }
+    },
+    { rootMargin: "1200px" },
+  );
+  function watch() {
+    const next = found?.querySelector(".image-search-pages [rel=next]");
+    if (next && (!folded || folded.open)) atEnd.observe(next);
+  }
+  folded?.addEventListener("toggle", watch);
+  // A page that is looked at from its beginning goes on; a person who asks for page 7 stays there.
+  if (!found?.querySelector("[rel=prev]")) watch();
+
+  /* --- Menus: one at a time, closed by a click elsewhere or Escape ------------------------------ */
+
+  const menus = [...document.querySelectorAll(".image-search-menu")];
+  document.addEventListener("click", (event) => {
+    for (const menu of menus) if (!menu.contains(event.target)) menu.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    const menu = event.key === "Escape" && menus.find((each) => each.open);
+    if (!menu) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
   });
 
   /* --- Keys ------------------------------------------------------------------------------------ */

@@ -11,13 +11,16 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from datasette.app import Datasette
 from datasette.database import Database, connections
 from datasette.facets import Facet
 from datasette.filters import Filters
+from datasette.plugins import pm
 from datasette.utils.asgi import Request, Response
+from jinja2 import Environment, FileSystemLoader
 
 PATIENCE = 0.7
 """Seconds to wait for the threads that run SQL ..."""
@@ -186,6 +189,18 @@ def whole_configuration(datasette: Datasette) -> dict[str, Any]:
 def database_colour(database: Database) -> str:
     """Six hexadecimal digits; all databases of 0.65 have the same."""
     return getattr(database, "color", "ff0000")
+
+
+def has_place_above_lists() -> bool:
+    """Whether Datasette has hooks for what stands above its lists of databases and tables, as 1.0 has."""
+    return getattr(getattr(pm.hook, "top_homepage", None), "spec", None) is not None
+
+
+def add_templates(env: Environment, folder: Path) -> None:
+    """Templates that come before those of Datasette, and after those of people and of other plugins."""
+    loaders = getattr(env.loader, "loaders", ())
+    if loaders and isinstance(loaders[0], FileSystemLoader):
+        loaders[0].searchpath.insert(-1, str(folder))
 
 
 def renderer_with_error(

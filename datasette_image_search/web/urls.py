@@ -20,7 +20,7 @@ VERSION = "v"
 LONGEST = 65_536
 """Bytes of a query string. Servers refuse longer ones, but not all of them."""
 
-MOST_REPEATED = 8_000_000
+MOST_REPEATED = 12_000_000
 """Bytes of links on a page, each of which repeats the URL that was asked for."""
 
 DESCENDING = "_sort_by_desc"
@@ -29,8 +29,14 @@ DESCENDING = "_sort_by_desc"
 PICTURE = "_picture"
 """The field of a form for terms of the query that are not shown in its box."""
 
+POSITION = "_position"
+"""The place of an image in the search that its page comes from, from 1."""
+
 FORM_FIELDS = ("q", "_by", "_sort", "_limit")
 """Fields that say nothing if they are empty."""
+
+PAGES = ("map", "upload")
+"""What follows the table in our URLs, and can be the key of an image too."""
 
 Pairs = Iterable[tuple[str, str]]
 """The names and values of a query string."""
@@ -74,6 +80,17 @@ class TableUrls:
 
     def original(self, image_id: Key) -> str:
         return self._of_images(f"/{tilde_encode(str(image_id))}/image")
+
+    def preview(self, image_id: Key) -> str:
+        """The original, no larger than a screen."""
+        return self._of_images(f"/{tilde_encode(str(image_id))}/preview")
+
+    def image_page(self, image_id: Key, pairs: Pairs = ()) -> str:
+        """The page of an image; `pairs` are of the search that found it."""
+        key = tilde_encode(str(image_id))
+        if key in PAGES:
+            key = f"~{ord(key[0]):02X}{key[1:]}"
+        return self._path(f"/{key}", pairs)
 
     def row(self, image_id: Key) -> str:
         table = self.images_of or self.table

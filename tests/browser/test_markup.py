@@ -116,6 +116,7 @@ PATHS = {
     "query": f"{SEARCH}?q=red",
     "query that is markup": f"{SEARCH}?q={TEXT}",
     "image": f"{SEARCH}?q=%232",
+    "page of an image": f"{SEARCH}/2?q={TEXT}&_position=1",
     "filter": f"{SEARCH}?camera_make={TEXT}&q=red",
     "filter by the column": f"{SEARCH}?{TEXT}={TEXT}",
     "column that is not there": f"{SEARCH}?{TEXT}x={TEXT}",

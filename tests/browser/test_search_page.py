@@ -18,7 +18,13 @@ def first_picture(page: Page):
     return page.locator(".image-search-grid li").first.get_by_role("img")
 
 
-def test_search_then_more_and_less_like_this_then_the_row(page: Page, server: str) -> None:
+def open_menu(page: Page, name: str) -> None:
+    page.locator(".image-search-menu > summary", has_text=name).click()
+
+
+def test_search_then_more_and_less_like_this_then_the_page_of_an_image(
+    page: Page, server: str
+) -> None:
     page.goto(server + SEARCH)
     page.get_by_role("searchbox", name="Search for").fill("red")
     page.get_by_role("button", name="Search", exact=True).click()
@@ -26,20 +32,26 @@ def test_search_then_more_and_less_like_this_then_the_row(page: Page, server: st
     expect(page).to_have_url(f"{server}{SEARCH}?q=red")
     expect(first_picture(page)).to_have_attribute("alt", "red.jpg")
 
+    page.get_by_role("img", name="blue.jpg").hover()
     page.get_by_role("link", name="More like blue.jpg").click()
     expect(page.get_by_role("searchbox")).to_have_value("red + #2")
     page.get_by_role("link", name="Search without red").click()
     expect(page.get_by_role("searchbox")).to_have_value("#2")
     expect(first_picture(page)).to_have_attribute("alt", "blue.jpg")
+    page.get_by_role("img", name="black.jpg").hover()
     page.get_by_role("link", name="Less like black.jpg").click()
     expect(page.get_by_role("searchbox")).to_have_value("#2 - #1")
 
-    page.get_by_role("link", name="blue.jpg", exact=True).last.click()
-    expect(page).to_have_url(server + "/photos/images/2")
+    page.get_by_role("img", name="blue.jpg").hover()
+    page.locator(".image-search-name", has_text="blue.jpg").click()
+    expect(page.get_by_role("heading", name="blue.jpg")).to_be_visible()
+    page.get_by_role("link", name="#2 - #1").click()
+    expect(page.get_by_role("searchbox")).to_have_value("#2 - #1")
 
 
 def test_filter_then_facet_then_without(page: Page, server: str) -> None:
     page.goto(server + SEARCH + "?q=red")
+    open_menu(page, "+ filter")
     page.get_by_label("Column of a new filter").select_option("taken_at")
     page.get_by_label("Operator of a new filter").select_option("is not null")
     page.get_by_role("button", name="Apply").click()
@@ -55,19 +67,96 @@ def test_filter_then_facet_then_without(page: Page, server: str) -> None:
     page.locator("#facet-camera_model").get_by_role("listitem").get_by_role("link").click()
     expect(page.locator(".image-search-grid li")).to_have_count(2)
 
+    open_menu(page, "+ filter")
     page.get_by_label("Column of filter 3").select_option("- remove filter -")
     page.get_by_role("button", name="Apply").click()
     expect(heading).not_to_contain_text("is not null")
+    page.get_by_role("link", name="Remove the filter taken_at < 2022").click()
+    expect(heading).to_have_text('1 of 2 images where taken_at ≥ 2021 matches "red"')
 
 
-def test_the_next_page_and_back(page: Page, server: str) -> None:
-    page.goto(server + SEARCH + "?q=red&_size=5")
-    expect(page.locator(".image-search-grid li")).to_have_count(5)
-    page.get_by_role("link", name="Next page").click()
-    expect(page.locator(".image-search-grid li")).to_have_count(3)
-    expect(page.get_by_text("6 to 8")).to_be_visible()
+def test_the_next_page_comes_by_itself(page: Page, server: str) -> None:
+    page.goto(server + SEARCH + "?_size=3")
+    expect(page.locator(".image-search-grid li")).to_have_count(8)
+    expect(page.locator(".image-search-grid")).to_have_count(1)
+    expect(page.get_by_role("navigation", name="Pages")).to_have_count(0)
+    last = page.locator(".image-search-picture").last
+    name = last.get_by_role("img").get_attribute("alt")
+    last.click()
+    expect(page.get_by_role("dialog").get_by_role("img")).to_have_attribute("alt", name)
+
+
+def test_the_line_comes_once_however_many_pages_come(page: Page, server: str) -> None:
+    page.goto(server + SEARCH + "?q=red&_size=3")
+    expect(page.locator(".image-search-picture")).to_have_count(8)
+    expect(page.get_by_role("heading", name="Weaker matches")).to_have_count(1)
+
+
+def test_a_later_page_stays_alone_and_leads_back(page: Page, server: str) -> None:
+    page.goto(server + SEARCH + "?q=red&_size=3&_next=3")
+    expect(page.get_by_text("4 to 6")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    expect(page.locator(".image-search-picture")).to_have_count(3)
     page.get_by_role("link", name="Previous page").click()
     expect(first_picture(page)).to_have_attribute("alt", "red.jpg")
+
+
+def test_menus_open_one_at_a_time_and_close(page: Page, server: str) -> None:
+    page.goto(server + SEARCH + "?q=red")
+    opened = page.locator(".image-search-menu[open]")
+    open_menu(page, "+ filter")
+    open_menu(page, "closest first")
+    expect(opened).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(opened).to_have_count(0)
+    open_menu(page, "More")
+    page.locator(".image-search-summary").click()
+    expect(opened).to_have_count(0)
+
+
+def test_rows_are_justified_and_nothing_is_cropped(page: Page, server: str) -> None:
+    """The pictures of a row are as high as each other, and fill its width; each has its own proportions."""
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.goto(server + SEARCH)
+    page.wait_for_load_state("networkidle")
+    boxes = page.eval_on_selector_all(
+        ".image-search-grid img",
+        "all => all.map(img => [img.getBoundingClientRect(), img.naturalWidth / img.naturalHeight])"
+        ".map(([box, ratio]) => [box.top, box.right, box.width / box.height / ratio])",
+    )
+    tops = sorted({top for top, _, _ in boxes})
+    width = page.locator(".image-search-grid").evaluate(
+        "grid => grid.getBoundingClientRect().right"
+    )
+    assert len(tops) > 1
+    for top in tops[:-1]:
+        assert max(right for at, right, _ in boxes if at == top) == pytest.approx(width, abs=1)
+    assert all(ratio == pytest.approx(1, abs=0.02) for _, _, ratio in boxes)
+
+
+@pytest.mark.parametrize(("width", "most"), [(1400, 200), (390, 220)])
+def test_the_first_picture_is_near_the_top(page: Page, server: str, width: int, most: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto(server + SEARCH + "?q=red")
+    assert page.locator(".image-search-picture").first.bounding_box()["y"] <= most
+
+
+def test_a_finger_shows_what_is_written_first_and_opens_next(browser: Browser, server: str) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(server + SEARCH + "?q=red")
+    picture, caption = (
+        page.locator(f".image-search-{part}").first for part in ("picture", "caption")
+    )
+    expect(caption).to_have_css("opacity", "0")
+    picture.tap()
+    expect(caption).to_have_css("opacity", "1")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    picture.tap()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    context.close()
 
 
 def test_keys(page: Page, server: str) -> None:
@@ -82,11 +171,13 @@ def test_keys(page: Page, server: str) -> None:
     page.keyboard.press("End")
     expect(pictures.nth(7)).to_be_focused()
     page.keyboard.press("ArrowUp")
-    columns = page.evaluate(
-        "getComputedStyle(document.querySelector('.image-search-grid'))"
-        ".gridTemplateColumns.split(' ').length"
+    # The one above it, in the row before.
+    above = page.evaluate(
+        "[...document.querySelectorAll('.image-search-picture')].map(each => "
+        "each.getBoundingClientRect().top)"
     )
-    expect(pictures.nth(7 - columns)).to_be_focused()
+    focused = page.evaluate("document.activeElement.getBoundingClientRect().top")
+    assert focused == max(top for top in above if top < above[7])
     page.keyboard.press("Home")
     expect(pictures.nth(0)).to_be_focused()
 
@@ -97,7 +188,7 @@ def test_weaker_matches_are_folded_until_a_key_or_a_click(page: Page, server: st
     def folded(route) -> None:
         response = route.fetch()
         html = re.sub(
-            r'<h4 class="image-search-line">Weaker matches</h4>(.*?</ol>)',
+            r'<h3 class="image-search-line">Weaker matches</h3>(.*?</ol>)',
             r'<details class="image-search-weaker"><summary>Weaker matches</summary>\1</details>',
             response.text(),
             flags=re.S,
@@ -125,6 +216,7 @@ def test_nothing_looks_like_that(page: Page, server: str) -> None:
     expect(page.get_by_text("Nothing here looks like that.")).to_be_visible()
     expect(page.get_by_role("heading", name="The nearest:")).to_be_visible()
     expect(first_picture(page)).to_have_attribute("alt", "blue.jpg")
+    open_menu(page, "closest first")
     page.get_by_label("matches only").check()
     page.get_by_role("button", name="Sort").click()
     expect(page.get_by_text("No image matches.")).to_be_visible()
@@ -224,21 +316,25 @@ def test_a_time_in_the_words_becomes_a_filter_when_it_is_clicked(page: Page, ser
 
 def test_an_order_is_chosen_in_the_form(page: Page, server: str) -> None:
     page.goto(server + SEARCH + "?q=red")
+    open_menu(page, "closest first")
     page.get_by_label("Order").select_option("by filename")
     page.get_by_label("descending").check()
     page.get_by_role("button", name="Sort").click()
     expect(page).to_have_url(f"{server}{SEARCH}?q=red&_sort_desc=filename")
     # Of the matches, if no number is given.
     expect(page.locator(".image-search-grid li")).to_have_count(1)
+    open_menu(page, "by filename")
     page.get_by_label("of the closest").fill("8")
     page.get_by_role("button", name="Sort").click()
     expect(first_picture(page)).to_have_attribute("alt", "yellow.jpg")
+    open_menu(page, "by filename")
     page.get_by_label("of the closest").fill("2")
     page.get_by_role("button", name="Sort").click()
     expect(page.locator(".image-search-grid li")).to_have_count(2)
     expect(page.locator(".image-search-summary")).to_contain_text(
         'matches "red", the 2 closest, sorted'
     )
+    open_menu(page, "by filename")
     page.get_by_label("Order").select_option("closest first")
     page.get_by_role("button", name="Sort").click()
     expect(page).to_have_url(f"{server}{SEARCH}?q=red")
@@ -296,6 +392,7 @@ def test_without_javascript(browser: Browser, server: str) -> None:
     page = context.new_page()
     page.goto(server + SEARCH)
     page.get_by_role("searchbox", name="Search for").fill("red")
+    open_menu(page, "+ filter")
     page.get_by_label("Column of a new filter").select_option("camera_model")
     page.get_by_label("Value of a new filter").fill("Canon")
     page.get_by_role("button", name="Search", exact=True).click()
@@ -303,9 +400,12 @@ def test_without_javascript(browser: Browser, server: str) -> None:
         'None of 2 images where camera_model = "Canon" matches "red"'
     )
     expect(page.get_by_role("button", name="Search by a picture")).to_be_hidden()
+    open_menu(page, "medium pictures")
     page.get_by_role("link", name="large").click()
     page.locator(".image-search-picture").first.click()
-    expect(page).to_have_url(re.compile(r"/photos/images/\d$"))
+    expect(page).to_have_url(re.compile(r"/images/\d\?q=red.*&_position=1$"))
+    page.get_by_role("link", name="next").click()
+    expect(page).to_have_url(re.compile(r"&_position=2$"))
     context.close()
 
 

@@ -1,12 +1,13 @@
-"""Links to the search pages in Datasette's menus, and above its lists of databases and tables in 1.0."""
+"""Links to the search pages in Datasette's menus, and search boxes above its lists of databases and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
 
 from datasette.app import Datasette
+from datasette.database import Database
 from datasette.utils.asgi import Request
 from markupsafe import Markup
 
@@ -17,10 +18,13 @@ from ..access.image_tables import (
     visible_image_tables,
     visible_table,
 )
-from ..compat import can_view_table
+from ..compat import can_view_table, table_title
 from ..urls import TableUrls
 
 Link = dict[str, str]
+
+MOST_BOXES = 5
+"""Search boxes on a page that lists tables or databases."""
 
 P = ParamSpec("P")
 
@@ -97,14 +101,28 @@ async def of_row(
 
 
 async def above_databases(datasette: Datasette, request: Request) -> Markup:
-    return _paragraph(await menu(datasette, request.actor))
+    """The search boxes of Datasette's home page."""
+    return await _boxes(datasette, request, list(datasette.databases.values()))
 
 
 async def above_tables(datasette: Datasette, request: Request, database: str) -> Markup:
-    return _paragraph(await of_database(datasette, request.actor, database))
+    """The search boxes of the page of a database."""
+    return await _boxes(datasette, request, [datasette.get_database(database)])
 
 
-def _paragraph(links: list[Link]) -> Markup:
-    """A paragraph of links; nothing if there are none."""
-    anchors = [Markup('<a href="{}">{}</a>').format(each["href"], each["label"]) for each in links]
-    return Markup("<p>{}</p>").format(Markup(", ").join(anchors)) if anchors else Markup("")
+async def _boxes(datasette: Datasette, request: Request, databases: Sequence[Database]) -> Markup:
+    """A box for each of the first image tables that the actor may see; nothing if there are none."""
+    boxes: list[dict[str, str]] = []
+    others = None
+    for database in databases:
+        for name in await visible_image_tables(datasette, request.actor, database):
+            if len(boxes) == MOST_BOXES:
+                others = datasette.urls.path("/-/image-search")
+                break
+            title = await table_title(datasette, database.name, name)
+            action = TableUrls(datasette, database.name, name).page()
+            boxes.append({"action": action, "title": title})
+    if not boxes:
+        return Markup("")
+    context = {"boxes": boxes, "others": others}
+    return Markup(await datasette.render_template("_image_search_boxes.html", context))

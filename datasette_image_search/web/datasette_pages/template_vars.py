@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from datasette.app import Datasette
 from datasette.utils.asgi import Request
+from jinja2 import Environment
 
 from ..access.image_tables import pictured_tables
+from ..compat import add_templates, has_place_above_lists
 from ..sql_errors import query_page_vars
+from .menus import above_databases, above_tables
 from .table_page import table_page_vars
+
+TEMPLATES_0_65 = Path(__file__).parents[2] / "templates_0_65"
+
+
+def prepare(env: Environment) -> None:
+    """Puts search boxes above the lists of databases and tables, if Datasette has no hooks for it."""
+    if not has_place_above_lists():
+        add_templates(env, TEMPLATES_0_65)
 
 
 async def of_page(
@@ -21,9 +33,18 @@ async def of_page(
     table: str | None,
     columns: Sequence[str] | None,
 ) -> dict[str, Any]:
-    if request is None or template is None or database is None:
+    if request is None or template is None:
         return {}
     kind = _kind(template)
+    if not has_place_above_lists() and kind in ("index", "database"):
+        above = (
+            above_databases(datasette, request)
+            if database is None
+            else above_tables(datasette, request, database)
+        )
+        return {"image_search_boxes": await above}
+    if database is None:
+        return {}
     if kind == "table" and table is not None:
         return await table_page_vars(datasette, request, database, table)
     # A query that failed has no columns.

@@ -20,12 +20,15 @@ from datasette.utils import escape_sqlite
 from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
-from ...store import ImageTable
+from ...store import ImageTable, Key
 from ...store.triggers import has_keywords, has_tags
 from ..access.image_tables import pictured_tables
 from ..compat import can_view_table
 from ..reading import read_bounded
 from .linked import LinkedFacet
+
+MOST_OF_IMAGE = 100
+"""Words of one image that are shown."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,24 @@ async def table_with(
     if not is_there or not await can_view_table(datasette, request.actor, database, side):
         return None
     return shown.table
+
+
+async def words_of_image(
+    datasette: Datasette, request: Request, database: str, table: str, image_id: Key
+) -> dict[str, list[str]]:
+    """The tags and the keywords of an image that the actor may see, by the parameter that filters by them."""
+    found = {}
+    for words in (TAGS, KEYWORDS):
+        having = await table_with(datasette, request, database, table, words)
+        if having is not None:
+            sql = (
+                f"select distinct {words.column} from {escape_sqlite(having.side(words.side))} "
+                f"where image_id = :id and typeof({words.column}) = 'text' "
+                f"order by {words.column} limit {MOST_OF_IMAGE}"
+            )
+            rows = await datasette.get_database(database).execute(sql, {"id": image_id})
+            found[words.argument] = [word for (word,) in rows]
+    return found
 
 
 class WordsFacet(LinkedFacet):

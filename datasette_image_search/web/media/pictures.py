@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, TypeVar, cast
 
+from cachetools import LRUCache
 from datasette.app import Datasette
 from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
@@ -41,6 +42,17 @@ JPEG_SIZE = 4096
 
 JPEG_QUALITY = 90
 
+PREVIEW_SIZE = 1600
+"""Pixels of the longer side."""
+
+PREVIEW_QUALITY = 85
+
+SMALL_BYTES = 400_000
+"""Of an original that is its own preview, if browsers show its format."""
+
+LATELY = 64_000_000
+"""Bytes of pictures that were made of originals and are kept for whoever asks for them next."""
+
 MAX_PIXELS = 50_000_000
 """Of an original that is decoded here. Telephones make 48 million. As HEIC these take 400 MB."""
 
@@ -61,6 +73,9 @@ DECODING_SECONDS = 20
 
 _queue = DecodingQueue("image-search-media", longest=200)
 """Of this process. A page may ask for many thumbnails that have to be made, all at once."""
+
+_lately: LRUCache[str, bytes] = LRUCache(LATELY, getsizeof=len)
+"""Of this process: what was made, by its ETag. It is looked into after the original was opened, as permissions want it."""
 
 _decoder = DecodingProcess(Limits(MEMORY, DECODING_SECONDS, MAX_DECODED_BYTES))
 
@@ -126,6 +141,21 @@ async def image(datasette: Datasette, request: Request) -> Response:
     return picture_response(request, picture)
 
 
+async def preview(datasette: Datasette, request: Request) -> Response:
+    """The original as a JPEG no larger than a screen, or as it is if it is small. 404s as for `image`."""
+    if request.method not in ("GET", "HEAD"):
+        return _only_get()
+    asked = await _asked(datasette, request)
+    original = await _original(asked)
+    content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
+    if content_type is None or original.size > SMALL_BYTES:
+        return await _made(request, asked, original, _preview, "image/jpeg")
+    picture = ServedPicture(
+        original.file, original.size, content_type, original.version, asked.is_public
+    )
+    return picture_response(request, picture)
+
+
 async def _asked(datasette: Datasette, request: Request) -> RequestedImage:
     requested = await requested_table(datasette, request)
     text = tilde_decode(request.url_vars["id"])
@@ -161,7 +191,8 @@ async def _original(asked: RequestedImage) -> Original:
     if file is None:
         raise asked.not_found
     status = os.fstat(file.fileno())
-    version = f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
+    parts = status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
+    version = "-".join(f"{part:x}" for part in parts)
     return Original(file, path.name, status.st_size, version)
 
 
@@ -206,7 +237,9 @@ async def _made(
         if is_known(request, etag):
             return not_modified(etag, asked.is_public)
         try:
-            made = await _queue.run(make, original)
+            made = _lately.get(etag)
+            if made is None:
+                made = _lately[etag] = await _queue.run(make, original)
         except (Busy, Stopped):
             return Response.text(
                 "Too many pictures are being made; try again in a few seconds",
@@ -221,6 +254,16 @@ async def _made(
 def _webp(original: Original) -> bytes:
     return _decoder.thumbnail(
         original.file, original.name, size=THUMBNAIL_SIZE, max_pixels=MAX_PIXELS
+    )
+
+
+def _preview(original: Original) -> bytes:
+    return _decoder.jpeg(
+        original.file,
+        original.name,
+        size=PREVIEW_SIZE,
+        max_pixels=MAX_PIXELS,
+        quality=PREVIEW_QUALITY,
     )
 
 

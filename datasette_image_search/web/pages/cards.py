@@ -35,12 +35,15 @@ class Card:
     term: str
     name: str
     path: str
+    folder: str
     taken_at: str
     score: float | None
     relevance: float | None
     width: int
     height: int
+    page_url: str
     row_url: str
+    preview_url: str
     thumbnail_url: str
     original_url: str
     more_url: str
@@ -73,10 +76,11 @@ def image_card(
     *,
     query: str = "",
     kept: Pairs = (),
+    found_by: Pairs = (),
 ) -> Card:
     """
     `path_column` has the path in a person's own table. `kept` is the query string of the search page
-    without the query and the page number.
+    without the query and the page number, `found_by` that of the page of the image.
     """
     row, term = image.row, image_term(image.id)
     path = str(row.get(path_column or "path") or image.id)
@@ -85,12 +89,15 @@ def image_card(
         term=term,
         name=str(row.get("filename") or PurePosixPath(path).name or path),
         path=path,
+        folder=str(row.get("folder") or ""),
         taken_at=str(row.get("taken_at") or "")[:16].replace("T", " "),
         score=image.score,
         relevance=image.relevance,
         width=width,
         height=height,
+        page_url=urls.image_page(image.id, found_by),
         row_url=urls.row(image.id),
+        preview_url=urls.preview(image.id),
         thumbnail_url=urls.thumbnail(image.id, image.version),
         original_url=urls.original(image.id),
         more_url=urls.page([("q", f"{query} + {term}" if query else term), *kept]),
@@ -184,5 +191,5 @@ def query_in_words(query: str) -> str:
 _VECTOR = re.compile(r"vec:[\w-]+")
 
 
-def shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
+def shortened(text: str, longest: int = LONGEST_LABEL) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

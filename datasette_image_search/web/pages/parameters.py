@@ -21,6 +21,7 @@ OURS = [
     "_min_score",
     "_next",
     "_pictures",
+    "_position",
     "_rank",
     "_size",
     "_sort",

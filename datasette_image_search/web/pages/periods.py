@@ -203,6 +203,17 @@ def _limits(typed: str, today: date, languages: tuple[str, ...]) -> tuple[str, s
     return _span(data.date_obj.date(), data.period)
 
 
+def span_of(written: str) -> tuple[str, str] | None:
+    """The start and the end of a year, a month or a day of ISO 8601; None for other texts."""
+    period = {0: "year", 1: "month", 2: "day"}.get(written.count("-"))
+    if period is None:
+        return None
+    try:
+        return _span(date.fromisoformat(f"{written}-01-01"[:10]), period)
+    except (ValueError, OverflowError):
+        return None
+
+
 def _span(day: date, period: str) -> tuple[str, str]:
     if period == "year":
         return f"{day:%Y}", f"{day.year + 1}"

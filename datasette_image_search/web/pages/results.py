@@ -152,6 +152,22 @@ async def find(
     )
 
 
+async def found_images(requested: RequestedTable, wanted: SearchRequest) -> tuple[ShownImage, ...]:
+    """The images of `find` alone."""
+    with told_when_too_long(requested.datasette), naming_the_filter(requested.table, wanted.filter):
+        if wanted.is_limited:
+            wanted = await within_limits(requested, wanted)
+        searching = _closest if wanted.query else _without_query
+        page = await searching(requested, wanted)
+    return page.images[: wanted.size]
+
+
+async def shown_image(requested: RequestedTable, image_id: store.Key) -> ShownImage | None:
+    """One image, of the view if the URL names one; None if it is not there."""
+    shown = await in_time(requested, lambda conn: _shown_images(conn, requested, [image_id], {}))
+    return shown[0] if shown else None
+
+
 async def within_limits(requested: RequestedTable, wanted: SearchRequest) -> SearchRequest:
     """The same with what fits the query as one more filter, so that all that is shown and counted agree."""
     weights_of = configured_weights(requested.datasette)

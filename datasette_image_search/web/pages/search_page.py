@@ -22,6 +22,7 @@ from ..compat import database_colour, table_title
 from ..configuration import ConfigurationError, configured_roots
 from ..server.preparing import is_prepared, start_preparing
 from ..urls import (
+    POSITION,
     Pairs,
     TableUrls,
     check_repetition,
@@ -31,6 +32,7 @@ from ..urls import (
     replaced,
 )
 from .cards import chips, image_card, query_in_words, without_vectors
+from .filter_chips import filter_chips
 from .offers import offers
 from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
@@ -77,12 +79,12 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     try:
         wanted = await read_request(requested)
         if format == "html":
-            # Each card has two links: one adds its image to the query, one subtracts it.
-            check_repetition(request, 2 * wanted.size, f"{wanted.size:,} pictures")
+            # Each card has three links: to its page, and to the query with and without its image.
+            check_repetition(request, 3 * wanted.size, f"{wanted.size:,} pictures")
         if not wanted.query:
             # Visitors of this page are about to search, so the model may as well load now.
             start_preparing(requested)
-        elif not await _is_ready(requested, wanted, PATIENCE if format == "html" else None):
+        elif not await is_ready(requested, wanted, PATIENCE if format == "html" else None):
             return await _loading_page(requested)
         answer = await find(requested, wanted, patient_facets="_facet_wait" in request.args)
     except ImageSearchError as problem:
@@ -102,7 +104,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     return await _html(requested, wanted, answer)
 
 
-async def _is_ready(
+async def is_ready(
     requested: RequestedTable, wanted: SearchRequest, patience: float | None
 ) -> bool:
     """Without a vector for the words, texts are searched nevertheless, and the search itself says if none matches."""
@@ -140,6 +142,7 @@ async def _html(
         "model": requested.index.model,
         "error": error,
         "offers": await offers(requested, query, kept),
+        "filter_chips": await filter_chips(requested, urls.page, first_page),
         "description": _in_words(wanted, answer) if wanted and answer else "",
         "page_url": urls.page(),
         "query_words": query_in_words(query) if query else "",
@@ -159,7 +162,7 @@ async def _html(
         "path_with_removed_where": lambda text: urls.page(
             pair for pair in first_page if pair != ("_where", text)
         ),
-        "originals": _shows_originals(requested),
+        "originals": shows_originals(requested),
         "answer": answer,
         "images": [],
     }
@@ -171,8 +174,15 @@ async def _html(
             before = max(0, wanted.offset - wanted.size) or None
             previous_url = urls.page(replaced(pairs, _next=before))
         cards = [
-            image_card(urls, each, requested.index.path_column, query=searched, kept=kept)
-            for each in answer.images
+            image_card(
+                urls,
+                each,
+                requested.index.path_column,
+                query=searched,
+                kept=kept,
+                found_by=[*replaced(first_page, **{POSITION: None}), (POSITION, str(position))],
+            )
+            for position, each in enumerate(answer.images, wanted.offset + 1)
         ]
         above = _above_the_line(wanted, answer)
         context |= {
@@ -263,7 +273,7 @@ async def _loading_page(requested: RequestedTable) -> Response:
     return Response.html(html, status=202, headers={"cache-control": "no-store"})
 
 
-def _shows_originals(requested: RequestedTable) -> bool:
+def shows_originals(requested: RequestedTable) -> bool:
     """Whether the configuration names folders with originals, or the table holds them itself."""
     names = requested.database.name, requested.table.name
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, cast, get_args
 
@@ -16,14 +17,15 @@ from datasette.views.base import DatasetteError
 from ...errors import most_similar
 from ...search.asked import By, SearchOptions
 from ...search.correction import Rank
-from ...store import Filter
+from ...search.query import image_term
+from ...store import Filter, Key
 from ...store.filters import IdSet, all_of
 from ...store.ordering import Order, check_order, order_of
 from ...store.tables import LAST
 from ..access.requested_table import RequestedTable
 from ..compat import column_filters, table_configuration
 from ..configuration import rank as configured_rank
-from ..urls import RequestError, pairs_of, whole_number
+from ..urls import POSITION, RequestError, pairs_of, whole_number
 from .parameters import SeenRequest, check_names, is_parameter
 
 PAGE_SIZE = 60
@@ -34,6 +36,9 @@ read on; a filter shows others."""
 
 SORTED = 300
 """The best images for a query that an order by a column is of, if none is a match."""
+
+NO_FILTER = (ValueError, LookupError, TypeError, RecursionError, DatasetteError)
+"""What Datasette's filters raise for a list or an object that is no JSON, or that names no foreign key."""
 
 BY = {"both": "likeness and text", "likeness": "likeness", "text": "text"}
 """How images are found, and what the page calls it."""
@@ -47,7 +52,8 @@ class SearchRequest:
     `size` images after the first `offset`, none for a size of 0. `rows` is the filter on the table or view
     that the URL names, `filter` the same on its images. `filter_words` is Datasette's sentence, 'where
     camera_make = "Canon"'. `context` has the template variables of Datasette's own filters, such as `_where=`.
-    `by` is a key of BY. With an `order`, the `limit` best for the query are sorted by it: if that is None, all matches, or the best
+    `by` is a key of BY. `position` is the place of an image in the search, on its page. With an `order`, the `limit` best for
+    the query are sorted by it: if that is None, all matches, or the best
     SORTED if there are none; without a query all images.
     """
 
@@ -66,6 +72,7 @@ class SearchRequest:
     rows: Filter | None
     filter: Filter | None
     filter_words: str
+    position: int | None = None
     context: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -84,6 +91,24 @@ class SearchRequest:
             matches_only=self.matches_only,
             rank=self.rank,
             by=self.by,
+        )
+
+    def like(self, requested: RequestedTable, image_id: Key, size: int) -> SearchRequest:
+        """The search for the closest to an image, of the whole table or view."""
+        return replace(
+            self,
+            query=image_term(image_id),
+            size=size,
+            offset=0,
+            min_score=None,
+            min_relevance=None,
+            matches_only=False,
+            by="likeness",
+            order=None,
+            limit=None,
+            rows=None,
+            filter=_of_images(requested, None),
+            filter_words="",
         )
 
     def among(self, requested: RequestedTable, ids: IdSet) -> SearchRequest:
@@ -116,10 +141,9 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
                 more_words += added.human_descriptions
                 context.update(added.extra_context)
         words = filters.human_description_en(extra=more_words)
-    except (ValueError, LookupError, TypeError, RecursionError, DatasetteError) as error:
+    except NO_FILTER as error:
         if isinstance(error, DatasetteError) and error.status < 500:
             raise
-        # Datasette's filters raise these for a list or an object that is no JSON, or names no foreign key.
         said = error.message if isinstance(error, DatasetteError) else error
         raise RequestError(f"a filter in this URL cannot be read: {said}") from error
     columns = await requested.database.table_columns(requested.name)
@@ -148,6 +172,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         rows=rows,
         filter=_of_images(requested, rows),
         filter_words=words,
+        position=_whole_number(request, POSITION, 0, LAST, least=1) or None,
         context=context,
     )
 
@@ -159,22 +184,30 @@ def _of_images(requested: RequestedTable, rows: Filter | None) -> Filter | None:
 async def _filter_pairs(requested: RequestedTable) -> list[tuple[str, str]]:
     """The pairs that are filters to Datasette, with names as column__lookup."""
     columns = [*await requested.database.table_columns(requested.name), "rowid"]
-    lookups = {key for key, _, _ in Filters([]).lookups()}
-    pairs = []
-    for name, value in pairs_of(requested.request):
-        if name == "q" or is_parameter(name):
-            continue
-        column, _, lookup = (name, "", "exact") if name in columns else name.rpartition("__")
-        if column not in columns:
-            closest = most_similar(column or name, columns)
-            raise RequestError(
-                f"{requested.name!r} has no column {(column or name)[:100]!r} to filter by"
-                + (f"; did you mean {closest!r}?" if closest else "")
-            )
-        if lookup not in lookups:
-            raise RequestError(f"there is no filter {lookup[:100]!r}, as in {name[:200]!r}")
-        pairs.append((f"{column}__{lookup}", value))
-    return pairs
+    pairs = pairs_of(requested.request)
+    read = (filter_pair(requested.name, columns, name, value) for name, value in pairs)
+    return [pair for pair in read if pair is not None]
+
+
+def filter_pair(
+    table: str, columns: Collection[str], name: str, value: str
+) -> tuple[str, str] | None:
+    """
+    A pair of a query string as Datasette's filters read it, its name as column__lookup; None if it is no filter.
+    Raises RequestError for a column or a lookup that does not exist.
+    """
+    if name == "q" or is_parameter(name):
+        return None
+    column, _, lookup = (name, "", "exact") if name in columns else name.rpartition("__")
+    if column not in columns:
+        closest = most_similar(column or name, columns)
+        raise RequestError(
+            f"{table!r} has no column {(column or name)[:100]!r} to filter by"
+            + (f"; did you mean {closest!r}?" if closest else "")
+        )
+    if lookup not in {key for key, _, _ in Filters([]).lookups()}:
+        raise RequestError(f"there is no filter {lookup[:100]!r}, as in {name[:200]!r}")
+    return f"{column}__{lookup}", value
 
 
 async def _order(requested: RequestedTable) -> Order | None:

@@ -1,0 +1,183 @@
+"""All that is known of an image, in words, each with the search for the images that have the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from ...metadata.columns import COLUMNS
+from ...quantities import bytes_in_words, exposure_in_words
+from ..facets.words import KEYWORDS, TAGS
+from ..urls import Pairs
+from .periods import span_of
+
+PLACES = ("city", "state", "country")
+
+SHOWN = {
+    *COLUMNS,
+    *PLACES,
+    *("id", "root_id", "path", "folder", "filename", "format", "width", "height", "size", "mtime", "sha256"),
+    "country_code",
+}  # fmt: skip
+"""The columns of our tables, which are shown in words or tell people nothing."""
+
+LONGEST_VALUE = 500
+"""Characters of a value in a column of a person's own."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """`url` is the search for all images with it, None if there is none."""
+
+    text: str
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line: what it is, and its values."""
+
+    label: str
+    values: tuple[Value, ...]
+
+
+def facts(
+    row: Mapping[str, Any],
+    words: Mapping[str, Sequence[str]],
+    page: Callable[[Pairs], str],
+    *,
+    is_ours: bool,
+) -> list[Fact]:
+    """
+    `row` is that of the image, without a BLOB that is the picture; `words` are its tags and keywords, by the
+    parameter that filters by them. `page` makes the URL of a search page. `is_ours` is True for a table that
+    embed-images made, and not for a person's own, whose columns may mean anything.
+    """
+    found = _of_our_columns(row, page) if is_ours else []
+    for kind, label in ((KEYWORDS, "Keywords"), (TAGS, "Tags")):
+        texts = words.get(kind.argument, ())
+        values = tuple(Value(text, page([(kind.argument, text)])) for text in texts)
+        found.append(Fact(label, values))
+    for column, value in row.items():
+        if not (is_ours and column in SHOWN) and value not in (None, ""):
+            found.append(Fact(column, (_of_own_column(column, value, page),)))
+    return [fact for fact in found if fact.values]
+
+
+def _of_our_columns(row: Mapping[str, Any], page: Callable[[Pairs], str]) -> list[Fact]:
+    def linked(*columns: str) -> tuple[Value, ...]:
+        """The texts in some columns, each with the images that have the same in it."""
+        texts = [(column, row.get(column)) for column in columns]
+        return tuple(
+            Value(text, page([(column, text)]))
+            for column, text in texts
+            if isinstance(text, str) and text
+        )
+
+    def plain(*parts: str | None) -> tuple[Value, ...]:
+        said = ", ".join(part for part in parts if part)
+        return (Value(said),) if said else ()
+
+    return [
+        Fact("Title", plain(_text(row, "title"))),
+        Fact("Description", plain(_text(row, "description"))),
+        Fact("Taken", _taken(row, page)),
+        Fact("Place", linked(*PLACES)),
+        Fact("Position", plain(*_position(row))),
+        Fact("Camera", linked("camera_make", "camera_model")),
+        Fact("Lens", linked("lens")),
+        Fact("Exposure", plain(*_exposure(row))),
+        Fact("Rating", plain(_rating(row))),
+        Fact("By", linked("artist")),
+        Fact("Copyright", plain(_text(row, "copyright"))),
+        Fact("Picture", plain(*_picture(row))),
+        Fact("Folder", linked("folder")),
+    ]
+
+
+def _taken(row: Mapping[str, Any], page: Callable[[Pairs], str]) -> tuple[Value, ...]:
+    taken_at = _text(row, "taken_at")
+    if taken_at is None:
+        return ()
+    span = span_of(taken_at[:10])
+    if span is None:
+        return (Value(taken_at),)
+    begin, end = span
+    day, _, time = taken_at.partition("T")
+    said = _date_in_words(day) + (f", {time[:5]}" if time else "")
+    offset = _text(row, "taken_at_offset")
+    url = page([("taken_at__gte", begin), ("taken_at__lt", end)])
+    return (Value(said + (f" (UTC{offset})" if time and offset else ""), url),)
+
+
+def _date_in_words(day: str) -> str:
+    """ "22 October 2008", "October 2008" or "2008" of a date of ISO 8601 that is real."""
+    year, month, number = (*map(int, day.split("-")), 1, 1)[:3]
+    known = date(year, month, number)
+    return f"{known:{('%Y', '%B %Y', f'{known.day} %B %Y')[day.count('-')]}}"
+
+
+def _position(row: Mapping[str, Any]) -> list[str]:
+    latitude, longitude = _number(row, "latitude"), _number(row, "longitude")
+    altitude = _number(row, "altitude")
+    said = []
+    if latitude is not None and longitude is not None:
+        said += [
+            f"{abs(latitude):.5f}° {'S' if latitude < 0 else 'N'}",
+            f"{abs(longitude):.5f}° {'W' if longitude < 0 else 'E'}",
+        ]
+    return said if altitude is None else [*said, f"{altitude:,.0f} m high"]
+
+
+def _exposure(row: Mapping[str, Any]) -> list[str]:
+    said = []
+    for column, words in (
+        ("exposure_time", exposure_in_words),
+        ("f_number", lambda number: f"f/{number:g}"),
+        ("focal_length", lambda millimetres: f"{millimetres:g} mm"),
+        ("iso", lambda number: f"ISO {number:g}"),
+    ):
+        number = _number(row, column)
+        if number is not None and number > 0:
+            said.append(words(number))
+    return said
+
+
+def _rating(row: Mapping[str, Any]) -> str | None:
+    stars = _number(row, "rating")
+    if stars is None or not -1 <= stars <= 5:
+        return None
+    return "rejected" if stars < 0 else f"{stars:g} of 5 stars"
+
+
+def _picture(row: Mapping[str, Any]) -> list[str]:
+    width, height, size = (_number(row, name) for name in ("width", "height", "size"))
+    said = [text for text in [_text(row, "format")] if text]
+    if width is not None and height is not None:
+        said += [f"{width:,.0f} x {height:,.0f}", f"{width * height / 1e6:.1f} megapixels"]
+    if size is not None and size >= 0:
+        said.append(bytes_in_words(int(size)))
+    return said
+
+
+def _of_own_column(column: str, value: Any, page: Callable[[Pairs], str]) -> Value:
+    if isinstance(value, bytes):
+        return Value(f"BLOB of {bytes_in_words(len(value))}")
+    text = str(value)
+    if len(text) > LONGEST_VALUE:
+        return Value(f"{text[:LONGEST_VALUE]}…")
+    return Value(text, page([(f"{column}__exact", text)]))
+
+
+def _text(row: Mapping[str, Any], column: str) -> str | None:
+    """Other programs can write anything to a column."""
+    value = row.get(column)
+    return value if isinstance(value, str) and value else None
+
+
+def _number(row: Mapping[str, Any], column: str) -> float | None:
+    value = row.get(column)
+    return value if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,0 +1,134 @@
+"""The page of an image: the picture, all that is known of it, the most alike, and its neighbours in a search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from datasette.app import Datasette
+from datasette.utils import tilde_decode
+from datasette.utils.asgi import NotFound, Request, Response
+
+from ...errors import ImageSearchError
+from ...search.query import image_term
+from ...store import Key
+from ..access.requested_table import RequestedTable, requested_table
+from ..facets.words import words_of_image
+from ..server.preparing import is_prepared
+from ..urls import POSITION, check_url, pairs_of, replaced
+from .cards import Card, image_card, query_in_words
+from .facts import facts
+from .results import ShownImage, found_images, shown_image
+from .search_page import is_ready, shows_originals, table_context
+from .search_request import DEEPEST, SearchRequest, read_request
+
+ALIKE = 10
+
+AROUND = 4
+"""Places before and after the one in the URL at which the image is looked for: others may have come or gone."""
+
+PATIENCE = 0.5
+"""Seconds that the page waits for a model, which only its neighbours need."""
+
+
+@dataclass(frozen=True)
+class _Neighbours:
+    """The URLs of the pages of the images before and after this one in a search; None at its ends."""
+
+    previous_url: str | None = None
+    next_url: str | None = None
+
+
+async def image_page(datasette: Datasette, request: Request) -> Response:
+    """/-/image-search/DATABASE/TABLE/ID, with the query string of the search and `_position` in it."""
+    check_url(request)
+    requested = await requested_table(datasette, request)
+    text = tilde_decode(request.url_vars["id"])
+    image_id = requested.table.parse_key(text)
+    image = None if image_id is None else await shown_image(requested, image_id)
+    if image is None:
+        raise NotFound(f"There is no image {text!r} in {requested.name!r}")
+    error, query, neighbours = None, "", _Neighbours()
+    alike: tuple[ShownImage, ...] = ()
+    try:
+        wanted = await read_request(requested)
+        query = wanted.query
+        alike = await _alike(requested, wanted, image.id)
+        neighbours = await _neighbours(requested, wanted, image.id)
+    except ImageSearchError as problem:
+        error = str(problem)
+    return await _html(requested, image, query, neighbours, alike, error)
+
+
+async def _alike(
+    requested: RequestedTable, wanted: SearchRequest, image_id: Key
+) -> tuple[ShownImage, ...]:
+    """The closest to this image of the whole table or view; none if it has no vector."""
+    asked = wanted.like(requested, image_id, ALIKE + 1)
+    try:
+        await is_prepared(requested, asked.query)
+        images = await found_images(requested, asked)
+    except ImageSearchError:
+        return ()
+    return tuple(each for each in images if each.id != image_id)[:ALIKE]
+
+
+async def _neighbours(
+    requested: RequestedTable, wanted: SearchRequest, image_id: Key
+) -> _Neighbours:
+    """Those beside this image, if it still is at about `_position`."""
+    position = wanted.position
+    if position is None or (wanted.query and position + AROUND >= DEEPEST):
+        return _Neighbours()
+    if wanted.query and not await is_ready(requested, wanted, PATIENCE):
+        return _Neighbours()
+    first = max(position - AROUND, 1)
+    around = replace(wanted, offset=first - 1, size=2 * AROUND + 1)
+    images = await found_images(requested, around)
+    at = next((at for at, each in enumerate(images) if each.id == image_id), None)
+    if at is None:
+        return _Neighbours()
+
+    def url(neighbour: int) -> str | None:
+        if not 0 <= neighbour < len(images):
+            return None
+        pairs = replaced(pairs_of(requested.request), **{POSITION: first + neighbour})
+        return requested.urls.image_page(images[neighbour].id, pairs)
+
+    return _Neighbours(url(at - 1), url(at + 1))
+
+
+async def _html(
+    requested: RequestedTable,
+    image: ShownImage,
+    query: str,
+    neighbours: _Neighbours,
+    alike: tuple[ShownImage, ...],
+    error: str | None,
+) -> Response:
+    datasette, request, urls = requested.datasette, requested.request, requested.urls
+    pairs = replaced(pairs_of(request), **{POSITION: None})
+    names = requested.database.name, requested.name
+    known = {name: value for name, value in image.row.items() if name != requested.table.key}
+    # The paths of an image table are below its roots.
+    is_ours = requested.table.path_column is not None
+    words = await words_of_image(datasette, request, *names, image.id)
+    context: dict[str, Any] = {
+        **await table_context(requested),
+        "image": _card(requested, image),
+        "facts": facts(known, words, urls.page, is_ours=is_ours),
+        "alike": [_card(requested, each) for each in alike],
+        "alike_url": urls.page([("q", image_term(image.id))]),
+        "search_url": urls.page(pairs),
+        "searched": query_in_words(query) if query else "",
+        "neighbours": neighbours,
+        "originals": shows_originals(requested),
+        "preview_url": urls.preview(image.id),
+        "error": error,
+    }
+    html = await datasette.render_template("image_search_image.html", context, request=request)
+    return Response.html(html, status=400 if error else 200)
+
+
+def _card(requested: RequestedTable, image: ShownImage) -> Card:
+    return image_card(requested.urls, image, requested.index.path_column)
