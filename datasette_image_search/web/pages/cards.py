@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from ...search.hits import is_relevant
 from ...search.query import Kind, QueryError, Term, format_query, image_term, parse_query
 from ...store import Key, reads
 from ...store.text_search import TextMatch
@@ -29,7 +30,8 @@ LONGEST_LABEL = 40
 class Card:
     """
     `term` is the image as a term of a query. `more_url` and `less_url` add it to the current query or
-    subtract it, and keep the rest of the URL.
+    subtract it, and keep the rest of the URL. `why` says which texts of it matched; `looks_like_it` is True if the
+    picture is a match too.
     """
 
     term: str
@@ -48,7 +50,8 @@ class Card:
     original_url: str
     more_url: str
     less_url: str | None
-    matched: tuple[TextMatch, ...] = ()
+    why: str = ""
+    looks_like_it: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,17 @@ def image_card(
         original_url=urls.original(image.id),
         more_url=urls.page([("q", f"{query} + {term}" if query else term), *kept]),
         less_url=urls.page([("q", f"{query} - {term}"), *kept]) if query else None,
-        matched=image.matched,
+        why=_why(image.matched),
+        looks_like_it=is_relevant(image.relevance),
     )
+
+
+def _why(matched: Sequence[TextMatch]) -> str:
+    """'“soccer ball” in folder, “goal” in keywords'"""
+    by_text: dict[str, list[str]] = {}
+    for match in matched:
+        by_text.setdefault(match.text, []).append(match.words)
+    return ", ".join(f"\u201c{' '.join(words)}\u201d in {text}" for text, words in by_text.items())
 
 
 def _size(row: dict[str, Any]) -> tuple[int, int]:
