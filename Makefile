@@ -12,9 +12,11 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 
 demo: .venv/installed
 	$(BIN)/python demo/draw_photos.py
-	$(BIN)/sqlite-utils embed-images $(DEMO) images demo/photos --model palette
-	$(BIN)/sqlite-utils search-images $(DEMO) images orange -k 3
-	$(BIN)/sqlite-utils search-images $(DEMO) images "blue above green" -k 3 --where "taken_at >= '2021'"
+	$(BIN)/python demo/copy_photographs.py
+	$(BIN)/sqlite-utils embed-images $(DEMO) images demo/photos demo/photographs --model things
+	$(BIN)/sqlite-utils search-images $(DEMO) images "a cup of coffee" -k 3
+	$(BIN)/sqlite-utils search-images $(DEMO) images "snowy mountains" -k 3 --where "taken_at >= '2021'"
+	$(BIN)/sqlite-utils search-images $(DEMO) images --image "demo/photos/garden/blue anemones.jpg" -k 3
 	$(BIN)/python demo/serve.py $(DEMO) $(PORT)
 
 # All tests, and once more what touches Datasette, on the alpha of 1.0. On all processors, so that each
@@ -48,13 +50,13 @@ docs: .venv/test-installed
 	$(BIN)/cog -r docs/*.md
 
 clean:
-	rm -rf .venv build dist *.egg-info demo/photos $(DEMO)*
+	rm -rf .venv build dist *.egg-info demo/photos demo/photographs $(DEMO)*
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python setup.py
-	$(PIP) install --quiet --editable .
+	$(PIP) install --quiet --editable '.[things]'
 	touch $@
 
 .venv/test-installed: .venv/bin/python setup.py

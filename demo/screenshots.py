@@ -1,4 +1,4 @@
-"""Take the screenshots of the README from the demo photos; `make demo` makes those.
+"""Take the screenshots of the README from the `photos.db` of its quick start, which is in this project's folder.
 
 python demo/screenshots.py [DATABASE] [FOLDER]
 """
@@ -30,7 +30,7 @@ SHOTS = {
 
 
 def main() -> None:
-    database = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "demo" / "photos.db"
+    database = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "photos.db"
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "docs"
     folder.mkdir(exist_ok=True)
     with served(database) as url, sync_playwright() as playwright:

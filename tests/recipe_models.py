@@ -18,7 +18,7 @@ from datasette_image_search.hookspecs import hookimpl
 
 OTHER_MODEL = "ViT-B-16-SigLIP2-256/webli"
 
-WORDS = {"the sea": "blue", "at night": "dark", "a red sports car": "red", "a screenshot": "white"}
+WORDS = {"the sea": "blue", "at night": "dark", "a red sports car": "red"}
 
 
 class RecipeModel(PaletteEmbedder):

@@ -86,6 +86,22 @@ def test_only_what_moved_is_located_again(database: Path, monkeypatch: pytest.Mo
     assert place(database, 1) == IN_MELBOURNE
 
 
+def test_an_image_is_found_by_the_names_of_its_place(database: Path):
+    def found(words: str) -> list[int]:
+        with Images(database) as images:
+            return [hit.id for hit in images.search(words, by="text")]
+
+    move(database, 1, AREZZO)
+    locate(database)
+    assert [found(words) for words in ("arezzo", "tuscany", "italy")] == [[1]] * 3
+    move(database, 1, MELBOURNE)
+    locate(database)
+    assert [found(words) for words in ("arezzo", "melbourne australia")] == [[], [1]]
+    move(database, 1, (None, None))
+    locate(database)
+    assert found("melbourne") == []
+
+
 def test_an_image_that_lost_its_place_loses_the_names_of_it(database: Path):
     move(database, 1, AREZZO)
     locate(database)

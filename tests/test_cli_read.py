@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -59,6 +60,21 @@ def test_lines_of_images(database: Path, read: list[str]):
     assert reasons(database) == {"black.jpg": "it is black"}
     sql = "select text, score, box from images_text where text = 'red.jpg'"
     assert query(database, sql) == [("red.jpg", 0.99, str(list(BOX)))]
+
+
+def test_a_search_finds_the_text(database: Path):
+    read_images(database)
+
+    def found(words: str) -> dict[str, str]:
+        printed = command("search-images", database, "images", words, "--by", "text", "--json")
+        return {hit["path"]: hit["matched"] for hit in json.loads(printed.output)}
+
+    assert len(found("mb")) == 6
+    assert found("mb")["red.jpg"] == "mb in the picture"
+    change(database, "update images_text set text = 'Sesame' where text = 'red.jpg'")
+    assert found("sesame") == {"red.jpg": "sesame in the picture"}
+    change(database, "delete from images_text where text = 'Sesame'")
+    assert found("sesame") == {}
 
 
 def test_nothing_is_read_twice(database: Path, folder: Path, read: list[str]):

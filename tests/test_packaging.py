@@ -35,6 +35,7 @@ NOT_SOURCE = (
     "__pycache__",
     "build",
     "dist",
+    "photographs",
     "photos",
     "photos.db*",
 )

@@ -47,6 +47,10 @@ def image(id: str, weight: float = 1.0) -> Term:
     return Term(Kind.IMAGE, id, weight)
 
 
+def written(text: str, weight: float = 1.0) -> Term:
+    return Term(Kind.TEXT, text, weight)
+
+
 # --- Text -> terms -------------------------------------------------------------------------------
 
 
@@ -86,6 +90,11 @@ def image(id: str, weight: float = 1.0) -> Term:
         ('6" pipe', [words('6" pipe')]),
         ('"a" - "b - c" + d', [words("a"), words("b - c", -1), words("d")]),
         ("#-5", [image("-5")]),
+        ("text:wifi", [written("wifi")]),
+        ("red -2:text:no entry", [words("red"), written("no entry", -2)]),
+        ('text:"a + b" + text:"c"', [written("a + b"), written("c")]),
+        ('"text:wifi"', [words("text:wifi")]),
+        ("some text:wifi", [words("some text:wifi")]),
         ("#IMG_1.jpg", [image("IMG_1.jpg")]),
     ],
 )
@@ -109,6 +118,9 @@ def test_the_grammar(query: str, terms: list[Term]) -> None:
         ('""', "nothing between the quotes in"),
         ('red + " "', "nothing between the quotes in"),
         ('"red', "the quote before 'red' is never closed"),
+        ('text:"red', "the quote before 'red' is never closed"),
+        ("red + text:", "there is nothing after text: in"),
+        ('text:""', "nothing between the quotes in"),
         ('#7 - "red + blue', "the quote before 'red' is never closed"),
         ("0:red", "the weight '0' must be above 0"),
         ("1000000:red", "the weight '1000000' must be above 0 and below a million"),
@@ -143,13 +155,14 @@ weights = st.decimals("0.001", "999", places=3).map(float)
 signs = st.sampled_from([1, -1])
 spaces = st.sampled_from([" ", "  ", "\t", "\n"])
 plain_words = st.from_regex(r"[a-zé][a-z0-9'/.:+-]*(?: [a-z0-9']+){0,3}", fullmatch=True).filter(
-    lambda text: not text.startswith("vec:") and not re.search(r"\+\w", text)
+    lambda text: not text.startswith(("vec:", "text:")) and not re.search(r"\+\w", text)
 )
 any_text = st.text(st.characters(exclude_categories=["Cs"])) | st.text(alphabet='a1.#:"+- \n')
 quoted_words = any_text.filter(lambda text: text.strip() != "")
 written_terms = st.one_of(
     plain_words.map(lambda text: (text, words(text))),
     quoted_words.map(lambda text: ('"' + text.replace('"', '""') + '"', words(text))),
+    quoted_words.map(lambda text: ('text:"' + text.replace('"', '""') + '"', written(text))),
     any_text.map(lambda id: (image_term(id), image(id))),
     st.from_regex(r"[\w./]+", fullmatch=True).map(lambda id: (f"#{id}", image(id))),
     st.binary(min_size=2, max_size=16)
@@ -180,6 +193,7 @@ def test_what_is_written_by_the_grammar_is_read_as_it_was_meant(parts: list, spa
         "- 2:people + #7",
         '"black + white" - 0.5:#"a - b.jpg"',
         "vec:AAAA + 1000.25:red",
+        'text:wifi + 2:text:"no - entry"',
     ],
 )
 def test_terms_are_written_as_a_person_would(query: str) -> None:

@@ -86,7 +86,7 @@ def run_as_shown(page: Path, home: Path) -> None:
 def clone(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone of this project, installed, of a person with photos in ~/Pictures and the default model."""
     clone = tmp_path / "datasette-image-search"
-    shutil.copytree(PROJECT / "demo", clone / "demo", ignore=shutil.ignore_patterns("photos*"))
+    shutil.copytree(PROJECT / "demo", clone / "demo", ignore=shutil.ignore_patterns("photo*"))
     shutil.copytree(photos, tmp_path / "Pictures")
     be_at_home(monkeypatch, tmp_path, install_recipe_models(tmp_path / "site"))
     return clone

@@ -940,6 +940,16 @@ async def test_text_is_searched_beside_likeness(titled: Path) -> None:
     assert "palette does not know" in page.text
 
 
+async def test_words_for_texts_only_have_a_chip_that_says_so(titled: Path) -> None:
+    datasette = datasette_of(titled)
+    page = await ask(datasette, f"{PAGE}?q=text:lisbon")
+    assert sorted(names(page)) == ["blue.jpg", "red.jpg"]
+    assert 'aria-label="Search without written: lisbon"' in page.text
+    drawn = (await ask(datasette, f"{PAGE}/map.json?q=text:lisbon&_matches_only=1")).json()
+    assert drawn["images"]["id"] == [2, 6]
+    assert (await ask(datasette, f"{PAGE}?q=text:lisbon&_by=likeness")).status_code == 400
+
+
 async def test_words_that_no_model_knows_are_found_in_texts(titled: Path) -> None:
     datasette = datasette_of(titled)
     page = await ask(datasette, f"{PAGE}?q=lisbon")

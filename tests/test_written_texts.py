@@ -21,7 +21,7 @@ from datasette_image_search.store.written_texts import TEXT_COLUMNS, text_column
 from .commands import change, query
 from .random_tables import AWKWARD_NAMES
 
-OF_OURS = (*TEXT_COLUMNS, "images_keywords", "images_tags")
+OF_OURS = (*TEXT_COLUMNS, "images_keywords", "images_tags", "images_text")
 
 
 @pytest.fixture

@@ -120,6 +120,7 @@ def search_images(
         "#42 + at night - people"       terms added and subtracted
         "2:golden retriever + 0.5:#42"  terms with weights
         '"dona ana" + beach'            in texts, words in quotes stand together
+        "red + text:wifi"               wifi is looked for in texts only
         "./pool.jpg - fruit"            a picture on the disk as a term
 
     In texts, all words of a term are looked for, or its beginning if it ends with *: lis*.

@@ -49,6 +49,8 @@ DEPTH = 1_000
 SMOOTHING = 60
 """The constant of the paper, which keeps the first of one list from outweighing what is high in both."""
 
+WITHOUT_SCORES = "a search by text has no scores; leave the least score and relevance out"
+
 Ask = Callable[[Query], QueryVector]
 
 
@@ -103,7 +105,7 @@ def images_within(
     within = task.within(vector, unknown)
     if not options.matches_only:
         return None if within is None else IdSet(list(within))
-    texts, _ = task.texts([])
+    texts, _ = task.texts([]) if vector or unknown else (_texts_alone(task, []), ())
     if unknown is not None:
         _check_known(task, unknown, texts)
     if within is not None:
@@ -117,9 +119,16 @@ def images_within(
     return IdSet(list(dict.fromkeys([*_keys(likely), *telling])))
 
 
+def likeness_in(query: str) -> str:
+    """The terms of a query that are not for texts only, as a query; an empty one if there are none."""
+    terms = parse_query(query)
+    alike = [term for term in terms if term.kind is not Kind.TEXT]
+    return query if len(alike) == len(terms) else format_query(alike)
+
+
 def _check_limits(options: SearchOptions) -> None:
     if options.by == "text" and options.has_limits:
-        raise QueryError("a search by text has no scores; leave the least score and relevance out")
+        raise QueryError(WITHOUT_SCORES)
 
 
 @dataclass(frozen=True)
@@ -149,15 +158,32 @@ class _Task:
         return [
             Words(term.text, term.quoted)
             for term in self.terms()
-            if term.kind is Kind.WORDS and term.weight * sign > 0
+            if term.kind in (Kind.WORDS, Kind.TEXT) and term.weight * sign > 0
         ]
 
     def vector(self) -> tuple[QueryVector | None, EmbedderError | None]:
         """Of the query, or of what the model knows of it, and what is said of the rest."""
+        terms = self.terms()
+        alike = [term for term in terms if term.kind is not Kind.TEXT]
         try:
-            return self.ask(self.query), None
+            if len(alike) == len(terms):
+                return self.ask(self.query), None
+            return self.asked(alike) if alike else None, None
         except EmbedderError as error:
-            return _asked_in_part(self), error
+            return self.asked_in_part(alike), error
+
+    def asked(self, terms: Sequence[Term]) -> QueryVector:
+        text = format_query(terms)
+        return self.ask(QueryWithFiles(text) if isinstance(self.query, QueryWithFiles) else text)
+
+    def asked_in_part(self, terms: Sequence[Term]) -> QueryVector | None:
+        """The vector of those terms that the model knows, if the others are not all that is added."""
+        known = []
+        for term in terms:
+            with suppress(EmbedderError):
+                self.asked([term])
+                known.append(term)
+        return self.asked(known) if any(term.weight > 0 for term in known) else None
 
     def within(
         self, vector: QueryVector | None, unknown: EmbedderError | None
@@ -166,8 +192,7 @@ class _Task:
         if not self.options.has_limits:
             return None
         if vector is None:
-            assert unknown is not None
-            raise unknown
+            raise unknown or QueryError(WITHOUT_SCORES)
         options = replace(self.options, matches_only=False)
         ids = asked.images_within(self.conn, self.index, vector, options)
         return None if ids is None else frozenset(_keys(ids))
@@ -247,6 +272,8 @@ def _by_both(task: _Task) -> Found:
     steps: list[Step] = []
     vector, unknown = task.vector()
     within = task.within(vector, unknown)
+    if vector is None and unknown is None:
+        return _by_text(task)
     texts, warnings = task.texts(steps)
     if unknown is not None:
         _check_known(task, unknown, texts)
@@ -300,21 +327,6 @@ def _merged(
         warnings,
         knows_matches=found.knows_matches,
     )
-
-
-def _asked_in_part(task: _Task) -> QueryVector | None:
-    """The vector of those terms that the model knows, if the others are not all that is added."""
-
-    def ask(terms: Sequence[Term]) -> QueryVector:
-        text = format_query(terms)
-        return task.ask(QueryWithFiles(text) if isinstance(task.query, QueryWithFiles) else text)
-
-    known = []
-    for term in task.terms():
-        with suppress(EmbedderError):
-            ask([term])
-            known.append(term)
-    return ask(known) if any(term.weight > 0 for term in known) else None
 
 
 def merged(

@@ -9,6 +9,7 @@ A typed query -> one unit vector. One grammar for SQL, pages, JSON and the comma
     "black + white"                      quotes make any text one literal term, and keep its blanks
     #"a - b.jpg"                         and any text an id, where ids are texts
     "5"" disk"                           a quote within quotes is written twice
+    text:wifi, text:"no entry"           words to look for in what is written about images, not in what they show
     vec:BASE64                           a vector: float16, little-endian, base64url
 """
 
@@ -59,6 +60,7 @@ class QueryError(ImageSearchError):
 
 class Kind(Enum):
     WORDS = "words"
+    TEXT = "text"
     IMAGE = "image"
     VECTOR = "vector"
     FILE = "file"
@@ -67,7 +69,7 @@ class Kind(Enum):
 @dataclass(frozen=True)
 class Term:
     """
-    `text` is the words, the id of the image, the base64 of the vector, or the path of the picture. A minus is a
+    `text` is the words, to see or to look for in texts, the id of the image, the base64 of the vector, or the path of the picture. A minus is a
     negative weight. Words that are `quoted` mean the same to a model, but in texts they are looked for next to each other.
     """
 
@@ -99,8 +101,8 @@ class QueryVector:
 _SIGN = re.compile(r"""(?<!\s)\s+([+-])(?:\s+|(?=[\w#".]))|(?<=[\w"])(\+)(?=[\w#"])""")
 _WEIGHT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+):\s*(?=\S)")
 _END = rf"(?=\s*$|{_SIGN.pattern})"
-_QUOTED = re.compile(rf'\s*(#?)"((?:[^"]|"")*)"{_END}')
-_LOOSELY_QUOTED = re.compile(rf'\s*(#?)"(.*?)"{_END}', re.DOTALL)
+_QUOTED = re.compile(rf'\s*(#|text:|)"((?:[^"]|"")*)"{_END}')
+_LOOSELY_QUOTED = re.compile(rf'\s*(#|text:|)"(.*?)"{_END}', re.DOTALL)
 """If inner quotes were not written twice, the term ends at the first quote that can end it."""
 
 
@@ -134,7 +136,8 @@ def parse_query(text: str, is_file: IsFile | None = None) -> tuple[Term, ...]:
             raise QueryError(f"the query has more than {MOST_TERMS} terms; remove some")
         sign = _SIGN.match(written, at)
         if sign is None:
-            check_letters("the query", *(each.text for each in terms if each.kind is Kind.WORDS))
+            words = (each.text for each in terms if each.kind in (Kind.WORDS, Kind.TEXT))
+            check_letters("the query", *words)
             return tuple(terms)
         at = sign.end()
 
@@ -181,11 +184,12 @@ def _parse_term(written: str, start: int, query: str, is_file: IsFile | None) ->
     elif quoted := _LOOSELY_QUOTED.match(written, start):
         text = quoted[2]
     if quoted:
-        if quoted[1]:
+        if quoted[1] == "#":
             return Term(Kind.IMAGE, text, weight), quoted.end()
         if not text.strip():
             raise QueryError(f"there is nothing between the quotes in {query!r:.200}")
-        return Term(Kind.WORDS, text, weight, quoted=True), quoted.end()
+        kind = Kind.TEXT if quoted[1] else Kind.WORDS
+        return Term(kind, text, weight, quoted=True), quoted.end()
     sign = _SIGN.search(written, start)
     end = sign.start() if sign else len(written)
     body = written[start:end].strip()
@@ -193,12 +197,16 @@ def _parse_term(written: str, start: int, query: str, is_file: IsFile | None) ->
         raise QueryError(
             f"a term is missing in {query!r:.200}; put something on both sides of + and -"
         )
-    if body.count('"') == 1 and body.startswith('"'):
-        raise QueryError(f"the quote before {body[1:]!r:.200} is never closed")
+    if body.count('"') == 1 and body.removeprefix("text:").startswith('"'):
+        raise QueryError(f"the quote before {body.partition(chr(34))[2]!r:.200} is never closed")
     if body.startswith("#"):
         return Term(Kind.IMAGE, body[1:].strip(), weight), end
     if body.startswith("vec:"):
         return Term(Kind.VECTOR, body[4:].strip(), weight), end
+    if body.startswith("text:"):
+        if not body[5:].strip():
+            raise QueryError(f"there is nothing after text: in {query!r:.200}")
+        return Term(Kind.TEXT, body[5:].strip(), weight), end
     kind = Kind.FILE if is_file and is_file(body) else Kind.WORDS
     return Term(kind, body, weight), end
 
@@ -236,6 +244,10 @@ def query_vector(
             vector, warning = _text_vector(embedder, term.text)
             bank = None if embedder.has_hubs else _usual_words(embedder)
             warnings += [warning] if warning else []
+        elif term.kind is Kind.TEXT:
+            raise QueryError(
+                f"'text:{term.text:.200}' is looked for in what is written, so it needs a search by text or by both"
+            )
         elif term.kind is Kind.IMAGE:
             vector = _vector_of_image(conn, index, term.text)
         elif term.kind is Kind.FILE:
@@ -288,8 +300,9 @@ def _format_term(term: Term) -> str:
         return f"{prefix}vec:{term.text}"
     if term.kind is Kind.FILE:
         return prefix + term.text
-    is_plain = not term.quoted and _reads_as(term.text, Kind.WORDS, term.text)
-    return prefix + (term.text if is_plain else _quoted(term.text))
+    mark = "text:" if term.kind is Kind.TEXT else ""
+    is_plain = not term.quoted and _reads_as(mark + term.text, term.kind, term.text)
+    return prefix + mark + (term.text if is_plain else _quoted(term.text))
 
 
 def with_words(query: str, words: str) -> str:
@@ -305,7 +318,7 @@ def _quoted(text: str) -> str:
 
 def _reads_as(text: str, kind: Kind, term: str) -> bool:
     """Whether a text is one term of that kind, whatever comes after it."""
-    if text.startswith(('"', '#"')):
+    if text.startswith(('"', '#"', 'text:"')):
         return False  # A quote further on could be the end.
     try:
         return parse_query(text) == (Term(kind, term),)

@@ -53,6 +53,10 @@ STOP_WORDS = frozenset(
 """Words that nobody need have written: "a photo of a dog" finds the keyword "dog". A term of these only is one of words."""
 
 
+CALLED = {"lines": "the picture"}
+"""What people call a table of TEXT_TABLES, if not as it is called here."""
+
+
 class TextsDamaged(StoreError):
     """The tables of FTS5 cannot be read."""
 
@@ -91,7 +95,7 @@ class TextHit:
 
 @dataclass(frozen=True)
 class TextMatch:
-    """A word or phrase of a query, and the text that it was found in: a column, or "keywords" or "tags"."""
+    """A word or phrase of a query, and the text that it was found in: a column, "keywords", "tags" or "the picture"."""
 
     words: str
     text: str
@@ -223,7 +227,7 @@ def text_matches(
     with _naming_the_texts(table):
         rows = conn.execute(sql, [json.dumps(list(ids))]).fetchall()
     keys = [key for key, *_ in rows]
-    names = {table.side(kind): kind for kind in TEXT_TABLES}
+    names = {table.side(kind): CALLED.get(kind, kind) for kind in TEXT_TABLES}
     found: dict[Key, list[TextMatch]] = {}
     # To ask the large table for one row of a common word takes it milliseconds, so these few get one of their own.
     with closing(in_memory()) as few:

@@ -105,7 +105,7 @@ def ensure_triggers(
 
 def _text_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:
     """Those of TEXT_TABLES that there are, and not somebody else's of the same name."""
-    has = {"keywords": has_keywords, "tags": has_tags}
+    has = {"keywords": has_keywords, "tags": has_tags, "lines": has_lines}
     return [kind for kind in TEXT_TABLES if has[kind](conn, table)]
 
 

@@ -31,7 +31,7 @@ from .tables import (
 TEXT_COLUMNS = ("filename", "folder", "title", "description", "city", "state", "country")
 """Columns of an image table whose words can be searched for, if it has them."""
 
-TEXT_TABLES = {"keywords": "keyword", "tags": "tag"}
+TEXT_TABLES = {"keywords": "keyword", "tags": "tag", "lines": "text"}
 """
 Side tables whose rows are words of an image -> their column. The column of FTS5 has the name of the side table, because
 a person's own table may have one called "tags".

@@ -57,11 +57,12 @@ class Card:
 @dataclass(frozen=True)
 class Chip:
     """
-    A term of the query as the page shows it; `without_url` is the search without it. `vector` is the term of an
-    uploaded picture, which only the browser that sent it can show.
+    A term of the query as the page shows it; `without_url` is the search without it. One that `is_written` is looked
+    for in texts only. `vector` is the term of an uploaded picture, which only the browser that sent it can show.
     """
 
     is_subtracted: bool
+    is_written: bool
     label: str
     thumbnail_url: str | None
     vector: str | None
@@ -162,13 +163,18 @@ def _chip(
 ) -> Chip:
     image_id = _image_of(requested, term)
     weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g}:"
-    labels = {Kind.VECTOR: YOUR_PICTURE, Kind.IMAGE: image_term(term.text), Kind.WORDS: term.text}
+    labels = {
+        Kind.VECTOR: YOUR_PICTURE,
+        Kind.IMAGE: image_term(term.text),
+        Kind.TEXT: f"written: {term.text}",
+    }
     return Chip(
         is_subtracted=term.weight < 0,
-        label=weight + shortened(labels[term.kind]),
+        label=weight + shortened(labels.get(term.kind, term.text)),
         thumbnail_url=None
         if image_id is None
         else requested.urls.thumbnail(image_id, versions.get(image_id)),
+        is_written=term.kind is Kind.TEXT,
         vector=f"vec:{term.text}" if term.kind is Kind.VECTOR else None,
         without_url=without_url,
     )

@@ -16,6 +16,7 @@ from ...errors import ImageSearchError
 from ...maps.collection import CollectionMap, check_column, collection_map
 from ...maps.colouring import by_score, colouring, plain
 from ...maps.page import MOST_IMAGES, map_data
+from ...search.fusion import likeness_in
 from ...search.live import LiveIndex, is_seen_by
 from ...search.planner import live_snapshot
 from ...search.projection import pca
@@ -62,6 +63,8 @@ async def map_page(datasette: Datasette, request: Request) -> Response:
 async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | None) -> Response:
     # A column takes precedence over a query, which then need not be valid.
     query = wanted.query if column is None else ""
+    if wanted.by != "likeness":
+        query = likeness_in(query) if query else ""
     unknown: tuple[str, ...] = ()
     limits = ""
     if query or wanted.is_limited:
