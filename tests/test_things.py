@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load as load_safetensors
 
 from datasette_image_search.embedders import things, things_wheels
 from datasette_image_search.embedders.catalogue import listed_models
@@ -53,6 +55,20 @@ def test_pictures_and_words_lie_in_one_space(embedder: things.ThingsEmbedder):
     assert (pictures.shape, words.shape) == ((1, 1280), (5, 1280))
     assert (pictures.dtype, words.dtype) == (np.float32, np.float32)
     assert np.linalg.norm(words, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_sentences_mean_what_a_bert_of_transformers_says():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(**things.MINILM)
+    bert = transformers.BertModel(config, add_pooling_layer=False).eval()
+    bert.load_state_dict(load_safetensors(things_wheels.WORDS.read()), strict=False)
+    ids = things.Tokens()(["a cat", "a small red car, by the sea \u2605", "", "words " * 300])
+    with torch.inference_mode():
+        means = things.Sentences().eval()(ids)
+        for tokens, mean in zip(ids, means, strict=True):
+            real = tokens[tokens != things.PADDING][None]
+            expected = bert(input_ids=real).last_hidden_state.mean(dim=1)[0]
+            assert mean.numpy() == pytest.approx(expected.numpy(), abs=1e-4)
 
 
 def test_words_with_one_meaning_are_close(embedder: things.ThingsEmbedder):
