@@ -100,10 +100,14 @@ class _Page:
 
 
 async def find(
-    requested: RequestedTable, wanted: SearchRequest, *, patient_facets: bool = False
+    requested: RequestedTable,
+    wanted: SearchRequest,
+    *,
+    patient_facets: bool = False,
+    usual_facets: bool = False,
 ) -> Answer:
     """
-    Search, count and facet side by side. `is_prepared` must have been awaited for the query.
+    Search, count and facet side by side; with the usual facets if `usual_facets` and the URL names none. `is_prepared` must have been awaited for the query.
 
     Raises an ImageSearchError with a sentence for the person.
     """
@@ -128,7 +132,7 @@ async def find(
         searching = _closest if wanted.query else _without_query
         return await asyncio.gather(counting, timed("search", searching(requested, wanted)))
 
-    counting = count_facets(requested, wanted.rows, patient=patient_facets)
+    counting = count_facets(requested, wanted.rows, patient=patient_facets, with_usual=usual_facets)
     with told_when_too_long(requested.datasette), naming_the_filter(requested.table, wanted.filter):
         (count, page), facets, without_vector = await asyncio.gather(
             count_and_search(),
