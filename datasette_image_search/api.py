@@ -236,12 +236,12 @@ class Images:
         **options: Any,
     ) -> list[Found]:
         """
-        For each query the `hits`, how many of them are `matches`, the `steps` to them, and `warnings`. The k best
-        come in the order of the column `sort` or `sort_desc`. `options` are the fields of SearchOptions.
+        For each query the `hits`, how many of them are `matches`, the `steps` to them, and `warnings`. By a column, `sort`
+        or `sort_desc`, the matches come in its order, or else the k best. `options` are the fields of SearchOptions.
 
             (found,) = images.find(["dark blue"], 3)
         """
-        from .search import asked, fusion
+        from .search import asked, sorting
         from .search.live import live_index
 
         chosen, some = asked.SearchOptions(**options), queries_of(queries)
@@ -251,7 +251,7 @@ class Images:
             live_index(self.conn, index, phases(on_progress))
         rows = where if isinstance(where, Filter | IdSet) else row_filter(where, params)
         ask = partial(self._ask, index, alone=len(some) == 1)
-        return fusion.find_images(self.conn, index, some, k, rows, chosen, order, ask)
+        return sorting.find_images(self.conn, index, some, k, rows, chosen, ask, order)
 
     def relevance(self, id: Key, query: Query, *, model: str | None = None) -> float | None:
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sqlite3
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from datasette_image_search import Images, ImageSearchError
 from datasette_image_search.store import Filter, find_image_table
 from datasette_image_search.store.ordering import Order, in_order, order_of, sorted_ids
 
-from .commands import change, command
+from .commands import change
 
 
 @pytest.fixture
@@ -71,31 +70,6 @@ def test_texts_are_keys_too(database: Path):
     conn.executemany("insert into images values (?, '', ?)", [("7", 2), ("a b", 1), ('"', None)])
     assert in_order(conn, own, ['"', "7", "a b"], Order("size")) == ["a b", "7", '"']
     assert sorted_ids(conn, own, Order("size", descending=True), 5) == ["7", "a b", '"']
-
-
-def test_the_hits_of_a_search_are_the_best_in_another_order(numbered: Path):
-    with Images(numbered) as images:
-        numbers = {1: 2, 3: 1, 4: 2, 6: 1, 7: 2, 8: 3}
-        for k in (1, 3, 8):
-            best = images.search("orange", k)
-            by_number = sorted(best, key=lambda hit: numbers.get(hit.id, 9))
-            assert images.search("orange", k, sort="number") == by_number
-            falling = sorted(best, key=lambda hit: -numbers.get(hit.id, -9))
-            assert images.search("orange", k, sort_desc="number") == falling
-        rest = images.search("orange", 8)[2:5]
-        skipped = images.search("orange", 3, offset=2, sort="number")
-        assert skipped == sorted(rest, key=lambda hit: numbers.get(hit.id, 9))
-
-
-def test_the_command_sorts(numbered: Path):
-    asked = ("search-images", numbered, "images", "red", "orange", "-k", 4, "--csv")
-    best = command(*asked).stdout.splitlines()
-    by_path = command(*asked, "--sort-desc", "path").stdout.splitlines()
-    assert sorted(by_path) == sorted(best)
-    paths = [row["path"] for row in csv.DictReader(by_path)]
-    assert paths[:4] == sorted(paths[:4], reverse=True)
-    assert paths[4:] == sorted(paths[4:], reverse=True)
-    assert by_path[1].startswith("red,")
 
 
 @pytest.mark.parametrize(

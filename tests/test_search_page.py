@@ -1117,6 +1117,8 @@ async def test_the_csv_has_the_rows_and_their_scores(database: Path) -> None:
     assert rows[0]["filename"] == "red.jpg"
     assert len(rows) == 3
     assert float(rows[0]["score"]) > float(rows[1]["score"])
+    hits = (await ask(datasette_of(database), f"{PAGE}.json?q=red&_size=3")).json()["hits"]
+    assert [float(row["relevance"]) for row in rows] == [hit["relevance"] for hit in hits]
     assert response.headers["content-type"].startswith("text/plain")
 
 

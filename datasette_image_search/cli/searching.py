@@ -96,7 +96,11 @@ _MINUS_WORDS = re.compile(r"-(?!-|k\d*$|p$)[\d.]*[^\d.].*", re.DOTALL)
     show_default=True,
     help="Order of the images: corrected for those that are close to any words, or by the score alone",
 )
-@click.option("--sort", metavar="COLUMN", help="Show the -k best by this column, lowest first")
+@click.option(
+    "--sort",
+    metavar="COLUMN",
+    help="Sort the matches, or the -k best if none is one, by this column, lowest first",
+)
 @click.option("--sort-desc", metavar="COLUMN", help="The same, highest first")
 @options.output_format(paths="Output only the paths of the files, each once")
 @click.option("--explain", is_flag=True, help="Print the steps of the search on standard error")
@@ -156,6 +160,7 @@ def search_images(
         {
             "query": name,
             "score": hit.score,
+            "relevance": hit.relevance,
             "id": hit.id,
             "path": places[hit.id].path,
             "matched": "; ".join(map(str, hit.matched)),
@@ -166,10 +171,12 @@ def search_images(
         if hit.id in places
     ]
     columns = ["query"] if len(names) > 1 else []
-    columns += ["score", "id"]
+    columns += ["score"]
+    # What programs get does not depend on what was found.
+    is_known = any(row["relevance"] is not None for row in rows)
+    columns += ["relevance", "id"] if is_known or output is not None else ["id"]
     if index.content_column is None:
         columns.append("path")
-    # For programs whatever was found.
     if any(row["matched"] for row in rows) or (output is not None and asked["by"] != "likeness"):
         columns.append("matched")
     rows_shown = [{column: row[column] for column in columns} for row in rows]
@@ -202,14 +209,20 @@ def _shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
 
+def _printable(value: object) -> str:
+    return printable(str(value))
+
+
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from tabulate import tabulate
 
+    from ..search.hits import written_relevance
     from ..search.query import written_id
 
+    written = {"score": "{:.4f}".format, "relevance": written_relevance}
     for row in rows:
-        row.update((name, printable(str(value))) for name, value in row.items() if name != "score")
-        row["score"] = "" if row["score"] is None else f"{row['score']:.4f}"
+        for name, value in row.items():
+            row[name] = "" if value is None else written.get(name, _printable)(value)
         row["id"] = written_id(row["id"])
         if "query" in row:
             row["query"] = _shortened(row["query"])

@@ -12,7 +12,6 @@ import numpy as np
 from ..checked import check_choice, check_flag, check_number, check_share
 from ..store import Filter, Index, Key
 from ..store.filters import IdSet, passing
-from ..store.ordering import Order, in_order
 from ..store.vectors import image_vectors, vectors_by_id
 from . import planner
 from .correction import Rank, ranking_vectors
@@ -78,12 +77,8 @@ def find_images(
     k: int,
     filter: Filter | IdSet | None,
     options: SearchOptions,
-    order: Order | None = None,
 ) -> list[Found]:
-    """
-    For each query the best k images, as planner.search_live() has them, with their relevance, and in the order
-    of a column if there is one.
-    """
+    """For each query the best k images, as planner.search_live() has them, with their relevance."""
     with planner.live_snapshot(conn, index) as live:
         ranking = _ranking(live, asked, options)
         relevances = [
@@ -96,24 +91,10 @@ def find_images(
         all_found = planner.search_live(
             conn, live, ranking, k, filter, offset=options.offset, exact=options.exact, among=among
         )
-    if order is not None:
-        all_found = sorted_by(conn, index, order, all_found)
     return [
         _complete(found, relevance, query, options)
         for found, relevance, query in zip(all_found, relevances, asked, strict=True)
     ]
-
-
-def sorted_by(
-    conn: sqlite3.Connection, index: Index, order: Order, all_found: Sequence[Found]
-) -> list[Found]:
-    """The hits by a column instead. Of equal values, and of images without one, the best comes first."""
-    result = []
-    for found in all_found:
-        hits = {hit.id: hit for hit in found.hits}
-        ids = in_order(conn, index.table, list(hits), order)
-        result.append(replace(found, hits=tuple(hits[id] for id in ids)))
-    return result
 
 
 def relevance_of_image(conn: sqlite3.Connection, query: QueryVector, key: Key) -> float | None:

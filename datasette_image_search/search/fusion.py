@@ -26,7 +26,6 @@ from ..checked import check_whole
 from ..embedders.protocol import EmbedderError
 from ..store import Filter, Index, Key
 from ..store.filters import IdSet
-from ..store.ordering import Order
 from ..store.text_search import (
     TextHit,
     TextsDamaged,
@@ -61,19 +60,17 @@ def find_images(
     k: int,
     filter: Filter | IdSet | None,
     options: SearchOptions,
-    order: Order | None,
     ask: Ask,
 ) -> list[Found]:
     """
     For each query the best k images, by likeness, by text or by both, with the warnings of `ask`, which makes a vector
-    of it; in the order of a column if there is one.
+    of it.
 
     Raises QueryError, EmbedderError if there is no vector for a query and no text matches it, or an error of the planner.
     """
     if options.by == "likeness":
-        return asked.find_images(
-            conn, index, [ask(query) for query in queries], k, filter, options, order
-        )
+        vectors = [ask(query) for query in queries]
+        return asked.find_images(conn, index, vectors, k, filter, options)
     check_whole("k", k, 1)
     check_whole("offset", options.offset, 0)
     _check_limits(options)
@@ -85,7 +82,7 @@ def find_images(
         # Texts, vectors and filter are of one state.
         with store.snapshot(conn):
             all_found.append(search(_Task(conn, index, query, k, filter, ask, options)))
-    return all_found if order is None else asked.sorted_by(conn, index, order, all_found)
+    return all_found
 
 
 def images_within(

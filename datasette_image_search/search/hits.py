@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..store import Key
@@ -14,6 +15,11 @@ LINE = 0.95
 def is_relevant(relevance: float | None) -> bool:
     """Whether an image with this relevance is a match by likeness; nobody can tell if it is None."""
     return relevance is not None and relevance >= LINE
+
+
+def written_relevance(relevance: float) -> str:
+    """With two digits, rounded down, so that what reads 0.95 is a match."""
+    return f"{math.floor(relevance * 100) / 100:.2f}"
 
 
 @dataclass(frozen=True)

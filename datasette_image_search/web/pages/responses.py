@@ -105,18 +105,23 @@ def _absolute_in(requested: RequestedTable) -> Callable[[str], str]:
 
 
 def csv_response(requested: RequestedTable, answer: Answer) -> Response:
-    """The rows of one page with their scores and the texts that matched, with _dl as a file to save. A BLOB is the URL of its bytes."""
+    """
+    The rows of one page with the texts that matched, their relevances and scores, with _dl as a file to save. A BLOB is
+    the URL of its bytes.
+    """
     absolute, urls = _absolute_in(requested), requested.urls
     text = io.StringIO()
     writer = csv.writer(text)
     columns = list(answer.images[0].row) if answer.images else [requested.table.key]
-    writer.writerow([*columns, _new_column("matched", columns), _new_column("score", columns)])
+    told = (_new_column(name, columns) for name in ("matched", "relevance", "score"))
+    writer.writerow([*columns, *told])
     for image in answer.images:
         cells = [
             absolute(urls.blob(image.id, column)) if isinstance(value, bytes) else value
             for column, value in image.row.items()
         ]
-        writer.writerow([*cells, "; ".join(map(str, image.matched)), image.score])
+        matched = "; ".join(map(str, image.matched))
+        writer.writerow([*cells, matched, image.relevance, image.score])
     headers = {"x-content-type-options": "nosniff"}
     if requested.request.args.get("_dl"):
         headers["content-disposition"] = 'attachment; filename="images.csv"'
