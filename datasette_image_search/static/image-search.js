@@ -29,7 +29,14 @@
     // Show the thumbnail at once, and a larger picture when it has loaded, if there is an original.
     const shown = picture.querySelector("img").cloneNode();
     shown.removeAttribute("loading");
-    if (picture.dataset.preview) {
+    if ("film" in picture.dataset) {
+      const film = document.createElement("video");
+      film.controls = true;
+      film.onloadeddata = () => {
+        if (shown.isConnected) shown.replaceWith(film);
+      };
+      film.src = picture.dataset.film;
+    } else if (picture.dataset.preview) {
       const preview = new Image();
       preview.onload = () => {
         shown.src = preview.src;
