@@ -1,15 +1,26 @@
-"""In the place of the process that reads pictures: the text in a picture is the name of its file."""
+"""In the place of the process that reads pictures: the text in a picture is the name of its file, or what a test says."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import ClassVar
+
+from sqlite_utils import Database
 
 from datasette_image_search.decoding.opening import DecodeError
 from datasette_image_search.reading import reading
+from datasette_image_search.store import find_index, transaction
 from datasette_image_search.store.line_rows import Line
+from datasette_image_search.store.lines import (
+    ReadPicture,
+    UnreadPicture,
+    ensure_lines,
+    write_lines,
+)
 
 BOX = (0.25, 0.25, 0.75, 0.5)
 
@@ -34,6 +45,17 @@ class NamesRead:
         return lines, 1.0
 
     def end(self) -> None: ...
+
+
+def write_in_picture(database: Path, id: int, *texts: str) -> None:
+    """Lines of an image of the table images, all in the same box."""
+    with closing(Database(database)) as db:
+        index = find_index(db.conn, "images")
+        picture = UnreadPicture(db["images"].get(id)["sha256"], (id,))
+        lines = [Line(text, 0.99, BOX) for text in texts]
+        with transaction(db):
+            ensure_lines(db, index)
+            write_lines(db, index.table, [ReadPicture(picture, lines)])
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 from sqlite_utils import Database
 
-from .commands import command
+from .commands import change, command
 from .conftest import draw_picture
+from .reading_names import write_in_picture
 from .serving import ask, datasette_of
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
@@ -71,6 +72,42 @@ async def test_without_roots_it_is_the_thumbnail_and_says_so(database: Path) -> 
     assert re.search(rf'<img src="{PAGE}/6/thumbnail\?v=[0-9a-f]+" alt="red.jpg"', page.text)
     assert "the configuration of this server names no folder with originals" in page.text
     assert "Download" not in page.text
+
+
+async def test_what_is_written_in_the_picture_is_shown_where_it_is(database: Path) -> None:
+    datasette = datasette_of(database)
+    assert "<rect" not in (await ask(datasette, f"{PAGE}/6")).text
+    write_in_picture(database, 6, "No <entry>", "2 MB")
+    page = await ask(datasette, f"{PAGE}/6")
+    assert 'viewBox="0 0 80 60"' in page.text
+    box = '<rect x="20.0" y="15.0" width="40.0" height="15.0"><title>'
+    assert re.findall(f"{box}(.*)</title>", page.text) == ["No &lt;entry&gt;", "2 MB"]
+    assert facts(page)["Text"] == "No <entry> \u00b7 2 MB"
+    change(database, "update images set width = null")
+    page = await ask(datasette, f"{PAGE}/6")
+    assert "<rect" not in page.text
+    assert facts(page)["Text"] == "No <entry> \u00b7 2 MB"
+
+
+async def test_who_may_not_see_the_table_of_lines_sees_none_over_the_picture(
+    database: Path,
+) -> None:
+    write_in_picture(database, 6, "secret")
+    private = {"databases": {"photos": {"tables": {"images_text": {"allow": {"id": "anna"}}}}}}
+    datasette = datasette_of(database, rules=private)
+    assert "secret" not in (await ask(datasette, f"{PAGE}/6")).text
+    assert "secret" in (await ask(datasette, f"{PAGE}/6", "anna")).text
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("box", "'[0, 0, 1]'"), ("box", "'[0, 0, 9, 1]'"), ("box", "x'00'"), ("text", "x'00'")],
+)
+async def test_what_is_no_line_is_not_shown(database: Path, column: str, value: str) -> None:
+    write_in_picture(database, 6, "fine", "wrong")
+    change(database, f"update images_text set {column} = {value} where text = 'wrong'")
+    page = await ask(datasette_of(database), f"{PAGE}/6")
+    assert facts(page)["Text"] == "fine"
 
 
 async def test_the_way_through_a_search(database: Path) -> None:

@@ -1094,6 +1094,7 @@ async def test_the_json_says_what_the_page_says(database: Path) -> None:
         "id",
         "score",
         "relevance",
+        "at",
         "matched",
         "thumbnail",
         "url",

@@ -39,7 +39,7 @@ from . import asked
 from .asked import UNKNOWN, SearchOptions
 from .hits import Found, Hit, Step, is_relevant
 from .live import live_index
-from .queries import Query, QueryWithFiles
+from .queries import Query, QueryWithFiles, naming_the_query
 from .query import Kind, QueryError, QueryVector, Term, format_query, parse_query
 
 DEPTH = 1_000
@@ -79,8 +79,10 @@ def find_images(
     search = _by_text if options.by == "text" else _by_both
     all_found = []
     for query in queries:
+        is_text = isinstance(query, str | QueryWithFiles)
+        name, alone = str(query) if is_text else "", len(queries) == 1 or not is_text
         # Texts, vectors and filter are of one state.
-        with store.snapshot(conn):
+        with store.snapshot(conn), naming_the_query(name, alone=alone):
             all_found.append(search(_Task(conn, index, query, k, filter, ask, options)))
     return all_found
 

@@ -29,27 +29,39 @@
     // Show the thumbnail at once, and a larger picture when it has loaded, if there is an original.
     const shown = picture.querySelector("img").cloneNode();
     shown.removeAttribute("loading");
-    if (picture.dataset.preview) {
+    if ("film" in picture.dataset) {
+      const film = document.createElement("video");
+      film.controls = true;
+      film.onloadeddata = () => {
+        if (shown.isConnected) shown.replaceWith(film);
+      };
+      film.src = picture.dataset.film;
+    } else if (picture.dataset.preview) {
       const preview = new Image();
       preview.onload = () => {
         shown.src = preview.src;
       };
       preview.src = picture.dataset.preview;
     }
+    const frame = document.createElement("div");
+    frame.className = "image-search-framed";
+    frame.append(shown);
     const caption = document.createElement("figcaption");
     const card = picture.parentElement;
     caption.append(card.querySelector(".image-search-caption").cloneNode(true));
-    figure.replaceChildren(shown, caption);
+    figure.replaceChildren(frame, caption);
     if (!preview.open) preview.showModal();
-    addFacts(caption, picture.href);
+    addFacts(frame, caption, picture.href);
   }
 
-  /* What the page of the image says of it. */
-  async function addFacts(caption, url) {
+  /* What the page of the image says of it, and where in the picture text was read. */
+  async function addFacts(frame, caption, url) {
     try {
       const html = await (await fetch(url)).text();
-      const facts = new DOMParser().parseFromString(html, "text/html").querySelector(".image-search-facts");
+      const page = new DOMParser().parseFromString(html, "text/html");
+      const [facts, lines] = [".image-search-facts", ".image-search-lines"].map((part) => page.querySelector(part));
       if (facts) caption.append(facts);
+      if (lines) frame.append(lines);
     } catch {
       // The name and the links are there already.
     }

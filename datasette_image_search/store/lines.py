@@ -22,6 +22,13 @@ from .tables import (
     table_exists,
 )
 from .triggers import ensure_triggers, has_lines
+from .written_texts import LONGEST_TEXT
+
+MOST_LINES = 1_000
+"""Of an image. The models look for no more."""
+
+LONGEST_BOX = 200
+"""Characters of four numbers."""
 
 NO_HASH = ""
 """In the place of a hash in a reading that is to be tried again: no picture has it."""
@@ -147,7 +154,10 @@ def lines_of_twins(
 
 def lines_of_image(conn: sqlite3.Connection, table: ImageTable, key: Key) -> Iterator[Line]:
     """The lines of one image, from the top; others can write to the table too, and what is no line is left out."""
-    sql = "select text, score, box from {lines} where image_id = ? order by rowid"
+    sql = (
+        "select text, score, box from {lines} where image_id = ? "
+        f"and length(text) <= {LONGEST_TEXT} and length(box) <= {LONGEST_BOX} order by rowid limit {MOST_LINES}"
+    )
     for text, score, box in conn.execute(sql.format(**table.quoted()), [key]):
         numbers = _box(box)
         if isinstance(text, str) and isinstance(score, float) and numbers is not None:

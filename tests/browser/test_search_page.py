@@ -9,6 +9,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from ..reading_names import write_in_picture
+
 pytestmark = pytest.mark.datasette
 
 SEARCH = "/-/image-search/photos/images"
@@ -230,6 +232,22 @@ def test_nothing_looks_like_that(page: Page, server: str) -> None:
     page.get_by_label("matches only").check()
     page.get_by_role("button", name="Sort").click()
     expect(page.get_by_text("No image matches.")).to_be_visible()
+
+
+def test_the_preview_shows_where_text_is(page: Page, server: str, database: Path) -> None:
+    write_in_picture(database, 6, "No entry")
+    page.goto(f"{server}{SEARCH}?q=red")
+    page.locator(".image-search-picture").first.click()
+    preview = page.get_by_role("dialog")
+    expect(preview.get_by_text("No entry", exact=True).last).to_be_visible()
+    picture = preview.get_by_role("img").bounding_box()
+    box = preview.locator("rect").bounding_box()
+    assert picture is not None
+    assert box is not None
+    # The line that is drawn is wider than its rectangle.
+    assert box["x"] - picture["x"] == pytest.approx(picture["width"] / 4, abs=3)
+    assert box["y"] - picture["y"] == pytest.approx(picture["height"] / 4, abs=3)
+    assert box["width"] == pytest.approx(picture["width"] / 2, abs=3)
 
 
 def test_the_preview(page: Page, server: str) -> None:

@@ -18,6 +18,7 @@ from ..server.preparing import is_prepared
 from ..urls import POSITION, check_url, pairs_of, replaced
 from .cards import Card, image_card, query_in_words
 from .facts import facts
+from .lines import lines_in_picture, written
 from .results import ShownImage, found_images, shown_image
 from .search_page import is_ready, shows_originals, table_context
 from .search_request import DEEPEST, SearchRequest, read_request
@@ -113,10 +114,13 @@ async def _html(
     # The paths of an image table are below its roots.
     is_ours = requested.table.path_column is not None
     words = await words_of_image(datasette, request, *names, image.id)
+    lines = await lines_in_picture(requested, image.id)
     context: dict[str, Any] = {
         **await table_context(requested),
         "image": _card(requested, image),
-        "facts": facts(known, words, urls.page, is_ours=is_ours),
+        "facts": facts(known, words, urls.page, is_ours=is_ours) + written(lines),
+        # In a picture of unknown size nobody knows where they are.
+        "lines": lines if image.row.get("width") and image.row.get("height") else (),
         "alike": [_card(requested, each) for each in alike],
         "alike_url": urls.page([("q", image_term(image.id))]),
         "search_url": urls.page(pairs),

@@ -50,7 +50,7 @@ class ShownImage:
     """
     An image as a page shows it, with its row. `score` is None without a query or a vector, `relevance` if nothing is
     known to compare with, and `version` if nothing is known of the picture. `matched` are the words of the query that are
-    written about it.
+    written about it, and `at` the seconds of the best scene of a film.
     """
 
     id: store.Key
@@ -60,6 +60,7 @@ class ShownImage:
     relevance: float | None = None
     matched: tuple[TextMatch, ...] = ()
     is_match: bool = False
+    at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -317,6 +318,7 @@ def _shown_images(
                     relevance=hit.relevance,
                     matched=hit.matched,
                     is_match=hit.is_match,
+                    at=hit.at,
                 )
             shown.append(image)
     return tuple(shown)
