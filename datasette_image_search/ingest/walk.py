@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 from ..checked import check_fields
 from ..decoding.formats import is_image_name
@@ -59,8 +60,11 @@ class FoundFile:
     def name(self) -> str:
         return self.path.rpartition("/")[2]
 
+    def open(self) -> BinaryIO:
+        return open_regular(self.absolute)
+
     def read(self, at_most: int | None = None) -> bytes:
-        with open_regular(self.absolute) as file:
+        with self.open() as file:
             return file.read(-1 if at_most is None else at_most)
 
     def read_beside(self) -> list[bytes]:

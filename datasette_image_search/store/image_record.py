@@ -32,6 +32,14 @@ class ImageRecord:
         return row
 
 
+@dataclass(frozen=True, slots=True)
+class SceneRow:
+    """A scene of a film: the seconds of its frame, and the thumbnail of that, as WebP."""
+
+    at: float
+    webp: bytes | None
+
+
 @dataclass(frozen=True)
 class ReadMetadata:
     """

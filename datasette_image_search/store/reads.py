@@ -181,9 +181,12 @@ def some_images(conn: sqlite3.Connection, index: Index, limit: int) -> list[Key]
     return [key for (key,) in keys if index.table.is_key(key)]
 
 
-def thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> Thumbnail | None:
-    """The one that was stored of the picture that an image has."""
-    row = _of_thumbnail(conn, table, image_id, "webp, sha256")
+def thumbnail(
+    conn: sqlite3.Connection, table: ImageTable, image_id: Key, at: float | None = None
+) -> Thumbnail | None:
+    """The one that was stored of the picture that an image has, or of the frame of a film at so many seconds."""
+    row = None if at is None else _of_scene(conn, table, image_id, at)
+    row = row or _of_thumbnail(conn, table, image_id, "webp, sha256")
     return Thumbnail(row[0], version_of(row[1])) if row else None
 
 
@@ -204,6 +207,20 @@ def _of_thumbnail(
             columns=columns, owned=owned(conn, table, "side"), **table.quoted()
         ),
         [image_id, LARGEST_THUMBNAIL],
+    ).fetchone()
+
+
+def _of_scene(
+    conn: sqlite3.Connection, table: ImageTable, image_id: Key, at: float
+) -> tuple[Any, ...] | None:
+    if not is_stored_table(conn, table.scenes, "image_id", "at", "sha256", "webp"):
+        return None
+    return conn.execute(
+        "select webp, sha256 from {scenes} as side "
+        "where image_id = ? and at = ? and length(webp) <= ? and {owned}".format(
+            owned=owned(conn, table, "side"), **table.quoted()
+        ),
+        [image_id, at, LARGEST_THUMBNAIL],
     ).fetchone()
 
 

@@ -22,6 +22,8 @@ class YearFacet(LinkedFacet):
     column_is_indexed = False
     """Whether `sql` is a whole table with an index of the column. Then each year is counted in the index,
     without sorting a million dates."""
+    with_months = False
+    """Whether the only year comes with the counts of its months."""
 
     async def facet_results(self) -> tuple[list[dict[str, Any]], list[str]]:
         results, timed_out = [], []
@@ -55,10 +57,26 @@ class YearFacet(LinkedFacet):
             "name": column,
             "type": self.type,
             "results": values,
+            **(
+                {"months": await self._months(column)}
+                if self.with_months and len(values) == 1
+                else {}
+            ),
             "hideable": source != "metadata",
             "toggle_url": self.without({"_facet_year": column}),
             "truncated": len(counted.rows) > size,
         }
+
+    async def _months(self, column: str) -> dict[str, int]:
+        """The counts of the months of the only year, "2021-05" and so on."""
+        counted = await self.ds.execute(
+            self.database,
+            _MONTHS_SQL.format(column=escape_sqlite(column), sql=self.sql, year=YEAR),
+            self.params,
+            truncate=False,
+            custom_time_limit=self.ds.setting("facet_time_limit_ms"),
+        )
+        return {row["value"]: row["count"] for row in counted.rows}
 
 
 # Grouped and ordered by number, because a table may have a column called value.
@@ -80,4 +98,10 @@ _INDEXED_SQL = """
         where {column} >= image_years.value and {column} < image_years.value || char(1114111)
     ) as count
     from image_years where value glob '{year}' limit {limit}
+"""
+
+_MONTHS_SQL = """
+    select substr({column}, 1, 7) as value, count(*) as count from ({sql})
+    where {column} glob '{year}-[0-1][0-9]*'
+    group by 1 order by 1
 """

@@ -32,6 +32,7 @@ from ..urls import (
     replaced,
 )
 from .cards import chips, image_card, query_in_words, without_vectors
+from .facet_boxes import facet_boxes
 from .filter_chips import filter_chips
 from .offers import offers
 from .responses import csv_response, error_response, json_response
@@ -86,7 +87,12 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
             start_preparing(requested)
         elif not await is_ready(requested, wanted, PATIENCE if format == "html" else None):
             return await _loading_page(requested)
-        answer = await find(requested, wanted, patient_facets="_facet_wait" in request.args)
+        answer = await find(
+            requested,
+            wanted,
+            patient_facets="_facet_wait" in request.args,
+            usual_facets=format == "html",
+        )
     except ImageSearchError as problem:
         if format != "html":
             return error_response(datasette, str(problem))
@@ -94,7 +100,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
             # The images can still be shown, and searched by.
             newest = replace(wanted, query="")
             with suppress(ImageSearchError):
-                answer = await find(requested, newest)
+                answer = await find(requested, newest, usual_facets=True)
                 return await _html(requested, newest, answer, str(problem))
         return await _html(requested, wanted, None, str(problem))
     if format == "json":
@@ -199,7 +205,7 @@ async def _html(
             ),
             "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
-            "sorted_facet_results": answer.facets.results,
+            "facet_boxes": facet_boxes(requested, answer.facets, first_page),
             "suggested_facets": answer.facets.suggested,
             "facets_later_url": urls.page(replaced(first_page, _facet_wait="only")),
             "facets_wait_url": urls.page(replaced(first_page, _facet_wait="1")),
