@@ -758,9 +758,9 @@ async def test_what_most_people_filter_by_is_counted_without_configuration(dated
         "Folder": ["-", "a", "b"],
         "Camera": ["X1", "Z9"],
     }
-    # One value tells no images apart, unless it is chosen.
-    chosen = await ask(datasette_of(dated), f"{PAGE}?camera_model=Z9")
-    assert facet_boxes(chosen) == {"Folder": ["a", "b"], "Camera": ["Z9"]}
+    # One value tells no images apart.
+    chosen = await ask(datasette_of(dated), f"{PAGE}?camera_model=Z9&folder__gt=")
+    assert facet_boxes(chosen) == {"Folder": ["a", "b"], "Camera": ["X1", "Z9"]}
     assert (await ask(datasette_of(dated), f"{PAGE}.json")).json()["facet_results"]["results"] == {}
 
 
@@ -781,16 +781,36 @@ async def test_keywords_and_tags_are_among_them(database: Path) -> None:
     assert facet_boxes(page) == {"Keywords": ["sea", "sky"]}
 
 
-async def test_the_only_year_is_shown_by_its_months(dated: Path) -> None:
+async def test_several_values_of_a_facet_are_chosen_together(dated: Path) -> None:
+    datasette = datasette_of(dated)
+    url = f"{PAGE}?q=red&_facet=folder&_facet=camera_make&camera_make=Canon"
+    page = await ask(datasette, f"{url}&folder=a")
+    # The others are counted as if none was chosen here, and under all other filters.
+    assert facet_boxes(page) == {"Folder": ["a", "b"], "camera_make": ["Canon", "Nikon"]}
+    both = link(page, "b")
+    assert query_of(both)["folder__in"] == ['["a", "b"]']
+    assert {*names(await ask(datasette, both))} == {"old.jpg", "new.jpg"}
+    less = await ask(datasette, both)
+    only = re.search(r'<a href="([^"]*)"[^>]*without the filter a"', less.text, re.I)[1]
+    assert query_of(unescape(only))["folder"] == ["b"]
+    assert "folder__in" not in query_of(unescape(only))
+    listed = await ask(datasette, f"{PAGE}?_facet=folder&folder__in=a,b")
+    assert listed.text.count('aria-label="Without the filter') == 2
+
+
+async def test_the_chosen_year_is_shown_among_all_and_by_its_months(dated: Path) -> None:
     change(dated, "update images set taken_at = '2021-11-02' where filename = 'mid-2.jpg'")
     page = await ask(datasette_of(dated), f"{PAGE}?q=red&taken_at__gte=2021&taken_at__lt=2022")
-    assert facet_boxes(page)["Year"] == ["2021-05: 1", "2021-11: 1"]
+    years = ["2019: 1", "2021: 2", "2023: 1"]
+    assert facet_boxes(page)["Year"] == [*years, "2021-05: 1", "2021-11: 1"]
     bar = unescape(re.search(r'<a href="([^"]*)"[^>]*aria-label="2021-11, 1"', page.text)[1])
     assert query_of(bar) == {
         "q": ["red"],
         "taken_at__gte": ["2021-11"],
         "taken_at__lt": ["2021-12"],
     }
+    again = unescape(re.search(r'<a href="([^"]*)"[^>]*aria-label="2021, 2"', page.text)[1])
+    assert query_of(again) == {"q": ["red"]}
 
 
 async def test_many_values_are_folded_and_more_are_a_link_away(tmp_path: Path, embed) -> None:

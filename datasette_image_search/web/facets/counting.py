@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -23,6 +23,7 @@ from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
 from ..reading import read_bounded
 from ..urls import RequestError, TableUrls, check_repetition, pairs_of, replaced
+from .choices import with_choice
 from .words import KeywordFacet, TagFacet
 from .years import YearFacet
 
@@ -59,14 +60,16 @@ class Facets:
 
 async def count_facets(
     requested: RequestedTable,
-    filter: Filter | None,
+    filter_without: Callable[[Collection[str]], Filter | None],
     *,
     patient: bool = False,
     with_usual: bool = False,
 ) -> Facets:
     """
     All facets of a URL and of the configuration, side by side; if there are none, the usual ones if `with_usual`.
-    Each may take facet_time_limit_ms, or as long as any query if `patient`.
+    Each may take facet_time_limit_ms, or as long as any query if `patient`. A facet counts all rows that the filter
+    leaves without what is chosen in this facet, so that other values can be chosen too: `filter_without` is that
+    filter without some of its column__lookups.
 
     Raises RequestError for a facet of a column that does not exist.
     """
@@ -88,7 +91,7 @@ async def count_facets(
             _Patient(datasette) if patient else datasette,
             request,
             requested,
-            filter,
+            filter_without(_chosen_by(kind, _column(config))),
             kinds[kind],
             configuration,
             columns,
@@ -111,7 +114,9 @@ async def count_facets(
     results, timed_out = [], []
     for counted, too_long in await asyncio.gather(*(_counted(facet) for facet in facets)):
         results += [
-            _with_local_urls(facet, urls) for facet in counted if are_chosen or _tells_apart(facet)
+            with_choice(_with_local_urls(facet, urls), urls, pairs_of(request))
+            for facet in counted
+            if are_chosen or _tells_apart(facet)
         ]
         timed_out += too_long
     if are_chosen:
@@ -159,6 +164,13 @@ def _wanted(
         for kind, configs in wanted.items()
         if kind != "size"
     }
+
+
+def _chosen_by(kind: str, column: str) -> tuple[str, ...]:
+    """The filters, as column__lookup, that are what is chosen in a facet."""
+    if kind == YearFacet.type:
+        return f"{column}__gte", f"{column}__lt"
+    return (f"{column}__exact", f"{column}__in") if kind == "column" else ()
 
 
 def _takes_usual(requested: RequestedTable) -> bool:

@@ -35,7 +35,7 @@ TITLES_OF_KINDS = {KeywordFacet.type: "Keywords", TagFacet.type: "Tags"}
 class Bar:
     """
     A year or a month: `left`, `width`, `top` and `height` are parts of the whole, 0 to 100. `begin` and `end` are the
-    limits of its filter. `url` is the search in it, or without it if it `is_chosen`.
+    limits of its filter. `url` is the search in it, or without it if it is all that is chosen.
     """
 
     label: str
@@ -63,7 +63,7 @@ class FacetBox:
     more: tuple[dict[str, Any], ...]
     hide_url: str | None
     all_url: str | None
-    bars: tuple[Bar, ...] = ()
+    histograms: tuple[tuple[Bar, ...], ...] = ()
     column: str = ""
 
 
@@ -81,20 +81,21 @@ def _box(
 ) -> FacetBox:
     name, values = facet["name"], facet["results"]
     title = TITLES_OF_KINDS.get(facet["type"]) or (TITLES.get(name) if is_ours else None)
-    bars: tuple[Bar, ...] = ()
+    counts: list[dict[str, int]] = []
     if facet["type"] == YearFacet.type:
-        counts = facet.get("months") or {value["value"]: value["count"] for value in values}
-        bars = tuple(_bars(urls, name, counts, pairs))
+        counts = [{value["value"]: value["count"] for value in values}, facet.get("months") or {}]
+    drawn = (tuple(_bars(urls, name, each, pairs)) for each in counts)
+    histograms = [bars for bars in drawn if bars]
     can_grow = facet["truncated"] and ("_facet_size", "max") not in pairs
     return FacetBox(
         id=name,
         title=title or (name if facet["type"] == "column" else f"{name} ({facet['type']})"),
         # The histogram says the same.
-        first=() if bars else tuple(values[:FIRST]),
-        more=tuple(values) if bars else tuple(values[FIRST:]),
+        first=() if histograms else tuple(values[:FIRST]),
+        more=tuple(values) if histograms else tuple(values[FIRST:]),
         hide_url=facet["toggle_url"] if facet["hideable"] else None,
         all_url=urls.page(replaced(pairs, _facet_size="max")) if can_grow else None,
-        bars=bars,
+        histograms=tuple(histograms),
         column=name,
     )
 
@@ -113,13 +114,18 @@ def _bars(
         begins.append(end)
     begins = begins[-MOST_BARS:]
     highest = max(counts.values())
+    chosen = dict(pairs)
+    chosen_begin, chosen_end = chosen.get(f"{column}__gte"), chosen.get(f"{column}__lt")
     for position, begin in enumerate(begins):
         count = counts.get(begin, 0)
         span = span_of(begin)
         if count == 0 or span is None:
             continue
         limits = {f"{column}__gte": span[0], f"{column}__lt": span[1]}
-        is_chosen = all(limit in pairs for limit in limits.items())
+        is_all = (chosen_begin, chosen_end) == span
+        is_chosen = is_all or bool(
+            chosen_begin and chosen_end and chosen_begin <= span[0] and span[1] <= chosen_end
+        )
         height = max(100 * count / highest, 4)
         yield Bar(
             label=begin,
@@ -130,6 +136,6 @@ def _bars(
             height=height,
             begin=span[0],
             end=span[1],
-            url=urls.page(replaced(pairs, **(dict.fromkeys(limits) if is_chosen else limits))),
+            url=urls.page(replaced(pairs, **(dict.fromkeys(limits) if is_all else limits))),
             is_chosen=is_chosen,
         )

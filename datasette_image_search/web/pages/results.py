@@ -133,7 +133,12 @@ async def find(
         searching = _closest if wanted.query else _without_query
         return await asyncio.gather(counting, timed("search", searching(requested, wanted)))
 
-    counting = count_facets(requested, wanted.rows, patient=patient_facets, with_usual=usual_facets)
+    counting = count_facets(
+        requested,
+        partial(wanted.rows_beside, requested),
+        patient=patient_facets,
+        with_usual=usual_facets,
+    )
     with told_when_too_long(requested.datasette), naming_the_filter(requested.table, wanted.filter):
         (count, page), facets, without_vector = await asyncio.gather(
             count_and_search(),
