@@ -62,6 +62,7 @@ setup(
     extras_require={
         "test": [
             *THINGS,
+            "av>=16.0.1",
             "axe-playwright-python",
             "build",
             "cogapp",
@@ -93,6 +94,7 @@ setup(
         "ocr": ["onnxruntime", "rapidocr>=3.10"],
         "places": ["reverse_geocode>=1.6.6", "scipy"],
         "parquet": ["pyarrow"],
+        "video": ["av>=16.0.1"],
         "things": THINGS,
         "transformers": ["transformers"],
         "umap": ["umap-learn"],

@@ -16,7 +16,7 @@ from datasette_image_search.store import (
     Index,
     Key,
 )
-from datasette_image_search.store.image_record import ImageRecord
+from datasette_image_search.store.image_record import ImageRecord, SceneRow
 from datasette_image_search.store.indexes import ensure_index
 from datasette_image_search.store.reads import (
     known_files,
@@ -80,8 +80,10 @@ def make_index(
 
 def embedded(key: Key | None, record: ImageRecord, vector: np.ndarray) -> EmbeddedImage:
     """With a thumbnail. A vector of shape (n, dimensions) is of a film with a scene each second."""
-    times = tuple(map(float, range(len(vector)))) if vector.ndim == 2 else ()
-    return EmbeddedImage(key, record, vector, f"webp of {record.path}".encode(), times=times)
+    webp = f"webp of {record.path}".encode()
+    count = len(vector) if vector.ndim == 2 else 0
+    scenes = tuple(SceneRow(float(at), b"%d of %s" % (at, webp)) for at in range(count))
+    return EmbeddedImage(key, record, vector, webp, scenes=scenes)
 
 
 def add_images(

@@ -467,7 +467,7 @@ def test_a_dry_run_counts_what_is_known_to_fail(
     for name in ("one.heic", "two.HEIC"):
         (folder / name).write_bytes(b"\0\0\0\x18ftypheic")
     (folder / "three.dng").write_bytes(b"II*\0")
-    for name in ("a jpeg.dng", "a jpeg.heic", "a jpeg.jxl"):
+    for name in ("a jpeg as raw.dng", "a jpeg.heic", "a jpeg.jxl"):
         shutil.copy(folder / "red.jpg", folder / name)
     os.mkfifo(folder / "pipe.jpg")
     run = (path, "images", folder, "--model", "palette")
@@ -999,7 +999,7 @@ def test_a_person_at_a_terminal_is_told_where_the_search_page_is(folder: Path, t
 
 
 def test_what_is_no_picture_is_told_in_one_line(path: Path, folder: Path):
-    for name in ("a.mp4", "b.MOV", "c.pdf", "#recycle/d.jpg", "e/#recycle/f.jpg", "@Recycle/g.jpg"):
+    for name in ("a.mpg", "b.WMV", "c.pdf", "#recycle/d.jpg", "e/#recycle/f.jpg", "@Recycle/g.jpg"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     told = "2 videos, 1 PDF, 3 folders of other programs (#recycle, @Recycle) left out\n"
@@ -1044,7 +1044,7 @@ def test_a_pattern_for_what_is_named_is_told(path: Path, folder: Path):
 
 
 def test_a_folder_with_nothing_but_what_is_left_out(path: Path, tmp_path: Path):
-    for name in ("a.mp4", "b.MOV", "@Recycle/c.jpg"):
+    for name in ("a.mpg", "b.WMV", "@Recycle/c.jpg"):
         (tmp_path / "films" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "films" / name).touch()
     told = command("embed-images", path, "images", tmp_path / "films", "--model", "palette")

@@ -107,10 +107,12 @@ def test_a_query_that_fails_is_named_and_nothing_is_printed(database: Path):
         ("#99", "there is no image #99 with a vector in 'images'"),
         ("a dog", "'a dog': palette does not know 'dog'"),
     ]:
-        result = command("search-images", database, "images", "red", failing, "--json")
-        assert (result.exit_code, result.stdout) == (1, "")
-        (line,) = result.stderr.splitlines()
-        assert line.startswith(f"Error: {sentence}")
+        for more in ([], ["--sort", "path"], ["--by", "likeness"]):
+            asked = ("search-images", database, "images", "red", failing, "--json", *more)
+            result = command(*asked)
+            assert (result.exit_code, result.stdout) == (1, "")
+            (line,) = result.stderr.splitlines()
+            assert line.startswith(f"Error: {sentence}")
 
 
 def test_paths_of_several_queries_are_each_printed_once(folder: Path, database: Path):

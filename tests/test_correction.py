@@ -321,6 +321,10 @@ def test_a_search_that_was_open_without_them_notices_that_they_are_back(
     live._open.clear()
     with Images(tiny) as images:
         assert images.search(WORDS, 8) != wanted
+        assert images.status()["problem"] == (
+            "the reference queries are lost, so words are ranked by the score alone; run sqlite-utils "
+            f"index-images where {MODEL} is installed"
+        )
         (row,) = query(
             tiny, "select index_id, image_id, vector, sha256 from _images_vectors limit 1"
         )
@@ -331,6 +335,7 @@ def test_a_search_that_was_open_without_them_notices_that_they_are_back(
         assert [hit.corrected for hit in images.search(WORDS, 8)] != [h.corrected for h in wanted]
         embed_images(tiny, "images", folder, "--model", MODEL, "--weights", weights)
         assert images.search(WORDS, 8) == wanted
+        assert images.status()["problem"] is None
 
 
 def test_a_search_notices_other_reference_queries(tiny: Path, tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def test_all_columns_of_a_camera_photo():
             "artist": None,
             "copyright": None,
             "taken_at_offset": None,
+            "duration": None,
         }
     )
 

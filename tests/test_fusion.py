@@ -12,6 +12,7 @@ from datasette_image_search.embedders.protocol import EmbedderError, TextNotUnde
 from datasette_image_search.search import fusion
 from datasette_image_search.search.fusion import merged
 from datasette_image_search.search.query import QueryError
+from datasette_image_search.store import text_search
 from datasette_image_search.store.text_search import TextHit, TextMatch, TextsDamaged
 
 from .commands import change
@@ -92,7 +93,8 @@ def test_a_hit_says_what_matched(images: Images):
     (first, *others) = images.search("blue + lisbon castle", by="both")
     assert first.id == BLUE
     assert first.matched == (TextMatch("lisbon", "folder"), TextMatch("castle", "title"))
-    assert not any(hit.matched for hit in others)
+    # A word of several is told too.
+    assert {hit.id for hit in others if hit.matched} == {RED, WHITE}
     change(images.path, f"update images set title = 'Lisbon' where id = {BLUE}")
     assert images.search("lisbon", 1, by="both")[0].matched == (
         TextMatch("lisbon", "folder"),
@@ -130,6 +132,15 @@ def test_an_image_without_a_vector(images: Images):
     change(images.path, f"delete from _images_vectors where image_id = {BLUE}")
     hits = images.search("red + castle", 8, by="both")
     assert {hit.id: hit.score is None for hit in hits} == {id: id == BLUE for id in range(1, 9)}
+
+
+def test_the_newest_of_too_many_and_under_a_filter_any(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(text_search, "SCANNED", 2)
+    assert ids(images, "jpg", by="text") == [WHITE, YELLOW]
+    assert ids(images, "jpg", by="text", where="id < 3") == [BLACK, BLUE]
+    assert ids(images, "jpg - castle", by="text", where="id < 3") == [BLACK]
 
 
 def test_under_a_filter_both_are(images: Images):

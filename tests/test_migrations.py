@@ -189,7 +189,8 @@ def test_the_first_command_that_writes_brings_it_to_this_version(
     now = rows_of(old)
     made = {"scans_tags"} if line[0] == "tag-images" else set()
     texts = {name.format(table) for table in TABLES for name in TEXTS}
-    assert now.keys() - before.keys() == made | texts | {"_images_beside"}
+    scenes = {f"_{table}_scenes" for table in TABLES}
+    assert now.keys() - before.keys() == made | texts | scenes | {"_images_beside"}
     added = len(ADDED_COLUMNS)
     assert all(row[-added:] == (None,) * added for row in now["images"])
     now["images"] = [row[:-added] for row in now["images"]]

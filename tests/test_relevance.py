@@ -170,6 +170,9 @@ def test_rows_of_a_statement_have_the_relevances_of_hits(
         for change in (
             "delete from images where id = 7",
             "delete from _images_vectors where image_id = 9",
+            # An id so far from the others that relevances are not looked up by it.
+            "update images set id = 1099511627776 where id = 5",
+            "delete from images where id = 8",
         ):
             wanted = {hit.id: (hit.relevance, 0) for hit in images.search(query, 30)}
             ids = [id for (id,) in conn.execute("select id from images")]

@@ -25,6 +25,7 @@ OF_IMAGES = {
     "_images_vectors",
     "_images_tokens",
     "_images_thumbnails",
+    "_images_scenes",
     "_images_failures",
     "_images_beside",
     "_images_places",

@@ -120,7 +120,7 @@ async def test_its_other_formats(viewed: Path, format: str):
     if not format:
         assert thumbnails(response)[0] == "images/6"
         assert 'action="/-/image-search/photos/wide"' in response.text
-        assert 'href="/photos/images/6"' in response.text
+        assert 'href="/-/image-search/photos/wide/6?' in response.text
 
 
 @is_async

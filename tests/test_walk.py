@@ -40,7 +40,7 @@ def test_suffixes_count_in_capitals_too(tmp_path: Path, name: str):
     assert paths_of(tmp_path) == [name]
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "a.jpg.part", "jpg", "a.mp4", "a.jpg~", "Thumbs.db"])
+@pytest.mark.parametrize("name", ["notes.txt", "a.jpg.part", "jpg", "a.mpg", "a.jpg~", "Thumbs.db"])
 def test_other_files_are_left_out(tmp_path: Path, name: str):
     make_files(tmp_path, name)
     assert paths_of(tmp_path) == []
@@ -276,9 +276,9 @@ def left_out(folder: Path, *paths: Path, **options) -> LeftOut:
 
 def test_what_is_no_picture_is_counted_by_its_kind(tmp_path: Path):
     make_files(
-        tmp_path, "kept.jpg", "a.MP4", "b/c.mov", "b/d.avi", "e.pdf", "f.m4a", "g.txt", "g.json", "noname",
+        tmp_path, "kept.jpg", "a.MPG", "b/c.wmv", "b/d.flv", "e.pdf", "f.m4a", "g.txt", "g.json", "noname",
         # What belongs to pictures or to the system, and what is hidden.
-        "kept.jpg.xmp", "kept.AAE", "Thumbs.db", ".DS_Store", ".trash/h.mp4",
+        "kept.jpg.xmp", "kept.AAE", "Thumbs.db", ".DS_Store", ".trash/h.mpg",
     )  # fmt: skip
     assert left_out(tmp_path).files == {"video": 3, "other file": 3, "PDF": 1, "sound file": 1}
     assert left_out(tmp_path, exclude=("b", "*.txt")).files["video"] == 1
@@ -314,7 +314,7 @@ def test_links_that_lead_nowhere_are_no_files(tmp_path: Path):
 def test_folders_of_tools_are_named_in_any_spelling(tmp_path: Path, name: str):
     for spelled in (name, name.lower(), name.upper()):
         place = make_files(
-            tmp_path / f"of {spelled}", "kept.jpg", f"{spelled}/a.jpg", f"b/{spelled}/c.mp4"
+            tmp_path / f"of {spelled}", "kept.jpg", f"{spelled}/a.jpg", f"b/{spelled}/c.mpg"
         )
         assert left_out(place) == LeftOut(folders={spelled: 2})
 

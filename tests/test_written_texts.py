@@ -12,9 +12,9 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search.store import StoreError
-from datasette_image_search.store.imports import add_imported
+from datasette_image_search.store.imports import ImportedImage, add_imported
 from datasette_image_search.store.schema import ensure_keywords, ensure_tables
-from datasette_image_search.store.tables import ImageTable, ImportedImage, find_image_table
+from datasette_image_search.store.tables import ImageTable, find_image_table
 from datasette_image_search.store.triggers import without_triggers
 from datasette_image_search.store.written_texts import TEXT_COLUMNS, text_columns
 

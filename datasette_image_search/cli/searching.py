@@ -163,6 +163,7 @@ def search_images(
             "relevance": hit.relevance,
             "id": hit.id,
             "path": places[hit.id].path,
+            "at": hit.at,
             "matched": "; ".join(map(str, hit.matched)),
         }
         for name, found in zip(names, all_found, strict=True)
@@ -177,6 +178,8 @@ def search_images(
     columns += ["relevance", "id"] if is_known or output is not None else ["id"]
     if index.content_column is None:
         columns.append("path")
+    if any(row["at"] is not None for row in rows):
+        columns.append("at")
     if any(row["matched"] for row in rows) or (output is not None and asked["by"] != "likeness"):
         columns.append("matched")
     rows_shown = [{column: row[column] for column in columns} for row in rows]
@@ -216,10 +219,10 @@ def _printable(value: object) -> str:
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from tabulate import tabulate
 
-    from ..search.hits import written_relevance
+    from ..search.hits import clock, written_relevance
     from ..search.query import written_id
 
-    written = {"score": "{:.4f}".format, "relevance": written_relevance}
+    written = {"score": "{:.4f}".format, "relevance": written_relevance, "at": clock}
     for row in rows:
         for name, value in row.items():
             row[name] = "" if value is None else written.get(name, _printable)(value)

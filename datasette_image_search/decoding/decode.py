@@ -10,16 +10,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..files.special_files import open_regular
+from ..files.states import sha256_of_file
 from ..metadata.columns import NOTHING, Metadata
 from ..metadata.reading import read_metadata
 from .colours import to_rgb
 from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, is_raw_name
-from .kinds import is_damaged_raw, looks_like_heic, looks_like_jxl, raw_format
+from .kinds import (
+    FilmKind,
+    film_kind,
+    is_damaged_raw,
+    looks_like_heic,
+    looks_like_jxl,
+    raw_format,
+)
 from .opening import (
     FORMATS,
     HEIC,
@@ -36,6 +45,9 @@ from .opening import (
 from .picture import Picture, read_picture
 from .reasons import UNREADABLE_RAW, damaged, unidentified
 from .samples import averageable
+
+if TYPE_CHECKING:
+    from .films import Film
 
 THUMBNAIL_QUALITY = 75
 
@@ -67,7 +79,16 @@ _TURNS = {
 """EXIF orientation -> the operation that makes the picture upright."""
 
 
-_EXTRAS = {"heic": "HEIC", "jxl": "JPEG XL", "raw": "camera RAW"}
+_EXTRAS = {"heic": "HEIC", "jxl": "JPEG XL", "raw": "camera RAW", "video": "a film"}
+
+
+@dataclass(frozen=True)
+class DecodedScene:
+    """What is made of a frame of a film, at so many seconds."""
+
+    at: float
+    model_input: np.ndarray
+    thumbnail: bytes | None
 
 
 @dataclass(frozen=True)
@@ -75,7 +96,7 @@ class DecodedImage:
     """
     `width` and `height` are those of the upright original, `model_input` is for encode_images. `warning` says
     what is wrong with a picture that is usable nevertheless. `all_read` False says that an .xmp file beside it could
-    not be read.
+    not be read. The first of the `scenes` of a film has the model input and the thumbnail of it.
     """
 
     sha256: str
@@ -87,6 +108,7 @@ class DecodedImage:
     thumbnail: bytes | None
     warning: str | None = None
     all_read: bool = True
+    scenes: tuple[DecodedScene, ...] = ()
 
 
 def decode_file(path: Path, settings: DecodeSettings) -> DecodedImage:
@@ -117,6 +139,9 @@ def decode_bytes(
     `beside` are the .xmp files beside it.
     Raises DecodeError; errors of `settings.preprocess` are no fault of the image, and pass through.
     """
+    kind = film_kind(data, name)
+    if kind is not None:
+        return decode_film(io.BytesIO(data), kind, settings, beside)
     with _explaining(data, name):
         opened = _open(data, name, settings)
         with opened.image:
@@ -138,8 +163,57 @@ def decode_bytes(
     )
 
 
+def decode_film(
+    file: BinaryIO, kind: FilmKind, settings: DecodeSettings, beside: Sequence[bytes] = ()
+) -> DecodedImage:
+    """
+    A film, with its scenes. It is read where frames are wanted, and once for its hash, so that it may be larger than the
+    memory. Raises as decode_bytes() does.
+    """
+    film = _read_film(file, kind, settings)
+    size = settings.thumbnail_size
+    scenes = [
+        DecodedScene(
+            frame.at,
+            settings.preprocess(_squash(frame.image)),
+            None if size is None else make_thumbnail(frame.image, size),
+        )
+        for frame in film.scenes
+    ]
+    metadata = NOTHING
+    if settings.read_metadata:
+        metadata = read_metadata(b"", None, beside, film.metadata)
+    with reading():
+        sha256 = sha256_of_file(file)
+    return DecodedImage(
+        sha256=sha256,
+        format=film.format,
+        width=film.width,
+        height=film.height,
+        metadata=metadata,
+        model_input=scenes[0].model_input,
+        thumbnail=scenes[0].thumbnail,
+        warning=film.warning,
+        scenes=tuple(scenes),
+    )
+
+
+def _read_film(file: BinaryIO, kind: FilmKind, settings: DecodeSettings) -> Film:
+    try:
+        from .films import read_film  # Loads FFmpeg, so not before there is a film.
+    except ImportError as error:
+        raise missing_extra("video") from error
+    return read_film(file, kind, settings)
+
+
 def decode_picture(data: bytes, name: str, settings: DecodeSettings) -> Image.Image:
-    """The upright picture in sRGB, as large as the thumbnail of `settings` needs it, or larger."""
+    """
+    The upright picture in sRGB, as large as the thumbnail of `settings` needs it, or larger; that of the longest scene
+    of a film.
+    """
+    kind = film_kind(data, name)
+    if kind is not None:
+        return _read_film(io.BytesIO(data), kind, settings).scenes[0].image
     with _explaining(data, name):
         opened = _open(data, name, settings)
         with opened.image:

@@ -6,13 +6,15 @@ otherwise; it was within the limits when its picture was read.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import BinaryIO
 
 from PIL import Image
 
 from ..metadata.columns import Metadata
 from ..metadata.reading import read_metadata
 from ..metadata.xmp import is_xmp
-from .kinds import raw_format
+from .formats import FILMS
+from .kinds import FilmKind, raw_format
 from .opening import FORMATS, check_cost, image_of
 
 
@@ -30,6 +32,20 @@ def metadata_of(
         return None
     alone = read_metadata(data, image)
     return (read_metadata(data, image, beside) if beside else alone), alone
+
+
+def metadata_of_film(
+    file: BinaryIO, kind: FilmKind, beside: Sequence[bytes] = ()
+) -> tuple[Metadata, Metadata] | None:
+    """The same of a film, as decode_film() would say it."""
+    if not FILMS:
+        return None
+    from .films import film_metadata_of  # Loads FFmpeg, so not before there is a film.
+
+    found = film_metadata_of(file, kind)
+    if found is None:
+        return None
+    return read_metadata(b"", None, beside, found), read_metadata(b"", of_film=found)
 
 
 def are_whole(beside: Sequence[bytes]) -> bool:

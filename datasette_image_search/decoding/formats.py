@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Literal
 
 THUMBNAIL_SIZE = 320
@@ -29,7 +30,16 @@ RAW_SUFFIXES = frozenset({
 })
 """Camera RAW that LibRaw reads; need the extra `raw`."""
 
-IMAGE_SUFFIXES = HEIC_SUFFIXES | JXL_SUFFIXES | RAW_SUFFIXES | {
+FILM_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".3gp"})
+"""Need the extra `video`."""
+
+FILM_FORMATS = frozenset({"MP4", "MOV", "M4V", "AVI", "MKV", "WEBM", "MTS", "3GP"})
+"""As rows have them."""
+
+FILMS = find_spec("av") is not None
+"""Whether that is installed. Otherwise films are left out, as files of other programs are."""
+
+IMAGE_SUFFIXES = HEIC_SUFFIXES | JXL_SUFFIXES | RAW_SUFFIXES | (FILM_SUFFIXES if FILMS else set()) | {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif",
     ".jp2", ".j2k", ".jpx", ".jpf", ".ppm", ".pgm", ".pbm", ".pnm", ".mpo", ".jps", ".apng", ".dib",
 }
@@ -38,6 +48,10 @@ IMAGE_SUFFIXES = HEIC_SUFFIXES | JXL_SUFFIXES | RAW_SUFFIXES | {
 
 def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (100,000 times)
+
+
+def is_film_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in FILM_SUFFIXES  # noqa: PTH122 (100,000 times)
 
 
 def is_raw_name(name: str) -> bool:

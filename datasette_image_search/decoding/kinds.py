@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import PurePath
 
 from ..metadata.texts import text_of
 from ..metadata.tiff import Tiff
-from .formats import HEIC_SUFFIXES, JXL_SUFFIXES, is_raw_name
+from .formats import FILM_SUFFIXES, HEIC_SUFFIXES, JXL_SUFFIXES, is_raw_name
 from .jxl_size import CONTAINER
 from .png_chunks import SIGNATURE
 
@@ -62,6 +64,45 @@ _NOT_RAW = (
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 _STILL_BRANDS = (*_HEIC_BRANDS, b"avif", b"avis")
+
+
+@dataclass(frozen=True)
+class FilmKind:
+    """A kind of film: its format, such as "MP4", and the demuxer of FFmpeg that reads it."""
+
+    format: str
+    demuxer: str
+
+
+_FILM_BRANDS = re.compile(
+    rb"3g[0-9a-z]{2}|iso[m2-9]|mp4[12]|avc1|qt  |M4V[ HP]|mmp4|MSNV|dash|f4v |XAVC|CAEP"
+)
+"""What kind of a file of boxes is a film; pictures, and songs, are others."""
+
+_QUICKTIME = (b"moov", b"mdat", b"wide", b"pnot")
+"""The first box of a film by QuickTime before there were brands."""
+
+_SYNC = b"G"
+"""The first byte of a packet of a transport stream."""
+
+
+def film_kind(data: bytes, name: str) -> FilmKind | None:
+    """None for other files. The name only counts for what has nothing that tells of films."""
+    is_named_so = PurePath(name).suffix.lower() in FILM_SUFFIXES
+    brand = data[8:12]
+    is_picture = brand in _STILL_BRANDS or brand in (b"crx ", b"jxl ")
+    if data[4:8] == b"ftyp" and (_FILM_BRANDS.match(brand) or (is_named_so and not is_picture)):
+        format = "MOV" if brand == b"qt  " else "M4V" if brand.startswith(b"M4V") else "MP4"
+        return FilmKind("3GP" if brand.startswith((b"3g", b"mmp4")) else format, "mov")
+    if data[4:8] in _QUICKTIME:
+        return FilmKind("MOV", "mov")
+    if data.startswith(b"RIFF") and data[8:12] == b"AVI ":
+        return FilmKind("AVI", "avi")
+    if data.startswith(b"\x1a\x45\xdf\xa3"):
+        return FilmKind("WEBM" if b"webm" in data[:HEAD] else "MKV", "matroska")
+    if PurePath(name).suffix.lower() == ".mts" and _SYNC in (data[:1], data[4:5]):
+        return FilmKind("MTS", "mpegts")
+    return None
 
 
 def raw_format(data: bytes, name: str) -> str | None:

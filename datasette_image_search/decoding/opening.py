@@ -61,7 +61,7 @@ BYTES_PER_PIXEL = 16
 class DecodeError(Exception):
     """
     The file is not a usable picture; the message is the reason for a person. `missing_extra` is the extra
-    of this package that would have read it: "heic", "jxl" or "raw".
+    of this package that would have read it: "heic", "jxl", "raw" or "video".
     """
 
     def __init__(self, reason: str, missing_extra: str | None = None):

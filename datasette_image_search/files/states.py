@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import BinaryIO
 
 from .special_files import open_regular
 
@@ -13,13 +14,19 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 def sha256_of(path: Path) -> str | None:
     """The hash of a regular file; None if there is none that can be read."""
-    digest = hashlib.sha256()
     try:
-        with open_regular(path) as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
+        with open_regular(path) as file:
+            return sha256_of_file(file)
     except (OSError, ValueError):
         return None
+
+
+def sha256_of_file(file: BinaryIO) -> str:
+    """The hash of an open file, from its beginning. Raises OSError."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from ..decoding.decode import DecodedImage, decode_bytes, reading
+from ..decoding.decode import DecodedImage, decode_bytes, decode_film, reading
 from ..decoding.opening import DecodeError, DecodeSettings, check_file_size
 from .beside import readable
-from .own_images import ImageSource
+from .own_images import ImageSource, film_kind_of
 
 
 def decode_ahead(
@@ -49,10 +49,18 @@ def decode_image(image: ImageSource, settings: DecodeSettings) -> DecodedImage |
         return DecodeError(image.problem)
     try:
         with reading():
-            check_file_size(image.size, settings.max_pixels)
-            data = image.read()
+            kind = film_kind_of(image)
+            if kind is None:
+                check_file_size(image.size, settings.max_pixels)
+                data = image.read()
         beside = readable(image.read_beside)
-        decoded = decode_bytes(data, image.name, settings, beside or ())
+        if kind is None:
+            decoded = decode_bytes(data, image.name, settings, beside or ())
+        else:
+            with reading():
+                file = image.open()
+            with file:
+                decoded = decode_film(file, kind, settings, beside or ())
         return replace(decoded, all_read=beside is not None)
     except DecodeError as error:
         # Not the error itself, whose traceback would keep the bytes and the picture in memory.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from ..decoding.formats import is_film_name
+from ..decoding.kinds import HEAD, FilmKind, film_kind
 from ..files.special_files import open_regular
 from ..store import Key
 from ..store.own_rows import own_label
@@ -45,10 +49,13 @@ class OwnImage:
     def name(self) -> str:
         return Path(self.file).name if self.file else ""
 
-    def read(self, at_most: int | None = None) -> bytes:
+    def open(self) -> BinaryIO:
         if self.file is None:
-            return (self.content or b"")[:at_most]
-        with open_regular(Path(self.file)) as file:
+            return io.BytesIO(self.content or b"")
+        return open_regular(Path(self.file))
+
+    def read(self, at_most: int | None = None) -> bytes:
+        with self.open() as file:
             return file.read(-1 if at_most is None else at_most)
 
     def read_beside(self) -> list[bytes]:
@@ -57,6 +64,11 @@ class OwnImage:
 
 
 ImageSource = FoundFile | OwnImage
+
+
+def film_kind_of(image: ImageSource) -> FilmKind | None:
+    """The kind of a film by its name and its first bytes; None for all else. Raises OSError."""
+    return film_kind(image.read(HEAD), image.name) if is_film_name(image.name) else None
 
 
 def find_own_changes(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from ..embedders.self_test import check_embedder
 from ..files.run_lock import only_run
 from ..store import Index
 from ..store.connections import check_writable, open_or_make
-from ..store.image_record import ImageRecord
+from ..store.image_record import ImageRecord, SceneRow
 from ..store.indexes import WeightsOf, ensure_index, recorded_weights
 from ..store.metadata import write_metadata
 from ..store.migrations import migrate
@@ -49,6 +50,7 @@ from ..store.writes import (
     forget_unreadable,
     record_unusable,
     write_batch,
+    write_companions,
     write_reused,
 )
 from .decode_ahead import decode_ahead
@@ -216,6 +218,7 @@ class _Run:
         if index is not None:
             self._reuse(index, roots)
             self._read_metadata(roots)
+            self._pair()
             if self.embedder is not None and self.survey.to_embed:
                 self._embed(index, self.embedder, roots)
         if self.request.prune:
@@ -271,6 +274,7 @@ class _Run:
                         path=reuse.file.path,
                         size=reuse.file.size,
                         mtime=reuse.file.mtime,
+                        companions=reuse.file.companions,
                     )
                     for reuse in batch
                 ],
@@ -278,6 +282,11 @@ class _Run:
             moved = sum(reuse.moved for reuse in batch)
             self.moved += moved
             self.reused += len(batch) - moved
+
+    def _pair(self) -> None:
+        for batch in _batches(self.survey.to_pair, BATCH):
+            companions = [(file.image_id, file.companions) for file in batch if file.image_id]
+            write_companions(self.db, self.table, companions)
 
     def _read_metadata(self, roots: dict[str, int]) -> None:
         files = self.survey.to_read
@@ -306,7 +315,7 @@ class _Run:
             self.survey.to_embed, settings, request.decoders, ahead, self._with_content
         )
         for batch in _batches(outcomes, request.batch_size):
-            images, failed = _encode(embedder, batch, roots)
+            images, failed = _encode(embedder, batch, roots, request.batch_size)
             committed = partial(self._count, failed, batch)
             write_batch(self.db, self.table, index, images, failed, committed)
             self._show_progress()
@@ -349,6 +358,7 @@ def _encode(
     embedder: Embedder,
     batch: Sequence[tuple[ImageSource, DecodedImage | DecodeError]],
     roots: Mapping[str, int],
+    size: int,
 ) -> tuple[list[EmbeddedImage], list[Failure]]:
     """The rows to write for a batch, warnings among the failures; `roots` are ids by path."""
     decoded = [(image, outcome) for image, outcome in batch if isinstance(outcome, DecodedImage)]
@@ -359,8 +369,8 @@ def _encode(
     ]
     if not decoded:
         return [], failures
-    vectors = embedder.encode_images(np.stack([outcome.model_input for _, outcome in decoded]))
     embedded = []
+    vectors = _vectors(embedder, [outcome for _, outcome in decoded], size)
     for (image, outcome), vector in zip(decoded, vectors, strict=True):
         if not np.isfinite(vector).all():
             # Half precision overflows now and then; such a vector would be found by every search.
@@ -371,11 +381,35 @@ def _encode(
         beside: str | None = image.beside if isinstance(image, FoundFile) else ""
         if not outcome.all_read:
             beside = None
-        embedded.append(EmbeddedImage(image.image_id, content, vector, outcome.thumbnail, beside))
+        scenes = tuple(SceneRow(scene.at, scene.thumbnail) for scene in outcome.scenes)
+        embedded.append(
+            EmbeddedImage(image.image_id, content, vector, outcome.thumbnail, beside, scenes)
+        )
         if outcome.warning is not None:
             warning = _failure(image, DecodeError(outcome.warning), roots)
             failures.append(replace(warning, embedded=True))
     return embedded, failures
+
+
+def _vectors(
+    embedder: Embedder, decoded: Sequence[DecodedImage], size: int
+) -> Iterator[np.ndarray]:
+    """The vector of each, or those of the scenes of a film, shape (n, dimensions); `size` pictures are encoded at once."""
+    inputs = [
+        [scene.model_input for scene in outcome.scenes] or [outcome.model_input]
+        for outcome in decoded
+    ]
+    together = list(chain.from_iterable(inputs))
+    vectors = np.concatenate(
+        [
+            embedder.encode_images(np.stack(together[start : start + size]))
+            for start in range(0, len(together), size)
+        ]
+    )
+    at = 0
+    for outcome, each in zip(decoded, inputs, strict=True):
+        yield vectors[at : at + len(each)] if outcome.scenes else vectors[at]
+        at += len(each)
 
 
 def _failure(image: ImageSource, error: DecodeError, roots: Mapping[str, int]) -> Failure:
@@ -402,6 +436,7 @@ def _content(
         mtime=image.mtime,
         sha256=decoded.sha256,
         metadata=decoded.metadata,
+        companions=image.companions or None,
     )
 
 

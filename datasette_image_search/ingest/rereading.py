@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from ..decoding.describing import metadata_of
+from ..decoding.describing import metadata_of, metadata_of_film
 from ..store import Key
 from ..store.image_record import ReadMetadata
 from ..store.tables import KnownSource
 from .beside import readable
+from .own_images import film_kind_of
 from .reuse import Reuse
 from .walk import FoundFile
 
@@ -33,11 +34,16 @@ def read_again(
 
     def read(file: FoundFile) -> ReadMetadata | None:
         beside = readable(file.read_beside)
+        found = None
         try:
-            data = file.read()
+            kind = film_kind_of(file)
+            if beside is not None and kind is not None:
+                with file.open() as film:
+                    found = metadata_of_film(film, kind, beside)
+            elif beside is not None:
+                found = metadata_of(file.read(), file.name, beside)
         except OSError:
             return None
-        found = None if beside is None else metadata_of(data, file.name, beside)
         if found is None:
             return None
         metadata, alone = found

@@ -28,13 +28,13 @@ from ..files.run_lock import only_run
 from ..store import ImageTable, Index, Key, StoreError
 from ..store.connections import check_writable, open_if_exists, open_or_make
 from ..store.finding import check_not_renamed
-from ..store.imports import add_imported, write_imported
+from ..store.imports import ImportedImage, add_imported, write_imported
 from ..store.indexes import WeightsOf, ensure_index, recorded_weights
 from ..store.migrations import migrate
 from ..store.replacements import delete_index, unfinished_index
 from ..store.schema import ensure_tables
 from ..store.sources import record_files
-from ..store.tables import IMPORTED, ImportedImage, table_exists
+from ..store.tables import IMPORTED, table_exists
 from ..store.triggers import without_triggers
 from ..store.vectors import image_vector
 from ..store.writes import ensure_roots

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 from ..checked import check_fields
 from ..decoding.formats import is_image_name
@@ -22,10 +23,14 @@ from .scopes import Scope
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """`exclude` are shell patterns for names and paths of files and folders, as in Exclusion."""
+    """
+    `exclude` are shell patterns for names and paths of files and folders, as in Exclusion. Without `pairs` each file of
+    a pair is an image of its own: see pairs.py.
+    """
 
     exclude: tuple[str, ...] = ()
     follow_symlinks: bool = False
+    pairs: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -36,7 +41,8 @@ class FoundFile:
     """
     A file below a root. `root` is an absolute path, `path` POSIX and relative to it, `size` in
     bytes, `mtime` ISO 8601 in UTC to the microsecond. `image_id` is the row that it already has,
-    `problem` why there is no use in opening it, `beside` the state of the .xmp files beside it.
+    `problem` why there is no use in opening it, `beside` the state of the .xmp files beside it. `companions` are the
+    paths of the files that are the same photo, a JSON array, "" if there are none.
     """
 
     root: str
@@ -46,6 +52,7 @@ class FoundFile:
     image_id: Key | None = None
     problem: str | None = None
     beside: str = ""
+    companions: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -59,8 +66,11 @@ class FoundFile:
     def name(self) -> str:
         return self.path.rpartition("/")[2]
 
+    def open(self) -> BinaryIO:
+        return open_regular(self.absolute)
+
     def read(self, at_most: int | None = None) -> bytes:
-        with open_regular(self.absolute) as file:
+        with self.open() as file:
             return file.read(-1 if at_most is None else at_most)
 
     def read_beside(self) -> list[bytes]:

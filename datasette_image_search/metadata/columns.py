@@ -13,7 +13,7 @@ class Metadata:
     """
     `taken_at` is ISO 8601, local as the camera wrote it, and as exact as it is known ("2021-07" is a month);
     `taken_at_offset` is how far local time was ahead of UTC, such as "+02:00". Lengths are in millimetres,
-    exposure in seconds, latitude and longitude in degrees (north and east positive), altitude in metres,
+    exposure and duration in seconds, latitude and longitude in degrees (north and east positive), altitude in metres,
     `rating` is 0 to 5 stars, or -1 for a rejected picture. `keywords` are a table of their own; all others
     are columns of an image table, in this order.
     """
@@ -35,6 +35,7 @@ class Metadata:
     artist: str | None = None
     copyright: str | None = None
     taken_at_offset: str | None = None
+    duration: float | None = None
     keywords: tuple[str, ...] = ()
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from PIL import Image
 
 from .cameras import named_once
-from .columns import Metadata, combined
+from .columns import NOTHING, Metadata, combined
 from .containers import Sources, sources_of
 from .dates import png_time
 from .exif import exif_metadata, place_and_time
@@ -21,11 +21,14 @@ T = TypeVar("T")
 
 
 def read_metadata(
-    data: bytes, image: Image.Image | None = None, beside: Iterable[bytes] = ()
+    data: bytes,
+    image: Image.Image | None = None,
+    beside: Iterable[bytes] = (),
+    of_film: Metadata = NOTHING,
 ) -> Metadata:
     """
     What the bytes of a file say, `image`, which is that file opened by Pillow or the preview of a RAW, and the
-    .xmp files `beside` it, of which the first counts most. Never raises, so that broken metadata never costs
+    .xmp files `beside` it, of which the first counts most. `of_film` is what the tags of a film say. Never raises, so that broken metadata never costs
     the picture, and decodes no pixels.
 
     A person wrote an .xmp file after the picture, so it counts first. Then the camera's own EXIF does for what a
@@ -33,7 +36,7 @@ def read_metadata(
     file, comes after EXIF's in such a file as well.
     """
     sources = _or_else(lambda: sources_of(data, image), Sources())
-    exif = list(_read(exif_metadata, sources.exif))
+    exif = [*_read(exif_metadata, sources.exif), of_film]
     places, times = _of_gps(sources)
     xmp = list(_read(xmp_metadata, sources.xmp))
     iptc = list(_read(iptc_metadata, sources.iptc))

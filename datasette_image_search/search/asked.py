@@ -12,6 +12,7 @@ import numpy as np
 from ..checked import check_choice, check_flag, check_number, check_share
 from ..store import Filter, Index, Key
 from ..store.filters import IdSet, passing
+from ..store.references import References
 from ..store.vectors import image_vectors, vectors_by_id
 from . import planner
 from .correction import Rank, ranking_vectors
@@ -97,16 +98,36 @@ def find_images(
     ]
 
 
+@dataclass(frozen=True)
+class Judge:
+    """What tells the relevance of images to one query, by `row`, its row of ranking_vectors()."""
+
+    index: Index
+    references: References | None
+    row: np.ndarray
+    relevance: Relevance | None
+
+    def __call__(self, conn: sqlite3.Connection, key: Key) -> float | None:
+        """Of one image; None if it has no vector, or nothing is known to compare with."""
+        if self.relevance is None:
+            return None
+        vectors = image_vectors(conn, self.index, key)
+        if not len(vectors):
+            return None
+        _, corrected = planner.exact_scores(self.references, vectors, self.row)
+        return float(self.relevance(corrected.max(keepdims=True))[0])
+
+
+def judge_of(live: LiveIndex, query: QueryVector) -> Judge:
+    """The judge for a query while the database stays in the state that `live` is of."""
+    (row,) = _ranking(live, [query], SearchOptions())
+    return Judge(live.index, live.references, row, relevance_of(live, row, query))
+
+
 def relevance_of_image(conn: sqlite3.Connection, query: QueryVector, key: Key) -> float | None:
     """Of one image; None if it has no vector, or nothing is known to compare with."""
     with planner.live_snapshot(conn, query.index) as live:
-        (row,) = _ranking(live, [query], SearchOptions())
-        relevance = relevance_of(live, row, query)
-        vectors = image_vectors(conn, live.index, key)
-        if relevance is None or not len(vectors):
-            return None
-        _, corrected = planner.exact_scores(live, vectors, row)
-        return float(relevance(corrected.max(keepdims=True))[0])
+        return judge_of(live, query)(conn, key)
 
 
 def all_relevances(conn: sqlite3.Connection, live: LiveIndex, query: QueryVector) -> np.ndarray:
@@ -114,8 +135,8 @@ def all_relevances(conn: sqlite3.Connection, live: LiveIndex, query: QueryVector
     At the first position of every image, shape (len,), float64, as relevance_of_image() has it, and 0 at the others;
     NaN if nothing is known to compare with.
     """
-    (row,) = _ranking(live, [query], SearchOptions())
-    relevance = relevance_of(live, row, query)
+    judge = judge_of(live, query)
+    row, relevance = judge.row, judge.relevance
     if relevance is None:
         return np.full(len(live), np.nan)
     found = np.zeros(len(live))

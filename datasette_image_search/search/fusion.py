@@ -5,8 +5,9 @@ merged by reciprocal rank (Cormack, Clarke and Buettcher, SIGIR 2009).
 An image gets 1 / (60 + its rank) of each list that it is in. So no score need be compared with another kind of
 score, and what is high in both comes first.
 
-Matches are those by likeness, and those by text, unless the words are in more than half of the texts of the table; these
-add to the order only. After the matches come the others by likeness. If nobody can tell the matches by likeness, nobody
+Matches are those by likeness, and those by text. A term that is written about more than half of the images of a table is
+passed over if the model knows anything of the query, and one word of several that a term has adds to the order only. After the
+matches come the others by likeness. If nobody can tell the matches by likeness, nobody
 can tell any, and all come in the merged order.
 """
 
@@ -39,7 +40,7 @@ from . import asked
 from .asked import UNKNOWN, SearchOptions
 from .hits import Found, Hit, Step, is_relevant
 from .live import live_index
-from .queries import Query, QueryWithFiles
+from .queries import Query, QueryWithFiles, naming_the_query
 from .query import Kind, QueryError, QueryVector, Term, format_query, parse_query
 
 DEPTH = 1_000
@@ -79,8 +80,10 @@ def find_images(
     search = _by_text if options.by == "text" else _by_both
     all_found = []
     for query in queries:
+        is_text = isinstance(query, str | QueryWithFiles)
+        name, alone = str(query) if is_text else "", len(queries) == 1 or not is_text
         # Texts, vectors and filter are of one state.
-        with store.snapshot(conn):
+        with store.snapshot(conn), naming_the_query(name, alone=alone):
             all_found.append(search(_Task(conn, index, query, k, filter, ask, options)))
     return all_found
 
@@ -102,7 +105,9 @@ def images_within(
     within = task.within(vector, unknown)
     if not options.matches_only:
         return None if within is None else IdSet(list(within))
-    texts, _ = task.texts([]) if vector or unknown else (_texts_alone(task, []), ())
+    if vector is None and unknown is None:
+        return IdSet([hit.id for hit in _texts_alone(task, [])])
+    texts, _ = task.texts([], telling_only=vector is not None)
     if unknown is not None:
         _check_known(task, unknown, texts)
     if within is not None:
@@ -112,8 +117,7 @@ def images_within(
     likely = asked.images_within(conn, index, vector, options)
     if likely is None:
         return None
-    telling = [hit.id for hit in texts if hit.tells]
-    return IdSet(list(dict.fromkeys([*_keys(likely), *telling])))
+    return IdSet(list(dict.fromkeys([*_keys(likely), *(hit.id for hit in texts)])))
 
 
 def likeness_in(query: str) -> str:
@@ -194,7 +198,9 @@ class _Task:
         ids = asked.images_within(self.conn, self.index, vector, options)
         return None if ids is None else frozenset(_keys(ids))
 
-    def texts(self, steps: list[Step]) -> tuple[list[TextHit], tuple[str, ...]]:
+    def texts(
+        self, steps: list[Step], *, telling_only: bool = False
+    ) -> tuple[list[TextHit], tuple[str, ...]]:
         """What is found by text, if the query has words and the table has texts, and warnings."""
         started = time.perf_counter()
         table = self.index.table
@@ -202,7 +208,12 @@ class _Task:
             return [], ()
         try:
             hits, looked_at = text_hits(
-                self.conn, table, self.words(1), self.words(-1), self.filter
+                self.conn,
+                table,
+                self.words(1),
+                self.words(-1),
+                self.filter,
+                telling_only=telling_only,
             )
         except TextsDamaged as error:
             if self.options.by == "text":
@@ -211,6 +222,25 @@ class _Task:
         duration = (time.perf_counter() - started) * 1000
         steps.append(Step("text", looked_at, len(hits), duration))
         return hits, ()
+
+    def texts_in_part(self, texts: Sequence[TextHit]) -> list[TextHit]:
+        """
+        After these, what has a word of several that a term has: the pictures in "watch" for "a red watch".
+        """
+        words = [each for term in self.words(1) for each in term.each()]
+        hits: list[TextHit] = []
+        if words:
+            with suppress(TextsDamaged):
+                hits, _ = text_hits(
+                    self.conn,
+                    self.index.table,
+                    words,
+                    self.words(-1),
+                    self.filter,
+                    telling_only=True,
+                )
+        some = {hit.id for hit in hits} - {hit.id for hit in texts}
+        return [TextHit(hit.id, hit.rank + len(texts)) for hit in text_hits_among(hits, some)]
 
     def nearest(
         self, vector: QueryVector, k: int, filter: Filter | IdSet | None, **changes: Any
@@ -271,7 +301,7 @@ def _by_both(task: _Task) -> Found:
     within = task.within(vector, unknown)
     if vector is None and unknown is None:
         return _by_text(task)
-    texts, warnings = task.texts(steps)
+    texts, warnings = task.texts(steps, telling_only=vector is not None)
     if unknown is not None:
         _check_known(task, unknown, texts)
         warnings += (str(unknown),)
@@ -279,16 +309,18 @@ def _by_both(task: _Task) -> Found:
         texts = text_hits_among(texts, within)
     if vector is None:
         return Found(task.without_scores(texts), tuple(steps), warnings, knows_matches=True)
-    if not texts:
+    parts = task.texts_in_part(texts)
+    if not texts and not parts:
         found = task.nearest(vector, task.k, task.filter)
         return replace(found, steps=(*steps, *found.steps), warnings=(*warnings, *found.warnings))
-    return _merged(task, vector, texts, steps, warnings)
+    return _merged(task, vector, texts, parts, steps, warnings)
 
 
 def _merged(
     task: _Task,
     vector: QueryVector,
     texts: Sequence[TextHit],
+    parts: Sequence[TextHit],
     steps: list[Step],
     warnings: tuple[str, ...],
 ) -> Found:
@@ -296,18 +328,22 @@ def _merged(
     # Before an image by likeness come at least those that are more alike, so that no page needs more of them.
     found = task.nearest(vector, max(DEPTH, task.end), task.filter, **anywhere)
     unlimited = {**anywhere, "min_score": None, "min_relevance": None}
-    written = task.nearest(vector, DEPTH, IdSet([hit.id for hit in texts]), **unlimited)
-    known = {hit.id: hit for hit in (*found.hits, *written.hits)}
+    known, steps = {hit.id: hit for hit in found.hits}, [*steps, *found.steps]
+    by_likeness: list[Key] = []
+    if telling := [hit.id for hit in texts]:
+        written = task.nearest(vector, DEPTH, IdSet(telling), **unlimited)
+        by_likeness = [hit.id for hit in written.hits]
+        known |= {hit.id: hit for hit in written.hits}
+        steps += written.steps
     warnings += found.warnings
     closest = [hit.id for hit in found.hits]
-    telling = {hit.id for hit in texts if hit.tells} if found.knows_matches else set()
-    if found.knows_matches:
-        best = set(closest[:DEPTH])
-        texts = [hit for hit in texts if hit.tells or hit.id in best]
-    ids = merged(closest, texts, [hit.id for hit in written.hits])
+    best = set(closest[:DEPTH])
+    texts = [*texts, *(hit for hit in parts if hit.id in best)]
+    ids = merged(closest, texts, by_likeness)
+    by_text = set(telling) if found.knows_matches else set()
     if found.knows_matches:
         matches = [
-            id for id in ids if id in telling or (id in known and is_relevant(known[id].relevance))
+            id for id in ids if id in by_text or (id in known and is_relevant(known[id].relevance))
         ]
         shown = set(matches)
         ids = matches if matches_only else [*matches, *(id for id in closest if id not in shown)]
@@ -317,10 +353,10 @@ def _merged(
     if others := [id for id in ids if id not in known]:
         far = task.nearest(vector, len(others), IdSet(others), **unlimited)
         known |= {hit.id: hit for hit in far.hits}
-    hits = [replace(known.get(id, Hit(id, None, None)), by_text=id in telling) for id in ids]
+    hits = [replace(known.get(id, Hit(id, None, None)), by_text=id in by_text) for id in ids]
     return Found(
         task.page(hits, texts),
-        (*steps, *found.steps, *written.steps),
+        tuple(steps),
         warnings,
         knows_matches=found.knows_matches,
     )

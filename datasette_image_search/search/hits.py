@@ -46,6 +46,13 @@ class Hit:
         return self.by_text or is_relevant(self.relevance)
 
 
+def clock(seconds: float) -> str:
+    """A time of a film as players show it: "0:12", "1:02:03"."""
+    minutes, second = divmod(int(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of the plan: its name, the vectors it looked at, and how many of them passed."""

@@ -31,6 +31,7 @@ from .. import store
 from ..checked import check_flag, check_whole
 from ..store import Filter, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
+from ..store.references import References
 from ..store.vectors import scene_times, vectors_by_id
 from .correction import corrected_scores
 from .hits import Found, Hit, Step
@@ -336,7 +337,7 @@ def exact_at(
     for start in range(0, len(positions), EXACT_CHUNK):
         ids = live.vector_ids(positions[start : start + EXACT_CHUNK]).tolist()
         stored = vectors_by_id(conn, live.index, ids)
-        _, corrected = exact_scores(live, stored.vectors, vector)
+        _, corrected = exact_scores(live.references, stored.vectors, vector)
         first = live.positions_of(stored.vector_ids[stored.starts()])
         yield first, stored.highest(corrected)
 
@@ -438,7 +439,7 @@ def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[_Scored]:
     found = []
     for start in range(0, len(ids), EXACT_CHUNK):
         stored = vectors_by_id(plan.conn, plan.index, ids[start : start + EXACT_CHUNK])
-        scores, corrected = exact_scores(plan.live, stored.vectors, vector)
+        scores, corrected = exact_scores(plan.live.references, stored.vectors, vector)
         starts = stored.starts()
         bests: Iterable[int] = repeat(0)
         if len(starts) < len(corrected):
@@ -469,12 +470,12 @@ def _with_times(plan: _Plan, scored: Sequence[_Scored]) -> list[Hit]:
 
 
 def exact_scores(
-    live: LiveIndex, vectors: np.ndarray, vector: np.ndarray
+    references: References | None, vectors: np.ndarray, vector: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scores and the corrected scores of n vectors, shape (n, dimensions), with a row of ranking_vectors()."""
     # Row by row, where BLAS rounds a row as its place in the matrix has it: copies must tie.
-    scores = np.einsum("ij,j->i", vectors, vector[: live.index.dimensions])
-    return scores, corrected_scores(live.references, vectors, scores, vector)
+    scores = np.einsum("ij,j->i", vectors, vector[: vectors.shape[1]])
+    return scores, corrected_scores(references, vectors, scores, vector)
 
 
 def _best_first(hit: Hit) -> tuple[float, Key]:

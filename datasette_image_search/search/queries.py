@@ -110,7 +110,7 @@ def vector_of(
     if isinstance(query, Path):
         return QueryVector(index, _picture_vector(index, query, weights_of))
     if isinstance(query, QueryWithFiles):
-        with _naming_the_query(str(query), alone=alone):
+        with naming_the_query(str(query), alone=alone):
             return query_vector(
                 conn,
                 index,
@@ -129,12 +129,12 @@ def vector_of(
         raise QueryError(
             f"the query is {query!r:.60}; it must be a text, the Path of a picture, or a vector"
         )
-    with _naming_the_query(query, alone=alone or isinstance(query, bytes)):
+    with naming_the_query(query, alone=alone or isinstance(query, bytes)):
         return query_vector(conn, index, query, weights_of)
 
 
 @contextmanager
-def _naming_the_query(query: object, *, alone: bool) -> Iterator[None]:
+def naming_the_query(query: object, *, alone: bool) -> Iterator[None]:
     """Puts a query before an error about it that does not have it, unless that is `alone`."""
     try:
         yield

@@ -97,8 +97,14 @@ class QueryVector:
 
 # --- Text -> terms -------------------------------------------------------------------------------
 
+PLUS = "+\uff0b"
+MINUS = "\u2212\uff0d-"
+"""Signs between terms, as keyboards, word processors (U+2212) and Chinese and Japanese input (U+FF0D) have them."""
+
 # The look-behind makes it try each run of blanks once, not once from each blank.
-_SIGN = re.compile(r"""(?<!\s)\s+([+-])(?:\s+|(?=[\w#".]))|(?<=[\w"])(\+)(?=[\w#"])""")
+_SIGN = re.compile(
+    rf"""(?<!\s)\s+([{PLUS}{MINUS}])(?:\s+|(?=[\w#".]))|(?<=[\w"])([{PLUS}])(?=[\w#"])"""
+)
 _WEIGHT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+):\s*(?=\S)")
 _END = rf"(?=\s*$|{_SIGN.pattern})"
 _QUOTED = re.compile(rf'\s*(#|text:|)"((?:[^"]|"")*)"{_END}')
@@ -166,7 +172,7 @@ _HALVES = re.compile("[\ud800-\udfff]")
 
 
 def _signed(term: Term, sign: re.Match[str] | None) -> Term:
-    if sign is not None and "-" in sign[0]:
+    if sign is not None and sign[0].strip() in MINUS:
         return replace(term, weight=-term.weight)
     return term
 
@@ -308,7 +314,7 @@ def _format_term(term: Term) -> str:
 def with_words(query: str, words: str) -> str:
     """A query with the terms that a person typed after it."""
     words = words.strip()
-    sign = " " if words.startswith(("+", "-")) else " + "
+    sign = " " if words.startswith(tuple(PLUS + MINUS)) else " + "
     return f"{query}{sign}{words}" if words else query
 
 

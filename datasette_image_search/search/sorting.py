@@ -40,8 +40,8 @@ def find_images(
     check_whole("offset", options.offset, 0)
     every = replace(options, offset=0, matches_only=True)
     result = []
-    for query in queries:
-        (found,) = fusion.find_images(conn, index, [query], DEEPEST, filter, every, ask)
+    matches = fusion.find_images(conn, index, queries, DEEPEST, filter, every, ask)
+    for query, found in zip(queries, matches, strict=True):
         start = options.offset
         if not (found.knows_matches and found.hits):
             (found,) = fusion.find_images(conn, index, [query], k, filter, options, ask)

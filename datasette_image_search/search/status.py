@@ -74,6 +74,11 @@ def _problems(
         problems.append(
             f"{live.problem}, so all searches are exact; run sqlite-utils index-images to repair it"
         )
+    if index.references_token and live.references is None:
+        problems.append(
+            "the reference queries are lost, so words are ranked by the score alone; run sqlite-utils "
+            f"index-images where {index.model} is installed"
+        )
     if live.from_sidecar and live.newer > TOLERATED_CHANGE * len(live):
         problems.append(
             f"{live.newer:,} vectors are newer than the sidecar and are kept in memory; the next "

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 REMEMBERED = 128
 """Queries per connection, from one statement to the next."""
 
-DEARER = 32
-"""How many scores of one image take as long as its relevance."""
-
 Tell = Callable[[str], None]
 """Takes a sentence meant for the person: of an exception, SQLite passes on only that there was one."""
 
@@ -462,18 +459,24 @@ def _relevance(
     conn: sqlite3.Connection, prepared: QueryVector, statement: Statement, query: Query, id: Key
 ) -> float | None:
     """The same of the relevance."""
-    from ..search.asked import relevance_of_image
+    from ..search.asked import judge_of
+    from ..search.planner import live_snapshot
     from ..search.similarity import count_scores, relevances_by_image
 
     asked = ("relevance", *query)
-    # One by itself takes as long as some scores.
-    compute = statement.called(asked, lambda: count_scores(conn, prepared.index) // DEARER)
+    compute = statement.called(asked, lambda: count_scores(conn, prepared.index))
     if compute is not None:
         relevances = relevances_by_image(conn, prepared, compute=compute)
         if relevances is not None:
             statement.make_room(relevances.nbytes)
             statement.relevances[query] = relevances
-    return relevance_of_image(conn, prepared, id)
+    judge = statement.judges.get(query)
+    if judge is None:
+        with live_snapshot(conn, prepared.index) as live:
+            judge = judge_of(live, prepared)
+        statement.make_room(judge.row.nbytes)
+        statement.judges[query] = judge
+    return judge(conn, id)
 
 
 def _search(

@@ -19,6 +19,7 @@ from ..errors import ImageSearchError
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..search.asked import Judge
     from ..search.query import QueryVector
     from ..store import Index
 
@@ -93,6 +94,7 @@ class Statement:
     prepared: dict[Query, QueryVector] = field(default_factory=dict)
     scores: dict[Query, memoryview] = field(default_factory=dict)
     relevances: dict[Query, memoryview] = field(default_factory=dict)
+    judges: dict[Query, Judge] = field(default_factory=dict)
     labels: dict[Query, PreparedLabels] = field(default_factory=dict)
     best_labels: dict[Query, tuple[tuple[str, ...], memoryview]] = field(default_factory=dict)
     results: dict[tuple[str, tuple[Any, ...]], str | bytes] = field(default_factory=dict)
@@ -131,6 +133,7 @@ class Statement:
         self.prepared.clear()
         self.scores.clear()
         self.relevances.clear()
+        self.judges.clear()
         self.labels.clear()
         self.best_labels.clear()
         self.results.clear()
@@ -151,7 +154,8 @@ class Statement:
 
     def make_room(self, nbytes: int = 0) -> None:
         """For one of these more: memory must not grow with the rows."""
-        if len(self.prepared) + len(self.labels) + len(self.results) >= KEPT_QUERIES:
+        queries = len(self.prepared) + len(self.labels) + len(self.judges)
+        if queries + len(self.results) >= KEPT_QUERIES:
             self.forget()
         with _statements_lock:
             _statements.add(self)

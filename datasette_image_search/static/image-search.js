@@ -29,7 +29,14 @@
     // Show the thumbnail at once, and a larger picture when it has loaded, if there is an original.
     const shown = picture.querySelector("img").cloneNode();
     shown.removeAttribute("loading");
-    if (picture.dataset.preview) {
+    if ("film" in picture.dataset) {
+      const film = document.createElement("video");
+      film.controls = true;
+      film.onloadeddata = () => {
+        if (shown.isConnected) shown.replaceWith(film);
+      };
+      film.src = picture.dataset.film;
+    } else if (picture.dataset.preview) {
       const preview = new Image();
       preview.onload = () => {
         shown.src = preview.src;
@@ -356,6 +363,38 @@
     progress.replaceChildren();
     for (const field of form.querySelectorAll("[name^=_filter_], [name^=_sort], [name=_limit], [name=_by]")) field.disabled = false;
     form.querySelector("[name=_sort_desc]")?.setAttribute("name", "_sort");
+  });
+
+  /* --- Years: drag across some for all from the first to the last --------------------------------- */
+
+  document.addEventListener("pointerdown", (event) => {
+    const svg = event.target.closest?.(".image-search-years");
+    const first = svg && event.target.closest("a");
+    if (!first || event.button) return;
+    const bars = [...svg.querySelectorAll("a")];
+    let brushed = [first];
+    const brush = (move) => {
+      const last = document.elementFromPoint(move.clientX, svg.getBoundingClientRect().bottom - 3)?.closest(".image-search-years a");
+      if (!last) return;
+      const ends = [bars.indexOf(first), bars.indexOf(last)].sort((one, other) => one - other);
+      brushed = bars.slice(ends[0], ends[1] + 1);
+      for (const bar of bars) bar.classList.toggle("brushed", brushed.includes(bar));
+    };
+    const end = () => {
+      removeEventListener("pointermove", brush);
+      if (brushed.length < 2) return;
+      const url = new URL(location.href);
+      url.searchParams.delete("_next");
+      url.searchParams.set(`${svg.dataset.column}__gte`, brushed[0].dataset.begin);
+      url.searchParams.set(`${svg.dataset.column}__lt`, brushed.at(-1).dataset.end);
+      location.assign(url);
+    };
+    addEventListener("pointermove", brush);
+    addEventListener("pointerup", end, { once: true });
+  });
+  // A link would be dragged itself.
+  document.addEventListener("dragstart", (event) => {
+    if (event.target.closest?.(".image-search-years")) event.preventDefault();
   });
 
   /* --- Facets that took too long for the page ---------------------------------------------------- */

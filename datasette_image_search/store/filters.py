@@ -123,23 +123,28 @@ def passing_images(
     )
 
 
-def passing_keys(
+def passing_rows(
     conn: sqlite3.Connection,
     table: ImageTable,
-    keys: Sequence[Key],
+    rows: str,
+    params: Mapping[str, Any],
     filter: Filter | IdSet | None,
-) -> list[Key]:
-    """Those of the keys that are of an image that passes the filter, in the order given."""
+    limit: int,
+) -> list[tuple[Any, ...]]:
+    """
+    The first `limit` of some rows whose column _img_key is that of an image that passes the filter, in their order.
+    `rows` is the SQL of them; the names of all its columns and of `params` begin with _img.
+    """
     if isinstance(filter, IdSet):
         filter = filter.as_filter(table)
     sql = """
-        select _img_key
-        from (select value as _img_key from json_each(:_img_ids)) as _img_ranked
+        select * from ({rows}) as _img_rows
         where exists (
-            select 1 from {images} where {images}.{key} = _img_ranked._img_key and {filter}
+            select 1 from {images} where {images}.{key} = _img_rows._img_key and {filter}
         )
+        limit :_img_limit
     """
-    return [key for (key,) in _filtered(conn, sql, table, filter, {"_img_ids": json.dumps(keys)})]
+    return _filtered(conn, sql, table, filter, {**params, "_img_limit": limit}, rows=rows)
 
 
 def matching(

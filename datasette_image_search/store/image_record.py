@@ -23,6 +23,7 @@ class ImageRecord:
     mtime: str
     sha256: str
     metadata: Metadata = NOTHING
+    companions: str | None = None
 
     def row(self) -> dict[str, Any]:
         """Column -> value; the keywords have a table of their own."""
@@ -30,6 +31,14 @@ class ImageRecord:
         row |= row.pop("metadata")
         del row["keywords"]
         return row
+
+
+@dataclass(frozen=True, slots=True)
+class SceneRow:
+    """A scene of a film: the seconds of its frame, and the thumbnail of that, as WebP."""
+
+    at: float
+    webp: bytes | None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
@@ -14,7 +15,6 @@ from sqlite_utils.db import quote_identifier
 from .sources import sources_of
 from .tables import (
     ImageTable,
-    ImportedImage,
     Index,
     Key,
     column_names,
@@ -22,6 +22,16 @@ from .tables import (
 )
 from .tokens import give_tokens, take_tokens
 from .writes import folder_of
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedImage:
+    """A file that is known by its vector only; `size` and `mtime` are None where it is not there."""
+
+    root_id: int
+    path: str
+    size: int | None = None
+    mtime: str | None = None
 
 
 def add_imported(db: Database, table: ImageTable, images: Iterable[ImportedImage]) -> range:

@@ -8,7 +8,7 @@ has the old tables or the new ones. Readers work with both.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 
 from sqlite_utils import Database
@@ -17,7 +17,14 @@ from sqlite_utils.db import quote_identifier
 from .finding import check_vectors
 from .indexes import image_table_names, read_indexes
 from .schema_version import APPLIED, MIGRATIONS, applied, check_version
-from .side_schema import ADDED_COLUMNS, ensure_beside, image_columns, record_own_columns
+from .side_schema import (
+    FILM_COLUMNS,
+    PAIR_COLUMNS,
+    WORD_COLUMNS,
+    ensure_beside,
+    image_columns,
+    record_own_columns,
+)
 from .soundness import is_stored_table
 from .tables import (
     INDEXES,
@@ -111,22 +118,23 @@ def _metadata(db: Database) -> None:
         if table.root_column is not None:
             ensure_triggers(db, table, own_column)
     for table in _tables_from_folders(db.conn):
-        _add_columns(db, table)
+        _add_columns(db, table, WORD_COLUMNS)
+        ensure_beside(db, table)
+        # The next run fills them for all images.
+        db.execute(
+            "insert or replace into {beside} (image_id, files) select {key}, null from {images} "
+            "where typeof({key}) = 'integer'".format(**table.quoted())
+        )
 
 
-def _add_columns(db: Database, table: ImageTable) -> None:
-    """Columns of ours, which the next run fills for all images. Those that a person has made stay a person's."""
-    record_own_columns(db, table)
+def _add_columns(db: Database, table: ImageTable, names: Sequence[str]) -> None:
+    """Columns of ours. Those that a person has made stay a person's."""
+    record_own_columns(db, table, names)
     there = set(map(folded, column_names(db.conn, table.name)))
     types = image_columns()
-    for name in ADDED_COLUMNS:
+    for name in names:
         if name not in there:
             db.table(table.name).add_column(name, types[name])
-    ensure_beside(db, table)
-    db.execute(
-        "insert or replace into {beside} (image_id, files) select {key}, null from {images} "
-        "where typeof({key}) = 'integer'".format(**table.quoted())
-    )
 
 
 def _references(db: Database) -> None:
@@ -147,6 +155,20 @@ def _several_vectors(db: Database) -> None:
         ensure_triggers(db, table, own_column)
 
 
+def _films(db: Database) -> None:
+    """Older versions embedded pictures only."""
+    for table, own_column in _image_tables(db.conn):
+        ensure_triggers(db, table, own_column)
+    for table in _tables_from_folders(db.conn):
+        _add_columns(db, table, FILM_COLUMNS)
+
+
+def _pairs(db: Database) -> None:
+    """In older versions each file had a row of its own."""
+    for table in _tables_from_folders(db.conn):
+        _add_columns(db, table, PAIR_COLUMNS)
+
+
 _STEPS: tuple[Callable[[Database], None], ...] = (
     _models_side_by_side,
     _tokens,
@@ -156,6 +178,8 @@ _STEPS: tuple[Callable[[Database], None], ...] = (
     _references,
     _texts,
     _several_vectors,
+    _films,
+    _pairs,
 )
 
 

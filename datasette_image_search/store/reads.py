@@ -84,8 +84,11 @@ def known_files(
         )
     beside = _files_beside(conn, table)
     known = {}
-    for image_id, root_id, path, size, mtime, has_vector in conn.execute(
-        f"select {{key}}, root_id, path, size, mtime, {vector} from {{images}}".format(**names),
+    companions = "ifnull(companions, '')" if "companions" in columns else "''"
+    for image_id, root_id, path, size, mtime, has_vector, others in conn.execute(
+        f"select {{key}}, root_id, path, size, mtime, {vector}, {companions} from {{images}}".format(
+            **names
+        ),
         [index.id] if index else [],
     ):
         # Whatever else stands there is the path of no file that could be found.
@@ -97,6 +100,7 @@ def known_files(
                 mtime,
                 has_vector=bool(has_vector),
                 beside=beside.get(image_id, ""),
+                companions=others,
             )
     for root_id, path, size, mtime in failed_files(conn, table):
         file = root_paths.get(root_id, ""), path
@@ -181,9 +185,12 @@ def some_images(conn: sqlite3.Connection, index: Index, limit: int) -> list[Key]
     return [key for (key,) in keys if index.table.is_key(key)]
 
 
-def thumbnail(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> Thumbnail | None:
-    """The one that was stored of the picture that an image has."""
-    row = _of_thumbnail(conn, table, image_id, "webp, sha256")
+def thumbnail(
+    conn: sqlite3.Connection, table: ImageTable, image_id: Key, at: float | None = None
+) -> Thumbnail | None:
+    """The one that was stored of the picture that an image has, or of the frame of a film at so many seconds."""
+    row = None if at is None else _of_scene(conn, table, image_id, at)
+    row = row or _of_thumbnail(conn, table, image_id, "webp, sha256")
     return Thumbnail(row[0], version_of(row[1])) if row else None
 
 
@@ -204,6 +211,20 @@ def _of_thumbnail(
             columns=columns, owned=owned(conn, table, "side"), **table.quoted()
         ),
         [image_id, LARGEST_THUMBNAIL],
+    ).fetchone()
+
+
+def _of_scene(
+    conn: sqlite3.Connection, table: ImageTable, image_id: Key, at: float
+) -> tuple[Any, ...] | None:
+    if not is_stored_table(conn, table.scenes, "image_id", "at", "sha256", "webp"):
+        return None
+    return conn.execute(
+        "select webp, sha256 from {scenes} as side "
+        "where image_id = ? and at = ? and length(webp) <= ? and {owned}".format(
+            owned=owned(conn, table, "side"), **table.quoted()
+        ),
+        [image_id, at, LARGEST_THUMBNAIL],
     ).fetchone()
 
 

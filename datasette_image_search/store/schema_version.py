@@ -21,6 +21,8 @@ MIGRATIONS = (
     "m006_references",
     "m007_texts",
     "m008_several_vectors",
+    "m009_films",
+    "m010_pairs",
 )
 """In the order in which migrations.py applies them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_type_hints
 
 from sqlite_utils import Database
@@ -12,7 +13,13 @@ from .image_record import ImageRecord
 from .sources import SOURCE_COLUMNS
 from .tables import INDEXES, Failure, ImageTable, column_names, folded
 
-ADDED_COLUMNS = ("title", "description", "rating", "artist", "copyright", "taken_at_offset")
+WORD_COLUMNS = ("title", "description", "rating", "artist", "copyright", "taken_at_offset")
+
+FILM_COLUMNS = ("duration",)
+
+PAIR_COLUMNS = ("companions",)
+
+ADDED_COLUMNS = (*WORD_COLUMNS, *FILM_COLUMNS, *PAIR_COLUMNS)
 """Columns of ours that version 0.1 did not have, so that a person may have made one of that name."""
 
 
@@ -39,6 +46,12 @@ def ensure_side_tables(db: Database, table: ImageTable) -> None:
     if not db.table(table.thumbnails).exists():
         db.table(table.thumbnails).create(
             {"image_id": key_type, "sha256": str, "webp": bytes}, pk="image_id"
+        )
+    if not db.table(table.scenes).exists():
+        db.table(table.scenes).create(
+            {"image_id": key_type, "at": float, "sha256": str, "webp": bytes},
+            pk=("image_id", "at"),
+            not_null={"image_id", "at"},
         )
     if not db.table(table.failures).exists():
         db.table(table.failures).create(column_types(Failure), pk=("root_id", "path"))
@@ -76,9 +89,12 @@ def image_columns() -> dict[str, type]:
     return columns
 
 
-def record_own_columns(db: Database, table: ImageTable) -> None:
-    """Note the columns of ADDED_COLUMNS that a table has already, which are a person's."""
-    own = set(ADDED_COLUMNS) & set(map(folded, column_names(db.conn, table.name)))
+def record_own_columns(
+    db: Database, table: ImageTable, names: Sequence[str] = ADDED_COLUMNS
+) -> None:
+    """Note those of the names of our columns that a table has already, which are a person's."""
+    own = set(names) & set(map(folded, column_names(db.conn, table.name)))
     if own and not db.table(table.own_columns).exists():
         db.table(table.own_columns).create({"name": str}, pk="name")
+    if own:
         db.table(table.own_columns).insert_all({"name": name} for name in sorted(own))

@@ -15,7 +15,7 @@ import numpy as np
 from sqlite_utils.db import quote_identifier
 
 from ..errors import ImageSearchError
-from .image_record import ImageRecord
+from .image_record import ImageRecord, SceneRow
 from .schema_version import APPLIED
 
 ROOTS = "image_search_roots"
@@ -34,6 +34,8 @@ SIDE_TABLES: Mapping[str, str] = {
     # Vector id -> a random number that no other vector has, also of a copy of this database.
     "tokens": "_{}_tokens",
     "thumbnails": "_{}_thumbnails",
+    # Of films: image id and seconds -> thumbnail of the frame.
+    "scenes": "_{}_scenes",
     "failures": "_{}_failures",
     # Of a person's own table: what the files or BLOBs of its images were like.
     "sources": "_{}_sources",
@@ -113,6 +115,7 @@ class ImageTable:
     vectors = _side("vectors")
     tokens = _side("tokens")
     thumbnails = _side("thumbnails")
+    scenes = _side("scenes")
     failures = _side("failures")
     sources = _side("sources")
     duplicates = _side("duplicates")
@@ -235,8 +238,8 @@ class EmbeddedImage:
     to be known of it: the row itself, or only the state of its source in a person's own table. `beside` is
     the state of the .xmp files that its metadata was read with, None if they are to be read again.
 
-    `vector` has shape (dimensions,). That of a film has shape (n, dimensions), a vector for each of up to
-    MOST_VECTORS scenes, which begin with the one of the thumbnail, and `times` are their seconds.
+    `vector` has shape (dimensions,). That of a film has shape (n, dimensions), a vector for each of its `scenes`, up to
+    MOST_VECTORS, of which the first has the thumbnail of the film.
     """
 
     image_id: Key | None
@@ -244,7 +247,7 @@ class EmbeddedImage:
     vector: np.ndarray
     thumbnail: bytes | None
     beside: str | None = ""
-    times: tuple[float, ...] = ()
+    scenes: tuple[SceneRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,16 +279,7 @@ class ReusedImage:
     path: str
     size: int
     mtime: str
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedImage:
-    """A file that is known by its vector only; `size` and `mtime` are None where it is not there."""
-
-    root_id: int
-    path: str
-    size: int | None = None
-    mtime: str | None = None
+    companions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +288,7 @@ class KnownSource:
     What the tables know of a file or BLOB: the row it has, if any, the size and mtime of what was embedded
     last (None for a vector that was imported without the file), or of what could not be (`failed`),
     and whether its row has a vector. `beside` is the state of the .xmp files that its metadata was read with,
-    None if it is to be read again.
+    None if it is to be read again; `companions` as in FoundFile.
     """
 
     image_id: Key | None
@@ -303,6 +297,7 @@ class KnownSource:
     failed: bool = False
     has_vector: bool = True
     beside: str | None = ""
+    companions: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,18 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlite_utils.db import quote_identifier
 
 from .connections import in_memory
-from .filters import Filter, IdSet, passing_keys
+from .filters import Filter, IdSet, passing_rows
 from .tables import ImageTable, Key, StoreError
 from .transactions import is_interrupted, is_locked
 from .written_texts import LONGEST_TEXT, TEXT_TABLES, definition, text_columns
 
 SCANNED = 10_000
-"""Matches that are looked at, the newest first. A word that more images have says little about any of them, and to rank a
-million takes most of a second."""
+"""Matches that are looked at, the newest first. A word that more images have says little about any of them."""
 
 MOST_WORDS = 64
 """Words of a term; nobody has written so many next to a picture."""
@@ -72,25 +71,28 @@ class Words:
         """The words, as FTS5 takes them; none if there is nothing to look for. An * at the end of a word is any ending."""
         if self.is_phrase:
             return (_quoted(self.text),) if _has_letters(self.text) else ()
+        return tuple(
+            _quoted(word.rstrip("*")) + (" *" if word.endswith("*") else "")
+            for word in self._telling()
+        )
+
+    def each(self) -> list[Words]:
+        """Those of several words one by one; none for a phrase, or for one word."""
+        words = () if self.is_phrase else self._telling()
+        return [Words(word) for word in words] if len(words) > 1 else []
+
+    def _telling(self) -> Sequence[str]:
         words = [word for word in self.text.split() if _has_letters(word)]
         telling = [word for word in words if word.lower() not in STOP_WORDS] or words
-        if len(telling) > MOST_WORDS:
-            return ()
-        return tuple(
-            _quoted(word.rstrip("*")) + (" *" if word.endswith("*") else "") for word in telling
-        )
+        return telling if len(telling) <= MOST_WORDS else ()
 
 
 @dataclass(frozen=True)
 class TextHit:
-    """
-    `rank` begins with 1; images that match equally well have the same. A text `tells` something if no more than half of
-    the images have such a one.
-    """
+    """`rank` begins with 1; images that match equally well have the same."""
 
     id: Key
     rank: int
-    tells: bool = True
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,12 @@ def text_hits(
     wanted: Sequence[Words],
     unwanted: Sequence[Words] = (),
     filter: Filter | IdSet | None = None,
+    *,
+    telling_only: bool = False,
 ) -> tuple[list[TextHit], int]:
     """
     The images that all words of at least one of `wanted` are written about, and those of none of `unwanted`, that pass
-    the filter; the best by BM25 first, equal ones by id; and how many were looked at. A table without texts has none.
+    the filter; the best by BM25 first, equal ones by id; and how many were looked at. A table without texts has none. With `telling_only`, those of `wanted` are passed over that more than half of all images have.
 
     Raises TextsDamaged, and FilterError if SQLite does not take the filter.
     """
@@ -139,71 +143,82 @@ def text_hits(
         return [], 0
     looked_at = 0
     relevance: dict[Key, float] = defaultdict(float)
-    telling: set[Key] = set()
     for words in wanted:
         expression = _expression(words, unwanted)
         if expression is None:
             continue
-        with _naming_the_texts(table):
-            found = _scanned(conn, table, expression)
-            tells = _tells(conn, table, expression, len(found))
+        if telling_only and not _tells(conn, table, expression):
+            continue
+        found = _scanned(conn, table, expression, filter)
         looked_at += len(found)
         for key, value in found:
             # BM25 of several terms is the sum of that of each.
             relevance[key] += value
-            if tells:
-                telling.add(key)
     best = sorted((value, key) for key, value in relevance.items() if table.is_key(key))
-    passed = set(passing_keys(conn, table, [key for _, key in best], filter))
-    hits = _ranked((value, TextHit(key, 0, key in telling)) for value, key in best if key in passed)
-    return hits, looked_at
+    return _ranked(best), looked_at
 
 
 def text_hits_among(hits: Sequence[TextHit], keys: Container[Key]) -> list[TextHit]:
     """Those of these images, with the ranks that they have among themselves."""
-    return _ranked((hit.rank, hit) for hit in hits if hit.id in keys)
+    return _ranked((hit.rank, hit.id) for hit in hits if hit.id in keys)
 
 
-def _ranked(hits: Iterable[tuple[float, TextHit]]) -> list[TextHit]:
-    """Hits by a number, the lowest first, with their ranks."""
+def _ranked(found: Iterable[tuple[float, Key]]) -> list[TextHit]:
+    """Hits of numbers, the lowest first."""
     ranked: list[TextHit] = []
-    last = None
-    for value, hit in hits:
+    last, rank = None, 0
+    for value, key in found:
         # What matches alike is of one rank, so that nothing but likeness decides between them.
-        rank = ranked[-1].rank if value == last else len(ranked) + 1
-        ranked.append(replace(hit, rank=rank))
-        last = value
+        if value != last:
+            last, rank = value, len(ranked) + 1
+        ranked.append(TextHit(key, rank))
     return ranked
 
 
 def _scanned(
-    conn: sqlite3.Connection, table: ImageTable, expression: str
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    expression: str,
+    filter: Filter | IdSet | None,
 ) -> list[tuple[Key, float]]:
-    """The keys that match, with BM25, the lower the better."""
-    n = table.quoted()
-    sql = f"""
-        select image_id, relevance from (
-            select rowid as number, bm25({n["texts_fts"]}) as relevance from {n["texts_fts"]}
-            where {n["texts_fts"]} match ? order by rowid desc limit {SCANNED}
-        ) cross join {n["texts"]} on id = number
     """
-    return conn.execute(sql, [expression]).fetchall()
-
-
-def _tells(conn: sqlite3.Connection, table: ImageTable, expression: str, found: int) -> bool:
-    """Whether no more than half of the images match; `found` are known to."""
+    The keys that match and pass the filter, with BM25, the lower the better; or 0 if they are too many for that to say
+    much.
+    """
     n = table.quoted()
-    if found < SCANNED:
-        sql = f"select count(*) from (select 1 from {n['texts']} limit ?)"
-        (some,) = conn.execute(sql, [2 * found]).fetchone()
-        return bool(some == 2 * found)
-    (images,) = conn.execute(f"select count(*) from {n['texts']}").fetchone()
+    # SQLite leaves an order out that no limit needs.
+    rows = f"""
+        select image_id as _img_key, _img_number from (
+            select rowid as _img_number from {n["texts_fts"]}
+            where {n["texts_fts"]} match :_img_words order by rowid desc limit -1
+        ) cross join {n["texts"]} on id = _img_number
+    """
+    with _naming_the_texts(table):
+        found = passing_rows(conn, table, rows, {"_img_words": expression}, filter, SCANNED)
+    if len(found) == SCANNED:
+        return [(key, 0.0) for key, _ in found]
+    # Without the plus, FTS5 would look for each number by itself.
+    sql = f"""
+        select rowid, bm25({n["texts_fts"]}) from {n["texts_fts"]}
+        where {n["texts_fts"]} match ? and +rowid in (select value from json_each(?))
+    """
+    numbers = json.dumps([number for _, number in found])
+    with _naming_the_texts(table):
+        relevance = dict(conn.execute(sql, [expression, numbers]).fetchall())
+    return [(key, relevance[number]) for key, number in found]
+
+
+def _tells(conn: sqlite3.Connection, table: ImageTable, expression: str) -> bool:
+    """Whether no more than half of the images match."""
+    n = table.quoted()
     sql = f"""
         select count(*) from (
             select 1 from {n["texts_fts"]} where {n["texts_fts"]} match ? limit ?
         )
     """
-    (matches,) = conn.execute(sql, [expression, images // 2 + 1]).fetchone()
+    with _naming_the_texts(table):
+        (images,) = conn.execute(f"select count(*) from {n['texts']}").fetchone()
+        (matches,) = conn.execute(sql, [expression, images // 2 + 1]).fetchone()
     return bool(matches <= images // 2)
 
 

@@ -96,7 +96,7 @@ def ensure_triggers(
     if not wanted.keys() <= existing.keys():
         if trigger_name(table, "content_changed") not in existing and own_column is not None:
             forget_images(db, table, replaced_contents(db.conn, table, own_column))
-        for side in (table.vectors, table.thumbnails):
+        for side in (table.vectors, table.thumbnails, table.scenes):
             side = quote_identifier(side)
             db.execute(f"delete from {side} where not {table.owns(side)}")
         clear_derived(db, table)
@@ -112,7 +112,12 @@ def _text_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:
 def forget_images(db: Database, table: ImageTable, ids: Iterable[Key]) -> None:
     """Remove what is known of the pictures of some images, as the triggers do."""
     gone = [(key,) for key in ids]
-    for side in ("vectors", "thumbnails", *(["sources"] if table.hash_column is None else [])):
+    for side in (
+        "vectors",
+        "thumbnails",
+        "scenes",
+        *(["sources"] if table.hash_column is None else []),
+    ):
         db.conn.executemany(
             f"delete from {{{side}}} where image_id = ?".format(**table.quoted()), gone
         )
@@ -139,7 +144,8 @@ def _triggers(
     renumber = ""
     forget = (
         "delete from {vectors} where image_id = {row}.{key}; "
-        "delete from {thumbnails} where image_id = {row}.{key};"
+        "delete from {thumbnails} where image_id = {row}.{key}; "
+        "delete from {scenes} where image_id = {row}.{key};"
     )
     if table.hash_column is None:
         renumber = "update {sources} set image_id = new.{key} where image_id = old.{key}; "
@@ -197,9 +203,8 @@ def _triggers(
             f"{text_renumbered(table, columns)} "
             + "insert into {vectors} (index_id, image_id, sha256, vector, times) "
             "select index_id, new.{key}, sha256, vector, times from {vectors} where image_id = old.{key}; "
-            "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; ".format(
-                **names
-            )
+            "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; "
+            "update {scenes} set image_id = new.{key} where image_id = old.{key}; ".format(**names)
             + renumber.format(**names)
             + f"{forget_old} end"
         ),

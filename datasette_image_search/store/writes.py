@@ -11,7 +11,7 @@ from typing import Any
 from sqlite_utils import Database
 from sqlite_utils.db import NotFoundError
 
-from .image_record import ImageRecord
+from .image_record import ImageRecord, SceneRow
 from .indexes import check_index, made_of_same
 from .metadata import copy_keywords, writable, write_keywords
 from .own_rows import own_label
@@ -67,11 +67,12 @@ def write_batch(
                 db.table(table.vectors).insert(
                     {"index_id": index_id, "image_id": key, "sha256": sha256, "vector": vector}
                 )
-            times = json.dumps(image.times) if image.times else None
+            times = json.dumps([scene.at for scene in image.scenes]) if image.scenes else None
             _write_vector(db, table, index, key, sha256, vector_to_blob(image.vector), times)
             db.table(table.tags).insert_all(tags)
             if image.thumbnail is not None:
                 _write_thumbnail(db, table, key, sha256, image.thumbnail)
+            _write_scenes(db, table, key, sha256, image.scenes)
         for failure in failures:
             db.table(table.failures).upsert(asdict(failure), pk=("root_id", "path"))
 
@@ -175,6 +176,17 @@ def _write_thumbnail(db: Database, table: ImageTable, key: Key, sha256: str, web
     db.table(table.thumbnails).upsert(row, pk="image_id")
 
 
+def _write_scenes(
+    db: Database, table: ImageTable, key: Key, sha256: str, scenes: Sequence[SceneRow]
+) -> None:
+    db.table(table.scenes).delete_where("image_id = ?", [key])
+    db.table(table.scenes).insert_all(
+        {"image_id": key, "at": scene.at, "sha256": sha256, "webp": scene.webp}
+        for scene in scenes
+        if scene.webp is not None
+    )
+
+
 def _forget_failure(db: Database, table: ImageTable, root_id: int, path: str) -> None:
     db.table(table.failures).delete_where("root_id = ? and path = ?", [root_id, path])
 
@@ -224,6 +236,7 @@ def write_reused(
                 "filename": path.name,
                 "size": image.size,
                 "mtime": image.mtime,
+                "companions": image.companions or None,
             }
             vector = db.execute(
                 "select vector, times from {vectors} where image_id = ? and index_id = ?".format(
@@ -250,6 +263,23 @@ def write_reused(
                 "image_id = ?", [image.source_id]
             ):
                 _write_thumbnail(db, table, key, source["sha256"], thumbnail["webp"])
+            scenes = db.table(table.scenes).rows_where("image_id = ?", [image.source_id])
+            rows = [SceneRow(scene["at"], scene["webp"]) for scene in scenes]
+            _write_scenes(db, table, key, source["sha256"], rows)
+
+
+def write_companions(
+    db: Database, table: ImageTable, companions: Sequence[tuple[Key, str]]
+) -> None:
+    """Image id and companions, as of a FoundFile."""
+    with transaction(db):
+        if writable(db, table, {"companions": None}):
+            db.conn.executemany(
+                "update {images} set companions = nullif(?2, '') where {key} = ?1".format(
+                    **table.quoted()
+                ),
+                companions,
+            )
 
 
 def folder_of(path: str) -> str:

@@ -17,6 +17,8 @@ from ..store import Key
 
 VERSION = "v"
 
+AT = "at"
+
 LONGEST = 65_536
 """Bytes of a query string. Servers refuse longer ones, but not all of them."""
 
@@ -73,13 +75,20 @@ class TableUrls:
         """The beginning of the URLs of thumbnails and originals."""
         return self._of_images("")
 
-    def thumbnail(self, image_id: Key, version: str | None) -> str:
-        """Has the version of the picture in it, so that caches may keep the thumbnail for ever."""
+    def thumbnail(self, image_id: Key, version: str | None, at: float | None = None) -> str:
+        """
+        Has the version of the picture in it, so that caches may keep the thumbnail for ever. `at` are the seconds of
+        the frame of a film.
+        """
         pairs = [(VERSION, version)] if version else []
+        if at is not None:
+            pairs.append((AT, f"{at:g}"))
         return self._of_images(f"/{tilde_encode(str(image_id))}/thumbnail", pairs)
 
-    def original(self, image_id: Key) -> str:
-        return self._of_images(f"/{tilde_encode(str(image_id))}/image")
+    def original(self, image_id: Key, at: float | None = None) -> str:
+        """`at` are the seconds where a film begins to play."""
+        begin = "" if at is None else f"#t={at:g}"
+        return self._of_images(f"/{tilde_encode(str(image_id))}/image") + begin
 
     def preview(self, image_id: Key) -> str:
         """The original, no larger than a screen."""

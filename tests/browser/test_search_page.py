@@ -60,13 +60,11 @@ def test_filter_then_facet_then_without(page: Page, server: str) -> None:
     heading = page.locator(".image-search-summary")
     expect(heading).to_have_text('1 of 3 images where taken_at is not null matches "red"')
 
-    page.get_by_role("link", name="camera_model").click()
     page.locator("#facet-camera_model").get_by_role("link", name="Canon").click()
     expect(page.locator(".image-search-grid li")).to_have_count(2)
-    page.get_by_role("link", name="taken_at", exact=True).click()
-    page.locator("#facet-taken_at").get_by_role("link", name="2021").click()
+    page.locator("#facet-taken_at").get_by_role("link", name="2021, 1").click()
     expect(page.locator(".image-search-grid li")).to_have_count(1)
-    page.locator("#facet-camera_model").get_by_role("listitem").get_by_role("link").click()
+    page.get_by_role("link", name="Without the filter Canon").click()
     expect(page.locator(".image-search-grid li")).to_have_count(2)
 
     open_menu(page, "+ filter")
@@ -101,6 +99,18 @@ def test_a_later_page_stays_alone_and_leads_back(page: Page, server: str) -> Non
     expect(page.locator(".image-search-picture")).to_have_count(3)
     page.get_by_role("link", name="Previous page").click()
     expect(first_picture(page)).to_have_attribute("alt", "red.jpg")
+
+
+def test_years_are_brushed(page: Page, server: str) -> None:
+    page.goto(server + SEARCH)
+    bars = page.locator(".image-search-years a")
+    first, last = bars.first.bounding_box(), bars.last.bounding_box()
+    page.mouse.move(first["x"] + 2, first["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(last["x"] + last["width"] - 2, last["y"] + 5, steps=4)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(r"\?taken_at__gte=20\d\d&taken_at__lt=20\d\d$"))
+    expect(page.locator(".image-search-grid li")).to_have_count(3)
 
 
 def test_menus_open_one_at_a_time_and_close(page: Page, server: str) -> None:
@@ -458,17 +468,23 @@ def test_nothing_sticks_out(page: Page, server: str, width: int) -> None:
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1200)])
 def test_nobody_is_kept_out(browser: Browser, server: str, scheme: str, width: int) -> None:
-    """What axe-core calls serious or critical, within the page; the frame around is Datasette's."""
+    """What axe-core calls moderate or worse, within the page; the frame around is Datasette's."""
     viewport = {"width": width, "height": 800}
     page = browser.new_page(color_scheme=scheme, viewport=viewport)
     found = []
-    for query in ("q=red+-+%236&_facet=camera_model&camera_make=Canon", "q=nope", "_size=1"):
-        page.goto(f"{server}{SEARCH}?{query}")
+    for query in (
+        "?q=red+-+%236&_facet=camera_model&camera_make=Canon",
+        "?q=red&filename=blue.jpg",
+        "?q=nope",
+        "?_size=1",
+        "/6?q=red&_position=1",
+    ):
+        page.goto(f"{server}{SEARCH}{query}")
         results = Axe().run(page, context="section.content")
         found += [
             (violation["id"], [node["html"] for node in violation["nodes"]])
             for violation in results.response["violations"]
-            if violation["impact"] in ("serious", "critical")
+            if violation["impact"] != "minor"
         ]
     page.close()
     assert found == []

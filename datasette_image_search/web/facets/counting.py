@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -23,16 +23,21 @@ from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
 from ..reading import read_bounded
 from ..urls import RequestError, TableUrls, check_repetition, pairs_of, replaced
+from .choices import with_choice
+from .words import KeywordFacet, TagFacet
 from .years import YearFacet
 
 SUGGESTED = (
-    ("column", "camera_model"),
-    ("column", "folder"),
     ("year", "taken_at"),
+    ("column", "folder"),
     ("column", "country"),
     ("column", "city"),
+    ("column", "camera_model"),
 )
 """The columns that people filter photos by. `embed-images` and `locate-images` make indexes for them."""
+
+WORDS = (KeywordFacet.type, TagFacet.type)
+"""Facets of the key of an image table."""
 
 MOST_FACETS = 20
 """Each may take facet_time_limit_ms on one of the three threads that serve everybody."""
@@ -44,19 +49,27 @@ PASSING = ("_next", "_facet_wait")
 @dataclass(frozen=True)
 class Facets:
     """Facets for Datasette's templates: results, the longest first; names of facets that took too long;
-    and links to more facets."""
+    and links to more facets. `are_chosen` is False if neither the URL nor the configuration names any: then they are
+    those that most people filter by, as far as these tell images apart."""
 
     results: tuple[dict[str, Any], ...] = ()
     timed_out: tuple[str, ...] = ()
     suggested: tuple[dict[str, Any], ...] = ()
+    are_chosen: bool = True
 
 
 async def count_facets(
-    requested: RequestedTable, filter: Filter | None, *, patient: bool = False
+    requested: RequestedTable,
+    filter_without: Callable[[Collection[str]], Filter | None],
+    *,
+    patient: bool = False,
+    with_usual: bool = False,
 ) -> Facets:
     """
-    All facets of a URL and of the configuration, side by side. Each may take facet_time_limit_ms, or as
-    long as any query if `patient`.
+    All facets of a URL and of the configuration, side by side; if there are none, the usual ones if `with_usual`.
+    Each may take facet_time_limit_ms, or as long as any query if `patient`. A facet counts all rows that the filter
+    leaves without what is chosen in this facet, so that other values can be chosen too: `filter_without` is that
+    filter without some of its column__lookups.
 
     Raises RequestError for a facet of a column that does not exist.
     """
@@ -65,6 +78,9 @@ async def count_facets(
     configuration = await table_configuration(datasette, urls.database, urls.table)
     columns = await requested.database.table_columns(urls.table)
     wanted = _wanted(datasette, request, configuration, columns)
+    are_chosen = bool(wanted) or not with_usual or not _takes_usual(requested)
+    if not are_chosen:
+        wanted = _usual(requested, columns)
     indexed: set[str] = set()
     if YearFacet.type in wanted:
         table = requested.table
@@ -75,7 +91,7 @@ async def count_facets(
             _Patient(datasette) if patient else datasette,
             request,
             requested,
-            filter,
+            filter_without(_chosen_by(kind, _column(config))),
             kinds[kind],
             configuration,
             columns,
@@ -97,11 +113,16 @@ async def count_facets(
         )
     results, timed_out = [], []
     for counted, too_long in await asyncio.gather(*(_counted(facet) for facet in facets)):
-        results += [_with_local_urls(facet, urls) for facet in counted]
+        results += [
+            with_choice(_with_local_urls(facet, urls), urls, pairs_of(request))
+            for facet in counted
+            if are_chosen or _tells_apart(facet)
+        ]
         timed_out += too_long
-    results.sort(key=lambda facet: (-len(facet["results"]), facet["name"]))
+    if are_chosen:
+        results.sort(key=lambda facet: (-len(facet["results"]), facet["name"]))
     suggested = _suggested(datasette, request, urls, wanted, columns)
-    return Facets(tuple(results), tuple(timed_out), tuple(suggested))
+    return Facets(tuple(results), tuple(timed_out), tuple(suggested), are_chosen)
 
 
 def _page_request(request: Request) -> Request:
@@ -143,6 +164,43 @@ def _wanted(
         for kind, configs in wanted.items()
         if kind != "size"
     }
+
+
+def _chosen_by(kind: str, column: str) -> tuple[str, ...]:
+    """The filters, as column__lookup, that are what is chosen in a facet."""
+    if kind == YearFacet.type:
+        return f"{column}__gte", f"{column}__lt"
+    return (f"{column}__exact", f"{column}__in") if kind == "column" else ()
+
+
+def _takes_usual(requested: RequestedTable) -> bool:
+    """Whether a table is one that embed-images made, and nobody wants it without facets."""
+    datasette, args = requested.datasette, requested.request.args
+    return (
+        requested.table.path_column is not None
+        and datasette.setting("allow_facet")
+        and datasette.setting("suggest_facets")
+        and "_nofacet" not in args
+    )
+
+
+def _usual(requested: RequestedTable, columns: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """As `_wanted`; they are those of no URL, so none has a link to hide it."""
+    named = [
+        *(pair for pair in SUGGESTED if pair[1] in columns),
+        *((kind, requested.table.key) for kind in WORDS if requested.table.key in columns),
+    ]
+    wanted: dict[str, list[dict[str, Any]]] = {}
+    for kind, column in named:
+        config = {"source": "metadata", "config": {"simple": column}}
+        wanted.setdefault(kind, []).append(config)
+    return wanted
+
+
+def _tells_apart(facet: dict[str, Any]) -> bool:
+    """Whether a facet has several values, or one that is chosen."""
+    values = facet["results"]
+    return len(values) > 1 or any(value["selected"] for value in values)
 
 
 def _column(config: dict[str, Any]) -> str:
@@ -188,6 +246,7 @@ def _facet(
     # links from that, too.
     facet.get_configs = lambda: [config]
     if isinstance(facet, YearFacet):
+        facet.with_months = True
         facet.column_is_indexed = filter is None and requested.view is None and column in indexed
     return facet
 

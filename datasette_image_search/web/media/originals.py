@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from ...decoding.kinds import film_kind
+
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _FILE = (
     os.O_RDONLY
@@ -21,7 +23,7 @@ _FILE = (
     | getattr(os, "O_BINARY", 0)
 )
 
-HEAD = 32
+HEAD = 64
 """Bytes that `shown_type` needs."""
 
 
@@ -80,9 +82,12 @@ def _check_regular(status: os.stat_result) -> None:
 
 def shown_type(head: bytes) -> str | None:
     """
-    The media type of a file that begins with these bytes, if it is a raster picture that browsers show.
+    The media type of a file that begins with these bytes, if it is a raster picture, or a film, that browsers show.
     Never that of SVG, which can hold scripts.
     """
+    kind = film_kind(head, "")
+    if kind is not None:
+        return _FILM_TYPES.get(kind.format)
     if head.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -98,5 +103,16 @@ def shown_type(head: bytes) -> str | None:
         return "image/bmp"
     return None
 
+
+_FILM_TYPES = {
+    "MP4": "video/mp4",
+    "M4V": "video/mp4",
+    # Browsers play it, and by this name only.
+    "MOV": "video/mp4",
+    "3GP": "video/3gpp",
+    "WEBM": "video/webm",
+    "MKV": "video/x-matroska",
+    "AVI": "video/x-msvideo",
+}
 
 _BMP_HEADERS = tuple(size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124))

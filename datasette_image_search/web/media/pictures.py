@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -31,7 +32,7 @@ from ..configuration import ConfigurationError, configured_roots
 from ..errors import why_not_now
 from ..reading import read_bounded
 from ..server.threads import RETRY_AFTER, Busy, DecodingQueue
-from ..urls import VERSION
+from ..urls import AT, VERSION
 from .originals import HEAD, open_below, shown_type
 from .streaming import ServedPicture, is_known, not_modified, picture_response
 
@@ -110,8 +111,9 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     if request.method not in ("GET", "HEAD"):
         return _only_get()
     asked = await _asked(datasette, request)
+    at = _seconds(request.args.get(AT))
     stored = await _read(
-        asked, lambda conn: reads.thumbnail(conn, asked.requested.table, asked.image_id)
+        asked, lambda conn: reads.thumbnail(conn, asked.requested.table, asked.image_id, at)
     )
     webp = stored.webp if stored else None
     # Other programs can write anything to the table.
@@ -121,6 +123,11 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
         return _answer(request, asked, webp, "image/webp", etag, is_lasting)
     original = await _original(asked)
     return await _made(request, asked, original, _webp, "image/webp")
+
+
+def _seconds(text: str | None) -> float | None:
+    """None for other texts, and without one."""
+    return float(text) if text and re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) else None
 
 
 async def image(datasette: Datasette, request: Request) -> Response:
@@ -148,7 +155,8 @@ async def preview(datasette: Datasette, request: Request) -> Response:
     asked = await _asked(datasette, request)
     original = await _original(asked)
     content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
-    if content_type is None or original.size > SMALL_BYTES:
+    is_film = content_type is not None and content_type.startswith("video/")
+    if content_type is None or is_film or original.size > SMALL_BYTES:
         return await _made(request, asked, original, _preview, "image/jpeg")
     picture = ServedPicture(
         original.file, original.size, content_type, original.version, asked.is_public

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ...search.hits import is_relevant
+from ...decoding.formats import FILM_FORMATS
+from ...search.hits import clock, is_relevant
 from ...search.query import Kind, QueryError, Term, format_query, image_term, parse_query
 from ...store import Key, reads
 from ...store.text_search import TextMatch
@@ -31,7 +32,7 @@ class Card:
     """
     `term` is the image as a term of a query. `more_url` and `less_url` add it to the current query or
     subtract it, and keep the rest of the URL. `why` says which texts of it matched; `looks_like_it` is True if the
-    picture is a match too.
+    picture is a match too. `at` is the time of the best scene of a film, such as "0:12".
     """
 
     term: str
@@ -43,6 +44,8 @@ class Card:
     relevance: float | None
     width: int
     height: int
+    at: str | None
+    is_film: bool
     page_url: str
     row_url: str
     preview_url: str
@@ -101,9 +104,11 @@ def image_card(
         height=height,
         page_url=urls.image_page(image.id, found_by),
         row_url=urls.row(image.id),
+        at=None if image.at is None else clock(image.at),
+        is_film=image.at is not None or row.get("format") in FILM_FORMATS,
         preview_url=urls.preview(image.id),
-        thumbnail_url=urls.thumbnail(image.id, image.version),
-        original_url=urls.original(image.id),
+        thumbnail_url=urls.thumbnail(image.id, image.version, image.at),
+        original_url=urls.original(image.id, image.at),
         more_url=urls.page([("q", f"{query} + {term}" if query else term), *kept]),
         less_url=urls.page([("q", f"{query} - {term}"), *kept]) if query else None,
         why=_why(image.matched),

@@ -55,8 +55,9 @@ def json_response(
                     "id": image.id,
                     "score": image.score,
                     "relevance": image.relevance,
+                    "at": image.at,
                     "matched": [asdict(match) for match in image.matched],
-                    "thumbnail": absolute(urls.thumbnail(image.id, image.version)),
+                    "thumbnail": absolute(urls.thumbnail(image.id, image.version, image.at)),
                     "url": absolute(urls.row(image.id)),
                     "row": image.row,
                 }
@@ -113,15 +114,17 @@ def csv_response(requested: RequestedTable, answer: Answer) -> Response:
     text = io.StringIO()
     writer = csv.writer(text)
     columns = list(answer.images[0].row) if answer.images else [requested.table.key]
-    told = (_new_column(name, columns) for name in ("matched", "relevance", "score"))
-    writer.writerow([*columns, *told])
+    has_films = any(image.at is not None for image in answer.images)
+    added = ["matched", "relevance", "score", *(["at"] if has_films else [])]
+    writer.writerow([*columns, *(_new_column(name, columns) for name in added)])
     for image in answer.images:
         cells = [
             absolute(urls.blob(image.id, column)) if isinstance(value, bytes) else value
             for column, value in image.row.items()
         ]
         matched = "; ".join(map(str, image.matched))
-        writer.writerow([*cells, matched, image.relevance, image.score])
+        at = [image.at] if has_films else []
+        writer.writerow([*cells, matched, image.relevance, image.score, *at])
     headers = {"x-content-type-options": "nosniff"}
     if requested.request.args.get("_dl"):
         headers["content-disposition"] = 'attachment; filename="images.csv"'

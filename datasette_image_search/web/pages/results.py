@@ -50,7 +50,7 @@ class ShownImage:
     """
     An image as a page shows it, with its row. `score` is None without a query or a vector, `relevance` if nothing is
     known to compare with, and `version` if nothing is known of the picture. `matched` are the words of the query that are
-    written about it.
+    written about it, and `at` the seconds of the best scene of a film.
     """
 
     id: store.Key
@@ -60,6 +60,7 @@ class ShownImage:
     relevance: float | None = None
     matched: tuple[TextMatch, ...] = ()
     is_match: bool = False
+    at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,14 @@ class _Page:
 
 
 async def find(
-    requested: RequestedTable, wanted: SearchRequest, *, patient_facets: bool = False
+    requested: RequestedTable,
+    wanted: SearchRequest,
+    *,
+    patient_facets: bool = False,
+    usual_facets: bool = False,
 ) -> Answer:
     """
-    Search, count and facet side by side. `is_prepared` must have been awaited for the query.
+    Search, count and facet side by side; with the usual facets if `usual_facets` and the URL names none. `is_prepared` must have been awaited for the query.
 
     Raises an ImageSearchError with a sentence for the person.
     """
@@ -128,7 +133,12 @@ async def find(
         searching = _closest if wanted.query else _without_query
         return await asyncio.gather(counting, timed("search", searching(requested, wanted)))
 
-    counting = count_facets(requested, wanted.rows, patient=patient_facets)
+    counting = count_facets(
+        requested,
+        partial(wanted.rows_beside, requested),
+        patient=patient_facets,
+        with_usual=usual_facets,
+    )
     with told_when_too_long(requested.datasette), naming_the_filter(requested.table, wanted.filter):
         (count, page), facets, without_vector = await asyncio.gather(
             count_and_search(),
@@ -313,6 +323,7 @@ def _shown_images(
                     relevance=hit.relevance,
                     matched=hit.matched,
                     is_match=hit.is_match,
+                    at=hit.at,
                 )
             shown.append(image)
     return tuple(shown)

@@ -13,7 +13,7 @@ from datasette.plugins import get_plugins
 from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
 
-from ...embedders.protocol import EmbedderError, TextNotUnderstood
+from ...embedders.protocol import EmbedderError
 from ...errors import ImageSearchError, counted
 from ...search.query import LONGEST_QUERY
 from ..access.image_tables import newer_version, visible_image_tables
@@ -32,6 +32,7 @@ from ..urls import (
     replaced,
 )
 from .cards import chips, image_card, query_in_words, without_vectors
+from .facet_boxes import facet_boxes
 from .filter_chips import filter_chips
 from .offers import offers
 from .responses import csv_response, error_response, json_response
@@ -86,15 +87,20 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
             start_preparing(requested)
         elif not await is_ready(requested, wanted, PATIENCE if format == "html" else None):
             return await _loading_page(requested)
-        answer = await find(requested, wanted, patient_facets="_facet_wait" in request.args)
+        answer = await find(
+            requested,
+            wanted,
+            patient_facets="_facet_wait" in request.args,
+            usual_facets=format == "html",
+        )
     except ImageSearchError as problem:
         if format != "html":
             return error_response(datasette, str(problem))
-        if _is_without_model(problem) and wanted is not None:
+        if wanted is not None and wanted.query:
             # The images can still be shown, and searched by.
             newest = replace(wanted, query="")
             with suppress(ImageSearchError):
-                answer = await find(requested, newest)
+                answer = await find(requested, newest, usual_facets=True)
                 return await _html(requested, newest, answer, str(problem))
         return await _html(requested, wanted, None, str(problem))
     if format == "json":
@@ -116,11 +122,6 @@ async def is_ready(
         if wanted.by == "likeness":
             raise
         return True
-
-
-def _is_without_model(problem: ImageSearchError) -> bool:
-    """Whether no words at all can be searched for, not only these."""
-    return isinstance(problem, EmbedderError) and not isinstance(problem, TextNotUnderstood)
 
 
 async def _html(
@@ -199,7 +200,7 @@ async def _html(
             ),
             "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
-            "sorted_facet_results": answer.facets.results,
+            "facet_boxes": facet_boxes(requested, answer.facets, first_page),
             "suggested_facets": answer.facets.suggested,
             "facets_later_url": urls.page(replaced(first_page, _facet_wait="only")),
             "facets_wait_url": urls.page(replaced(first_page, _facet_wait="1")),

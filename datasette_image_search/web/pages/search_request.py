@@ -50,7 +50,7 @@ PICTURE_SIZES = ("small", "medium", "large")
 class SearchRequest:
     """
     `size` images after the first `offset`, none for a size of 0. `rows` is the filter on the table or view
-    that the URL names, `filter` the same on its images. `filter_words` is Datasette's sentence, 'where
+    that the URL names: `filters` on its columns, and all `others`. `filter` is the same on its images. `filter_words` is Datasette's sentence, 'where
     camera_make = "Canon"'. `context` has the template variables of Datasette's own filters, such as `_where=`.
     `by` is a key of BY. `position` is the place of an image in the search, on its page. With an `order`, the `limit` best for
     the query are sorted by it: if that is None, all matches, or the best
@@ -69,6 +69,7 @@ class SearchRequest:
     limit: int | None
     picture_size: str
     filters: Filters
+    others: Filter | None
     rows: Filter | None
     filter: Filter | None
     filter_words: str
@@ -114,10 +115,19 @@ class SearchRequest:
     def among(self, requested: RequestedTable, ids: IdSet) -> SearchRequest:
         """The same with these images alone."""
         allowed = ids.as_filter(replace(requested.table, name=requested.name))
-        clauses = [allowed.where] if self.rows is None else [allowed.where, self.rows.where]
-        params = {**allowed.params, **(self.rows.params if self.rows else {})}
-        rows = Filter(all_of(clauses), params)
-        return replace(self, rows=rows, filter=_of_images(requested, rows))
+        rows = _both(allowed, self.rows)
+        filter = _of_images(requested, rows)
+        return replace(self, others=_both(allowed, self.others), rows=rows, filter=filter)
+
+    def rows_beside(self, requested: RequestedTable, names: Collection[str]) -> Filter | None:
+        """The filter on rows without some of the `filters`, named as column__lookup."""
+        pairs = [pair for pair in self.filters.pairs if pair[0] not in names]
+        if len(pairs) == len(self.filters.pairs):
+            return self.rows
+        database, table = requested.database.name, requested.name
+        filters = column_filters(requested.datasette, database, table, pairs)
+        clauses, params = filters.build_where_clauses(table)
+        return _both(Filter(all_of(clauses), params) if clauses else None, self.others)
 
 
 async def read_request(requested: RequestedTable) -> SearchRequest:
@@ -127,7 +137,8 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
     filters = column_filters(datasette, requested.database.name, requested.name, pairs)
     try:
         clauses, params = filters.build_where_clauses(requested.name)
-        more_words, context = [], {}
+        of_columns = Filter(all_of(clauses), params) if clauses else None
+        more_clauses, more_params, more_words, context = [], {}, [], {}
         for hook in pm.hook.filters_from_request(
             request=request,
             table=requested.name,
@@ -136,8 +147,8 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         ):
             added = await await_me_maybe(hook)
             if added:
-                clauses += added.where_clauses
-                params.update(added.params)
+                more_clauses += added.where_clauses
+                more_params.update(added.params)
                 more_words += added.human_descriptions
                 context.update(added.extra_context)
         words = filters.human_description_en(extra=more_words)
@@ -155,7 +166,8 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         raise RequestError(
             f"a query can be followed to its best {DEEPEST:,} images only; add a filter to see others"
         )
-    rows = Filter(all_of(clauses), params) if clauses else None
+    others = Filter(all_of(more_clauses), more_params) if more_clauses else None
+    rows = _both(of_columns, others)
     order = await _order(requested)
     limit = _whole_number(request, "_limit", 0, DEEPEST, least=1) or None
     return SearchRequest(
@@ -172,12 +184,19 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         limit=limit,
         picture_size=_picture_size(request),
         filters=filters,
+        others=others,
         rows=rows,
         filter=_of_images(requested, rows),
         filter_words=words,
         position=_whole_number(request, POSITION, 0, LAST, least=1) or None,
         context=context,
     )
+
+
+def _both(first: Filter | None, second: Filter | None) -> Filter | None:
+    if first is None or second is None:
+        return first or second
+    return Filter(all_of([first.where, second.where]), {**first.params, **second.params})
 
 
 def _of_images(requested: RequestedTable, rows: Filter | None) -> Filter | None:
