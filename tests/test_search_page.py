@@ -244,7 +244,10 @@ async def test_what_is_wrong_with_a_query_is_said_on_the_page(database: Path) ->
     response = await ask(datasette_of(database), f"{PAGE}?q=sports+car")
     assert response.status_code == 400
     assert "palette does not know 'sports car'" in alert(response)
-    assert names(response) == []
+    # The form and the pictures stay.
+    assert 'name="q" value="sports car"' in response.text
+    assert summary(response) == "8 images, newest first"
+    assert len(names(response)) == 8
 
 
 async def test_without_the_weights_the_newest_pictures_are_below_the_sentence(

@@ -13,7 +13,7 @@ from datasette.plugins import get_plugins
 from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
 
-from ...embedders.protocol import EmbedderError, TextNotUnderstood
+from ...embedders.protocol import EmbedderError
 from ...errors import ImageSearchError, counted
 from ...search.query import LONGEST_QUERY
 from ..access.image_tables import newer_version, visible_image_tables
@@ -96,7 +96,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     except ImageSearchError as problem:
         if format != "html":
             return error_response(datasette, str(problem))
-        if _is_without_model(problem) and wanted is not None:
+        if wanted is not None and wanted.query:
             # The images can still be shown, and searched by.
             newest = replace(wanted, query="")
             with suppress(ImageSearchError):
@@ -122,11 +122,6 @@ async def is_ready(
         if wanted.by == "likeness":
             raise
         return True
-
-
-def _is_without_model(problem: ImageSearchError) -> bool:
-    """Whether no words at all can be searched for, not only these."""
-    return isinstance(problem, EmbedderError) and not isinstance(problem, TextNotUnderstood)
 
 
 async def _html(
