@@ -113,6 +113,7 @@ class Images:
         *,
         exclude: str | Sequence[str] = (),
         follow_symlinks: bool = False,
+        pairs: bool = True,
         dry_run: bool = False,
         on_plan: Callable[[Summary], None] = ignore,
         on_progress: OnProgress = ignore,
@@ -132,9 +133,8 @@ class Images:
 
         options["weights"] = path_or_none(options.get("weights"))
         options["text_columns"] = several("text_columns", options.get("text_columns", ()), str)
-        given = as_paths("paths", paths)
-        scan = ScanOptions(several("exclude", exclude, str), follow_symlinks)
-        request = EmbedRequest(self.path, self._name(), given, scan=scan, **options)
+        options["scan"] = ScanOptions(several("exclude", exclude, str), follow_symlinks, pairs)
+        request = EmbedRequest(self.path, self._name(), as_paths("paths", paths), **options)
         if dry_run:
             return pipeline.plan_images(request)
         self._database.let_others_write()

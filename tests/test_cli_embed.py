@@ -467,7 +467,7 @@ def test_a_dry_run_counts_what_is_known_to_fail(
     for name in ("one.heic", "two.HEIC"):
         (folder / name).write_bytes(b"\0\0\0\x18ftypheic")
     (folder / "three.dng").write_bytes(b"II*\0")
-    for name in ("a jpeg.dng", "a jpeg.heic", "a jpeg.jxl"):
+    for name in ("a jpeg as raw.dng", "a jpeg.heic", "a jpeg.jxl"):
         shutil.copy(folder / "red.jpg", folder / name)
     os.mkfifo(folder / "pipe.jpg")
     run = (path, "images", folder, "--model", "palette")

@@ -37,6 +37,7 @@ from .documents import (
     draw_demo,
     install_recipe_models,
 )
+from .drawn_films import draw_film
 from .serving import HANGS, PATIENTLY, Server, pictures, running
 
 RECIPES = PROJECT / "docs" / "recipes.md"
@@ -446,6 +447,21 @@ def test_find_what_is_written_in_a_screenshot(recipe: Recipe) -> None:
     assert "wifi in the picture" in recipe.run()
     with recipe.serve() as server:
         assert found_on(recipe.page(server)) == ["router.png"]
+
+
+@pytest.mark.datasette
+@for_recipe("The moment in a film")
+def test_the_moment_in_a_film(recipe: Recipe) -> None:
+    pytest.importorskip("av")
+    draw_film(recipe.home / "Pictures" / "by train.mp4", [("green", 2), ("blue", 2), ("white", 3)])
+    assert recipe.run().startswith("1 embedded, 60 unchanged")
+    (film,) = recipe.rows()
+    assert (film["path"], film["duration"]) == ("by train.mp4", 7)
+    assert 2 <= film["at"] < 4
+    with recipe.serve() as server:
+        page = recipe.page(server)
+        assert found_on(page) == ["by train.mp4"]
+        assert f">0:0{int(film['at'])}</span>" in page.text
 
 
 @pytest.mark.datasette

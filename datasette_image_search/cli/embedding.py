@@ -68,6 +68,11 @@ SHOWN_REASONS = 20
     help="Skip files and folders with this name, or this path, absolute or below the root",
 )
 @click.option("--follow-symlinks", is_flag=True, help="Follow linked folders and files")
+@click.option(
+    "--no-pairs",
+    is_flag=True,
+    help="Give the film of a Live Photo, and the RAW of a JPEG, its own row",
+)
 @click.option("--no-thumbnails", is_flag=True, help="Store no thumbnails in this run")
 @click.option(
     "--thumbnail-size",
@@ -130,6 +135,7 @@ def embed_images(
     table: str,
     files: Sequence[Path],
     exclude: Sequence[str],
+    no_pairs: bool,
     no_thumbnails: bool,
     thumbnail_size: int,
     dry_run: bool,
@@ -154,6 +160,7 @@ def embed_images(
         Images(path, table).embed,
         files,
         exclude=tuple(exclude),
+        pairs=not no_pairs,
         thumbnail_size=None if no_thumbnails else thumbnail_size,
         **asked,
     )

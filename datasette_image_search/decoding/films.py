@@ -83,24 +83,27 @@ def read_film(file: BinaryIO, kind: FilmKind, settings: DecodeSettings) -> Film:
                 _metadata(container, stream),
                 _IS_CUT if looking.is_damaged else None,
             )
+    except DecodeError:
+        raise
     except MemoryError as error:
         raise DecodeError("there is not enough memory for the film") from error
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except Exception as error:
+        # On damaged files PyAV raises errors of FFmpeg, and others of Python.
         raise DecodeError(_UNREADABLE) from error
 
 
 def film_metadata_of(file: BinaryIO, kind: FilmKind) -> Metadata | None:
-    """The metadata of a film of which nothing is decoded; None if it cannot be opened."""
+    """The metadata of a film of which nothing is decoded; None if it cannot be opened. Never raises."""
     try:
         with _opened(file, kind) as container:
             return _metadata(container, _pictures(container))
-    except (av.FFmpegError, OSError, ValueError, DecodeError):
+    except Exception:
         return None
 
 
 def _opened(file: BinaryIO, kind: FilmKind) -> InputContainer:
     # By its kind, as FFmpeg would take a text for a list of other files, and read these.
-    return av.open(file, "r", format=kind.demuxer, metadata_errors="replace")
+    return av.open(file, "r", format=kind.demuxer, metadata_errors="replace", timeout=MOST_SECONDS)
 
 
 def _pictures(container: InputContainer) -> VideoStream:

@@ -50,6 +50,7 @@ from ..store.writes import (
     forget_unreadable,
     record_unusable,
     write_batch,
+    write_companions,
     write_reused,
 )
 from .decode_ahead import decode_ahead
@@ -217,6 +218,7 @@ class _Run:
         if index is not None:
             self._reuse(index, roots)
             self._read_metadata(roots)
+            self._pair()
             if self.embedder is not None and self.survey.to_embed:
                 self._embed(index, self.embedder, roots)
         if self.request.prune:
@@ -272,6 +274,7 @@ class _Run:
                         path=reuse.file.path,
                         size=reuse.file.size,
                         mtime=reuse.file.mtime,
+                        companions=reuse.file.companions,
                     )
                     for reuse in batch
                 ],
@@ -279,6 +282,11 @@ class _Run:
             moved = sum(reuse.moved for reuse in batch)
             self.moved += moved
             self.reused += len(batch) - moved
+
+    def _pair(self) -> None:
+        for batch in _batches(self.survey.to_pair, BATCH):
+            companions = [(file.image_id, file.companions) for file in batch if file.image_id]
+            write_companions(self.db, self.table, companions)
 
     def _read_metadata(self, roots: dict[str, int]) -> None:
         files = self.survey.to_read
@@ -428,6 +436,7 @@ def _content(
         mtime=image.mtime,
         sha256=decoded.sha256,
         metadata=decoded.metadata,
+        companions=image.companions or None,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 from ..files.entries import Entries, folded
 from ..store.tables import KnownSource
 from .left_out import LeftOut
+from .pairs import paired
 from .scopes import FolderScopes, Scope, emptied_scopes, find_scopes, is_away
 from .walk import FoundFile, ScanOptions, Walk
 
@@ -35,7 +36,8 @@ class Changes(Generic[T]):
     and what the tables know, by root and path, of files that are not there any more. `respelled` are
     files that need nothing but the new spelling of their paths. `emptied` are the folders without any
     image. `settled` are failures of folders that can be read again, and of names that are spelled in another way
-    now. Of `to_read` only the metadata is to be read again; they count as unchanged.
+    now. Of `to_read` only the metadata is to be read again; they count as unchanged. `to_pair` need nothing but their
+    other companions.
     """
 
     to_embed: tuple[T, ...]
@@ -45,6 +47,7 @@ class Changes(Generic[T]):
     missing: Mapping[tuple[str, str], KnownSource] = field(default_factory=dict)
     emptied: tuple[Scope, ...] = ()
     to_read: tuple[FoundFile, ...] = ()
+    to_pair: tuple[FoundFile, ...] = ()
     settled: tuple[tuple[str, str], ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
 
@@ -68,11 +71,16 @@ def find_changes(
     entries = Entries()
     scopes = find_scopes(paths, known_roots, entries)
     walk = Walk(scopes, options, entries, database)
-    found = {file.key: file for file in walk.files()}
+    all_found = {file.key: file for file in walk.files()}
+    found = all_found
+    if options is None or options.pairs:
+        found = paired(all_found, lambda key: key in known and known[key].image_id is not None)
     # Files that were given are there: people give thousands, with *.jpg.
     folders = FolderScopes(scopes)
     not_met = {
-        key: before for key, before in known.items() if key not in found and any(folders.of(key))
+        key: before
+        for key, before in known.items()
+        if key not in all_found and any(folders.of(key))
     }
     missing = {key: before for key, before in not_met.items() if _is_gone(key, entries)}
     images_left_out = sorted(
@@ -108,6 +116,15 @@ def find_changes(
             for file, before in with_known
             if before is not None and before.beside != file.beside and _is_known(file, before)
         ),
+        to_pair=tuple(
+            _with_row(file, before)
+            for file, before in with_known
+            if before is not None
+            and before.companions != file.companions
+            and _is_known(file, before)
+            # Of a file that was given by itself nobody has looked for any.
+            and (file.root, file.path.rpartition("/")[0] or ".") in walk.listed
+        ),
         emptied=tuple(emptied_scopes(scopes, found)),
         settled=(
             *(
@@ -116,6 +133,8 @@ def find_changes(
                 if key in known and known[key].failed and key not in found
             ),
             *(key for key, before in missing.items() if _is_failure(before) and not is_away(key)),
+            # A companion is no image that could fail.
+            *(key for key in all_found if key not in found and key in known),
         ),
         left_out=replace(
             walk.left_out(),

@@ -124,6 +124,7 @@ class Survey:
     failed_before: int
     gone: Mapping[tuple[str, str], KnownSource]
     to_read: tuple[FoundFile, ...] = ()
+    to_pair: tuple[FoundFile, ...] = ()
     empty_rows: int = 0
     unusable: tuple[Failure, ...] = ()
     is_new_table: bool = False
@@ -294,6 +295,7 @@ def _survey_files(
         failed_before=changes.failed_before,
         gone=gone,
         to_read=(*changes.to_read, *reused_to_read(reused, known.values())),
+        to_pair=changes.to_pair,
         settled=changes.settled,
         left_out=changes.left_out,
     )

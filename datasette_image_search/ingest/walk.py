@@ -23,10 +23,14 @@ from .scopes import Scope
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """`exclude` are shell patterns for names and paths of files and folders, as in Exclusion."""
+    """
+    `exclude` are shell patterns for names and paths of files and folders, as in Exclusion. Without `pairs` each file of
+    a pair is an image of its own: see pairs.py.
+    """
 
     exclude: tuple[str, ...] = ()
     follow_symlinks: bool = False
+    pairs: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -37,7 +41,8 @@ class FoundFile:
     """
     A file below a root. `root` is an absolute path, `path` POSIX and relative to it, `size` in
     bytes, `mtime` ISO 8601 in UTC to the microsecond. `image_id` is the row that it already has,
-    `problem` why there is no use in opening it, `beside` the state of the .xmp files beside it.
+    `problem` why there is no use in opening it, `beside` the state of the .xmp files beside it. `companions` are the
+    paths of the files that are the same photo, a JSON array, "" if there are none.
     """
 
     root: str
@@ -47,6 +52,7 @@ class FoundFile:
     image_id: Key | None = None
     problem: str | None = None
     beside: str = ""
+    companions: str = ""
 
     @property
     def key(self) -> tuple[str, str]:

@@ -23,6 +23,7 @@ class ImageRecord:
     mtime: str
     sha256: str
     metadata: Metadata = NOTHING
+    companions: str | None = None
 
     def row(self) -> dict[str, Any]:
         """Column -> value; the keywords have a table of their own."""

@@ -19,6 +19,7 @@ from .indexes import image_table_names, read_indexes
 from .schema_version import APPLIED, MIGRATIONS, applied, check_version
 from .side_schema import (
     FILM_COLUMNS,
+    PAIR_COLUMNS,
     WORD_COLUMNS,
     ensure_beside,
     image_columns,
@@ -162,6 +163,12 @@ def _films(db: Database) -> None:
         _add_columns(db, table, FILM_COLUMNS)
 
 
+def _pairs(db: Database) -> None:
+    """In older versions each file had a row of its own."""
+    for table in _tables_from_folders(db.conn):
+        _add_columns(db, table, PAIR_COLUMNS)
+
+
 _STEPS: tuple[Callable[[Database], None], ...] = (
     _models_side_by_side,
     _tokens,
@@ -172,6 +179,7 @@ _STEPS: tuple[Callable[[Database], None], ...] = (
     _texts,
     _several_vectors,
     _films,
+    _pairs,
 )
 
 

@@ -84,8 +84,11 @@ def known_files(
         )
     beside = _files_beside(conn, table)
     known = {}
-    for image_id, root_id, path, size, mtime, has_vector in conn.execute(
-        f"select {{key}}, root_id, path, size, mtime, {vector} from {{images}}".format(**names),
+    companions = "ifnull(companions, '')" if "companions" in columns else "''"
+    for image_id, root_id, path, size, mtime, has_vector, others in conn.execute(
+        f"select {{key}}, root_id, path, size, mtime, {vector}, {companions} from {{images}}".format(
+            **names
+        ),
         [index.id] if index else [],
     ):
         # Whatever else stands there is the path of no file that could be found.
@@ -97,6 +100,7 @@ def known_files(
                 mtime,
                 has_vector=bool(has_vector),
                 beside=beside.get(image_id, ""),
+                companions=others,
             )
     for root_id, path, size, mtime in failed_files(conn, table):
         file = root_paths.get(root_id, ""), path

@@ -22,6 +22,7 @@ MIGRATIONS = (
     "m007_texts",
     "m008_several_vectors",
     "m009_films",
+    "m010_pairs",
 )
 """In the order in which migrations.py applies them."""
 

@@ -17,7 +17,9 @@ WORD_COLUMNS = ("title", "description", "rating", "artist", "copyright", "taken_
 
 FILM_COLUMNS = ("duration",)
 
-ADDED_COLUMNS = (*WORD_COLUMNS, *FILM_COLUMNS)
+PAIR_COLUMNS = ("companions",)
+
+ADDED_COLUMNS = (*WORD_COLUMNS, *FILM_COLUMNS, *PAIR_COLUMNS)
 """Columns of ours that version 0.1 did not have, so that a person may have made one of that name."""
 
 

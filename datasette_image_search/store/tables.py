@@ -279,6 +279,7 @@ class ReusedImage:
     path: str
     size: int
     mtime: str
+    companions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +288,7 @@ class KnownSource:
     What the tables know of a file or BLOB: the row it has, if any, the size and mtime of what was embedded
     last (None for a vector that was imported without the file), or of what could not be (`failed`),
     and whether its row has a vector. `beside` is the state of the .xmp files that its metadata was read with,
-    None if it is to be read again.
+    None if it is to be read again; `companions` as in FoundFile.
     """
 
     image_id: Key | None
@@ -296,6 +297,7 @@ class KnownSource:
     failed: bool = False
     has_vector: bool = True
     beside: str | None = ""
+    companions: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,6 +236,7 @@ def write_reused(
                 "filename": path.name,
                 "size": image.size,
                 "mtime": image.mtime,
+                "companions": image.companions or None,
             }
             vector = db.execute(
                 "select vector, times from {vectors} where image_id = ? and index_id = ?".format(
@@ -265,6 +266,20 @@ def write_reused(
             scenes = db.table(table.scenes).rows_where("image_id = ?", [image.source_id])
             rows = [SceneRow(scene["at"], scene["webp"]) for scene in scenes]
             _write_scenes(db, table, key, source["sha256"], rows)
+
+
+def write_companions(
+    db: Database, table: ImageTable, companions: Sequence[tuple[Key, str]]
+) -> None:
+    """Image id and companions, as of a FoundFile."""
+    with transaction(db):
+        if writable(db, table, {"companions": None}):
+            db.conn.executemany(
+                "update {images} set companions = nullif(?2, '') where {key} = ?1".format(
+                    **table.quoted()
+                ),
+                companions,
+            )
 
 
 def folder_of(path: str) -> str:
