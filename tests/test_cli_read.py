@@ -149,6 +149,21 @@ def test_an_original_that_is_gone_and_has_no_thumbnail_is_tried_again(
     assert read_images(path) == "1 image read, 1 with text"
 
 
+def test_of_a_film_the_thumbnail_is_read(database: Path, folder: Path, read: list[str]):
+    (folder / "red.jpg").rename(folder / "red.mp4")
+    change(
+        database,
+        "update images set path = 'red.mp4' where path = 'red.jpg'",
+        "update images set path = 'blue.mp4' where path = 'blue.jpg'",
+        "delete from _images_thumbnails where image_id = "
+        "(select id from images where path = 'blue.mp4')",
+    )
+    read_images(database, "--where", "path like '%.mp4'")
+    assert texts(database) == {"red.mp4": ["a thumbnail", "2 MB"]}
+    assert reasons(database)["blue.mp4"].startswith("the film has no thumbnail")
+    assert read_images(database, "--where", "path like '%.mp4'").startswith("0 images")
+
+
 def test_lines_leave_with_their_image(database: Path):
     read_images(database)
     change(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from datasette_image_search.embedders import things, things_wheels
@@ -53,6 +54,19 @@ def test_pictures_and_words_lie_in_one_space(embedder: things.ThingsEmbedder):
     assert (pictures.shape, words.shape) == ((1, 1280), (5, 1280))
     assert (pictures.dtype, words.dtype) == (np.float32, np.float32)
     assert np.linalg.norm(words, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_sentences_mean_what_a_bert_of_transformers_says():
+    """The first numbers of the means of BertModel, version 5 of transformers."""
+    means = {
+        "a cat": (0.3667, 0.2463, 0.0521, 0.3714),
+        "a small red car, by the sea \u2605": (-0.1261, 0.5257, -0.0732, 0.3325),
+        "": (-0.7565, 0.3075, -0.0162, -0.0701),
+        "words " * 300: (-0.0286, -0.088, -0.0597, 0.0732),
+    }
+    with torch.inference_mode():
+        found = things.Sentences().eval()(things.Tokens()(list(means)))
+    assert found[:, :4].numpy() == pytest.approx(np.array(list(means.values())), abs=2e-4)
 
 
 def test_words_with_one_meaning_are_close(embedder: things.ThingsEmbedder):

@@ -10,22 +10,23 @@ each as often as it is like the text. So both lie in the space of the pictures.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
+from PIL import Image
 from safetensors.torch import load as load_safetensors
 from tokenizers import Tokenizer
 from torch.nn.utils.rnn import pad_sequence
 
 from . import things_wheels as wheels
 from .protocol import ModelRequest
-from .torch_embedder import TorchEmbedder, TorchModel, check_keys
+from .torch_embedder import TorchEmbedder, TorchModel
 from .torch_runtime import choose_runtime
 from .weights import WeightsFile
 
@@ -48,7 +49,18 @@ MINILM: dict[str, Any] = {
     "num_attention_heads": 12,
     "intermediate_size": 1536,
 }
-"""How all-MiniLM-L6-v2 differs from the BERT that transformers makes unless told otherwise."""
+"""The sizes of all-MiniLM-L6-v2, by their names in its config.json."""
+EPSILON = 1e-12
+ATTENTION = ("query", "key", "value")
+PARTS = {
+    "self_attn.out_proj": "attention.output.dense",
+    "norm1": "attention.output.LayerNorm",
+    "linear1": "intermediate.dense",
+    "linear2": "output.dense",
+    "norm2": "output.LayerNorm",
+}
+"""Of a layer: torch's name -> that of a BERT."""
+
 MOST_TOKENS = 256
 PADDING = 0
 
@@ -67,7 +79,7 @@ def load_things(request: ModelRequest) -> TorchEmbedder:
             fingerprint(),
             wheels.DIMENSIONS,
             wheels.SIDE,
-            timm.data.create_transform(**PREPROCESSING),
+            _preprocessed,
             load_pictures=_pictures,
             load_words=Sentences,
             tokenizer=Tokens(),
@@ -105,8 +117,22 @@ class ThingsEmbedder(TorchEmbedder):
 # --- Pictures --------------------------------------------------------------------------------------
 
 
+def _preprocessed(picture: Image.Image) -> torch.Tensor:
+    return _transform()(picture)
+
+
+@lru_cache(maxsize=1)
+def _transform() -> Any:
+    # timm takes as long to load as torch, and words need none of it.
+    import timm
+
+    return timm.data.create_transform(**PREPROCESSING)
+
+
 def _pictures() -> torch.nn.Module:
     """Raises EmbedderError, or RuntimeError if timm makes another model than the weights are for."""
+    import timm
+
     model: Any = timm.create_model(ARCHITECTURE)
     # The parameters have other names than timm's, but the same order.
     model.load_state_dict(dict(zip(model.state_dict(), _picture_weights().values(), strict=True)))
@@ -138,21 +164,60 @@ class Tokens:
 
 
 class Sentences(torch.nn.Module):
-    """Ids of tokens, shape (n, length) -> the mean of their meanings, (n, 384)."""
+    """
+    Ids of tokens, shape (n, length) -> the mean of their meanings, (n, 384).
+
+    The layers are torch's: a BERT of transformers has the same, but takes three seconds to load.
+    """
 
     def __init__(self) -> None:
-        from transformers import BertConfig, BertModel
-
         super().__init__()
-        self._bert = BertModel(BertConfig(**MINILM), add_pooling_layer=False)
-        found = self._bert.load_state_dict(load_safetensors(wheels.WORDS.read()), strict=False)
-        check_keys(found, ("pooler.", "embeddings.position_ids"))
+        weights = _of_torch(load_safetensors(wheels.WORDS.read()))
+        width = MINILM["hidden_size"]
+        # Drawn at random, the many words would take as long as all else here.
+        self.words = torch.nn.Embedding.from_pretrained(weights["words.weight"])
+        self.positions = torch.nn.Embedding.from_pretrained(weights["positions.weight"])
+        self.norm = torch.nn.LayerNorm(width, eps=EPSILON)
+        layer = torch.nn.TransformerEncoderLayer(
+            width,
+            MINILM["num_attention_heads"],
+            MINILM["intermediate_size"],
+            activation="gelu",
+            layer_norm_eps=EPSILON,
+            batch_first=True,
+        )
+        self.encoder = torch.nn.TransformerEncoder(
+            layer, MINILM["num_hidden_layers"], enable_nested_tensor=False
+        )
+        self.load_state_dict(weights)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         real = ids != PADDING
-        each = self._bert(input_ids=ids, attention_mask=real.long()).last_hidden_state
+        places = torch.arange(ids.shape[1], device=ids.device)
+        each = self.norm(self.words(ids) + self.positions(places))
+        each = self.encoder(each, src_key_padding_mask=~real)
         counted = real[..., None].to(each.dtype)
         return (each * counted).sum(dim=1) / counted.sum(dim=1)
+
+
+def _of_torch(bert: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The parameters of a BERT by the names of `Sentences`. Raises KeyError if one is missing."""
+    # All tokens are of the first of two texts.
+    first = bert["embeddings.token_type_embeddings.weight"][0]
+    found = {
+        "words.weight": bert["embeddings.word_embeddings.weight"],
+        "positions.weight": bert["embeddings.position_embeddings.weight"] + first,
+    }
+    for kind in ("weight", "bias"):
+        found[f"norm.{kind}"] = bert[f"embeddings.LayerNorm.{kind}"]
+        for at in range(MINILM["num_hidden_layers"]):
+            ours, theirs = f"encoder.layers.{at}", f"encoder.layer.{at}"
+            found[f"{ours}.self_attn.in_proj_{kind}"] = torch.cat(
+                [bert[f"{theirs}.attention.self.{each}.{kind}"] for each in ATTENTION]
+            )
+            for name, part in PARTS.items():
+                found[f"{ours}.{name}.{kind}"] = bert[f"{theirs}.{part}.{kind}"]
+    return found
 
 
 @dataclass(frozen=True)
@@ -176,6 +241,8 @@ class Classes:
 
 def sentences_of_classes() -> list[str]:
     """What `meanings` are made of: the name of each class of ImageNet, and its definition."""
+    import timm
+
     info = timm.data.ImageNetInfo()
     sentences = []
     for at in range(info.num_classes()):

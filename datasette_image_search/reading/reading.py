@@ -17,6 +17,7 @@ from sqlite_utils import Database
 
 from ..checked import check_flag, check_whole
 from ..decoding.decode import reading
+from ..decoding.formats import is_film_name
 from ..decoding.opening import DecodeError, Unreadable, check_file_size, default_max_pixels
 from ..files.special_files import open_regular
 from ..store import Filter, Index
@@ -58,10 +59,14 @@ class TextRead:
 
 @dataclass(frozen=True)
 class _Input:
-    """The picture to read: a file, and if that cannot be read, bytes, which are a thumbnail or a BLOB."""
+    """
+    The picture to read: a file, and if that cannot be read, bytes, which are a thumbnail or a BLOB. Of a film only its
+    thumbnail is read.
+    """
 
     file: Path | None
     content: bytes | None
+    is_film: bool = False
 
 
 def read_images(
@@ -169,6 +174,8 @@ def _input(db: Database, index: Index, folder: Path, picture: UnreadPicture) -> 
     place = locations(db.conn, index, [key]).get(key)
     stored = thumbnail(db.conn, table, key)
     webp = stored.webp if stored is not None and isinstance(stored.webp, bytes) else None
+    if place is not None and is_film_name(place.path):
+        return _Input(None, webp, is_film=True)
     return _Input(None if place is None else folder / place.root / place.path, webp)
 
 
@@ -177,9 +184,12 @@ def _read(
 ) -> tuple[ReadPicture, float | None]:
     """Lines, or why there are none; and the seconds that the process took for lines."""
     try:
+        if given.is_film and given.content is None:
+            raise DecodeError("the film has no thumbnail, of which its text would be read")
         data, of_thumbnail = _bytes_of(given, process.max_pixels)
         is_other = hashlib.sha256(data).hexdigest() != picture.sha256
-        if is_other and not of_thumbnail and picture.sha256 is not None:
+        is_original = not of_thumbnail and not given.is_film
+        if is_other and is_original and picture.sha256 is not None:
             return ReadPicture(picture, reason=CHANGED, may_pass=True), None
         name = given.file.name if given.file is not None and not of_thumbnail else ""
         lines, seconds = process.lines(data, name)

@@ -304,7 +304,7 @@ def _by_both(task: _Task) -> Found:
     texts, warnings = task.texts(steps, telling_only=vector is not None)
     if unknown is not None:
         _check_known(task, unknown, texts)
-        warnings += (str(unknown),)
+        warnings += (f"some words were looked for in texts only: {unknown}",)
     if within is not None:
         texts = text_hits_among(texts, within)
     if vector is None:
