@@ -6,7 +6,7 @@ About a minute.
 
 PHOTOS is a folder with at least 100 photos. Copies of them get titles and keywords, and names that say nothing, so that a third of the
 queries can be answered by text only ("lisbon"), a third by the pictures only ("dark green"), and a third by both ("lisbon + dark
-green"). The model is palette, so pictures are asked for by their colours. Which are right for a colour is told by the share of
+green", and once more without the plus). The model is palette, so pictures are asked for by their colours. Which are right for a colour is told by the share of
 their pixels that has it, not by the model.
 """
 
@@ -78,14 +78,15 @@ def queries_of(
     places: dict[str, Right],
     keywords: dict[str, Right],
     colours: dict[str, Right],
-    rng: random.Random,
+    plus: str,
 ) -> list[tuple[str, str, Right]]:
-    """(kind, query, the right photos): 14 of words, 12 of colours, 14 of both."""
+    """(kind, query, the right photos): 14 of words, 12 of colours, 14 of both with `plus` between them."""
+    rng = random.Random(2)
     texts = [*places.items(), *keywords.items()]
     asked = [("text only", words.lower(), right) for words, right in rng.sample(texts, 14)]
     asked += [("picture only", colour, right) for colour, right in list(colours.items())[:12]]
     pairs = [
-        ("mixed", f"{words.lower()} + {colour}", right & of_colour)
+        ("mixed", f"{words.lower()}{plus}{colour}", right & of_colour)
         for words, right in texts
         for colour, of_colour in colours.items()
         if right & of_colour
@@ -98,7 +99,7 @@ def reciprocal_rank(images: Images, query: str, right: Right, by: str) -> float:
         hits = images.search(query, 1000, by=by)
     except EmbedderError:
         # The best that likeness can do with words that the model does not know is to leave them out.
-        _, _, colour = query.partition(" + ")
+        _, _, colour = query.replace(" + ", " ").partition(" ")
         if not colour:
             return 0.0
         hits = images.search(colour, 1000, by=by)
@@ -130,16 +131,19 @@ def main(photos: Path) -> None:
             colour: {file.name for file in folder.glob("*.jpg") if share(file, colour) >= SHARE}
             for colour in COLOURS
         }
-        queries = queries_of(places, keywords, colours, rng)
-        kinds = list(dict.fromkeys(kind for kind, _, _ in queries))
-        lines = []
-        for by in ("likeness", "text", "both"):
-            ranks = [
-                (kind, reciprocal_rank(images, query, right, by)) for kind, query, right in queries
-            ]
-            means = [mean(rank for each, rank in ranks if each == kind) for kind in kinds]
-            lines.append([by, *means, mean(rank for _, rank in ranks)])
-    print(tabulate(lines, ["by", *kinds, f"all {len(queries)}"], floatfmt=".3f"))
+        for plus in (" + ", " "):
+            queries = queries_of(places, keywords, colours, plus)
+            kinds = list(dict.fromkeys(kind for kind, _, _ in queries))
+            lines = []
+            for by in ("likeness", "text", "both"):
+                ranks = [
+                    (kind, reciprocal_rank(images, query, right, by))
+                    for kind, query, right in queries
+                ]
+                means = [mean(rank for each, rank in ranks if each == kind) for kind in kinds]
+                lines.append([by, *means, mean(rank for _, rank in ranks)])
+            print(f'"lisbon{plus}dark green"')
+            print(tabulate(lines, ["by", *kinds, f"all {len(queries)}"], floatfmt=".3f"))
 
 
 def written(title: str, keywords: Sequence[str]) -> str:

@@ -2,8 +2,8 @@
 Measure what the search by text costs: embedding with it and without, the migration of a database of an older version, and
 searches for rare words, common ones and phrases.
 
-    python benchmarks/texts.py                     # about 5 minutes on 2 cores, 2 GB of disk
-    python benchmarks/texts.py --images 100000 --pictures 1000
+    python benchmarks/texts.py                     # about 15 minutes on 2 cores, 1 GB of disk
+    python benchmarks/texts.py --images 100000 --pictures 500
 
 All is in processor time, which other work on the machine changes little; embedding is with and without by turns. The images of the
 searches have the names and folders of a collection, titles for every fourth and a keyword for every tenth.
@@ -178,7 +178,7 @@ def _timed(function: Callable[[], list]) -> tuple[float, list]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1_000_000)
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--pictures", type=int, default=2_000)
     parser.add_argument("--database", type=Path, help="an earlier --keep, as it is")
     parser.add_argument("--keep", type=Path, help="a folder for the large database")
     asked = parser.parse_args()

@@ -15,6 +15,7 @@ import pytest
 from datasette_image_search.api import Images
 from datasette_image_search.search import fusion
 from datasette_image_search.search.asked import SearchOptions
+from datasette_image_search.store import text_search
 
 from .commands import change, command, embed_images
 from .conftest import draw_picture
@@ -85,7 +86,7 @@ def test_only_the_matches(images: Images, query: str):
     (only,) = images.find([query], 24, by="both", matches_only=True)
     assert list(only.hits) == matches
     options = SearchOptions(by="both", matches_only=True)
-    within = partial(fusion.images_within, images.conn, images.index_of(), query)
+    within = partial(fusion.images_within, images.conn, images.index_of(), query, None)
     ids = within(options, images.ask)
     assert ids is not None
     assert set(ids.ids) == {hit.id for hit in matches}
@@ -180,6 +181,16 @@ async def test_by_text_nothing_weaker_is_shown(database: Path):
     assert (answer["description"], answer["hits"]) == ('0 images match "porto"', [])
     answer = await ask(datasette, f"{PAGE}.json?q=lisbon&_by=text&_min_relevance=0.5")
     assert (answer.status_code, "by text has no scores" in answer.json()["error"]) == (400, True)
+
+
+@pytest.mark.asyncio
+@pytest.mark.datasette
+async def test_by_text_a_filter_is_never_short(database: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of a word that more images have than are looked at, those that pass the filter are found."""
+    monkeypatch.setattr(text_search, "SCANNED", 2)
+    url = f"{PAGE}.json?q=trips&_by=text&id__lt=3"
+    answer = (await ask(datasette_of(database), url)).json()
+    assert ({hit["id"] for hit in answer["hits"]}, answer["count"]) == ({1, 2}, 2)
 
 
 @pytest.mark.asyncio

@@ -89,16 +89,22 @@ def find_images(
 
 
 def images_within(
-    conn: sqlite3.Connection, index: Index, query: Query, options: SearchOptions, ask: Ask
+    conn: sqlite3.Connection,
+    index: Index,
+    query: Query,
+    filter: Filter | None,
+    options: SearchOptions,
+    ask: Ask,
 ) -> IdSet | None:
     """
     Exactly the images that the limits of the options leave, with `matches_only` the matches, by text those that are
-    found; None if nobody can tell, and there is nothing else to cut by. Raises as `find_images` does.
+    found; others than those that pass the filter may be among them. None if nobody can tell, and there is nothing else
+    to cut by. Raises as `find_images` does.
     """
     if options.by == "likeness":
         return asked.images_within(conn, index, ask(query), options)
     _check_limits(options)
-    task = _Task(conn, index, query, 1, None, ask, options)
+    task = _Task(conn, index, query, 1, filter, ask, options)
     if options.by == "text":
         return IdSet([hit.id for hit in _texts_alone(task, [])])
     vector, unknown = task.vector()

@@ -190,7 +190,7 @@ async def within_limits(requested: RequestedTable, wanted: SearchRequest) -> Sea
         with store.snapshot(conn):
             ask = partial(images.ask, model=requested.index.model)
             index = images.index_of(requested.index.model)
-            return images_within(conn, index, wanted.query, wanted.options, ask)
+            return images_within(conn, index, wanted.query, wanted.filter, wanted.options, ask)
 
     ids = await in_time(requested, within)
     return wanted if ids is None else wanted.among(requested, ids)
