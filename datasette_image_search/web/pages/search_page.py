@@ -44,6 +44,7 @@ from .search_request import (
     SORTED,
     SearchRequest,
     read_request,
+    searches_texts,
     sortable_columns,
 )
 
@@ -153,7 +154,7 @@ async def _html(
         "order": wanted.order if wanted else None,
         "limit": wanted.limit if wanted else None,
         "by": wanted.by if wanted else None,
-        "ways": {} if requested.view is not None else BY,
+        "ways": BY if await searches_texts(requested) else {},
         "most": DEEPEST,
         "sorted_without": SORTED,
         "matches_only": wanted.matches_only if wanted else False,

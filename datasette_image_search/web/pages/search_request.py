@@ -22,7 +22,9 @@ from ...store import Filter, Key
 from ...store.filters import IdSet, all_of, both_of
 from ...store.ordering import Order, check_order, order_of
 from ...store.tables import LAST
+from ...store.written_texts import TEXT_TABLES
 from ..access.requested_table import RequestedTable
+from ..access.visits import visitor_sees
 from ..compat import column_filters, table_configuration
 from ..configuration import rank as configured_rank
 from ..urls import POSITION, RequestError, pairs_of, whole_number
@@ -172,7 +174,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
     limit = _whole_number(request, "_limit", 0, DEEPEST, least=1) or None
     return SearchRequest(
         query=query,
-        by=_by(requested),
+        by=await _by(requested),
         # Of an order by a column the limit says of how many it is.
         size=size if limit is None or (query and order) else max(min(size, limit - offset), 0),
         offset=offset,
@@ -245,16 +247,30 @@ async def sortable_columns(requested: RequestedTable) -> list[str]:
     return [name for name in columns if name in allowed and name != pictures]
 
 
-def _by(requested: RequestedTable) -> By:
-    """Texts may be of columns that a view leaves out, so that there nothing is found by them."""
-    by = requested.request.args.get("_by")
-    if requested.view is not None:
-        if by not in (None, "", "likeness"):
-            raise RequestError("a view is searched by likeness only; leave _by out")
-        return "likeness"
-    if (by or "both") not in BY:
+async def _by(requested: RequestedTable) -> By:
+    by = requested.request.args.get("_by") or None
+    if by is not None and by not in BY:
         raise RequestError(f"_by must be one of {', '.join(BY)}")
-    return cast("By", by or "both")
+    if await searches_texts(requested):
+        return cast("By", by or "both")
+    if by not in (None, "likeness"):
+        what = (
+            "a view is" if requested.view is not None else "you may not see all texts, so this is"
+        )
+        raise RequestError(f"{what} searched by likeness only; leave _by out")
+    return "likeness"
+
+
+async def searches_texts(requested: RequestedTable) -> bool:
+    """
+    Whether what is written about the images is searched too. Not in a view, which may leave out columns, and not for an
+    actor who may not see a side table with texts: what is found would tell them.
+    """
+    if requested.view is not None:
+        return False
+    names = map(requested.table.side, TEXT_TABLES)
+    datasette, database = requested.datasette, requested.database.name
+    return all([await visitor_sees(datasette, database, name) for name in names])
 
 
 def _page_size(datasette: Datasette, request: Request) -> int:
