@@ -16,6 +16,7 @@ from datasette_image_search.api import Images
 from datasette_image_search.search import fusion
 from datasette_image_search.search.asked import SearchOptions
 from datasette_image_search.store import text_search
+from datasette_image_search.web.pages import results
 
 from .commands import change, command, embed_images
 from .conftest import draw_picture
@@ -191,6 +192,18 @@ async def test_by_text_a_filter_is_never_short(database: Path, monkeypatch: pyte
     url = f"{PAGE}.json?q=trips&_by=text&id__lt=3"
     answer = (await ask(datasette_of(database), url)).json()
     assert ({hit["id"] for hit in answer["hits"]}, answer["count"]) == ({1, 2}, 2)
+
+
+@pytest.mark.asyncio
+@pytest.mark.datasette
+async def test_as_many_matches_as_are_looked_at_may_be_more(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(results, "DEEPEST", 3)
+    url = f"{PAGE}.json?q=lisbon&_by=text&_size=2"
+    answer = (await ask(datasette_of(database), url)).json()
+    assert answer["description"] == 'More than 3 images match "lisbon"'
+    assert (answer["count"], answer["count_truncated"]) == (3, True)
 
 
 @pytest.mark.asyncio
