@@ -22,7 +22,14 @@ from ...store.reads import indexed_texts
 from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
 from ..reading import read_bounded
-from ..urls import RequestError, TableUrls, check_repetition, pairs_of, replaced
+from ..urls import (
+    RequestError,
+    TableUrls,
+    TooMuchRepeated,
+    check_repetition,
+    pairs_of,
+    replaced,
+)
 from .choices import with_choice
 from .words import KeywordFacet, TagFacet
 from .years import YearFacet
@@ -106,11 +113,17 @@ async def count_facets(
         raise RequestError(f"a page can have {MOST_FACETS} facets at most; remove some")
     if facets:
         links_of_each = facets[0].get_facet_size()
-        check_repetition(
-            request,
-            len(facets) * links_of_each,
-            f"{len(facets)} facets of {links_of_each:,} values",
-        )
+        try:
+            check_repetition(
+                request,
+                len(facets) * links_of_each,
+                f"{len(facets)} facets of {links_of_each:,} values",
+            )
+        except TooMuchRepeated:
+            if are_chosen:
+                raise
+            # Nobody asked for them.
+            facets = []
     results, timed_out = [], []
     for counted, too_long in await asyncio.gather(*(_counted(facet) for facet in facets)):
         results += [

@@ -45,6 +45,9 @@ NO_FILTER = (ValueError, LookupError, TypeError, RecursionError, DatasetteError)
 BY = {"both": "likeness and text", "likeness": "likeness", "text": "text"}
 """How images are found, and what the page calls it."""
 
+MOST_FILTERS = 100
+"""On columns. A page has a row of its form for each."""
+
 PICTURE_SIZES = ("small", "medium", "large")
 
 
@@ -136,6 +139,8 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
     """Raises RequestError with a sentence that names the parameter."""
     datasette, request = requested.datasette, SeenRequest(requested.request)
     pairs = await _filter_pairs(requested)
+    if len(pairs) > MOST_FILTERS:
+        raise RequestError(f"a URL can have {MOST_FILTERS} filters; this one has {len(pairs):,}")
     filters = column_filters(datasette, requested.database.name, requested.name, pairs)
     try:
         clauses, params = filters.build_where_clauses(requested.name)
