@@ -156,9 +156,9 @@ def searching(database: Path) -> list[list[object]]:
     with open_or_make(database) as db:
         table = find_index(db.conn).table
         for name, words in asked.items():
-            ms, found = _timed(lambda words=words: text_hits(db.conn, table, words)[0])
+            ms, found = _timed(lambda words=words: text_hits(db.conn, table, words).hits)
 
-            filtered, _ = _timed(lambda words=words: text_hits(db.conn, table, words, (), FEW)[0])
+            filtered, _ = _timed(lambda words=words: text_hits(db.conn, table, words, (), FEW).hits)
             ids = [hit.id for hit in found[:60]]
             said, _ = _timed(lambda words=words, ids=ids: text_matches(db.conn, table, words, ids))
             lines.append([name, len(found), ms, filtered, said])

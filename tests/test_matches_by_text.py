@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +17,8 @@ import pytest
 from datasette_image_search.api import Images
 from datasette_image_search.search import fusion
 from datasette_image_search.search.asked import SearchOptions
-from datasette_image_search.store import text_search
+from datasette_image_search.store import Filter, text_search
 from datasette_image_search.store.filters import IdSet
-from datasette_image_search.web.pages import results
 
 from .commands import change, command, embed_images
 from .conftest import draw_picture
@@ -87,12 +88,15 @@ def test_only_the_matches(images: Images, query: str):
     assert list(found.hits[: len(matches)]) == matches
     (only,) = images.find([query], 24, by="both", matches_only=True)
     assert list(only.hits) == matches
-    options = SearchOptions(by="both", matches_only=True)
-    within = partial(fusion.images_within, images.conn, images.index_of(), query, None)
-    ids = within(options, images.ask)
+    search = partial(fusion.Search, images.conn, images.index_of(), query)
+    both = search(None, SearchOptions(by="both", matches_only=True), images.ask)
+    ids = both.within()
     assert ids is not None
     assert set(ids.ids) == {hit.id for hit in matches}
-    by_text = within(SearchOptions(by="text"), images.ask)
+    for some in (None, Filter("id in (2, 3, 21)"), IdSet([2, 3, 21])):
+        passed = [hit for hit in matches if some is None or hit.id in (2, 3, 21)]
+        assert replace(both, filter=some).count_matches() == len(passed)
+    by_text = search(None, SearchOptions(by="text"), images.ask).within()
     assert by_text is not None
     assert set(by_text.ids) == {hit.id for hit in images.search(query, 24, by="text")}
 
@@ -200,7 +204,7 @@ async def test_by_text_a_filter_is_never_short(database: Path, monkeypatch: pyte
 async def test_as_many_matches_as_are_looked_at_may_be_more(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(results, "DEEPEST", 3)
+    monkeypatch.setattr(text_search, "SCANNED", 3)
     url = f"{PAGE}.json?q=lisbon&_by=text&_size=2"
     answer = (await ask(datasette_of(database), url)).json()
     assert answer["description"] == 'More than 3 images match "lisbon"'
@@ -245,3 +249,77 @@ def test_a_text_with_a_minus_leaves_matches_by_likeness_out(images: Images):
     )
     only = images.search("red - text:lisbon", 24, by="both", matches_only=True)
     assert {hit.id for hit in only} == RED - LISBON
+
+
+@pytest.mark.asyncio
+@pytest.mark.datasette
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ("q=red+%2B+lisbon&_sort=id", sorted(RED | LISBON)),
+        ("q=red+%2B+lisbon&_sort_desc=id&id__lt=3", [2, 1]),
+        ("q=red+%2B+lisbon&_sort=id&_limit=2", [1, 3]),
+        ("q=blue+-+text:lisbon&_limit=300&_sort=id", sorted(set(range(1, 25)) - LISBON)),
+        ("q=blue+-+text:lisbon", sorted(set(range(1, 25)) - LISBON)),
+        ("q=red&_sort=id&id__gt=20", [21, 22, 23, 24]),
+    ],
+)
+async def test_what_is_counted_is_what_is_shown(database: Path, asked: str, shown: list[int]):
+    change(database, "update images set camera_make = 'Canon'")
+    datasette = datasette_of(database)
+    answer = (await ask(datasette, f"{PAGE}.json?{asked}&_facet=camera_make")).json()
+    ids = [hit["id"] for hit in answer["hits"]]
+    if "_limit=2" in asked:
+        # Which red one is the closest, nobody says here.
+        assert (ids == sorted(ids), len(ids), 3 in ids) == (True, 2, True)
+    else:
+        assert (ids if "_sort" in asked else sorted(ids)) == shown
+    (value,) = answer["facet_results"]["results"]["camera_make"]["results"]
+    assert (answer["count"], value["count"]) == (len(shown), len(shown))
+    assert (answer["matches"] or 0) <= answer["count"]
+    rows = (await ask(datasette, f"{PAGE}.csv?{asked}")).text
+    assert [int(row["id"]) for row in csv.DictReader(io.StringIO(rows))] == ids
+
+
+@pytest.mark.asyncio
+@pytest.mark.datasette
+@pytest.mark.parametrize("asked", ["q=lisbon&_by=text", "q=red+%2B+lisbon&_sort=id"])
+async def test_a_facet_still_has_the_values_that_are_not_chosen(database: Path, asked: str):
+    change(database, "update images set camera_make = iif(id in (3, 20), 'Canon', 'Nikon')")
+    url = f"{PAGE}.json?{asked}&camera_make=Canon&_facet=camera_make"
+    answer = (await ask(datasette_of(database), url)).json()
+    values = answer["facet_results"]["results"]["camera_make"]["results"]
+    assert ({value["value"] for value in values}, answer["count"]) == ({"Canon", "Nikon"}, 2)
+
+
+@pytest.mark.asyncio
+@pytest.mark.datasette
+async def test_without_time_for_texts_likeness_is_left(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def slow(*_args: object, **_options: object) -> None:
+        raise sqlite3.OperationalError("interrupted")
+
+    monkeypatch.setattr(fusion, "text_hits", slow)
+    datasette = datasette_of(database)
+    for asked in ("q=red", "q=red+%2B+text:lisbon", "q=red&_matches_only=1", "q=red&_sort=id"):
+        answer = (await ask(datasette, f"{PAGE}.json?{asked}")).json()
+        assert {hit["id"] for hit in answer["hits"][:3]} == RED
+        assert "by likeness alone" in answer["warnings"][-1]
+    for asked in ("q=lisbon", "q=lisbon&_by=text", "q=text:lisbon"):
+        answer = await ask(datasette, f"{PAGE}.json?{asked}")
+        assert answer.status_code == 400
+        assert "try again, or filter by a column with an index" in answer.json()["error"]
+    answer = await ask(datasette, f"{PAGE}.json?q=text:lisbon&id__lt=9")
+    assert "remove a filter" in answer.json()["error"]
+
+
+def test_words_of_the_closest_are_told_from_each_other(images: Images):
+    """A word that more than half of them have says nothing of one of them."""
+    change(images.path, "update images set title = 'sunny market' where id in (5, 6)")
+    table, closest = images.index_of().table, [4, 5, 6, 7, 8]
+    words = text_search.Words("sunny trips").each()
+    hits = text_search.text_hits_of(images.conn, table, words, (), closest)
+    assert [(hit.id, hit.rank) for hit in hits] == [(5, 1), (6, 1)]
+    without = (text_search.Words("market"),)
+    assert text_search.text_hits_of(images.conn, table, words, without, closest) == []

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from ..checked import check_whole
 from ..embedders.protocol import EmbedderError
 from ..store import Filter, Index, Key
 from ..store.filters import IdSet, both_of
+from ..store.reads import count_images
 from ..store.text_search import (
     TextHit,
     TextsDamaged,
@@ -35,6 +37,7 @@ from ..store.text_search import (
     not_about,
     text_hits,
     text_hits_among,
+    text_hits_of,
     text_matches,
 )
 from ..store.written_texts import text_columns
@@ -79,67 +82,14 @@ def find_images(
     _check_limits(options)
     if options.by == "both":
         live_index(conn, index)
-    search = _by_text if options.by == "text" else _by_both
     all_found = []
     for query in queries:
         is_text = isinstance(query, str | QueryWithFiles)
         name, alone = str(query) if is_text else "", len(queries) == 1 or not is_text
         # Texts, vectors and filter are of one state.
         with store.snapshot(conn), naming_the_query(name, alone=alone):
-            some, rest = filter, wanted_texts(conn, index, query)
-            if rest is not None:
-                among = filter.as_filter(index.table) if isinstance(filter, IdSet) else filter
-                some = both_of(among, rest)
-            all_found.append(search(_Task(conn, index, query, k, some, ask, options)))
+            all_found.append(Search(conn, index, query, filter, options, ask).find(k))
     return all_found
-
-
-def wanted_texts(conn: sqlite3.Connection, index: Index, query: Query) -> Filter | None:
-    """The images but those with the texts that a query has a minus before, "- text:lisbon"; None if it has none."""
-    unwanted = [
-        Words(term.text, term.quoted)
-        for term in _terms(query)
-        if term.kind is Kind.TEXT and term.weight < 0
-    ]
-    return not_about(conn, index.table, unwanted)
-
-
-def images_within(
-    conn: sqlite3.Connection,
-    index: Index,
-    query: Query,
-    filter: Filter | None,
-    options: SearchOptions,
-    ask: Ask,
-) -> IdSet | None:
-    """
-    Exactly the images that the limits of the options leave, with `matches_only` the matches, by text those that are
-    found; others than those that pass the filter may be among them. None if nobody can tell, and there is nothing else
-    to cut by. Raises as `find_images` does.
-    """
-    if options.by == "likeness":
-        return asked.images_within(conn, index, ask(query), options)
-    _check_limits(options)
-    task = _Task(conn, index, query, 1, filter, ask, options)
-    if options.by == "text":
-        return IdSet([hit.id for hit in _texts_alone(task, [])])
-    vector, unknown = task.vector()
-    within = task.within(vector, unknown)
-    if not options.matches_only:
-        return None if within is None else IdSet(list(within))
-    if vector is None and unknown is None:
-        return IdSet([hit.id for hit in _texts_alone(task, [])])
-    texts, _ = task.texts([], telling_only=vector is not None)
-    if unknown is not None:
-        _check_known(task, unknown, texts)
-    if within is not None:
-        texts = text_hits_among(texts, within)
-    if vector is None:
-        return IdSet([hit.id for hit in texts])
-    likely = asked.images_within(conn, index, vector, options)
-    if likely is None:
-        return None
-    return IdSet(list(dict.fromkeys([*_keys(likely), *(hit.id for hit in texts)])))
 
 
 def with_matched(
@@ -156,6 +106,19 @@ def likeness_in(query: str) -> str:
     terms = parse_query(query)
     alike = [term for term in terms if term.kind is not Kind.TEXT]
     return query if len(alike) == len(terms) else format_query(alike)
+
+
+def leaves_texts_out(query: str) -> bool:
+    """Whether a query has a text with a minus. Raises QueryError."""
+    return bool(_unwanted(parse_query(query)))
+
+
+def _unwanted(terms: Sequence[Term]) -> list[Words]:
+    return [
+        Words(term.text, term.quoted)
+        for term in terms
+        if term.kind is Kind.TEXT and term.weight < 0
+    ]
 
 
 def _check_limits(options: SearchOptions) -> None:
@@ -180,231 +143,307 @@ def _words(terms: Sequence[Term], sign: int) -> list[Words]:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """One query and what is asked of it."""
+class Search:
+    """
+    One query and what is asked of it, while the database stays in one state. Texts are searched once, however much is asked.
+
+    All may raise QueryError, EmbedderError if there is no vector for a query and no text matches it, or an error of the planner.
+    """
 
     conn: sqlite3.Connection
     index: Index
     query: Query
-    k: int
     filter: Filter | IdSet | None
-    ask: Ask
     options: SearchOptions
+    ask: Ask
+
+    def find(self, k: int) -> Found:
+        """The best k, after the first `offset` of the options."""
+        _check_limits(self.options)
+        if self._is_of_texts:
+            return Found(self._without_scores(k), self._steps, self._warnings, knows_matches=True)
+        if self.options.by == "likeness" or not (self._texts.hits or self._single_words):
+            found = self._nearest(self._known_vector, k, self._some)
+            return replace(
+                found,
+                steps=(*self._steps, *found.steps),
+                warnings=(*self._warnings, *found.warnings),
+            )
+        return self._merged(k)
+
+    def rest(self) -> Filter | None:
+        """The images but those with the texts that the query has a minus before, "- text:lisbon"; None if it has none."""
+        if self.options.by == "likeness":
+            return None
+        return not_about(self.conn, self.index.table, _unwanted(self._terms))
+
+    def within(self) -> IdSet | None:
+        """
+        Exactly the images that the limits of the options leave, with `matches_only` the matches, by text those that are
+        found, as far as `is_complete`. Others than those that pass the filter may be among them, so that another filter
+        can be tried. None if nobody can tell, and there is nothing else to cut by.
+        """
+        _check_limits(self.options)
+        if not self._is_of_texts and not self.options.matches_only:
+            return None if self._limits is None else IdSet(list(self._limits))
+        texts = [hit.id for hit in self._texts.hits]
+        if self.filter is not None:
+            texts += [hit.id for hit in replace(self, filter=None)._texts.hits]
+        likely: list[Key] = []
+        if not self._is_of_texts:
+            found = asked.images_within(self.conn, self.index, self._known_vector, self.options)
+            if found is None:
+                return None
+            likely = _keys(found)
+        return IdSet(list(dict.fromkeys([*likely, *texts])))
 
     @property
-    def end(self) -> int:
-        return self.options.offset + self.k
+    def is_complete(self) -> bool:
+        """Whether no more images that pass the filter have the words than are looked at."""
+        return self._texts.is_complete
 
-    def terms(self) -> tuple[Term, ...]:
+    def count_matches(self) -> int:
+        """How many images that pass the filter are matches, of texts as far as `is_complete`; call it if anybody can tell."""
+        texts, likely = self._texts.hits, None
+        if not self._is_of_texts:
+            options = replace(self.options, matches_only=True)
+            likely = asked.images_within(self.conn, self.index, self._known_vector, options)
+        if likely is None:
+            return len(texts)
+        keys, some = set(_keys(likely)), self.rest()
+        if isinstance(self.filter, IdSet):
+            keys &= set(_keys(self.filter))
+        else:
+            some = both_of(self.filter, some)
+        others = sum(hit.id not in keys for hit in texts)
+        if some is None:
+            return len(keys) + others
+        table = self.index.table
+        among = IdSet(list(keys)).as_filter(table)
+        return count_images(self.conn, table, both_of(among, some)) + others
+
+    @property
+    def _terms(self) -> tuple[Term, ...]:
         return _terms(self.query)
 
-    def words(self, sign: int) -> list[Words]:
-        return _words(self.terms(), sign)
+    def _words(self, sign: int) -> list[Words]:
+        return _words(self._terms, sign)
 
-    def vector(self) -> tuple[QueryVector | None, EmbedderError | None]:
+    @property
+    def _single_words(self) -> list[Words]:
+        """Those of terms of several: "watch" of "a red watch"."""
+        return [each for term in self._words(1) for each in term.each()]
+
+    @cached_property
+    def _some(self) -> Filter | IdSet | None:
+        """What may be found: what passes the filter, and has no unwanted text."""
+        rest = self.rest()
+        if rest is None:
+            return self.filter
+        return both_of(_as_filter(self.filter, self.index), rest)
+
+    @cached_property
+    def _vector(self) -> tuple[QueryVector | None, EmbedderError | None]:
         """Of the query, or of what the model knows of it, and what is said of the rest."""
-        terms = self.terms()
-        alike = [term for term in terms if term.kind is not Kind.TEXT]
+        if self.options.by == "likeness":
+            return self.ask(self.query), None
+        alike = [term for term in self._terms if term.kind is not Kind.TEXT]
         try:
-            if len(alike) == len(terms):
+            if len(alike) == len(self._terms):
                 return self.ask(self.query), None
-            return self.asked(alike) if alike else None, None
+            return self._asked(alike) if alike else None, None
         except EmbedderError as error:
-            return self.asked_in_part(alike), error
+            return self._asked_in_part(alike), error
 
-    def asked(self, terms: Sequence[Term]) -> QueryVector:
+    @property
+    def _known_vector(self) -> QueryVector:
+        vector, _ = self._vector
+        assert vector is not None
+        return vector
+
+    def _asked(self, terms: Sequence[Term]) -> QueryVector:
         text = format_query(terms)
         return self.ask(QueryWithFiles(text) if isinstance(self.query, QueryWithFiles) else text)
 
-    def asked_in_part(self, terms: Sequence[Term]) -> QueryVector | None:
+    def _asked_in_part(self, terms: Sequence[Term]) -> QueryVector | None:
         """The vector of those terms that the model knows, if the others are not all that is added."""
         known = []
         for term in terms:
             with suppress(EmbedderError):
-                self.asked([term])
+                self._asked([term])
                 known.append(term)
-        return self.asked(known) if any(term.weight > 0 for term in known) else None
+        return self._asked(known) if any(term.weight > 0 for term in known) else None
 
-    def within(
-        self, vector: QueryVector | None, unknown: EmbedderError | None
-    ) -> Collection[Key] | None:
+    @property
+    def _is_of_texts(self) -> bool:
+        """Whether there is no likeness to look for."""
+        return self.options.by == "text" or self._vector[0] is None
+
+    @cached_property
+    def _limits(self) -> Collection[Key] | None:
         """The images that the limits leave, by their likeness to the query; None if there are no limits."""
         if not self.options.has_limits:
             return None
+        vector, unknown = self._vector
         if vector is None:
             raise unknown or QueryError(WITHOUT_SCORES)
         options = replace(self.options, matches_only=False)
         ids = asked.images_within(self.conn, self.index, vector, options)
         return None if ids is None else frozenset(_keys(ids))
 
-    def texts(
-        self, steps: list[Step], *, telling_only: bool = False
-    ) -> tuple[list[TextHit], tuple[str, ...]]:
-        """What is found by text, if the query has words and the table has texts, and warnings."""
-        started = time.perf_counter()
+    @cached_property
+    def _texts(self) -> _Texts:
+        """What is found by text and within the limits. Raises what the model says of words that nobody wrote either."""
+        if self.options.by == "likeness":
+            return _Texts()
+        alone = self.options.by == "text" or self._vector == (None, None)
+        if alone:
+            self._check_texts()
+        limits = None if self.options.by == "text" else self._limits
+        texts = self._found_texts(telling_only=not self._is_of_texts)
+        unknown = None if alone else self._vector[1]
+        if unknown is not None:
+            if (
+                not texts.hits
+                and not replace(self, filter=None)._found_texts(telling_only=False).hits
+            ):
+                raise unknown
+            said = f"some words were looked for in texts only: {unknown}"
+            texts = replace(texts, warnings=(*texts.warnings, said))
+        if limits is not None:
+            texts = replace(texts, hits=tuple(text_hits_among(texts.hits, limits)))
+        return texts
+
+    def _check_texts(self) -> None:
         table = self.index.table
-        if not self.words(1) or not text_columns(self.conn, table):
-            return [], ()
+        if not text_columns(self.conn, table):
+            raise QueryError(
+                f"no texts of {table.name!r} can be searched yet; run embed-images again, which makes a table of them"
+            )
+        if not self._words(1):
+            raise QueryError(
+                "the query has no words to look for in texts; add some, or search by likeness"
+            )
+
+    def _found_texts(self, *, telling_only: bool) -> _Texts:
+        """What is found by text, if the query has words and the table has texts."""
+        started = time.perf_counter()
+        table, wanted, unwanted = self.index.table, self._words(1), self._words(-1)
+        if not wanted or not text_columns(self.conn, table):
+            return _Texts()
         try:
-            hits, looked_at = text_hits(
-                self.conn,
-                table,
-                self.words(1),
-                self.words(-1),
-                self.filter,
-                telling_only=telling_only,
+            found = text_hits(
+                self.conn, table, wanted, unwanted, self._some, telling_only=telling_only
             )
         except TextsDamaged as error:
             if self.options.by == "text":
                 raise
-            return [], (str(error),)
+            return _Texts(warnings=(str(error),))
         duration = (time.perf_counter() - started) * 1000
-        steps.append(Step("text", looked_at, len(hits), duration))
-        return hits, ()
+        step = Step("text", found.looked_at, len(found.hits), duration)
+        return _Texts(found.hits, found.is_complete, (step,))
 
-    def texts_in_part(self, texts: Sequence[TextHit]) -> list[TextHit]:
-        """
-        After these, what has a word of several that a term has: the pictures in "watch" for "a red watch".
-        """
-        words = [each for term in self.words(1) for each in term.each()]
+    @property
+    def _steps(self) -> tuple[Step, ...]:
+        return self._texts.steps
+
+    @property
+    def _warnings(self) -> tuple[str, ...]:
+        return self._texts.warnings
+
+    def _texts_in_part(self, closest: Sequence[Key]) -> list[TextHit]:
+        """After the texts, what has a word of several, of the closest images: their order is all that it changes."""
+        texts = {hit.id for hit in self._texts.hits}
+        others = [id for id in closest if id not in texts]
         hits: list[TextHit] = []
-        if words:
-            with suppress(TextsDamaged):
-                hits, _ = text_hits(
-                    self.conn,
-                    self.index.table,
-                    words,
-                    self.words(-1),
-                    self.filter,
-                    telling_only=True,
-                )
-        some = {hit.id for hit in hits} - {hit.id for hit in texts}
-        return [TextHit(hit.id, hit.rank + len(texts)) for hit in text_hits_among(hits, some)]
+        with suppress(TextsDamaged):
+            table, unwanted = self.index.table, self._words(-1)
+            hits = text_hits_of(self.conn, table, self._single_words, unwanted, others)
+        return [TextHit(hit.id, hit.rank + len(texts)) for hit in hits]
 
-    def nearest(
+    def _nearest(
         self, vector: QueryVector, k: int, filter: Filter | IdSet | None, **changes: Any
     ) -> Found:
         options = replace(self.options, **changes)
         (found,) = asked.find_images(self.conn, self.index, [vector], k, filter, options)
         return found
 
-    def without_scores(self, texts: Sequence[TextHit]) -> tuple[Hit, ...]:
+    def _without_scores(self, k: int) -> tuple[Hit, ...]:
+        offset = self.options.offset
         hits = [
             Hit(hit.id, None, None, is_written=True, by_text=True)
-            for hit in texts[self.options.offset : self.end]
+            for hit in self._texts.hits[offset : offset + k]
         ]
-        return self.page(hits)
+        return self._page(hits)
 
-    def page(self, hits: Sequence[Hit]) -> tuple[Hit, ...]:
+    def _page(self, hits: Sequence[Hit]) -> tuple[Hit, ...]:
         """The hits that are asked for, with the words that are written about them."""
         if not self.options.with_matched:
             return tuple(hits)
         return with_matched(self.conn, self.index, self.query, hits)
+
+    def _merged(self, k: int) -> Found:
+        vector, texts, end = self._known_vector, self._texts.hits, self.options.offset + k
+        matches_only, anywhere = self.options.matches_only, {"offset": 0, "matches_only": False}
+        # Before an image by likeness come at least those that are more alike, so that no page needs more of them.
+        found = self._nearest(vector, max(DEPTH, end), self._some, **anywhere)
+        unlimited = {**anywhere, "min_score": None, "min_relevance": None}
+        known, steps = {hit.id: hit for hit in found.hits}, [*self._steps, *found.steps]
+        warnings = (*self._warnings, *found.warnings)
+        by_likeness: list[Key] = []
+        if telling := [hit.id for hit in texts]:
+            written = self._nearest(vector, DEPTH, IdSet(telling), **unlimited)
+            by_likeness = [hit.id for hit in written.hits]
+            known |= {hit.id: hit for hit in written.hits}
+            steps += written.steps
+        closest = [hit.id for hit in found.hits]
+        all_texts = [*texts, *self._texts_in_part(closest[:DEPTH])]
+        ids = merged(closest, all_texts, by_likeness)
+        by_text = set(telling) if found.knows_matches else set()
+        if found.knows_matches:
+            matches = [
+                id
+                for id in ids
+                if id in by_text or (id in known and is_relevant(known[id].relevance))
+            ]
+            shown = set(matches)
+            ids = (
+                matches if matches_only else [*matches, *(id for id in closest if id not in shown)]
+            )
+        elif matches_only:
+            warnings += (UNKNOWN,)
+        ids = ids[self.options.offset : end]
+        if others := [id for id in ids if id not in known]:
+            far = self._nearest(vector, len(others), IdSet(others), **unlimited)
+            known |= {hit.id: hit for hit in far.hits}
+        written_about = {hit.id for hit in all_texts}
+        hits = [
+            replace(
+                known.get(id, Hit(id, None, None)),
+                is_written=id in written_about,
+                by_text=id in by_text,
+            )
+            for id in ids
+        ]
+        return Found(self._page(hits), tuple(steps), warnings, knows_matches=found.knows_matches)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What is found by text, the step to it, and warnings; there may be more hits unless `is_complete`."""
+
+    hits: tuple[TextHit, ...] = ()
+    is_complete: bool = True
+    steps: tuple[Step, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def _keys(ids: IdSet) -> list[Key]:
     return ids.ids.tolist() if isinstance(ids.ids, np.ndarray) else list(ids.ids)
 
 
-def _texts_alone(task: _Task, steps: list[Step]) -> list[TextHit]:
-    table = task.index.table
-    if not text_columns(task.conn, table):
-        raise QueryError(
-            f"no texts of {table.name!r} can be searched yet; run embed-images again, which makes a table of them"
-        )
-    if not task.words(1):
-        raise QueryError(
-            "the query has no words to look for in texts; add some, or search by likeness"
-        )
-    texts, _ = task.texts(steps)
-    return texts
-
-
-def _by_text(task: _Task) -> Found:
-    steps: list[Step] = []
-    hits = task.without_scores(_texts_alone(task, steps))
-    return Found(hits, tuple(steps), knows_matches=True)
-
-
-def _check_known(task: _Task, unknown: EmbedderError, texts: Sequence[TextHit]) -> None:
-    """Raises what the model says of words that are not written about any image either, whatever passes the filter."""
-    if not texts and not replace(task, filter=None).texts([])[0]:
-        raise unknown
-
-
-def _by_both(task: _Task) -> Found:
-    steps: list[Step] = []
-    vector, unknown = task.vector()
-    within = task.within(vector, unknown)
-    if vector is None and unknown is None:
-        return _by_text(task)
-    texts, warnings = task.texts(steps, telling_only=vector is not None)
-    if unknown is not None:
-        _check_known(task, unknown, texts)
-        warnings += (f"some words were looked for in texts only: {unknown}",)
-    if within is not None:
-        texts = text_hits_among(texts, within)
-    if vector is None:
-        return Found(task.without_scores(texts), tuple(steps), warnings, knows_matches=True)
-    parts = task.texts_in_part(texts)
-    if not texts and not parts:
-        found = task.nearest(vector, task.k, task.filter)
-        return replace(found, steps=(*steps, *found.steps), warnings=(*warnings, *found.warnings))
-    return _merged(task, vector, texts, parts, steps, warnings)
-
-
-def _merged(
-    task: _Task,
-    vector: QueryVector,
-    texts: Sequence[TextHit],
-    parts: Sequence[TextHit],
-    steps: list[Step],
-    warnings: tuple[str, ...],
-) -> Found:
-    matches_only, anywhere = task.options.matches_only, {"offset": 0, "matches_only": False}
-    # Before an image by likeness come at least those that are more alike, so that no page needs more of them.
-    found = task.nearest(vector, max(DEPTH, task.end), task.filter, **anywhere)
-    unlimited = {**anywhere, "min_score": None, "min_relevance": None}
-    known, steps = {hit.id: hit for hit in found.hits}, [*steps, *found.steps]
-    by_likeness: list[Key] = []
-    if telling := [hit.id for hit in texts]:
-        written = task.nearest(vector, DEPTH, IdSet(telling), **unlimited)
-        by_likeness = [hit.id for hit in written.hits]
-        known |= {hit.id: hit for hit in written.hits}
-        steps += written.steps
-    warnings += found.warnings
-    closest = [hit.id for hit in found.hits]
-    best = set(closest[:DEPTH])
-    texts = [*texts, *(hit for hit in parts if hit.id in best)]
-    ids = merged(closest, texts, by_likeness)
-    by_text = set(telling) if found.knows_matches else set()
-    if found.knows_matches:
-        matches = [
-            id for id in ids if id in by_text or (id in known and is_relevant(known[id].relevance))
-        ]
-        shown = set(matches)
-        ids = matches if matches_only else [*matches, *(id for id in closest if id not in shown)]
-    elif matches_only:
-        warnings += (UNKNOWN,)
-    ids = ids[task.options.offset : task.end]
-    if others := [id for id in ids if id not in known]:
-        far = task.nearest(vector, len(others), IdSet(others), **unlimited)
-        known |= {hit.id: hit for hit in far.hits}
-    written_about = {hit.id for hit in texts}
-    hits = [
-        replace(
-            known.get(id, Hit(id, None, None)),
-            is_written=id in written_about,
-            by_text=id in by_text,
-        )
-        for id in ids
-    ]
-    return Found(
-        task.page(hits),
-        tuple(steps),
-        warnings,
-        knows_matches=found.knows_matches,
-    )
+def _as_filter(some: Filter | IdSet | None, index: Index) -> Filter | None:
+    return some.as_filter(index.table) if isinstance(some, IdSet) else some
 
 
 def merged(

@@ -96,6 +96,17 @@ class TextHit:
 
 
 @dataclass(frozen=True)
+class TextsFound:
+    """
+    `hits`, the best first; there may be more of them unless `is_complete`. `looked_at` is the number of matches of all terms.
+    """
+
+    hits: tuple[TextHit, ...] = ()
+    looked_at: int = 0
+    is_complete: bool = True
+
+
+@dataclass(frozen=True)
 class TextMatch:
     """A word or phrase of a query, and the text that it was found in: a column, "keywords", "tags" or "the picture"."""
 
@@ -132,16 +143,16 @@ def text_hits(
     filter: Filter | IdSet | None = None,
     *,
     telling_only: bool = False,
-) -> tuple[list[TextHit], int]:
+) -> TextsFound:
     """
     The images that all words of at least one of `wanted` are written about, and those of none of `unwanted`, that pass
-    the filter; the best by BM25 first, equal ones by id; and how many were looked at. A table without texts has none. With `telling_only`, those of `wanted` are passed over that more than half of all images have.
+    the filter; the best by BM25 first, equal ones by id. A table without texts has none. With `telling_only`, those of `wanted` are passed over that more than half of all images have.
 
     Raises TextsDamaged, and FilterError if SQLite does not take the filter.
     """
     if not text_columns(conn, table):
-        return [], 0
-    looked_at = 0
+        return TextsFound()
+    looked_at, is_complete = 0, True
     relevance: dict[Key, float] = defaultdict(float)
     for words in wanted:
         expression = _expression(words, unwanted)
@@ -151,11 +162,38 @@ def text_hits(
             continue
         found = _scanned(conn, table, expression, filter)
         looked_at += len(found)
+        is_complete &= len(found) < SCANNED
         for key, value in found:
             # BM25 of several terms is the sum of that of each.
             relevance[key] += value
     best = sorted((value, key) for key, value in relevance.items() if table.is_key(key))
-    return _ranked(best), looked_at
+    return TextsFound(tuple(_ranked(best)), looked_at, is_complete)
+
+
+def text_hits_of(
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    wanted: Sequence[Words],
+    unwanted: Sequence[Words],
+    ids: Sequence[Key],
+) -> list[TextHit]:
+    """
+    As `text_hits`, of a few images, compared among themselves: a word that more than half of them have tells none of them
+    from another.
+    """
+    columns = text_columns(conn, table)
+    expressions = [each for words in wanted if (each := _expression(words, unwanted))]
+    if not columns or not expressions or not ids:
+        return []
+    relevance: dict[Key, float] = defaultdict(float)
+    with _few(conn, table, columns, ids) as (few, keys):
+        for expression in expressions:
+            sql = "select rowid, bm25(few) from few where few match ?"
+            found = few.execute(sql, [expression]).fetchall()
+            if 2 * len(found) <= len(keys):
+                for at, value in found:
+                    relevance[keys[at]] += value
+    return _ranked(sorted((value, key) for key, value in relevance.items()))
 
 
 def not_about(
@@ -252,6 +290,26 @@ def text_matches(
     parts = dict.fromkeys(part for words in wanted for part in words.parts())
     if not columns or not parts or not ids:
         return {}
+    names = {table.side(kind): CALLED.get(kind, kind) for kind in TEXT_TABLES}
+    found: dict[Key, list[TextMatch]] = {}
+    with _few(conn, table, columns, ids) as (few, keys):
+        for part in parts:
+            for column in columns:
+                match = TextMatch(_unquoted(part), names.get(column, column))
+                expression = f"{{{quote_identifier(column)}}} : {part}"
+                for (at,) in few.execute("select rowid from few where few match ?", [expression]):
+                    found.setdefault(keys[at], []).append(match)
+    return {key: tuple(matches) for key, matches in found.items()}
+
+
+@contextmanager
+def _few(
+    conn: sqlite3.Connection, table: ImageTable, columns: Sequence[str], ids: Sequence[Key]
+) -> Iterator[tuple[sqlite3.Connection, list[Key]]]:
+    """
+    The texts of some images in a table "few" of their own, and the keys in the order of its rows, from 0: to ask the
+    large table for one row of a common word takes it milliseconds.
+    """
     n = table.quoted()
     texts = ", ".join(
         f"substr({quote_identifier(column)}, 1, {3 * LONGEST_TEXT})" for column in columns
@@ -263,10 +321,6 @@ def text_matches(
     """
     with _naming_the_texts(table):
         rows = conn.execute(sql, [json.dumps(list(ids))]).fetchall()
-    keys = [key for key, *_ in rows]
-    names = {table.side(kind): CALLED.get(kind, kind) for kind in TEXT_TABLES}
-    found: dict[Key, list[TextMatch]] = {}
-    # To ask the large table for one row of a common word takes it milliseconds, so these few get one of their own.
     with closing(in_memory()) as few:
         few.execute(definition("few", columns))
         marks = ", ".join("?" * (1 + len(columns)))
@@ -275,13 +329,7 @@ def text_matches(
             f"insert into few (rowid, {listed}) values ({marks})",
             ((at, *row[1:]) for at, row in enumerate(rows)),
         )
-        for part in parts:
-            for column in columns:
-                match = TextMatch(_unquoted(part), names.get(column, column))
-                expression = f"{{{quote_identifier(column)}}} : {part}"
-                for (at,) in few.execute("select rowid from few where few match ?", [expression]):
-                    found.setdefault(keys[at], []).append(match)
-    return {key: tuple(matches) for key, matches in found.items()}
+        yield few, [key for key, *_ in rows]
 
 
 def _unquoted(part: str) -> str:

@@ -50,8 +50,8 @@ class TooLong(ImageSearchError):
 
 
 @contextmanager
-def told_when_too_long(datasette: Datasette) -> Iterator[None]:
-    """A TooLong in place of the error of a search that ran into sql_time_limit_ms."""
+def told_when_too_long(datasette: Datasette, *, is_filtered: bool) -> Iterator[None]:
+    """A TooLong in place of the error of a search that ran into sql_time_limit_ms, with filters that a person can remove or without."""
     try:
         yield
     except (sqlite3.OperationalError, QueryInterrupted) as error:
@@ -60,7 +60,8 @@ def told_when_too_long(datasette: Datasette) -> Iterator[None]:
         limit = datasette.setting("sql_time_limit_ms")
         raise TooLong(
             f"this search took more than the {limit:,} ms that sql_time_limit_ms allows; "
-            "remove a filter, or filter by a column with an index"
+            + ("remove a filter, or " if is_filtered else "try again, or ")
+            + "filter by a column with an index"
         ) from error
 
 

@@ -103,7 +103,7 @@ async def filters_with_search(
     images = shown.table.name
     try:
         order = asked_rank(datasette, request, database, images)
-        with told_when_too_long(datasette):
+        with told_when_too_long(datasette, is_filtered=bool(wheres)):
             # Not on one of the three threads for SQL: a model can take long to load.
             index = await read_bounded(served, lambda conn: store.find_index(conn, images))
             requested = RequestedTable(datasette, request, served, index)

@@ -105,7 +105,10 @@ async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | 
             found = images.ask(query, model=requested.index.model)
             return placed, versions, live.scores(found.vector)[placed.vectors], found.warnings
 
-    with told_when_too_long(requested.datasette), naming_the_filter(requested.table, wanted.filter):
+    with (
+        told_when_too_long(requested.datasette, is_filtered=bool(wanted.filter_words)),
+        naming_the_filter(requested.table, wanted.filter),
+    ):
         placed, versions, scores, warnings = await in_time(requested, read)
 
     def answer() -> Response:

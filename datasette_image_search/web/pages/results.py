@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,10 +15,11 @@ from datasette.utils import sqlite_timelimit
 
 from ... import store
 from ...api import Images
-from ...search.fusion import images_within
+from ...embedders.protocol import EmbedderError
+from ...search.fusion import Search, likeness_in, with_matched
 from ...search.hits import Found, Hit, Step
-from ...search.queries import Query
-from ...store import Filter, reads
+from ...search.sorting import all_shown
+from ...store import reads
 from ...store.filters import IdSet, naming_the_filter
 from ...store.ordering import in_order, sorted_ids
 from ...store.reads import count_images, image_rows, newest_ids
@@ -41,6 +42,10 @@ COUNTED = 10_000
 
 FEW = 0.1
 """A share of the table below which matching rows are looked up first and sorted by time after."""
+
+WITHOUT_TEXTS = (
+    "to search the texts took too long, so this is by likeness alone; try again, or add a filter"
+)
 
 T = TypeVar("T")
 
@@ -93,11 +98,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Page:
+    """
+    `wanted` has all that the query leaves out as filters, if it leaves any out, and is of all images with the words only
+    if `is_complete`.
+    """
+
     images: tuple[ShownImage, ...]
     matches: Count | None = None
     plan: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
     query_vector_ms: float = 0.0
+    wanted: SearchRequest | None = None
+    is_complete: bool = True
 
 
 async def find(
@@ -113,9 +125,7 @@ async def find(
     Raises an ImageSearchError with a sentence for the person.
     """
     milliseconds: dict[str, float] = {}
-    if wanted.is_limited:
-        with told_when_too_long(requested.datasette):
-            wanted = await within_limits(requested, wanted)
+    told = partial(told_when_too_long, requested.datasette, is_filtered=bool(wanted.filter_words))
 
     async def timed(name: str, work: Awaitable[T]) -> T:
         started = time.perf_counter()
@@ -126,6 +136,8 @@ async def find(
 
     async def count_and_search() -> tuple[Count, _Page]:
         counting = timed("count", _count(requested, wanted))
+        if page is not None:
+            return await counting, page
         if not wanted.query and wanted.order is None and wanted.filter is not None:
             # The count decides how best to look for the newest.
             count = await counting
@@ -133,22 +145,26 @@ async def find(
         searching = _closest if wanted.query else _without_query
         return await asyncio.gather(counting, timed("search", searching(requested, wanted)))
 
+    page = None
+    if wanted.is_limited or (wanted.query and wanted.order):
+        # What is counted is what is found.
+        with told(), naming_the_filter(requested.table, wanted.filter):
+            page = await timed("search", _closest(requested, wanted))
+        wanted = page.wanted or wanted
     counting = count_facets(
         requested,
         partial(wanted.rows_beside, requested),
         patient=patient_facets,
         with_usual=usual_facets,
     )
-    with told_when_too_long(requested.datasette), naming_the_filter(requested.table, wanted.filter):
+    with told(), naming_the_filter(requested.table, wanted.filter):
         (count, page), facets, without_vector = await asyncio.gather(
             count_and_search(),
             timed("facets", counting),
             _without_vector(requested, wanted),
         )
     milliseconds["query vector"] = page.query_vector_ms
-    if wanted.is_limited and page.matches is not None and page.matches.number == count.number:
-        # What is left are the matches, of which texts have more than are looked at.
-        count = replace(count, is_exact=count.is_exact and page.matches.is_exact)
+    count = replace(count, is_exact=count.is_exact and page.is_complete)
     end = wanted.offset + wanted.size
     more = len(page.images) > wanted.size > 0
     allowed = not wanted.query or end + wanted.size <= DEEPEST
@@ -169,9 +185,11 @@ async def find(
 
 async def found_images(requested: RequestedTable, wanted: SearchRequest) -> tuple[ShownImage, ...]:
     """The images of `find` alone."""
-    with told_when_too_long(requested.datasette), naming_the_filter(requested.table, wanted.filter):
-        if wanted.is_limited:
-            wanted = await within_limits(requested, wanted)
+    filtered = bool(wanted.filter_words)
+    with (
+        told_when_too_long(requested.datasette, is_filtered=filtered),
+        naming_the_filter(requested.table, wanted.filter),
+    ):
         searching = _closest if wanted.query else _without_query
         page = await searching(requested, wanted)
     return page.images[: wanted.size]
@@ -185,93 +203,114 @@ async def shown_image(requested: RequestedTable, image_id: store.Key) -> ShownIm
 
 async def within_limits(requested: RequestedTable, wanted: SearchRequest) -> SearchRequest:
     """The same with what fits the query as one more filter, so that all that is shown and counted agree."""
+
+    def within(conn: sqlite3.Connection) -> SearchRequest:
+        with _searching(conn, requested, wanted, 0) as search:
+            return wanted.among(requested, search.within(), search.rest())
+
+    return await in_time(requested, within)
+
+
+@contextmanager
+def _searching(
+    conn: sqlite3.Connection, requested: RequestedTable, wanted: SearchRequest, offset: int
+) -> Iterator[Search]:
+    """The search that is wanted, while the database stays as it is."""
     weights_of = configured_weights(requested.datasette)
-
-    def within(conn: sqlite3.Connection) -> IdSet | None:
-        images = Images(conn, requested.table.name, weights_of=weights_of, raw_errors=True)
-        images.open(model=requested.index.model)
-        with store.snapshot(conn):
-            ask = partial(images.ask, model=requested.index.model)
-            index = images.index_of(requested.index.model)
-            return images_within(conn, index, wanted.query, wanted.filter, wanted.options, ask)
-
-    ids = await in_time(requested, within)
-    return wanted if ids is None else wanted.among(requested, ids)
+    images = Images(conn, requested.table.name, weights_of=weights_of, raw_errors=True)
+    model = requested.index.model
+    # Before the snapshot, which keeps others from writing for as long as it lasts.
+    images.open(model=model)
+    # The image to search by, the ranking and the rows must be of one state of one file.
+    with store.snapshot(conn):
+        options = replace(wanted.options, offset=offset, with_matched=False)
+        ask = partial(images.ask, model=model)
+        yield Search(conn, images.index_of(model), wanted.query, wanted.filter, options, ask)
 
 
 async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
-    weights_of = configured_weights(requested.datasette)
-
-    def search(conn: sqlite3.Connection) -> _Page:
-        images = Images(conn, requested.table.name, weights_of=weights_of, raw_errors=True)
-        model = requested.index.model
-        # Before the snapshot, which keeps others from writing for as long as it lasts.
-        images.open(model=model)
-        # The image to search by, the ranking and the rows must be of one state of one file.
-        with store.snapshot(conn):
+    def read(conn: sqlite3.Connection, wanted: SearchRequest) -> _Page:
+        with _searching(conn, requested, wanted, 0 if wanted.order else wanted.offset) as search:
             started = time.perf_counter()
-            query: Query = wanted.query
-            warnings: tuple[str, ...] = ()
             if wanted.by == "likeness":
-                query = asked = images.ask(wanted.query, model=model)
-                warnings = asked.warnings
+                search = replace(search, query=search.ask(wanted.query))
             query_vector_ms = (time.perf_counter() - started) * 1000
-            if not wanted.size:
-                return _Page((), None, (), warnings, query_vector_ms)
-            order, size, offset = wanted.order, wanted.size + 1, wanted.offset
-            if order is None:
-                found = _best(images, wanted, query, size, wanted.filter, offset=offset)
-                matches = _known_matches(found, wanted)
-                if matches is None and found.knows_matches:
-                    matches = _count_of(_all_matches(images, wanted, query))
-                ids = [hit.id for hit in found.hits]
-            else:
-                found = _all_matches(images, wanted, query)
-                matches = _count_of(found) if found.knows_matches else None
-                if wanted.limit is not None or not (matches and matches.number):
-                    k = wanted.limit or SORTED
-                    found = _best(images, wanted, query, k, wanted.filter, with_matched=False)
-                best = [hit.id for hit in found.hits]
-                ids = in_order(conn, requested.table, best, order, wanted.rows, view=requested.view)
-                ids = ids[offset : offset + size]
-                if ids:
-                    found = replace(
-                        found, hits=_best(images, wanted, query, len(ids), IdSet(ids)).hits
-                    )
-            shown = _shown_images(conn, requested, ids, {hit.id: hit for hit in found.hits})
-        return _Page(shown, matches, found.steps, found.warnings, query_vector_ms)
+            page = (_sorted if wanted.order else _ranked)(requested, wanted, search)
+            return replace(page, query_vector_ms=query_vector_ms)
 
-    return await in_time(requested, search)
+    def read_without_texts(conn: sqlite3.Connection) -> _Page:
+        alike = likeness_in(wanted.query) if wanted.by == "both" else ""
+        if alike:
+            with suppress(EmbedderError):
+                page = read(conn, replace(wanted, by="likeness", query=alike))
+                return replace(page, warnings=(*page.warnings, WITHOUT_TEXTS))
+        return read(conn, wanted)
+
+    return await in_time(requested, lambda conn: read(conn, wanted), read_without_texts)
 
 
-def _best(
-    images: Images,
-    wanted: SearchRequest,
-    query: Query,
-    k: int,
-    among: Filter | IdSet | None,
-    **options: Any,
-) -> Found:
-    (found,) = images.find([query], k, where=among, rank=wanted.rank, by=wanted.by, **options)
-    return found
+def _ranked(requested: RequestedTable, wanted: SearchRequest, search: Search) -> _Page:
+    limited = None
+    if wanted.is_limited:
+        limited = wanted.among(requested, search.within(), search.rest())
+    is_complete = search.is_complete or not (wanted.matches_only or wanted.by == "text")
+    if not wanted.size:
+        return _Page((), wanted=limited, is_complete=is_complete)
+    found = search.find(wanted.size + 1)
+    matches = _known_matches(found, wanted, search)
+    if matches is None and found.knows_matches:
+        matches = Count(search.count_matches(), search.is_complete)
+    page = _page(requested, search, found, found.hits, matches, limited)
+    return replace(page, is_complete=is_complete)
 
 
-def _all_matches(images: Images, wanted: SearchRequest, query: Query) -> Found:
-    """As far as a query can be followed."""
-    options = {"matches_only": True, "with_matched": False}
-    return _best(images, wanted, query, DEEPEST, wanted.filter, **options)
+def _sorted(requested: RequestedTable, wanted: SearchRequest, search: Search) -> _Page:
+    """What is sorted is all that is shown, on this page and others."""
+    assert wanted.order is not None
+    limit, every = wanted.limit, replace(search, options=all_shown(search.options))
+    found, ids, is_complete = None, None, True
+    if limit is None:
+        found = every.find(DEEPEST)
+    if found is not None and found.knows_matches and found.hits:
+        ids, is_complete = every.within(), search.is_complete
+    else:
+        found = search.find(limit or SORTED)
+    matches = Count(found.matches, is_complete) if found.knows_matches else None
+    if matches is not None and len(found.hits) == DEEPEST:
+        matches = replace(matches, number=search.count_matches())
+    hits = {hit.id: hit for hit in found.hits}
+    if ids is None:
+        ids = IdSet(list(hits))
+    limited = wanted.among(requested, ids, search.rest())
+    in_turn = in_order(
+        search.conn, requested.table, list(hits), wanted.order, wanted.rows, view=requested.view
+    )
+    shown = [hits[id] for id in in_turn[wanted.offset : wanted.offset + wanted.size + 1]]
+    return replace(
+        _page(requested, search, found, shown, matches, limited), is_complete=is_complete
+    )
 
 
-def _count_of(matches: Found) -> Count:
-    return Count(len(matches.hits), len(matches.hits) < DEEPEST)
+def _page(
+    requested: RequestedTable,
+    search: Search,
+    found: Found,
+    hits: Sequence[Hit],
+    matches: Count | None,
+    limited: SearchRequest | None,
+) -> _Page:
+    hits = with_matched(search.conn, search.index, search.query, hits)
+    by_id = {hit.id: hit for hit in hits}
+    shown = _shown_images(search.conn, requested, list(by_id), by_id)
+    return _Page(shown, matches, found.steps, found.warnings, wanted=limited)
 
 
-def _known_matches(found: Found, wanted: SearchRequest) -> Count | None:
+def _known_matches(found: Found, wanted: SearchRequest, search: Search) -> Count | None:
     """How many matches there are in all, if the hits of a page tell: the last of them is among these."""
     is_last = found.matches < len(found.hits) or len(found.hits) <= wanted.size
     is_here = found.matches > 0 or wanted.offset == 0
     if found.knows_matches and is_last and is_here:
-        return Count(wanted.offset + found.matches)
+        return Count(wanted.offset + found.matches, search.is_complete)
     return None
 
 
@@ -372,8 +411,12 @@ def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[Non
         raise _Interrupted from error
 
 
-async def in_time(requested: RequestedTable, read: Callable[[sqlite3.Connection], T]) -> T:
-    """Calls `read` within sql_time_limit_ms."""
+async def in_time(
+    requested: RequestedTable,
+    read: Callable[[sqlite3.Connection], T],
+    otherwise: Callable[[sqlite3.Connection], T] | None = None,
+) -> T:
+    """Calls `read` within sql_time_limit_ms, and if that takes longer, once more, or `otherwise` instead."""
     limit = requested.datasette.setting("sql_time_limit_ms")
 
     def read_in_time(conn: sqlite3.Connection) -> T:
@@ -381,6 +424,6 @@ async def in_time(requested: RequestedTable, read: Callable[[sqlite3.Connection]
             return read(conn)
         # Perhaps the filter was quick, and reading the index from a cold disk was slow: try once more.
         with sqlite_timelimit(conn, limit):
-            return read(conn)
+            return (otherwise or read)(conn)
 
     return await read_bounded(requested.database, read_in_time)

@@ -349,7 +349,7 @@ def _order_in_words(wanted: SearchRequest, answer: Answer) -> str:
     limit = wanted.limit
     if limit is None and not (answer.matches and answer.matches.number):
         limit = SORTED
-    is_cut = wanted.query and limit is not None and (count is None or count > limit)
+    is_cut = wanted.query and limit is not None and (count is None or count >= limit)
     return f", the {limit:,} {closest}, {by}" if is_cut else f", {by}"
 
 

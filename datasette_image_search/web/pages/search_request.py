@@ -17,6 +17,7 @@ from datasette.views.base import DatasetteError
 from ...errors import most_similar
 from ...search.asked import By, SearchOptions
 from ...search.correction import Rank
+from ...search.fusion import leaves_texts_out
 from ...search.query import image_term
 from ...store import Filter, Key
 from ...store.filters import IdSet, all_of, both_of
@@ -85,7 +86,10 @@ class SearchRequest:
     def is_limited(self) -> bool:
         """Whether some images are left out by how they fit the query; without one there are no scores."""
         return bool(self.query) and (
-            self.by == "text" or self.matches_only or self.options.has_limits
+            self.by == "text"
+            or self.matches_only
+            or self.options.has_limits
+            or (self.by == "both" and leaves_texts_out(self.query))
         )
 
     @property
@@ -117,9 +121,12 @@ class SearchRequest:
             filter_words="",
         )
 
-    def among(self, requested: RequestedTable, ids: IdSet) -> SearchRequest:
-        """The same with these images alone."""
-        allowed = ids.as_filter(replace(requested.table, name=requested.name))
+    def among(
+        self, requested: RequestedTable, ids: IdSet | None, rest: Filter | None
+    ) -> SearchRequest:
+        """The same with these images alone, all if None, of those that pass a filter."""
+        some = None if ids is None else ids.as_filter(replace(requested.table, name=requested.name))
+        allowed = both_of(some, rest)
         rows = both_of(allowed, self.rows)
         filter = _of_images(requested, rows)
         return replace(self, others=both_of(allowed, self.others), rows=rows, filter=filter)
