@@ -19,7 +19,7 @@ from ...search.asked import By, SearchOptions
 from ...search.correction import Rank
 from ...search.query import image_term
 from ...store import Filter, Key
-from ...store.filters import IdSet, all_of
+from ...store.filters import IdSet, all_of, both_of
 from ...store.ordering import Order, check_order, order_of
 from ...store.tables import LAST
 from ...store.written_texts import TEXT_TABLES
@@ -120,9 +120,9 @@ class SearchRequest:
     def among(self, requested: RequestedTable, ids: IdSet) -> SearchRequest:
         """The same with these images alone."""
         allowed = ids.as_filter(replace(requested.table, name=requested.name))
-        rows = _both(allowed, self.rows)
+        rows = both_of(allowed, self.rows)
         filter = _of_images(requested, rows)
-        return replace(self, others=_both(allowed, self.others), rows=rows, filter=filter)
+        return replace(self, others=both_of(allowed, self.others), rows=rows, filter=filter)
 
     def rows_beside(self, requested: RequestedTable, names: Collection[str]) -> Filter | None:
         """The filter on rows without some of the `filters`, named as column__lookup."""
@@ -132,7 +132,7 @@ class SearchRequest:
         database, table = requested.database.name, requested.name
         filters = column_filters(requested.datasette, database, table, pairs)
         clauses, params = filters.build_where_clauses(table)
-        return _both(Filter(all_of(clauses), params) if clauses else None, self.others)
+        return both_of(Filter(all_of(clauses), params) if clauses else None, self.others)
 
 
 async def read_request(requested: RequestedTable) -> SearchRequest:
@@ -174,7 +174,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
             f"a query can be followed to its best {DEEPEST:,} images only; add a filter to see others"
         )
     others = Filter(all_of(more_clauses), more_params) if more_clauses else None
-    rows = _both(of_columns, others)
+    rows = both_of(of_columns, others)
     order = await _order(requested)
     limit = _whole_number(request, "_limit", 0, DEEPEST, least=1) or None
     return SearchRequest(
@@ -198,12 +198,6 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         position=_whole_number(request, POSITION, 0, LAST, least=1) or None,
         context=context,
     )
-
-
-def _both(first: Filter | None, second: Filter | None) -> Filter | None:
-    if first is None or second is None:
-        return first or second
-    return Filter(all_of([first.where, second.where]), {**first.params, **second.params})
 
 
 def _of_images(requested: RequestedTable, rows: Filter | None) -> Filter | None:
