@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -18,7 +19,7 @@ from datasette.utils.asgi import Request
 from sqlite_utils.db import quote_identifier
 
 from ...store import Filter
-from ...store.reads import indexed_texts
+from ...store.reads import columns_with_values, indexed_texts
 from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
 from ..reading import read_bounded
@@ -135,6 +136,13 @@ async def count_facets(
     if are_chosen:
         results.sort(key=lambda facet: (-len(facet["results"]), facet["name"]))
     suggested = _suggested(datasette, request, urls, wanted, columns)
+    if suggested and requested.view is None:
+        names = [facet["name"] for facet in suggested]
+        with suppress(sqlite3.Error):
+            used = await read_bounded(
+                requested.database, lambda conn: columns_with_values(conn, requested.name, names)
+            )
+            suggested = [facet for facet in suggested if facet["name"] in used]
     return Facets(tuple(results), tuple(timed_out), tuple(suggested), are_chosen)
 
 
