@@ -26,6 +26,8 @@ SHOTS = {
     "search.png": (1280, 860, "light", "q=blue+above+green"),
     "search-dark.png": (1280, 860, "dark", "q=%238+-+0.5:dark&taken_at__gte=2020"),
     "search-phone.png": (390, 844, "light", "q=orange"),
+    "search-nothing.png": (1000, 620, "light", "q=orange&folder=2020+New+York"),
+    "search-sorted.png": (1000, 620, "light", "q=blue&_sort_desc=taken_at"),
 }
 
 

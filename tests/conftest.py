@@ -42,10 +42,10 @@ SLOW = (
     *("test_cli_models", "test_cli_progress", "test_database_files", "test_decode"),
     *("test_decoding_process", "test_demo", "test_examples", "test_facets", "test_indexing"),
     *("test_live", "test_offline", "test_open_clip", "test_own_images", "test_packaging"),
-    *("test_permissions", "test_pictures", "test_planner", "test_private", "test_projection"),
-    *("test_readme", "test_recipes", "test_recorded_clip", "test_reuse", "test_search_page"),
-    *("test_side_tables", "test_starting", "test_tags", "test_timm", "test_torch_runtime"),
-    *("test_things", "test_uploads", "test_views"),
+    *("test_cli_read", "test_permissions", "test_pictures", "test_planner", "test_private"),
+    *("test_projection", "test_readme", "test_recipes", "test_recognition", "test_recorded_clip"),
+    *("test_reuse", "test_search_page", "test_side_tables", "test_starting", "test_tags"),
+    *("test_things", "test_timm", "test_torch_runtime", "test_uploads", "test_views"),
 )
 """Folders and modules with browsers, models, servers, processes, or much chance: not for --fast."""
 

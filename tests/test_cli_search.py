@@ -51,7 +51,7 @@ def test_by_text_and_by_likeness(database: Path):
     assert sorted(row["path"] for row in by_text) == ["blue.jpg", "red.jpg"]
     assert {(row["score"], row["matched"]) for row in by_text} == {(None, "lisbon in folder")}
     by_likeness = rows_of(database, "images", "red", "--by", "likeness", "-k", 1)
-    assert list(by_likeness[0]) == ["score", "relevance", "id", "path"]
+    assert list(by_likeness[0]) == ["score", "relevance", "id", "path", "at"]
 
 
 def test_words_that_the_model_does_not_know_but_somebody_wrote(database: Path):
@@ -70,10 +70,10 @@ def test_results_of_several_queries_say_which_of_them_they_are_for(database: Pat
     rows = rows_of(database, "images", "red", "blue", "#4", "-k", 2)
     assert [row["query"] for row in rows] == ["red", "red", "blue", "blue", "#4", "#4"]
     assert [row["path"] for row in rows[::2]] == ["red.jpg", "blue.jpg", "orange.jpg"]
-    assert list(rows[0]) == ["query", "score", "relevance", "id", "path", "matched"]
+    assert list(rows[0]) == ["query", "score", "relevance", "id", "path", "at", "matched"]
     for name in ("red", "blue", "#4"):
         alone = rows_of(database, "images", name, "-k", 2)
-        assert list(alone[0]) == ["score", "relevance", "id", "path", "matched"]
+        assert list(alone[0]) == ["score", "relevance", "id", "path", "at", "matched"]
         together = [row for row in rows if row["query"] == name]
         assert [row["id"] for row in together] == [row["id"] for row in alone]
         assert [row["score"] for row in together] == pytest.approx(
@@ -85,7 +85,9 @@ def test_output_of_several_queries_for_programs(database: Path):
     asked = (database, "images", "red", "blue", "-k", 2)
     rows = rows_of(*asked)
     read = list(csv.DictReader(io.StringIO(search(*asked, "--csv").stdout)))
-    assert read == [{name: str(value) for name, value in row.items()} for row in rows]
+    assert read == [
+        {name: "" if value is None else str(value) for name, value in row.items()} for row in rows
+    ]
     assert [json.loads(line) for line in search(*asked, "--nl").stdout.splitlines()] == rows
 
 
@@ -419,14 +421,16 @@ def test_images_in_the_database_have_no_paths(tmp_path: Path, folder: Path):
     assert command("insert-files", path, "mine", *folder.iterdir()).exit_code == 0
     embed_images(path, "mine", "--content-column", "content", "--model", "palette")
     rows = rows_of(path, "mine", "red", "blue", "--image", folder / "red.jpg", "-k", 1)
-    assert [list(row) for row in rows] == [["query", "score", "relevance", "id", "matched"]] * 2
+    columns = ["query", "score", "relevance", "id", "at", "matched"]
+    assert [list(row) for row in rows] == [columns] * 2
     assert search(path, "mine", "red").stdout.splitlines()[0].split() == [
         "score",
         "relevance",
         "id",
     ]
     assert (
-        search(path, "mine", "red", "--csv").stdout.splitlines()[0] == "score,relevance,id,matched"
+        search(path, "mine", "red", "--csv").stdout.splitlines()[0]
+        == "score,relevance,id,at,matched"
     )
     result = command("search-images", path, "mine", "red", "--paths")
     assert result.exit_code == 1

@@ -123,6 +123,10 @@ def test_the_order_by_the_score_alone_is_still_there(tiny: Path) -> None:
         assert [hit.id for hit in hits] == expected(images, WORDS, words=0)
         assert [hit.id for hit in hits] != expected(images, WORDS)
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        # So is the relevance, so that the matches come first, however deep a page is.
+        relevances = [hit.relevance for hit in hits]
+        assert None not in relevances
+        assert relevances == sorted(relevances, reverse=True)
         with pytest.raises(ImageSearchError, match="rank is 'best'; it must be one of"):
             images.search(WORDS, rank="best")
 

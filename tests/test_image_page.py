@@ -110,6 +110,48 @@ async def test_what_is_no_line_is_not_shown(database: Path, column: str, value: 
     assert facts(page)["Text"] == "fine"
 
 
+@pytest.mark.parametrize("where", ["gone", "elsewhere"])
+async def test_an_original_that_is_away_is_told_and_the_thumbnail_shown(
+    database: Path, folder: Path, tmp_path: Path, where: str
+) -> None:
+    (folder / "red.jpg").rename(tmp_path / "red.jpg")
+    roots = [str(folder if where == "gone" else tmp_path / "other")]
+    page = await ask(datasette_of(database, plugin={"roots": roots}), f"{PAGE}/6")
+    assert f'<img src="{PAGE}/6/thumbnail' in page.text
+    assert "the original cannot be opened here" in page.text
+    assert "Download" not in page.text
+
+
+async def test_a_download_is_the_file_itself_whatever_browsers_show(
+    tmp_path: Path, embed: Callable[..., Path]
+) -> None:
+    draw_picture(tmp_path / "x" / "a b\u00fc.tiff", "red")
+    draw_picture(tmp_path / "x" / "c.jpg", "red")
+    (tmp_path / "x" / "d.png").write_bytes(b"no picture" * 20)
+    datasette = datasette_of(embed(tmp_path / "x"), plugin={"roots": [str(tmp_path / "x")]})
+    page = await ask(datasette, f"{PAGE}/1")
+    assert ">Open as a JPEG</a>" in page.text
+    saved = await ask(datasette, f"{PAGE}/1/image?_dl=1")
+    assert saved.content == (tmp_path / "x" / "a b\u00fc.tiff").read_bytes()
+    assert saved.headers["content-disposition"] == "attachment; filename*=UTF-8''a%20b%C3%BC.tiff"
+    assert ">Open the original</a>" in (await ask(datasette, f"{PAGE}/2")).text
+    assert (await ask(datasette, f"{PAGE}/2/image?_dl=1")).content[:3] == b"\xff\xd8\xff"
+    (tmp_path / "x" / "c.jpg").write_bytes(b"root:x:0:0")
+    assert (await ask(datasette, f"{PAGE}/2/image?_dl=1")).status_code == 404
+
+
+async def test_the_way_back_is_to_the_page_with_the_image(database: Path) -> None:
+    page = await ask(datasette_of(database), f"{PAGE}/3?_size=2&_sort=filename&_position=6")
+    back = unescape(re.search(r'<a href="([^"]*)">&#x2190; ', page.text)[1])
+    assert parse_qs(urlsplit(back).query) == {"_size": ["2"], "_sort": ["filename"], "_next": ["4"]}
+
+
+async def test_a_limit_ends_the_way(database: Path) -> None:
+    page = await ask(datasette_of(database), f"{PAGE}/5?_sort=filename&_limit=5&_position=5")
+    assert link(page, "prev") is not None
+    assert link(page, "next") is None
+
+
 async def test_the_way_through_a_search(database: Path) -> None:
     datasette = datasette_of(database)
     hits = (await ask(datasette, f"{PAGE}.json?q=dark+red&id__gt=2")).json()["hits"]
@@ -169,6 +211,7 @@ async def test_no_image_is_a_404(database: Path, id: str) -> None:
     page = await ask(datasette_of(database), f"{PAGE}/{id}")
     assert page.status_code == 404
     assert "There is no image " in page.text
+    assert f'<a href="{PAGE}">All images</a>' in page.text
 
 
 async def test_nobody_sees_what_they_may_not(database: Path) -> None:

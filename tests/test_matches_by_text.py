@@ -16,6 +16,8 @@ from datasette_image_search.api import Images
 from datasette_image_search.search import fusion
 from datasette_image_search.search.asked import SearchOptions
 from datasette_image_search.store import text_search
+from datasette_image_search.store.filters import IdSet
+from datasette_image_search.web.pages import results
 
 from .commands import change, command, embed_images
 from .conftest import draw_picture
@@ -195,6 +197,18 @@ async def test_by_text_a_filter_is_never_short(database: Path, monkeypatch: pyte
 
 @pytest.mark.asyncio
 @pytest.mark.datasette
+async def test_as_many_matches_as_are_looked_at_may_be_more(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(results, "DEEPEST", 3)
+    url = f"{PAGE}.json?q=lisbon&_by=text&_size=2"
+    answer = (await ask(datasette_of(database), url)).json()
+    assert answer["description"] == 'More than 3 images match "lisbon"'
+    assert (answer["count"], answer["count_truncated"]) == (3, True)
+
+
+@pytest.mark.asyncio
+@pytest.mark.datasette
 async def test_nothing_looks_like_that_if_no_text_matches_either(database: Path):
     datasette = datasette_of(database)
     page = await ask(datasette, f"{PAGE}?q=red+%2B+lisbon&id__gt=3")
@@ -211,3 +225,23 @@ def test_the_command(database: Path):
     assert "No image looks like that; these are the nearest" in result.stderr
     result = command(*asked, "--where", "id > 21", "--matches-only")
     assert "No image passes the filter and is a match" in result.stderr
+
+
+@pytest.mark.parametrize("by", ["both", "text"])
+def test_a_text_with_a_minus_leaves_images_out(images: Images, by: str):
+    """Of those that look like the rest of the query, too."""
+    wanted = images.search("red + trips", 24, by=by)
+    found = images.search("red + trips - text:lisbon", 24, by=by)
+    assert {hit.id for hit in found} == {hit.id for hit in wanted} - LISBON
+    for filter in ("id < 21", IdSet([1, 3, 20])):
+        some = images.search("trips - text:lisbon", 24, by=by, where=filter)
+        assert not {hit.id for hit in some} & LISBON
+        assert 1 in {hit.id for hit in some}
+
+
+def test_a_text_with_a_minus_leaves_matches_by_likeness_out(images: Images):
+    assert {hit.id for hit in images.search("red - text:lisbon", 24, by="both")} == (
+        set(range(1, 25)) - LISBON
+    )
+    only = images.search("red - text:lisbon", 24, by="both", matches_only=True)
+    assert {hit.id for hit in only} == RED - LISBON

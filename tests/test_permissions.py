@@ -14,6 +14,7 @@ import pytest
 from datasette.app import Datasette
 from sqlite_utils import Database
 
+from .commands import change, command
 from .conftest import draw_picture
 from .serving import ask, datasette_of
 
@@ -28,6 +29,8 @@ ROUTES = [
     ("GET", f"{TABLE}.csv?q=red"),
     ("GET", f"{TABLE}/6/thumbnail"),
     ("GET", f"{TABLE}/6/image"),
+    ("GET", f"{TABLE}/6/preview"),
+    ("GET", f"{TABLE}/6?q=red&_position=1"),
     ("GET", f"{TABLE}/map"),
     ("GET", f"{TABLE}/map?q=red&_color=folder"),
     ("GET", f"{TABLE}/map.json"),
@@ -223,3 +226,26 @@ async def test_no_shared_cache_keeps_what_only_some_may_see(
     assert (await ask(datasette, path, if_none_match=etag)).status_code == HIDDEN_ANSWERS
     assert (await ask(datasette, path, range="bytes=0-9")).status_code == HIDDEN_ANSWERS
     assert (await ask(datasette, path, method="HEAD")).status_code == HIDDEN_ANSWERS
+
+
+async def test_tags_that_one_may_not_see_cannot_be_found_by_searching(database: Path) -> None:
+    """Neither in the full-text index nor by what a search tells."""
+    assert command("tag-images", database, "images", "red", "blue").exit_code == 0
+    change(database, "update images_tags set tag = 'zebrafish' where image_id = 6")
+    rules = {"databases": {"photos": {"tables": {"images_tags": {"allow": {"id": "anna"}}}}}}
+    datasette = datasette_of(database, rules=rules)
+    page = TABLE.format(database="photos", table="images")
+    for path in (
+        "/photos/_images_texts_fts.json?_shape=array",
+        "/photos/_images_texts_fts_content.json?_shape=array",
+        f"{page}.json?q=zebrafish&_by=text",
+        f"{page}.json?q=zebrafish",
+        f"{page}?q=text:zebra*",
+    ):
+        hidden = await ask(datasette, path, actor="bob")
+        assert hidden.status_code in (400, 403, 404), path
+        assert (await ask(datasette, path, actor="anna")).status_code == 200, path
+    found = (await ask(datasette, f"{page}.json?q=red+%2B+blue", actor="bob")).json()
+    assert [hit["matched"] for hit in found["hits"]] == [[]] * 8
+    assert "Find by" not in (await ask(datasette, f"{page}?q=red", actor="bob")).text
+    assert "Find by" in (await ask(datasette, f"{page}?q=red", actor="anna")).text

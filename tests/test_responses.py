@@ -59,9 +59,9 @@ async def test_cells_of_csv_are_those_of_the_table_page_and_the_score_comes_last
     table = await ask(datasette, "/photos/images.csv")
     header, *rows = csv.reader(io.StringIO(ours.text))
     expected_header, *expected = csv.reader(io.StringIO(table.text))
-    assert header == [*expected_header, "matched", "relevance", "image_search_score"]
-    assert [row[-3] for row in rows if row[-3]] == ["red in filename"]
-    assert sorted(row[:-3] for row in rows) == sorted(expected)
+    assert header == [*expected_header, "matched", "at", "relevance", "image_search_score"]
+    assert [row[-4] for row in rows if row[-4]] == ["red in filename"]
+    assert sorted(row[:-4] for row in rows) == sorted(expected)
     scores = [float(row[-1]) for row in rows]
     assert scores == sorted(scores, reverse=True)
     assert {row[header.index("score")] for row in rows} == {"5.0"}

@@ -734,7 +734,8 @@ async def test_how_many_in_words(count: Count, words: str) -> None:
 async def test_camera_folder_and_year_are_suggested_until_they_are_counted(dated: Path) -> None:
     datasette = datasette_of(dated)
     suggested = (await ask(datasette, f"{PAGE}.json?_facet=folder")).json()["suggested_facets"]
-    assert [facet["name"] for facet in suggested] == ["taken_at", "camera_model"]
+    # No picture says which model it is of.
+    assert [facet["name"] for facet in suggested] == ["taken_at"]
     assert query_of(suggested[0]["toggle_url"])["_facet_year"] == ["taken_at"]
 
 
@@ -816,6 +817,45 @@ async def test_the_chosen_year_is_shown_among_all_and_by_its_months(dated: Path)
     assert query_of(again) == {"q": ["red"]}
 
 
+@pytest.mark.parametrize("years", [("0001", "0999"), ("1999", "2153", "9999"), ("2020", "9999")])
+async def test_dates_far_away_leave_the_others_their_bars(
+    dated: Path, years: tuple[str, ...]
+) -> None:
+    """Cameras that lost their clock have them."""
+    for id, year in enumerate(years, start=1):
+        change(dated, f"update images set taken_at = '{year}-05-06T12:00:00' where id = {id}")
+    response = await ask(datasette_of(dated), PAGE)
+    assert response.status_code == 200
+    shown = facet_boxes(response)["Year"]
+    assert {f"{year}: 1" for year in years if year != "9999"} <= {*shown}
+    assert any(bar.startswith(("2019", "2021", "2023")) for bar in shown)
+
+
+async def test_a_page_has_twenty_chips_at_most(database: Path) -> None:
+    many = "&".join(["iso=1"] * 3000)
+    page = await ask(datasette_of(database), f"{PAGE}?_size=1&{many}")
+    assert (page.status_code, alert(page)) == (
+        400,
+        "a URL can have 100 filters; this one has 3,000",
+    )
+    assert page.text.count("Remove the filter") == 20
+    assert len(page.text) < 1_000_000
+
+
+async def test_facets_that_nobody_asked_for_break_no_long_url(dated: Path) -> None:
+    ids = ",".join(map(str, range(1, 10_000)))
+    page = await ask(datasette_of(dated), f"{PAGE}?_size=2&_facet_size=200&_where=id+in+({ids})")
+    assert page.status_code == 200
+    assert facet_boxes(page) == {}
+
+
+async def test_a_column_of_any_name_is_chosen_from(dated: Path) -> None:
+    change(dated, "alter table images add column q")
+    change(dated, "update images set q = 'x' where id < 3")
+    page = await ask(datasette_of(dated), f"{PAGE}?_facet=q")
+    assert query_of(link(page, "x")) == {"_facet": ["q"], "q__exact": ["x"]}
+
+
 async def test_many_values_are_folded_and_more_are_a_link_away(tmp_path: Path, embed) -> None:
     for number in range(40):
         draw_picture(tmp_path / "x" / f"f{number:02}" / "red.png", "red")
@@ -825,7 +865,7 @@ async def test_many_values_are_folded_and_more_are_a_link_away(tmp_path: Path, e
     first = page.text.partition('aria-label="Folder">')[2].partition("<details>")[0]
     assert first.count("<li>") == 10
     assert len(facet_boxes(await ask(datasette, f"{PAGE}?_facet_size=max"))["Folder"]) == 40
-    assert query_of(link(page, "all")) == {"_facet_size": ["max"]}
+    assert query_of(link(page, "all")) == {"_facet_size": ["max"], "_facet": ["folder"]}
 
 
 async def test_a_facet_that_takes_too_long_comes_after_the_page(dated: Path) -> None:
@@ -901,6 +941,13 @@ async def test_two_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Pat
     for kind in ("picture", "name"):
         shown = re.findall(rf'class="image-search-{kind}" [^>]*title="([^"]*)"', page.text)
         assert [unescape(path) for path in shown] == paths
+
+
+async def test_a_very_long_picture_leaves_the_others_their_size(tmp_path: Path, embed) -> None:
+    for name, size in (("tall", (60, 1200)), ("wide", (1200, 60)), ("usual", (80, 60))):
+        draw_picture(tmp_path / "x" / f"{name}.png", "red", size)
+    page = await ask(datasette_of(embed(tmp_path / "x")), f"{PAGE}?_sort=filename")
+    assert re.findall(r"--ratio: ([\d.]+)", grid(page)) == ["0.4", "1.333", "4"]
 
 
 async def test_an_empty_table_says_what_to_do(database: Path) -> None:

@@ -88,3 +88,19 @@ def test_the_command_sorts(many: Path):
     assert rows[0]["query"] == "red"
     paths = [row["path"] for row in rows[3:]]
     assert paths == sorted(paths, reverse=True)
+
+
+def test_what_a_least_relevance_leaves_is_sorted(many: Path):
+    """Not the matches alone: what is shown without the order is what is shown with it."""
+    with Images(many) as images:
+        relevances = [hit.relevance for hit in images.search("red", 30)]
+        least = sorted(relevances)[-12]
+        assert 0 < least < 0.95
+        for by in ("likeness", "both"):
+            asked = {"by": by, "min_relevance": least}
+            shown = images.search("red", 30, **asked)
+            in_order = images.search("red", 30, **asked, sort="id")
+            assert in_order == sorted(shown, key=lambda hit: hit.id)
+            assert len(shown) >= 12
+            page = images.search("red", 5, **asked, sort="id", offset=4)
+            assert page == in_order[4:9]

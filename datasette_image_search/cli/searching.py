@@ -99,7 +99,7 @@ _MINUS_WORDS = re.compile(r"-(?!-|k\d*$|p$)[\d.]*[^\d.].*", re.DOTALL)
 @click.option(
     "--sort",
     metavar="COLUMN",
-    help="Sort the matches, or the -k best if none is one, by this column, lowest first",
+    help="Sort the matches, or the -k best if none is one, by this column, lowest first; with --min-relevance, all that have it",
 )
 @click.option("--sort-desc", metavar="COLUMN", help="The same, highest first")
 @options.output_format(paths="Output only the paths of the files, each once")
@@ -178,7 +178,7 @@ def search_images(
     columns += ["relevance", "id"] if is_known or output is not None else ["id"]
     if index.content_column is None:
         columns.append("path")
-    if any(row["at"] is not None for row in rows):
+    if output is not None or any(row["at"] is not None for row in rows):
         columns.append("at")
     if any(row["matched"] for row in rows) or (output is not None and asked["by"] != "likeness"):
         columns.append("matched")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from ..decoding.formats import is_raw_name
+from ..decoding.formats import RAW_SUFFIXES
 from .walk import FoundFile
 
 PICTURES = (".heic", ".heif", ".hif", ".jpg", ".jpeg", ".jpe")
@@ -23,7 +23,14 @@ FILMS = (".mov", ".mp4")
 CLOSE = 60.0
 """Seconds between the times of two files that are one photo. A JPEG that was made of a RAW on another day is another one."""
 
-_RAW, _FILM, _OTHER = len(PICTURES), len(PICTURES) + 1, len(PICTURES) + 2
+_RAW, _FILM = len(PICTURES), len(PICTURES) + 1
+
+_KINDS = {
+    **{ending: kind for kind, ending in enumerate(PICTURES)},
+    **dict.fromkeys(RAW_SUFFIXES, _RAW),
+    **dict.fromkeys(FILMS, _FILM),
+}
+"""The lower, the rather a file is the picture of the pair. Those of _RAW and _FILM may be companions."""
 
 Key = tuple[str, str]
 """The root and the path of a file."""
@@ -34,54 +41,41 @@ def paired(found: Mapping[Key, FoundFile], has_row: Callable[[Key], bool]) -> di
     The files, less the companions of others, which name these. They are in the same folder, are called the same but for
     the ending, and were written at the same time. A file that has a row of its own keeps it.
     """
-    companions = defaultdict(list)
-    for key, file in found.items():
-        if _is_companion(file.path) and file.problem is None:
-            companions[file.root, _stem(file.path)].append(key)
-    if not companions:
-        return dict(found)
-    mains: dict[Key, list[FoundFile]] = defaultdict(list)
+    alike: dict[Key, list[tuple[int, FoundFile]]] = defaultdict(list)
+    pictures: list[tuple[Key, int, FoundFile]] = []
     for file in found.values():
-        place = file.root, _stem(file.path)
-        if place in companions and file.problem is None:
-            mains[place].append(file)
+        stem, ending = os.path.splitext(file.path.lower())  # noqa: PTH122
+        kind = _KINDS.get(ending)
+        if kind is None or file.problem is not None:
+            continue
+        place = file.root, stem
+        if kind >= _RAW:
+            alike[place].append((kind, file))
+        else:
+            pictures.append((place, kind, file))
+    if not alike:
+        return dict(found)
+    for place, kind, file in pictures:
+        if place in alike:
+            alike[place].append((kind, file))
     result = dict(found)
-    for place, keys in companions.items():
-        main = min(mains[place], key=_rank)
-        of_it = [
-            key
-            for key in keys
-            if _kind(key[1]) > _kind(main.path)
-            and not has_row(key)
-            and abs(_seconds(found[key]) - _seconds(main)) <= CLOSE
+    for files in alike.values():
+        best, main = min(files, key=lambda each: (each[0], each[1].path))
+        companions = [
+            file
+            for kind, file in files
+            if kind > best and kind >= _RAW and not has_row(file.key) and _are_close(file, main)
         ]
-        if of_it:
-            for key in of_it:
-                del result[key]
-            names = json.dumps(sorted(path for _, path in of_it), ensure_ascii=False)
+        if companions:
+            for file in companions:
+                del result[file.key]
+            names = json.dumps(sorted(file.path for file in companions), ensure_ascii=False)
             result[main.key] = replace(main, companions=names)
     return result
 
 
-def _is_companion(path: str) -> bool:
-    return _kind(path) in (_RAW, _FILM)
-
-
-def _kind(path: str) -> int:
-    """The lower, the rather it is the picture of the pair."""
-    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122
-    if ending in PICTURES:
-        return PICTURES.index(ending)
-    return _RAW if is_raw_name(path) else _FILM if ending in FILMS else _OTHER
-
-
-def _rank(file: FoundFile) -> tuple[int, str]:
-    return _kind(file.path), file.path
-
-
-def _stem(path: str) -> str:
-    return os.path.splitext(path)[0].lower()  # noqa: PTH122
-
-
-def _seconds(file: FoundFile) -> float:
-    return datetime.fromisoformat(file.mtime).timestamp()
+def _are_close(file: FoundFile, main: FoundFile) -> bool:
+    if file.mtime == main.mtime:
+        return True
+    times = [datetime.fromisoformat(each.mtime) for each in (file, main)]
+    return abs((times[0] - times[1]).total_seconds()) <= CLOSE

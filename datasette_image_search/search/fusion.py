@@ -6,7 +6,8 @@ An image gets 1 / (60 + its rank) of each list that it is in. So no score need b
 score, and what is high in both comes first.
 
 Matches are those by likeness, and those by text. A term that is written about more than half of the images of a table is
-passed over if the model knows anything of the query, and one word of several that a term has adds to the order only. After the
+passed over if the model knows anything of the query, and one word of several that a term has adds to the order only. A text with a minus, "- text:lisbon", leaves out images
+of either list. After the
 matches come the others by likeness. If nobody can tell the matches by likeness, nobody
 can tell any, and all come in the merged order.
 """
@@ -26,11 +27,12 @@ from .. import store
 from ..checked import check_whole
 from ..embedders.protocol import EmbedderError
 from ..store import Filter, Index, Key
-from ..store.filters import IdSet
+from ..store.filters import IdSet, both_of
 from ..store.text_search import (
     TextHit,
     TextsDamaged,
     Words,
+    not_about,
     text_hits,
     text_hits_among,
     text_matches,
@@ -84,8 +86,22 @@ def find_images(
         name, alone = str(query) if is_text else "", len(queries) == 1 or not is_text
         # Texts, vectors and filter are of one state.
         with store.snapshot(conn), naming_the_query(name, alone=alone):
-            all_found.append(search(_Task(conn, index, query, k, filter, ask, options)))
+            some, rest = filter, wanted_texts(conn, index, query)
+            if rest is not None:
+                among = filter.as_filter(index.table) if isinstance(filter, IdSet) else filter
+                some = both_of(among, rest)
+            all_found.append(search(_Task(conn, index, query, k, some, ask, options)))
     return all_found
+
+
+def wanted_texts(conn: sqlite3.Connection, index: Index, query: Query) -> Filter | None:
+    """The images but those with the texts that a query has a minus before, "- text:lisbon"; None if it has none."""
+    unwanted = [
+        Words(term.text, term.quoted)
+        for term in _terms(query)
+        if term.kind is Kind.TEXT and term.weight < 0
+    ]
+    return not_about(conn, index.table, unwanted)
 
 
 def images_within(
@@ -126,6 +142,15 @@ def images_within(
     return IdSet(list(dict.fromkeys([*_keys(likely), *(hit.id for hit in texts)])))
 
 
+def with_matched(
+    conn: sqlite3.Connection, index: Index, query: Query, hits: Sequence[Hit]
+) -> tuple[Hit, ...]:
+    """The hits of a query with the words that are written about them, and where."""
+    ids = [hit.id for hit in hits if hit.is_written]
+    matches = text_matches(conn, index.table, _words(_terms(query), 1), ids)
+    return tuple(replace(hit, matched=matches.get(hit.id, ())) for hit in hits)
+
+
 def likeness_in(query: str) -> str:
     """The terms of a query that are not for texts only, as a query; an empty one if there are none."""
     terms = parse_query(query)
@@ -136,6 +161,22 @@ def likeness_in(query: str) -> str:
 def _check_limits(options: SearchOptions) -> None:
     if options.by == "text" and options.has_limits:
         raise QueryError(WITHOUT_SCORES)
+
+
+def _terms(query: Query) -> tuple[Term, ...]:
+    """None of a picture or a vector."""
+    if isinstance(query, QueryWithFiles):
+        return query.terms()
+    return parse_query(query) if isinstance(query, str) else ()
+
+
+def _words(terms: Sequence[Term], sign: int) -> list[Words]:
+    """Those of the terms with a plus, 1, or with a minus, -1."""
+    return [
+        Words(term.text, term.quoted)
+        for term in terms
+        if term.kind in (Kind.WORDS, Kind.TEXT) and term.weight * sign > 0
+    ]
 
 
 @dataclass(frozen=True)
@@ -155,18 +196,10 @@ class _Task:
         return self.options.offset + self.k
 
     def terms(self) -> tuple[Term, ...]:
-        """None of a picture or a vector."""
-        if isinstance(self.query, QueryWithFiles):
-            return self.query.terms()
-        return parse_query(self.query) if isinstance(self.query, str) else ()
+        return _terms(self.query)
 
     def words(self, sign: int) -> list[Words]:
-        """Those of the terms with a plus, 1, or with a minus, -1."""
-        return [
-            Words(term.text, term.quoted)
-            for term in self.terms()
-            if term.kind in (Kind.WORDS, Kind.TEXT) and term.weight * sign > 0
-        ]
+        return _words(self.terms(), sign)
 
     def vector(self) -> tuple[QueryVector | None, EmbedderError | None]:
         """Of the query, or of what the model knows of it, and what is said of the rest."""
@@ -255,20 +288,18 @@ class _Task:
         (found,) = asked.find_images(self.conn, self.index, [vector], k, filter, options)
         return found
 
-    def page(self, hits: Sequence[Hit], texts: Sequence[TextHit]) -> tuple[Hit, ...]:
+    def without_scores(self, texts: Sequence[TextHit]) -> tuple[Hit, ...]:
+        hits = [
+            Hit(hit.id, None, None, is_written=True, by_text=True)
+            for hit in texts[self.options.offset : self.end]
+        ]
+        return self.page(hits)
+
+    def page(self, hits: Sequence[Hit]) -> tuple[Hit, ...]:
         """The hits that are asked for, with the words that are written about them."""
         if not self.options.with_matched:
             return tuple(hits)
-        written = {hit.id for hit in texts}
-        ids = [hit.id for hit in hits if hit.id in written]
-        matches = text_matches(self.conn, self.index.table, self.words(1), ids)
-        return tuple(replace(hit, matched=matches.get(hit.id, ())) for hit in hits)
-
-    def without_scores(self, texts: Sequence[TextHit]) -> tuple[Hit, ...]:
-        hits = [
-            Hit(hit.id, None, None, by_text=True) for hit in texts[self.options.offset : self.end]
-        ]
-        return self.page(hits, texts)
+        return with_matched(self.conn, self.index, self.query, hits)
 
 
 def _keys(ids: IdSet) -> list[Key]:
@@ -359,9 +390,17 @@ def _merged(
     if others := [id for id in ids if id not in known]:
         far = task.nearest(vector, len(others), IdSet(others), **unlimited)
         known |= {hit.id: hit for hit in far.hits}
-    hits = [replace(known.get(id, Hit(id, None, None)), by_text=id in by_text) for id in ids]
+    written_about = {hit.id for hit in texts}
+    hits = [
+        replace(
+            known.get(id, Hit(id, None, None)),
+            is_written=id in written_about,
+            by_text=id in by_text,
+        )
+        for id in ids
+    ]
     return Found(
-        task.page(hits, texts),
+        task.page(hits),
         tuple(steps),
         warnings,
         knows_matches=found.knows_matches,

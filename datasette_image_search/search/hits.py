@@ -29,7 +29,7 @@ class Hit:
     hits by likeness are in the order of: the score, less what the picture has with any words. `relevance`, 0 to 1, is
     comparable between queries; None if nothing is known to compare with. All three are those of the best scene of a
     film, and `at` are its seconds from the beginning; None of a picture. `matched` are the words of the query that are
-    written about the image, and where; `by_text` is whether they alone make it a match.
+    written about the image, and where; `is_written` is whether some are, and `by_text` whether they alone make it a match.
     """
 
     id: Key
@@ -38,6 +38,7 @@ class Hit:
     relevance: float | None = None
     at: float | None = None
     matched: tuple[TextMatch, ...] = ()
+    is_written: bool = False
     by_text: bool = False
 
     @property
@@ -77,5 +78,5 @@ class Found:
 
     @property
     def matches(self) -> int:
-        """How many of the hits are matches, which come first unless they are ordered by the score alone."""
+        """How many of the hits are matches, which come first unless they are sorted by a column."""
         return sum(hit.is_match for hit in self.hits)

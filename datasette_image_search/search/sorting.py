@@ -1,4 +1,8 @@
-"""Hits in the order of a column: all matches of a query, or its best if none is a match or nobody can tell."""
+"""
+Hits in the order of a column: all matches of a query, or its best if none is a match or nobody can tell.
+
+With a least relevance, all that have it are sorted.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from .hits import Found
 from .queries import Query
 
 DEEPEST = 10_000
-"""Matches that are sorted, the closest if there are more: as far as a query can be followed."""
+"""Images that are sorted, the closest if there are more: as far as a query can be followed."""
 
 
 def find_images(
@@ -38,15 +42,24 @@ def find_images(
         return fusion.find_images(conn, index, queries, k, filter, options, ask)
     check_whole("k", k, 1)
     check_whole("offset", options.offset, 0)
-    every = replace(options, offset=0, matches_only=True)
+    silent = replace(options, with_matched=False)
     result = []
-    matches = fusion.find_images(conn, index, queries, DEEPEST, filter, every, ask)
-    for query, found in zip(queries, matches, strict=True):
+    shown = fusion.find_images(conn, index, queries, DEEPEST, filter, all_shown(silent), ask)
+    for query, found in zip(queries, shown, strict=True):
         start = options.offset
         if not (found.knows_matches and found.hits):
-            (found,) = fusion.find_images(conn, index, [query], k, filter, options, ask)
+            (found,) = fusion.find_images(conn, index, [query], k, filter, silent, ask)
             start = 0
-        hits = {hit.id: hit for hit in found.hits}
-        ids = in_order(conn, index.table, list(hits), order)
-        result.append(replace(found, hits=tuple(hits[id] for id in ids[start : start + k])))
+        by_id = {hit.id: hit for hit in found.hits}
+        ids = in_order(conn, index.table, list(by_id), order)
+        hits = tuple(by_id[id] for id in ids[start : start + k])
+        if options.with_matched:
+            hits = fusion.with_matched(conn, index, query, hits)
+        result.append(replace(found, hits=hits))
     return result
+
+
+def all_shown(options: SearchOptions) -> SearchOptions:
+    """How to ask for all that is sorted: what is as relevant as a person says, or else the matches."""
+    matches_only = options.matches_only or options.min_relevance is None
+    return replace(options, offset=0, matches_only=matches_only)

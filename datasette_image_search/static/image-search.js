@@ -50,14 +50,25 @@
     const card = picture.parentElement;
     caption.append(card.querySelector(".image-search-caption").cloneNode(true));
     figure.replaceChildren(frame, caption);
-    if (!preview.open) preview.showModal();
-    addFacts(frame, caption, picture.href);
+    if (!preview.open) {
+      // So that going back closes it, and does not leave the search.
+      history.pushState({ preview: true }, "");
+      preview.showModal();
+    }
+    clearTimeout(waiting);
+    asking?.abort();
+    waiting = setTimeout(() => addFacts(frame, caption, picture.href), 150);
+    if (at > pictures.length - 10) loadMore();
   }
+
+  let waiting = 0;
+  let asking = null;
 
   /* What the page of the image says of it, and where in the picture text was read. */
   async function addFacts(frame, caption, url) {
+    asking = new AbortController();
     try {
-      const html = await (await fetch(url)).text();
+      const html = await (await fetch(url, { signal: asking.signal })).text();
       const page = new DOMParser().parseFromString(html, "text/html");
       const [facts, lines] = [".image-search-facts", ".image-search-lines"].map((part) => page.querySelector(part));
       if (facts) caption.append(facts);
@@ -68,12 +79,10 @@
   }
 
   /* A finger has no hover: its first tap shows what is written of a picture, the second opens it. */
-  let pointer = "mouse";
-  document.addEventListener("pointerdown", (event) => (pointer = event.pointerType), true);
-
-  function tapped(card) {
+  function tapped(card, pointer) {
     const before = document.querySelector(".image-search-grid .tapped");
     before?.classList.remove("tapped");
+    // Enter is a click of no pointer.
     if (pointer !== "touch" || before === card) return false;
     card.classList.add("tapped");
     return true;
@@ -84,7 +93,7 @@
     // A click for another tab opens the row.
     if (!picture || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
-    if (!tapped(picture.parentElement)) show(pictures.indexOf(picture));
+    if (!tapped(picture.parentElement, event.pointerType)) show(pictures.indexOf(picture));
   });
   for (const button of preview.querySelectorAll("[data-step]")) {
     button.addEventListener("click", () => show(position + Number(button.dataset.step)));
@@ -93,8 +102,14 @@
     if (event.target === preview || event.target.tagName === "FIGURE") preview.close();
   });
   preview.addEventListener("close", () => {
+    clearTimeout(waiting);
+    asking?.abort();
     moveTo(position);
     figure.replaceChildren();
+    if (history.state?.preview) history.back();
+  });
+  addEventListener("popstate", () => {
+    if (preview.open) preview.close();
   });
 
   /* --- The next page, when the end of this one comes into view ---------------------------------- */
@@ -102,15 +117,23 @@
   const among = (root) => root.querySelectorAll(".image-search-picture");
   if (found) pictures.push(...among(found));
 
-  const folded = found?.querySelector(".image-search-weaker");
+  /* Weaker matches are folded where they are long, and then wait for who opens them. */
+  const fold = () => found.querySelector(".image-search-weaker");
+  const goesOn = () => (fold() ? fold().open : !found.querySelector(".image-search-line"));
+  const nextLink = () => found?.querySelector(".image-search-pages [rel=next]");
 
   /* All that is found there, behind what is found here: rows of the same kind go on. */
   function append(more) {
     const pages = found.querySelector(".image-search-pages");
-    let end = folded?.querySelector(".image-search-grid") ?? pages.previousElementSibling;
+    const known = new Set(pictures.map((picture) => new URL(picture.href).pathname));
+    // Images may have come meanwhile, and moved others to this page.
+    for (const picture of among(more)) {
+      if (known.has(new URL(picture.href, location.href).pathname)) picture.closest("li").remove();
+    }
+    let end = fold()?.querySelector(".image-search-grid") ?? pages.previousElementSibling;
     for (const part of [...more.children]) {
       const isLine = part.matches(".image-search-line");
-      if (part.matches(".image-search-pages") || (isLine && (folded || found.querySelector(".image-search-line")))) continue;
+      if (part.matches(".image-search-pages") || (isLine && (fold() || found.querySelector(".image-search-line")))) continue;
       pictures.push(...among(part));
       if (part.matches(".image-search-grid") && end.matches(".image-search-grid")) end.append(...part.children);
       else {
@@ -118,40 +141,49 @@
         end = part;
       }
     }
-    const next = more.querySelector(".image-search-pages");
-    if (next?.querySelector("[rel=next]")) {
-      pages.querySelector("span").replaceWith(next.querySelector("span"));
-      pages.querySelector("[rel=next]").replaceWith(next.querySelector("[rel=next]"));
-      watch();
+    const next = more.querySelector(".image-search-pages [rel=next]");
+    if (next) {
+      pages.querySelector("span").replaceWith(more.querySelector(".image-search-pages span"));
+      nextLink().replaceWith(next);
     } else pages.remove();
   }
 
-  async function follow(link) {
+  let isLoading = false;
+
+  async function loadMore() {
+    const link = nextLink();
+    if (!link || isLoading || !goesOn()) return;
+    isLoading = true;
+    atEnd.unobserve(link);
     try {
-      const response = await fetch(link.href);
+      const response = await fetch(link.href, { headers: { "image-search-more": "1" } });
       if (response.status !== 200) throw new Error(response.statusText);
       const html = await response.text();
       append(new DOMParser().parseFromString(html, "text/html").querySelector(".image-search-found"));
+      watch();
     } catch {
-      // The link is still there to be clicked.
+      // The link is still there to be clicked, and the server may just be busy.
+      setTimeout(watch, 3000);
+    } finally {
+      isLoading = false;
     }
   }
 
   const atEnd = new IntersectionObserver(
     (entries) => {
-      for (const entry of entries) {
-        if (!entry.isIntersecting) continue;
-        atEnd.unobserve(entry.target);
-        follow(entry.target);
-      }
+      if (entries.some((entry) => entry.isIntersecting)) loadMore();
     },
     { rootMargin: "1200px" },
   );
   function watch() {
-    const next = found?.querySelector(".image-search-pages [rel=next]");
-    if (next && (!folded || folded.open)) atEnd.observe(next);
+    const link = nextLink();
+    if (!link || !goesOn()) return;
+    // Observed anew, so that it is told also if it is in view already.
+    atEnd.unobserve(link);
+    atEnd.observe(link);
   }
-  folded?.addEventListener("toggle", watch);
+  // It does not bubble.
+  found?.addEventListener("toggle", watch, true);
   // A page that is looked at from its beginning goes on; a person who asks for page 7 stays there.
   if (!found?.querySelector("[rel=prev]")) watch();
 
@@ -186,7 +218,7 @@
     return best;
   }
 
-  const isTyping = (element) => /^(INPUT|SELECT|TEXTAREA)$/.test(element.tagName);
+  const isTyping = (element) => /^(INPUT|SELECT|TEXTAREA|VIDEO)$/.test(element.tagName);
 
   // Captured, because "/" has another meaning on the other pages of Datasette 1.0.
   document.addEventListener(
@@ -202,7 +234,7 @@
       }
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (preview.open) {
-        if (step) show(position + step);
+        if (step && !isTyping(event.target)) show(position + step);
         return;
       }
       if (event.key === "Escape" && event.target === box) box.blur();
@@ -325,15 +357,15 @@
   document.addEventListener("dragover", (event) => {
     if (!bringsFiles(event)) return;
     event.preventDefault();
-    form.classList.add("dropping");
+    document.body.classList.add("image-search-dropping");
   });
   document.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) form.classList.remove("dropping");
+    if (!event.relatedTarget) document.body.classList.remove("image-search-dropping");
   });
   document.addEventListener("drop", (event) => {
     if (!bringsFiles(event)) return;
     event.preventDefault();
-    form.classList.remove("dropping");
+    document.body.classList.remove("image-search-dropping");
     const file = pictureIn(event.dataTransfer);
     if (file) searchBy(file);
   });
@@ -380,8 +412,14 @@
       brushed = bars.slice(ends[0], ends[1] + 1);
       for (const bar of bars) bar.classList.toggle("brushed", brushed.includes(bar));
     };
-    const end = () => {
+    const stop = () => {
       removeEventListener("pointermove", brush);
+      removeEventListener("pointerup", end);
+      removeEventListener("pointercancel", stop);
+      for (const bar of bars) bar.classList.remove("brushed");
+    };
+    const end = () => {
+      stop();
       if (brushed.length < 2) return;
       const url = new URL(location.href);
       url.searchParams.delete("_next");
@@ -390,7 +428,9 @@
       location.assign(url);
     };
     addEventListener("pointermove", brush);
-    addEventListener("pointerup", end, { once: true });
+    addEventListener("pointerup", end);
+    // The finger was to move the page.
+    addEventListener("pointercancel", stop);
   });
   // A link would be dragged itself.
   document.addEventListener("dragstart", (event) => {

@@ -63,6 +63,14 @@ Where = str | Filter | IdSet
 """SQL that is true for the rows to look at, or the ids of these."""
 
 
+def both_of(first: Filter | None, second: Filter | None) -> Filter | None:
+    """What passes two filters, which give their parameters different names or the same values."""
+    if first is None or second is None:
+        return first or second
+    written = " and ".join(each.written or each.where for each in (first, second))
+    return Filter(all_of([first.where, second.where]), {**first.params, **second.params}, written)
+
+
 def row_filter(where: str | None, params: Mapping[str, Any] | None) -> Filter | None:
     """The filter of a person's SQL and the values of its :names. Raises FilterError for other things."""
     if where is None:

@@ -35,6 +35,9 @@ REQUIRED_COLUMNS = ("root_id", "path", "size", "mtime", "sha256")
 LONGEST_VALUE = 200
 """Characters of a value that one image is told from another by: documents are not read for that."""
 
+FIRST_ROWS = 5_000
+"""Rows that are looked at to see whether a column is used."""
+
 VERSION_LENGTH = 12
 """Of 64 characters: enough for the pictures that one image has had, and a map has 50,000 of them."""
 
@@ -287,6 +290,15 @@ def values_among(
     )
     found = conn.execute(sql, {"values": json.dumps(list(values)), "limit": limit})
     return [value for (value,) in found]
+
+
+def columns_with_values(conn: sqlite3.Connection, name: str, columns: Sequence[str]) -> set[str]:
+    """Those columns of a table or view that are not NULL in some of its first rows."""
+    quoted = [quote_identifier(column) for column in columns]
+    counts = ", ".join(f"count({column})" for column in quoted)
+    first = f"select {', '.join(quoted)} from {quote_identifier(name)} limit {FIRST_ROWS}"
+    (found,) = conn.execute(f"select {counts} from ({first})")
+    return {column for column, count in zip(columns, found, strict=True) if count}
 
 
 def indexed_texts(conn: sqlite3.Connection, table: ImageTable) -> set[str]:

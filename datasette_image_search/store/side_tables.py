@@ -18,12 +18,17 @@ from .tables import (
     folded,
 )
 from .triggers import existing_side_tables
+from .written_texts import TEXT_TABLES
+
+FULL_TEXT = [kind for kind in SIDE_TABLES if kind.startswith("texts")]
+"""Side tables with the words of other side tables."""
 
 
 def side_tables(conn: sqlite3.Connection) -> dict[str, frozenset[str]]:
     """
-    The name of each table that is made of image tables -> those image tables. Also of an image table
-    that is gone or was renamed: what was made of it is still of its pictures.
+    The name of each table that is made of image tables -> those image tables; a full-text index is also made of the
+    side tables whose texts it has. Also of an image table that is gone or was renamed: what was made of it is still of
+    its pictures.
 
     What is an image table itself is not here, whatever it is called.
     """
@@ -40,6 +45,12 @@ def side_tables(conn: sqlite3.Connection) -> dict[str, frozenset[str]]:
             # A view of that name is a person's own.
             if folded(side) in tables:
                 made_of.setdefault(tables[folded(side)], set()).update((name, embedded_as))
+        texts = {
+            tables[folded(side)] for side in map(table.side, TEXT_TABLES) if folded(side) in tables
+        }
+        for kind in FULL_TEXT:
+            if (index := tables.get(folded(table.side(kind)))) in made_of:
+                made_of[index] |= texts
     for name in (*DATABASE_TABLES, *OF_SQLITE):
         if images and name in tables:
             made_of[tables[name]] = images

@@ -180,6 +180,28 @@ def text_hits(
     return _ranked(best), looked_at
 
 
+def not_about(
+    conn: sqlite3.Connection, table: ImageTable, unwanted: Sequence[Words]
+) -> Filter | None:
+    """
+    The filter that leaves out the images that all words of any of these are written about; None if there is nothing to
+    leave out. Raises TextsDamaged.
+    """
+    expression = " OR ".join(f"({' '.join(some)})" for words in unwanted if (some := words.parts()))
+    if not expression or not text_columns(conn, table):
+        return None
+    n = table.quoted()
+    found = f"{n['texts_fts']} where {n['texts_fts']} match :_img_unwanted"
+    ours = {"_img_unwanted": expression}
+    with _naming_the_texts(table):
+        conn.execute(f"select count(*) from {found}", ours).fetchone()
+    where = f"""{n["images"]}.{n["key"]} not in (
+        select image_id from {n["texts"]}
+        where id in (select rowid from {found}) and image_id is not null
+    )"""
+    return Filter(where, ours, written="no text of what has a minus")
+
+
 def text_hits_among(hits: Sequence[TextHit], keys: Container[Key]) -> list[TextHit]:
     """Those of these images, with the ranks that they have among themselves."""
     return _ranked((hit.rank, hit.id) for hit in hits if hit.id in keys)

@@ -31,6 +31,8 @@ DESCENDING = "_sort_by_desc"
 PICTURE = "_picture"
 """The field of a form for terms of the query that are not shown in its box."""
 
+DOWNLOAD = "_dl"
+
 POSITION = "_position"
 """The place of an image in the search that its page comes from, from 1."""
 
@@ -89,6 +91,10 @@ class TableUrls:
         """`at` are the seconds where a film begins to play."""
         begin = "" if at is None else f"#t={at:g}"
         return self._of_images(f"/{tilde_encode(str(image_id))}/image") + begin
+
+    def download(self, image_id: Key) -> str:
+        """The original as a file to save."""
+        return self._of_images(f"/{tilde_encode(str(image_id))}/image", [(DOWNLOAD, "1")])
 
     def preview(self, image_id: Key) -> str:
         """The original, no larger than a screen."""

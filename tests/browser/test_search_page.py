@@ -86,10 +86,62 @@ def test_the_next_page_comes_by_itself(page: Page, server: str) -> None:
     expect(page.get_by_role("dialog").get_by_role("img")).to_have_attribute("alt", name)
 
 
-def test_the_line_comes_once_however_many_pages_come(page: Page, server: str) -> None:
+def test_behind_the_line_pages_wait_for_a_click(page: Page, server: str) -> None:
     page.goto(server + SEARCH + "?q=red&_size=3")
-    expect(page.locator(".image-search-picture")).to_have_count(8)
     expect(page.get_by_role("heading", name="Weaker matches")).to_have_count(1)
+    page.wait_for_load_state("networkidle")
+    expect(page.locator(".image-search-picture")).to_have_count(3)
+    page.get_by_role("link", name="Next page").click()
+    expect(page.get_by_text("4 to 6")).to_be_visible()
+
+
+def test_a_fold_that_comes_later_waits_until_it_is_opened(page: Page, server: str) -> None:
+    """As on a page of 60 with 54 matches; here each page has one more match than the one before."""
+
+    def with_fold(route) -> None:
+        response = route.fetch()
+        folded = response.text().replace(
+            '<h3 class="image-search-line">Weaker matches</h3>',
+            '<details class="image-search-weaker"><summary>Weaker matches</summary>',
+        )
+        start, line, rest = folded.partition('<details class="image-search-weaker">')
+        end = rest.find("</ol>") + len("</ol>")
+        html = start + line + rest[:end] + "</details>" + rest[end:] if line else start
+        route.fulfill(response=response, body=html)
+
+    page.route(re.compile(r"_next=2"), with_fold)
+    page.route(re.compile(r"_size=2$"), without_line)
+    page.goto(server + SEARCH + "?q=red&_size=2")
+    pictures = page.locator(".image-search-picture")
+    expect(pictures).to_have_count(4)
+    page.wait_for_load_state("networkidle")
+    expect(pictures).to_have_count(4)
+    page.get_by_text("Weaker matches").click()
+    expect(pictures).to_have_count(8)
+    expect(page.locator(".image-search-weaker .image-search-picture")).to_have_count(6)
+    expect(page.get_by_text("Weaker matches")).to_have_count(1)
+
+
+def without_line(route) -> None:
+    """All of a first page match, as of most."""
+    response = route.fetch()
+    html = re.sub(
+        r'<h3 class="image-search-line">.*?</h3>\s*<ol[^>]*>', "", response.text(), flags=re.S
+    )
+    route.fulfill(response=response, body=html.replace("</ol>", "", 1))
+
+
+def test_going_back_closes_the_preview_and_stays(page: Page, server: str) -> None:
+    page.goto(server + SEARCH + "?q=red")
+    page.locator(".image-search-picture").first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page).to_have_url(f"{server}{SEARCH}?q=red")
+    page.locator(".image-search-picture").first.click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    page.wait_for_function("!history.state?.preview")
 
 
 def test_a_later_page_stays_alone_and_leads_back(page: Page, server: str) -> None:

@@ -264,7 +264,7 @@ class AnyOrder(RuleBasedStateMachine):
         queries = list(self.random.choice(states).queries(self.random))
         for query in queries:
             for format in (".json", ""):
-                params = {"q": query.text, "_size": 100, **FILTERS[name][1]}
+                params = {"q": query.text, "_by": "likeness", "_size": 100, **FILTERS[name][1]}
                 path = f"/-/image-search/photos/images{format}"
                 response = await server.datasette.client.get(path, params=params)
                 problems = [

@@ -121,7 +121,11 @@ async def _boxes(datasette: Datasette, request: Request, databases: Sequence[Dat
                 break
             title = await table_title(datasette, database.name, name)
             action = TableUrls(datasette, database.name, name).page()
-            boxes.append({"action": action, "title": title})
+            boxes.append({"action": action, "title": title, "database": database.name})
+    titles = [box["title"] for box in boxes]
+    for box in boxes:
+        if titles.count(box["title"]) > 1:
+            box["title"] = f"{box['database']}: {box['title']}"
     if not boxes:
         return Markup("")
     context = {"boxes": boxes, "others": others}

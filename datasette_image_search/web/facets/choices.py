@@ -37,8 +37,9 @@ def _of_column(facet: dict[str, Any], urls: TableUrls, pairs: Pairs) -> dict[str
             return urls.page(others)
         if len(values) > 1:
             return urls.page([*others, (f"{column}__in", json.dumps(values, ensure_ascii=False))])
-        # As Datasette has it: a name that begins with _ needs a lookup to be one of a column.
-        name = f"{column}__exact" if column.startswith("_") or "__" in column else column
+        # A name that begins with _ needs a lookup to be one of a column, as Datasette has it, and q is the query.
+        needs_lookup = column == "q" or column.startswith("_") or "__" in column
+        name = f"{column}__exact" if needs_lookup else column
         return urls.page([*others, (name, values[0])])
 
     results = []

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -18,11 +19,18 @@ from datasette.utils.asgi import Request
 from sqlite_utils.db import quote_identifier
 
 from ...store import Filter
-from ...store.reads import indexed_texts
+from ...store.reads import columns_with_values, indexed_texts
 from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
 from ..reading import read_bounded
-from ..urls import RequestError, TableUrls, check_repetition, pairs_of, replaced
+from ..urls import (
+    RequestError,
+    TableUrls,
+    TooMuchRepeated,
+    check_repetition,
+    pairs_of,
+    replaced,
+)
 from .choices import with_choice
 from .words import KeywordFacet, TagFacet
 from .years import YearFacet
@@ -106,11 +114,17 @@ async def count_facets(
         raise RequestError(f"a page can have {MOST_FACETS} facets at most; remove some")
     if facets:
         links_of_each = facets[0].get_facet_size()
-        check_repetition(
-            request,
-            len(facets) * links_of_each,
-            f"{len(facets)} facets of {links_of_each:,} values",
-        )
+        try:
+            check_repetition(
+                request,
+                len(facets) * links_of_each,
+                f"{len(facets)} facets of {links_of_each:,} values",
+            )
+        except TooMuchRepeated:
+            if are_chosen:
+                raise
+            # Nobody asked for them.
+            facets = []
     results, timed_out = [], []
     for counted, too_long in await asyncio.gather(*(_counted(facet) for facet in facets)):
         results += [
@@ -122,6 +136,13 @@ async def count_facets(
     if are_chosen:
         results.sort(key=lambda facet: (-len(facet["results"]), facet["name"]))
     suggested = _suggested(datasette, request, urls, wanted, columns)
+    if suggested and requested.view is None:
+        names = [facet["name"] for facet in suggested]
+        with suppress(sqlite3.Error):
+            used = await read_bounded(
+                requested.database, lambda conn: columns_with_values(conn, requested.name, names)
+            )
+            suggested = [facet for facet in suggested if facet["name"] in used]
     return Facets(tuple(results), tuple(timed_out), tuple(suggested), are_chosen)
 
 

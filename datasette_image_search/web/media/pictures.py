@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, TypeVar, cast
+from urllib.parse import quote
 
 from cachetools import LRUCache
 from datasette.app import Datasette
@@ -32,7 +33,7 @@ from ..configuration import ConfigurationError, configured_roots
 from ..errors import why_not_now
 from ..reading import read_bounded
 from ..server.threads import RETRY_AFTER, Busy, DecodingQueue
-from ..urls import AT, VERSION
+from ..urls import AT, DOWNLOAD, VERSION
 from .originals import HEAD, open_below, shown_type
 from .streaming import ServedPicture, is_known, not_modified, picture_response
 
@@ -53,6 +54,9 @@ SMALL_BYTES = 400_000
 
 LATELY = 64_000_000
 """Bytes of pictures that were made of originals and are kept for whoever asks for them next."""
+
+MADE = "image/jpeg"
+"""The media type of what is made of an original that browsers do not show."""
 
 MAX_PIXELS = 50_000_000
 """Of an original that is decoded here. Telephones make 48 million. As HEIC these take 400 MB."""
@@ -132,20 +136,63 @@ def _seconds(text: str | None) -> float | None:
 
 async def image(datasette: Datasette, request: Request) -> Response:
     """
-    The original as it is, or as a JPEG if browsers do not show its format. The same 404 for a missing row,
-    a missing file, a file that no configured root allows, and a file that is no picture.
+    The original as it is, or as a JPEG if browsers do not show its format; with _dl as a file to save, as it is. The
+    same 404 for a missing row, a missing file, a file that no configured root allows, and a file that is no picture.
     """
     if request.method not in ("GET", "HEAD"):
         return _only_get()
     asked = await _asked(datasette, request)
     original = await _original(asked)
     content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
+    if request.args.get(DOWNLOAD):
+        return await _download(request, asked, original, content_type)
     if content_type is None:
-        return await _made(request, asked, original, _jpeg, "image/jpeg")
+        return await _made(request, asked, original, _jpeg, MADE)
     picture = ServedPicture(
         original.file, original.size, content_type, original.version, asked.is_public
     )
     return picture_response(request, picture)
+
+
+async def _download(
+    request: Request, asked: RequestedImage, original: Original, content_type: str | None
+) -> Response:
+    if content_type is None:
+        # Whatever has not the header of a picture stays here.
+        with ExitStack() as closing:
+            closing.push(original.file)
+            try:
+                await _queue.run(_header, original)
+            except (Busy, Stopped):
+                return _try_again()
+            except DecodeError as error:
+                raise asked.not_found from error
+            closing.pop_all()
+    picture = ServedPicture(
+        original.file,
+        original.size,
+        "application/octet-stream",
+        original.version,
+        asked.is_public,
+    )
+    response = picture_response(request, picture)
+    name = original.name or f"{asked.requested.table.name}-{asked.image_id}"
+    response.headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+    return response
+
+
+async def original_type(requested: RequestedTable, image_id: Key) -> str | None:
+    """
+    The media type of the original of an image if browsers show it, "" if it is made into a JPEG; None if there is no
+    original that may be opened.
+    """
+    asked = RequestedImage(requested, image_id, NotFound(""), is_public=False)
+    try:
+        original = await _original(asked)
+    except (NotFound, DatasetteError):
+        return None
+    with original.file:
+        return shown_type(await asyncio.to_thread(original.file.read, HEAD)) or ""
 
 
 async def preview(datasette: Datasette, request: Request) -> Response:
@@ -157,7 +204,7 @@ async def preview(datasette: Datasette, request: Request) -> Response:
     content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
     is_film = content_type is not None and content_type.startswith("video/")
     if content_type is None or is_film or original.size > SMALL_BYTES:
-        return await _made(request, asked, original, _preview, "image/jpeg")
+        return await _made(request, asked, original, _preview, MADE)
     picture = ServedPicture(
         original.file, original.size, content_type, original.version, asked.is_public
     )
@@ -249,14 +296,23 @@ async def _made(
             if made is None:
                 made = _lately[etag] = await _queue.run(make, original)
         except (Busy, Stopped):
-            return Response.text(
-                "Too many pictures are being made; try again in a few seconds",
-                status=503,
-                headers={"retry-after": str(RETRY_AFTER), "cache-control": "no-store"},
-            )
+            return _try_again()
         except DecodeError as error:
             raise asked.not_found from error
     return _answer(request, asked, made, content_type, etag)
+
+
+def _try_again() -> Response:
+    return Response.text(
+        "Too many pictures are being made; try again in a few seconds",
+        status=503,
+        headers={"retry-after": str(RETRY_AFTER), "cache-control": "no-store"},
+    )
+
+
+def _header(original: Original) -> bytes:
+    _decoder.stored_picture(original.file, original.name, max_pixels=MAX_PIXELS)
+    return b""
 
 
 def _webp(original: Original) -> bytes:

@@ -21,6 +21,9 @@ from .results import ShownImage
 LANDSCAPE = (4, 3)
 """Width and height for a row that has none."""
 
+NARROWEST, WIDEST = 0.4, 4.0
+"""Width over height of the place of a picture among others: one that is longer would have its row for itself."""
+
 YOUR_PICTURE = "your picture"
 
 LONGEST_LABEL = 40
@@ -32,7 +35,7 @@ class Card:
     """
     `term` is the image as a term of a query. `more_url` and `less_url` add it to the current query or
     subtract it, and keep the rest of the URL. `why` says which texts of it matched; `looks_like_it` is True if the
-    picture is a match too. `at` is the time of the best scene of a film, such as "0:12".
+    picture is a match too. `ratio` is the width of its place over the height; its size is a guess unless it `has_size`. `at` is the time of the best scene of a film, such as "0:12".
     """
 
     term: str
@@ -44,6 +47,8 @@ class Card:
     relevance: float | None
     width: int
     height: int
+    has_size: bool
+    ratio: float
     at: str | None
     is_film: bool
     page_url: str
@@ -91,7 +96,8 @@ def image_card(
     """
     row, term = image.row, image_term(image.id)
     path = str(row.get(path_column or "path") or image.id)
-    width, height = _size(row)
+    size = _size(row)
+    width, height = size or LANDSCAPE
     return Card(
         term=term,
         name=str(row.get("filename") or PurePosixPath(path).name or path),
@@ -102,6 +108,8 @@ def image_card(
         relevance=image.relevance,
         width=width,
         height=height,
+        has_size=size is not None,
+        ratio=min(max(width / height, NARROWEST), WIDEST),
         page_url=urls.image_page(image.id, found_by),
         row_url=urls.row(image.id),
         at=None if image.at is None else clock(image.at),
@@ -124,11 +132,11 @@ def _why(matched: Sequence[TextMatch]) -> str:
     return ", ".join(f"\u201c{' '.join(words)}\u201d in {text}" for text, words in by_text.items())
 
 
-def _size(row: dict[str, Any]) -> tuple[int, int]:
+def _size(row: dict[str, Any]) -> tuple[int, int] | None:
     width, height = row.get("width"), row.get("height")
     if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
         return width, height
-    return LANDSCAPE
+    return None
 
 
 async def chips(

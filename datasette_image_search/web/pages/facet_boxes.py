@@ -16,8 +16,8 @@ from .periods import span_of
 FIRST = 10
 """Values that are shown; the rest opens with "more"."""
 
-MOST_BARS = 120
-"""Years or months of a histogram, from the latest."""
+MOST_BARS = 60
+"""Years or months of a histogram, gaps included; of more, the latest without gaps."""
 
 TITLES = {
     "folder": "Folder",
@@ -70,15 +70,23 @@ class FacetBox:
 def facet_boxes(requested: RequestedTable, facets: Facets, pairs: Pairs) -> list[FacetBox]:
     """Those that have values; `pairs` are the query string without the page number."""
     pairs = list(pairs)
-    is_ours = requested.table.path_column is not None
     return [
-        _box(requested.urls, facet, pairs, is_ours) for facet in facets.results if facet["results"]
+        _box(requested, facet, pairs, is_asked_for=facets.are_chosen)
+        for facet in facets.results
+        if facet["results"]
     ]
 
 
 def _box(
-    urls: TableUrls, facet: dict[str, Any], pairs: list[tuple[str, str]], is_ours: bool
+    requested: RequestedTable,
+    facet: dict[str, Any],
+    pairs: list[tuple[str, str]],
+    *,
+    is_asked_for: bool,
 ) -> FacetBox:
+    urls = requested.urls
+    # The paths of an image table are below its roots.
+    is_ours = requested.table.path_column is not None
     name, values = facet["name"], facet["results"]
     title = TITLES_OF_KINDS.get(facet["type"]) or (TITLES.get(name) if is_ours else None)
     counts: list[dict[str, int]] = []
@@ -86,6 +94,7 @@ def _box(
         counts = [{value["value"]: value["count"] for value in values}, facet.get("months") or {}]
     drawn = (tuple(_bars(urls, name, each, pairs)) for each in counts)
     histograms = [bars for bars in drawn if bars]
+    column = requested.table.key if facet["type"] in TITLES_OF_KINDS else name
     can_grow = facet["truncated"] and ("_facet_size", "max") not in pairs
     return FacetBox(
         id=name,
@@ -94,48 +103,64 @@ def _box(
         first=() if histograms else tuple(values[:FIRST]),
         more=tuple(values) if histograms else tuple(values[FIRST:]),
         hide_url=facet["toggle_url"] if facet["hideable"] else None,
-        all_url=urls.page(replaced(pairs, _facet_size="max")) if can_grow else None,
+        all_url=urls.page(_with_all(facet["type"], column, pairs, is_asked_for))
+        if can_grow
+        else None,
         histograms=tuple(histograms),
         column=name,
     )
 
 
+def _with_all(kind: str, column: str, pairs: Pairs, is_asked_for: bool) -> Pairs:
+    """The query string with all values of a facet. One that nobody asked for is then the only one."""
+    changed = replaced(pairs, _facet_size="max")
+    if is_asked_for:
+        return changed
+    return [*changed, ("_facet" if kind == "column" else f"_facet_{kind}", column)]
+
+
 def _bars(
     urls: TableUrls, column: str, counts: dict[str, int], pairs: list[tuple[str, str]]
 ) -> Iterable[Bar]:
-    """`counts` are of years such as "2021", or of months such as "2021-05"; one without images is a gap."""
-    spans = [span for written in counts if (span := span_of(written)) is not None]
-    if len(spans) < 2:
+    """
+    `counts` are of years such as "2021", or of months such as "2021-05". Those without images are gaps, unless a date
+    that is far away would leave no room for the others.
+    """
+    known = sorted(written for written, count in counts.items() if count and span_of(written))
+    if len(known) < 2:
         return
-    following, last = dict(spans), max(begin for begin, _ in spans)
-    begins = [min(begin for begin, _ in spans)]
-    while begins[-1] < last and len(begins) < 10_000:
-        end = following.get(begins[-1]) or span_of(begins[-1])[1]  # type: ignore[index]
-        begins.append(end)
-    begins = begins[-MOST_BARS:]
-    highest = max(counts.values())
+    numbers = [_number_of(written) for written in known]
+    places = [number - numbers[0] for number in numbers]
+    if places[-1] >= MOST_BARS:
+        known = known[-MOST_BARS:]
+        places = list(range(len(known)))
+    width = 100 / (places[-1] + 1)
+    highest = max(counts[written] for written in known)
     chosen = dict(pairs)
     chosen_begin, chosen_end = chosen.get(f"{column}__gte"), chosen.get(f"{column}__lt")
-    for position, begin in enumerate(begins):
-        count = counts.get(begin, 0)
-        span = span_of(begin)
-        if count == 0 or span is None:
-            continue
-        limits = {f"{column}__gte": span[0], f"{column}__lt": span[1]}
-        is_all = (chosen_begin, chosen_end) == span
+    for place, written in zip(places, known, strict=True):
+        begin, end = span_of(written) or ("", "")
+        is_all = (chosen_begin, chosen_end) == (begin, end)
         is_chosen = is_all or bool(
-            chosen_begin and chosen_end and chosen_begin <= span[0] and span[1] <= chosen_end
+            chosen_begin and chosen_end and chosen_begin <= begin and end <= chosen_end
         )
-        height = max(100 * count / highest, 4)
+        limits = {f"{column}__gte": begin, f"{column}__lt": end}
+        height = max(100 * counts[written] / highest, 4)
         yield Bar(
-            label=begin,
-            count=count,
-            left=100 * position / len(begins),
-            width=100 / len(begins),
+            label=written,
+            count=counts[written],
+            left=width * place,
+            width=width,
             top=100 - height,
             height=height,
-            begin=span[0],
-            end=span[1],
+            begin=begin,
+            end=end,
             url=urls.page(replaced(pairs, **(dict.fromkeys(limits) if is_all else limits))),
             is_chosen=is_chosen,
         )
+
+
+def _number_of(written: str) -> int:
+    """Of a year, or of a month, among all."""
+    year, *month = map(int, written.split("-"))
+    return 12 * year + month[0] if month else year

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from ..access.requested_table import RequestedTable
 from ..compat import column_filters
@@ -23,6 +24,12 @@ SAYINGS = {
 }
 """Parameters that leave images out, in words."""
 
+MOST_CHIPS = 20
+"""Filters that have a chip; the menu has all of them."""
+
+MOST_REPEATED = 500_000
+"""Characters of the links of all chips."""
+
 LONGEST_FILTER = 80
 """Characters; a list of a thousand ids has more."""
 
@@ -40,13 +47,17 @@ async def filter_chips(
 ) -> list[FilterChip]:
     """`page` makes the URL of a page of its query string; `pairs` are that of this page without the page number."""
     columns = [*await requested.database.table_columns(requested.name), "rowid"]
-    chips = []
-    for position, (name, value) in enumerate(pairs):
-        label = _in_words(requested, columns, name, value)
-        if label:
-            without = pairs[:position] + pairs[position + 1 :]
-            chips.append(FilterChip(shortened(label, LONGEST_FILTER), page(without)))
-    return chips
+    said = (
+        (position, label)
+        for position, pair in enumerate(pairs)
+        if (label := _in_words(requested, columns, *pair))
+    )
+    # Each has the rest of the URL in its link, and so have the links of the page.
+    most = max(min(MOST_CHIPS, MOST_REPEATED // (1 + len(requested.request.query_string))), 1)
+    return [
+        FilterChip(shortened(label, LONGEST_FILTER), page(pairs[:position] + pairs[position + 1 :]))
+        for position, label in islice(said, most)
+    ]
 
 
 def _in_words(requested: RequestedTable, columns: list[str], name: str, value: str) -> str | None:

@@ -7,13 +7,16 @@ from typing import Any
 
 from datasette.app import Datasette
 from datasette.utils import tilde_decode
-from datasette.utils.asgi import NotFound, Request, Response
+from datasette.utils.asgi import Request, Response
+from datasette.views.base import DatasetteError
+from markupsafe import Markup
 
 from ...errors import ImageSearchError
 from ...search.query import image_term
 from ...store import Key
 from ..access.requested_table import RequestedTable, requested_table
 from ..facets.words import words_of_image
+from ..media.pictures import original_type
 from ..server.preparing import is_prepared
 from ..urls import POSITION, check_url, pairs_of, replaced
 from .cards import Card, image_card, query_in_words
@@ -48,17 +51,23 @@ async def image_page(datasette: Datasette, request: Request) -> Response:
     image_id = requested.table.parse_key(text)
     image = None if image_id is None else await shown_image(requested, image_id)
     if image is None:
-        raise NotFound(f"There is no image {text!r} in {requested.name!r}")
-    error, query, neighbours = None, "", _Neighbours()
+        raise DatasetteError(
+            Markup('There is no image {!r} in {!r}. <a href="{}">All images</a>').format(
+                text, requested.name, requested.urls.page()
+            ),
+            title="Image search",
+            status=404,
+            message_is_html=True,
+        )
+    error, wanted, neighbours = None, None, _Neighbours()
     alike: tuple[ShownImage, ...] = ()
     try:
         wanted = await read_request(requested)
-        query = wanted.query
         alike = await _alike(requested, wanted, image.id)
         neighbours = await _neighbours(requested, wanted, image.id)
     except ImageSearchError as problem:
         error = str(problem)
-    return await _html(requested, image, query, neighbours, alike, error)
+    return await _html(requested, image, wanted, neighbours, alike, error)
 
 
 async def _alike(
@@ -84,7 +93,10 @@ async def _neighbours(
     if wanted.query and not await is_ready(requested, wanted, PATIENCE):
         return _Neighbours()
     first = max(position - AROUND, 1)
-    around = replace(wanted, offset=first - 1, size=2 * AROUND + 1)
+    size = 2 * AROUND + 1
+    if wanted.limit is not None and not (wanted.query and wanted.order):
+        size = max(min(size, wanted.limit - first + 1), 0)
+    around = replace(wanted, offset=first - 1, size=size)
     images = await found_images(requested, around)
     at = next((at for at, each in enumerate(images) if each.id == image_id), None)
     if at is None:
@@ -102,13 +114,19 @@ async def _neighbours(
 async def _html(
     requested: RequestedTable,
     image: ShownImage,
-    query: str,
+    wanted: SearchRequest | None,
     neighbours: _Neighbours,
     alike: tuple[ShownImage, ...],
     error: str | None,
 ) -> Response:
     datasette, request, urls = requested.datasette, requested.request, requested.urls
-    pairs = replaced(pairs_of(request), **{POSITION: None})
+    query, position = (wanted.query, wanted.position) if wanted else ("", None)
+    # The page of the search that has this image.
+    before = (
+        wanted.size * ((position - 1) // wanted.size) if wanted and position and wanted.size else 0
+    )
+    pairs = replaced(pairs_of(request), _next=before or None, **{POSITION: None})
+    original = await original_type(requested, image.id)
     names = requested.database.name, requested.name
     known = {name: value for name, value in image.row.items() if name != requested.table.key}
     # The paths of an image table are below its roots.
@@ -126,7 +144,9 @@ async def _html(
         "search_url": urls.page(pairs),
         "searched": query_in_words(query) if query else "",
         "neighbours": neighbours,
+        "original": original,
         "originals": shows_originals(requested),
+        "download_url": urls.download(image.id),
         "preview_url": urls.preview(image.id),
         "error": error,
     }

@@ -204,19 +204,21 @@ def _limits(typed: str, today: date, languages: tuple[str, ...]) -> tuple[str, s
 
 
 def span_of(written: str) -> tuple[str, str] | None:
-    """The start and the end of a year, a month or a day of ISO 8601; None for other texts."""
+    """The start and the end of a year, a month or a day of ISO 8601; None for other texts, and for the end of time."""
     period = {0: "year", 1: "month", 2: "day"}.get(written.count("-"))
     if period is None:
         return None
     try:
-        return _span(date.fromisoformat(f"{written}-01-01"[:10]), period)
+        begin, end = _span(date.fromisoformat(f"{written}-01-01"[:10]), period)
     except (ValueError, OverflowError):
         return None
+    # The year 10000 would come before 9999, as texts have it.
+    return (begin, end) if begin < end else None
 
 
 def _span(day: date, period: str) -> tuple[str, str]:
     if period == "year":
-        return f"{day:%Y}", f"{day.year + 1}"
+        return f"{day.year:04}", f"{day.year + 1:04}"
     if period == "month":
         return _months(day.year, day.month, 1)
     days = 1
@@ -227,7 +229,7 @@ def _span(day: date, period: str) -> tuple[str, str]:
 
 def _months(year: int, month: int, count: int) -> tuple[str, str]:
     years, last = divmod(month - 1 + count, 12)
-    return f"{year}-{month:02}", f"{year + years}-{last + 1:02}"
+    return f"{year:04}-{month:02}", f"{year + years:04}-{last + 1:02}"
 
 
 def _season(season: re.Match[str], today: date) -> tuple[str, str] | None:

@@ -107,15 +107,14 @@ def _absolute_in(requested: RequestedTable) -> Callable[[str], str]:
 
 def csv_response(requested: RequestedTable, answer: Answer) -> Response:
     """
-    The rows of one page with the texts that matched, their relevances and scores, with _dl as a file to save. A BLOB is
+    The rows of one page with the texts that matched, the seconds of films, relevances and scores, with _dl as a file to save. A BLOB is
     the URL of its bytes.
     """
     absolute, urls = _absolute_in(requested), requested.urls
     text = io.StringIO()
     writer = csv.writer(text)
     columns = list(answer.images[0].row) if answer.images else [requested.table.key]
-    has_films = any(image.at is not None for image in answer.images)
-    added = ["matched", "relevance", "score", *(["at"] if has_films else [])]
+    added = ["matched", "at", "relevance", "score"]
     writer.writerow([*columns, *(_new_column(name, columns) for name in added)])
     for image in answer.images:
         cells = [
@@ -123,8 +122,7 @@ def csv_response(requested: RequestedTable, answer: Answer) -> Response:
             for column, value in image.row.items()
         ]
         matched = "; ".join(map(str, image.matched))
-        at = [image.at] if has_films else []
-        writer.writerow([*cells, matched, image.relevance, image.score, *at])
+        writer.writerow([*cells, matched, image.at, image.relevance, image.score])
     headers = {"x-content-type-options": "nosniff"}
     if requested.request.args.get("_dl"):
         headers["content-disposition"] = 'attachment; filename="images.csv"'

@@ -146,6 +146,9 @@ async def find(
             _without_vector(requested, wanted),
         )
     milliseconds["query vector"] = page.query_vector_ms
+    if wanted.is_limited and page.matches is not None and page.matches.number == count.number:
+        # What is left are the matches, of which texts have more than are looked at.
+        count = replace(count, is_exact=count.is_exact and page.matches.is_exact)
     end = wanted.offset + wanted.size
     more = len(page.images) > wanted.size > 0
     allowed = not wanted.query or end + wanted.size <= DEEPEST

@@ -44,6 +44,7 @@ from .search_request import (
     SORTED,
     SearchRequest,
     read_request,
+    searches_texts,
     sortable_columns,
 )
 
@@ -57,6 +58,9 @@ HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search", "_sort", "_sort_desc", "_
 
 TICKED = ("_matches_only", "_min_relevance")
 """Parameters that have a field here, and not on the map."""
+
+MORE = "image-search-more"
+"""The header of a request for the next pictures of a page that is there already."""
 
 FOLDED = 12
 """As many weaker matches, about two rows, are shown below the matches; more are folded."""
@@ -91,7 +95,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
             requested,
             wanted,
             patient_facets="_facet_wait" in request.args,
-            usual_facets=format == "html",
+            usual_facets=format == "html" and MORE not in request.headers,
         )
     except ImageSearchError as problem:
         if format != "html":
@@ -153,7 +157,7 @@ async def _html(
         "order": wanted.order if wanted else None,
         "limit": wanted.limit if wanted else None,
         "by": wanted.by if wanted else None,
-        "ways": {} if requested.view is not None else BY,
+        "ways": BY if await searches_texts(requested) else {},
         "most": DEEPEST,
         "sorted_without": SORTED,
         "matches_only": wanted.matches_only if wanted else False,

@@ -19,10 +19,12 @@ from ...search.asked import By, SearchOptions
 from ...search.correction import Rank
 from ...search.query import image_term
 from ...store import Filter, Key
-from ...store.filters import IdSet, all_of
+from ...store.filters import IdSet, all_of, both_of
 from ...store.ordering import Order, check_order, order_of
 from ...store.tables import LAST
+from ...store.written_texts import TEXT_TABLES
 from ..access.requested_table import RequestedTable
+from ..access.visits import visitor_sees
 from ..compat import column_filters, table_configuration
 from ..configuration import rank as configured_rank
 from ..urls import POSITION, RequestError, pairs_of, whole_number
@@ -42,6 +44,9 @@ NO_FILTER = (ValueError, LookupError, TypeError, RecursionError, DatasetteError)
 
 BY = {"both": "likeness and text", "likeness": "likeness", "text": "text"}
 """How images are found, and what the page calls it."""
+
+MOST_FILTERS = 100
+"""On columns. A page has a row of its form for each."""
 
 PICTURE_SIZES = ("small", "medium", "large")
 
@@ -115,9 +120,9 @@ class SearchRequest:
     def among(self, requested: RequestedTable, ids: IdSet) -> SearchRequest:
         """The same with these images alone."""
         allowed = ids.as_filter(replace(requested.table, name=requested.name))
-        rows = _both(allowed, self.rows)
+        rows = both_of(allowed, self.rows)
         filter = _of_images(requested, rows)
-        return replace(self, others=_both(allowed, self.others), rows=rows, filter=filter)
+        return replace(self, others=both_of(allowed, self.others), rows=rows, filter=filter)
 
     def rows_beside(self, requested: RequestedTable, names: Collection[str]) -> Filter | None:
         """The filter on rows without some of the `filters`, named as column__lookup."""
@@ -127,13 +132,15 @@ class SearchRequest:
         database, table = requested.database.name, requested.name
         filters = column_filters(requested.datasette, database, table, pairs)
         clauses, params = filters.build_where_clauses(table)
-        return _both(Filter(all_of(clauses), params) if clauses else None, self.others)
+        return both_of(Filter(all_of(clauses), params) if clauses else None, self.others)
 
 
 async def read_request(requested: RequestedTable) -> SearchRequest:
     """Raises RequestError with a sentence that names the parameter."""
     datasette, request = requested.datasette, SeenRequest(requested.request)
     pairs = await _filter_pairs(requested)
+    if len(pairs) > MOST_FILTERS:
+        raise RequestError(f"a URL can have {MOST_FILTERS} filters; this one has {len(pairs):,}")
     filters = column_filters(datasette, requested.database.name, requested.name, pairs)
     try:
         clauses, params = filters.build_where_clauses(requested.name)
@@ -167,12 +174,12 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
             f"a query can be followed to its best {DEEPEST:,} images only; add a filter to see others"
         )
     others = Filter(all_of(more_clauses), more_params) if more_clauses else None
-    rows = _both(of_columns, others)
+    rows = both_of(of_columns, others)
     order = await _order(requested)
     limit = _whole_number(request, "_limit", 0, DEEPEST, least=1) or None
     return SearchRequest(
         query=query,
-        by=_by(requested),
+        by=await _by(requested),
         # Of an order by a column the limit says of how many it is.
         size=size if limit is None or (query and order) else max(min(size, limit - offset), 0),
         offset=offset,
@@ -191,12 +198,6 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         position=_whole_number(request, POSITION, 0, LAST, least=1) or None,
         context=context,
     )
-
-
-def _both(first: Filter | None, second: Filter | None) -> Filter | None:
-    if first is None or second is None:
-        return first or second
-    return Filter(all_of([first.where, second.where]), {**first.params, **second.params})
 
 
 def _of_images(requested: RequestedTable, rows: Filter | None) -> Filter | None:
@@ -251,16 +252,30 @@ async def sortable_columns(requested: RequestedTable) -> list[str]:
     return [name for name in columns if name in allowed and name != pictures]
 
 
-def _by(requested: RequestedTable) -> By:
-    """Texts may be of columns that a view leaves out, so that there nothing is found by them."""
-    by = requested.request.args.get("_by")
-    if requested.view is not None:
-        if by not in (None, "", "likeness"):
-            raise RequestError("a view is searched by likeness only; leave _by out")
-        return "likeness"
-    if (by or "both") not in BY:
+async def _by(requested: RequestedTable) -> By:
+    by = requested.request.args.get("_by") or None
+    if by is not None and by not in BY:
         raise RequestError(f"_by must be one of {', '.join(BY)}")
-    return cast("By", by or "both")
+    if await searches_texts(requested):
+        return cast("By", by or "both")
+    if by not in (None, "likeness"):
+        what = (
+            "a view is" if requested.view is not None else "you may not see all texts, so this is"
+        )
+        raise RequestError(f"{what} searched by likeness only; leave _by out")
+    return "likeness"
+
+
+async def searches_texts(requested: RequestedTable) -> bool:
+    """
+    Whether what is written about the images is searched too. Not in a view, which may leave out columns, and not for an
+    actor who may not see a side table with texts: what is found would tell them.
+    """
+    if requested.view is not None:
+        return False
+    names = map(requested.table.side, TEXT_TABLES)
+    datasette, database = requested.datasette, requested.database.name
+    return all([await visitor_sees(datasette, database, name) for name in names])
 
 
 def _page_size(datasette: Datasette, request: Request) -> int:
