@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -10,16 +11,27 @@ from pathlib import Path
 
 import pytest
 from sqlite_utils import Database
+from sqlite_utils.db import quote_identifier
 
 from datasette_image_search.store import StoreError
 from datasette_image_search.store.imports import ImportedImage, add_imported
+from datasette_image_search.store.indexes import ensure_index
+from datasette_image_search.store.metadata import write_keywords
+from datasette_image_search.store.migrations import migrate
 from datasette_image_search.store.schema import ensure_keywords, ensure_tables
 from datasette_image_search.store.tables import ImageTable, find_image_table
+from datasette_image_search.store.text_search import TextMatch, Words, text_hits, text_matches
 from datasette_image_search.store.triggers import without_triggers
-from datasette_image_search.store.written_texts import TEXT_COLUMNS, text_columns
+from datasette_image_search.store.written_texts import TEXT_COLUMNS, TEXT_TABLES, text_columns
 
 from .commands import change, query
 from .random_tables import AWKWARD_NAMES
+
+OUR_NAMES = (
+    *("id", "image_id", "vector_id", "key", "value", "keyword", "_text", "_image", "few"),
+    *("oid", "_rowid_", "docid", 'an "id"', "it's [id]"),
+)
+"""Columns of our tables, and of those of SQLite, that a person may have too."""
 
 OF_OURS = (*TEXT_COLUMNS, "images_keywords", "images_tags", "images_text")
 
@@ -74,6 +86,12 @@ def is_whole(path: Path, table: str = "images") -> bool:
     ("filename", "words"),
     [
         ("IMG_2041-lisbon.jpg", ["img", "2041", "lisbon"]),
+        # The example of docs/text.md.
+        ("IMG_2041-lisbon2019.jpg", ["img", "2041", "lisbon", "2019", "jpg", "lisbon2019"]),
+        ("IMG-20190715-WA0012.jpg", ["img", "20190715", "wa", "0012", "WA0012", '"WA 0012"']),
+        ("Zürich2019.jpg", ["zurich", "2019", "Zürich2019"]),
+        ("a1b2c3 2  04", ["a", "1", "b", "2", "c", "3", "04", '"2 04"', "a1b2c3"]),
+        ("Łódź12年.jpg", ["łodz", "12", "年", "jpg"]),
         ("Łódź.2019.jpg", ["łodz", "ŁÓDŹ", "2019"]),
         ("lisbon2019.jpg", ["lisbon", "2019", "lisbon2019"]),
         ("DSC01234.JPG", ["dsc", "01234", "dsc01234", "jpg"]),
@@ -84,7 +102,44 @@ def test_the_words_of_a_name(path: Path, filename: str, words: list[str]):
     add(path, 1, filename)
     for word in words:
         assert found(path, word) == [1], word
-    assert found(path, "isbon OR 04") == []
+    assert found(path, "isbon OR urich OR 4 OR 204 OR 201") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "as_typed"),
+    [
+        ("東京", [1, 2], "東京"),
+        ("東京*", [1, 2], "東京"),
+        ("タワー", [2], "タワー"),
+        ("ﾀﾜｰ", [4], "ﾀﾜｰ"),
+        ("서울", [3], "서울"),
+        ("ไทย", [4], "ไทย"),
+        ("lis", [], "lis"),
+        ("lis*", [3], "lis*"),
+    ],
+)
+def test_words_that_are_written_without_spaces(
+    path: Path, text: str, expected: list[int], as_typed: str
+):
+    add(path, 1, "東京タワー.jpg")
+    add(path, 2, "2019年 東京-タワー.jpg")
+    add(path, 3, "서울에서 lisbon.jpg")
+    add(path, 4, "ﾀﾜｰﾏﾝ ไทยแลนด์.jpg")
+    with closing(sqlite3.connect(path)) as conn:
+        table = find_image_table(conn, "images")
+        # In quotes a star is a star.
+        for words in [Words(text), *([Words(text, is_phrase=True)] if "*" not in text else [])]:
+            hits, _ = text_hits(conn, table, [words])
+            assert sorted(hit.id for hit in hits) == expected
+            matches = text_matches(conn, table, [words], expected)
+            assert matches == {id: (TextMatch(as_typed, "filename"),) for id in expected}
+
+
+def test_keywords_are_split_as_names_are(path: Path):
+    add(path, 1)
+    change(path, "insert into images_keywords values (1, 'lisbon2019'), (1, 'tram 28E')")
+    assert found(path, "lisbon 2019 28 e lisbon2019") == [1]
+    assert found(path, "0 OR 2 OR 201") == []
 
 
 def test_whatever_is_written(path: Path):
@@ -189,6 +244,73 @@ def test_a_table_that_was_dropped_keeps_nobody_from_updating_what_is_no_text(pat
         ensure_tables(db, "images")
     change(path, "update images set title = 'Tejo', id = 30")
     assert found(path, "lisbon tejo") == [30]
+
+
+@pytest.mark.parametrize(
+    ("change_of_image", "words", "expected"),
+    [
+        ("update images set id = 2, title = 'new'", "rose7 sky lisbon new", [2]),
+        ("update images set sha256 = 'other'", "lisbon", [1]),
+        ("update images set sha256 = 'other'", "rose7 OR sky", []),
+        ("update images set id = 2, sha256 = 'other'", "lisbon", [2]),
+        ("update images set id = 2, sha256 = 'other'", "rose7 OR sky", []),
+        (
+            "insert or replace into images (id, root_id, path, filename) values (1, 1, 'b', 'porto')",
+            "porto",
+            [1],
+        ),
+        (
+            "insert or replace into images (id, root_id, path, filename) values (1, 1, 'b', 'porto')",
+            "rose7 OR sky",
+            [],
+        ),
+        ("delete from images", "rose7 OR sky OR lisbon", []),
+    ],
+)
+def test_the_side_rows_of_an_image_that_changes(
+    path: Path, change_of_image: str, words: str, expected: list[int]
+):
+    add(path, 1, "lisbon.jpg")
+    change(path, "insert into images_keywords values (1, 'rose7'), (1, 'sky')", change_of_image)
+    assert found(path, words) == expected
+    assert is_whole(path)
+
+
+MANY = [f"word{at}" for at in range(500)]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda db, table: write_keywords(db, table, 1, [f"{word}x" for word in MANY], ""),
+        lambda db, table: write_keywords(db, table, 1, [], ""),
+        lambda db, table: db.execute("update images set id = 2"),
+        lambda db, table: db.execute("update images set sha256 = 'other'"),
+        lambda db, table: db.execute("replace into images (id, root_id, path) values (1, 1, 'b')"),
+        lambda db, table: db.execute("delete from images"),
+    ],
+)
+def test_many_keywords_of_an_image_write_its_text_a_few_times(
+    path: Path, step: Callable[[Database, ImageTable], object]
+):
+    """And not for each of them: a picture of a stranger can have thousands."""
+    add(path, 1)
+    with closing(Database(path)) as db:
+        table = find_image_table(db.conn, "images")
+        statements = changes_of_texts(db.conn)
+        write_keywords(db, table, 1, MANY, "")
+        step(db, table)
+        db.conn.commit()
+        assert 1 <= len(statements) <= 6
+    assert is_whole(path)
+
+
+def changes_of_texts(conn: sqlite3.Connection) -> list[str]:
+    """Grows by what FTS5 itself writes to its copies of texts, from now on."""
+    done: list[str] = []
+    writes = re.compile("-- (INSERT|REPLACE|UPDATE|DELETE) .*_images_texts_fts_content")
+    conn.set_trace_callback(lambda sql: done.append(sql) if writes.match(sql) else None)
+    return done
 
 
 def test_to_make_the_tables_again_rewrites_nothing(path: Path):
@@ -305,9 +427,27 @@ def test_columns_of_a_persons_own_in_a_table_from_folders(path: Path):
 def test_columns_that_there_are_not(own: Database):
     with pytest.raises(StoreError, match="no column 'nots'; it has code, file, title"):
         ensure_tables(own, "cards", "file", ["title", "nots"])
-    own["cards"].add_column("rank", str)
-    with pytest.raises(StoreError, match="'rank' cannot be searched"):
-        ensure_tables(own, "cards", "file", ["rank"])
+    for name in ("rank", "cards_TAGS", "cards_keywords", "cards_text", "_cards_texts_fts"):
+        own["cards"].add_column(name, str)
+        with pytest.raises(StoreError, match=f"'{name}' cannot be searched"):
+            ensure_tables(own, "cards", "file", [name])
+        # Nobody has named it, so its texts are left out.
+        columns = text_columns(own.conn, ensure_tables(own, "cards", name))
+        assert name not in columns[: -len(TEXT_TABLES)]
+    own["cards"].add_column("n" * 1001, str)
+    with pytest.raises(StoreError, match="more than 1000 characters"):
+        ensure_tables(own, "cards", "file", ["n" * 1001])
+
+
+def test_more_columns_than_there_may_be(own: Database):
+    names = [f"note{at}" for at in range(98)]
+    for name in names:
+        own["cards"].add_column(name, str)
+    with pytest.raises(StoreError, match="name at most 97"):
+        ensure_tables(own, "cards", "file", names)
+    ensure_tables(own, "cards", "file", names[:97])
+    own.execute("update cards set note96 = 'last'")
+    assert of_own(own, "last") == ["a b", "c"]
 
 
 def test_a_column_that_is_computed_of_others(own: Database):
@@ -322,6 +462,61 @@ def test_keys_that_are_none(own: Database):
     own.execute("insert into cards (code, title) values (null, 'nothing'), (x'00', 'bytes')")
     own.execute("update cards set title = 'else' where code is null")
     assert (of_own(own, "nothing OR else"), of_own(own, "bytes")) == ([], [b"\0"])
+
+
+@pytest.mark.parametrize("column", OUR_NAMES)
+def test_a_column_with_a_name_that_our_tables_use(tmp_path: Path, column: str):
+    """As a path, beside other columns, and when it was dropped."""
+    quoted = quote_identifier(column)
+    with closing(Database(tmp_path / "own.db")) as db:
+        db["cards"].insert_all(
+            [{"code": "a", column: "lisbon", "note": "x"}, {"code": "b", column: "faro"}],
+            pk="code",
+        )
+        for wanted in (None, ["note"], [column, "note"]):
+            table = ensure_tables(db, "cards", column, wanted)
+        assert text_columns(db.conn, table)[:2] == (column, "note")
+        ensure_tables(db, "cards", column)
+        db["cards"].insert({"code": "c", column: "porto"})
+        db.execute(f"update cards set {quoted} = 'tavira' where code = 'b'")
+        assert (of_own(db, "lisbon"), of_own(db, "porto"), of_own(db, "tavira OR faro")) == (
+            ["a"],
+            ["c"],
+            ["b"],
+        )
+        matches = text_matches(db.conn, table, [Words("porto")], ["a", "c"])
+        assert matches == {"c": (TextMatch("porto", column),)}
+        # SQLite lets nobody drop the column of the paths.
+        ensure_tables(db, "cards", "note")
+        db.execute("drop trigger _cards_image_search_content_changed")
+        ensure_tables(db, "cards", "note")
+        db.execute(f"alter table cards drop column {quoted}")
+        db["cards"].insert({"code": "d", "note": "sado"})
+        assert (of_own(db, "sado"), of_own(db, "lisbon")) == (["d"], ["a"])
+
+
+@pytest.mark.parametrize("column", OUR_NAMES)
+def test_an_older_database_with_such_a_column(tmp_path: Path, column: str):
+    with closing(Database(tmp_path / "own.db")) as db:
+        migrate(db)
+        db["cards"].insert({"code": "a", column: "lisbon"}, pk="code")
+        table = ensure_tables(db, "cards", column)
+        ensure_index(
+            db,
+            table,
+            model="palette",
+            weights=None,
+            fingerprint="1",
+            dimensions=1,
+            path_column=column,
+        )
+        for trigger in list(db.triggers):
+            db.execute(f'drop trigger "{trigger.name}"')
+        for name in (table.texts_fts, table.texts):
+            db[name].drop()
+        db["image_search_migrations"].delete_where("name = 'm007_texts'")
+        assert migrate(db)
+        assert of_own(db, "lisbon") == ["a"]
 
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES)

@@ -22,7 +22,7 @@ from .tables import (
     table_exists,
 )
 from .triggers import ensure_triggers, has_lines
-from .written_texts import LONGEST_TEXT
+from .written_texts import LONGEST_TEXT, texts_written_once
 
 MOST_LINES = 1_000
 """Of an image. The models look for no more."""
@@ -187,7 +187,8 @@ def write_lines(db: Database, table: ImageTable, pictures: Iterable[ReadPicture]
         for key in read.picture.ids:
             if db.execute(same, [key, read.picture.sha256]).fetchone() is None:
                 continue
-            db.table(table.lines).delete_where("image_id = ?", [key])
-            db.conn.executemany(add_line.format(**names), [(key, *line) for line in lines])
+            with texts_written_once(db, table, "lines", [key]):
+                db.table(table.lines).delete_where("image_id = ?", [key])
+                db.conn.executemany(add_line.format(**names), [(key, *line) for line in lines])
             reading = [key, sha256, read.reason, read.of_thumbnail]
             db.execute(set_reading.format(**names), reading)

@@ -15,6 +15,7 @@ from .side_schema import ADDED_COLUMNS
 from .tables import ImageTable, Key, column_names, folded, table_exists
 from .transactions import transaction
 from .triggers import has_keywords
+from .written_texts import texts_written_once
 
 
 def writable(db: Database, table: ImageTable, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,11 +43,11 @@ def write_keywords(
         db.table(table.beside).upsert({"image_id": key, "files": beside}, pk="image_id")
     else:
         db.table(table.beside).delete_where("image_id = ?", [key])
-    if has_keywords(db.conn, table):
-        db.table(table.keywords).delete_where("image_id = ?", [key])
-    if keywords and ensure_keywords(db, table):
-        rows = ({"image_id": key, "keyword": keyword} for keyword in keywords)
-        db.table(table.keywords).insert_all(rows)
+    if ensure_keywords(db, table) if keywords else has_keywords(db.conn, table):
+        with texts_written_once(db, table, "keywords", [key]):
+            db.table(table.keywords).delete_where("image_id = ?", [key])
+            rows = ({"image_id": key, "keyword": keyword} for keyword in keywords)
+            db.table(table.keywords).insert_all(rows)
 
 
 def copy_keywords(db: Database, table: ImageTable, source: Key, key: Key) -> None:

@@ -129,8 +129,8 @@ def _forget_rowless(db: Database, table: ImageTable) -> None:
     fires none. The index of the image ids tells, which is a small part of the table of vectors.
     """
     gone = db.execute(
-        "select distinct image_id from {vectors} left join {images} on {images}.{key} = image_id "
-        "where {images}.{key} is null".format(**table.quoted())
+        "select distinct _vector.image_id from {vectors} as _vector left join {images} as _image "
+        "on _image.{key} = _vector.image_id where _image.{key} is null".format(**table.quoted())
     ).fetchall()
     if gone:
         forget_images(db, table, (key for (key,) in gone))
@@ -138,7 +138,7 @@ def _forget_rowless(db: Database, table: ImageTable) -> None:
     forget_texts(
         db,
         table,
-        "not exists (select 1 from {images} where {images}.{key} = image_id)".format(
+        "not exists (select 1 from {images} where {images}.{key} = {texts}.image_id)".format(
             **table.quoted()
         ),
     )

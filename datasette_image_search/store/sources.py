@@ -54,8 +54,8 @@ def replaced_contents(conn: sqlite3.Connection, table: ImageTable, column: str) 
     if column not in column_names(conn, table.name):
         return []
     sql = (
-        "select image_id, source.sha256, {images}.{column} "
-        "from {state} as source join {images} on {images}.{key} = image_id where source.mtime = ''"
+        "select _source.image_id, _source.sha256, _image.{column} from {state} as _source "
+        "join {images} as _image on _image.{key} = _source.image_id where _source.mtime = ''"
     ).format(column=quote_identifier(column), state=sources_of(conn, table), **table.quoted())
     return [
         image_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import unicodedata
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -52,6 +53,15 @@ STOP_WORDS = frozenset(
 """Words that nobody need have written: "a photo of a dog" finds the keyword "dog". A term of these only is one of words."""
 
 
+RUN_ON = (
+    *("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "HANGUL"),
+    *("THAI", "LAO", "KHMER", "MYANMAR"),
+)
+"""
+How Unicode's names begin of letters that are written without spaces between words, or, in Korean, with endings of other
+words. FTS5 takes all up to the next space for one word.
+"""
+
 CALLED = {"lines": "the picture"}
 """What people call a table of TEXT_TABLES, if not as it is called here."""
 
@@ -68,12 +78,14 @@ class Words:
     is_phrase: bool = False
 
     def parts(self) -> tuple[str, ...]:
-        """The words, as FTS5 takes them; none if there is nothing to look for. An * at the end of a word is any ending."""
+        """
+        The words, as FTS5 takes them; none if there is nothing to look for. An * at the end of a word is any ending, which
+        words of RUN_ON have anyway.
+        """
         if self.is_phrase:
-            return (_quoted(self.text),) if _has_letters(self.text) else ()
+            return (_part(self.text),) if _has_letters(self.text) else ()
         return tuple(
-            _quoted(word.rstrip("*")) + (" *" if word.endswith("*") else "")
-            for word in self._telling()
+            _part(word.rstrip("*"), any_ending=word.endswith("*")) for word in self._telling()
         )
 
     def each(self) -> list[Words]:
@@ -119,6 +131,16 @@ class TextMatch:
 
 def _has_letters(text: str) -> bool:
     return any(letter.isalnum() for letter in text)
+
+
+def _part(text: str, *, any_ending: bool = False) -> str:
+    return _quoted(text) + (" *" if any_ending or _runs_on(text) else "")
+
+
+def _runs_on(text: str) -> bool:
+    """Whether the next word may follow without a space."""
+    last = next((letter for letter in reversed(text) if letter.isalnum()), "")
+    return unicodedata.name(last, "").startswith(RUN_ON) if last else False
 
 
 def _quoted(text: str) -> str:
@@ -185,11 +207,14 @@ def text_hits_of(
     expressions = [each for words in wanted if (each := _expression(words, unwanted))]
     if not columns or not expressions or not ids:
         return []
+    n = table.quoted()
+    ranked = (
+        f"select rowid, bm25({n['texts_fts']}) from {n['texts_fts']} where {n['texts_fts']} match ?"
+    )
     relevance: dict[Key, float] = defaultdict(float)
     with _few(conn, table, columns, ids) as (few, keys):
         for expression in expressions:
-            sql = "select rowid, bm25(few) from few where few match ?"
-            found = few.execute(sql, [expression]).fetchall()
+            found = few.execute(ranked, [expression]).fetchall()
             if 2 * len(found) <= len(keys):
                 for at, value in found:
                     relevance[keys[at]] += value
@@ -291,13 +316,15 @@ def text_matches(
     if not columns or not parts or not ids:
         return {}
     names = {table.side(kind): CALLED.get(kind, kind) for kind in TEXT_TABLES}
+    n = table.quoted()
+    matching = f"select rowid from {n['texts_fts']} where {n['texts_fts']} match ?"
     found: dict[Key, list[TextMatch]] = {}
     with _few(conn, table, columns, ids) as (few, keys):
         for part in parts:
             for column in columns:
                 match = TextMatch(_unquoted(part), names.get(column, column))
                 expression = f"{{{quote_identifier(column)}}} : {part}"
-                for (at,) in few.execute("select rowid from few where few match ?", [expression]):
+                for (at,) in few.execute(matching, [expression]):
                     found.setdefault(keys[at], []).append(match)
     return {key: tuple(matches) for key, matches in found.items()}
 
@@ -307,26 +334,26 @@ def _few(
     conn: sqlite3.Connection, table: ImageTable, columns: Sequence[str], ids: Sequence[Key]
 ) -> Iterator[tuple[sqlite3.Connection, list[Key]]]:
     """
-    The texts of some images in a table "few" of their own, and the keys in the order of its rows, from 0: to ask the
-    large table for one row of a common word takes it milliseconds.
+    The texts of some images in a table of the same name in a database of their own, and the keys in the order of its
+    rows, from 0: to ask the large table for one row of a common word takes it milliseconds.
     """
     n = table.quoted()
     texts = ", ".join(
-        f"substr({quote_identifier(column)}, 1, {3 * LONGEST_TEXT})" for column in columns
+        f"substr(_fts.{quote_identifier(column)}, 1, {3 * LONGEST_TEXT})" for column in columns
     )
     sql = f"""
-        select image_id, {texts} from json_each(?) as wanted
-        cross join {n["texts"]} on image_id = wanted.value
-        cross join {n["texts_fts"]} on {n["texts_fts"]}.rowid = {n["texts"]}.id
+        select _text.image_id, {texts} from json_each(?) as _wanted
+        cross join {n["texts"]} as _text on _text.image_id = _wanted.value
+        cross join {n["texts_fts"]} as _fts on _fts.rowid = _text.id
     """
     with _naming_the_texts(table):
         rows = conn.execute(sql, [json.dumps(list(ids))]).fetchall()
     with closing(in_memory()) as few:
-        few.execute(definition("few", columns))
+        few.execute(definition(table.texts_fts, columns))
         marks = ", ".join("?" * (1 + len(columns)))
         listed = ", ".join(map(quote_identifier, columns))
         few.executemany(
-            f"insert into few (rowid, {listed}) values ({marks})",
+            f"insert into {n['texts_fts']} (rowid, {listed}) values ({marks})",
             ((at, *row[1:]) for at, row in enumerate(rows)),
         )
         yield few, [key for key, *_ in rows]
@@ -334,7 +361,8 @@ def _few(
 
 def _unquoted(part: str) -> str:
     text, star = re.fullmatch(r'"(.*)"( \*)?', part, re.DOTALL).groups()  # type: ignore[union-attr]
-    return text.replace('""', '"') + ("*" if star else "")
+    text = text.replace('""', '"')
+    return text + ("*" if star and not _runs_on(text) else "")
 
 
 @contextmanager

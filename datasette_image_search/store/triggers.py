@@ -36,10 +36,13 @@ from .written_texts import (
     ensure_texts,
     fill_texts,
     renew_texts,
+    sides_changed,
     text_added,
+    text_back,
     text_columns,
     text_gone,
     text_renumbered,
+    text_set_aside,
     text_triggers,
 )
 
@@ -68,6 +71,7 @@ def ensure_triggers(
     with_duplicates, with_tags = has_duplicates(db.conn, table), has_tags(db.conn, table)
     with_keywords = is_made_for_keywords(db.conn, table)
     with_places = has_places(db.conn, table)
+    text_tables = _text_tables(db.conn, table)
     wanted = _triggers(
         table,
         own_column,
@@ -77,7 +81,8 @@ def ensure_triggers(
         with_keywords=with_keywords,
         with_places=with_places,
         columns=text_columns(db.conn, table),
-        texts=text_triggers(db.conn, table, _text_tables(db.conn, table)),
+        texts=text_triggers(db.conn, table, text_tables),
+        text_tables=text_tables,
         with_lines=has_lines(db.conn, table),
     )
     for name, sql in wanted.items():
@@ -100,7 +105,7 @@ def ensure_triggers(
             side = quote_identifier(side)
             db.execute(f"delete from {side} where not {table.owns(side)}")
         clear_derived(db, table)
-    renew_texts(db, table, existing, _text_tables(db.conn, table))
+    renew_texts(db, table, existing, text_tables)
 
 
 def _text_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:
@@ -134,6 +139,7 @@ def _triggers(
     with_places: bool,
     columns: Sequence[str],
     texts: Mapping[str, str],
+    text_tables: Sequence[str],
     with_lines: bool,
 ) -> dict[str, str]:
     """
@@ -192,21 +198,21 @@ def _triggers(
         **token_triggers(table),
         **texts,
         # REPLACE fires no delete trigger, but the row that comes instead fires this one.
-        "inserted": f"after insert on {names['images']} begin {forget_new}{leave_new}"
+        # The text goes first, or each keyword that goes would write the others again.
+        "inserted": f"after insert on {names['images']} begin{text_gone(table, 'new')} {forget_new}{leave_new}"
         f"{text_added(table, columns)} end",
-        "deleted": f"after delete on {names['images']} begin {forget_old}{leave_old}"
-        f"{text_gone(table, 'old')} end",
+        "deleted": f"after delete on {names['images']} begin{text_gone(table, 'old')} {forget_old}{leave_old} end",
         "renumbered": (
             # An update of other columns works also if a table that this one names was dropped.
             f"after update of {names['key']}, {', '.join(_ROWIDS)} on {names['images']} "
-            f"when old.{names['key']} is not new.{names['key']} begin {forget_new}{leave_new}"
-            f"{text_renumbered(table, columns)} "
+            f"when old.{names['key']} is not new.{names['key']} begin{text_gone(table, 'new')}"
+            f"{text_set_aside(table, 'old')} {forget_new}{leave_new} "
             + "insert into {vectors} (index_id, image_id, sha256, vector, times) "
             "select index_id, new.{key}, sha256, vector, times from {vectors} where image_id = old.{key}; "
             "update {thumbnails} set image_id = new.{key} where image_id = old.{key}; "
             "update {scenes} set image_id = new.{key} where image_id = old.{key}; ".format(**names)
             + renumber.format(**names)
-            + f"{forget_old} end"
+            + f"{forget_old}{text_renumbered(table, columns)} end"
         ),
         "vector_deleted": f"after delete on {names['vectors']} begin "
         + ("delete from {tokens} where vector_id = old.id; " + forget_vector).format(**names)
@@ -223,7 +229,13 @@ def _triggers(
         of = "" if content_is_generated else f"of {column} "
         bodies["content_changed"] = (
             f"after update {of}on {names['images']} "
-            f"when old.{column} is not new.{column} begin {forget_old} {forget_new} end"
+            f"when old.{column} is not new.{column} begin"
+            f"{text_set_aside(table, 'old')}{text_set_aside(table, 'new')} {forget_old} {forget_new}"
+            + "".join(
+                f"{text_back(table, row)}{sides_changed(table, text_tables, row)}"
+                for row in ("old", "new")
+            )
+            + " end"
         )
     return {
         trigger_name(table, event): (

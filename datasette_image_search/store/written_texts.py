@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 import sqlite3
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
@@ -20,6 +21,7 @@ from .soundness import LONGEST_NAME, is_stored_table
 from .tables import (
     SIDE_TABLES,
     ImageTable,
+    Key,
     StoreError,
     column_names,
     folded,
@@ -41,14 +43,14 @@ LONGEST_TEXT = 10_000
 """Characters of a value that are indexed."""
 
 MOST_COLUMNS = 100
-"""Texts of an image table."""
+"""Texts of an image table, those of side tables among them."""
 
 _TOKENIZER = "tokenize='unicode61 remove_diacritics 2'"
 
 _SHADOWS = [kind for kind in SIDE_TABLES if kind.startswith("texts_fts_")]
 
 _OF_FTS5 = ("rank", "rowid")
-"""Names that no column of FTS5 can have."""
+"""Names that no column of any table of FTS5 can have."""
 
 
 def text_columns(conn: sqlite3.Connection, table: ImageTable) -> tuple[str, ...]:
@@ -102,6 +104,11 @@ def ensure_texts(
         # Also those that a person has dropped: who adds one again finds its words.
         chosen = tuple(dict.fromkeys([*TEXT_COLUMNS, *chosen]))
     columns = (*(chosen or _usual(db.conn, table, own_column)), *map(table.side, TEXT_TABLES))
+    if len(columns) > MOST_COLUMNS:
+        raise StoreError(
+            f"the texts of {len(columns) - len(TEXT_TABLES)} columns of {table.name!r} cannot be searched; "
+            f"name at most {MOST_COLUMNS - len(TEXT_TABLES)}"
+        )
     if columns == before:
         return
     for kind in ("texts_fts", "texts"):
@@ -122,9 +129,15 @@ def _checked(conn: sqlite3.Connection, table: ImageTable, wanted: Sequence[str])
             raise StoreError(
                 f"table {table.name!r} has no column {name!r}; it has {', '.join(there.values())}"
             )
-        if folded(name) in _OF_FTS5:
+        if len(name) > LONGEST_NAME:
             raise StoreError(
-                f"the texts of column {name!r} cannot be searched, because SQLite needs that name; rename the column"
+                f"the texts of column '{name[:20]}...' cannot be searched, because its name has more than "
+                f"{LONGEST_NAME} characters; rename the column"
+            )
+        if folded(name) in _taken(table):
+            raise StoreError(
+                f"the texts of column {name!r} cannot be searched, because the index of texts needs that name; "
+                "rename the column"
             )
     return tuple(dict.fromkeys(there[folded(name)] for name in wanted))
 
@@ -134,8 +147,13 @@ def _usual(conn: sqlite3.Connection, table: ImageTable, own_column: str | None) 
     return tuple(
         there[folded(name)]
         for name in dict.fromkeys([*filter(None, [own_column]), *TEXT_COLUMNS])
-        if folded(name) in there and folded(name) not in _OF_FTS5
+        if folded(name) in there and folded(name) not in _taken(table) and len(name) <= LONGEST_NAME
     )
+
+
+def _taken(table: ImageTable) -> set[str]:
+    """Names that no text of an image table can have in its table of FTS5, as `folded` writes them."""
+    return {*_OF_FTS5, *map(folded, [table.texts_fts, *map(table.side, TEXT_TABLES)])}
 
 
 # --- What keeps them -----------------------------------------------------------------------------
@@ -144,32 +162,44 @@ def _usual(conn: sqlite3.Connection, table: ImageTable, own_column: str | None) 
 def text_gone(table: ImageTable, row: str) -> str:
     """Statements of a trigger: what is written of `row`, "old" or "new", is not found any more."""
     n = table.quoted()
-    id = f"(select id from {n['texts']} where image_id = {row}.{n['key']})"
     return (
-        f" delete from {n['texts_fts']} where rowid = {id};"
+        f" delete from {n['texts_fts']} where rowid = {_number(table, row)};"
         f" delete from {n['texts']} where image_id = {row}.{n['key']};"
     )
 
 
 def text_added(table: ImageTable, columns: Sequence[str]) -> str:
-    """Statements of a trigger: the texts of a new row."""
+    """Statements of a trigger: the texts of a new row, after text_gone()."""
     n, own = table.quoted(), _of_table(table, columns)
     return (
-        f"{text_gone(table, 'new')}"
         f" insert into {n['texts']} (image_id) select new.{n['key']} where new.{n['key']} is not null;"
         f" insert into {n['texts_fts']} ({', '.join(['rowid', *map(quote_identifier, own)])})"
-        f" select {', '.join(['_text.id', *_current(table, own)])}"
-        f" from {n['texts']} as _text, {_nothing(own)} where _text.image_id = new.{n['key']};"
+        f" select {', '.join([_number(table, 'new'), *_current(table, own)])}"
+        f" from {_nothing(own)} where new.{n['key']} is not null;"
     )
 
 
+def text_set_aside(table: ImageTable, row: str) -> str:
+    """
+    Statement of a trigger: what happens to the side tables of `row` changes no text, until text_back(). Each of a thousand
+    keywords would write all of them again.
+    """
+    n = table.quoted()
+    return f" update {n['texts']} set id = -id where image_id = {row}.{n['key']} and id > 0;"
+
+
+def text_back(table: ImageTable, row: str) -> str:
+    """Statement of a trigger: the end of text_set_aside()."""
+    n = table.quoted()
+    return f" update {n['texts']} set id = -id where image_id = {row}.{n['key']} and id < 0;"
+
+
 def text_renumbered(table: ImageTable, columns: Sequence[str]) -> str:
-    """Statements of a trigger: an image has another key, and perhaps other texts too."""
+    """Statements of a trigger: an image that is set aside has another key, and perhaps other texts too."""
     n = table.quoted()
     return (
-        f"{text_gone(table, 'new')}"
         f" update {n['texts']} set image_id = new.{n['key']} where image_id = old.{n['key']};"
-        f"{_text_changed(table, _of_table(table, columns))}"
+        f"{text_back(table, 'new')}{_text_changed(table, _of_table(table, columns))}"
     )
 
 
@@ -179,10 +209,28 @@ def _text_changed(table: ImageTable, own: Sequence[str]) -> str:
     n, listed = table.quoted(), ", ".join(map(quote_identifier, own))
     current = f"(select {', '.join(_current(table, own))} from {_nothing(own)})"
     return (
-        f" update {n['texts_fts']} set ({listed}) = {current} where rowid = "
-        f"(select id from {n['texts']} where image_id = new.{n['key']}) "
+        f" update {n['texts_fts']} set ({listed}) = {current} where rowid = {_number(table, 'new')} "
         f"and ({listed}) is not {current};"
     )
+
+
+def sides_changed(table: ImageTable, side_tables: Iterable[str], row: str) -> str:
+    """Statement of a trigger: the texts of all `side_tables`, which are as in text_triggers()."""
+    n = table.quoted()
+    current = {n[kind]: _rows_of(table, kind, f"{row}.{n['key']}") for kind in side_tables}
+    if not current:
+        return ""
+    listed, rows = ", ".join(current), ", ".join(current.values())
+    return (
+        f" update {n['texts_fts']} set ({listed}) = (select {rows}) "
+        f"where rowid = {_number(table, row)} and ({listed}) is not (select {rows});"
+    )
+
+
+def _number(table: ImageTable, row: str) -> str:
+    """Of an image in the table of FTS5."""
+    n = table.quoted()
+    return f"(select id from {n['texts']} where image_id = {row}.{n['key']})"
 
 
 def text_triggers(
@@ -262,7 +310,7 @@ def fill_texts(db: Database, table: ImageTable, side_tables: Iterable[str]) -> N
         f"and not exists (select 1 from {n['texts']} where image_id = {n['images']}.{n['key']})"
     )
     texts = {
-        quote_identifier(name): _text_of(quote_identifier(name))
+        quote_identifier(name): _text_of(f"_image.{quote_identifier(name)}")
         for name in _of_table(table, columns)
         if folded(name) in there
     }
@@ -270,8 +318,28 @@ def fill_texts(db: Database, table: ImageTable, side_tables: Iterable[str]) -> N
     db.execute(
         f"insert into {n['texts_fts']} ({', '.join(['rowid', *texts])}) "
         f"select {', '.join(['_text.id', *texts.values()])} from {n['texts']} as _text "
-        f"cross join {n['images']} on {n['images']}.{n['key']} = _text.image_id where _text.id > ?",
+        f"cross join {n['images']} as _image on _image.{n['key']} = _text.image_id where _text.id > ?",
         [last],
+    )
+
+
+@contextmanager
+def texts_written_once(
+    db: Database, table: ImageTable, kind: str, keys: Collection[Key]
+) -> Iterator[None]:
+    """
+    Meanwhile rows of a side table change, `kind` of TEXT_TABLES, of these images, whose texts are written at the end and
+    not for each row. Within a transaction that an error undoes.
+    """
+    n, images = table.quoted(), [(key,) for key in keys]
+    db.conn.executemany(f"update {n['texts']} set id = -id where image_id = ? and id > 0", images)
+    yield
+    db.conn.executemany(f"update {n['texts']} set id = -id where image_id = ? and id < 0", images)
+    rows = _rows_of(table, kind, "?1")
+    db.conn.executemany(
+        f"update {n['texts_fts']} set {n[kind]} = {rows} where rowid = "
+        f"(select id from {n['texts']} where image_id = ?1) and {n[kind]} is not {rows}",
+        images,
     )
 
 
@@ -308,21 +376,24 @@ def _nothing(columns: Iterable[str]) -> str:
 
 def _rows_of(table: ImageTable, kind: str, image: str) -> str:
     """The rows of a side table as one text."""
-    words = f"group_concat(substr({TEXT_TABLES[kind]}, 1, {LONGEST_TEXT}), char(10))"
-    return f"(select {words} from {table.quoted()[kind]} where image_id = {image})"
+    return (
+        f"(select group_concat({_text_of(TEXT_TABLES[kind])}, char(10)) "
+        f"from {table.quoted()[kind]} where image_id = {image})"
+    )
 
 
 def _text_of(column: str) -> str:
     """
-    The text that is indexed. FTS5 takes "lisbon2019" for one word, so such a text comes a second time without its digits,
-    and a third time from its first digit on.
+    The text that is indexed. FTS5 takes "lisbon2019" for one word, so such a text comes a second time, with a space
+    before and after each run of digits.
     """
-    text = words = f"substr({column}, 1, {LONGEST_TEXT})"
+    text = f"substr({column}, 1, {LONGEST_TEXT})"
+    # Two spaces are then only between two digits of one run.
+    words = f"replace({text}, ' ', '_')"
     for digit in string.digits:
-        words = f"replace({words}, '{digit}', ' ')"
+        words = f"replace({words}, '{digit}', ' {digit} ')"
     return (
         f"case when typeof({column}) = 'blob' then null "
         f"when {text} glob '*[0-9][^0-9 _./-]*' or {text} glob '*[^0-9 _./-][0-9]*' "
-        f"then {text} || ' ' || {words} || ' ' || ltrim({text}, '{string.ascii_letters} _./-') "
-        f"else {text} end"
+        f"then {text} || ' ' || replace({words}, '  ', '') else {text} end"
     )
