@@ -39,6 +39,7 @@ from datasette_image_search.store.writes import ensure_roots, write_batch
 from .commands import command, query
 from .random_tables import AWKWARD_NAMES, make_own_table, make_record, random_vectors
 from .recorded_clip import FOLDER, RecordedClip, captions, needs_recorded_clip
+from .test_written_texts import changes_of_texts
 
 AXES = {"north": 0, "east": 1, "up": 2, "photo": 3}
 
@@ -372,6 +373,19 @@ def test_an_image_that_is_deleted_meanwhile_gets_no_tag(db: Database):
     rows = [TagRow(n, "north", 1.0, 1.0, label_set.id, n) for n in (1, 2)]
     write_tags(db, index, label_set, rows)
     assert tags_of(db) == [(2, "north")]
+
+
+def test_many_tags_of_an_image_write_its_text_once(db: Database):
+    index = add(db, NORTH)
+    label_set = ready_label_set(db, index, Compass(), ["north", "east"])
+    vector = db.execute("select id from _images_vectors").fetchone()[0]
+    statements = changes_of_texts(db.conn)
+    write_tags(
+        db, index, label_set, [TagRow(1, f"t{n}", 1, 1, label_set.id, vector) for n in range(50)]
+    )
+    assert (1 <= len(statements) <= 2, db["images_tags"].count) == (True, 50)
+    delete_index(db, index.table, index)
+    assert (len(statements) <= 4, db["images_tags"].count) == (True, 0)
 
 
 # --- The table stays true --------------------------------------------------------------------------

@@ -16,10 +16,11 @@ from .filters import Filter, matching
 from .indexes import check_index, read_indexes
 from .schema import ensure_tags
 from .soundness import is_stored_table
-from .tables import LABEL_SETS, Index, LabelSet, TagRow
+from .tables import LABEL_SETS, ImageTable, Index, LabelSet, TagRow
 from .transactions import insert_row, transaction
 from .triggers import has_tags
 from .vectors import vector_ids
+from .written_texts import texts_written_once
 
 
 def label_sets(conn: sqlite3.Connection, index: Index) -> list[LabelSet]:
@@ -104,18 +105,28 @@ def drop_other_label_sets(
             if vector_ids is not None:
                 _forget_tags_of(db, index, other, vector_ids)
             else:
-                db.table(index.table.tags).delete_where("label_set_id = ?", [other.id])
+                _delete_tags(db, index.table, "label_set_id = ?", [other.id])
                 db.table(LABEL_SETS).delete(other.id)
 
 
 def _forget_tags_of(
     db: Database, index: Index, label_set: LabelSet, vector_ids: Sequence[int]
 ) -> None:
-    db.execute(
-        "delete from {tags} where label_set_id = ? and image_id in (select image_id from {vectors} "
-        "where id in (select value from json_each(?)))".format(**index.table.quoted()),
+    sql = "label_set_id = ? and image_id in (select image_id from {vectors} where id in (select value from json_each(?)))"
+    _delete_tags(
+        db,
+        index.table,
+        sql.format(**index.table.quoted()),
         [label_set.id, json.dumps(list(vector_ids))],
     )
+
+
+def _delete_tags(db: Database, table: ImageTable, where: str, params: Sequence[object]) -> None:
+    tags = table.quoted()["tags"]
+    found = db.conn.execute(f"select distinct image_id from {tags} where {where}", params)
+    keys = [key for (key,) in found]
+    with texts_written_once(db, table, "tags", keys):
+        db.table(table.tags).delete_where(where, params)
 
 
 def count_tags(conn: sqlite3.Connection, indexes: Sequence[Index]) -> int:
@@ -158,7 +169,7 @@ def forget_label_sets(db: Database, index: Index) -> None:
     """What goes with an index: its label sets, with their tags. Within a transaction."""
     for label_set in label_sets(db.conn, index):
         if has_tags(db.conn, index.table):
-            db.table(index.table.tags).delete_where("label_set_id = ?", [label_set.id])
+            _delete_tags(db, index.table, "label_set_id = ?", [label_set.id])
         db.table(LABEL_SETS).delete(label_set.id)
 
 
@@ -191,6 +202,7 @@ def write_tags(
     were looked at, if that is so.
     """
     columns = [field.name for field in fields(TagRow)]
+    written = list(rows)
     values = ", ".join(f"?{n}" for n in range(1, len(columns) + 1))
     vector = f"?{1 + columns.index('vector_id')}"
     sql = (
@@ -200,7 +212,8 @@ def write_tags(
     with transaction(db):
         # Not astuple, which copies every value deeply and takes longer than SQLite does.
         values_of = attrgetter(*columns)
-        db.conn.executemany(sql.format(**index.table.quoted()), map(values_of, rows))
+        with texts_written_once(db, index.table, "tags", {row.image_id for row in written}):
+            db.conn.executemany(sql.format(**index.table.quoted()), map(values_of, written))
         if looked_at_up_to is not None:
             db.execute(
                 f"update {LABEL_SETS} set last_vector_id = max(last_vector_id, ?) where id = ?",
