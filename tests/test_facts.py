@@ -95,6 +95,12 @@ def test_nothing_is_said_of_what_is_not_known_or_makes_no_sense():
     assert said({**dict.fromkeys(PHOTO), **nonsense, "rating": 17, "width": b"x", "size": -3}) == {}
 
 
+def test_a_film_says_how_long_it_is_and_a_pair_what_it_has():
+    film = {"format": "MP4", "duration": 75.2, "companions": '["a/IMG_1.MOV", 7]'}
+    assert said(film) == {"Picture": "MP4, 1:15", "With": "IMG_1.MOV"}
+    assert said({"companions": "nonsense", "duration": "long"}) == {}
+
+
 def test_columns_that_a_person_added_come_last():
     assert list(said({**PHOTO, "album": "Tuscany"}))[-1] == "album"
     assert links({"album": "Tuscany"}) == {"album": ["?album__exact=Tuscany"]}

@@ -56,6 +56,21 @@ def images(database: Path) -> Iterator[Images]:
         yield images
 
 
+def test_a_tag_of_a_model_makes_no_match_unless_texts_are_asked_for(database: Path):
+    """Each image has the tag that fits it best of a few, which may fit none."""
+    assert command("tag-images", database, "images", "red", "blue").exit_code == 0
+    change(database, "update images_tags set tag = 'lisbon' where image_id in (10, 11, 12)")
+    with Images(database) as images:
+        for query, by, expected in (
+            ("red + lisbon", "both", RED | LISBON),
+            ("red + text:lisbon", "both", RED | LISBON | {10, 11, 12}),
+            ("lisbon", "text", LISBON | {10, 11, 12}),
+            ("lisbon", "both", LISBON | {10, 11, 12}),
+        ):
+            (found,) = images.find([query], 24, by=by, matches_only=True)
+            assert {hit.id for hit in found.hits} == expected, (query, by)
+
+
 def test_matches_by_likeness_and_by_text_come_before_the_weaker(images: Images):
     (found,) = images.find(["red + lisbon"], 24, by="both")
     ids = [hit.id for hit in found.hits]

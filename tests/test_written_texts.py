@@ -129,7 +129,7 @@ def test_words_that_are_written_without_spaces(
         table = find_image_table(conn, "images")
         # In quotes a star is a star.
         for words in [Words(text), *([Words(text, is_phrase=True)] if "*" not in text else [])]:
-            hits, _ = text_hits(conn, table, [words])
+            hits = text_hits(conn, table, [words]).hits
             assert sorted(hit.id for hit in hits) == expected
             matches = text_matches(conn, table, [words], expected)
             assert matches == {id: (TextMatch(as_typed, "filename"),) for id in expected}

@@ -133,10 +133,13 @@ def _terms(query: Query) -> tuple[Term, ...]:
     return parse_query(query) if isinstance(query, str) else ()
 
 
-def _words(terms: Sequence[Term], sign: int) -> list[Words]:
-    """Those of the terms with a plus, 1, or with a minus, -1."""
+def _words(terms: Sequence[Term], sign: int, *, in_tags: bool = True) -> list[Words]:
+    """
+    Those of the terms with a plus, 1, or with a minus, -1. Without `in_tags`, only what is to be found in texts is looked
+    for in tags.
+    """
     return [
-        Words(term.text, term.quoted)
+        Words(term.text, term.quoted, in_tags or term.kind is Kind.TEXT)
         for term in terms
         if term.kind in (Kind.WORDS, Kind.TEXT) and term.weight * sign > 0
     ]
@@ -226,13 +229,13 @@ class Search:
     def _terms(self) -> tuple[Term, ...]:
         return _terms(self.query)
 
-    def _words(self, sign: int) -> list[Words]:
-        return _words(self._terms, sign)
+    def _words(self, sign: int, *, in_tags: bool = True) -> list[Words]:
+        return _words(self._terms, sign, in_tags=in_tags)
 
     @property
     def _single_words(self) -> list[Words]:
         """Those of terms of several: "watch" of "a red watch"."""
-        return [each for term in self._words(1) for each in term.each()]
+        return [each for term in self._words(1, in_tags=False) for each in term.each()]
 
     @cached_property
     def _some(self) -> Filter | IdSet | None:
@@ -328,7 +331,9 @@ class Search:
     def _found_texts(self, *, telling_only: bool) -> _Texts:
         """What is found by text, if the query has words and the table has texts."""
         started = time.perf_counter()
-        table, wanted, unwanted = self.index.table, self._words(1), self._words(-1)
+        # Tags tell what likeness tells, less exactly: a model gave each image those that fit it best.
+        table, wanted = self.index.table, self._words(1, in_tags=not telling_only)
+        unwanted = self._words(-1)
         if not wanted or not text_columns(self.conn, table):
             return _Texts()
         try:

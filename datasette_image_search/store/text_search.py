@@ -9,7 +9,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlite_utils.db import quote_identifier
 
@@ -72,10 +72,14 @@ class TextsDamaged(StoreError):
 
 @dataclass(frozen=True)
 class Words:
-    """Words that must all be written about an image, or, as a `phrase`, next to each other."""
+    """
+    Words that must all be written about an image, or, as a `phrase`, next to each other; also in its tags if `in_tags`,
+    which a model gave it.
+    """
 
     text: str
     is_phrase: bool = False
+    in_tags: bool = True
 
     def parts(self) -> tuple[str, ...]:
         """
@@ -91,7 +95,7 @@ class Words:
     def each(self) -> list[Words]:
         """Those of several words one by one; none for a phrase, or for one word."""
         words = () if self.is_phrase else self._telling()
-        return [Words(word) for word in words] if len(words) > 1 else []
+        return [replace(self, text=word) for word in words] if len(words) > 1 else []
 
     def _telling(self) -> Sequence[str]:
         words = [word for word in self.text.split() if _has_letters(word)]
@@ -148,13 +152,18 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\0", " ").replace('"', '""') + '"'
 
 
-def _expression(wanted: Words, unwanted: Sequence[Words]) -> str | None:
-    """In the language of FTS5; None if there is nothing to look for."""
+def _expression(
+    columns: Sequence[str], table: ImageTable, wanted: Words, unwanted: Sequence[Words]
+) -> str | None:
+    """In the language of FTS5; None if there is nothing to look for. `columns` are those with texts."""
     parts = wanted.parts()
+    looked_in = ""
+    if not wanted.in_tags and table.tags in columns:
+        looked_in = f"- {{{_quoted(table.tags)}}} : "
     others = [f"({' '.join(some)})" for words in unwanted if (some := words.parts())]
     if not parts:
         return None
-    return f"({' '.join(parts)})" + (f" NOT ({' OR '.join(others)})" if others else "")
+    return f"({looked_in}({' '.join(parts)}))" + (f" NOT ({' OR '.join(others)})" if others else "")
 
 
 def text_hits(
@@ -172,12 +181,13 @@ def text_hits(
 
     Raises TextsDamaged, and FilterError if SQLite does not take the filter.
     """
-    if not text_columns(conn, table):
+    columns = text_columns(conn, table)
+    if not columns:
         return TextsFound()
     looked_at, is_complete = 0, True
     relevance: dict[Key, float] = defaultdict(float)
     for words in wanted:
-        expression = _expression(words, unwanted)
+        expression = _expression(columns, table, words, unwanted)
         if expression is None:
             continue
         if telling_only and not _tells(conn, table, expression):
@@ -204,7 +214,9 @@ def text_hits_of(
     from another.
     """
     columns = text_columns(conn, table)
-    expressions = [each for words in wanted if (each := _expression(words, unwanted))]
+    expressions = [
+        each for words in wanted if (each := _expression(columns, table, words, unwanted))
+    ]
     if not columns or not expressions or not ids:
         return []
     n = table.quoted()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import PurePosixPath
 from typing import Any
 
 from ...metadata.columns import COLUMNS
 from ...quantities import bytes_in_words, exposure_in_words
+from ...search.hits import clock
 from ..facets.words import KEYWORDS, TAGS
 from ..urls import Pairs
 from .periods import span_of
@@ -20,7 +23,7 @@ SHOWN = {
     *COLUMNS,
     *PLACES,
     *("id", "root_id", "path", "folder", "filename", "format", "width", "height", "size", "mtime", "sha256"),
-    "country_code",
+    *("country_code", "companions"),
 }  # fmt: skip
 """The columns of our tables, which are shown in words or tell people nothing."""
 
@@ -94,6 +97,7 @@ def _of_our_columns(row: Mapping[str, Any], page: Callable[[Pairs], str]) -> lis
         Fact("By", linked("artist")),
         Fact("Copyright", plain(_text(row, "copyright"))),
         Fact("Picture", plain(*_picture(row))),
+        Fact("With", _companions(row)),
         Fact("Folder", linked("folder")),
     ]
 
@@ -158,9 +162,25 @@ def _picture(row: Mapping[str, Any]) -> list[str]:
     said = [text for text in [_text(row, "format")] if text]
     if width is not None and height is not None:
         said += [f"{width:,.0f} x {height:,.0f}", f"{width * height / 1e6:.1f} megapixels"]
+    if (duration := _number(row, "duration")) is not None and 0 <= duration < 1e6:
+        said.append(clock(duration))
     if size is not None and size >= 0:
         said.append(bytes_in_words(int(size)))
     return said
+
+
+def _companions(row: Mapping[str, Any]) -> tuple[Value, ...]:
+    """The names of the other files of a pair."""
+    try:
+        paths = json.loads(row.get("companions") or "[]")
+    except (TypeError, ValueError, RecursionError):
+        return ()
+    is_list = isinstance(paths, list)
+    return (
+        tuple(Value(PurePosixPath(path).name) for path in paths if isinstance(path, str))
+        if is_list
+        else ()
+    )
 
 
 def _of_own_column(column: str, value: Any, page: Callable[[Pairs], str]) -> Value:

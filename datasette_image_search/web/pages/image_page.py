@@ -37,10 +37,14 @@ PATIENCE = 0.5
 
 @dataclass(frozen=True)
 class _Neighbours:
-    """The URLs of the pages of the images before and after this one in a search; None at its ends."""
+    """
+    The URLs of the pages of the images before and after this one in a search, None at its ends; and the image as the
+    search found it, None if it is not there.
+    """
 
     previous_url: str | None = None
     next_url: str | None = None
+    found: ShownImage | None = None
 
 
 async def image_page(datasette: Datasette, request: Request) -> Response:
@@ -108,7 +112,7 @@ async def _neighbours(
         pairs = replaced(pairs_of(requested.request), **{POSITION: first + neighbour})
         return requested.urls.image_page(images[neighbour].id, pairs)
 
-    return _Neighbours(url(at - 1), url(at + 1))
+    return _Neighbours(url(at - 1), url(at + 1), images[at])
 
 
 async def _html(
@@ -135,7 +139,8 @@ async def _html(
     lines = await lines_in_picture(requested, image.id)
     context: dict[str, Any] = {
         **await table_context(requested),
-        "image": _card(requested, image),
+        # Of a film, the scene that was searched for.
+        "image": _card(requested, neighbours.found or image),
         "facts": facts(known, words, urls.page, is_ours=is_ours) + written(lines),
         # In a picture of unknown size nobody knows where they are.
         "lines": lines if image.row.get("width") and image.row.get("height") else (),

@@ -199,6 +199,9 @@ async def _html(
             "next_url": next_url,
             "previous_url": previous_url,
             "sizes": [(size, urls.page(replaced(pairs, _pictures=size))) for size in PICTURE_SIZES],
+            "matches_only_url": urls.page(replaced(first_page, _matches_only=1))
+            if _has_weaker(wanted, answer)
+            else None,
             "likeness_map_url": urls.map(
                 replaced(kept, **dict.fromkeys(NOT_ON_THE_MAP), q=query or None)
             ),
@@ -287,6 +290,13 @@ def shows_originals(requested: RequestedTable) -> bool:
         # The log of the start has said so, and a search needs no originals.
         roots = ()
     return requested.index.content_column is not None or bool(roots)
+
+
+def _has_weaker(wanted: SearchRequest, answer: Answer) -> bool:
+    """Whether some images, of those that are counted, are no matches."""
+    if answer.matches is None or wanted.order is not None or not answer.matches.number:
+        return False
+    return answer.count.number is not None and answer.matches.number < answer.count.number
 
 
 def _above_the_line(wanted: SearchRequest, answer: Answer) -> int | None:
