@@ -27,8 +27,9 @@ async def offered(database: Path, url: str, **options) -> dict[str, list[tuple[s
     """Label -> the query string of each link to a filter."""
     headers = options.pop("headers", {})
     page = await ask(datasette_of(database, **options), url, **headers)
-    _, _, list_ = page.text.partition("image-search-offers")
-    links = re.findall(r'<a href="([^"]*)">only (.*?)\?</a>', list_.partition("</ul>")[0])
+    links = re.findall(
+        r'<li class="image-search-offer"><a href="([^"]*)">only (.*?)\?</a>', page.text
+    )
     return {unescape(label): parse_qsl(urlsplit(unescape(url)).query) for url, label in links}
 
 

@@ -74,8 +74,9 @@ def key_of(path: Path, colour: str) -> int | str:
 
 
 def best(path: Path, words: str) -> dict:
-    result = command("search-images", path, "pictures", words, "-k", "1", "--json")
-    (row,) = json.loads(result.stdout)
+    """The closest, whatever is written."""
+    options = ("--by", "likeness", "-k", "1", "--json")
+    (row,) = json.loads(command("search-images", path, "pictures", words, *options).stdout)
     return row
 
 
@@ -745,6 +746,9 @@ def test_a_text_that_sqlite_cannot_hand_on_is_a_failure(
     reason = f"its key 'key' is {what}; give the row a text for a key"
     assert failures_of(path) == {label: reason}
     assert best(path, "blue")["id"] == "a"
+    # Its words are not found either.
+    (row,) = json.loads(command("search-images", path, "pictures", "blue", "--json").stdout)
+    assert row["id"] == "a"
 
 
 def test_every_command_gets_along_with_such_rows(odd: tuple[str, Path]):
@@ -831,7 +835,8 @@ def test_a_generated_column_of_paths(tmp_path: Path, stored: str):
     )
     options = ("--path-column", "file", "--model", "palette")
     assert embed_own(path, *options) == "2 embedded, 0 unchanged, 0 failed"
-    assert best(path, "blue") == {"score": pytest.approx(1, abs=1), "id": 2, "path": "blue.png"}
+    row = best(path, "blue")
+    assert (row["id"], row["path"]) == (2, "blue.png")
     # What it is computed from is what changes.
     change(path, "update pictures set name = 'blue' where key = 1")
     assert query(path, "select image_id from _pictures_vectors") == [(2,)]

@@ -93,6 +93,10 @@ def _side(kind: str) -> Any:
     return property(lambda table: table.side(kind))
 
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
+"""What Python has in place of bytes that are not UTF-8."""
+
+
 @dataclass(frozen=True)
 class ImageTable:
     """
@@ -139,10 +143,12 @@ class ImageTable:
 
     def is_key(self, value: object) -> TypeGuard[Key]:
         """
-        Whether it can be the key of an image. SQLite keeps NULL and BLOBs in a column of texts too, and
-        texts in one of integers.
+        Whether it can be the key of an image. SQLite keeps NULL and BLOBs in a column of texts too, texts in one of
+        integers, and texts that nobody can ask it for again.
         """
-        return isinstance(value, int if self.key_is_integer else str)
+        if self.key_is_integer:
+            return isinstance(value, int)
+        return isinstance(value, str) and "\0" not in value and not _SURROGATES.search(value)
 
     def check_takes_rows(self) -> None:
         """Raises StoreError where nobody but a person knows what the key of a new row is to be."""
