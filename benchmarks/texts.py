@@ -1,6 +1,6 @@
 """
 Measure what the search by text costs: embedding with it and without, the migration of a database of an older version, and
-searches for rare words, common ones and phrases.
+searches for rare words, common ones and phrases, also as whole pages.
 
     python benchmarks/texts.py                     # about 15 minutes on 2 cores, 1 GB of disk
     python benchmarks/texts.py --images 100000 --pictures 500
@@ -12,6 +12,7 @@ searches have the names and folders of a collection, titles for every fourth and
 from __future__ import annotations
 
 import argparse
+import asyncio
 import random
 import statistics
 import sys
@@ -19,10 +20,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from html import unescape
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from datasette.app import Datasette
 from PIL import Image
 from tabulate import tabulate
 
@@ -37,6 +40,7 @@ from datasette_image_search.store.filters import Filter
 from datasette_image_search.store.migrations import migrate
 from datasette_image_search.store.schema import ensure_keywords
 from datasette_image_search.store.text_search import Words, text_hits, text_matches
+from datasette_image_search.web.pages.results import WITHOUT_TEXTS
 
 ALBUMS = ("Lisbon", "Porto", "Vienna", "Garden", "Birthday", "Office", "Hike", "Snow", "Beach")
 SUBJECTS = ("castle", "bridge", "roses", "cake", "dog", "tram", "harbour", "sunset", "market")
@@ -165,6 +169,34 @@ def searching(database: Path) -> list[list[object]]:
     return lines
 
 
+async def pages(database: Path) -> list[list[object]]:
+    """Whole pages with words and an image, for which the vectors made here need no model."""
+    datasette = Datasette([str(database)])
+    await datasette.invoke_startup()
+    page = f"/-/image-search/{database.stem}/images"
+    asked = {
+        "an image, by likeness": {"q": "#1", "_by": "likeness"},
+        "an image + text:castle": {"q": "#1 + text:castle"},
+        "an image + text:(twelve words)": {"q": f"#1 + text:{' '.join((*SUBJECTS, *ALBUMS[:3]))}"},
+        "the matches of an image + text:castle": {"q": "#1 + text:castle", "_matches_only": "1"},
+        "castle, by text": {"q": "castle", "_by": "text"},
+        "an image - text:castle": {"q": "#1 - text:castle"},
+    }
+    for pairs in asked.values():
+        # The index is opened, and the server warms up.
+        await datasette.client.get(page, params=pairs)
+    lines: list[list[object]] = []
+    for name, pairs in asked.items():
+        times = []
+        for _ in range(REPEATED):
+            started = time.process_time()
+            response = await datasette.client.get(page, params=pairs)
+            times.append((time.process_time() - started) * 1000)
+            response.raise_for_status()
+        lines.append([name, statistics.median(times), WITHOUT_TEXTS in unescape(response.text)])
+    return lines
+
+
 def _timed(function: Callable[[], list]) -> tuple[float, list]:
     """Milliseconds of the processor, the median of some, and what comes out."""
     times = []
@@ -191,6 +223,12 @@ def main() -> None:
                 searching(database),
                 ["words", "found", "ms", "ms under a filter", "ms to say where"],
                 floatfmt=".1f",
+            ),
+            flush=True,
+        )
+        print(
+            tabulate(
+                asyncio.run(pages(database)), ["page", "ms", "texts left out"], floatfmt=".0f"
             ),
             flush=True,
         )
