@@ -7,6 +7,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
 
 COLOURS = {
     "red": (220, 20, 20),
@@ -22,6 +24,9 @@ FPS = 10
 NO_KEY_FRAMES = {"g": "10000", "keyint": "10000", "sc_threshold": "0"}
 """But for the first."""
 
+_RATE = 8000
+"""Samples of sound in a second."""
+
 _MATRIX = 40
 """The matrix of a `tkhd` box of version 0, by the place behind its name."""
 
@@ -33,8 +38,9 @@ def draw_film(
     size: tuple[int, int] = (96, 64),
     options: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
+    sound: int = 0,
 ) -> Path:
-    """`scenes` are colours with their seconds."""
+    """`scenes` are colours with their seconds; `sound` are seconds of silence."""
     path.parent.mkdir(exist_ok=True)
     how = (
         {"movflags": "use_metadata_tags"} if path.suffix.lower() in (".mov", ".mp4", ".m4v") else {}
@@ -44,23 +50,30 @@ def draw_film(
         stream = container.add_stream(codec, rate=FPS, options=dict(options or {}))
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=_RATE) if sound else None
         for colour, seconds in scenes:
             pixels = np.full((size[1], size[0], 3), COLOURS[colour], dtype=np.uint8)
             for _ in range(round(seconds * FPS)):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
+        if audio is not None:
+            _draw_silence(container, audio, sound)
     return path
 
 
 def draw_sound(path: Path) -> Path:
     """A second of silence."""
     with av.open(path, "w") as container:
-        stream = container.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), "fltp", "mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+        _draw_silence(container, container.add_stream("aac", rate=_RATE), 1)
     return path
+
+
+def _draw_silence(container: OutputContainer, stream: AudioStream, seconds: int) -> None:
+    samples = np.zeros((1, _RATE * seconds), np.float32)
+    frame = av.AudioFrame.from_ndarray(samples, "fltp", "mono")
+    frame.sample_rate = _RATE
+    container.mux(stream.encode(frame))
+    container.mux(stream.encode())
 
 
 def turn(path: Path, quarters: int) -> Path:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasette_image_search import Images
 from datasette_image_search.decoding import films
-from datasette_image_search.decoding.decode import DecodedImage, decode_bytes, decode_picture
+from datasette_image_search.decoding.decode import (
+    DecodedImage,
+    DecodedScene,
+    decode_bytes,
+    decode_picture,
+)
 from datasette_image_search.decoding.opening import DecodeError, DecodeSettings, TooLarge
-from datasette_image_search.decoding.scenes import MOST_SCENES
+from datasette_image_search.decoding.scenes import MOST_SCENES, Frame, chosen_frames
 from datasette_image_search.store.tables import MOST_VECTORS
 
 from .commands import change, command, query
-from .drawn_films import NO_KEY_FRAMES, draw_film, draw_sound, turn
+from .drawn_films import COLOURS, NO_KEY_FRAMES, draw_film, draw_sound, turn
 
 SETTINGS = DecodeSettings(np.asarray, 32)
 
@@ -139,6 +146,12 @@ def decoded(path: Path, settings: DecodeSettings = SETTINGS) -> DecodedImage:
     return decode_bytes(path.read_bytes(), path.name, settings)
 
 
+def colour_of(scene: DecodedScene) -> str:
+    """The nearest of the colours that are drawn."""
+    mean = scene.model_input.reshape(-1, 3).mean(axis=0)
+    return min(COLOURS, key=lambda name: float(np.abs(mean - COLOURS[name]).sum()))
+
+
 @pytest.mark.parametrize("name", FILMS)
 def test_a_film_is_found_by_the_colour_of_a_scene_with_its_second(
     database: Path, name: str
@@ -241,20 +254,76 @@ def test_the_first_scene_is_the_longest(tmp_path: Path) -> None:
 def test_a_film_has_as_many_scenes_as_an_image_may_have_vectors(tmp_path: Path) -> None:
     colours = ["red", "green", "blue", "white", "black"] * 9
     film = draw_film(tmp_path / "a.mp4", [(colour, 0.5) for colour in colours], options={"g": "5"})
-    assert 10 < len(decoded(film).scenes) <= MOST_SCENES == MOST_VECTORS
+    assert len(decoded(film).scenes) == MOST_SCENES == MOST_VECTORS
 
 
-@pytest.mark.parametrize(("limit", "value"), [("MOST_DECODED", 10), ("MOST_SECONDS", 0)])
-def test_a_film_is_read_up_to_a_limit(
-    drawn: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+def test_the_largest_changes_begin_scenes_if_there_are_too_many() -> None:
+    def frame(at: float, grey: int) -> Frame:
+        return Frame(at, Image.new("RGB", (8, 8), (grey, grey, grey)))
+
+    small = [frame(at, 40 * (at % 2)) for at in range(60)]
+    chosen = chosen_frames([*small, frame(60, 255), *(frame(at, 0) for at in range(61, 99))])
+    assert len(chosen) == MOST_SCENES
+    assert (chosen[0].at, chosen[-1].at) == (79, 60)
+
+
+def test_a_film_whose_key_frames_are_far_apart_is_read_to_its_end(tmp_path: Path) -> None:
+    """Three minutes are more frames than are decoded; 25 seconds are between key frames."""
+    options = {"g": "250", "keyint_min": "250", "sc_threshold": "0", "preset": "ultrafast"}
+    scenes = [("red", 100), ("white", 70), ("green", 10)]
+    film = decoded(draw_film(tmp_path / "a.mp4", scenes, size=(32, 32), options=options))
+    assert film.scenes[-1].at >= 170
+    assert colour_of(film.scenes[-1]) == "green"
+    assert film.warning is None
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+def test_a_film_is_read_up_to_a_limit_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """What was read until then counts; of a film that was not read at all, nothing does."""
-    monkeypatch.setattr(films, limit, value)
-    if value:
-        assert len(decoded(drawn / "no key frames.mp4").scenes) == 1
-    else:
-        with pytest.raises(DecodeError, match="the film is damaged"):
-            decoded(drawn / "no key frames.mp4")
+    """What was read until then counts."""
+    film = draw_film(
+        tmp_path / name, [("red", 15), ("green", 5)], size=(32, 32), options=NO_KEY_FRAMES
+    )
+    assert (len(decoded(film).scenes), decoded(film).warning) == (2, None)
+    monkeypatch.setattr(films, "MOST_DECODED", 80)
+    few = decoded(film)
+    assert len(few.scenes) == 1
+    assert few.warning is not None
+    assert re.fullmatch(r"only the first [2-8] seconds of the film were read", few.warning)
+
+
+def test_a_limit_is_shared_by_all_parts_of_a_film(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second after each key frame has another colour, and the last part is read as the first is."""
+    options = {"g": "150", "keyint_min": "150", "sc_threshold": "0", "preset": "ultrafast"}
+    colours = [("red", 0.8), ("white", 14.2), ("green", 0.8), ("white", 14.2)]
+    film = draw_film(tmp_path / "a.mp4", colours, size=(32, 32), options=options)
+    monkeypatch.setattr(films, "MOST_DECODED", 120)
+    found = decoded(film)
+    assert [colour_of(scene) for scene in sorted(found.scenes, key=lambda scene: scene.at)] == [
+        "red",
+        "white",
+        "green",
+        "white",
+    ]
+    assert found.warning == "the film was read only in parts, as its key frames are far apart"
+
+
+def test_of_a_film_that_was_not_read_in_time_nothing_counts(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(films, "MOST_SECONDS", 0)
+    with pytest.raises(DecodeError, match="the film is damaged"):
+        decoded(drawn / "no key frames.mp4")
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mts"])
+def test_sound_may_go_on_after_the_pictures(tmp_path: Path, name: str) -> None:
+    film = decoded(draw_film(tmp_path / name, [("red", 2), ("green", 2)], sound=20))
+    assert film.warning is None
+    assert len(film.scenes) == 2
 
 
 def test_a_film_of_too_many_pixels_is_refused(drawn: Path) -> None:

@@ -2,16 +2,20 @@
 Films: frames of them that are looked at, and what a row needs. Only with the extra `video`, whose PyAV brings the
 libraries of FFmpeg.
 
-Key frames are read, as these need no others; between key frames that are far from each other, other frames too. A film
-may be broken, lie about its length, or have no end: what is read has limits, and what was read until then counts.
+Key frames of the whole film are read first, as these need no others; then, between those that are far from each other,
+other frames too. A film may be broken, lie about its length, or have no end: what is read has limits, and what was read
+until then counts.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import BinaryIO
 
 import av
@@ -42,9 +46,14 @@ MOST_DECODED = 1_500
 MOST_SECONDS = 30
 """For one film."""
 
+MOST_MISSED = 10.0
+"""Seconds in a row that a limit may leave out without a warning."""
+
 _UNREADABLE = "the film is damaged, encrypted, or of a kind that is not supported"
 
 _IS_CUT = "the film is damaged: a part of it cannot be read"
+
+_IN_PARTS = "the film was read only in parts, as its key frames are far apart"
 
 _NO_PICTURES = "the film has no pictures, only sound"
 
@@ -71,7 +80,7 @@ def read_film(file: BinaryIO, kind: FilmKind, settings: DecodeSettings) -> Film:
             stream = _pictures(container)
             check_pixels(stream.width * stream.height, settings.max_pixels)
             looking = _Looking(container, stream, settings)
-            frames = list(looking.frames())
+            frames = looking.frames()
             if not frames:
                 raise DecodeError(_UNREADABLE)
             width, height = looking.upright
@@ -81,7 +90,7 @@ def read_film(file: BinaryIO, kind: FilmKind, settings: DecodeSettings) -> Film:
                 height,
                 tuple(chosen_frames(frames)),
                 _metadata(container, stream),
-                _IS_CUT if looking.is_damaged else None,
+                looking.warning,
             )
     except DecodeError:
         raise
@@ -131,6 +140,21 @@ def _duration(container: InputContainer, stream: VideoStream) -> float | None:
     return round(seconds, 3) if seconds > 0 else None
 
 
+_MATROSKA_TIME = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+"""What a Matroska file says of a stream, such as "00:01:40.040000000"."""
+
+
+def _duration_of_pictures(stream: VideoStream) -> float | None:
+    """Sound may go on after them, so that the film is longer."""
+    if stream.duration and stream.time_base:
+        seconds = float(stream.duration * stream.time_base)
+    elif match := _MATROSKA_TIME.match(stream.metadata.get("DURATION", "")):
+        seconds = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+    else:
+        return None
+    return seconds if seconds > 0 else None
+
+
 class _Looking:
     """The frames of a film that are looked at, as it is read."""
 
@@ -142,47 +166,90 @@ class _Looking:
         self._start = float((stream.start_time or 0) * (stream.time_base or 0))
         self._left = MOST_DECODED
         self._deadline = time.monotonic() + MOST_SECONDS
-        self.is_damaged = False
+        of_pictures = _duration_of_pictures(stream)
+        self._duration = of_pictures or _duration(container, stream)
+        is_alone = self._duration is not None and not container.streams.audio
+        self._is_length_known = of_pictures is not None or is_alone
+        self._step = max(CLOSEST, (self._duration or 0) / MOST_LOOKED_AT)
+        self._looked_at: dict[float, Frame] = {}
+        self._end = 0.0
+        self._is_damaged = self._is_cut_short = False
         self.upright = stream.width, stream.height
 
-    def frames(self) -> Iterator[Frame]:
-        duration = _duration(self._container, self._stream)
-        step = max(CLOSEST, (duration or 0) / MOST_LOOKED_AT)
+    def frames(self) -> list[Frame]:
+        """In their order."""
         frame = self._next()
-        if frame is None:
-            return
-        yield self._picture(frame)
-        seen, target = self._time(frame), 0.0
-        # Without a length nobody knows where to go on.
-        is_between = only_forward = duration is None
-        for _ in range(MOST_LOOKED_AT):
-            target += step
-            if duration is not None and target >= duration:
-                return
-            if not is_between:
-                frame = self._key_frame_before(target)
+        if frame is not None:
+            self._look_at(frame)
+            gaps = self._look_at_key_frames()
+            # The short ones first, as what these leave of the limit is for the long ones.
+            for at, gap in enumerate(sorted(gaps, key=len)):
+                self._look_between(gap, self._left // (len(gaps) - at))
+        return [self._looked_at[at] for at in sorted(self._looked_at)]
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with a film of which frames were looked at."""
+        times = sorted(self._looked_at)
+        ends = [*times, math.inf if self._duration is None else max(times[-1], self._duration)]
+        is_early = self._is_length_known and ends[-1] - self._end > self._step + 2 * BLIND
+        if self._is_damaged or (is_early and not self._is_cut_short):
+            return _IS_CUT
+        missed = (at for at, next_at in pairwise(ends) if next_at - at > MOST_MISSED + self._step)
+        if not self._is_cut_short or (first := next(missed, None)) is None:
+            return None
+        if first < times[-1]:
+            return _IN_PARTS
+        return f"only the first {first:.0f} seconds of the film were read"
+
+    def _look_at_key_frames(self) -> list[list[float]]:
+        """Returns the times that are far from the key frame before them, by key frame."""
+        targets = [self._step * (at + 1) for at in range(MOST_LOOKED_AT)]
+        if self._duration is None:
+            # Without a length nobody knows where to go on.
+            return [targets]
+        seen = 0.0
+        gaps: list[list[float]] = [[]]
+        for target in targets:
+            if target >= self._duration:
+                break
+            frame = self._key_frame_before(target)
+            if frame is not None and self._time(frame) > seen:
+                seen = self._time(frame)
+                self._look_at(frame)
+                gaps.append([])
+            elif target - seen >= BLIND:
+                gaps[-1].append(target)
+        return [gap for gap in gaps if gap]
+
+    def _look_between(self, targets: Sequence[float], most: int) -> None:
+        """The first frame at each of the times or later; no more than so many frames are decoded for them."""
+        end, at = self._left - most, 0.0
+        if self._key_frame_before(targets[0]) is None:
+            # Some files have no list of key frames, and others a wrong one.
+            self._begin_again()
+        for target in targets:
+            while at < target:
+                if self._left <= end:
+                    self._is_cut_short = True
+                    return
+                frame = self._next()
                 if frame is None:
-                    # Some files have no list of key frames, and others a wrong one.
-                    self._begin_again()
-                    only_forward = True
-                elif self._time(frame) > seen:
-                    seen = self._time(frame)
-                    yield self._picture(frame)
-                    continue
-                elif target - seen < BLIND:
-                    continue
-            frame = self._from_here(max(target, seen), seen)
-            if frame is None:
-                is_early = duration is not None and duration - seen > step + 2 * BLIND
-                self.is_damaged |= is_early and not self._is_at_limit
-                return
-            seen = self._time(frame)
-            yield self._picture(frame)
-            is_between = only_forward or not frame.key_frame
+                    return
+                at = self._time(frame)
+                if at >= target:
+                    self._look_at(frame)
+        # Of a film without a length, nobody knows whether more follows.
+        self._is_cut_short |= self._duration is None and self._next() is not None
+
+    def _look_at(self, frame: VideoFrame) -> None:
+        self._looked_at.setdefault(self._time(frame), self._picture(frame))
 
     def _key_frame_before(self, target: float) -> VideoFrame | None:
         time_base = self._stream.time_base
         assert time_base is not None
+        if self._is_at_limit:
+            return None
         try:
             self._container.seek(int((self._start + target) / time_base), stream=self._stream)
         except av.FFmpegError:
@@ -195,14 +262,6 @@ class _Looking:
             self._container.seek(0)
         self._decoded = iter(self._container.decode(self._stream))
 
-    def _from_here(self, target: float, seen: float) -> VideoFrame | None:
-        """The next frame at a time or later, or the next key frame before it."""
-        while (frame := self._next()) is not None:
-            at = self._time(frame)
-            if at >= target or (frame.key_frame and at > seen):
-                return frame
-        return None
-
     def _next(self) -> VideoFrame | None:
         """The next frame that can be decoded; None at the end, and at a limit."""
         while not self._is_at_limit:
@@ -212,10 +271,13 @@ class _Looking:
             except (StopIteration, EOFError):
                 return None
             except av.FFmpegError:
-                self.is_damaged = True
+                self._is_damaged = True
                 return None
             if frame.pts is not None:
+                lasts = float((frame.duration or 0) * (frame.time_base or 0))
+                self._end = max(self._end, self._time(frame) + lasts)
                 return frame
+        self._is_cut_short = True
         return None
 
     @property

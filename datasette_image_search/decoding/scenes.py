@@ -14,9 +14,6 @@ CHANGE = 0.06
 """The mean difference of two frames, of 0 to 1, from which on they are two scenes: more than the movement of a hand
 that holds the camera, less than a turn to the next person."""
 
-COARSER = 1.3
-"""By so much more must frames differ if a film has too many scenes otherwise."""
-
 SIDE = 8
 """Frames are compared as so many by so many mean colours."""
 
@@ -31,13 +28,11 @@ class Frame:
 
 def chosen_frames(frames: Sequence[Frame]) -> list[Frame]:
     """
-    Of frames in their order, one of the middle of each scene: up to MOST_SCENES, that of the longest scene first, the
-    others in their order.
+    Of frames in their order, one of the middle of each scene: up to MOST_SCENES, those of the largest changes. That of the longest scene is first, the
+    others are in their order.
     """
     colours = [_colours(frame.image) for frame in frames]
-    change = CHANGE
-    while len(starts := _starts(colours, change)) > MOST_SCENES:
-        change *= COARSER
+    starts = _starts(colours)
     ends = [*starts[1:], len(frames)]
     # The last frame lasts as long as the one before it, as far as is known.
     times = [frame.at for frame in frames]
@@ -48,12 +43,14 @@ def chosen_frames(frames: Sequence[Frame]) -> list[Frame]:
     return [longest, *(frame for frame in chosen if frame is not longest)]
 
 
-def _starts(colours: Sequence[np.ndarray], change: float) -> list[int]:
-    starts = [0]
+def _starts(colours: Sequence[np.ndarray]) -> list[int]:
+    """Where scenes begin: at the first frame, and at the largest changes."""
+    first, changes = 0, {}
     for at, each in enumerate(colours):
-        if np.abs(each - colours[starts[-1]]).mean() > change:
-            starts.append(at)
-    return starts
+        change = float(np.abs(each - colours[first]).mean())
+        if change > CHANGE:
+            first, changes[at] = at, change
+    return sorted([0, *sorted(changes, key=changes.__getitem__, reverse=True)[: MOST_SCENES - 1]])
 
 
 def _colours(image: Image.Image) -> np.ndarray:
