@@ -142,6 +142,18 @@ def test_paths_of_all_but_the_best(album: Path, database: Path):
     assert find(database, "images", "--paths", "-0").stdout == "".join(f"{p}\0" for p in expected)
 
 
+def test_an_image_with_companions_is_kept(album: Path, database: Path):
+    """These would stay alone, also if there are two such images in a group."""
+    paired = "update images set companions = '[\"flag.mov\"]' where path = '{}'"
+    change(database, paired.format(FLAGS[1]))
+    assert groups_of(database) == [FRUITS, [FLAGS[1], FLAGS[0], FLAGS[2]]]
+    change(database, paired.format(FLAGS[0]))
+    assert groups_of(database)[0] == FLAGS
+    printed = find(database, "images", "--paths")
+    assert printed.stdout.splitlines() == [str(album / path) for path in (FLAGS[2], FRUITS[1])]
+    assert "1 file is left out, because it has companions" in printed.stderr
+
+
 def test_a_file_is_no_copy_of_itself(album: Path, database: Path):
     """A root inside another one: two rows, one file."""
     embed_images(database, "images", album / "2020")

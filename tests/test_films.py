@@ -194,7 +194,7 @@ def test_bad_films_are_failures_and_a_damaged_one_a_warning(database: Path) -> N
         ("cut.avi", 1, "the film is damaged: a part of it cannot be read"),
         ("empty.mp4", 0, "the file is empty"),
         ("half.mp4", 0, bad),
-        ("noise.mp4", 0, "the file is not a picture of a known format, or is damaged"),
+        ("noise.mp4", 0, "the file is not a film or picture of a known format, or is damaged"),
         ("torn.avi", 0, bad),
     ]
 
@@ -239,7 +239,7 @@ def test_a_film_is_known_by_its_bytes(drawn: Path) -> None:
     data = (drawn / "three.mp4").read_bytes()
     found = decode_bytes(data, "a.jpg", SETTINGS)
     assert (found.format, len(found.scenes)) == ("MP4", 3)
-    with pytest.raises(DecodeError, match="not a picture of a known format"):
+    with pytest.raises(DecodeError, match="not a film or picture of a known format"):
         decode_bytes(b"no film", "a.mp4", SETTINGS)
 
 
@@ -336,7 +336,7 @@ def test_a_playlist_opens_no_other_file(drawn: Path) -> None:
     """FFmpeg would take such a text for one."""
     other = (drawn / "three.mp4").as_uri()
     for text in (f"#EXTM3U\n#EXTINF:6,\n{other}\n", f"ffconcat version 1.0\nfile {other}\n"):
-        with pytest.raises(DecodeError, match="not a picture of a known format"):
+        with pytest.raises(DecodeError, match="not a film or picture of a known format"):
             decode_bytes(text.encode(), "a.mp4", SETTINGS)
         with pytest.raises(DecodeError, match="the film is damaged"):
             films.read_film(io.BytesIO(text.encode()), films.FilmKind("MP4", "mov"), SETTINGS)

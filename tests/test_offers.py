@@ -171,8 +171,9 @@ async def test_a_page_has_its_answer_if_nothing_can_be_offered(
 async def test_keywords_that_the_actor_may_see(database: Path) -> None:
     db = Database(database)
     table = find_image_table(db.conn, "images")
-    for key, keyword in ((6, "Beach"), (2, "beach ball")):
-        write_keywords(db, table, key, [keyword], "")
+    with db.conn:
+        for key, keyword in ((6, "Beach"), (2, "beach ball")):
+            write_keywords(db, table, key, [keyword], "")
     db.close()
     url = f"{PAGE}?q=red+at+the+beach"
     assert await offered(database, url) == {

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from datasette_image_search.ingest.pairs import CLOSE, paired
+from datasette_image_search.ingest.pairs import CLOSE, LONGEST, paired
 from datasette_image_search.ingest.walk import FoundFile
+from datasette_image_search.store.tables import KnownSource
 
 from .commands import change, command, query
 from .conftest import draw_picture
@@ -29,10 +32,28 @@ def found(*files: tuple[str, float]) -> dict[tuple[str, str], FoundFile]:
     }
 
 
-def pairs_of(*files: tuple[str, float] | str, rows: tuple[str, ...] = ()) -> dict[str, list[str]]:
-    """Path -> companions, of the files that are images."""
+def row(companions: str = "", failed: bool = False, image_id: int | None = 1) -> KnownSource:
+    return KnownSource(
+        image_id, 1, "2020-09-13T12:26:00+00:00", failed=failed, companions=companions
+    )
+
+
+def pairs_of(
+    *files: tuple[str, float] | str,
+    rows: tuple[str, ...] = (),
+    known: Mapping[str, KnownSource] | None = None,
+    there: tuple[str, ...] = (),
+    seconds: float = 3,
+) -> dict[str, list[str]]:
+    """Path -> companions, of the files that are images. `there` are others, `seconds` the length of the films."""
     given = [(file, 0.0) if isinstance(file, str) else file for file in files]
-    left = paired(found(*given), lambda key: key[1] in rows)
+    sources = {**{name: row() for name in rows}, **(known or {})}
+    left = paired(
+        found(*given),
+        {("/photos", path): source for path, source in sources.items()},
+        lambda key: key[1] in there,
+        lambda film: seconds <= LONGEST,
+    )
     return {
         path: json.loads(file.companions) if file.companions else []
         for (_, path), file in left.items()
@@ -63,6 +84,57 @@ def test_others_are_images_of_their_own(files: tuple[str, ...]) -> None:
 def test_a_file_with_a_row_keeps_it() -> None:
     assert pairs_of("1.heic", "1.mov", rows=("1.mov",)) == {"1.heic": [], "1.mov": []}
     assert pairs_of("1.heic", "1.mov", rows=("1.heic",)) == {"1.heic": ["1.mov"]}
+
+
+def test_a_long_film_is_none_of_a_live_photo() -> None:
+    assert pairs_of("1.jpg", "1.mp4", "1.dng", seconds=LONGEST + 1) == {
+        "1.jpg": ["1.dng"],
+        "1.mp4": [],
+    }
+
+
+@pytest.mark.parametrize("time", ["2020-09-13T12:26:00+00:00", ""])
+def test_a_picture_that_failed_has_no_companions(time: str) -> None:
+    """ "" is the time of one that could not be opened."""
+    failed = replace(row(failed=True, image_id=None), mtime=time)
+    assert pairs_of("1.jpg", "1.mov", known={"1.jpg": failed}) == {"1.jpg": [], "1.mov": []}
+    # The next best picture has them.
+    assert pairs_of("1.heic", "1.jpg", "1.mov", known={"1.heic": failed}) == {
+        "1.heic": [],
+        "1.jpg": ["1.mov"],
+    }
+    changed = replace(failed, size=2)
+    assert pairs_of("1.jpg", "1.mov", known={"1.jpg": changed}) == {"1.jpg": ["1.mov"]}
+
+
+def test_an_empty_picture_has_no_companions() -> None:
+    files = {key: replace(file, size=0) for key, file in found(("1.jpg", 0)).items()}
+    files |= found(("1.mov", 0))
+    assert paired(files, {}, lambda key: False, lambda film: True) == files
+
+
+def test_what_a_row_names_stays_a_companion() -> None:
+    """Whatever the times, whatever was found, and although a better picture came."""
+    known = {"1.jpg": row('["1.mov"]')}
+    late = ("1.mov", CLOSE + 1)
+    together = {"1.jpg": ["1.mov"]}
+    assert pairs_of("1.jpg", late, known=known, seconds=100) == together
+    assert pairs_of("1.jpg", known=known, there=("1.mov",)) == together
+    assert pairs_of("1.mov", known=known, there=("1.jpg",)) == {}
+    assert pairs_of("1.jpg", "1.mov", "1.heic", known=known) == {**together, "1.heic": []}
+    bad = {"1.jpg": row('["1.mov"]', failed=True)}
+    assert pairs_of("1.jpg", "1.mov", known=bad) == together
+
+
+def test_what_a_row_names_is_none_without_both_files() -> None:
+    known = {"1.jpg": row('["1.mov"]')}
+    assert pairs_of("1.jpg", known=known) == {"1.jpg": []}
+    assert pairs_of("1.mov", known=known) == {"1.mov": []}
+
+
+@pytest.mark.parametrize("written", ["a word", "3", "[3]", '{"a": 1}'])
+def test_what_people_write_into_the_column_is_no_companion(written: str) -> None:
+    assert pairs_of("1.jpg", known={"1.jpg": row(written)}) == {"1.jpg": []}
 
 
 # --- A run -----------------------------------------------------------------------------------------
@@ -136,3 +208,42 @@ def test_a_picture_that_is_given_by_itself_keeps_its_companions(path: Path, phot
     done = command("embed-images", path, "images", photos / "IMG_1.jpg")
     assert done.exit_code == 0
     assert dict(query(path, "select path, companions from images")) == expected
+
+
+@pytest.mark.parametrize("name", ["IMG_1.jpg", "IMG_1.MOV"])
+def test_a_pair_stays_one_if_a_file_of_it_is_edited(path: Path, photos: Path, name: str) -> None:
+    expected = rows(path)
+    with (photos / name).open("ab") as file:
+        file.write(b"\0")
+    assert rows(path) == expected
+    os.utime(photos / name, (AT + 3600, AT + 3600))
+    assert command("embed-images", path, "images", photos / name).exit_code == 0
+    assert rows(path) == expected
+
+
+def test_a_film_that_is_given_by_itself_is_of_the_picture_beside_it(
+    path: Path, photos: Path
+) -> None:
+    film = ("embed-images", path, "images", photos / "IMG_1.MOV", "--model", "palette")
+    for _ in range(2):
+        done = command(*film)
+        assert done.exit_code == 0, done.output
+        assert ", 1 companion in " in done.output
+        assert query(path, "select path, companions from images") == [
+            ("IMG_1.jpg", '["IMG_1.MOV"]')
+        ]
+    assert rows(path) == {"IMG_1.jpg": '["IMG_1.MOV"]', "other.jpg": None}
+
+
+def test_a_film_of_minutes_beside_its_thumbnail_is_an_image(path: Path, photos: Path) -> None:
+    draw_film(photos / "IMG_1.MOV", [("red", LONGEST), ("blue", 1)])
+    os.utime(photos / "IMG_1.MOV", (AT, AT))
+    assert rows(path) == {"IMG_1.jpg": None, "IMG_1.MOV": None, "other.jpg": None}
+
+
+def test_the_film_of_a_picture_that_cannot_be_read_is_an_image(path: Path, photos: Path) -> None:
+    """Not before the next run, as only reading the picture tells."""
+    (photos / "IMG_1.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    os.utime(photos / "IMG_1.jpg", (AT, AT))
+    rows(path)
+    assert rows(path) == {"IMG_1.MOV": None, "other.jpg": None}

@@ -88,10 +88,10 @@ def test_words_of_programmers_are_not_repeated(error: Exception):
 
 
 def test_a_known_start_is_a_format_that_is_named():
-    assert "TIFF" in unidentified(b"MM\0*")
-    assert "BMP" in unidentified(b"BMxx")
-    assert "JPEG XL" in unidentified(b"\xff\x0a")
-    assert "JPEG 2000" in unidentified(b"\xff\x4f\xff\x51")
+    assert "TIFF" in unidentified(b"MM\0*", "a.mp4")
+    assert "BMP" in unidentified(b"BMxx", "a.mp4")
+    assert "JPEG XL" in unidentified(b"\xff\x0a", "a.mp4")
+    assert "JPEG 2000" in unidentified(b"\xff\x4f\xff\x51", "a.mp4")
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,12 @@ def test_an_avif_that_lacks_its_end_is_an_avif():
     [
         (b"hello", "the file is not a picture of a known format, or is damaged"),
         (
-            b"\0\0\0\x18ftypisom" + bytes(100),
+            b"\0\0\0\x18ftypM4A " + bytes(100),
             "the file is not a picture of a known format, or is damaged",
+        ),
+        (
+            b"\0\0\0\x18ftypisom" + bytes(100),
+            "the film is damaged, encrypted, or of a kind that is not supported",
         ),
         (b"II*\0" + bytes(50), "the camera RAW is damaged, or of a kind that is not supported"),
         (b"FOVb" + bytes(50), "the camera RAW is damaged, or of a kind that is not supported"),

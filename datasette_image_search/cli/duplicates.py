@@ -41,8 +41,9 @@ def find_duplicates(
     """
     Find groups of images that are copies of each other, or nearly
 
-    Each group begins with its best image: the most pixels, then the largest file, then the oldest. The
-    others have a score against the best one, which is at least the threshold. No image is in two groups.
+    Each group begins with its best image: one with companions, then the most pixels, then the largest file,
+    then the oldest. The others have a score against the best one, which is at least the threshold. No image
+    is in two groups.
 
     The command compares all pairs, so its time grows with the square of the number of images. --paths
     reads the files again, and prints a file only if it and the best one are still as they were embedded.

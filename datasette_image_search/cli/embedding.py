@@ -342,9 +342,11 @@ def _counts(summary: Summary, read: str) -> list[str]:
         (summary.gone, "gone and removed" if summary.pruned else "gone"),
     ]
     failed = len(summary.failures) + summary.failed_before
+    companions = "companion" if summary.companions == 1 else "companions"
     return [
         *(f"{count:,} {name}" for count, name in counts if count),
         f"{summary.unchanged:,} unchanged",
         *([f"metadata of {summary.read:,} {read} again"] if summary.read else []),
         f"{failed:,} failed",
+        *([f"{summary.companions:,} {companions}"] if summary.companions else []),
     ]

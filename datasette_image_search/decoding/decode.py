@@ -251,7 +251,7 @@ def _explaining(data: bytes, name: str) -> Iterator[None]:
         if not JXL and looks_like_jxl(data, name):
             raise missing_extra("jxl") from error
         is_raw = is_damaged_raw(data, name)
-        raise DecodeError(UNREADABLE_RAW if is_raw else unidentified(data)) from error
+        raise DecodeError(UNREADABLE_RAW if is_raw else unidentified(data, name)) from error
     except Image.DecompressionBombError as error:
         # Pillow allocates memory for a whole WebP when it opens it, and checks its own limit first.
         raise TooLarge("the picture has more pixels than can be read in its format") from error

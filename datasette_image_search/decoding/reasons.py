@@ -8,7 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-NO_PICTURE = "the file is not a picture of a known format, or is damaged"
+from .formats import is_film_name
+
+_NO_PICTURE = "the file is not a picture of a known format, or is damaged"
+
+_NO_FILM = "the file is not a film or picture of a known format, or is damaged"
 
 UNREADABLE_RAW = "the camera RAW is damaged, or of a kind that is not supported"
 
@@ -91,9 +95,9 @@ def _kind_of_bmp(what: str, number: int) -> str | None:
     return None
 
 
-def unidentified(data: bytes) -> str:
-    """The reason for a file that no plugin took for its own."""
+def unidentified(data: bytes, name: str) -> str:
+    """The reason for a file that no plugin took for its own. `name` is that of the file, or ""."""
     kind = next((kind for start, kind in _KINDS if start.match(data)), None)
     if kind is None:
-        return NO_PICTURE
+        return _NO_FILM if is_film_name(name) else _NO_PICTURE
     return f"the picture is damaged, or of a kind of {kind} that is not supported"

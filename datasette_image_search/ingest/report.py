@@ -53,7 +53,8 @@ class Summary:
     was dropped; `unfinished` is that of one that was kept, with the number of its vectors. `migrated` says
     whether the run brought the database to this version, `not_written` why the sidecars could not be
     written, None if they were. `left_out` is what was met in the folders and is no picture. `located` counts the
-    images that got a place, if the extra `places` is installed.
+    images that got a place, if the extra `places` is installed. `companions` counts the files that are no images, as they
+    are of the photo of another.
     """
 
     embedded: int
@@ -82,6 +83,7 @@ class Summary:
     not_written: str | None = None
     left_out: LeftOut = field(default_factory=LeftOut)
     located: int = 0
+    companions: int = 0
 
 
 def summary_of(survey: Survey) -> Summary:
@@ -98,6 +100,7 @@ def summary_of(survey: Survey) -> Summary:
         model=survey.model,
         read=len(survey.to_read),
         left_out=survey.left_out,
+        companions=survey.companions,
         empty_rows=survey.empty_rows,
         column=survey.path_column or survey.content_column,
         is_new_table=survey.is_new_table,

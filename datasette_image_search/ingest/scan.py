@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 from ..files.entries import Entries, folded
 from ..store.tables import KnownSource
 from .left_out import LeftOut
-from .pairs import paired
+from .pairs import may_be_companion, names_of, paired
 from .scopes import FolderScopes, Scope, emptied_scopes, find_scopes, is_away
 from .walk import FoundFile, ScanOptions, Walk
 
@@ -37,7 +37,7 @@ class Changes(Generic[T]):
     files that need nothing but the new spelling of their paths. `emptied` are the folders without any
     image. `settled` are failures of folders that can be read again, and of names that are spelled in another way
     now. Of `to_read` only the metadata is to be read again; they count as unchanged. `to_pair` need nothing but their
-    other companions.
+    other companions. `companions` counts the files that are no images, as they are of the photo of another.
     """
 
     to_embed: tuple[T, ...]
@@ -50,6 +50,7 @@ class Changes(Generic[T]):
     to_pair: tuple[FoundFile, ...] = ()
     settled: tuple[tuple[str, str], ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
+    companions: int = 0
 
 
 def find_changes(
@@ -74,7 +75,7 @@ def find_changes(
     all_found = {file.key: file for file in walk.files()}
     found = all_found
     if options is None or options.pairs:
-        found = paired(all_found, lambda key: key in known and known[key].image_id is not None)
+        found = _paired(all_found, known, walk, entries)
     # Files that were given are there: people give thousands, with *.jpg.
     folders = FolderScopes(scopes)
     not_met = {
@@ -121,9 +122,8 @@ def find_changes(
             for file, before in with_known
             if before is not None
             and before.companions != file.companions
-            and _is_known(file, before)
-            # Of a file that was given by itself nobody has looked for any.
-            and (file.root, file.path.rpartition("/")[0] or ".") in walk.listed
+            and before.image_id is not None
+            and file.key not in to_embed
         ),
         emptied=tuple(emptied_scopes(scopes, found)),
         settled=(
@@ -141,7 +141,25 @@ def find_changes(
             images=len(images_left_out),
             example=images_left_out[0] if images_left_out else "",
         ),
+        companions=len(all_found.keys() - found.keys()),
     )
+
+
+def _paired(
+    given: Mapping[tuple[str, str], FoundFile],
+    known: Mapping[tuple[str, str], KnownSource],
+    walk: Walk,
+    entries: Entries,
+) -> dict[tuple[str, str], FoundFile]:
+    """As paired(). A film that is given by itself brings the picture beside it, and no other file."""
+    films = (file for file in given.values() if may_be_companion(file))
+    beside = {file.key: file for file in walk.alike(films) if file.key not in given}
+    found = paired({**beside, **given}, known, lambda key: not _is_gone(key, entries))
+    companions = given.keys() - found.keys()
+    for root, path in beside.keys() & found.keys():
+        if not any((root, name) in companions for name in names_of(found[root, path].companions)):
+            del found[root, path]
+    return found
 
 
 def _with_row(file: FoundFile, before: KnownSource | None) -> FoundFile:

@@ -112,7 +112,7 @@ class Survey:
     The work to do. Of `to_read` only the metadata is read. `gone` are the missing files, by root and path, and `empty_rows` counts rows of a
     person's own table without an image. `unusable` says why rows of it cannot be images. `other_tables`
     are the image tables beside a new one. `unfinished` is an index that will replace others, but not in
-    this run, with the number of its vectors. `settled` and `left_out` are as in Changes.
+    this run, with the number of its vectors. `settled`, `left_out` and `companions` are as in Changes.
     """
 
     choice: ModelChoice
@@ -133,6 +133,7 @@ class Survey:
     unfinished: tuple[Index, int] | None = None
     settled: tuple[tuple[str, str], ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
+    companions: int = 0
 
     @property
     def model(self) -> str:
@@ -274,7 +275,7 @@ def _survey_files(
         changes.emptied, [file for file, before in gone.items() if before.image_id is not None]
     )
     has_images = changes.to_embed or changes.unchanged or changes.failed_before or changes.respelled
-    if not (has_images or changes.settled):
+    if not (has_images or changes.settled or changes.companions):
         names = ", ".join(repr(str(path)) for path in request.paths)
         met = changes.left_out.met()
         left_out = f", only what is left out: {', '.join(met)}" if met else ""
@@ -298,6 +299,7 @@ def _survey_files(
         to_pair=changes.to_pair,
         settled=changes.settled,
         left_out=changes.left_out,
+        companions=changes.companions,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -135,6 +136,27 @@ class Walk:
                     seen.add(file.key)
                     yield file
 
+    def alike(self, files: Iterable[FoundFile]) -> Iterator[FoundFile]:
+        """The image files beside some in folders that were not listed, called the same but for the ending."""
+        given: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for file in files:
+            above, _, name = file.path.rpartition("/")
+            if (file.root, above or ".") not in self.listed:
+                given[file.root, above].add(_stem(name))
+        for (root, above), stems in given.items():
+            prefix = f"{above}/" if above else ""
+            folder = os.path.join(self._entries.spelled(root), above)  # noqa: PTH118
+            try:
+                with os.scandir(folder) as listing:
+                    entries = sorted(listing, key=lambda entry: entry.name)
+            except OSError:
+                continue
+            entries = [entry for entry in entries if not self._is_left_out(entry, prefix)]
+            beside = FilesBeside(folder, (entry.name for entry in entries))
+            for entry in entries:
+                if _stem(entry.name) in stems and is_image_name(entry.name):
+                    yield found_file(root, prefix + entry.name, entry.path, beside=beside)
+
     def left_out(self) -> LeftOut:
         """What was met so far and is no picture."""
         return self._left_out.total(self._exclusion)
@@ -177,16 +199,18 @@ class Walk:
             yield from self._entry(entry, folder, path, beside, is_first_time)
 
     def _leaves_out(self, entry: os.DirEntry[str], prefix: str) -> bool:
-        below = prefix + entry.name
-        if (
-            self._exclusion.leaves_out(entry.path, below)
+        is_left_out = self._is_left_out(entry, prefix)
+        if is_left_out:
+            self._exclusion.pass_over(entry.path, prefix + entry.name)
+        return is_left_out
+
+    def _is_left_out(self, entry: os.DirEntry[str], prefix: str) -> bool:
+        return (
+            self._exclusion.leaves_out(entry.path, prefix + entry.name)
             or entry.name.startswith(".")
             # What a link points to may well be below the folder already.
             or (not self._follow_symlinks and _holds(entry.is_symlink))
-        ):
-            self._exclusion.pass_over(entry.path, below)
-            return True
-        return False
+        )
 
     def _entry(
         self,
@@ -218,6 +242,10 @@ class Walk:
 
     def _place(self, folder: str) -> str:
         return self._entries.spelled(os.path.realpath(folder)) if self._follow_symlinks else folder
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name.lower())[0]  # noqa: PTH122
 
 
 def _holds(test: Callable[[], bool]) -> bool:

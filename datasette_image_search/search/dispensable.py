@@ -41,6 +41,9 @@ def dispensable(
             continue
         named: set[str] = set()
         for copy in others:
+            if copy[1].has_companions:
+                left_out.files["has companions, which would stay alone"] += 1
+                continue
             problem = _problem_beside(best, copy, entries, named)
             if problem is None:
                 yield copy[0]

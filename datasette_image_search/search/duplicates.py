@@ -417,4 +417,4 @@ def _of_component(
 def _worth(image: ImageFile) -> tuple[Any, ...]:
     """A sort key that puts the image to keep first."""
     area = (image.width or 0) * (image.height or 0)
-    return -area, -(image.size or 0), image.mtime or "", image.image_id
+    return not image.has_companions, -area, -(image.size or 0), image.mtime or "", image.image_id

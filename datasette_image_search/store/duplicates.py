@@ -31,7 +31,7 @@ CHUNK = 10_000
 class ImageFile:
     """
     The file of an image, to tell the better one of two copies: pixels of the upright picture, bytes of
-    the file, and its time in ISO 8601, each None if unknown.
+    the file, and its time in ISO 8601, each None if unknown. `has_companions` says that others are the same photo.
     """
 
     vector_id: int
@@ -42,6 +42,7 @@ class ImageFile:
     height: int | None
     size: int | None
     mtime: str | None
+    has_companions: bool = False
 
 
 def image_files(
@@ -52,20 +53,24 @@ def image_files(
     # A person's own table may have width and height; ours may have lost them.
     columns = {name.lower() for name in column_names(conn, table.name)}
     shape = [f"_image.{name}" if name in columns else "null" for name in ("width", "height")]
+    is_paired = table.root_column is not None and "companions" in columns
+    others = "_image.companions is not null" if is_paired else "0"
     sql = """
-        select _vector.id, _vector.image_id, _vector.sha256, {shape}, _source.size, _source.mtime
+        select _vector.id, _vector.image_id, _vector.sha256, {shape}, _source.size, _source.mtime, {others}
         from json_each(?) as _wanted
         cross join {vectors} as _vector on _vector.id = _wanted.value and _vector.index_id = ?
         cross join {images} as _image on _image.{key} = _vector.image_id
         left join {state} as _source on _source.image_id = _vector.image_id
     """
-    sql = sql.format(shape=", ".join(shape), state=sources_of(conn, table), **table.quoted())
+    sql = sql.format(
+        shape=", ".join(shape), others=others, state=sources_of(conn, table), **table.quoted()
+    )
     found = {}
     for start in range(0, len(vector_ids), CHUNK):
         wanted = json.dumps(list(vector_ids[start : start + CHUNK]))
         rows = [row for row in conn.execute(sql, [wanted, index.id]) if table.is_key(row[1])]
         places = locations(conn, index, [image_id for _, image_id, *_ in rows])
-        for vector_id, image_id, sha256, width, height, size, mtime in rows:
+        for vector_id, image_id, sha256, width, height, size, mtime, has_companions in rows:
             if image_id in places:
                 width, height, size = (
                     value if isinstance(value, int) else None for value in (width, height, size)
@@ -73,7 +78,15 @@ def image_files(
                 mtime = mtime if isinstance(mtime, str) else None
                 place = places[image_id]
                 found[vector_id] = ImageFile(
-                    vector_id, image_id, sha256, place, width, height, size, mtime
+                    vector_id,
+                    image_id,
+                    sha256,
+                    place,
+                    width,
+                    height,
+                    size,
+                    mtime,
+                    bool(has_companions),
                 )
     return found
 

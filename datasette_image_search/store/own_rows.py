@@ -73,7 +73,7 @@ def own_rows(
     unusable: dict[str, Failure] = {}
     with _any_text(conn):
         for image_id, value in conn.execute(sql):
-            if not table.is_key(image_id) or _fault_of(image_id) is not None:
+            if not table.is_key(image_id):
                 label = _literal(image_id)
                 times = sum(each.startswith(label) for each in unusable) + 1 if label == NULL else 1
                 label = f"{label} ({times})" if times > 1 else label
@@ -98,12 +98,12 @@ def _any_text(conn: sqlite3.Connection) -> Iterator[None]:
         conn.text_factory = before
 
 
-def _fault_of(key: Key) -> str | None:
-    """Why a key names no row, if it does not."""
-    if "\0" in str(key):
+def _fault_of(key: str) -> str | None:
+    """Why a text names no row, if it does not."""
+    if "\0" in key:
         return "a text with a null character, where SQLite ends it"
     try:
-        str(key).encode()
+        key.encode()
     except UnicodeEncodeError:
         return "a text that is not UTF-8"
     return None
@@ -125,7 +125,7 @@ def _literal(value: object) -> str:
 def _no_key(table: ImageTable, value: object) -> str:
     kinds = {bytes: "a BLOB", float: "a fraction", str: "a text"}
     what = NULL if value is None else kinds.get(type(value), "a number")
-    if table.is_key(value):
+    if isinstance(value, str) and not table.key_is_integer:
         what = _fault_of(value) or what
     wanted = "a whole number" if table.key_is_integer else "a text"
     return f"its key {table.key!r} is {what}; give the row {wanted} for a key"

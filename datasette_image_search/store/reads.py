@@ -115,6 +115,7 @@ def known_files(
             mtime,
             failed=True,
             has_vector=before.has_vector if before else False,
+            companions=before.companions if before else "",
         )
     return known
 
