@@ -39,8 +39,8 @@ def test_embed_then_search(tmp_path: Path, folder: Path) -> None:
     found = run("search-images", database, "images", "blue", "-k", "3")
     assert found.exit_code == 0, found.output
     lines = found.stdout.splitlines()
-    assert lines[0].split() == ["score", "id", "path", "matched"]
-    assert lines[2].split()[1:] == ["2", "blue.jpg", "blue", "in", "filename"]
+    assert lines[0].split() == ["score", "relevance", "id", "path", "matched"]
+    assert lines[2].split()[2:] == ["2", "blue.jpg", "blue", "in", "filename"]
     assert len(lines) == 2 + 3
 
 

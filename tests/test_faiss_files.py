@@ -56,7 +56,9 @@ def written(index: faiss.Index) -> np.ndarray:
 def test_what_is_written_is_read_again(factory: str, mapped: bool) -> None:
     index = made(factory)
     assert is_readable(faiss.index_factory(DIMENSIONS, factory, faiss.METRIC_INNER_PRODUCT))
-    again = read_approximate(written(index), DIMENSIONS, len(VECTORS), mapped=mapped)
+    # What is mapped stays in these bytes.
+    data = written(index)
+    again = read_approximate(data, DIMENSIONS, len(VECTORS), mapped=mapped)
     for one, other in zip(index.search(VECTORS[:9], 5), again.search(VECTORS[:9], 5), strict=True):
         assert np.array_equal(one, other)
     if not mapped:

@@ -77,8 +77,7 @@ IMAGE_EVENTS = ("inserted", "deleted", "renumbered", "content_changed")
 """What the triggers on every image table are there for."""
 
 IMPORTED = "imported"
-"""The fingerprint of vectors that another program made, until it is known that an embedder here makes
-the same ones."""
+"""The fingerprint of vectors of another program, until it is known that an embedder here makes the same ones."""
 
 Key = int | str
 """The primary key of an image table."""
