@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -110,18 +110,26 @@ async def above_tables(datasette: Datasette, request: Request, database: str) ->
     return await _boxes(datasette, request, [datasette.get_database(database)])
 
 
+async def _visible(
+    datasette: Datasette, request: Request, databases: Sequence[Database]
+) -> AsyncIterator[tuple[str, str]]:
+    """Database and name of the image tables that the actor may see, of no more databases than are asked for."""
+    for database in databases:
+        for name in await visible_image_tables(datasette, request.actor, database):
+            yield database.name, name
+
+
 async def _boxes(datasette: Datasette, request: Request, databases: Sequence[Database]) -> Markup:
     """A box for each of the first image tables that the actor may see; nothing if there are none."""
     boxes: list[dict[str, str]] = []
     others = None
-    for database in databases:
-        for name in await visible_image_tables(datasette, request.actor, database):
-            if len(boxes) == MOST_BOXES:
-                others = datasette.urls.path("/-/image-search")
-                break
-            title = await table_title(datasette, database.name, name)
-            action = TableUrls(datasette, database.name, name).page()
-            boxes.append({"action": action, "title": title, "database": database.name})
+    async for database, name in _visible(datasette, request, databases):
+        if len(boxes) == MOST_BOXES:
+            others = datasette.urls.path("/-/image-search")
+            break
+        title = await table_title(datasette, database, name)
+        action = TableUrls(datasette, database, name).page()
+        boxes.append({"action": action, "title": title, "database": database})
     titles = [box["title"] for box in boxes]
     for box in boxes:
         if titles.count(box["title"]) > 1:

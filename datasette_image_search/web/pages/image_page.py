@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from datasette.app import Datasette
@@ -97,11 +97,7 @@ async def _neighbours(
     if wanted.query and not await is_ready(requested, wanted, PATIENCE):
         return _Neighbours()
     first = max(position - AROUND, 1)
-    size = 2 * AROUND + 1
-    if wanted.limit is not None and not (wanted.query and wanted.order):
-        size = max(min(size, wanted.limit - first + 1), 0)
-    around = replace(wanted, offset=first - 1, size=size)
-    images = await found_images(requested, around)
+    images = await found_images(requested, wanted.part(first - 1, 2 * AROUND + 1))
     at = next((at for at, each in enumerate(images) if each.id == image_id), None)
     if at is None:
         return _Neighbours()

@@ -168,8 +168,8 @@ async def find(
     end = wanted.offset + wanted.size
     more = len(page.images) > wanted.size > 0
     allowed = not wanted.query or end + wanted.size <= DEEPEST
-    if wanted.limit is not None and not (wanted.query and wanted.order):
-        more = more and end < wanted.limit
+    if wanted.end is not None:
+        more = more and end < wanted.end
     return Answer(
         images=page.images[: wanted.size],
         next_offset=end if more and allowed else None,

@@ -163,10 +163,6 @@ async def _html(
         "matches_only": wanted.matches_only if wanted else False,
         "min_relevance": wanted.min_relevance if wanted else None,
         "sortable_columns": await sortable_columns(requested),
-        "path_with_replaced_args": lambda request, args: urls.page(replaced(first_page, **args)),
-        "path_with_removed_where": lambda text: urls.page(
-            pair for pair in first_page if pair != ("_where", text)
-        ),
         "originals": shows_originals(requested),
         "answer": answer,
         "images": [],

@@ -103,6 +103,16 @@ class SearchRequest:
             by=self.by,
         )
 
+    @property
+    def end(self) -> int | None:
+        """How many images are shown in all. Of an order of a query the limit says of how many it is, and ends nothing."""
+        return None if self.query and self.order else self.limit
+
+    def part(self, offset: int, size: int) -> SearchRequest:
+        """The same with up to `size` images after the first `offset`, none behind the end."""
+        left = size if self.end is None else max(min(size, self.end - offset), 0)
+        return replace(self, offset=offset, size=left)
+
     def like(self, requested: RequestedTable, image_id: Key, size: int) -> SearchRequest:
         """The search for the closest to an image, of the whole table or view."""
         return replace(
@@ -184,11 +194,10 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
     rows = both_of(of_columns, others)
     order = await _order(requested)
     limit = _whole_number(request, "_limit", 0, DEEPEST, least=1) or None
-    return SearchRequest(
+    wanted = SearchRequest(
         query=query,
         by=await _by(requested),
-        # Of an order by a column the limit says of how many it is.
-        size=size if limit is None or (query and order) else max(min(size, limit - offset), 0),
+        size=size,
         offset=offset,
         min_score=_number(request, "_min_score", 0.25),
         min_relevance=_relevance(request),
@@ -205,6 +214,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         position=_whole_number(request, POSITION, 0, LAST, least=1) or None,
         context=context,
     )
+    return wanted.part(offset, size)
 
 
 def _of_images(requested: RequestedTable, rows: Filter | None) -> Filter | None:
