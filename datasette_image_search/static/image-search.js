@@ -106,10 +106,15 @@
     asking?.abort();
     moveTo(position);
     figure.replaceChildren();
-    if (history.state?.preview) history.back();
+    if (!history.state?.preview) return;
+    isLeaving = true;
+    history.back();
   });
+  let isLeaving = false;
   addEventListener("popstate", () => {
-    if (preview.open) preview.close();
+    // This comes later, when a quick person may have opened it again.
+    if (isLeaving) isLeaving = false;
+    else if (preview.open) preview.close();
   });
 
   /* --- The next page, when the end of this one comes into view ---------------------------------- */
