@@ -52,7 +52,8 @@
     figure.replaceChildren(frame, caption);
     if (!preview.open) {
       // So that going back closes it, and does not leave the search.
-      history.pushState({ preview: true }, "");
+      if (history.state?.preview === undefined) history.pushState({ preview: true }, "");
+      else history.replaceState({ preview: true }, "");
       preview.showModal();
     }
     clearTimeout(waiting);
@@ -106,15 +107,11 @@
     asking?.abort();
     moveTo(position);
     figure.replaceChildren();
-    if (!history.state?.preview) return;
-    isLeaving = true;
-    history.back();
+    // The step is kept for the next one: going back here would come later, when a quick person has opened it again.
+    if (history.state?.preview) history.replaceState({ preview: false }, "");
   });
-  let isLeaving = false;
   addEventListener("popstate", () => {
-    // This comes later, when a quick person may have opened it again.
-    if (isLeaving) isLeaving = false;
-    else if (preview.open) preview.close();
+    if (preview.open) preview.close();
   });
 
   /* --- The next page, when the end of this one comes into view ---------------------------------- */
