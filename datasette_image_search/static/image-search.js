@@ -103,6 +103,8 @@
     if (event.target === preview || event.target.tagName === "FIGURE") preview.close();
   });
   preview.addEventListener("close", () => {
+    // This is told a moment later, when a quick person has opened it again.
+    if (preview.open) return;
     clearTimeout(waiting);
     asking?.abort();
     moveTo(position);
