@@ -10,7 +10,7 @@ from ..access.requested_table import RequestedTable
 from ..among import ARGUMENT as AMONG
 from ..among import among_of
 from ..compat import column_filters
-from ..facets.words import KEYWORDS, TAGS
+from ..facets.words import ALBUMS, KEYWORDS, TAGS
 from ..urls import Pairs, RequestError
 from .cards import shortened
 from .search_request import NO_FILTER, filter_pair
@@ -18,6 +18,7 @@ from .search_request import NO_FILTER, filter_pair
 SAYINGS = {
     TAGS.argument: f'{TAGS.saying} "{{}}"',
     KEYWORDS.argument: f'{KEYWORDS.saying} "{{}}"',
+    ALBUMS.argument: f'{ALBUMS.saying} "{{}}"',
     "_search": 'text "{}"',
     "_where": "where {}",
     "_matches_only": "matches only",
