@@ -29,6 +29,7 @@ from ..access.visits import visitor_sees
 from ..compat import column_filters, table_configuration
 from ..configuration import rank as configured_rank
 from ..urls import POSITION, RequestError, pairs_of, whole_number
+from .filter_values import check_values
 from .parameters import SeenRequest, check_names, is_parameter
 
 PAGE_SIZE = 60
@@ -176,6 +177,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
                 more_words += added.human_descriptions
                 context.update(added.extra_context)
         words = filters.human_description_en(extra=more_words)
+        await check_values(requested, pairs)
     except NO_FILTER as error:
         if isinstance(error, DatasetteError) and error.status < 500:
             raise
