@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ..access.requested_table import RequestedTable
+from ..among import ARGUMENT as AMONG
+from ..among import among_of
 from ..compat import column_filters
 from ..facets import words
 from ..facets.choices import listed
@@ -102,6 +104,8 @@ def _in_words(requested: RequestedTable, columns: list[str], name: str, value: s
     if name.startswith(SEARCHED_COLUMN):
         return f'text "{value}" in {name.removeprefix(SEARCHED_COLUMN)}' if value else None
     try:
+        if name == AMONG:
+            return among_of(value).saying
         if name == "_through":
             through = json.loads(value)
             return f'{through["table"]}.{through["column"]} = "{through["value"]}"'
