@@ -185,6 +185,15 @@ def filters_by_words(
     return words.filter_by_words(datasette, request, database, table)
 
 
+@hookimpl(specname="filters_from_request")
+def filters_among(
+    request: Request, database: str, table: str, datasette: Datasette
+) -> Awaitable[FilterArguments | None]:
+    from .web.datasette_pages.among_filter import filter_among
+
+    return filter_among(datasette, request, database, table)
+
+
 @hookimpl
 def prepare_jinja2_environment(env: Environment) -> None:
     from .web.datasette_pages import template_vars

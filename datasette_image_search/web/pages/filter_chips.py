@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ..access.requested_table import RequestedTable
+from ..among import ARGUMENT as AMONG
+from ..among import among_of
 from ..compat import column_filters
 from ..facets.words import ALBUMS, KEYWORDS, TAGS
 from ..urls import Pairs, RequestError
@@ -66,6 +68,8 @@ def _in_words(requested: RequestedTable, columns: list[str], name: str, value: s
     if name in SAYINGS:
         return SAYINGS[name].format(value) if value else None
     try:
+        if name == AMONG:
+            return among_of(value).saying
         pair = filter_pair(requested.name, columns, name, value)
         if pair is None:
             return None
