@@ -60,10 +60,10 @@ def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datas
 
 @hookimpl
 def register_facet_classes() -> list[type[Facet]]:
-    from .web.facets.words import KeywordFacet, TagFacet
+    from .web.facets.words import AlbumFacet, KeywordFacet, TagFacet
     from .web.facets.years import YearFacet
 
-    return [YearFacet, TagFacet, KeywordFacet]
+    return [YearFacet, TagFacet, KeywordFacet, AlbumFacet]
 
 
 @hookimpl
@@ -183,6 +183,15 @@ def filters_by_words(
     if not words.asked_for(request):
         return None
     return words.filter_by_words(datasette, request, database, table)
+
+
+@hookimpl(specname="filters_from_request")
+def filters_among(
+    request: Request, database: str, table: str, datasette: Datasette
+) -> Awaitable[FilterArguments | None]:
+    from .web.datasette_pages.among_filter import filter_among
+
+    return filter_among(datasette, request, database, table)
 
 
 @hookimpl

@@ -32,7 +32,7 @@ from ..urls import (
     replaced,
 )
 from .choices import with_choice
-from .words import KeywordFacet, TagFacet
+from .words import AlbumFacet, KeywordFacet, TagFacet
 from .years import YearFacet
 
 SUGGESTED = (
@@ -44,7 +44,7 @@ SUGGESTED = (
 )
 """The columns that people filter photos by. `embed-images` and `locate-images` make indexes for them."""
 
-WORDS = (KeywordFacet.type, TagFacet.type)
+WORDS = (AlbumFacet.type, KeywordFacet.type, TagFacet.type)
 """Facets of the key of an image table."""
 
 MOST_FACETS = 20
@@ -219,9 +219,11 @@ def _usual(requested: RequestedTable, columns: list[str]) -> dict[str, list[dict
 
 
 def _tells_apart(facet: dict[str, Any]) -> bool:
-    """Whether a facet has several values, or one that is chosen."""
+    """Whether a facet has several values, or one that is chosen. An album is worth a look also if it is the only one."""
     values = facet["results"]
-    return len(values) > 1 or any(value["selected"] for value in values)
+    return len(values) > (facet["type"] != AlbumFacet.type) or any(
+        value["selected"] for value in values
+    )
 
 
 def _column(config: dict[str, Any]) -> str:

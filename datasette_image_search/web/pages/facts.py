@@ -13,7 +13,7 @@ from typing import Any
 from ...metadata.columns import COLUMNS
 from ...quantities import bytes_in_words, exposure_in_words
 from ...search.hits import clock
-from ..facets.words import KEYWORDS, TAGS
+from ..facets.words import ALBUMS, KEYWORDS, TAGS
 from ..urls import Pairs
 from .periods import span_of
 
@@ -55,12 +55,12 @@ def facts(
     is_ours: bool,
 ) -> list[Fact]:
     """
-    `row` is that of the image, without a BLOB that is the picture; `words` are its tags and keywords, by the
+    `row` is that of the image, without a BLOB that is the picture; `words` are its tags, keywords and albums, by the
     parameter that filters by them. `page` makes the URL of a search page. `is_ours` is True for a table that
     embed-images made, and not for a person's own, whose columns may mean anything.
     """
     found = _of_our_columns(row, page) if is_ours else []
-    for kind, label in ((KEYWORDS, "Keywords"), (TAGS, "Tags")):
+    for kind, label in ((KEYWORDS, "Keywords"), (TAGS, "Tags"), (ALBUMS, "Albums")):
         texts = words.get(kind.argument, ())
         values = tuple(Value(text, page([(kind.argument, text)])) for text in texts)
         found.append(Fact(label, values))

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ..access.requested_table import RequestedTable
+from ..among import ARGUMENT as AMONG
+from ..among import among_of
 from ..compat import column_filters
-from ..facets.words import KEYWORDS, TAGS
+from ..facets.words import ALBUMS, KEYWORDS, TAGS
 from ..urls import Pairs, RequestError
 from .cards import shortened
 from .search_request import NO_FILTER, filter_pair
@@ -16,6 +18,7 @@ from .search_request import NO_FILTER, filter_pair
 SAYINGS = {
     TAGS.argument: f'{TAGS.saying} "{{}}"',
     KEYWORDS.argument: f'{KEYWORDS.saying} "{{}}"',
+    ALBUMS.argument: f'{ALBUMS.saying} "{{}}"',
     "_search": 'text "{}"',
     "_where": "where {}",
     "_matches_only": "matches only",
@@ -65,6 +68,8 @@ def _in_words(requested: RequestedTable, columns: list[str], name: str, value: s
     if name in SAYINGS:
         return SAYINGS[name].format(value) if value else None
     try:
+        if name == AMONG:
+            return among_of(value).saying
         pair = filter_pair(requested.name, columns, name, value)
         if pair is None:
             return None

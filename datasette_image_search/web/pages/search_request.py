@@ -26,6 +26,7 @@ from ...store.tables import LAST
 from ...store.written_texts import TEXT_TABLES
 from ..access.requested_table import RequestedTable
 from ..access.visits import visitor_sees
+from ..among import read_among
 from ..compat import column_filters, table_configuration
 from ..configuration import rank as configured_rank
 from ..urls import POSITION, RequestError, pairs_of, whole_number
@@ -159,6 +160,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
     if len(pairs) > MOST_FILTERS:
         raise RequestError(f"a URL can have {MOST_FILTERS} filters; this one has {len(pairs):,}")
     filters = column_filters(datasette, requested.database.name, requested.name, pairs)
+    among = read_among(request)
     try:
         clauses, params = filters.build_where_clauses(requested.name)
         of_columns = Filter(all_of(clauses), params) if clauses else None
@@ -175,12 +177,17 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
                 more_params.update(added.params)
                 more_words += added.human_descriptions
                 context.update(added.extra_context)
-        words = filters.human_description_en(extra=more_words)
+        said_before = () if among is None else (among.description,)
+        words = filters.human_description_en(
+            extra=[each for each in more_words if each not in said_before]
+        )
     except NO_FILTER as error:
         if isinstance(error, DatasetteError) and error.status < 500:
             raise
         said = error.message if isinstance(error, DatasetteError) else error
         raise RequestError(f"a filter in this URL cannot be read: {said}") from error
+    if among is not None:
+        words = f"{among.words} {words}".rstrip()
     columns = await requested.database.table_columns(requested.name)
     check_names(requested.request.args, columns, request.seen)
     query = (request.args.get("q") or "").strip()
