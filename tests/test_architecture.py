@@ -46,10 +46,12 @@ MAY_IMPORT = {
         "files",
     }
     | BASE,
+    "albums": {"api", "store"} | BASE,
     "sql": {"api", "search", "store"} | BASE,
     "web": {"api", "maps", "search", "decoding", "embedders", "store", "metadata"} | BASE,
     "cli": {
         "progress",
+        "albums",
         "api",
         "sql",
         "maps",

@@ -28,6 +28,8 @@ from datasette_image_search.store.tables import vector_from_blob
 
 from .commands import change, query, touch_later, vectors_of
 from .conftest import COLOURS, draw_picture
+from .drawn_films import draw_film
+from .serving import HANGS
 
 Run = Callable[..., Summary]
 
@@ -558,6 +560,18 @@ def test_slow_files_are_committed_in_small_batches(run: Run, monkeypatch: pytest
     seen: list[Progress] = []
     run(on_progress=seen.append, batch_size=1000)
     assert [progress.done for progress in seen] == list(range(9))
+
+
+def test_of_films_the_scenes_are_counted_in_batches(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As many pictures are in memory as with photos."""
+    monkeypatch.setattr(pipeline, "COMMIT_SECONDS", HANGS)
+    for name in ("a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"):
+        draw_film(tmp_path / "films" / name, [("red", 0.5), ("green", 0.5), ("blue", 0.5)])
+    seen: list[Progress] = []
+    run(tmp_path / "films", on_progress=seen.append, batch_size=4)
+    assert [progress.done for progress in seen] == [0, 2, 4, 5]
 
 
 def test_a_drive_that_goes_during_a_run_costs_no_file_its_next_try(run: Run, folder: Path):

@@ -53,7 +53,7 @@ from ..store.writes import (
     write_companions,
     write_reused,
 )
-from .decode_ahead import decode_ahead
+from .decode_ahead import decode_ahead, pictures_of
 from .model_choice import RunError
 from .own_images import NO_CONTENT, ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
@@ -314,7 +314,7 @@ class _Run:
         outcomes = decode_ahead(
             self.survey.to_embed, settings, request.decoders, ahead, self._with_content
         )
-        for batch in _batches(outcomes, request.batch_size):
+        for batch in _batches(outcomes, request.batch_size, lambda each: pictures_of(each[1])):
             images, failed = _encode(embedder, batch, roots, request.batch_size)
             committed = partial(self._count, failed, batch)
             write_batch(self.db, self.table, index, images, failed, committed)
@@ -440,15 +440,21 @@ def _content(
     )
 
 
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, or of as many as came in COMMIT_SECONDS."""
+def _batches(
+    items: Iterable[T], size: int, weight_of: Callable[[T], int] = lambda item: 1
+) -> Iterator[list[T]]:
+    """
+    Lists of items that weigh `size` together, or of as many as came in COMMIT_SECONDS. One that is heavier than that may
+    be the last of a list.
+    """
     batch: list[T] = []
-    deadline = time.monotonic() + COMMIT_SECONDS
+    weight, deadline = 0, time.monotonic() + COMMIT_SECONDS
     for item in items:
         batch.append(item)
-        if len(batch) >= size or time.monotonic() >= deadline:
+        weight += weight_of(item)
+        if weight >= size or time.monotonic() >= deadline:
             yield batch
             batch = []
-            deadline = time.monotonic() + COMMIT_SECONDS
+            weight, deadline = 0, time.monotonic() + COMMIT_SECONDS
     if batch:
         yield batch

@@ -30,6 +30,7 @@ from ..among import read_among
 from ..compat import column_filters, table_configuration
 from ..configuration import rank as configured_rank
 from ..urls import POSITION, RequestError, pairs_of, whole_number
+from .filter_values import check_values
 from .parameters import SeenRequest, check_names, is_parameter
 
 PAGE_SIZE = 60
@@ -181,6 +182,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         words = filters.human_description_en(
             extra=[each for each in more_words if each not in said_before]
         )
+        await check_values(requested, pairs)
     except NO_FILTER as error:
         if isinstance(error, DatasetteError) and error.status < 500:
             raise
