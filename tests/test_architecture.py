@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "files": BASE,
     "metadata": set(),
     "decoding": {"metadata", "files"} | BASE,
-    "embedders": BASE,
+    "embedders": {"files"} | BASE,
     "store": {"files", "metadata"} | BASE,
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,
     "search": {"progress", "decoding", "embedders", "store", "files"} | BASE,
