@@ -39,7 +39,7 @@ POSITION = "_position"
 FORM_FIELDS = ("q", "_by", "_sort", "_limit")
 """Fields that say nothing if they are empty."""
 
-PAGES = ("map", "upload")
+PAGES = ("duplicates", "map", "upload")
 """What follows the table in our URLs, and can be the key of an image too."""
 
 Pairs = Iterable[tuple[str, str]]
@@ -72,6 +72,10 @@ class TableUrls:
     def map(self, pairs: Pairs = (), format: str = "") -> str:
         """The map of the images, or its data as `format` "json"."""
         return self._path(f"/map.{format}" if format else "/map", pairs)
+
+    def duplicates(self, pairs: Pairs = (), format: str = "") -> str:
+        """The groups of duplicates, or a list of what was ticked there as `format` "txt" or "csv"."""
+        return self._path(f"/duplicates.{format}" if format else "/duplicates", pairs)
 
     def images(self) -> str:
         """The beginning of the URLs of thumbnails and originals."""
