@@ -38,6 +38,17 @@ def read_albums(conn: sqlite3.Connection, table: ImageTable) -> list[Album]:
     return [Album(*row) for row in conn.execute(sql.format(**table.quoted()))]
 
 
+def album_members(conn: sqlite3.Connection, table: ImageTable, name: str) -> list[Key]:
+    """The ids of its images that are still there, those that were added first first. Raises StoreError."""
+    album = find_album(conn, table, name)
+    rows = conn.execute(
+        "select image_id from {album_members} join {images} on {images}.{key} = image_id "
+        "where album_id = ? order by added, image_id".format(**table.quoted()),
+        [album.id],
+    )
+    return [key for (key,) in rows if table.is_key(key)]
+
+
 def album_name(conn: sqlite3.Connection, table: ImageTable, id: int) -> str | None:
     """None if there is no album with this id."""
     if not has_albums(conn, table):

@@ -218,6 +218,15 @@ def matching_images(
     return np.fromstring(text or "", dtype=np.int64, sep=",")
 
 
+def image_ids(
+    conn: sqlite3.Connection, table: ImageTable, filter: Filter | None, *, limit: int = LAST
+) -> list[Key]:
+    """The keys of up to `limit` images that pass the filter, in their order. Raises FilterError."""
+    sql = "select {key} from {images} where {filter} order by {key} limit :_img_limit"
+    rows = _filtered(conn, sql, table, filter, {"_img_limit": limit})
+    return [key for (key,) in rows if table.is_key(key)]
+
+
 def is_indexed(conn: sqlite3.Connection, index: Index, filter: Filter) -> bool:
     """Whether SQLite finds what passes the filter by an index, and need not scan the table."""
     sql = "explain query plan select {key} from {images} where {filter}"
