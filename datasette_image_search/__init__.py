@@ -60,10 +60,10 @@ def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datas
 
 @hookimpl
 def register_facet_classes() -> list[type[Facet]]:
-    from .web.facets.words import KeywordFacet, TagFacet
+    from .web.facets.words import AlbumFacet, KeywordFacet, TagFacet
     from .web.facets.years import YearFacet
 
-    return [YearFacet, TagFacet, KeywordFacet]
+    return [YearFacet, TagFacet, KeywordFacet, AlbumFacet]
 
 
 @hookimpl
@@ -124,7 +124,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
     from .web.configuration import configuration_page
     from .web.errors import told_when_locked, told_when_missing
     from .web.media import pictures, uploads
-    from .web.pages import image_page, map_page, search_page
+    from .web.pages import album_pages, image_page, map_page, search_page
     from .web.pages.responses import with_options
 
     routes = [
@@ -152,6 +152,14 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
             map_page.map_page,
+        ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/albums(?:\.(?P<format>json))?$",
+            album_pages.albums_page,
+        ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/album/(?P<album>[0-9]+)$",
+            album_pages.album,
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)$",
@@ -183,6 +191,15 @@ def filters_by_words(
     if not words.asked_for(request):
         return None
     return words.filter_by_words(datasette, request, database, table)
+
+
+@hookimpl(specname="filters_from_request")
+def filters_among(
+    request: Request, database: str, table: str, datasette: Datasette
+) -> Awaitable[FilterArguments | None]:
+    from .web.datasette_pages.among_filter import filter_among
+
+    return filter_among(datasette, request, database, table)
 
 
 @hookimpl

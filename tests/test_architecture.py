@@ -25,13 +25,13 @@ MAY_IMPORT = {
     "files": BASE,
     "metadata": set(),
     "decoding": {"metadata", "files"} | BASE,
-    "embedders": BASE,
+    "embedders": {"files"} | BASE,
     "store": {"files", "metadata"} | BASE,
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,
     "search": {"progress", "decoding", "embedders", "store", "files"} | BASE,
     "places": {"store"} | BASE,
     "reading": {"decoding", "store", "files"} | BASE,
-    "maps": {"search", "store"} | BASE,
+    "maps": {"progress", "search", "store"} | BASE,
     "runs": {"progress", "ingest", "places", "reading", "search", "store", "files"} | BASE,
     "api": {
         "progress",
@@ -46,10 +46,12 @@ MAY_IMPORT = {
         "files",
     }
     | BASE,
+    "albums": {"api", "store"} | BASE,
     "sql": {"api", "search", "store"} | BASE,
     "web": {"api", "maps", "search", "decoding", "embedders", "store", "metadata"} | BASE,
     "cli": {
         "progress",
+        "albums",
         "api",
         "sql",
         "maps",

@@ -166,7 +166,7 @@ async def test_the_way_through_a_search(database: Path) -> None:
     assert seen == ids
     assert parse_qs(urlsplit(before).query)["_position"] == [str(len(ids) - 1)]
     assert unescape(re.search(r'<a href="([^"]*)">&#x2190; ', page.text)[1]) == (
-        f"{PAGE}?q=dark+red&id__gt=2"
+        f"{PAGE}?q=dark+red&id__gt=2#image-{ids[-1]}"
     )
 
 

@@ -10,6 +10,9 @@ import pytest
 from datasette.app import Datasette
 from sqlite_utils import Database
 
+from datasette_image_search.web.access import image_tables
+from datasette_image_search.web.access.image_tables import MOST_ASKED, _tables
+
 from .serving import datasette_of, get
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
@@ -115,3 +118,32 @@ async def test_a_database_without_image_tables_and_a_hidden_one_are_alike(
         assert response.status_code == 404
         assert f"There is no image table in &#39;{name}&#39;" in response.text
     assert (await get(datasette, "/-/image-search/photos", actor="anna")).status_code == 302
+
+
+async def test_a_page_asks_few_of_the_other_databases(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_tables, "FRESH", 0)
+    plain = [tmp_path / f"plain {number}.db" for number in range(8)]
+    for path in plain:
+        Database(path)["plain"].insert({"id": 1}, pk="id")
+    datasette = datasette_of(*plain, database)
+    assert MENU in (await get(datasette, "/-/plugins")).text
+    ages = {each: _tables.age(each) for each in datasette.databases.values()}
+    assert MENU in (await get(datasette, "/-/plugins")).text
+    asked = [each for each, age in ages.items() if _tables.age(each) < age]
+    assert len(asked) == MOST_ASKED
+
+
+async def test_the_first_image_table_of_many_databases_is_noticed(
+    folder: Path, embed: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_tables, "FRESH", 0)
+    plain = [tmp_path / f"plain {number}.db" for number in range(8)]
+    for path in plain:
+        Database(path)["plain"].insert({"id": 1}, pk="id")
+    datasette = datasette_of(*plain)
+    assert MENU not in (await get(datasette, "/-/plugins")).text
+    embed(folder, name=plain[7].name)
+    pages = [(await get(datasette, "/-/plugins")).text for _ in range(-(-len(plain) // MOST_ASKED))]
+    assert MENU in pages[-1]

@@ -19,7 +19,8 @@ from PIL import Image
 from datasette_image_search.ingest.own_images import OwnImage, find_own_changes
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.sql.functions import register_functions
-from datasette_image_search.store.tables import KnownSource, OwnRow
+from datasette_image_search.store.own_rows import OwnRow
+from datasette_image_search.store.tables import KnownSource
 
 from .commands import change, command, query, touch_later
 from .commands import embed_images as embed

@@ -8,7 +8,7 @@ import pytest
 from dateparser.date import DateData
 
 from datasette_image_search.web.pages import periods
-from datasette_image_search.web.pages.periods import Period, period_in
+from datasette_image_search.web.pages.periods import Period, period_in, period_in_words
 
 TODAY = date(2026, 7, 15)
 
@@ -150,3 +150,31 @@ def test_only_some_runs_of_words_that_look_like_a_time_are_tried(monkeypatch: py
     monkeypatch.setattr(periods, "_parser", lambda languages, today: Parser())
     assert period_in("foo 2021 bar 2022 " * 6, TODAY) is None
     assert len(tried) == periods.MOST_TRIES
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
+        ("2021", "2022", "2021"),
+        ("2021-06", "2021-07", "June 2021"),
+        ("2021-12-31", "2022-01-01", "31 December 2021"),
+        ("2021", "2024", "2021 to 2023"),
+        ("2022-12", "2023-03", "December 2022 to February 2023"),
+        ("2021", "2022-07", "January 2021 to June 2022"),
+        ("2021-06-15", "2022", "15 June 2021 to 31 December 2021"),
+        ("2021-01", "2021-02-01", "1 January 2021 to 31 January 2021"),
+        ("2021-06", None, "since June 2021"),
+        (None, "2024", "before 2024"),
+        # Nothing between, no date, and the ends of time.
+        ("2024", "2021", None),
+        ("2021", "2021", None),
+        ("2021-06-01T10:00", "2022", None),
+        ("banana", None, None),
+        ("2021-13", "2022", None),
+        ("0001", "0001-01-01", None),
+        (None, "9999", None),
+        ("", "", None),
+    ],
+)
+def test_a_period_in_words(start: str | None, end: str | None, words: str | None):
+    assert period_in_words(start, end) == words

@@ -121,6 +121,11 @@ def test_examples_of_tagging_print_what_it_shows(home: Path) -> None:
     run_as_shown(PROJECT / "docs" / "tagging.md", home)
 
 
+def test_examples_of_albums_print_what_it_shows(home: Path) -> None:
+    EMBED.run(home)
+    run_as_shown(PROJECT / "docs" / "albums.md", home)
+
+
 def test_examples_of_the_map_print_what_it_shows(home: Path) -> None:
     EMBED.run(home)
     run_as_shown(PROJECT / "docs" / "map.md", home)

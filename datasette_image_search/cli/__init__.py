@@ -12,6 +12,7 @@ import click
 from sqlite_utils import hookimpl
 
 from ..sql import has_functions, register_functions
+from .albums import album_images
 from .duplicates import find_duplicates
 from .embedding import embed_images
 from .importing import import_image_vectors
@@ -47,6 +48,7 @@ def register_commands(cli: click.Group) -> None:
     cli.command("search-images", cls=QueryCommand)(search_images)
     cli.command("find-duplicates", cls=Command)(find_duplicates)
     cli.command("tag-images", cls=Command)(tag_images)
+    cli.command("album-images", cls=Command)(album_images)
     cli.command("locate-images", cls=Command)(locate_images)
     cli.command("read-images", cls=Command)(read_images)
     cli.command("plot-images", cls=Command)(plot_images)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,23 +26,78 @@ def decode_ahead(
     """
     Each image with its picture, or with its problem, in the order of `images`.
 
-    Threads work at most `ahead` images ahead of the reader, so memory stays flat. `with_content` adds the
-    content that only decoding needs.
+    Threads work at most `ahead` images ahead of the reader, and begin none while that many pictures wait for it, of
+    which a film has several; so memory stays flat. `with_content` adds the content that only decoding needs.
     """
+    decoded = _Decoded(ahead)
     waiting: deque[tuple[ImageSource, Future[DecodedImage | DecodeError]]] = deque()
     executor = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+
+    def next_outcome() -> tuple[ImageSource, DecodedImage | DecodeError]:
+        image, future = waiting.popleft()
+        outcome = future.result()
+        decoded.hand_out(outcome)
+        return image, outcome
+
     try:
-        for image in images:
-            future = executor.submit(decode_image, with_content(image), settings)
-            waiting.append((image, future))
+        for at, image in enumerate(images):
+            waiting.append(
+                (
+                    image,
+                    executor.submit(_decode_in_turn, decoded, at, with_content(image), settings),
+                )
+            )
             if len(waiting) > ahead:
-                image, future = waiting.popleft()
-                yield image, future.result()
+                yield next_outcome()
         while waiting:
-            image, future = waiting.popleft()
-            yield image, future.result()
+            yield next_outcome()
     finally:
+        decoded.let_all_pass()
         executor.shutdown(cancel_futures=True)
+
+
+class _Decoded:
+    """The pictures that wait for the reader, counted. Threads wait here while there are enough."""
+
+    def __init__(self, enough: int) -> None:
+        self._enough = enough
+        self._pictures = 0
+        self._handed_out = 0
+        self._changed = threading.Condition()
+
+    def wait_for_turn(self, at: int) -> None:
+        """The image that the reader waits for is always decoded."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._pictures < self._enough or at <= self._handed_out)
+
+    def add(self, outcome: DecodedImage | DecodeError) -> None:
+        with self._changed:
+            self._pictures += pictures_of(outcome)
+
+    def hand_out(self, outcome: DecodedImage | DecodeError) -> None:
+        with self._changed:
+            self._pictures -= pictures_of(outcome)
+            self._handed_out += 1
+            self._changed.notify_all()
+
+    def let_all_pass(self) -> None:
+        with self._changed:
+            self._enough = sys.maxsize
+            self._changed.notify_all()
+
+
+def pictures_of(outcome: DecodedImage | DecodeError) -> int:
+    """How much of the limits an image takes: as much as the scenes of a film, or one, also with a problem."""
+    return len(outcome.scenes) or 1 if isinstance(outcome, DecodedImage) else 1
+
+
+def _decode_in_turn(
+    decoded: _Decoded, at: int, image: ImageSource, settings: DecodeSettings
+) -> DecodedImage | DecodeError:
+    decoded.wait_for_turn(at)
+    outcome = decode_image(image, settings)
+    decoded.add(outcome)
+    return outcome
 
 
 def decode_image(image: ImageSource, settings: DecodeSettings) -> DecodedImage | DecodeError:

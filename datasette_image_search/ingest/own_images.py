@@ -13,8 +13,8 @@ from ..decoding.formats import is_film_name
 from ..decoding.kinds import HEAD, FilmKind, film_kind
 from ..files.special_files import open_regular
 from ..store import Key
-from ..store.own_rows import own_label
-from ..store.tables import KnownSource, OwnRow
+from ..store.own_rows import OwnRow, own_label
+from ..store.tables import KnownSource
 from .scan import Changes, sort_out
 from .walk import FoundFile, found_file
 

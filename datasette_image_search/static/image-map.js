@@ -15,6 +15,7 @@
   const FEW = 1500; // The most images in view that get thumbnails.
   const KEPT = 800; // The most thumbnails in memory.
   const LONGEST_LINK = 6000; // Characters; servers and proxies accept 8,000.
+  const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
   const make = (name, attributes = {}, ...children) => {
     const element = document.createElement(name);
@@ -449,6 +450,7 @@
         clearSelection();
         return;
       }
+      status.classList.add("chosen");
       const url = searchUrl(chosen);
       const words = `${counted(chosen.length)} selected. `;
       const clear = button("Clear", "Select nothing", () => {
@@ -469,6 +471,7 @@
 
     function clearSelection() {
       selected = null;
+      status.classList.remove("chosen");
       status.replaceChildren(overview());
       changed();
     }
@@ -476,15 +479,32 @@
     /* The search page with exactly these images, or null if its URL would be too long. */
     function searchUrl(chosen) {
       const keys = chosen.map((at) => ids[at]);
-      const isText = keys.some((key) => typeof key === "string");
-      keys.sort((one, other) => (isText ? 0 : one - other));
-      // Texts may contain commas, so use a JSON array, which Datasette reads as well.
-      const list = isText ? encodeURIComponent(JSON.stringify(keys)) : keys.join(",");
       const url = new URL(links.search, location.href);
-      const name = `${links.key}__in`;
-      url.searchParams.delete(name);
-      const address = `${url.href}${url.search ? "&" : "?"}${encodeURIComponent(name)}=${list}`;
-      return address.length > LONGEST_LINK ? null : address;
+      url.searchParams.set("_among", `map.${codeOf(keys)}`);
+      return url.href.length > LONGEST_LINK ? null : url.href;
+    }
+
+    /* As web/among.py says: the distance of each key from the one before, or 0 and how many follow in a row. */
+    function codeOf(keys) {
+      // Keys are texts where JavaScript cannot tell numbers apart.
+      if (keys.some((key) => typeof key === "string" || key < 0)) return JSON.stringify(keys);
+      keys.sort((one, other) => one - other);
+      let [code, last] = ["", -1];
+      for (let at = 0; at < keys.length; ) {
+        let run = 0;
+        while (keys[at + run] === last + 1 + run) run += 1;
+        code += run > 1 ? digits(0) + digits(run) : digits(keys[at] - last);
+        at += run > 1 ? run : 1;
+        last = keys[at - 1];
+      }
+      return code;
+    }
+
+    /* Five bits to a character, the lowest first; the sixth says that more follow. Ids may have more than 32 bits. */
+    function digits(number) {
+      const rest = Math.floor(number / 32);
+      const low = number % 32;
+      return rest ? ALPHABET[low + 32] + digits(rest) : ALPHABET[low];
     }
 
     function isInside(corners) {

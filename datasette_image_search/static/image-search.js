@@ -9,12 +9,15 @@
   const box = form.querySelector("[name=q]");
   const found = document.querySelector(".image-search-found");
   const pictures = [];
+  const inHistory = (changes) => history.replaceState({ ...history.state, ...changes }, "");
 
   /* --- The preview ----------------------------------------------------------------------------- */
 
   const preview = document.querySelector(".image-search-preview");
   const figure = preview.querySelector("figure");
   let position = -1;
+  // Closing the preview goes back a step, which is told a moment later.
+  let isGoingBack = false;
 
   function moveTo(at) {
     const folded = pictures[at]?.closest("details");
@@ -50,12 +53,10 @@
     const card = picture.parentElement;
     caption.append(card.querySelector(".image-search-caption").cloneNode(true));
     figure.replaceChildren(frame, caption);
-    if (!preview.open) {
-      // So that going back closes it, and does not leave the search.
-      if (history.state?.preview === undefined) history.pushState({ preview: true }, "");
-      else history.replaceState({ preview: true }, "");
-      preview.showModal();
-    }
+    // A step of its own, so that going back closes it, and does not leave the search.
+    if (!preview.open && !isGoingBack && history.state?.preview === undefined) history.pushState({ preview: at }, "");
+    else if (!isGoingBack) inHistory({ preview: at });
+    if (!preview.open) preview.showModal();
     clearTimeout(waiting);
     asking?.abort();
     waiting = setTimeout(() => addFacts(frame, caption, picture.href), 150);
@@ -109,11 +110,17 @@
     asking?.abort();
     moveTo(position);
     figure.replaceChildren();
-    // The step is kept for the next one: going back here would come later, when a quick person has opened it again.
-    if (history.state?.preview) history.replaceState({ preview: false }, "");
+    if (history.state?.preview === undefined || isGoingBack) return;
+    isGoingBack = true;
+    history.back();
   });
-  addEventListener("popstate", () => {
-    if (preview.open) preview.close();
+  addEventListener("popstate", ({ state }) => {
+    const wasClosed = isGoingBack;
+    isGoingBack = false;
+    // A quick person has opened it again before this was told.
+    if (wasClosed && preview.open) history.pushState({ preview: position }, "");
+    else if (state?.preview !== undefined) show(state.preview);
+    else if (preview.open) preview.close();
   });
 
   /* --- The next page, when the end of this one comes into view ---------------------------------- */
@@ -137,7 +144,7 @@
     let end = fold()?.querySelector(".image-search-grid") ?? pages.previousElementSibling;
     for (const part of [...more.children]) {
       const isLine = part.matches(".image-search-line");
-      if (part.matches(".image-search-pages") || (isLine && (fold() || found.querySelector(".image-search-line")))) continue;
+      if (part.matches(".image-search-pages, .image-search-before") || (isLine && (fold() || found.querySelector(".image-search-line")))) continue;
       pictures.push(...among(part));
       if (part.matches(".image-search-grid") && end.matches(".image-search-grid")) end.append(...part.children);
       else {
@@ -154,13 +161,13 @@
 
   let isLoading = false;
 
-  async function loadMore() {
+  async function loadMore(cache = "default") {
     const link = nextLink();
     if (!link || isLoading || !goesOn()) return;
     isLoading = true;
     atEnd.unobserve(link);
     try {
-      const response = await fetch(link.href, { headers: { "image-search-more": "1" } });
+      const response = await fetch(link.href, { cache, headers: { "image-search-more": "1" } });
       if (response.status !== 200) throw new Error(response.statusText);
       const html = await response.text();
       append(new DOMParser().parseFromString(html, "text/html").querySelector(".image-search-found"));
@@ -177,7 +184,7 @@
     (entries) => {
       if (entries.some((entry) => entry.isIntersecting)) loadMore();
     },
-    { rootMargin: "1200px" },
+    { rootMargin: "2500px" },
   );
   function watch() {
     const link = nextLink();
@@ -188,8 +195,49 @@
   }
   // It does not bubble.
   found?.addEventListener("toggle", watch, true);
-  // A page that is looked at from its beginning goes on; a person who asks for page 7 stays there.
-  if (!found?.querySelector("[rel=prev]")) watch();
+  // A page that is looked at from its beginning goes on, or from a picture; a person who asks for page 7 stays there.
+  if (!found?.querySelector("[rel=prev]") || location.hash.startsWith("#image-")) watch();
+
+  /* --- The place in the page, for who goes back to it and the browser has not kept it ------------ */
+
+  // The browser would do so before the pictures are there, and on each way out of a preview.
+  history.scrollRestoration = "manual";
+  let settling = 0;
+
+  function keepPlace() {
+    const place = {
+      top: scrollY,
+      height: found.offsetHeight,
+      shown: pictures.length,
+      isUnfolded: Boolean(fold()?.open),
+      focused: pictures.findIndex((picture) => picture.parentElement.contains(document.activeElement)),
+    };
+    inHistory({ place });
+  }
+
+  async function goToPlace({ top, height, shown, isUnfolded, focused }, preview) {
+    found.style.minHeight = `${height}px`;
+    scrollTo(0, top);
+    for (let before = -1; before < pictures.length; ) {
+      before = pictures.length;
+      if (isUnfolded && fold()) fold().open = true;
+      // As they were.
+      if (before < shown) await loadMore("force-cache");
+    }
+    found.style.minHeight = "";
+    pictures[focused]?.focus({ preventScroll: true });
+    if (preview !== undefined) show(preview);
+  }
+
+  if (found) {
+    if (history.state?.place) goToPlace(history.state.place, history.state.preview);
+    addEventListener("scroll", () => {
+      clearTimeout(settling);
+      settling = setTimeout(keepPlace, 200);
+    });
+    // Before a link is followed.
+    addEventListener("click", keepPlace, true);
+  }
 
   /* --- Menus: one at a time, closed by a click elsewhere or Escape ------------------------------ */
 

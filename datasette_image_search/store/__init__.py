@@ -12,6 +12,8 @@ For an image table "images":
     _images_failures           (root, path) -> why it could not be embedded
     images_duplicates          image -> group of near-duplicates, where a person asked for them
     images_tags                (image, tag) -> score, where a person asked for them
+    images_albums              albums that people made
+    images_album_members       (album, image)
     image_search_label_sets    what images were given tags of
     image_search_references    the reference queries that rankings are corrected by
     image_search_migrations    which form all of these have

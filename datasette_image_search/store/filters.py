@@ -52,11 +52,12 @@ class IdSet:
 
     ids: Sequence[Key] | np.ndarray
 
-    def as_filter(self, table: ImageTable) -> Filter:
+    def as_filter(self, table: ImageTable, param: str = "_img_among") -> Filter:
+        """`param` names the parameter: two filters that are put together need different ones."""
         names = table.quoted()
-        where = f"{names['images']}.{names['key']} in (select value from json_each(:_img_among))"
+        where = f"{names['images']}.{names['key']} in (select value from json_each(:{param}))"
         ids = self.ids.tolist() if isinstance(self.ids, np.ndarray) else list(self.ids)
-        return Filter(where, {"_img_among": json.dumps(ids)})
+        return Filter(where, {param: json.dumps(ids)})
 
 
 Where = str | Filter | IdSet
@@ -215,6 +216,15 @@ def matching_images(
     """
     ((text,),) = _filtered(conn, sql, index.table, filter, {"_img_limit": limit})
     return np.fromstring(text or "", dtype=np.int64, sep=",")
+
+
+def image_ids(
+    conn: sqlite3.Connection, table: ImageTable, filter: Filter | None, *, limit: int = LAST
+) -> list[Key]:
+    """The keys of up to `limit` images that pass the filter, in their order. Raises FilterError."""
+    sql = "select {key} from {images} where {filter} order by {key} limit :_img_limit"
+    rows = _filtered(conn, sql, table, filter, {"_img_limit": limit})
+    return [key for (key,) in rows if table.is_key(key)]
 
 
 def is_indexed(conn: sqlite3.Connection, index: Index, filter: Filter) -> bool:

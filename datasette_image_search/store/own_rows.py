@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from sqlite_utils.db import quote_identifier
 
@@ -20,7 +21,6 @@ from .tables import (
     Index,
     Key,
     KnownSource,
-    OwnRow,
     StoreError,
     column_names,
 )
@@ -29,6 +29,20 @@ LONGEST_LABEL = 200
 """Characters of a value that stands for a row."""
 
 NULL = "NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRow:
+    """
+    A row of a person's own image table: its path, or the length of its BLOB or text (None for what can be
+    no such thing), what is known of the image that was embedded last, and of one that could not be
+    embedded since.
+    """
+
+    image_id: Key
+    source: str | int | None
+    known: KnownSource | None
+    failed: KnownSource | None = None
 
 
 def own_rows(

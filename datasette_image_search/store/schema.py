@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
@@ -36,6 +37,7 @@ from .triggers import (
     ensure_triggers,
     existing_side_tables,
     forget_images,
+    has_albums,
     has_duplicates,
     has_keywords,
     has_tags,
@@ -156,7 +158,19 @@ def _forget_former(db: Database, table: ImageTable) -> None:
         if name.startswith(trigger_name(ImageTable(former, "", key_is_integer=True), "")):
             db.execute(f"drop trigger {quote_identifier(name)}")
     if not table_exists(db.conn, former):
+        _keep_albums(db, replace(table, name=former), table)
         _forget_dropped(db, former)
+
+
+def _keep_albums(db: Database, former: ImageTable, table: ImageTable) -> None:
+    """A person made them, and no run makes them again: they follow a table that was renamed."""
+    kinds = ("albums", "album_members")
+    is_free = not any(column_names(db.conn, table.side(kind)) for kind in kinds)
+    if has_albums(db.conn, former) and is_free:
+        trigger = quote_identifier(trigger_name(former, "album_deleted"))
+        db.execute(f"drop trigger if exists {trigger}")
+        for kind in kinds:
+            db.rename_table(former.side(kind), table.side(kind))
 
 
 def _create_image_table(db: Database, name: str) -> None:
@@ -236,3 +250,34 @@ def ensure_keywords(db: Database, table: ImageTable) -> bool:
         db.table(table.keywords).create_index(["keyword", "image_id"])
         ensure_triggers(db, table, None)
     return has_keywords(db.conn, table)
+
+
+def ensure_albums(db: Database, table: ImageTable, own_column: str | None) -> None:
+    """The tables of albums and of what is in them, and the triggers that keep these true from now on."""
+    migrate(db)
+    names, kinds = table.quoted(), ("albums", "album_members")
+    if not any(column_names(db.conn, table.side(kind)) for kind in kinds):
+        # sqlite-utils makes no foreign keys that cascade.
+        db.execute(
+            "create table {albums} (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created TEXT)".format(
+                **names
+            )
+        )
+        kind = "INTEGER" if table.key_is_integer else "TEXT"
+        db.execute(
+            f"""
+            create table {names["album_members"]} (
+                album_id INTEGER NOT NULL REFERENCES {names["albums"]}(id) ON DELETE CASCADE,
+                image_id {kind} NOT NULL REFERENCES {names["images"]}({names["key"]}) ON DELETE CASCADE,
+                added TEXT,
+                PRIMARY KEY (album_id, image_id)
+            )
+            """
+        )
+        db.table(table.side("album_members")).create_index(["image_id"])
+    if not has_albums(db.conn, table):
+        albums, members = map(table.side, kinds)
+        raise StoreError(
+            f"the table {albums!r} or {members!r} was not made by album-images; rename it"
+        )
+    ensure_triggers(db, table, own_column)

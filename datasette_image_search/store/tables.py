@@ -61,6 +61,8 @@ SIDE_TABLES: Mapping[str, str] = {
     "tags": "{}_tags",
     "keywords": "{}_keywords",
     "lines": "{}_text",
+    "albums": "{}_albums",
+    "album_members": "{}_album_members",
 }
 """Whatever is made of an image table -> its name. Who may not see the image table may not see these."""
 
@@ -303,20 +305,6 @@ class KnownSource:
     has_vector: bool = True
     beside: str | None = ""
     companions: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnRow:
-    """
-    A row of a person's own image table: its path, or the length of its BLOB or text (None for what can be
-    no such thing), what is known of the image that was embedded last, and of one that could not be
-    embedded since.
-    """
-
-    image_id: Key
-    source: str | int | None
-    known: KnownSource | None
-    failed: KnownSource | None = None
 
 
 @dataclass(frozen=True)

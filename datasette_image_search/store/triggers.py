@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
+from .album_rows import AlbumRow, MemberRow
 from .line_rows import LineRow, ReadingRow
 from .side_schema import column_types, ensure_side_tables
 from .sources import replaced_contents
@@ -84,6 +85,7 @@ def ensure_triggers(
         texts=text_triggers(db.conn, table, text_tables),
         text_tables=text_tables,
         with_lines=has_lines(db.conn, table),
+        with_albums=has_albums(db.conn, table),
     )
     for name, sql in wanted.items():
         if existing.get(name) != sql:
@@ -141,6 +143,7 @@ def _triggers(
     texts: Mapping[str, str],
     text_tables: Sequence[str],
     with_lines: bool,
+    with_albums: bool,
 ) -> dict[str, str]:
     """
     Name -> SQL. `forget` is how all that is known of a picture leaves with it, `leave` what is of the row of an image
@@ -180,6 +183,9 @@ def _triggers(
     if with_places:
         leave = " delete from {places} where image_id = {row}.{key};"
         renumber += "update {places} set image_id = new.{key} where image_id = old.{key}; "
+    if with_albums:
+        leave += " delete from {album_members} where image_id = {row}.{key};"
+        renumber += "update {album_members} set image_id = new.{key} where image_id = old.{key}; "
     forget_vector = ""
     if with_tags:
         forget += " delete from {tags} where image_id = {row}.{key};"
@@ -222,6 +228,12 @@ def _triggers(
             "select raise(abort, 'a vector is never changed in place: delete it and insert'); end"
         ),
     }
+    if with_albums:
+        # SQLite heeds foreign keys only if it is told to.
+        bodies["album_deleted"] = (
+            "after delete on {albums} begin "
+            "delete from {album_members} where album_id = old.id; end".format(**names)
+        )
     content = table.hash_column or own_column
     if content is not None:
         column = quote_identifier(content)
@@ -280,6 +292,8 @@ def existing_side_tables(conn: sqlite3.Connection, table: ImageTable) -> list[st
         "places": has_places,
         "lines": has_lines,
         "readings": has_lines,
+        "albums": has_albums,
+        "album_members": has_albums,
     }
     return [
         table.side(kind)
@@ -321,6 +335,13 @@ def has_lines(conn: sqlite3.Connection, table: ImageTable) -> bool:
     )
 
 
+def has_albums(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Whether there are the two tables of albums, and not somebody else's of the same names."""
+    return _is_table_of(conn, table.side("albums"), AlbumRow) and _is_table_of(
+        conn, table.side("album_members"), MemberRow
+    )
+
+
 def is_made_for_keywords(conn: sqlite3.Connection, table: ImageTable) -> bool:
     """
     Whether a table of keywords was made here, also if its column `keyword` has another name now. Two columns do
@@ -343,12 +364,12 @@ def _is_table_of(conn: sqlite3.Connection, name: str, record: type) -> bool:
 
 
 def clear_derived(db: Database, table: ImageTable) -> None:
-    """Duplicates, tags and keywords without those of vectors and images that are gone."""
+    """What is derived of images, and what they are members of, without those of vectors and images that are gone."""
     if has_duplicates(db.conn, table):
         clear_duplicates(db, table)
     if has_tags(db.conn, table):
         _clear_tags(db, table)
-    for side in ("beside", "keywords", "places", "lines", "readings"):
+    for side in ("beside", "keywords", "places", "lines", "readings", "album_members"):
         if table.side(side) in existing_side_tables(db.conn, table):
             db.execute(
                 f"delete from {{{side}}} where image_id not in (select {{key}} from {{images}})".format(

@@ -7,6 +7,7 @@ its rows takes for ever, or gigabytes.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -74,9 +75,14 @@ class SchemaCache(Generic[T]):
     def last(self, database: Database, *, within: float | None = None) -> T | None:
         """The last result, without a look at the database; None if it is older than `within` seconds."""
         known = self._known.get(database)
-        if known is None or (within is not None and time.monotonic() > known.checked_at + within):
+        if known is None or (within is not None and self.age(database) > within):
             return None
         return known.value
+
+    def age(self, database: Database) -> float:
+        """Seconds since the last look at the database; infinity if there was none."""
+        known = self._known.get(database)
+        return math.inf if known is None else time.monotonic() - known.checked_at
 
     async def get(self, database: Database) -> T:
         """The result as of now. Raises sqlite3.Error if the database cannot be read."""

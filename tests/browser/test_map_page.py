@@ -10,6 +10,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from datasette_image_search.web.among import among_of, among_value
+
 from ..commands import command
 
 pytestmark = pytest.mark.datasette
@@ -168,9 +170,37 @@ def test_a_lasso_shows_exactly_those_on_the_search_page(page: Page, server: str)
     page.get_by_role("link", name="Show these 8 images").click()
     assert parse_qs(urlsplit(page.url).query) == {
         "format": ["JPEG"],
-        "id__in": ["1,2,3,4,5,6,7,8"],
+        "_among": [among_value(range(1, 9), "map")],
     }
     expect(page.locator(".image-search-grid li")).to_have_count(8)
+    expect(page.locator("main")).to_contain_text("8 images from the map where format = ")
+
+
+@pytest.mark.parametrize("ids", [[7, 9, 10, 11, 5000], [2**52, 3, 2**32, 2**32 + 1], ["b", "a"]])
+def test_the_link_is_written_as_the_server_reads_it(
+    page: Page, server: str, ids: list[int | str]
+) -> None:
+    data = many(len(ids))
+    data["images"]["id"] = ids
+    page.route(f"{server}{MAP}.json", lambda route: route.fulfill(json=data))
+    page.route("**/thumbnail", lambda route: route.fulfill(body=""))
+    open_map(page, server + MAP)
+    page.get_by_role("button", name="Select these").click()
+    url = page.get_by_role("link", name="Show these").get_attribute("href")
+    (value,) = parse_qs(urlsplit(url).query)["_among"]
+    assert value == among_value(ids, "map")
+    assert set(among_of(value).keys) == set(ids)
+
+
+def test_the_link_stays_in_view_on_a_phone(browser: Browser, server: str) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 600})
+    open_map(page, server + MAP)
+    page.get_by_role("button", name="Select these").click()
+    link = page.get_by_role("link", name="Show these 8 images")
+    for where in (0, 10**6):
+        page.evaluate("y => window.scrollTo(0, y)", where)
+        expect(link).to_be_in_viewport(ratio=1)
+    page.close()
 
 
 def test_shift_selects_too_and_escape_lets_go(page: Page, server: str) -> None:
@@ -191,7 +221,7 @@ def test_shift_selects_too_and_escape_lets_go(page: Page, server: str) -> None:
 def test_more_than_a_link_can_name_is_said(page: Page, server: str) -> None:
     page.route(
         f"{server}{MAP}.json",
-        lambda route: route.fulfill(json=many(3000)),
+        lambda route: route.fulfill(json=many(3000, apart=100_000)),
     )
     open_map(page, server + MAP)
     page.get_by_role("button", name="Select these").click()
@@ -203,8 +233,8 @@ def test_more_than_a_link_can_name_is_said(page: Page, server: str) -> None:
     assert page.locator(".image-map").get_attribute("data-shown") == "0"
 
 
-def many(n: int) -> dict:
-    """A map of more images than the tests draw."""
+def many(n: int, apart: int = 1) -> dict:
+    """A map of more images than the tests draw; `apart` is the distance of their ids."""
     side = range(n)
     return {
         "count": n,
@@ -212,11 +242,12 @@ def many(n: int) -> dict:
         "colours": ["#4269d0"],
         "legend": {"title": "", "entries": [], "scale": None},
         "images": {
-            "id": [1_000_000 + at for at in side],
+            "id": [1_000_000 + apart * at for at in side],
             "name": [f"{at}.jpg" for at in side],
             "x": [at % 60 / 30 - 1 for at in side],
             "y": [at // 60 / 30 - 1 for at in side],
             "colour": [0] * n,
+            "version": [None] * n,
         },
     }
 

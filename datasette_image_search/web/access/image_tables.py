@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +25,10 @@ UNREADABLE = (sqlite3.Error, QueryInterrupted)
 
 FRESH = 1.0
 """Seconds for which the answer holds, so that a page asks each database once, not for each cell."""
+
+
+MOST_ASKED = 3
+"""Databases that a page which shows none of their tables asks again: pages must not slow down with each database."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,23 @@ async def visible_image_tables(
         ]
     except UNREADABLE:
         return []
+
+
+async def sees_image_tables(datasette: Datasette, actor: dict[str, Any] | None) -> bool:
+    """
+    Whether this actor may see an image table of any database. A database that has been asked before is
+    believed, except for those that were asked longest ago, so that each has its turn after some pages.
+    """
+    databases = sorted(datasette.databases.values(), key=_tables.age, reverse=True)
+    for place, database in enumerate(databases):
+        age = _tables.age(database)
+        if math.isinf(age) or (place < MOST_ASKED and age > FRESH):
+            await pictured_tables(database)
+    for database in databases:
+        for name, shown in (_tables.last(database) or {}).items():
+            if shown.view is None and await can_view_table(datasette, actor, database.name, name):
+                return True
+    return False
 
 
 async def visible_table(

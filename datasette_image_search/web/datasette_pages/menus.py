@@ -15,6 +15,7 @@ from ...search.query import image_term
 from ..access.image_tables import (
     UNREADABLE,
     image_tables,
+    sees_image_tables,
     visible_image_tables,
     visible_table,
 )
@@ -44,9 +45,8 @@ def _if_readable(links: Callable[P, Awaitable[list[Link]]]) -> Callable[P, Await
 
 async def menu(datasette: Datasette, actor: dict[str, Any] | None) -> list[Link]:
     """One link, for everybody who may see an image table."""
-    for database in list(datasette.databases.values()):
-        if await visible_image_tables(datasette, actor, database):
-            return [{"href": datasette.urls.path("/-/image-search"), "label": "Search images"}]
+    if await sees_image_tables(datasette, actor):
+        return [{"href": datasette.urls.path("/-/image-search"), "label": "Search images"}]
     return []
 
 

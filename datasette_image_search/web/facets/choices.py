@@ -27,7 +27,7 @@ def _of_column(facet: dict[str, Any], urls: TableUrls, pairs: Pairs) -> dict[str
     chosen: list[str] = []
     for name, value in pairs:
         if name == f"{column}__in":
-            chosen += _listed(value)
+            chosen += listed(value)
         elif name in names:
             chosen.append(value)
     others = [pair for pair in pairs if pair[0] not in names]
@@ -51,7 +51,7 @@ def _of_column(facet: dict[str, Any], urls: TableUrls, pairs: Pairs) -> dict[str
     return {**facet, "results": results}
 
 
-def _listed(value: str) -> list[str]:
+def listed(value: str) -> list[str]:
     """The values of a filter column__in, as Datasette reads it."""
     if not value.startswith("["):
         return [each.strip() for each in value.split(",")]

@@ -32,7 +32,7 @@ from ..urls import (
     replaced,
 )
 from .choices import with_choice
-from .words import KeywordFacet, TagFacet
+from .words import AlbumFacet, KeywordFacet, TagFacet
 from .years import YearFacet
 
 SUGGESTED = (
@@ -44,8 +44,8 @@ SUGGESTED = (
 )
 """The columns that people filter photos by. `embed-images` and `locate-images` make indexes for them."""
 
-WORDS = (KeywordFacet.type, TagFacet.type)
-"""Facets of the key of an image table."""
+WORDS = {kind.type: kind.words.argument for kind in (AlbumFacet, KeywordFacet, TagFacet)}
+"""Facets of the key of an image table, and the parameters of what is chosen in them."""
 
 MOST_FACETS = 20
 """Each may take facet_time_limit_ms on one of the three threads that serve everybody."""
@@ -191,6 +191,8 @@ def _chosen_by(kind: str, column: str) -> tuple[str, ...]:
     """The filters, as column__lookup, that are what is chosen in a facet."""
     if kind == YearFacet.type:
         return f"{column}__gte", f"{column}__lt"
+    if kind in WORDS:
+        return (WORDS[kind],)
     return (f"{column}__exact", f"{column}__in") if kind == "column" else ()
 
 
@@ -219,9 +221,11 @@ def _usual(requested: RequestedTable, columns: list[str]) -> dict[str, list[dict
 
 
 def _tells_apart(facet: dict[str, Any]) -> bool:
-    """Whether a facet has several values, or one that is chosen."""
+    """Whether a facet has several values, or one that is chosen. An album is worth a look also if it is the only one."""
     values = facet["results"]
-    return len(values) > 1 or any(value["selected"] for value in values)
+    return len(values) > (facet["type"] != AlbumFacet.type) or any(
+        value["selected"] for value in values
+    )
 
 
 def _column(config: dict[str, Any]) -> str:

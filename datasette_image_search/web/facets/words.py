@@ -1,6 +1,7 @@
 """
 `?_image_tag=cat` and `?_facet_tag=id`: the tags of an image table as a filter and as a facet; `?_image_keyword=cat`
-and `?_facet_keyword=id` the same of the keywords in its pictures.
+and `?_facet_keyword=id` the same of the keywords in its pictures, `?_image_album=best` and `?_facet_album=id` of its
+albums.
 
 Datasette has no facet for many-to-many, and its own `_through=` gives wrong answers beside a filter on a
 column: both name their parameter :p0, in 0.65 and in 1.0.
@@ -9,7 +10,7 @@ column: both name their parameter :p0, in 0.65 and in 1.0.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,8 +21,8 @@ from datasette.utils import escape_sqlite
 from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
-from ...store import ImageTable, Key
-from ...store.triggers import has_keywords, has_tags
+from ...store import Filter, ImageTable, Key
+from ...store.triggers import has_albums, has_keywords, has_tags
 from ..access.image_tables import pictured_tables
 from ..compat import can_view_table
 from ..reading import read_bounded
@@ -34,8 +35,9 @@ MOST_OF_IMAGE = 100
 @dataclass(frozen=True)
 class Words:
     """
-    Words that images have in a side table of the kind `side`, in its column `column`. `saying` describes a filter
-    by one, `advice` is for a table that has none.
+    Words that images have in a side table of the kind `side`, in its column `column`; or if there is a side table
+    `names`, its column has the id of a row there, whose name is the word. `saying` describes a filter by one, `advice`
+    is for a table that has none.
     """
 
     side: str
@@ -43,11 +45,27 @@ class Words:
     is_there: Callable[[sqlite3.Connection, ImageTable], bool]
     saying: str
     advice: str
+    names: str | None = None
 
     @property
     def argument(self) -> str:
         """Of the query string."""
         return f"_image_{self.column}"
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The kinds of the side tables that they are read from. The words are in the last."""
+        return (self.side,) if self.names is None else (self.side, self.names)
+
+    def rows(self, table: ImageTable) -> str:
+        """SQL of image_id and word, to select from."""
+        side, *names = (escape_sqlite(table.side(kind)) for kind in self.sides)
+        if not names:
+            return side
+        return (
+            f"(select _member.image_id, _named.name as {self.column} from {side} as _member "
+            f"join {names[0]} as _named on _named.id = _member.{self.column}_id)"
+        )
 
 
 TAGS = Words("tags", "tag", has_tags, "tagged", "add some with: sqlite-utils tag-images")
@@ -60,38 +78,67 @@ KEYWORDS = Words(
     "embed-images reads them from pictures and from .xmp files beside them",
 )
 
+ALBUMS = Words(
+    "album_members",
+    "album",
+    has_albums,
+    "in the album",
+    "make some with: sqlite-utils album-images",
+    names="albums",
+)
+
+ALL = (TAGS, KEYWORDS, ALBUMS)
+
+
+class FilteredByWords(FilterArguments):
+    """`filters` are of the parameters of a request, each of which has a kind of words."""
+
+    def __init__(self, filters: Mapping[str, Filter], descriptions: list[str]) -> None:
+        clauses = [each.where for each in filters.values()]
+        params = {name: value for each in filters.values() for name, value in each.params.items()}
+        super().__init__(clauses, params, descriptions)
+        self.filters = filters
+
 
 def asked_for(request: Request) -> list[Words]:
     """The kinds of words that a request filters by."""
-    return [words for words in (TAGS, KEYWORDS) if request.args.get(words.argument)]
+    return [words for words in ALL if any(request.args.getlist(words.argument))]
 
 
 async def filter_by_words(
     datasette: Datasette, request: Request, database: str, table: str
-) -> FilterArguments:
+) -> FilteredByWords:
     """
-    The filter for images that have all tags and keywords of the request.
+    The filter for images that have one of the tags of the request, one of its keywords, and are in one of its albums.
 
     Raises DatasetteError, status 400, for a table without them, or if the actor may not see them.
     """
-    clauses, params, descriptions = [], {}, []
+    filters, descriptions = {}, []
     for words in asked_for(request):
         having = await table_with(datasette, request, database, table, words)
         if having is None:
             raise DatasetteError(
-                f"{table!r} has no {words.side} to filter by; {words.advice}",
+                f"{table!r} has no {words.sides[-1]} to filter by; {words.advice}",
                 title="Image search",
                 status=400,
             )
-        for number, word in enumerate(request.args.getlist(words.argument)):
-            param = f"_img_{words.column}_{number}"
-            clauses.append(
-                f"{escape_sqlite(table)}.{escape_sqlite(having.key)} in (select image_id from "
-                f"{escape_sqlite(having.side(words.side))} where {words.column} = :{param})"
-            )
-            params[param] = word
-            descriptions.append(f'{words.saying} "{word}"')
-    return FilterArguments(clauses, params, descriptions)
+        chosen = [word for word in request.args.getlist(words.argument) if word]
+        params = {f"_img_{words.column}_{number}": word for number, word in enumerate(chosen)}
+        filters[words.argument] = Filter(
+            f"{escape_sqlite(table)}.{escape_sqlite(having.key)} in (select image_id from "
+            f"{words.rows(having)} where {words.column} in (:{', :'.join(params)}))",
+            params,
+        )
+        descriptions.append(f"{words.saying} {one_of(chosen)}")
+    return FilteredByWords(filters, descriptions)
+
+
+def one_of(values: Sequence[str]) -> str:
+    """'"a", "b" or "c"', of one or more."""
+    # JSON can have half of a character.
+    whole = (value.encode(errors="backslashreplace").decode() for value in values)
+    quoted = [f'"{value}"' for value in whole]
+    return " or ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
 
 
 async def table_with(
@@ -109,22 +156,24 @@ async def table_with(
         return words.is_there(conn, shown.table)
 
     is_there = await read_bounded(served, read)
-    side = shown.table.side(words.side)
-    if not is_there or not await can_view_table(datasette, request.actor, database, side):
+    if not is_there:
         return None
+    for side in map(shown.table.side, words.sides):
+        if not await can_view_table(datasette, request.actor, database, side):
+            return None
     return shown.table
 
 
 async def words_of_image(
     datasette: Datasette, request: Request, database: str, table: str, image_id: Key
 ) -> dict[str, list[str]]:
-    """The tags and the keywords of an image that the actor may see, by the parameter that filters by them."""
+    """The tags, keywords and albums of an image that the actor may see, by the parameter that filters by them."""
     found = {}
-    for words in (TAGS, KEYWORDS):
+    for words in ALL:
         having = await table_with(datasette, request, database, table, words)
         if having is not None:
             sql = (
-                f"select distinct {words.column} from {escape_sqlite(having.side(words.side))} "
+                f"select distinct {words.column} from {words.rows(having)} "
                 f"where image_id = :id and typeof({words.column}) = 'text' "
                 f"order by {words.column} limit {MOST_OF_IMAGE}"
             )
@@ -143,7 +192,7 @@ class WordsFacet(LinkedFacet):
         if having is None or self.get_configs():
             return []
         url = self.adding({f"_facet_{self.type}": having.key})
-        return [{"name": having.side(self.words.side), "type": self.type, "toggle_url": url}]
+        return [{"name": having.side(self.words.sides[-1]), "type": self.type, "toggle_url": url}]
 
     async def facet_results(self) -> tuple[list[dict[str, Any]], list[str]]:
         configs = self.get_configs()
@@ -153,7 +202,7 @@ class WordsFacet(LinkedFacet):
         try:
             return [await self._result(having, configs[0])], []
         except QueryInterrupted:
-            return [], [having.side(self.words.side)]
+            return [], [having.side(self.words.sides[-1])]
 
     async def _visible_table(self) -> ImageTable | None:
         if not self.table:
@@ -162,11 +211,10 @@ class WordsFacet(LinkedFacet):
 
     async def _result(self, having: ImageTable, config: dict[str, Any]) -> dict[str, Any]:
         size = self.get_facet_size()
-        side = having.side(self.words.side)
         counted = await self.ds.execute(
             self.database,
             _SQL.format(
-                sql=self.sql, limit=size + 1, side=escape_sqlite(side), word=self.words.column,
+                sql=self.sql, limit=size + 1, side=self.words.rows(having), word=self.words.column,
                 key=escape_sqlite(having.key),
             ),
             self.params,
@@ -182,7 +230,7 @@ class WordsFacet(LinkedFacet):
         asked = config["config"]
         column = asked.get("column") or asked.get("simple")
         return {
-            "name": side,
+            "name": having.side(self.words.sides[-1]),
             "type": self.type,
             "results": values,
             "hideable": config["source"] != "metadata",
@@ -199,6 +247,11 @@ class TagFacet(WordsFacet):
 class KeywordFacet(WordsFacet):
     type = KEYWORDS.column
     words = KEYWORDS
+
+
+class AlbumFacet(WordsFacet):
+    type = ALBUMS.column
+    words = ALBUMS
 
 
 # Several label sets may give an image the same tag.

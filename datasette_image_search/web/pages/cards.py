@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from datasette.utils import tilde_encode
+
 from ...decoding.formats import FILM_FORMATS
 from ...search.hits import clock, is_relevant
 from ...search.query import Kind, QueryError, Term, format_query, image_term, parse_query
@@ -33,11 +35,12 @@ LONGEST_LABEL = 40
 @dataclass(frozen=True)
 class Card:
     """
-    `term` is the image as a term of a query. `more_url` and `less_url` add it to the current query or
+    `anchor` is where the image is on a page of a search, and `term` is it as a term of a query. `more_url` and `less_url` add it to the current query or
     subtract it, and keep the rest of the URL. `why` says which texts of it matched; `looks_like_it` is True if the
     picture is a match too. `ratio` is the width of its place over the height; its size is a guess unless it `has_size`. `at` is the time of the best scene of a film, such as "0:12".
     """
 
+    anchor: str
     term: str
     name: str
     path: str
@@ -99,6 +102,7 @@ def image_card(
     size = _size(row)
     width, height = size or LANDSCAPE
     return Card(
+        anchor=f"image-{tilde_encode(str(image.id))}",
         term=term,
         name=str(row.get("filename") or PurePosixPath(path).name or path),
         path=path,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..access.requested_table import RequestedTable
 from ..facets.counting import Facets
-from ..facets.words import KeywordFacet, TagFacet
+from ..facets.words import AlbumFacet, KeywordFacet, TagFacet
 from ..facets.years import YearFacet
 from ..urls import Pairs, TableUrls, replaced
 from .periods import span_of
@@ -28,7 +28,7 @@ TITLES = {
 }
 """Of columns of our own tables."""
 
-TITLES_OF_KINDS = {KeywordFacet.type: "Keywords", TagFacet.type: "Tags"}
+TITLES_OF_KINDS = {KeywordFacet.type: "Keywords", TagFacet.type: "Tags", AlbumFacet.type: "Albums"}
 
 
 @dataclass(frozen=True)

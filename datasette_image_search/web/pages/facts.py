@@ -6,16 +6,15 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
 
 from ...metadata.columns import COLUMNS
 from ...quantities import bytes_in_words, exposure_in_words
 from ...search.hits import clock
-from ..facets.words import KEYWORDS, TAGS
+from ..facets.words import ALBUMS, KEYWORDS, TAGS
 from ..urls import Pairs
-from .periods import span_of
+from .periods import date_in_words, span_of
 
 PLACES = ("city", "state", "country")
 
@@ -55,12 +54,12 @@ def facts(
     is_ours: bool,
 ) -> list[Fact]:
     """
-    `row` is that of the image, without a BLOB that is the picture; `words` are its tags and keywords, by the
+    `row` is that of the image, without a BLOB that is the picture; `words` are its tags, keywords and albums, by the
     parameter that filters by them. `page` makes the URL of a search page. `is_ours` is True for a table that
     embed-images made, and not for a person's own, whose columns may mean anything.
     """
     found = _of_our_columns(row, page) if is_ours else []
-    for kind, label in ((KEYWORDS, "Keywords"), (TAGS, "Tags")):
+    for kind, label in ((KEYWORDS, "Keywords"), (TAGS, "Tags"), (ALBUMS, "Albums")):
         texts = words.get(kind.argument, ())
         values = tuple(Value(text, page([(kind.argument, text)])) for text in texts)
         found.append(Fact(label, values))
@@ -111,17 +110,10 @@ def _taken(row: Mapping[str, Any], page: Callable[[Pairs], str]) -> tuple[Value,
         return (Value(taken_at),)
     begin, end = span
     day, _, time = taken_at.partition("T")
-    said = _date_in_words(day) + (f", {time[:5]}" if time else "")
+    said = date_in_words(day) + (f", {time[:5]}" if time else "")
     offset = _text(row, "taken_at_offset")
     url = page([("taken_at__gte", begin), ("taken_at__lt", end)])
     return (Value(said + (f" (UTC{offset})" if time and offset else ""), url),)
-
-
-def _date_in_words(day: str) -> str:
-    """ "22 October 2008", "October 2008" or "2008" of a date of ISO 8601 that is real."""
-    year, month, number = (*map(int, day.split("-")), 1, 1)[:3]
-    known = date(year, month, number)
-    return f"{known:{('%Y', '%B %Y', f'{known.day} %B %Y')[day.count('-')]}}"
 
 
 def _position(row: Mapping[str, Any]) -> list[str]:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from ..access.requested_table import RequestedTable
+from ..among import ARGUMENT as AMONG
+from ..among import among_of
 from ..compat import column_filters
-from ..facets.words import KEYWORDS, TAGS
+from ..facets import words
+from ..facets.choices import listed
 from ..urls import Pairs, RequestError
 from .cards import shortened
+from .filter_values import DATES
+from .parameters import SEARCHED_COLUMN
+from .periods import period_in_words
 from .search_request import NO_FILTER, filter_pair
 
+WORDS = {kind.argument: kind.saying for kind in words.ALL}
+
 SAYINGS = {
-    TAGS.argument: f'{TAGS.saying} "{{}}"',
-    KEYWORDS.argument: f'{KEYWORDS.saying} "{{}}"',
     "_search": 'text "{}"',
     "_where": "where {}",
     "_matches_only": "matches only",
@@ -33,10 +40,13 @@ MOST_REPEATED = 500_000
 LONGEST_FILTER = 80
 """Characters; a list of a thousand ids has more."""
 
+LOWER, UPPER = {"gte": "\u2264", "gt": "<"}, {"lt": "<", "lte": "\u2264"}
+"""Lookups that are ends of a range, and the sign between that end and the column."""
+
 
 @dataclass(frozen=True)
 class FilterChip:
-    """A filter in words, such as 'camera_make = "Canon"', and the search without it."""
+    """A filter in words, such as 'camera_make = "Canon"' or "2021 to 2023", and the search without it."""
 
     label: str
     without_url: str
@@ -47,27 +57,69 @@ async def filter_chips(
 ) -> list[FilterChip]:
     """`page` makes the URL of a page of its query string; `pairs` are that of this page without the page number."""
     columns = [*await requested.database.table_columns(requested.name), "rowid"]
+    together: dict[object, list[int]] = {}
+    for position, (name, _) in enumerate(pairs):
+        column, _, lookup = name.rpartition("__")
+        is_end = column in columns and lookup in (*LOWER, *UPPER)
+        key = name if name in WORDS else column if is_end else position
+        together.setdefault(key, []).append(position)
     said = (
-        (position, label)
-        for position, pair in enumerate(pairs)
-        if (label := _in_words(requested, columns, *pair))
+        (positions, label)
+        for positions in together.values()
+        if (label := _together(requested, columns, [pairs[position] for position in positions]))
     )
     # Each has the rest of the URL in its link, and so have the links of the page.
     most = max(min(MOST_CHIPS, MOST_REPEATED // (1 + len(requested.request.query_string))), 1)
     return [
-        FilterChip(shortened(label, LONGEST_FILTER), page(pairs[:position] + pairs[position + 1 :]))
-        for position, label in islice(said, most)
+        FilterChip(shortened(label, LONGEST_FILTER), page(_without(pairs, positions)))
+        for positions, label in islice(said, most)
     ]
+
+
+def _without(pairs: Sequence[tuple[str, str]], positions: Sequence[int]) -> Pairs:
+    return [pair for position, pair in enumerate(pairs) if position not in positions]
+
+
+def _together(
+    requested: RequestedTable, columns: list[str], pairs: list[tuple[str, str]]
+) -> str | None:
+    """One pair in words, all ends of the range of a column, or all words of a kind."""
+    if pairs[0][0] in WORDS:
+        chosen = [word for _, word in pairs if word]
+        return f"{WORDS[pairs[0][0]]} {words.one_of(chosen)}" if chosen else None
+    column, _, _ = pairs[0][0].rpartition("__")
+    ends = {name.rpartition("__")[2]: value for name, value in pairs}
+    if column in DATES and len(ends) == len(pairs) and not {*ends} - {"gte", "lt"}:
+        period = period_in_words(ends.get("gte"), ends.get("lt"))
+        if period is not None:
+            return period if column == DATES[0] else f"{column} {period}"
+    if len(pairs) == 2:
+        lower = [(value, LOWER[lookup]) for lookup, value in ends.items() if lookup in LOWER]
+        upper = [(UPPER[lookup], value) for lookup, value in ends.items() if lookup in UPPER]
+        if lower and upper:
+            return " ".join((*lower[0], column, *upper[0]))
+    said = [_in_words(requested, columns, *pair) for pair in pairs]
+    return " and ".join(words for words in said if words) or None
 
 
 def _in_words(requested: RequestedTable, columns: list[str], name: str, value: str) -> str | None:
     """None for a parameter that leaves nothing out. A filter that the page refuses is as it was written."""
     if name in SAYINGS:
         return SAYINGS[name].format(value) if value else None
+    if name.startswith(SEARCHED_COLUMN):
+        return f'text "{value}" in {name.removeprefix(SEARCHED_COLUMN)}' if value else None
     try:
+        if name == AMONG:
+            return among_of(value).saying
+        if name == "_through":
+            through = json.loads(value)
+            return f'{through["table"]}.{through["column"]} = "{through["value"]}"'
         pair = filter_pair(requested.name, columns, name, value)
         if pair is None:
             return None
+        column, _, lookup = pair[0].rpartition("__")
+        if lookup == "in" and (values := listed(value)):
+            return f"{column} is {words.one_of(values)}"
         names = requested.database.name, requested.name
         filters = column_filters(requested.datasette, *names, [pair])
         return str(filters.human_description_en()).removeprefix("where ")

@@ -151,7 +151,6 @@ async def _html(
     context = {
         **await table_context(requested),
         **await form_context(requested, wanted, urls.map, kept),
-        "key": requested.table.key,
         "column": column,
         "error": error,
         "page_url": urls.map(),

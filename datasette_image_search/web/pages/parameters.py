@@ -12,6 +12,7 @@ from ...errors import most_similar
 from ..urls import RequestError
 
 OURS = [
+    "_among",
     "_by",
     "_color",
     "_facet_wait",

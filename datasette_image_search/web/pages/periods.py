@@ -216,6 +216,36 @@ def span_of(written: str) -> tuple[str, str] | None:
     return (begin, end) if begin < end else None
 
 
+def period_in_words(start: str | None, end: str | None) -> str | None:
+    """
+    "2021", "June 2021", "2021 to 2023", "since June 2021" or "before 2024"; None if a limit is no year, month or day of
+    ISO 8601, or if there is nothing between them. The end is not included.
+    """
+    limits = [limit for limit in (start, end) if limit]
+    if not limits or any(len(limit) > 10 or span_of(limit) is None for limit in limits):
+        return None
+    if not start or not end:
+        return f"since {date_in_words(start)}" if start else f"before {date_in_words(limits[0])}"
+    if span_of(start) == (start, end):
+        return date_in_words(start)
+    # As exact as the other, so that nobody takes "2021 to June 2022" for a part of 2021.
+    longest = max(len(start), len(end))
+    first, behind = (f"{limit}-01-01"[:longest] for limit in (start, end))
+    if first >= behind:
+        return None
+    last = f"{date.fromisoformat(f'{behind}-01-01'[:10]) - timedelta(1)}"[:longest]
+    if first == last:
+        return date_in_words(first)
+    return f"{date_in_words(first)} to {date_in_words(last)}"
+
+
+def date_in_words(day: str) -> str:
+    """ "22 October 2008", "October 2008" or "2008" of a date of ISO 8601 that is real."""
+    year, month, number = (*map(int, day.split("-")), 1, 1)[:3]
+    known = date(year, month, number)
+    return f"{known:{('%Y', '%B %Y', f'{known.day} %B %Y')[day.count('-')]}}"
+
+
 def _span(day: date, period: str) -> tuple[str, str]:
     if period == "year":
         return f"{day.year:04}", f"{day.year + 1:04}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any, cast, get_args
 
 from datasette.app import Datasette
@@ -26,9 +27,12 @@ from ...store.tables import LAST
 from ...store.written_texts import TEXT_TABLES
 from ..access.requested_table import RequestedTable
 from ..access.visits import visitor_sees
+from ..among import read_among
 from ..compat import column_filters, table_configuration
 from ..configuration import rank as configured_rank
+from ..facets.words import FilteredByWords
 from ..urls import POSITION, RequestError, pairs_of, whole_number
+from .filter_values import check_values
 from .parameters import SeenRequest, check_names, is_parameter
 
 PAGE_SIZE = 60
@@ -56,7 +60,7 @@ PICTURE_SIZES = ("small", "medium", "large")
 class SearchRequest:
     """
     `size` images after the first `offset`, none for a size of 0. `rows` is the filter on the table or view
-    that the URL names: `filters` on its columns, and all `others`. `filter` is the same on its images. `filter_words` is Datasette's sentence, 'where
+    that the URL names: `filters` on its columns, those by `words` that images have, each by its parameter, and all `others`. `filter` is the same on its images. `filter_words` is Datasette's sentence, 'where
     camera_make = "Canon"'. `context` has the template variables of Datasette's own filters, such as `_where=`.
     `by` is a key of BY. `position` is the place of an image in the search, on its page. With an `order`, the `limit` best for
     the query are sorted by it: if that is None, all matches, or the best
@@ -75,6 +79,7 @@ class SearchRequest:
     limit: int | None
     picture_size: str
     filters: Filters
+    words: Mapping[str, Filter]
     others: Filter | None
     rows: Filter | None
     filter: Filter | None
@@ -142,14 +147,16 @@ class SearchRequest:
         return replace(self, others=both_of(allowed, self.others), rows=rows, filter=filter)
 
     def rows_beside(self, requested: RequestedTable, names: Collection[str]) -> Filter | None:
-        """The filter on rows without some of the `filters`, named as column__lookup."""
+        """The filter on rows without some of the `filters`, named as column__lookup, and of those by `words`."""
         pairs = [pair for pair in self.filters.pairs if pair[0] not in names]
-        if len(pairs) == len(self.filters.pairs):
+        words = [filter for name, filter in self.words.items() if name not in names]
+        if (len(pairs), len(words)) == (len(self.filters.pairs), len(self.words)):
             return self.rows
         database, table = requested.database.name, requested.name
         filters = column_filters(requested.datasette, database, table, pairs)
         clauses, params = filters.build_where_clauses(table)
-        return both_of(Filter(all_of(clauses), params) if clauses else None, self.others)
+        of_columns = Filter(all_of(clauses), params) if clauses else None
+        return reduce(both_of, words, both_of(of_columns, self.others))
 
 
 async def read_request(requested: RequestedTable) -> SearchRequest:
@@ -159,10 +166,12 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
     if len(pairs) > MOST_FILTERS:
         raise RequestError(f"a URL can have {MOST_FILTERS} filters; this one has {len(pairs):,}")
     filters = column_filters(datasette, requested.database.name, requested.name, pairs)
+    among = read_among(request)
     try:
         clauses, params = filters.build_where_clauses(requested.name)
         of_columns = Filter(all_of(clauses), params) if clauses else None
         more_clauses, more_params, more_words, context = [], {}, [], {}
+        by_words: Mapping[str, Filter] = {}
         for hook in pm.hook.filters_from_request(
             request=request,
             table=requested.name,
@@ -171,16 +180,25 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         ):
             added = await await_me_maybe(hook)
             if added:
-                more_clauses += added.where_clauses
-                more_params.update(added.params)
+                if isinstance(added, FilteredByWords):
+                    by_words = added.filters
+                else:
+                    more_clauses += added.where_clauses
+                    more_params.update(added.params)
                 more_words += added.human_descriptions
                 context.update(added.extra_context)
-        words = filters.human_description_en(extra=more_words)
+        said_before = () if among is None else (among.description,)
+        words = filters.human_description_en(
+            extra=[each for each in more_words if each not in said_before]
+        )
+        await check_values(requested, pairs)
     except NO_FILTER as error:
         if isinstance(error, DatasetteError) and error.status < 500:
             raise
         said = error.message if isinstance(error, DatasetteError) else error
         raise RequestError(f"a filter in this URL cannot be read: {said}") from error
+    if among is not None:
+        words = f"{among.words} {words}".rstrip()
     columns = await requested.database.table_columns(requested.name)
     check_names(requested.request.args, columns, request.seen)
     query = (request.args.get("q") or "").strip()
@@ -191,7 +209,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
             f"a query can be followed to its best {DEEPEST:,} images only; add a filter to see others"
         )
     others = Filter(all_of(more_clauses), more_params) if more_clauses else None
-    rows = both_of(of_columns, others)
+    rows = reduce(both_of, by_words.values(), both_of(of_columns, others))
     order = await _order(requested)
     limit = _whole_number(request, "_limit", 0, DEEPEST, least=1) or None
     wanted = SearchRequest(
@@ -207,6 +225,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         limit=limit,
         picture_size=_picture_size(request),
         filters=filters,
+        words=by_words,
         others=others,
         rows=rows,
         filter=_of_images(requested, rows),

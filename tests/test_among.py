@@ -1,0 +1,148 @@
+"""A set of images in a URL: how it is written, what is refused, and that every page takes it as a filter."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from datasette_image_search.web.among import LARGEST, MOST, among_of, among_value
+from datasette_image_search.web.urls import RequestError
+
+from .commands import command
+from .conftest import COLOURS
+from .serving import ask, datasette_of
+
+pytestmark = pytest.mark.datasette
+
+PAGE = "/-/image-search/photos/images"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [0],
+        [1, 2, 3],
+        [5, 1, 3, 2, 9],
+        [LARGEST - 2, LARGEST - 1],
+        list(range(MOST)),
+        random.Random(1).sample(range(10**9), 500),
+        ["a", "b.jpg", "[1]", "ä,\n"],
+        [-3, 7],
+        [2**53, 4],
+    ],
+)
+@pytest.mark.parametrize("origin", ["", "map"])
+def test_a_set_is_read_as_it_was_written(keys: list[int | str], origin: str) -> None:
+    among = among_of(among_value(keys, origin))
+    assert set(among.keys) == set(keys)
+    assert len(among.keys) == len(keys)
+    assert among.origin == origin
+
+
+def test_a_set_is_short() -> None:
+    assert among_value(range(1, 75), "map") == "map.CApC"
+    few = random.Random(1).sample(range(100_000), 74)
+    assert len(among_value(few)) < 3 * 74
+    half = random.Random(1).sample(range(5_000), 2_500)
+    assert len(among_value(half)) < 3_500
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "map.",
+        ".",
+        "other.B",
+        "map.map.B",
+        "B B",
+        "é",
+        "g",  # More of the number should follow.
+        "A",  # A row of how many?
+        "AA",
+        "B" + "_" * 30 + "B",
+        "[",
+        "[]",
+        "[1.5]",
+        "[true]",
+        "[null]",
+        "[[1]]",
+        "[9223372036854775808]",
+        "[" * 60_000,
+    ],
+)
+def test_what_is_no_set_is_refused(value: str) -> None:
+    with pytest.raises(RequestError, match="_among cannot be read"):
+        among_of(value)
+
+
+def test_a_short_text_cannot_name_very_many() -> None:
+    assert len(among_value(range(MOST), "map")) < 12
+    for value in ("A" + "_" * 9 + "B", among_value(range(MOST)) + "AC"):
+        with pytest.raises(RequestError, match="100,000 images"):
+            among_of(value)
+    with pytest.raises(ValueError, match="100,000 images"):
+        among_value(range(MOST + 1))
+
+
+@pytest.mark.asyncio
+async def test_every_page_takes_it_as_a_filter(database: Path) -> None:
+    datasette = datasette_of(database)
+    among = "_among=" + among_value([2, 3, 5, 99], "map")
+    page = await ask(datasette, f"{PAGE}?{among}&id__gt=2")
+    assert "2 images from the map where id &gt; 2" in page.text
+    assert "one of 4 images from the map" in page.text
+    assert f'name="_among" value="{among_value([2, 3, 5, 99], "map")}"' in page.text
+    found = (await ask(datasette, f"{PAGE}.json?{among}&q=red&_size=2&_facet=folder")).json()
+    assert found["description"].startswith("None of 3 images from the map")
+    assert len(found["hits"]) == 2
+    rest = (await ask(datasette, f"{PAGE}.json?{among}&q=red&_size=2&_next=2")).json()
+    assert sorted(hit["id"] for hit in found["hits"] + rest["hits"]) == [2, 3, 5]
+    by_limit = await ask(datasette, f"{PAGE}.json?{among}&q=red&_min_score=-1")
+    assert sorted(hit["id"] for hit in by_limit.json()["hits"]) == [2, 3, 5]
+    points = (await ask(datasette, f"{PAGE}/map.json?{among}")).json()
+    assert sorted(points["images"]["id"]) == [2, 3, 5]
+    assert points["description"] == "3 images from the map"
+    rows = await ask(datasette, f"/photos/images.json?{among}&_shape=array")
+    assert [row["id"] for row in rows.json()] == [2, 3, 5]
+    csv = await ask(datasette, f"{PAGE}.csv?{among}")
+    assert len(csv.text.splitlines()) == 4
+    table = await ask(datasette, f"/photos/images?{among}")
+    assert "where id is one of 4 images from the map" in table.text
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_read_is_told_on_every_page(database: Path) -> None:
+    datasette = datasette_of(database)
+    for page in (f"{PAGE}?_among=g", f"{PAGE}.json?_among=g", f"{PAGE}/map?_among=g"):
+        answer = await ask(datasette, page)
+        assert (answer.status_code, "_among cannot be read" in answer.text) == (400, True), page
+    assert (await ask(datasette, "/photos/images?_among=g")).status_code == 400
+    assert (await ask(datasette, f"{PAGE}?_among=B&_among=B")).status_code == 400
+    assert (await ask(datasette, f"{PAGE}?_amnog=B")).status_code == 400
+    roots = await ask(datasette, "/photos/image_search_roots?_among=B")
+    assert (roots.status_code, "has no images" in roots.text) == (400, True)
+
+
+@pytest.mark.asyncio
+async def test_a_view_and_a_table_with_texts_as_keys(
+    database: Path, folder: Path, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(database)) as conn, conn:
+        conn.execute("create view some as select * from images where id < 5")
+    own = Database(tmp_path / "own.db")
+    for colour in COLOURS[:3]:
+        own["own"].insert({"key": f"{colour}/1", "file": str(folder / f"{colour}.jpg")}, pk="key")
+    own.close()
+    embedding = ("own", "--path-column", "file", "--model", "palette")
+    assert command("embed-images", tmp_path / "own.db", *embedding).exit_code == 0
+    datasette = datasette_of(database, tmp_path / "own.db")
+    view = await ask(datasette, f"/-/image-search/photos/some.json?_among={among_value([3, 4, 6])}")
+    assert sorted(hit["id"] for hit in view.json()["hits"]) == [3, 4]
+    keys = [f"{colour}/1" for colour in COLOURS[:2]]
+    answer = await ask(datasette, f"/-/image-search/own/own.json?_among={among_value(keys)}")
+    assert sorted(hit["id"] for hit in answer.json()["hits"]) == sorted(keys)
