@@ -230,6 +230,7 @@ async def _html(
             "likeness_map_url": urls.map(
                 replaced(kept, **dict.fromkeys(NOT_ON_THE_MAP), q=query or None)
             ),
+            "albums_url": urls.albums(),
             "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
             "facet_boxes": facet_boxes(requested, answer.facets, first_page),
