@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "search": {"progress", "decoding", "embedders", "store", "files"} | BASE,
     "places": {"store"} | BASE,
     "reading": {"decoding", "store", "files"} | BASE,
-    "maps": {"search", "store"} | BASE,
+    "maps": {"progress", "search", "store"} | BASE,
     "runs": {"progress", "ingest", "places", "reading", "search", "store", "files"} | BASE,
     "api": {
         "progress",
