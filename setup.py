@@ -10,6 +10,9 @@ THINGS = [
     "tokenizers",
 ]
 
+# The models of another version may be others, and read-images refuses these.
+OCR = ["onnxruntime", "opencv-python-headless", "rapidocr>=3.10,<3.11"]
+
 setup(
     name="datasette-image-search",
     version="0.2",
@@ -62,6 +65,7 @@ setup(
     extras_require={
         "test": [
             *THINGS,
+            *OCR,
             "av>=16.0.1",
             "axe-playwright-python",
             "build",
@@ -69,8 +73,6 @@ setup(
             "datasette-cluster-map",
             "hypothesis",
             "mypy",
-            "onnxruntime",
-            "opencv-python-headless",
             "pillow-heif",
             "pillow-jxl-plugin>=1.3",
             "playwright",
@@ -78,7 +80,6 @@ setup(
             "pytest",
             "pytest-asyncio",
             "pytest-xdist",
-            "rapidocr>=3.10",
             "rawpy",
             "reverse_geocode>=1.6.6",
             "ruff",
@@ -92,7 +93,7 @@ setup(
         "heic": ["pillow-heif"],
         "jxl": ["pillow-jxl-plugin>=1.3"],
         "raw": ["rawpy"],
-        "ocr": ["onnxruntime", "opencv-python-headless", "rapidocr>=3.10"],
+        "ocr": OCR,
         "places": ["reverse_geocode>=1.6.6", "scipy"],
         "parquet": ["pyarrow"],
         "video": ["av>=16.0.1"],

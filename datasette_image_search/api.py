@@ -474,11 +474,11 @@ class Images:
         where: str | None = None,
         params: Mapping[str, Any] | None = None,
         model: str | None = None,
+        on_progress: OnProgress = ignore,
         **options: Any,
     ) -> Plotted:
         """
-        Draw a map of the images into a picture or an HTML page, or both. `options` are the fields of
-        PlotRequest.
+        Draw a map into a picture, an HTML page, or both. `options` are the fields of PlotRequest.
 
             images.plot("map.png", column="folder")
         """
@@ -486,7 +486,7 @@ class Images:
 
         files, filter = (path_or_none(picture), path_or_none(page)), row_filter(where, params)
         request = PlotRequest(*files, filter=filter, **options)
-        return plot(self.conn, self.index_of(model), request)
+        return plot(self.conn, self.index_of(model), request, phases(on_progress))
 
     def _ask(self, index: Index, query: Query, *, alone: bool = True) -> QueryVector:
         return vector_of(self.conn, index, query, self._weights_of, alone=alone)

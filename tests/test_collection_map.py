@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from datasette_image_search.maps.collection import (
     CollectionMap,
     MapError,
     collection_map,
+    evened,
     scaled,
 )
 from datasette_image_search.maps.page import one_per_cell
@@ -205,6 +206,31 @@ def test_scaled_points_fill_the_map(drawn: list[tuple[float, float]]) -> None:
     result = scaled(array)
     assert result.shape == array.shape
     assert (np.abs(result) <= 1 + 1e-5).all()
+
+
+@given(points)
+def test_evened_points_fill_the_map_in_the_same_order(drawn: list[tuple[float, float]]) -> None:
+    array = np.array(drawn, dtype=np.float32).reshape(-1, 2)
+    result = evened(array)
+    assert (result.shape, result.dtype) == (array.shape, array.dtype)
+    for axis, before in zip(result.T, array.T, strict=True):
+        assert (np.diff(axis[np.argsort(before, kind="stable")]) >= -1e-6).all()
+        if len(before) and np.ptp(before) > 1e-3:
+            assert (axis.min(), axis.max()) == pytest.approx((-1, 1))
+
+
+@pytest.mark.parametrize("duplicates", [3, 1000])
+def test_what_is_far_from_all_others_does_not_squeeze_them(duplicates: int) -> None:
+    others = np.random.default_rng(0).normal(0, 0.05, (500, 2)).astype(np.float32)
+    far = np.ones((duplicates, 2), dtype=np.float32)
+
+    def room_of_others(scale: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """The share of each axis."""
+        ends = np.quantile(scale(np.vstack([others, far]))[:500], [0.05, 0.95], axis=0)
+        return (ends[1] - ends[0]) / 2
+
+    assert (room_of_others(scaled) < 0.15).all()
+    assert (room_of_others(evened) > 0.35).all()
 
 
 @given(points, st.integers(1, 50))

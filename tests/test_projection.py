@@ -184,8 +184,12 @@ def test_umap_keeps_neighbours_together() -> None:
     rng = np.random.default_rng(0)
     centres = np.repeat(np.eye(3, 16), 15, axis=0)
     live = live_of(unit(centres + 0.05 * rng.standard_normal((45, 16))))
-    points = umap(live, everything(live))
+    told: list[tuple[str, int, int]] = []
+    points = umap(live, everything(live), lambda *progress: told.append(progress))
     assert (points.shape, points.dtype) == ((45, 2), np.float32)
+    doing, done, total = told[-1]
+    assert (doing, done) == ("Placing", total)
+    assert told[:2] == [("Finding neighbours", 0, 1), ("Placing", 0, total)]
     groups = points.reshape(3, 15, 2)
     within = np.linalg.norm(groups - groups.mean(axis=1, keepdims=True), axis=2).max()
     middles = groups.mean(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,21 @@ def test_small_pictures_are_enlarged(size: tuple[int, int], larger: tuple[int, i
     assert enlarged.size == larger
     height, width, _ = recognition._not_too_long(np.asarray(enlarged)).shape
     assert max(width, height) <= MAX_ASPECT * min(width, height)
+
+
+@pytest.mark.parametrize("change", [{"path": "rapidocr/models/gone.onnx"}, {"sha256": "0" * 64}])
+def test_a_model_that_is_missing_or_another_one_is_not_downloaded(
+    change: dict[str, str], monkeypatch: pytest.MonkeyPatch, no_network: None
+):
+    recognition.check_recognition()
+    model = replace(recognition.MODELS["Rec"], **change)
+    monkeypatch.setitem(recognition.MODELS, "Rec", model)
+    with pytest.raises(ImageSearchError) as error:
+        recognition.check_recognition()
+    assert str(error.value) == (
+        f"{model.name!r} is not in rapidocr as read-images needs it; pip install --force-reinstall --no-deps "
+        "rapidocr==3.10.0"
+    )
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch):

@@ -123,7 +123,7 @@ def test_real_photos_are_found_by_words(embedder: things.ThingsEmbedder):
 
 def test_another_weights_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     copy = tmp_path / "weights.pth"
-    shutil.copy(things_wheels.PICTURES.location(), copy)
+    shutil.copy(things_wheels.PICTURES.here(), copy)
     with copy.open("r+b") as file:
         file.seek(1_000_000)
         file.write(b"changed")

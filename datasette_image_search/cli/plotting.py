@@ -11,6 +11,7 @@ from ..errors import counted, printable
 from . import options
 from .messages import interruptible, one_sentence, warn
 from .output import opened
+from .progress import progress_display
 
 
 @options.database
@@ -60,7 +61,8 @@ from .output import opened
     help="Most thumbnails to draw. Default: as many as do not hide each other; 1,600 in a page",
 )
 @click.option("--model", help="For a table with several models: the model whose vectors to show")
-def plot_images(path: Path, table: str, **asked: Any) -> None:
+@options.silent
+def plot_images(path: Path, table: str, silent: bool, **asked: Any) -> None:
     """
     Draw a map of the images, with similar ones near each other
 
@@ -74,8 +76,13 @@ def plot_images(path: Path, table: str, **asked: Any) -> None:
             --color taken_at --where "camera_make = 'Canon'"
     """
     interrupted = interruptible("Interrupted: nothing was written", err=True)
-    with one_sentence(path), opened(path, table) as images, interrupted:
-        plotted = images.plot(**asked)
+    with (
+        one_sentence(path),
+        opened(path, table) as images,
+        interrupted,
+        progress_display(silent) as show,
+    ):
+        plotted = images.plot(on_progress=show, **asked)
     for file, shown, drawn in plotted.files:
         shown_images = counted(shown, "image")
         if shown < plotted.images:

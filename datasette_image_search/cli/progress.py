@@ -40,6 +40,7 @@ WORKS = {
     "Locating": Work("images", lambda progress, rate: f"{rate:,.0f}/s"),
     "Reading text": Work("images", lambda progress, rate: f"{rate:,.1f}/s"),
     "Comparing": Work("pairs", lambda progress, rate: f"{rate / 1e6:,.0f} million/s"),
+    "Placing": Work("rounds"),
     "Reading": Work("vectors"),
     "Reading metadata": Work("images"),
     "Training": Work("rounds of training"),

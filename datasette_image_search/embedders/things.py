@@ -69,8 +69,8 @@ CLASSES_FILE = Path(__file__).with_name("things_classes.npz")
 
 def load_things(request: ModelRequest) -> TorchEmbedder:
     """Raises EmbedderError if the wheels are not installed, or hold other files than ours."""
-    pictures = wheels.PICTURES.location()
-    wheels.WORDS.location()
+    pictures = wheels.PICTURES.here()
+    wheels.WORDS.here()
     embedder = ThingsEmbedder(
         TorchModel(
             wheels.THINGS,

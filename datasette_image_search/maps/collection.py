@@ -26,6 +26,10 @@ class MapError(ImageSearchError):
     """The map cannot be drawn."""
 
 
+STEPS = 256
+"""Of an axis: what lies in the same one is seen as one place."""
+
+
 @dataclass(frozen=True)
 class CollectionMap:
     """
@@ -89,7 +93,7 @@ def collection_map(
         image_ids=[row[1] for row in rows],
         names=[_name(row[1], row[2]) for row in rows],
         values=[row[3] for row in rows],
-        points=scaled(project(live, vectors)),
+        points=evened(project(live, vectors)),
         vectors=vectors,
         count=count if too_many else len(rows),
     )
@@ -120,6 +124,22 @@ def scaled(points: np.ndarray) -> np.ndarray:
     low, high = points.min(axis=0), points.max(axis=0)
     half = (high - low) / 2
     return (points - (low + high) / 2) / np.where(half > 0, half, 1)
+
+
+def evened(points: np.ndarray) -> np.ndarray:
+    """
+    Scales each axis to -1 to 1 in the same order, with half of the room by distance and half by how many of STEPS
+    steps are taken at all. Some hundred near-duplicates, or a few images that are like no other, are far from all
+    others on the principal axes: by distance alone these others would share a third of each axis.
+    """
+    result = scaled(points)
+    for axis in result.T if len(points) else ():
+        steps = np.round((axis + 1) / 2 * STEPS)
+        taken = np.unique(steps)
+        if len(taken) > 1:
+            even = np.interp(axis, taken / STEPS * 2 - 1, np.linspace(-1, 1, len(taken)))
+            axis += (even - axis) / 2
+    return result
 
 
 def _name(image_id: Key, path: str | None) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from .. import store
 from ..checked import check_choice, check_fields, check_whole, several
+from ..progress import Report, silent
 from ..search.planner import live_snapshot
-from ..search.projection import METHODS
+from ..search.projection import METHODS, projecting
 from ..store import Filter, Index
 from ..store.reads import thumbnail
 from ..store.tables import LAST
@@ -60,9 +61,11 @@ class Plotted:
     images: int
 
 
-def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotted:
+def plot(
+    conn: sqlite3.Connection, index: Index, request: PlotRequest, report: Report = silent
+) -> Plotted:
     """
-    Write the requested picture and page.
+    Write the requested picture and page. `report` hears of UMAP, which takes long.
 
     Raises ImageSearchError before any work if a file cannot be written; then no file is changed.
     """
@@ -72,7 +75,7 @@ def plot(conn: sqlite3.Connection, index: Index, request: PlotRequest) -> Plotte
             conn,
             live.index,
             live,
-            METHODS[request.method],
+            projecting(request.method, report),
             request.filter,
             request.column,
             # A picture shows all images, even if the page beside it does not.

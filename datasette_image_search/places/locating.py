@@ -91,7 +91,7 @@ def _places(
     latitudes, longitudes = (_numbers([point[axis] for point in points]) for axis in (0, 1))
     numbers = towns.nearest(latitudes, longitudes, max_distance)
     values = {
-        number: tuple(towns.towns[number][column] for column in kept)
+        number: tuple(map(towns.towns[number].__getitem__, kept))
         for number in set(numbers.tolist()) - {NOWHERE}
     }
     nowhere = (None,) * len(kept)

@@ -1,6 +1,6 @@
 """
-Lines of text in a picture, by rapidocr. Its models are in its package, so nothing reaches the network; it takes a
-thread of its own, because each picture is read by a process.
+Lines of text in a picture, by rapidocr, with the models that are in its wheel. It would download what it does not
+find, so it is only asked if all are there. It takes one thread, because each picture is read by a process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,32 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageSearchError
+from ..files.wheel_files import WheelFile
 from ..store.line_rows import Line
+
+
+def _model(name: str, sha256: str) -> WheelFile:
+    return WheelFile("rapidocr", "3.10.0", f"rapidocr/models/{name}", sha256)
+
+
+MODELS = {
+    "Det": _model(
+        "PP-OCRv6_det_small.onnx",
+        "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+    ),
+    "Cls": _model(
+        "ch_ppocr_mobile_v2.0_cls_mobile.onnx",
+        "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
+    ),
+    "Rec": _model(
+        "PP-OCRv6_rec_small.onnx",
+        "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
+    ),
+}
+"""
+By rapidocr's names of its three steps: where there is text, which way up it is, and what it says. The letters that there
+are, are in the last of them.
+"""
 
 LARGEST_SIDE = 1280
 """Pixels of the longer side that the models see. Letters of 1 in 150 of that are still read; twice as many pixels take
@@ -30,11 +55,17 @@ MIN_SCORE = 0.9
 
 
 def check_recognition() -> None:
-    """Raises ImageSearchError without the extra `ocr`."""
+    """Raises ImageSearchError without the extra `ocr`, and if a model is missing or is another one than we know."""
     if find_spec("rapidocr") is None or find_spec("onnxruntime") is None:
         raise ImageSearchError(
             "reading text needs an extra: pip install 'datasette-image-search[ocr]'"
         )
+    for model in MODELS.values():
+        found = model.location()
+        if found is None or not model.is_known(found.read_bytes()):
+            raise ImageSearchError(
+                f"{model.name!r} is not in rapidocr as read-images needs it; {model.reinstall}"
+            )
 
 
 def lines_of(picture: Image.Image) -> list[Line]:
@@ -78,4 +109,5 @@ def _engine() -> Any:
     threads = {f"EngineConfig.onnxruntime.{name}": 1 for name in one}
     # It would make the shorter side of any picture 736 pixels, also of a line of 1 x 2,000.
     as_it_is = {"Det.limit_type": "max", "Det.limit_side_len": LARGEST_SIDE}
-    return RapidOCR(params={"Global.log_level": "critical", **threads, **as_it_is})
+    models = {f"{step}.model_path": str(model.location()) for step, model in MODELS.items()}
+    return RapidOCR(params={"Global.log_level": "critical", **models, **threads, **as_it_is})

@@ -8,15 +8,19 @@ Melville, "UMAP: Uniform Manifold Approximation and Projection for Dimension Red
 
 from __future__ import annotations
 
+import io
 import sqlite3
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from .. import store
 from ..errors import ImageSearchError
+from ..progress import Report, silent
 from ..store.vectors import are_unit
 from .live import LiveIndex, live_index
 
@@ -50,10 +54,12 @@ def pca(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
     return _on_principal_axes(live, positions, 2)
 
 
-def umap(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
+def umap(live: LiveIndex, positions: np.ndarray, report: Report = silent) -> np.ndarray:
     """
     The places by UMAP of the vectors at some positions, shape (len(positions), 2), float32. The same each
-    time. Raises ProjectionError if umap-learn is not installed.
+    time. `report` hears of the rounds that move them, nine tenths of the work once numba has compiled it.
+
+    Raises ProjectionError if umap-learn is not installed.
     """
     try:
         from umap import UMAP
@@ -67,14 +73,38 @@ def umap(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
     # Starting from PCA keeps distant groups in their places (Kobak and Linderman, Nature Biotechnology,
     # 2021).
     start = vectors[:, :2] / max(float(np.abs(vectors[:, :2]).max()), 1e-6) * 10
+    report("Finding neighbours", 0, 1)
     with warnings.catch_warnings():
         # umap warns that a seed limits it to one thread.
         warnings.simplefilter("ignore")
-        model = UMAP(n_neighbors=min(15, len(vectors) - 1), init=start, random_state=0)
+        model = UMAP(
+            n_neighbors=min(15, len(vectors) - 1),
+            init=start,
+            random_state=0,
+            tqdm_kwds={"disable": False, "file": _Rounds(report), "bar_format": "{n} {total}"},
+        )
         return model.fit_transform(vectors).astype(np.float32)
 
 
-METHODS = {"pca": pca, "umap": umap}
+class _Rounds(io.TextIOBase):
+    """A file for the progress of tqdm, "12 200", the only thing that UMAP tells while it works."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def write(self, text: str, /) -> int:
+        numbers = text.split()
+        if len(numbers) == 2:
+            self._report("Placing", int(numbers[0]), int(numbers[1]))
+        return len(text)
+
+
+METHODS = ("pca", "umap")
+
+
+def projecting(method: str, report: Report) -> Callable[[LiveIndex, np.ndarray], np.ndarray]:
+    """The function of one of METHODS."""
+    return partial(umap, report=report) if method == "umap" else pca
 
 
 def placed(conn: sqlite3.Connection, table: str, model: str) -> tuple[LiveIndex, np.ndarray]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
@@ -27,8 +26,7 @@ PLACE_INDEXES = (("country", "city"), ("city", "country"))
 """To filter and to group by place, as FACET_INDEXES are for cameras."""
 
 
-@dataclass(frozen=True, slots=True)
-class LocatedImage:
+class LocatedImage(NamedTuple):
     """
     An image with its latitude and longitude, of whatever type. `values` are those of our columns now, and `written`
     those that were written last.
@@ -168,26 +166,35 @@ def write_places(
     The values of our columns for some images, and what they were found by. What a person corrected stays. Within a
     transaction.
     """
-    changed, located = [], []
-    for image, found in places:
-        located.append((image.image_id, *image.point, max_distance, *found))
-        values = found
-        if image.values != image.written:
-            values = tuple(
-                new if value == written else value
-                for value, written, new in zip(image.values, image.written, found, strict=True)
-            )
-        if values != image.values:
-            changed.append((*values, image.image_id))
-    names = [quote_identifier(name) for name in columns]
-    settings = ", ".join(f"{name} = ?" for name in names)
+    found, corrected, located = [], [], []
+    for image, values in places:
+        located.append((image.image_id, *image.point, max_distance, *values))
+        if image.values == image.written:
+            if values != image.values:
+                found.append(image.image_id)
+            continue
+        kept = tuple(
+            new if value == written else value
+            for value, written, new in zip(image.values, image.written, values, strict=True)
+        )
+        if kept != image.values:
+            corrected.append((*kept, image.image_id))
+    listed = ", ".join(map(quote_identifier, columns))
+    marks = ", ".join("?" * (4 + len(columns)))
+    n = table.quoted()
     db.conn.executemany(
-        f"update {{images}} set {settings} where {{key}} = ?".format(**table.quoted()), changed
+        f"insert or replace into {n['places']} (image_id, latitude, longitude, max_distance, {listed}) values ({marks})",
+        located,
+    )
+    update = f"update {n['images']} set ({listed}) ="
+    # One statement: with one for each image, FTS5 takes twice as long.
+    db.execute(
+        f"{update} (select {listed} from {n['places']} where image_id = {n['images']}.{n['key']}) "
+        f"where {n['key']} in (select value from json_each(?))",
+        [json.dumps(found)],
     )
     db.conn.executemany(
-        f"insert or replace into {{places}} (image_id, latitude, longitude, max_distance, {', '.join(names)}) "
-        f"values (?, ?, ?, ?{', ?' * len(names)})".format(**table.quoted()),
-        located,
+        f"{update} ({', '.join('?' * len(columns))}) where {n['key']} = ?", corrected
     )
 
 

@@ -392,8 +392,10 @@ def _text_of(column: str) -> str:
     words = f"replace({text}, ' ', '_')"
     for digit in string.digits:
         words = f"replace({words}, '{digit}', ' {digit} ')"
+    # Each update of an image compares all of its texts, most of which have no digits: one look tells.
     return (
-        f"case when typeof({column}) = 'blob' then null "
+        f"case when {column} is null or typeof({column}) = 'blob' then null "
+        f"when {column} not glob '*[0-9]*' then {text} "
         f"when {text} glob '*[0-9][^0-9 _./-]*' or {text} glob '*[^0-9 _./-][0-9]*' "
         f"then {text} || ' ' || replace({words}, '  ', '') else {text} end"
     )

@@ -39,7 +39,7 @@ POSITION = "_position"
 FORM_FIELDS = ("q", "_by", "_sort", "_limit")
 """Fields that say nothing if they are empty."""
 
-PAGES = ("map", "upload")
+PAGES = ("albums", "map", "upload")
 """What follows the table in our URLs, and can be the key of an image too."""
 
 Pairs = Iterable[tuple[str, str]]
@@ -72,6 +72,14 @@ class TableUrls:
     def map(self, pairs: Pairs = (), format: str = "") -> str:
         """The map of the images, or its data as `format` "json"."""
         return self._path(f"/map.{format}" if format else "/map", pairs)
+
+    def albums(self) -> str:
+        """The page of the albums, which also takes their changes."""
+        return self._path("/albums")
+
+    def album(self, album_id: int) -> str:
+        """A short URL of the search of an album."""
+        return self._path(f"/album/{album_id}")
 
     def images(self) -> str:
         """The beginning of the URLs of thumbnails and originals."""

@@ -44,8 +44,8 @@ SUGGESTED = (
 )
 """The columns that people filter photos by. `embed-images` and `locate-images` make indexes for them."""
 
-WORDS = (AlbumFacet.type, KeywordFacet.type, TagFacet.type)
-"""Facets of the key of an image table."""
+WORDS = {kind.type: kind.words.argument for kind in (AlbumFacet, KeywordFacet, TagFacet)}
+"""Facets of the key of an image table, and the parameters of what is chosen in them."""
 
 MOST_FACETS = 20
 """Each may take facet_time_limit_ms on one of the three threads that serve everybody."""
@@ -191,6 +191,8 @@ def _chosen_by(kind: str, column: str) -> tuple[str, ...]:
     """The filters, as column__lookup, that are what is chosen in a facet."""
     if kind == YearFacet.type:
         return f"{column}__gte", f"{column}__lt"
+    if kind in WORDS:
+        return (WORDS[kind],)
     return (f"{column}__exact", f"{column}__in") if kind == "column" else ()
 
 

@@ -10,7 +10,7 @@ column: both name their parameter :p0, in 0.65 and in 1.0.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from datasette.utils import escape_sqlite
 from datasette.utils.asgi import Request
 from datasette.views.base import DatasetteError
 
-from ...store import ImageTable, Key
+from ...store import Filter, ImageTable, Key
 from ...store.triggers import has_albums, has_keywords, has_tags
 from ..access.image_tables import pictured_tables
 from ..compat import can_view_table
@@ -90,20 +90,30 @@ ALBUMS = Words(
 ALL = (TAGS, KEYWORDS, ALBUMS)
 
 
+class FilteredByWords(FilterArguments):
+    """`filters` are of the parameters of a request, each of which has a kind of words."""
+
+    def __init__(self, filters: Mapping[str, Filter], descriptions: list[str]) -> None:
+        clauses = [each.where for each in filters.values()]
+        params = {name: value for each in filters.values() for name, value in each.params.items()}
+        super().__init__(clauses, params, descriptions)
+        self.filters = filters
+
+
 def asked_for(request: Request) -> list[Words]:
     """The kinds of words that a request filters by."""
-    return [words for words in ALL if request.args.get(words.argument)]
+    return [words for words in ALL if any(request.args.getlist(words.argument))]
 
 
 async def filter_by_words(
     datasette: Datasette, request: Request, database: str, table: str
-) -> FilterArguments:
+) -> FilteredByWords:
     """
-    The filter for images that have all tags and keywords of the request, and are in all its albums.
+    The filter for images that have one of the tags of the request, one of its keywords, and are in one of its albums.
 
     Raises DatasetteError, status 400, for a table without them, or if the actor may not see them.
     """
-    clauses, params, descriptions = [], {}, []
+    filters, descriptions = {}, []
     for words in asked_for(request):
         having = await table_with(datasette, request, database, table, words)
         if having is None:
@@ -112,15 +122,23 @@ async def filter_by_words(
                 title="Image search",
                 status=400,
             )
-        for number, word in enumerate(request.args.getlist(words.argument)):
-            param = f"_img_{words.column}_{number}"
-            clauses.append(
-                f"{escape_sqlite(table)}.{escape_sqlite(having.key)} in (select image_id from "
-                f"{words.rows(having)} where {words.column} = :{param})"
-            )
-            params[param] = word
-            descriptions.append(f'{words.saying} "{word}"')
-    return FilterArguments(clauses, params, descriptions)
+        chosen = [word for word in request.args.getlist(words.argument) if word]
+        params = {f"_img_{words.column}_{number}": word for number, word in enumerate(chosen)}
+        filters[words.argument] = Filter(
+            f"{escape_sqlite(table)}.{escape_sqlite(having.key)} in (select image_id from "
+            f"{words.rows(having)} where {words.column} in (:{', :'.join(params)}))",
+            params,
+        )
+        descriptions.append(f"{words.saying} {one_of(chosen)}")
+    return FilteredByWords(filters, descriptions)
+
+
+def one_of(values: Sequence[str]) -> str:
+    """'"a", "b" or "c"', of one or more."""
+    # JSON can have half of a character.
+    whole = (value.encode(errors="backslashreplace").decode() for value in values)
+    quoted = [f'"{value}"' for value in whole]
+    return " or ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
 
 
 async def table_with(

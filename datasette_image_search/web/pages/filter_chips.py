@@ -20,8 +20,9 @@ from .parameters import SEARCHED_COLUMN
 from .periods import period_in_words
 from .search_request import NO_FILTER, filter_pair
 
+WORDS = {kind.argument: kind.saying for kind in words.ALL}
+
 SAYINGS = {
-    **{kind.argument: f'{kind.saying} "{{}}"' for kind in words.ALL},
     "_search": 'text "{}"',
     "_where": "where {}",
     "_matches_only": "matches only",
@@ -60,7 +61,8 @@ async def filter_chips(
     for position, (name, _) in enumerate(pairs):
         column, _, lookup = name.rpartition("__")
         is_end = column in columns and lookup in (*LOWER, *UPPER)
-        together.setdefault(column if is_end else position, []).append(position)
+        key = name if name in WORDS else column if is_end else position
+        together.setdefault(key, []).append(position)
     said = (
         (positions, label)
         for positions in together.values()
@@ -81,7 +83,10 @@ def _without(pairs: Sequence[tuple[str, str]], positions: Sequence[int]) -> Pair
 def _together(
     requested: RequestedTable, columns: list[str], pairs: list[tuple[str, str]]
 ) -> str | None:
-    """One pair in words, or all ends of the range of a column."""
+    """One pair in words, all ends of the range of a column, or all words of a kind."""
+    if pairs[0][0] in WORDS:
+        chosen = [word for _, word in pairs if word]
+        return f"{WORDS[pairs[0][0]]} {words.one_of(chosen)}" if chosen else None
     column, _, _ = pairs[0][0].rpartition("__")
     ends = {name.rpartition("__")[2]: value for name, value in pairs}
     if column in DATES and len(ends) == len(pairs) and not {*ends} - {"gte", "lt"}:
@@ -114,17 +119,9 @@ def _in_words(requested: RequestedTable, columns: list[str], name: str, value: s
             return None
         column, _, lookup = pair[0].rpartition("__")
         if lookup == "in" and (values := listed(value)):
-            return f"{column} is {_one_of(values)}"
+            return f"{column} is {words.one_of(values)}"
         names = requested.database.name, requested.name
         filters = column_filters(requested.datasette, *names, [pair])
         return str(filters.human_description_en()).removeprefix("where ")
     except (RequestError, *NO_FILTER):
         return f"{name}={value}"
-
-
-def _one_of(values: Sequence[str]) -> str:
-    """'"a", "b" or "c"'"""
-    # JSON can have half of a character.
-    whole = (value.encode(errors="backslashreplace").decode() for value in values)
-    quoted = [f'"{value}"' for value in whole]
-    return " or ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))

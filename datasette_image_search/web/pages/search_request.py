@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any, cast, get_args
 
 from datasette.app import Datasette
@@ -29,6 +31,7 @@ from ..access.visits import visitor_sees
 from ..among import read_among
 from ..compat import column_filters, table_configuration
 from ..configuration import rank as configured_rank
+from ..facets.words import FilteredByWords
 from ..urls import POSITION, RequestError, pairs_of, whole_number
 from .filter_values import check_values
 from .parameters import SeenRequest, check_names, is_parameter
@@ -58,7 +61,7 @@ PICTURE_SIZES = ("small", "medium", "large")
 class SearchRequest:
     """
     `size` images after the first `offset`, none for a size of 0. `rows` is the filter on the table or view
-    that the URL names: `filters` on its columns, and all `others`. `filter` is the same on its images. `filter_words` is Datasette's sentence, 'where
+    that the URL names: `filters` on its columns, those by `words` that images have, each by its parameter, and all `others`. `filter` is the same on its images. `filter_words` is Datasette's sentence, 'where
     camera_make = "Canon"'. `context` has the template variables of Datasette's own filters, such as `_where=`.
     `by` is a key of BY. `position` is the place of an image in the search, on its page. With an `order`, the `limit` best for
     the query are sorted by it: if that is None, all matches, or the best
@@ -77,6 +80,7 @@ class SearchRequest:
     limit: int | None
     picture_size: str
     filters: Filters
+    words: Mapping[str, Filter]
     others: Filter | None
     rows: Filter | None
     filter: Filter | None
@@ -144,14 +148,16 @@ class SearchRequest:
         return replace(self, others=both_of(allowed, self.others), rows=rows, filter=filter)
 
     def rows_beside(self, requested: RequestedTable, names: Collection[str]) -> Filter | None:
-        """The filter on rows without some of the `filters`, named as column__lookup."""
+        """The filter on rows without some of the `filters`, named as column__lookup, and of those by `words`."""
         pairs = [pair for pair in self.filters.pairs if pair[0] not in names]
-        if len(pairs) == len(self.filters.pairs):
+        words = [filter for name, filter in self.words.items() if name not in names]
+        if (len(pairs), len(words)) == (len(self.filters.pairs), len(self.words)):
             return self.rows
         database, table = requested.database.name, requested.name
         filters = column_filters(requested.datasette, database, table, pairs)
         clauses, params = filters.build_where_clauses(table)
-        return both_of(Filter(all_of(clauses), params) if clauses else None, self.others)
+        of_columns = Filter(all_of(clauses), params) if clauses else None
+        return reduce(both_of, words, both_of(of_columns, self.others))
 
 
 async def read_request(requested: RequestedTable) -> SearchRequest:
@@ -166,6 +172,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         clauses, params = filters.build_where_clauses(requested.name)
         of_columns = Filter(all_of(clauses), params) if clauses else None
         more_clauses, more_params, more_words, context = [], {}, [], {}
+        by_words: Mapping[str, Filter] = {}
         for hook in pm.hook.filters_from_request(
             request=request,
             table=requested.name,
@@ -174,8 +181,11 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         ):
             added = await await_me_maybe(hook)
             if added:
-                more_clauses += added.where_clauses
-                more_params.update(added.params)
+                if isinstance(added, FilteredByWords):
+                    by_words = added.filters
+                else:
+                    more_clauses += added.where_clauses
+                    more_params.update(added.params)
                 more_words += added.human_descriptions
                 context.update(added.extra_context)
         said_before = () if among is None else (among.description,)
@@ -200,7 +210,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
             f"a query can be followed to its best {DEEPEST:,} images only; add a filter to see others"
         )
     others = Filter(all_of(more_clauses), more_params) if more_clauses else None
-    rows = both_of(of_columns, others)
+    rows = reduce(both_of, by_words.values(), both_of(of_columns, others))
     order = await _order(requested)
     limit = _whole_number(request, "_limit", 0, DEEPEST, least=1) or None
     wanted = SearchRequest(
@@ -216,6 +226,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         limit=limit,
         picture_size=_picture_size(request),
         filters=filters,
+        words=by_words,
         others=others,
         rows=rows,
         filter=_of_images(requested, rows),
@@ -230,12 +241,27 @@ def _of_images(requested: RequestedTable, rows: Filter | None) -> Filter | None:
     return rows if requested.view is None else requested.view.images(rows)
 
 
+async def readable_filters(requested: RequestedTable) -> Filters:
+    """The filters of a URL that may have others, which nobody can read; the first MOST_FILTERS."""
+    columns, pairs = await _filterable(requested), []
+    for name, value in pairs_of(requested.request):
+        with suppress(RequestError):
+            pairs.append(filter_pair(requested.name, columns, name, value))
+    known = [pair for pair in pairs if pair is not None]
+    names = requested.database.name, requested.name
+    return column_filters(requested.datasette, *names, known[:MOST_FILTERS])
+
+
 async def _filter_pairs(requested: RequestedTable) -> list[tuple[str, str]]:
     """The pairs that are filters to Datasette, with names as column__lookup."""
-    columns = [*await requested.database.table_columns(requested.name), "rowid"]
+    columns = await _filterable(requested)
     pairs = pairs_of(requested.request)
     read = (filter_pair(requested.name, columns, name, value) for name, value in pairs)
     return [pair for pair in read if pair is not None]
+
+
+async def _filterable(requested: RequestedTable) -> list[str]:
+    return [*await requested.database.table_columns(requested.name), "rowid"]
 
 
 def filter_pair(
