@@ -19,6 +19,9 @@ VERSION = "v"
 
 AT = "at"
 
+LARGE = "large"
+"""A thumbnail for a screen with small pixels."""
+
 LONGEST = 65_536
 """Bytes of a query string. Servers refuse longer ones, but not all of them."""
 
@@ -85,12 +88,21 @@ class TableUrls:
         """The beginning of the URLs of thumbnails and originals."""
         return self._of_images("")
 
-    def thumbnail(self, image_id: Key, version: str | None, at: float | None = None) -> str:
+    def thumbnail(
+        self,
+        image_id: Key,
+        version: str | None,
+        at: float | None = None,
+        *,
+        is_large: bool = False,
+    ) -> str:
         """
         Has the version of the picture in it, so that caches may keep the thumbnail for ever. `at` are the seconds of
         the frame of a film.
         """
         pairs = [(VERSION, version)] if version else []
+        if is_large:
+            pairs.append((LARGE, "1"))
         if at is not None:
             pairs.append((AT, f"{at:g}"))
         return self._of_images(f"/{tilde_encode(str(image_id))}/thumbnail", pairs)
