@@ -241,9 +241,48 @@ def test_a_film_of_minutes_beside_its_thumbnail_is_an_image(path: Path, photos: 
     assert rows(path) == {"IMG_1.jpg": None, "IMG_1.MOV": None, "other.jpg": None}
 
 
+def make_bad(picture: Path) -> None:
+    """As a picture that was cut short: its bytes begin like those of a JPEG."""
+    picture.write_bytes(b"\xff\xd8\xff no picture")
+    os.utime(picture, (AT, AT))
+
+
 def test_the_film_of_a_picture_that_cannot_be_read_is_an_image(path: Path, photos: Path) -> None:
-    """Not before the next run, as only reading the picture tells."""
-    (photos / "IMG_1.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    os.utime(photos / "IMG_1.jpg", (AT, AT))
-    rows(path)
-    assert rows(path) == {"IMG_1.MOV": None, "other.jpg": None}
+    """Of the same run, although only reading the picture tells."""
+    make_bad(photos / "IMG_1.jpg")
+    run = ("embed-images", path, "images", photos, "--model", "palette")
+    done = command(*run)
+    assert done.output.splitlines()[-1].startswith("2 embedded, 0 unchanged, 1 failed in ")
+    images = query(path, "select path, companions from images order by path")
+    assert images == [("IMG_1.MOV", None), ("other.jpg", None)]
+    assert query(path, "select path from _images_failures") == [("IMG_1.jpg",)]
+    assert command(*run).output.splitlines()[-1].startswith("0 embedded, 2 unchanged, 1 failed in ")
+    assert query(path, "select path, companions from images order by path") == images
+
+
+def test_a_film_that_cannot_be_read_either_is_a_failure_of_the_same_run(
+    path: Path, photos: Path
+) -> None:
+    make_bad(photos / "IMG_1.jpg")
+    film = bytearray((photos / "IMG_1.MOV").read_bytes())
+    begin, end = film.index(b"mdat") + 4, film.index(b"moov") - 4
+    film[begin:end] = bytes(end - begin)
+    (photos / "IMG_1.MOV").write_bytes(film)
+    os.utime(photos / "IMG_1.MOV", (AT, AT))
+    assert rows(path) == {"other.jpg": None}
+    failures = query(path, "select path from _images_failures order by path")
+    assert failures == [("IMG_1.MOV",), ("IMG_1.jpg",)]
+
+
+def test_a_film_is_of_the_next_best_picture_in_the_same_run(path: Path, photos: Path) -> None:
+    (photos / "IMG_1.jpg").rename(photos / "IMG_1.jpeg")
+    (photos / "IMG_1.jpg").touch()
+    make_bad(photos / "IMG_1.jpg")
+    expected = {"IMG_1.jpeg": '["IMG_1.MOV"]', "other.jpg": None}
+    assert rows(path) == rows(path) == expected
+
+
+def test_a_limit_is_one_for_what_is_left_of_pairs_too(path: Path, photos: Path) -> None:
+    make_bad(photos / "IMG_1.jpg")
+    assert rows(path, "--limit", "1") == {}
+    assert rows(path, "--limit", "1") == {"IMG_1.MOV": None}

@@ -19,7 +19,7 @@ from datasette_image_search.decoding.loading import PARTLY_READABLE
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.embedders.protocol import EmbedderError
 from datasette_image_search.errors import ImageSearchError
-from datasette_image_search.ingest import pipeline
+from datasette_image_search.ingest import batches, pipeline
 from datasette_image_search.ingest.pipeline import EmbedRequest, RunError, embed_images
 from datasette_image_search.ingest.report import Progress, Summary
 from datasette_image_search.ingest.scopes import ScanError
@@ -556,7 +556,7 @@ def test_a_run_that_is_interrupted_tells_what_it_did_and_not_what_it_would_have_
 
 
 def test_slow_files_are_committed_in_small_batches(run: Run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pipeline, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(batches, "COMMIT_SECONDS", 0.0)
     seen: list[Progress] = []
     run(on_progress=seen.append, batch_size=1000)
     assert [progress.done for progress in seen] == list(range(9))
@@ -566,7 +566,7 @@ def test_of_films_the_scenes_are_counted_in_batches(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """As many pictures are in memory as with photos."""
-    monkeypatch.setattr(pipeline, "COMMIT_SECONDS", HANGS)
+    monkeypatch.setattr(batches, "COMMIT_SECONDS", HANGS)
     for name in ("a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"):
         draw_film(tmp_path / "films" / name, [("red", 0.5), ("green", 0.5), ("blue", 0.5)])
     seen: list[Progress] = []

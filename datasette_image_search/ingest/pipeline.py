@@ -8,11 +8,12 @@ stopped loses no more than the batch in flight and the next one picks up there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import TypeVar
+from pathlib import Path
 
 import numpy as np
 from sqlite_utils import Database
@@ -53,23 +54,21 @@ from ..store.writes import (
     write_companions,
     write_reused,
 )
+from .batches import batches
 from .decode_ahead import decode_ahead, pictures_of
 from .model_choice import RunError
 from .own_images import NO_CONTENT, ImageSource, OwnImage
+from .pairs import names_of
 from .provenance import is_made_by, stored_pictures
 from .replacing import replacement_by
 from .report import FailedImage, Progress, Summary, failed_image, summary_of
 from .rereading import read_again
+from .scopes import NotThere
 from .survey import EmbedRequest, Survey, take_survey
 from .walk import FoundFile
 
-COMMIT_SECONDS = 2.0
-"""The longest time to fill a batch, so that a crash never costs more work with slow files."""
-
 BATCH = 500
 """Files that are moved, copied or gone per transaction, small so that readers do not wait."""
-
-T = TypeVar("T")
 
 
 def plan_images(request: EmbedRequest) -> Summary:
@@ -123,6 +122,7 @@ def embed_images(
         warnings=tuple(run.warnings),
         failures_table=run.table.failures,
         pruned=run.pruned,
+        companions=plan.companions - run.parted,
         seconds=time.perf_counter() - started,
         device=run.device if embedder else None,
         interrupted=run.interrupted,
@@ -191,6 +191,9 @@ class _Run:
         self.reused = 0
         self.moved = 0
         self.read = 0
+        self.total = 0
+        self.parted = 0
+        self.alone: list[Path] = []
         self.failures = [FailedImage(each.path, each.reason) for each in survey.unusable]
         self.warnings: list[FailedImage] = []
         self.interrupted = False
@@ -211,21 +214,44 @@ class _Run:
             if self.survey.path_column is not None:
                 forget_unreadable(self.db, self.table)
             record_unusable(self.db, self.table, self.survey.unusable)
-            roots = self._ensure_roots()
+            roots = self._ensure_roots(self.survey)
             settled = [(roots[root], path) for root, path in self.survey.settled]
             forget_failures(self.db, self.table, settled)
         # Without an index there is nothing to embed, nor any image to have a vector from.
         if index is not None:
-            self._reuse(index, roots)
-            self._read_metadata(roots)
-            self._pair()
-            if self.embedder is not None and self.survey.to_embed:
-                self._embed(index, self.embedder, roots)
+            self._bring_up_to_date(index, self.survey, roots)
+            if self.alone:
+                self._part(index)
         if self.request.prune:
             self._prune(roots)
         forget_old_warnings(self.db, self.table)
         if index is not None and choice.is_replacement:
             self._put_into_use(index)
+
+    def _bring_up_to_date(self, index: Index, survey: Survey, roots: dict[str, int]) -> None:
+        self._reuse(index, survey, roots)
+        self._read_metadata(survey, roots)
+        self._pair(survey)
+        if self.embedder is not None and survey.to_embed:
+            self._embed(index, survey, self.embedder, roots)
+
+    def _part(self, index: Index) -> None:
+        """What is left of pairs whose pictures turned out to be bad are images, or companions of the next best picture."""
+        limit = self.request.limit
+        if limit is not None:
+            limit -= self.done
+        if limit == 0:
+            return
+        request = replace(
+            self.request, paths=self.alone, limit=limit, retry_failed=False, copies=True
+        )
+        # Files that went away meanwhile are for the next run.
+        with suppress(NotThere):
+            survey = take_survey(request)
+            self.parted = len(survey.to_embed) + len(survey.reused)
+            with store.transaction(self.db):
+                roots = self._ensure_roots(survey)
+            self._bring_up_to_date(index, survey, roots)
 
     def _ensure_index(self, embedder: Embedder) -> Index:
         weights = self.request.weights
@@ -254,14 +280,14 @@ class _Run:
                 take_over(self.db, self.table, index, choice.replaced)
                 found = replace(found, is_in_use=True)
 
-    def _ensure_roots(self) -> dict[str, int]:
+    def _ensure_roots(self, survey: Survey) -> dict[str, int]:
         """Path -> id, of all existing and new roots."""
-        files = [image for image in self.survey.to_embed if isinstance(image, FoundFile)]
-        reused = [reuse.file for reuse in self.survey.reused]
+        files = [image for image in survey.to_embed if isinstance(image, FoundFile)]
+        reused = [reuse.file for reuse in survey.reused]
         return ensure_roots(self.db, {file.root for file in (*files, *reused)})
 
-    def _reuse(self, index: Index, roots: dict[str, int]) -> None:
-        for batch in _batches(self.survey.reused, BATCH):
+    def _reuse(self, index: Index, survey: Survey, roots: dict[str, int]) -> None:
+        for batch in batches(survey.reused, BATCH):
             write_reused(
                 self.db,
                 self.table,
@@ -283,15 +309,15 @@ class _Run:
             self.moved += moved
             self.reused += len(batch) - moved
 
-    def _pair(self) -> None:
-        for batch in _batches(self.survey.to_pair, BATCH):
+    def _pair(self, survey: Survey) -> None:
+        for batch in batches(survey.to_pair, BATCH):
             companions = [(file.image_id, file.companions) for file in batch if file.image_id]
             write_companions(self.db, self.table, companions)
 
-    def _read_metadata(self, roots: dict[str, int]) -> None:
-        files = self.survey.to_read
+    def _read_metadata(self, survey: Survey, roots: dict[str, int]) -> None:
+        files = survey.to_read
         done = 0
-        for batch in _batches(read_again(files, roots, self.request.decoders), BATCH):
+        for batch in batches(read_again(files, roots, self.request.decoders), BATCH):
             found = [image for image in batch if image is not None]
             write_metadata(self.db, self.table, found, partial(self._count_read, len(found)))
             done += len(batch)
@@ -300,7 +326,10 @@ class _Run:
     def _count_read(self, count: int) -> None:
         self.read += count
 
-    def _embed(self, index: Index, embedder: Embedder, roots: dict[str, int]) -> None:
+    def _embed(
+        self, index: Index, survey: Survey, embedder: Embedder, roots: dict[str, int]
+    ) -> None:
+        self.total += len(survey.to_embed)
         request = self.request
         settings = DecodeSettings(
             embedder.preprocess,
@@ -312,9 +341,9 @@ class _Run:
         # Far enough ahead for the decoders to be busy while a batch is encoded.
         ahead = request.batch_size + 2 * request.decoders
         outcomes = decode_ahead(
-            self.survey.to_embed, settings, request.decoders, ahead, self._with_content
+            survey.to_embed, settings, request.decoders, ahead, self._with_content
         )
-        for batch in _batches(outcomes, request.batch_size, lambda each: pictures_of(each[1])):
+        for batch in batches(outcomes, request.batch_size, lambda each: pictures_of(each[1])):
             images, failed = _encode(embedder, batch, roots, request.batch_size)
             committed = partial(self._count, failed, batch)
             write_batch(self.db, self.table, index, images, failed, committed)
@@ -328,6 +357,7 @@ class _Run:
             # With the name of the file: the key of a row would not tell a person.
             told = failed_image(images[failure.path], failure.reason)
             (self.warnings if failure.embedded else self.failures).append(told)
+        self.alone += _alone(batch)
         self.done += len(batch)
 
     def _with_content(self, image: ImageSource) -> ImageSource:
@@ -340,7 +370,7 @@ class _Run:
         return replace(image, content=content)
 
     def _prune(self, roots: dict[str, int]) -> None:
-        for batch in _batches(self.survey.gone.items(), BATCH):
+        for batch in batches(self.survey.gone.items(), BATCH):
             delete_images(
                 self.db,
                 self.table,
@@ -350,8 +380,19 @@ class _Run:
         self.pruned = True
 
     def _show_progress(self) -> None:
-        total = len(self.survey.to_embed)
-        self.on_progress(Progress(self.done, total, len(self.failures), self.device))
+        self.on_progress(Progress(self.done, self.total, len(self.failures), self.device))
+
+
+def _alone(batch: Sequence[tuple[ImageSource, object]]) -> Iterator[Path]:
+    """The companions of new pictures that turned out to be bad; one that could not be opened now may be good."""
+    for image, outcome in batch:
+        if (
+            isinstance(image, FoundFile)
+            and image.image_id is None
+            and isinstance(outcome, DecodeError)
+            and not isinstance(outcome, Unreadable)
+        ):
+            yield from (Path(image.root, name) for name in names_of(image.companions))
 
 
 def _encode(
@@ -438,23 +479,3 @@ def _content(
         metadata=decoded.metadata,
         companions=image.companions or None,
     )
-
-
-def _batches(
-    items: Iterable[T], size: int, weight_of: Callable[[T], int] = lambda item: 1
-) -> Iterator[list[T]]:
-    """
-    Lists of items that weigh `size` together, or of as many as came in COMMIT_SECONDS. One that is heavier than that may
-    be the last of a list.
-    """
-    batch: list[T] = []
-    weight, deadline = 0, time.monotonic() + COMMIT_SECONDS
-    for item in items:
-        batch.append(item)
-        weight += weight_of(item)
-        if weight >= size or time.monotonic() >= deadline:
-            yield batch
-            batch = []
-            weight, deadline = 0, time.monotonic() + COMMIT_SECONDS
-    if batch:
-        yield batch

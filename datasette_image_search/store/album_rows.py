@@ -9,12 +9,16 @@ from .tables import Key
 
 @dataclass(frozen=True, slots=True)
 class Album:
-    """`images` is the number of its members that are still there; `created` is an ISO 8601 time, UTC."""
+    """
+    `images` is the number of its members that are still there, and `cover` the one that was added last; `created` is an
+    ISO 8601 time, UTC.
+    """
 
     id: int
     name: str
     created: str | None
     images: int = 0
+    cover: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,10 @@ def read_albums(conn: sqlite3.Connection, table: ImageTable) -> list[Album]:
             select count(*) from {album_members} as _member
             join {images} as _image on _image.{key} = _member.image_id
             where _member.album_id = _album.id
+        ), (
+            select _image.{key} from {album_members} as _member
+            join {images} as _image on _image.{key} = _member.image_id
+            where _member.album_id = _album.id order by added desc, image_id desc limit 1
         )
         from {albums} as _album where typeof(name) = 'text' and typeof(id) = 'integer'
         order by name collate nocase, name

@@ -28,6 +28,9 @@ PATIENCE = 0.7
 TRIES = 3
 """... each time."""
 
+EDIT_ALBUMS = "image-search-edit-albums"
+"""The permission to change the albums of an image table in 0.65, which root has, unless a plugin says otherwise."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,6 +53,29 @@ async def can_view_table(
         ],
     )
     return visible
+
+
+async def can_change_rows(
+    datasette: Datasette,
+    actor: dict[str, Any] | None,
+    action: str,
+    database: str,
+    table: str,
+    side: str | None,
+) -> bool:
+    """
+    Whether this actor may do an action of 1.0, such as "insert-row", to a side table of an image table, or make tables
+    if that is None. 0.65 has no such permissions: there it is EDIT_ALBUMS, of the image table.
+    """
+    if hasattr(datasette, "allowed"):
+        from datasette.resources import DatabaseResource, TableResource
+
+        resource = DatabaseResource(database) if side is None else TableResource(database, side)
+        return await datasette.allowed(action=action, resource=resource, actor=actor)
+    is_root = actor is not None and actor.get("id") == "root"
+    return await datasette.permission_allowed(
+        actor, EDIT_ALBUMS, (database, table), default=is_root
+    )
 
 
 def rules_of_tables(denied: Iterable[tuple[str, str]]) -> Any:
@@ -191,8 +217,8 @@ def database_colour(database: Database) -> str:
     return getattr(database, "color", "ff0000")
 
 
-def has_place_above_lists() -> bool:
-    """Whether Datasette has hooks for what stands above its lists of databases and tables, as 1.0 has."""
+def has_places_on_pages() -> bool:
+    """Whether Datasette has hooks for what stands at the top of its pages, as 1.0 has."""
     return getattr(getattr(pm.hook, "top_homepage", None), "spec", None) is not None
 
 

@@ -1,0 +1,120 @@
+"""
+Changes of albums, as a POST of a form: `action`, `album`, and the new `name` to rename it to. The images to add or to
+remove are those that the query string of the URL finds, as on the search page.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from datasette.app import Datasette
+from datasette.utils.asgi import Request, Response
+from datasette.views.base import DatasetteError
+from sqlite_utils import Database
+
+from ...errors import ImageSearchError
+from ...store import Key
+from ...store.album_rows import Album
+from ...store.albums import (
+    add_to_album,
+    check_album_name,
+    delete_album,
+    read_albums,
+    remove_from_album,
+    rename_album,
+)
+from ...store.connections import plain_rows, wrapped
+from ..access.album_rights import album_rights
+from ..access.requested_table import RequestedTable, requested_table
+from ..facets.words import ALBUMS
+from ..reading import read_bounded
+from ..urls import RequestError, check_url, pairs_of
+from .responses import as_json, error_response
+from .result_set import found_ids
+
+
+class NotAllowed(ImageSearchError):
+    """A change that this actor may not make."""
+
+
+async def change_albums(datasette: Datasette, request: Request) -> Response:
+    """
+    Answers a browser with the page of the albums, and a program that accepts JSON with the album: its name, URL and
+    number of images, and how many were added or removed.
+    """
+    check_url(request)
+    requested = await requested_table(datasette, request)
+    wants_json = "application/json" in request.headers.get("accept", "")
+    try:
+        name, changed = await _change(requested)
+    except (ImageSearchError, DatasetteError) as error:
+        sentence = str(getattr(error, "message", error))
+        status = 403 if isinstance(error, NotAllowed) else getattr(error, "status", 400)
+        if wants_json:
+            return error_response(datasette, sentence, status)
+        raise DatasetteError(sentence, title="Albums", status=status) from error
+    if not wants_json:
+        return Response.redirect(requested.urls.albums())
+    known = {album.name: album.images for album in await _albums(requested)}
+    url = requested.urls.page([(ALBUMS.argument, name)])
+    answer = {"ok": True, "album": name, "images": known.get(name), "changed": changed, "url": url}
+    return as_json(datasette, answer)
+
+
+async def _change(requested: RequestedTable) -> tuple[str, int]:
+    """The name that the album has now, and the number of images that came or left."""
+    rights = await album_rights(requested)
+    if not rights.change:
+        # Before anything else is read, which might tell what there is.
+        raise NotAllowed("you may not change albums here; sign in as somebody who may")
+    form = await requested.request.post_vars()
+    action, new = form.get("action", ""), form.get("name", "")
+    album = check_album_name(form.get("album", ""))
+    is_new = all(album != each.name for each in await _albums(requested))
+    allowed = {
+        "add": rights.create if is_new else rights.add,
+        "create": rights.create,
+        "remove": rights.remove,
+        "rename": rights.rename,
+        "delete": rights.delete,
+    }
+    if action not in allowed:
+        raise RequestError(f"action must be one of {', '.join(allowed)}")
+    if not allowed[action]:
+        what = (
+            "make albums"
+            if is_new
+            else f"{action} {'images' if action in _OF_IMAGES else 'albums'}"
+        )
+        raise NotAllowed(f"you may not {what} here; sign in as somebody who may")
+    if action == "create" and not is_new:
+        raise RequestError(f"there is an album {album!r} already; choose another name")
+    ids: list[Key] = []
+    if action in _OF_IMAGES:
+        if not pairs_of(requested.request):
+            raise RequestError("the URL names no images; add the parameters of their search to it")
+        ids = await found_ids(requested)
+
+    def change(db: Database) -> int:
+        if action in ("add", "create"):
+            return add_to_album(db, requested.index, album, ids)
+        if action == "remove":
+            return remove_from_album(db, requested.table, album, ids)
+        if action == "rename":
+            rename_album(db, requested.table, album, new)
+            return 0
+        return delete_album(db, requested.table, album)
+
+    def write(conn: sqlite3.Connection) -> int:
+        with plain_rows(conn):
+            return change(wrapped(conn))
+
+    changed = await requested.database.execute_write_fn(write)
+    return new.strip() if action == "rename" else album, changed
+
+
+_OF_IMAGES = ("add", "remove")
+
+
+async def _albums(requested: RequestedTable) -> list[Album]:
+    return await read_bounded(requested.database, lambda conn: read_albums(conn, requested.table))

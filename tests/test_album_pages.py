@@ -1,0 +1,232 @@
+"""The page of albums and the changes of them, for those who may make them, on both versions of Datasette."""
+
+from __future__ import annotations
+
+import html
+import re
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from datasette.app import Datasette
+from sqlite_utils import Database
+
+from datasette_image_search.store import find_index
+from datasette_image_search.store.albums import add_to_album
+
+from .commands import change, query
+from .serving import ask, datasette_of, get
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
+
+PAGE = "/-/image-search/photos/images"
+ALBUMS = f"{PAGE}/albums"
+WRITES = ("insert-row", "update-row", "delete-row", "create-table")
+
+
+def served(database: Path, *allowed: str, tables: dict | None = None, **options) -> Datasette:
+    """Root may do what is allowed, by default everything; 0.65 has one permission for all of it."""
+    permissions = {action: {"id": "root"} for action in allowed or WRITES}
+    rules = {"databases": {"photos": {"permissions": permissions, "tables": tables or {}}}}
+    return datasette_of(database, rules=rules, **options)
+
+
+async def post(
+    datasette: Datasette, search: str = "", actor: str | None = "root", **form: str
+) -> httpx.Response:
+    await datasette.invoke_startup()
+    return await ask(
+        datasette,
+        f"{ALBUMS}?{search}" if search else ALBUMS,
+        actor,
+        "POST",
+        urlencode(form),
+        content_type="application/x-www-form-urlencoded",
+        accept="application/json",
+    )
+
+
+def members(database: Path) -> dict[str, list[int]]:
+    sql = (
+        "select name, image_id from images_albums left join images_album_members on album_id = id "
+        "order by name, image_id"
+    )
+    found: dict[str, list[int]] = {}
+    for name, id in query(database, sql):
+        found.setdefault(name, []).extend([] if id is None else [id])
+    return found
+
+
+@pytest.fixture
+def albums(database: Path) -> Path:
+    with closing(Database(database)) as db:
+        add_to_album(db, find_index(db.conn, "images"), "Beach & sea", [3, 4])
+    return database
+
+
+async def test_an_album_from_the_first_image_to_its_end(database: Path):
+    datasette = served(database)
+    added = (await post(datasette, "id__lte=3", action="add", album=" Beach ")).json()
+    url = f"{PAGE}?_image_album=Beach"
+    assert added == {"ok": True, "album": "Beach", "images": 3, "changed": 3, "url": url}
+    assert (await get(datasette, url)).status_code == 200
+    more = (await post(datasette, "id__in=3,4&_sort=id", action="add", album="Beach")).json()
+    assert (more["images"], more["changed"]) == (4, 1)
+    less = (await post(datasette, "_among=[1,2]", action="remove", album="Beach")).json()
+    assert (less["images"], less["changed"]) == (2, 2)
+    assert members(database) == {"Beach": [3, 4]}
+    renamed = (await post(datasette, action="rename", album="Beach", name=" Sea ")).json()
+    assert renamed["album"] == "Sea"
+    assert (await post(datasette, action="create", album="Empty")).json()["images"] == 0
+    assert members(database) == {"Empty": [], "Sea": [3, 4]}
+    deleted = (await post(datasette, action="delete", album="Sea")).json()
+    assert (deleted["images"], deleted["changed"]) == (None, 2)
+    assert members(database) == {"Empty": []}
+
+
+async def test_images_are_those_of_the_whole_search_not_of_a_page(database: Path):
+    datasette = served(database)
+    for search, count in (
+        ("id__gt=1&_size=2", 7),
+        ("q=red&_limit=3", 3),
+        ("q=red&_min_score=-1", 8),
+        ("q=red&_sort=id", 1),
+        ("_limit=2", 2),
+    ):
+        answer = (await post(datasette, search, action="add", album=search)).json()
+        assert answer.get("changed") == count, (search, answer)
+
+
+@pytest.mark.parametrize(
+    ("search", "form", "sentence"),
+    [
+        ("q=red", {"action": "add", "album": "A"}, "puts all images in an order"),
+        ("", {"action": "add", "album": "A"}, "the URL names no images"),
+        ("id=1", {"action": "add", "album": " "}, "the name of an album is empty"),
+        ("id=1", {"action": "remove", "album": "A"}, "has no album 'A'"),
+        ("", {"action": "rename", "album": "Beach & sea", "name": ""}, "is empty"),
+        ("", {"action": "create", "album": "Beach & sea"}, "an album 'Beach & sea' already"),
+        ("", {"action": "drop", "album": "Beach & sea"}, "action must be one of"),
+        ("nix=1", {"action": "add", "album": "A"}, "no column 'nix'"),
+    ],
+)
+async def test_mistakes_are_one_sentence_and_change_nothing(
+    albums: Path, search: str, form: dict, sentence: str
+):
+    answer = await post(served(albums), search, **form)
+    assert answer.status_code == 400
+    assert sentence in answer.json()["error"]
+    assert members(albums) == {"Beach & sea": [3, 4]}
+
+
+async def test_three_actors(albums: Path):
+    datasette = served(albums, tables={"images": {"allow": {"id": ["root", "anna"]}}})
+    for actor, status, may in ((None, 404, False), ("anna", 200, False), ("root", 200, True)):
+        page = await get(datasette, ALBUMS, actor)
+        assert page.status_code == status
+        assert ("Beach" in page.text) == (status == 200)
+        assert ("<form" in page.text.partition("<main>")[2]) == may
+        data = await get(datasette, f"{ALBUMS}.json", actor)
+        assert data.status_code == status
+        if status == 200:
+            assert data.json()["may"] == dict.fromkeys(("add", "create", "remove"), may)
+            assert [album["name"] for album in data.json()["albums"]] == ["Beach & sea"]
+        short = await get(datasette, f"{PAGE}/album/1", actor)
+        assert short.status_code == (302 if status == 200 else 404)
+        for form in (
+            {"action": "add", "album": "Beach & sea"},
+            {"action": "delete", "album": "Beach & sea"},
+            {"action": "rename", "album": "Nobody has this", "name": "x"},
+        ):
+            if not may:
+                answer = await post(datasette, "id=1", actor, **form)
+                assert answer.status_code == (403 if status == 200 else 404)
+                assert "Beach" not in answer.text
+    assert members(albums) == {"Beach & sea": [3, 4]}
+    assert (await post(datasette, "id=1", action="add", album="Beach & sea")).json()["images"] == 3
+
+
+async def test_each_change_needs_its_own_permission_in_1_0(albums: Path):
+    datasette = served(albums, "insert-row")
+    if not hasattr(datasette, "allowed"):
+        pytest.skip("0.65 has one permission for all")
+    assert (await post(datasette, "id=1", action="add", album="Beach & sea")).status_code == 200
+    for form in ({"action": "remove"}, {"action": "rename", "name": "x"}, {"action": "delete"}):
+        answer = await post(datasette, "id=1", album="Beach & sea", **form)
+        assert answer.status_code == 403
+        assert re.match(r"you may not \w+ (images|albums) here; sign in", answer.json()["error"])
+    change(albums, "drop table images_album_members", "drop table images_albums")
+    assert (await post(datasette, "id=1", action="add", album="New")).status_code == 403
+
+
+async def test_nobody_changes_an_immutable_database(albums: Path):
+    options = {"immutables": [str(albums)]}
+    datasette = Datasette([], **options)
+    for actor in (None, "root"):
+        page = await get(datasette, ALBUMS, actor)
+        assert "Beach &amp; sea" in page.text
+        assert "<form" not in page.text.partition("<main>")[2]
+        assert (await post(datasette, "id=1", actor, action="add", album="A")).status_code == 403
+
+
+@pytest.mark.parametrize("hidden", ["images_albums", "images_album_members"])
+async def test_an_actor_who_may_not_see_the_albums_learns_nothing(albums: Path, hidden: str):
+    datasette = served(albums, tables={hidden: {"allow": {"id": "anna"}}})
+    for path in (ALBUMS, f"{ALBUMS}.json", PAGE):
+        assert "Beach" not in (await get(datasette, path, "bert")).text
+    assert (await get(datasette, f"{PAGE}/album/1", "bert")).status_code == 404
+
+
+async def test_a_post_from_another_site_is_refused(albums: Path):
+    datasette = served(albums)
+    await datasette.invoke_startup()
+    cookies = {
+        "ds_actor": datasette.sign({"a": {"id": "root"}}, "actor"),
+        "ds_csrftoken": datasette.sign("any secret", "csrftoken"),
+    }
+    headers = {"origin": "https://elsewhere.example", "sec-fetch-site": "cross-site"}
+    form = {"action": "delete", "album": "Beach & sea"}
+    answer = await datasette.client.post(ALBUMS, data=form, cookies=cookies, headers=headers)
+    assert answer.status_code == 403
+    assert members(albums) == {"Beach & sea": [3, 4]}
+
+
+async def test_the_page_works_without_javascript(albums: Path):
+    datasette = served(albums, settings={"base_url": "/photos-of-mine/"})
+    path = f"/photos-of-mine{ALBUMS}"
+    page = html.unescape((await get(datasette, ALBUMS, "root")).text)
+    assert re.search(
+        r'<a class="image-albums-cover" href="/photos-of-mine/-/image-search/photos/images\?_image_album=Beach\+%26\+sea"><img src="/photos-of-mine/',
+        page,
+    )
+    assert f'action="{path}" method="post"' in page
+    token = re.search(r'name="csrftoken" value="(.+?)"', page)[1]
+    cookies = {
+        "ds_actor": datasette.sign({"a": {"id": "root"}}, "actor"),
+        "ds_csrftoken": token,
+    }
+    form = {"csrftoken": token, "action": "rename", "album": "Beach & sea", "name": "Sea"}
+    answer = await datasette.client.post(ALBUMS, data=form, cookies=cookies)
+    assert (answer.status_code, answer.headers["location"]) == (302, path)
+    assert members(albums) == {"Sea": [3, 4]}
+    wrong = await datasette.client.post(ALBUMS, data={**form, "album": "nix"}, cookies=cookies)
+    assert wrong.status_code == 400
+    assert "has no album &#39;nix&#39;" in wrong.text
+
+
+async def test_a_person_without_albums_is_told_how_to_make_some(database: Path):
+    page = (await get(served(database), ALBUMS)).text
+    assert "There are no albums yet" in page
+    assert "sqlite-utils album-images" in page
+    assert (await get(served(database), f"{PAGE}/album/1")).status_code == 404
+
+
+async def test_a_view_has_the_albums_of_its_images(albums: Path):
+    change(albums, "create view few as select * from images where id < 4")
+    datasette = served(albums)
+    page = html.unescape((await get(datasette, "/-/image-search/photos/few/albums")).text)
+    assert "/-/image-search/photos/few?_image_album=Beach" in page
+    search = "/-/image-search/photos/few.json?_image_album=Beach+%26+sea"
+    assert [hit["id"] for hit in (await get(datasette, search)).json()["hits"]] == [3]
