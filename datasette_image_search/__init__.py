@@ -123,7 +123,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
     from .web.compat import configuration_page_name
     from .web.configuration import configuration_page
     from .web.errors import told_when_locked, told_when_missing
-    from .web.media import pictures, uploads
+    from .web.media import archives, pictures, uploads
     from .web.pages import album_pages, image_page, map_page, search_page
     from .web.pages.responses import with_options
 
@@ -149,6 +149,10 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
             told_when_missing(pictures.preview),
         ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<kind>originals|previews)\.zip$",
+            archives.archive,
+        ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
             map_page.map_page,
