@@ -122,18 +122,21 @@ def permission_resources_sql(
 def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]]:
     from .web.compat import configuration_page_name
     from .web.configuration import configuration_page
-    from .web.errors import told_when_locked, told_when_missing
+    from .web.errors import told_when_locked, told_when_missing, told_with_the_list
     from .web.media import archives, pictures, uploads
     from .web.pages import album_pages, image_page, map_page, search_page
     from .web.pages.responses import with_options
 
     routes = [
         (r"^/-/image-search$", search_page.tables_page),
-        (r"^/-/image-search/(?P<database>[^/]+)$", search_page.tables_page),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)$",
+            told_with_the_list(search_page.tables_page),
+        ),
         (
             # The names are tilde-encoded, so a dot in the path begins a format and nothing else.
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/.]+)(?:\.(?P<format>json|csv))?$",
-            search_page.search_page,
+            told_with_the_list(search_page.search_page),
         ),
         (
             # An id may be a text without letters.
@@ -155,7 +158,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
-            map_page.map_page,
+            told_with_the_list(map_page.map_page),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/albums(?:\.(?P<format>json))?$",
@@ -167,7 +170,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)$",
-            image_page.image_page,
+            told_with_the_list(image_page.image_page),
         ),
         (rf"^/-/{configuration_page_name(datasette)}(?:\.(?P<format>json))?$", configuration_page),
     ]
@@ -337,3 +340,12 @@ def top_database(datasette: Datasette, request: Request, database: str) -> Await
     from .web.datasette_pages import menus
 
     return menus.above_tables(datasette, request, database)
+
+
+@hookimpl
+def top_table(
+    datasette: Datasette, request: Request, database: str, table: str
+) -> Awaitable[Markup]:
+    from .web.datasette_pages import table_page
+
+    return table_page.above_rows(datasette, request, database, table)

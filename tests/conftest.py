@@ -57,6 +57,13 @@ HALVED = {
 """Folders and modules of which a run of all tests on 1.0 takes a half, by FAULT_SEED: they are slow, and run on 0.65."""
 
 
+MEMORY = Path("/dev/shm")
+"""Where a commit need not wait for a disk. What a killed process wrote is there as it is on any."""
+
+ROOM = 3 * 2**30
+"""Bytes that must be free in MEMORY: all tests at once need less."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="only what takes no more than seconds")
 
@@ -94,6 +101,8 @@ def pytest_configure() -> None:
     DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
     # Before there are other processes, so that all have the same.
     os.environ.setdefault("FAULT_SEED", str(secrets.randbelow(10**9)))
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 def pytest_report_header() -> str:

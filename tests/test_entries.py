@@ -8,7 +8,7 @@ import subprocess
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import pytest
 
@@ -16,6 +16,7 @@ from datasette_image_search.files import entries
 from datasette_image_search.files.entries import Entries, folded
 from datasette_image_search.files.states import sha256_of
 
+from .conftest import MEMORY
 from .ignoring_case import ignore_case_below
 
 
@@ -121,10 +122,12 @@ def test_a_folder_that_is_mounted_twice(mounted: Path, tmp_path: Path):
 
 def test_a_file_system_that_shows_a_folder_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nothing tells it from another drive but that size and times are the same, to the last digit."""
-    shared_memory = Path("/dev/shm")
-    if not shared_memory.is_dir() or shared_memory.stat().st_dev == tmp_path.stat().st_dev:
+    drive = tmp_path.stat().st_dev
+    places = [place for place in (MEMORY, Path(gettempdir())) if place.is_dir()]
+    other = next((place for place in places if place.stat().st_dev != drive), None)
+    if other is None:
         pytest.skip("there is no second drive")
-    with TemporaryDirectory(dir=shared_memory) as folder:
+    with TemporaryDirectory(dir=other) as folder:
         for name in (tmp_path / "a.jpg", Path(folder, "a.jpg")):
             name.write_bytes(b"a")
         assert not Entries().is_same(tmp_path / "a.jpg", Path(folder, "a.jpg"))

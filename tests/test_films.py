@@ -267,11 +267,15 @@ def test_the_largest_changes_begin_scenes_if_there_are_too_many() -> None:
     assert (chosen[0].at, chosen[-1].at) == (79, 60)
 
 
-def test_a_film_whose_key_frames_are_far_apart_is_read_to_its_end(tmp_path: Path) -> None:
-    """Three minutes are more frames than are decoded; 25 seconds are between key frames."""
-    options = {"g": "250", "keyint_min": "250", "sc_threshold": "0", "preset": "ultrafast"}
+@pytest.mark.parametrize(("name", "between"), [("a.mp4", 250), ("a.mkv", 10_000)])
+def test_a_film_whose_key_frames_are_far_apart_is_read_to_its_end(
+    tmp_path: Path, name: str, between: int
+) -> None:
+    """In Matroska, only key frames can be gone to, and there may be one for the whole film."""
+    distance = {"g": f"{between}", "keyint_min": f"{between}", "sc_threshold": "0"}
+    options = {**distance, "preset": "ultrafast"}
     scenes = [("red", 100), ("white", 70), ("green", 10)]
-    film = decoded(draw_film(tmp_path / "a.mp4", scenes, size=(32, 32), options=options))
+    film = decoded(draw_film(tmp_path / name, scenes, size=(32, 32), options=options))
     assert film.scenes[-1].at >= 170
     assert colour_of(film.scenes[-1]) == "green"
     assert film.warning is None
@@ -287,10 +291,22 @@ def test_a_film_is_read_up_to_a_limit_and_says_so(
     )
     assert (len(decoded(film).scenes), decoded(film).warning) == (2, None)
     monkeypatch.setattr(films, "MOST_DECODED", 80)
+    monkeypatch.setattr(films, "FULL_HD", 32 * 32)
     few = decoded(film)
     assert len(few.scenes) == 1
     assert few.warning is not None
     assert re.fullmatch(r"only the first [2-8] seconds of the film were read", few.warning)
+
+
+def test_a_small_film_may_have_more_frames_than_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read in the same time."""
+    scenes = [("red", 15), ("green", 5)]
+    film = draw_film(tmp_path / "a.mp4", scenes, size=(32, 32), options=NO_KEY_FRAMES)
+    monkeypatch.setattr(films, "MOST_DECODED", 50)
+    monkeypatch.setattr(films, "FULL_HD", 4 * 32 * 32)
+    assert (len(decoded(film).scenes), decoded(film).warning) == (2, None)
 
 
 def test_a_limit_is_shared_by_all_parts_of_a_film(
@@ -301,6 +317,7 @@ def test_a_limit_is_shared_by_all_parts_of_a_film(
     colours = [("red", 0.8), ("white", 14.2), ("green", 0.8), ("white", 14.2)]
     film = draw_film(tmp_path / "a.mp4", colours, size=(32, 32), options=options)
     monkeypatch.setattr(films, "MOST_DECODED", 120)
+    monkeypatch.setattr(films, "FULL_HD", 32 * 32)
     found = decoded(film)
     assert [colour_of(scene) for scene in sorted(found.scenes, key=lambda scene: scene.at)] == [
         "red",

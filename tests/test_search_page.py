@@ -1545,3 +1545,51 @@ async def test_a_hidden_table_answers_as_one_that_is_not_there(database: Path, f
     missing = await ask(datasette, f"{PAGE.replace('images', 'imagos')}{format}")
     assert hidden.status_code == missing.status_code == 404
     assert hidden.text.replace("images", "imagos") == missing.text
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("_srot=taken_at", 400),
+        ("_min_score=high", 400),
+        ("width__gt=wide&filename__contains=e", 400),
+        ("_where=nonsense(", 400),
+        ("_image_tag=cat", 400),
+        ("q=red&_next=1e3", 400),
+    ],
+)
+async def test_an_error_keeps_the_form_and_shows_the_images(
+    database: Path, query: str, status: int
+) -> None:
+    page = await ask(datasette_of(database), f"{PAGE}?_size=3&{query}")
+    assert page.status_code == status
+    assert alert(page)
+    assert len(names(page)) == 8
+    # None of the links to other pages leads to the error again.
+    assert all("?" not in unescape(url) or "_position" in url for url in card_links(page))
+    for name, value in parse_qs(query).items():
+        if "__" in name:
+            assert f"<option selected>{name.partition('__')[0]}</option>" in page.text
+            assert f'class="filter-value" value="{value[0]}"' in page.text
+        if name == "q":
+            assert f'name="q" value="{value[0]}"' in page.text
+
+
+def card_links(page: httpx.Response) -> list[str]:
+    return re.findall(r'class="image-search-picture" href="([^"]*)"', page.text)
+
+
+async def test_where_that_is_not_allowed_is_told_above_the_images(database: Path) -> None:
+    datasette = datasette_of(database, rules={"allow_sql": False})
+    page = await ask(datasette, f"{PAGE}?_where=1")
+    assert (page.status_code, alert(page)) == (403, "_where= is not allowed")
+    assert len(names(page)) == 8
+
+
+async def test_a_table_that_is_not_there_is_a_404_with_a_link_to_the_list(database: Path) -> None:
+    for path in ("/nothing", "/nothing/map", "/nothing/1", "/images/99"):
+        page = await ask(datasette_of(database), f"/-/image-search/photos{path}")
+        assert page.status_code == 404
+        assert re.search(r'<a href="/-/image-search[^"]*">All image(s| tables)</a>', page.text)
+    answer = await ask(datasette_of(database), "/-/image-search/photos/nothing.json")
+    assert answer.json()["error"] == "There is no image table 'nothing' in 'photos'"

@@ -349,3 +349,21 @@ async def test_a_base_url_is_before_each_of_our_links_once(database: Path, kept:
         for link in links:
             assert link.startswith("/prefix/")
             assert "/prefix/prefix/" not in link
+
+
+async def test_the_box_stands_once_above_the_facets(database: Path, tmp_path: Path) -> None:
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    box, facets = 'id="image-search-box"', 'class="facet-results"'
+    for own in (
+        "",
+        '{% extends "default:table.html" %}{% block description_source_license %}{% endblock %}',
+    ):
+        if own:
+            (templates / "table-photos-images.html").write_text(own)
+        datasette = datasette_of(database, template_dir=str(templates))
+        page = await get(datasette, "/photos/images", _facet="filename", _image_search="red")
+        assert page.text.count(box) == 1
+        if not own:
+            assert page.text.index(box) < page.text.index(facets)
+    assert box not in (await get(datasette, "/photos/image_search_roots")).text

@@ -40,8 +40,11 @@ CLOSEST = 0.5
 BLIND = 1.0
 """Seconds without a key frame after which another frame is read."""
 
-MOST_DECODED = 1_500
-"""Frames of a film that are decoded, also for the sake of others."""
+MOST_DECODED = 3_000
+"""Frames of a film in FULL_HD that are decoded, also for the sake of others. Of a smaller film they are more."""
+
+FULL_HD = 1920 * 1080
+"""Pixels."""
 
 MOST_SECONDS = 30
 """For one film."""
@@ -164,7 +167,7 @@ class _Looking:
         self._container, self._stream, self._settings = container, stream, settings
         self._decoded = iter(container.decode(stream))
         self._start = float((stream.start_time or 0) * (stream.time_base or 0))
-        self._left = MOST_DECODED
+        self._left = int(MOST_DECODED * max(1.0, FULL_HD / (stream.width * stream.height)))
         self._deadline = time.monotonic() + MOST_SECONDS
         of_pictures = _duration_of_pictures(stream)
         self._duration = of_pictures or _duration(container, stream)
@@ -182,6 +185,8 @@ class _Looking:
         if frame is not None:
             self._look_at(frame)
             gaps = self._look_at_key_frames()
+            # Frames that no other one needs are half of many films, and those beside them are as good.
+            self._stream.codec_context.skip_frame = "NONREF"
             # The short ones first, as what these leave of the limit is for the long ones.
             for at, gap in enumerate(sorted(gaps, key=len)):
                 self._look_between(gap, self._left // (len(gaps) - at))

@@ -217,8 +217,8 @@ def database_colour(database: Database) -> str:
     return getattr(database, "color", "ff0000")
 
 
-def has_place_above_lists() -> bool:
-    """Whether Datasette has hooks for what stands above its lists of databases and tables, as 1.0 has."""
+def has_places_on_pages() -> bool:
+    """Whether Datasette has hooks for what stands at the top of its pages, as 1.0 has."""
     return getattr(getattr(pm.hook, "top_homepage", None), "spec", None) is not None
 
 

@@ -19,6 +19,7 @@ from datasette.app import Datasette
 from datasette.database import QueryInterrupted
 from datasette.utils.asgi import Base400, NotFound, Request, Response
 from datasette.views.base import DatasetteError
+from markupsafe import Markup
 
 from ..errors import ImageSearchError
 from ..store.transactions import is_interrupted, is_locked
@@ -126,6 +127,28 @@ def told_when_missing(view: Handler) -> Handler:
             if "%" in request.path:
                 raise  # Datasette redirects such URLs.
             return Response.text(str(error), status=404)
+
+    return told
+
+
+def told_with_the_list(view: Handler) -> Handler:
+    """The handler of a page, with a link to the list of image tables beside the sentence of a NotFound."""
+
+    @wraps(view)
+    async def told(datasette: Datasette, request: Request) -> Response:
+        try:
+            return await view(datasette, request)
+        except NotFound as error:
+            if "%" in request.path or request.url_vars.get("format"):
+                raise  # Datasette redirects such URLs, and JSON has no links.
+            raise DatasetteError(
+                Markup('{}. <a href="{}">All image tables</a>').format(
+                    str(error), datasette.urls.path("/-/image-search")
+                ),
+                title="Image search",
+                status=404,
+                message_is_html=True,
+            ) from error
 
     return told
 

@@ -12,10 +12,8 @@ from random import Random
 
 import pytest
 
+from ..conftest import MEMORY
 from .forked import Forker
-
-MEMORY = Path("/dev/shm")
-"""Where a commit need not wait for a disk. What a killed process wrote is there as it is on any."""
 
 
 @pytest.fixture(scope="session")

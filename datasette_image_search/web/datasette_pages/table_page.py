@@ -34,7 +34,7 @@ from ...store import Filter, Key
 from ...store.filters import all_of, closed
 from ..access.image_tables import PicturedTable, newer_version, visible_table
 from ..access.requested_table import RequestedTable
-from ..compat import column_filters, default_page_size
+from ..compat import column_filters, default_page_size, has_places_on_pages
 from ..configuration import configured_weights
 from ..errors import told_when_too_long
 from ..pages.cards import query_in_words
@@ -181,9 +181,8 @@ def _bad_request(sentence: str) -> DatasetteError:
 async def table_page_vars(
     datasette: Datasette, request: Request, database: str, table: str
 ) -> dict[str, Any]:
-    """The search box above the rows of an image table, and the rows in the order of a search."""
-    served = datasette.get_database(database)
-    shown = await visible_table(datasette, request.actor, served, table)
+    """The search box of an image table, and the rows in the order of a search."""
+    shown = await visible_table(datasette, request.actor, datasette.get_database(database), table)
     if shown is None:
         return {}
     found = table_search(request)
@@ -191,22 +190,9 @@ async def table_page_vars(
     variables: dict[str, Any] = {
         "custom_table_templates": ["_image_search_table.html"],
         "image_search": {
-            "action": datasette.urls.table(database, table),
-            "argument": ARGUMENT,
-            "query": found.query if found else "",
-            "warnings": found.warnings if found else (),
-            "kept": [
-                (name, value)
-                for name in request.args
-                if name not in NOT_KEPT
-                for value in request.args.getlist(name)
-            ],
-            "clear_url": TableUrls(datasette, database, table).rows(
-                replaced(pairs_of(request), **dict.fromkeys((ARGUMENT, COUNT, "_next")))
-            ),
-            "page_url": TableUrls(datasette, database, table).page(
-                [("q", found.query)] if found else []
-            ),
+            **_box(datasette, request, database, table),
+            # Once, by the first template that has a place for it.
+            "box": () if has_places_on_pages() else iter((True,)),
             "rows_in_order": lambda rows: rows,
             "table_templates": [f"_table-{css}.html", f"_table-table-{css}.html", "_table.html"],
         },
@@ -220,6 +206,35 @@ async def table_page_vars(
             "sort_desc": None,
         }
     return variables
+
+
+async def above_rows(datasette: Datasette, request: Request, database: str, table: str) -> Markup:
+    """The search box of an image table; nothing on the page of another table."""
+    served = datasette.get_database(database)
+    if await visible_table(datasette, request.actor, served, table) is None:
+        return Markup("")
+    context = {"image_search": _box(datasette, request, database, table)}
+    return Markup(await datasette.render_template("_image_search_box.html", context))
+
+
+def _box(datasette: Datasette, request: Request, database: str, table: str) -> dict[str, Any]:
+    found, urls = table_search(request), TableUrls(datasette, database, table)
+    return {
+        "action": datasette.urls.table(database, table),
+        "argument": ARGUMENT,
+        "query": found.query if found else "",
+        "warnings": found.warnings if found else (),
+        "kept": [
+            (name, value)
+            for name in request.args
+            if name not in NOT_KEPT
+            for value in request.args.getlist(name)
+        ],
+        "clear_url": urls.rows(
+            replaced(pairs_of(request), **dict.fromkeys((ARGUMENT, COUNT, "_next")))
+        ),
+        "page_url": urls.page([("q", found.query)] if found else []),
+    }
 
 
 def _closest_first(rows: Sequence[Any], found: TableSearch, shown: PicturedTable) -> list[Any]:

@@ -11,7 +11,7 @@ from datasette.utils.asgi import Request
 from jinja2 import Environment
 
 from ..access.image_tables import pictured_tables
-from ..compat import add_templates, has_place_above_lists
+from ..compat import add_templates, has_places_on_pages
 from ..sql_errors import query_page_vars
 from .menus import above_databases, above_tables
 from .table_page import table_page_vars
@@ -20,8 +20,8 @@ TEMPLATES_0_65 = Path(__file__).parents[2] / "templates_0_65"
 
 
 def prepare(env: Environment) -> None:
-    """Puts search boxes above the lists of databases and tables, if Datasette has no hooks for it."""
-    if not has_place_above_lists():
+    """Puts search boxes at the top of pages, if Datasette has no hooks for it."""
+    if not has_places_on_pages():
         add_templates(env, TEMPLATES_0_65)
 
 
@@ -36,7 +36,7 @@ async def of_page(
     if request is None or template is None:
         return {}
     kind = _kind(template)
-    if not has_place_above_lists() and kind in ("index", "database"):
+    if not has_places_on_pages() and kind in ("index", "database"):
         above = (
             above_databases(datasette, request)
             if database is None

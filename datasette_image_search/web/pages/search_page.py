@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from datasette.app import Datasette
-from datasette.filters import Filters
 from datasette.plugins import get_plugins
 from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
+from datasette.views.base import DatasetteError
 
 from ...embedders.protocol import EmbedderError
 from ...errors import ImageSearchError, counted
@@ -25,6 +25,7 @@ from ..urls import (
     POSITION,
     Pairs,
     TableUrls,
+    TooMuchRepeated,
     check_repetition,
     check_url,
     pairs_of,
@@ -44,6 +45,7 @@ from .search_request import (
     SORTED,
     SearchRequest,
     read_request,
+    readable_filters,
     searches_texts,
     sortable_columns,
 )
@@ -100,18 +102,18 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     except ImageSearchError as problem:
         if format != "html":
             return error_response(datasette, str(problem))
-        if wanted is not None and wanted.query:
-            # The images can still be shown, and searched by.
-            newest = replace(wanted, query="")
-            with suppress(ImageSearchError):
-                answer = await find(requested, newest, usual_facets=True)
-                return await _html(requested, newest, answer, str(problem))
-        return await _html(requested, wanted, None, str(problem))
+        # What is too long for this page is too long without the query.
+        shown = None if isinstance(problem, TooMuchRepeated) else wanted
+        return await _with_error(requested, shown, str(problem))
+    except DatasetteError as problem:
+        if format != "html" or problem.status >= 500 or problem.message_is_html:
+            raise
+        return await _with_error(requested, wanted, str(problem.message), problem.status)
     if format == "json":
         return json_response(requested, wanted, answer, _in_words(wanted, answer))
     if format == "csv":
         return csv_response(requested, answer)
-    return await _html(requested, wanted, answer)
+    return await _html(requested, wanted, answer, pairs_of(request))
 
 
 async def is_ready(
@@ -128,26 +130,53 @@ async def is_ready(
         return True
 
 
+async def _with_error(
+    requested: RequestedTable, wanted: SearchRequest | None, error: str, status: int = 400
+) -> Response:
+    """The page with what can still be shown: the images without the query, else all of them."""
+    pairs = pairs_of(requested.request)
+    if wanted is not None and wanted.query:
+        newest = replace(wanted, query="")
+        with suppress(ImageSearchError):
+            answer = await find(requested, newest, usual_facets=True)
+            return await _html(requested, newest, answer, pairs, error, status)
+    everything = Request({**requested.request.scope, "query_string": b""}, None)
+    plain = replace(requested, request=everything)
+    with suppress(ImageSearchError):
+        newest = await read_request(plain)
+        answer = await find(plain, newest, usual_facets=True)
+        return await _html(requested, newest, answer, [], error, status)
+    return await _html(requested, wanted, None, pairs, error, status)
+
+
 async def _html(
     requested: RequestedTable,
     wanted: SearchRequest | None,
     answer: Answer | None,
+    pairs: list[tuple[str, str]],
     error: str | None = None,
+    status: int = 200,
 ) -> Response:
-    """`answer` may leave out the query, with an `error` that says why."""
+    """
+    `pairs` are the query string of what `wanted` and `answer` are: all of the request's, unless there is an `error` with it.
+    """
     datasette, request, urls = requested.datasette, requested.request, requested.urls
     query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
     searched = wanted.query if wanted and answer else query
-    pairs = pairs_of(request) if searched else replaced(pairs_of(request), q=None)
+    if not searched:
+        pairs = replaced(pairs, q=None)
     first_page = replaced(pairs, _next=None, _facet_wait=None)
     kept = replaced(first_page, q=None)
+    # The form keeps what was asked for.
+    asked = replaced(pairs_of(request), _next=None, _facet_wait=None)
+    asked_besides = replaced(asked, q=None)
     context: dict[str, Any] = {
         **await table_context(requested),
-        **await form_context(requested, wanted, urls.page, kept, TICKED),
+        **await form_context(requested, wanted, urls.page, asked_besides, TICKED),
         "model": requested.index.model,
         "error": error,
-        "offers": await offers(requested, query, kept),
-        "filter_chips": await filter_chips(requested, urls.page, first_page),
+        "offers": await offers(requested, query, asked_besides),
+        "filter_chips": await filter_chips(requested, urls.page, asked),
         "description": _in_words(wanted, answer) if wanted and answer else "",
         "page_url": urls.page(),
         "query_words": query_in_words(query) if query else "",
@@ -210,7 +239,7 @@ async def _html(
             "facets_wait_url": urls.page(replaced(first_page, _facet_wait="1")),
         }
     html = await datasette.render_template("image_search.html", context, request=request)
-    response = Response.html(html, status=400 if error else 200)
+    response = Response.html(html, status=status)
     if query:
         # The names of months that a query may have.
         response.headers["vary"] = "accept-language"
@@ -244,7 +273,7 @@ async def form_context(
     Template variables for the form with the query and filters of a page, whose URLs `page` makes; `kept` is the
     query string that it sends along, but for those that it has fields for.
     """
-    filters = wanted.filters if wanted else Filters([])
+    filters = await readable_filters(requested)
     query = (requested.request.args.get("q") or "").strip()[:LONGEST_QUERY]
     pictures_of_query, box = without_vectors(query)
     columns = await requested.database.table_columns(requested.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, cast, get_args
@@ -240,12 +241,27 @@ def _of_images(requested: RequestedTable, rows: Filter | None) -> Filter | None:
     return rows if requested.view is None else requested.view.images(rows)
 
 
+async def readable_filters(requested: RequestedTable) -> Filters:
+    """The filters of a URL that may have others, which nobody can read; the first MOST_FILTERS."""
+    columns, pairs = await _filterable(requested), []
+    for name, value in pairs_of(requested.request):
+        with suppress(RequestError):
+            pairs.append(filter_pair(requested.name, columns, name, value))
+    known = [pair for pair in pairs if pair is not None]
+    names = requested.database.name, requested.name
+    return column_filters(requested.datasette, *names, known[:MOST_FILTERS])
+
+
 async def _filter_pairs(requested: RequestedTable) -> list[tuple[str, str]]:
     """The pairs that are filters to Datasette, with names as column__lookup."""
-    columns = [*await requested.database.table_columns(requested.name), "rowid"]
+    columns = await _filterable(requested)
     pairs = pairs_of(requested.request)
     read = (filter_pair(requested.name, columns, name, value) for name, value in pairs)
     return [pair for pair in read if pair is not None]
+
+
+async def _filterable(requested: RequestedTable) -> list[str]:
+    return [*await requested.database.table_columns(requested.name), "rowid"]
 
 
 def filter_pair(
