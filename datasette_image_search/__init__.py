@@ -123,8 +123,8 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
     from .web.compat import configuration_page_name
     from .web.configuration import configuration_page
     from .web.errors import told_when_locked, told_when_missing, told_with_the_list
-    from .web.media import archives, pictures, uploads
-    from .web.pages import album_pages, image_page, map_page, search_page
+    from .web.media import pictures, uploads
+    from .web.pages import album_pages, archives, image_page, map_page, search_page
     from .web.pages.responses import with_options
 
     routes = [
@@ -162,7 +162,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/albums(?:\.(?P<format>json))?$",
-            album_pages.albums_page,
+            told_with_the_list(album_pages.albums_page),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/album/(?P<album>[0-9]+)$",

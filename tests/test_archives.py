@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from sqlite_utils import Database
 
-from datasette_image_search.web.media import archives, pictures
+from datasette_image_search.web.media import pictures
+from datasette_image_search.web.pages import archives
 
 from .commands import change, command
 from .conftest import draw_picture, embed_into

@@ -25,12 +25,12 @@ from ...quantities import bytes_in_words
 from ...store import Key, reads
 from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import max_zip_bytes
-from ..pages.result_set import found_ids
-from ..pages.search_page import shows_originals
+from ..media.pictures import picture_to_save
+from ..media.streaming import CHUNK
 from ..reading import read_bounded
 from ..urls import check_url
-from .pictures import picture_to_save
-from .streaming import CHUNK
+from .result_set import found_ids
+from .search_page import shows_originals
 
 LEFT_OUT = "left out.txt"
 """The file in a ZIP that names what is not in it."""
