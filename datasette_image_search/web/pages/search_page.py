@@ -234,6 +234,7 @@ async def _html(
             "selection": selection(
                 requested, wanted, answer, first_page, originals=context["originals"]
             ),
+            "duplicates_url": urls.duplicates() if requested.view is None else None,
             "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
             "facet_boxes": facet_boxes(requested, answer.facets, first_page),
