@@ -33,7 +33,7 @@ from ..configuration import ConfigurationError, configured_roots
 from ..errors import why_not_now
 from ..reading import read_bounded
 from ..server.threads import RETRY_AFTER, Busy, DecodingQueue
-from ..urls import AT, DOWNLOAD, VERSION
+from ..urls import AT, DOWNLOAD, LARGE, VERSION
 from .originals import HEAD, open_below, shown_type
 from .streaming import ServedPicture, is_known, not_modified, picture_response
 
@@ -43,6 +43,9 @@ JPEG_SIZE = 4096
 """The most pixels of the longer side of a JPEG that is made of a format that browsers do not show."""
 
 JPEG_QUALITY = 90
+
+LARGE_THUMBNAIL_SIZE = 800
+"""Pixels of the longer side of a thumbnail for a screen with small pixels."""
 
 PREVIEW_SIZE = 1600
 """Pixels of the longer side."""
@@ -75,6 +78,9 @@ MEMORY = 400_000_000
 
 DECODING_SECONDS = 20
 """A camera RAW without a preview takes several."""
+
+BUSY = 503
+"""The status of an answer without a picture, for want of time."""
 
 _queue = DecodingQueue("image-search-media", longest=200)
 """Of this process. A page may ask for many thumbnails that have to be made, all at once."""
@@ -109,12 +115,14 @@ class Original:
 
 async def thumbnail(datasette: Datasette, request: Request) -> Response:
     """
-    The stored WebP of an image, or one that is made of the original. It is always the present picture, but
-    caches keep it for long only if the URL has its version.
+    The stored WebP of an image, or one that is made of the original: also a larger one, if the URL asks for it and
+    there is an original. It is always the present picture, but caches keep it for long only if the URL has its version.
     """
     if request.method not in ("GET", "HEAD"):
         return _only_get()
     asked = await _asked(datasette, request)
+    if request.args.get(LARGE) and (large := await _large_thumbnail(request, asked)) is not None:
+        return large
     at = _seconds(request.args.get(AT))
     stored = await _read(
         asked, lambda conn: reads.thumbnail(conn, asked.requested.table, asked.image_id, at)
@@ -122,11 +130,25 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     webp = stored.webp if stored else None
     # Other programs can write anything to the table.
     if stored and isinstance(webp, bytes) and shown_type(webp[:HEAD]) == "image/webp":
-        is_lasting = stored.version is not None and stored.version == request.args.get(VERSION)
+        is_lasting = (
+            stored.version is not None
+            and stored.version == request.args.get(VERSION)
+            # The original may be back tomorrow.
+            and LARGE not in request.args
+        )
         etag = hashlib.sha256(webp).hexdigest()[:32]
         return _answer(request, asked, webp, "image/webp", etag, is_lasting)
     original = await _original(asked)
     return await _made(request, asked, original, _webp, "image/webp")
+
+
+async def _large_thumbnail(request: Request, asked: RequestedImage) -> Response | None:
+    """None if there is no original, or no time to make it: the small one is better than none."""
+    try:
+        response = await _made(request, asked, await _original(asked), _large_webp, "image/webp")
+    except (NotFound, DatasetteError):
+        return None
+    return None if response.status == BUSY else response
 
 
 def _seconds(text: str | None) -> float | None:
@@ -305,7 +327,7 @@ async def _made(
 def _try_again() -> Response:
     return Response.text(
         "Too many pictures are being made; try again in a few seconds",
-        status=503,
+        status=BUSY,
         headers={"retry-after": str(RETRY_AFTER), "cache-control": "no-store"},
     )
 
@@ -318,6 +340,12 @@ def _header(original: Original) -> bytes:
 def _webp(original: Original) -> bytes:
     return _decoder.thumbnail(
         original.file, original.name, size=THUMBNAIL_SIZE, max_pixels=MAX_PIXELS
+    )
+
+
+def _large_webp(original: Original) -> bytes:
+    return _decoder.thumbnail(
+        original.file, original.name, size=LARGE_THUMBNAIL_SIZE, max_pixels=MAX_PIXELS
     )
 
 

@@ -231,6 +231,7 @@ async def _html(
                 replaced(kept, **dict.fromkeys(NOT_ON_THE_MAP), q=query or None)
             ),
             "albums_url": urls.albums(),
+            "duplicates_url": urls.duplicates() if requested.view is None else None,
             "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
             "facet_boxes": facet_boxes(requested, answer.facets, first_page),
