@@ -42,7 +42,7 @@ POSITION = "_position"
 FORM_FIELDS = ("q", "_by", "_sort", "_limit")
 """Fields that say nothing if they are empty."""
 
-PAGES = ("albums", "map", "upload")
+PAGES = ("albums", "duplicates", "map", "upload")
 """What follows the table in our URLs, and can be the key of an image too."""
 
 Pairs = Iterable[tuple[str, str]]
@@ -76,6 +76,10 @@ class TableUrls:
         """The map of the images, or its data as `format` "json"."""
         return self._path(f"/map.{format}" if format else "/map", pairs)
 
+    def duplicates(self, pairs: Pairs = (), format: str = "") -> str:
+        """The groups of duplicates, or a list of what was ticked there as `format` "txt" or "csv"."""
+        return self._path(f"/duplicates.{format}" if format else "/duplicates", pairs)
+
     def albums(self) -> str:
         """The page of the albums, which also takes their changes."""
         return self._path("/albums")
@@ -83,6 +87,10 @@ class TableUrls:
     def album(self, album_id: int) -> str:
         """A short URL of the search of an album."""
         return self._path(f"/album/{album_id}")
+
+    def archive(self, pairs: Pairs, *, is_preview: bool) -> str:
+        """A ZIP of the originals that a search finds, or of previews of them."""
+        return self._path("/previews.zip" if is_preview else "/originals.zip", pairs)
 
     def images(self) -> str:
         """The beginning of the URLs of thumbnails and originals."""
