@@ -88,6 +88,10 @@ class TableUrls:
         """A short URL of the search of an album."""
         return self._path(f"/album/{album_id}")
 
+    def archive(self, pairs: Pairs, *, is_preview: bool) -> str:
+        """A ZIP of the originals that a search finds, or of previews of them."""
+        return self._path("/previews.zip" if is_preview else "/originals.zip", pairs)
+
     def images(self) -> str:
         """The beginning of the URLs of thumbnails and originals."""
         return self._of_images("")

@@ -10,7 +10,8 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from mimetypes import guess_extension
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, TypeVar, cast
@@ -217,6 +218,45 @@ async def original_type(requested: RequestedTable, image_id: Key) -> str | None:
         return shown_type(await asyncio.to_thread(original.file.read, HEAD)) or ""
 
 
+async def picture_to_save(
+    requested: RequestedTable, image_id: Key, *, is_preview: bool
+) -> Original | None:
+    """
+    The original of an image, at its beginning, or its preview as a JPEG unless it is small; with a name that ends as its
+    kind does. None for what `image` and `preview` answer with 404, or if too many pictures are being made.
+    """
+    asked = RequestedImage(requested, image_id, NotFound(""), is_public=False)
+    try:
+        original = await _original(asked)
+    except (NotFound, DatasetteError, sqlite3.Error):
+        return None
+    with ExitStack() as closing:
+        closing.push(original.file)
+        content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
+        name = original.name or f"{requested.table.name}-{image_id}"
+        if not original.name:
+            name += guess_extension(content_type or "") or ""
+        try:
+            if is_preview and _is_made(original, content_type):
+                made = await _queue.run(_preview, original)
+                return Original(
+                    io.BytesIO(made), f"{Path(name).stem}.jpg", len(made), original.version
+                )
+            if content_type is None:
+                await _queue.run(_header, original)
+        except (Busy, Stopped, DecodeError):
+            return None
+        original.file.seek(0)
+        closing.pop_all()
+    return replace(original, name=name)
+
+
+def _is_made(original: Original, content_type: str | None) -> bool:
+    """Whether its preview is another picture than the original."""
+    is_film = content_type is not None and content_type.startswith("video/")
+    return content_type is None or is_film or original.size > SMALL_BYTES
+
+
 async def preview(datasette: Datasette, request: Request) -> Response:
     """The original as a JPEG no larger than a screen, or as it is if it is small. 404s as for `image`."""
     if request.method not in ("GET", "HEAD"):
@@ -224,8 +264,7 @@ async def preview(datasette: Datasette, request: Request) -> Response:
     asked = await _asked(datasette, request)
     original = await _original(asked)
     content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
-    is_film = content_type is not None and content_type.startswith("video/")
-    if content_type is None or is_film or original.size > SMALL_BYTES:
+    if content_type is None or _is_made(original, content_type):
         return await _made(request, asked, original, _preview, MADE)
     picture = ServedPicture(
         original.file, original.size, content_type, original.version, asked.is_public
