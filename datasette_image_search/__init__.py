@@ -124,7 +124,14 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
     from .web.configuration import configuration_page
     from .web.errors import told_when_locked, told_when_missing, told_with_the_list
     from .web.media import pictures, uploads
-    from .web.pages import album_pages, image_page, map_page, search_page
+    from .web.pages import (
+        album_pages,
+        archives,
+        duplicates_page,
+        image_page,
+        map_page,
+        search_page,
+    )
     from .web.pages.responses import with_options
 
     routes = [
@@ -153,16 +160,24 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
         (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<kind>originals|previews)\.zip$",
+            archives.archive,
+        ),
+        (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
             told_with_the_list(map_page.map_page),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/albums(?:\.(?P<format>json))?$",
-            album_pages.albums_page,
+            told_with_the_list(album_pages.albums_page),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/album/(?P<album>[0-9]+)$",
             album_pages.album,
+        ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/duplicates(?:\.(?P<format>txt|csv))?$",
+            told_with_the_list(duplicates_page.duplicates_page),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)$",

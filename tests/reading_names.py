@@ -30,19 +30,22 @@ class NamesRead:
 
     read: ClassVar[list[str]] = []
     meanwhile: ClassVar[Callable[[str], None]] = lambda name: None
+    first_takes: ClassVar[float | None] = 1.0
+    """Seconds, or None as of a process that has loaded its models for the first picture."""
 
     def __init__(self, max_pixels: int) -> None:
         self.max_pixels = max_pixels
 
-    def lines(self, data: bytes, name: str) -> tuple[list[Line], float]:
+    def lines(self, data: bytes, name: str) -> tuple[list[Line], float | None]:
+        seconds = 1.0 if self.read else self.first_takes
         self.read.append(name)
         type(self).meanwhile(name)
         if name.startswith("black"):
             raise DecodeError("it is black")
         if name.startswith("white"):
-            return [], 1.0
+            return [], seconds
         lines = [Line(name or "a thumbnail", 0.99, BOX), Line("2 MB", 0.95, BOX)]
-        return lines, 1.0
+        return lines, seconds
 
     def end(self) -> None: ...
 

@@ -83,7 +83,7 @@ def test_nothing_is_read_twice(database: Path, folder: Path, read: list[str]):
     assert read_images(database) == "0 images read, 0 with text"
     shutil.copy(folder / "red.jpg", folder / "copy.jpg")
     embed_images(database, "images", folder)
-    assert read_images(database) == "1 image read, 1 with text"
+    assert read_images(database) == "1 image read, 1 as a copy, 1 with text"
     assert read == []
     assert texts(database)["copy.jpg"] == ["red.jpg", "2 MB"]
 
@@ -91,7 +91,8 @@ def test_nothing_is_read_twice(database: Path, folder: Path, read: list[str]):
 def test_a_picture_of_two_new_images_is_read_once(path: Path, folder: Path, read: list[str]):
     shutil.copy(folder / "red.jpg", folder / "copy.jpg")
     embed_images(path, "images", folder, "--model", "palette")
-    assert read_images(path, "--where", "path in ('red.jpg', 'copy.jpg')").startswith("2 images")
+    where = ("--where", "path in ('red.jpg', 'copy.jpg')")
+    assert read_images(path, *where, "--limit", 1) == "2 images read, 1 as a copy, 2 with text"
     assert len(read) == 1
     assert texts(path)["red.jpg"] == texts(path)["copy.jpg"]
 
@@ -212,6 +213,17 @@ def test_how_long_it_will_take_is_told_after_the_first_pictures(
     monkeypatch.setattr(reading, "COMMIT_SECONDS", 0.0)
     result = command("read-images", database, "images", "--workers", 1)
     assert "6 images to read with 1 worker will take about 6 seconds" in result.stderr
+
+
+def test_the_time_to_load_the_models_is_not_counted_for_each_picture(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reading, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(NamesRead, "first_takes", None)
+    # The first of seven tells nothing, the second does.
+    where = ("--where", "path <> 'black.jpg'")
+    result = command("read-images", database, "images", "--workers", 1, *where)
+    assert "5 images to read with 1 worker will take about 5 seconds" in result.stderr
 
 
 def test_ctrl_c_keeps_what_is_done(database: Path, monkeypatch: pytest.MonkeyPatch):

@@ -173,7 +173,7 @@ async def test_keywords_that_the_actor_may_see(database: Path) -> None:
     table = find_image_table(db.conn, "images")
     with db.conn:
         for key, keyword in ((6, "Beach"), (2, "beach ball")):
-            write_keywords(db, table, key, [keyword], "")
+            write_keywords(db, table, {key: [keyword]})
     db.close()
     url = f"{PAGE}?q=red+at+the+beach"
     assert await offered(database, url) == {

@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import io
 import os
+import re
 import socket
 import threading
 from contextlib import suppress
+from html import unescape
 from pathlib import Path
 
 import httpx
@@ -59,6 +61,33 @@ async def test_a_thumbnail_is_the_stored_webp(database: Path) -> None:
     assert response.headers["content-length"] == str(len(response.content))
     assert response.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in response.headers["content-security-policy"]
+
+
+async def test_a_screen_with_small_pixels_gets_a_large_thumbnail_or_the_small_one(
+    tmp_path: Path, embed
+) -> None:
+    folder = tmp_path / "x"
+    for name in ("wide.jpg", "wide.png"):
+        draw_picture(folder / name, "red", (1000, 500))
+    draw_picture(folder / "small.jpg", "blue", (320, 240))
+    database = embed(folder)
+    datasette = datasette_of(database, plugin={"roots": [str(folder)]})
+    page = await ask(datasette, TABLE)
+    # Those of the wide JPEG alone: others are too small, or take long to read.
+    ((small, large),) = re.findall(r'srcset="(\S+) 320w, (\S+) 800w"', unescape(page.text))
+    sizes = []
+    for url in (small, large):
+        response = await ask(datasette, url)
+        assert response.headers["content-type"] == "image/webp"
+        sizes.append(Image.open(io.BytesIO(response.content)).size)
+    assert sizes == [(320, 160), (800, 400)]
+
+    (folder / "wide.jpg").unlink()
+    away = await ask(datasette, large)
+    assert away.content == (await ask(datasette, small)).content
+    assert "immutable" in (await ask(datasette, small)).headers["cache-control"]
+    assert "immutable" not in away.headers["cache-control"]
+    assert "srcset" not in (await ask(datasette_of(database), TABLE)).text
 
 
 async def test_a_browser_that_has_the_thumbnail_is_not_sent_it_again(database: Path) -> None:

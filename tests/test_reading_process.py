@@ -25,6 +25,11 @@ def test_lines(monkeypatch: pytest.MonkeyPatch):
     assert lines == [Line("Exit", 0.95, (0, 0.5, 0.25, 1))]
 
 
+def test_the_first_picture_tells_no_seconds(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ReadingProcess, "_ask", lambda *_: ({"seconds": None}, b"[]"))
+    assert ReadingProcess(10**6).lines(b"", "sign.jpg") == ([], None)
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -282,8 +282,8 @@ MANY = [f"word{at}" for at in range(500)]
 @pytest.mark.parametrize(
     "step",
     [
-        lambda db, table: write_keywords(db, table, 1, [f"{word}x" for word in MANY], ""),
-        lambda db, table: write_keywords(db, table, 1, [], ""),
+        lambda db, table: write_keywords(db, table, {1: [f"{word}x" for word in MANY]}),
+        lambda db, table: write_keywords(db, table, {1: []}),
         lambda db, table: db.execute("update images set id = 2"),
         lambda db, table: db.execute("update images set sha256 = 'other'"),
         lambda db, table: db.execute("replace into images (id, root_id, path) values (1, 1, 'b')"),
@@ -298,7 +298,7 @@ def test_many_keywords_of_an_image_write_its_text_a_few_times(
     with closing(Database(path)) as db:
         table = find_image_table(db.conn, "images")
         statements = changes_of_texts(db.conn)
-        write_keywords(db, table, 1, MANY, "")
+        write_keywords(db, table, {1: MANY})
         step(db, table)
         db.conn.commit()
         assert 1 <= len(statements) <= 6

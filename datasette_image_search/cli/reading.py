@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @options.database
 @options.row_filter
-@click.option("--limit", type=click.IntRange(min=1), help="Read at most this many pictures")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Read at most this many pictures; copies of them come on top",
+)
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -75,5 +79,6 @@ def _estimate(read: TextRead) -> str:
 def _line(read: TextRead | None, table: str) -> str:
     if read is None:
         return "0 images read"
+    copies = f", {counted(read.copies, 'as a copy', 'as copies')}" if read.copies else ""
     failed = f", {read.failed:,} failed: see the table _{table}_readings" if read.failed else ""
-    return f"{counted(read.done, 'image')} read, {read.with_text:,} with text{failed}"
+    return f"{counted(read.done, 'image')} read{copies}, {read.with_text:,} with text{failed}"

@@ -13,7 +13,7 @@ from ..decoding.decode_worker import main as work
 from ..decoding.decoding_process import NONSENSE, DecodingProcess, Limits
 from ..decoding.opening import BYTES_PER_PIXEL, DecodeError
 from ..store.line_rows import Line
-from .recognition import LARGEST_SIDE, lines_of
+from .recognition import LARGEST_SIDE, is_loaded, lines_of
 
 MODELS = 3_000_000_000
 """Bytes of memory, at most, that the models take beside a picture."""
@@ -35,15 +35,17 @@ class ReadingProcess(DecodingProcess):
         super().__init__(Limits(MODELS + largest, SECONDS, largest))
         self.max_pixels = max_pixels
 
-    def lines(self, data: bytes, name: str) -> tuple[list[Line], float]:
+    def lines(self, data: bytes, name: str) -> tuple[list[Line], float | None]:
         """
-        The lines of a picture from the top, and the seconds that it took; `name` is that of its file, or "". Raises
-        DecodeError.
+        The lines of a picture from the top, and the seconds that it took, None for the first one, which the models are
+        loaded for; `name` is that of its file, or "". Raises DecodeError.
         """
         asked = {"make": "lines", "name": name, "size": LARGEST_SIDE, "image_size": 1}
         header, content = self._ask(BytesIO(data), {**asked, "max_pixels": self.max_pixels})
         try:
-            return [_line(each) for each in json.loads(content)], float(header["seconds"])
+            seconds = header["seconds"]
+            lines = [_line(each) for each in json.loads(content)]
+            return lines, None if seconds is None else float(seconds)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise DecodeError(NONSENSE) from error
 
@@ -60,10 +62,10 @@ def _line(said: Any) -> Line:
 
 
 def _lines(data: bytes, asked: dict[str, Any]) -> Made:
-    began = time.monotonic()
+    was_loaded, began = is_loaded(), time.monotonic()
     lines = lines_of(limited_picture(data, asked))
     content = json.dumps([asdict(line) for line in lines]).encode()
-    return {"seconds": time.monotonic() - began}, content
+    return {"seconds": time.monotonic() - began if was_loaded else None}, content
 
 
 def main(memory: int, seconds: int, longest: int) -> None:

@@ -85,6 +85,11 @@ def lines_of(picture: Image.Image) -> list[Line]:
     return lines
 
 
+def is_loaded() -> bool:
+    """Whether the models are, which takes longer than to read a picture."""
+    return _engine.cache_info().currsize > 0
+
+
 def _enlarged(picture: Image.Image) -> Image.Image:
     """A small picture with ENOUGH pixels of the shorter side, if the longer one stays within LARGEST_SIDE."""
     factor = min(LARGEST_SIDE / max(picture.size), max(ENOUGH / min(picture.size), 1))

@@ -489,6 +489,32 @@
     if (event.target.closest?.(".image-search-years")) event.preventDefault();
   });
 
+  /* --- Facets: the Tab key stops once at each, and arrows go on in it ------------------------------ */
+
+  const aside = document.querySelector(".image-search-facets");
+  const links = (box) => [...box.querySelectorAll("a, summary")];
+  function stopAt(box, link) {
+    for (const each of links(box)) each.tabIndex = each === link ? 0 : -1;
+  }
+  function stopOnce() {
+    for (const box of aside.querySelectorAll(".image-search-facet")) stopAt(box, links(box)[0]);
+  }
+  if (aside) {
+    stopOnce();
+    aside.addEventListener("focusin", ({ target }) => {
+      const box = target.closest(".image-search-facet");
+      if (box) stopAt(box, target);
+    });
+    aside.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
+      const box = step && event.target.closest(".image-search-facet");
+      if (!box) return;
+      event.preventDefault();
+      const open = links(box).filter((each) => each.checkVisibility());
+      open[open.indexOf(event.target) + step]?.focus();
+    });
+  }
+
   /* --- Facets that took too long for the page ---------------------------------------------------- */
 
   const facets = document.querySelector(".image-search-facets[data-later]");
@@ -500,6 +526,7 @@
         const later = new DOMParser().parseFromString(html, "text/html");
         const counted = later.querySelector(".image-search-facets");
         if (counted) facets.replaceChildren(...counted.children);
+        stopOnce();
       })
       .finally(() => facets.removeAttribute("aria-busy"));
   }

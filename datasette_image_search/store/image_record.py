@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ..metadata.columns import COLUMNS, NOTHING, Metadata
@@ -27,9 +27,9 @@ class ImageRecord:
 
     def row(self) -> dict[str, Any]:
         """Column -> value; the keywords have a table of their own."""
-        row = asdict(self)
-        row |= row.pop("metadata")
-        del row["keywords"]
+        # asdict() copies each value, which takes a tenth of the time to write a row.
+        row = vars(self) | vars(self.metadata)
+        del row["metadata"], row["keywords"]
         return row
 
 

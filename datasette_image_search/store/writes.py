@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqlite_utils import Database
-from sqlite_utils.db import NotFoundError
+from sqlite_utils.db import quote_identifier
 
 from .image_record import ImageRecord, SceneRow
 from .indexes import check_index, made_of_same
-from .metadata import copy_keywords, writable, write_keywords
+from .metadata import copy_keywords, writable_columns, write_beside, write_keywords
 from .own_rows import own_label
 from .reads import roots
 from .side_schema import image_columns
@@ -57,138 +57,184 @@ def write_batch(
     with transaction(db, committed):
         check_index(db.conn, index)
         alike = [each.id for each in made_of_same(db.conn, index)]
-        with_tags = has_tags(db.conn, table)
-        for image in images:
-            tags = _take_tags_by_hand(db, table, image) if with_tags else []
-            imported = _imported_vectors(db, table, alike, image)
-            key = _write_image(db, table, alike, image)
-            sha256 = image.content.sha256
-            for index_id, vector in imported:
-                db.table(table.vectors).insert(
-                    {"index_id": index_id, "image_id": key, "sha256": sha256, "vector": vector}
-                )
-            times = json.dumps([scene.at for scene in image.scenes]) if image.scenes else None
-            _write_vector(db, table, index, key, sha256, vector_to_blob(image.vector), times)
-            db.table(table.tags).insert_all(tags)
-            if image.thumbnail is not None:
-                _write_thumbnail(db, table, key, sha256, image.thumbnail)
-            _write_scenes(db, table, key, sha256, image.scenes)
-        for failure in failures:
-            db.table(table.failures).upsert(asdict(failure), pk=("root_id", "path"))
+        tags = _take_tags_by_hand(db, table, images) if has_tags(db.conn, table) else []
+        imported = _imported_vectors(db, table, alike, images)
+        keys = _write_images(db, table, alike, images)
+        written = list(zip(keys, images, strict=True))
+        db.table(table.vectors).insert_all(imported)
+        _write_vectors(db, table, index, [_vector_row(key, image) for key, image in written])
+        db.table(table.tags).insert_all(tags)
+        _write_thumbnails(
+            db, table, [(key, each.content.sha256, each.thumbnail) for key, each in written]
+        )
+        _write_scenes(db, table, [(key, each.content.sha256, each.scenes) for key, each in written])
+        db.table(table.failures).upsert_all(map(asdict, failures), pk=("root_id", "path"))
 
 
 def _imported_vectors(
-    db: Database, table: ImageTable, alike: Sequence[int], image: EmbeddedImage
-) -> list[tuple[int, bytes]]:
+    db: Database, table: ImageTable, alike: Sequence[int], images: Sequence[EmbeddedImage]
+) -> list[dict[str, Any]]:
     """
-    Index id and vector of what was imported for an image in other indexes, without its sha256. Where
-    the file is what it was then, as far as that is known, they are of the picture that is embedded
-    now, and stay. (Of a picture that changed they would leave with the old sha256.)
+    What was imported for these images in other indexes, without their sha256. Where the file is what it was then,
+    as far as that is known, it is of the picture that is embedded now, and stays, with the sha256. (Of a picture
+    that changed it would leave with the old one.)
     """
-    if image.image_id is None:
-        return []
-    content = image.content
+    contents = {image.image_id: image.content for image in images if image.image_id is not None}
     rows = db.execute(
-        "select index_id, vector, source.size, source.mtime from {vectors} as side "
+        "select side.image_id, index_id, vector, source.size, source.mtime from {vectors} as side "
         "left join {state} as source on source.image_id = side.image_id "
-        "where side.image_id = ? and side.index_id in ({alike}) and side.sha256 is null".format(
+        "where side.image_id in (select value from json_each(?)) and side.index_id in ({alike}) "
+        "and side.sha256 is null".format(
             alike=", ".join(map(str, alike)), state=sources_of(db.conn, table), **table.quoted()
         ),
-        [image.image_id],
-    ).fetchall()
-    known = ((None, None), (content.size, content.mtime))
-    return [(index_id, vector) for index_id, vector, *state in rows if tuple(state) in known]
+        [json.dumps(list(contents))],
+    )
+    imported = []
+    for key, index_id, vector, *state in rows.fetchall():
+        content = contents[key]
+        if tuple(state) in ((None, None), (content.size, content.mtime)):
+            row = {"index_id": index_id, "image_id": key, "sha256": content.sha256}
+            imported.append({**row, "vector": vector})
+    return imported
 
 
 def _take_tags_by_hand(
-    db: Database, table: ImageTable, image: EmbeddedImage
+    db: Database, table: ImageTable, images: Sequence[EmbeddedImage]
 ) -> list[dict[str, Any]]:
     """
-    The tags that a person gave to an image of which nothing but the file was known, if that is what it
+    The tags that a person gave to images of which nothing but the file was known, if that is what it
     was then. They would leave when the picture becomes known, as those of another one do, so they are taken
     out meanwhile.
     """
-    state = (image.content.size, image.content.mtime)
     known = "(size is null and mtime is null) or (size is ? and mtime is ?)"
-    tags = list(
-        db.query(
-            "select {tags}.* from {tags} left join {state} as source using (image_id) "
-            f"where image_id = ? and vector_id is null and sha256 is null and ({known})".format(
-                state=sources_of(db.conn, table), **table.quoted()
-            ),
-            [image.image_id, *state],
+    sql = (
+        "select {tags}.* from {tags} left join {state} as source using (image_id) "
+        f"where image_id = ? and vector_id is null and sha256 is null and ({known})".format(
+            state=sources_of(db.conn, table), **table.quoted()
         )
     )
-    if tags:
-        db.table(table.tags).delete_where("image_id = ? and vector_id is null", [image.image_id])
+    tags: list[dict[str, Any]] = []
+    for image in images:
+        if image.image_id is not None:
+            state = (image.content.size, image.content.mtime)
+            tags += db.query(sql, [image.image_id, *state])
+    db.conn.executemany(
+        "delete from {tags} where image_id = ? and vector_id is null".format(**table.quoted()),
+        [(key,) for key in {tag["image_id"] for tag in tags}],
+    )
     return tags
 
 
-def _write_image(
-    db: Database, table: ImageTable, alike: Sequence[int], image: EmbeddedImage
-) -> Key:
-    if not isinstance(image.content, ImageRecord):
-        # An image of a person's own table has its row already.
-        assert image.image_id is not None
-        state = {"image_id": image.image_id, **asdict(image.content)}
-        db.table(table.sources).upsert(state, pk="image_id")
+def _write_images(
+    db: Database, table: ImageTable, alike: Sequence[int], images: Sequence[EmbeddedImage]
+) -> list[Key]:
+    """Their keys, in this order."""
+    places, keys = [], []
+    keywords, beside, sources = {}, {}, []
+    columns = writable_columns(db, table)
+    for image in images:
+        content = image.content
+        if isinstance(content, ImageRecord):
+            places.append((content.root_id, content.path))
+            key = _write_row(db, table, columns, image.image_id, content.row())
+            keywords[key], beside[key] = content.metadata.keywords, image.beside
+        else:
+            # An image of a person's own table has its row already.
+            assert image.image_id is not None
+            key = image.image_id
+            places.append((OWN_ROOT, own_label(key)))
+            sources.append({"image_id": key, **asdict(content)})
+        keys.append(key)
+    if keywords:
+        write_keywords(db, table, keywords)
+        write_beside(db, table, beside)
+    if sources:
+        db.table(table.sources).upsert_all(sources, pk="image_id")
         # Those of other models are of the picture that was there before.
-        db.table(table.vectors).delete_where(
-            f"image_id = ? and sha256 is not ? and index_id in ({', '.join(map(str, alike))})",
-            [image.image_id, image.content.sha256],
+        db.conn.executemany(
+            "delete from {vectors} where image_id = :image_id and sha256 is not :sha256 and index_id in ({alike})".format(
+                alike=", ".join(map(str, alike)), **table.quoted()
+            ),
+            sources,
         )
-        _forget_failure(db, table, OWN_ROOT, own_label(image.image_id))
-        return image.image_id
-    _forget_failure(db, table, image.content.root_id, image.content.path)
-    key = _write_row(db, table, image.image_id, image.content.row())
-    write_keywords(db, table, key, image.content.metadata.keywords, image.beside)
+    forget_failures(db, table, places)
+    return keys
+
+
+def _write_row(
+    db: Database, table: ImageTable, columns: Container[str], key: Key | None, row: dict[str, Any]
+) -> Key:
+    """
+    The key of the row, which is a new one if there is none of this key: deleted since the survey, but the
+    file is there. Only `columns` are written.
+    """
+    names = [name for name in row if name in columns]
+    values, quoted = [row[name] for name in names], list(map(quote_identifier, names))
+    images, id = quote_identifier(table.name), quote_identifier(table.key)
+    # sqlite-utils asks for the tables, views and columns before each row, which takes most of the time.
+    if key is not None:
+        changes = ", ".join(f"{name} = ?" for name in quoted)
+        sql = f"update {images} set {changes} where {id} = ?"
+        if db.conn.execute(sql, [*values, key]).rowcount:
+            return key
+    marks = ", ".join("?" * len(names))
+    sql = f"insert into {images} ({', '.join(quoted)}) values ({marks}) returning {id}"
+    ((key,),) = db.conn.execute(sql, values).fetchall()
     return key
 
 
-def _write_row(db: Database, table: ImageTable, key: Key | None, row: dict[str, Any]) -> Key:
-    row = writable(db, table, row)
-    if key is not None:
-        try:
-            db.table(table.name).update(key, row)
-            return key
-        except NotFoundError:
-            pass  # Deleted since the survey; the file is there, so it gets a row again.
-    return insert_row(db, table.name, row)
+VectorRow = tuple[Key, str, bytes, "str | None"]
+"""Image, sha256, vector, and the seconds of the scenes of a film as JSON."""
 
 
-def _write_vector(
-    db: Database,
-    table: ImageTable,
-    index: Index,
-    key: Key,
-    sha256: str,
-    vector: bytes,
-    times: str | None,
+def _vector_row(key: Key, image: EmbeddedImage) -> VectorRow:
+    times = json.dumps([scene.at for scene in image.scenes]) if image.scenes else None
+    return key, image.content.sha256, vector_to_blob(image.vector), times
+
+
+def _write_vectors(
+    db: Database, table: ImageTable, index: Index, rows: Sequence[VectorRow]
 ) -> None:
+    n = table.quoted()
     # An UPDATE would keep the id of a vector that is another one now.
-    db.table(table.vectors).delete_where("image_id = ? and index_id = ?", [key, index.id])
-    row = {"index_id": index.id, "image_id": key, "sha256": sha256}
-    db.table(table.vectors).insert({**row, "vector": vector, "times": times})
-
-
-def _write_thumbnail(db: Database, table: ImageTable, key: Key, sha256: str, webp: bytes) -> None:
-    row = {"image_id": key, "sha256": sha256, "webp": webp}
-    db.table(table.thumbnails).upsert(row, pk="image_id")
-
-
-def _write_scenes(
-    db: Database, table: ImageTable, key: Key, sha256: str, scenes: Sequence[SceneRow]
-) -> None:
-    db.table(table.scenes).delete_where("image_id = ?", [key])
-    db.table(table.scenes).insert_all(
-        {"image_id": key, "at": scene.at, "sha256": sha256, "webp": scene.webp}
-        for scene in scenes
-        if scene.webp is not None
+    db.conn.executemany(
+        f"delete from {n['vectors']} where image_id = ? and index_id = {index.id:d}",
+        [(key,) for key, *_ in rows],
+    )
+    db.conn.executemany(
+        f"insert into {n['vectors']} (index_id, image_id, sha256, vector, times) values ({index.id:d}, ?, ?, ?, ?)",
+        rows,
     )
 
 
-def _forget_failure(db: Database, table: ImageTable, root_id: int, path: str) -> None:
-    db.table(table.failures).delete_where("root_id = ? and path = ?", [root_id, path])
+def _write_thumbnails(
+    db: Database, table: ImageTable, thumbnails: Iterable[tuple[Key, str, bytes | None]]
+) -> None:
+    """Image, sha256 and WebP; an image without keeps what it has."""
+    db.table(table.thumbnails).upsert_all(
+        (
+            {"image_id": key, "sha256": sha256, "webp": webp}
+            for key, sha256, webp in thumbnails
+            if webp is not None
+        ),
+        pk="image_id",
+    )
+
+
+def _write_scenes(
+    db: Database, table: ImageTable, images: Sequence[tuple[Key, str, Sequence[SceneRow]]]
+) -> None:
+    """Image, sha256 and scenes."""
+    db.conn.executemany(
+        "delete from {scenes} where image_id = ?".format(**table.quoted()),
+        [(key,) for key, *_ in images],
+    )
+    db.table(table.scenes).insert_all(
+        {"image_id": key, "at": scene.at, "sha256": sha256, "webp": scene.webp}
+        for key, sha256, scenes in images
+        for scene in scenes
+        if scene.webp is not None
+    )
 
 
 def _warning_of(db: Database, table: ImageTable, key: Key) -> str | None:
@@ -227,6 +273,9 @@ def write_reused(
     names = image_columns()
     with transaction(db, committed):
         check_index(db.conn, index)
+        columns = writable_columns(db, table)
+        copied: dict[Key, Key] = {}
+        vectors: list[VectorRow] = []
         for image in images:
             path = PurePosixPath(image.path)
             place = {
@@ -247,25 +296,31 @@ def write_reused(
             if vector is None:
                 continue
             warning = _warning_of(db, table, image.source_id)
-            _forget_failure(db, table, image.root_id, image.path)
+            forget_failures(db, table, [(image.root_id, image.path)])
             if warning is not None:
                 told = Failure(image.root_id, image.path, image.size, image.mtime, warning, True)
                 db.table(table.failures).insert(asdict(told))
             if image.image_id == image.source_id:
-                _write_row(db, table, image.image_id, place)
+                _write_row(db, table, columns, image.image_id, place)
                 continue
             source = db.table(table.name).get(image.source_id)
             row = {name: source[name] for name in names if name in source}
-            key = _write_row(db, table, image.image_id, {**row, **place})
-            copy_keywords(db, table, image.source_id, key)
-            _write_vector(db, table, index, key, source["sha256"], *vector)
-            for thumbnail in db.table(table.thumbnails).rows_where(
-                "image_id = ?", [image.source_id]
-            ):
-                _write_thumbnail(db, table, key, source["sha256"], thumbnail["webp"])
-            scenes = db.table(table.scenes).rows_where("image_id = ?", [image.source_id])
-            rows = [SceneRow(scene["at"], scene["webp"]) for scene in scenes]
-            _write_scenes(db, table, key, source["sha256"], rows)
+            key = _write_row(db, table, columns, image.image_id, {**row, **place})
+            copied[key] = image.source_id
+            vectors.append((key, source["sha256"], *vector))
+        copy_keywords(db, table, copied)
+        _write_vectors(db, table, index, vectors)
+        _copy_pictures(db, table, [(key, copied[key], sha256) for key, sha256, *_ in vectors])
+
+
+def _copy_pictures(db: Database, table: ImageTable, copied: Sequence[tuple[Key, Key, str]]) -> None:
+    """Thumbnails and scenes of images, by key, that of the source, and sha256."""
+    for key, source, sha256 in copied:
+        found = db.table(table.thumbnails).rows_where("image_id = ?", [source])
+        _write_thumbnails(db, table, [(key, sha256, each["webp"]) for each in found])
+        scenes = db.table(table.scenes).rows_where("image_id = ?", [source])
+        rows = [SceneRow(scene["at"], scene["webp"]) for scene in scenes]
+        _write_scenes(db, table, [(key, sha256, rows)])
 
 
 def write_companions(
@@ -273,7 +328,7 @@ def write_companions(
 ) -> None:
     """Image id and companions, as of a FoundFile."""
     with transaction(db):
-        if writable(db, table, {"companions": None}):
+        if "companions" in writable_columns(db, table):
             db.conn.executemany(
                 "update {images} set companions = nullif(?2, '') where {key} = ?1".format(
                     **table.quoted()
@@ -299,8 +354,9 @@ def delete_images(
 
 def forget_failures(db: Database, table: ImageTable, failed: Iterable[tuple[int, str]]) -> None:
     """Failures by root id and path."""
-    for root_id, path in failed:
-        _forget_failure(db, table, root_id, path)
+    db.conn.executemany(
+        "delete from {failures} where root_id = ? and path = ?".format(**table.quoted()), failed
+    )
 
 
 def forget_unreadable(db: Database, table: ImageTable) -> None:

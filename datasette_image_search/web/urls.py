@@ -19,6 +19,9 @@ VERSION = "v"
 
 AT = "at"
 
+LARGE = "large"
+"""A thumbnail for a screen with small pixels."""
+
 LONGEST = 65_536
 """Bytes of a query string. Servers refuse longer ones, but not all of them."""
 
@@ -42,7 +45,7 @@ POSITION = "_position"
 FORM_FIELDS = ("q", "_by", "_sort", "_limit")
 """Fields that say nothing if they are empty."""
 
-PAGES = ("albums", "map", "upload")
+PAGES = ("albums", "duplicates", "map", "upload")
 """What follows the table in our URLs, and can be the key of an image too."""
 
 Pairs = Iterable[tuple[str, str]]
@@ -76,6 +79,10 @@ class TableUrls:
         """The map of the images, or its data as `format` "json"."""
         return self._path(f"/map.{format}" if format else "/map", pairs)
 
+    def duplicates(self, pairs: Pairs = (), format: str = "") -> str:
+        """The groups of duplicates, or a list of what was ticked there as `format` "txt" or "csv"."""
+        return self._path(f"/duplicates.{format}" if format else "/duplicates", pairs)
+
     def albums(self) -> str:
         """The page of the albums, which also takes their changes."""
         return self._path("/albums")
@@ -84,16 +91,29 @@ class TableUrls:
         """A short URL of the search of an album."""
         return self._path(f"/album/{album_id}")
 
+    def archive(self, pairs: Pairs, *, is_preview: bool) -> str:
+        """A ZIP of the originals that a search finds, or of previews of them."""
+        return self._path("/previews.zip" if is_preview else "/originals.zip", pairs)
+
     def images(self) -> str:
         """The beginning of the URLs of thumbnails and originals."""
         return self._of_images("")
 
-    def thumbnail(self, image_id: Key, version: str | None, at: float | None = None) -> str:
+    def thumbnail(
+        self,
+        image_id: Key,
+        version: str | None,
+        at: float | None = None,
+        *,
+        is_large: bool = False,
+    ) -> str:
         """
         Has the version of the picture in it, so that caches may keep the thumbnail for ever. `at` are the seconds of
         the frame of a film.
         """
         pairs = [(VERSION, version)] if version else []
+        if is_large:
+            pairs.append((LARGE, "1"))
         if at is not None:
             pairs.append((AT, f"{at:g}"))
         return self._of_images(f"/{tilde_encode(str(image_id))}/thumbnail", pairs)

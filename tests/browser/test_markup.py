@@ -127,6 +127,8 @@ PATHS = {
     "tag that is not there": f"{SEARCH}?_image_tag={TEXT}",
     "unknown parameters": f"{SEARCH}?_pictures={TEXT}&_next={TEXT}&_min_score={TEXT}",
     "table of another name": f"/-/image-search/photos/{TEXT}",
+    "duplicates": f"{SEARCH}/duplicates?_threshold=0.85",
+    "duplicates with markup": f"{SEARCH}/duplicates?_threshold={TEXT}",
     "map": f"{SEARCH}/map",
     "map with a query": f"{SEARCH}/map?q={TEXT}",
     "map by the column": f"{SEARCH}/map?_color={TEXT}",

@@ -296,6 +296,38 @@ def test_keys(page: Page, server: str) -> None:
     expect(pictures.nth(0)).to_be_focused()
 
 
+def test_the_tab_key_stops_once_at_each_facet_and_arrows_go_on(page: Page, server: str) -> None:
+    page.goto(server + SEARCH + "?_facet=camera_model&_facet=filename&_facet_year=taken_at")
+    page.locator(".image-search-export > summary").focus()
+    stops = []
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        stops.append(
+            page.evaluate(
+                "document.activeElement.closest('.image-search-facet, .image-search-grid')?.id"
+                " ?? document.activeElement.textContent"
+            )
+        )
+    # And then the facets that are suggested.
+    assert stops == ["facet-filename", "facet-camera_model", "facet-taken_at", "folder"]
+    box = page.locator("#facet-filename")
+    page.locator("#facet-filename a").nth(1).focus()
+    page.keyboard.press("ArrowDown")
+    expect(box.get_by_role("link").nth(2)).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+    expect(box.get_by_role("link").nth(1)).to_be_focused()
+
+
+def test_the_skip_link_leads_to_the_pictures(page: Page, server: str) -> None:
+    page.goto(server + SEARCH)
+    page.get_by_role("link", name="Skip to the pictures").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.locator(".image-search-picture").first).to_be_focused()
+
+
 def test_weaker_matches_are_folded_until_a_key_or_a_click(page: Page, server: str) -> None:
     """Of eight pictures none is folded, so the page is as it is of many."""
 

@@ -10,7 +10,8 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from mimetypes import guess_extension
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, TypeVar, cast
@@ -34,7 +35,7 @@ from ..configuration import ConfigurationError, configured_roots
 from ..errors import why_not_now
 from ..reading import read_bounded
 from ..server.threads import RETRY_AFTER, Busy, DecodingQueue
-from ..urls import AT, COMPANION, DOWNLOAD, VERSION
+from ..urls import AT, COMPANION, DOWNLOAD, LARGE, VERSION
 from .originals import HEAD, is_film_or_raw, open_below, shown_type
 from .streaming import ServedPicture, is_known, not_modified, picture_response
 
@@ -44,6 +45,9 @@ JPEG_SIZE = 4096
 """The most pixels of the longer side of a JPEG that is made of a format that browsers do not show."""
 
 JPEG_QUALITY = 90
+
+LARGE_THUMBNAIL_SIZE = 800
+"""Pixels of the longer side of a thumbnail for a screen with small pixels."""
 
 PREVIEW_SIZE = 1600
 """Pixels of the longer side."""
@@ -76,6 +80,9 @@ MEMORY = 400_000_000
 
 DECODING_SECONDS = 20
 """A camera RAW without a preview takes several."""
+
+BUSY = 503
+"""The status of an answer without a picture, for want of time."""
 
 _queue = DecodingQueue("image-search-media", longest=200)
 """Of this process. A page may ask for many thumbnails that have to be made, all at once."""
@@ -110,12 +117,14 @@ class Original:
 
 async def thumbnail(datasette: Datasette, request: Request) -> Response:
     """
-    The stored WebP of an image, or one that is made of the original. It is always the present picture, but
-    caches keep it for long only if the URL has its version.
+    The stored WebP of an image, or one that is made of the original: also a larger one, if the URL asks for it and
+    there is an original. It is always the present picture, but caches keep it for long only if the URL has its version.
     """
     if request.method not in ("GET", "HEAD"):
         return _only_get()
     asked = await _asked(datasette, request)
+    if request.args.get(LARGE) and (large := await _large_thumbnail(request, asked)) is not None:
+        return large
     at = _seconds(request.args.get(AT))
     stored = await _read(
         asked, lambda conn: reads.thumbnail(conn, asked.requested.table, asked.image_id, at)
@@ -123,11 +132,25 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     webp = stored.webp if stored else None
     # Other programs can write anything to the table.
     if stored and isinstance(webp, bytes) and shown_type(webp[:HEAD]) == "image/webp":
-        is_lasting = stored.version is not None and stored.version == request.args.get(VERSION)
+        is_lasting = (
+            stored.version is not None
+            and stored.version == request.args.get(VERSION)
+            # The original may be back tomorrow.
+            and LARGE not in request.args
+        )
         etag = hashlib.sha256(webp).hexdigest()[:32]
         return _answer(request, asked, webp, "image/webp", etag, is_lasting)
     original = await _original(asked)
     return await _made(request, asked, original, _webp, "image/webp")
+
+
+async def _large_thumbnail(request: Request, asked: RequestedImage) -> Response | None:
+    """None if there is no original, or no time to make it: the small one is better than none."""
+    try:
+        response = await _made(request, asked, await _original(asked), _large_webp, "image/webp")
+    except (NotFound, DatasetteError):
+        return None
+    return None if response.status == BUSY else response
 
 
 def _seconds(text: str | None) -> float | None:
@@ -200,6 +223,45 @@ async def original_type(
         return shown_type(await asyncio.to_thread(original.file.read, HEAD)) or ""
 
 
+async def picture_to_save(
+    requested: RequestedTable, image_id: Key, *, is_preview: bool
+) -> Original | None:
+    """
+    The original of an image, at its beginning, or its preview as a JPEG unless it is small; with a name that ends as its
+    kind does. None for what `image` and `preview` answer with 404, or if too many pictures are being made.
+    """
+    asked = RequestedImage(requested, image_id, NotFound(""), is_public=False)
+    try:
+        original = await _original(asked)
+    except (NotFound, DatasetteError, sqlite3.Error):
+        return None
+    with ExitStack() as closing:
+        closing.push(original.file)
+        content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
+        name = original.name or f"{requested.table.name}-{image_id}"
+        if not original.name:
+            name += guess_extension(content_type or "") or ""
+        try:
+            if is_preview and _is_made(original, content_type):
+                made = await _queue.run(_preview, original)
+                return Original(
+                    io.BytesIO(made), f"{Path(name).stem}.jpg", len(made), original.version
+                )
+            if content_type is None:
+                await _queue.run(_header, original)
+        except (Busy, Stopped, DecodeError):
+            return None
+        original.file.seek(0)
+        closing.pop_all()
+    return replace(original, name=name)
+
+
+def _is_made(original: Original, content_type: str | None) -> bool:
+    """Whether its preview is another picture than the original."""
+    is_film = content_type is not None and content_type.startswith("video/")
+    return content_type is None or is_film or original.size > SMALL_BYTES
+
+
 async def preview(datasette: Datasette, request: Request) -> Response:
     """The original as a JPEG no larger than a screen, or as it is if it is small. 404s as for `image`."""
     if request.method not in ("GET", "HEAD"):
@@ -207,8 +269,7 @@ async def preview(datasette: Datasette, request: Request) -> Response:
     asked = await _asked(datasette, request)
     original = await _original(asked)
     content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
-    is_film = content_type is not None and content_type.startswith("video/")
-    if content_type is None or is_film or original.size > SMALL_BYTES:
+    if content_type is None or _is_made(original, content_type):
         return await _made(request, asked, original, _preview, MADE)
     picture = ServedPicture(
         original.file, original.size, content_type, original.version, asked.is_public
@@ -314,7 +375,7 @@ async def _made(
 def _try_again() -> Response:
     return Response.text(
         "Too many pictures are being made; try again in a few seconds",
-        status=503,
+        status=BUSY,
         headers={"retry-after": str(RETRY_AFTER), "cache-control": "no-store"},
     )
 
@@ -327,6 +388,12 @@ def _header(original: Original) -> bytes:
 def _webp(original: Original) -> bytes:
     return _decoder.thumbnail(
         original.file, original.name, size=THUMBNAIL_SIZE, max_pixels=MAX_PIXELS
+    )
+
+
+def _large_webp(original: Original) -> bytes:
+    return _decoder.thumbnail(
+        original.file, original.name, size=LARGE_THUMBNAIL_SIZE, max_pixels=MAX_PIXELS
     )
 
 

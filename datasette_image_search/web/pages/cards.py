@@ -10,12 +10,13 @@ from typing import Any
 
 from datasette.utils import tilde_encode
 
-from ...decoding.formats import FILM_FORMATS
+from ...decoding.formats import FILM_FORMATS, THUMBNAIL_SIZE
 from ...search.hits import clock, is_relevant
 from ...search.query import Kind, QueryError, Term, format_query, image_term, parse_query
 from ...store import Key, reads
 from ...store.text_search import TextMatch
 from ..access.requested_table import RequestedTable
+from ..media.pictures import LARGE_THUMBNAIL_SIZE
 from ..reading import read_bounded
 from ..urls import Pairs, TableUrls
 from .results import ShownImage
@@ -35,11 +36,12 @@ LONGEST_LABEL = 40
 @dataclass(frozen=True)
 class Card:
     """
-    `anchor` is where the image is on a page of a search, and `term` is it as a term of a query. `more_url` and `less_url` add it to the current query or
+    `key` is that of the row, `anchor` is where the image is on a page of a search, and `term` is it as a term of a query. `more_url` and `less_url` add it to the current query or
     subtract it, and keep the rest of the URL. `why` says which texts of it matched; `looks_like_it` is True if the
-    picture is a match too. `ratio` is the width of its place over the height; its size is a guess unless it `has_size`. `at` is the time of the best scene of a film, such as "0:12".
+    picture is a match too. `ratio` is the width of its place over the height; its size is a guess unless it `has_size`. `thumbnails` are the two sizes of one as a srcset, "" if there is one. `at` is the time of the best scene of a film, such as "0:12".
     """
 
+    key: Key
     anchor: str
     term: str
     name: str
@@ -58,6 +60,7 @@ class Card:
     row_url: str
     preview_url: str
     thumbnail_url: str
+    thumbnails: str
     original_url: str
     more_url: str
     less_url: str | None
@@ -102,6 +105,7 @@ def image_card(
     size = _size(row)
     width, height = size or LANDSCAPE
     return Card(
+        key=image.id,
         anchor=f"image-{tilde_encode(str(image.id))}",
         term=term,
         name=str(row.get("filename") or PurePosixPath(path).name or path),
@@ -120,12 +124,25 @@ def image_card(
         is_film=image.at is not None or row.get("format") in FILM_FORMATS,
         preview_url=urls.preview(image.id),
         thumbnail_url=urls.thumbnail(image.id, image.version, image.at),
+        thumbnails=_thumbnails(urls, image, size),
         original_url=urls.original(image.id, image.at),
         more_url=urls.page([("q", f"{query} + {term}" if query else term), *kept]),
         less_url=urls.page([("q", f"{query} - {term}"), *kept]) if query else None,
         why=_why(image.matched),
         looks_like_it=is_relevant(image.relevance),
     )
+
+
+def _thumbnails(urls: TableUrls, image: ShownImage, size: tuple[int, int] | None) -> str:
+    """Of a JPEG, which is read at a fraction of its size; others would take seconds for a page of them."""
+    if size is None or image.row.get("format") != "JPEG" or max(size) <= THUMBNAIL_SIZE:
+        return ""
+    small, large = (
+        f"{urls.thumbnail(image.id, image.version, is_large=is_large)} "
+        f"{round(size[0] * min(longest / max(size), 1))}w"
+        for is_large, longest in ((False, THUMBNAIL_SIZE), (True, LARGE_THUMBNAIL_SIZE))
+    )
+    return f"{small}, {large}"
 
 
 def _why(matched: Sequence[TextMatch]) -> str:
