@@ -36,11 +36,12 @@ LONGEST_LABEL = 40
 @dataclass(frozen=True)
 class Card:
     """
-    `anchor` is where the image is on a page of a search, and `term` is it as a term of a query. `more_url` and `less_url` add it to the current query or
+    `key` is that of the row, `anchor` is where the image is on a page of a search, and `term` is it as a term of a query. `more_url` and `less_url` add it to the current query or
     subtract it, and keep the rest of the URL. `why` says which texts of it matched; `looks_like_it` is True if the
     picture is a match too. `ratio` is the width of its place over the height; its size is a guess unless it `has_size`. `thumbnails` are the two sizes of one as a srcset, "" if there is one. `at` is the time of the best scene of a film, such as "0:12".
     """
 
+    key: Key
     anchor: str
     term: str
     name: str
@@ -104,6 +105,7 @@ def image_card(
     size = _size(row)
     width, height = size or LANDSCAPE
     return Card(
+        key=image.id,
         anchor=f"image-{tilde_encode(str(image.id))}",
         term=term,
         name=str(row.get("filename") or PurePosixPath(path).name or path),
