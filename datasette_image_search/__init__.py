@@ -124,7 +124,14 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
     from .web.configuration import configuration_page
     from .web.errors import told_when_locked, told_when_missing, told_with_the_list
     from .web.media import pictures, uploads
-    from .web.pages import album_pages, image_page, map_page, search_page
+    from .web.pages import (
+        album_pages,
+        archives,
+        duplicates_page,
+        image_page,
+        map_page,
+        search_page,
+    )
     from .web.pages.responses import with_options
 
     routes = [
@@ -153,16 +160,24 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         ),
         (r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/upload$", uploads.upload),
         (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<kind>originals|previews)\.zip$",
+            archives.archive,
+        ),
+        (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/map(?:\.(?P<format>json))?$",
             told_with_the_list(map_page.map_page),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/albums(?:\.(?P<format>json))?$",
-            album_pages.albums_page,
+            told_with_the_list(album_pages.albums_page),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/album/(?P<album>[0-9]+)$",
             album_pages.album,
+        ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/duplicates(?:\.(?P<format>txt|csv))?$",
+            told_with_the_list(duplicates_page.duplicates_page),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)$",
@@ -199,9 +214,12 @@ def filters_by_words(
 @hookimpl(specname="filters_from_request")
 def filters_among(
     request: Request, database: str, table: str, datasette: Datasette
-) -> Awaitable[FilterArguments | None]:
+) -> Awaitable[FilterArguments | None] | None:
+    from .web.among import ARGUMENT
     from .web.datasette_pages.among_filter import filter_among
 
+    if ARGUMENT not in request.args:
+        return None
     return filter_among(datasette, request, database, table)
 
 
@@ -239,9 +257,12 @@ def extra_css_urls(
 def render_cell(
     row: Any, value: Any, column: str, table: str | None, database: str, datasette: Datasette
 ) -> Awaitable[Markup | None] | None:
-    from .web.datasette_pages import cells
+    from .web.datasette_pages import cells, linked_cells
 
-    return cells.cell_with_picture(datasette, database, table, row, column, value)
+    return linked_cells.first_of(
+        cells.cell_with_picture(datasette, database, table, row, column, value),
+        linked_cells.linked_cell(datasette, database, table, column, value),
+    )
 
 
 @hookimpl

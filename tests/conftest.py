@@ -19,6 +19,7 @@ import sqlite_utils
 from datasette.app import DEFAULT_SETTINGS, Datasette
 from PIL import Image, ImageDraw
 
+from datasette_image_search.decoding import decoding_process
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.search.indexing import refresh_sidecars
@@ -197,15 +198,27 @@ def palette() -> PaletteEmbedder:
     return PaletteEmbedder()
 
 
+WITHOUT_SOCKETS = """
+import socket, sys
+
+def refuse(*args, **options):
+    sys.exit("the network was touched")
+
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+"""
+"""Python that ends its process when that opens a connection."""
+
+
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks the network for anything fails the test."""
+    """Whoever asks the network for anything fails the test; a process that decodes pictures fails with the picture."""
 
     def refuse(*args, **options):
         raise AssertionError("the network was touched")
 
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(decoding_process, "_START", WITHOUT_SOCKETS + decoding_process._START)
 
 
 def sidecar_of(database: Path, table: str = "images") -> Path:

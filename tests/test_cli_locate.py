@@ -314,3 +314,10 @@ async def test_facets_and_a_search_under_a_filter(database: Path):
 def test_photographs(path: Path):
     embed_images(path, "images", SHARED / "exif" / "gps", "--model", "palette")
     assert query(path, "select city, count(*) from images group by city") == [("Arezzo", 4)]
+    embed_images(path, "images", SHARED / "exif" / "camera")
+    with Images(path) as images:
+        found = {hit.id for hit in images.search("green", where="city = 'Arezzo'")}
+        assert len(images.search("green")) > 4
+    assert found == {
+        id for (id,) in query(path, "select id from images where filename like 'DSCN00%'")
+    }

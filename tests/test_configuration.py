@@ -32,7 +32,7 @@ async def said_at_start(
         ),
         (
             {"x": 1},
-            "x: there is no such option; the options are roots, max_upload_bytes, warm_up, weights, rank",
+            "x: there is no such option; the options are roots, max_upload_bytes, max_zip_bytes, warm_up, weights, rank",
         ),
         ({"roots": ["Pictures"]}, "roots must be absolute paths, such as /home/me/Pictures"),
         ({"roots": [1]}, "roots must be a list of folders, such as [/home/me/Pictures]"),

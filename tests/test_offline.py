@@ -16,21 +16,12 @@ import pytest
 from datasette_image_search.embedders.protocol import EmbedderError, ModelRequest, WeightsMissing
 from datasette_image_search.embedders.registry import load_embedder
 
-from .conftest import draw_picture
+from .conftest import WITHOUT_SOCKETS, draw_picture
 from .tiny_hub import MODEL, Hub, make_hub, serving
 
 pytest.importorskip("transformers")
 
 NOWHERE = "http://127.0.0.1:9"
-
-WITHOUT_SOCKETS = """
-import socket, sys
-
-def refuse(*args, **options):
-    sys.exit("the network was touched")
-
-socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
-"""
 
 COMMAND = """
 from sqlite_utils.cli import cli

@@ -234,6 +234,22 @@ def test_one_picture_per_duplicate_group(recipe: Recipe) -> None:
 
 
 @pytest.mark.datasette
+@for_recipe("Keep what you found")
+def test_keep_what_you_found(recipe: Recipe) -> None:
+    recipe.run()
+    with recipe.serve() as server:
+        page = recipe.page(server)
+    paths = {row["path"] for row in recipe.rows()}
+    assert len(paths) == 8
+    assert {Path(path).name for path in paths} == set(found_on(page))
+    recipe.run()
+    copies = {file.name: file.read_bytes() for file in (recipe.home / "frame").iterdir()}
+    assert copies == {
+        Path(path).name: (recipe.home / "Pictures" / path).read_bytes() for path in paths
+    }
+
+
+@pytest.mark.datasette
 @for_recipe("Publish without the originals")
 def test_publish_without_the_originals(
     recipe: Recipe, models: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from datasette_image_search.embedders import things, things_wheels
 from datasette_image_search.embedders.catalogue import listed_models
@@ -19,8 +20,9 @@ from datasette_image_search.embedders.registry import load_embedder
 from datasette_image_search.embedders.self_test import check_embedder
 from datasette_image_search.embedders.weights import missing_weights
 
-from .commands import command
+from .commands import change, command, query
 from .conftest import SHARED
+from .test_exif import gps_at, make_exif
 
 pytestmark = pytest.mark.usefixtures("no_network")
 
@@ -100,15 +102,37 @@ def test_the_meanings_of_the_classes_are_those_of_its_reader(embedder: things.Th
     assert (read * embedder._classes.meanings[some]).sum(axis=1) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_folder_is_embedded_and_searched_by_commands(tmp_path: Path):
-    (tmp_path / "photos").mkdir()
-    drawn_ball().save(tmp_path / "photos" / "ball.png")
-    Image.new("RGB", (80, 60), "blue").save(tmp_path / "photos" / "blue.png")
-    database = str(tmp_path / "photos.db")
-    embed = ("embed-images", database, "images", str(tmp_path / "photos"), "--model", "things")
-    assert command(*embed, "--precision", "float32").stdout.startswith("2 embedded")
-    found = command("search-images", database, "images", "a tennis ball", "-k", "1", "--json")
-    assert '"ball.png"' in found.stdout
+def test_a_folder_is_embedded_located_read_and_searched_without_the_network(tmp_path: Path):
+    """With all that pip brings, as far as it is installed; `no_network` sees to the rest."""
+    folder, database = tmp_path / "photos", tmp_path / "photos.db"
+    folder.mkdir()
+    ball = drawn_ball()
+    font = ImageFont.load_default(40)
+    ImageDraw.Draw(ball).text((20, 5), "Mango 42", fill="black", font=font)
+    ball.save(folder / "ball.jpg", exif=make_exif(gps=gps_at()), quality=95)
+    Image.new("RGB", (80, 60), "blue").save(folder / "blue.png")
+    if find_spec("av"):
+        from .drawn_films import draw_film
+
+        draw_film(folder / "film.mp4", [("green", 1), ("blue", 1)])
+
+    def run(name: str, *arguments: object) -> str:
+        return command(name, database, "images", *arguments).stdout
+
+    embedded = run("embed-images", folder, "--model", "things", "--precision", "float32")
+    assert embedded.startswith("3 embedded" if find_spec("av") else "2 embedded")
+    found = run("search-images", "a tennis ball", "-k", "1", "--json")
+    assert '"ball.jpg"' in found
+    if find_spec("reverse_geocode"):
+        change(database, "delete from _images_places")
+        assert run("locate-images").startswith("1 image located")
+        assert query(database, "select filename from images where country = 'Italy'") == [
+            ("ball.jpg",)
+        ]
+    if find_spec("rapidocr"):
+        read = run("read-images", "--workers", 1, "--where", "filename = 'ball.jpg'")
+        assert read == "1 image read, 1 with text\n"
+        assert '"ball.jpg"' in run("search-images", "text:mango", "--json")
 
 
 @pytest.mark.skipif(not (SHARED / "photos").is_dir(), reason="has no shared photos")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import ImageSearchError
 from .output import print_table
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ def image_models(text: str, all_models: bool, as_json: bool) -> None:
     """
     from ..api import Images
 
-    models = Images.models(text, with_timm=bool(text) or (as_json and all_models))
+    try:
+        models = Images.models(text, with_timm=bool(text) or (as_json and all_models))
+    except ImageSearchError as error:
+        raise click.ClickException(str(error)) from error
     if not text and not all_models:
         models = [model for model in models if model.recommended is not None]
     if as_json:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import open_clip_models, things_wheels
 from .model_ids import DEFAULT_MODEL, HUB, TIMM
+from .packages import packages_needed
 from .protocol import EmbedderError
 from .registry import registered_name, registered_names
 from .things_wheels import THINGS
@@ -91,12 +92,13 @@ def check_model(model_id: str, *, has_weights: bool = False) -> None:
     with weights. `has_weights` is True if a file has its weights.
     """
     name = registered_name(model_id)
-    if name == TIMM:
-        from .timm import check_name
+    with packages_needed(model_id):
+        if name == TIMM:
+            from .timm import check_name
 
-        check_name(model_id)
-    elif name is None and not model_id.startswith(HUB):
-        open_clip_models.check_name(model_id, registered_names(), has_weights=has_weights)
+            check_name(model_id)
+        elif name is None and not model_id.startswith(HUB):
+            open_clip_models.check_name(model_id, registered_names(), has_weights=has_weights)
 
 
 def known_dimensions(model_id: str) -> int | None:
@@ -129,13 +131,17 @@ def listed_models(text: str = "", *, with_timm: bool = True) -> list[ListedModel
 
     ids = dict.fromkeys(["palette", *registered_names()])
     models = [_registered(each) for each in ids if each != TIMM and wanted(each)]
-    models += _of_open_clip(wanted)
+    with packages_needed("the list of models"):
+        models += _of_open_clip(wanted)
     models = [
         _with_recommendation(model, by_id[model.id]) if model.id in by_id else model
         for model in models
     ]
     models.sort(key=lambda model: rank.get(model.id, len(rank)))
-    return models + (list(_of_timm(wanted)) if with_timm else [])
+    if with_timm:
+        with packages_needed("the list of timm's models"):
+            models += _of_timm(wanted)
+    return models
 
 
 def _with_recommendation(model: ListedModel, said: Recommendation) -> ListedModel:

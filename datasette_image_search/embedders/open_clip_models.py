@@ -208,5 +208,5 @@ def _import_without_torch(name: str, *args: Any, **kwargs: Any) -> ModuleType:
 def _folder() -> Path:
     spec = find_spec("open_clip")
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError("open_clip is not installed")
+        raise ModuleNotFoundError("open_clip is not installed", name="open_clip")
     return Path(spec.submodule_search_locations[0])

@@ -13,6 +13,7 @@ import pluggy
 from .. import hookspecs
 from .model_ids import TIMM
 from .open_clip_models import check_here
+from .packages import packages_needed
 from .protocol import Embedder, EmbedderError, EmbedderFactory, ModelRequest
 from .things_wheels import THINGS
 
@@ -32,7 +33,8 @@ def load_embedder(request: ModelRequest) -> Embedder:
     with _loading[key]:
         if key not in _loaded or not _loaded[key].is_current():
             _loaded.pop(key, None)
-            _loaded[key] = _factory_for(request.model_id)(request)
+            with packages_needed(request.model_id):
+                _loaded[key] = _factory_for(request.model_id)(request)
         return _loaded[key]
 
 

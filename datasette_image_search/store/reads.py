@@ -246,6 +246,16 @@ def versions(
     return {image_id: version_of(sha256) for image_id, sha256 in rows}
 
 
+def bytes_of(conn: sqlite3.Connection, table: ImageTable, ids: Sequence[Key]) -> int:
+    """The bytes of the files of images, as they were when they were embedded, as far as that is known."""
+    (total,) = conn.execute(
+        f"select total(size) from {sources_of(conn, table)} "
+        "where image_id in (select value from json_each(?)) and typeof(size) = 'integer'",
+        [json.dumps(list(ids))],
+    ).fetchone()
+    return int(total)
+
+
 def version_of(sha256: object) -> str | None:
     """By what a picture is told from the one that an image had before, in URLs; None where unknown."""
     return sha256[:VERSION_LENGTH] if isinstance(sha256, str) and sha256 else None

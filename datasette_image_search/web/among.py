@@ -7,7 +7,7 @@ that is given to another image names that. What must last longer belongs into an
 
 The value is ORIGIN.KEYS, where the origin says in headings what the set is; without one it is a selection. The keys are
 ascending whole numbers in a code of about one character each for dense sets and three for sparse ones of 100,000, or a JSON
-list if some are texts, negative, or from 2^53 on: `static/image-map.js` writes the same.
+list if some are texts, negative, or from 2^53 on: `static/image-among.js` writes the same.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -29,6 +30,9 @@ cannot interrupt it, and all requests share three threads for SQL."""
 
 MAX_UPLOAD_BYTES = 25_000_000
 """Of an uploaded picture; the default of `max_upload_bytes`."""
+
+MAX_ZIP_BYTES = 2_000_000_000
+"""Of the pictures in one; the default of `max_zip_bytes`."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +78,11 @@ def max_upload_bytes(datasette: Datasette, database: str, table: str) -> int:
     return _setting(datasette, "max_upload_bytes", database, table, MAX_UPLOAD_BYTES)
 
 
+def max_zip_bytes(datasette: Datasette, database: str, table: str) -> int:
+    """The most bytes of pictures in a ZIP, 0 for no ZIPs: `max_zip_bytes: NUMBER`."""
+    return _setting(datasette, "max_zip_bytes", database, table, MAX_ZIP_BYTES)
+
+
 def warm_up_queries(datasette: Datasette, database: str, table: str) -> tuple[str, ...] | None:
     """
     The queries whose vectors are made when Datasette starts: `warm_up: [QUERY, ...]`. Empty if none are
@@ -110,9 +119,9 @@ def _roots(roots: Any) -> tuple[Path, ...]:
     return folders
 
 
-def _max_upload_bytes(limit: Any) -> int:
+def _bytes(limit: Any, name: str) -> int:
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
-        raise _wrong("max_upload_bytes must be a whole number of bytes")
+        raise _wrong(f"{name} must be a whole number of bytes")
     return limit
 
 
@@ -140,7 +149,8 @@ def _rank(written: Any) -> Rank:
 
 OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "roots": _roots,
-    "max_upload_bytes": _max_upload_bytes,
+    "max_upload_bytes": partial(_bytes, name="max_upload_bytes"),
+    "max_zip_bytes": partial(_bytes, name="max_zip_bytes"),
     "warm_up": _warm_up,
     "weights": _weights,
     "rank": _rank,

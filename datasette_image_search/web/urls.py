@@ -36,13 +36,16 @@ PICTURE = "_picture"
 
 DOWNLOAD = "_dl"
 
+COMPANION = "_companion"
+"""The path of another file of the photo, as the row of the image has it."""
+
 POSITION = "_position"
 """The place of an image in the search that its page comes from, from 1."""
 
 FORM_FIELDS = ("q", "_by", "_sort", "_limit")
 """Fields that say nothing if they are empty."""
 
-PAGES = ("albums", "map", "upload")
+PAGES = ("albums", "duplicates", "map", "upload")
 """What follows the table in our URLs, and can be the key of an image too."""
 
 Pairs = Iterable[tuple[str, str]]
@@ -76,6 +79,10 @@ class TableUrls:
         """The map of the images, or its data as `format` "json"."""
         return self._path(f"/map.{format}" if format else "/map", pairs)
 
+    def duplicates(self, pairs: Pairs = (), format: str = "") -> str:
+        """The groups of duplicates, or a list of what was ticked there as `format` "txt" or "csv"."""
+        return self._path(f"/duplicates.{format}" if format else "/duplicates", pairs)
+
     def albums(self) -> str:
         """The page of the albums, which also takes their changes."""
         return self._path("/albums")
@@ -83,6 +90,10 @@ class TableUrls:
     def album(self, album_id: int) -> str:
         """A short URL of the search of an album."""
         return self._path(f"/album/{album_id}")
+
+    def archive(self, pairs: Pairs, *, is_preview: bool) -> str:
+        """A ZIP of the originals that a search finds, or of previews of them."""
+        return self._path("/previews.zip" if is_preview else "/originals.zip", pairs)
 
     def images(self) -> str:
         """The beginning of the URLs of thumbnails and originals."""
@@ -107,14 +118,16 @@ class TableUrls:
             pairs.append((AT, f"{at:g}"))
         return self._of_images(f"/{tilde_encode(str(image_id))}/thumbnail", pairs)
 
-    def original(self, image_id: Key, at: float | None = None) -> str:
-        """`at` are the seconds where a film begins to play."""
+    def original(self, image_id: Key, at: float | None = None, companion: str | None = None) -> str:
+        """`at` are the seconds where a film begins to play; `companion` is another file of the photo."""
         begin = "" if at is None else f"#t={at:g}"
-        return self._of_images(f"/{tilde_encode(str(image_id))}/image") + begin
+        pairs = [] if companion is None else [(COMPANION, companion)]
+        return self._of_images(f"/{tilde_encode(str(image_id))}/image", pairs) + begin
 
-    def download(self, image_id: Key) -> str:
-        """The original as a file to save."""
-        return self._of_images(f"/{tilde_encode(str(image_id))}/image", [(DOWNLOAD, "1")])
+    def download(self, image_id: Key, companion: str | None = None) -> str:
+        """The original, or a companion, as a file to save."""
+        pairs = [] if companion is None else [(COMPANION, companion)]
+        return self._of_images(f"/{tilde_encode(str(image_id))}/image", [(DOWNLOAD, "1"), *pairs])
 
     def preview(self, image_id: Key) -> str:
         """The original, no larger than a screen."""

@@ -185,6 +185,7 @@ def _import_everything() -> None:
         indexing,
         tags,
     )
+    from datasette_image_search.decoding import films  # noqa: F401
     from datasette_image_search.embedders import registry
     from datasette_image_search.embedders.palette import PaletteEmbedder
     from datasette_image_search.ingest import pipeline, vector_import  # noqa: F401

@@ -47,7 +47,7 @@ def check_tables(conn: sqlite3.Connection, table: str = "images") -> None:
     sides = [
         name
         for name in (
-            *(f"_{table}_{kind}" for kind in ("vectors", "thumbnails", "sources")),
+            *(f"_{table}_{kind}" for kind in ("vectors", "thumbnails", "scenes", "sources")),
             *(f"{table}_{kind}" for kind in ("tags", "duplicates")),
         )
         if name in tables
@@ -156,6 +156,9 @@ def _described(conn: sqlite3.Connection, table: str) -> Described:
                 images[path_of[image]]["vectors"][models[index]] = About(vector)
         for image, webp in conn.execute(f'select image_id, webp from "_{table}_thumbnails"'):
             images[path_of[image]]["thumbnail"] = _digest(webp)
+    if f"_{table}_scenes" in tables:
+        for image, at, webp in conn.execute(f'select image_id, at, webp from "_{table}_scenes"'):
+            images[path_of[image]].setdefault("scenes", {})[at] = _digest(webp)
     failures = {
         f"{roots[root]}/{path}": (reason, size)
         for root, path, reason, size in conn.execute(

@@ -82,7 +82,7 @@ ALBUMS = Words(
     "album_members",
     "album",
     has_albums,
-    "in the album",
+    "album =",
     "make some with: sqlite-utils album-images",
     names="albums",
 )

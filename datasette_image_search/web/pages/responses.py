@@ -123,12 +123,15 @@ def csv_response(requested: RequestedTable, answer: Answer) -> Response:
         ]
         matched = "; ".join(map(str, image.matched))
         writer.writerow([*cells, matched, image.at, image.relevance, image.score])
+    return text_response(requested, text.getvalue(), "images.csv")
+
+
+def text_response(requested: RequestedTable, text: str, name: str) -> Response:
+    """A text, with _dl as a file of that name to save."""
     headers = {"x-content-type-options": "nosniff"}
     if requested.request.args.get("_dl"):
-        headers["content-disposition"] = 'attachment; filename="images.csv"'
-    return _response(
-        requested.datasette, text.getvalue(), "text/plain; charset=utf-8", headers=headers
-    )
+        headers["content-disposition"] = f'attachment; filename="{name}"'
+    return _response(requested.datasette, text, "text/plain; charset=utf-8", headers=headers)
 
 
 def _new_column(name: str, columns: list[str]) -> str:

@@ -50,6 +50,7 @@ from .search_request import (
     searches_texts,
     sortable_columns,
 )
+from .selection import selection
 
 PATIENCE = 1.0
 """Seconds that a page waits for a model before it says that the model is loading."""
@@ -237,7 +238,10 @@ async def _html(
             "likeness_map_url": urls.map(
                 replaced(kept, **dict.fromkeys(NOT_ON_THE_MAP), q=query or None)
             ),
-            "albums_url": urls.albums(),
+            "selection": selection(
+                requested, wanted, answer, first_page, originals=context["originals"]
+            ),
+            "duplicates_url": urls.duplicates() if requested.view is None else None,
             "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
             "facet_boxes": facet_boxes(requested, answer.facets, first_page),

@@ -1,0 +1,193 @@
+"""
+Originals, or previews of them, as a ZIP of all images that a search finds: for whoever may see each of them, streamed, and
+never in memory as a whole. What is missing is named in a text file in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import quote
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+from datasette.app import Datasette
+from datasette.utils.asgi import Request, Response
+from datasette.views.base import DatasetteError
+
+from ...errors import ImageSearchError, counted, printable
+from ...quantities import bytes_in_words
+from ...store import Key, reads
+from ..access.requested_table import RequestedTable, requested_table
+from ..configuration import max_zip_bytes
+from ..media.pictures import picture_to_save
+from ..media.streaming import CHUNK
+from ..reading import read_bounded
+from ..urls import check_url
+from .result_set import found_ids
+from .search_page import shows_originals
+
+LEFT_OUT = "left out.txt"
+"""The file in a ZIP that names what is not in it."""
+
+LONGEST_NAME = 150
+"""Characters of the name of a file, of 255 bytes that file systems allow."""
+
+LARGE = 2**31 - 1
+"""Bytes from which the entry of a file needs 64 bits for its size."""
+
+
+async def archive(datasette: Datasette, request: Request) -> Response:
+    """
+    /-/image-search/DATABASE/TABLE/originals.zip and /previews.zip, with the query string of a search.
+
+    Raises DatasetteError with a sentence, also for more bytes than max_zip_bytes.
+    """
+    check_url(request)
+    requested = await requested_table(datasette, request)
+    is_preview = request.url_vars["kind"] == "previews"
+    try:
+        limit = max_zip_bytes(datasette, requested.database.name, requested.table.name)
+        if not limit or not shows_originals(requested):
+            raise _refused("there are no ZIPs of these images here; open one after the other", 404)
+        ids = await found_ids(requested)
+        known = 0 if is_preview else await _known_bytes(requested, ids)
+    except ImageSearchError as error:
+        raise _refused(str(error), 400) from error
+    if known > limit:
+        images = counted(len(ids), "image")
+        raise _refused(
+            f"{images} of {bytes_in_words(known)} are more than the {bytes_in_words(limit)} of a ZIP here; "
+            "choose fewer, or their previews",
+            413,
+        )
+    return _Archive(request, _zipped(requested, ids, limit, is_preview=is_preview), requested.name)
+
+
+def _refused(sentence: str, status: int) -> DatasetteError:
+    return DatasetteError(sentence, title="Image search", status=status)
+
+
+async def _known_bytes(requested: RequestedTable, ids: Sequence[Key]) -> int:
+    """Of the originals, as they were when they were embedded."""
+
+    def read(conn: sqlite3.Connection) -> int:
+        return reads.bytes_of(conn, requested.table, ids)
+
+    return await read_bounded(requested.database, read)
+
+
+async def _zipped(
+    requested: RequestedTable, ids: Sequence[Key], limit: int, *, is_preview: bool
+) -> AsyncGenerator[bytes, None]:
+    """The bytes of the ZIP, in parts. What would be more than `limit` bytes of pictures is left out."""
+    outgoing, left_out, taken = _Outgoing(), list[str](), set[str]()
+    # Pictures are compressed already.
+    with ZipFile(outgoing, "w", ZIP_STORED) as file:
+        for id in ids:
+            picture = await picture_to_save(requested, id, is_preview=is_preview)
+            if picture is None:
+                left_out.append(f"{id}: there is no picture that may be opened")
+                continue
+            with picture.file:
+                if picture.size > limit:
+                    left_out.append(f"{id}: the ZIP would be too large")
+                    continue
+                limit -= picture.size
+                name = _unique(picture.name or f"{requested.table.name}-{id}", taken)
+                entry = ZipInfo(name, time.localtime()[:6])
+                with file.open(entry, "w", force_zip64=picture.size > LARGE) as written:
+                    left = picture.size
+                    # A file that grows meanwhile is cut.
+                    while chunk := await asyncio.to_thread(picture.file.read, min(CHUNK, left)):
+                        written.write(chunk)
+                        left -= len(chunk)
+                        yield outgoing.taken()
+        if left_out:
+            lines = "".join(f"{printable(line)}\n" for line in left_out)
+            file.writestr(LEFT_OUT, lines.encode(errors="replace"))
+    yield outgoing.taken()
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """The name, with a number if a file has it already; for file systems that ignore case, too."""
+    written = printable(name).replace("/", "_").replace("\\", "_")
+    path = PurePath(written or "_")
+    stem, suffix = path.stem[:LONGEST_NAME], path.suffix[:LONGEST_NAME]
+    unique, number = f"{stem}{suffix}", 1
+    while unique.casefold() in taken or unique.casefold() == LEFT_OUT:
+        number += 1
+        unique = f"{stem} ({number}){suffix}"
+    taken.add(unique.casefold())
+    return unique
+
+
+class _Outgoing(io.RawIOBase):
+    """A file that only grows, whose beginning is taken away and sent: a ZIP is written without going back."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, part: Any) -> int:
+        self._waiting += part
+        return len(part)
+
+    def taken(self) -> bytes:
+        """What was written since the last time."""
+        part = bytes(self._waiting)
+        self._waiting.clear()
+        return part
+
+
+class _Archive(Response):
+    """A ZIP of unknown length, made as fast as the client takes it; it ends when the client leaves."""
+
+    def __init__(self, request: Request, parts: AsyncGenerator[bytes, None], name: str) -> None:
+        headers = {
+            "cache-control": "no-store",
+            "x-content-type-options": "nosniff",
+            "content-disposition": f"attachment; filename*=UTF-8''{quote(f'{name}.zip', safe='')}",
+        }
+        super().__init__("", 200, headers, "application/zip")
+        self._request, self._parts = request, parts
+
+    async def asgi_send(self, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        if self._request.method == "HEAD":
+            await super().asgi_send(send)
+            return
+        named = {**self.headers, "content-type": self.content_type}
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status,
+                "headers": [
+                    (name.encode("latin-1"), value.encode("latin-1"))
+                    for name, value in named.items()
+                ],
+            }
+        )
+        gone = asyncio.ensure_future(_left(self._request))
+        try:
+            async with aclosing(self._parts):
+                async for part in self._parts:
+                    if gone.done():
+                        return
+                    if part:
+                        await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            gone.cancel()
+
+
+async def _left(request: Request) -> None:
+    """Ends when the client has closed its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

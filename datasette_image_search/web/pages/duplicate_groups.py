@@ -1,0 +1,184 @@
+"""A group of duplicates as a page shows it: its images side by side, what differs, and which one to keep."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from ...metadata.columns import COLUMNS
+from ...quantities import bytes_in_words
+from ...search.duplicates import Duplicate
+from ...store import Key
+from ...store.duplicates import ImageFile, image_files
+from ...store.reads import image_rows, versions
+from ..access.requested_table import RequestedTable
+from .cards import Card, image_card
+from .results import LARGEST_VALUE, ShownImage, in_time
+
+MOST_SHOWN = 24
+"""Images of a group on a page. Hundreds are no choice to make by hand."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """An image of a group that is still there, with its row. `kept` is the suggestion."""
+
+    duplicate: Duplicate
+    row: Mapping[str, Any]
+    version: str | None
+    kept: bool = False
+
+    @property
+    def id(self) -> Key:
+        return self.duplicate.image.image_id
+
+    def path(self, *, with_root: bool) -> str:
+        """Of its file, below its root or with that."""
+        place = self.duplicate.image.location
+        return str(PurePosixPath(place.root, place.path)) if with_root else place.path
+
+
+@dataclass(frozen=True)
+class Group:
+    """`number` counts from 1 in the order of all groups."""
+
+    number: int
+    members: tuple[Member, ...]
+
+    @property
+    def kept(self) -> Member:
+        return next(member for member in self.members if member.kept)
+
+
+@dataclass(frozen=True)
+class DuplicateFact:
+    """A line below an image; `differs` if not all images of its group have the same."""
+
+    label: str
+    text: str
+    differs: bool
+
+
+@dataclass(frozen=True)
+class DuplicateCard:
+    """`likeness` is "exact copy", "0.9731", or "" of the first of the group. `path` is what a copy of paths has."""
+
+    card: Card
+    key: str
+    path: str
+    likeness: str
+    kept: bool
+    has_companions: bool
+    facts: tuple[DuplicateFact, ...]
+
+
+def _metadata(member: Member) -> int:
+    return sum(member.row.get(column) is not None for column in COLUMNS)
+
+
+def _time(member: Member) -> str:
+    taken, changed = member.row.get("taken_at"), member.duplicate.image.mtime
+    return str(taken or changed or "9")
+
+
+SUGGESTIONS: Mapping[str, tuple[str, Callable[[Member], Any]]] = {
+    "best": ("the most pixels", lambda member: 0),
+    "largest": ("the largest file", lambda member: -(member.duplicate.image.size or 0)),
+    "oldest": ("the oldest", _time),
+    "metadata": ("the most metadata", lambda member: -_metadata(member)),
+}
+"""What to keep, in words, with a sort key. Of equals it is the first: groups begin with the most pixels."""
+
+
+async def read_groups(
+    requested: RequestedTable,
+    groups: Iterable[tuple[int, Sequence[Duplicate]]],
+    keep: str,
+) -> list[Group]:
+    """
+    Groups by their numbers, less the images that are gone, and less what is no group without them. `keep` is a
+    key of SUGGESTIONS.
+    """
+    numbered = list(groups)
+    compared = [duplicate.image for _, group in numbered for duplicate in group]
+    index = requested.index
+
+    def read(conn: sqlite3.Connection) -> dict[int, tuple[ImageFile, dict[str, Any], str | None]]:
+        # Files may have moved since they were compared, without a change of their vectors.
+        files = image_files(conn, index, [file.vector_id for file in compared])
+        ids = [file.image_id for file in files.values()]
+        rows = image_rows(
+            conn, index.table, ids, without=index.content_column, largest=LARGEST_VALUE
+        )
+        known = versions(conn, index.table, ids)
+        return {
+            vector_id: (file, rows[file.image_id], known.get(file.image_id))
+            for vector_id, file in files.items()
+            if file.image_id in rows
+        }
+
+    there = await in_time(requested, read)
+    found = []
+    for number, group in numbered:
+        members = []
+        for each in group:
+            if each.image.vector_id in there:
+                file, row, version = there[each.image.vector_id]
+                members.append(Member(replace(each, image=file), row, version))
+        if len(members) > 1:
+            kept = min(members, key=SUGGESTIONS[keep][1])
+            marked = tuple(replace(each, kept=each is kept) for each in members)
+            found.append(Group(number, marked))
+    return found
+
+
+def duplicate_cards(
+    requested: RequestedTable, group: Group, *, with_root: bool
+) -> list[DuplicateCard]:
+    """The first MOST_SHOWN of a group; the one to keep is among them."""
+    members = group.members[:MOST_SHOWN]
+    if group.kept not in members:
+        members = (*members[:-1], group.kept)
+    texts = [_facts(member) for member in members]
+    differing = {label for label in texts[0] if len({each[label] for each in texts}) > 1}
+    cards = []
+    for member, facts in zip(members, texts, strict=True):
+        shown = ShownImage(member.id, dict(member.row), None, member.version)
+        likeness = f"{member.duplicate.score:.4f}"
+        if member.duplicate is group.members[0].duplicate:
+            likeness = ""
+        cards.append(
+            DuplicateCard(
+                image_card(requested.urls, shown, requested.index.path_column),
+                str(member.id),
+                member.path(with_root=with_root),
+                "exact copy" if member.duplicate.exact else likeness,
+                member.kept,
+                member.duplicate.image.has_companions,
+                tuple(
+                    DuplicateFact(label, text or "unknown", label in differing)
+                    for label, text in facts.items()
+                    if text or label in differing
+                ),
+            )
+        )
+    return cards
+
+
+def _facts(member: Member) -> dict[str, str]:
+    """All labels, with "" for what is not known."""
+    file, row = member.duplicate.image, member.row
+    pixels = "" if file.width is None or file.height is None else f"{file.width} x {file.height}"
+    metadata = _metadata(member)
+    return {
+        "Pixels": pixels,
+        "Size": "" if file.size is None else bytes_in_words(file.size),
+        "Format": str(row.get("format") or ""),
+        "Taken": str(row.get("taken_at") or "")[:16].replace("T", " "),
+        "Changed": str(file.mtime or "")[:16].replace("T", " "),
+        "Folder": str(PurePosixPath(file.location.path).parent).removeprefix("."),
+        "Metadata": f"{metadata} values" if metadata else "none",
+    }

@@ -1,0 +1,229 @@
+"""
+The near-duplicates of an image table, side by side, to choose what may go. Nothing is deleted: a choice ends in a
+list of paths, or in the same images on the search page.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from datasette.app import Datasette
+from datasette.utils.asgi import Request, Response
+
+from ...errors import ImageSearchError, counted
+from ...search.duplicates import Duplicate
+from ...store.tables import LAST, ROOTS
+from ..access.requested_table import RequestedTable, requested_table
+from ..access.visits import visitor_sees
+from ..among import ARGUMENT as AMONG
+from ..among import MOST as MOST_AMONG
+from ..among import among_value
+from ..errors import told_when_too_long
+from ..server.comparing import Comparison, compared
+from ..urls import RequestError, check_url, pairs_of, replaced, whole_number
+from .duplicate_groups import MOST_SHOWN, SUGGESTIONS, Group, duplicate_cards, read_groups
+from .responses import error_response, text_response
+from .search_page import shows_originals, table_context
+
+THRESHOLDS = ("1", "0.99", "0.98", "0.97", "0.95", "0.93", "0.9", "0.85")
+"""A few, because each takes as long as all pairs."""
+
+USUAL = "0.95"
+
+GROUPS = 20
+"""On a page."""
+
+MOST_MEMBERS = 600
+"""On a page."""
+
+PATIENCE = 1.0
+"""Seconds before the page says how far the comparison is."""
+
+DROPPED = "drop"
+"""The parameter with the key of an image that may go."""
+
+ALL = "_all"
+"""The parameter for all that is not kept by the suggestion."""
+
+SHOW = "_show"
+"""The button that shows what was ticked on the search page."""
+
+COLUMNS = ("group", "id", "path", "score", "exact", "kept")
+
+
+async def duplicates_page(datasette: Datasette, request: Request) -> Response:
+    """/-/image-search/DATABASE/TABLE/duplicates, .txt and .csv"""
+    check_url(request)
+    requested = await requested_table(datasette, request)
+    format = request.url_vars.get("format")
+    try:
+        if requested.view is not None:
+            raise RequestError(f"duplicates are of the whole table {requested.table.name!r}")
+        threshold = _chosen(request, "_threshold", THRESHOLDS, USUAL)
+        keep = _chosen(request, "_keep", tuple(SUGGESTIONS), "best")
+        is_list = format is not None or SHOW in request.args
+        comparison = await compared(requested, float(threshold), None if is_list else PATIENCE)
+        if comparison.groups is None:
+            return await _comparing(requested, comparison)
+        with told_when_too_long(datasette, is_filtered=False):
+            if is_list:
+                groups = comparison.groups.groups
+                return await _list(requested, groups, keep, format)
+            return await _html(requested, comparison, threshold, keep)
+    except ImageSearchError as problem:
+        if format is not None:
+            return error_response(datasette, str(problem))
+        return await _rendered(requested, {"error": str(problem)}, 400)
+
+
+def _chosen(request: Request, name: str, choices: Sequence[str], usual: str) -> str:
+    value = request.args.get(name) or usual
+    if value not in choices:
+        raise RequestError(f"{name} must be one of {', '.join(choices)}")
+    return value
+
+
+async def _html(
+    requested: RequestedTable, comparison: Comparison, threshold: str, keep: str
+) -> Response:
+    request, urls = requested.request, requested.urls
+    assert comparison.groups is not None
+    groups = comparison.groups.groups
+    offset = whole_number(request.args.get("_next") or "0")
+    if offset is None or offset > LAST:
+        raise RequestError("_next must be a whole number")
+    end, members = offset, 0
+    while end < min(len(groups), offset + GROUPS) and members < MOST_MEMBERS:
+        members += len(groups[end])
+        end += 1
+    numbered = list(enumerate(groups[offset:end], start=offset + 1))
+    with_root = await _sees_roots(requested)
+    shown = [
+        {
+            "number": group.number,
+            "title": _group_in_words(group),
+            "cards": duplicate_cards(requested, group, with_root=with_root),
+            "more": max(len(group.members) - MOST_SHOWN, 0),
+        }
+        for group in await read_groups(requested, numbered, keep)
+    ]
+    pairs = replaced(pairs_of(request), _next=None, **{DROPPED: None})
+    images = sum(map(len, groups))
+    context = {
+        "threshold": threshold,
+        "thresholds": THRESHOLDS,
+        "keep": keep,
+        "suggestions": {name: words for name, (words, _) in SUGGESTIONS.items()},
+        "description": f"{counted(len(groups), 'group')} of {counted(images, 'image')}, of "
+        f"{comparison.groups.images:,} that were compared",
+        "is_chained": comparison.groups.chained > comparison.groups.images / 2,
+        "groups": shown,
+        "numbers": (offset + 1, end),
+        "next_url": urls.duplicates(replaced(pairs, _next=end)) if end < len(groups) else None,
+        "previous_url": urls.duplicates(replaced(pairs, _next=max(offset - GROUPS, 0) or None))
+        if offset
+        else None,
+        "all_text_url": urls.duplicates([*pairs, (ALL, "1")], "txt"),
+        "all_csv_url": urls.duplicates([*pairs, (ALL, "1")], "csv"),
+        "dropped": DROPPED,
+        "show": SHOW,
+        "originals": shows_originals(requested),
+    }
+    return await _rendered(requested, context)
+
+
+async def _rendered(
+    requested: RequestedTable, context: dict[str, Any], status: int = 200
+) -> Response:
+    urls = requested.urls
+    links = {
+        "page_url": urls.duplicates(),
+        "text_url": urls.duplicates(format="txt"),
+        "csv_url": urls.duplicates(format="csv"),
+        "search_url": urls.page(),
+    }
+    html = await requested.datasette.render_template(
+        "image_search_duplicates.html",
+        {**await table_context(requested), **links, **context},
+        request=requested.request,
+    )
+    return Response.html(html, status=status)
+
+
+async def _comparing(requested: RequestedTable, comparison: Comparison) -> Response:
+    """The page asks again each second."""
+    context = {"comparing": True, "done": comparison.done, "total": comparison.total}
+    response = await _rendered(requested, context, 202)
+    response.headers["cache-control"] = "no-store"
+    return response
+
+
+def _group_in_words(group: Group) -> str:
+    exact = sum(member.duplicate.exact for member in group.members)
+    copies = f", {counted(exact, 'exact copy', 'exact copies')}" if exact else ""
+    return f"{counted(len(group.members), 'image')}{copies}"
+
+
+async def _sees_roots(requested: RequestedTable) -> bool:
+    """The folders that paths are below are in a table of their own, which may be hidden from this actor."""
+    return await visitor_sees(requested.datasette, requested.database.name, ROOTS)
+
+
+async def _list(
+    requested: RequestedTable,
+    groups: Sequence[Sequence[Duplicate]],
+    keep: str,
+    format: str | None,
+) -> Response:
+    """What was ticked, or all but what the suggestion keeps."""
+    request = requested.request
+    numbered = list(enumerate(groups, start=1))
+    chosen: set[Any] | None = None
+    if ALL not in request.args:
+        keys = map(requested.table.parse_key, request.args.getlist(DROPPED))
+        chosen = {key for key in keys if key is not None}
+        if not chosen:
+            raise RequestError("nothing is ticked; tick what may go")
+        numbered = [
+            (number, group)
+            for number, group in numbered
+            if any(each.image.image_id in chosen for each in group)
+        ]
+    dropped = []
+    for group in await read_groups(requested, numbered, keep):
+        # Without its companions, a file of a pair would leave them alone.
+        going = [
+            each
+            for each in group.members
+            if (
+                each.id in chosen
+                if chosen is not None
+                else not each.kept and not each.duplicate.image.has_companions
+            )
+        ]
+        staying = [each for each in group.members if each not in going]
+        if not staying:
+            raise RequestError(f"group {group.number} would keep no image; untick one of it")
+        kept = next((each for each in staying if each.kept), staying[0])
+        dropped += [(group.number, each, kept) for each in going]
+    if format is None:
+        ids = [each.id for _, each, _ in dropped]
+        if len(ids) > MOST_AMONG:
+            raise RequestError(f"a link can name {MOST_AMONG:,} images; take the list of paths")
+        return Response.redirect(requested.urls.page([(AMONG, among_value(ids))]))
+    with_root = await _sees_roots(requested)
+    text = io.StringIO()
+    if format == "txt":
+        text.writelines(f"{each.path(with_root=with_root)}\n" for _, each, _ in dropped)
+    else:
+        writer = csv.writer(text)
+        writer.writerow(COLUMNS)
+        for number, each, kept in dropped:
+            path = each.path(with_root=with_root)
+            score, exact = each.duplicate.score, int(each.duplicate.exact)
+            kept_path = kept.path(with_root=with_root)
+            writer.writerow([number, each.id, path, score, exact, kept_path])
+    return text_response(requested, text.getvalue(), f"duplicates.{format}")

@@ -1,0 +1,68 @@
+"""Duplicates as a person chooses among them: with a mouse, and without JavaScript."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, expect
+
+from ..conftest import embed_into
+from ..serving import served
+
+pytestmark = pytest.mark.datasette
+
+PAGE = "/-/image-search/photos/images/duplicates"
+
+
+@pytest.fixture(scope="module")
+def server(drawn_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """red.jpg and blue.jpg are there twice."""
+    place = tmp_path_factory.mktemp("duplicates")
+    for name in ("red", "blue"):
+        for copy in ("", " copy"):
+            shutil.copy(drawn_once / "pictures" / f"{name}.jpg", place / f"{name}{copy}.jpg")
+    with served(embed_into(place / "photos.db", "images", place)) as server:
+        yield server.url
+
+
+def test_each_group_keeps_one_of_what_is_ticked(browser: Browser, server: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 700})
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server)
+    page = context.new_page()
+    page.goto(server + PAGE)
+    count = page.locator(".image-duplicates-count")
+    expect(count).to_have_text("2 images ticked")
+    expect(page.get_by_role("button", name="On the search page")).to_be_in_viewport()
+    assert Axe().run(page).response["violations"] == []
+    page.get_by_role("button", name="Copy paths").click()
+    expect(count).to_have_text("2 paths copied")
+    paths = page.evaluate("navigator.clipboard.readText()").splitlines()
+    assert [Path(path).stem.removesuffix(" copy") for path in paths] == ["blue", "red"]
+    page.get_by_role("checkbox", checked=False).first.check()
+    expect(count).to_have_text("3 images ticked")
+    page.get_by_role("button", name="List").click()
+    expect(page).to_have_url(server + PAGE)
+    page.get_by_role("checkbox", checked=True).first.uncheck()
+    page.get_by_role("button", name="On the search page").click()
+    expect(page.get_by_text("2 images from a selection", exact=False).first).to_be_visible()
+    context.close()
+
+
+def test_without_javascript(browser: Browser, server: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{server}{PAGE}")
+    page.get_by_label("keep", exact=True).select_option("oldest")
+    page.get_by_role("button", name="Suggest").click()
+    expect(page.locator("fieldset")).to_have_count(2)
+    page.get_by_role("button", name="List").click()
+    expect(page).to_have_url(
+        re.compile(rf"{PAGE}\.txt\?_threshold=0\.95&_keep=oldest&drop=\d+&drop=")
+    )
+    assert len(page.locator("body").inner_text().splitlines()) == 2
+    context.close()

@@ -1,0 +1,148 @@
+"""ZIPs of the originals, and of previews, that a search finds."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from PIL import Image
+from sqlite_utils import Database
+
+from datasette_image_search.web.media import pictures
+from datasette_image_search.web.pages import archives
+
+from .commands import change, command
+from .conftest import draw_picture, embed_into
+from .serving import datasette_of, get
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
+
+PAGE = "/-/image-search/photos/images"
+ZIP = f"{PAGE}/originals.zip"
+
+
+def opened(content: bytes) -> ZipFile:
+    file = ZipFile(io.BytesIO(content))
+    assert file.testzip() is None
+    return file
+
+
+async def test_originals_of_a_search_byte_for_byte(database: Path, folder: Path):
+    datasette = datasette_of(database, plugin={"roots": [str(folder)]})
+    answer = await get(datasette, f"{ZIP}?path__in=red.jpg,blue.jpg")
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''images.zip"
+    file = opened(answer.content)
+    assert {name: file.read(name) for name in file.namelist()} == {
+        name: (folder / name).read_bytes() for name in ("blue.jpg", "red.jpg")
+    }
+    matches = opened((await get(datasette, f"{ZIP}?q=red&_limit=2")).content)
+    assert "red.jpg" in matches.namelist()
+    assert len(matches.namelist()) == 2
+
+
+async def test_previews_are_small(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pictures, "SMALL_BYTES", 2_000)
+    monkeypatch.setattr(pictures, "PREVIEW_SIZE", 100)
+    folder = draw_picture(tmp_path / "p" / "large.png", "red", (400, 200)).parent
+    noise = Image.effect_noise((400, 200), 90)
+    noise.save(folder / "large.png")
+    embed_into(path, "images", folder)
+    datasette = datasette_of(path, plugin={"roots": [str(folder)]})
+    file = opened((await get(datasette, f"{PAGE}/previews.zip")).content)
+    assert file.namelist() == ["large.jpg"]
+    with Image.open(io.BytesIO(file.read("large.jpg"))) as preview:
+        assert preview.size == (100, 50)
+
+
+async def test_names_are_unique_and_stay_in_one_folder(path: Path, tmp_path: Path):
+    for place in ("a", "b", "c"):
+        draw_picture(tmp_path / "p" / place / f"im.{'JPG' if place == 'b' else 'jpg'}", "red")
+    embed_into(path, "images", tmp_path / "p")
+    datasette = datasette_of(path, plugin={"roots": [str(tmp_path / "p")]})
+    file = opened((await get(datasette, ZIP)).content)
+    assert file.namelist() == ["im.jpg", "im (2).JPG", "im (3).jpg"]
+
+
+async def test_what_is_missing_is_named_in_a_file(database: Path, folder: Path):
+    (folder / "red.jpg").unlink()
+    (folder / "blue.jpg").write_text("no picture")
+    datasette = datasette_of(database, plugin={"roots": [str(folder)]})
+    answer = await get(datasette, f"{ZIP}?path__in=red.jpg,blue.jpg,green.jpg")
+    assert answer.status_code == 200
+    file = opened(answer.content)
+    assert file.namelist() == ["green.jpg", archives.LEFT_OUT]
+    lines = file.read(archives.LEFT_OUT).decode().splitlines()
+    assert [line.partition(":")[2] for line in lines] == [
+        " there is no picture that may be opened"
+    ] * 2
+
+
+async def test_the_limit_is_told_before_and_holds_for_files_that_grew(database: Path, folder: Path):
+    size = sum((folder / name).stat().st_size for name in ("red.jpg", "blue.jpg"))
+    options = {"roots": [str(folder)], "max_zip_bytes": size}
+    datasette = datasette_of(database, plugin=options)
+    two = f"{ZIP}?path__in=red.jpg,blue.jpg"
+    assert len(opened((await get(datasette, two)).content).namelist()) == 2
+    all_of_them = await get(datasette, ZIP)
+    assert all_of_them.status_code == 413
+    assert "8 images of" in all_of_them.text
+    change(database, "update images set size = 1")
+    file = opened((await get(datasette, ZIP)).content)
+    assert archives.LEFT_OUT in file.namelist()
+    pictures = [name for name in file.namelist() if name != archives.LEFT_OUT]
+    assert 0 < sum(file.getinfo(name).file_size for name in pictures) <= size
+
+
+@pytest.mark.parametrize(
+    ("plugin", "search", "status", "sentence"),
+    [
+        ({}, "", 404, "there are no ZIPs of these images here"),
+        ({"roots": ["/"], "max_zip_bytes": 0}, "", 404, "there are no ZIPs"),
+        (
+            {"roots": ["/"], "max_zip_bytes": "2 GB"},
+            "",
+            400,
+            "max_zip_bytes must be a whole number",
+        ),
+        ({"roots": ["/"]}, "q=red", 400, "puts all images in an order"),
+        ({"roots": ["/"]}, "nix=1", 400, "no column"),
+    ],
+)
+async def test_no_zip_is_a_sentence(
+    database: Path, plugin: dict, search: str, status: int, sentence: str
+):
+    answer = await get(datasette_of(database, plugin=plugin), f"{ZIP}?{search}")
+    assert (answer.status_code, sentence in answer.text) == (status, True)
+
+
+async def test_only_for_whoever_may_see_the_images(database: Path, folder: Path):
+    rules = {"databases": {"photos": {"tables": {"images": {"allow": {"id": "anna"}}}}}}
+    datasette = datasette_of(database, plugin={"roots": [str(folder)]}, rules=rules)
+    for actor, status in ((None, 404), ("bert", 404), ("anna", 200)):
+        assert (await get(datasette, f"{ZIP}?path=red.jpg", actor)).status_code == status
+
+
+async def test_no_file_outside_the_configured_folders(database: Path, folder: Path, tmp_path: Path):
+    draw_picture(tmp_path / "secret.jpg", "red")
+    change(database, "update images set path = '../secret.jpg' where path = 'red.jpg'")
+    datasette = datasette_of(database, plugin={"roots": [str(folder)]})
+    file = opened((await get(datasette, f"{ZIP}?path__in=../secret.jpg,blue.jpg")).content)
+    assert file.namelist() == ["blue.jpg", archives.LEFT_OUT]
+
+
+async def test_pictures_in_the_database_get_names(path: Path, folder: Path):
+    insert = ("insert-files", path, "blobs", folder / "red.jpg")
+    command(*insert, "-c", "key:name", "-c", "content:content", "--pk", "key")
+    options = ("--content-column", "content", "--model", "palette")
+    assert command("embed-images", path, "blobs", *options).exit_code == 0
+    with_id = Database(path)
+    with_id.execute("update blobs set key = 'a/b'")
+    with_id.conn.commit()
+    with_id.close()
+    answer = await get(datasette_of(path), "/-/image-search/photos/blobs/originals.zip")
+    file = opened(answer.content)
+    assert file.namelist() == ["blobs-a_b.jpg"]
+    assert file.read("blobs-a_b.jpg") == (folder / "red.jpg").read_bytes()
