@@ -60,10 +60,11 @@ def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datas
 
 @hookimpl
 def register_facet_classes() -> list[type[Facet]]:
+    from .web.facets.kinds import KindFacet
     from .web.facets.words import AlbumFacet, KeywordFacet, TagFacet
     from .web.facets.years import YearFacet
 
-    return [YearFacet, TagFacet, KeywordFacet, AlbumFacet]
+    return [YearFacet, KindFacet, TagFacet, KeywordFacet, AlbumFacet]
 
 
 @hookimpl

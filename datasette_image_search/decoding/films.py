@@ -76,6 +76,18 @@ class Film:
     warning: str | None
 
 
+def film_size(file: BinaryIO, kind: FilmKind) -> tuple[int, int]:
+    """Width and height as stored. Decodes nothing. Raises DecodeError."""
+    try:
+        with _opened(file, kind) as container:
+            stream = _pictures(container)
+            return stream.width, stream.height
+    except DecodeError:
+        raise
+    except Exception as error:
+        raise DecodeError(_UNREADABLE) from error
+
+
 def read_film(file: BinaryIO, kind: FilmKind, settings: DecodeSettings) -> Film:
     """Raises DecodeError."""
     try:
@@ -168,7 +180,8 @@ class _Looking:
         self._decoded = iter(container.decode(stream))
         self._start = float((stream.start_time or 0) * (stream.time_base or 0))
         self._left = int(MOST_DECODED * max(1.0, FULL_HD / (stream.width * stream.height)))
-        self._deadline = time.monotonic() + MOST_SECONDS
+        seconds = MOST_SECONDS if settings.film_seconds is None else settings.film_seconds
+        self._deadline = time.monotonic() + seconds
         of_pictures = _duration_of_pictures(stream)
         self._duration = of_pictures or _duration(container, stream)
         is_alone = self._duration is not None and not container.streams.audio
@@ -185,8 +198,9 @@ class _Looking:
         if frame is not None:
             self._look_at(frame)
             gaps = self._look_at_key_frames()
-            # Frames that no other one needs are half of many films, and those beside them are as good.
-            self._stream.codec_context.skip_frame = "NONREF"
+            if self._is_long:
+                # Frames that no other one needs are half of many films, and those beside them are as good.
+                self._stream.codec_context.skip_frame = "NONREF"
             # The short ones first, as what these leave of the limit is for the long ones.
             for at, gap in enumerate(sorted(gaps, key=len)):
                 self._look_between(gap, self._left // (len(gaps) - at))
@@ -206,6 +220,12 @@ class _Looking:
         if first < times[-1]:
             return _IN_PARTS
         return f"only the first {first:.0f} seconds of the film were read"
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether there are more frames than are decoded."""
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return self._duration is None or rate is None or self._duration * rate > self._left
 
     def _look_at_key_frames(self) -> list[list[float]]:
         """Returns the times that are far from the key frame before them, by key frame."""
