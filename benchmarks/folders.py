@@ -25,6 +25,7 @@ import numpy as np
 from sqlite_utils import Database
 from tabulate import tabulate
 
+from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.ingest.scan import find_changes
 from datasette_image_search.ingest.walk import FoundFile
 from datasette_image_search.store.image_record import ImageRecord
@@ -36,8 +37,6 @@ from datasette_image_search.store.writes import ensure_roots, folder_of
 FOLDERS_PER_YEAR = 100
 
 FILES_PER_FOLDER = 500
-
-DIMENSIONS = 64
 
 
 @click.command()
@@ -90,7 +89,8 @@ def make_files(photos: Path, number: int, beside: bool) -> None:
 
 def write_rows(database: Path, photos: Path) -> None:
     """As a run does that has embedded all files, but in a few statements: for so many rows that is minutes less."""
-    vector = np.full(DIMENSIONS, DIMENSIONS**-0.5, np.float32)
+    palette = PaletteEmbedder()
+    vector = np.full(palette.dimensions, palette.dimensions**-0.5, np.float32)
     with Database(database) as db:
         table = ensure_tables(db, "images")
         index = ensure_index(
@@ -98,8 +98,8 @@ def write_rows(database: Path, photos: Path) -> None:
             table,
             model="palette",
             weights=None,
-            fingerprint="any",
-            dimensions=DIMENSIONS,
+            fingerprint=palette.fingerprint,
+            dimensions=palette.dimensions,
         )
         roots = ensure_roots(db, {str(photos.resolve())})
         files = changes([photos], {}).to_embed

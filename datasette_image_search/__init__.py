@@ -60,10 +60,11 @@ def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datas
 
 @hookimpl
 def register_facet_classes() -> list[type[Facet]]:
+    from .web.facets.kinds import KindFacet
     from .web.facets.words import AlbumFacet, KeywordFacet, TagFacet
     from .web.facets.years import YearFacet
 
-    return [YearFacet, TagFacet, KeywordFacet, AlbumFacet]
+    return [YearFacet, KindFacet, TagFacet, KeywordFacet, AlbumFacet]
 
 
 @hookimpl
@@ -214,9 +215,12 @@ def filters_by_words(
 @hookimpl(specname="filters_from_request")
 def filters_among(
     request: Request, database: str, table: str, datasette: Datasette
-) -> Awaitable[FilterArguments | None]:
+) -> Awaitable[FilterArguments | None] | None:
+    from .web.among import ARGUMENT
     from .web.datasette_pages.among_filter import filter_among
 
+    if ARGUMENT not in request.args:
+        return None
     return filter_among(datasette, request, database, table)
 
 
@@ -254,9 +258,12 @@ def extra_css_urls(
 def render_cell(
     row: Any, value: Any, column: str, table: str | None, database: str, datasette: Datasette
 ) -> Awaitable[Markup | None] | None:
-    from .web.datasette_pages import cells
+    from .web.datasette_pages import cells, linked_cells
 
-    return cells.cell_with_picture(datasette, database, table, row, column, value)
+    return linked_cells.first_of(
+        cells.cell_with_picture(datasette, database, table, row, column, value),
+        linked_cells.linked_cell(datasette, database, table, column, value),
+    )
 
 
 @hookimpl

@@ -231,9 +231,9 @@ async def test_as_many_matches_as_are_looked_at_may_be_more(
 async def test_nothing_looks_like_that_if_no_text_matches_either(database: Path):
     datasette = datasette_of(database)
     page = await ask(datasette, f"{PAGE}?q=red+%2B+lisbon&id__gt=3")
-    assert "Nothing here looks like that" not in page.text
+    assert "No clear match" not in page.text
     page = await ask(datasette, f"{PAGE}?q=red+%2B+lisbon&id__gt=21")
-    assert "Nothing here looks like that" in page.text
+    assert "No clear match" in page.text
 
 
 def test_the_command(database: Path):
@@ -241,7 +241,7 @@ def test_the_command(database: Path):
     rows = json.loads(command(*asked, "--matches-only", "--json").stdout)
     assert {row["id"] for row in rows} == RED | LISBON
     result = command(*asked, "--where", "id > 21")
-    assert "No image looks like that; these are the nearest" in result.stderr
+    assert "No image is a clear match; these are the nearest" in result.stderr
     result = command(*asked, "--where", "id > 21", "--matches-only")
     assert "No image passes the filter and is a match" in result.stderr
 

@@ -223,10 +223,10 @@ def test_the_command_says_if_nothing_is_a_match(many: Path) -> None:
     with Images(many) as images:
         matches = [hit.id for hit in images.search("red", 30, min_relevance=LINE)]
     result = command(*asked, "--where", f"id not in ({', '.join(map(str, matches))})")
-    assert result.stderr == "No image looks like that; these are the nearest\n"
+    assert result.stderr == "No image is a clear match; these are the nearest\n"
     assert len(result.stdout.splitlines()) == 2 + 3
     result = command(*asked, "blue", "--where", f"id not in ({', '.join(map(str, matches))})")
-    assert result.stderr == "No image looks like that for 'red'; these are the nearest\n"
+    assert result.stderr == "No image is a clear match for 'red'; these are the nearest\n"
 
 
 def test_a_relevance_that_there_is_not_is_refused(many: Path) -> None:

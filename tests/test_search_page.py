@@ -455,7 +455,7 @@ async def test_the_matches_come_first_and_the_rest_is_folded(many: Path) -> None
     assert summary(page) == '3 of 30 images match "red"'
     assert "<summary>Weaker matches</summary>" in page.text
     assert '<ol class="image-search-grid medium" start="4">' in page.text
-    assert "Nothing here looks like that" not in page.text
+    assert "No clear match" not in page.text
 
 
 async def test_a_few_weaker_matches_are_below_a_line(many: Path) -> None:
@@ -484,14 +484,14 @@ async def test_nothing_looks_like_that_and_the_nearest_are_below(many: Path) -> 
     datasette = datasette_of(many)
     page = await ask(datasette, f"{PAGE}?q=red&filename__contains=29")
     assert summary(page) == 'No image where filename contains "29" matches "red"'
-    assert "Nothing here looks like that." in page.text
+    assert "No clear match." in page.text
     assert "The nearest:" in page.text
     assert parts(page) == [["29.png"]]
     page = await ask(datasette, f"{PAGE}?q=red&id__gt=3&_size=5")
     assert summary(page) == 'None of 27 images where id > 3 matches "red"'
     page = await ask(datasette, f"{PAGE}?q=red&id__gt=3&_size=5&_next=5")
     assert summary(page) == 'None of 27 images where id > 3 matches "red"'
-    assert "Nothing here looks like that" not in page.text
+    assert "No clear match" not in page.text
     assert "The nearest:" in page.text
 
 
@@ -559,7 +559,7 @@ async def test_a_limit_ends_the_pages(database: Path, asked: str) -> None:
 
 async def test_an_order_without_matches_says_so_above_the_nearest(database: Path) -> None:
     page = await ask(datasette_of(database), f"{PAGE}?q=red&filename=blue.jpg&_sort=filename")
-    assert '<p class="zero-results">Nothing here looks like that.</p>' in page.text
+    assert '<p class="zero-results">No clear match.</p>' in page.text
     assert '<h3 class="image-search-line">The nearest:</h3>' in page.text
     page = await ask(datasette_of(database), f"{PAGE}?q=red&_sort=filename")
     assert "The nearest:" not in page.text
@@ -571,7 +571,7 @@ async def test_an_order_is_of_the_closest_only(dated: Path) -> None:
     assert (closest, second) == ("mid-1.jpg", "old.jpg")
     page = await ask(datasette, f"{PAGE}?q=orange&_sort=taken_at&_limit=2")
     assert names(page) == ["old.jpg", "mid-1.jpg"]
-    assert summary(page) == '2 images match "orange", the 2 closest, sorted by taken_at'
+    assert summary(page) == '2 images match "orange", the 2 closest, oldest first'
     assert scores(page) == sorted(scores(page))
     for extension, wanted in (
         ("json", ["mid-1.jpg", "old.jpg"]),

@@ -65,7 +65,7 @@ def test_the_best_are_sorted_if_none_is_a_match(many: Path, where: str):
             assert (found.knows_matches, found.matches) == (True, 0)
     asked = ("search-images", many, "images", "red", "-k", 3, "--where", where)
     assert command(*asked, "--sort", "number").stderr == command(*asked).stderr
-    assert "No image looks like that" in command(*asked).stderr
+    assert "No image is a clear match" in command(*asked).stderr
 
 
 def test_the_best_are_sorted_if_nobody_can_tell_the_matches(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -323,3 +324,17 @@ def test_a_run_without_anything_to_embed_says_what_to_name(survey):
 def test_a_table_that_is_not_there_has_no_images_of_its_own(survey):
     with pytest.raises(StoreError, match="there is no table 'nothing' in this database"):
         survey(table="nothing", paths=(), path_column="path")
+
+
+def test_the_collector_of_garbage_is_as_before_whatever_comes_of_a_survey(survey):
+    assert gc.isenabled()
+    survey()
+    with pytest.raises(RunError):
+        survey(model="palette", replace_model=True, limit=1)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        survey()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

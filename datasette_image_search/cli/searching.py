@@ -248,7 +248,7 @@ def _print_missing(names: Sequence[str], all_found: Sequence[Found], asked: dict
     for name, found in zip(names, all_found, strict=True):
         of_which = f" for {_shortened(name)!r}" if len(names) > 1 else ""
         if found.hits and found.knows_matches and not found.matches and not asked["offset"]:
-            click.echo(f"No image looks like that{of_which}; these are the nearest", err=True)
+            click.echo(f"No image is a clear match{of_which}; these are the nearest", err=True)
         elif not found.hits:
             sentence = " and ".join(needed) or "has a vector"
             click.echo(f"No image {sentence}{of_which}", err=True)

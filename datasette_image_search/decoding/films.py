@@ -185,8 +185,9 @@ class _Looking:
         if frame is not None:
             self._look_at(frame)
             gaps = self._look_at_key_frames()
-            # Frames that no other one needs are half of many films, and those beside them are as good.
-            self._stream.codec_context.skip_frame = "NONREF"
+            if self._is_long:
+                # Frames that no other one needs are half of many films, and those beside them are as good.
+                self._stream.codec_context.skip_frame = "NONREF"
             # The short ones first, as what these leave of the limit is for the long ones.
             for at, gap in enumerate(sorted(gaps, key=len)):
                 self._look_between(gap, self._left // (len(gaps) - at))
@@ -206,6 +207,12 @@ class _Looking:
         if first < times[-1]:
             return _IN_PARTS
         return f"only the first {first:.0f} seconds of the film were read"
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether there are more frames than are decoded."""
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return self._duration is None or rate is None or self._duration * rate > self._left
 
     def _look_at_key_frames(self) -> list[list[float]]:
         """Returns the times that are far from the key frame before them, by key frame."""

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from ..decoding.formats import RAW_SUFFIXES
 from ..decoding.kinds import HEAD, film_kind
+from ..store.companions import names_of
 from ..store.tables import KnownSource
 from .walk import FoundFile
 
@@ -103,15 +104,6 @@ def _pairs_of_rows(known: Mapping[Key, KnownSource]) -> Iterator[tuple[Key, Key]
                 companion = main[0], name
                 if not _has_row(known.get(companion)):
                     yield main, companion
-
-
-def names_of(companions: str) -> list[str]:
-    """The paths in a JSON array, none of what is no such thing: people can write anything into a column."""
-    try:
-        names = json.loads(companions)
-    except (ValueError, TypeError):
-        return []
-    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _alike(found: Mapping[Key, FoundFile]) -> Iterator[list[tuple[int, FoundFile]]]:

@@ -26,6 +26,7 @@ from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
 from ..files.run_lock import only_run
 from ..store import Index
+from ..store.companions import names_of
 from ..store.connections import check_writable, open_or_make
 from ..store.image_record import ImageRecord, SceneRow
 from ..store.indexes import WeightsOf, ensure_index, recorded_weights
@@ -58,7 +59,6 @@ from .batches import batches
 from .decode_ahead import decode_ahead, pictures_of
 from .model_choice import RunError
 from .own_images import NO_CONTENT, ImageSource, OwnImage
-from .pairs import names_of
 from .provenance import is_made_by, stored_pictures
 from .replacing import replacement_by
 from .report import FailedImage, Progress, Summary, failed_image, summary_of

@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Generic, Protocol, TypeVar
 
 from ..files.entries import Entries, folded
+from ..store.companions import names_of
 from ..store.tables import KnownSource
 from .left_out import LeftOut
-from .pairs import may_be_companion, names_of, paired
+from .pairs import may_be_companion, paired
 from .scopes import FolderScopes, Scope, emptied_scopes, find_scopes, is_away
 from .walk import FoundFile, ScanOptions, Walk
 

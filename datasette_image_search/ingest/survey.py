@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
@@ -155,7 +157,7 @@ def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey
     columns = [name for name in (request.path_column, request.content_column) if name is not None]
     if len(columns) + bool(request.paths) > 1:
         raise RunError("give either files and folders, or --path-column, or --content-column")
-    with open_if_exists(request.database) as db:
+    with _without_collector(), open_if_exists(request.database) as db:
         is_new_table = not table_exists(db.conn, request.table)
         others = tuple(image_table_names(db.conn))
         if is_new_table:
@@ -187,6 +189,21 @@ def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey
             vectors = count_vectors(db.conn, unfinished)
             survey = replace(survey, unfinished=(unfinished, vectors))
     return replace(survey, is_new_table=is_new_table, other_tables=others if is_new_table else ())
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """
+    A survey makes a million objects, and nearly all of them stay: Python's collector of garbage, which looks through all
+    of them again and again, would take a fifth of the time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _check_replacement(request: EmbedRequest) -> None:

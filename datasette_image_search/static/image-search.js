@@ -102,6 +102,33 @@
   }
   preview.addEventListener("click", (event) => {
     if (event.target === preview || event.target.tagName === "FIGURE") preview.close();
+    const frame = event.target.closest(".image-search-framed");
+    if (frame) lookCloser(frame, event);
+  });
+
+  /* Twice as wide as the screen, around the point of a click, or the whole again. A film has keys of its own. */
+  function lookCloser(frame, point) {
+    const picture = frame.querySelector("img");
+    if (!picture) return;
+    const box = picture.getBoundingClientRect();
+    const at = (where, start, length) => (where === undefined ? 0.5 : (where - start) / length);
+    const [across, down] = [at(point?.clientX, box.left, box.width), at(point?.clientY, box.top, box.height)];
+    frame.classList.toggle("closer");
+    frame.scrollTo(across * frame.scrollWidth - frame.clientWidth / 2, down * frame.scrollHeight - frame.clientHeight / 2);
+  }
+
+  /* A finger goes to the next picture sideways, and closes downwards; two enlarge the page, as everywhere. */
+  let touched = null;
+  preview.addEventListener("pointerdown", (event) => {
+    const isFree = event.isPrimary && visualViewport.scale === 1 && !event.target.closest(".closer, video, a, button");
+    touched = event.pointerType === "touch" && isFree ? event : null;
+  });
+  preview.addEventListener("pointerup", (event) => {
+    if (touched?.pointerId !== event.pointerId) return;
+    const [across, down] = [event.clientX - touched.clientX, event.clientY - touched.clientY];
+    touched = null;
+    if (Math.abs(across) > Math.max(50, 2 * Math.abs(down))) show(position - Math.sign(across));
+    else if (down > Math.max(90, 2 * Math.abs(across))) preview.close();
   });
   preview.addEventListener("close", () => {
     // This is told a moment later, when a quick person has opened it again.
@@ -239,6 +266,27 @@
     addEventListener("click", keepPlace, true);
   }
 
+  /* --- The month in view, while a list by date is scrolled ---------------------------------------- */
+
+  if (found && "byDate" in found.dataset) {
+    const bar = document.querySelector(".image-search-bar");
+    const month = Object.assign(document.createElement("p"), { className: "image-search-month", ariaHidden: "true" });
+    found.prepend(month);
+    const inWords = new Intl.DateTimeFormat(document.documentElement.lang, { month: "long", year: "numeric", timeZone: "UTC" });
+    let hiding = 0;
+    addEventListener("scroll", () => {
+      const { left } = found.getBoundingClientRect();
+      const { bottom } = bar.getBoundingClientRect();
+      const seen = document.elementFromPoint(left + 30, bottom + 30)?.closest(".image-search-grid > li");
+      const date = new Date(seen?.querySelector("time")?.dateTime.slice(0, 7) ?? NaN);
+      const isDated = !Number.isNaN(date.getTime());
+      if (isDated) month.textContent = inWords.format(date);
+      month.classList.toggle("shown", isDated);
+      clearTimeout(hiding);
+      hiding = setTimeout(() => month.classList.remove("shown"), 1200);
+    });
+  }
+
   /* --- Menus: one at a time, closed by a click elsewhere or Escape ------------------------------ */
 
   const menus = [...document.querySelectorAll(".image-search-menu")];
@@ -287,6 +335,7 @@
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (preview.open) {
         if (step && !isTyping(event.target)) show(position + step);
+        if (event.key === "z") lookCloser(figure.querySelector(".image-search-framed"));
         return;
       }
       if (event.key === "Escape" && event.target === box) box.blur();

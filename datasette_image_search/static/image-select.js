@@ -49,10 +49,15 @@
     card.querySelector(".image-select-tick").setAttribute("aria-pressed", is);
   }
 
-  const addTicks = () => cards().forEach(addTick);
-  addTicks();
   // Scrolling brings more.
-  new MutationObserver(addTicks).observe(found, { childList: true, subtree: true });
+  new MutationObserver((changes) => {
+    for (const { addedNodes } of changes) {
+      for (const node of addedNodes) {
+        if (node.matches?.("li[data-key]")) addTick(node);
+        else node.querySelectorAll?.("li[data-key]").forEach(addTick);
+      }
+    }
+  }).observe(found, { childList: true, subtree: true });
 
   function choose(card, is) {
     if (is) selected.set(card.dataset.key, pathOf(card));
@@ -257,12 +262,27 @@
       });
       const answer = await response.json();
       if (!answer.ok) throw new Error(answer.error);
+      if (action === "remove") {
+        // Other images are found now.
+        clear();
+        location.reload();
+        return;
+      }
       known = { ...known, albums: (await (await fetch(`${albums}.json`)).json()).albums };
       changed();
-      const words = action === "add" ? `${counted(answer.changed)} added to ` : `${counted(answer.changed)} removed from `;
-      said.replaceChildren(words, make("a", { href: answer.url }, answer.album));
+      said.replaceChildren(`${counted(answer.changed)} added to `, make("a", { href: answer.url }, answer.album));
     } catch (problem) {
       said.replaceChildren(`Nothing was changed: ${problem.message}`);
     }
   }
+
+  /* --- Going away and coming back ------------------------------------------------------------------ */
+
+  for (const [key, path] of history.state?.selected ?? []) selected.set(key, path);
+  isAll = Boolean(history.state?.isAllSelected && all);
+  cards().forEach(addTick);
+  if (isSelecting()) changed();
+  addEventListener("pagehide", () => {
+    history.replaceState({ ...history.state, selected: [...selected], isAllSelected: isAll }, "");
+  });
 })();

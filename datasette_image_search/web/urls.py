@@ -36,6 +36,9 @@ PICTURE = "_picture"
 
 DOWNLOAD = "_dl"
 
+COMPANION = "_companion"
+"""The path of another file of the photo, as the row of the image has it."""
+
 POSITION = "_position"
 """The place of an image in the search that its page comes from, from 1."""
 
@@ -115,14 +118,16 @@ class TableUrls:
             pairs.append((AT, f"{at:g}"))
         return self._of_images(f"/{tilde_encode(str(image_id))}/thumbnail", pairs)
 
-    def original(self, image_id: Key, at: float | None = None) -> str:
-        """`at` are the seconds where a film begins to play."""
+    def original(self, image_id: Key, at: float | None = None, companion: str | None = None) -> str:
+        """`at` are the seconds where a film begins to play; `companion` is another file of the photo."""
         begin = "" if at is None else f"#t={at:g}"
-        return self._of_images(f"/{tilde_encode(str(image_id))}/image") + begin
+        pairs = [] if companion is None else [(COMPANION, companion)]
+        return self._of_images(f"/{tilde_encode(str(image_id))}/image", pairs) + begin
 
-    def download(self, image_id: Key) -> str:
-        """The original as a file to save."""
-        return self._of_images(f"/{tilde_encode(str(image_id))}/image", [(DOWNLOAD, "1")])
+    def download(self, image_id: Key, companion: str | None = None) -> str:
+        """The original, or a companion, as a file to save."""
+        pairs = [] if companion is None else [(COMPANION, companion)]
+        return self._of_images(f"/{tilde_encode(str(image_id))}/image", [(DOWNLOAD, "1"), *pairs])
 
     def preview(self, image_id: Key) -> str:
         """The original, no larger than a screen."""

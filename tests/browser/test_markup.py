@@ -13,6 +13,9 @@ from playwright.sync_api import Browser, Page
 from sqlite_utils import Database
 from sqlite_utils.cli import cli
 
+from datasette_image_search.store import find_index
+from datasette_image_search.store.albums import add_to_album
+
 from ..conftest import draw_picture
 from ..serving import served
 
@@ -67,6 +70,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tagged = CliRunner().invoke(cli, ["tag-images", str(database), "images", "red", "blue"])
     assert tagged.exit_code == 0, tagged.output
     db.execute("update images_tags set tag = tag || ' ' || ?", [MARKUP])
+    add_to_album(db, find_index(db.conn, "images"), "any", [1, 2])
+    db.execute("update images_albums set name = ?", [MARKUP])
     db.close()
     return database
 
@@ -127,6 +132,8 @@ PATHS = {
     "tag that is not there": f"{SEARCH}?_image_tag={TEXT}",
     "unknown parameters": f"{SEARCH}?_pictures={TEXT}&_next={TEXT}&_min_score={TEXT}",
     "table of another name": f"/-/image-search/photos/{TEXT}",
+    "albums": f"{SEARCH}/albums",
+    "album": f"{SEARCH}/album/1",
     "duplicates": f"{SEARCH}/duplicates?_threshold=0.85",
     "duplicates with markup": f"{SEARCH}/duplicates?_threshold={TEXT}",
     "map": f"{SEARCH}/map",

@@ -273,6 +273,49 @@ def test_a_finger_shows_what_is_written_first_and_opens_next(browser: Browser, s
     context.close()
 
 
+def test_a_finger_goes_through_the_previews_and_closes_them(browser: Browser, server: str) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(server + SEARCH + "?q=red")
+    picture = page.locator(".image-search-picture").first
+    picture.tap()
+    picture.tap()
+    dialog = page.get_by_role("dialog")
+    shown = dialog.get_by_role("img")
+    expect(shown).to_have_attribute("alt", "red.jpg")
+    touch = page.context.new_cdp_session(page)
+
+    def swipe(*points: tuple[int, int]) -> None:
+        for kind, point in zip(("touchStart", "touchMove"), points, strict=True):
+            where = [{"x": point[0], "y": point[1]}]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": where})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    second = page.locator(".image-search-picture img").nth(1).get_attribute("alt")
+    swipe((300, 300), (100, 310))
+    expect(shown).to_have_attribute("alt", second)
+    swipe((100, 300), (300, 290))
+    expect(shown).to_have_attribute("alt", "red.jpg")
+    swipe((200, 200), (210, 500))
+    expect(dialog).to_be_hidden()
+    context.close()
+
+
+def test_a_click_or_a_key_looks_closer_at_a_preview(page: Page, server: str) -> None:
+    page.goto(server + SEARCH + "?q=red")
+    page.locator(".image-search-picture").first.click()
+    shown = page.get_by_role("dialog").get_by_role("img")
+    small = shown.bounding_box()["width"]
+    shown.click(position={"x": 5, "y": 5})
+    expect(shown).to_have_css("width", "2400px")
+    page.keyboard.press("z")
+    expect(shown).to_have_css("width", f"{small:g}px")
+    page.keyboard.press("ArrowRight")
+    expect(shown).to_have_css("width", f"{small:g}px")
+
+
 def test_keys(page: Page, server: str) -> None:
     page.goto(server + SEARCH + "?q=red")
     page.keyboard.press("/")
@@ -320,6 +363,21 @@ def test_the_tab_key_stops_once_at_each_facet_and_arrows_go_on(page: Page, serve
     expect(box.get_by_role("link").nth(1)).to_be_focused()
 
 
+def test_the_month_in_view_is_told_while_a_list_by_date_is_scrolled(
+    page: Page, server: str
+) -> None:
+    page.set_viewport_size({"width": 400, "height": 300})
+    page.goto(server + SEARCH)
+    month = page.locator(".image-search-month")
+    expect(month).to_have_css("opacity", "0")
+    page.locator(".image-search-picture").first.scroll_into_view_if_needed()
+    page.mouse.wheel(0, 60)
+    expect(month).to_have_text(re.compile("^May 202[01]$"))
+    expect(month).to_have_css("opacity", "1")
+    page.goto(server + SEARCH + "?q=red")
+    expect(month).to_have_count(0)
+
+
 def test_the_skip_link_leads_to_the_pictures(page: Page, server: str) -> None:
     page.goto(server + SEARCH)
     page.get_by_role("link", name="Skip to the pictures").focus()
@@ -359,7 +417,7 @@ def test_weaker_matches_are_folded_until_a_key_or_a_click(page: Page, server: st
 
 def test_nothing_looks_like_that(page: Page, server: str) -> None:
     page.goto(f"{server}{SEARCH}?q=red&filename=blue.jpg")
-    expect(page.get_by_text("Nothing here looks like that.")).to_be_visible()
+    expect(page.get_by_text("No clear match.")).to_be_visible()
     expect(page.get_by_role("heading", name="The nearest:")).to_be_visible()
     expect(first_picture(page)).to_have_attribute("alt", "blue.jpg")
     open_menu(page, "closest first")

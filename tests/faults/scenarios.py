@@ -16,6 +16,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
+from ..drawn_films import draw_film
 from ..vector_files import unit, write_npy
 from .forked import TURNED, Ended, Forker
 from .traced import Call, calls_of
@@ -77,6 +78,8 @@ class Scenario:
     """What happens to the pictures in between."""
     is_of_0_1: bool = False
     """Whether the database was made by version 0.1."""
+    draw: Callable[[Path], None] | None = None
+    """Draws the pictures; those of draw_pictures() if it is None."""
 
     def __str__(self) -> str:
         return self.name
@@ -106,7 +109,7 @@ class Prepared:
 
 def prepare(scenario: Scenario, folder: Path, forker: Forker) -> Prepared:
     place = Place(folder)
-    draw_pictures(place.pictures)
+    (scenario.draw or draw_pictures)(place.pictures)
     for database in (place.before, place.after, place.database):
         database.parent.mkdir(parents=True)
     write_vectors(folder)
@@ -176,6 +179,38 @@ def change_pictures(folder: Path) -> None:
     draw(folder / "broken.bmp", 40)
 
 
+def draw_films(folder: Path) -> None:
+    """Some films, and pairs: one whose picture is broken, and one whose film is."""
+    folder.mkdir(parents=True)
+    for name, colours in FILMS.items():
+        draw_film(folder / name, [(colour, 0.5) for colour in colours], "mpeg4", (32, 32))
+    for number, name in enumerate(("pair.jpg", "bad film.jpg", "alone.jpg", "x.bmp")):
+        draw(folder / name, number)
+    (folder / "bad picture.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (folder / "bad film.mov").write_bytes(bytes(100))
+    for file in folder.iterdir():
+        os.utime(file, (1_600_000_000, 1_600_000_000))
+
+
+FILMS = {
+    "a.mp4": ("red", "green", "blue"),
+    "b.mov": ("white", "black"),
+    "c.avi": ("yellow", "red", "black", "blue"),
+    "pair.mov": ("red", "white"),
+    "bad picture.mov": ("green", "yellow"),
+}
+
+
+def change_films(folder: Path) -> None:
+    """One with other scenes, pairs that part, one that comes together, and one that goes elsewhere."""
+    draw_film(folder / "a.mp4", [("white", 0.5), ("green", 0.5)], "mpeg4", (32, 32))
+    (folder / "bad picture.jpg").unlink()
+    shutil.move(folder / "b.mov", folder / "alone.mov")
+    (folder / "trip").mkdir()
+    for name in ("pair.jpg", "pair.mov"):
+        shutil.move(folder / name, folder / "trip" / name)
+
+
 def write_vectors(folder: Path) -> None:
     """What import-image-vectors reads: for all of the pictures, and of none."""
     paths = [f"{number}.bmp" for number in range(6)]
@@ -213,6 +248,11 @@ DUPLICATES = other("find-duplicates", "--threshold", "0.9", "--write", "-s")
 EVERYTHING = (PALETTE, TAG, DUPLICATES, other("index-images", "--type", "IVF2,SQ8", "-s"))
 
 
+def positions(database: Path, place: Place) -> tuple:
+    """Where each image was taken, all but the first."""
+    return "query", database, "update images set latitude = 40 + id, longitude = id where id > 1"
+
+
 def chosen_scenarios() -> list[Scenario]:
     """Half of them by chance; all in a soak."""
     every = list(scenarios())
@@ -225,6 +265,10 @@ def scenarios() -> Iterable[Scenario]:
     yield Scenario("first run", PALETTE)
     yield Scenario("first run with a log", embed("--model", "palette", "--wal"))
     yield Scenario("second run", embed(), EVERYTHING, change_pictures)
+    yield Scenario("films and pairs", PALETTE, draw=draw_films)
+    yield Scenario(
+        "films and pairs again", embed("--prune"), (PALETTE,), change_films, draw=draw_films
+    )
     yield Scenario(
         "second run with a log", embed(), (embed("--model", "palette", "--wal"),), change_pictures
     )
@@ -252,5 +296,7 @@ def scenarios() -> Iterable[Scenario]:
         other("find-duplicates", "--threshold", "1", "--write", "-s"),
         EVERYTHING,
     )
+    yield Scenario("locate", other("locate-images", "-s"), (*EVERYTHING, positions))
+    yield Scenario("read", other("read-images", "--workers", "1", "-s"), EVERYTHING)
     yield Scenario("version 0.1", embed("--prune"), change=change_pictures, is_of_0_1=True)
     yield Scenario("version 0.1, indexed", other("index-images", "-s"), is_of_0_1=True)

@@ -62,8 +62,8 @@ class Query:
 @dataclass(frozen=True)
 class State:
     """
-    What is in an image table: the images that have a vector, and those vectors, (n, dimensions); all
-    images; and those that pass each of the filters.
+    What is in an image table: the images that have a vector, and those vectors, (n, dimensions), of a film that
+    of its longest scene; all images; and those that pass each of the filters.
     """
 
     table: str
@@ -76,9 +76,12 @@ class State:
     passing: Mapping[str, frozenset[Key]]
     rows: Mapping[Key, str | None] = field(default_factory=dict)
     """What tells the picture of an image: the sha256 of a table of ours."""
+    scenes: Mapping[Key, np.ndarray] = field(default_factory=dict)
+    """Of films, the vectors of all scenes."""
 
     def scores(self, vector: np.ndarray) -> dict[Key, float]:
-        return dict(zip(self.images, (self.vectors @ vector).tolist(), strict=True))
+        scores = dict(zip(self.images, (self.vectors @ vector).tolist(), strict=True))
+        return scores | {id: float((each @ vector).max()) for id, each in self.scenes.items()}
 
     def queries(self, random: Random) -> Iterator[Query]:
         """A vector, words where the model is here, and an image where there is one."""
@@ -116,8 +119,9 @@ def state_of(conn: sqlite3.Connection, table: str = "images") -> State:
         "on side.image_id = image.{key} and side.index_id = ? {same} order by 1".format(**names),
         [index.id],
     ).fetchall()
+    length = 4 * index.dimensions
     rows = [(id, vector) for id, vector in rows if is_sound(vector, index.dimensions)]
-    vectors = np.frombuffer(b"".join(vector for _, vector in rows), "<f4")
+    vectors = np.frombuffer(b"".join(vector[:length] for _, vector in rows), "<f4")
     everything = dict(conn.execute("select {key}, {content} from {images}".format(**names)))
     filters = FILTERS if image_table.hash_column else OWN_FILTERS
     passing = {
@@ -139,15 +143,20 @@ def state_of(conn: sqlite3.Connection, table: str = "images") -> State:
         tuple(everything),
         passing,
         everything,
+        {
+            id: np.frombuffer(vector, "<f4").reshape(-1, index.dimensions)
+            for id, vector in rows
+            if len(vector) > length
+        },
     )
 
 
 def is_sound(vector: object, dimensions: int) -> bool:
-    """Whether it is a vector: other programs can write anything."""
-    if not isinstance(vector, bytes) or len(vector) != 4 * dimensions:
+    """Whether it is a vector, or several: other programs can write anything."""
+    if not isinstance(vector, bytes) or not vector or len(vector) % (4 * dimensions):
         return False
-    values = np.frombuffer(vector, "<f4")
-    return bool(np.isfinite(values).all() and abs(float(values @ values) - 1) < 0.01)
+    values = np.frombuffer(vector, "<f4").reshape(-1, dimensions)
+    return bool(np.isfinite(values).all() and (abs((values**2).sum(axis=1) - 1) < 0.01).all())
 
 
 # --- What is found -------------------------------------------------------------------------------

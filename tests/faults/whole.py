@@ -47,7 +47,7 @@ def check_tables(conn: sqlite3.Connection, table: str = "images") -> None:
     sides = [
         name
         for name in (
-            *(f"_{table}_{kind}" for kind in ("vectors", "thumbnails", "sources")),
+            *(f"_{table}_{kind}" for kind in ("vectors", "thumbnails", "scenes", "sources")),
             *(f"{table}_{kind}" for kind in ("tags", "duplicates")),
         )
         if name in tables
@@ -144,7 +144,7 @@ def _described(conn: sqlite3.Connection, table: str) -> Described:
     for row in conn.execute(f'select * from "{table}"'):
         columns = {name: row[name] for name in row.keys() if name not in ("id", "root_id")}  # noqa: SIM118
         path_of[row["id"]] = path = f"{roots[row['root_id']]}/{row['path']}"
-        images[path] = {**columns, "vectors": {}, "tags": {}}
+        images[path] = {**columns, "vectors": {}, "tags": {}, "lines": []}
     models = {}
     if "image_search_indexes" in tables:
         # Not those that are being made, which nobody searches yet.
@@ -156,6 +156,9 @@ def _described(conn: sqlite3.Connection, table: str) -> Described:
                 images[path_of[image]]["vectors"][models[index]] = About(vector)
         for image, webp in conn.execute(f'select image_id, webp from "_{table}_thumbnails"'):
             images[path_of[image]]["thumbnail"] = _digest(webp)
+    if f"_{table}_scenes" in tables:
+        for image, at, webp in conn.execute(f'select image_id, at, webp from "_{table}_scenes"'):
+            images[path_of[image]].setdefault("scenes", {})[at] = _digest(webp)
     failures = {
         f"{roots[root]}/{path}": (reason, size)
         for root, path, reason, size in conn.execute(
@@ -165,6 +168,13 @@ def _described(conn: sqlite3.Connection, table: str) -> Described:
     if f"{table}_tags" in tables:
         for image, tag, score in conn.execute(f'select image_id, tag, score from "{table}_tags"'):
             images[path_of[image]]["tags"][tag] = pytest.approx(score, abs=1e-4)
+    for side in (f"_{table}_places", f"_{table}_readings"):
+        for image, *values in conn.execute(f'select * from "{side}"') if side in tables else ():
+            images[path_of[image]][side] = values
+    if f"{table}_text" in tables:
+        sql = f'select image_id, text, score, box from "{table}_text" order by rowid'
+        for image, *line in conn.execute(sql):
+            images[path_of[image]]["lines"].append(line)
     all_at_once: Portrait = {}
     if f"{table}_duplicates" in tables:
         groups = defaultdict(set)

@@ -66,7 +66,8 @@ async def pictured_tables(database: Database) -> Mapping[str, PicturedTable]:
         return {}
 
 
-def _read(conn: sqlite3.Connection) -> Mapping[str, PicturedTable]:
+def read_pictured_tables(conn: sqlite3.Connection) -> Mapping[str, PicturedTable]:
+    """`pictured_tables` as a connection sees them now."""
     tables = {}
     try:
         names = image_table_names(conn)
@@ -87,7 +88,7 @@ def _read(conn: sqlite3.Connection) -> Mapping[str, PicturedTable]:
     return tables
 
 
-_tables = SchemaCache(_read)
+_tables = SchemaCache(read_pictured_tables)
 """Image tables come and go with changes of the schema."""
 
 

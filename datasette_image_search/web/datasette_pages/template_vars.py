@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from datasette.app import Datasette
+from datasette.database import Database
 from datasette.utils.asgi import Request
 from jinja2 import Environment
 
 from ..access.image_tables import pictured_tables
+from ..access.linked_tables import links
 from ..compat import add_templates, has_places_on_pages
 from ..sql_errors import query_page_vars
 from .menus import above_databases, above_tables
@@ -56,13 +58,20 @@ async def of_page(
 async def css_urls(
     datasette: Datasette, template: str | None, database: str | None, table: str | None
 ) -> list[str]:
-    """The style sheet, on pages of image tables, and of queries in databases that have some."""
+    """The style sheet, on pages of image tables, of tables that lead to them, and of queries in databases that have some."""
     if template is None or database is None or _kind(template) not in ("table", "row", "query"):
         return []
-    tables = await pictured_tables(datasette.get_database(database))
-    if not tables or (table is not None and table not in tables):
+    served = datasette.get_database(database)
+    tables = await pictured_tables(served)
+    if not tables or (
+        table is not None and table not in tables and not await _leads(served, table)
+    ):
         return []
     return [datasette.urls.static_plugins("datasette-image-search", "image-search-tables.css")]
+
+
+async def _leads(database: Database, table: str) -> bool:
+    return table in await links(database)
 
 
 def _kind(template: str) -> str:

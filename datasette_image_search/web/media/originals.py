@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from ...decoding.kinds import film_kind
+from ...decoding.kinds import film_kind, raw_format
 
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _FILE = (
@@ -102,6 +102,16 @@ def shown_type(head: bytes) -> str | None:
     if head.startswith(b"BM") and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS:
         return "image/bmp"
     return None
+
+
+def is_film_or_raw(head: bytes, name: str) -> bool:
+    """Whether a file begins like a film or a camera RAW that is no TIFF."""
+    return film_kind(head, name) is not None or raw_format(head, "") is not None
+
+
+def is_played(media_type: str | None) -> bool:
+    """Whether browsers play a file of this type."""
+    return media_type in ("video/mp4", "video/webm", "video/3gpp", "video/x-matroska")
 
 
 _FILM_TYPES = {

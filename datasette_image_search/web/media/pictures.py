@@ -27,6 +27,7 @@ from ...decoding.decoding_process import DecodingProcess, Limits, Stopped
 from ...decoding.formats import THUMBNAIL_SIZE
 from ...decoding.opening import DecodeError
 from ...store import Key, reads
+from ...store.companions import companions_of
 from ...store.contents import copy_content
 from ...store.reads import locations
 from ..access.requested_table import RequestedTable, is_public, requested_table
@@ -34,8 +35,8 @@ from ..configuration import ConfigurationError, configured_roots
 from ..errors import why_not_now
 from ..reading import read_bounded
 from ..server.threads import RETRY_AFTER, Busy, DecodingQueue
-from ..urls import AT, DOWNLOAD, LARGE, VERSION
-from .originals import HEAD, open_below, shown_type
+from ..urls import AT, COMPANION, DOWNLOAD, LARGE, VERSION
+from .originals import HEAD, is_film_or_raw, open_below, shown_type
 from .streaming import ServedPicture, is_known, not_modified, picture_response
 
 T = TypeVar("T")
@@ -165,10 +166,12 @@ async def image(datasette: Datasette, request: Request) -> Response:
     if request.method not in ("GET", "HEAD"):
         return _only_get()
     asked = await _asked(datasette, request)
-    original = await _original(asked)
-    content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
+    original = await _original(asked, request.args.get(COMPANION))
+    head = await asyncio.to_thread(original.file.read, HEAD)
+    content_type = shown_type(head)
     if request.args.get(DOWNLOAD):
-        return await _download(request, asked, original, content_type)
+        is_known_kind = content_type is not None or is_film_or_raw(head, original.name)
+        return await _download(request, asked, original, is_known_kind)
     if content_type is None:
         return await _made(request, asked, original, _jpeg, MADE)
     picture = ServedPicture(
@@ -178,9 +181,9 @@ async def image(datasette: Datasette, request: Request) -> Response:
 
 
 async def _download(
-    request: Request, asked: RequestedImage, original: Original, content_type: str | None
+    request: Request, asked: RequestedImage, original: Original, is_known_kind: bool
 ) -> Response:
-    if content_type is None:
+    if not is_known_kind:
         # Whatever has not the header of a picture stays here.
         with ExitStack() as closing:
             closing.push(original.file)
@@ -204,14 +207,16 @@ async def _download(
     return response
 
 
-async def original_type(requested: RequestedTable, image_id: Key) -> str | None:
+async def original_type(
+    requested: RequestedTable, image_id: Key, companion: str | None = None
+) -> str | None:
     """
-    The media type of the original of an image if browsers show it, "" if it is made into a JPEG; None if there is no
-    original that may be opened.
+    The media type of the original of an image, or of a companion, if browsers show it, "" if it is made into a JPEG;
+    None if there is no original that may be opened.
     """
     asked = RequestedImage(requested, image_id, NotFound(""), is_public=False)
     try:
-        original = await _original(asked)
+        original = await _original(asked, companion)
     except (NotFound, DatasetteError):
         return None
     with original.file:
@@ -283,10 +288,14 @@ async def _asked(datasette: Datasette, request: Request) -> RequestedImage:
     return RequestedImage(requested, image_id, not_found, await is_public(requested))
 
 
-async def _original(asked: RequestedImage) -> Original:
-    """The open original. Raises the NotFound if none may be opened."""
+async def _original(asked: RequestedImage, companion: str | None = None) -> Original:
+    """The open original, or a companion that the row names. Raises the NotFound if none may be opened."""
     requested, image_id = asked.requested, asked.image_id
     column = requested.index.content_column
+    if companion is not None and companion not in await _read(
+        asked, lambda conn: companions_of(conn, requested.table, image_id)
+    ):
+        raise asked.not_found
     if column is not None:
         return await _content(asked, column)
     try:
@@ -302,7 +311,7 @@ async def _original(asked: RequestedImage) -> Original:
     place = places[image_id]
     # A path of a person's own table is relative to the folder of the database.
     folder = Path(requested.database.path or os.devnull).resolve().parent
-    path = folder / place.root / place.path
+    path = folder / place.root / (companion or place.path)
     file = await asyncio.to_thread(open_below, path, roots)
     if file is None:
         raise asked.not_found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ...search.query import Kind, QueryError, Term, format_query, image_term, pa
 from ...store import Key, reads
 from ...store.text_search import TextMatch
 from ..access.requested_table import RequestedTable
+from ..among import LARGEST
 from ..media.pictures import LARGE_THUMBNAIL_SIZE
 from ..reading import read_bounded
 from ..urls import Pairs, TableUrls
@@ -36,12 +38,12 @@ LONGEST_LABEL = 40
 @dataclass(frozen=True)
 class Card:
     """
-    `key` is that of the row, `anchor` is where the image is on a page of a search, and `term` is it as a term of a query. `more_url` and `less_url` add it to the current query or
+    `key` is that of the row, as JSON that JavaScript can tell from others; `anchor` is where the image is on a page of a search, and `term` is it as a term of a query. `more_url` and `less_url` add it to the current query or
     subtract it, and keep the rest of the URL. `why` says which texts of it matched; `looks_like_it` is True if the
     picture is a match too. `ratio` is the width of its place over the height; its size is a guess unless it `has_size`. `thumbnails` are the two sizes of one as a srcset, "" if there is one. `at` is the time of the best scene of a film, such as "0:12".
     """
 
-    key: Key
+    key: str
     anchor: str
     term: str
     name: str
@@ -101,11 +103,12 @@ def image_card(
     without the query and the page number, `found_by` that of the page of the image.
     """
     row, term = image.row, image_term(image.id)
+    is_large = isinstance(image.id, int) and abs(image.id) >= LARGEST
     path = str(row.get(path_column or "path") or image.id)
     size = _size(row)
     width, height = size or LANDSCAPE
     return Card(
-        key=image.id,
+        key=json.dumps(str(image.id) if is_large else image.id),
         anchor=f"image-{tilde_encode(str(image.id))}",
         term=term,
         name=str(row.get("filename") or PurePosixPath(path).name or path),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from ...metadata.columns import COLUMNS
 from ...quantities import bytes_in_words, exposure_in_words
 from ...search.hits import clock
+from ...store.companions import names_of
 from ..facets.words import ALBUMS, KEYWORDS, TAGS
 from ..urls import Pairs
 from .periods import date_in_words, span_of
@@ -163,16 +163,7 @@ def _picture(row: Mapping[str, Any]) -> list[str]:
 
 def _companions(row: Mapping[str, Any]) -> tuple[Value, ...]:
     """The names of the other files of a pair."""
-    try:
-        paths = json.loads(row.get("companions") or "[]")
-    except (TypeError, ValueError, RecursionError):
-        return ()
-    is_list = isinstance(paths, list)
-    return (
-        tuple(Value(PurePosixPath(path).name) for path in paths if isinstance(path, str))
-        if is_list
-        else ()
-    )
+    return tuple(Value(PurePosixPath(path).name) for path in names_of(row.get("companions")))
 
 
 def _of_own_column(column: str, value: Any, page: Callable[[Pairs], str]) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from datasette.app import Datasette
@@ -14,8 +15,10 @@ from markupsafe import Markup
 from ...errors import ImageSearchError
 from ...search.query import image_term
 from ...store import Key
+from ...store.companions import names_of
 from ..access.requested_table import RequestedTable, requested_table
 from ..facets.words import words_of_image
+from ..media.originals import is_played
 from ..media.pictures import original_type
 from ..server.preparing import is_prepared
 from ..urls import POSITION, check_url, pairs_of, replaced
@@ -30,6 +33,9 @@ ALIKE = 10
 
 AROUND = 4
 """Places before and after the one in the URL at which the image is looked for: others may have come or gone."""
+
+MOST_COMPANIONS = 10
+"""A photo has one or two; more are what people wrote into the column."""
 
 PATIENCE = 0.5
 """Seconds that the page waits for a model, which only its neighbours need."""
@@ -146,6 +152,8 @@ async def _html(
         "searched": query_in_words(query) if query else "",
         "neighbours": neighbours,
         "original": original,
+        "is_played": is_played(original),
+        "companions": await _companions(requested, image),
         "originals": shows_originals(requested),
         "download_url": urls.download(image.id),
         "preview_url": urls.preview(image.id),
@@ -153,6 +161,31 @@ async def _html(
     }
     html = await datasette.render_template("image_search_image.html", context, request=request)
     return Response.html(html, status=400 if error else 200)
+
+
+@dataclass(frozen=True)
+class _Companion:
+    """Another file of the photo that may be opened: its name, and where it can be played, None for other files, and saved."""
+
+    name: str
+    played_url: str | None
+    download_url: str
+
+
+async def _companions(requested: RequestedTable, image: ShownImage) -> list[_Companion]:
+    found = []
+    for path in names_of(image.row.get("companions"))[:MOST_COMPANIONS]:
+        media_type = await original_type(requested, image.id, path)
+        if media_type is not None:
+            url = requested.urls.original(image.id, companion=path)
+            found.append(
+                _Companion(
+                    PurePosixPath(path).name,
+                    url if is_played(media_type) else None,
+                    requested.urls.download(image.id, path),
+                )
+            )
+    return found
 
 
 def _card(requested: RequestedTable, image: ShownImage) -> Card:

@@ -16,6 +16,7 @@ from datasette.views.base import DatasetteError
 from ...embedders.protocol import EmbedderError
 from ...errors import ImageSearchError, counted
 from ...search.query import LONGEST_QUERY
+from ...store.ordering import Order
 from ..access.image_tables import newer_version, visible_image_tables
 from ..access.requested_table import RequestedTable, requested_table
 from ..compat import database_colour, table_title
@@ -53,6 +54,9 @@ from .selection import selection
 
 PATIENCE = 1.0
 """Seconds that a page waits for a model before it says that the model is loading."""
+
+DATE = "taken_at"
+"""The column whose values are the newest and the oldest."""
 
 MAP_PLUGIN = "datasette-cluster-map"
 
@@ -185,6 +189,9 @@ async def _html(
         "upload_url": urls.upload(),
         "pictures": wanted.picture_size if wanted else "medium",
         "order": wanted.order if wanted else None,
+        "order_words": order_in_words(wanted.order) if wanted and wanted.order else None,
+        "is_by_date": wanted is not None
+        and (wanted.order.column == DATE if wanted.order else not wanted.query),
         "limit": wanted.limit if wanted else None,
         "by": wanted.by if wanted else None,
         "ways": BY if await searches_texts(requested) else {},
@@ -378,19 +385,26 @@ def _matching(images: str, answer: Answer) -> str:
 
 
 def _order_in_words(wanted: SearchRequest, answer: Answer) -> str:
-    """', the 300 closest to "red car", sorted by taken_at descending'"""
+    """', the 300 closest to "red car", sorted by width descending'"""
     count, knows_matches = answer.count.number, answer.matches is not None
     closest = "closest" if knows_matches else f"closest to {query_in_words(wanted.query)}"
     if wanted.order is None:
         if not wanted.query:
             return ", newest first"
         return "" if knows_matches else f", {closest}"
-    by = f"sorted by {wanted.order.column}{' descending' if wanted.order.descending else ''}"
+    by = order_in_words(wanted.order)
     limit = wanted.limit
     if limit is None and not (answer.matches and answer.matches.number):
         limit = SORTED
     is_cut = wanted.query and limit is not None and (count is None or count >= limit)
     return f", the {limit:,} {closest}, {by}" if is_cut else f", {by}"
+
+
+def order_in_words(order: Order) -> str:
+    """'newest first', or 'sorted by width descending' of a column of a person's own meaning."""
+    if order.column == DATE:
+        return "newest first" if order.descending else "oldest first"
+    return f"sorted by {order.column}{' descending' if order.descending else ''}"
 
 
 def count_in_words(count: Count) -> str:

@@ -1,0 +1,30 @@
+"""The column `companions`: a JSON array with the paths of the other files of a photo, as its own path is written."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from .tables import ImageTable, Key, column_names
+
+COLUMN = "companions"
+
+
+def names_of(companions: object) -> list[str]:
+    """The paths in a JSON array, none of what is no such thing: people can write anything into a column."""
+    if not isinstance(companions, str):
+        return []
+    try:
+        names = json.loads(companions)
+    except (ValueError, RecursionError):
+        return []
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def companions_of(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> list[str]:
+    """Those of one image of a table that was made from folders; none in other tables."""
+    if table.path_column is None or COLUMN not in column_names(conn, table.name):
+        return []
+    sql = f"select {COLUMN} from {{images}} where {{key}} = ?".format(**table.quoted())
+    row = conn.execute(sql, [image_id]).fetchone()
+    return names_of(row[0]) if row else []
