@@ -60,10 +60,11 @@ def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datas
 
 @hookimpl
 def register_facet_classes() -> list[type[Facet]]:
+    from .web.facets.kinds import KindFacet
     from .web.facets.words import AlbumFacet, KeywordFacet, TagFacet
     from .web.facets.years import YearFacet
 
-    return [YearFacet, TagFacet, KeywordFacet, AlbumFacet]
+    return [YearFacet, KindFacet, TagFacet, KeywordFacet, AlbumFacet]
 
 
 @hookimpl
@@ -128,6 +129,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         album_pages,
         archives,
         duplicates_page,
+        geographic_map,
         image_page,
         map_page,
         search_page,
@@ -174,6 +176,10 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/album/(?P<album>[0-9]+)$",
             album_pages.album,
+        ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/earth(?:\.(?P<format>json))?$",
+            told_with_the_list(geographic_map.geographic_map),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/duplicates(?:\.(?P<format>txt|csv))?$",

@@ -9,6 +9,7 @@ import os
 import re
 from html import unescape
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from datasette.app import Datasette
@@ -198,3 +199,48 @@ async def test_who_may_not_see_the_table_sees_no_companion(tmp_path: Path, pair:
     url = f"{TABLE}/1/image?_companion=1.mov"
     assert (await ask(datasette, url)).status_code == 404
     assert (await ask(datasette, url, actor="anna")).status_code == 200
+
+
+# --- Photos and films ------------------------------------------------------------------------------
+
+
+async def test_photos_and_films_are_a_facet_without_configuration(
+    tmp_path: Path, pair: Path
+) -> None:
+    """By links, one instead of the other; and a chip says so."""
+    draw_picture(pair / "2.jpg", "blue")
+    path = tmp_path / "photos.db"
+    assert command("embed-images", path, "images", pair).exit_code == 0
+    datasette = datasette_of(path)
+
+    async def kinds(url: str) -> dict[str, tuple[str, str]]:
+        """Kind -> its count and the URL of its link."""
+        page = (await ask(datasette, url)).text
+        box = page.partition(">Kind")[2].partition("</ul>")[0]
+        links = re.findall(
+            r'href="([^"]*)"[^>]*>(?:<[^>]*>)*(photos|films)\b.*?(\d+)</', box, re.DOTALL
+        )
+        return {kind: (count, unescape(url)) for url, kind, count in links}
+
+    first = await kinds(TABLE)
+    assert {kind: count for kind, (count, _) in first.items()} == {"photos": "2", "films": "1"}
+    films = first["films"][1]
+    assert parse_qsl(urlsplit(films).query)[0][0] == "format__in"
+    shown = (await ask(datasette, films)).text
+    assert "other.mov" in shown
+    assert "1.jpg" not in shown
+    assert 'aria-label="Remove the filter films"' in shown
+    photos = (await kinds(films))["photos"][1]
+    assert [name for name, _ in parse_qsl(urlsplit(photos).query)] == ["format__notin"]
+    shown = (await ask(datasette, photos)).text
+    assert "1.jpg" in shown
+    assert "other.mov" not in shown
+    rows = await ask(datasette, f"/photos/images.json?{urlsplit(films).query}&_shape=array")
+    assert [row["path"] for row in rows.json()] == ["other.mov"]
+
+
+async def test_films_alone_or_photos_alone_have_no_such_facet(
+    datasette: Datasette, database: Path
+) -> None:
+    assert ">Kind" not in (await ask(datasette, TABLE)).text
+    assert ">Kind" not in (await ask(datasette_of(database), TABLE)).text

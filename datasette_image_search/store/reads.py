@@ -282,6 +282,14 @@ def image_rows(
     return {row[table.key]: row for row in _dicts(cursor)}
 
 
+def has_films(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Without a look at each image."""
+    if not is_stored_table(conn, table.scenes):
+        return False
+    sql = "select exists (select 1 from {scenes})".format(**table.quoted())
+    return bool(conn.execute(sql).fetchone()[0])
+
+
 def is_row(conn: sqlite3.Connection, table: ImageTable, value: Any) -> bool:
     """Whether a row has this for its key, whatever it is."""
     sql = "select 1 from {images} where {key} is ?".format(**table.quoted())

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +183,8 @@ def _import_everything() -> None:
         embedding,
         importing,
         indexing,
+        locating,
+        reading,
         tags,
     )
     from datasette_image_search.decoding import films  # noqa: F401
@@ -194,6 +196,7 @@ def _import_everything() -> None:
     from . import searches  # noqa: F401
 
     know_another_model(registry._factories())
+    locate_and_read_quickly()
     # Tables that are made once, of what a picture and words come to.
     palette = PaletteEmbedder()
     palette.encode_images(np.zeros((1, palette.image_size, palette.image_size, 3), np.uint8))
@@ -216,6 +219,23 @@ def know_another_model(factories: dict) -> None:
             return np.roll(super().encode_texts(texts), 100, axis=1)
 
     factories[TURNED] = lambda request: Turned()
+
+
+def locate_and_read_quickly() -> None:
+    """Without the towns and models, which take seconds to load, and in batches of a few images."""
+    from datasette_image_search.places import locating
+    from datasette_image_search.reading import reading
+
+    from ..reading_names import NamesRead
+
+    def places(points: Sequence[tuple[float, float]], _: float, kept: Sequence[int]) -> list:
+        return [tuple(f"{north}, {east}, {column}" for column in kept) for north, east in points]
+
+    locating.BATCH = 3
+    locating._places = places
+    reading.check_recognition = lambda: None
+    reading.ReadingProcess = NamesRead
+    reading.COMMIT_SECONDS = 0.0
 
 
 def _be_forked(kind: str, what: Any, place: Path, held: bool, limit: int | None) -> None:

@@ -248,6 +248,11 @@ DUPLICATES = other("find-duplicates", "--threshold", "0.9", "--write", "-s")
 EVERYTHING = (PALETTE, TAG, DUPLICATES, other("index-images", "--type", "IVF2,SQ8", "-s"))
 
 
+def positions(database: Path, place: Place) -> tuple:
+    """Where each image was taken, all but the first."""
+    return "query", database, "update images set latitude = 40 + id, longitude = id where id > 1"
+
+
 def chosen_scenarios() -> list[Scenario]:
     """Half of them by chance; all in a soak."""
     every = list(scenarios())
@@ -291,5 +296,7 @@ def scenarios() -> Iterable[Scenario]:
         other("find-duplicates", "--threshold", "1", "--write", "-s"),
         EVERYTHING,
     )
+    yield Scenario("locate", other("locate-images", "-s"), (*EVERYTHING, positions))
+    yield Scenario("read", other("read-images", "--workers", "1", "-s"), EVERYTHING)
     yield Scenario("version 0.1", embed("--prune"), change=change_pictures, is_of_0_1=True)
     yield Scenario("version 0.1, indexed", other("index-images", "-s"), is_of_0_1=True)

@@ -144,7 +144,7 @@ def _described(conn: sqlite3.Connection, table: str) -> Described:
     for row in conn.execute(f'select * from "{table}"'):
         columns = {name: row[name] for name in row.keys() if name not in ("id", "root_id")}  # noqa: SIM118
         path_of[row["id"]] = path = f"{roots[row['root_id']]}/{row['path']}"
-        images[path] = {**columns, "vectors": {}, "tags": {}}
+        images[path] = {**columns, "vectors": {}, "tags": {}, "lines": []}
     models = {}
     if "image_search_indexes" in tables:
         # Not those that are being made, which nobody searches yet.
@@ -168,6 +168,13 @@ def _described(conn: sqlite3.Connection, table: str) -> Described:
     if f"{table}_tags" in tables:
         for image, tag, score in conn.execute(f'select image_id, tag, score from "{table}_tags"'):
             images[path_of[image]]["tags"][tag] = pytest.approx(score, abs=1e-4)
+    for side in (f"_{table}_places", f"_{table}_readings"):
+        for image, *values in conn.execute(f'select * from "{side}"') if side in tables else ():
+            images[path_of[image]][side] = values
+    if f"{table}_text" in tables:
+        sql = f'select image_id, text, score, box from "{table}_text" order by rowid'
+        for image, *line in conn.execute(sql):
+            images[path_of[image]]["lines"].append(line)
     all_at_once: Portrait = {}
     if f"{table}_duplicates" in tables:
         groups = defaultdict(set)

@@ -19,7 +19,7 @@ from datasette.utils.asgi import Request
 from sqlite_utils.db import quote_identifier
 
 from ...store import Filter
-from ...store.reads import columns_with_values, indexed_texts
+from ...store.reads import columns_with_values, has_films, indexed_texts
 from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
 from ..reading import read_bounded
@@ -32,6 +32,7 @@ from ..urls import (
     replaced,
 )
 from .choices import with_choice
+from .kinds import KindFacet
 from .words import AlbumFacet, KeywordFacet, TagFacet
 from .years import YearFacet
 
@@ -89,6 +90,11 @@ async def count_facets(
     are_chosen = bool(wanted) or not with_usual or not _takes_usual(requested)
     if not are_chosen:
         wanted = _usual(requested, columns)
+        table = requested.table
+        if "format" in columns and await read_bounded(
+            requested.database, lambda conn: has_films(conn, table)
+        ):
+            wanted[KindFacet.type] = [_unnamed("format")]
     indexed: set[str] = set()
     if YearFacet.type in wanted:
         table = requested.table
@@ -191,6 +197,8 @@ def _chosen_by(kind: str, column: str) -> tuple[str, ...]:
     """The filters, as column__lookup, that are what is chosen in a facet."""
     if kind == YearFacet.type:
         return f"{column}__gte", f"{column}__lt"
+    if kind == KindFacet.type:
+        return f"{column}__in", f"{column}__notin"
     if kind in WORDS:
         return (WORDS[kind],)
     return (f"{column}__exact", f"{column}__in") if kind == "column" else ()
@@ -215,9 +223,13 @@ def _usual(requested: RequestedTable, columns: list[str]) -> dict[str, list[dict
     ]
     wanted: dict[str, list[dict[str, Any]]] = {}
     for kind, column in named:
-        config = {"source": "metadata", "config": {"simple": column}}
-        wanted.setdefault(kind, []).append(config)
+        wanted.setdefault(kind, []).append(_unnamed(column))
     return wanted
+
+
+def _unnamed(column: str) -> dict[str, Any]:
+    """The configuration of a facet that no URL names."""
+    return {"source": "metadata", "config": {"simple": column}}
 
 
 def _tells_apart(facet: dict[str, Any]) -> bool:

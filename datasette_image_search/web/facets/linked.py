@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from datasette.facets import Facet
@@ -20,7 +20,7 @@ class LinkedFacet(Facet):
         """The URL of the page without some arguments of its query string."""
         return self._url(path_with_removed_args, arguments)
 
-    def _url(self, changed: Callable[..., str], arguments: dict[str, str]) -> str:
+    def _url(self, changed: Callable[..., str], arguments: Mapping[str, str | None]) -> str:
         path = changed(self.request, arguments, path=path_below_base_url(self.request))
         return self.ds.absolute_url(self.request, self.ds.urls.path(path))
 

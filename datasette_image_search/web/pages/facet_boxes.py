@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..access.requested_table import RequestedTable
-from ..facets.counting import Facets
+from ..facets.counting import WORDS, Facets
+from ..facets.kinds import KindFacet
 from ..facets.words import AlbumFacet, KeywordFacet, TagFacet
 from ..facets.years import YearFacet
 from ..urls import Pairs, TableUrls, replaced
@@ -28,7 +29,12 @@ TITLES = {
 }
 """Of columns of our own tables."""
 
-TITLES_OF_KINDS = {KeywordFacet.type: "Keywords", TagFacet.type: "Tags", AlbumFacet.type: "Albums"}
+TITLES_OF_KINDS = {
+    KindFacet.type: "Kind",
+    KeywordFacet.type: "Keywords",
+    TagFacet.type: "Tags",
+    AlbumFacet.type: "Albums",
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ def _box(
         counts = [{value["value"]: value["count"] for value in values}, facet.get("months") or {}]
     drawn = (tuple(_bars(urls, name, each, pairs)) for each in counts)
     histograms = [bars for bars in drawn if bars]
-    column = requested.table.key if facet["type"] in TITLES_OF_KINDS else name
+    column = requested.table.key if facet["type"] in WORDS else name
     can_grow = facet["truncated"] and ("_facet_size", "max") not in pairs
     return FacetBox(
         id=name,

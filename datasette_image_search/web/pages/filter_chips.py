@@ -13,6 +13,7 @@ from ..among import among_of
 from ..compat import column_filters
 from ..facets import words
 from ..facets.choices import listed
+from ..facets.kinds import filters_of_kinds
 from ..urls import Pairs, RequestError
 from .cards import shortened
 from .filter_values import DATES
@@ -118,6 +119,9 @@ def _in_words(requested: RequestedTable, columns: list[str], name: str, value: s
         if pair is None:
             return None
         column, _, lookup = pair[0].rpartition("__")
+        for kind, filter in filters_of_kinds(column).items():
+            if pair == filter:
+                return kind
         if lookup == "in" and (values := listed(value)):
             return f"{column} is {words.one_of(values)}"
         names = requested.database.name, requested.name
