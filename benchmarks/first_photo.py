@@ -25,12 +25,11 @@ from urllib.parse import urlsplit
 import click
 import httpx
 import numpy as np
+from pages import sample, served, url_of
 from PIL import Image
 from playwright.sync_api import Browser, Response, sync_playwright
 from sqlite_utils.db import quote_identifier
 from tabulate import tabulate
-
-from pages import sample, served, url_of
 
 REPEATS = 5
 SLOWER = 4
@@ -77,7 +76,7 @@ def draw_thumbnails(database: Path, table: str, page: str) -> None:
     """Noise that is as large as photos of this size are, for the images of a page."""
     with httpx.Client(timeout=60) as client:
         path, _, query = page.partition("?")
-        while (response := client.get(page)).status_code == 202:
+        while client.get(page).status_code == 202:
             pass  # The index is being opened.
         hits = client.get(f"{path}.json?{query}").json()["hits"]
     with closing(sqlite3.connect(database)) as conn, conn:
