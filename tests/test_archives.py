@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import html
 import io
+import os
+import re
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from datasette.utils.asgi import Request
 from PIL import Image
 from sqlite_utils import Database
 
@@ -43,6 +48,56 @@ async def test_originals_of_a_search_byte_for_byte(database: Path, folder: Path)
     assert len(matches.namelist()) == 2
 
 
+async def test_times_are_those_of_the_files(database: Path, folder: Path):
+    os.utime(folder / "red.jpg", (0, 1_000_000_000))
+    os.utime(folder / "blue.jpg", (0, 0))
+    datasette = datasette_of(database, plugin={"roots": [str(folder)]})
+    file = opened((await get(datasette, ZIP)).content)
+    assert file.getinfo("red.jpg").date_time[:2] == (2001, 9)
+    assert file.getinfo("blue.jpg").date_time == archives.EARLIEST
+
+
+@pytest.mark.parametrize(
+    ("search", "link"),
+    [
+        ("", "ZIP of 8 originals"),
+        ("?q=red&_limit=2", "ZIP of 2 originals"),
+        ("?q=red&_min_score=-1", None),
+    ],
+)
+async def test_the_search_page_has_a_link_that_works(
+    database: Path, folder: Path, search: str, link: str | None
+):
+    datasette = datasette_of(database, plugin={"roots": [str(folder)]})
+    page = html.unescape((await get(datasette, PAGE + search)).text)
+    found = re.search(r'<a href="(\S+)">(ZIP of (\d) originals?)</a>', page)
+    assert found is not None
+    assert link in (None, found[2])
+    file = opened((await get(datasette, found[1])).content)
+    assert len(file.namelist()) == int(found[3])
+
+
+async def test_it_ends_when_the_client_leaves():
+    sent, made = [], []
+
+    async def parts():
+        for number in range(100):
+            made.append(number)
+            yield b"x"
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+        await asyncio.sleep(0)
+
+    request = Request({"type": "http", "method": "GET", "headers": []}, receive)
+    await archives._Archive(request, parts(), "images").asgi_send(send)
+    assert sent[0]["status"] == 200
+    assert len(made) < 10
+
+
 async def test_previews_are_small(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pictures, "SMALL_BYTES", 2_000)
     monkeypatch.setattr(pictures, "PREVIEW_SIZE", 100)
@@ -75,9 +130,9 @@ async def test_what_is_missing_is_named_in_a_file(database: Path, folder: Path):
     file = opened(answer.content)
     assert file.namelist() == ["green.jpg", archives.LEFT_OUT]
     lines = file.read(archives.LEFT_OUT).decode().splitlines()
-    assert [line.partition(":")[2] for line in lines] == [
-        " there is no picture that may be opened"
-    ] * 2
+    assert sorted(lines) == [
+        f"{name}: there is no picture that may be opened" for name in ("blue.jpg", "red.jpg")
+    ]
 
 
 async def test_the_limit_is_told_before_and_holds_for_files_that_grew(database: Path, folder: Path):

@@ -106,13 +106,15 @@ class RequestedImage:
 @dataclass(frozen=True)
 class Original:
     """
-    An open original. `name` is the name of its file, "" for a BLOB. `version` changes with the bytes.
+    An open original. `name` is the name of its file, "" for a BLOB. `version` changes with the bytes. `modified` is the
+    time of a file, in seconds since 1970.
     """
 
     file: BinaryIO
     name: str
     size: int
     version: str
+    modified: float | None = None
 
 
 async def thumbnail(datasette: Datasette, request: Request) -> Response:
@@ -244,9 +246,8 @@ async def picture_to_save(
         try:
             if is_preview and _is_made(original, content_type):
                 made = await _queue.run(_preview, original)
-                return Original(
-                    io.BytesIO(made), f"{Path(name).stem}.jpg", len(made), original.version
-                )
+                jpeg = f"{Path(name).stem}.jpg"
+                return replace(original, file=io.BytesIO(made), name=jpeg, size=len(made))
             if content_type is None:
                 await _queue.run(_header, original)
         except (Busy, Stopped, DecodeError):
@@ -318,7 +319,7 @@ async def _original(asked: RequestedImage, companion: str | None = None) -> Orig
     status = os.fstat(file.fileno())
     parts = status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
     version = "-".join(f"{part:x}" for part in parts)
-    return Original(file, path.name, status.st_size, version)
+    return Original(file, path.name, status.st_size, version, status.st_mtime)
 
 
 async def _content(asked: RequestedImage, column: str) -> Original:

@@ -9,7 +9,7 @@ import asyncio
 import io
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import PurePath
 from typing import Any
@@ -23,6 +23,7 @@ from datasette.views.base import DatasetteError
 from ...errors import ImageSearchError, counted, printable
 from ...quantities import bytes_in_words
 from ...store import Key, reads
+from ...store.tables import Location
 from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import max_zip_bytes
 from ..media.pictures import picture_to_save
@@ -37,6 +38,9 @@ LEFT_OUT = "left out.txt"
 
 LONGEST_NAME = 150
 """Characters of the name of a file, of 255 bytes that file systems allow."""
+
+EARLIEST = (1980, 1, 1, 0, 0, 0)
+"""A ZIP knows no time before."""
 
 LARGE = 2**31 - 1
 """Bytes from which the entry of a file needs 64 bits for its size."""
@@ -86,21 +90,22 @@ async def _zipped(
     requested: RequestedTable, ids: Sequence[Key], limit: int, *, is_preview: bool
 ) -> AsyncGenerator[bytes, None]:
     """The bytes of the ZIP, in parts. What would be more than `limit` bytes of pictures is left out."""
-    outgoing, left_out, taken = _Outgoing(), list[str](), set[str]()
+    outgoing, left_out, taken = _Outgoing(), dict[Key, str](), set[str]()
     # Pictures are compressed already.
     with ZipFile(outgoing, "w", ZIP_STORED) as file:
         for id in ids:
             picture = await picture_to_save(requested, id, is_preview=is_preview)
             if picture is None:
-                left_out.append(f"{id}: there is no picture that may be opened")
+                left_out[id] = "there is no picture that may be opened"
                 continue
             with picture.file:
                 if picture.size > limit:
-                    left_out.append(f"{id}: the ZIP would be too large")
+                    left_out[id] = "the ZIP would be too large"
                     continue
                 limit -= picture.size
                 name = _unique(picture.name or f"{requested.table.name}-{id}", taken)
-                entry = ZipInfo(name, time.localtime()[:6])
+                modified = time.time() if picture.modified is None else picture.modified
+                entry = ZipInfo(name, max(time.localtime(modified)[:6], EARLIEST))
                 with file.open(entry, "w", force_zip64=picture.size > LARGE) as written:
                     left = picture.size
                     # A file that grows meanwhile is cut.
@@ -109,9 +114,22 @@ async def _zipped(
                         left -= len(chunk)
                         yield outgoing.taken()
         if left_out:
-            lines = "".join(f"{printable(line)}\n" for line in left_out)
-            file.writestr(LEFT_OUT, lines.encode(errors="replace"))
+            lines = await _named(requested, left_out)
+            file.writestr(LEFT_OUT, "".join(lines).encode(errors="replace"))
     yield outgoing.taken()
+
+
+async def _named(requested: RequestedTable, left_out: Mapping[Key, str]) -> list[str]:
+    """A line for each image: its path if it has one, else its id, and why it is not there."""
+
+    def read(conn: sqlite3.Connection) -> dict[Key, Location]:
+        return reads.locations(conn, requested.index, list(left_out))
+
+    places = await read_bounded(requested.database, read)
+    return [
+        f"{printable(places[id].path if id in places else f'#{id}')}: {reason}\n"
+        for id, reason in left_out.items()
+    ]
 
 
 def _unique(name: str, taken: set[str]) -> str:
