@@ -336,6 +336,12 @@ def test_of_a_film_that_was_not_read_in_time_nothing_counts(
         decoded(drawn / "no key frames.mp4")
 
 
+def test_a_film_may_have_less_time_if_a_person_waits(drawn: Path) -> None:
+    settings = DecodeSettings(np.asarray, 32, film_seconds=0)
+    with pytest.raises(DecodeError, match="the film is damaged"):
+        decoded(drawn / "no key frames.mp4", settings)
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mts"])
 def test_sound_may_go_on_after_the_pictures(tmp_path: Path, name: str) -> None:
     film = decoded(draw_film(tmp_path / name, [("red", 2), ("green", 2)], sound=20))

@@ -27,6 +27,7 @@ from datasette_image_search.decoding import decode
 from datasette_image_search.web.media import receiving, uploads
 
 from .conftest import SHARED, query_json
+from .drawn_films import draw_film, draw_sound
 from .serving import HANGS, Server, ask, datasette_of, served
 
 UPLOAD = "/-/image-search/photos/images/upload"
@@ -101,6 +102,45 @@ async def test_any_picture(database: Path, format: str, content_type: str) -> No
     response = await post(datasette_of(database), picture(format=format), **headers)
     assert response.status_code == 200
     assert response.json()["query"].startswith("vec:")
+
+
+@pytest.mark.parametrize("content_type", ["video/quicktime", "application/octet-stream"])
+async def test_a_film_is_searched_by_its_longest_scene(
+    database: Path, tmp_path: Path, content_type: str
+) -> None:
+    film = draw_film(tmp_path / "a.mov", [("red", 0.5), ("green", 2), ("red", 0.5)])
+    datasette = datasette_of(database)
+    response = await post(datasette, film.read_bytes(), content_type=content_type)
+    assert response.status_code == 200
+    term = response.json()["query"]
+    (row,) = await query_json(datasette, "select image_search(:term, 1) as hits", term=term)
+    best = json.loads(row["hits"])[0]["id"]
+    assert await query_json(datasette, f"select filename from images where id = {best}") == [
+        {"filename": "green.jpg"}
+    ]
+
+
+async def test_films_that_cannot_be_read(database: Path, tmp_path: Path, no_weights: None) -> None:
+    """The model is not loaded for them."""
+    Database(database)["image_search_indexes"].update(1, {"model": "ViT-B-32/openai"})
+    whole = draw_film(tmp_path / "a.mp4", [("red", 0.5)]).read_bytes()
+    for data, said in (
+        (draw_sound(tmp_path / "song.mp4").read_bytes(), "no pictures, only sound"),
+        (whole[: len(whole) // 2], "is damaged"),
+    ):
+        response = await post(datasette_of(database), data, content_type="video/mp4")
+        assert response.status_code == 415
+        assert said in assert_one_sentence(response)
+
+
+async def test_a_film_of_many_pixels_is_refused(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "MEMORY", 100_000)
+    film = draw_film(tmp_path / "a.mp4", [("red", 0.5)])
+    response = await post(datasette_of(database), film.read_bytes(), content_type="video/mp4")
+    assert response.status_code == 413
+    assert "too many pixels" in assert_one_sentence(response)
 
 
 async def test_nothing_is_written(database: Path, folder: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -198,12 +199,17 @@ def decode_film(
     )
 
 
-def _read_film(file: BinaryIO, kind: FilmKind, settings: DecodeSettings) -> Film:
+def _films() -> ModuleType:
     try:
-        from .films import read_film  # Loads FFmpeg, so not before there is a film.
+        from . import films  # Loads FFmpeg, so not before there is a film.
     except ImportError as error:
         raise missing_extra("video") from error
-    return read_film(file, kind, settings)
+    return films
+
+
+def _read_film(file: BinaryIO, kind: FilmKind, settings: DecodeSettings) -> Film:
+    film: Film = _films().read_film(file, kind, settings)
+    return film
 
 
 def decode_picture(data: bytes, name: str, settings: DecodeSettings) -> Image.Image:
@@ -227,9 +233,12 @@ def picture_for_model(data: bytes, name: str, settings: DecodeSettings) -> Image
 
 def stored_size(data: bytes, max_pixels: int) -> tuple[str, tuple[int, int]]:
     """
-    Pillow's name of the format of a picture that is not a RAW, and its size as stored. Decodes nothing but a JPEG XL,
-    which its decoder cannot open otherwise. Raises TooLarge if that would take more than `max_pixels`.
+    Pillow's name of the format of a picture that is not a RAW, or the format of a film, and its size as stored. Decodes
+    nothing but a JPEG XL, which its decoder cannot open otherwise. Raises TooLarge if that would take more than `max_pixels`.
     """
+    kind = film_kind(data, "")
+    if kind is not None:
+        return kind.format, _films().film_size(io.BytesIO(data), kind)
     with _explaining(data, ""):
         check_cost(data, max_pixels)
         with image_of(data, FORMATS) as image:

@@ -34,6 +34,9 @@ IDLE_SECONDS = 60
 MOST_KEPT = 32_000_000
 """Bytes of memory that the process may keep from one picture to the next, which has less then."""
 
+FILM_SECONDS = 4.0
+"""For the frames of a film, of which what was read until then counts. A person waits for them."""
+
 LONGEST_HEADER = 10_000
 
 _LENGTH = struct.Struct(">Q")
@@ -103,7 +106,13 @@ def _jpeg(data: bytes, asked: dict[str, Any]) -> Made:
 
 
 def _settings(asked: dict[str, Any], thumbnail_size: int | None) -> DecodeSettings:
-    return DecodeSettings(np.asarray, asked["image_size"], thumbnail_size, asked["max_pixels"])
+    return DecodeSettings(
+        np.asarray,
+        asked["image_size"],
+        thumbnail_size,
+        asked["max_pixels"],
+        film_seconds=FILM_SECONDS,
+    )
 
 
 Makers = Mapping[str, Callable[[bytes, dict[str, Any]], Made]]

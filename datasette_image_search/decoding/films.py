@@ -76,6 +76,18 @@ class Film:
     warning: str | None
 
 
+def film_size(file: BinaryIO, kind: FilmKind) -> tuple[int, int]:
+    """Width and height as stored. Decodes nothing. Raises DecodeError."""
+    try:
+        with _opened(file, kind) as container:
+            stream = _pictures(container)
+            return stream.width, stream.height
+    except DecodeError:
+        raise
+    except Exception as error:
+        raise DecodeError(_UNREADABLE) from error
+
+
 def read_film(file: BinaryIO, kind: FilmKind, settings: DecodeSettings) -> Film:
     """Raises DecodeError."""
     try:
@@ -168,7 +180,8 @@ class _Looking:
         self._decoded = iter(container.decode(stream))
         self._start = float((stream.start_time or 0) * (stream.time_base or 0))
         self._left = int(MOST_DECODED * max(1.0, FULL_HD / (stream.width * stream.height)))
-        self._deadline = time.monotonic() + MOST_SECONDS
+        seconds = MOST_SECONDS if settings.film_seconds is None else settings.film_seconds
+        self._deadline = time.monotonic() + seconds
         of_pictures = _duration_of_pictures(stream)
         self._duration = of_pictures or _duration(container, stream)
         is_alone = self._duration is not None and not container.streams.audio

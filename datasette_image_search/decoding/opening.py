@@ -92,7 +92,7 @@ class DecodeSettings:
     How to decode a picture. `preprocess` is an embedder's; it gets pictures whose shorter side is at
     least `image_size`, if the file has as much. `thumbnail_size` None makes none. `max_pixels` limits the
     decoded pixels; a JPEG may be decoded smaller than it is. `read_metadata` False leaves it empty, for a
-    picture whose row nobody makes.
+    picture whose row nobody makes. `film_seconds` are spent on the frames of a film, None for MOST_SECONDS of films.
     """
 
     preprocess: Callable[[Image.Image], np.ndarray]
@@ -100,6 +100,7 @@ class DecodeSettings:
     thumbnail_size: int | None = THUMBNAIL_SIZE
     max_pixels: int = field(default_factory=lambda: default_max_pixels(os.cpu_count() or 1))
     read_metadata: bool = True
+    film_seconds: float | None = None
 
 
 def open_limited(

@@ -382,8 +382,8 @@
   }
 
   async function searchBy(file) {
-    if (!file.type.startsWith("image/") && !/\.(hei[cf]|avif)$/i.test(file.name)) {
-      say(`${file.name || "That file"} is not a picture.`);
+    if (!/^(image|video)\//.test(file.type) && !/\.(hei[cf]|avif|mkv|mts)$/i.test(file.name)) {
+      say(`${file.name || "That file"} is not a picture or film.`);
       return;
     }
     const url = form.dataset.uploadUrl;

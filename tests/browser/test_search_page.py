@@ -589,7 +589,7 @@ def test_a_file_that_is_no_picture_is_not_sent(
     page.goto(server + SEARCH)
     (tmp_path / "notes.txt").write_text("no picture")
     page.locator(".image-search-file").set_input_files(tmp_path / "notes.txt")
-    expect(page.get_by_role("status").first).to_have_text("notes.txt is not a picture.")
+    expect(page.get_by_role("status").first).to_have_text("notes.txt is not a picture or film.")
     assert answering == []
 
 

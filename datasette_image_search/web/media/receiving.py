@@ -56,10 +56,10 @@ async def received(request: Request, limit: int) -> AsyncIterator[BinaryIO]:
     Busy if there are too many others.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not re.fullmatch(r"(image/.*|application/octet-stream)?", content_type):
+    if not re.fullmatch(r"((image|video)/.*|application/octet-stream)?", content_type):
         raise UploadRefused(
-            f"the upload is {content_type[:100]!r}; send the bytes of a picture as image/jpeg, or "
-            "another image type, or application/octet-stream",
+            f"the upload is {content_type[:100]!r}; send the bytes of a picture or film as image/jpeg, "
+            "or another image or video type, or application/octet-stream",
             415,
         )
     if _said_length(request) > limit:

@@ -17,6 +17,7 @@ from datasette.utils.asgi import NotFound, Request, Response
 
 from ...decoding.decode import reduction
 from ...decoding.decoding_process import DecodingProcess, Limits, Stopped, StoredPicture
+from ...decoding.formats import FILM_FORMATS
 from ...decoding.opening import DecodeError, DecodeSettings, TooLarge
 from ...errors import ImageSearchError
 from ...search.query import embedder_of, vector_to_term
@@ -38,7 +39,15 @@ ends if it takes more than twice that."""
 
 DECODING_SECONDS = 10
 
-BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 10, "JPEG2000": 20}
+BYTES_OF_FILM = 30
+"""The same for a film, of which several frames are in memory."""
+
+BYTES_PER_PIXEL = {
+    "WEBP": 16,
+    "AVIF": 10,
+    "JPEG2000": 20,
+    **dict.fromkeys(FILM_FORMATS, BYTES_OF_FILM),
+}
 """Memory while a picture is decoded, as measured, for formats that need more than USUAL_BYTES."""
 
 USUAL_BYTES = 8
@@ -99,7 +108,10 @@ def _json(
 
 
 def _vector_of(file: BinaryIO, index: Index, weights_of: WeightsOf) -> np.ndarray:
-    """Shape (dimensions,). Checks that the file is a picture before it loads the model."""
+    """
+    Shape (dimensions,); of a film that of its longest scene. Checks that the file is a picture or film before it loads
+    the model.
+    """
     try:
         file.seek(0, os.SEEK_END)
         left = max(MEMORY - file.tell(), 0)
@@ -125,6 +137,6 @@ def _vector_of(file: BinaryIO, index: Index, weights_of: WeightsOf) -> np.ndarra
 
 
 def _bytes_per_pixel(stored: StoredPicture, settings: DecodeSettings) -> int:
-    if reduction(stored.size, settings) == 1:
+    if stored.format not in FILM_FORMATS and reduction(stored.size, settings) == 1:
         return BYTES_UNREDUCED
     return BYTES_PER_PIXEL.get(stored.format, USUAL_BYTES)
