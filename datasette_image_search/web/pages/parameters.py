@@ -28,6 +28,7 @@ OURS = [
     "_sort",
     "_sort_by_desc",
     "_sort_desc",
+    "_view",
 ]
 
 TABLE_PAGE = [
