@@ -929,7 +929,17 @@ async def test_pictures_have_their_size_before_they_load(database: Path) -> None
     assert len(pictures) == 8
     for picture in pictures:
         assert 'width="80" height="60"' in picture
-        assert 'loading="lazy"' in picture
+
+
+async def test_the_first_pictures_of_a_search_are_asked_for_at_once(database: Path) -> None:
+    change(database, "insert into images (root_id, path) values (1, 'a.jpg'), (1, 'b.jpg')")
+    datasette = datasette_of(database)
+    for query, lazy in (("", [False] * 8 + [True] * 2), ("?_next=2", [False] * 6 + [True] * 2)):
+        page = await ask(datasette, PAGE + query)
+        pictures = re.findall(r"<img [^>]*>", grid(page))
+        assert ['loading="lazy"' in picture for picture in pictures] == lazy
+    assert 'rel="expect" href="#image-search-preview"' in page.text
+    assert page.text.count('id="image-search-preview"') == 1
 
 
 async def test_two_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path, embed) -> None:
