@@ -55,7 +55,7 @@ def names(response: httpx.Response) -> list[str]:
 
 
 def summary(response: httpx.Response) -> str:
-    return unescape(re.search(r'image-search-summary">(.*?)</h2>', response.text)[1])
+    return unescape(re.search(r'image-search-summary"[^>]*>(.*?)</h2>', response.text)[1])
 
 
 def alert(response: httpx.Response) -> str:
