@@ -720,14 +720,14 @@ def coarse_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     place = tmp_path_factory.mktemp("coarse")
     with closing(Database(place / "photos.db", execute_plugins=False)) as db:
         images = Images(db)
-        images.add(random_vectors(2000), np.random.default_rng(0))
+        images.add(random_vectors(1000), np.random.default_rng(0))
         index_coarsely(db, "IVF8,SQ8", 2)
     return place, images.rows
 
 
 @pytest.fixture
 def coarse(coarse_once: tuple[Path, dict], tmp_path: Path) -> Iterator[Images]:
-    """2,000 images, of which the approximate index looks at a quarter, so that it misses many."""
+    """1,000 images, of which the approximate index looks at a quarter, so that it misses many."""
     place, rows = coarse_once
     shutil.copytree(place, tmp_path, dirs_exist_ok=True)
     with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
@@ -779,13 +779,13 @@ def test_pages_that_go_on_where_an_approximate_index_ends_show_each_image_once(
     """What it missed comes with the first page behind it."""
     index_coarsely(coarse.db, "IVF8,SQ8", probes)
     for vector in random_vectors(3, seed=3):
-        pages = [page_of(coarse, vector, size, start).hits for start in range(0, 2000, size)]
+        pages = [page_of(coarse, vector, size, start).hits for start in range(0, 1000, size)]
         shown = [hit.id for page in pages for hit in page]
         assert sorted(shown) == sorted(coarse.rows)
         for page in pages:
             assert list(page) == sorted(page, key=lambda hit: (-hit.score, hit.id))
-        best = {hit.id for hit in page_of(coarse, vector, 1000, exact=True).hits}
-        assert len(best & set(shown[: 1000 + size])) == 1000
+        best = {hit.id for hit in page_of(coarse, vector, 500, exact=True).hits}
+        assert len(best & set(shown[: 500 + size])) == 500
 
 
 def test_an_index_that_proposes_too_few_for_a_page_is_left_aside(coarse: Images) -> None:
