@@ -39,6 +39,7 @@ setup(
             "templates/*.html",
             "templates_0_65/*.html",
             "static/*",
+            "static/*/*",
             "embedders/*.npz",
             "embedders/*.txt",
         ],

@@ -129,6 +129,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         album_pages,
         archives,
         duplicates_page,
+        geographic_map,
         image_page,
         map_page,
         search_page,
@@ -175,6 +176,10 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/album/(?P<album>[0-9]+)$",
             album_pages.album,
+        ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/earth(?:\.(?P<format>json))?$",
+            told_with_the_list(geographic_map.geographic_map),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/duplicates(?:\.(?P<format>txt|csv))?$",

@@ -228,5 +228,11 @@ async def test_a_view_has_the_albums_of_its_images(albums: Path):
     datasette = served(albums)
     page = html.unescape((await get(datasette, "/-/image-search/photos/few/albums")).text)
     assert "/-/image-search/photos/few?_image_album=Beach" in page
+    of_view = "/-/image-search/photos/few/albums?_matches_only=0"
+    form = urlencode({"action": "add", "album": "All of the view"})
+    kind = "application/x-www-form-urlencoded"
+    added = await ask(datasette, of_view, "root", "POST", form, content_type=kind)
+    assert added.status_code == 302
+    assert members(albums)["All of the view"] == [1, 2, 3]
     search = "/-/image-search/photos/few.json?_image_album=Beach+%26+sea"
     assert [hit["id"] for hit in (await get(datasette, search)).json()["hits"]] == [3]

@@ -32,7 +32,7 @@ async def said_at_start(
         ),
         (
             {"x": 1},
-            "x: there is no such option; the options are roots, max_upload_bytes, max_zip_bytes, warm_up, weights, rank",
+            "x: there is no such option; the options are roots, max_upload_bytes, max_zip_bytes, warm_up, weights, rank, tiles",
         ),
         ({"roots": ["Pictures"]}, "roots must be absolute paths, such as /home/me/Pictures"),
         ({"roots": [1]}, "roots must be a list of folders, such as [/home/me/Pictures]"),
@@ -54,6 +54,10 @@ async def said_at_start(
             {"weights": "/some/file"},
             "weights must have a line with a file for each model, such as "
             "ViT-B-32/mine: /home/me/mine.safetensors",
+        ),
+        (
+            {"tiles": "https://tiles.example/"},
+            "tiles must have a line url, with {z}, {x} and {y} in it, and may have a line attribution",
         ),
         ({"weights": {"a/b": "/not/there"}}, "weights, a/b: there is no file '/not/there'"),
     ],

@@ -257,7 +257,7 @@ async def test_the_order_the_size_of_a_page_and_labels(datasette: Datasette) -> 
     rows = (await get(datasette, "/photos/images.json", _shape="array")).json()
     assert len(rows) == table["size"] == 48
     label = (await get(datasette, "/photos/images_duplicates", _labels="on")).text
-    assert re.search(r'<a href="/photos/images/\d+">blue\.jpg</a>', label)
+    assert re.search(r'href="/-/image-search/photos/images/\d+"><img [^>]*> blue\.jpg</a>', label)
     assert ">Pictures</a>" in (await get(datasette, "/photos/images", actor="root")).text
 
 

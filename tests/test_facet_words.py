@@ -138,7 +138,7 @@ async def test_the_table_of_tags_links_to_images_and_counts(tagged: Path):
     datasette = datasette_of(tagged)
     page = await get(datasette, "/photos/images_tags?_facet=tag&tag=blue")
     assert page.status_code == 200
-    assert 'href="/photos/images/2"' in page.text
+    assert 'href="/-/image-search/photos/images/2"' in page.text
 
 
 async def test_datasettes_own_filter_through_the_table(tagged: Path):

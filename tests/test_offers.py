@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from html import unescape
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -11,7 +12,8 @@ import pytest
 from datasette.utils.asgi import Request
 from sqlite_utils import Database
 
-from datasette_image_search.store import find_image_table
+from datasette_image_search.store import find_image_table, find_index
+from datasette_image_search.store.albums import add_to_album
 from datasette_image_search.store.metadata import write_keywords
 from datasette_image_search.web.pages import offers
 from datasette_image_search.web.pages.offers import accepted_languages
@@ -181,6 +183,18 @@ async def test_keywords_that_the_actor_may_see(database: Path) -> None:
     }
     hidden = {"databases": {"photos": {"tables": {"images_keywords": {"allow": {"id": "root"}}}}}}
     assert await offered(database, url, rules=hidden) == {}
+
+
+async def test_albums_that_the_actor_may_see(database: Path) -> None:
+    with closing(Database(database)) as db:
+        add_to_album(db, find_index(db.conn, "images"), "Best Of", [6])
+    url = f"{PAGE}?q=red+best+of"
+    assert await offered(database, url) == {
+        "Best Of (album)": [("q", "red"), ("_image_album", "Best Of")]
+    }
+    for side in ("images_albums", "images_album_members"):
+        hidden = {"databases": {"photos": {"tables": {side: {"allow": {"id": "root"}}}}}}
+        assert await offered(database, url, rules=hidden) == {}
 
 
 async def test_a_table_that_takes_too_long_has_no_offers(

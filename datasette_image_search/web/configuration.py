@@ -96,6 +96,11 @@ def rank(datasette: Datasette, database: str, table: str) -> Rank:
     return _setting(datasette, "rank", database, table, "corrected")
 
 
+def map_tiles(datasette: Datasette, database: str, table: str) -> dict[str, str] | None:
+    """The tiles below the map of the earth: `tiles: {url: URL, attribution: TEXT}`; None for an outline of our own."""
+    return _setting(datasette, "tiles", database, table, None)
+
+
 # --- Values ------------------------------------------------------------------------------
 
 
@@ -147,6 +152,17 @@ def _rank(written: Any) -> Rank:
     return cast("Rank", written)
 
 
+def _tiles(written: Any) -> dict[str, str]:
+    named = written if isinstance(written, dict) else {}
+    url, attribution = named.get("url"), named.get("attribution", "")
+    is_url = isinstance(url, str) and all(part in url for part in ("{z}", "{x}", "{y}"))
+    if not is_url or not isinstance(attribution, str) or set(named) - {"url", "attribution"}:
+        raise _wrong(
+            "tiles must have a line url, with {z}, {x} and {y} in it, and may have a line attribution"
+        )
+    return {"url": str(url), "attribution": attribution}
+
+
 OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "roots": _roots,
     "max_upload_bytes": partial(_bytes, name="max_upload_bytes"),
@@ -154,6 +170,7 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "warm_up": _warm_up,
     "weights": _weights,
     "rank": _rank,
+    "tiles": _tiles,
 }
 """Option -> function that reads its value. These raise ConfigurationError."""
 

@@ -45,7 +45,7 @@ POSITION = "_position"
 FORM_FIELDS = ("q", "_by", "_sort", "_limit")
 """Fields that say nothing if they are empty."""
 
-PAGES = ("albums", "duplicates", "map", "upload")
+PAGES = ("albums", "duplicates", "earth", "map", "upload")
 """What follows the table in our URLs, and can be the key of an image too."""
 
 Pairs = Iterable[tuple[str, str]]
@@ -78,6 +78,10 @@ class TableUrls:
     def map(self, pairs: Pairs = (), format: str = "") -> str:
         """The map of the images, or its data as `format` "json"."""
         return self._path(f"/map.{format}" if format else "/map", pairs)
+
+    def earth(self, pairs: Pairs = (), format: str = "") -> str:
+        """The map of the earth, or the cells of a view as `format` "json"."""
+        return self._path(f"/earth.{format}" if format else "/earth", pairs)
 
     def duplicates(self, pairs: Pairs = (), format: str = "") -> str:
         """The groups of duplicates, or a list of what was ticked there as `format` "txt" or "csv"."""

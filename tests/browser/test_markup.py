@@ -136,6 +136,7 @@ PATHS = {
     "album": f"{SEARCH}/album/1",
     "duplicates": f"{SEARCH}/duplicates?_threshold=0.85",
     "duplicates with markup": f"{SEARCH}/duplicates?_threshold={TEXT}",
+    "map of the earth": f"{SEARCH}/earth?{TEXT}={TEXT}",
     "map": f"{SEARCH}/map",
     "map with a query": f"{SEARCH}/map?q={TEXT}",
     "map by the column": f"{SEARCH}/map?_color={TEXT}",

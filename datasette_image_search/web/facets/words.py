@@ -57,6 +57,11 @@ class Words:
         """The kinds of the side tables that they are read from. The words are in the last."""
         return (self.side,) if self.names is None else (self.side, self.names)
 
+    @property
+    def written_in(self) -> str:
+        """The column of the words, in the last of `sides`."""
+        return self.column if self.names is None else "name"
+
     def rows(self, table: ImageTable) -> str:
         """SQL of image_id and word, to select from."""
         side, *names = (escape_sqlite(table.side(kind)) for kind in self.sides)

@@ -21,7 +21,7 @@ from ...search.query import Kind, QueryError, Term, format_query, parse_query
 from ...store.reads import values_among
 from ...store.transactions import is_interrupted
 from ..access.requested_table import RequestedTable
-from ..facets.words import KEYWORDS, TAGS, table_with
+from ..facets.words import ALL, table_with
 from ..reading import read_bounded
 from ..urls import Pairs
 from .periods import period_in, rest_of
@@ -141,7 +141,7 @@ def _times(text: str, languages: Sequence[str]) -> list[_Suggested]:
 async def _names(
     requested: RequestedTable, texts: Sequence[str], columns: Sequence[str]
 ) -> list[list[_Suggested]]:
-    """For each text the places, keywords and tags that are written in it as they are in the table."""
+    """For each text the places, keywords, tags and albums that are written in it as they are in the table."""
     rests = [_rests(text) for text in texts]
     sources = await _sources(requested, columns)
     written = sorted({name for rest in rests for name in rest})
@@ -174,13 +174,13 @@ async def _names(
 async def _sources(requested: RequestedTable, columns: Sequence[str]) -> list[_Source]:
     """Those that the table has and the actor may see."""
     sources = [_Source(name, requested.name, name, name) for name in PLACES if name in columns]
-    for words in (KEYWORDS, TAGS):
+    for words in ALL:
         having = await table_with(
             requested.datasette, requested.request, requested.database.name, requested.name, words
         )
         if having is not None:
-            side = having.side(words.side)
-            sources.append(_Source(words.column, side, words.column, words.argument))
+            side = having.side(words.sides[-1])
+            sources.append(_Source(words.column, side, words.written_in, words.argument))
     return sources
 
 

@@ -241,6 +241,7 @@ async def _html(
             "selection": selection(
                 requested, wanted, answer, first_page, originals=context["originals"]
             ),
+            "earth_url": _earth_url(urls, answer, kept, query),
             "duplicates_url": urls.duplicates() if requested.view is None else None,
             "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
@@ -417,6 +418,14 @@ def _table_url(urls: TableUrls, query: str, kept: Pairs) -> str:
     """The URL of the table page with the same images."""
     searched = [("_image_search", query)] if query else []
     return urls.rows([*replaced(kept, **dict.fromkeys(ONLY_HERE)), *searched])
+
+
+def _earth_url(urls: TableUrls, answer: Answer, kept: Pairs, query: str) -> str | None:
+    """The map of the earth with the matches, or with all images if nobody can tell these; None if no image here has a place."""
+    if not any(image.row.get("latitude") is not None for image in answer.images):
+        return None
+    matching = {"q": query, "_matches_only": 1} if answer.matches and answer.matches.number else {}
+    return urls.earth(replaced(kept, **dict.fromkeys(NOT_ON_THE_MAP), **matching))
 
 
 def _has_map(answer: Answer) -> bool:

@@ -1,0 +1,189 @@
+"""The images of a search on a map of the earth, as cells with counts: a page, and the cells of a view as JSON."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from typing import Any
+
+from datasette.app import Datasette
+from datasette.utils.asgi import Request, Response
+
+from ...errors import ImageSearchError, counted
+from ...store import Key
+from ...store.filters import naming_the_filter
+from ...store.positions import LATITUDE, LONGITUDE, Box, Cell, cells
+from ...store.reads import image_rows, versions
+from ..access.requested_table import RequestedTable, requested_table
+from ..configuration import map_tiles
+from ..errors import told_when_too_long
+from ..server.preparing import is_prepared
+from ..urls import Pairs, RequestError, check_url, pairs_of, pairs_of_form, replaced
+from .facts import PLACES
+from .responses import as_json, error_response, json_head
+from .results import LARGEST_VALUE, in_time, within_limits
+from .search_page import form_context, limits_in_words, table_context
+from .search_request import SearchRequest, read_request
+
+VIEW = "_view"
+"""The parameter with the box that is shown: south,west,north,east in degrees."""
+
+ACROSS = 32
+"""Cells along the longer side of a view."""
+
+LISTED = 60
+"""The fullest cells, which the page lists for browsers without JavaScript, and for screen readers."""
+
+BOUNDS = {
+    f"{LATITUDE}__gte": "south",
+    f"{LONGITUDE}__gte": "west",
+    f"{LATITUDE}__lte": "north",
+    f"{LONGITUDE}__lte": "east",
+}
+"""Filters of the search page -> the side of a box."""
+
+
+async def geographic_map(datasette: Datasette, request: Request) -> Response:
+    """/-/image-search/DATABASE/TABLE/earth and .json"""
+    check_url(request)
+    requested = await requested_table(datasette, request)
+    format = request.url_vars.get("format") or ""
+    if (pairs := pairs_of_form(request)) is not None:
+        return Response.redirect(requested.urls.earth(pairs, format))
+    wanted: SearchRequest | None = None
+    found: list[Cell] = []
+    names: dict[Key, dict[str, Any]] = {}
+    error = None
+    try:
+        columns = await requested.database.table_columns(requested.name)
+        if not {LATITUDE, LONGITUDE} <= set(columns):
+            raise RequestError(f"{requested.name!r} has no columns {LATITUDE} and {LONGITUDE}")
+        wanted = await read_request(requested)
+        view = _view(request)
+        limits = limits_in_words(wanted)
+        if wanted.is_limited:
+            await is_prepared(requested, wanted.query)
+            wanted = await within_limits(requested, wanted)
+        found, names = await _read(requested, wanted, view, with_rows=not format)
+        if format:
+            count = counted(sum(cell.count for cell in found), "image")
+            words = " ".join(filter(None, (count, wanted.filter_words))) + limits
+            return await _json(requested, found, words)
+    except ImageSearchError as problem:
+        if format:
+            return error_response(datasette, str(problem))
+        error = str(problem)
+    return await _html(requested, wanted, found, names, error)
+
+
+def _view(request: Request) -> Box:
+    text = request.args.get(VIEW)
+    if not text:
+        return Box()
+    try:
+        south, west, north, east = map(float, text.split(","))
+    except ValueError:
+        south = west = north = east = math.nan
+    if not (-90 <= south <= north <= 90 and -180 <= west <= east <= 180):
+        raise RequestError(f"{VIEW} must be south,west,north,east in degrees, such as 36,-10,44,4")
+    return Box(south, west, north, east)
+
+
+async def _read(
+    requested: RequestedTable, wanted: SearchRequest, view: Box, *, with_rows: bool
+) -> tuple[list[Cell], dict[Key, dict[str, Any]]]:
+    """The cells, and the rows of the images that stand for those that are listed."""
+    table, without = requested.table, requested.index.content_column
+
+    def read(conn: sqlite3.Connection) -> tuple[list[Cell], dict[Key, dict[str, Any]]]:
+        found = cells(conn, table, wanted.filter, view, ACROSS)
+        ids = [cell.image_id for cell in found[:LISTED]] if with_rows else []
+        return found, image_rows(conn, table, ids, without=without, largest=LARGEST_VALUE)
+
+    with (
+        told_when_too_long(requested.datasette, is_filtered=bool(wanted.filter_words)),
+        naming_the_filter(table, wanted.filter),
+    ):
+        return await in_time(requested, read)
+
+
+async def _json(requested: RequestedTable, found: list[Cell], description: str) -> Response:
+    urls, pairs = requested.urls, _search_pairs(requested.request)
+    ids = [cell.image_id for cell in found]
+    known = await in_time(requested, lambda conn: versions(conn, requested.table, ids))
+    data = [
+        {
+            "latitude": round(cell.latitude, 6),
+            "longitude": round(cell.longitude, 6),
+            "count": cell.count,
+            "box": [cell.box.south, cell.box.west, cell.box.north, cell.box.east],
+            "thumbnail": urls.thumbnail(cell.image_id, known.get(cell.image_id)),
+            "url": urls.image_page(cell.image_id)
+            if cell.count == 1
+            else _within(urls, pairs, cell),
+        }
+        for cell in found
+    ]
+    head = {**json_head(requested), "description": description}
+    return as_json(requested.datasette, {**head, "cells": data})
+
+
+def _search_pairs(request: Request) -> Pairs:
+    """The query string of the search, whatever part of the earth is shown."""
+    return replaced(pairs_of(request), _next=None, **{VIEW: None})
+
+
+def _within(urls: Any, pairs: Pairs, cell: Cell) -> str:
+    """The search of the images of a cell."""
+    sides = {name: repr(getattr(cell.box, side)) for name, side in BOUNDS.items()}
+    return str(urls.page(replaced(pairs, **sides)))
+
+
+async def _html(
+    requested: RequestedTable,
+    wanted: SearchRequest | None,
+    found: list[Cell],
+    names: dict[Key, dict[str, Any]],
+    error: str | None,
+) -> Response:
+    datasette, request, urls = requested.datasette, requested.request, requested.urls
+    pairs = _search_pairs(request)
+    listed = [
+        {
+            "place": _place(cell, names.get(cell.image_id, {})),
+            "count": counted(cell.count, "image"),
+            "url": _within(urls, pairs, cell),
+        }
+        for cell in found[:LISTED]
+    ]
+    names_of_table = requested.database.name, requested.table.name
+    context = {
+        **await table_context(requested),
+        **await form_context(requested, wanted, urls.earth, replaced(pairs, q=None)),
+        "error": error,
+        "page_url": urls.earth(),
+        "data_url": urls.earth(pairs, "json"),
+        "search_url": urls.page(pairs),
+        "tiles": map_tiles(datasette, *names_of_table),
+        "count": sum(cell.count for cell in found),
+        "listed": listed,
+        "more": len(found) > LISTED,
+        "path_with_removed_where": lambda text: urls.earth(
+            pair for pair in pairs if pair != ("_where", text)
+        ),
+    }
+    html = await datasette.render_template("image_search_earth.html", context, request=request)
+    return Response.html(html, status=400 if error else 200)
+
+
+def _place(cell: Cell, row: dict[str, Any]) -> str:
+    """ "Lisbon, Portugal", of one of its images, or degrees."""
+    city, _, country = (row.get(column) for column in PLACES)
+    said = [text for text in (city, country) if isinstance(text, str) and text]
+    if said:
+        return ", ".join(said)
+    latitude, longitude = cell.latitude, cell.longitude
+    return (
+        f"{abs(latitude):.2f}° {'S' if latitude < 0 else 'N'}, "
+        f"{abs(longitude):.2f}° {'W' if longitude < 0 else 'E'}"
+    )
