@@ -28,7 +28,11 @@ SHOTS = {
     "search-phone.png": (390, 844, "light", "q=orange"),
     "search-nothing.png": (1000, 620, "light", "q=orange&folder=2020+New+York"),
     "search-sorted.png": (1000, 620, "light", "q=blue&_sort_desc=taken_at"),
+    "selection.png": (1000, 620, "light", "q=blue&_matches_only=1"),
 }
+
+SELECTED = {"selection.png": 3}
+"""File: how many of its first pictures are selected."""
 
 
 def main() -> None:
@@ -43,6 +47,9 @@ def main() -> None:
             )
             page.goto(f"{url}/-/image-search/{database.stem}/images?{query}")
             page.wait_for_load_state("networkidle")
+            for _ in range(SELECTED.get(name, 0)):
+                page.keyboard.press("ArrowRight")
+                page.keyboard.press("x")
             save(page, folder / name)
             page.close()
         browser.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import shutil
@@ -27,7 +28,7 @@ from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.store import find_index
 from datasette_image_search.web.pages import search_page
 
-from .only_ours import forget_other_plugins, keep_apps
+from .only_ours import forget_other_plugins, keep_apps, keep_metadata
 from .serving import PATIENT_SETTINGS
 from .tiny_clip import make_tiny_clip
 
@@ -94,11 +95,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in gone]
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays, and need not be looked through for what may go."""
+    gc.freeze()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """More than processors: tests of servers, of kills and of locks wait more than they work."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
 def pytest_configure() -> None:
     # A shell lets what it runs in the background ignore Ctrl-C, which some tests send to themselves.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     forget_other_plugins()
     keep_apps()
+    keep_metadata()
     DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
     # Before there are other processes, so that all have the same.
     os.environ.setdefault("FAULT_SEED", str(secrets.randbelow(10**9)))

@@ -5,7 +5,8 @@ those would test datasette-cluster-map, which is not happy with a table without 
 As a script, the command `datasette`.
 """
 
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import Distribution
 
 from datasette import hookimpl
 from datasette.app import DatasetteClient
@@ -35,6 +36,12 @@ def forget_other_plugins() -> None:
     # which takes it seconds each time. Imported by its name, before the plugins are, that module would
     # register itself half made, and every error would be a 500.
     pm.get_plugin("datasette.handle_exception").rich = None
+
+
+def keep_metadata() -> None:
+    """Of the plugins: each Datasette asks for their names several times, and each time they are parsed anew."""
+    if isinstance(Distribution.metadata, property):
+        Distribution.metadata = property(cache(Distribution.metadata.fget))
 
 
 def keep_apps() -> None:

@@ -55,11 +55,11 @@ def test_files_that_are_no_images_are_named(database: Path, folder: Path):
 def test_own_paths_are_relative_to_the_database_or_absolute(path: Path, folder: Path):
     db = Database(path)
     rows = [
-        {"name": "a", "file": "pictures/red.jpg"},
-        {"name": "b", "file": str(folder / "blue.jpg")},
+        {"name": "a", "the {file}": "pictures/red.jpg"},
+        {"name": "b", "the {file}": str(folder / "blue.jpg")},
     ]
     db["pictures"].insert_all(rows, pk="name")
     db.close()
-    options = ("--path-column", "file", "--model", "palette")
+    options = ("--path-column", "the {file}", "--model", "palette")
     assert command("embed-images", path, "pictures", *options).exit_code == 0
     assert ids(path, folder / "blue.jpg", folder / "red.jpg", table="pictures") == ["b", "a"]

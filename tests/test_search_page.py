@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -36,7 +37,7 @@ from datasette_image_search.web.pages.search_page import count_in_words
 from datasette_image_search.web.server import preparing
 
 from .commands import change
-from .conftest import COLOURS, draw_picture, query_json
+from .conftest import COLOURS, copied_database, draw_picture, embed_into, query_json
 from .serving import HANGS, ask, datasette_of
 
 PAGE = "/-/image-search/photos/images"
@@ -54,7 +55,7 @@ def names(response: httpx.Response) -> list[str]:
 
 
 def summary(response: httpx.Response) -> str:
-    return unescape(re.search(r'image-search-summary">(.*?)</h2>', response.text)[1])
+    return unescape(re.search(r'image-search-summary"[^>]*>(.*?)</h2>', response.text)[1])
 
 
 def alert(response: httpx.Response) -> str:
@@ -85,12 +86,10 @@ def query_of(url: str) -> dict[str, list[str]]:
     return parse_qs(urlsplit(url).query)
 
 
-@pytest.fixture
-def dated(tmp_path: Path, embed: Callable[..., Path]) -> Path:
-    """
-    Six pictures: old.jpg (2019) and new.jpg (2023) by Canon, mid-1.jpg and mid-2.jpg (2021) by NIKON,
-    in two folders; undated.jpg and plain.jpg without EXIF.
-    """
+@pytest.fixture(scope="module")
+def dated_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is copied for each test: pictures/, photos.db and its sidecar."""
+    place = tmp_path_factory.mktemp("dated")
     for folder, name, year, make, colour in (
         ("a", "old", 2019, "Canon", "red"),
         ("a", "mid-1", 2021, "NIKON", "orange"),
@@ -100,10 +99,21 @@ def dated(tmp_path: Path, embed: Callable[..., Path]) -> Path:
         exif = Image.Exif()
         exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = f"{year}:05:06 12:00:00"
         exif[ExifTags.Base.Make] = make
-        draw_picture(tmp_path / "dated" / folder / f"{name}.jpg", colour, exif=exif)
-    draw_picture(tmp_path / "dated" / "undated.jpg", "black")
-    draw_picture(tmp_path / "dated" / "plain.jpg", "white")
-    return embed(tmp_path / "dated")
+        draw_picture(place / "pictures" / folder / f"{name}.jpg", colour, exif=exif)
+    draw_picture(place / "pictures" / "undated.jpg", "black")
+    draw_picture(place / "pictures" / "plain.jpg", "white")
+    embed_into(place / "photos.db", "images", place / "pictures")
+    return place
+
+
+@pytest.fixture
+def dated(dated_once: Path, tmp_path: Path) -> Path:
+    """
+    Six pictures: old.jpg (2019) and new.jpg (2023) by Canon, mid-1.jpg and mid-2.jpg (2021) by NIKON,
+    in two folders; undated.jpg and plain.jpg without EXIF.
+    """
+    folder = shutil.copytree(dated_once / "pictures", tmp_path / "dated")
+    return copied_database(dated_once, folder, tmp_path)
 
 
 # --- Queries ---------------------------------------------------------------------------------------
@@ -414,13 +424,21 @@ async def test_a_column_whose_name_has_two_underscores(database: Path) -> None:
 # --- Where the matches end -------------------------------------------------------------------------
 
 
-@pytest.fixture
-def many(tmp_path: Path, embed: Callable[..., Path]) -> Path:
-    """Thirty pictures, 00.png to 29.png: the first three are red, the next three orange, and the rest grey or blue."""
+@pytest.fixture(scope="module")
+def many_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("many")
     for number in range(30):
         colour = ("red", "orange", *["grey", "blue"] * 4)[number // 3]
-        draw_picture(tmp_path / "many" / f"{number:02}.png", colour)
-    return embed(tmp_path / "many")
+        draw_picture(place / "pictures" / f"{number:02}.png", colour)
+    embed_into(place / "photos.db", "images", place / "pictures")
+    return place
+
+
+@pytest.fixture
+def many(many_once: Path, tmp_path: Path) -> Path:
+    """Thirty pictures, 00.png to 29.png: the first three are red, the next three orange, and the rest grey or blue."""
+    folder = shutil.copytree(many_once / "pictures", tmp_path / "many")
+    return copied_database(many_once, folder, tmp_path)
 
 
 def parts(response: httpx.Response) -> list[list[str]]:

@@ -21,7 +21,8 @@ def ids_of_files(
 ) -> list[Key]:
     """
     The ids of the images in files, in their order. A path is one on this machine, or as the table has it, which may be
-    that of several images, in folders that were embedded each; `folder` is that of the database. Raises StoreError, with the first of them, for files that are no images of the table.
+    that of several images, in folders that were embedded each; `folder` is that of the database. Raises StoreError, with
+    the first of them, for files that are no images of the table.
     """
     check_in_files(index)
     table = index.table
@@ -33,9 +34,8 @@ def ids_of_files(
     wanted = {path for some in spelled.values() for _, path in some}
     root = quote_identifier(table.root_column) if table.root_column else "null"
     rows = conn.execute(
-        f"select {root}, {quote_identifier(column)}, {{key}} from {{images}} "
-        f"where {quote_identifier(column)} in (select value from json_each(?))".format(
-            **table.quoted()
+        "select {root}, {path}, {key} from {images} where {path} in (select value from json_each(?))".format(
+            root=root, path=quote_identifier(column), **table.quoted()
         ),
         [json.dumps(sorted(wanted))],
     )

@@ -79,10 +79,12 @@ class SeenRequest(Request):
     def __init__(self, request: Request) -> None:
         super().__init__(request.scope, request.receive)
         self.seen: set[str] = set()
+        # A page asks for them some dozen times, and Datasette parses the URL for each.
+        self._parameters = _SeenParameters(request.args, self.seen)
 
     @property
     def args(self) -> MultiParams:
-        return _SeenParameters(super().args, self.seen)
+        return self._parameters
 
 
 class _SeenParameters(MultiParams):
