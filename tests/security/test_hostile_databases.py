@@ -138,6 +138,8 @@ def answer(server: Server, path: str) -> tuple[int, bytes]:
     ("server", "name"),
     [pytest.param(at, name, id=name) for at in ASKED for name in GROUPS[at]],
     indirect=["server"],
+    # Else a server would be started for each name.
+    scope="module",
 )
 def test_whatever_a_database_holds_its_server_answers(server: Server, name: str):
     """Without a fault of ours, in time, in bounded memory, and with no file of somebody else's."""
