@@ -32,7 +32,7 @@
   root.append(stage, make("p", { class: "image-earth-status" }, choose, said));
 
   const world = L.latLngBounds([-90, -180], [90, 180]);
-  const map = L.map(stage, { worldCopyJump: false, maxBounds: world, maxBoundsViscosity: 1, minZoom: 1, maxZoom: 18 });
+  const map = L.map(stage, { worldCopyJump: false, maxBounds: world, maxBoundsViscosity: 1, zoomSnap: 0.25, maxZoom: 18 });
   map.attributionControl.setPrefix("");
 
   if (root.dataset.tiles) {
