@@ -4,7 +4,8 @@ named on the command line.
 
     python benchmarks/folders.py --unchanged 100000 --folders 10000
 
-For the first the script makes files and a table that knows them, without and with an .xmp file beside each, and runs
+For the first the script makes files and a table that knows them, without and with an .xmp file beside each, and with films
+and films of Live Photos among them, and runs
 `sqlite-utils embed-images` again. For the second it makes folders, each with one picture, and looks for changes as a
 run does: in a new table, in one that knows all files, and after half of the folders have gone. Beside them it names
 one folder that contains all. It takes two minutes.
@@ -12,11 +13,13 @@ one folder that contains all. It takes two minutes.
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -44,9 +47,9 @@ FILES_PER_FOLDER = 500
 @click.option("--folders", default=10_000, show_default=True)
 def main(unchanged: Sequence[int], folders: int) -> None:
     rows = [
-        (f"{number:,} files{', each with an .xmp' if beside else ''}", *run_again(number, beside))
+        (f"{number:,} files{said}", *run_again(number, kind))
         for number in unchanged
-        for beside in (False, True)
+        for kind, said in KINDS.items()
     ]
     click.echo(
         tabulate(rows, headers=("nothing changed", "seconds", "of a processor"), floatfmt=".2f")
@@ -58,11 +61,18 @@ def main(unchanged: Sequence[int], folders: int) -> None:
 # --- Nothing has changed ---------------------------------------------------------------------------
 
 
-def run_again(number: int, beside: bool) -> tuple[float, float]:
+KINDS = {
+    "alone": "",
+    "beside": ", each with an .xmp",
+    "films": ", a fifth of them films, a fifth with that of a Live Photo beside it",
+}
+
+
+def run_again(number: int, kind: str) -> tuple[float, float]:
     """Seconds, and seconds of a processor, of a whole command, its start included."""
     with TemporaryDirectory() as place:
         photos = Path(place, "photos")
-        make_files(photos, number, beside)
+        make_files(photos, number, kind)
         database = Path(place, "photos.db")
         write_rows(database, photos)
         command = [sys.executable, "-m", "sqlite_utils", "embed-images"]
@@ -77,13 +87,16 @@ def run_again(number: int, beside: bool) -> tuple[float, float]:
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def make_files(photos: Path, number: int, beside: bool) -> None:
+def make_files(photos: Path, number: int, kind: str) -> None:
     for start in range(0, number, FILES_PER_FOLDER):
         folder = photos / f"folder {start}"
         folder.mkdir(parents=True)
         for each in range(start, min(number, start + FILES_PER_FOLDER)):
-            (folder / f"IMG_{each}.jpg").write_bytes(b"%d" % each)
-            if beside:
+            is_film = kind == "films" and each % 5 == 0
+            (folder / f"IMG_{each}.{'mp4' if is_film else 'jpg'}").write_bytes(b"%d" % each)
+            if kind == "films" and each % 5 == 1:
+                (folder / f"IMG_{each}.mov").write_bytes(b"%d" % each)
+            if kind == "beside":
                 (folder / f"IMG_{each}.xmp").write_bytes(b"%d" % each)
 
 
@@ -102,12 +115,21 @@ def write_rows(database: Path, photos: Path) -> None:
             dimensions=palette.dimensions,
         )
         roots = ensure_roots(db, {str(photos.resolve())})
-        files = changes([photos], {}).to_embed
+        found = changes([photos], {}).to_embed
+        # What is in these files is no film, which only a run that pairs them would see.
+        films = {file.path.removesuffix(".mov") for file in found if file.path.endswith(".mov")}
+        files = [
+            replace(file, companions=json.dumps([f"{stem}.mov"])) if stem in films else file
+            for file in found
+            if not file.path.endswith(".mov")
+            for stem in [file.path.removesuffix(".jpg")]
+        ]
         db.table("images").insert_all(record_of(file, roots[file.root]).row() for file in files)
         db.execute(
-            "insert into {vectors} (index_id, image_id, sha256, vector) "
-            "select ?, id, sha256, ? from {images}".format(**table.quoted()),
-            [index.id, vector.tobytes()],
+            "insert into {vectors} (index_id, image_id, sha256, vector, times) "
+            "select ?, id, sha256, iif(path like '%.mp4', ?, ?), iif(path like '%.mp4', '[0, 1, 2]', null) "
+            "from {images}".format(**table.quoted()),
+            [index.id, 3 * vector.tobytes(), vector.tobytes()],
         )
         states = ({"image_id": id, "files": each.beside} for id, each in enumerate(files, start=1))
         db.table(table.beside).insert_all(state for state in states if state["files"])
@@ -126,6 +148,7 @@ def record_of(file: FoundFile, root_id: int) -> ImageRecord:
         file.size,
         file.mtime,
         sha256=file.path,
+        companions=file.companions or None,
     )
 
 

@@ -28,11 +28,15 @@
 
   const stage = make("div", { class: "image-earth-stage" });
   const said = make("span", { role: "status" });
-  const choose = make("button", { type: "button", "aria-pressed": "false", title: "Draw a box on the map" }, "Box");
+  const choose = make(
+    "button",
+    { type: "button", class: "image-search-tool", "aria-pressed": "false", title: "Draw a box on the map" },
+    "Box",
+  );
   root.append(stage, make("p", { class: "image-earth-status" }, choose, said));
 
   const world = L.latLngBounds([-90, -180], [90, 180]);
-  const map = L.map(stage, { worldCopyJump: false, maxBounds: world, maxBoundsViscosity: 1, minZoom: 1, maxZoom: 18 });
+  const map = L.map(stage, { worldCopyJump: false, maxBounds: world, maxBoundsViscosity: 1, zoomSnap: 0.25, maxZoom: 18 });
   map.attributionControl.setPrefix("");
 
   if (root.dataset.tiles) {

@@ -55,7 +55,7 @@
 
     const button = (text, title, action) => {
       const name = /\w/.test(text) ? {} : { "aria-label": title };
-      const element = make("button", { type: "button", title, ...name }, text);
+      const element = make("button", { type: "button", class: "image-search-tool", title, ...name }, text);
       element.addEventListener("click", action);
       return element;
     };

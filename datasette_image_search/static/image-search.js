@@ -55,11 +55,14 @@
     figure.replaceChildren(frame, caption);
     // A step of its own, so that going back closes it, and does not leave the search.
     if (!preview.open && !isGoingBack && history.state?.preview === undefined) history.pushState({ preview: at }, "");
-    else if (!isGoingBack) inHistory({ preview: at });
     if (!preview.open) preview.showModal();
     clearTimeout(waiting);
     asking?.abort();
-    waiting = setTimeout(() => addFacts(frame, caption, picture.href), 150);
+    // Not of each picture that a held key passes: browsers allow some steps a second in the history.
+    waiting = setTimeout(() => {
+      keepPlace();
+      addFacts(frame, caption, picture.href);
+    }, 150);
     if (at > pictures.length - 10) loadMore();
   }
 
@@ -239,7 +242,7 @@
       isUnfolded: Boolean(fold()?.open),
       focused: pictures.findIndex((picture) => picture.parentElement.contains(document.activeElement)),
     };
-    inHistory({ place });
+    inHistory({ place, ...(preview.open && !isGoingBack && { preview: position }) });
   }
 
   async function goToPlace({ top, height, shown, isUnfolded, focused }, preview) {
