@@ -150,9 +150,14 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def patient_search_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine the smallest model may take longer to load than a person waits for a page."""
-    monkeypatch.setattr(search_page, "PATIENCE", 60)
+def patient_search_page() -> Iterator[None]:
+    """
+    On a busy machine the smallest model may take longer to load than a person waits for a page. Not by
+    the monkeypatch of a test, which then would be undone after its folder is removed.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(search_page, "PATIENCE", 60)
+        yield
 
 
 @pytest.fixture
