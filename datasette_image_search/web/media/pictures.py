@@ -8,8 +8,8 @@ import io
 import os
 import re
 import sqlite3
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from mimetypes import guess_extension
 from pathlib import Path
@@ -26,10 +26,13 @@ from datasette.views.base import DatasetteError
 from ...decoding.decoding_process import DecodingProcess, Limits, Stopped
 from ...decoding.formats import THUMBNAIL_SIZE
 from ...decoding.opening import DecodeError
+from ...files.remote import RemoteFile
+from ...files.remote_urls import is_url
 from ...store import Key, reads
 from ...store.companions import companions_of
 from ...store.contents import copy_content
 from ...store.reads import locations
+from ...store.tables import Location
 from ..access.requested_table import RequestedTable, is_public, requested_table
 from ..configuration import ConfigurationError, configured_roots
 from ..errors import why_not_now
@@ -37,6 +40,7 @@ from ..reading import read_bounded
 from ..server.threads import RETRY_AFTER, Busy, DecodingQueue
 from ..urls import AT, COMPANION, DOWNLOAD, LARGE, VERSION
 from .originals import HEAD, is_film_or_raw, open_below, shown_type
+from .remote_originals import fetched, find_original, place_below, read_some
 from .streaming import ServedPicture, is_known, not_modified, picture_response
 
 T = TypeVar("T")
@@ -169,7 +173,7 @@ async def image(datasette: Datasette, request: Request) -> Response:
         return _only_get()
     asked = await _asked(datasette, request)
     original = await _original(asked, request.args.get(COMPANION))
-    head = await asyncio.to_thread(original.file.read, HEAD)
+    head = await _head(original)
     content_type = shown_type(head)
     if request.args.get(DOWNLOAD):
         is_known_kind = content_type is not None or is_film_or_raw(head, original.name)
@@ -190,7 +194,7 @@ async def _download(
         with ExitStack() as closing:
             closing.push(original.file)
             try:
-                await _queue.run(_header, original)
+                await _made_of(original, _header)
             except (Busy, Stopped):
                 return _try_again()
             except DecodeError as error:
@@ -219,10 +223,10 @@ async def original_type(
     asked = RequestedImage(requested, image_id, NotFound(""), is_public=False)
     try:
         original = await _original(asked, companion)
+        with original.file:
+            return shown_type(await _head(original)) or ""
     except (NotFound, DatasetteError):
         return None
-    with original.file:
-        return shown_type(await asyncio.to_thread(original.file.read, HEAD)) or ""
 
 
 async def picture_to_save(
@@ -239,18 +243,18 @@ async def picture_to_save(
         return None
     with ExitStack() as closing:
         closing.push(original.file)
-        content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
-        name = original.name or f"{requested.table.name}-{image_id}"
-        if not original.name:
-            name += guess_extension(content_type or "") or ""
         try:
+            content_type = shown_type(await _head(original))
+            name = original.name or f"{requested.table.name}-{image_id}"
+            if not original.name:
+                name += guess_extension(content_type or "") or ""
             if is_preview and _is_made(original, content_type):
-                made = await _queue.run(_preview, original)
+                made = await _made_of(original, _preview)
                 jpeg = f"{Path(name).stem}.jpg"
                 return replace(original, file=io.BytesIO(made), name=jpeg, size=len(made))
             if content_type is None:
-                await _queue.run(_header, original)
-        except (Busy, Stopped, DecodeError):
+                await _made_of(original, _header)
+        except (Busy, Stopped, DecodeError, DatasetteError):
             return None
         original.file.seek(0)
         closing.pop_all()
@@ -269,7 +273,7 @@ async def preview(datasette: Datasette, request: Request) -> Response:
         return _only_get()
     asked = await _asked(datasette, request)
     original = await _original(asked)
-    content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
+    content_type = shown_type(await _head(original))
     if content_type is None or _is_made(original, content_type):
         return await _made(request, asked, original, _preview, MADE)
     picture = ServedPicture(
@@ -301,15 +305,19 @@ async def _original(asked: RequestedImage, companion: str | None = None) -> Orig
         return await _content(asked, column)
     try:
         names = requested.database.name, requested.table.name
-        roots = configured_roots(requested.datasette, *names)
+        allowed = configured_roots(requested.datasette, *names)
     except ConfigurationError as error:
         raise DatasetteError(str(error), status=500) from error
-    if not roots:
+    if not allowed:
         raise asked.not_found
     places = await _read(asked, lambda conn: locations(conn, requested.index, [image_id]))
     if image_id not in places:
         raise asked.not_found
     place = places[image_id]
+    if is_url(place.root):
+        at = replace(place, path=companion or place.path)
+        return await _remote_original(asked, at, allowed)
+    roots = [each for each in allowed if isinstance(each, Path)]
     # A path of a person's own table is relative to the folder of the database.
     folder = Path(requested.database.path or os.devnull).resolve().parent
     path = folder / place.root / (companion or place.path)
@@ -320,6 +328,48 @@ async def _original(asked: RequestedImage, companion: str | None = None) -> Orig
     parts = status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
     version = "-".join(f"{part:x}" for part in parts)
     return Original(file, path.name, status.st_size, version, status.st_mtime)
+
+
+async def _remote_original(
+    asked: RequestedImage, place: Location, allowed: Sequence[Path | str]
+) -> Original:
+    where = place_below(place, [root for root in allowed if isinstance(root, str)])
+    with _answering():
+        found = await find_original(*where) if where is not None else None
+    if found is None:
+        raise asked.not_found
+    name = place.path.rpartition("/")[2]
+    return Original(found.file, name, found.size, found.version, found.modified)
+
+
+async def _head(original: Original) -> bytes:
+    """The first bytes. Raises DatasetteError if they cannot be had."""
+    with _answering():
+        return await read_some(original.file, HEAD)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (Busy, OSError) as error:
+        message = "The storage of this picture does not answer; try again later"
+        raise DatasetteError(message, status=BUSY) from error
+
+
+async def _at_hand(original: Original) -> Original:
+    """
+    The original on this machine, so that nobody who waits for a picture waits for storage. Raises Busy if that takes too
+    long, DecodeError if it is too large to be decoded.
+    """
+    if not isinstance(original.file, RemoteFile):
+        return original
+    if original.size > MAX_DECODED_BYTES:
+        raise DecodeError("the file is too large to be decoded here")
+    try:
+        return replace(original, file=await fetched(original.file, original.size))
+    except OSError as error:
+        raise Busy from error
 
 
 async def _content(asked: RequestedImage, column: str) -> Original:
@@ -365,12 +415,22 @@ async def _made(
         try:
             made = _lately.get(etag)
             if made is None:
-                made = _lately[etag] = await _queue.run(make, original)
+                made = _lately[etag] = await _made_of(original, make)
         except (Busy, Stopped):
             return _try_again()
         except DecodeError as error:
             raise asked.not_found from error
     return _answer(request, asked, made, content_type, etag)
+
+
+async def _made_of(original: Original, make: Callable[[Original], bytes]) -> bytes:
+    """What `make` makes of an original. Raises Busy, Stopped and DecodeError."""
+    at_hand = await _at_hand(original)
+    try:
+        return await _queue.run(make, at_hand)
+    finally:
+        if at_hand is not original:
+            at_hand.file.close()
 
 
 def _try_again() -> Response:

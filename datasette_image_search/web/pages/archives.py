@@ -27,6 +27,7 @@ from ...store.tables import Location
 from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import max_zip_bytes
 from ..media.pictures import picture_to_save
+from ..media.remote_originals import read_some
 from ..media.streaming import CHUNK
 from ..reading import read_bounded
 from ..urls import check_url
@@ -109,7 +110,7 @@ async def _zipped(
                 with file.open(entry, "w", force_zip64=picture.size > LARGE) as written:
                     left = picture.size
                     # A file that grows meanwhile is cut.
-                    while chunk := await asyncio.to_thread(picture.file.read, min(CHUNK, left)):
+                    while chunk := await read_some(picture.file, min(CHUNK, left)):
                         written.write(chunk)
                         left -= len(chunk)
                         yield outgoing.taken()
