@@ -84,6 +84,8 @@ DECODING_SECONDS = 20
 BUSY = 503
 """The status of an answer without a picture, for want of time."""
 
+NOT_THERE = "there is no picture that may be opened"
+
 _queue = DecodingQueue("image-search-media", longest=200)
 """Of this process. A page may ask for many thumbnails that have to be made, all at once."""
 
@@ -91,6 +93,10 @@ _lately: LRUCache[str, bytes] = LRUCache(LATELY, getsizeof=len)
 """Of this process: what was made, by its ETag. It is looked into after the original was opened, as permissions want it."""
 
 _decoder = DecodingProcess(Limits(MEMORY, DECODING_SECONDS, MAX_DECODED_BYTES))
+
+
+class NoPicture(Exception):
+    """There is no picture to save, and why, to follow the name of its file."""
 
 
 @dataclass(frozen=True)
@@ -227,31 +233,39 @@ async def original_type(
 
 async def picture_to_save(
     requested: RequestedTable, image_id: Key, *, is_preview: bool
-) -> Original | None:
+) -> Original:
     """
     The original of an image, at its beginning, or its preview as a JPEG unless it is small; with a name that ends as its
-    kind does. None for what `image` and `preview` answer with 404, or if too many pictures are being made.
+    kind does. Raises NoPicture, also for what `image` and `preview` answer with 404, and Busy.
     """
     asked = RequestedImage(requested, image_id, NotFound(""), is_public=False)
     try:
-        original = await _original(asked)
-    except (NotFound, DatasetteError, sqlite3.Error):
-        return None
+        return await _to_save(asked, is_preview)
+    except Stopped as error:
+        raise NoPicture("the server was stopping; download it again") from error
+    except (NotFound, DatasetteError, DecodeError) as error:
+        raise NoPicture(NOT_THERE) from error
+    except sqlite3.Error as error:
+        raise NoPicture(why_not_now(error) or NOT_THERE) from error
+    except OSError as error:
+        # Without the path, which may be of another folder.
+        raise NoPicture(f"it could not be read: {error.strerror}") from error
+
+
+async def _to_save(asked: RequestedImage, is_preview: bool) -> Original:
+    original = await _original(asked)
     with ExitStack() as closing:
         closing.push(original.file)
         content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
-        name = original.name or f"{requested.table.name}-{image_id}"
+        name = original.name or f"{asked.requested.table.name}-{asked.image_id}"
         if not original.name:
             name += guess_extension(content_type or "") or ""
-        try:
-            if is_preview and _is_made(original, content_type):
-                made = await _queue.run(_preview, original)
-                jpeg = f"{Path(name).stem}.jpg"
-                return replace(original, file=io.BytesIO(made), name=jpeg, size=len(made))
-            if content_type is None:
-                await _queue.run(_header, original)
-        except (Busy, Stopped, DecodeError):
-            return None
+        if is_preview and _is_made(original, content_type):
+            made = await _queue.run(_preview, original)
+            jpeg = f"{Path(name).stem}.jpg"
+            return replace(original, file=io.BytesIO(made), name=jpeg, size=len(made))
+        if content_type is None:
+            await _queue.run(_header, original)
         original.file.seek(0)
         closing.pop_all()
     return replace(original, name=name)
