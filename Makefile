@@ -20,8 +20,8 @@ demo: .venv/installed
 	$(BIN)/python demo/serve.py $(DEMO) $(PORT)
 
 # All tests, and once more what touches Datasette, on the alpha of 1.0: of the slowest a half, by FAULT_SEED.
-# In half as many processes again as there are processors (conftest.py), each with one thread: threads of FAISS and
-# torch that wait for each other take several times as long.
+# On all processors, so that each process has one for itself: threads of FAISS and torch that wait for each other
+# take several times as long.
 PARALLEL := --numprocesses auto --dist worksteal --durations 10
 test test-fast: export OMP_NUM_THREADS = 1
 # Else each of some hundred processes compiles this package anew, for a second.

@@ -24,7 +24,7 @@ from .store import Filter, Index, Key, find_index, reads
 from .store.connections import checkpoint
 from .store.filters import IdSet, Where, row_filter
 from .store.indexes import WeightsOf, recorded_weights
-from .store.opened import OpenedDatabase, Paths, as_path, as_paths, path_or_none, used
+from .store.opened import OpenedDatabase, Paths, as_path, as_paths, as_places, path_or_none, used
 from .store.ordering import checked_order
 from .store.reads import check_in_files
 from .store.tables import Location
@@ -134,7 +134,7 @@ class Images:
         options["weights"] = path_or_none(options.get("weights"))
         options["text_columns"] = several("text_columns", options.get("text_columns", ()), str)
         options["scan"] = ScanOptions(several("exclude", exclude, str), follow_symlinks, pairs)
-        request = EmbedRequest(self.path, self._name(), as_paths("paths", paths), **options)
+        request = EmbedRequest(self.path, self._name(), as_places("paths", paths), **options)
         if dry_run:
             return pipeline.plan_images(request)
         self._database.let_others_write()
@@ -337,9 +337,9 @@ class Images:
         """
         return reads.locations(self.conn, self.index_of(model), [as_key(id) for id in ids])
 
-    def files(self, ids: Sequence[Key], *, model: str | None = None) -> dict[Key, Path]:
+    def files(self, ids: Sequence[Key], *, model: str | None = None) -> dict[Key, Path | str]:
         """
-        Id -> the file of the original, for those of the ids that exist.
+        Id -> the file of the original, or its URL, for those of the ids that exist.
 
             images.files([hit.id for hit in images.search("dark blue", 3)])
         """
@@ -347,13 +347,13 @@ class Images:
         places = self.locations(ids, model=model)
         return {id: self.file_of(place) for id, place in places.items()}
 
-    def file_of(self, place: Location) -> Path:
+    def file_of(self, place: Location) -> Path | str:
         """
-        The file of an original. Paths of a person's own table are relative to the folder of the database.
+        The file of an original, or its URL. Paths of a person's own table are relative to the folder of the database.
 
             images.file_of(images.locations([42])[42])
         """
-        return Path(self.path.resolve().parent, place.root, place.path)
+        return place.whole(self.path.resolve().parent)
 
     @staticmethod
     def models(text: str = "", *, with_timm: bool = True) -> list[ListedModel]:

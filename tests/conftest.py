@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 import sqlite_utils
 from datasette.app import DEFAULT_SETTINGS, Datasette
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image, ImageDraw
 
 from datasette_image_search.decoding import decoding_process
 from datasette_image_search.embedders.palette import PaletteEmbedder
+from datasette_image_search.files import remote
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.sidecar import sidecar_path
@@ -150,14 +152,9 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def patient_search_page() -> Iterator[None]:
-    """
-    On a busy machine the smallest model may take longer to load than a person waits for a page. Not by
-    the monkeypatch of a test, which then would be undone after its folder is removed.
-    """
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(search_page, "PATIENCE", 60)
-        yield
+def patient_search_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the smallest model may take longer to load than a person waits for a page."""
+    monkeypatch.setattr(search_page, "PATIENCE", 60)
 
 
 @pytest.fixture
@@ -251,3 +248,21 @@ async def query_json(datasette: Datasette, sql: str, shape: str = "array", **par
     path = "/photos/-/query.json" if hasattr(datasette, "allowed") else "/photos.json"
     response = await datasette.client.get(path, params={"sql": sql, "_shape": shape, **params})
     return response.json()
+
+
+@pytest.fixture
+def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
+    """That of fsspec in memory, as memory://, empty and without long pauses between tries."""
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.001)
+    yield MemoryFileSystem()
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def bucket(storage: MemoryFileSystem, folder: Path) -> MemoryFileSystem:
+    """The pictures of `folder` in memory://photos, half of them in 2020/."""
+    for file in folder.iterdir():
+        above = "2020/" if file.stem in ("blue", "green", "orange", "purple") else ""
+        storage.pipe_file(f"/photos/{above}{file.name}", file.read_bytes())
+    return storage

@@ -48,7 +48,7 @@ MAY_IMPORT = {
     | BASE,
     "albums": {"api", "store"} | BASE,
     "sql": {"api", "search", "store"} | BASE,
-    "web": {"api", "maps", "search", "decoding", "embedders", "store", "metadata"} | BASE,
+    "web": {"api", "maps", "search", "decoding", "embedders", "store", "files", "metadata"} | BASE,
     "cli": {
         "progress",
         "albums",

@@ -17,7 +17,7 @@ from datasette.utils.asgi import Request
 from PIL import Image
 from sqlite_utils import Database
 
-from datasette_image_search.web.media import pictures
+from datasette_image_search.web.media import making, pictures
 from datasette_image_search.web.pages import archives
 
 from .commands import change, command
@@ -104,7 +104,7 @@ async def test_it_ends_when_the_client_leaves():
 
 async def test_previews_are_small(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pictures, "SMALL_BYTES", 2_000)
-    monkeypatch.setattr(pictures, "PREVIEW_SIZE", 100)
+    monkeypatch.setattr(making, "PREVIEW_SIZE", 100)
     folder = draw_picture(tmp_path / "p" / "large.png", "red", (400, 200)).parent
     noise = Image.effect_noise((400, 200), 90)
     noise.save(folder / "large.png")
@@ -149,7 +149,7 @@ async def test_thousands_of_files_of_one_name_are_counted_once():
 @pytest.mark.parametrize(
     ("good_reads", "reason"),
     [
-        (0, "it could not be read: Input/output error"),
+        (0, "its storage does not answer; download it again"),
         (1, "only its beginning could be read"),
         (2, "only its beginning could be read"),
     ],

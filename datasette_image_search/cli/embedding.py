@@ -32,7 +32,9 @@ SHOWN_REASONS = 20
 
 
 @options.database
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILES_OR_FOLDERS...")
+@click.argument(
+    "files", nargs=-1, type=options.FileOrUrl(path_type=Path), metavar="FILES_OR_FOLDERS..."
+)
 @click.option(
     "--model",
     help="Model to embed with: things, palette, or ARCHITECTURE/PRETRAINED of open_clip, or timm/NAME. "
@@ -133,7 +135,7 @@ SHOWN_REASONS = 20
 def embed_images(
     path: Path,
     table: str,
-    files: Sequence[Path],
+    files: Sequence[Path | str],
     exclude: Sequence[str],
     no_pairs: bool,
     no_thumbnails: bool,
@@ -152,6 +154,7 @@ def embed_images(
     \b
     Examples:
         sqlite-utils embed-images photos.db images ~/Pictures
+        sqlite-utils embed-images photos.db images s3://bucket/photos
         sqlite-utils embed-images my.db pictures --path-column file
     """
     from ..api import Images

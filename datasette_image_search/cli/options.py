@@ -11,8 +11,18 @@ from typing import Any, TextIO
 import click
 
 from ..errors import ImageSearchError
+from ..files.remote_urls import is_url
 
 Command = Callable[..., Any]
+
+
+class FileOrUrl(click.Path):
+    """A file or folder as a Path, or a URL as a text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_url(value):
+            return value
+        return super().convert(value, param, ctx)
 
 
 def database(command: Command) -> Command:

@@ -41,7 +41,7 @@ def check_output(index: Index, output: str | None) -> None:
         check_in_files(index)
 
 
-def print_paths(files: Iterable[Path], *, null: bool) -> None:
+def print_paths(files: Iterable[Path | str], *, null: bool) -> None:
     # As bytes, because names of files need not be UTF-8.
     for file in files:
         click.echo(os.fsencode(file) + (b"\0" if null else b""), nl=not null)

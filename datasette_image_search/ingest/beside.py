@@ -9,9 +9,11 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ..decoding.describing import are_whole
+from ..files.remote import read_remote
 from ..files.special_files import open_regular
 from ..files.states import iso_time
 
@@ -24,11 +26,24 @@ _encoded = json.JSONEncoder(ensure_ascii=False).encode
 """json.dumps makes an encoder each time, which is a fifth of the time of very many files."""
 
 
-class FilesBeside:
-    """The .xmp files of one folder, of whose files these are the names."""
+State = tuple[str, int, str]
+"""The name, size and time of a file."""
 
-    def __init__(self, folder: str, names: Iterable[str]):
+
+class FilesBeside:
+    """
+    The .xmp files of one folder, of whose files these are the names. `state_of` tells the state of one by its name, None
+    if it is no such file; by default that of a folder on this machine.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        names: Iterable[str],
+        state_of: Callable[[str], State | None] | None = None,
+    ):
         self._folder = folder
+        self._state_of = state_of or self._state
         self._names = {name.lower(): name for name in names if name.lower().endswith(SUFFIX)}
 
     def of(self, picture: str) -> str:
@@ -41,10 +56,10 @@ class FilesBeside:
         picture = os.path.basename(picture)  # noqa: PTH119
         stem = os.path.splitext(picture)[0]  # noqa: PTH122
         names = (self._names.get(f"{each}{SUFFIX}".lower()) for each in (picture, stem))
-        states = [state for name in names if name and (state := self._state(name))]
+        states = [state for name in names if name and (state := self._state_of(name))]
         return _encoded(states) if states else ""
 
-    def _state(self, name: str) -> tuple[str, int, str] | None:
+    def _state(self, name: str) -> State | None:
         try:
             name.encode()
             status = os.stat(os.path.join(self._folder, name))  # noqa: PTH116, PTH118
@@ -72,6 +87,15 @@ def read_beside(folder: Path, state: str) -> list[bytes]:
                 found.append(file.read(LARGEST))
         except FileNotFoundError:
             continue
+    return found
+
+
+def read_remote_beside(root: str, folder: str, state: str) -> list[bytes]:
+    """As read_beside(), of a folder below a remote root."""
+    found = []
+    for name, size, _ in json.loads(state) if state else []:
+        with suppress(FileNotFoundError):
+            found.append(read_remote(root, f"{folder}/{name}" if folder else name, size))
     return found
 
 

@@ -9,11 +9,12 @@ from itertools import takewhile
 from pathlib import Path, PurePath
 
 from ..files.entries import Entries, composed
+from ..files.remote_urls import clean_url, is_url
 
 
 class Exclusion:
     """
-    Patterns for names, and for paths: below the root, with the root's name in front, absolute, or from the
+    Patterns for names, and for paths: below the root, with the root's name in front, absolute, a URL, or from the
     working directory as a shell completes them. How accents are written makes no difference.
     """
 
@@ -110,7 +111,9 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _places(pattern: str, entries: Entries) -> set[str]:
-    """The absolute patterns that a pattern is, if it is absolute or leads from here to a folder."""
+    """The absolute patterns that a pattern is, if it is a URL, or absolute, or leads from here to a folder."""
+    if is_url(pattern):
+        return {clean_url(pattern)}
     parts = PurePath(pattern).parts
     literal = parts[:-1]
     if not os.path.lexists(pattern):

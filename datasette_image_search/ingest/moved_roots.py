@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path, PurePath
 
 from ..files.entries import composed
+from ..files.remote_urls import is_url, joined, split_name
 from ..store.tables import ROOTS, KnownSource, Root
 from .scan import is_empty_or_gone
 from .walk import FoundFile
@@ -47,7 +48,8 @@ def find_moved_root(
     The root that some new files come from, if any: its folder is empty or gone, and most files in another
     folder have the paths and sizes of its images.
     """
-    left = {root.path: root for root in roots if is_empty_or_gone(root.path)}
+    # Storage elsewhere is asked only if its images are those of new files.
+    left = {root.path: root for root in roots if is_url(root.path) or is_empty_or_gone(root.path)}
     sizes: dict[tuple[str, int], list[str]] = {}
     for (root, path), before in known.items():
         if root in left and before.image_id is not None and before.size is not None:
@@ -55,7 +57,7 @@ def find_moved_root(
     if not sizes:
         return None
     new = [
-        (f"{PurePath(root).as_posix()}/{file.path}", file.size)
+        (_whole(root, file.path), file.size)
         for root, group in groupby(files, key=lambda file: file.root)
         for file in group
         if file.image_id is None and file.problem is None
@@ -74,15 +76,37 @@ def find_moved_root(
                 below[folder] += 1
     taken = {root.path for root in roots}
     for (root, folder), number in sorted(same.items(), key=lambda item: -item[1]):
-        now_at = str(PurePath(folder))
-        if 2 * number > below[folder] and now_at not in taken:
+        now_at = folder if is_url(folder) else str(PurePath(folder))
+        if (
+            2 * number > below[folder]
+            and now_at not in taken
+            and (not is_url(root) or is_empty_or_gone(root))
+        ):
             return MovedRoot(left[root], now_at)
     return None
 
 
+def _whole(root: str, path: str) -> str:
+    return joined(root, path) if is_url(root) else f"{PurePath(root).as_posix()}/{path}"
+
+
 def _places(path: str) -> Iterator[tuple[str, str]]:
     """Every folder that contains a file, the nearest first, and the path of the file below it."""
+    if is_url(path):
+        yield from _places_of_url(path)
+        return
     slash = path.rfind("/")
     while slash > 0:
         yield path[:slash], path[slash + 1 :]
         slash = path.rfind("/", 0, slash)
+
+
+def _places_of_url(url: str) -> Iterator[tuple[str, str]]:
+    folder, path = split_name(url)
+    while folder != url:
+        yield folder, path
+        url = folder
+        folder, name = split_name(url)
+        if not name:
+            return
+        path = f"{name}/{path}"

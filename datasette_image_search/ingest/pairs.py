@@ -153,5 +153,8 @@ def _is_of_live_photo(file: FoundFile) -> bool:
 def _are_close(file: FoundFile, main: FoundFile) -> bool:
     if file.mtime == main.mtime:
         return True
-    times = [datetime.fromisoformat(each.mtime) for each in (file, main)]
+    try:
+        times = [datetime.fromisoformat(each.mtime) for each in (file, main)]
+    except ValueError:
+        return False  # Storage that tells a tag and no time.
     return abs((times[0] - times[1]).total_seconds()) <= CLOSE

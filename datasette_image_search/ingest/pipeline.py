@@ -24,6 +24,7 @@ from ..decoding.opening import DecodeError, DecodeSettings, Unreadable, default_
 from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
+from ..files.remote_urls import is_url, joined
 from ..files.run_lock import only_run
 from ..store import Index
 from ..store.companions import names_of
@@ -63,6 +64,7 @@ from .provenance import is_made_by, stored_pictures
 from .replacing import replacement_by
 from .report import FailedImage, Progress, Summary, failed_image, summary_of
 from .rereading import read_again
+from .scan import Place
 from .scopes import NotThere
 from .survey import EmbedRequest, Survey, take_survey
 from .walk import FoundFile
@@ -193,7 +195,7 @@ class _Run:
         self.read = 0
         self.total = 0
         self.parted = 0
-        self.alone: list[Path] = []
+        self.alone: list[Place] = []
         self.failures = [FailedImage(each.path, each.reason) for each in survey.unusable]
         self.warnings: list[FailedImage] = []
         self.interrupted = False
@@ -383,7 +385,7 @@ class _Run:
         self.on_progress(Progress(self.done, self.total, len(self.failures), self.device))
 
 
-def _alone(batch: Sequence[tuple[ImageSource, object]]) -> Iterator[Path]:
+def _alone(batch: Sequence[tuple[ImageSource, object]]) -> Iterator[Place]:
     """The companions of new pictures that turned out to be bad; one that could not be opened now may be good."""
     for image, outcome in batch:
         if (
@@ -392,7 +394,10 @@ def _alone(batch: Sequence[tuple[ImageSource, object]]) -> Iterator[Path]:
             and isinstance(outcome, DecodeError)
             and not isinstance(outcome, Unreadable)
         ):
-            yield from (Path(image.root, name) for name in names_of(image.companions))
+            yield from (
+                joined(image.root, name) if is_url(image.root) else Path(image.root, name)
+                for name in names_of(image.companions)
+            )
 
 
 def _encode(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..files.states import sha256_of
+from ..files.states import sha256_of_file
 from ..store import Key
 from ..store.tables import KnownSource, Location
 from .walk import FoundFile
@@ -92,4 +92,8 @@ def of_known_size(
 
 def hash_of(file: FoundFile) -> str | None:
     """The sha256 of a file, or None if it cannot be read; decoding will report that."""
-    return sha256_of(file.absolute)
+    try:
+        with file.open() as opened:
+            return sha256_of_file(opened)
+    except (OSError, ValueError):
+        return None

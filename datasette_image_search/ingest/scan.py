@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Generic, Protocol, TypeVar
 
+from ..files import remote
 from ..files.entries import Entries, folded
+from ..files.remote_urls import is_url
 from ..store.companions import names_of
 from ..store.tables import KnownSource
 from .left_out import LeftOut
 from .pairs import may_be_companion, paired
+from .remote_walk import RemoteWalk, find_remote_scopes
 from .scopes import FolderScopes, Scope, emptied_scopes, find_scopes, is_away
 from .walk import FoundFile, ScanOptions, Walk
 
@@ -28,6 +32,9 @@ class HasState(Protocol):
 
 
 T = TypeVar("T", bound=HasState)
+
+Place = Path | str
+"""A file or folder of this machine, or the URL of one elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Changes(Generic[T]):
 
 
 def find_changes(
-    paths: Sequence[Path],
+    paths: Sequence[Place],
     known: Mapping[tuple[str, str], KnownSource],
     known_roots: Iterable[str],
     options: ScanOptions | None = None,
@@ -67,24 +74,22 @@ def find_changes(
     The image files in some files and folders that are new, changed or without a vector, and those
     that are missing there. The files of `database` are none that are left out.
 
-    Raises NotThere for a path that is not there. Whether missing files are gone for good is for
+    Raises NotThere for a path that is not there, RemoteError for a URL that cannot be listed. Whether missing files are gone for good is for
     `check_mounted`, when those that were moved are known.
     """
-    entries = Entries()
-    scopes = find_scopes(paths, known_roots, entries)
-    walk = Walk(scopes, options, entries, database)
-    all_found = {file.key: file for file in walk.files()}
+    looked = _Looked(paths, known_roots, options, database)
+    all_found = looked.found
     found = all_found
     if options is None or options.pairs:
-        found = _paired(all_found, known, walk, entries)
+        found = _paired(all_found, known, looked)
     # Files that were given are there: people give thousands, with *.jpg.
-    folders = FolderScopes(scopes)
+    folders = FolderScopes(looked.scopes)
     not_met = {
         key: before
         for key, before in known.items()
         if key not in all_found and any(folders.of(key))
     }
-    missing = {key: before for key, before in not_met.items() if _is_gone(key, entries)}
+    missing = {key: before for key, before in not_met.items() if looked.is_gone(key)}
     images_left_out = sorted(
         path
         for (root, path), before in not_met.items()
@@ -126,11 +131,11 @@ def find_changes(
             and before.image_id is not None
             and file.key not in to_embed
         ),
-        emptied=tuple(emptied_scopes(scopes, found)),
+        emptied=tuple(looked.emptied(found)),
         settled=(
             *(
                 key
-                for key in walk.listed
+                for key in looked.walk.listed
                 if key in known and known[key].failed and key not in found
             ),
             *(key for key, before in missing.items() if _is_failure(before) and not is_away(key)),
@@ -138,7 +143,7 @@ def find_changes(
             *(key for key in all_found if key not in found and key in known),
         ),
         left_out=replace(
-            walk.left_out(),
+            looked.walk.left_out(),
             images=len(images_left_out),
             example=images_left_out[0] if images_left_out else "",
         ),
@@ -146,16 +151,66 @@ def find_changes(
     )
 
 
+class _Looked:
+    """What is in some paths, and what is not there any more: of this machine by one walk, of URLs by another."""
+
+    def __init__(
+        self,
+        paths: Sequence[Place],
+        known_roots: Iterable[str],
+        options: ScanOptions | None,
+        database: Path | None,
+    ):
+        self._entries = Entries()
+        by_kind: dict[bool, list[str]] = {True: [], False: []}
+        for root in known_roots:
+            by_kind[is_url(root)].append(root)
+        local = find_scopes(
+            [path for path in paths if isinstance(path, Path)], by_kind[False], self._entries
+        )
+        urls = [path for path in paths if isinstance(path, str)]
+        distant = find_remote_scopes(urls, by_kind[True]) if urls else []
+        self.walk = Walk(local, options, self._entries, database)
+        self._remote = RemoteWalk(distant, self.walk.exclusion, self.walk.met)
+        self._local_scopes, self._remote_scopes = local, distant
+        self.found = {file.key: file for file in chain(self.walk.files(), self._remote.files())}
+
+    @property
+    def scopes(self) -> list[Scope]:
+        return [*self._local_scopes, *self._remote_scopes]
+
+    def alike(self, films: Iterable[FoundFile]) -> Iterator[FoundFile]:
+        given = list(films)
+        yield from self.walk.alike(file for file in given if not is_url(file.root))
+        yield from self._remote.alike(file for file in given if is_url(file.root))
+
+    def is_gone(self, key: tuple[str, str]) -> bool:
+        return self._remote.is_gone(key) if is_url(key[0]) else _is_gone(key, self._entries)
+
+    def emptied(self, found: Iterable[tuple[str, str]]) -> list[Scope]:
+        """The scopes of folders without any of the `found` images."""
+        found = list(found)
+        full = {
+            scope
+            for key in found
+            if is_url(key[0])
+            for scope in FolderScopes(self._remote_scopes).of(key)
+        }
+        emptied = emptied_scopes(self._local_scopes, (key for key in found if not is_url(key[0])))
+        return emptied + [
+            scope for scope in self._remote_scopes if scope.is_folder and scope not in full
+        ]
+
+
 def _paired(
     given: Mapping[tuple[str, str], FoundFile],
     known: Mapping[tuple[str, str], KnownSource],
-    walk: Walk,
-    entries: Entries,
+    looked: _Looked,
 ) -> dict[tuple[str, str], FoundFile]:
     """As paired(). A film that is given by itself brings the picture beside it, and no other file."""
     films = (file for file in given.values() if may_be_companion(file))
-    beside = {file.key: file for file in walk.alike(films) if file.key not in given}
-    found = paired({**beside, **given}, known, lambda key: not _is_gone(key, entries))
+    beside = {file.key: file for file in looked.alike(films) if file.key not in given}
+    found = paired({**beside, **given}, known, lambda key: not looked.is_gone(key))
     companions = given.keys() - found.keys()
     for root, path in beside.keys() & found.keys():
         if not any((root, name) in companions for name in names_of(found[root, path].companions)):
@@ -221,11 +276,15 @@ class GoneFiles:
     def __contains__(self, file: tuple[str, str]) -> bool:
         if file in self.missing:
             return True
+        if is_url(file[0]):
+            return remote.is_gone(*file)
         return not is_empty_or_gone(file[0]) and _is_gone(file, self.entries)
 
 
 def is_empty_or_gone(folder: str) -> bool:
     """Whether a folder is empty or missing, for example because its drive is not mounted."""
+    if is_url(folder):
+        return remote.is_empty_or_gone(folder)
     try:
         with os.scandir(folder) as listing:
             return not any(listing)

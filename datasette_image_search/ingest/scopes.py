@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import ImageSearchError
 from ..files.entries import Entries
+from ..files.remote_urls import is_url, joined
 
 
 class ScanError(ImageSearchError):
@@ -30,7 +31,7 @@ class NotThere(ScanError):
 @dataclass(frozen=True, slots=True)
 class Scope:
     """
-    A part of a root that is looked at. `path` is "" for the whole root, "a/b/" for a folder in it,
+    A part of a root that is looked at, which is a folder of this machine or a URL. `path` is "" for the whole root, "a/b/" for a folder in it,
     "a/b.jpg" for one file. A known root below a folder that was `given` is met on the way, unless
     it is left out.
     """
@@ -135,6 +136,13 @@ def _deepest_root(folder: str, roots: Collection[str]) -> str | None:
     return folder
 
 
+def shown_place(scope: Scope) -> str:
+    """A folder as a person writes it."""
+    if is_url(scope.root):
+        return joined(scope.root, scope.path.rstrip("/"))
+    return str(Path(scope.root, scope.path))
+
+
 def emptied_scopes(scopes: Iterable[Scope], found: Iterable[tuple[str, str]]) -> list[Scope]:
     """
     The scopes of folders below which there is none of the `found` images, of whatever root; not any more,
@@ -172,10 +180,16 @@ def check_mounted(emptied: Iterable[Scope], missing: Iterable[tuple[str, str]]) 
     if images:
         scope, number = images.most_common(1)[0]
         raise ScanError(
-            f"there are no images left in {str(Path(scope.root, scope.path))!r}, and the table has "
-            f"{number:,} of them; if it is on another drive, mount it; if they are really gone, leave "
+            f"there are no images left in {shown_place(scope)!r}, and the table has "
+            f"{number:,} of them; {_if_away(scope)}; if they are really gone, leave "
             "the folder out and delete their rows (nothing was changed)"
         )
+
+
+def _if_away(scope: Scope) -> str:
+    if is_url(scope.root):
+        return "if its storage or your credentials are other ones now, put that right"
+    return "if it is on another drive, mount it"
 
 
 def is_away(file: tuple[str, str]) -> bool:

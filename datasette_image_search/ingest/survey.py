@@ -20,6 +20,7 @@ from .. import store
 from ..checked import check_choice, check_fields
 from ..decoding.formats import BATCH_SIZE, THUMBNAIL_SIZE, Precision
 from ..embedders.catalogue import check_model
+from ..files.remote_urls import clean_url, is_url
 from ..store import Index, Key, reads
 from ..store.connections import check_folder, open_if_exists
 from ..store.finding import check_not_renamed, check_vectors
@@ -40,6 +41,7 @@ from .reuse import Reuse, find_reuse, hash_of, of_known_size
 from .scan import (
     Changes,
     GoneFiles,
+    Place,
     find_changes,
 )
 from .scopes import NotThere, ScanError, check_mounted
@@ -67,7 +69,7 @@ class EmbedRequest:
 
     database: Path
     table: str
-    paths: Sequence[Path] = ()
+    paths: Sequence[Place] = ()
     model: str | None = None
     weights: Path | None = None
     device: str | None = None
@@ -223,17 +225,17 @@ def _check_table_name(request: EmbedRequest, image_tables: Sequence[str]) -> Non
     """
     table = Path(request.table)
     is_path = "/" in request.table or os.sep in request.table
-    missing = [path for path in request.paths if not path.exists()]
+    paths = [path for path in request.paths if isinstance(path, Path)]
+    missing = [path for path in paths if not path.exists()]
     if not table.exists():
         if not is_path or (request.paths and not missing):
             return
     elif not is_path:
         folder = table.resolve()
-        if not missing and any(
-            folder in (p.resolve(), *p.resolve().parents) for p in request.paths
-        ):
+        if not missing and any(folder in (p.resolve(), *p.resolve().parents) for p in paths):
             return
-    files = [table, *request.paths]
+    table_as_place = clean_url(request.table) if is_url(request.table) else table
+    files = [table_as_place, *request.paths]
     name = image_tables[0] if image_tables else "images"
     if len(missing) == 1 and str(missing[0]) == missing[0].name:
         # The two were swapped.
@@ -326,7 +328,7 @@ def _check_absolute(
     """No file is ever found below a relative root: all of its images would get second rows."""
     of_table = {root for root, _ in known}
     for root in roots:
-        if root.path in of_table and not Path(root.path).is_absolute():
+        if root.path in of_table and not (is_url(root.path) or Path(root.path).is_absolute()):
             raise RunError(
                 f"the folder {root.path!r} of table {request.table!r} is not an absolute path; tell the "
                 f"database where it is: {tell_database(request.database, root, 'ABSOLUTE_PATH')}"

@@ -13,10 +13,12 @@ from typing import BinaryIO
 from ..checked import check_fields
 from ..decoding.formats import is_image_name
 from ..files.entries import Entries
+from ..files.remote import open_remote, read_remote
+from ..files.remote_urls import is_url
 from ..files.special_files import open_regular, special_kind
 from ..files.states import iso_time
 from ..store import Key
-from .beside import FilesBeside, files_beside, read_beside
+from .beside import FilesBeside, files_beside, read_beside, read_remote_beside
 from .exclusion import Exclusion
 from .left_out import LeftOut, LeftOutCount, is_of_a_tool
 from .scopes import Scope
@@ -40,8 +42,8 @@ class ScanOptions:
 @dataclass(frozen=True, slots=True)
 class FoundFile:
     """
-    A file below a root. `root` is an absolute path, `path` POSIX and relative to it, `size` in
-    bytes, `mtime` ISO 8601 in UTC to the microsecond. `image_id` is the row that it already has,
+    A file below a root. `root` is an absolute path or a URL, `path` POSIX and relative to it, `size` in
+    bytes, `mtime` ISO 8601 in UTC to the microsecond, or a tag if the storage tells no time. `image_id` is the row that it already has,
     `problem` why there is no use in opening it, `beside` the state of the .xmp files beside it. `companions` are the
     paths of the files that are the same photo, a JSON array, "" if there are none.
     """
@@ -61,6 +63,7 @@ class FoundFile:
 
     @property
     def absolute(self) -> Path:
+        """Its path, if it is on this machine."""
         return Path(self.root, self.path)
 
     @property
@@ -68,13 +71,19 @@ class FoundFile:
         return self.path.rpartition("/")[2]
 
     def open(self) -> BinaryIO:
+        if is_url(self.root):
+            return open_remote(self.root, self.path, self.size)
         return open_regular(self.absolute)
 
     def read(self, at_most: int | None = None) -> bytes:
+        if is_url(self.root):
+            return read_remote(self.root, self.path, self.size, at_most)
         with self.open() as file:
             return file.read(-1 if at_most is None else at_most)
 
     def read_beside(self) -> list[bytes]:
+        if is_url(self.root):
+            return read_remote_beside(self.root, self.path.rpartition("/")[0], self.beside)
         return read_beside(self.absolute.parent, self.beside)
 
 
@@ -110,8 +119,8 @@ class Walk:
         self._scopes = scopes
         self._roots = {self._entries.spelled(scope.root): scope.root for scope in scopes}
         self._follow_symlinks = options.follow_symlinks
-        self._exclusion = Exclusion(options.exclude, self._entries)
-        self._left_out = LeftOutCount(database)
+        self.exclusion = Exclusion(options.exclude, self._entries)
+        self.met = LeftOutCount(database)
         self.listed: set[tuple[str, str]] = set()
         """The folders that could be read, by root and path; "." is the root itself."""
 
@@ -123,7 +132,7 @@ class Walk:
             if not scope.given:
                 continue
             start = os.path.join(self._entries.spelled(scope.root), scope.path)  # noqa: PTH118
-            self._exclusion.keep(start.rstrip("/"), scope.path.rstrip("/") or Path(start).name)
+            self.exclusion.keep(start.rstrip("/"), scope.path.rstrip("/") or Path(start).name)
             if scope.is_folder:
                 folder = start.rstrip("/") or "/"
                 place = self._place(folder)
@@ -142,7 +151,7 @@ class Walk:
         for file in files:
             above, _, name = file.path.rpartition("/")
             if (file.root, above or ".") not in self.listed:
-                given[file.root, above].add(_stem(name))
+                given[file.root, above].add(stem_of(name))
         for (root, above), stems in given.items():
             prefix = f"{above}/" if above else ""
             folder = os.path.join(self._entries.spelled(root), above)  # noqa: PTH118
@@ -154,12 +163,12 @@ class Walk:
             entries = [entry for entry in entries if not self._is_left_out(entry, prefix)]
             beside = FilesBeside(folder, (entry.name for entry in entries))
             for entry in entries:
-                if _stem(entry.name) in stems and is_image_name(entry.name):
+                if stem_of(entry.name) in stems and is_image_name(entry.name):
                     yield found_file(root, prefix + entry.name, entry.path, beside=beside)
 
     def left_out(self) -> LeftOut:
         """What was met so far and is no picture."""
-        return self._left_out.total(self._exclusion)
+        return self.met.total(self.exclusion)
 
     def _files_in(self, folder: _Folder) -> Iterator[FoundFile]:
         visited: set[str] = set()
@@ -201,12 +210,12 @@ class Walk:
     def _leaves_out(self, entry: os.DirEntry[str], prefix: str) -> bool:
         is_left_out = self._is_left_out(entry, prefix)
         if is_left_out:
-            self._exclusion.pass_over(entry.path, prefix + entry.name)
+            self.exclusion.pass_over(entry.path, prefix + entry.name)
         return is_left_out
 
     def _is_left_out(self, entry: os.DirEntry[str], prefix: str) -> bool:
         return (
-            self._exclusion.leaves_out(entry.path, prefix + entry.name)
+            self.exclusion.leaves_out(entry.path, prefix + entry.name)
             or entry.name.startswith(".")
             # What a link points to may well be below the folder already.
             or (not self._follow_symlinks and _holds(entry.is_symlink))
@@ -222,14 +231,14 @@ class Walk:
     ) -> Iterator[FoundFile | _Folder]:
         is_folder = _holds(entry.is_dir)
         if is_folder and is_of_a_tool(entry.path):
-            self._exclusion.pass_over(entry.path, path)
+            self.exclusion.pass_over(entry.path, path)
             if is_first_time:
-                self._left_out.add_folder(entry.name)
+                self.met.add_folder(entry.name)
             return
         if is_image_name(entry.name):
             yield found_file(folder.root, path, entry.path, beside=beside)
         elif is_first_time and _holds(entry.is_file):
-            self._left_out.add_file(entry.name, folder.path)
+            self.met.add_file(entry.name, folder.path)
         if is_folder:
             # Asking the system for each costs the square of the depth.
             # Windows has junctions, links that it does not call so.
@@ -244,7 +253,8 @@ class Walk:
         return self._entries.spelled(os.path.realpath(folder)) if self._follow_symlinks else folder
 
 
-def _stem(name: str) -> str:
+def stem_of(name: str) -> str:
+    """The name of a file without its ending, in lower case."""
     return os.path.splitext(name.lower())[0]  # noqa: PTH122
 
 

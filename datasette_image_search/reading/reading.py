@@ -20,6 +20,8 @@ from ..checked import check_flag, check_whole
 from ..decoding.decode import reading
 from ..decoding.formats import is_film_name
 from ..decoding.opening import DecodeError, Unreadable, check_file_size, default_max_pixels
+from ..files.remote import entry_of, read_remote
+from ..files.remote_urls import is_url
 from ..files.special_files import open_regular
 from ..store import Filter, Index
 from ..store.lines import (
@@ -32,6 +34,7 @@ from ..store.lines import (
 )
 from ..store.own_rows import own_content
 from ..store.reads import locations, thumbnail
+from ..store.tables import Location
 from ..store.transactions import transaction
 from .reading_process import ReadingProcess
 from .recognition import check_recognition
@@ -62,11 +65,11 @@ class TextRead:
 @dataclass(frozen=True)
 class _Input:
     """
-    The picture to read: a file, and if that cannot be read, bytes, which are a thumbnail or a BLOB. Of a film only its
+    The picture to read: a file, here or elsewhere, and if that cannot be read, bytes, which are a thumbnail or a BLOB. Of a film only its
     thumbnail is read.
     """
 
-    file: Path | None
+    file: Path | Location | None
     content: bytes | None
     is_film: bool = False
 
@@ -170,6 +173,9 @@ def _without_gone(
     # For 100,000 files of a drive that is unplugged; a Path takes longer than to look for its file.
     is_folder = cache(os.path.isdir)
     for key, place in locations(db.conn, index, gone).items() if gone else ():
+        if is_url(place.root):
+            there.add(key)
+            continue
         file = os.path.join(folder, place.root, place.path)  # noqa: PTH118
         if is_folder(os.path.dirname(file)) and os.path.isfile(file):  # noqa: PTH113, PTH120
             there.add(key)
@@ -185,7 +191,9 @@ def _input(db: Database, index: Index, folder: Path, picture: UnreadPicture) -> 
     webp = stored.webp if stored is not None and isinstance(stored.webp, bytes) else None
     if place is not None and is_film_name(place.path):
         return _Input(None, webp, is_film=True)
-    return _Input(None if place is None else folder / place.root / place.path, webp)
+    if place is None or is_url(place.root):
+        return _Input(place, webp)
+    return _Input(folder / place.root / place.path, webp)
 
 
 def _read(
@@ -200,7 +208,7 @@ def _read(
         is_original = not of_thumbnail and not given.is_film
         if is_other and is_original and picture.sha256 is not None:
             return ReadPicture(picture, reason=CHANGED, may_pass=True), None
-        name = given.file.name if given.file is not None and not of_thumbnail else ""
+        name = "" if given.file is None or of_thumbnail else _name_of(given.file)
         lines, seconds = process.lines(data, name)
     except DecodeError as error:
         may_pass = isinstance(error, Unreadable)
@@ -214,6 +222,8 @@ def _bytes_of(given: _Input, max_pixels: int) -> tuple[bytes, bool]:
         return given.content or b"", False
     try:
         with reading():
+            if isinstance(given.file, Location):
+                return _elsewhere(given.file, max_pixels), False
             check_file_size(given.file.stat().st_size, max_pixels)
             with open_regular(given.file) as opened:
                 return opened.read(), False
@@ -222,6 +232,17 @@ def _bytes_of(given: _Input, max_pixels: int) -> tuple[bytes, bool]:
             return given.content, True
         # A path with a null character is that of no file.
         raise error if isinstance(error, Unreadable) else Unreadable("the file is gone") from error
+
+
+def _name_of(file: Path | Location) -> str:
+    return file.name if isinstance(file, Path) else file.path.rpartition("/")[2]
+
+
+def _elsewhere(place: Location, max_pixels: int) -> bytes:
+    entry = entry_of(place.root, place.path)
+    size = (entry and entry.size) or 0
+    check_file_size(size, max_pixels)
+    return read_remote(place.root, place.path, size)
 
 
 # --- By several processes ------------------------------------------------------------------------

@@ -14,8 +14,11 @@ from ..files.entries import Entries
 from ..files.states import iso_time, sha256_of
 from ..store.duplicates import ImageFile
 
-Copy = tuple[Path, ImageFile]
-"""A file, as it was recorded when it was embedded, without `sha256` if its vector was imported."""
+Copy = tuple[Path | str, ImageFile]
+"""A file, or the URL of one elsewhere, as it was recorded when it was embedded, without `sha256` if its vector was imported."""
+
+ELSEWHERE = "is in storage elsewhere, which is not read as a whole"
+"""The problem of a URL."""
 
 
 @dataclass
@@ -45,17 +48,20 @@ def dispensable(
                 left_out.files["has companions, which would stay alone"] += 1
                 continue
             problem = _problem_beside(best, copy, entries, named)
-            if problem is None:
+            if problem is None and isinstance(copy[0], Path):
                 yield copy[0]
-            else:
+            elif problem is not None:
                 left_out.files[problem] += 1
 
 
 def _problem_beside(best: Copy, copy: Copy, entries: Entries, named: set[str]) -> str | None:
+    kept, file = best[0], copy[0]
+    if isinstance(kept, str) or isinstance(file, str):
+        return ELSEWHERE
     try:
-        if entries.is_same(best[0], copy[0]):
+        if entries.is_same(kept, file):
             return "is, or may be, the file to keep under another path"
-        place = entries.place(copy[0])
+        place = entries.place(file)
     except (OSError, ValueError):
         return _problem(copy) or "cannot be examined"
     if place in named:
@@ -68,6 +74,8 @@ def _problem_beside(best: Copy, copy: Copy, entries: Entries, named: set[str]) -
 
 def _problem(copy: Copy) -> str | None:
     path, image = copy
+    if isinstance(path, str):
+        return ELSEWHERE
     if image.sha256 is None and (image.size is None or image.mtime is None):
         return "was never read, so it may have changed"
     try:

@@ -15,6 +15,7 @@ from sqlite_utils import Database
 
 from ..checked import several
 from ..errors import ImageSearchError
+from ..files.remote_urls import clean_url, is_url
 from .connections import database_path, open_database, plain_rows, wrapped
 from .migrations import migrate
 from .outside_errors import in_one_sentence
@@ -162,6 +163,15 @@ def as_paths(name: str, paths: Paths | Iterable[Paths]) -> list[Path]:
     """One path or several."""
     some: tuple[Any, ...] = several(name, paths, str, os.PathLike)
     return [as_path(path) for path in some]
+
+
+def as_places(name: str, paths: Paths | Iterable[Paths]) -> list[Path | str]:
+    """As as_paths(), with the URLs among them as texts. Raises ImageSearchError for one that holds a secret."""
+    some: tuple[Any, ...] = several(name, paths, str, os.PathLike)
+    return [
+        clean_url(path) if isinstance(path, str) and is_url(path) else as_path(path)
+        for path in some
+    ]
 
 
 def path_or_none(path: Paths | None) -> Path | None:

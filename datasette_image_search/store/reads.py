@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlite_utils.db import quote_identifier
 
+from ..files.remote_urls import is_url, joined
 from .filters import Filter, bracketed, naming_the_filter
 from .ownership import owned, same_picture
 from .soundness import LARGEST_THUMBNAIL, is_stored_table
@@ -47,7 +48,11 @@ def roots(conn: sqlite3.Connection) -> list[Root]:
         return []
     rows = conn.execute(f"select id, path from {ROOTS} order by id")
     # Paths that a person wrote there may end in a slash.
-    return [Root(root_id, str(PurePath(path))) for root_id, path in rows if isinstance(path, str)]
+    return [Root(root_id, _without_slash(path)) for root_id, path in rows if isinstance(path, str)]
+
+
+def _without_slash(root: str) -> str:
+    return joined(root, "") if is_url(root) else str(PurePath(root))
 
 
 def known_files(

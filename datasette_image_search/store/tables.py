@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import xor
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 from sqlite_utils.db import quote_identifier
 
 from ..errors import ImageSearchError
+from ..files.remote_urls import is_url, joined
 from .image_record import ImageRecord, SceneRow
 from .schema_version import APPLIED
 
@@ -223,10 +225,16 @@ class Root:
 
 @dataclass(frozen=True)
 class Location:
-    """Where an original is: an absolute folder, and a POSIX path relative to it."""
+    """Where an original is: an absolute folder or a URL, and a POSIX path relative to it."""
 
     root: str
     path: str
+
+    def whole(self, folder: Path) -> Path | str:
+        """Its file, or its URL. Without a root, a path is relative to `folder`, that of the database."""
+        if is_url(self.root):
+            return joined(self.root, self.path)
+        return Path(folder, self.root, self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from datasette.views.special import JsonDataView
 
 from ..embedders.protocol import EmbedderError
 from ..errors import ImageSearchError, most_similar
+from ..files.remote_urls import RemoteError, clean_url, is_url
 from ..search.correction import Rank
 from .compat import configuration_page_name, shown_configuration, whole_configuration
 
@@ -63,12 +64,12 @@ def configured_weights(datasette: Datasette) -> WeightsOf:
     return weights_of
 
 
-def configured_roots(datasette: Datasette, database: str, table: str) -> tuple[Path, ...]:
+def configured_roots(datasette: Datasette, database: str, table: str) -> tuple[Path | str, ...]:
     """
-    The folders below which originals of this table may be opened: `roots: [FOLDER, ...]`. The roots
+    The folders below which originals of this table may be opened, and URLs of such: `roots: [FOLDER, ...]`. The roots
     in the database are not believed, because anybody who writes to it could name any folder.
 
-    Raises ConfigurationError if they are no absolute paths.
+    Raises ConfigurationError if they are neither absolute paths nor URLs.
     """
     return _setting(datasette, "roots", database, table, ())
 
@@ -113,15 +114,20 @@ def _weights(files: Any) -> dict[str, Path]:
     return {str(model): Path(file) for model, file in files.items()}
 
 
-def _roots(roots: Any) -> tuple[Path, ...]:
+def _roots(roots: Any) -> tuple[Path | str, ...]:
     if isinstance(roots, str):
         roots = [roots]
     if not _are_texts(roots):
         raise _wrong("roots must be a list of folders, such as [/home/me/Pictures]")
-    folders = tuple(Path(root).expanduser() for root in roots)
-    if not all(folder.is_absolute() for folder in folders):
+    try:
+        places = tuple(
+            clean_url(root) if is_url(root) else Path(root).expanduser() for root in roots
+        )
+    except RemoteError as error:
+        raise _wrong(f"roots: {error}") from None
+    if not all(isinstance(place, str) or place.is_absolute() for place in places):
         raise _wrong("roots must be absolute paths, such as /home/me/Pictures")
-    return folders
+    return places
 
 
 def _bytes(limit: Any, name: str) -> int:
@@ -284,7 +290,7 @@ def _problems_of(option: str, value: Any, *, of_instance: bool) -> Iterator[str]
             return
         if option == "roots":
             for folder in read:
-                if not folder.is_dir():
+                if isinstance(folder, Path) and not folder.is_dir():
                     yield f"{name}: there is no folder {str(folder)!r}; its originals are not shown"
         if option == "weights":
             for model, file in read.items():

@@ -8,8 +8,8 @@ import io
 import os
 import re
 import sqlite3
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from mimetypes import guess_extension
 from pathlib import Path
@@ -23,36 +23,27 @@ from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
 from datasette.views.base import DatasetteError
 
-from ...decoding.decoding_process import DecodingProcess, Limits, Stopped
-from ...decoding.formats import THUMBNAIL_SIZE
+from ...decoding.decoding_process import Stopped
 from ...decoding.opening import DecodeError
+from ...files.remote_urls import is_url
 from ...store import Key, reads
 from ...store.companions import companions_of
 from ...store.contents import copy_content
 from ...store.reads import locations
+from ...store.tables import Location
 from ..access.requested_table import RequestedTable, is_public, requested_table
 from ..configuration import ConfigurationError, configured_roots
 from ..errors import why_not_now
 from ..reading import read_bounded
-from ..server.threads import RETRY_AFTER, Busy, DecodingQueue
+from ..server.threads import RETRY_AFTER, Busy
 from ..urls import AT, COMPANION, DOWNLOAD, LARGE, VERSION
+from . import making
+from .making import Original, made_of
 from .originals import HEAD, is_film_or_raw, open_below, shown_type
+from .remote_originals import find_original, place_below, read_some
 from .streaming import ServedPicture, is_known, not_modified, picture_response
 
 T = TypeVar("T")
-
-JPEG_SIZE = 4096
-"""The most pixels of the longer side of a JPEG that is made of a format that browsers do not show."""
-
-JPEG_QUALITY = 90
-
-LARGE_THUMBNAIL_SIZE = 800
-"""Pixels of the longer side of a thumbnail for a screen with small pixels."""
-
-PREVIEW_SIZE = 1600
-"""Pixels of the longer side."""
-
-PREVIEW_QUALITY = 85
 
 SMALL_BYTES = 400_000
 """Of an original that is its own preview, if browsers show its format."""
@@ -63,36 +54,19 @@ LATELY = 64_000_000
 MADE = "image/jpeg"
 """The media type of what is made of an original that browsers do not show."""
 
-MAX_PIXELS = 50_000_000
-"""Of an original that is decoded here. Telephones make 48 million. As HEIC these take 400 MB."""
-
-MAX_DECODED_BYTES = 128_000_000
-"""Of an original that is decoded here. Formats that browsers show are passed on, and may have any size."""
-
 MAX_BLOB_BYTES = 64_000_000
 """Of an original in a BLOB."""
 
 IN_MEMORY = 64_000
 """Bytes of a BLOB in memory while it is sent. The rest waits on the disk for a client that may be slow."""
 
-MEMORY = 400_000_000
-"""The most bytes of memory while an original is decoded."""
-
-DECODING_SECONDS = 20
-"""A camera RAW without a preview takes several."""
-
 BUSY = 503
 """The status of an answer without a picture, for want of time."""
 
 NOT_THERE = "there is no picture that may be opened"
 
-_queue = DecodingQueue("image-search-media", longest=200)
-"""Of this process. A page may ask for many thumbnails that have to be made, all at once."""
-
 _lately: LRUCache[str, bytes] = LRUCache(LATELY, getsizeof=len)
 """Of this process: what was made, by its ETag. It is looked into after the original was opened, as permissions want it."""
-
-_decoder = DecodingProcess(Limits(MEMORY, DECODING_SECONDS, MAX_DECODED_BYTES))
 
 
 class NoPicture(Exception):
@@ -107,20 +81,6 @@ class RequestedImage:
     image_id: Key
     not_found: NotFound
     is_public: bool
-
-
-@dataclass(frozen=True)
-class Original:
-    """
-    An open original. `name` is the name of its file, "" for a BLOB. `version` changes with the bytes. `modified` is the
-    time of a file, in seconds since 1970.
-    """
-
-    file: BinaryIO
-    name: str
-    size: int
-    version: str
-    modified: float | None = None
 
 
 async def thumbnail(datasette: Datasette, request: Request) -> Response:
@@ -149,13 +109,15 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
         etag = hashlib.sha256(webp).hexdigest()[:32]
         return _answer(request, asked, webp, "image/webp", etag, is_lasting)
     original = await _original(asked)
-    return await _made(request, asked, original, _webp, "image/webp")
+    return await _made(request, asked, original, making.webp, "image/webp")
 
 
 async def _large_thumbnail(request: Request, asked: RequestedImage) -> Response | None:
     """None if there is no original, or no time to make it: the small one is better than none."""
     try:
-        response = await _made(request, asked, await _original(asked), _large_webp, "image/webp")
+        response = await _made(
+            request, asked, await _original(asked), making.large_webp, "image/webp"
+        )
     except (NotFound, DatasetteError):
         return None
     return None if response.status == BUSY else response
@@ -175,13 +137,13 @@ async def image(datasette: Datasette, request: Request) -> Response:
         return _only_get()
     asked = await _asked(datasette, request)
     original = await _original(asked, request.args.get(COMPANION))
-    head = await asyncio.to_thread(original.file.read, HEAD)
+    head = await _head(original)
     content_type = shown_type(head)
     if request.args.get(DOWNLOAD):
         is_known_kind = content_type is not None or is_film_or_raw(head, original.name)
         return await _download(request, asked, original, is_known_kind)
     if content_type is None:
-        return await _made(request, asked, original, _jpeg, MADE)
+        return await _made(request, asked, original, making.jpeg, MADE)
     picture = ServedPicture(
         original.file, original.size, content_type, original.version, asked.is_public
     )
@@ -196,7 +158,7 @@ async def _download(
         with ExitStack() as closing:
             closing.push(original.file)
             try:
-                await _queue.run(_header, original)
+                await made_of(original, making.header)
             except (Busy, Stopped):
                 return _try_again()
             except DecodeError as error:
@@ -225,10 +187,10 @@ async def original_type(
     asked = RequestedImage(requested, image_id, NotFound(""), is_public=False)
     try:
         original = await _original(asked, companion)
+        with original.file:
+            return shown_type(await _head(original)) or ""
     except (NotFound, DatasetteError):
         return None
-    with original.file:
-        return shown_type(await asyncio.to_thread(original.file.read, HEAD)) or ""
 
 
 async def picture_to_save(
@@ -243,8 +205,11 @@ async def picture_to_save(
         return await _to_save(asked, is_preview)
     except Stopped as error:
         raise NoPicture("the server was stopping; download it again") from error
-    except (NotFound, DatasetteError, DecodeError) as error:
+    except (NotFound, DecodeError) as error:
         raise NoPicture(NOT_THERE) from error
+    except DatasetteError as error:
+        reason = "its storage does not answer; download it again"
+        raise NoPicture(reason if error.status == BUSY else NOT_THERE) from error
     except sqlite3.Error as error:
         raise NoPicture(why_not_now(error) or NOT_THERE) from error
     except OSError as error:
@@ -256,16 +221,16 @@ async def _to_save(asked: RequestedImage, is_preview: bool) -> Original:
     original = await _original(asked)
     with ExitStack() as closing:
         closing.push(original.file)
-        content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
+        content_type = shown_type(await _head(original))
         name = original.name or f"{asked.requested.table.name}-{asked.image_id}"
         if not original.name:
             name += guess_extension(content_type or "") or ""
         if is_preview and _is_made(original, content_type):
-            made = await _queue.run(_preview, original)
+            made = await made_of(original, making.preview)
             jpeg = f"{Path(name).stem}.jpg"
             return replace(original, file=io.BytesIO(made), name=jpeg, size=len(made))
         if content_type is None:
-            await _queue.run(_header, original)
+            await made_of(original, making.header)
         original.file.seek(0)
         closing.pop_all()
     return replace(original, name=name)
@@ -283,9 +248,9 @@ async def preview(datasette: Datasette, request: Request) -> Response:
         return _only_get()
     asked = await _asked(datasette, request)
     original = await _original(asked)
-    content_type = shown_type(await asyncio.to_thread(original.file.read, HEAD))
+    content_type = shown_type(await _head(original))
     if content_type is None or _is_made(original, content_type):
-        return await _made(request, asked, original, _preview, MADE)
+        return await _made(request, asked, original, making.preview, MADE)
     picture = ServedPicture(
         original.file, original.size, content_type, original.version, asked.is_public
     )
@@ -315,15 +280,19 @@ async def _original(asked: RequestedImage, companion: str | None = None) -> Orig
         return await _content(asked, column)
     try:
         names = requested.database.name, requested.table.name
-        roots = configured_roots(requested.datasette, *names)
+        allowed = configured_roots(requested.datasette, *names)
     except ConfigurationError as error:
         raise DatasetteError(str(error), status=500) from error
-    if not roots:
+    if not allowed:
         raise asked.not_found
     places = await _read(asked, lambda conn: locations(conn, requested.index, [image_id]))
     if image_id not in places:
         raise asked.not_found
     place = places[image_id]
+    if is_url(place.root):
+        at = replace(place, path=companion or place.path)
+        return await _remote_original(asked, at, allowed)
+    roots = [each for each in allowed if isinstance(each, Path)]
     # A path of a person's own table is relative to the folder of the database.
     folder = Path(requested.database.path or os.devnull).resolve().parent
     path = folder / place.root / (companion or place.path)
@@ -334,6 +303,33 @@ async def _original(asked: RequestedImage, companion: str | None = None) -> Orig
     parts = status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
     version = "-".join(f"{part:x}" for part in parts)
     return Original(file, path.name, status.st_size, version, status.st_mtime)
+
+
+async def _remote_original(
+    asked: RequestedImage, place: Location, allowed: Sequence[Path | str]
+) -> Original:
+    where = place_below(place, [root for root in allowed if isinstance(root, str)])
+    with _answering():
+        found = await find_original(*where) if where is not None else None
+    if found is None:
+        raise asked.not_found
+    name = place.path.rpartition("/")[2]
+    return Original(found.file, name, found.size, found.version, found.modified)
+
+
+async def _head(original: Original) -> bytes:
+    """The first bytes. Raises DatasetteError if they cannot be had."""
+    with _answering():
+        return await read_some(original.file, HEAD)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (Busy, OSError) as error:
+        message = "The storage of this picture does not answer; try again later"
+        raise DatasetteError(message, status=BUSY) from error
 
 
 async def _content(asked: RequestedImage, column: str) -> Original:
@@ -372,14 +368,14 @@ async def _made(
     content_type: str,
 ) -> Response:
     """The picture that `make` makes of the original, or a 304 for a browser that has it."""
-    etag = f"{original.version}-{make.__name__.strip('_')}"
+    etag = f"{original.version}-{make.__name__}"
     with original.file:
         if is_known(request, etag):
             return not_modified(etag, asked.is_public)
         try:
             made = _lately.get(etag)
             if made is None:
-                made = _lately[etag] = await _queue.run(make, original)
+                made = _lately[etag] = await made_of(original, make)
         except (Busy, Stopped):
             return _try_again()
         except DecodeError as error:
@@ -392,39 +388,6 @@ def _try_again() -> Response:
         "Too many pictures are being made; try again in a few seconds",
         status=BUSY,
         headers={"retry-after": str(RETRY_AFTER), "cache-control": "no-store"},
-    )
-
-
-def _header(original: Original) -> bytes:
-    _decoder.stored_picture(original.file, original.name, max_pixels=MAX_PIXELS)
-    return b""
-
-
-def _webp(original: Original) -> bytes:
-    return _decoder.thumbnail(
-        original.file, original.name, size=THUMBNAIL_SIZE, max_pixels=MAX_PIXELS
-    )
-
-
-def _large_webp(original: Original) -> bytes:
-    return _decoder.thumbnail(
-        original.file, original.name, size=LARGE_THUMBNAIL_SIZE, max_pixels=MAX_PIXELS
-    )
-
-
-def _preview(original: Original) -> bytes:
-    return _decoder.jpeg(
-        original.file,
-        original.name,
-        size=PREVIEW_SIZE,
-        max_pixels=MAX_PIXELS,
-        quality=PREVIEW_QUALITY,
-    )
-
-
-def _jpeg(original: Original) -> bytes:
-    return _decoder.jpeg(
-        original.file, original.name, size=JPEG_SIZE, max_pixels=MAX_PIXELS, quality=JPEG_QUALITY
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from datasette.utils.asgi import Request, Response
+
+from ..server.threads import Busy
+from .remote_originals import read_some
 
 CHUNK = 256 * 1024
 """Bytes of a file that are in memory at once."""
@@ -139,7 +141,10 @@ class _Streamed(Response):
             )
             file.seek(self._start)
             while self._left:
-                chunk = await asyncio.to_thread(file.read, min(CHUNK, self._left))
+                try:
+                    chunk = await read_some(file, min(CHUNK, self._left))
+                except (Busy, OSError):
+                    return
                 if not chunk:
                     return  # The file got shorter: an answer that ends early says so.
                 self._left -= len(chunk)

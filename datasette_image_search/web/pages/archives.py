@@ -26,9 +26,12 @@ from ...store import Key, reads
 from ...store.tables import Location
 from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import max_zip_bytes
-from ..media.pictures import NoPicture, Original, picture_to_save
+from ..media.making import Original
+from ..media.pictures import NoPicture, picture_to_save
+from ..media.remote_originals import read_some
 from ..media.streaming import CHUNK
 from ..reading import read_bounded
+from ..server.threads import Busy
 from ..urls import check_url
 from .result_set import found_ids
 from .search_page import shows_originals
@@ -133,8 +136,8 @@ def _time_of(picture: Original) -> tuple[int, int, int, int, int, int]:
 async def _read(picture: Original, most: int) -> bytes:
     """The next bytes of a picture; none at its end, and if no more of it can be read."""
     try:
-        return await asyncio.to_thread(picture.file.read, most)
-    except OSError:
+        return await read_some(picture.file, most)
+    except (Busy, OSError):
         return b""
 
 

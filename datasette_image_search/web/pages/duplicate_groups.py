@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from ...files.remote_urls import is_url, joined
 from ...metadata.columns import COLUMNS
 from ...quantities import bytes_in_words
 from ...search.duplicates import Duplicate
@@ -38,7 +39,11 @@ class Member:
     def path(self, *, with_root: bool) -> str:
         """Of its file, below its root or with that."""
         place = self.duplicate.image.location
-        return str(PurePosixPath(place.root, place.path)) if with_root else place.path
+        if not with_root:
+            return place.path
+        if is_url(place.root):
+            return joined(place.root, place.path)
+        return str(PurePosixPath(place.root, place.path))
 
 
 @dataclass(frozen=True)

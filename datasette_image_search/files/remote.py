@@ -1,0 +1,438 @@
+"""
+Files on other machines, through fsspec: listed in bulk, read concurrently, tried again if the storage is busy.
+
+Errors of reading are OSErrors, as of a local file; those of a whole root are a RemoteError. No sentence holds what a
+server said after the "?" of a URL.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Any, BinaryIO, TypeVar, cast
+
+from cachetools import LRUCache, TTLCache
+
+from .remote_urls import RemoteError, joined
+from .states import iso_time
+
+T = TypeVar("T")
+
+BLOCK = 4 * 1024 * 1024
+"""Bytes of a file that are read at once, if not all of it is wanted."""
+
+KEPT_BLOCKS = 8
+"""Of each open file, of which films jump between their index and their frames."""
+
+TRIES = 5
+
+FIRST_PAUSE = 0.25
+"""Seconds before the second try, twice as many before each further one, and up to a half more by chance."""
+
+LOOKING = 16
+"""Threads that ask for sizes and times where a listing has none."""
+
+REMEMBERED = 300
+"""Seconds for which an archive stays open: it may be another one later."""
+
+_LASTING = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ImportError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+)
+"""Errors that another try does not mend."""
+
+_TIMES = (
+    *("LastModified", "last_modified", "Last-Modified", "mtime", "modified", "updated"),
+    *("date_time", "created"),
+)
+"""The names under which storages tell when a file was written; `created` is that of objects which are replaced as wholes."""
+
+_TAGS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "CRC")
+
+_filesystems: TTLCache[str, tuple[Any, str]] = TTLCache(64, REMEMBERED)
+_opening = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEntry:
+    """
+    A file as a listing has it: its path below the root, its size in bytes and its state, a time in ISO 8601 or, without
+    one, a tag. A `size` None was not told. `problem` is why there is no use in opening it.
+    """
+
+    path: str
+    size: int | None
+    state: str
+    problem: str | None = None
+
+
+# --- Listing -------------------------------------------------------------------------------------
+
+
+def list_remote(
+    root: str, folder: str = "", enter: Callable[[str], bool] = lambda folder: True
+) -> Iterator[RemoteEntry]:
+    """
+    All files below a folder of a root, in no order. Storage that lists folder by folder is asked for those only that
+    `enter` takes, by their paths below the root. Raises RemoteError if any of it cannot be listed, so that no file seems
+    to be gone.
+    """
+    url = joined(root, folder)
+    try:
+        with _opening:
+            _filesystems.pop(root, None)
+        fs, base = _opened(root)
+        fs.invalidate_cache()
+        top = _within(base, folder)
+        if _lists_in_bulk(fs):
+            infos: Iterable[dict[str, Any]] = _retried(
+                lambda: fs.find(top, detail=True).values(), fs
+            )
+        else:
+            infos = _walked(fs, base, top, enter)
+        for info in infos:
+            path = _below(base, info["name"])
+            if info["type"] == "file" and path:
+                yield _entry(path, info)
+        # It would keep the whole list in memory.
+        fs.invalidate_cache()
+    except Exception as error:
+        raise _explained(url, error) from error
+
+
+def list_folder(root: str, folder: str) -> list[RemoteEntry]:
+    """The files in a folder, without those below it; none if it cannot be listed."""
+    try:
+        fs, base = _opened(root)
+        fs.invalidate_cache()
+        infos = _retried(lambda: fs.ls(_within(base, folder), detail=True), fs)
+        fs.invalidate_cache()
+    except (RemoteError, OSError):
+        return []
+    entries = [_entry(_below(base, info["name"]), info) for info in infos if info["type"] == "file"]
+    return [entry for entry in entries if entry.path]
+
+
+def looked_at(root: str, entries: Sequence[RemoteEntry]) -> list[RemoteEntry]:
+    """The entries, with the sizes and times that the listing of a web server, say, has not."""
+
+    def look(entry: RemoteEntry) -> RemoteEntry:
+        try:
+            return entry_of(root, entry.path) or entry
+        except OSError as error:
+            return replace(entry, problem=f"it cannot be looked at: {error.strerror}")
+
+    with ThreadPoolExecutor(LOOKING, thread_name_prefix="look") as executor:
+        return list(executor.map(look, entries))
+
+
+def entry_of(root: str, path: str) -> RemoteEntry | None:
+    """A file as it is now; None for a folder. Raises OSError if there is none, or none that can be looked at."""
+    fs, base = _opened_to_read(root)
+    info = _reading(lambda: fs.info(_within(base, path)), fs)
+    return _entry(path, info) if info["type"] == "file" else None
+
+
+def is_gone(root: str, path: str) -> bool:
+    """Whether a file is not there although its root is. What cannot be looked at may be there."""
+    try:
+        entry_of(root, path)
+        return False
+    except FileNotFoundError:
+        return not is_empty_or_gone(root)
+    except (RemoteError, OSError):
+        return False
+
+
+def is_empty_or_gone(root: str) -> bool:
+    """Whether nothing is below a root, or it is not there. Storage that does not answer may have all of it."""
+    try:
+        fs, base = _opened(root)
+        fs.invalidate_cache()
+        _retried(lambda: fs.info(base), fs)
+    except FileNotFoundError:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+def _lists_in_bulk(fs: Any) -> bool:
+    """Whether `find` is of this storage. That of all others leaves out folders that cannot be listed, and says nothing."""
+    from fsspec.asyn import AsyncFileSystem
+    from fsspec.spec import AbstractFileSystem
+
+    kind = type(fs)
+    if isinstance(fs, AsyncFileSystem):
+        return kind._find is not AsyncFileSystem._find
+    return kind.find is not AbstractFileSystem.find
+
+
+def _walked(fs: Any, base: str, top: str, enter: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
+    folders, seen = [top.rstrip("/")], set()
+    while folders:
+        folder = folders.pop()
+        seen.add(folder)
+        for info in _retried(partial(fs.ls, folder or "/", detail=True), fs):
+            name = info["name"].rstrip("/")
+            if info["type"] != "directory":
+                yield info
+            elif (
+                name.startswith(f"{folder}/")
+                and name not in seen
+                and not {".", ".."} & set(name.split("/"))
+                and enter(_below(base, name))
+            ):
+                folders.append(name)
+
+
+def _entry(path: str, info: dict[str, Any]) -> RemoteEntry:
+    size = info.get("size")
+    return RemoteEntry(path, size if isinstance(size, int) else None, _state(info))
+
+
+def _state(info: dict[str, Any]) -> str:
+    """
+    The time that a file was written, in UTC, to the second; below that, digits of its tag. Storages count in seconds, in
+    which two versions of the same size may be written.
+    """
+    tag = next((str(info[name]) for name in _TAGS if info.get(name)), "")
+    written = next((time for name in _TIMES if (time := _time(info.get(name)))), None)
+    if written is None:
+        return f"tag {tag}" if tag else ""
+    if tag:
+        digits = int(hashlib.sha256(tag.encode()).hexdigest()[:8], 16) % 1_000_000
+        written = written.replace(microsecond=digits)
+    return written.isoformat()
+
+
+def _time(told: Any) -> datetime | None:
+    if isinstance(told, int | float) and told:
+        return datetime.fromisoformat(iso_time(int(told * 1_000_000)))
+    with suppress(ValueError, TypeError, OverflowError):
+        if isinstance(told, tuple):
+            told = datetime(*told)
+        if isinstance(told, str):
+            is_iso = told[:4].isdigit()
+            told = (
+                datetime.fromisoformat(told.replace("Z", "+00:00"))
+                if is_iso
+                else parsedate_to_datetime(told)
+            )
+        if isinstance(told, datetime):
+            return (told if told.tzinfo else told.replace(tzinfo=timezone.utc)).astimezone(
+                timezone.utc
+            )
+    return None
+
+
+# --- Reading -------------------------------------------------------------------------------------
+
+
+def read_remote(root: str, path: str, size: int, at_most: int | None = None) -> bytes:
+    """
+    The bytes of a file, all in one request, or the first of them. Raises OSError, also if it has not the `size` in bytes
+    any more that it was listed with; 0 is for one that was not told.
+    """
+    fs, base = _opened_to_read(root)
+    name = _within(base, path)
+    if at_most is not None:
+        return _range(fs, name, 0, min(at_most, size) if size else at_most)
+    if not size:
+        return cast(bytes, _reading(lambda: fs.cat_file(name), fs))
+    # One more than there should be tells of a file that has grown.
+    data = cast(bytes, _reading(lambda: fs.cat_file(name, start=0, end=size + 1), fs))
+    if len(data) != size:
+        raise OSError(errno.EIO, "it was changed since it was listed; run this again")
+    return data
+
+
+def open_remote(root: str, path: str, size: int) -> BinaryIO:
+    """A file to read where it is wanted, in blocks of which few are kept. Raises OSError, as its methods do."""
+    if not size:
+        return io.BytesIO(read_remote(root, path, size))
+    file = RemoteFile(root, path, size, block=BLOCK, kept=KEPT_BLOCKS)
+    return cast(BinaryIO, io.BufferedReader(file, 1 << 16))
+
+
+class RemoteFile(io.RawIOBase):
+    """
+    A file of `size` bytes, read in blocks of so many, of which the last few are kept. A read ends where its block does.
+    Nothing is open meanwhile, so that closing waits for nobody.
+    """
+
+    def __init__(self, root: str, path: str, size: int, *, block: int, kept: int) -> None:
+        self._fs, base = _opened_to_read(root)
+        self._name, self._size, self._block = _within(base, path), size, block
+        self._at = 0
+        self._blocks: LRUCache[int, bytes] = LRUCache(kept)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(start + offset, 0)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        number, within = divmod(self._at, self._block)
+        if self._at >= self._size:
+            return 0
+        if number not in self._blocks:
+            start = number * self._block
+            end = min(start + self._block, self._size)
+            self._blocks[number] = _range(self._fs, self._name, start, end)
+        piece = self._blocks[number][within : within + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
+def _range(fs: Any, name: str, start: int, end: int) -> bytes:
+    data = cast(bytes, _reading(lambda: fs.cat_file(name, start=start, end=end), fs))
+    # A web server may send all of a file, whatever it was asked for.
+    return data[start:end] if len(data) > end - start else data
+
+
+# --- Storage, and its errors -----------------------------------------------------------------------
+
+
+def _opened(root: str) -> tuple[Any, str]:
+    """The storage of a root, one for all threads, and what it calls the root. Raises RemoteError."""
+    with _opening:
+        found = _filesystems.get(root)
+    if found is None:
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError:
+            raise RemoteError(
+                f"{root!r} needs an extra: pip install 'datasette-image-search[remote]'"
+            ) from None
+        try:
+            fs, base = _retried(lambda: url_to_fs(root))
+        except Exception as error:
+            raise _explained(root, error) from error
+        with _opening:
+            found = _filesystems.setdefault(root, (fs, base.rstrip("/")))
+    return found
+
+
+def _opened_to_read(root: str) -> tuple[Any, str]:
+    try:
+        return _opened(root)
+    except RemoteError as error:
+        raise OSError(errno.EIO, str(error)) from error
+
+
+def _within(base: str, path: str) -> str:
+    return f"{base}/{path}".rstrip("/") if base and path else base or path.rstrip("/")
+
+
+def _below(base: str, name: str) -> str:
+    """A path below the root, of a name that the storage gives."""
+    name = name.rstrip("/")
+    if not base:
+        return name.lstrip("/")
+    for start in (base, base.lstrip("/")):
+        if name.startswith(f"{start}/"):
+            return name[len(start) + 1 :]
+    return ""
+
+
+def _retried(work: Callable[[], T], fs: Any = None) -> T:
+    for number in range(TRIES):
+        try:
+            return work()
+        except Exception as error:
+            if number == TRIES - 1 or not _may_pass(error):
+                raise
+            if fs is not None:
+                fs.invalidate_cache()
+            time.sleep(FIRST_PAUSE * 2**number * random.uniform(1, 1.5))
+    raise AssertionError
+
+
+def _may_pass(error: Exception) -> bool:
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and 400 <= status < 500:
+        return status in (408, 429)
+    return not (
+        isinstance(error, _LASTING)
+        or _is_of_credentials(error)
+        or getattr(error, "errno", None) == errno.EINVAL
+    )
+
+
+def _is_of_credentials(error: Exception) -> bool:
+    name = type(error).__name__
+    return (
+        isinstance(error, PermissionError)
+        or getattr(error, "status", None) in (401, 403)
+        or "Credential" in name
+        or "Authentication" in name
+    )
+
+
+def _reading(work: Callable[[], T], fs: Any) -> T:
+    try:
+        return _retried(work, fs)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        kind = PermissionError if _is_of_credentials(error) else OSError
+        raise kind(errno.EACCES if kind is PermissionError else errno.EIO, _said(error)) from error
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in a line and without the query of a URL, where signatures are."""
+    said = re.sub(r"\?\S+", "?...", getattr(error, "strerror", None) or str(error))
+    return " ".join(said.split())[:200] or type(error).__name__
+
+
+def _explained(url: str, error: Exception) -> RemoteError:
+    if isinstance(error, RemoteError):
+        return error
+    said = _said(error)
+    if isinstance(error, ImportError):
+        return RemoteError(f"{url!r} needs another package: {said}")
+    if isinstance(error, FileNotFoundError):
+        return RemoteError(
+            f"there is nothing at {url!r}; check its name, and whether the storage is there (nothing was changed)"
+        )
+    if _is_of_credentials(error):
+        return RemoteError(
+            f"{url!r} may not be read with the credentials that there are ({said}); give others in the environment "
+            "or in the configuration files of fsspec (nothing was changed)"
+        )
+    if isinstance(error, ValueError):
+        return RemoteError(
+            f"{url!r} is no URL of a folder: {said}; give one such as s3://bucket/photos"
+        )
+    return RemoteError(
+        f"{url!r} does not answer as it should ({said}); try again later (nothing was changed)"
+    )

@@ -1,0 +1,132 @@
+"""
+Originals in storage elsewhere, for a server: only below URLs in its configuration, in few threads of their own and for
+a limited time each, so that slow storage stops nobody who wants something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, TypeVar, cast
+from urllib.parse import unquote
+
+from ...files.remote import RemoteFile, entry_of
+from ...files.remote_urls import below, joined
+from ...store.tables import Location
+from ..server.threads import Busy, DaemonThreads
+
+T = TypeVar("T")
+
+READS = 8
+"""Requests to storage at a time, of the whole process."""
+
+WAITING = 200
+"""The most that wait for their turn."""
+
+SECONDS = 20.0
+"""For one request, with the wait for its turn."""
+
+FETCH_SECONDS = 60.0
+"""For all of an original that is decoded."""
+
+BLOCK = 1024 * 1024
+"""Bytes in memory of each original that is sent."""
+
+IN_MEMORY = 64_000
+"""Bytes in memory of an original that waits to be decoded; the rest is on the disk."""
+
+_threads = DaemonThreads(READS, "image-search-storage")
+_places = threading.BoundedSemaphore(READS + WAITING)
+
+
+@dataclass(frozen=True)
+class FoundOriginal:
+    """An original that is there. `version` changes with its bytes; `modified` is in seconds since 1970, None if not told."""
+
+    file: BinaryIO
+    size: int
+    version: str
+    modified: float | None
+
+
+def place_below(place: Location, roots: Sequence[str]) -> tuple[str, str] | None:
+    """
+    The URL in the configuration that an image is below, and its path there; None if there is none. The URL in the
+    database is only compared with these, and no path leads out of them, or means something else to storage.
+    """
+    # Web servers may resolve what is quoted, and take what follows for a query.
+    for part in (*place.path.split("/"), *unquote(place.path).split("/")):
+        if part in ("", ".", "..") or "::" in part or any(letter in part for letter in "\\?#\0"):
+            return None
+    url = joined(place.root, place.path)
+    for root in roots:
+        path = below(url, root)
+        if path and not {"", ".", ".."} & set(path.split("/")):
+            return root, path
+    return None
+
+
+async def find_original(root: str, path: str) -> FoundOriginal | None:
+    """None if there is none. Raises OSError if storage does not answer, Busy if too many wait for it."""
+    try:
+        found = await _in_time(lambda: entry_of(root, path))
+    except FileNotFoundError:
+        return None
+    if found is None:
+        return None
+    size = found.size or 0
+    known = f"{root}\n{path}\n{size}\n{found.state}" if found.state else secrets.token_hex()
+    file = await _in_time(lambda: RemoteFile(root, path, size, block=BLOCK, kept=1))
+    version = hashlib.sha256(known.encode()).hexdigest()[:32]
+    return FoundOriginal(cast(BinaryIO, file), size, version, _seconds(found.state))
+
+
+def _seconds(state: str) -> float | None:
+    try:
+        return datetime.fromisoformat(state).timestamp()
+    except ValueError:
+        return None
+
+
+async def read_some(file: BinaryIO, size: int) -> bytes:
+    """The next bytes of an open file, at most `size`. Raises as find_original() does if it is in storage elsewhere."""
+    if isinstance(file, RemoteFile):
+        return await _in_time(lambda: file.read(size) or b"")
+    return await asyncio.to_thread(file.read, size)
+
+
+async def fetched(file: BinaryIO, size: int) -> BinaryIO:
+    """A copy of a remote file on this machine, at its beginning. Raises OSError, Busy."""
+    copy = cast(BinaryIO, SpooledTemporaryFile(max_size=IN_MEMORY))  # noqa: SIM115
+    try:
+        file.seek(0)
+        deadline = time.monotonic() + FETCH_SECONDS
+        while size and (piece := await read_some(file, BLOCK)):
+            await asyncio.to_thread(copy.write, piece)
+            size -= len(piece)
+            if time.monotonic() > deadline:
+                raise OSError("storage is too slow")
+    except BaseException:
+        copy.close()
+        raise
+    copy.seek(0)
+    return copy
+
+
+async def _in_time(work: Callable[[], T]) -> T:
+    if not _places.acquire(blocking=False):
+        raise Busy
+    future = _threads.submit(work)
+    future.add_done_callback(lambda _: _places.release())
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(future), SECONDS)
+    except asyncio.TimeoutError as error:
+        # A TimeoutError of asyncio is no OSError before Python 3.11.
+        raise OSError("storage does not answer") from error

@@ -1,0 +1,415 @@
+"""Photos in storage elsewhere, here that of fsspec in memory: all that runs promise of folders holds for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from datasette_image_search.files import remote
+from datasette_image_search.files.remote import (
+    list_remote,
+    open_remote,
+    read_remote,
+)
+from datasette_image_search.files.remote_urls import RemoteError
+from datasette_image_search.ingest.pairs import paired
+from datasette_image_search.ingest.walk import FoundFile
+
+from .commands import change, command, query
+from .conftest import draw_picture
+from .drawn_films import draw_film
+
+ROOT = "memory://photos"
+
+
+@pytest.fixture
+def embed(path: Path) -> Callable[..., str]:
+    """embed() runs embed-images into `path` with palette, and gives its last line; `fails` is whether it has to."""
+
+    def embed(*arguments: object, fails: bool = False) -> str:
+        arguments = arguments or (ROOT,)
+        result = command("embed-images", path, "images", *arguments, "--model", "palette", "-s")
+        assert (result.exit_code != 0) == fails, result.output
+        return result.output.strip().splitlines()[-1]
+
+    return embed
+
+
+def counts(line: str) -> str:
+    return line.partition(" in ")[0]
+
+
+# --- A run ---------------------------------------------------------------------------------------
+
+
+def test_a_bucket_becomes_the_rows_that_its_folder_would_be(
+    bucket: MemoryFileSystem, embed: Callable, path: Path, folder: Path
+):
+    assert counts(embed()) == "8 embedded, 0 unchanged, 0 failed"
+
+    hashes = {file.name: hashlib.sha256(file.read_bytes()) for file in folder.iterdir()}
+    rows = query(path, "select filename, sha256, size, folder from images")
+    assert {row[0]: row[1] for row in rows} == {
+        name: digest.hexdigest() for name, digest in hashes.items()
+    }
+    assert {row[3] for row in rows} == {"", "2020"}
+    assert query(path, "select path, label from image_search_roots") == [(ROOT, "photos")]
+    (count,) = query(path, "select count(*) from _images_thumbnails")
+    assert count == (8,)
+
+
+def test_unchanged_files_are_not_asked_for(
+    bucket: MemoryFileSystem, embed: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    embed()
+
+    def refuse(*_: Any, **__: Any) -> bytes:
+        raise AssertionError("it was read")
+
+    for name in ("cat_file", "info", "_open"):
+        monkeypatch.setattr(MemoryFileSystem, name, refuse)
+    assert counts(embed(f"{ROOT}/")) == "0 embedded, 8 unchanged, 0 failed"
+
+
+def test_new_changed_moved_copied_and_gone(bucket: MemoryFileSystem, embed: Callable, path: Path):
+    embed()
+    before = dict(query(path, "select sha256, id from images"))
+    bucket.mv("/photos/2020/blue.jpg", "/photos/2021/azure.jpg")
+    bucket.copy("/photos/red.jpg", "/photos/2021/red.jpg")
+    bucket.rm("/photos/white.jpg")
+    bucket.pipe_file("/photos/new.jpg", bucket.cat_file("/photos/red.jpg") + b"more")
+
+    assert counts(embed()) == "1 embedded, 1 reused, 1 moved, 1 gone, 6 unchanged, 0 failed"
+    (azure,) = query(path, "select sha256, id from images where path = '2021/azure.jpg'")
+    assert before[azure[0]] == azure[1]
+    assert "1 gone and removed" in embed(ROOT, "--prune")
+    assert query(path, "select path from images where path = 'white.jpg'") == []
+
+
+def test_another_version_of_the_same_size_is_a_change(
+    bucket: MemoryFileSystem, embed: Callable, path: Path, tmp_path: Path
+):
+    draw_picture(tmp_path / "other.jpg", "red")
+    size = len(bucket.cat_file("/photos/black.jpg"))
+    other = (tmp_path / "other.jpg").read_bytes().ljust(size, b"\0")[:size]
+    embed()
+    bucket.pipe_file("/photos/black.jpg", other)
+
+    assert counts(embed()).startswith("1 embedded")
+    (row,) = query(path, "select sha256 from images where path = 'black.jpg'")
+    assert row == (hashlib.sha256(other).hexdigest(),)
+
+
+def test_a_folder_and_a_file_below_a_root_belong_to_it(
+    bucket: MemoryFileSystem, embed: Callable, path: Path
+):
+    embed()
+    assert "4 unchanged" in embed(f"{ROOT}/2020")
+    assert "1 unchanged" in embed(f"{ROOT}/red.jpg")
+    assert len(query(path, "select * from image_search_roots")) == 1
+
+
+def test_a_folder_that_is_a_root_of_its_own_stays_one(
+    bucket: MemoryFileSystem, embed: Callable, path: Path
+):
+    embed(f"{ROOT}/2020")
+    assert counts(embed()) == "4 embedded, 4 unchanged, 0 failed"
+    assert "8 unchanged" in embed()
+
+
+def test_what_is_left_out_stays_in_the_table(bucket: MemoryFileSystem, embed: Callable, path: Path):
+    embed()
+    for name in (".hidden.jpg", ".cache/a.jpg", "@eaDir/a.jpg", "notes.txt"):
+        bucket.pipe_file(f"/photos/{name}", bucket.cat_file("/photos/red.jpg"))
+    for pattern in ("2020", "photos/2020", f"{ROOT}/2020"):
+        assert counts(embed(ROOT, "--exclude", pattern, "--prune")) == (
+            "0 embedded, 4 unchanged, 0 failed"
+        )
+    assert query(path, "select count(*) from images") == [(8,)]
+
+
+def test_a_limit_and_the_run_after_it(bucket: MemoryFileSystem, embed: Callable):
+    assert counts(embed(ROOT, "--limit", 3)).startswith("3 embedded")
+    assert counts(embed()) == "5 embedded, 3 unchanged, 0 failed"
+
+
+def test_folders_of_this_machine_in_the_same_run(
+    bucket: MemoryFileSystem, embed: Callable, folder: Path, path: Path
+):
+    assert counts(embed(folder, ROOT)).startswith("16 embedded")
+    assert query(path, "select count(distinct root_id), count(*) from images") == [(2, 16)]
+    assert "16 unchanged" in embed(folder, ROOT)
+
+
+def test_a_damaged_file_is_a_failure_until_it_changes(bucket: MemoryFileSystem, embed: Callable):
+    bucket.pipe_file("/photos/damaged.jpg", b"\xff\xd8\xff nothing")
+    assert counts(embed()) == "8 embedded, 0 unchanged, 1 failed"
+    assert counts(embed()) == "0 embedded, 8 unchanged, 1 failed"
+
+
+def test_a_file_that_goes_between_the_listing_and_the_read_is_tried_again(
+    bucket: MemoryFileSystem, embed: Callable, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = MemoryFileSystem.cat_file
+
+    def cat_file(self: MemoryFileSystem, name: str, **options: Any) -> bytes:
+        if name.endswith("red.jpg"):
+            raise FileNotFoundError(name)
+        return real(self, name, **options)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(MemoryFileSystem, "cat_file", cat_file)
+        assert counts(embed()) == "7 embedded, 0 unchanged, 1 failed"
+    assert query(path, "select reason from _images_failures") == [("the file is gone",)]
+    assert counts(embed()) == "1 embedded, 7 unchanged, 0 failed"
+
+
+def test_the_xmp_file_beside_a_picture(bucket: MemoryFileSystem, embed: Callable, path: Path):
+    xmp = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="{}"/></rdf:RDF></x:xmpmeta>'
+    )
+    bucket.pipe_file("/photos/2020/blue.xmp", xmp.format(4).encode())
+    embed()
+    rated = "select rating from images where filename = 'blue.jpg'"
+    assert query(path, rated) == [(4,)]
+    bucket.pipe_file("/photos/2020/blue.xmp", xmp.format(2).encode())
+    assert "metadata of 1 read again" in embed()
+    assert query(path, rated) == [(2,)]
+
+
+def test_the_raw_of_a_jpeg_is_its_companion(bucket: MemoryFileSystem, embed: Callable, path: Path):
+    bucket.pipe_file("/photos/red.dng", b"raw")
+    assert "1 companion" in embed()
+    assert "1 companion" in embed(f"{ROOT}/red.dng")
+    companions = "select companions from images where path = 'red.jpg'"
+    assert query(path, companions) == [(json.dumps(["red.dng"]),)]
+
+
+def test_a_film_is_read_where_its_frames_are(
+    storage: MemoryFileSystem,
+    embed: Callable,
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    draw_film(tmp_path / "film.mp4", [("red", 1)])
+    storage.pipe_file("/photos/film.mp4", (tmp_path / "film.mp4").read_bytes())
+    monkeypatch.setattr(remote, "BLOCK", 1000)
+    assert counts(embed()).startswith("1 embedded")
+    assert query(path, "select format from images") == [("MP4",)]
+
+
+def test_an_archive_is_a_folder_until_it_is_another_one(
+    embed: Callable, folder: Path, tmp_path: Path, path: Path
+):
+    archive = tmp_path / "a.zip"
+
+    def pack(*names: str) -> None:
+        with zipfile.ZipFile(archive, "w") as packed:
+            for name in names:
+                packed.write(folder / f"{name}.jpg", f"in/{name}.jpg")
+
+    pack("red", "blue")
+    assert counts(embed(f"zip::{archive}")).startswith("2 embedded")
+    pack("red", "white")
+    assert "1 gone" in embed(f"zip://in::{archive}")
+    assert query(path, "select path from image_search_roots") == [(f"zip::{archive}",)]
+
+
+# --- Storage that is away ------------------------------------------------------------------------
+
+
+def test_an_empty_listing_is_storage_that_is_away(
+    bucket: MemoryFileSystem, embed: Callable, path: Path
+):
+    embed()
+    bucket.rm("/photos", recursive=True)
+    line = embed(ROOT, "--prune", fails=True)
+    # Newer versions of fsspec list what is not there, as empty.
+    assert re.search("there (are no images left in|is nothing at) 'memory://photos'", line)
+    assert "nothing was changed" in line
+    assert query(path, "select count(*) from images") == [(8,)]
+
+
+def test_a_listing_that_fails_changes_nothing(
+    bucket: MemoryFileSystem, embed: Callable, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    embed()
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(16, "slow down: https://host/?X-Amz-Signature=secret")
+
+    monkeypatch.setattr(MemoryFileSystem, "find", fail)
+    line = embed(ROOT, "--prune", fails=True)
+    assert "'memory://photos' does not answer as it should (slow down" in line
+    assert "secret" not in line
+    assert query(path, "select count(*) from images") == [(8,)]
+
+
+def test_a_folder_that_cannot_be_listed_hides_no_files(
+    bucket: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    """Storage without a `find` of its own is listed folder by folder; that of fsspec would leave the folder out."""
+    monkeypatch.setattr(remote, "_lists_in_bulk", lambda fs: False)
+    assert len(list(list_remote(ROOT))) == 8
+    assert len(list(list_remote(ROOT, enter=lambda folder: folder != "2020"))) == 4
+    real = MemoryFileSystem.ls
+
+    def ls(self: MemoryFileSystem, name: str, **options: Any) -> list:
+        if name.endswith("2020"):
+            raise PermissionError(13, "denied")
+        return real(self, name, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", ls)
+    with pytest.raises(RemoteError, match=r"may not be read with the credentials .*\(denied\)"):
+        list(list_remote(ROOT))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("gs://bucket/photos", "'gs://bucket/photos' needs another package: .*gcsfs"),
+        ("nowhere://photos", "is no URL of a folder: Protocol not known"),
+        ("memory://nothing", "there (are no image files in|is nothing at) 'memory://nothing'"),
+        (
+            "memory://nothing/a.jpg",
+            "'memory://nothing/a.jpg' cannot be looked at: there is nothing",
+        ),
+        ("s3://key:secret@bucket", "holds a password or a signature"),
+        ("file:///photos", "give its path without the scheme"),
+    ],
+)
+def test_a_url_without_photos_is_one_sentence(embed: Callable, url: str, said: str):
+    line = embed(url, fails=True)
+    assert re.search(said, line), line
+
+
+def test_a_bucket_that_was_renamed_is_noticed(
+    bucket: MemoryFileSystem, embed: Callable, path: Path
+):
+    embed()
+    bucket.mv("/photos", "/pictures", recursive=True)
+    line = embed("memory://pictures", fails=True)
+    assert "most images in 'memory://pictures' are those of 'memory://photos'" in line
+    change(path, "update image_search_roots set path = 'memory://pictures/'")
+    assert "8 reused" in embed("memory://pictures")
+
+
+def test_a_folder_that_was_uploaded_is_noticed(
+    bucket: MemoryFileSystem, embed: Callable, folder: Path
+):
+    embed(folder)
+    for file in folder.iterdir():
+        bucket.pipe_file(f"/backup/{file.name}", file.read_bytes())
+        file.unlink()
+    assert f"most images in 'memory://backup' are those of '{folder}'" in embed(
+        "memory://backup", fails=True
+    )
+
+
+# --- Reading -------------------------------------------------------------------------------------
+
+
+def test_storage_that_is_busy_is_asked_again(
+    bucket: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    real, asked = MemoryFileSystem.cat_file, []
+
+    def cat_file(self: MemoryFileSystem, name: str, **options: Any) -> bytes:
+        asked.append(name)
+        if len(asked) < remote.TRIES:
+            raise OSError(16, "please reduce your request rate")
+        return real(self, name, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", cat_file)
+    expected = real(bucket, "/photos/red.jpg")
+    assert read_remote(ROOT, "red.jpg", len(expected)) == expected
+    assert len(asked) == remote.TRIES
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied"), FileNotFoundError("gone")])
+def test_what_will_not_pass_is_asked_once(
+    bucket: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch, error: OSError
+):
+    asked = []
+
+    def cat_file(*_: Any, **__: Any) -> bytes:
+        asked.append(1)
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", cat_file)
+    with pytest.raises(type(error)):
+        read_remote(ROOT, "red.jpg", 5)
+    assert len(asked) == 1
+
+
+def test_a_file_that_changed_since_it_was_listed_is_not_read_in_part(storage: MemoryFileSystem):
+    storage.pipe_file("/photos/a", b"0123456789")
+    for size in (9, 11):
+        with pytest.raises(OSError, match="it was changed"):
+            read_remote(ROOT, "a", size)
+    assert read_remote(ROOT, "a", 10, at_most=4) == b"0123"
+    assert read_remote(ROOT, "a", 0) == b"0123456789"
+
+
+def test_an_open_file_is_read_in_blocks(storage: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote, "BLOCK", 100)
+    content = bytes(range(256)) * 10
+    storage.pipe_file("/photos/a", content)
+    with open_remote(ROOT, "a", len(content)) as file:
+        assert file.read() == content
+        assert file.seek(-5, 2) == len(content) - 5
+        assert file.read(100) == content[-5:]
+        file.seek(150)
+        assert file.read(200) == content[150:350]
+        file.seek(len(content) + 7)
+        assert file.read(1) == b""
+
+
+def test_a_server_that_sends_all_of_a_file_is_understood(
+    storage: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(remote, "BLOCK", 4)
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda *_, **__: b"0123456789")
+    with open_remote(ROOT, "a", 10) as file:
+        assert file.read() == b"0123456789"
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        (
+            {"LastModified": datetime(2020, 5, 1, 12, tzinfo=timezone.utc)},
+            "2020-05-01T12:00:00+00:00",
+        ),
+        ({"updated": "2020-05-01T12:00:00.000Z"}, "2020-05-01T12:00:00+00:00"),
+        ({"Last-Modified": "Fri, 01 May 2020 12:00:00 GMT"}, "2020-05-01T12:00:00+00:00"),
+        ({"date_time": (2020, 5, 1, 12, 0, 0)}, "2020-05-01T12:00:00+00:00"),
+        ({"mtime": 1588334400}, "2020-05-01T12:00:00+00:00"),
+        ({"mtime": "never", "ETag": '"abc"'}, 'tag "abc"'),
+        ({}, ""),
+    ],
+)
+def test_the_state_of_a_file(told: dict, state: str):
+    assert remote._state(told) == state
+
+
+def test_versions_of_one_second_are_told_apart():
+    states = {remote._state({"mtime": 1588334400, "ETag": tag}) for tag in ("a", "b")}
+    assert len(states) == 2
+    assert {state[:19] for state in states} == {"2020-05-01T12:00:00"}
+
+
+def test_files_without_times_are_no_pair():
+    files = [FoundFile(ROOT, name, 5, f"tag {name}") for name in ("a.jpg", "a.dng")]
+    assert len(paired({file.key: file for file in files}, {}, lambda key: True)) == 2
