@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from contextlib import closing
 from pathlib import Path
@@ -177,6 +178,19 @@ async def test_an_actor_who_may_not_see_the_albums_learns_nothing(albums: Path, 
     for path in (ALBUMS, f"{ALBUMS}.json", PAGE):
         assert "Beach" not in (await get(datasette, path, "bert")).text
     assert (await get(datasette, f"{PAGE}/album/1", "bert")).status_code == 404
+    through = {"table": "images_album_members", "column": "album_id", "value": "1"}
+    for path in (
+        "/photos/images_albums",
+        "/photos/images_albums.json",
+        "/photos/images_albums/1",
+        "/photos/images_album_members",
+        "/photos/images_album_members/1,3.json",
+        f"/photos/images.json?{urlencode({'_through': json.dumps(through)})}",
+    ):
+        assert (await get(datasette, path, "bert")).status_code in (400, 403), path
+        assert (await get(datasette, path, "anna")).status_code == 200, path
+    for path in ("/", "/photos"):
+        assert "/photos/images_album" not in (await get(datasette, path, "bert")).text
 
 
 async def test_a_post_from_another_site_is_refused(albums: Path):

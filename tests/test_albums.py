@@ -182,6 +182,23 @@ def test_they_follow_a_table_that_was_renamed(database: Path, folder: Path):
     db.close()
 
 
+@pytest.mark.parametrize("taken", ["photos_albums", "photos_album_members"])
+def test_a_run_keeps_them_if_their_new_name_is_taken(database: Path, folder: Path, taken: str):
+    db = Database(database)
+    add_to_album(db, find_index(db.conn, "images"), "Beach", [1, 2])
+    db.rename_table("images", "photos")
+    db[taken].insert({"id": 1, "mine": "x"})
+    options = ("--replace-model", "--model", "palette")
+    result = command("embed-images", database, "photos", folder, *options)
+    assert result.exit_code == 1
+    assert f"a table '{taken}' already; rename that one" in result.output
+    assert members(db) == [("Beach", 1), ("Beach", 2)]
+    db.rename_table(taken, "mine")
+    assert command("embed-images", database, "photos", folder, *options).exit_code == 0
+    assert db.execute("select image_id from photos_album_members").fetchall() == [(1,), (2,)]
+    db.close()
+
+
 def test_texts_are_keys_too(path: Path, folder: Path):
     db = Database(path)
     db["pictures"].insert_all(

@@ -163,14 +163,23 @@ def _forget_former(db: Database, table: ImageTable) -> None:
 
 
 def _keep_albums(db: Database, former: ImageTable, table: ImageTable) -> None:
-    """A person made them, and no run makes them again: they follow a table that was renamed."""
+    """
+    A person made them, and no run makes them again: they follow a table that was renamed. Raises StoreError if
+    something else has their new name.
+    """
+    if not has_albums(db.conn, former):
+        return
     kinds = ("albums", "album_members")
-    is_free = not any(column_names(db.conn, table.side(kind)) for kind in kinds)
-    if has_albums(db.conn, former) and is_free:
-        trigger = quote_identifier(trigger_name(former, "album_deleted"))
-        db.execute(f"drop trigger if exists {trigger}")
-        for kind in kinds:
-            db.rename_table(former.side(kind), table.side(kind))
+    for kind in kinds:
+        if column_names(db.conn, table.side(kind)):
+            raise StoreError(
+                f"the albums of {former.name!r} follow it to its new name, but there is a table "
+                f"{table.side(kind)!r} already; rename that one"
+            )
+    trigger = quote_identifier(trigger_name(former, "album_deleted"))
+    db.execute(f"drop trigger if exists {trigger}")
+    for kind in kinds:
+        db.rename_table(former.side(kind), table.side(kind))
 
 
 def _create_image_table(db: Database, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .finding import named_by_triggers
 from .soundness import is_stored_table
@@ -61,6 +61,19 @@ def side_tables(conn: sqlite3.Connection) -> dict[str, frozenset[str]]:
 def is_named_like_side_table(name: str) -> bool:
     """For a database that cannot be read, where a name is all that is known."""
     return any(pattern.fullmatch(name) for pattern in _NAMES)
+
+
+def told_together(side: str, images: Iterable[str]) -> list[str]:
+    """
+    The side tables of image tables that tell what is in this one, and this one: albums and what is in them. Whoever may
+    not see one of them may see none. Empty for all other side tables.
+    """
+    for image in images:
+        table = ImageTable(image, "", key_is_integer=True)
+        albums = [table.side("albums"), table.side("album_members")]
+        if folded(side) in map(folded, albums):
+            return albums
+    return []
 
 
 def is_machinery(side: str) -> bool:

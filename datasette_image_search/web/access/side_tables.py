@@ -1,46 +1,57 @@
 """
 Side tables hold what is made of an image table, such as vectors, thumbnails, failures and tags. They are
 hidden from whoever may not see the image table; side tables of the whole database, from whoever may not
-see all of its image tables.
+see all of its image tables. Albums and what is in them are hidden together.
 
 The rules here only deny. All else is up to Datasette's permissions of the side table itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterable, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any
 from weakref import WeakSet
 
 from datasette.app import Datasette
 from datasette.database import Database
 
-from ...store.side_tables import is_machinery, is_named_like_side_table
+from ...store.side_tables import is_machinery, is_named_like_side_table, told_together
 from ...store.side_tables import side_tables as stored_side_tables
 from ...store.tables import folded
-from ..compat import labels_ignore_actors, listed_tables, rules_of_tables, table_configuration
+from ..compat import (
+    can_view_table,
+    labels_ignore_actors,
+    listed_tables,
+    rules_of_tables,
+    table_configuration,
+)
 from ..reading import SchemaCache
-from .visits import Actor, current_visit, sees, visitor_sees
+from .visits import Actor, asked, current_visit, sees, visitor_sees
 
 _made_of = SchemaCache(stored_side_tables)
 """Side tables come and go with changes of the schema."""
 
 _deciding: ContextVar[bool] = ContextVar("image_search_deciding", default=False)
-"""Whether a rule is just asking about image tables, which the rules here say nothing about."""
+"""Whether a rule is just asking what the other rules say."""
 
 
 async def denial(datasette: Datasette, actor: Actor, database: str, table: str) -> bool | None:
     """False for a side table that this actor may not see, whatever other rules say; else None."""
     served = datasette.databases.get(database)
-    if served is None:
+    if served is None or _deciding.get():
         return None
     made_of = await side_tables(datasette, served)
     if made_of is None:
         return False if is_named_like_side_table(table) else None
-    images = next((of for side, of in made_of.items() if _is_same(side, table)), frozenset())
-    return None if await _sees_all(datasette, actor, database, images, made_of) else False
+    for side, images in made_of.items():
+        if _is_same(side, table) and not await _may_see(
+            datasette, actor, database, side, images, made_of
+        ):
+            return False
+    return None
 
 
 async def rules(datasette: Datasette, actor: Actor) -> Any:
@@ -63,26 +74,44 @@ async def _denied_tables(datasette: Datasette, actor: Actor) -> list[tuple[str, 
                 denied += [(name, each) for each in listed if is_named_like_side_table(each)]
                 continue
             for side, images in made_of.items():
-                if not await _sees_all(datasette, actor, name, images, made_of):
+                if not await _may_see(datasette, actor, name, side, images, made_of):
                     denied.append((name, side))
     finally:
         _deciding.reset(deciding)
     return denied
 
 
-async def _sees_all(
+async def _may_see(
     datasette: Datasette,
     actor: Actor,
     database: str,
-    tables: Iterable[str],
+    side: str,
+    images: Iterable[str],
     made_of: Mapping[str, frozenset[str]],
 ) -> bool:
     # A side table is only asked for if its image table is seen: in between, no rule of ours denies it, and Datasette
     # remembers the answer for the rest of the request.
-    for table in sorted(tables, key=made_of.__contains__):
+    for table in sorted(images, key=made_of.__contains__):
         if not await sees(datasette, actor, database, table):
             return False
+    for table in told_together(side, images):
+        if not _is_same(table, side) and not await _is_allowed(datasette, actor, database, table):
+            return False
     return True
+
+
+async def _is_allowed(datasette: Datasette, actor: Actor, database: str, table: str) -> bool:
+    """Whether an actor may see a table by all rules but those here."""
+
+    async def ask() -> bool:
+        _deciding.set(True)
+        return await can_view_table(datasette, actor, database, table)
+
+    known, key = current_visit().allowed, asked(actor, database, table)
+    if key not in known:
+        # In a context of its own: within that of the request, Datasette takes this for the answer of all rules.
+        known[key] = await Context().run(asyncio.get_running_loop().create_task, ask())
+    return known[key]
 
 
 def _is_same(name: str, other: str) -> bool:

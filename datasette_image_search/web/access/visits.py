@@ -20,6 +20,8 @@ MOST_PICTURES = 2_000
 into the database."""
 
 Actor = dict[str, Any] | None
+Asked = tuple[str, str, str]
+"""An actor, a database and a table."""
 Application = Callable[..., Awaitable[None]]
 
 
@@ -30,8 +32,10 @@ class Visit:
     actor: Actor = None
     read: set[Database] = field(default_factory=set)
     """Databases whose side tables were read during this request."""
-    visible: dict[tuple[str, str, str], bool] = field(default_factory=dict)
-    """(actor, database, table) -> whether the actor may see the table."""
+    visible: dict[Asked, bool] = field(default_factory=dict)
+    """Whether the actor may see the table."""
+    allowed: dict[Asked, bool] = field(default_factory=dict)
+    """The same by all rules but those of side tables."""
     pictures: int = 0
     """Pictures in the cells of its page so far."""
 
@@ -86,10 +90,15 @@ def remembering(answers: Sequence[Any], request: Request) -> list[Any]:
     ]
 
 
+def asked(actor: Actor, database: str, table: str) -> Asked:
+    """What answers are remembered by."""
+    return json.dumps(actor, sort_keys=True, default=repr), database, table
+
+
 async def sees(datasette: Datasette, actor: Actor, database: str, table: str) -> bool:
     """Whether an actor may see a table. A page asks this many times about few tables."""
     visible = current_visit().visible
-    key = json.dumps(actor, sort_keys=True, default=repr), database, table
+    key = asked(actor, database, table)
     if key not in visible:
         visible[key] = await can_view_table(datasette, actor, database, table)
     return visible[key]
