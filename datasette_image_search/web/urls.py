@@ -242,6 +242,11 @@ def check_url(request: Request) -> None:
         )
 
 
+def links_within(request: Request, characters: int) -> int:
+    """How many links with the URL in them are no longer than that; at least one."""
+    return max(characters // (1 + len(request.query_string)), 1)
+
+
 def check_repetition(request: Request, links: int, what: str) -> None:
     """Raises TooMuchRepeated if `links` links with the URL in them are too long; `what` names them."""
     length = len(request.query_string)
