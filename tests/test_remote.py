@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
+import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ from datasette_image_search.files.remote import (
 )
 from datasette_image_search.files.remote_urls import RemoteError
 from datasette_image_search.ingest.pairs import paired
+from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+from datasette_image_search.ingest.report import Progress
 from datasette_image_search.ingest.walk import FoundFile
 
 from .commands import change, command, query
@@ -140,6 +145,18 @@ def test_what_is_left_out_stays_in_the_table(bucket: MemoryFileSystem, embed: Ca
 def test_a_limit_and_the_run_after_it(bucket: MemoryFileSystem, embed: Callable):
     assert counts(embed(ROOT, "--limit", 3)).startswith("3 embedded")
     assert counts(embed()) == "5 embedded, 3 unchanged, 0 failed"
+
+
+def test_an_interrupted_run_goes_on_in_the_next(bucket: MemoryFileSystem, path: Path):
+    def interrupt(progress: Progress) -> None:
+        if progress.done == 4:
+            raise KeyboardInterrupt
+
+    request = EmbedRequest(path, "images", [ROOT], model="palette", batch_size=2)
+    first = embed_images(request, interrupt)
+    assert (first.embedded, first.interrupted) == (4, True)
+    second = embed_images(request)
+    assert (second.embedded, second.unchanged) == (4, 4)
 
 
 def test_folders_of_this_machine_in_the_same_run(
@@ -335,6 +352,27 @@ def test_storage_that_is_busy_is_asked_again(
     expected = real(bucket, "/photos/red.jpg")
     assert read_remote(ROOT, "red.jpg", len(expected)) == expected
     assert len(asked) == remote.TRIES
+
+
+def test_threads_share_only_storage_that_allows_it(storage: MemoryFileSystem):
+    def opened(root: str, barrier: threading.Barrier) -> int:
+        barrier.wait()
+        return id(remote._opened(root)[0])
+
+    for root, number in (("https://host/photos", 1), (ROOT, 3)):
+        barrier = threading.Barrier(3)
+        with ThreadPoolExecutor(3) as executor:
+            found = [executor.submit(opened, root, barrier) for _ in range(3)]
+        assert len({each.result() for each in found}) == number
+        remote._forget(root)
+
+
+def test_without_the_extra_a_sentence_says_so(
+    bucket: MemoryFileSystem, embed: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    said = embed(fails=True)
+    assert "'memory://photos' needs an extra: pip install 'datasette-image-search[remote]'" in said
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "denied"), FileNotFoundError("gone")])

@@ -67,7 +67,11 @@ _TIMES = (
 
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "CRC")
 
-_filesystems: TTLCache[str, tuple[Any, str]] = TTLCache(64, REMEMBERED)
+ALL_THREADS = 0
+
+_filesystems: TTLCache[tuple[str, int], tuple[Any, str]] = TTLCache(256, REMEMBERED)
+"""By root, and by thread where fsspec promises no more."""
+
 _opening = threading.Lock()
 
 
@@ -97,8 +101,7 @@ def list_remote(
     """
     url = joined(root, folder)
     try:
-        with _opening:
-            _filesystems.pop(root, None)
+        _forget(root)
         fs, base = _opened(root)
         fs.invalidate_cache()
         top = _within(base, folder)
@@ -138,7 +141,7 @@ def looked_at(root: str, entries: Sequence[RemoteEntry]) -> list[RemoteEntry]:
         try:
             return entry_of(root, entry.path) or entry
         except OSError as error:
-            return replace(entry, problem=f"it cannot be looked at: {error.strerror}")
+            return replace(entry, problem=f"it cannot be looked at: {error.strerror or error}")
 
     with ThreadPoolExecutor(LOOKING, thread_name_prefix="look") as executor:
         return list(executor.map(look, entries))
@@ -323,9 +326,10 @@ def _range(fs: Any, name: str, start: int, end: int) -> bytes:
 
 
 def _opened(root: str) -> tuple[Any, str]:
-    """The storage of a root, one for all threads, and what it calls the root. Raises RemoteError."""
+    """The storage of a root, which this thread may use, and what it calls the root. Raises RemoteError."""
+    thread = threading.get_ident()
     with _opening:
-        found = _filesystems.get(root)
+        found = _filesystems.get((root, ALL_THREADS)) or _filesystems.get((root, thread))
     if found is None:
         try:
             from fsspec.core import url_to_fs
@@ -337,9 +341,18 @@ def _opened(root: str) -> tuple[Any, str]:
             fs, base = _retried(lambda: url_to_fs(root))
         except Exception as error:
             raise _explained(root, error) from error
+        # Such as of FTP: one connection, on which answers would be mixed up.
+        whose = ALL_THREADS if fs.async_impl else thread
         with _opening:
-            found = _filesystems.setdefault(root, (fs, base.rstrip("/")))
+            found = _filesystems.setdefault((root, whose), (fs, base.rstrip("/")))
     return found
+
+
+def _forget(root: str) -> None:
+    """An archive may be another one since it was opened."""
+    with _opening:
+        for key in [key for key in _filesystems if key[0] == root]:
+            _filesystems.pop(key, None)
 
 
 def _opened_to_read(root: str) -> tuple[Any, str]:

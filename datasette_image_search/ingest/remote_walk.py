@@ -177,10 +177,13 @@ class RemoteWalk:
 
     def _found(self, root: str, folder: str, names: Sequence[str]) -> Iterator[FoundFile]:
         entries = self._folders[root, folder]
+        pictures = set(names)
+        wanted = {name.lower() for name in names} | {stem_of(name) for name in names}
         untold = [
             entry
             for name, entry in entries.items()
-            if entry.size is None and (is_image_name(name) or name.lower().endswith(SUFFIX))
+            if entry.size is None
+            and (name in pictures or (name.lower().endswith(SUFFIX) and stem_of(name) in wanted))
         ]
         # One look for each, and only at web servers.
         for entry in looked_at(root, untold) if untold else ():
