@@ -19,6 +19,7 @@ from sqlite_utils import Database
 
 from datasette_image_search.web.media import making, pictures
 from datasette_image_search.web.pages import archives
+from datasette_image_search.web.server.threads import Busy
 
 from .commands import change, command
 from .conftest import draw_picture, embed_into
@@ -100,6 +101,58 @@ async def test_it_ends_when_the_client_leaves():
     await archives._Archive(request, parts(), "images").asgi_send(send)
     assert sent[0]["status"] == 200
     assert len(made) < 10
+
+
+async def test_it_ends_when_the_client_leaves_before_anything_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    asked = []
+
+    async def missing(requested, id, is_preview):
+        asked.append(id)
+        await asyncio.sleep(0)
+        raise pictures.NoPicture("it is away")
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    monkeypatch.setattr(archives, "picture_to_save", missing)
+    request = Request({"type": "http", "method": "GET", "headers": []}, receive)
+    parts = archives._zipped(None, range(100), 1_000, is_preview=False)
+    await archives._Archive(request, parts, "images").asgi_send(send)
+    assert len(asked) < 10
+
+
+@pytest.mark.parametrize("busy", [3, 1_000])
+async def test_previews_wait_for_a_busy_server(
+    database: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, busy: int
+):
+    asked, run = [], making._queue.run
+
+    async def sometimes(*work):
+        asked.append(work)
+        if len(asked) <= busy:
+            raise Busy
+        return await run(*work)
+
+    monkeypatch.setattr(making._queue, "run", sometimes)
+    monkeypatch.setattr(pictures, "SMALL_BYTES", 0)
+    monkeypatch.setattr(archives, "RETRY_AFTER", 0)
+    datasette = datasette_of(database, plugin={"roots": [str(folder)]})
+    answer = await get(datasette, f"{PAGE}/previews.zip?path__in=red.jpg,blue.jpg,green.jpg")
+    file = opened(answer.content)
+    if busy == 3:
+        assert sorted(file.namelist()) == ["blue.jpg", "green.jpg", "red.jpg"]
+        return
+    assert file.namelist() == [archives.LEFT_OUT]
+    lines = file.read(archives.LEFT_OUT).decode().splitlines()
+    assert len(lines) == 3
+    assert all(line.endswith(".jpg: the server was too busy; download it again") for line in lines)
+    # Nobody waits for each of thousands.
+    assert len(asked) == archives.TRIES + 2
 
 
 async def test_previews_are_small(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

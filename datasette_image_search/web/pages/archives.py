@@ -10,9 +10,10 @@ import io
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
@@ -31,10 +32,12 @@ from ..media.pictures import NoPicture, picture_to_save
 from ..media.remote_originals import read_some
 from ..media.streaming import CHUNK
 from ..reading import read_bounded
-from ..server.threads import Busy
+from ..server.threads import RETRY_AFTER, Busy
 from ..urls import check_url
 from .result_set import found_ids
 from .search_page import shows_originals
+
+T = TypeVar("T")
 
 LEFT_OUT = "left out.txt"
 """The file in a ZIP that names what is not in it."""
@@ -50,6 +53,10 @@ LATEST = 2**32
 
 LARGE = 2**31 - 1
 """Bytes from which the entry of a file needs 64 bits for its size."""
+
+
+TRIES = 6
+"""Of a server that is too busy, RETRY_AFTER seconds apart."""
 
 
 async def archive(datasette: Datasette, request: Request) -> Response:
@@ -97,14 +104,24 @@ async def _zipped(
 ) -> AsyncGenerator[bytes, None]:
     """The bytes of the ZIP, in parts. What would be more than `limit` bytes of pictures is left out."""
     outgoing, left_out, taken = _Outgoing(), dict[Key, str](), {LEFT_OUT: 1}
+    tries = TRIES
     # Pictures are compressed already.
     with ZipFile(outgoing, "w", ZIP_STORED) as file:
         for id in ids:
+            # Also while nothing is sent, so that a client that left is noticed.
+            yield b""
+            save = partial(picture_to_save, requested, id, is_preview=is_preview)
             try:
-                picture = await picture_to_save(requested, id, is_preview=is_preview)
+                picture = await _patiently(save, tries)
             except NoPicture as reason:
                 left_out[id] = str(reason)
                 continue
+            except Busy:
+                left_out[id] = "the server was too busy; download it again"
+                # The wait for this one was the wait for all.
+                tries = 1
+                continue
+            tries = TRIES
             with picture.file:
                 if picture.size > limit:
                     left_out[id] = "the ZIP would be too large"
@@ -127,6 +144,15 @@ async def _zipped(
     yield outgoing.taken()
 
 
+async def _patiently(ask: Callable[[], Awaitable[T]], tries: int = TRIES) -> T:
+    """What `ask` gives. Raises Busy if each of the tries did."""
+    for _ in range(tries - 1):
+        with suppress(Busy):
+            return await ask()
+        await asyncio.sleep(RETRY_AFTER)
+    return await ask()
+
+
 def _time_of(picture: Original) -> tuple[int, int, int, int, int, int]:
     """The local time of its file, as near as a ZIP can say it; of a BLOB, now."""
     modified = time.time() if picture.modified is None else picture.modified
@@ -136,7 +162,7 @@ def _time_of(picture: Original) -> tuple[int, int, int, int, int, int]:
 async def _read(picture: Original, most: int) -> bytes:
     """The next bytes of a picture; none at its end, and if no more of it can be read."""
     try:
-        return await read_some(picture.file, most)
+        return await _patiently(partial(read_some, picture.file, most))
     except (Busy, OSError):
         return b""
 
