@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlencode
@@ -14,8 +15,10 @@ import pytest
 from datasette.app import Datasette
 from sqlite_utils import Database
 
-from datasette_image_search.store import find_index
+from datasette_image_search.store import Key, find_index
 from datasette_image_search.store.albums import add_to_album
+from datasette_image_search.web.access.requested_table import RequestedTable
+from datasette_image_search.web.pages import album_changes
 
 from .commands import change, query
 from .serving import ask, datasette_of, get
@@ -27,11 +30,13 @@ ALBUMS = f"{PAGE}/albums"
 WRITES = ("insert-row", "update-row", "delete-row", "create-table")
 
 
-def served(database: Path, *allowed: str, tables: dict | None = None, **options) -> Datasette:
-    """Root may do what is allowed, by default everything; 0.65 has one permission for all of it."""
-    permissions = {action: {"id": "root"} for action in allowed or WRITES}
+def served(
+    *databases: Path, allowed: Sequence[str] = WRITES, tables: dict | None = None, **options
+) -> Datasette:
+    """Root may do what is allowed; 0.65 has one permission for all of it."""
+    permissions = {action: {"id": "root"} for action in allowed}
     rules = {"databases": {"photos": {"permissions": permissions, "tables": tables or {}}}}
-    return datasette_of(database, rules=rules, **options)
+    return datasette_of(*databases, rules=rules, **options)
 
 
 async def post(
@@ -150,7 +155,7 @@ async def test_three_actors(albums: Path):
 
 
 async def test_each_change_needs_its_own_permission_in_1_0(albums: Path):
-    datasette = served(albums, "insert-row")
+    datasette = served(albums, allowed=["insert-row"])
     if not hasattr(datasette, "allowed"):
         pytest.skip("0.65 has one permission for all")
     assert (await post(datasette, "id=1", action="add", album="Beach & sea")).status_code == 200
@@ -163,8 +168,7 @@ async def test_each_change_needs_its_own_permission_in_1_0(albums: Path):
 
 
 async def test_nobody_changes_an_immutable_database(albums: Path):
-    options = {"immutables": [str(albums)]}
-    datasette = Datasette([], **options)
+    datasette = served(immutables=[str(albums)])
     for actor in (None, "root"):
         page = await get(datasette, ALBUMS, actor)
         assert "Beach &amp; sea" in page.text
@@ -237,6 +241,33 @@ async def test_a_person_without_albums_is_told_how_to_make_some(database: Path):
     assert (await get(served(database), f"{PAGE}/album/1")).status_code == 404
 
 
+@pytest.mark.parametrize("taken", ["images_albums", "images_album_members"])
+async def test_a_table_that_is_in_the_way_is_named(database: Path, taken: str):
+    change(database, f"create table {taken} (mine)")
+    page = (await get(served(database), ALBUMS, "root")).text
+    assert f"a table <code>{taken}</code> that holds something else is here: rename it" in page
+    assert "sqlite-utils album-images" not in page
+    assert "<form" not in page.partition("<main>")[2]
+
+
+async def test_an_album_that_is_renamed_meanwhile_is_not_made_again(
+    albums: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def slowly(requested: RequestedTable) -> list[Key]:
+        change(albums, "update images_albums set name = 'Other'")
+        return [1]
+
+    monkeypatch.setattr(album_changes, "found_ids", slowly)
+    tables = {"images_album_members": {"permissions": {"insert-row": {"id": "root"}}}}
+    datasette = served(albums, allowed=[], tables=tables)
+    if not hasattr(datasette, "allowed"):
+        pytest.skip("0.65 has one permission for all")
+    answer = await post(datasette, "id=1", action="add", album="Beach & sea")
+    assert answer.status_code == 400
+    assert "has no album 'Beach & sea'" in answer.json()["error"]
+    assert members(albums) == {"Other": [3, 4]}
+
+
 async def test_a_view_has_the_albums_of_its_images(albums: Path):
     change(albums, "create view few as select * from images where id < 4")
     datasette = served(albums)
@@ -248,5 +279,8 @@ async def test_a_view_has_the_albums_of_its_images(albums: Path):
     added = await ask(datasette, of_view, "root", "POST", form, content_type=kind)
     assert added.status_code == 302
     assert members(albums)["All of the view"] == [1, 2, 3]
+    shown = html.unescape((await get(datasette, "/-/image-search/photos/few/albums")).text)
+    assert re.findall(r"<span>(\d) image", shown) == ["3", "1"]
+    assert re.findall(r'<img src="[^"]*/(\d)/thumbnail', shown) == ["3", "3"]
     search = "/-/image-search/photos/few.json?_image_album=Beach+%26+sea"
     assert [hit["id"] for hit in (await get(datasette, search)).json()["hits"]] == [3]

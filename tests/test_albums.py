@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,8 @@ def test_an_album_gets_another_name_and_keeps_its_id(db: Database, index: Index)
     assert delete_album(db, index.table, "Best") == 1
     assert members(db) == [("Sea & sand", 1)]
     assert album_name(db.conn, index.table, 99) is None
+    add_to_album(db, index, "Later", [3])
+    assert [album.id for album in read_albums(db.conn, index.table)] == [3, beach.id]
 
 
 @pytest.mark.parametrize("change", [rename_album, remove_from_album, delete_album])
@@ -82,12 +85,82 @@ def test_an_album_that_is_not_there_is_a_sentence(db: Database, index: Index, ch
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [(" ", "is empty"), ("x" * (LONGEST_NAME + 1), "at most 200"), ("a\nb", "cannot be seen")],
+    [
+        (" ", "is empty"),
+        ("\u3000\u200d", "is empty"),
+        ("x" * (LONGEST_NAME + 1), "at most 200"),
+        ("a\nb", "cannot be seen"),
+        ("a\u2028b", "cannot be seen"),
+        ("a\u202eb", "cannot be seen"),
+    ],
 )
 def test_names_that_nobody_can_read_are_refused(db: Database, index: Index, name: str, said: str):
     with pytest.raises(StoreError, match=said):
         add_to_album(db, index, name, [1])
     assert not db["images_albums"].exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467 family", None),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", None),
+        ("\U0001f3f4\U000e0067\U000e0062\U000e007f", None),
+        ("\u65e5\u672c\u3000\u65c5\u884c", "\u65e5\u672c \u65c5\u884c"),
+        ("a\u00a0b", "a b"),
+        ("Cafe\u0301", "Caf\u00e9"),
+    ],
+    ids=ascii,
+)
+def test_names_of_all_languages(db: Database, index: Index, name: str, written: str | None):
+    for _ in range(2):
+        add_to_album(db, index, name, [1])
+    assert counts(db, index) == {written or name: 1}
+
+
+@pytest.mark.parametrize("name", [" padded ", "x" * 300, "a\nb"])
+def test_names_that_another_program_gave_can_be_changed(db: Database, index: Index, name: str):
+    add_to_album(db, index, "padded", [1])
+    db["images_albums"].insert({"name": name})
+    assert add_to_album(db, index, name, [2, 3]) == 2
+    assert remove_from_album(db, index.table, name, [2]) == 1
+    rename_album(db, index.table, name, "short")
+    assert counts(db, index) == {"padded": 1, "short": 1}
+    db["images_albums"].insert({"name": name})
+    assert delete_album(db, index.table, name) == 0
+    assert counts(db, index) == {"padded": 1, "short": 1}
+
+
+def test_one_is_made_only_if_it_may_be(db: Database, index: Index):
+    add_to_album(db, index, "Beach", [1])
+    with pytest.raises(StoreError, match="no album 'Sea'"):
+        add_to_album(db, index, "Sea", [1], may_create=False)
+    with pytest.raises(StoreError, match="an album 'Beach' already"):
+        add_to_album(db, index, "Beach", [2], must_be_new=True)
+    assert members(db) == [("Beach", 1)]
+
+
+@pytest.mark.parametrize("dropped", ["images", "images_albums"])
+def test_a_program_that_heeds_foreign_keys_empties_no_album(
+    db: Database, index: Index, dropped: str
+):
+    add_to_album(db, index, "Beach", [1, 2])
+    db.execute("pragma foreign_keys = 1")
+    with pytest.raises(sqlite3.IntegrityError):
+        db.execute(f"drop table {dropped}")
+    db[dropped].transform()
+    assert members(db) == [("Beach", 1), ("Beach", 2)]
+
+
+@pytest.mark.parametrize("enforced", [0, 1])
+def test_ids_change_and_go_whether_or_not_keys_are_heeded(
+    db: Database, index: Index, enforced: int
+):
+    add_to_album(db, index, "Beach", [1, 2])
+    db.execute(f"pragma foreign_keys = {enforced}")
+    db.execute("update images set id = 77 where id = 1")
+    db.execute("delete from images where id = 2")
+    assert members(db) == [("Beach", 77)]
 
 
 @pytest.mark.parametrize("taken", ["images_albums", "images_album_members"])
@@ -197,6 +270,19 @@ def test_a_run_keeps_them_if_their_new_name_is_taken(database: Path, folder: Pat
     assert command("embed-images", database, "photos", folder, *options).exit_code == 0
     assert db.execute("select image_id from photos_album_members").fetchall() == [(1,), (2,)]
     db.close()
+
+
+def test_a_broken_view_that_keeps_them_back_is_named(database: Path, folder: Path):
+    db = Database(database)
+    add_to_album(db, find_index(db.conn, "images"), "Beach", [1, 2])
+    db.rename_table("images", "photos")
+    db.create_view("broken", "select * from gone")
+    db.close()
+    options = ("--replace-model", "--model", "palette")
+    result = command("embed-images", database, "photos", folder, *options)
+    assert result.exit_code == 1
+    assert "the albums of 'images' cannot get its new name: error in view broken" in result.output
+    assert "drop what is broken" in result.output
 
 
 def test_texts_are_keys_too(path: Path, folder: Path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import html
 import io
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -15,8 +17,9 @@ from datasette.utils.asgi import Request
 from PIL import Image
 from sqlite_utils import Database
 
-from datasette_image_search.web.media import pictures
+from datasette_image_search.web.media import making, pictures
 from datasette_image_search.web.pages import archives
+from datasette_image_search.web.server.threads import Busy
 
 from .commands import change, command
 from .conftest import draw_picture, embed_into
@@ -51,10 +54,12 @@ async def test_originals_of_a_search_byte_for_byte(database: Path, folder: Path)
 async def test_times_are_those_of_the_files(database: Path, folder: Path):
     os.utime(folder / "red.jpg", (0, 1_000_000_000))
     os.utime(folder / "blue.jpg", (0, 0))
+    os.utime(folder / "green.jpg", (7_258_118_400, 7_258_118_400))
     datasette = datasette_of(database, plugin={"roots": [str(folder)]})
     file = opened((await get(datasette, ZIP)).content)
     assert file.getinfo("red.jpg").date_time[:2] == (2001, 9)
     assert file.getinfo("blue.jpg").date_time == archives.EARLIEST
+    assert file.getinfo("green.jpg").date_time[0] == 2106
 
 
 @pytest.mark.parametrize(
@@ -98,9 +103,61 @@ async def test_it_ends_when_the_client_leaves():
     assert len(made) < 10
 
 
+async def test_it_ends_when_the_client_leaves_before_anything_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    asked = []
+
+    async def missing(requested, id, is_preview):
+        asked.append(id)
+        await asyncio.sleep(0)
+        raise pictures.NoPicture("it is away")
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    monkeypatch.setattr(archives, "picture_to_save", missing)
+    request = Request({"type": "http", "method": "GET", "headers": []}, receive)
+    parts = archives._zipped(None, range(100), 1_000, is_preview=False)
+    await archives._Archive(request, parts, "images").asgi_send(send)
+    assert len(asked) < 10
+
+
+@pytest.mark.parametrize("busy", [3, 1_000])
+async def test_previews_wait_for_a_busy_server(
+    database: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, busy: int
+):
+    asked, run = [], making._queue.run
+
+    async def sometimes(*work):
+        asked.append(work)
+        if len(asked) <= busy:
+            raise Busy
+        return await run(*work)
+
+    monkeypatch.setattr(making._queue, "run", sometimes)
+    monkeypatch.setattr(pictures, "SMALL_BYTES", 0)
+    monkeypatch.setattr(archives, "RETRY_AFTER", 0)
+    datasette = datasette_of(database, plugin={"roots": [str(folder)]})
+    answer = await get(datasette, f"{PAGE}/previews.zip?path__in=red.jpg,blue.jpg,green.jpg")
+    file = opened(answer.content)
+    if busy == 3:
+        assert sorted(file.namelist()) == ["blue.jpg", "green.jpg", "red.jpg"]
+        return
+    assert file.namelist() == [archives.LEFT_OUT]
+    lines = file.read(archives.LEFT_OUT).decode().splitlines()
+    assert len(lines) == 3
+    assert all(line.endswith(".jpg: the server was too busy; download it again") for line in lines)
+    # Nobody waits for each of thousands.
+    assert len(asked) == archives.TRIES + 2
+
+
 async def test_previews_are_small(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pictures, "SMALL_BYTES", 2_000)
-    monkeypatch.setattr(pictures, "PREVIEW_SIZE", 100)
+    monkeypatch.setattr(making, "PREVIEW_SIZE", 100)
     folder = draw_picture(tmp_path / "p" / "large.png", "red", (400, 200)).parent
     noise = Image.effect_noise((400, 200), 90)
     noise.save(folder / "large.png")
@@ -119,6 +176,66 @@ async def test_names_are_unique_and_stay_in_one_folder(path: Path, tmp_path: Pat
     datasette = datasette_of(path, plugin={"roots": [str(tmp_path / "p")]})
     file = opened((await get(datasette, ZIP)).content)
     assert file.namelist() == ["im.jpg", "im (2).JPG", "im (3).jpg"]
+
+
+async def test_thousands_of_files_of_one_name_are_counted_once():
+    class Counted(dict):
+        asked = 0
+
+        def __contains__(self, key):
+            self.asked += 1
+            return super().__contains__(key)
+
+    taken = Counted({archives.LEFT_OUT: 1})
+    names = [archives._unique("image.jpg", taken) for _ in range(2_000)]
+    assert names[:2] + names[-1:] == ["image.jpg", "image (2).jpg", "image (2000).jpg"]
+    assert taken.asked < 5_000
+    others = ("IMAGE (2).jpg", "image.JPG", "Left out.txt", "left out.txt")
+    assert [archives._unique(name, taken) for name in others] == [
+        "IMAGE (2) (2).jpg",
+        "image (2001).JPG",
+        "Left out (2).txt",
+        "left out (3).txt",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("good_reads", "reason"),
+    [
+        (0, "its storage does not answer; download it again"),
+        (1, "only its beginning could be read"),
+        (2, "only its beginning could be read"),
+    ],
+)
+async def test_a_file_on_a_broken_disk_leaves_the_others_whole(
+    database: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, good_reads: int, reason: str
+):
+    class Broken(io.FileIO):
+        left = good_reads
+
+        def read(self, size=-1):
+            if not self.left:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), self.name)
+            self.left -= 1
+            return super().read(min(size, 100))
+
+    found = pictures._original
+
+    async def original(asked, companion=None):
+        good = await found(asked, companion)
+        if good.name != "blue.jpg":
+            return good
+        good.file.close()
+        return replace(good, file=Broken(folder / good.name))
+
+    monkeypatch.setattr(pictures, "_original", original)
+    datasette = datasette_of(database, plugin={"roots": [str(folder)]})
+    answer = await get(datasette, f"{ZIP}?path__in=red.jpg,blue.jpg,green.jpg")
+    file = opened(answer.content)
+    assert file.read(archives.LEFT_OUT).decode() == f"blue.jpg: {reason}\n"
+    for name in ("red.jpg", "green.jpg"):
+        assert file.read(name) == (folder / name).read_bytes()
+    assert ("blue.jpg" in file.namelist()) == (good_reads > 0)
 
 
 async def test_what_is_missing_is_named_in_a_file(database: Path, folder: Path):

@@ -57,6 +57,8 @@ async def test_the_ends_of_a_range_are_one_chip(database: Path) -> None:
     [
         ([("taken_at__gte", "2021-06")], "since June 2021"),
         ([("mtime__gte", "2021"), ("mtime__lt", "2022")], "mtime 2021"),
+        ([("taken_at__gte", "20210101")], "taken_at \u2265 20210101"),
+        ([("mtime__lt", "2021-W01-1")], "mtime < 2021-W01-1"),
         ([("taken_at__gt", "2021"), ("taken_at__lt", "2022")], "2021 < taken_at < 2022"),
         ([("width__gt", "10"), ("width__gt", "20")], "width > 10 and width > 20"),
         ([("lens__in", "Rome, Paris")], 'lens is "Rome" or "Paris"'),

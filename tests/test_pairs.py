@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from datasette_image_search.ingest import pipeline
 from datasette_image_search.ingest.pairs import CLOSE, LONGEST, paired
+from datasette_image_search.ingest.scopes import NotThere
+from datasette_image_search.ingest.survey import EmbedRequest, Survey
 from datasette_image_search.ingest.walk import FoundFile
 from datasette_image_search.store.tables import KnownSource
 
@@ -286,3 +289,55 @@ def test_a_limit_is_one_for_what_is_left_of_pairs_too(path: Path, photos: Path) 
     make_bad(photos / "IMG_1.jpg")
     assert rows(path, "--limit", "1") == {}
     assert rows(path, "--limit", "1") == {"IMG_1.MOV": None}
+
+
+def test_a_film_that_was_moved_beside_a_bad_picture_keeps_its_row(path: Path, photos: Path) -> None:
+    """The picture turns out to be bad after the row of the film was taken for gone."""
+    (photos / "IMG_1.jpg").unlink()
+    rows(path)
+    before = query(path, "select id from images where path = 'IMG_1.MOV'")
+    (photos / "IMG_1.MOV").rename(photos / "IMG_2.MOV")
+    make_bad(photos / "IMG_2.jpg")
+    done = command("embed-images", path, "images", photos, "--prune")
+    assert " gone" not in done.output
+    assert query(path, "select id from images where path = 'IMG_2.MOV'") == before
+
+
+def test_a_companion_that_vanishes_during_the_run_stops_nothing(
+    path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bad(photos / "IMG_1.jpg")
+    make_bad(photos / "IMG_2.jpg")
+    shutil.copy2(photos / "IMG_1.MOV", photos / "IMG_2.MOV")
+    survey_first = pipeline.take_survey
+
+    def survey_and_lose(request: EmbedRequest) -> Survey:
+        found = survey_first(request)
+        (photos / "IMG_2.MOV").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(pipeline, "take_survey", survey_and_lose)
+    assert rows(path) == {"IMG_1.MOV": None, "other.jpg": None}
+
+
+def test_what_cannot_be_surveyed_again_is_for_the_next_run(
+    path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bad(photos / "IMG_1.jpg")
+    survey = pipeline.take_survey
+
+    def survey_without_alone(request: EmbedRequest) -> Survey:
+        if photos / "IMG_1.MOV" in request.paths:
+            raise NotThere(photos / "IMG_1.MOV")
+        return survey(request)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "take_survey", survey_without_alone)
+        assert rows(path) == {"other.jpg": None}
+    assert rows(path) == {"IMG_1.MOV": None, "other.jpg": None}
+
+
+def test_what_a_limit_leaves_of_pairs_is_no_companion(path: Path, photos: Path) -> None:
+    make_bad(photos / "IMG_1.jpg")
+    run = ("embed-images", path, "images", photos, "--model", "palette", "--limit", "1")
+    assert "companion" not in command(*run).output.splitlines()[-1]

@@ -25,7 +25,7 @@ from datasette_image_search.decoding import decode
 from datasette_image_search.decoding.decoding_process import DecodingProcess, Limits
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.store.contents import copy_content
-from datasette_image_search.web.media import originals, pictures
+from datasette_image_search.web.media import making, originals, pictures
 from datasette_image_search.web.media.originals import open_below, shown_type
 
 from .conftest import draw_picture
@@ -391,7 +391,7 @@ async def test_when_too_many_are_being_made(
     database: Path, open_datasette: Datasette, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Database(database)["_images_thumbnails"].delete_where()
-    monkeypatch.setattr(pictures._queue, "_places", NoPlace())
+    monkeypatch.setattr(making._queue, "_places", NoPlace())
     response = await ask(open_datasette, f"{TABLE}/6/thumbnail")
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) > 0
@@ -774,10 +774,10 @@ async def test_what_is_too_large_for_the_memory_is_not_there(
         draw_picture(tmp_path / "x" / f"a.{suffix}", "red", (300, 300))
     datasette = datasette_of(embed(tmp_path / "x"), plugin={"roots": [str(tmp_path)]})
     statuses = {}
-    small = DecodingProcess(Limits(pictures.MEMORY, pictures.DECODING_SECONDS, file_size=1000))
+    small = DecodingProcess(Limits(making.MEMORY, making.DECODING_SECONDS, file_size=1000))
     for limit, value in (("MAX_PIXELS", 1000), ("_decoder", small)):
         with monkeypatch.context() as patch:
-            patch.setattr(pictures, limit, value)
+            patch.setattr(making, limit, value)
             for image_id in (1, 2):
                 response = await ask(datasette, f"{TABLE}/{image_id}/image")
                 statuses.setdefault(response.headers["content-type"], set()).add(

@@ -311,6 +311,11 @@ def test_a_url_without_photos_is_one_sentence(embed: Callable, url: str, said: s
     assert re.search(said, line), line
 
 
+def test_a_file_that_is_no_archive_is_one_sentence(embed: Callable, folder: Path):
+    said = embed(f"zip::{folder}/red.jpg", fails=True)
+    assert f"'zip::{folder}/red.jpg' is no URL of a folder: File is not a zip file" in said
+
+
 def test_a_bucket_that_was_renamed_is_noticed(
     bucket: MemoryFileSystem, embed: Callable, path: Path
 ):

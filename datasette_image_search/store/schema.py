@@ -178,8 +178,14 @@ def _keep_albums(db: Database, former: ImageTable, table: ImageTable) -> None:
             )
     trigger = quote_identifier(trigger_name(former, "album_deleted"))
     db.execute(f"drop trigger if exists {trigger}")
-    for kind in kinds:
-        db.rename_table(former.side(kind), table.side(kind))
+    try:
+        for kind in kinds:
+            db.rename_table(former.side(kind), table.side(kind))
+    except sqlite3.OperationalError as error:
+        # SQLite renames nothing as long as any view is of a table that is gone.
+        raise StoreError(
+            f"the albums of {former.name!r} cannot get its new name: {error}; drop what is broken, or mend it"
+        ) from error
 
 
 def _create_image_table(db: Database, name: str) -> None:
@@ -266,18 +272,19 @@ def ensure_albums(db: Database, table: ImageTable, own_column: str | None) -> No
     migrate(db)
     names, kinds = table.quoted(), ("albums", "album_members")
     if not any(column_names(db.conn, table.side(kind)) for kind in kinds):
-        # sqlite-utils makes no foreign keys that cascade.
+        # sqlite-utils has no AUTOINCREMENT, and without it the id of a deleted album, which links have, comes back.
         db.execute(
-            "create table {albums} (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created TEXT)".format(
+            "create table {albums} (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, created TEXT)".format(
                 **names
             )
         )
         kind = "INTEGER" if table.key_is_integer else "TEXT"
+        # Nothing cascades: it would empty all albums if somebody makes one of the other tables again.
         db.execute(
             f"""
             create table {names["album_members"]} (
-                album_id INTEGER NOT NULL REFERENCES {names["albums"]}(id) ON DELETE CASCADE,
-                image_id {kind} NOT NULL REFERENCES {names["images"]}({names["key"]}) ON DELETE CASCADE,
+                album_id INTEGER NOT NULL REFERENCES {names["albums"]}(id),
+                image_id {kind} NOT NULL REFERENCES {names["images"]}({names["key"]}),
                 added TEXT,
                 PRIMARY KEY (album_id, image_id)
             )

@@ -27,6 +27,8 @@ class AlbumRights:
     remove: bool = False
     rename: bool = False
     delete: bool = False
+    in_the_way: str | None = None
+    """A table of somebody else that has the name of one of theirs, so that there can be no albums."""
 
     @property
     def change(self) -> bool:
@@ -39,17 +41,18 @@ async def album_rights(requested: RequestedTable) -> AlbumRights:
     table, database = requested.table, requested.database
     albums, members = table.side("albums"), table.side("album_members")
 
-    def read(conn: sqlite3.Connection) -> tuple[bool, bool]:
-        is_free = not (column_names(conn, albums) or column_names(conn, members))
-        return has_albums(conn, table), is_free
+    def read(conn: sqlite3.Connection) -> tuple[bool, str | None]:
+        taken = [name for name in (albums, members) if column_names(conn, name)]
+        exist = has_albums(conn, table)
+        return exist, taken[0] if taken and not exist else None
 
-    exist, is_free = await read_bounded(database, read)
+    exist, in_the_way = await read_bounded(database, read)
     datasette, actor = requested.datasette, requested.request.actor
     see = True
     for side in (albums, members):
         see = see and await can_view_table(datasette, actor, database.name, side)
-    if not see or not database.is_mutable or not (exist or is_free):
-        return AlbumRights(see=see)
+    if not see or not database.is_mutable or in_the_way is not None:
+        return AlbumRights(see=see, in_the_way=in_the_way if see else None)
 
     async def may(action: str, side: str | None) -> bool:
         return await can_change_rows(datasette, actor, action, database.name, table.name, side)

@@ -23,10 +23,8 @@ from datasette.utils import tilde_decode
 from datasette.utils.asgi import NotFound, Request, Response
 from datasette.views.base import DatasetteError
 
-from ...decoding.decoding_process import DecodingProcess, Limits, Stopped
-from ...decoding.formats import THUMBNAIL_SIZE
+from ...decoding.decoding_process import Stopped
 from ...decoding.opening import DecodeError
-from ...files.remote import RemoteFile
 from ...files.remote_urls import is_url
 from ...store import Key, reads
 from ...store.companions import companions_of
@@ -37,26 +35,15 @@ from ..access.requested_table import RequestedTable, is_public, requested_table
 from ..configuration import ConfigurationError, configured_roots
 from ..errors import why_not_now
 from ..reading import read_bounded
-from ..server.threads import RETRY_AFTER, Busy, DecodingQueue
+from ..server.threads import RETRY_AFTER, Busy
 from ..urls import AT, COMPANION, DOWNLOAD, LARGE, VERSION
+from . import making
+from .making import Original, made_of
 from .originals import HEAD, is_film_or_raw, open_below, shown_type
-from .remote_originals import fetched, find_original, place_below, read_some
+from .remote_originals import find_original, place_below, read_some
 from .streaming import ServedPicture, is_known, not_modified, picture_response
 
 T = TypeVar("T")
-
-JPEG_SIZE = 4096
-"""The most pixels of the longer side of a JPEG that is made of a format that browsers do not show."""
-
-JPEG_QUALITY = 90
-
-LARGE_THUMBNAIL_SIZE = 800
-"""Pixels of the longer side of a thumbnail for a screen with small pixels."""
-
-PREVIEW_SIZE = 1600
-"""Pixels of the longer side."""
-
-PREVIEW_QUALITY = 85
 
 SMALL_BYTES = 400_000
 """Of an original that is its own preview, if browsers show its format."""
@@ -67,34 +54,23 @@ LATELY = 64_000_000
 MADE = "image/jpeg"
 """The media type of what is made of an original that browsers do not show."""
 
-MAX_PIXELS = 50_000_000
-"""Of an original that is decoded here. Telephones make 48 million. As HEIC these take 400 MB."""
-
-MAX_DECODED_BYTES = 128_000_000
-"""Of an original that is decoded here. Formats that browsers show are passed on, and may have any size."""
-
 MAX_BLOB_BYTES = 64_000_000
 """Of an original in a BLOB."""
 
 IN_MEMORY = 64_000
 """Bytes of a BLOB in memory while it is sent. The rest waits on the disk for a client that may be slow."""
 
-MEMORY = 400_000_000
-"""The most bytes of memory while an original is decoded."""
-
-DECODING_SECONDS = 20
-"""A camera RAW without a preview takes several."""
-
 BUSY = 503
 """The status of an answer without a picture, for want of time."""
 
-_queue = DecodingQueue("image-search-media", longest=200)
-"""Of this process. A page may ask for many thumbnails that have to be made, all at once."""
+NOT_THERE = "there is no picture that may be opened"
 
 _lately: LRUCache[str, bytes] = LRUCache(LATELY, getsizeof=len)
 """Of this process: what was made, by its ETag. It is looked into after the original was opened, as permissions want it."""
 
-_decoder = DecodingProcess(Limits(MEMORY, DECODING_SECONDS, MAX_DECODED_BYTES))
+
+class NoPicture(Exception):
+    """There is no picture to save, and why, to follow the name of its file."""
 
 
 @dataclass(frozen=True)
@@ -105,20 +81,6 @@ class RequestedImage:
     image_id: Key
     not_found: NotFound
     is_public: bool
-
-
-@dataclass(frozen=True)
-class Original:
-    """
-    An open original. `name` is the name of its file, "" for a BLOB. `version` changes with the bytes. `modified` is the
-    time of a file, in seconds since 1970.
-    """
-
-    file: BinaryIO
-    name: str
-    size: int
-    version: str
-    modified: float | None = None
 
 
 async def thumbnail(datasette: Datasette, request: Request) -> Response:
@@ -147,13 +109,15 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
         etag = hashlib.sha256(webp).hexdigest()[:32]
         return _answer(request, asked, webp, "image/webp", etag, is_lasting)
     original = await _original(asked)
-    return await _made(request, asked, original, _webp, "image/webp")
+    return await _made(request, asked, original, making.webp, "image/webp")
 
 
 async def _large_thumbnail(request: Request, asked: RequestedImage) -> Response | None:
     """None if there is no original, or no time to make it: the small one is better than none."""
     try:
-        response = await _made(request, asked, await _original(asked), _large_webp, "image/webp")
+        response = await _made(
+            request, asked, await _original(asked), making.large_webp, "image/webp"
+        )
     except (NotFound, DatasetteError):
         return None
     return None if response.status == BUSY else response
@@ -179,7 +143,7 @@ async def image(datasette: Datasette, request: Request) -> Response:
         is_known_kind = content_type is not None or is_film_or_raw(head, original.name)
         return await _download(request, asked, original, is_known_kind)
     if content_type is None:
-        return await _made(request, asked, original, _jpeg, MADE)
+        return await _made(request, asked, original, making.jpeg, MADE)
     picture = ServedPicture(
         original.file, original.size, content_type, original.version, asked.is_public
     )
@@ -194,7 +158,7 @@ async def _download(
         with ExitStack() as closing:
             closing.push(original.file)
             try:
-                await _made_of(original, _header)
+                await made_of(original, making.header)
             except (Busy, Stopped):
                 return _try_again()
             except DecodeError as error:
@@ -231,31 +195,42 @@ async def original_type(
 
 async def picture_to_save(
     requested: RequestedTable, image_id: Key, *, is_preview: bool
-) -> Original | None:
+) -> Original:
     """
     The original of an image, at its beginning, or its preview as a JPEG unless it is small; with a name that ends as its
-    kind does. None for what `image` and `preview` answer with 404, or if too many pictures are being made.
+    kind does. Raises NoPicture, also for what `image` and `preview` answer with 404, and Busy.
     """
     asked = RequestedImage(requested, image_id, NotFound(""), is_public=False)
     try:
-        original = await _original(asked)
-    except (NotFound, DatasetteError, sqlite3.Error):
-        return None
+        return await _to_save(asked, is_preview)
+    except Stopped as error:
+        raise NoPicture("the server was stopping; download it again") from error
+    except (NotFound, DecodeError) as error:
+        raise NoPicture(NOT_THERE) from error
+    except DatasetteError as error:
+        reason = "its storage does not answer; download it again"
+        raise NoPicture(reason if error.status == BUSY else NOT_THERE) from error
+    except sqlite3.Error as error:
+        raise NoPicture(why_not_now(error) or NOT_THERE) from error
+    except OSError as error:
+        # Without the path, which may be of another folder.
+        raise NoPicture(f"it could not be read: {error.strerror}") from error
+
+
+async def _to_save(asked: RequestedImage, is_preview: bool) -> Original:
+    original = await _original(asked)
     with ExitStack() as closing:
         closing.push(original.file)
-        try:
-            content_type = shown_type(await _head(original))
-            name = original.name or f"{requested.table.name}-{image_id}"
-            if not original.name:
-                name += guess_extension(content_type or "") or ""
-            if is_preview and _is_made(original, content_type):
-                made = await _made_of(original, _preview)
-                jpeg = f"{Path(name).stem}.jpg"
-                return replace(original, file=io.BytesIO(made), name=jpeg, size=len(made))
-            if content_type is None:
-                await _made_of(original, _header)
-        except (Busy, Stopped, DecodeError, DatasetteError):
-            return None
+        content_type = shown_type(await _head(original))
+        name = original.name or f"{asked.requested.table.name}-{asked.image_id}"
+        if not original.name:
+            name += guess_extension(content_type or "") or ""
+        if is_preview and _is_made(original, content_type):
+            made = await made_of(original, making.preview)
+            jpeg = f"{Path(name).stem}.jpg"
+            return replace(original, file=io.BytesIO(made), name=jpeg, size=len(made))
+        if content_type is None:
+            await made_of(original, making.header)
         original.file.seek(0)
         closing.pop_all()
     return replace(original, name=name)
@@ -275,7 +250,7 @@ async def preview(datasette: Datasette, request: Request) -> Response:
     original = await _original(asked)
     content_type = shown_type(await _head(original))
     if content_type is None or _is_made(original, content_type):
-        return await _made(request, asked, original, _preview, MADE)
+        return await _made(request, asked, original, making.preview, MADE)
     picture = ServedPicture(
         original.file, original.size, content_type, original.version, asked.is_public
     )
@@ -357,21 +332,6 @@ def _answering() -> Iterator[None]:
         raise DatasetteError(message, status=BUSY) from error
 
 
-async def _at_hand(original: Original) -> Original:
-    """
-    The original on this machine, so that nobody who waits for a picture waits for storage. Raises Busy if that takes too
-    long, DecodeError if it is too large to be decoded.
-    """
-    if not isinstance(original.file, RemoteFile):
-        return original
-    if original.size > MAX_DECODED_BYTES:
-        raise DecodeError("the file is too large to be decoded here")
-    try:
-        return replace(original, file=await fetched(original.file, original.size))
-    except OSError as error:
-        raise Busy from error
-
-
 async def _content(asked: RequestedImage, column: str) -> Original:
     """The BLOB of an image, on the disk if it is large, empty if there is none."""
     requested = asked.requested
@@ -408,14 +368,14 @@ async def _made(
     content_type: str,
 ) -> Response:
     """The picture that `make` makes of the original, or a 304 for a browser that has it."""
-    etag = f"{original.version}-{make.__name__.strip('_')}"
+    etag = f"{original.version}-{make.__name__}"
     with original.file:
         if is_known(request, etag):
             return not_modified(etag, asked.is_public)
         try:
             made = _lately.get(etag)
             if made is None:
-                made = _lately[etag] = await _made_of(original, make)
+                made = _lately[etag] = await made_of(original, make)
         except (Busy, Stopped):
             return _try_again()
         except DecodeError as error:
@@ -423,54 +383,11 @@ async def _made(
     return _answer(request, asked, made, content_type, etag)
 
 
-async def _made_of(original: Original, make: Callable[[Original], bytes]) -> bytes:
-    """What `make` makes of an original. Raises Busy, Stopped and DecodeError."""
-    at_hand = await _at_hand(original)
-    try:
-        return await _queue.run(make, at_hand)
-    finally:
-        if at_hand is not original:
-            at_hand.file.close()
-
-
 def _try_again() -> Response:
     return Response.text(
         "Too many pictures are being made; try again in a few seconds",
         status=BUSY,
         headers={"retry-after": str(RETRY_AFTER), "cache-control": "no-store"},
-    )
-
-
-def _header(original: Original) -> bytes:
-    _decoder.stored_picture(original.file, original.name, max_pixels=MAX_PIXELS)
-    return b""
-
-
-def _webp(original: Original) -> bytes:
-    return _decoder.thumbnail(
-        original.file, original.name, size=THUMBNAIL_SIZE, max_pixels=MAX_PIXELS
-    )
-
-
-def _large_webp(original: Original) -> bytes:
-    return _decoder.thumbnail(
-        original.file, original.name, size=LARGE_THUMBNAIL_SIZE, max_pixels=MAX_PIXELS
-    )
-
-
-def _preview(original: Original) -> bytes:
-    return _decoder.jpeg(
-        original.file,
-        original.name,
-        size=PREVIEW_SIZE,
-        max_pixels=MAX_PIXELS,
-        quality=PREVIEW_QUALITY,
-    )
-
-
-def _jpeg(original: Original) -> bytes:
-    return _decoder.jpeg(
-        original.file, original.name, size=JPEG_SIZE, max_pixels=MAX_PIXELS, quality=JPEG_QUALITY
     )
 
 

@@ -14,12 +14,11 @@ from sqlite_utils import Database
 
 from ...errors import ImageSearchError
 from ...store import Key
-from ...store.album_rows import Album
 from ...store.albums import (
     add_to_album,
-    check_album_name,
+    album_id,
     delete_album,
-    read_albums,
+    named_album,
     remove_from_album,
     rename_album,
 )
@@ -55,9 +54,16 @@ async def change_albums(datasette: Datasette, request: Request) -> Response:
         raise DatasetteError(sentence, title="Albums", status=status) from error
     if not wants_json:
         return Response.redirect(requested.urls.albums())
-    known = {album.name: album.images for album in await _albums(requested)}
-    url = requested.urls.page([(ALBUMS.argument, name)])
-    answer = {"ok": True, "album": name, "images": known.get(name), "changed": changed, "url": url}
+    database, table = requested.database, requested.table
+    album = await read_bounded(database, lambda conn: named_album(conn, table, name))
+    name = album.name if album else name
+    answer = {
+        "ok": True,
+        "album": name,
+        "images": album.images if album else None,
+        "changed": changed,
+        "url": requested.urls.page([(ALBUMS.argument, name)]),
+    }
     return as_json(datasette, answer)
 
 
@@ -69,8 +75,9 @@ async def _change(requested: RequestedTable) -> tuple[str, int]:
         raise NotAllowed("you may not change albums here; sign in as somebody who may")
     form = await requested.request.post_vars()
     action, new = form.get("action", ""), form.get("name", "")
-    album = check_album_name(form.get("album", ""))
-    is_new = all(album != each.name for each in await _albums(requested))
+    album = form.get("album", "")
+    database, table = requested.database, requested.table
+    is_new = await read_bounded(database, lambda conn: album_id(conn, table, album)) is None
     allowed = {
         "add": rights.create if is_new else rights.add,
         "create": rights.create,
@@ -87,8 +94,6 @@ async def _change(requested: RequestedTable) -> tuple[str, int]:
             else f"{action} {'images' if action in _OF_IMAGES else 'albums'}"
         )
         raise NotAllowed(f"you may not {what} here; sign in as somebody who may")
-    if action == "create" and not is_new:
-        raise RequestError(f"there is an album {album!r} already; choose another name")
     ids: list[Key] = []
     if action in _OF_IMAGES:
         if not pairs_of(requested.request):
@@ -97,7 +102,15 @@ async def _change(requested: RequestedTable) -> tuple[str, int]:
 
     def change(db: Database) -> int:
         if action in ("add", "create"):
-            return add_to_album(db, requested.index, album, ids)
+            # What there is, others may have changed meanwhile.
+            return add_to_album(
+                db,
+                requested.index,
+                album,
+                ids,
+                may_create=rights.create,
+                must_be_new=action == "create" or not rights.add,
+            )
         if action == "remove":
             return remove_from_album(db, requested.table, album, ids)
         if action == "rename":
@@ -110,11 +123,7 @@ async def _change(requested: RequestedTable) -> tuple[str, int]:
             return change(wrapped(conn))
 
     changed = await requested.database.execute_write_fn(write)
-    return new.strip() if action == "rename" else album, changed
+    return new if action == "rename" else album, changed
 
 
 _OF_IMAGES = ("add", "remove")
-
-
-async def _albums(requested: RequestedTable) -> list[Album]:
-    return await read_bounded(requested.database, lambda conn: read_albums(conn, requested.table))

@@ -84,10 +84,11 @@ async def album(datasette: Datasette, request: Request) -> Response:
 
 
 async def _shown_albums(requested: RequestedTable) -> list[ShownAlbum]:
-    urls, table = requested.urls, requested.table
+    urls, table, view = requested.urls, requested.table, requested.view
+    shown = view.images(None) if view is not None else None
 
     def read(conn: sqlite3.Connection) -> tuple[list[Album], dict[Key, str | None]]:
-        albums = read_albums(conn, table)
+        albums = read_albums(conn, table, shown)
         covers = [album.cover for album in albums if album.cover is not None]
         return albums, reads.versions(conn, table, covers)
 

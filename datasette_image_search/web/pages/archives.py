@@ -10,9 +10,10 @@ import io
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
@@ -26,13 +27,17 @@ from ...store import Key, reads
 from ...store.tables import Location
 from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import max_zip_bytes
-from ..media.pictures import picture_to_save
+from ..media.making import Original
+from ..media.pictures import NoPicture, picture_to_save
 from ..media.remote_originals import read_some
 from ..media.streaming import CHUNK
 from ..reading import read_bounded
+from ..server.threads import RETRY_AFTER, Busy
 from ..urls import check_url
 from .result_set import found_ids
 from .search_page import shows_originals
+
+T = TypeVar("T")
 
 LEFT_OUT = "left out.txt"
 """The file in a ZIP that names what is not in it."""
@@ -43,8 +48,15 @@ LONGEST_NAME = 150
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """A ZIP knows no time before."""
 
+LATEST = 2**32
+"""Seconds from 1970 to 2106: a ZIP knows no year after 2107, and cameras and copies write such times."""
+
 LARGE = 2**31 - 1
 """Bytes from which the entry of a file needs 64 bits for its size."""
+
+
+TRIES = 6
+"""Of a server that is too busy, RETRY_AFTER seconds apart."""
 
 
 async def archive(datasette: Datasette, request: Request) -> Response:
@@ -91,33 +103,68 @@ async def _zipped(
     requested: RequestedTable, ids: Sequence[Key], limit: int, *, is_preview: bool
 ) -> AsyncGenerator[bytes, None]:
     """The bytes of the ZIP, in parts. What would be more than `limit` bytes of pictures is left out."""
-    outgoing, left_out, taken = _Outgoing(), dict[Key, str](), set[str]()
+    outgoing, left_out, taken = _Outgoing(), dict[Key, str](), {LEFT_OUT: 1}
+    tries = TRIES
     # Pictures are compressed already.
     with ZipFile(outgoing, "w", ZIP_STORED) as file:
         for id in ids:
-            picture = await picture_to_save(requested, id, is_preview=is_preview)
-            if picture is None:
-                left_out[id] = "there is no picture that may be opened"
+            # Also while nothing is sent, so that a client that left is noticed.
+            yield b""
+            save = partial(picture_to_save, requested, id, is_preview=is_preview)
+            try:
+                picture = await _patiently(save, tries)
+            except NoPicture as reason:
+                left_out[id] = str(reason)
                 continue
+            except Busy:
+                left_out[id] = "the server was too busy; download it again"
+                # The wait for this one was the wait for all.
+                tries = 1
+                continue
+            tries = TRIES
             with picture.file:
                 if picture.size > limit:
                     left_out[id] = "the ZIP would be too large"
                     continue
                 limit -= picture.size
                 name = _unique(picture.name or f"{requested.table.name}-{id}", taken)
-                modified = time.time() if picture.modified is None else picture.modified
-                entry = ZipInfo(name, max(time.localtime(modified)[:6], EARLIEST))
+                entry = ZipInfo(name, _time_of(picture))
                 with file.open(entry, "w", force_zip64=picture.size > LARGE) as written:
                     left = picture.size
                     # A file that grows meanwhile is cut.
-                    while chunk := await read_some(picture.file, min(CHUNK, left)):
+                    while left and (chunk := await _read(picture, min(CHUNK, left))):
                         written.write(chunk)
                         left -= len(chunk)
                         yield outgoing.taken()
+                if left:
+                    left_out[id] = "only its beginning could be read"
         if left_out:
             lines = await _named(requested, left_out)
             file.writestr(LEFT_OUT, "".join(lines).encode(errors="replace"))
     yield outgoing.taken()
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]], tries: int = TRIES) -> T:
+    """What `ask` gives. Raises Busy if each of the tries did."""
+    for _ in range(tries - 1):
+        with suppress(Busy):
+            return await ask()
+        await asyncio.sleep(RETRY_AFTER)
+    return await ask()
+
+
+def _time_of(picture: Original) -> tuple[int, int, int, int, int, int]:
+    """The local time of its file, as near as a ZIP can say it; of a BLOB, now."""
+    modified = time.time() if picture.modified is None else picture.modified
+    return max(time.localtime(min(max(modified, 0), LATEST))[:6], EARLIEST)
+
+
+async def _read(picture: Original, most: int) -> bytes:
+    """The next bytes of a picture; none at its end, and if no more of it can be read."""
+    try:
+        return await _patiently(partial(read_some, picture.file, most))
+    except (Busy, OSError):
+        return b""
 
 
 async def _named(requested: RequestedTable, left_out: Mapping[Key, str]) -> list[str]:
@@ -126,23 +173,34 @@ async def _named(requested: RequestedTable, left_out: Mapping[Key, str]) -> list
     def read(conn: sqlite3.Connection) -> dict[Key, Location]:
         return reads.locations(conn, requested.index, list(left_out))
 
-    places = await read_bounded(requested.database, read)
+    try:
+        places = await read_bounded(requested.database, read)
+    except sqlite3.Error:
+        # The ZIP is half sent.
+        places = {}
     return [
         f"{printable(places[id].path if id in places else f'#{id}')}: {reason}\n"
         for id, reason in left_out.items()
     ]
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    """The name, with a number if a file has it already; for file systems that ignore case, too."""
+def _unique(name: str, taken: dict[str, int]) -> str:
+    """
+    The name, with a number if a file has it already; for file systems that ignore case, too. `taken` has the names in
+    lower case, and the last number that was tried for each.
+    """
     written = printable(name).replace("/", "_").replace("\\", "_")
     path = PurePath(written or "_")
     stem, suffix = path.stem[:LONGEST_NAME], path.suffix[:LONGEST_NAME]
-    unique, number = f"{stem}{suffix}", 1
-    while unique.casefold() in taken or unique.casefold() == LEFT_OUT:
+    unique = f"{stem}{suffix}"
+    first = unique.casefold()
+    # A telephone may have called thousands of pictures image.jpg.
+    number = taken.get(first, 1)
+    while unique.casefold() in taken:
         number += 1
         unique = f"{stem} ({number}){suffix}"
-    taken.add(unique.casefold())
+    taken[unique.casefold()] = 1
+    taken[first] = number
     return unique
 
 

@@ -18,7 +18,7 @@ from ...store import Key, reads
 from ...store.text_search import TextMatch
 from ..access.requested_table import RequestedTable
 from ..among import LARGEST
-from ..media.pictures import LARGE_THUMBNAIL_SIZE
+from ..media.making import LARGE_THUMBNAIL_SIZE
 from ..reading import read_bounded
 from ..urls import Pairs, TableUrls
 from .results import ShownImage

@@ -56,6 +56,9 @@ What a text must look like that dateparser reads as a year, a month or a day. It
 03/05/2021 is another day in another country.
 """
 
+_ISO_DATE = re.compile(r"[0-9]{4}(?:-[0-9]{2}){0,2}")
+"""A year, a month or a day of ISO 8601, real or not."""
+
 _LIKELY = re.compile(
     "|".join(f"(?:{each.pattern})" for each in (_SEASON, _RELATIVE, *_CERTAIN.values())),
     re.IGNORECASE,
@@ -205,9 +208,10 @@ def _limits(typed: str, today: date, languages: tuple[str, ...]) -> tuple[str, s
 
 def span_of(written: str) -> tuple[str, str] | None:
     """The start and the end of a year, a month or a day of ISO 8601; None for other texts, and for the end of time."""
-    period = {0: "year", 1: "month", 2: "day"}.get(written.count("-"))
-    if period is None:
+    # Since Python 3.11, fromisoformat also reads 20210101 and 2021-W01-1.
+    if not _ISO_DATE.fullmatch(written):
         return None
+    period = ("year", "month", "day")[written.count("-")]
     try:
         begin, end = _span(date.fromisoformat(f"{written}-01-01"[:10]), period)
     except (ValueError, OverflowError):
