@@ -28,6 +28,8 @@ from datasette_image_search.ingest.pairs import paired
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.ingest.report import Progress
 from datasette_image_search.ingest.walk import FoundFile
+from datasette_image_search.reading.reading import _bytes_of, _Input
+from datasette_image_search.store.tables import Location
 
 from .commands import change, command, query
 from .conftest import draw_picture
@@ -241,6 +243,32 @@ def test_an_archive_is_a_folder_until_it_is_another_one(
     pack("red", "white")
     assert "1 gone" in embed(f"zip://in::{archive}")
     assert query(path, "select path from image_search_roots") == [(f"zip::{archive}",)]
+
+
+# --- Other commands ------------------------------------------------------------------------------
+
+
+def test_paths_are_urls(bucket: MemoryFileSystem, embed: Callable, path: Path):
+    embed()
+    found = command("search-images", path, "images", "blue", "-k", "1", "--paths")
+    assert found.output == f"{ROOT}/2020/blue.jpg\n"
+
+
+def test_no_remote_copy_may_be_deleted(bucket: MemoryFileSystem, embed: Callable, path: Path):
+    bucket.copy("/photos/red.jpg", "/photos/again.jpg")
+    embed()
+    found = command("find-duplicates", path, "images", "--threshold", "1", "--paths")
+    assert "1 group is left out" in found.output
+    assert "is in storage elsewhere, which is not read as a whole" in found.output
+    assert "memory://" not in found.output
+
+
+def test_text_is_read_of_the_original_or_else_of_the_thumbnail(bucket: MemoryFileSystem):
+    original = bucket.cat_file("/photos/red.jpg")
+    given = _Input(Location(ROOT, "red.jpg"), b"thumbnail")
+    assert _bytes_of(given, 10**6) == (original, False)
+    bucket.rm("/photos/red.jpg")
+    assert _bytes_of(given, 10**6) == (b"thumbnail", True)
 
 
 # --- Storage that is away ------------------------------------------------------------------------
