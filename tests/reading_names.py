@@ -36,6 +36,8 @@ class NamesRead:
     def __init__(self, max_pixels: int) -> None:
         self.max_pixels = max_pixels
 
+    def load(self) -> None: ...
+
     def lines(self, data: bytes, name: str) -> tuple[list[Line], float | None]:
         seconds = 1.0 if self.read else self.first_takes
         self.read.append(name)

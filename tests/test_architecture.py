@@ -171,6 +171,16 @@ def rooms_that_import(package: str) -> set[str]:
     return {room_of(file) for file in MODULES for name in imports(file) if name[0] == package}
 
 
+def test_storage_elsewhere_is_known_to_one_module_only():
+    wrong = [
+        file.relative_to(PACKAGE).as_posix()
+        for file in MODULES
+        for name in imports(file)
+        if name[0] == "fsspec"
+    ]
+    assert set(wrong) == {"files/remote.py"}
+
+
 def test_the_names_of_tables_are_known_to_the_store_only():
     for table in (ROOTS, INDEXES, LABEL_SETS):
         assert {room_of(file) for file in MODULES if table in text_of(file)} == {"store"}

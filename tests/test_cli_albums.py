@@ -48,6 +48,12 @@ def test_from_rows_from_a_query_and_from_files(database: Path, folder: Path):
     assert str(folder / "green.jpg") in said(database, "images", "Dark").splitlines()
 
 
+def test_all_matches_of_a_query_however_many(database: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("datasette_image_search.cli.albums.FIRST_ASKED", 1)
+    assert "2 images added to 'Two'" in said(database, "images", "Two", "--query", "red + blue")
+    assert "8 images added to 'All'" in said(database, "images", "All", "--query", "text:jpg")
+
+
 def test_what_other_commands_print_comes_with_nul_or_lines(database: Path, folder: Path):
     typed = f"{folder / 'red.jpg'}\0{folder / 'blue.jpg'}\0".encode()
     said(database, "images", "Some", "-", typed=typed)

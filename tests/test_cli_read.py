@@ -13,6 +13,7 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import Images
+from datasette_image_search.decoding.decoding_process import Killed
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.reading import reading, recognition
 
@@ -111,6 +112,37 @@ def test_failures_are_tried_again_if_that_is_asked_for(database: Path, read: lis
     read.clear()
     assert read_images(database, "--retry-failed").startswith("1 image read")
     assert read == ["black.jpg"]
+
+
+def test_a_picture_whose_process_was_killed_is_tried_again(
+    database: Path, monkeypatch: pytest.MonkeyPatch, read: list[str]
+):
+    def kill(name: str) -> None:
+        if name == "red.jpg":
+            raise Killed("memory ran out")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NamesRead, "meanwhile", kill)
+        assert "2 failed" in read_images(database)
+    assert read_images(database) == "1 image read, 1 with text"
+
+
+def test_nothing_fails_if_no_picture_can_be_read(
+    database: Path, monkeypatch: pytest.MonkeyPatch, read: list[str]
+):
+    def fail(process: NamesRead) -> None:
+        raise ImageSearchError("the models that read text cannot be loaded")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NamesRead, "load", fail)
+        result = command("read-images", database, "images")
+        assert result.exit_code == 1
+        assert "cannot be loaded" in result.output
+    assert read == []
+    assert read_images(database).startswith("8 images read")
+    # There is nothing to load the models for.
+    monkeypatch.setattr(NamesRead, "load", fail)
+    assert read_images(database) == "0 images read, 0 with text"
 
 
 def test_a_picture_that_changes(database: Path, folder: Path, read: list[str]):

@@ -11,16 +11,17 @@ from contextlib import closing
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasette.app import Datasette
 from PIL import Image
 
 from datasette_image_search.web.among import among_of
-from datasette_image_search.web.pages import duplicates_page
+from datasette_image_search.web.pages import duplicate_groups, duplicates_page
 from datasette_image_search.web.server import comparing
 
 from .commands import change, command
-from .serving import ask, datasette_of
+from .serving import HANGS, ask, datasette_of
 
 PAGE = "/-/image-search/photos/images/duplicates"
 pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
@@ -28,7 +29,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates_page, "PATIENCE", 60)
+    monkeypatch.setattr(duplicates_page, "PATIENCE", HANGS)
 
 
 @pytest.fixture
@@ -67,6 +68,7 @@ async def test_groups_side_by_side_with_what_differs(doubled: Path) -> None:
     assert "3 images, 1 exact copy" in page
     assert re.search(r'class="differs"><dt>Pixels</dt><dd>40 x 30', page)
     assert re.search(r"<div><dt>Format</dt><dd>JPEG", page)
+    assert "<dt>Folder</dt><dd>the top folder" in page
     # One of each stays.
     assert len(ticked(page)) == 3
     assert "small.jpg" in ticked(page)
@@ -117,6 +119,96 @@ async def test_each_group_keeps_an_image(doubled: Path) -> None:
     assert [row["group"] for row in all_groups] == ["1", "2", "2"]
 
 
+@pytest.fixture
+def star(tmp_path: Path) -> Path:
+    """A.jpg, the best, is like B.jpg, the oldest, and like C.jpg, but these two are not alike."""
+    near, far = 0.951, (1 - 0.951**2) ** 0.5
+    np.save(tmp_path / "v.npy", np.array([[1, 0], [near, far], [near, -far]], dtype=np.float32))
+    paths = tmp_path / "paths.txt"
+    paths.write_text("A.jpg\nB.jpg\nC.jpg\n")
+    database = tmp_path / "photos.db"
+    options = ("--paths", paths, "--root", tmp_path, "--model", "some/model")
+    assert (
+        command("import-image-vectors", database, "images", tmp_path / "v.npy", *options).exit_code
+        == 0
+    )
+    change(database, "update images set width = 4000, height = 3000 where path = 'A.jpg'")
+    change(database, "update images set taken_at = '1999-01-01' where path = 'B.jpg'")
+    return database
+
+
+async def test_scores_are_to_the_image_that_is_kept(star: Path) -> None:
+    datasette = datasette_of(star)
+
+    async def dropped(query: str) -> list[tuple[str, str, float]]:
+        rows = await rows_of(datasette, query)
+        return [(row["path"][-5:], row["kept"][-5:], float(row["score"])) for row in rows]
+
+    close, apart = pytest.approx(0.951, abs=1e-4), pytest.approx(0.8088, abs=1e-4)
+    assert await dropped("_all=1") == [("B.jpg", "A.jpg", close), ("C.jpg", "A.jpg", close)]
+    # C is no duplicate of what is kept.
+    assert await dropped("_all=1&_keep=oldest") == [("A.jpg", "B.jpg", close)]
+    # A and C, by hand; and A and B, of which the suggestion would keep one.
+    assert await dropped("drop=1&drop=3&_keep=oldest") == [
+        ("A.jpg", "B.jpg", close),
+        ("C.jpg", "B.jpg", apart),
+    ]
+    assert await dropped("drop=1&drop=2&_keep=oldest") == [
+        ("A.jpg", "C.jpg", close),
+        ("B.jpg", "C.jpg", apart),
+    ]
+    page = (await ask(datasette, f"{PAGE}?_keep=oldest")).text
+    assert ticked(page) == ["A.jpg"]
+    assert re.findall(r"<span>(0\.\d+)</span>", page) == ["0.9510", "0.8088"]
+
+
+async def test_copies_are_of_the_image_that_is_kept(doubled: Path) -> None:
+    datasette = datasette_of(doubled)
+    change(doubled, "update images set taken_at = '2001-01-01' where filename = 'small.jpg'")
+    red = [row for row in await rows_of(datasette, "_all=1&_keep=oldest") if row["group"] == "2"]
+    assert [(row["exact"], Path(row["kept"]).name) for row in red] == [("0", "small.jpg")] * 2
+    assert "3 images, 1 exact copy" not in (await ask(datasette, f"{PAGE}?_keep=oldest")).text
+
+
+async def test_lists_are_read_in_parts(doubled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasette = datasette_of(doubled)
+    for keep in ("best", "oldest"):
+        whole = await rows_of(datasette, f"_all=1&_keep={keep}")
+        with monkeypatch.context() as patched:
+            for module in (duplicate_groups, duplicates_page):
+                patched.setattr(module, "READ_AT_ONCE", 1)
+            assert await rows_of(datasette, f"_all=1&_keep={keep}") == whole
+
+
+async def test_what_is_ticked_and_in_no_group_is_refused(doubled: Path) -> None:
+    datasette = datasette_of(doubled)
+    (small,) = (row["id"] for row in await rows_of(datasette, "_all=1") if "small" in row["path"])
+    for path in (PAGE, f"{PAGE}.txt", f"{PAGE}.csv"):
+        for query, count in (("drop=999", "1 of 1 image"), (f"drop={small}&drop=999", "1 of 2")):
+            answer = await ask(datasette, f"{path}?{query}&_show=1")
+            assert (answer.status_code, count in answer.text) == (400, True)
+            assert "in no group any more" in answer.text
+    change(doubled, "delete from images where filename <> 'red.jpg'")
+    answer = await ask(datasette, f"{PAGE}?_all=1&_show=1")
+    assert (answer.status_code, "no group has an image to drop" in answer.text) == (400, True)
+
+
+async def test_a_name_with_a_line_break_is_in_the_csv_only(
+    folder: Path, embed: Callable[..., Path]
+) -> None:
+    shutil.copy(folder / "red.jpg", folder / "red\n2.jpg")
+    datasette = datasette_of(embed(folder))
+    change(
+        folder.parent / "photos.db",
+        "update images set taken_at = '2001' where filename = 'red.jpg'",
+    )
+    text = await ask(datasette, f"{PAGE}.txt?_all=1&_keep=oldest&_threshold=1")
+    assert (text.status_code, text.text) == (200, "")
+    answer = await ask(datasette, f"{PAGE}.csv?_all=1&_keep=oldest&_threshold=1")
+    (row,) = csv.DictReader(answer.text.splitlines(keepends=True))
+    assert row["path"].endswith("red\n2.jpg")
+
+
 async def test_pages_follow_each_other(doubled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates_page, "GROUPS", 1)
     datasette = datasette_of(doubled)
@@ -160,7 +252,7 @@ async def test_too_many_images_are_for_the_command(
 ) -> None:
     monkeypatch.setattr(comparing, "MOST_IMAGES", 10)
     answer = await ask(datasette_of(doubled), PAGE)
-    assert (answer.status_code, "find-duplicates --write" in answer.text) == (400, True)
+    assert (answer.status_code, "find-duplicates PATH images --write" in answer.text) == (400, True)
 
 
 async def test_who_may_not_see_the_table_or_its_folders(doubled: Path, folder: Path) -> None:

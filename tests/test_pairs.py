@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from datasette_image_search.ingest import pipeline
 from datasette_image_search.ingest.pairs import CLOSE, LONGEST, paired
+from datasette_image_search.ingest.scopes import NotThere
+from datasette_image_search.ingest.survey import EmbedRequest, Survey
 from datasette_image_search.ingest.walk import FoundFile
+from datasette_image_search.store.companions import names_of
 from datasette_image_search.store.tables import KnownSource
 
 from .commands import change, command, query
@@ -132,9 +138,25 @@ def test_what_a_row_names_is_none_without_both_files() -> None:
     assert pairs_of("1.mov", known=known) == {"1.mov": []}
 
 
-@pytest.mark.parametrize("written", ["a word", "3", "[3]", '{"a": 1}'])
+@pytest.mark.parametrize("written", [
+    *("a word", "3", "[3]", '{"a": 1}', '["\\ud800.mov"]'),
+    *('[""]', '["."]', '["/etc/passwd"]', '["/1.mov"]', '["../1.mov"]', '["a/1.mov"]', '["2.jpg"]'),
+])  # fmt: skip
 def test_what_people_write_into_the_column_is_no_companion(written: str) -> None:
-    assert pairs_of("1.jpg", known={"1.jpg": row(written)}) == {"1.jpg": []}
+    """Although something may be there by that name."""
+    known = {"1.jpg": row(written)}
+    names = names_of(written)
+    assert pairs_of("1.jpg", known=known, there=tuple(names)) == {"1.jpg": []}
+
+
+@pytest.mark.parametrize("name", ["a\0.mov", "x" * 100_000 + ".mov"], ids=["NUL", "long"])
+def test_what_can_be_no_name_of_a_file_is_no_companion(path: Path, photos: Path, name: str) -> None:
+    expected = rows(path)
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute(
+            "update images set companions = ? where path = 'other.jpg'", [json.dumps([name])]
+        )
+    assert rows(path) == expected
 
 
 # --- A run -----------------------------------------------------------------------------------------
@@ -286,3 +308,55 @@ def test_a_limit_is_one_for_what_is_left_of_pairs_too(path: Path, photos: Path) 
     make_bad(photos / "IMG_1.jpg")
     assert rows(path, "--limit", "1") == {}
     assert rows(path, "--limit", "1") == {"IMG_1.MOV": None}
+
+
+def test_a_film_that_was_moved_beside_a_bad_picture_keeps_its_row(path: Path, photos: Path) -> None:
+    """The picture turns out to be bad after the row of the film was taken for gone."""
+    (photos / "IMG_1.jpg").unlink()
+    rows(path)
+    before = query(path, "select id from images where path = 'IMG_1.MOV'")
+    (photos / "IMG_1.MOV").rename(photos / "IMG_2.MOV")
+    make_bad(photos / "IMG_2.jpg")
+    done = command("embed-images", path, "images", photos, "--prune")
+    assert " gone" not in done.output
+    assert query(path, "select id from images where path = 'IMG_2.MOV'") == before
+
+
+def test_a_companion_that_vanishes_during_the_run_stops_nothing(
+    path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bad(photos / "IMG_1.jpg")
+    make_bad(photos / "IMG_2.jpg")
+    shutil.copy2(photos / "IMG_1.MOV", photos / "IMG_2.MOV")
+    survey_first = pipeline.take_survey
+
+    def survey_and_lose(request: EmbedRequest) -> Survey:
+        found = survey_first(request)
+        (photos / "IMG_2.MOV").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(pipeline, "take_survey", survey_and_lose)
+    assert rows(path) == {"IMG_1.MOV": None, "other.jpg": None}
+
+
+def test_what_cannot_be_surveyed_again_is_for_the_next_run(
+    path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bad(photos / "IMG_1.jpg")
+    survey = pipeline.take_survey
+
+    def survey_without_alone(request: EmbedRequest) -> Survey:
+        if photos / "IMG_1.MOV" in request.paths:
+            raise NotThere(photos / "IMG_1.MOV")
+        return survey(request)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "take_survey", survey_without_alone)
+        assert rows(path) == {"other.jpg": None}
+    assert rows(path) == {"IMG_1.MOV": None, "other.jpg": None}
+
+
+def test_what_a_limit_leaves_of_pairs_is_no_companion(path: Path, photos: Path) -> None:
+    make_bad(photos / "IMG_1.jpg")
+    run = ("embed-images", path, "images", photos, "--model", "palette", "--limit", "1")
+    assert "companion" not in command(*run).output.splitlines()[-1]

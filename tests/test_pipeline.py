@@ -601,8 +601,8 @@ def test_many_that_are_gone_are_removed_in_several_transactions(
     monkeypatch.setattr(
         pipeline,
         "delete_images",
-        lambda db, table, ids, failed: (
-            removed.append(len(ids)) or delete_images(db, table, ids, failed)
+        lambda db, table, gone, failed: (
+            removed.append(len(gone)) or delete_images(db, table, gone, failed)
         ),
     )
     assert run(prune=True).gone == 5

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
-from datasette_image_search.decoding.opening import DecodeError
+from datasette_image_search.decoding import decode_worker, decoding_process
+from datasette_image_search.decoding.decoding_process import Killed
+from datasette_image_search.decoding.opening import DecodeError, TooLarge
+from datasette_image_search.errors import ImageSearchError
+from datasette_image_search.reading import reading_process
 from datasette_image_search.reading.reading_process import ReadingProcess
 from datasette_image_search.store.line_rows import Line
 
@@ -28,6 +33,39 @@ def test_lines(monkeypatch: pytest.MonkeyPatch):
 def test_the_first_picture_tells_no_seconds(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ReadingProcess, "_ask", lambda *_: ({"seconds": None}, b"[]"))
     assert ReadingProcess(10**6).lines(b"", "sign.jpg") == ([], None)
+
+
+def test_a_library_that_is_missing_stops_the_run_and_is_no_failure_of_a_picture(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def load() -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(reading_process, "load", load)
+    header, _ = decode_worker._made({"models": reading_process._models}, b"", {"make": "models"})
+    monkeypatch.setattr(ReadingProcess, "_answer", lambda *_: (header, b""))
+    with pytest.raises(ImageSearchError, match=r"cannot be loaded: ImportError: libGL\.so\.1: .*"):
+        ReadingProcess(10**6).load()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_process_that_does_not_start_stops_the_run(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(decoding_process, "_START", "raise SystemExit(1)")
+    with pytest.raises(ImageSearchError, match="use fewer --workers"):
+        ReadingProcess(10**6).load()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize(("signal", "error"), [("SIGKILL", Killed), ("SIGSEGV", TooLarge)])
+def test_a_process_that_is_killed_is_told_from_one_that_crashes(
+    monkeypatch: pytest.MonkeyPatch, signal: str, error: type[TooLarge]
+):
+    """Memory that runs out may have been taken by others, and a crash is the fault of the picture."""
+    start = f"import os, signal; os.kill(os.getpid(), signal.{signal})"
+    monkeypatch.setattr(decoding_process, "_START", start)
+    with pytest.raises(TooLarge) as raised:
+        ReadingProcess(10**6).lines(b"", "sign.jpg")
+    assert type(raised.value) is error
 
 
 @pytest.mark.parametrize(

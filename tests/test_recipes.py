@@ -111,6 +111,11 @@ def found_on(page: httpx.Response) -> list[str]:
     return [name for name in pictures(page) if name]
 
 
+def add_album(recipe: Recipe, table: str, name: str) -> None:
+    command = f"sqlite-utils album-images photos.db {table} '{name}' --where 'rowid < 10'"
+    assert "9 images added" in Block("bash", "", command).run(recipe.home)
+
+
 # --- The setting -------------------------------------------------------------------------------------
 
 
@@ -254,6 +259,7 @@ def test_keep_what_you_found(recipe: Recipe) -> None:
 def test_publish_without_the_originals(
     recipe: Recipe, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    add_album(recipe, "images", "Nobody shall know")
     recipe.run()
     command = recipe.take("bash").text
     shutil.rmtree(recipe.home / "Pictures")
@@ -263,6 +269,8 @@ def test_publish_without_the_originals(
     content = (published / "public.db").read_bytes()
     assert str(recipe.home).encode() not in content
     assert b"oranges.jpg" not in content
+    assert b"Nobody shall know" not in content
+    assert query(published / "public.db", "select count(*) from images_album_members") == [(0,)]
     assert len(content) < (recipe.home / "photos.db").stat().st_size
     for counted in (
         "count(latitude) + count(country) + count(state) + count(city) from images",
@@ -368,6 +376,7 @@ def test_take_an_image_table_out_of_a_database(recipe: Recipe) -> None:
     before = query(database, everything)
     assert recipe.run().startswith("60 embedded")
     assert query(database, everything) != before
+    add_album(recipe, "imges", "Beach")
     recipe.run()
     assert query(database, everything) == before
     assert query(database, "select image_table from image_search_indexes") == [("images",)]

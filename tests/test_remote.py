@@ -28,6 +28,8 @@ from datasette_image_search.ingest.pairs import paired
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.ingest.report import Progress
 from datasette_image_search.ingest.walk import FoundFile
+from datasette_image_search.reading.reading import _bytes_of, _Input
+from datasette_image_search.store.tables import Location
 
 from .commands import change, command, query
 from .conftest import draw_picture
@@ -243,6 +245,32 @@ def test_an_archive_is_a_folder_until_it_is_another_one(
     assert query(path, "select path from image_search_roots") == [(f"zip::{archive}",)]
 
 
+# --- Other commands ------------------------------------------------------------------------------
+
+
+def test_paths_are_urls(bucket: MemoryFileSystem, embed: Callable, path: Path):
+    embed()
+    found = command("search-images", path, "images", "blue", "-k", "1", "--paths")
+    assert found.output == f"{ROOT}/2020/blue.jpg\n"
+
+
+def test_no_remote_copy_may_be_deleted(bucket: MemoryFileSystem, embed: Callable, path: Path):
+    bucket.copy("/photos/red.jpg", "/photos/again.jpg")
+    embed()
+    found = command("find-duplicates", path, "images", "--threshold", "1", "--paths")
+    assert "1 group is left out" in found.output
+    assert "is in storage elsewhere, which is not read as a whole" in found.output
+    assert "memory://" not in found.output
+
+
+def test_text_is_read_of_the_original_or_else_of_the_thumbnail(bucket: MemoryFileSystem):
+    original = bucket.cat_file("/photos/red.jpg")
+    given = _Input(Location(ROOT, "red.jpg"), b"thumbnail")
+    assert _bytes_of(given, 10**6) == (original, False)
+    bucket.rm("/photos/red.jpg")
+    assert _bytes_of(given, 10**6) == (b"thumbnail", True)
+
+
 # --- Storage that is away ------------------------------------------------------------------------
 
 
@@ -309,6 +337,11 @@ def test_a_folder_that_cannot_be_listed_hides_no_files(
 def test_a_url_without_photos_is_one_sentence(embed: Callable, url: str, said: str):
     line = embed(url, fails=True)
     assert re.search(said, line), line
+
+
+def test_a_file_that_is_no_archive_is_one_sentence(embed: Callable, folder: Path):
+    said = embed(f"zip::{folder}/red.jpg", fails=True)
+    assert f"'zip::{folder}/red.jpg' is no URL of a folder: File is not a zip file" in said
 
 
 def test_a_bucket_that_was_renamed_is_noticed(

@@ -17,8 +17,10 @@ from datasette_image_search.web.configuration import configuration_problems
 from datasette_image_search.web.media import remote_originals
 from datasette_image_search.web.media.remote_originals import fetched, place_below
 from datasette_image_search.web.server.threads import Busy
+from datasette_image_search.web.urls import COMPANION
 
 from .commands import embed_images, query
+from .drawn_films import draw_film
 from .serving import PLUGIN, ask, datasette_of
 
 TABLE = "/-/image-search/photos/images"
@@ -55,6 +57,19 @@ async def test_an_original_below_a_configured_url(
     bucket.pipe_file("/photos/2020/blue.jpg", content + b"more")
     changed = await ask(datasette, url, if_none_match=response.headers["etag"])
     assert changed.content == content + b"more"
+
+
+async def test_the_film_of_a_live_photo_comes_from_there_too(
+    remote_database: Path, bucket: MemoryFileSystem, tmp_path: Path
+):
+    film = draw_film(tmp_path / "red.mov", [("red", 1)]).read_bytes()
+    bucket.pipe_file("/photos/red.mov", film)
+    embed_images(remote_database, "images", ROOT, "-s")
+    datasette = datasette_of(remote_database, plugin={"roots": [ROOT]})
+    url = f"{TABLE}/{id_of(remote_database, 'red.jpg')}/image"
+    response = await ask(datasette, f"{url}?{COMPANION}=red.mov&_dl=1")
+    assert (response.status_code, response.content) == (200, film)
+    assert (await ask(datasette, f"{url}?{COMPANION}=2020/blue.jpg")).status_code == 404
 
 
 @pytest.mark.parametrize("wanted", ["preview", "thumbnail?large=1", "image?_dl=1"])
@@ -163,7 +178,7 @@ async def test_storage_that_is_stuck_stops_nobody_else(remote_database: Path, st
     datasette = datasette_of(remote_database, plugin={"roots": [ROOT]})
     for _ in range(remote_originals.READS + 2):
         assert (await ask(datasette, f"{TABLE}/1/image")).status_code == 503
-    assert len(stuck) == remote_originals.READS
+    assert 0 < len(stuck) <= remote_originals.READS
     assert (await ask(datasette, f"{TABLE}/1/thumbnail")).status_code == 200
 
 

@@ -17,7 +17,7 @@ from .serving import ask, datasette_of
 TABLE = "/-/image-search/photos/images"
 ROOT = "s3://bucket/photos"
 PICTURES = 16
-MORE = 104
+MORE = 64
 
 pytestmark = pytest.mark.datasette
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..albums import Albums
     from ..api import Images
 
-MOST_FOUND = 10_000
-"""Matches of a query."""
+FIRST_ASKED = 10_000
+"""Matches of a query; if there are more, ten times as many are asked for, and so on."""
 
 
 @options.database
@@ -143,16 +143,21 @@ def _paths(files: Sequence[str]) -> list[str]:
 def _found(
     images: Images, query: str, k: int | None, where: str | None, params: dict[str, str]
 ) -> list[Any]:
+    most = k or FIRST_ASKED
     with progress_display(silent=False) as show:
-        (found,) = images.find(
-            [query],
-            k or MOST_FOUND,
-            where=where,
-            params=params,
-            matches_only=k is None,
-            by="both",
-            on_progress=show,
-        )
+        while True:
+            (found,) = images.find(
+                [query],
+                most,
+                where=where,
+                params=params,
+                matches_only=k is None,
+                by="both",
+                on_progress=show,
+            )
+            if k is not None or len(found.hits) < most:
+                break
+            most *= 10
     for warning in found.warnings:
         warn(warning)
     if k is None and not found.knows_matches:

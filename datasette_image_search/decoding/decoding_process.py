@@ -28,6 +28,9 @@ MOST_PIXELS = 64_000_000
 
 LONGEST_ERROR = 300
 
+ENDING = 0.2
+"""Seconds for a process that answers no more to end by itself."""
+
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP")
 """The variables that the process gets; the others may contain secrets."""
 
@@ -40,8 +43,13 @@ _START = (
 _TOO_LONG = -getattr(signal, "SIGXCPU", 0)
 """The exit code of a process that took too much processor time."""
 
+_KILLED = -getattr(signal, "SIGKILL", 0)
 
 NONSENSE = "the picture is damaged: it crashes its decoder"
+
+
+class Killed(TooLarge):
+    """Somebody killed the process, most likely the system, whose memory ran out. The picture may be good."""
 
 
 class Stopped(DecodeError):
@@ -148,17 +156,21 @@ class DecodingProcess:
                 answer = _exchanged(process, file, size, asked)
             if answer is not None:
                 return answer
+            # The pipes of a process that was killed close a moment before it is gone.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(ENDING)
+            was_killed = process.returncode == _KILLED
             process.kill()
             if process.wait() != 0:
                 break
             # Otherwise it was idle, and ended just when the request came.
         if process is self._ended:
             raise Stopped("the server is stopping")
-        raise TooLarge(
-            "the picture takes too long to decode"
-            if is_late() or process.returncode == _TOO_LONG
-            else "the picture needs more memory than it may have, or is damaged"
-        )
+        if is_late() or process.returncode == _TOO_LONG:
+            raise TooLarge("the picture takes too long to decode")
+        if was_killed:
+            raise Killed("the process that decodes was killed, most likely as memory ran out")
+        raise TooLarge("the picture needs more memory than it may have, or is damaged")
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:

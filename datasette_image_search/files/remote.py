@@ -22,6 +22,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
+from zipfile import BadZipFile
 
 from cachetools import LRUCache, TTLCache
 
@@ -56,6 +57,7 @@ _LASTING = (
     NotImplementedError,
     TypeError,
     ValueError,
+    BadZipFile,
 )
 """Errors that another try does not mend."""
 
@@ -442,7 +444,7 @@ def _explained(url: str, error: Exception) -> RemoteError:
             f"{url!r} may not be read with the credentials that there are ({said}); give others in the environment "
             "or in the configuration files of fsspec (nothing was changed)"
         )
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError | BadZipFile):
         return RemoteError(
             f"{url!r} is no URL of a folder: {said}; give one such as s3://bucket/photos"
         )

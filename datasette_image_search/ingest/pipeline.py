@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 from sqlite_utils import Database
@@ -24,7 +22,7 @@ from ..decoding.opening import DecodeError, DecodeSettings, Unreadable, default_
 from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
-from ..files.remote_urls import is_url, joined
+from ..errors import ImageSearchError
 from ..files.run_lock import only_run
 from ..store import Index
 from ..store.companions import names_of
@@ -62,10 +60,9 @@ from .model_choice import RunError
 from .own_images import NO_CONTENT, ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
 from .replacing import replacement_by
-from .report import FailedImage, Progress, Summary, failed_image, summary_of
+from .report import FailedImage, Progress, Summary, failed_image, rows_gone, summary_of
 from .rereading import read_again
-from .scan import Place
-from .scopes import NotThere
+from .scan import places_of
 from .survey import EmbedRequest, Survey, take_survey
 from .walk import FoundFile
 
@@ -125,6 +122,7 @@ def embed_images(
         failures_table=run.table.failures,
         pruned=run.pruned,
         companions=plan.companions - run.parted,
+        gone=rows_gone(run.gone),
         seconds=time.perf_counter() - started,
         device=run.device if embedder else None,
         interrupted=run.interrupted,
@@ -195,7 +193,8 @@ class _Run:
         self.read = 0
         self.total = 0
         self.parted = 0
-        self.alone: list[Place] = []
+        self.alone: list[tuple[str, str]] = []
+        self.gone = survey.gone
         self.failures = [FailedImage(each.path, each.reason) for each in survey.unusable]
         self.warnings: list[FailedImage] = []
         self.interrupted = False
@@ -239,21 +238,26 @@ class _Run:
 
     def _part(self, index: Index) -> None:
         """What is left of pairs whose pictures turned out to be bad are images, or companions of the next best picture."""
+        self.parted = len(self.alone)
         limit = self.request.limit
         if limit is not None:
             limit -= self.done
-        if limit == 0:
+        left = places_of(self.alone)
+        if limit == 0 or not left:
             return
-        request = replace(
-            self.request, paths=self.alone, limit=limit, retry_failed=False, copies=True
-        )
-        # Files that went away meanwhile are for the next run.
-        with suppress(NotThere):
+        request = replace(self.request, paths=left, limit=limit, retry_failed=False, copies=True)
+        try:
             survey = take_survey(request)
-            self.parted = len(survey.to_embed) + len(survey.reused)
-            with store.transaction(self.db):
-                roots = self._ensure_roots(survey)
-            self._bring_up_to_date(index, survey, roots)
+        except ImageSearchError:
+            return  # What cannot be looked at any more is for the next run.
+        self.parted -= survey.companions
+        # Rows that were gone, and of these files, which may have been moved.
+        taken = {reuse.source_id for reuse in survey.reused if reuse.moved}
+        taken |= {file.image_id for file in survey.to_embed if file.image_id is not None}
+        self.gone = {file: row for file, row in self.gone.items() if row.image_id not in taken}
+        with store.transaction(self.db):
+            roots = self._ensure_roots(survey)
+        self._bring_up_to_date(index, survey, roots)
 
     def _ensure_index(self, embedder: Embedder) -> Index:
         weights = self.request.weights
@@ -372,11 +376,15 @@ class _Run:
         return replace(image, content=content)
 
     def _prune(self, roots: dict[str, int]) -> None:
-        for batch in batches(self.survey.gone.items(), BATCH):
+        for batch in batches(self.gone.items(), BATCH):
             delete_images(
                 self.db,
                 self.table,
-                [before.image_id for _, before in batch if before.image_id is not None],
+                [
+                    (before.image_id, roots[root], path)
+                    for (root, path), before in batch
+                    if before.image_id is not None
+                ],
                 [(roots[root], path) for (root, path), before in batch if before.failed],
             )
         self.pruned = True
@@ -385,7 +393,7 @@ class _Run:
         self.on_progress(Progress(self.done, self.total, len(self.failures), self.device))
 
 
-def _alone(batch: Sequence[tuple[ImageSource, object]]) -> Iterator[Place]:
+def _alone(batch: Sequence[tuple[ImageSource, object]]) -> Iterator[tuple[str, str]]:
     """The companions of new pictures that turned out to be bad; one that could not be opened now may be good."""
     for image, outcome in batch:
         if (
@@ -394,10 +402,7 @@ def _alone(batch: Sequence[tuple[ImageSource, object]]) -> Iterator[Place]:
             and isinstance(outcome, DecodeError)
             and not isinstance(outcome, Unreadable)
         ):
-            yield from (
-                joined(image.root, name) if is_url(image.root) else Path(image.root, name)
-                for name in names_of(image.companions)
-            )
+            yield from ((image.root, name) for name in names_of(image.companions))
 
 
 def _encode(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..decoding.decode import may_need_extra, missing_extra_for
 from ..decoding.kinds import HEAD
+from ..store.tables import KnownSource
 from .left_out import LeftOut
 from .own_images import ImageSource, OwnImage
 from .replacing import Replacement
@@ -95,7 +96,7 @@ def summary_of(survey: Survey) -> Summary:
         reused=len(survey.reused) - moved,
         moved=moved,
         unchanged=survey.unchanged,
-        gone=sum(before.image_id is not None for before in survey.gone.values()),
+        gone=rows_gone(survey.gone),
         failed_before=survey.failed_before,
         model=survey.model,
         read=len(survey.to_read),
@@ -112,6 +113,11 @@ def summary_of(survey: Survey) -> Summary:
         if survey.unfinished
         else None,
     )
+
+
+def rows_gone(gone: Mapping[tuple[str, str], KnownSource]) -> int:
+    """How many of some missing files have a row; the others failed."""
+    return sum(before.image_id is not None for before in gone.values())
 
 
 def _expected_failures(survey: Survey) -> Iterator[FailedImage]:

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ..files import remote
 from ..files.entries import Entries, folded
-from ..files.remote_urls import is_url
+from ..files.remote_urls import is_url, joined
 from ..store.companions import names_of
 from ..store.tables import KnownSource
 from .left_out import LeftOut
@@ -208,7 +208,7 @@ def _paired(
     looked: _Looked,
 ) -> dict[tuple[str, str], FoundFile]:
     """As paired(). A film that is given by itself brings the picture beside it, and no other file."""
-    films = (file for file in given.values() if may_be_companion(file))
+    films = (file for file in given.values() if may_be_companion(file.path))
     beside = {file.key: file for file in looked.alike(films) if file.key not in given}
     found = paired({**beside, **given}, known, lambda key: not looked.is_gone(key))
     companions = given.keys() - found.keys()
@@ -244,6 +244,15 @@ def _respelled(
         return {}
     pairs = (((root, path), old_names.get((root, folded(path)))) for root, path in new)
     return {key: old for key, old in pairs if old is not None}
+
+
+def places_of(files: Iterable[tuple[str, str]]) -> list[Place]:
+    """The places of those files, given by root and path, that are there."""
+    return [
+        joined(root, path) if is_url(root) else Path(root, path)
+        for root, path in files
+        if (not remote.is_gone(root, path) if is_url(root) else Path(root, path).is_file())
+    ]
 
 
 def _is_failure(before: KnownSource) -> bool:

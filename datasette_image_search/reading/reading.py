@@ -18,6 +18,7 @@ from sqlite_utils import Database
 
 from ..checked import check_flag, check_whole
 from ..decoding.decode import reading
+from ..decoding.decoding_process import Killed
 from ..decoding.formats import is_film_name
 from ..decoding.opening import DecodeError, Unreadable, check_file_size, default_max_pixels
 from ..files.remote import entry_of, read_remote
@@ -92,7 +93,7 @@ def read_images(
     processes, None is one per processor; pictures of more than `max_pixels` are not read, None is what the free memory
     allows.
 
-    Raises StoreError, FilterError, and ImageSearchError without the extra `ocr`.
+    Raises StoreError, FilterError, and ImageSearchError without the extra `ocr`, or if its models cannot be loaded.
     """
     check_recognition()
     check_flag("retry_failed", retry_failed)
@@ -112,6 +113,8 @@ def read_images(
     if copied:
         told = _written(db, index, copied, told, tried=0)
         yield told
+    if not left:
+        return
     seconds: list[float] = []
     tried = 0
 
@@ -211,7 +214,7 @@ def _read(
         name = "" if given.file is None or of_thumbnail else _name_of(given.file)
         lines, seconds = process.lines(data, name)
     except DecodeError as error:
-        may_pass = isinstance(error, Unreadable)
+        may_pass = isinstance(error, (Unreadable, Killed))
         return ReadPicture(picture, reason=str(error), may_pass=may_pass), None
     return ReadPicture(picture, tuple(lines), of_thumbnail=of_thumbnail), seconds
 
@@ -258,6 +261,8 @@ def _read_ahead(
     waiting: deque[Future[tuple[ReadPicture, float | None]]] = deque()
     executor = ThreadPoolExecutor(len(processes), thread_name_prefix="read")
     try:
+        # Else each picture would fail of what has nothing to do with it.
+        processes[0].load()
         for picture, given in inputs:
             waiting.append(executor.submit(_by_idle, idle, picture, given))
             if len(waiting) > 2 * len(processes):

@@ -11,9 +11,10 @@ from typing import Any
 from ..decoding.decode_worker import Made, limited_picture
 from ..decoding.decode_worker import main as work
 from ..decoding.decoding_process import NONSENSE, DecodingProcess, Limits
-from ..decoding.opening import BYTES_PER_PIXEL, DecodeError
+from ..decoding.opening import BYTES_PER_PIXEL, DecodeError, TooLarge
+from ..errors import ImageSearchError
 from ..store.line_rows import Line
-from .recognition import LARGEST_SIDE, is_loaded, lines_of
+from .recognition import LARGEST_SIDE, is_loaded, lines_of, load
 
 MODELS = 3_000_000_000
 """Bytes of memory, at most, that the models take beside a picture."""
@@ -34,6 +35,20 @@ class ReadingProcess(DecodingProcess):
         largest = max_pixels * BYTES_PER_PIXEL
         super().__init__(Limits(MODELS + largest, SECONDS, largest))
         self.max_pixels = max_pixels
+
+    def load(self) -> None:
+        """Load the models for the pictures to come. Raises ImageSearchError if none could be read."""
+        try:
+            self._ask(BytesIO(), {"make": "models"})
+        except TooLarge as error:
+            raise ImageSearchError(
+                "the process that reads text ended before the first picture: it takes up to "
+                f"{MODELS // 10**9} GB of memory, so use fewer --workers, or free some"
+            ) from error
+        except DecodeError as error:
+            raise ImageSearchError(
+                f"the models that read text cannot be loaded: {error}; install what is missing"
+            ) from error
 
     def lines(self, data: bytes, name: str) -> tuple[list[Line], float | None]:
         """
@@ -61,6 +76,16 @@ def _line(said: Any) -> Line:
     return Line(text, score, (left, top, right, bottom))
 
 
+def _models(*_: object) -> Made:
+    try:
+        load()
+    except MemoryError:
+        raise
+    except Exception as error:  # Such as of a library of the system that is missing.
+        raise DecodeError(f"{type(error).__name__}: {error}") from error
+    return {}, b""
+
+
 def _lines(data: bytes, asked: dict[str, Any]) -> Made:
     was_loaded, began = is_loaded(), time.monotonic()
     lines = lines_of(limited_picture(data, asked))
@@ -70,4 +95,4 @@ def _lines(data: bytes, asked: dict[str, Any]) -> Made:
 
 def main(memory: int, seconds: int, longest: int) -> None:
     """Answer messages as decode_worker.main() does."""
-    work(memory, seconds, longest, {"lines": _lines}, MOST_KEPT)
+    work(memory, seconds, longest, {"models": _models, "lines": _lines}, MOST_KEPT)

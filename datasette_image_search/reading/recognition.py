@@ -85,6 +85,11 @@ def lines_of(picture: Image.Image) -> list[Line]:
     return lines
 
 
+def load() -> None:
+    """Load the models. Raises whatever the libraries do that cannot be loaded."""
+    _engine()
+
+
 def is_loaded() -> bool:
     """Whether the models are, which takes longer than to read a picture."""
     return _engine.cache_info().currsize > 0

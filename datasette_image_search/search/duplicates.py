@@ -118,6 +118,19 @@ def find_duplicates(
     return DuplicateGroups(groups, len(ids), chained)
 
 
+def scores_of(
+    conn: sqlite3.Connection, index: Index, pairs: Sequence[tuple[int, int]]
+) -> list[float]:
+    """The scores of pairs of vectors by their ids, at most 1, and 0 if a vector is gone; up to CHUNK // 2 pairs."""
+    if not pairs:
+        return []
+    ids, at = np.unique(np.array(pairs, dtype=np.int64), return_inverse=True)
+    vectors = _reader(conn, index, ids, dimensions=index.dimensions + 1)(np.arange(len(ids)))
+    first, second = vectors[at.reshape(-1, 2)].transpose(1, 0, 2)
+    scores: list[float] = np.minimum(np.einsum("ij,ij->i", first, second), 1).tolist()
+    return scores
+
+
 def rows_of(found: DuplicateGroups) -> Iterator[DuplicateRow]:
     """The rows for the table of duplicates."""
     for number, group in enumerate(found.groups, start=1):

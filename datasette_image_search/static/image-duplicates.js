@@ -16,7 +16,8 @@
     count.textContent = `${n} image${n === 1 ? "" : "s"} ticked`;
     for (const group of form.querySelectorAll("fieldset")) {
       const boxes = [...group.querySelectorAll("input[type=checkbox]")];
-      const none = boxes.every((box) => box.checked);
+      // Images that are not shown stay.
+      const none = !group.dataset.more && boxes.every((box) => box.checked);
       // Browsers show it beside the box when the form is sent.
       boxes[0].setCustomValidity(none ? "Keep one image of this group" : "");
       group.classList.toggle("keeps-none", none);
@@ -26,7 +27,10 @@
   copy.hidden = !navigator.clipboard;
   copy.addEventListener("click", () => {
     if (!form.reportValidity()) return;
-    const paths = ticked().map((box) => box.dataset.path);
+    // A name with a line break would be two other paths.
+    const paths = ticked()
+      .map((box) => box.dataset.path)
+      .filter((path) => !/[\r\n]/.test(path));
     navigator.clipboard.writeText(paths.map((path) => `${path}\n`).join("")).then(
       () => (count.textContent = `${paths.length} path${paths.length === 1 ? "" : "s"} copied`),
       () => (count.textContent = "The browser refused to copy"),

@@ -343,12 +343,22 @@ def folder_of(path: str) -> str:
 
 
 def delete_images(
-    db: Database, table: ImageTable, ids: Sequence[Key], failed: Sequence[tuple[int, str]] = ()
+    db: Database,
+    table: ImageTable,
+    gone: Iterable[tuple[Key, int, str]],
+    failed: Sequence[tuple[int, str]] = (),
 ) -> None:
-    """Rows with their vectors and thumbnails, and failures by root id and path."""
+    """
+    Rows with their vectors and thumbnails, by key, root id and path, and failures by root id and path. A row that
+    was given another place since then is that of a file that was moved, and stays.
+    """
     with transaction(db):
-        for key in ids:
-            db.table(table.name).delete(key)
+        db.conn.executemany(
+            "delete from {images} where {key} = ? and root_id = ? and path = ?".format(
+                **table.quoted()
+            ),
+            gone,
+        )
         forget_failures(db, table, failed)
 
 

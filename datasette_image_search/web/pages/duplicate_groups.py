@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from ...files.remote_urls import is_url, joined
 from ...metadata.columns import COLUMNS
 from ...quantities import bytes_in_words
-from ...search.duplicates import Duplicate
-from ...store import Key
+from ...search.duplicates import Duplicate, scores_of
+from ...store import Index, Key
 from ...store.duplicates import ImageFile, image_files
 from ...store.reads import image_rows, versions
 from ..access.requested_table import RequestedTable
@@ -22,15 +24,22 @@ from .results import LARGEST_VALUE, ShownImage, in_time
 MOST_SHOWN = 24
 """Images of a group on a page. Hundreds are no choice to make by hand."""
 
+READ_AT_ONCE = 2_000
+"""Images, or pairs of them, within one time limit: a list of all groups may have 100,000."""
+
 
 @dataclass(frozen=True)
 class Member:
-    """An image of a group that is still there, with its row. `kept` is the suggestion."""
+    """
+    An image of a group that is still there, with its row. The score of `duplicate` is to the one that is `kept`, and
+    `suggested` says that it may go by the suggestion.
+    """
 
     duplicate: Duplicate
     row: Mapping[str, Any]
     version: str | None
     kept: bool = False
+    suggested: bool = False
 
     @property
     def id(self) -> Key:
@@ -69,13 +78,13 @@ class DuplicateFact:
 
 @dataclass(frozen=True)
 class DuplicateCard:
-    """`likeness` is "exact copy", "0.9731", or "" of the first of the group. `path` is what a copy of paths has."""
+    """`likeness` is "exact copy", "0.9731", or "" of the one that is kept. `path` is what a copy of paths has."""
 
     card: Card
     key: str
     path: str
     likeness: str
-    kept: bool
+    suggested: bool
     has_companions: bool
     facts: tuple[DuplicateFact, ...]
 
@@ -102,42 +111,88 @@ async def read_groups(
     requested: RequestedTable,
     groups: Iterable[tuple[int, Sequence[Duplicate]]],
     keep: str,
+    threshold: float,
+    going: Collection[Key] = (),
 ) -> list[Group]:
     """
     Groups by their numbers, less the images that are gone, and less what is no group without them. `keep` is a
-    key of SUGGESTIONS.
+    key of SUGGESTIONS; of the images in `going`, none is kept if the group has another.
     """
     numbered = list(groups)
-    compared = [duplicate.image for _, group in numbered for duplicate in group]
-    index = requested.index
+    ids = [duplicate.image.vector_id for _, group in numbered for duplicate in group]
+    there: dict[int, _Row] = {}
+    for start in range(0, len(ids), READ_AT_ONCE):
+        part = ids[start : start + READ_AT_ONCE]
+        there |= await in_time(requested, partial(_read, index=requested.index, vector_ids=part))
+    found = await asyncio.to_thread(_marked, numbered, there, SUGGESTIONS[keep][1], going)
+    # The scores that are known are to the first of a group.
+    first = {number: group[0].image.vector_id for number, group in numbered}
+    pairs = [
+        (kept, each.duplicate.image.vector_id)
+        for group in found
+        if (kept := group.kept.duplicate.image.vector_id) != first[group.number]
+        for each in group.members
+    ]
+    scores: dict[int, float] = {}
+    for start in range(0, len(pairs), READ_AT_ONCE):
+        some = pairs[start : start + READ_AT_ONCE]
+        new = await in_time(requested, partial(scores_of, index=requested.index, pairs=some))
+        scores |= zip((id for _, id in some), new, strict=True)
+    return await asyncio.to_thread(
+        lambda: [_suggested(group, scores, threshold) for group in found]
+    )
 
-    def read(conn: sqlite3.Connection) -> dict[int, tuple[ImageFile, dict[str, Any], str | None]]:
-        # Files may have moved since they were compared, without a change of their vectors.
-        files = image_files(conn, index, [file.vector_id for file in compared])
-        ids = [file.image_id for file in files.values()]
-        rows = image_rows(
-            conn, index.table, ids, without=index.content_column, largest=LARGEST_VALUE
-        )
-        known = versions(conn, index.table, ids)
-        return {
-            vector_id: (file, rows[file.image_id], known.get(file.image_id))
-            for vector_id, file in files.items()
-            if file.image_id in rows
-        }
 
-    there = await in_time(requested, read)
+_Row = tuple[ImageFile, dict[str, Any], str | None]
+
+
+def _read(conn: sqlite3.Connection, index: Index, vector_ids: Sequence[int]) -> dict[int, _Row]:
+    """By the ids of their vectors, the images as they are now: files may have moved since they were compared."""
+    files = image_files(conn, index, vector_ids)
+    ids = [file.image_id for file in files.values()]
+    rows = image_rows(conn, index.table, ids, without=index.content_column, largest=LARGEST_VALUE)
+    known = versions(conn, index.table, ids)
+    return {
+        vector_id: (file, rows[file.image_id], known.get(file.image_id))
+        for vector_id, file in files.items()
+        if file.image_id in rows
+    }
+
+
+def _marked(
+    numbered: Iterable[tuple[int, Sequence[Duplicate]]],
+    there: Mapping[int, _Row],
+    order: Callable[[Member], Any],
+    going: Collection[Key],
+) -> list[Group]:
+    """Those groups of which two images are there, with the one to keep."""
     found = []
     for number, group in numbered:
         members = []
         for each in group:
-            if each.image.vector_id in there:
-                file, row, version = there[each.image.vector_id]
+            file, row, version = there.get(each.image.vector_id, (None, {}, None))
+            # Of another picture than was compared, it may be like none of them.
+            if file is not None and file.sha256 == each.image.sha256:
                 members.append(Member(replace(each, image=file), row, version))
         if len(members) > 1:
-            kept = min(members, key=SUGGESTIONS[keep][1])
+            kept = min([each for each in members if each.id not in going] or members, key=order)
             marked = tuple(replace(each, kept=each is kept) for each in members)
             found.append(Group(number, marked))
     return found
+
+
+def _suggested(group: Group, scores: Mapping[int, float], threshold: float) -> Group:
+    """The group with scores to the one that is kept, and without a suggestion to drop what is not like that."""
+    kept = group.kept.duplicate.image
+    members = []
+    for each in group.members:
+        image = each.duplicate.image
+        exact = not each.kept and image.sha256 is not None and image.sha256 == kept.sha256
+        score = 1.0 if exact or each.kept else scores.get(image.vector_id, each.duplicate.score)
+        # Without its companions, a file of a pair would leave them alone.
+        may_go = not each.kept and not image.has_companions and (exact or score >= threshold)
+        members.append(replace(each, duplicate=Duplicate(image, score, exact), suggested=may_go))
+    return Group(group.number, tuple(members))
 
 
 def duplicate_cards(
@@ -153,7 +208,7 @@ def duplicate_cards(
     for member, facts in zip(members, texts, strict=True):
         shown = ShownImage(member.id, dict(member.row), None, member.version)
         likeness = f"{member.duplicate.score:.4f}"
-        if member.duplicate is group.members[0].duplicate:
+        if member.kept:
             likeness = ""
         cards.append(
             DuplicateCard(
@@ -161,7 +216,7 @@ def duplicate_cards(
                 str(member.id),
                 member.path(with_root=with_root),
                 "exact copy" if member.duplicate.exact else likeness,
-                member.kept,
+                member.suggested,
                 member.duplicate.image.has_companions,
                 tuple(
                     DuplicateFact(label, text or "unknown", label in differing)
@@ -178,12 +233,13 @@ def _facts(member: Member) -> dict[str, str]:
     file, row = member.duplicate.image, member.row
     pixels = "" if file.width is None or file.height is None else f"{file.width} x {file.height}"
     metadata = _metadata(member)
+    folder = str(PurePosixPath(file.location.path).parent)
     return {
         "Pixels": pixels,
         "Size": "" if file.size is None else bytes_in_words(file.size),
         "Format": str(row.get("format") or ""),
         "Taken": str(row.get("taken_at") or "")[:16].replace("T", " "),
         "Changed": str(file.mtime or "")[:16].replace("T", " "),
-        "Folder": str(PurePosixPath(file.location.path).parent).removeprefix("."),
+        "Folder": "the top folder" if folder == "." else folder,
         "Metadata": f"{metadata} values" if metadata else "none",
     }

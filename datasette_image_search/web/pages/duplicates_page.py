@@ -5,9 +5,11 @@ list of paths, or in the same images on the search page.
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datasette.app import Datasette
@@ -15,16 +17,24 @@ from datasette.utils.asgi import Request, Response
 
 from ...errors import ImageSearchError, counted
 from ...search.duplicates import Duplicate
+from ...store import Key
 from ...store.tables import LAST, ROOTS
 from ..access.requested_table import RequestedTable, requested_table
 from ..access.visits import visitor_sees
 from ..among import ARGUMENT as AMONG
 from ..among import MOST as MOST_AMONG
 from ..among import among_value
-from ..errors import told_when_too_long
 from ..server.comparing import Comparison, compared
 from ..urls import RequestError, check_url, pairs_of, replaced, whole_number
-from .duplicate_groups import MOST_SHOWN, SUGGESTIONS, Group, duplicate_cards, read_groups
+from .duplicate_groups import (
+    MOST_SHOWN,
+    READ_AT_ONCE,
+    SUGGESTIONS,
+    Group,
+    Member,
+    duplicate_cards,
+    read_groups,
+)
 from .responses import error_response, text_response
 from .search_page import shows_originals, table_context
 
@@ -54,6 +64,16 @@ SHOW = "_show"
 COLUMNS = ("group", "id", "path", "score", "exact", "kept")
 
 
+@dataclass(frozen=True)
+class Dropped:
+    """A line of a list: an image that may go, without its row, and the path of the one that stays."""
+
+    group: int
+    member: Member
+    path: str
+    kept_path: str
+
+
 async def duplicates_page(datasette: Datasette, request: Request) -> Response:
     """/-/image-search/DATABASE/TABLE/duplicates, .txt and .csv"""
     check_url(request)
@@ -68,11 +88,10 @@ async def duplicates_page(datasette: Datasette, request: Request) -> Response:
         comparison = await compared(requested, float(threshold), None if is_list else PATIENCE)
         if comparison.groups is None:
             return await _comparing(requested, comparison)
-        with told_when_too_long(datasette, is_filtered=False):
-            if is_list:
-                groups = comparison.groups.groups
-                return await _list(requested, groups, keep, format)
-            return await _html(requested, comparison, threshold, keep)
+        if is_list:
+            groups = comparison.groups.groups
+            return await _list(requested, groups, keep, float(threshold), format)
+        return await _html(requested, comparison, threshold, keep)
     except ImageSearchError as problem:
         if format is not None:
             return error_response(datasette, str(problem))
@@ -108,7 +127,7 @@ async def _html(
             "cards": duplicate_cards(requested, group, with_root=with_root),
             "more": max(len(group.members) - MOST_SHOWN, 0),
         }
-        for group in await read_groups(requested, numbered, keep)
+        for group in await read_groups(requested, numbered, keep, float(threshold))
     ]
     pairs = replaced(pairs_of(request), _next=None, **{DROPPED: None})
     images = sum(map(len, groups))
@@ -176,12 +195,13 @@ async def _list(
     requested: RequestedTable,
     groups: Sequence[Sequence[Duplicate]],
     keep: str,
+    threshold: float,
     format: str | None,
 ) -> Response:
     """What was ticked, or all but what the suggestion keeps."""
     request = requested.request
     numbered = list(enumerate(groups, start=1))
-    chosen: set[Any] | None = None
+    chosen: set[Key] | None = None
     if ALL not in request.args:
         keys = map(requested.table.parse_key, request.args.getlist(DROPPED))
         chosen = {key for key in keys if key is not None}
@@ -192,38 +212,63 @@ async def _list(
             for number, group in numbered
             if any(each.image.image_id in chosen for each in group)
         ]
-    dropped = []
-    for group in await read_groups(requested, numbered, keep):
-        # Without its companions, a file of a pair would leave them alone.
-        going = [
-            each
-            for each in group.members
-            if (
-                each.id in chosen
-                if chosen is not None
-                else not each.kept and not each.duplicate.image.has_companions
-            )
-        ]
-        staying = [each for each in group.members if each not in going]
-        if not staying:
-            raise RequestError(f"group {group.number} would keep no image; untick one of it")
-        kept = next((each for each in staying if each.kept), staying[0])
-        dropped += [(group.number, each, kept) for each in going]
+    with_root = await _sees_roots(requested)
+    dropped: list[Dropped] = []
+    for part in _parts(numbered):
+        read = await read_groups(requested, part, keep, threshold, chosen or ())
+        dropped += await asyncio.to_thread(_dropped, read, chosen, with_root=with_root)
+    if chosen is not None and len(dropped) < len(chosen):
+        raise RequestError(
+            f"{len(chosen) - len(dropped):,} of {counted(len(chosen), 'image')} that were ticked are in no group "
+            "any more; look at the page again"
+        )
     if format is None:
-        ids = [each.id for _, each, _ in dropped]
+        ids = [each.member.id for each in dropped]
+        if not ids:
+            raise RequestError("no group has an image to drop; choose a lower number or tick some")
         if len(ids) > MOST_AMONG:
             raise RequestError(f"a link can name {MOST_AMONG:,} images; take the list of paths")
         return Response.redirect(requested.urls.page([(AMONG, among_value(ids))]))
-    with_root = await _sees_roots(requested)
     text = io.StringIO()
     if format == "txt":
-        text.writelines(f"{each.path(with_root=with_root)}\n" for _, each, _ in dropped)
+        # A name with a line break would be two other paths.
+        paths = (each.path for each in dropped if len(each.path.splitlines()) == 1)
+        text.writelines(f"{path}\n" for path in paths)
     else:
         writer = csv.writer(text)
         writer.writerow(COLUMNS)
-        for number, each, kept in dropped:
-            path = each.path(with_root=with_root)
-            score, exact = each.duplicate.score, int(each.duplicate.exact)
-            kept_path = kept.path(with_root=with_root)
-            writer.writerow([number, each.id, path, score, exact, kept_path])
+        for each in dropped:
+            score, exact = each.member.duplicate.score, int(each.member.duplicate.exact)
+            writer.writerow([each.group, each.member.id, each.path, score, exact, each.kept_path])
     return text_response(requested, text.getvalue(), f"duplicates.{format}")
+
+
+def _parts(
+    numbered: Sequence[tuple[int, Sequence[Duplicate]]],
+) -> Iterator[list[tuple[int, Sequence[Duplicate]]]]:
+    """Groups of about READ_AT_ONCE images, or one that is larger."""
+    part: list[tuple[int, Sequence[Duplicate]]] = []
+    members = 0
+    for number, group in numbered:
+        part.append((number, group))
+        members += len(group)
+        if members >= READ_AT_ONCE:
+            yield part
+            part, members = [], 0
+    yield part
+
+
+def _dropped(
+    groups: Sequence[Group], chosen: Collection[Key] | None, *, with_root: bool
+) -> list[Dropped]:
+    """What was chosen of some groups, or what is suggested. Raises RequestError if a group would keep no image."""
+    dropped = []
+    for group in groups:
+        if chosen is not None and group.kept.id in chosen:
+            raise RequestError(f"group {group.number} would keep no image; untick one of it")
+        kept_path = group.kept.path(with_root=with_root)
+        for each in group.members:
+            if each.suggested if chosen is None else each.id in chosen:
+                path = each.path(with_root=with_root)
+                dropped.append(Dropped(group.number, replace(each, row={}), path, kept_path))
+    return dropped

@@ -6,6 +6,7 @@ thread of its own compares, what it found is remembered as long as the index is 
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections import OrderedDict
 from concurrent.futures import Future
 from contextlib import closing
@@ -79,7 +80,7 @@ async def compared(
     if count > MOST_IMAGES:
         raise NotCompared(
             f"{index.image_table!r} has {count:,} images, and a page compares {MOST_IMAGES:,} at most; use: "
-            f"sqlite-utils find-duplicates --write"
+            f"sqlite-utils find-duplicates PATH {shlex.quote(index.image_table)} --write"
         )
     key = Path(path).resolve(), index, threshold
     known = _comparisons.get(key)
