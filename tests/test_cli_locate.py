@@ -61,7 +61,7 @@ def draw_at(path: Path, colour: str, north: float, east: float) -> None:
 def test_places_of_images(database: Path):
     for id, point in enumerate([AREZZO, MELBOURNE, SEA, (91, 0), ("north", None)], 1):
         move(database, id, point)
-    assert locate(database) == "2 images located, 3 too far from any town"
+    assert locate(database) == ("2 images located, 1 too far from any town, 2 without a position")
     places = [place(database, id) for id in range(1, 7)]
     assert places == [IN_AREZZO, IN_MELBOURNE, NOWHERE, NOWHERE, NOWHERE, NOWHERE]
     assert locate(database) == "0 images located, 0 too far from any town"

@@ -61,6 +61,8 @@ def test_words_that_the_model_does_not_know_but_somebody_wrote(database: Path):
     assert "palette does not know 'lisbon'" in result.stderr
     result = search(database, "images", "porto", "--by", "text")
     assert (result.stdout, result.stderr) == ("", "No image has these words in its texts\n")
+    result = search(database, "images", "text:porto")
+    assert (result.stdout, result.stderr) == ("", "No image has these words in its texts\n")
 
 
 # --- Several queries -------------------------------------------------------------------------------

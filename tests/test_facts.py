@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import urlencode
 
 import pytest
@@ -99,6 +100,11 @@ def test_a_film_says_how_long_it_is_and_a_pair_what_it_has():
     film = {"format": "MP4", "duration": 75.2, "companions": '["a/IMG_1.MOV", 7]'}
     assert said(film) == {"Picture": "MP4, 1:15", "With": "IMG_1.MOV"}
     assert said({"companions": "nonsense", "duration": "long"}) == {}
+    # Half a character, which JSON has, would break the page.
+    assert said({"companions": '["\\ud800.mov"]'}) == {}
+    assert said({"companions": json.dumps(["1.mov"] * 1000)}) == {
+        "With": " · ".join(["1.mov"] * 10)
+    }
 
 
 def test_columns_that_a_person_added_come_last():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from datasette_image_search.ingest.pairs import CLOSE, LONGEST, paired
 from datasette_image_search.ingest.scopes import NotThere
 from datasette_image_search.ingest.survey import EmbedRequest, Survey
 from datasette_image_search.ingest.walk import FoundFile
+from datasette_image_search.store.companions import names_of
 from datasette_image_search.store.tables import KnownSource
 
 from .commands import change, command, query
@@ -135,9 +138,25 @@ def test_what_a_row_names_is_none_without_both_files() -> None:
     assert pairs_of("1.mov", known=known) == {"1.mov": []}
 
 
-@pytest.mark.parametrize("written", ["a word", "3", "[3]", '{"a": 1}'])
+@pytest.mark.parametrize("written", [
+    *("a word", "3", "[3]", '{"a": 1}', '["\\ud800.mov"]'),
+    *('[""]', '["."]', '["/etc/passwd"]', '["/1.mov"]', '["../1.mov"]', '["a/1.mov"]', '["2.jpg"]'),
+])  # fmt: skip
 def test_what_people_write_into_the_column_is_no_companion(written: str) -> None:
-    assert pairs_of("1.jpg", known={"1.jpg": row(written)}) == {"1.jpg": []}
+    """Although something may be there by that name."""
+    known = {"1.jpg": row(written)}
+    names = names_of(written)
+    assert pairs_of("1.jpg", known=known, there=tuple(names)) == {"1.jpg": []}
+
+
+@pytest.mark.parametrize("name", ["a\0.mov", "x" * 100_000 + ".mov"], ids=["NUL", "long"])
+def test_what_can_be_no_name_of_a_file_is_no_companion(path: Path, photos: Path, name: str) -> None:
+    expected = rows(path)
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute(
+            "update images set companions = ? where path = 'other.jpg'", [json.dumps([name])]
+        )
+    assert rows(path) == expected
 
 
 # --- A run -----------------------------------------------------------------------------------------

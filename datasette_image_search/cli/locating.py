@@ -60,5 +60,8 @@ def locate_images(path: Path, table: str, silent: bool, **asked: Any) -> None:
 def _line(located: Located | None) -> str:
     if located is None:
         return "0 images located"
-    without = located.done - located.located
-    return f"{counted(located.located, 'image')} located, {without:,} too far from any town"
+    far = located.done - located.located - located.without_position
+    without = (
+        f", {located.without_position:,} without a position" if located.without_position else ""
+    )
+    return f"{counted(located.located, 'image')} located, {far:,} too far from any town{without}"

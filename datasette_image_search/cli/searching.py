@@ -190,7 +190,7 @@ def search_images(
         print_rows(rows_shown, columns, output)
     else:
         _print_table(rows_shown)
-        _print_missing(names, all_found, asked)
+        _print_missing(names, asked_for, all_found, asked)
     if explain:
         _print_steps(names, all_found)
 
@@ -233,10 +233,14 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
         click.echo(tabulate(rows, headers="keys", disable_numparse=True))
 
 
-def _print_missing(names: Sequence[str], all_found: Sequence[Found], asked: dict[str, Any]) -> None:
+def _print_missing(
+    names: Sequence[str],
+    queries: Sequence[Query],
+    all_found: Sequence[Found],
+    asked: dict[str, Any],
+) -> None:
     """A line for each query that found nothing, or nothing that is a match."""
-    needed = ["has these words in its texts"] if asked["by"] == "text" else []
-    needed += ["passes the filter"] if asked["where"] else []
+    needed = ["passes the filter"] if asked["where"] else []
     if asked["min_score"] is not None:
         needed.append(f"has a score of {asked['min_score']:g} or more")
     if asked["min_relevance"] is not None:
@@ -245,13 +249,25 @@ def _print_missing(names: Sequence[str], all_found: Sequence[Found], asked: dict
         needed.append("is a match")
     if asked["offset"]:
         needed.append(f"comes after the first {asked['offset']:,}")
-    for name, found in zip(names, all_found, strict=True):
+    for name, query, found in zip(names, queries, all_found, strict=True):
         of_which = f" for {_shortened(name)!r}" if len(names) > 1 else ""
         if found.hits and found.knows_matches and not found.matches and not asked["offset"]:
             click.echo(f"No image is a clear match{of_which}; these are the nearest", err=True)
         elif not found.hits:
-            sentence = " and ".join(needed) or "has a vector"
+            is_text = asked["by"] == "text" or _is_of_texts(query)
+            words = ["has these words in its texts"] if is_text else []
+            sentence = " and ".join(words + needed) or "has a vector"
             click.echo(f"No image {sentence}{of_which}", err=True)
+
+
+def _is_of_texts(query: Query) -> bool:
+    """Whether a query only has words to look for in texts, such as "text:wifi"."""
+    from ..search.queries import QueryWithFiles
+    from ..search.query import Kind
+
+    return isinstance(query, QueryWithFiles) and all(
+        term.kind is Kind.TEXT for term in query.terms() if term.weight > 0
+    )
 
 
 def _print_steps(names: Sequence[str], all_found: Sequence[Found]) -> None:

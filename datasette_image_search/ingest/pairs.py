@@ -92,17 +92,24 @@ def paired(
     return result
 
 
-def may_be_companion(file: FoundFile) -> bool:
-    return _KINDS.get(os.path.splitext(file.path.lower())[1], -1) >= _RAW  # noqa: PTH122
+def may_be_companion(path: str) -> bool:
+    """Whether a file could be one by its name."""
+    return _KINDS.get(_split(path)[1], -1) >= _RAW
+
+
+def _split(path: str) -> tuple[str, str]:
+    """What files of one photo have in common, and the ending."""
+    return os.path.splitext(path.lower())  # noqa: PTH122
 
 
 def _pairs_of_rows(known: Mapping[Key, KnownSource]) -> Iterator[tuple[Key, Key]]:
-    """Picture and companion, as the rows name them."""
+    """Picture and companion, as the rows name them, but for what people wrote there that could be none."""
     for main, before in known.items():
         if before.companions and _has_row(before):
             for name in names_of(before.companions):
                 companion = main[0], name
-                if not _has_row(known.get(companion)):
+                could_be = may_be_companion(name) and _split(name)[0] == _split(main[1])[0]
+                if could_be and not _has_row(known.get(companion)):
                     yield main, companion
 
 
@@ -111,7 +118,7 @@ def _alike(found: Mapping[Key, FoundFile]) -> Iterator[list[tuple[int, FoundFile
     alike: dict[Key, list[tuple[int, FoundFile]]] = defaultdict(list)
     pictures: list[tuple[Key, int, FoundFile]] = []
     for file in found.values():
-        stem, ending = os.path.splitext(file.path.lower())  # noqa: PTH122
+        stem, ending = _split(file.path)
         kind = _KINDS.get(ending)
         if kind is None or file.problem is not None:
             continue

@@ -208,7 +208,7 @@ def _paired(
     looked: _Looked,
 ) -> dict[tuple[str, str], FoundFile]:
     """As paired(). A film that is given by itself brings the picture beside it, and no other file."""
-    films = (file for file in given.values() if may_be_companion(file))
+    films = (file for file in given.values() if may_be_companion(file.path))
     beside = {file.key: file for file in looked.alike(films) if file.key not in given}
     found = paired({**beside, **given}, known, lambda key: not looked.is_gone(key))
     companions = given.keys() - found.keys()

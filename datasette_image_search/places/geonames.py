@@ -63,7 +63,7 @@ class Towns:
         The number of the nearest town to each point, in degrees, shape (n,); NOWHERE if it is further than
         `max_distance` kilometres along the ground, and for a point that is none, such as NaN or a latitude of 91.
         """
-        are_points = (abs(latitudes) <= 90) & (abs(longitudes) <= 180)
+        are_points = are_positions(latitudes, longitudes)
         numbers = np.full(len(latitudes), NOWHERE)
         points = _on_sphere(latitudes[are_points], longitudes[are_points])
         # The tree measures through the earth.
@@ -71,6 +71,11 @@ class Towns:
         distances, found = self.tree.query(points)
         numbers[are_points] = np.where(distances <= chord, found, NOWHERE)
         return numbers
+
+
+def are_positions(latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+    """Whether degrees, shape (n,), are those of a point on the earth; bool."""
+    return (abs(latitudes) <= 90) & (abs(longitudes) <= 180)
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,7 @@ from ..store.places import (
     write_places,
 )
 from ..store.transactions import transaction
-from .geonames import NOWHERE, geonames, has_towns
+from .geonames import NOWHERE, are_positions, geonames, has_towns
 
 BATCH = 10_000
 """Images that are located and committed together."""
@@ -32,12 +32,13 @@ MAX_DISTANCE = 100.0
 
 @dataclass(frozen=True)
 class Located:
-    """Progress of locating: images done and in total, and those of them that have a place."""
+    """Progress of locating: images done and in total, those of them that have a place, and those without a position."""
 
     doing: ClassVar = "Locating"
     done: int
     total: int
     located: int = 0
+    without_position: int = 0
 
 
 def locate_images(
@@ -66,12 +67,15 @@ def locate_images(
     for start in range(0, len(ids), BATCH):
         with transaction(db):
             images = points_of(db.conn, index.table, columns, ids[start : start + BATCH])
-            places = _places([image.point for image in images], limit, kept)
+            points = [image.point for image in images]
+            places = _places(points, limit, kept)
             write_places(db, index.table, columns, zip(images, places, strict=True), limit)
         located = replace(
             located,
             done=min(start + BATCH, len(ids)),
             located=located.located + sum(any(place) for place in places),
+            without_position=located.without_position
+            + int((~are_positions(*_degrees(points))).sum()),
         )
         yield located
     ensure_place_indexes(db, index.table)
@@ -88,14 +92,18 @@ def _places(
 ) -> list[tuple[str | None, ...]]:
     """The values of the columns of PLACE_COLUMNS with these numbers, of each point."""
     towns = geonames()
-    latitudes, longitudes = (_numbers([point[axis] for point in points]) for axis in (0, 1))
-    numbers = towns.nearest(latitudes, longitudes, max_distance)
+    numbers = towns.nearest(*_degrees(points), max_distance)
     values = {
         number: tuple(map(towns.towns[number].__getitem__, kept))
         for number in set(numbers.tolist()) - {NOWHERE}
     }
     nowhere = (None,) * len(kept)
     return [values.get(number, nowhere) for number in numbers.tolist()]
+
+
+def _degrees(points: Sequence[tuple[Any, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Latitudes and longitudes."""
+    return _numbers([point[0] for point in points]), _numbers([point[1] for point in points])
 
 
 def _numbers(values: Sequence[Any]) -> np.ndarray:

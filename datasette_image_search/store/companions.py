@@ -18,7 +18,14 @@ def names_of(companions: object) -> list[str]:
         names = json.loads(companions)
     except (ValueError, RecursionError):
         return []
-    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    if not isinstance(names, list):
+        return []
+    # JSON has half characters, which nothing can write.
+    return [name for name in names if isinstance(name, str) and _is_text(name)]
+
+
+def _is_text(name: str) -> bool:
+    return name.encode(errors="ignore").decode() == name
 
 
 def companions_of(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> list[str]:

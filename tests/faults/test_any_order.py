@@ -148,6 +148,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.snapshots: list[Path] = []
         self.made = 0
         self.imported: dict[str, np.ndarray] = {}
+        self.imported_then: dict[Path, dict[str, np.ndarray]] = {}
         self.random = Random(0)
 
     def teardown(self) -> None:
@@ -534,12 +535,13 @@ class AnyOrder(RuleBasedStateMachine):
         for sidecar in self.sidecars():
             shutil.copy(sidecar, snapshot.with_name(sidecar.name))
         self.snapshots.append(snapshot)
+        self.imported_then[snapshot] = self.imported
 
     @precondition(lambda self: self.snapshots)
     @rule(pick=pick, with_sidecars=st.booleans())
     def restore_a_snapshot(self, pick: int, with_sidecars: bool) -> None:
         back_up(self.snapshot(pick), self.path)
-        self.bring_sidecars(pick, with_sidecars)
+        self.be_as_in(pick, with_sidecars)
 
     @precondition(lambda self: self.snapshots and not self.has_log())
     @rule(pick=pick, with_sidecars=st.booleans())
@@ -547,7 +549,7 @@ class AnyOrder(RuleBasedStateMachine):
         copy = self.copy_of_snapshot(pick)
         if copy is not None:
             shutil.copyfile(copy, self.path)
-            self.bring_sidecars(pick, with_sidecars)
+            self.be_as_in(pick, with_sidecars)
 
     @precondition(lambda self: self.snapshots and not self.has_log())
     @rule(pick=pick, with_sidecars=st.booleans())
@@ -559,7 +561,7 @@ class AnyOrder(RuleBasedStateMachine):
         for server in self.servers:
             server.before.append(before)
         copy.replace(self.path)
-        self.bring_sidecars(pick, with_sidecars)
+        self.be_as_in(pick, with_sidecars)
 
     def snapshot(self, pick: int) -> Path:
         return self.snapshots[pick % len(self.snapshots)]
@@ -578,9 +580,12 @@ class AnyOrder(RuleBasedStateMachine):
                 conn.execute(f"pragma user_version = {version}")
         return copy
 
-    def bring_sidecars(self, pick: int, with_sidecars: bool) -> None:
+    def be_as_in(self, pick: int, with_sidecars: bool) -> None:
+        """What goes with a database that is that of a snapshot now."""
+        snapshot = self.snapshot(pick)
+        self.imported = self.imported_then[snapshot]
         if with_sidecars:
-            for sidecar in self.snapshot(pick).parent.glob("*.faiss"):
+            for sidecar in snapshot.parent.glob("*.faiss"):
                 shutil.copy(sidecar, self.path.with_name(sidecar.name))
 
     @rule(pick=pick, how=st.sampled_from(["delete", "cut", "spoil", "old"]))
@@ -598,7 +603,7 @@ class AnyOrder(RuleBasedStateMachine):
                 file.seek(pick % sidecar.stat().st_size)
                 file.write(b"\0" * 100)
         elif self.snapshots:
-            self.bring_sidecars(pick, with_sidecars=True)
+            self.be_as_in(pick, with_sidecars=True)
 
     def sidecars(self) -> list[Path]:
         return sorted(self.folder.glob("*.faiss"))

@@ -27,6 +27,9 @@ SHOWN = {
 """The columns of our tables, which are shown in words or tell people nothing."""
 
 LONGEST_VALUE = 500
+
+MOST_COMPANIONS = 10
+"""A photo has one or two; more are what people wrote into the column."""
 """Characters of a value in a column of a person's own."""
 
 
@@ -163,7 +166,8 @@ def _picture(row: Mapping[str, Any]) -> list[str]:
 
 def _companions(row: Mapping[str, Any]) -> tuple[Value, ...]:
     """The names of the other files of a pair."""
-    return tuple(Value(PurePosixPath(path).name) for path in names_of(row.get("companions")))
+    names = names_of(row.get("companions"))[:MOST_COMPANIONS]
+    return tuple(Value(PurePosixPath(path).name[:LONGEST_VALUE]) for path in names)
 
 
 def _of_own_column(column: str, value: Any, page: Callable[[Pairs], str]) -> Value:

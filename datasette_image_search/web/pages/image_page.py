@@ -23,7 +23,7 @@ from ..media.pictures import original_type
 from ..server.preparing import is_prepared
 from ..urls import POSITION, check_url, pairs_of, replaced
 from .cards import Card, image_card, query_in_words
-from .facts import facts
+from .facts import MOST_COMPANIONS, facts
 from .lines import lines_in_picture, written
 from .results import ShownImage, found_images, shown_image
 from .search_page import is_ready, shows_originals, table_context
@@ -33,9 +33,6 @@ ALIKE = 10
 
 AROUND = 4
 """Places before and after the one in the URL at which the image is looked for: others may have come or gone."""
-
-MOST_COMPANIONS = 10
-"""A photo has one or two; more are what people wrote into the column."""
 
 PATIENCE = 0.5
 """Seconds that the page waits for a model, which only its neighbours need."""
