@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -125,6 +126,54 @@ async def test_mistakes_are_one_sentence_and_change_nothing(
     assert answer.status_code == 400
     assert sentence in answer.json()["error"]
     assert members(albums) == {"Beach & sea": [3, 4]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "sentence"),
+    [
+        ("application/x-www-form-urlencoded", b"action=add&album=\xff", "not in UTF-8"),
+        ("application/json", b'{"action": "add", "album": "A"}', "send it as a form"),
+        ("multipart/form-data; boundary=x", b"--x--", "send it as a form"),
+        ("application/x-www-form-urlencoded", b"action=add&album=A&search=%C3%A9", "no query"),
+    ],
+)
+async def test_a_body_that_is_no_form_is_a_sentence(
+    albums: Path, kind: str, body: bytes, sentence: str
+):
+    datasette = served(albums)
+    await datasette.invoke_startup()
+    sent = (datasette, f"{ALBUMS}?id=1", "root", "POST", body)
+    answer = await ask(*sent, content_type=kind, accept="application/json")
+    assert (answer.status_code, answer.json()["ok"]) == (400, False)
+    assert sentence in answer.json()["error"]
+    assert members(albums) == {"Beach & sea": [3, 4]}
+
+
+async def test_a_set_may_be_longer_than_a_url(albums: Path):
+    datasette = served(albums)
+    await datasette.invoke_startup()
+    long = f"_among={json.dumps([1, 2, *['x' * 100] * 1_000])}"
+    for search, status, there in ((long, 200, [1, 2, 3, 4]), ("", 400, [1, 2, 3, 4])):
+        form = urlencode({"action": "add", "album": "Beach & sea", "search": search})
+        kinds = {"content_type": "application/x-www-form-urlencoded", "accept": "application/json"}
+        answer = await ask(datasette, ALBUMS, "root", "POST", form, **kinds)
+        assert answer.status_code == status, answer.text
+        assert members(albums) == {"Beach & sea": there}
+
+
+async def test_a_program_gets_errors_in_json(albums: Path, monkeypatch: pytest.MonkeyPatch):
+    def locked(*_, **__):
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(album_changes, "add_to_album", locked)
+    datasette = served(albums, tables={"images": {"allow": {"id": ["root", "anna"]}}})
+    for actor, status, sentence in (
+        ("root", 503, "another program is writing"),
+        ("bert", 404, "There is no image table"),
+    ):
+        answer = await post(datasette, "id=1", actor, action="add", album="Beach & sea")
+        assert (answer.status_code, answer.json()["ok"]) == (status, False)
+        assert sentence in answer.json()["error"]
 
 
 async def test_three_actors(albums: Path):

@@ -9,6 +9,8 @@
   const { page, albums, originals, previews, pathColumn, all, allQuery, most } = place.dataset;
   const LONGEST_LINK = 6000; // Characters; servers and proxies accept 8,000.
 
+  const TOO_LONG = "These are too many for a link: select fewer, or add them to an album and open that.";
+
   /* Key as JSON -> the path of the image. With `isAll`, everything that the search finds is selected. */
   const selected = new Map();
   let isAll = false;
@@ -127,15 +129,35 @@
     return `${path}?${query}`;
   }
 
+  /* A link, also one that cannot be followed: it stays where it was, and Tab comes to it. */
   function link(words, href, attributes = {}) {
-    return href.length > LONGEST_LINK ? "" : make("a", { href, ...attributes }, words);
+    if (href.length <= LONGEST_LINK) return make("a", { href, ...attributes }, words);
+    const disabled = button(words, () => say(TOO_LONG));
+    disabled.setAttribute("aria-disabled", "true");
+    disabled.title = TOO_LONG;
+    return disabled;
+  }
+
+  const say = (...words) => said.replaceChildren(...words);
+
+  /* What the server answers in JSON; a proxy, or Datasette before it asks us, may answer something else. */
+  async function ask(href, options = {}) {
+    const response = await fetch(href, options);
+    let answer;
+    try {
+      answer = await response.json();
+    } catch {
+      throw new Error(`the server answered ${response.status} ${response.statusText}; load the page again`);
+    }
+    if (!response.ok || !answer.ok) throw new Error(answer.error ?? `the server answered ${response.status}`);
+    return answer;
   }
 
   function clear() {
     selected.clear();
     isAll = false;
     last = null;
-    said.replaceChildren();
+    say();
     changed();
   }
 
@@ -144,7 +166,7 @@
     bar.hidden = !isSelecting();
     document.body.classList.toggle("image-selecting", isSelecting());
     count.replaceChildren(isSelecting() ? `${counted(number())} selected` : "");
-    said.replaceChildren();
+    say();
     if (!isSelecting()) return;
     const shown = inView();
     const parts = [];
@@ -191,9 +213,10 @@
     try {
       const paths = isAll ? await allPaths() : [...selected.values()];
       await copy(paths.join("\n"));
-      said.replaceChildren(`Copied ${paths.length === 1 ? "1 path" : `${paths.length.toLocaleString("en")} paths`}.`);
+      const words = `${paths.length.toLocaleString("en")} ${paths.length === 1 ? "path" : "paths"}`;
+      say(paths.length < number() ? `Copied only the first ${words} of ${counted(number())}: the pages of a query end there.` : `Copied ${words}.`);
     } catch (problem) {
-      said.replaceChildren(`Could not copy: ${problem.message}`);
+      say(`Could not copy: ${problem.message}`);
     }
   }
 
@@ -201,13 +224,12 @@
     const paths = [];
     let next = url(`${page}.json`, { _size: "max" });
     while (next) {
-      const answer = await (await fetch(next)).json();
-      if (!answer.ok) throw new Error(answer.error);
+      const answer = await ask(next);
       for (const hit of answer.hits) paths.push(String(hit.row[pathColumn] ?? hit.id));
       // With the host of this page: a proxy may have another.
       const following = answer.next_url && new URL(answer.next_url);
       next = following && `${page}.json${following.search}`;
-      said.replaceChildren(`${paths.length.toLocaleString("en")} paths…`);
+      say(`${paths.length.toLocaleString("en")} paths…`);
     }
     return paths;
   }
@@ -218,10 +240,9 @@
   let known = null;
 
   async function askForAlbums() {
-    known = { albums: [], may: {} };
+    known ??= { albums: [], may: {} };
     try {
-      const answer = await (await fetch(`${albums}.json`)).json();
-      if (answer.ok) known = answer;
+      known = await ask(`${albums}.json`);
     } catch {
       // Without albums, all else works.
     }
@@ -253,26 +274,24 @@
   }
 
   async function send(action, album) {
-    said.replaceChildren("Writing…");
+    say("Writing…");
     try {
-      const response = await fetch(url(albums), {
+      const answer = await ask(albums, {
         method: "POST",
-        body: new URLSearchParams({ action, album }),
+        // A URL could not name thousands.
+        body: new URLSearchParams({ action, album, search: set() }),
         headers: { accept: "application/json", ...(known.csrftoken && { "x-csrftoken": known.csrftoken }) },
       });
-      const answer = await response.json();
-      if (!answer.ok) throw new Error(answer.error);
       if (action === "remove") {
         // Other images are found now.
         clear();
         location.reload();
         return;
       }
-      known = { ...known, albums: (await (await fetch(`${albums}.json`)).json()).albums };
-      changed();
-      said.replaceChildren(`${counted(answer.changed)} added to `, make("a", { href: answer.url }, answer.album));
+      await askForAlbums();
+      say(`${counted(answer.changed)} added to `, make("a", { href: answer.url }, answer.album));
     } catch (problem) {
-      said.replaceChildren(`Nothing was changed: ${problem.message}`);
+      say(`Nothing was changed: ${problem.message}`);
     }
   }
 

@@ -100,6 +100,33 @@ def test_all_matches_are_not_the_weaker_ones(page: Page, server: str) -> None:
     assert page.request.get(server + place).text().count("\n") == 2
 
 
+def test_what_a_link_or_a_query_cannot_hold_is_said(page: Page, server: str) -> None:
+    page.goto(f"{server}{SEARCH}?q=red&_sort=id")
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    page.evaluate("window.imageSearchAmong = () => 'A'.repeat(7000)")
+    tick(page, "red.jpg")
+    for words in ("Search these", "CSV", "JSON"):
+        expect(bar(page).get_by_role("link", name=words)).to_have_count(0)
+        button = bar(page).get_by_role("button", name=words)
+        assert button.get_attribute("aria-disabled") == "true"
+    button.press("Enter")
+    expect(bar(page)).to_contain_text("These are too many for a link: select fewer, or")
+    bar(page).get_by_role("button", name="Copy paths").click()
+    expect(bar(page)).to_contain_text("Copied 1 path.")
+    # As if there were more images than the pages of a query have.
+    page.goto(f"{server}{SEARCH}?_sort=id")
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    hit = '{"id": 1, "row": {"path": "a.jpg"}}'
+    page.route(
+        "**/images.json?*", lambda route: route.fulfill(body=f'{{"ok": true, "hits": [{hit}]}}')
+    )
+    tick(page, "red.jpg")
+    bar(page).get_by_role("button", name="all 8", exact=True).click()
+    bar(page).get_by_role("button", name="Copy paths").click()
+    expect(bar(page)).to_contain_text("Copied only the first 1 path of 8 images")
+    assert page.evaluate("window.copied") == "a.jpg"
+
+
 @pytest.fixture
 def root_page(browser: Browser, drawn_once: Path, tmp_path: Path) -> Iterator[Page]:
     """Of a person who may change albums, below a base URL."""
@@ -120,6 +147,12 @@ def test_an_album_is_made_and_emptied(root_page: Page) -> None:
     tick(page, "red.jpg")
     bar(page).locator("summary", has_text="Add to album").click()
     bar(page).get_by_label("Name of a new album").fill("Best & blue")
+    page.route("**/albums", lambda route: route.fulfill(status=403, body="<p>Form-based"))
+    bar(page).get_by_label("Name of a new album").press("Enter")
+    expect(bar(page)).to_contain_text(
+        "Nothing was changed: the server answered 403 Forbidden; load"
+    )
+    page.unroute("**/albums")
     bar(page).get_by_label("Name of a new album").press("Enter")
     expect(bar(page)).to_contain_text("2 images added to Best & blue")
     bar(page).get_by_role("link", name="Best & blue").click()

@@ -12,7 +12,8 @@ from typing import Any
 
 from datasette.app import Datasette
 from datasette.utils import CustomJSONEncoder, add_cors_headers
-from datasette.utils.asgi import Request, Response
+from datasette.utils.asgi import Base400, Request, Response
+from datasette.views.base import DatasetteError
 
 from ...store.values import json_value
 from ..access.requested_table import RequestedTable
@@ -152,6 +153,26 @@ def with_options(view: Handler) -> Handler:
         return await view(datasette, request)
 
     return answered
+
+
+def accepts_json(request: Request) -> bool:
+    return "application/json" in request.headers.get("accept", "")
+
+
+def told_to_programs(view: Handler) -> Handler:
+    """The handler, with JSON in place of a page for an error with a sentence, if the request accepts that."""
+
+    @wraps(view)
+    async def told(datasette: Datasette, request: Request) -> Response:
+        try:
+            return await view(datasette, request)
+        except (Base400, DatasetteError) as error:
+            if not accepts_json(request):
+                raise
+            sentence = str(getattr(error, "message", error))
+            return error_response(datasette, sentence, error.status)
+
+    return told
 
 
 def error_response(datasette: Datasette, sentence: str, status: int = 400) -> Response:
