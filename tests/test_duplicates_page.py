@@ -6,19 +6,25 @@ import csv
 import re
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from html import unescape
 from pathlib import Path
+from queue import Queue
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
 from datasette.app import Datasette
 from PIL import Image
 
+from datasette_image_search.search.duplicates import DuplicateGroups, find_duplicates
 from datasette_image_search.web.among import among_of
 from datasette_image_search.web.pages import duplicate_groups, duplicates_page
 from datasette_image_search.web.server import comparing
+from datasette_image_search.web.server.comparing import Comparison
 
 from .commands import change, command
 from .serving import HANGS, ask, datasette_of
@@ -223,6 +229,21 @@ async def test_pages_follow_each_other(doubled: Path, monkeypatch: pytest.Monkey
     )
 
 
+@pytest.mark.parametrize("sizes", [[2] * 50, [300, 500, 2, 2], [700, 700, 2], [599, 2, 2, 700]])
+async def test_the_page_before_ends_where_its_next_one_begins(sizes: list[int]) -> None:
+    groups = [[None] * size for size in sizes]
+    for offset in range(1, len(groups) + 1):
+        start = duplicates_page._page_before(groups, offset)
+        assert duplicates_page._page_end(groups, start) >= offset
+        assert start < offset
+
+
+async def test_a_page_after_the_last_one_leads_back(doubled: Path) -> None:
+    page = (await ask(datasette_of(doubled), f"{PAGE}?_next={2**63 - 1}")).text
+    assert "There are no more groups" in page
+    assert unescape(re.search(r'<a href="([^"]*)"[^>]*>Previous page', page)[1]) == PAGE
+
+
 async def test_what_is_gone_or_moved_is_shown_as_it_is_now(doubled: Path, folder: Path) -> None:
     datasette = datasette_of(doubled)
     await ask(datasette, PAGE)
@@ -245,6 +266,48 @@ async def test_a_comparison_that_takes_long_says_how_far_it_is(
     assert 'http-equiv="refresh"' in waiting.text
     assert len((await ask(datasette, f"{PAGE}.txt?_all=1")).text.splitlines()) == 3
     assert (await ask(datasette, PAGE)).status_code == 200
+
+
+async def test_a_page_does_not_compare_again_while_somebody_writes(
+    doubled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates_page, "PATIENCE", 0)
+    begun, may_go_on = Queue[None](), Event()
+
+    def find(*arguments: Any, **options: Any) -> DuplicateGroups:
+        begun.put(None)
+        assert may_go_on.wait(HANGS)
+        return find_duplicates(*arguments, **options)
+
+    monkeypatch.setattr(comparing, "find_duplicates", find)
+    datasette = datasette_of(doubled)
+    for id in range(1, comparing.MOST_WAITING + 3):
+        assert (await ask(datasette, PAGE)).status_code == 202
+        change(doubled, f"delete from images where id = {id}")
+    assert len([key for key in comparing._comparisons if key[0][0] == doubled.resolve()]) == 1
+    may_go_on.set()
+    # A list is of what is there now.
+    await rows_of(datasette, "_all=1")
+    assert begun.qsize() == 2
+
+
+async def test_a_comparison_serves_pages_for_as_long_as_it_took() -> None:
+    running, failed = Comparison(), Comparison(took=1000, ended=time.monotonic())
+    assert running.is_recent
+    failed.future.set_exception(OSError())
+    assert not failed.is_recent
+    for ago, recent in ((10, True), (2000, False)):
+        done = Comparison(took=1000, ended=time.monotonic() - ago)
+        done.future.set_result(DuplicateGroups((), 0))
+        assert done.is_recent is recent
+
+
+async def test_a_busy_server_is_asked_again(doubled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "MOST_WAITING", 0)
+    datasette = datasette_of(doubled)
+    answer = await ask(datasette, PAGE)
+    assert (answer.status_code, 'http-equiv="refresh"' in answer.text) == (503, True)
+    assert (await ask(datasette, f"{PAGE}.csv?_all=1")).status_code == 503
 
 
 async def test_too_many_images_are_for_the_command(

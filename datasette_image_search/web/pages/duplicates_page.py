@@ -18,13 +18,15 @@ from datasette.utils.asgi import Request, Response
 from ...errors import ImageSearchError, counted
 from ...search.duplicates import Duplicate
 from ...store import Key
-from ...store.tables import LAST, ROOTS
+from ...store.tables import ROOTS
 from ..access.requested_table import RequestedTable, requested_table
 from ..access.visits import visitor_sees
 from ..among import ARGUMENT as AMONG
 from ..among import MOST as MOST_AMONG
 from ..among import among_value
 from ..server.comparing import Comparison, compared
+from ..server.preparing import TooBusy
+from ..server.threads import RETRY_AFTER
 from ..urls import RequestError, check_url, pairs_of, replaced, whole_number
 from .duplicate_groups import (
     MOST_SHOWN,
@@ -93,9 +95,11 @@ async def duplicates_page(datasette: Datasette, request: Request) -> Response:
             return await _list(requested, groups, keep, float(threshold), format)
         return await _html(requested, comparison, threshold, keep)
     except ImageSearchError as problem:
+        status = 503 if isinstance(problem, TooBusy) else 400
         if format is not None:
-            return error_response(datasette, str(problem))
-        return await _rendered(requested, {"error": str(problem)}, 400)
+            return error_response(datasette, str(problem), status)
+        again = RETRY_AFTER if status == 503 else None
+        return await _rendered(requested, {"error": str(problem), "refresh": again}, status)
 
 
 def _chosen(request: Request, name: str, choices: Sequence[str], usual: str) -> str:
@@ -112,12 +116,10 @@ async def _html(
     assert comparison.groups is not None
     groups = comparison.groups.groups
     offset = whole_number(request.args.get("_next") or "0")
-    if offset is None or offset > LAST:
+    if offset is None:
         raise RequestError("_next must be a whole number")
-    end, members = offset, 0
-    while end < min(len(groups), offset + GROUPS) and members < MOST_MEMBERS:
-        members += len(groups[end])
-        end += 1
+    offset = min(offset, len(groups))
+    end = _page_end(groups, offset)
     numbered = list(enumerate(groups[offset:end], start=offset + 1))
     with_root = await _sees_roots(requested)
     shown = [
@@ -142,7 +144,7 @@ async def _html(
         "groups": shown,
         "numbers": (offset + 1, end),
         "next_url": urls.duplicates(replaced(pairs, _next=end)) if end < len(groups) else None,
-        "previous_url": urls.duplicates(replaced(pairs, _next=max(offset - GROUPS, 0) or None))
+        "previous_url": urls.duplicates(replaced(pairs, _next=_page_before(groups, offset) or None))
         if offset
         else None,
         "all_text_url": urls.duplicates([*pairs, (ALL, "1")], "txt"),
@@ -152,6 +154,24 @@ async def _html(
         "originals": shows_originals(requested),
     }
     return await _rendered(requested, context)
+
+
+def _page_end(groups: Sequence[Sequence[Duplicate]], offset: int) -> int:
+    """The offset of the page after the one that begins at `offset`."""
+    end, members = offset, 0
+    while end < min(len(groups), offset + GROUPS) and members < MOST_MEMBERS:
+        members += len(groups[end])
+        end += 1
+    return end
+
+
+def _page_before(groups: Sequence[Sequence[Duplicate]], offset: int) -> int:
+    """The offset of the page that ends before `offset`."""
+    start, members = offset - 1, 0
+    while start > max(offset - GROUPS, 0) and members + len(groups[start - 1]) < MOST_MEMBERS:
+        start -= 1
+        members += len(groups[start])
+    return start
 
 
 async def _rendered(
@@ -174,7 +194,7 @@ async def _rendered(
 
 async def _comparing(requested: RequestedTable, comparison: Comparison) -> Response:
     """The page asks again each second."""
-    context = {"comparing": True, "done": comparison.done, "total": comparison.total}
+    context = {"comparing": True, "refresh": 1, "done": comparison.done, "total": comparison.total}
     response = await _rendered(requested, context, 202)
     response.headers["cache-control"] = "no-store"
     return response
