@@ -23,6 +23,7 @@ from ..compat import database_colour, table_title
 from ..configuration import ConfigurationError, configured_roots
 from ..server.preparing import is_prepared, start_preparing
 from ..urls import (
+    NEWEST,
     POSITION,
     Pairs,
     TableUrls,
@@ -199,6 +200,7 @@ async def _html(
         "sorted_without": SORTED,
         "matches_only": wanted.matches_only if wanted else False,
         "min_relevance": wanted.min_relevance if wanted else None,
+        "newest": NEWEST,
         "sortable_columns": await sortable_columns(requested),
         "originals": shows_originals(requested),
         "answer": answer,
