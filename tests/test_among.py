@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sqlite3
 from contextlib import closing
@@ -146,3 +147,14 @@ async def test_a_view_and_a_table_with_texts_as_keys(
     keys = [f"{colour}/1" for colour in COLOURS[:2]]
     answer = await ask(datasette, f"/-/image-search/own/own.json?_among={among_value(keys)}")
     assert sorted(hit["id"] for hit in answer.json()["hits"]) == sorted(keys)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("refused", ["_through=x", "_where=1", "_where=1&_tag=a"])
+async def test_a_filter_beside_it_that_is_refused_leaves_nothing_unfinished(
+    database: Path, refused: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    datasette = datasette_of(database, rules={"databases": {"photos": {"allow_sql": False}}})
+    assert (await ask(datasette, f"{PAGE}?_among=B&{refused}")).status_code in (400, 403)
+    gc.collect()
+    assert [str(each.message) for each in recwarn if "never awaited" in str(each.message)] == []

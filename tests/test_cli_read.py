@@ -13,6 +13,7 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import Images
+from datasette_image_search.cli import progress
 from datasette_image_search.decoding.decoding_process import Killed
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.reading import reading, recognition
@@ -256,6 +257,17 @@ def test_the_time_to_load_the_models_is_not_counted_for_each_picture(
     where = ("--where", "path <> 'black.jpg'")
     result = command("read-images", database, "images", "--workers", 1, *where)
     assert "5 images to read with 1 worker will take about 5 seconds" in result.stderr
+
+
+def test_progress_does_not_wait_for_the_estimate(database: Path, monkeypatch: pytest.MonkeyPatch):
+    """Pictures that fail, as of a drive that is gone, tell no seconds."""
+    monkeypatch.setattr(reading, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    where = ("--where", "path = 'black.jpg'")
+    result = command("read-images", database, "images", *where)
+    assert "0 of 1 images" in result.stderr
+    assert "1 of 1 images" in result.stderr
+    assert "will take" not in result.stderr
 
 
 def test_ctrl_c_keeps_what_is_done(database: Path, monkeypatch: pytest.MonkeyPatch):

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from datasette.app import Datasette
 
+from datasette_image_search.web.pages import geographic_map
+
 from .commands import change
 from .serving import ask, datasette_of
 
@@ -56,6 +58,7 @@ async def test_cells_of_a_view_as_json(placed: Path) -> None:
     lisbon, sydney = await cells_of(datasette)
     assert (lisbon["count"], lisbon["box"]) == (3, [38.7, -9.2, 38.8, -9.1])
     assert sydney["url"] == "/-/image-search/photos/images/5"
+    assert lisbon["url"] is None
     assert re.search(r"/images/5/thumbnail\?v=\w+$", sydney["thumbnail"])
     (only,) = await cells_of(datasette, "_view=-90,100,0,180")
     assert only == sydney
@@ -81,6 +84,41 @@ async def test_the_search_page_leads_there_if_images_have_a_place(placed: Path) 
     assert link.search(nowhere.text) is None
     empty = await ask(datasette, f"{EARTH}?latitude__isnull=1")
     assert "No image here has a latitude" in empty.text
+
+
+async def test_a_part_of_the_earth_without_images(placed: Path) -> None:
+    page = (await ask(datasette_of(placed), f"{EARTH}?format=PNG&_view=-10,0,10,10")).text
+    assert "No image here has a latitude" not in page
+    whole = re.search(r'No image in this part of the earth. <a href="([^"]*)">', page)[1]
+    assert whole == f"{EARTH}?format=PNG"
+
+
+async def test_words_that_only_texts_can_find(placed: Path) -> None:
+    """The palette has no vector for them."""
+    change(placed, "update images set title = 'harbour' where id = 5")
+    (only,) = await cells_of(datasette_of(placed), "q=harbour&_by=text")
+    assert only["url"] == "/-/image-search/photos/images/5"
+
+
+async def test_its_form_keeps_what_it_has_no_field_for(placed: Path) -> None:
+    asked = "_search=sea&_by=text&_limit=5&_sort=path&_view=-90,-180,90,180"
+    page = (await ask(datasette_of(placed), f"{EARTH}?{asked}")).text
+    kept = re.findall(r'<input type="hidden" name="(_\w+)" value="([^"]*)">', page)
+    assert dict(kept) == {"_search": "sea", "_by": "text", "_limit": "5", "_sort": "path"}
+
+
+async def test_a_long_search_is_not_repeated_for_each_place(
+    placed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(placed, "update images set latitude = id * 10, longitude = id * 20")
+    datasette = datasette_of(placed)
+    asked = "id__in=" + "%2C".join(map(str, range(1, 2_000)))
+    cells = await ask(datasette, f"{EARTH}.json?{asked}")
+    assert (len(cells.json()["cells"]), cells.text.count("1999")) == (8, 1)
+    assert len(listed(await ask(datasette, f"{EARTH}?{asked}"))) == 8
+    monkeypatch.setattr(geographic_map, "MOST_REPEATED", 3 * len(asked) + 100)
+    page = await ask(datasette, f"{EARTH}?{asked}")
+    assert (len(listed(page)), "These are the fullest places" in page.text) == (3, True)
 
 
 async def test_tiles_only_if_they_are_configured(placed: Path) -> None:

@@ -621,8 +621,23 @@ async def test_the_form_offers_the_columns_that_may_be_sorted_by(dated: Path) ->
     rules = {"databases": {"photos": {"tables": {"images": {"sortable_columns": ["taken_at"]}}}}}
     datasette = datasette_of(dated, rules=rules)
     page = await ask(datasette, PAGE)
-    assert re.findall(r'<option value="(\w+)">by', page.text) == ["taken_at"]
+    assert re.findall(r'<option value="([\w-]*)">oldest', page.text) == ["taken_at"]
+    assert re.findall(r'<option value="(\w+)">by', page.text) == []
     assert (await ask(datasette, f"{PAGE}?_sort=iso")).status_code == 400
+
+
+async def test_dates_are_newest_or_oldest_first(dated: Path) -> None:
+    datasette = datasette_of(dated)
+    for asked, chosen in (("_sort_desc", "newest first"), ("_sort", "oldest first")):
+        page = await ask(datasette, f"{PAGE}?q=red&{asked}=taken_at")
+        assert re.findall(r"<option[^>]* selected>(\w+ first)<", page.text) == [chosen]
+        assert 'name="_sort_by_desc" checked' not in page.text
+        (value,) = re.findall(rf'<option value="([^"]*)" selected>{chosen}<', page.text)
+        sent = await ask(datasette, f"{PAGE}?q=red&_sort={value}")
+        url = sent.headers.get("location", str(sent.url))
+        assert query_of(url) == {"q": ["red"], asked: ["taken_at"]}
+    sent = await ask(datasette, f"{PAGE}?q=red&_sort=-taken_at&_sort_by_desc=on")
+    assert query_of(sent.headers["location"]) == {"q": ["red"], "_sort_desc": ["taken_at"]}
 
 
 async def test_the_fields_of_the_form_become_an_order(dated: Path) -> None:

@@ -215,3 +215,16 @@ async def test_who_debugs_is_shown_everything(
     datasette = datasette_of(database, pdb=True)
     assert (await ask(datasette, "/photos/nothing")).status_code == 404
     assert console.printed == 1
+
+
+@pytest.mark.parametrize("path", [f"{PAGE}/nope.json", f"{PAGE}/duplicates.json"])
+async def test_json_has_no_html_in_its_errors(datasette: Datasette, path: str) -> None:
+    response = await ask(datasette, path)
+    name = path.rpartition("/")[2]
+    assert response.status_code == 404
+    assert response.json()["error"] == f"There is no image '{name}' in 'images'"
+
+
+async def test_so_does_a_path_below_no_table(datasette: Datasette) -> None:
+    response = await ask(datasette, "/-/image-search/photos/nope/1.json")
+    assert response.json()["error"] == "There is no image table 'nope' in 'photos'"

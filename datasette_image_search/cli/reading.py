@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,16 +49,17 @@ def read_images(path: Path, table: str, silent: bool, **asked: Any) -> None:
     done: TextRead | None = None
     with one_sentence(path), opened(path, table) as images:
         try:
-            with progress_display(silent) as show:
+            with ExitStack() as stack:
+                show = stack.enter_context(progress_display(silent))
 
                 def follow(read: TextRead) -> None:
-                    nonlocal done
+                    nonlocal done, show
                     before, done = done, read
-                    if read.seconds_left is None and read.done < read.total:
-                        return
-                    # Only now, as the display takes standard error for itself.
                     if read.seconds_left and (before is None or before.seconds_left is None):
+                        # The display takes standard error for itself.
+                        stack.close()
                         tell(_estimate(read), err=True)
+                        show = stack.enter_context(progress_display(silent))
                     show(read)
 
                 done = images.read(on_progress=follow, **asked)

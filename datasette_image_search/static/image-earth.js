@@ -33,7 +33,8 @@
     { type: "button", class: "image-search-tool", "aria-pressed": "false", title: "Draw a box on the map" },
     "Box",
   );
-  root.append(stage, make("p", { class: "image-earth-status" }, choose, said));
+  const clear = make("button", { type: "button", class: "image-search-tool", hidden: "" }, "Remove the box");
+  root.append(stage, make("p", { class: "image-earth-status" }, choose, said, clear));
 
   const world = L.latLngBounds([-90, -180], [90, 180]);
   const map = L.map(stage, { worldCopyJump: false, maxBounds: world, maxBoundsViscosity: 1, zoomSnap: 0.25, maxZoom: 18 });
@@ -96,6 +97,7 @@
   const markers = L.layerGroup().addTo(map);
   let asked = 0;
   let waiting = 0;
+  let box = null; // What was drawn.
 
   function within(bounds) {
     const clamp = (value, most) => Math.max(-most, Math.min(most, value)).toFixed(6);
@@ -105,19 +107,25 @@
     );
   }
 
+  function viewOf(bounds) {
+    return [bounds.getSouth(), bounds.getWest(), bounds.getNorth(), bounds.getEast()].join(",");
+  }
+
   async function load(bounds) {
     const url = new URL(root.dataset.url, location.href);
-    const { lat: south, lng: west } = bounds.getSouthWest();
-    const { lat: north, lng: east } = bounds.getNorthEast();
-    url.searchParams.set("_view", [south, west, north, east].join(","));
+    url.searchParams.set("_view", viewOf(bounds));
     const data = await (await fetch(url)).json();
     if (!data.cells) throw new Error(data.error);
     return data;
   }
 
+  /* The search has only what is in its own limits, too. */
   function searchUrl(bounds) {
     const url = new URL(root.dataset.search, location.href);
-    for (const [name, side] of Object.entries(SIDES)) url.searchParams.set(name, String(bounds[side]()));
+    for (const [name, side] of Object.entries(SIDES)) {
+      const inner = name.endsWith("gte") ? Math.max : Math.min;
+      url.searchParams.set(name, String(inner(bounds[side](), ...url.searchParams.getAll(name).map(Number))));
+    }
     return url.href;
   }
 
@@ -125,6 +133,7 @@
     const count = cells.reduce((sum, cell) => sum + cell.count, 0);
     const link = make("a", { href: searchUrl(bounds) }, count === 1 ? "Show it" : `Show these ${counted(count)}`);
     said.replaceChildren(...(count ? [`${counted(count)} ${where}. `, link] : [`No image ${where}.`]));
+    clear.hidden = !box;
     root.dataset.count = count;
   }
 
@@ -136,7 +145,7 @@
       if (now !== asked) return;
       markers.clearLayers();
       for (const cell of apart(cells)) markers.addLayer(marker(cell));
-      tell(cells, bounds, "in view");
+      if (!box) tell(cells, bounds, "in view");
     } catch (problem) {
       if (now === asked) said.textContent = `Could not load the map: ${problem.message}`;
     }
@@ -155,7 +164,6 @@
       }
       near.count += cell.count;
       near.box.extend(box);
-      near.url = searchUrl(near.box);
     }
     return shown;
   }
@@ -172,7 +180,7 @@
     const point = L.marker(place, { icon, title, alt: title, zIndexOffset: Math.min(cell.count, 1000) });
     const open = () => {
       const isOnePlace = cell.box.getSouthWest().distanceTo(cell.box.getNorthEast()) < 50;
-      if (isOnePlace || map.getZoom() >= map.getMaxZoom()) location.assign(cell.url);
+      if (isOnePlace || map.getZoom() >= map.getMaxZoom()) location.assign(cell.count === 1 ? cell.url : searchUrl(cell.box));
       else map.fitBounds(cell.box, { padding: [SIDE, SIDE] });
     };
     point.on("click", open);
@@ -185,9 +193,20 @@
   }
 
   map.on("moveend", () => {
+    const isMoved = "ready" in root.dataset;
     window.clearTimeout(waiting);
-    waiting = window.setTimeout(refresh, WAIT);
+    waiting = window.setTimeout(() => {
+      if (isMoved) remember();
+      refresh();
+    }, WAIT);
   });
+
+  /* The view is in the URL, so that "back" from a search leads to it. */
+  function remember() {
+    const url = new URL(location.href);
+    url.searchParams.set("_view", viewOf(within(map.getBounds())));
+    history.replaceState(history.state, "", url);
+  }
 
   /* --- A box ------------------------------------------------------------------------------------ */
 
@@ -201,39 +220,62 @@
     stage.classList.toggle("choosing", is);
     map.dragging[is ? "disable" : "enable"]();
     corner = null;
-    if (is) frame.remove();
+    if (is) removeBox();
   }
+
+  function removeBox() {
+    frame.remove();
+    if (!box) return;
+    box = null;
+    refresh();
+  }
+  clear.addEventListener("click", () => {
+    removeBox();
+    choose.focus();
+  });
 
   const placeOf = (event) => map.containerPointToLatLng(map.mouseEventToContainerPoint(event));
   const isChoosing = () => choose.getAttribute("aria-pressed") === "true";
   stage.addEventListener("pointerdown", (event) => {
-    if (!isChoosing() || event.button) return;
+    if (!isChoosing() || event.button || !event.isPrimary) return;
     stage.setPointerCapture(event.pointerId);
     corner = placeOf(event);
   });
   stage.addEventListener("pointermove", (event) => {
-    if (corner) frame.setBounds(L.latLngBounds(corner, placeOf(event))).addTo(map);
+    if (corner && event.isPrimary) frame.setBounds(L.latLngBounds(corner, placeOf(event))).addTo(map);
+  });
+  stage.addEventListener("pointercancel", (event) => {
+    if (!corner || !event.isPrimary) return;
+    corner = null;
+    frame.remove();
   });
   stage.addEventListener("pointerup", async (event) => {
-    if (!corner) return;
-    const bounds = within(L.latLngBounds(corner, placeOf(event)));
+    if (!corner || !event.isPrimary) return;
+    const drawn = within(L.latLngBounds(corner, placeOf(event)));
     choosing(false);
-    frame.setBounds(bounds).addTo(map);
-    const now = (asked += 1);
+    box = drawn;
+    frame.setBounds(drawn).addTo(map);
     try {
-      const { cells } = await load(bounds);
-      if (now === asked) tell(cells, bounds, "in the box");
+      const { cells } = await load(drawn);
+      if (box === drawn) tell(cells, drawn, "in the box");
     } catch (problem) {
-      said.textContent = `Could not count: ${problem.message}`;
+      if (box === drawn) said.textContent = `Could not count: ${problem.message}`;
     }
   });
 
-  load(world).then(
-    ({ cells }) => {
-      const all = L.latLngBounds(cells.flatMap(({ box }) => [box.slice(0, 2), box.slice(2)]));
-      map.fitBounds(all, { padding: [SIDE, SIDE], maxZoom: 12 });
-      root.dataset.ready = "";
-    },
-    (problem) => (said.textContent = `Could not load the map: ${problem.message}`),
-  );
+  const asFirst = new URLSearchParams(location.search).get("_view");
+  if (asFirst) {
+    const [south, west, north, east] = asFirst.split(",").map(Number);
+    map.fitBounds([[south, west], [north, east]]);
+    root.dataset.ready = "";
+  } else {
+    load(world).then(
+      ({ cells }) => {
+        const all = L.latLngBounds(cells.flatMap(({ box }) => [box.slice(0, 2), box.slice(2)]));
+        map.fitBounds(all, { padding: [SIDE, SIDE], maxZoom: 12 });
+        root.dataset.ready = "";
+      },
+      (problem) => (said.textContent = `Could not load the map: ${problem.message}`),
+    );
+  }
 })();

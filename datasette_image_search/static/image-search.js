@@ -490,7 +490,7 @@
     const descending = form.querySelector("[name=_sort_by_desc]");
     if (!sort.value) {
       for (const field of form.querySelectorAll("[name=_sort], [name=_limit]")) field.disabled = true;
-    } else if (descending.checked) sort.name = "_sort_desc";
+    } else if (descending.checked && sort.value !== sort.dataset.newest) sort.name = "_sort_desc";
     descending.disabled = true;
     window.setTimeout(() => say("Searching…", true), 400);
   });

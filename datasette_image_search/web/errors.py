@@ -131,6 +131,11 @@ def told_when_missing(view: Handler) -> Handler:
     return told
 
 
+def wants_data(request: Request) -> bool:
+    """Whether the answer is for a program; Datasette writes errors as JSON for a path that ends so."""
+    return bool(request.url_vars.get("format")) or request.path.endswith(".json")
+
+
 def told_with_the_list(view: Handler) -> Handler:
     """The handler of a page, with a link to the list of image tables beside the sentence of a NotFound."""
 
@@ -139,7 +144,7 @@ def told_with_the_list(view: Handler) -> Handler:
         try:
             return await view(datasette, request)
         except NotFound as error:
-            if "%" in request.path or request.url_vars.get("format"):
+            if "%" in request.path or wants_data(request):
                 raise  # Datasette redirects such URLs, and JSON has no links.
             raise DatasetteError(
                 Markup('{}. <a href="{}">All image tables</a>').format(

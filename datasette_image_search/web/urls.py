@@ -31,6 +31,9 @@ MOST_REPEATED = 12_000_000
 DESCENDING = "_sort_by_desc"
 """The field of a form for the direction of an order, as the table page calls it."""
 
+NEWEST = "-taken_at"
+"""The value of `_sort` in a form that is `_sort_desc=taken_at`: people look for "newest first", not for "descending"."""
+
 PICTURE = "_picture"
 """The field of a form for terms of the query that are not shown in its box."""
 
@@ -201,16 +204,19 @@ def pairs_of_form(request: Request) -> list[tuple[str, str]] | None:
     _sort_desc, and pictures that the box does not show come before its words. None if there are no such fields.
     """
     changes = filters_should_redirect(request.args)
-    if not changes and DESCENDING not in request.args and PICTURE not in request.args:
+    is_newest = request.args.get("_sort") == NEWEST
+    if not (changes or is_newest or DESCENDING in request.args or PICTURE in request.args):
         return None
     # Datasette's own path_with_added_args loses filters with a blank value.
     fields = {DESCENDING, PICTURE, *(name for name, value in changes if value is None)}
-    sort = "_sort_desc" if DESCENDING in request.args else "_sort"
+    sort = "_sort_desc" if is_newest or DESCENDING in request.args else "_sort"
     pairs = pairs_of(request)
     if picture := request.args.get(PICTURE):
         pairs = [("q", with_words(picture, request.args.get("q") or "")), *replaced(pairs, q=None)]
     kept = [
-        (sort if name == "_sort" else name, value)
+        (sort, value.removeprefix("-") if is_newest else value)
+        if name == "_sort"
+        else (name, value)
         for name, value in pairs
         if name not in fields and (value or name not in FORM_FIELDS)
     ]
@@ -240,6 +246,11 @@ def check_url(request: Request) -> None:
             title="Image search",
             status=414,
         )
+
+
+def links_within(request: Request, characters: int) -> int:
+    """How many links with the URL in them are no longer than that; at least one."""
+    return max(characters // (1 + len(request.query_string)), 1)
 
 
 def check_repetition(request: Request, links: int, what: str) -> None:

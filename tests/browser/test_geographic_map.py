@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from ..commands import change
 from ..conftest import copied_database
-from ..serving import served
+from ..serving import HANGS, served
 
 pytestmark = pytest.mark.datasette
+
+PATIENCE = 1000 * HANGS
+"""Milliseconds."""
 
 EARTH = "/-/image-search/photos/images/earth"
 
@@ -61,12 +65,85 @@ def test_a_box_becomes_a_filter_and_a_cell_opens(browser: Browser, server: str) 
 
     # A cell of several places comes nearer, one image has its page.
     page.get_by_role("button", name="3 images").click()
-    expect(status).to_contain_text("3 images in view")
+    expect(page).to_have_url(re.compile("_view="), timeout=PATIENCE)
+    expect(status).to_contain_text("3 images in the box")
+    page.get_by_role("button", name="Remove the box").click()
+    expect(status).to_contain_text("3 images in view", timeout=PATIENCE)
     page.goto(server + EARTH)
     page.get_by_role("button", name="1 image", exact=True).focus()
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{server}/-/image-search/photos/images/5")
     page.close()
+
+
+def limits_of(page: Page) -> dict[str, float]:
+    """Of the search for what is in view, or in the box."""
+    link = page.get_by_role("link", name=re.compile("Show ")).get_attribute("href")
+    asked = parse_qs(urlsplit(link).query)
+    return {name: float(value) for name, (value,) in asked.items() if "itude__" in name}
+
+
+def test_a_search_in_the_view_keeps_its_own_limits(browser: Browser, server: str) -> None:
+    page = browser.new_page(viewport={"width": 1000, "height": 800})
+    page.goto(f"{server}{EARTH}?latitude__gte=38.75&longitude__lte=-9&_view=38,-10,40,-8")
+    status = page.locator(".image-earth-status")
+    expect(status).to_contain_text("1 image in view", timeout=PATIENCE)
+    limits = limits_of(page)
+    assert (limits["latitude__gte"], limits["longitude__lte"]) == (38.75, -9)
+    assert (limits["latitude__lte"] >= 40, limits["longitude__gte"] <= -10) == (True, True)
+    page.close()
+
+
+def test_the_view_is_in_the_url(browser: Browser, server: str) -> None:
+    page = browser.new_page(viewport={"width": 1000, "height": 800})
+    page.goto(server + EARTH)
+    status = page.locator(".image-earth-status")
+    expect(status).to_contain_text("4 images in view", timeout=PATIENCE)
+    assert page.url == server + EARTH
+    page.get_by_role("button", name="3 images").click()
+    expect(status).to_contain_text("3 images in view", timeout=PATIENCE)
+    expect(page).to_have_url(re.compile("_view="), timeout=PATIENCE)
+    view = page.url
+    page.get_by_role("link", name="Show these 3 images").click()
+    page.wait_for_url(re.compile("latitude__gte"), timeout=PATIENCE)
+    page.go_back()
+    expect(status).to_contain_text("3 images in view", timeout=PATIENCE)
+    assert page.url == view
+    page.close()
+
+
+def test_a_box_is_drawn_by_a_finger_and_stays_until_it_is_removed(
+    browser: Browser, server: str
+) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 700}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(server + EARTH)
+    status = page.locator(".image-earth-status")
+    expect(status).to_contain_text("4 images in view", timeout=PATIENCE)
+    page.get_by_role("button", name="Box").tap()
+    stage = page.locator(".image-earth-stage").bounding_box()
+    x, y = stage["x"] + 10, stage["y"] + 5
+    touch = context.new_cdp_session(page)
+
+    def finger(kind: str, *where: dict[str, float]) -> None:
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": list(where)})
+
+    finger("touchStart", {"x": x, "y": y})
+    for step in range(1, 11):
+        along = stage["width"] / 2 * step / 10, (stage["height"] - 80) * step / 10
+        finger("touchMove", {"x": x + along[0], "y": y + along[1]})
+    finger("touchEnd")
+    expect(status).to_contain_text("3 images in the box", timeout=PATIENCE)
+    limits = limits_of(page)
+    page.get_by_role("button", name="Zoom in").click()
+    expect(page).to_have_url(re.compile("_view="), timeout=PATIENCE)
+    expect(status).to_contain_text("3 images in the box")
+    assert limits_of(page) == limits
+    page.get_by_role("button", name="Remove the box").tap()
+    expect(status).to_contain_text("in view", timeout=PATIENCE)
+    context.close()
 
 
 def test_without_javascript(browser: Browser, server: str) -> None:

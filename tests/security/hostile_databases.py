@@ -520,6 +520,8 @@ def names_with_markup(conn: sqlite3.Connection, database: Path) -> None:
     markup = "\"'><img src=x onerror=alert(1)></script><script>alert(2)</script>\n\x1b[2J"
     conn.execute("update images set path = ?1 || id, filename = ?1, folder = ?1", [markup])
     conn.execute("update images set camera_make = ?1, camera_model = ?1, lens = ?1", [markup])
+    companions = json.dumps([markup, "\ud800.mov", "/etc/passwd", "a\0.mov", *["1.mov"] * 1000])
+    conn.execute("update images set companions = ?", [companions])
     quoted = markup.replace('"', '""')
     conn.execute(f'alter table images add column "{quoted}" text')
     conn.execute(f'update images set "{quoted}" = ?', [markup])

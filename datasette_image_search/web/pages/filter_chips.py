@@ -14,7 +14,7 @@ from ..compat import column_filters
 from ..facets import words
 from ..facets.choices import listed
 from ..facets.kinds import filters_of_kinds
-from ..urls import Pairs, RequestError
+from ..urls import Pairs, RequestError, links_within
 from .cards import shortened
 from .filter_values import DATES
 from .parameters import SEARCHED_COLUMN
@@ -70,7 +70,7 @@ async def filter_chips(
         if (label := _together(requested, columns, [pairs[position] for position in positions]))
     )
     # Each has the rest of the URL in its link, and so have the links of the page.
-    most = max(min(MOST_CHIPS, MOST_REPEATED // (1 + len(requested.request.query_string))), 1)
+    most = min(MOST_CHIPS, links_within(requested.request, MOST_REPEATED))
     return [
         FilterChip(shortened(label, LONGEST_FILTER), page(_without(pairs, positions)))
         for positions, label in islice(said, most)

@@ -17,12 +17,19 @@ from ...store.reads import image_rows, versions
 from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import map_tiles
 from ..errors import told_when_too_long
-from ..server.preparing import is_prepared
-from ..urls import Pairs, RequestError, check_url, pairs_of, pairs_of_form, replaced
+from ..urls import (
+    Pairs,
+    RequestError,
+    check_url,
+    links_within,
+    pairs_of,
+    pairs_of_form,
+    replaced,
+)
 from .facts import PLACES
 from .responses import as_json, error_response, json_head
 from .results import LARGEST_VALUE, in_time, within_limits
-from .search_page import form_context, limits_in_words, table_context
+from .search_page import form_context, is_ready, limits_in_words, table_context
 from .search_request import SearchRequest, read_request
 
 VIEW = "_view"
@@ -33,6 +40,9 @@ ACROSS = 32
 
 LISTED = 60
 """The fullest cells, which the page lists for browsers without JavaScript, and for screen readers."""
+
+MOST_REPEATED = 500_000
+"""Characters of the links of these: each repeats the URL."""
 
 BOUNDS = {
     f"{LATITUDE}__gte": "south",
@@ -62,7 +72,7 @@ async def geographic_map(datasette: Datasette, request: Request) -> Response:
         view = _view(request)
         limits = limits_in_words(wanted)
         if wanted.is_limited:
-            await is_prepared(requested, wanted.query)
+            await is_ready(requested, wanted, None)
             wanted = await within_limits(requested, wanted)
         found, names = await _read(requested, wanted, view, with_rows=not format)
         if format:
@@ -108,7 +118,7 @@ async def _read(
 
 
 async def _json(requested: RequestedTable, found: list[Cell], description: str) -> Response:
-    urls, pairs = requested.urls, _search_pairs(requested.request)
+    urls = requested.urls
     ids = [cell.image_id for cell in found]
     known = await in_time(requested, lambda conn: versions(conn, requested.table, ids))
     data = [
@@ -118,9 +128,8 @@ async def _json(requested: RequestedTable, found: list[Cell], description: str) 
             "count": cell.count,
             "box": [cell.box.south, cell.box.west, cell.box.north, cell.box.east],
             "thumbnail": urls.thumbnail(cell.image_id, known.get(cell.image_id)),
-            "url": urls.image_page(cell.image_id)
-            if cell.count == 1
-            else _within(urls, pairs, cell),
+            # Of others the box is the link: each would repeat a URL that may be long.
+            "url": urls.image_page(cell.image_id) if cell.count == 1 else None,
         }
         for cell in found
     ]
@@ -154,7 +163,7 @@ async def _html(
             "count": counted(cell.count, "image"),
             "url": _within(urls, pairs, cell),
         }
-        for cell in found[:LISTED]
+        for cell in found[: min(LISTED, links_within(request, MOST_REPEATED))]
     ]
     names_of_table = requested.database.name, requested.table.name
     context = {
@@ -167,7 +176,8 @@ async def _html(
         "tiles": map_tiles(datasette, *names_of_table),
         "count": sum(cell.count for cell in found),
         "listed": listed,
-        "more": len(found) > LISTED,
+        "more": len(found) > len(listed),
+        "whole_url": urls.earth(pairs) if request.args.get(VIEW) else None,
         "path_with_removed_where": lambda text: urls.earth(
             pair for pair in pairs if pair != ("_where", text)
         ),

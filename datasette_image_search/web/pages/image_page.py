@@ -8,7 +8,7 @@ from typing import Any
 
 from datasette.app import Datasette
 from datasette.utils import tilde_decode
-from datasette.utils.asgi import Request, Response
+from datasette.utils.asgi import NotFound, Request, Response
 from datasette.views.base import DatasetteError
 from markupsafe import Markup
 
@@ -17,6 +17,7 @@ from ...search.query import image_term
 from ...store import Key
 from ...store.companions import names_of
 from ..access.requested_table import RequestedTable, requested_table
+from ..errors import wants_data
 from ..facets.words import words_of_image
 from ..media.originals import is_played
 from ..media.pictures import original_type
@@ -58,10 +59,11 @@ async def image_page(datasette: Datasette, request: Request) -> Response:
     image_id = requested.table.parse_key(text)
     image = None if image_id is None else await shown_image(requested, image_id)
     if image is None:
+        sentence = f"There is no image {text!r} in {requested.name!r}"
+        if wants_data(request):
+            raise NotFound(sentence)
         raise DatasetteError(
-            Markup('There is no image {!r} in {!r}. <a href="{}">All images</a>').format(
-                text, requested.name, requested.urls.page()
-            ),
+            Markup('{}. <a href="{}">All images</a>').format(sentence, requested.urls.page()),
             title="Image search",
             status=404,
             message_is_html=True,

@@ -23,6 +23,7 @@ from ..compat import database_colour, table_title
 from ..configuration import ConfigurationError, configured_roots
 from ..server.preparing import is_prepared, start_preparing
 from ..urls import (
+    NEWEST,
     POSITION,
     Pairs,
     TableUrls,
@@ -60,11 +61,11 @@ DATE = "taken_at"
 
 MAP_PLUGIN = "datasette-cluster-map"
 
-HIDDEN_FROM_FORM = ("_next", "_facet_wait", "_search", "_sort", "_sort_desc", "_limit", "_by")
-"""Parameters that a new search drops, or has a field for."""
+DROPPED = ("_next", "_facet_wait")
+"""Parameters of a part of the results, which no new search has."""
 
-TICKED = ("_matches_only", "_min_relevance")
-"""Parameters that have a field here, and not on the map."""
+FIELDS = ("_by", "_sort", "_sort_desc", "_limit", "_matches_only", "_min_relevance")
+"""Parameters that have a field in the form of the search page, and not in those of the maps."""
 
 MORE = "image-search-more"
 """The header of a request for the next pictures of a page that is there already."""
@@ -177,7 +178,7 @@ async def _html(
     asked_besides = replaced(asked, q=None)
     context: dict[str, Any] = {
         **await table_context(requested),
-        **await form_context(requested, wanted, urls.page, asked_besides, TICKED),
+        **await form_context(requested, wanted, urls.page, asked_besides, FIELDS),
         "model": requested.index.model,
         "error": error,
         "offers": await offers(requested, query, asked_besides),
@@ -199,6 +200,7 @@ async def _html(
         "sorted_without": SORTED,
         "matches_only": wanted.matches_only if wanted else False,
         "min_relevance": wanted.min_relevance if wanted else None,
+        "newest": NEWEST,
         "sortable_columns": await sortable_columns(requested),
         "originals": shows_originals(requested),
         "answer": answer,
@@ -289,9 +291,12 @@ async def form_context(
     query = (requested.request.args.get("q") or "").strip()[:LONGEST_QUERY]
     pictures_of_query, box = without_vectors(query)
     columns = await requested.database.table_columns(requested.name)
+    context = wanted.context if wanted else {}
+    if context.get("supports_search"):
+        fields = (*fields, "_search")
     filtered = dict.fromkeys(column for column, _, _ in filters.selections())
     return {
-        **(wanted.context if wanted else {}),
+        **context,
         "query": query,
         "box": box,
         "pictures_of_query": pictures_of_query,
@@ -305,7 +310,7 @@ async def form_context(
             if name.startswith("_")
             and "__" not in name
             and not name.startswith("_filter_")
-            and name not in HIDDEN_FROM_FORM
+            and name not in DROPPED
             and name not in fields
         ],
     }

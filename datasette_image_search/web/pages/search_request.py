@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from inspect import iscoroutine
 from typing import Any, cast, get_args
 
 from datasette.app import Datasette
-from datasette.filters import Filters
+from datasette.filters import FilterArguments, Filters
 from datasette.plugins import pm
 from datasette.utils import await_me_maybe
 from datasette.utils.asgi import Request
@@ -173,21 +174,14 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         of_columns = Filter(all_of(clauses), params) if clauses else None
         more_clauses, more_params, more_words, context = [], {}, [], {}
         by_words: Mapping[str, Filter] = {}
-        for hook in pm.hook.filters_from_request(
-            request=request,
-            table=requested.name,
-            database=requested.database.name,
-            datasette=datasette,
-        ):
-            added = await await_me_maybe(hook)
-            if added:
-                if isinstance(added, FilteredByWords):
-                    by_words = added.filters
-                else:
-                    more_clauses += added.where_clauses
-                    more_params.update(added.params)
-                more_words += added.human_descriptions
-                context.update(added.extra_context)
+        for added in await _filters_of_plugins(requested, request):
+            if isinstance(added, FilteredByWords):
+                by_words = added.filters
+            else:
+                more_clauses += added.where_clauses
+                more_params.update(added.params)
+            more_words += added.human_descriptions
+            context.update(added.extra_context)
         said_before = () if among is None else (among.description,)
         words = filters.human_description_en(
             extra=[each for each in more_words if each not in said_before]
@@ -235,6 +229,24 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         context=context,
     )
     return wanted.part(offset, size)
+
+
+async def _filters_of_plugins(
+    requested: RequestedTable, request: SeenRequest
+) -> list[FilterArguments]:
+    hooks = pm.hook.filters_from_request(
+        request=request,
+        table=requested.name,
+        database=requested.database.name,
+        datasette=requested.datasette,
+    )
+    try:
+        return [added for hook in hooks if (added := await await_me_maybe(hook))]
+    finally:
+        # If one refuses the request, nobody awaits those behind it.
+        for hook in hooks:
+            if iscoroutine(hook):
+                hook.close()
 
 
 def _of_images(requested: RequestedTable, rows: Filter | None) -> Filter | None:
