@@ -310,6 +310,16 @@ async def test_a_busy_server_is_asked_again(doubled: Path, monkeypatch: pytest.M
     assert (await ask(datasette, f"{PAGE}.csv?_all=1")).status_code == 503
 
 
+async def test_the_images_that_are_not_shown_are_counted(
+    doubled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (duplicate_groups, duplicates_page):
+        monkeypatch.setattr(module, "MOST_SHOWN", 2)
+    page = (await ask(datasette_of(doubled), PAGE)).text
+    assert [len(group) for group in names_in(page)] == [2, 2]
+    assert re.findall(r'<fieldset[^>]* data-more="(\d+)"', page) == ["1"]
+
+
 async def test_too_many_images_are_for_the_command(
     doubled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

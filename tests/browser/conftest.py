@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from ..commands import change
 from ..conftest import copied_database
-from ..serving import served
+from ..serving import HANGS, served
 
 CHROMIUM = (
     shutil.which("chromium-headless-shell")
@@ -34,6 +34,8 @@ FLAGS = [
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium-headless-shell")
+    # Five seconds are too few for a busy machine.
+    expect.set_options(timeout=HANGS * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

@@ -53,6 +53,21 @@ def test_each_group_keeps_one_of_what_is_ticked(browser: Browser, server: str) -
     context.close()
 
 
+def test_the_shown_images_of_a_larger_group_may_all_go(browser: Browser, server: str) -> None:
+    page = browser.new_page()
+    page.goto(server + PAGE)
+    for box in page.get_by_role("checkbox").all():
+        box.check()
+    group = page.locator("fieldset").first
+    expect(group).to_have_class("keeps-none")
+    # As the server marks a group of more than it shows.
+    group.evaluate("each => { each.dataset.more = 1 }")
+    page.get_by_role("checkbox").first.dispatch_event("change")
+    expect(group).not_to_have_class("keeps-none")
+    expect(page.locator("fieldset").last).to_have_class("keeps-none")
+    page.close()
+
+
 def test_without_javascript(browser: Browser, server: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

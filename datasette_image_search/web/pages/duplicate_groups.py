@@ -24,7 +24,7 @@ from .results import LARGEST_VALUE, ShownImage, in_time
 MOST_SHOWN = 24
 """Images of a group on a page. Hundreds are no choice to make by hand."""
 
-READ_AT_ONCE = 2_000
+READ_AT_ONCE = 500
 """Images, or pairs of them, within one time limit: a list of all groups may have 100,000."""
 
 
