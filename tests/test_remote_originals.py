@@ -114,6 +114,10 @@ async def test_a_url_that_only_the_database_names_is_not_opened(
         "2020/../../secret.jpg",
         "%2e%2e/secret.jpg",
         "..%2fsecret.jpg",
+        "%252e%252e/secret.jpg",
+        ".\t./secret.jpg",
+        "..;/secret.jpg",
+        "a%3FversionId=1",
         "./a.jpg",
         "a//b.jpg",
         "/a.jpg",
@@ -130,11 +134,34 @@ async def test_no_path_leads_out(path: str):
         assert place_below(Location(root, path), [root]) is None
 
 
+@pytest.mark.parametrize(
+    "escape",
+    [
+        "%2e%2e/private",
+        "2020/%2E%2E/%2E%2E/private",
+        "..",
+        "..%5cprivate",
+        "%252e%252e/private",
+        f"%{'25' * 9}2e",
+        ".\n./private",
+        "..;a/private",
+        "a?b",
+        "a#b",
+        "/private",
+        "a::memory://private",
+    ],
+)
+async def test_no_root_of_the_database_leads_out(escape: str):
+    for root in (ROOT, "https://host/photos"):
+        assert place_below(Location(f"{root}/{escape}", "a.jpg"), [root]) is None
+
+
 async def test_a_path_is_below_the_url_of_the_configuration():
     assert place_below(Location("s3://b/photos", "2020/a.jpg"), ["s3://b"]) == (
         "s3://b",
         "photos/2020/a.jpg",
     )
+    assert place_below(Location("https://host/p", "last%20summer/100%25;a.jpg"), ["https://host/p"])
     assert place_below(Location("s3://b/../photos", "a.jpg"), ["s3://b"]) is None
     assert place_below(Location("s3://b/photos", "a.jpg"), ["s3://b/photos/2020"]) is None
 

@@ -285,8 +285,7 @@ class RemoteFile(io.RawIOBase):
     """
 
     def __init__(self, root: str, path: str, size: int, *, block: int, kept: int) -> None:
-        self._fs, base = _opened_to_read(root)
-        self._name, self._size, self._block = _within(base, path), size, block
+        self._root, self._path, self._size, self._block = root, path, size, block
         self._at = 0
         self._blocks: LRUCache[int, bytes] = LRUCache(kept)
 
@@ -311,7 +310,9 @@ class RemoteFile(io.RawIOBase):
         if number not in self._blocks:
             start = number * self._block
             end = min(start + self._block, self._size)
-            self._blocks[number] = _range(self._fs, self._name, start, end)
+            # Of the thread that reads, which may be another one for each block.
+            fs, base = _opened_to_read(self._root)
+            self._blocks[number] = _range(fs, _within(base, self._path), start, end)
         piece = self._blocks[number][within : within + len(buffer)]
         buffer[: len(piece)] = piece
         self._at += len(piece)

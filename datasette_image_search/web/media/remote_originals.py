@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import secrets
 import threading
 import time
@@ -42,6 +43,9 @@ BLOCK = 1024 * 1024
 IN_MEMORY = 64_000
 """Bytes in memory of an original that waits to be decoded; the rest is on the disk."""
 
+QUOTED = 5
+"""How often a path may be quoted: to find out takes time."""
+
 _threads = DaemonThreads(READS, "image-search-storage")
 _places = threading.BoundedSemaphore(READS + WAITING)
 
@@ -58,19 +62,30 @@ class FoundOriginal:
 
 def place_below(place: Location, roots: Sequence[str]) -> tuple[str, str] | None:
     """
-    The URL in the configuration that an image is below, and its path there; None if there is none. The URL in the
-    database is only compared with these, and no path leads out of them, or means something else to storage.
+    The URL in the configuration that an image is below, and its path there; None if there is none. Root and path are
+    from the database: they are only compared, and nothing of them leads out, or means something else to storage.
     """
-    # Web servers may resolve what is quoted, and take what follows for a query.
-    for part in (*place.path.split("/"), *unquote(place.path).split("/")):
-        if part in ("", ".", "..") or "::" in part or any(letter in part for letter in "\\?#\0"):
-            return None
     url = joined(place.root, place.path)
     for root in roots:
         path = below(url, root)
-        if path and not {"", ".", ".."} & set(path.split("/")):
+        if path and _stays_below(path):
             return root, path
     return None
+
+
+def _stays_below(path: str) -> bool:
+    """Whether a path is one to every server, also to several in a row that each resolve what is quoted."""
+    for _ in range(QUOTED):
+        for part in path.split("/"):
+            if part.partition(";")[0].strip() in ("", ".", ".."):
+                return False
+        # Libraries leave out tabs and ends of lines: ".\t." becomes "..".
+        if "::" in path or re.search(r"[\\?#\x00-\x1f\x7f]", path):
+            return False
+        quoted, path = path, unquote(path)
+        if path == quoted:
+            return True
+    return False
 
 
 async def find_original(root: str, path: str) -> FoundOriginal | None:
