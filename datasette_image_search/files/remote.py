@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -75,6 +76,8 @@ _filesystems: TTLCache[tuple[str, int], tuple[Any, str]] = TTLCache(256, REMEMBE
 """By root, and by thread where fsspec promises no more."""
 
 _opening = threading.Lock()
+
+_tries: ContextVar[int] = ContextVar("tries", default=TRIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +288,7 @@ class RemoteFile(io.RawIOBase):
     """
 
     def __init__(self, root: str, path: str, size: int, *, block: int, kept: int) -> None:
-        self._root, self._path, self._size, self._block = root, path, size, block
+        self.root, self._path, self._size, self._block = root, path, size, block
         self._at = 0
         self._blocks: LRUCache[int, bytes] = LRUCache(kept)
 
@@ -311,7 +314,7 @@ class RemoteFile(io.RawIOBase):
             start = number * self._block
             end = min(start + self._block, self._size)
             # Of the thread that reads, which may be another one for each block.
-            fs, base = _opened_to_read(self._root)
+            fs, base = _opened_to_read(self.root)
             self._blocks[number] = _range(fs, _within(base, self._path), start, end)
         piece = self._blocks[number][within : within + len(buffer)]
         buffer[: len(piece)] = piece
@@ -380,12 +383,22 @@ def _below(base: str, name: str) -> str:
     return ""
 
 
+def tried_once(work: Callable[[], T]) -> T:
+    """The result of `work`, in which busy storage is not asked again: for people who wait."""
+    token = _tries.set(1)
+    try:
+        return work()
+    finally:
+        _tries.reset(token)
+
+
 def _retried(work: Callable[[], T], fs: Any = None) -> T:
-    for number in range(TRIES):
+    tries = _tries.get()
+    for number in range(tries):
         try:
             return work()
         except Exception as error:
-            if number == TRIES - 1 or not _may_pass(error):
+            if number == tries - 1 or not _may_pass(error):
                 raise
             if fs is not None:
                 fs.invalidate_cache()
