@@ -24,6 +24,7 @@ from sqlite_utils import Database
 from datasette_image_search.api import Images
 from datasette_image_search.files import remote
 from datasette_image_search.files.remote import (
+    RemoteFile,
     entry_of,
     list_remote,
     open_remote,
@@ -585,6 +586,25 @@ def test_an_open_file_is_read_in_blocks(storage: MemoryFileSystem, monkeypatch: 
         assert file.read(200) == content[150:350]
         file.seek(len(content) + 7)
         assert file.read(1) == b""
+
+
+def test_threads_that_read_one_file_share_no_connection(
+    storage: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    storage.pipe_file("/photos/a", b"0123456789")
+    used = []
+    real = MemoryFileSystem.cat_file
+
+    def cat_file(self: MemoryFileSystem, *arguments: Any, **options: Any) -> bytes:
+        used.append(self)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", cat_file)
+    file = RemoteFile(ROOT, "a", 10, block=2, kept=1)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        read = [executor.submit(file.read, 2).result() for executor in (one, other, one)]
+    assert read == [b"01", b"23", b"45"]
+    assert used[0] is used[2] is not used[1]
 
 
 def test_a_server_that_sends_all_of_a_file_is_understood(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,19 @@ from PIL import Image
 from datasette_image_search.files.remote import RemoteFile
 from datasette_image_search.store.tables import Location
 from datasette_image_search.web.configuration import configuration_problems
-from datasette_image_search.web.media import remote_originals
-from datasette_image_search.web.media.remote_originals import fetched, place_below
+from datasette_image_search.web.media import pictures, remote_originals
+from datasette_image_search.web.media.remote_originals import (
+    fetched,
+    find_original,
+    place_below,
+    read_some,
+)
 from datasette_image_search.web.server.threads import Busy
 from datasette_image_search.web.urls import COMPANION
 
-from .commands import embed_images, query
+from .commands import change, embed_images, query
 from .drawn_films import draw_film
-from .serving import PLUGIN, ask, datasette_of
+from .serving import HANGS, PLUGIN, ask, datasette_of
 
 TABLE = "/-/image-search/photos/images"
 ROOT = "memory://photos"
@@ -114,6 +121,10 @@ async def test_a_url_that_only_the_database_names_is_not_opened(
         "2020/../../secret.jpg",
         "%2e%2e/secret.jpg",
         "..%2fsecret.jpg",
+        "%252e%252e/secret.jpg",
+        ".\t./secret.jpg",
+        "..;/secret.jpg",
+        "a%3FversionId=1",
         "./a.jpg",
         "a//b.jpg",
         "/a.jpg",
@@ -130,11 +141,34 @@ async def test_no_path_leads_out(path: str):
         assert place_below(Location(root, path), [root]) is None
 
 
+@pytest.mark.parametrize(
+    "escape",
+    [
+        "%2e%2e/private",
+        "2020/%2E%2E/%2E%2E/private",
+        "..",
+        "..%5cprivate",
+        "%252e%252e/private",
+        f"%{'25' * 9}2e",
+        ".\n./private",
+        "..;a/private",
+        "a?b",
+        "a#b",
+        "/private",
+        "a::memory://private",
+    ],
+)
+async def test_no_root_of_the_database_leads_out(escape: str):
+    for root in (ROOT, "https://host/photos"):
+        assert place_below(Location(f"{root}/{escape}", "a.jpg"), [root]) is None
+
+
 async def test_a_path_is_below_the_url_of_the_configuration():
     assert place_below(Location("s3://b/photos", "2020/a.jpg"), ["s3://b"]) == (
         "s3://b",
         "photos/2020/a.jpg",
     )
+    assert place_below(Location("https://host/p", "last%20summer/100%25;a.jpg"), ["https://host/p"])
     assert place_below(Location("s3://b/../photos", "a.jpg"), ["s3://b"]) is None
     assert place_below(Location("s3://b/photos", "a.jpg"), ["s3://b/photos/2020"]) is None
 
@@ -164,29 +198,86 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     real = MemoryFileSystem.info
 
     def info(self: MemoryFileSystem, name: str, **options: Any) -> dict:
-        waiting.append(name)
-        end.wait(60)
+        if name.startswith("/photos"):
+            waiting.append(name)
+            end.wait(60)
         return real(self, name, **options)
 
     monkeypatch.setattr(MemoryFileSystem, "info", info)
     monkeypatch.setattr(remote_originals, "SECONDS", 0.3)
     yield waiting
     end.set()
+    remote_originals._storage_of.cache_clear()
 
 
 async def test_storage_that_is_stuck_stops_nobody_else(remote_database: Path, stuck: list[str]):
     datasette = datasette_of(remote_database, plugin={"roots": [ROOT]})
-    for _ in range(remote_originals.READS + 2):
-        assert (await ask(datasette, f"{TABLE}/1/image")).status_code == 503
+    answers = (ask(datasette, f"{TABLE}/1/image") for _ in range(remote_originals.READS + 2))
+    assert {answer.status_code for answer in await asyncio.gather(*answers)} == {503}
     assert 0 < len(stuck) <= remote_originals.READS
     assert (await ask(datasette, f"{TABLE}/1/thumbnail")).status_code == 200
 
 
+async def test_a_root_that_is_stuck_stops_no_other(storage: MemoryFileSystem, stuck: list[str]):
+    storage.pipe_file("/other/a.jpg", b"0123456789")
+    asked = [find_original(ROOT, "a.jpg") for _ in range(2 * remote_originals.READS)]
+    waiting = asyncio.gather(*asked, return_exceptions=True)
+    found = await find_original("memory://other", "a.jpg", HANGS)
+    assert found is not None
+    assert await read_some(found.file, 4, HANGS) == b"0123"
+    assert {type(each) for each in await waiting} == {OSError}
+
+
+async def test_a_root_that_was_silent_is_asked_again_later(
+    storage: MemoryFileSystem, stuck: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(remote_originals, "SILENT", HANGS)
+    with pytest.raises(OSError, match="does not answer"):
+        await find_original(ROOT, "a.jpg")
+    with pytest.raises(OSError, match="does not answer"):
+        await find_original(ROOT, "b.jpg", HANGS)
+    assert "/photos/b.jpg" not in stuck
+    remote_originals._storage_of(ROOT).silent_until = time.monotonic()
+    asked = asyncio.create_task(find_original(ROOT, "b.jpg", HANGS))
+    while "/photos/b.jpg" not in stuck and not asked.done():
+        await asyncio.sleep(0.01)
+    assert not asked.done()
+    asked.cancel()
+
+
+async def test_the_page_of_an_image_does_not_wait_for_storage(
+    remote_database: Path, stuck: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(remote_originals, "SECONDS", HANGS)
+    monkeypatch.setattr(pictures, "ORIGINAL_TYPE_SECONDS", 0.1)
+    change(remote_database, """update images set companions = '["red.mov"]'""")
+    datasette = datasette_of(remote_database, plugin={"roots": [ROOT]})
+    page = await ask(datasette, f"{TABLE}/1")
+    assert page.status_code == 200
+    assert "This is the thumbnail" in page.text
+
+
+async def test_busy_storage_is_not_asked_again_while_somebody_waits(
+    storage: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+
+    def info(*_: Any, **__: Any) -> dict:
+        asked.append(1)
+        raise OSError(16, "please reduce your request rate")
+
+    monkeypatch.setattr(MemoryFileSystem, "info", info)
+    with pytest.raises(OSError, match="request rate"):
+        await find_original(ROOT, "a.jpg")
+    assert asked == [1]
+
+
 async def test_more_than_may_wait_are_turned_away(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(remote_originals, "_places", threading.BoundedSemaphore(1))
-    remote_originals._places.acquire()
+    storage = remote_originals._storage_of(ROOT)
+    monkeypatch.setattr(storage, "places", threading.BoundedSemaphore(1))
+    storage.places.acquire()
     with pytest.raises(Busy):
-        await remote_originals.find_original(ROOT, "a.jpg")
+        await find_original(ROOT, "a.jpg")
 
 
 async def test_an_original_that_comes_too_slowly_to_be_decoded(

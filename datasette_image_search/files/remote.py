@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -86,6 +87,8 @@ _filesystems: TTLCache[tuple[str, int], tuple[Any, str]] = TTLCache(256, REMEMBE
 """By root, and by thread where fsspec promises no more."""
 
 _opening = threading.Lock()
+
+_tries: ContextVar[int] = ContextVar("tries", default=TRIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +305,7 @@ class RemoteFile(io.RawIOBase):
     """
 
     def __init__(self, root: str, path: str, size: int, *, block: int, kept: int) -> None:
-        self._fs, base = _opened_to_read(root)
-        self._name, self._size, self._block = _within(base, path), size, block
+        self.root, self._path, self._size, self._block = root, path, size, block
         self._at = 0
         self._blocks: LRUCache[int, bytes] = LRUCache(kept)
 
@@ -328,7 +330,9 @@ class RemoteFile(io.RawIOBase):
         if number not in self._blocks:
             start = number * self._block
             end = min(start + self._block, self._size)
-            self._blocks[number] = _range(self._fs, self._name, start, end)
+            # Of the thread that reads, which may be another one for each block.
+            fs, base = _opened_to_read(self.root)
+            self._blocks[number] = _range(fs, _within(base, self._path), start, end)
         piece = self._blocks[number][within : within + len(buffer)]
         buffer[: len(piece)] = piece
         self._at += len(piece)
@@ -397,13 +401,23 @@ def _below(base: str, name: str) -> str:
     return ""
 
 
+def tried_once(work: Callable[[], T]) -> T:
+    """The result of `work`, in which busy storage is not asked again: for people who wait."""
+    token = _tries.set(1)
+    try:
+        return work()
+    finally:
+        _tries.reset(token)
+
+
 def _retried(work: Callable[[], T], fs: Any = None) -> T:
-    for number in range(TRIES):
+    tries = _tries.get()
+    for number in range(tries):
         try:
             return work()
         except Exception as raised:
             error = _cause_of(raised)
-            if number == TRIES - 1 or not _may_pass(error):
+            if number == tries - 1 or not _may_pass(error):
                 raise error from error.__cause__
             if fs is not None:
                 fs.invalidate_cache()

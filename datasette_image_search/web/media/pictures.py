@@ -60,6 +60,9 @@ MAX_BLOB_BYTES = 64_000_000
 IN_MEMORY = 64_000
 """Bytes of a BLOB in memory while it is sent. The rest waits on the disk for a client that may be slow."""
 
+ORIGINAL_TYPE_SECONDS = 1.0
+"""For storage elsewhere, of which a page only wants to know what it has."""
+
 BUSY = 503
 """The status of an answer without a picture, for want of time."""
 
@@ -75,12 +78,16 @@ class NoPicture(Exception):
 
 @dataclass(frozen=True)
 class RequestedImage:
-    """The image that a request names. `not_found` is the one answer to everything that is missing or wrong."""
+    """
+    The image that a request names. `not_found` is the one answer to everything that is missing or wrong. `patience` are
+    the seconds that storage elsewhere has for an answer, if they are fewer than usual.
+    """
 
     requested: RequestedTable
     image_id: Key
     not_found: NotFound
     is_public: bool
+    patience: float | None = None
 
 
 async def thumbnail(datasette: Datasette, request: Request) -> Response:
@@ -182,13 +189,13 @@ async def original_type(
 ) -> str | None:
     """
     The media type of the original of an image, or of a companion, if browsers show it, "" if it is made into a JPEG;
-    None if there is no original that may be opened.
+    None if there is no original that may be opened, or none that storage elsewhere tells of soon.
     """
-    asked = RequestedImage(requested, image_id, NotFound(""), is_public=False)
+    asked = RequestedImage(requested, image_id, NotFound(""), False, ORIGINAL_TYPE_SECONDS)
     try:
         original = await _original(asked, companion)
         with original.file:
-            return shown_type(await _head(original)) or ""
+            return shown_type(await _head(original, asked.patience)) or ""
     except (NotFound, DatasetteError):
         return None
 
@@ -310,17 +317,17 @@ async def _remote_original(
 ) -> Original:
     where = place_below(place, [root for root in allowed if isinstance(root, str)])
     with _answering():
-        found = await find_original(*where) if where is not None else None
+        found = await find_original(*where, asked.patience) if where is not None else None
     if found is None:
         raise asked.not_found
     name = place.path.rpartition("/")[2]
     return Original(found.file, name, found.size, found.version, found.modified)
 
 
-async def _head(original: Original) -> bytes:
+async def _head(original: Original, patience: float | None = None) -> bytes:
     """The first bytes. Raises DatasetteError if they cannot be had."""
     with _answering():
-        return await read_some(original.file, HEAD)
+        return await read_some(original.file, HEAD, patience)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -131,7 +132,10 @@ async def _html(
         wanted.size * ((position - 1) // wanted.size) if wanted and position and wanted.size else 0
     )
     pairs = replaced(pairs_of(request), _next=before or None, **{POSITION: None})
-    original = await original_type(requested, image.id)
+    # Both may wait for storage.
+    original, companions = await asyncio.gather(
+        original_type(requested, image.id), _companions(requested, image)
+    )
     names = requested.database.name, requested.name
     known = {name: value for name, value in image.row.items() if name != requested.table.key}
     # The paths of an image table are below its roots.
@@ -152,7 +156,7 @@ async def _html(
         "neighbours": neighbours,
         "original": original,
         "is_played": is_played(original),
-        "companions": await _companions(requested, image),
+        "companions": companions,
         "originals": shows_originals(requested),
         "download_url": urls.download(image.id),
         "preview_url": urls.preview(image.id),
@@ -172,9 +176,10 @@ class _Companion:
 
 
 async def _companions(requested: RequestedTable, image: ShownImage) -> list[_Companion]:
+    paths = names_of(image.row.get("companions"))[:MOST_COMPANIONS]
+    types = await asyncio.gather(*(original_type(requested, image.id, path) for path in paths))
     found = []
-    for path in names_of(image.row.get("companions"))[:MOST_COMPANIONS]:
-        media_type = await original_type(requested, image.id, path)
+    for path, media_type in zip(paths, types, strict=True):
         if media_type is not None:
             url = requested.urls.original(image.id, companion=path)
             found.append(
