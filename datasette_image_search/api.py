@@ -457,7 +457,7 @@ class Images:
     def read(self, *, on_progress: OnProgress = ignore, **options: Any) -> TextRead:
         """
         Read the text in the pictures that were not read yet, with `workers` processes, `limit` pictures at most.
-        `retry_failed` tries those again that could not be read, `max_pixels` leaves out larger ones.
+        `retry_failed` tries those again that could not be read, `max_pixels` leaves out larger ones, `originals` are URLs of storage to ask.
 
             images.read(where="folder like '%Screenshots%'").with_text
         """

@@ -12,24 +12,32 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
+from aiohttp import ClientResponseError
+from fsspec.implementations import http
 from fsspec.implementations.memory import MemoryFileSystem
+from sqlite_utils import Database
 
+from datasette_image_search.api import Images
 from datasette_image_search.files import remote
 from datasette_image_search.files.remote import (
     RemoteFile,
+    entry_of,
     list_remote,
     open_remote,
     read_remote,
 )
-from datasette_image_search.files.remote_urls import RemoteError
+from datasette_image_search.files.remote_urls import RemoteError, storage_of
 from datasette_image_search.ingest.pairs import paired
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.ingest.report import Progress
+from datasette_image_search.ingest.scan import GoneFiles
 from datasette_image_search.ingest.walk import FoundFile
-from datasette_image_search.reading.reading import _bytes_of, _Input
+from datasette_image_search.reading.reading import _bytes_of, _Input, _input, _without_gone
+from datasette_image_search.store.lines import UnreadPicture
 from datasette_image_search.store.tables import Location
 
 from .commands import change, command, query
@@ -272,6 +280,20 @@ def test_text_is_read_of_the_original_or_else_of_the_thumbnail(bucket: MemoryFil
     assert _bytes_of(given, 10**6) == (b"thumbnail", True)
 
 
+def test_originals_are_read_only_of_storage_that_is_named(
+    bucket: MemoryFileSystem, embed: Callable, path: Path
+):
+    embed(f"{ROOT}/red.jpg")
+    db = Database(path)
+    with Images(path, "images") as images:
+        index = images.index_of()
+    gone = [UnreadPicture(None, (1,), was_gone=True)]
+    for storages in (set(), {storage_of(ROOT)}):
+        given = _input(db, index, path.parent, gone[0], storages)
+        assert _bytes_of(given, 10**6)[1] == (not storages)
+        assert _without_gone(db, index, path.parent, gone, storages) == (gone if storages else [])
+
+
 # --- Storage that is away ------------------------------------------------------------------------
 
 
@@ -325,7 +347,7 @@ def test_a_folder_that_cannot_be_listed_hides_no_files(
     ("url", "said"),
     [
         ("gs://bucket/photos", "'gs://bucket/photos' needs another package: .*gcsfs"),
-        ("nowhere://photos", "is no URL of a folder: Protocol not known"),
+        ("nowhere://photos", "is no URL of a folder: 'nowhere' is none of the protocols"),
         ("memory://nothing", "there (are no image files in|is nothing at) 'memory://nothing'"),
         (
             "memory://nothing/a.jpg",
@@ -350,10 +372,39 @@ def test_a_bucket_that_was_renamed_is_noticed(
 ):
     embed()
     bucket.mv("/photos", "/pictures", recursive=True)
-    line = embed("memory://pictures", fails=True)
-    assert "most images in 'memory://pictures' are those of 'memory://photos'" in line
     change(path, "update image_search_roots set path = 'memory://pictures/'")
     assert "8 reused" in embed("memory://pictures")
+
+
+def test_a_folder_that_was_moved_in_its_bucket_is_noticed(
+    bucket: MemoryFileSystem, embed: Callable, path: Path
+):
+    embed(f"{ROOT}/2020")
+    bucket.mv("/photos/2020", "/photos/2021", recursive=True)
+    line = embed(f"{ROOT}/2021", fails=True)
+    assert f"most images in '{ROOT}/2021' are those of '{ROOT}/2020'" in line
+    change(path, f"update image_search_roots set path = '{ROOT}/2021/'")
+    assert "4 reused" in embed(f"{ROOT}/2021")
+
+
+@pytest.mark.parametrize("elsewhere", ["reference::http://127.0.0.1:9/a.json", "s3://evil/x", ROOT])
+def test_storage_that_the_table_alone_names_is_not_asked(
+    storage: MemoryFileSystem,
+    embed: Callable,
+    path: Path,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: str,
+):
+    """The table of roots may be a stranger's; its files are perhaps there, so that new ones are copies of them."""
+    embed(folder)
+    change(path, f"update image_search_roots set path = '{elsewhere}'")
+    monkeypatch.setattr(remote, "_opened", lambda root: pytest.fail(f"{root} was asked"))
+    copies = tmp_path / "copies"
+    folder.rename(copies)
+    assert counts(embed(copies)) == "0 embedded, 8 reused, 0 unchanged, 0 failed"
+    assert query(path, "select count(*) from images") == [(16,)]
 
 
 def test_a_folder_that_was_uploaded_is_noticed(
@@ -366,6 +417,95 @@ def test_a_folder_that_was_uploaded_is_noticed(
     assert f"most images in 'memory://backup' are those of '{folder}'" in embed(
         "memory://backup", fails=True
     )
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+def test_rows_of_storage_that_is_empty_are_not_taken_over(
+    bucket: MemoryFileSystem, embed: Callable, path: Path, tmp_path: Path, left: str
+):
+    embed()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/other.jpg").write_bytes(bucket.cat_file("/photos/red.jpg"))
+    bucket.rm("/photos", recursive=True)
+    if left == "an empty folder":
+        bucket.makedirs("/photos")
+    bucket.pipe_file("/photos2/other.jpg", b"")
+    key = (ROOT, "red.jpg")
+    assert remote.is_empty_or_gone(ROOT)
+    assert key not in GoneFiles({}, frozenset({storage_of(ROOT)}))
+
+
+def test_a_root_that_cannot_be_listed_has_perhaps_all_files(
+    bucket: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    assert remote.is_gone(ROOT, "none.jpg")
+    monkeypatch.setattr(MemoryFileSystem, "ls", raising(PermissionError(13, "denied")))
+    assert not remote.is_gone(ROOT, "none.jpg")
+    assert not remote.is_empty_or_gone(ROOT)
+
+
+def test_a_companion_stays_if_the_folder_cannot_be_listed(
+    bucket: MemoryFileSystem, embed: Callable, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    bucket.pipe_file("/photos/red.dng", b"raw")
+    embed()
+    monkeypatch.setattr(MemoryFileSystem, "ls", raising(PermissionError(13, "denied")))
+    embed(f"{ROOT}/red.jpg")
+    assert query(path, "select companions from images where path = 'red.jpg'") == [
+        (json.dumps(["red.dng"]),)
+    ]
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(("status", "gone"), [(404, True), (410, True), (503, False), (403, False)])
+def test_a_web_server_that_fails_has_its_files(
+    monkeypatch: pytest.MonkeyPatch, status: int, gone: bool
+):
+    """For fsspec each error of a web server is a file that is not there."""
+    url, asked = "https://host/photos", []
+    answer = ClientResponseError(cast(Any, Mock(real_url=url)), (), status=status, message="no")
+
+    async def ask(*_: Any, size_policy: str, **__: Any) -> None:
+        asked.append(size_policy)
+        raise answer
+
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(http, "_file_info", ask)
+    with pytest.raises(FileNotFoundError if gone else OSError) as error:
+        entry_of(url, "a.jpg")
+    assert isinstance(error.value, FileNotFoundError) == gone
+    assert asked.count("get") == (remote.TRIES if status == 503 else 1)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "https://user:SECRET@host/x",
+        "s3://key:a/SECRET@bucket",
+        "bad https://h/p#SECRET",
+        "https://h/p%3Fsig=SECRET",
+        "AccessDenied: AKIA Signature=SECRET",
+    ],
+)
+def test_no_error_says_a_secret(said: str):
+    assert "SECRET" not in remote._said(OSError(said))
+
+
+def test_nested_roots_that_have_images_are_not_empty(
+    bucket: MemoryFileSystem, embed: Callable, path: Path
+):
+    embed(f"{ROOT}/2020")
+    embed()
+    for name in ("red", "black", "white", "yellow", "gray", "pink"):
+        if bucket.exists(f"/photos/{name}.jpg"):
+            bucket.rm(f"/photos/{name}.jpg")
+    assert "4 gone and removed, 4 unchanged" in embed(ROOT, "--prune")
 
 
 # --- Reading -------------------------------------------------------------------------------------

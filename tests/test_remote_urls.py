@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from datasette_image_search.files.remote import list_remote
 from datasette_image_search.files.remote_urls import (
     RemoteError,
     below,
@@ -13,6 +14,7 @@ from datasette_image_search.files.remote_urls import (
     is_url,
     joined,
     split_name,
+    storage_of,
 )
 
 
@@ -53,12 +55,59 @@ def test_a_root_has_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("https://host/photos?signature=secret", "secret"),
         ("zip::https://host/a.zip?token=secret", "secret"),
         ("zip::s3://key:secret@bucket/a.zip", "secret"),
+        ("https://host/photos?secret", "secret"),
+        ("https://host/photos#secret", "secret"),
+        ("s3://key:a/secret@bucket/photos", "secret"),
     ],
 )
 def test_a_secret_is_neither_kept_nor_printed(url: str, secret: str):
     with pytest.raises(RemoteError, match="in the environment") as error:
         clean_url(url)
     assert secret not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [
+        ("memory:///b/a", "memory://b/a"),
+        ("gcs://b/A", "gs://b/A"),
+        ("s3a://b", "s3://b"),
+        ("az://c/p", "abfs://c/p"),
+        ("ssh://Me@Host:22/p", "sftp://Me@host/p"),
+        ("https://Host:443/P", "https://host/P"),
+        ("http://host:8080/p", "http://host:8080/p"),
+    ],
+)
+def test_two_spellings_are_one_root(url: str, same: str):
+    assert clean_url(url) == same
+
+
+@pytest.mark.parametrize("url", ["https://h/a/../b", "s3://b//p", "memory://b/./p"])
+def test_a_path_that_leads_elsewhere_is_refused(url: str):
+    with pytest.raises(RemoteError, match="give it without"):
+        clean_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("reference::https://host/a.json", "reference://a", "github://org:repo/x", "git://a"),
+        *("simplecache::s3://b", "filecache::/etc", "local::/etc", "dir::/etc", "file::/etc"),
+        *("zip::simplecache::s3://b/a.zip", "s3://b::zip", "data:://x", "hf://a"),
+    ],
+)
+def test_only_storage_that_is_read_is_opened(url: str):
+    with pytest.raises(RemoteError, match="is no URL of a folder"):
+        clean_url(url)
+    with pytest.raises(RemoteError, match="is no URL of a folder"):
+        list(list_remote(url))
+
+
+def test_a_storage_is_a_bucket_a_host_or_an_archive():
+    assert storage_of("s3://b/a") == storage_of("s3://b/c/d")
+    assert storage_of("zip://in::s3://b/a.zip") == storage_of("zip::s3://b/a.zip")
+    several = ("s3://b", "gs://b", "s3://bb", "http://h/a", "http://h@b/a", "zip::s3://b")
+    assert len({storage_of(url) for url in several}) == len(several)
 
 
 def test_a_folder_of_this_machine_is_named_by_its_path():

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     help="Processes that read pictures. Default: one per processor",
 )
 @options.max_megapixels
+@click.option(
+    "--originals",
+    multiple=True,
+    metavar="URL",
+    help="Read the originals in the bucket, host or archive of this URL, not their thumbnails. May be given several times",
+)
 @click.option("--retry-failed", is_flag=True, help="Try images again that failed before")
 @options.silent
 def read_images(path: Path, table: str, silent: bool, **asked: Any) -> None:
@@ -38,7 +44,8 @@ def read_images(path: Path, table: str, silent: bool, **asked: Any) -> None:
     Read the text in pictures, such as on signs, labels and screens
 
     The table TABLE_text gets a row for each line of text, by models that the extra "ocr" brings; no network is used. The
-    command reads the originals, and the thumbnails of those that are gone. A photo takes a processor about a second; the command says how long all will take when it has read
+    command reads the originals, and the thumbnails of those that are gone, or elsewhere and not
+    named with --originals. A photo takes a processor about a second; the command says how long all will take when it has read
     the first ones. Run it again to read new images: it goes on if it was stopped, and reads no picture twice.
 
     \b

@@ -7,6 +7,7 @@ server said after the "?" of a URL.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import io
@@ -26,7 +27,7 @@ from zipfile import BadZipFile
 
 from cachetools import LRUCache, TTLCache
 
-from .remote_urls import RemoteError, joined
+from .remote_urls import RemoteError, check_protocols, joined
 from .states import iso_time
 from .visiting import guard_web, is_visiting
 
@@ -69,6 +70,16 @@ _TIMES = (
 """The names under which storages tell when a file was written; `created` is that of objects which are replaced as wholes."""
 
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "CRC")
+
+_SECRETS = (
+    (re.compile(r"://\S*@"), "://...@"),
+    (re.compile(r"([?#]|%3F|%23)\S+", re.IGNORECASE), r"\1..."),
+    (
+        re.compile(r"((sig|signature|token|key|secret|password)(=|%3D))[^\s&]+", re.IGNORECASE),
+        r"\1...",
+    ),
+)
+"""Where URLs have passwords and signatures, and what is said instead."""
 
 ALL_THREADS = 0
 
@@ -124,15 +135,15 @@ def list_remote(
         raise _explained(url, error) from error
 
 
-def list_folder(root: str, folder: str) -> list[RemoteEntry]:
-    """The files in a folder, without those below it; none if it cannot be listed."""
+def list_folder(root: str, folder: str) -> list[RemoteEntry] | None:
+    """The files in a folder, without those below it; None if it cannot be listed."""
     try:
         fs, base = _opened(root)
         fs.invalidate_cache()
         infos = _retried(lambda: fs.ls(_within(base, folder), detail=True), fs)
         fs.invalidate_cache()
-    except (RemoteError, OSError):
-        return []
+    except Exception:
+        return None
     entries = [_entry(_below(base, info["name"]), info) for info in infos if info["type"] == "file"]
     return [entry for entry in entries if entry.path]
 
@@ -158,27 +169,33 @@ def entry_of(root: str, path: str) -> RemoteEntry | None:
 
 
 def is_gone(root: str, path: str) -> bool:
-    """Whether a file is not there although its root is. What cannot be looked at may be there."""
+    """Whether a file is not there although others are below its root. What cannot be looked at may be there."""
     try:
         entry_of(root, path)
-        return False
     except FileNotFoundError:
-        return not is_empty_or_gone(root)
+        return _holds_any(root) is True
     except (RemoteError, OSError):
         return False
+    return False
 
 
 def is_empty_or_gone(root: str) -> bool:
     """Whether nothing is below a root, or it is not there. Storage that does not answer may have all of it."""
+    return _holds_any(root) is False
+
+
+def _holds_any(root: str) -> bool | None:
+    """Whether something is below a root; None if it cannot be listed."""
     try:
         fs, base = _opened(root)
         fs.invalidate_cache()
-        _retried(lambda: fs.info(base), fs)
+        names = _retried(lambda: fs.ls(base or "/", detail=False), fs)
+        fs.invalidate_cache()
     except FileNotFoundError:
-        return True
-    except Exception:
         return False
-    return False
+    except Exception as error:
+        return False if isinstance(error.__cause__, FileNotFoundError) else None
+    return any(_below(base, name) for name in names)
 
 
 def _lists_in_bulk(fs: Any) -> bool:
@@ -335,6 +352,7 @@ def _opened(root: str) -> tuple[Any, str]:
     with _opening:
         found = _filesystems.get((root, ALL_THREADS)) or _filesystems.get((root, thread))
     if found is None:
+        check_protocols(root)
         try:
             from fsspec.core import url_to_fs
         except ImportError:
@@ -388,13 +406,25 @@ def _retried(work: Callable[[], T], fs: Any = None) -> T:
     for number in range(tries):
         try:
             return work()
-        except Exception as error:
+        except Exception as raised:
+            error = _cause_of(raised)
             if number == tries - 1 or not _may_pass(error):
-                raise
+                raise error from error.__cause__
             if fs is not None:
                 fs.invalidate_cache()
             time.sleep(FIRST_PAUSE * 2**number * random.uniform(1, 1.5))
     raise AssertionError
+
+
+def _cause_of(error: Exception) -> Exception:
+    """What a web server answered: fsspec calls each of its errors, and none of its answers, a file that is not there."""
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
+        return error
+    is_of_web = type(cause).__module__.partition(".")[0] == "aiohttp"
+    is_cut = isinstance(cause, (ConnectionError, TimeoutError, asyncio.TimeoutError))
+    is_gone = getattr(cause, "status", None) in (404, 410)
+    return cause if (is_of_web or is_cut) and not is_gone else error
 
 
 def _may_pass(error: Exception) -> bool:
@@ -429,8 +459,10 @@ def _reading(work: Callable[[], T], fs: Any) -> T:
 
 
 def _said(error: Exception) -> str:
-    """What an error says, in a line and without the query of a URL, where signatures are."""
-    said = re.sub(r"\?\S+", "?...", getattr(error, "strerror", None) or str(error))
+    """What an error says, in a line and without passwords and signatures."""
+    said = getattr(error, "strerror", None) or str(error)
+    for pattern, instead in _SECRETS:
+        said = pattern.sub(instead, said)
     return " ".join(said.split())[:200] or type(error).__name__
 
 

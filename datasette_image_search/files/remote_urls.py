@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +15,41 @@ from ..errors import ImageSearchError
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+(://|::)", re.IGNORECASE)
 
+Storage = tuple[str, str]
+"""A bucket, host or archive, by its protocol and name."""
+
 _LOCAL = frozenset({"file", "local"})
+
+_SYNONYMS = {"s3a": "s3", "gcs": "gs", "az": "abfs", "ssh": "sftp"}
+
+_PORTS = {"http": "80", "https": "443", "ftp": "21", "sftp": "22"}
+"""Of the protocols with a host, in whose name upper case means nothing."""
+
+_STORAGE = frozenset(
+    {
+        *_PORTS,
+        "s3",
+        "gs",
+        "abfs",
+        "abfss",
+        "adl",
+        "memory",
+        "hdfs",
+        "webhdfs",
+        "webdav",
+        "smb",
+        "oss",
+    }
+)
+
+_ARCHIVES = frozenset({"zip", "tar", "libarchive"})
+"""All others of fsspec run what they read, keep copies here or lead back to this machine."""
 
 _SIGNED = re.compile(r"\?[^/?]*=")
 """The query of a URL, which is where signatures and tokens are."""
+
+_PASSWORD = re.compile(r"[^/]*:.*@")
+"""A key of S3 may have a slash in it."""
 
 
 class RemoteError(ImageSearchError):
@@ -51,21 +83,75 @@ def clean_url(url: str) -> str:
         links[0] = links[0].removesuffix("://")
     scheme, sep, path = last.partition("://")
     if sep and scheme.lower() not in _LOCAL:
-        return "::".join([*links, _clean_link(last)])
-    place = os.path.abspath(os.path.expanduser(path if sep else last))  # noqa: PTH100, PTH111
-    return "::".join([*links, Path(place).as_posix()])
+        cleaned = "::".join([*links, _clean_link(last)])
+    else:
+        place = os.path.abspath(os.path.expanduser(path if sep else last))  # noqa: PTH100, PTH111
+        cleaned = "::".join([*links, Path(place).as_posix()])
+    check_protocols(cleaned)
+    return cleaned
+
+
+def check_protocols(url: str) -> None:
+    """
+    Raises RemoteError unless a URL is of storage that is only read: a table of roots may be a stranger's, and some protocols of
+    fsspec run code.
+    """
+    *archives, last = url.split("::")
+    scheme, sep, _ = last.partition("://")
+    for protocol in (link.partition("://")[0] for link in archives):
+        if _synonym(protocol) not in _ARCHIVES:
+            raise RemoteError(
+                f"{url!r} is no URL of a folder: {protocol!r} stands before '::', where only {_listed(_ARCHIVES)} may"
+            )
+    if (sep or not archives) and _synonym(scheme) not in _STORAGE:
+        raise RemoteError(
+            f"{url!r} is no URL of a folder: {scheme!r} is none of the protocols that are read, {_listed(_STORAGE)}"
+        )
+
+
+def _listed(protocols: Iterable[str]) -> str:
+    *others, last = sorted(protocols)
+    return f"{', '.join(others)} and {last}"
+
+
+def _synonym(scheme: str) -> str:
+    return _SYNONYMS.get(scheme.lower(), scheme.lower())
 
 
 def _clean_link(link: str) -> str:
     scheme, _, path = link.partition("://")
-    scheme = scheme.lower()
-    user, at, host = path.partition("/")[0].rpartition("@")
-    if (at and (":" in user or scheme in ("http", "https"))) or _SIGNED.search(path):
+    scheme = _synonym(scheme)
+    is_web = scheme in ("http", "https")
+    has_password = _PASSWORD.match(path) is not None
+    if (
+        has_password
+        or (is_web and ("@" in path.partition("/")[0] or re.search("[?#]", path)))
+        or _SIGNED.search(path)
+    ):
+        after = path.rpartition("@")[2] if has_password else path
+        host = re.split("[/?#]", after)[0].rpartition("@")[2]
         raise RemoteError(
-            f"the URL at '{scheme}://{host.partition('?')[0]}' holds a password or a signature, which would be kept in "
+            f"the URL at '{scheme}://{host}' holds a password or a signature, which would be kept in "
             "the database; leave it out, and give it in the environment or in the configuration files of fsspec"
         )
-    return f"{scheme}://{path.rstrip('/')}"
+    path = path.rstrip("/")
+    if scheme == "memory":
+        path = path.lstrip("/")
+    host, slash, below_it = path.partition("/")
+    if scheme in _PORTS:
+        user, at, host = host.rpartition("@")
+        host = f"{user}{at}{host.lower().removesuffix(f':{_PORTS[scheme]}')}"
+    if {"", ".", ".."} & set(below_it.split("/")) and below_it:
+        raise RemoteError(
+            f"the URL at '{scheme}://{host}' has a folder '', '.' or '..' in its path; give it without"
+        )
+    return f"{scheme}://{host}{slash}{below_it}"
+
+
+def storage_of(url: str) -> Storage:
+    """The bucket, host or archive of a URL, equal for all of it: whoever is asked for one may be asked for another."""
+    scheme, path, rest = _parts(url)
+    return scheme, rest or path.partition("/")[0]
 
 
 def joined(root: str, path: str) -> str:

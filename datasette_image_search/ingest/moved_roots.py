@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path, PurePath
 
 from ..files.entries import composed
-from ..files.remote_urls import is_url, joined, split_name
+from ..files.remote_urls import Storage, is_url, joined, split_name, storage_of
 from ..store.tables import ROOTS, KnownSource, Root
 from .scan import is_empty_or_gone
 from .walk import FoundFile
@@ -43,13 +43,19 @@ def find_moved_root(
     files: Iterable[FoundFile],
     known: Mapping[tuple[str, str], KnownSource],
     roots: Sequence[Root],
+    storages: frozenset[Storage] = frozenset(),
 ) -> MovedRoot | None:
     """
     The root that some new files come from, if any: its folder is empty or gone, and most files in another
-    folder have the paths and sizes of its images.
+    folder have the paths and sizes of its images. Storage elsewhere is asked only if it is one of the
+    `storages` that a run names.
     """
     # Storage elsewhere is asked only if its images are those of new files.
-    left = {root.path: root for root in roots if is_url(root.path) or is_empty_or_gone(root.path)}
+    left = {
+        root.path: root
+        for root in roots
+        if (storage_of(root.path) in storages if is_url(root.path) else is_empty_or_gone(root.path))
+    }
     sizes: dict[tuple[str, int], list[str]] = {}
     for (root, path), before in known.items():
         if root in left and before.image_id is not None and before.size is not None:

@@ -60,6 +60,8 @@ class RemoteWalk:
         self._met = met
         self._left_out: dict[Key, bool] = {}
         self._folders: dict[Key, dict[str, RemoteEntry]] = defaultdict(dict)
+        self._not_listed: set[Key] = set()
+        self._in_folders = FolderScopes(scopes)
 
     def files(self) -> Iterator[FoundFile]:
         """Every image file of the scopes once. Raises RemoteError if any of them cannot be listed."""
@@ -90,9 +92,9 @@ class RemoteWalk:
         """Whether a file was in no listing; where none would have it, whether it is not there."""
         root, path = key
         folder = _folder_of(path)
-        if (root, folder) in self._folders:
+        if (root, folder) in self._folders and (root, folder) not in self._not_listed:
             return path.rpartition("/")[2] not in self._folders[root, folder]
-        if next(FolderScopes(self._scopes).of(key), None) is None:
+        if next(self._in_folders.of(key), None) is None:
             return is_gone(root, path)
         # What was left out was perhaps not listed.
         return not self._leaves_out(root, folder)
@@ -133,8 +135,10 @@ class RemoteWalk:
         folder, _, name = path.rpartition("/")
         if (root, folder) not in self._folders:
             entries = list_folder(root, folder)
+            if entries is None:
+                self._not_listed.add((root, folder))
             self._folders[root, folder] = {
-                entry.path.rpartition("/")[2]: entry for entry in entries
+                entry.path.rpartition("/")[2]: entry for entry in entries or ()
             }
         entry = self._folders[root, folder].get(name) or entry_of(root, path)
         if entry is not None:

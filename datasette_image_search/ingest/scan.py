@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ..files import remote
 from ..files.entries import Entries, folded
-from ..files.remote_urls import is_url, joined
+from ..files.remote_urls import Storage, is_url, joined, split_name, storage_of
 from ..store.companions import names_of
 from ..store.tables import KnownSource
 from .left_out import LeftOut
@@ -190,15 +190,17 @@ class _Looked:
     def emptied(self, found: Iterable[tuple[str, str]]) -> list[Scope]:
         """The scopes of folders without any of the `found` images."""
         found = list(found)
-        full = {
-            scope
-            for key in found
-            if is_url(key[0])
-            for scope in FolderScopes(self._remote_scopes).of(key)
-        }
         emptied = emptied_scopes(self._local_scopes, (key for key in found if not is_url(key[0])))
+        full: set[str] = set()
+        for key in found:
+            folder = split_name(joined(*key))[0] if is_url(key[0]) else ""
+            while folder and folder not in full:
+                full.add(folder)
+                folder = split_name(folder)[0]
         return emptied + [
-            scope for scope in self._remote_scopes if scope.is_folder and scope not in full
+            scope
+            for scope in self._remote_scopes
+            if scope.is_folder and joined(scope.root, scope.path.rstrip("/")) not in full
         ]
 
 
@@ -277,17 +279,26 @@ def sort_out(images: Iterable[tuple[T, KnownSource | None]], *, retry_failed: bo
 
 @dataclass(frozen=True)
 class GoneFiles:
-    """The files, by root and path, that are missing in a scan, or elsewhere although their root is there."""
+    """
+    The files, by root and path, that are missing in a scan, or elsewhere although their root is there. Storage is asked
+    only if it is among the `storages` that a run names: the table of roots may be a stranger's.
+    """
 
     missing: Mapping[tuple[str, str], KnownSource]
+    storages: frozenset[Storage]
     entries: Entries = field(default_factory=Entries)
 
     def __contains__(self, file: tuple[str, str]) -> bool:
         if file in self.missing:
             return True
         if is_url(file[0]):
-            return remote.is_gone(*file)
+            return storage_of(file[0]) in self.storages and remote.is_gone(*file)
         return not is_empty_or_gone(file[0]) and _is_gone(file, self.entries)
+
+
+def storages_of(places: Iterable[Place]) -> frozenset[Storage]:
+    """The storages, as of storage_of(), of those places that are URLs."""
+    return frozenset(storage_of(place) for place in places if isinstance(place, str))
 
 
 def is_empty_or_gone(folder: str) -> bool:

@@ -43,6 +43,7 @@ from .scan import (
     GoneFiles,
     Place,
     find_changes,
+    storages_of,
 )
 from .scopes import NotThere, ScanError, check_mounted
 from .walk import FoundFile, ScanOptions
@@ -342,7 +343,7 @@ def _check_moved(
     roots: Sequence[Root],
 ) -> None:
     """The images of a folder that was moved would get second rows, beside those of the old place."""
-    moved = find_moved_root(changes.to_embed, known, roots)
+    moved = find_moved_root(changes.to_embed, known, roots, storages_of(request.paths))
     if moved is not None:
         raise RunError(
             f"most images in {moved.now_at!r} are those of {moved.root.path!r}, which is empty or "
@@ -364,7 +365,7 @@ def _find_reuse(
         return find_reuse(
             candidates,
             executor.map(hash_of, candidates),
-            GoneFiles(changes.missing),
+            GoneFiles(changes.missing, storages_of(request.paths)),
             cache(lambda sha256: images_with_content(db.conn, table, index, sha256)),
         )
 
@@ -395,7 +396,9 @@ def _with_rows_of_moved(
 
     with ThreadPoolExecutor(request.decoders) as executor:
         hashes = executor.map(hash_of, new)
-        found = find_reuse(new, hashes, GoneFiles(changes.missing), same_content)
+        found = find_reuse(
+            new, hashes, GoneFiles(changes.missing, storages_of(request.paths)), same_content
+        )
     rows = {reuse.file: reuse.source_id for reuse in found if reuse.moved}
     return [replace(file, image_id=rows.get(file, file.image_id)) for file in files]
 

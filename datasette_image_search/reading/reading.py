@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,13 +16,13 @@ from typing import ClassVar
 
 from sqlite_utils import Database
 
-from ..checked import check_flag, check_whole
+from ..checked import check_flag, check_whole, several
 from ..decoding.decode import reading
 from ..decoding.decoding_process import Killed
 from ..decoding.formats import is_film_name
 from ..decoding.opening import DecodeError, Unreadable, check_file_size, default_max_pixels
 from ..files.remote import entry_of, read_remote
-from ..files.remote_urls import is_url
+from ..files.remote_urls import Storage, clean_url, is_url, storage_of
 from ..files.special_files import open_regular
 from ..store import Filter, Index
 from ..store.lines import (
@@ -67,12 +67,13 @@ class TextRead:
 class _Input:
     """
     The picture to read: a file, here or elsewhere, and if that cannot be read, bytes, which are a thumbnail or a BLOB. Of a film only its
-    thumbnail is read.
+    thumbnail is read, and of a picture `is_elsewhere` too.
     """
 
     file: Path | Location | None
     content: bytes | None
     is_film: bool = False
+    is_elsewhere: bool = False
 
 
 def read_images(
@@ -85,28 +86,31 @@ def read_images(
     workers: int | None = None,
     max_pixels: int | None = None,
     retry_failed: bool = False,
+    originals: str | Sequence[str] = (),
 ) -> Iterator[TextRead]:
     """
     Read the text of the images that pass the filter and were not read yet, in batches that are committed before they
     are yielded; the first that is yielded has none done. At most `limit` pictures are read; what another image with
     the same picture has is copied. Relative paths of a person's own table are relative to `folder`. `workers` are
     processes, None is one per processor; pictures of more than `max_pixels` are not read, None is what the free memory
-    allows.
+    allows. Of pictures in storage elsewhere the thumbnails are read, unless one of the URLs `originals` is of that storage:
+    the table of roots may be a stranger's.
 
-    Raises StoreError, FilterError, and ImageSearchError without the extra `ocr`, or if its models cannot be loaded.
+    Raises StoreError, FilterError, RemoteError for a text that is no URL, and ImageSearchError without the extra `ocr`, or if its models cannot be loaded.
     """
     check_recognition()
     check_flag("retry_failed", retry_failed)
     for name, value in (("limit", limit), ("workers", workers), ("max_pixels", max_pixels)):
         if value is not None:
             check_whole(name, value, 1)
+    storages = {storage_of(clean_url(url)) for url in several("originals", originals, str)}
     with transaction(db):
         ensure_lines(db, index)
     pictures = unread(db.conn, index.table, filter, retry_failed=retry_failed)
     copied = list(lines_of_twins(db.conn, index.table, pictures))
     known = {read.picture.ids for read in copied}
     left = [each for each in pictures if each.ids not in known]
-    left = _without_gone(db, index, folder, left)[:limit]
+    left = _without_gone(db, index, folder, left, storages)[:limit]
     workers = workers or os.cpu_count() or 1
     told = TextRead(0, _images([read.picture for read in copied] + left), workers)
     yield told
@@ -119,7 +123,7 @@ def read_images(
     tried = 0
 
     def inputs() -> Iterator[tuple[UnreadPicture, _Input]]:
-        return ((each, _input(db, index, folder, each)) for each in left)
+        return ((each, _input(db, index, folder, each, storages)) for each in left)
 
     processes = [ReadingProcess(max_pixels or default_max_pixels(workers)) for _ in range(workers)]
     for batch in _batches(_read_ahead(inputs(), processes)):
@@ -168,7 +172,11 @@ def _batches(
 
 
 def _without_gone(
-    db: Database, index: Index, folder: Path, pictures: Sequence[UnreadPicture]
+    db: Database,
+    index: Index,
+    folder: Path,
+    pictures: Sequence[UnreadPicture],
+    storages: Collection[Storage],
 ) -> list[UnreadPicture]:
     """Without those of which the thumbnail was read, and the original is still not there."""
     gone = [each.ids[0] for each in pictures if each.was_gone]
@@ -177,7 +185,8 @@ def _without_gone(
     is_folder = cache(os.path.isdir)
     for key, place in locations(db.conn, index, gone).items() if gone else ():
         if is_url(place.root):
-            there.add(key)
+            if storage_of(place.root) in storages:
+                there.add(key)
             continue
         file = os.path.join(folder, place.root, place.path)  # noqa: PTH118
         if is_folder(os.path.dirname(file)) and os.path.isfile(file):  # noqa: PTH113, PTH120
@@ -185,7 +194,13 @@ def _without_gone(
     return [each for each in pictures if not each.was_gone or each.ids[0] in there]
 
 
-def _input(db: Database, index: Index, folder: Path, picture: UnreadPicture) -> _Input:
+def _input(
+    db: Database,
+    index: Index,
+    folder: Path,
+    picture: UnreadPicture,
+    storages: Collection[Storage],
+) -> _Input:
     table, key = index.table, picture.ids[0]
     if index.content_column is not None:
         return _Input(None, own_content(db.conn, table, index.content_column, key))
@@ -194,6 +209,8 @@ def _input(db: Database, index: Index, folder: Path, picture: UnreadPicture) -> 
     webp = stored.webp if stored is not None and isinstance(stored.webp, bytes) else None
     if place is not None and is_film_name(place.path):
         return _Input(None, webp, is_film=True)
+    if place is not None and is_url(place.root) and storage_of(place.root) not in storages:
+        return _Input(None, webp, is_elsewhere=True)
     if place is None or is_url(place.root):
         return _Input(place, webp)
     return _Input(folder / place.root / place.path, webp)
@@ -206,6 +223,8 @@ def _read(
     try:
         if given.is_film and given.content is None:
             raise DecodeError("the film has no thumbnail, of which its text would be read")
+        if given.is_elsewhere and given.content is None:
+            raise DecodeError("there is no thumbnail; name its URL with --originals")
         data, of_thumbnail = _bytes_of(given, process.max_pixels)
         is_other = hashlib.sha256(data).hexdigest() != picture.sha256
         is_original = not of_thumbnail and not given.is_film
@@ -222,7 +241,7 @@ def _read(
 def _bytes_of(given: _Input, max_pixels: int) -> tuple[bytes, bool]:
     """The bytes of the original, or else of the thumbnail, and whether it is that. Raises DecodeError."""
     if given.file is None:
-        return given.content or b"", False
+        return given.content or b"", given.is_elsewhere
     try:
         with reading():
             if isinstance(given.file, Location):
