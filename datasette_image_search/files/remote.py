@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -30,6 +29,7 @@ from cachetools import LRUCache, TTLCache
 
 from .remote_urls import RemoteError, check_protocols, joined
 from .states import iso_time
+from .visiting import guard_web, is_visiting
 
 T = TypeVar("T")
 
@@ -87,8 +87,6 @@ _filesystems: TTLCache[tuple[str, int], tuple[Any, str]] = TTLCache(256, REMEMBE
 """By root, and by thread where fsspec promises no more."""
 
 _opening = threading.Lock()
-
-_tries: ContextVar[int] = ContextVar("tries", default=TRIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +361,8 @@ def _opened(root: str) -> tuple[Any, str]:
             ) from None
         try:
             fs, base = _retried(lambda: url_to_fs(root))
+            if root.startswith(("http://", "https://")):
+                guard_web(fs)
         except Exception as error:
             raise _explained(root, error) from error
         # Such as of FTP: one connection, on which answers would be mixed up.
@@ -401,17 +401,8 @@ def _below(base: str, name: str) -> str:
     return ""
 
 
-def tried_once(work: Callable[[], T]) -> T:
-    """The result of `work`, in which busy storage is not asked again: for people who wait."""
-    token = _tries.set(1)
-    try:
-        return work()
-    finally:
-        _tries.reset(token)
-
-
 def _retried(work: Callable[[], T], fs: Any = None) -> T:
-    tries = _tries.get()
+    tries = 1 if is_visiting() else TRIES
     for number in range(tries):
         try:
             return work()

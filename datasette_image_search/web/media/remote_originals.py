@@ -21,8 +21,9 @@ from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import unquote
 
-from ...files.remote import RemoteFile, entry_of, tried_once
+from ...files.remote import RemoteFile, entry_of
 from ...files.remote_urls import below, joined
+from ...files.visiting import visiting
 from ...store.tables import Location
 from ..server.threads import Busy, DaemonThreads
 
@@ -113,20 +114,19 @@ async def find_original(
     root: str, path: str, patience: float | None = None
 ) -> FoundOriginal | None:
     """
-    None if there is none. Raises OSError if storage does not answer, within `patience` seconds if it is given; Busy if
+    None if there is none of a known size. Raises OSError if storage does not answer, within `patience` seconds if it is given; Busy if
     too many wait for it.
     """
     try:
         found = await _in_time(root, lambda: entry_of(root, path), patience)
     except FileNotFoundError:
         return None
-    if found is None:
+    if found is None or found.size is None:
         return None
-    size = found.size or 0
-    known = f"{root}\n{path}\n{size}\n{found.state}" if found.state else secrets.token_hex()
-    file = cast(BinaryIO, RemoteFile(root, path, size, block=BLOCK, kept=1))
+    known = f"{root}\n{path}\n{found.size}\n{found.state}" if found.state else secrets.token_hex()
+    file = cast(BinaryIO, RemoteFile(root, path, found.size, block=BLOCK, kept=1))
     version = hashlib.sha256(known.encode()).hexdigest()[:32]
-    return FoundOriginal(file, size, version, _seconds(found.state))
+    return FoundOriginal(file, found.size, version, _seconds(found.state))
 
 
 def _seconds(state: str) -> float | None:
@@ -167,7 +167,7 @@ async def _in_time(root: str, work: Callable[[], T], patience: float | None = No
         raise OSError("storage does not answer")
     if not storage.places.acquire(blocking=False):
         raise Busy
-    future = storage.threads.submit(partial(tried_once, work))
+    future = storage.threads.submit(partial(visiting, work))
     future.add_done_callback(storage.finished)
     try:
         return await asyncio.wait_for(
