@@ -15,25 +15,33 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 FAULTS = {
     500: ("500 Internal Server Error", "InternalError", "We encountered an internal error"),
+    403: ("403 Forbidden", "AccessDenied", "Access Denied"),
     503: ("503 Slow Down", "SlowDown", "Please reduce your request rate"),
 }
 """Status -> its line, and what S3 says with it."""
 
+PASSING = (500, 503)
+
 
 class S3Server:
-    """`asked` counts the requests by method. Of each few GETs for objects and listings, one has one of the `faults`."""
+    """
+    `asked` counts the requests by method. Of each few GETs for objects and listings, one has one of the faults that pass.
+    `first_page_only` refuses all further pages of a listing.
+    """
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
         self.every = 0
+        self.first_page_only = False
         self._app = DomainDispatcherApplication(create_backend_app)
-        self._faults = cycle(FAULTS)
+        self._faults = cycle(PASSING)
         self._lock = threading.Lock()
 
     def reset(self) -> None:
         """No buckets, no counts and no faults, as at the beginning."""
         self.asked.clear()
         self.every = 0
+        self.first_page_only = False
         for backends in get_backend("s3").values():
             for backend in backends.values():
                 backend.reset()
@@ -44,6 +52,8 @@ class S3Server:
             self.asked[method] += 1
             fails = self.every and method == "GET" and self.asked[method] % self.every == 0
             status = next(self._faults) if fails else 0
+        if self.first_page_only and "continuation-token=" in environ["QUERY_STRING"]:
+            status = 403
         if status:
             line, code, message = FAULTS[status]
             start(line, [("content-type", "application/xml")])

@@ -23,6 +23,7 @@ from sqlite_utils import Database
 from datasette_image_search.api import Images
 from datasette_image_search.files import remote
 from datasette_image_search.files.remote import (
+    RemoteEntry,
     RemoteFile,
     entry_of,
     list_remote,
@@ -30,10 +31,11 @@ from datasette_image_search.files.remote import (
     read_remote,
 )
 from datasette_image_search.files.remote_urls import RemoteError, storage_of
+from datasette_image_search.ingest import remote_walk
 from datasette_image_search.ingest.pairs import paired
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.ingest.report import Progress
-from datasette_image_search.ingest.scan import GoneFiles
+from datasette_image_search.ingest.scan import GoneFiles, find_changes
 from datasette_image_search.ingest.walk import FoundFile
 from datasette_image_search.reading.reading import _bytes_of, _Input, _input, _without_gone
 from datasette_image_search.store.lines import UnreadPicture
@@ -251,6 +253,27 @@ def test_an_archive_is_a_folder_until_it_is_another_one(
     pack("red", "white")
     assert "1 gone" in embed(f"zip://in::{archive}")
     assert query(path, "select path from image_search_roots") == [(f"zip::{archive}",)]
+
+
+def test_many_names_of_a_folder_cost_one_listing(
+    bucket: MemoryFileSystem, embed: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(MemoryFileSystem, "info", raising(AssertionError("it was looked at")))
+    names = [f"{ROOT}/2020/{name}.jpg" for name in ("blue", "green", "orange")]
+    assert counts(embed(*names)) == "3 embedded, 0 unchanged, 0 failed"
+
+
+def test_a_key_with_a_nameless_folder_is_no_other_file(
+    bucket: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    entries = [RemoteEntry(path, 5, "now") for path in ("a.jpg", "/a.jpg", "b//a.jpg", "b//a.txt")]
+    monkeypatch.setattr(remote_walk, "list_remote", lambda *_: iter(entries))
+    found = find_changes([ROOT], {}, []).to_embed
+    assert [(file.path, file.problem) for file in found] == [
+        ("/a.jpg", remote_walk.NAMELESS),
+        ("b//a.jpg", remote_walk.NAMELESS),
+        ("a.jpg", None),
+    ]
 
 
 # --- Other commands ------------------------------------------------------------------------------

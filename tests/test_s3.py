@@ -138,6 +138,22 @@ def test_a_bucket_that_is_gone_changes_nothing(
     assert query(path, "select count(*) from images") == [(2,)]
 
 
+def test_a_listing_of_many_pages_is_whole_or_nothing(
+    bucket: s3fs.S3FileSystem,
+    server: S3Server,
+    embed: Callable,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")
+    assert embed() == f"{PICTURES} embedded, 0 unchanged, 0 failed"
+    server.first_page_only = True
+    said = embed("--prune", fails=True)
+    assert "Access Denied" in said
+    assert "nothing was changed" in said
+    assert query(path, "select count(*) from images") == [(PICTURES,)]
+
+
 def test_a_prefix_without_objects_is_storage_that_is_away(
     bucket: s3fs.S3FileSystem, embed: Callable, path: Path
 ):

@@ -376,8 +376,8 @@ def test_a_drive_that_goes_while_it_is_looked_at_is_an_error(
     known = known_of(*find(drive))
     scandir = os.scandir
 
-    def scandir_until_the_drive_goes(folder: str):
-        if folder.endswith("b"):
+    def scandir_until_the_drive_goes(folder: str | int):
+        if str(folder).endswith("b"):
             drive.rename(tmp_path / "elsewhere")
             drive.mkdir()
         return scandir(folder)

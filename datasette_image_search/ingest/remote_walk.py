@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 
 from ..decoding.formats import is_image_name
 from ..files.remote import RemoteEntry, entry_of, is_gone, list_folder, list_remote, looked_at
@@ -18,6 +19,8 @@ from .walk import FoundFile, stem_of
 Key = tuple[str, str]
 """The root and the path of a file."""
 
+NAMELESS = "a folder in its path has no name, so that it would be taken for another file; move it"
+
 
 def find_remote_scopes(urls: Sequence[str], known_roots: Iterable[str] = ()) -> list[Scope]:
     """
@@ -25,10 +28,22 @@ def find_remote_scopes(urls: Sequence[str], known_roots: Iterable[str] = ()) -> 
     that is called like a picture is asked for, whether it is a folder. Raises RemoteError if it does not answer.
     """
     roots = list(known_roots)
+    given = Counter(split_name(url)[0] for url in urls)
+
+    @cache
+    def names_in(folder: str) -> frozenset[str]:
+        # One listing for many names, and one look for a name in a folder that may be large.
+        listed = list_folder(folder, "") if given[folder] > 1 else None
+        return frozenset(entry.path for entry in listed or ())
+
     scopes = []
     for url in urls:
         folder, name = split_name(url)
-        is_file = url not in roots and is_image_name(name) and _is_file(folder, name)
+        is_file = (
+            url not in roots
+            and is_image_name(name)
+            and (name in names_in(folder) or _is_file(folder, name))
+        )
         start = folder if is_file else url
         # The deepest has the shortest path below it.
         above = [(path, root) for root in roots if (path := below(start, root)) is not None]
@@ -122,6 +137,10 @@ class RemoteWalk:
         )
         met: set[Key] = set()
         for entry in entries:
+            if "" in entry.path.split("/"):
+                if is_image_name(entry.path):
+                    yield FoundFile(scope.root, entry.path, 0, "", problem=NAMELESS)
+                continue
             root, path = place(entry.path)
             folder, _, name = path.rpartition("/")
             self._folders[root, folder][name] = replace(entry, path=path)
