@@ -108,7 +108,7 @@ async def test_it_ends_when_the_client_leaves_before_anything_is_found(
 ):
     asked = []
 
-    async def missing(requested, id, is_preview):
+    async def missing(requested, id, companion, is_preview):
         asked.append(id)
         await asyncio.sleep(0)
         raise pictures.NoPicture("it is away")
@@ -121,7 +121,9 @@ async def test_it_ends_when_the_client_leaves_before_anything_is_found(
 
     monkeypatch.setattr(archives, "picture_to_save", missing)
     request = Request({"type": "http", "method": "GET", "headers": []}, receive)
-    parts = archives._zipped(None, range(100), 1_000, is_preview=False)
+    parts = archives._zipped(
+        None, [archives._File(id) for id in range(100)], 1_000, is_preview=False
+    )
     await archives._Archive(request, parts, "images").asgi_send(send)
     assert len(asked) < 10
 
@@ -163,7 +165,9 @@ async def test_previews_are_small(path: Path, tmp_path: Path, monkeypatch: pytes
     noise.save(folder / "large.png")
     embed_into(path, "images", folder)
     datasette = datasette_of(path, plugin={"roots": [str(folder)]})
-    file = opened((await get(datasette, f"{PAGE}/previews.zip")).content)
+    answer = await get(datasette, f"{PAGE}/previews.zip")
+    assert answer.headers["content-disposition"].endswith("''previews.zip")
+    file = opened(answer.content)
     assert file.namelist() == ["large.jpg"]
     with Image.open(io.BytesIO(file.read("large.jpg"))) as preview:
         assert preview.size == (100, 50)
@@ -281,6 +285,7 @@ async def test_the_limit_is_told_before_and_holds_for_files_that_grew(database: 
         ),
         ({"roots": ["/"]}, "q=red", 400, "puts all images in an order"),
         ({"roots": ["/"]}, "nix=1", 400, "no column"),
+        ({"roots": ["/"]}, "path=none.jpg", 404, "no images were found"),
     ],
 )
 async def test_no_zip_is_a_sentence(
@@ -318,3 +323,27 @@ async def test_pictures_in_the_database_get_names(path: Path, folder: Path):
     file = opened(answer.content)
     assert file.namelist() == ["blobs-a_b.jpg"]
     assert file.read("blobs-a_b.jpg") == (folder / "red.jpg").read_bytes()
+
+
+async def test_the_other_files_of_a_photo_come_with_it(
+    database: Path, folder: Path, tmp_path: Path
+):
+    (folder / "red.mov").write_bytes(b"\0\0\0\x14ftypqt  film")
+    (folder / "red.cr3").write_bytes(b"\0\0\0\x18ftypcrx " + bytes(50))
+    (folder / "notes.txt").write_text("no picture")
+    draw_picture(tmp_path / "secret.jpg", "red")
+    others = '["red.mov", "red.cr3", "notes.txt", "away.mov", "../secret.jpg"]'
+    change(database, f"update images set companions = '{others}' where path = 'red.jpg'")
+    datasette = datasette_of(database, plugin={"roots": [str(folder)]})
+    two = "path__in=red.jpg,blue.jpg"
+    file = opened((await get(datasette, f"{ZIP}?{two}")).content)
+    there = {"blue.jpg", "red.jpg", "red.mov", "red.cr3"}
+    assert set(file.namelist()) == {*there, archives.LEFT_OUT}
+    for name in there:
+        assert file.read(name) == (folder / name).read_bytes()
+    reason = "there is no picture that may be opened"
+    assert file.read(archives.LEFT_OUT).decode().splitlines() == [
+        f"{name}: {reason}" for name in ("notes.txt", "away.mov", "../secret.jpg")
+    ]
+    previews = opened((await get(datasette, f"{PAGE}/previews.zip?{two}")).content)
+    assert set(previews.namelist()) == {"blue.jpg", "red.jpg"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 
 from .tables import ImageTable, Key, column_names
 
@@ -28,10 +29,15 @@ def _is_text(name: str) -> bool:
     return name.encode(errors="ignore").decode() == name
 
 
-def companions_of(conn: sqlite3.Connection, table: ImageTable, image_id: Key) -> list[str]:
-    """Those of one image of a table that was made from folders; none in other tables."""
+def companions_of(
+    conn: sqlite3.Connection, table: ImageTable, ids: Sequence[Key]
+) -> dict[Key, list[str]]:
+    """Id -> those of the image, for images that have some in a table that was made from folders; none in other tables."""
     if table.path_column is None or COLUMN not in column_names(conn, table.name):
-        return []
-    sql = f"select {COLUMN} from {{images}} where {{key}} = ?".format(**table.quoted())
-    row = conn.execute(sql, [image_id]).fetchone()
-    return names_of(row[0]) if row else []
+        return {}
+    sql = (
+        f"select {{key}}, {COLUMN} from {{images}} where {COLUMN} is not null "
+        "and {key} in (select value from json_each(?))"
+    ).format(**table.quoted())
+    rows = conn.execute(sql, [json.dumps(list(ids))])
+    return {image_id: names_of(companions) for image_id, companions in rows}

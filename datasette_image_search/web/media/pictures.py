@@ -201,15 +201,15 @@ async def original_type(
 
 
 async def picture_to_save(
-    requested: RequestedTable, image_id: Key, *, is_preview: bool
+    requested: RequestedTable, image_id: Key, companion: str | None = None, *, is_preview: bool
 ) -> Original:
     """
-    The original of an image, at its beginning, or its preview as a JPEG unless it is small; with a name that ends as its
-    kind does. Raises NoPicture, also for what `image` and `preview` answer with 404, and Busy.
+    The original of an image, or a companion, at its beginning, or its preview as a JPEG unless it is small; with a name
+    that ends as its kind does. Raises NoPicture, also for what `image` and `preview` answer with 404, and Busy.
     """
     asked = RequestedImage(requested, image_id, NotFound(""), is_public=False)
     try:
-        return await _to_save(asked, is_preview)
+        return await _to_save(asked, companion, is_preview)
     except Stopped as error:
         raise NoPicture("the server was stopping; download it again") from error
     except (NotFound, DecodeError) as error:
@@ -224,11 +224,12 @@ async def picture_to_save(
         raise NoPicture(f"it could not be read: {error.strerror}") from error
 
 
-async def _to_save(asked: RequestedImage, is_preview: bool) -> Original:
-    original = await _original(asked)
+async def _to_save(asked: RequestedImage, companion: str | None, is_preview: bool) -> Original:
+    original = await _original(asked, companion)
     with ExitStack() as closing:
         closing.push(original.file)
-        content_type = shown_type(await _head(original))
+        head = await _head(original)
+        content_type = shown_type(head)
         name = original.name or f"{asked.requested.table.name}-{asked.image_id}"
         if not original.name:
             name += guess_extension(content_type or "") or ""
@@ -236,7 +237,7 @@ async def _to_save(asked: RequestedImage, is_preview: bool) -> Original:
             made = await made_of(original, making.preview)
             jpeg = f"{Path(name).stem}.jpg"
             return replace(original, file=io.BytesIO(made), name=jpeg, size=len(made))
-        if content_type is None:
+        if content_type is None and not is_film_or_raw(head, original.name):
             await made_of(original, making.header)
         original.file.seek(0)
         closing.pop_all()
@@ -279,10 +280,10 @@ async def _original(asked: RequestedImage, companion: str | None = None) -> Orig
     """The open original, or a companion that the row names. Raises the NotFound if none may be opened."""
     requested, image_id = asked.requested, asked.image_id
     column = requested.index.content_column
-    if companion is not None and companion not in await _read(
-        asked, lambda conn: companions_of(conn, requested.table, image_id)
-    ):
-        raise asked.not_found
+    if companion is not None:
+        named = await _read(asked, lambda conn: companions_of(conn, requested.table, [image_id]))
+        if companion not in named.get(image_id, ()):
+            raise asked.not_found
     if column is not None:
         return await _content(asked, column)
     try:

@@ -1,6 +1,6 @@
 """
-Originals, or previews of them, as a ZIP of all images that a search finds: for whoever may see each of them, streamed, and
-never in memory as a whole. What is missing is named in a text file in it.
+Originals with their companions, or previews, as a ZIP of all images that a search finds: for whoever may see each of them,
+streamed, and never in memory as a whole. What is missing is named in a text file in it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
@@ -24,6 +24,7 @@ from datasette.views.base import DatasetteError
 from ...errors import ImageSearchError, counted, printable
 from ...quantities import bytes_in_words
 from ...store import Key, reads
+from ...store.companions import companions_of
 from ...store.tables import Location
 from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import max_zip_bytes
@@ -59,11 +60,18 @@ TRIES = 6
 """Of a server that is too busy, RETRY_AFTER seconds apart."""
 
 
+class _File(NamedTuple):
+    """What goes into a ZIP: the picture of an image, or the companion at a path."""
+
+    id: Key
+    companion: str | None = None
+
+
 async def archive(datasette: Datasette, request: Request) -> Response:
     """
     /-/image-search/DATABASE/TABLE/originals.zip and /previews.zip, with the query string of a search.
 
-    Raises DatasetteError with a sentence, also for more bytes than max_zip_bytes.
+    Raises DatasetteError with a sentence, also for more bytes than max_zip_bytes, and for no images.
     """
     check_url(request)
     requested = await requested_table(datasette, request)
@@ -73,7 +81,12 @@ async def archive(datasette: Datasette, request: Request) -> Response:
         if not limit or not shows_originals(requested):
             raise _refused("there are no ZIPs of these images here; open one after the other", 404)
         ids = await found_ids(requested)
+        if not ids:
+            raise _refused(
+                "no images were found, so there is nothing for a ZIP; search for others", 404
+            )
         known = 0 if is_preview else await _known_bytes(requested, ids)
+        files = [_File(id) for id in ids] if is_preview else await _with_companions(requested, ids)
     except ImageSearchError as error:
         raise _refused(str(error), 400) from error
     if known > limit:
@@ -83,7 +96,8 @@ async def archive(datasette: Datasette, request: Request) -> Response:
             "choose fewer, or their previews",
             413,
         )
-    return _Archive(request, _zipped(requested, ids, limit, is_preview=is_preview), requested.name)
+    name = "previews" if is_preview else requested.name
+    return _Archive(request, _zipped(requested, files, limit, is_preview=is_preview), name)
 
 
 def _refused(sentence: str, status: int) -> DatasetteError:
@@ -99,37 +113,45 @@ async def _known_bytes(requested: RequestedTable, ids: Sequence[Key]) -> int:
     return await read_bounded(requested.database, read)
 
 
+async def _with_companions(requested: RequestedTable, ids: Sequence[Key]) -> list[_File]:
+    def read(conn: sqlite3.Connection) -> dict[Key, list[str]]:
+        return companions_of(conn, requested.table, ids)
+
+    companions = await read_bounded(requested.database, read)
+    return [_File(id, path) for id in ids for path in (None, *companions.get(id, ()))]
+
+
 async def _zipped(
-    requested: RequestedTable, ids: Sequence[Key], limit: int, *, is_preview: bool
+    requested: RequestedTable, files: Sequence[_File], limit: int, *, is_preview: bool
 ) -> AsyncGenerator[bytes, None]:
     """The bytes of the ZIP, in parts. What would be more than `limit` bytes of pictures is left out."""
-    outgoing, left_out, taken = _Outgoing(), dict[Key, str](), {LEFT_OUT: 1}
+    outgoing, left_out, taken = _Outgoing(), dict[_File, str](), {LEFT_OUT: 1}
     tries = TRIES
     # Pictures are compressed already.
-    with ZipFile(outgoing, "w", ZIP_STORED) as file:
-        for id in ids:
+    with ZipFile(outgoing, "w", ZIP_STORED) as archived:
+        for file in files:
             # Also while nothing is sent, so that a client that left is noticed.
             yield b""
-            save = partial(picture_to_save, requested, id, is_preview=is_preview)
+            save = partial(picture_to_save, requested, *file, is_preview=is_preview)
             try:
                 picture = await _patiently(save, tries)
             except NoPicture as reason:
-                left_out[id] = str(reason)
+                left_out[file] = str(reason)
                 continue
             except Busy:
-                left_out[id] = "the server was too busy; download it again"
+                left_out[file] = "the server was too busy; download it again"
                 # The wait for this one was the wait for all.
                 tries = 1
                 continue
             tries = TRIES
             with picture.file:
                 if picture.size > limit:
-                    left_out[id] = "the ZIP would be too large"
+                    left_out[file] = "the ZIP would be too large"
                     continue
                 limit -= picture.size
-                name = _unique(picture.name or f"{requested.table.name}-{id}", taken)
+                name = _unique(picture.name or f"{requested.table.name}-{file.id}", taken)
                 entry = ZipInfo(name, _time_of(picture))
-                with file.open(entry, "w", force_zip64=picture.size > LARGE) as written:
+                with archived.open(entry, "w", force_zip64=picture.size > LARGE) as written:
                     left = picture.size
                     # A file that grows meanwhile is cut.
                     while left and (chunk := await _read(picture, min(CHUNK, left))):
@@ -137,10 +159,10 @@ async def _zipped(
                         left -= len(chunk)
                         yield outgoing.taken()
                 if left:
-                    left_out[id] = "only its beginning could be read"
+                    left_out[file] = "only its beginning could be read"
         if left_out:
             lines = await _named(requested, left_out)
-            file.writestr(LEFT_OUT, "".join(lines).encode(errors="replace"))
+            archived.writestr(LEFT_OUT, "".join(lines).encode(errors="replace"))
     yield outgoing.taken()
 
 
@@ -167,11 +189,11 @@ async def _read(picture: Original, most: int) -> bytes:
         return b""
 
 
-async def _named(requested: RequestedTable, left_out: Mapping[Key, str]) -> list[str]:
-    """A line for each image: its path if it has one, else its id, and why it is not there."""
+async def _named(requested: RequestedTable, left_out: Mapping[_File, str]) -> list[str]:
+    """A line for each file: its path if it has one, else its id, and why it is not there."""
 
     def read(conn: sqlite3.Connection) -> dict[Key, Location]:
-        return reads.locations(conn, requested.index, list(left_out))
+        return reads.locations(conn, requested.index, [file.id for file in left_out])
 
     try:
         places = await read_bounded(requested.database, read)
@@ -179,8 +201,8 @@ async def _named(requested: RequestedTable, left_out: Mapping[Key, str]) -> list
         # The ZIP is half sent.
         places = {}
     return [
-        f"{printable(places[id].path if id in places else f'#{id}')}: {reason}\n"
-        for id, reason in left_out.items()
+        f"{printable(path or (places[id].path if id in places else f'#{id}'))}: {reason}\n"
+        for (id, path), reason in left_out.items()
     ]
 
 
