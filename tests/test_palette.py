@@ -336,7 +336,7 @@ def test_centre_and_background():
 def test_unknown_words_are_named():
     assert refusal("sports car") == (
         "palette does not know 'sports car'; it understands colours, light and positions, such as "
-        "'dark blue' or 'bright left'. For meaning, embed with a CLIP model."
+        "'dark blue' or 'bright left'. For meaning, embed with --model things (no download) or a CLIP model."
     )
 
 
@@ -354,7 +354,7 @@ def test_unknown_words_are_named():
 def test_what_is_known_is_searched_and_the_rest_named(text, named):
     assert palette.text_warning(text) == (
         f"palette does not know {named}; it understands colours, light and positions, such as "
-        "'dark blue' or 'bright left'. For meaning, embed with a CLIP model."
+        "'dark blue' or 'bright left'. For meaning, embed with --model things (no download) or a CLIP model."
     )
     assert np.isfinite(palette.encode_texts([text])).all()
 

@@ -766,7 +766,7 @@ def test_words_that_are_not_known_are_reported_once(conn: sqlite3.Connection) ->
     conn.execute("select image_similarity(id, 'red sports car') from images").fetchall()
     assert said == [
         "palette does not know 'sports car'; it understands colours, light and positions, "
-        "such as 'dark blue' or 'bright left'. For meaning, embed with a CLIP model."
+        "such as 'dark blue' or 'bright left'. For meaning, embed with --model things (no download) or a CLIP model."
     ]
 
 

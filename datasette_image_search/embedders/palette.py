@@ -216,7 +216,7 @@ def unknown_words(phrases: Sequence[str]) -> str:
     listed = " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
     return (
         f"palette does not know {listed}; it understands colours, light and positions, such as "
-        "'dark blue' or 'bright left'. For meaning, embed with a CLIP model."
+        "'dark blue' or 'bright left'. For meaning, embed with --model things (no download) or a CLIP model."
     )
 
 
