@@ -10,7 +10,6 @@ import threading
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import Mock
@@ -650,31 +649,6 @@ def test_a_server_that_sends_all_of_a_file_is_understood(
     monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda *_, **__: b"0123456789")
     with open_remote(ROOT, "a", 10) as file:
         assert file.read() == b"0123456789"
-
-
-@pytest.mark.parametrize(
-    ("told", "state"),
-    [
-        (
-            {"LastModified": datetime(2020, 5, 1, 12, tzinfo=timezone.utc)},
-            "2020-05-01T12:00:00+00:00",
-        ),
-        ({"updated": "2020-05-01T12:00:00.000Z"}, "2020-05-01T12:00:00+00:00"),
-        ({"Last-Modified": "Fri, 01 May 2020 12:00:00 GMT"}, "2020-05-01T12:00:00+00:00"),
-        ({"date_time": (2020, 5, 1, 12, 0, 0)}, "2020-05-01T12:00:00+00:00"),
-        ({"mtime": 1588334400}, "2020-05-01T12:00:00+00:00"),
-        ({"mtime": "never", "ETag": '"abc"'}, 'tag "abc"'),
-        ({}, ""),
-    ],
-)
-def test_the_state_of_a_file(told: dict, state: str):
-    assert remote._state(told) == state
-
-
-def test_versions_of_one_second_are_told_apart():
-    states = {remote._state({"mtime": 1588334400, "ETag": tag}) for tag in ("a", "b")}
-    assert len(states) == 2
-    assert {state[:19] for state in states} == {"2020-05-01T12:00:00"}
 
 
 def test_files_without_times_are_no_pair():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -290,6 +291,27 @@ async def test_an_original_that_comes_too_slowly_to_be_decoded(
     monkeypatch.setattr(remote_originals, "FETCH_SECONDS", -1)
     with pytest.raises(OSError, match="too slow"):
         await fetched(file, 10)
+
+
+@pytest.mark.parametrize(
+    ("root", "missing", "said"),
+    [
+        (ROOT, "fsspec.core", "'memory://photos' needs an extra: pip install"),
+        ("s3://photos", "s3fs", "'s3://photos' needs another package: Install s3fs"),
+        ("zip::s3://a.zip", "s3fs", "'zip::s3://a.zip' needs another package: Install s3fs"),
+        ("s33://photos", "s3fs", "'s33://photos' is no URL of a folder: 's33' is none of"),
+    ],
+)
+async def test_a_url_that_this_server_cannot_read_is_told_to_the_owner(
+    remote_database: Path, monkeypatch: pytest.MonkeyPatch, root: str, missing: str, said: str
+):
+    plugin = {"roots": [root, "memory://other", "zip::/not/there.zip"]}
+    datasette = datasette_of(remote_database, plugin=plugin)
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
+    problem, *others = configuration_problems(datasette)
+    assert problem.startswith(f"plugins, {PLUGIN}, roots: {said}")
+    assert len(others) == (2 if missing == "fsspec.core" else 0)
 
 
 async def test_a_url_with_a_secret_in_the_configuration_is_told_to_the_owner(

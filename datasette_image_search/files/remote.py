@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import io
 import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 from zipfile import BadZipFile
@@ -27,7 +23,7 @@ from zipfile import BadZipFile
 from cachetools import LRUCache, TTLCache
 
 from .remote_urls import RemoteError, check_protocols, joined, without_secrets
-from .states import iso_time
+from .told_states import told_state
 from .visiting import guard_web, is_visiting
 
 T = TypeVar("T")
@@ -64,14 +60,6 @@ _LASTING = (
     BadZipFile,
 )
 """Errors that another try does not mend."""
-
-_TIMES = (
-    *("LastModified", "last_modified", "Last-Modified", "mtime", "modified", "updated"),
-    *("date_time", "created"),
-)
-"""The names under which storages tell when a file was written; `created` is that of objects which are replaced as wholes."""
-
-_TAGS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "CRC")
 
 ALL_THREADS = 0
 
@@ -221,42 +209,7 @@ def _walked(fs: Any, base: str, top: str, enter: Callable[[str], bool]) -> Itera
 
 def _entry(path: str, info: dict[str, Any]) -> RemoteEntry:
     size = info.get("size")
-    return RemoteEntry(path, size if isinstance(size, int) else None, _state(info))
-
-
-def _state(info: dict[str, Any]) -> str:
-    """
-    The time that a file was written, in UTC, to the second; below that, digits of its tag. Storages count in seconds, in
-    which two versions of the same size may be written.
-    """
-    tag = next((str(info[name]) for name in _TAGS if info.get(name)), "")
-    written = next((time for name in _TIMES if (time := _time(info.get(name)))), None)
-    if written is None:
-        return f"tag {tag}" if tag else ""
-    if tag:
-        digits = int(hashlib.sha256(tag.encode()).hexdigest()[:8], 16) % 1_000_000
-        written = written.replace(microsecond=digits)
-    return written.isoformat()
-
-
-def _time(told: Any) -> datetime | None:
-    if isinstance(told, int | float) and told:
-        return datetime.fromisoformat(iso_time(int(told * 1_000_000)))
-    with suppress(ValueError, TypeError, OverflowError):
-        if isinstance(told, tuple):
-            told = datetime(*told)
-        if isinstance(told, str):
-            is_iso = told[:4].isdigit()
-            told = (
-                datetime.fromisoformat(told.replace("Z", "+00:00"))
-                if is_iso
-                else parsedate_to_datetime(told)
-            )
-        if isinstance(told, datetime):
-            return (told if told.tzinfo else told.replace(tzinfo=timezone.utc)).astimezone(
-                timezone.utc
-            )
-    return None
+    return RemoteEntry(path, size if isinstance(size, int) else None, told_state(info))
 
 
 # --- Reading -------------------------------------------------------------------------------------
@@ -350,19 +303,32 @@ def _range(fs: Any, name: str, start: int, end: int) -> bytes:
 # --- Storage, and its errors -----------------------------------------------------------------------
 
 
+def check_storage(root: str) -> None:
+    """Raises RemoteError if this installation cannot read such a URL. Asks no storage."""
+    check_protocols(root)
+    try:
+        from fsspec.core import get_filesystem_class
+    except ImportError:
+        raise RemoteError(
+            f"{root!r} needs an extra: pip install 'datasette-image-search[remote]'"
+        ) from None
+    try:
+        for link in root.split("::"):
+            if not link.startswith("/"):
+                get_filesystem_class(link.partition("://")[0])
+    except Exception as error:
+        raise _explained(root, error) from error
+
+
 def _opened(root: str) -> tuple[Any, str]:
     """The storage of a root, which this thread may use, and what it calls the root. Raises RemoteError."""
     thread = threading.get_ident()
     with _opening:
         found = _filesystems.get((root, ALL_THREADS)) or _filesystems.get((root, thread))
     if found is None:
-        check_protocols(root)
-        try:
-            from fsspec.core import url_to_fs
-        except ImportError:
-            raise RemoteError(
-                f"{root!r} needs an extra: pip install 'datasette-image-search[remote]'"
-            ) from None
+        check_storage(root)
+        from fsspec.core import url_to_fs
+
         try:
             fs, base = _retried(lambda: url_to_fs(root))
             if root.startswith(("http://", "https://")):

@@ -15,6 +15,7 @@ from datasette.views.special import JsonDataView
 
 from ..embedders.protocol import EmbedderError
 from ..errors import ImageSearchError, most_similar
+from ..files.remote import check_storage
 from ..files.remote_urls import RemoteError, clean_url, is_url
 from ..search.correction import Rank
 from .compat import configuration_page_name, shown_configuration, whole_configuration
@@ -289,9 +290,14 @@ def _problems_of(option: str, value: Any, *, of_instance: bool) -> Iterator[str]
             yield str(error)
             return
         if option == "roots":
-            for folder in read:
-                if isinstance(folder, Path) and not folder.is_dir():
-                    yield f"{name}: there is no folder {str(folder)!r}; its originals are not shown"
+            for place in read:
+                if isinstance(place, str):
+                    try:
+                        check_storage(place)
+                    except RemoteError as error:
+                        yield f"{name}: {error}"
+                elif not place.is_dir():
+                    yield f"{name}: there is no folder {str(place)!r}; its originals are not shown"
         if option == "weights":
             for model, file in read.items():
                 if not file.is_file():
