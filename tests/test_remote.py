@@ -596,6 +596,19 @@ def test_a_file_that_changed_since_it_was_listed_is_not_read_in_part(storage: Me
     assert read_remote(ROOT, "a", 0) == b"0123456789"
 
 
+def test_a_file_of_untold_size_is_read_up_to_a_limit(
+    storage: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", raising(AssertionError("all was read")))
+    storage.pipe_file("/photos/a", b"0123456789")
+    assert read_remote(ROOT, "a", 0, at_most=4) == b"0123"
+    monkeypatch.setattr(remote, "UNTOLD", 10)
+    assert len(read_remote(ROOT, "a", 0)) == 10
+    monkeypatch.setattr(remote, "UNTOLD", 9)
+    with pytest.raises(OSError, match="its size is not told"):
+        read_remote(ROOT, "a", 0)
+
+
 def test_an_open_file_is_read_in_blocks(storage: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(remote, "BLOCK", 100)
     content = bytes(range(256)) * 10

@@ -11,7 +11,6 @@ import asyncio
 import errno
 import io
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +22,7 @@ from zipfile import BadZipFile
 
 from cachetools import LRUCache, TTLCache
 
-from .remote_urls import RemoteError, check_protocols, joined
+from .remote_urls import RemoteError, check_protocols, joined, without_secrets
 from .told_states import told_state
 from .visiting import guard_web, is_visiting
 
@@ -34,6 +33,9 @@ BLOCK = 4 * 1024 * 1024
 
 KEPT_BLOCKS = 8
 """Of each open file, of which films jump between their index and their frames."""
+
+UNTOLD = 256 * 1024 * 1024
+"""Bytes that are read at most of a file whose size was not told."""
 
 TRIES = 5
 
@@ -58,16 +60,6 @@ _LASTING = (
     BadZipFile,
 )
 """Errors that another try does not mend."""
-
-_SECRETS = (
-    (re.compile(r"://\S*@"), "://...@"),
-    (re.compile(r"([?#]|%3F|%23)\S+", re.IGNORECASE), r"\1..."),
-    (
-        re.compile(r"((sig|signature|token|key|secret|password)(=|%3D))[^\s&]+", re.IGNORECASE),
-        r"\1...",
-    ),
-)
-"""Where URLs have passwords and signatures, and what is said instead."""
 
 ALL_THREADS = 0
 
@@ -226,19 +218,31 @@ def _entry(path: str, info: dict[str, Any]) -> RemoteEntry:
 def read_remote(root: str, path: str, size: int, at_most: int | None = None) -> bytes:
     """
     The bytes of a file, all in one request, or the first of them. Raises OSError, also if it has not the `size` in bytes
-    any more that it was listed with; 0 is for one that was not told.
+    any more that it was listed with; 0 is for one that was not told, of which at most UNTOLD bytes are read.
     """
     fs, base = _opened_to_read(root)
     name = _within(base, path)
-    if at_most is not None:
-        return _range(fs, name, 0, min(at_most, size) if size else at_most)
     if not size:
-        return cast(bytes, _reading(lambda: fs.cat_file(name), fs))
+        return _reading(lambda: _untold(fs, name, at_most), fs)
+    if at_most is not None:
+        return _range(fs, name, 0, min(at_most, size))
     # One more than there should be tells of a file that has grown.
     data = cast(bytes, _reading(lambda: fs.cat_file(name, start=0, end=size + 1), fs))
     if len(data) != size:
         raise OSError(errno.EIO, "it was changed since it was listed; run this again")
     return data
+
+
+def _untold(fs: Any, name: str, at_most: int | None) -> bytes:
+    left = UNTOLD + 1 if at_most is None else at_most
+    pieces = []
+    with fs.open(name, "rb") as file:
+        while left and (piece := file.read(min(left, BLOCK))):
+            pieces.append(piece)
+            left -= len(piece)
+    if at_most is None and not left:
+        raise ValueError(f"its size is not told, and it has more than {UNTOLD // 1024**2} MB")
+    return b"".join(pieces)
 
 
 def open_remote(root: str, path: str, size: int) -> BinaryIO:
@@ -426,9 +430,7 @@ def _reading(work: Callable[[], T], fs: Any) -> T:
 
 def _said(error: Exception) -> str:
     """What an error says, in a line and without passwords and signatures."""
-    said = getattr(error, "strerror", None) or str(error)
-    for pattern, instead in _SECRETS:
-        said = pattern.sub(instead, said)
+    said = without_secrets(getattr(error, "strerror", None) or str(error))
     return " ".join(said.split())[:200] or type(error).__name__
 
 

@@ -48,6 +48,16 @@ _ARCHIVES = frozenset({"zip", "tar", "libarchive"})
 _SIGNED = re.compile(r"\?[^/?]*=")
 """The query of a URL, which is where signatures and tokens are."""
 
+_SECRETS = (
+    (re.compile(r"://\S*@"), "://...@"),
+    (re.compile(r"([?#]|%3F|%23)\S+", re.IGNORECASE), r"\1..."),
+    (
+        re.compile(r"((sig|signature|token|key|secret|password)(=|%3D))[^\s&]+", re.IGNORECASE),
+        r"\1...",
+    ),
+)
+"""Where URLs have passwords and signatures, and what is said instead."""
+
 _PASSWORD = re.compile(r"[^/]*:.*@")
 """A key of S3 may have a slash in it."""
 
@@ -146,6 +156,13 @@ def _clean_link(link: str) -> str:
             f"the URL at '{scheme}://{host}' has a folder '', '.' or '..' in its path; give it without"
         )
     return f"{scheme}://{host}{slash}{below_it}"
+
+
+def without_secrets(said: str) -> str:
+    """A text, such as that of an error, without the passwords and signatures of the URLs in it."""
+    for pattern, instead in _SECRETS:
+        said = pattern.sub(instead, said)
+    return said
 
 
 def storage_of(url: str) -> Storage:
