@@ -265,6 +265,9 @@ def test_a_finger_shows_what_is_written_first_and_opens_next(browser: Browser, s
         page.locator(f".image-search-{part}").first for part in ("picture", "caption")
     )
     expect(caption).to_have_css("opacity", "0")
+    ring = page.locator(".image-select-tick").first
+    assert 0 < ring.evaluate("ring => Number(getComputedStyle(ring).opacity)") < 1
+    assert ring.bounding_box()["width"] >= 24
     picture.tap()
     expect(caption).to_have_css("opacity", "1")
     expect(page.get_by_role("dialog")).to_be_hidden()
