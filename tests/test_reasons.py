@@ -137,6 +137,21 @@ def test_a_file_is_no_raw_for_its_name_alone(data: bytes, reason: str):
     assert str(error.value) == reason
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "is_archive"),
+    [
+        ("a.ZIP", b"PK\x03\x04", True),
+        ("a.tar", bytes(257) + b"ustar", True),
+        ("a.docx", b"PK\x03\x04", False),
+        ("a.zip", b"no archive", False),
+    ],
+)
+def test_an_archive_is_told_how_to_be_written(name: str, data: bytes, is_archive: bool):
+    kind = name[-3:].lower()
+    told = f"the file is an archive; to embed what is in it, write it as {kind}::photos.{kind}"
+    assert (unidentified(data, name) == told) == is_archive
+
+
 PROGRAMMERS = re.compile(
     r"decoder|object|chunk|Plugin|Error|None|0x|IHDR|IDAT|Pillow|libraw|[a-z]_[a-z]|\(\d+\)"
 )

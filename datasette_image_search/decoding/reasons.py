@@ -62,6 +62,13 @@ _KINDS: Sequence[tuple[re.Pattern[bytes], str]] = [
 """How pictures begin, and the names of their formats."""
 
 
+_ARCHIVES = (
+    ("zip", re.compile(rb"PK\x03\x04"), ".zip"),
+    ("tar", re.compile(rb".{257}ustar", re.DOTALL), ".tar"),
+)
+"""The protocols for archives, how these begin, and how their names end."""
+
+
 def unsupported(kind: str) -> str:
     """The reason for a picture of a kind such as "BMP with 2 bits", which may be a good one."""
     return f"the picture is of a kind that is not supported ({kind})"
@@ -98,6 +105,9 @@ def _kind_of_bmp(what: str, number: int) -> str | None:
 def unidentified(data: bytes, name: str) -> str:
     """The reason for a file that no plugin took for its own. `name` is that of the file, or ""."""
     kind = next((kind for start, kind in _KINDS if start.match(data)), None)
+    for archive, start, suffix in _ARCHIVES:
+        if start.match(data) and name.lower().endswith(suffix):
+            return f"the file is an archive; to embed what is in it, write it as {archive}::photos{suffix}"
     if kind is None:
         return _NO_FILM if is_film_name(name) else _NO_PICTURE
     return f"the picture is damaged, or of a kind of {kind} that is not supported"
