@@ -175,7 +175,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/album/(?P<album>[0-9]+)$",
-            album_pages.album,
+            told_with_the_list(album_pages.album),
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/earth(?:\.(?P<format>json))?$",

@@ -287,7 +287,9 @@ async def test_a_person_without_albums_is_told_how_to_make_some(database: Path):
     page = (await get(served(database), ALBUMS)).text
     assert "There are no albums yet" in page
     assert "sqlite-utils album-images" in page
-    assert (await get(served(database), f"{PAGE}/album/1")).status_code == 404
+    missing = await get(served(database), f"{PAGE}/album/1")
+    assert missing.status_code == 404
+    assert f'There is no album 1. <a href="{ALBUMS}">All albums</a>' in missing.text
 
 
 @pytest.mark.parametrize("taken", ["images_albums", "images_album_members"])

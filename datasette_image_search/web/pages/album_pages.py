@@ -6,7 +6,9 @@ import sqlite3
 from dataclasses import dataclass
 
 from datasette.app import Datasette
-from datasette.utils.asgi import NotFound, Request, Response
+from datasette.utils.asgi import Request, Response
+from datasette.views.base import DatasetteError
+from markupsafe import Markup
 
 from ...store import Key, reads
 from ...store.album_rows import Album
@@ -79,7 +81,14 @@ async def album(datasette: Datasette, request: Request) -> Response:
             requested.database, lambda conn: album_name(conn, requested.table, id)
         )
     if name is None:
-        raise NotFound(f"There is no album {request.url_vars['album']}")
+        raise DatasetteError(
+            Markup('There is no album {}. <a href="{}">All albums</a>').format(
+                request.url_vars["album"], requested.urls.albums()
+            ),
+            title="Albums",
+            status=404,
+            message_is_html=True,
+        )
     return Response.redirect(requested.urls.page([(ALBUMS.argument, name)]))
 
 
