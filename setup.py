@@ -13,6 +13,9 @@ THINGS = [
 # The models of another version may be others, and read-images refuses these.
 OCR = ["onnxruntime", "opencv-python-headless", "rapidocr>=3.10,<3.11"]
 
+# fsspec reads web servers through aiohttp, whose requests for visitors we guard.
+REMOTE = ["aiohttp>=3.14", "fsspec>=2026.9"]
+
 setup(
     name="datasette-image-search",
     version="0.2",
@@ -67,12 +70,12 @@ setup(
         "test": [
             *THINGS,
             *OCR,
+            *REMOTE,
             "av>=16.0.1",
             "axe-playwright-python",
             "build",
             "cogapp",
             "datasette-cluster-map",
-            "fsspec>=2026.9",
             "hypothesis",
             "moto[server]>=5",
             "mypy",
@@ -97,7 +100,7 @@ setup(
         "heic": ["pillow-heif"],
         "jxl": ["pillow-jxl-plugin>=1.3"],
         "raw": ["rawpy"],
-        "remote": ["fsspec>=2026.9"],
+        "remote": REMOTE,
         "ocr": OCR,
         "places": ["reverse_geocode>=1.6.6", "scipy"],
         "parquet": ["pyarrow"],

@@ -49,10 +49,9 @@ def _guard() -> Any:
 
 
 async def _check_redirect(_session: Any, _context: Any, sent: Any) -> None:
-    from yarl import URL
-
     headers = sent.response.headers
-    told = sent.url.join(URL(headers.get("Location") or headers.get("URI") or ""))
+    url_of = type(sent.url)
+    told = sent.url.join(url_of(headers.get("Location") or headers.get("URI") or ""))
     is_safer = (sent.url.port, told.port) == (80, 443)
     if is_visiting() and (
         told.host != sent.url.host or (told.port != sent.url.port and not is_safer)
