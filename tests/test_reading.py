@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -201,6 +202,16 @@ def test_a_text_that_unpacks_to_gigabytes_costs_no_other():
         chunk(b"tEXt", b"Title\0By the sea"),
     )
     assert read_metadata(data) == Metadata(title="By the sea")
+
+
+def test_a_block_that_says_it_has_gigabytes_takes_none():
+    data = b"\0MRM\0\0\0\0" + b"\0PRD" + struct.pack(">I", 2**28) + b"size"
+    tracemalloc.start()
+    try:
+        assert read_metadata(data) == NOTHING
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_thousands_of_parts_are_not_all_read(monkeypatch: pytest.MonkeyPatch):

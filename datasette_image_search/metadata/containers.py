@@ -149,7 +149,10 @@ def _of_mrw(data: bytes, found: Sources) -> None:
     """Minolta's RAW has blocks, one of which is a TIFF."""
     position = 8
     for _ in range(MOST_BOXES):
-        kind, length = struct.unpack_from(">4sL", data.ljust(position + 8, b"\0"), position)
+        # A length may say that the next block is gigabytes away.
+        if position + 8 > len(data):
+            return
+        kind, length = struct.unpack_from(">4sL", data, position)
         if kind == b"\0TTW":
             found.exif.append(data[position + 8 : position + 8 + length])
         if not kind.startswith(b"\0"):
