@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from datasette.utils import sqlite_timelimit
 
@@ -158,11 +158,19 @@ async def find(
         with_usual=usual_facets,
     )
     with told(), naming_the_filter(requested.table, wanted.filter):
-        (count, page), facets, without_vector = await asyncio.gather(
+        # The search says best what is wrong with a filter, whichever of these is the first to fail.
+        done = await asyncio.gather(
             count_and_search(),
             timed("facets", counting),
             _without_vector(requested, wanted),
+            return_exceptions=True,
         )
+        for each in done:
+            if isinstance(each, BaseException):
+                raise each
+    (count, page), facets, without_vector = cast(
+        tuple[tuple[Count, _Page], Facets, int | None], done
+    )
     milliseconds["query vector"] = page.query_vector_ms
     count = replace(count, is_exact=count.is_exact and page.is_complete)
     end = wanted.offset + wanted.size
