@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from datasette.database import QueryInterrupted
 from datasette.utils import escape_sqlite, path_with_replaced_args
 
 from ...decoding.formats import FILM_FORMATS
-from .linked import LinkedFacet
+from .linked import LinkedColumnFacet
 
 PHOTOS, FILMS = "photos", "films"
 
@@ -23,33 +22,18 @@ def filters_of_kinds(column: str) -> dict[str, tuple[str, str]]:
     }
 
 
-class KindFacet(LinkedFacet):
+class KindFacet(LinkedColumnFacet):
     """Photos and films with their counts, by a column of formats. A link chooses one of them instead of the other."""
 
     type = "kind"
 
-    async def facet_results(self) -> tuple[list[dict[str, Any]], list[str]]:
-        results, timed_out = [], []
-        for source_and_config in self.get_configs():
-            config = source_and_config["config"]
-            column = config.get("column") or config["simple"]
-            try:
-                results.append(await self._result(column, source_and_config["source"]))
-            except QueryInterrupted:
-                timed_out.append(column)
-        return results, timed_out
-
-    async def _result(self, column: str, source: str) -> dict[str, Any]:
-        counted = await self.ds.execute(
-            self.database,
+    async def result_of(self, column: str, source: str) -> dict[str, Any]:
+        counted = await self.counted(
             _SQL.format(
                 column=escape_sqlite(column),
                 sql=self.sql,
                 formats=", ".join(f"'{each}'" for each in sorted(FILM_FORMATS)),
-            ),
-            self.params,
-            truncate=False,
-            custom_time_limit=self.ds.setting("facet_time_limit_ms"),
+            )
         )
         counts = {FILMS if row["is_film"] else PHOTOS: row["count"] for row in counted.rows}
         return {

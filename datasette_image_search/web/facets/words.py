@@ -216,16 +216,15 @@ class WordsFacet(LinkedFacet):
 
     async def _result(self, having: ImageTable, config: dict[str, Any]) -> dict[str, Any]:
         size = self.get_facet_size()
-        counted = await self.ds.execute(
-            self.database,
+        counted = await self.counted(
             _SQL.format(
-                sql=self.sql, limit=size + 1, side=self.words.rows(having), word=self.words.column,
+                sql=self.sql,
+                limit=size + 1,
+                side=self.words.rows(having),
+                word=self.words.column,
                 key=escape_sqlite(having.key),
-            ),
-            self.params,
-            truncate=False,
-            custom_time_limit=self.ds.setting("facet_time_limit_ms"),
-        )  # fmt: skip
+            )
+        )
         argument = self.words.argument
         chosen = self.request.args.getlist(argument)
         values = [

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from datasette.database import QueryInterrupted
 from datasette.utils import escape_sqlite
 
-from .linked import LinkedFacet
+from .linked import LinkedColumnFacet
 
 YEAR = "[0-9][0-9][0-9][0-9]"
 
 
-class YearFacet(LinkedFacet):
+class YearFacet(LinkedColumnFacet):
     """
     Years with their counts, the latest first. A link filters by column__gte and column__lt, which the
     table page understands, and which can use an index of the column.
@@ -25,26 +24,11 @@ class YearFacet(LinkedFacet):
     with_months = False
     """Whether the year that the filter is in comes with the counts of its months."""
 
-    async def facet_results(self) -> tuple[list[dict[str, Any]], list[str]]:
-        results, timed_out = [], []
-        for source_and_config in self.get_configs():
-            config = source_and_config["config"]
-            column = config.get("column") or config["simple"]
-            try:
-                results.append(await self._result(column, source_and_config["source"]))
-            except QueryInterrupted:
-                timed_out.append(column)
-        return results, timed_out
-
-    async def _result(self, column: str, source: str) -> dict[str, Any]:
+    async def result_of(self, column: str, source: str) -> dict[str, Any]:
         size = self.get_facet_size()
         sql = _INDEXED_SQL if self.column_is_indexed else _SQL
-        counted = await self.ds.execute(
-            self.database,
-            sql.format(column=escape_sqlite(column), sql=self.sql, year=YEAR, limit=size + 1),
-            self.params,
-            truncate=False,
-            custom_time_limit=self.ds.setting("facet_time_limit_ms"),
+        counted = await self.counted(
+            sql.format(column=escape_sqlite(column), sql=self.sql, year=YEAR, limit=size + 1)
         )
         pairs = self.get_querystring_pairs()
         values = []
@@ -74,12 +58,8 @@ class YearFacet(LinkedFacet):
 
     async def _months(self, column: str, year: str) -> dict[str, int]:
         """The counts of the months of a year, "2021-05" and so on."""
-        counted = await self.ds.execute(
-            self.database,
-            _MONTHS_SQL.format(column=escape_sqlite(column), sql=self.sql, year=year),
-            self.params,
-            truncate=False,
-            custom_time_limit=self.ds.setting("facet_time_limit_ms"),
+        counted = await self.counted(
+            _MONTHS_SQL.format(column=escape_sqlite(column), sql=self.sql, year=year)
         )
         return {row["value"]: row["count"] for row in counted.rows}
 
