@@ -189,7 +189,7 @@ def demo_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for PATH with a sqlite-utils that starts in milliseconds."""
+    """A folder for PATH with a sqlite-utils and a datasette that start in milliseconds."""
     with quick_program(tmp_path_factory.mktemp("program")) as folder:
         yield folder
 

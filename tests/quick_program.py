@@ -1,17 +1,20 @@
 """
-The program sqlite-utils for shells that run many commands: a process that has imported everything forks
-itself for each, so that a command takes a tenth of the time. Folder, environment, pipes and exit code
-are those of the shell, and what a command knows is what any new process knows.
+The programs sqlite-utils and datasette for shells that run many of them: a process that has imported everything
+forks itself for each, so that a command takes a tenth of the time. Folder, environment, pipes and exit code are
+those of the shell, and what a command knows is what any new process knows. If the program is ended, so is what
+was forked.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +24,7 @@ import os, pickle, socket, sys
 
 with socket.socket(socket.AF_UNIX) as asked:
     asked.connect(os.path.join(os.path.dirname(os.path.abspath(__file__)), "socket"))
-    request = pickle.dumps((sys.argv[1:], os.getcwd(), dict(os.environ)))
+    request = pickle.dumps((sys.argv, os.getcwd(), dict(os.environ)))
     socket.send_fds(asked, [len(request).to_bytes(4, "big")], [0, 1, 2])
     asked.sendall(request)
     code = asked.recv(1)
@@ -32,10 +35,11 @@ sys.exit(code[0] if code else 255)
 
 @contextmanager
 def quick_program(folder: Path) -> Iterator[Path]:
-    """A folder for PATH with sqlite-utils, as long as the context lasts."""
-    program = folder / "sqlite-utils"
-    program.write_text(PROGRAM)
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    """A folder for PATH with these programs, as long as the context lasts."""
+    for name in ("sqlite-utils", "datasette"):
+        program = folder / name
+        program.write_text(PROGRAM)
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
     line = [sys.executable, "-m", "tests.quick_program", str(folder / "socket")]
     project = Path(__file__).parents[1]
     with subprocess.Popen(line, cwd=project, stdout=subprocess.PIPE) as process:
@@ -68,6 +72,9 @@ def import_commands() -> None:
 
 
 def serve(path: str) -> None:
+    import datasette.cli  # noqa: F401
+    import uvicorn.protocols.http.auto  # noqa: F401
+
     import_commands()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
@@ -98,16 +105,26 @@ def answer(asked: socket.socket) -> None:
     os.environ.update(environment)
     known = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[1:1] = [each for each in known if each not in sys.path]
-    asked.sendall(bytes([run(arguments)]))
+    threading.Thread(target=end_with, args=[asked], daemon=True).start()
+    asked.sendall(bytes([run(*arguments)]))
     os._exit(0)
 
 
-def run(arguments: list[str]) -> int:
-    from sqlite_utils.cli import cli
+def end_with(asked: socket.socket) -> None:
+    """Wait for the program to end, which says nothing more."""
+    asked.recv(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
+
+def run(program: str, *arguments: str) -> int:
+    """The exit code."""
+    from datasette.cli import cli as datasette
+    from sqlite_utils.cli import cli as sqlite_utils
+
+    name = Path(program).name
     code = 1
     try:
-        cli(arguments, prog_name="sqlite-utils")
+        {"datasette": datasette, "sqlite-utils": sqlite_utils}[name](arguments, prog_name=name)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else bool(ended.code)
     finally:

@@ -103,8 +103,7 @@ def test_the_readme_runs_from_top_to_bottom(clone: Path) -> None:
         if output is not None and output.is_output:
             assert_prints(printed, output.text)
         if served:
-            line = [sys.executable, "-m", *shlex.split(served[0]), *PATIENTLY]
-            with running(line, cwd=clone) as server:
+            with running([*shlex.split(served[0]), *PATIENTLY], cwd=clone) as server:
                 page = httpx.get(
                     f"{server.url}/-/image-search", follow_redirects=True, timeout=HANGS
                 )

@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,8 +82,7 @@ class Recipe:
     def serve(self, command: str = "datasette photos.db") -> Iterator[Server]:
         program, *arguments = command.split()
         assert program == "datasette"
-        line = [sys.executable, "-m", program, *arguments, *PATIENTLY]
-        with running(line, cwd=self.home) as server:
+        with running([program, *arguments, *PATIENTLY], cwd=self.home) as server:
             yield server
 
 
