@@ -442,10 +442,13 @@ def _earth_url(urls: TableUrls, answer: Answer, kept: Pairs, query: str) -> str 
 
 def _has_map(answer: Answer) -> bool:
     """Whether the table page draws a map, as datasette-cluster-map does of rows with a place."""
-    names = {str(plugin["name"]).replace("_", "-") for plugin in get_plugins()}
-    return MAP_PLUGIN in names and any(
+    has_place = any(
         image.row.get("latitude") is not None and image.row.get("longitude") is not None
         for image in answer.images
+    )
+    # Datasette reads the metadata of all packages here, which takes longer than many a search.
+    return has_place and any(
+        str(plugin["name"]).replace("_", "-") == MAP_PLUGIN for plugin in get_plugins()
     )
 
 
