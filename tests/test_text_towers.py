@@ -250,7 +250,8 @@ from datasette.app import Datasette
 
 
 async def get(path):
-    page = await Datasette([sys.argv[1]]).client.get(path)
+    datasette = Datasette([sys.argv[1]], settings={"sql_time_limit_ms": 60_000})
+    page = await datasette.client.get(path)
     return page.text
 
 
