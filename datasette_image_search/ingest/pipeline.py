@@ -8,26 +8,20 @@ stopped loses no more than the batch in flight and the next one picks up there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 
-import numpy as np
 from sqlite_utils import Database
 
 from .. import store
-from ..decoding.decode import DecodedImage
-from ..decoding.opening import DecodeError, DecodeSettings, Unreadable, default_max_pixels
 from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
 from ..errors import ImageSearchError
 from ..files.run_lock import only_run
 from ..store import Index
-from ..store.companions import names_of
 from ..store.connections import check_writable, open_or_make
-from ..store.image_record import ImageRecord, SceneRow
 from ..store.indexes import WeightsOf, ensure_index, recorded_weights
 from ..store.metadata import write_metadata
 from ..store.migrations import migrate
@@ -36,16 +30,11 @@ from ..store.replacements import delete_index, take_over
 from ..store.schema import ensure_tables
 from ..store.tables import (
     IMPORTED,
-    OWN_ROOT,
-    EmbeddedImage,
-    Failure,
     ReusedImage,
-    Source,
 )
 from ..store.writes import (
     delete_images,
     ensure_roots,
-    folder_of,
     forget_failures,
     forget_old_warnings,
     forget_unreadable,
@@ -55,12 +44,13 @@ from ..store.writes import (
     write_reused,
 )
 from .batches import batches
-from .decode_ahead import decode_ahead, pictures_of
+from .encoding import EncodedBatch, EncodingSettings, encode_in_batches
+from .made_ahead import made_ahead
 from .model_choice import RunError
 from .own_images import NO_CONTENT, ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
 from .replacing import replacement_by
-from .report import FailedImage, Progress, Summary, failed_image, rows_gone, summary_of
+from .report import FailedImage, Progress, Summary, rows_gone, summary_of
 from .rereading import read_again
 from .scan import places_of
 from .survey import EmbedRequest, Survey, take_survey
@@ -337,40 +327,43 @@ class _Run:
     ) -> None:
         self.total += len(survey.to_embed)
         request = self.request
-        settings = DecodeSettings(
-            embedder.preprocess,
-            embedder.image_size,
-            thumbnail_size=request.thumbnail_size,
-            max_pixels=request.max_pixels or default_max_pixels(request.decoders),
+        settings = EncodingSettings(
+            request.batch_size, request.decoders, request.thumbnail_size, request.max_pixels, roots
         )
         self._show_progress()
-        # Far enough ahead for the decoders to be busy while a batch is encoded.
-        ahead = request.batch_size + 2 * request.decoders
-        outcomes = decode_ahead(
-            survey.to_embed, settings, request.decoders, ahead, self._with_content
-        )
-        for batch in batches(outcomes, request.batch_size, lambda each: pictures_of(each[1])):
-            images, failed = _encode(embedder, batch, roots, request.batch_size)
-            committed = partial(self._count, failed, batch)
-            write_batch(self.db, self.table, index, images, failed, committed)
-            self._show_progress()
+        # The model need not wait while a batch is written.
+        encode = partial(self._encode, survey, embedder, settings)
+        with made_ahead(encode) as encoded:
+            for batch in encoded:
+                committed = partial(self._count, batch)
+                write_batch(self.db, self.table, index, batch.images, batch.failures, committed)
+                self._show_progress()
 
-    def _count(
-        self, failures: Sequence[Failure], batch: Sequence[tuple[ImageSource, object]]
-    ) -> None:
-        images = {image.path: image for image, _ in batch}
-        for failure in failures:
-            # With the name of the file: the key of a row would not tell a person.
-            told = failed_image(images[failure.path], failure.reason)
+    def _encode(
+        self,
+        survey: Survey,
+        embedder: Embedder,
+        settings: EncodingSettings,
+        is_wanted: Callable[[], bool],
+    ) -> Generator[EncodedBatch, None, None]:
+        # In another thread than that of the other connection.
+        with open_or_make(self.request.database) as db:
+            with_content = partial(self._with_content, db)
+            yield from encode_in_batches(
+                survey.to_embed, embedder, settings, with_content, is_wanted
+            )
+
+    def _count(self, batch: EncodedBatch) -> None:
+        for failure, told in zip(batch.failures, batch.told, strict=True):
             (self.warnings if failure.embedded else self.failures).append(told)
-        self.alone += _alone(batch)
-        self.done += len(batch)
+        self.alone += batch.alone
+        self.done += batch.count
 
-    def _with_content(self, image: ImageSource) -> ImageSource:
+    def _with_content(self, db: Database, image: ImageSource) -> ImageSource:
         column = self.survey.content_column
         if column is None or not isinstance(image, OwnImage):
             return image
-        content = own_content(self.db.conn, self.table, column, image.image_id)
+        content = own_content(db.conn, self.table, column, image.image_id)
         if image.size and not content and image.problem is None:
             return replace(image, problem=NO_CONTENT)
         return replace(image, content=content)
@@ -391,101 +384,3 @@ class _Run:
 
     def _show_progress(self) -> None:
         self.on_progress(Progress(self.done, self.total, len(self.failures), self.device))
-
-
-def _alone(batch: Sequence[tuple[ImageSource, object]]) -> Iterator[tuple[str, str]]:
-    """The companions of new pictures that turned out to be bad; one that could not be opened now may be good."""
-    for image, outcome in batch:
-        if (
-            isinstance(image, FoundFile)
-            and image.image_id is None
-            and isinstance(outcome, DecodeError)
-            and not isinstance(outcome, Unreadable)
-        ):
-            yield from ((image.root, name) for name in names_of(image.companions))
-
-
-def _encode(
-    embedder: Embedder,
-    batch: Sequence[tuple[ImageSource, DecodedImage | DecodeError]],
-    roots: Mapping[str, int],
-    size: int,
-) -> tuple[list[EmbeddedImage], list[Failure]]:
-    """The rows to write for a batch, warnings among the failures; `roots` are ids by path."""
-    decoded = [(image, outcome) for image, outcome in batch if isinstance(outcome, DecodedImage)]
-    failures = [
-        _failure(image, outcome, roots)
-        for image, outcome in batch
-        if isinstance(outcome, DecodeError)
-    ]
-    if not decoded:
-        return [], failures
-    embedded = []
-    vectors = _vectors(embedder, [outcome for _, outcome in decoded], size)
-    for (image, outcome), vector in zip(decoded, vectors, strict=True):
-        if not np.isfinite(vector).all():
-            # Half precision overflows now and then; such a vector would be found by every search.
-            reason = DecodeError("the model gives no finite vector for it")
-            failures.append(_failure(image, reason, roots))
-            continue
-        content = _content(image, outcome, roots)
-        beside: str | None = image.beside if isinstance(image, FoundFile) else ""
-        if not outcome.all_read:
-            beside = None
-        scenes = tuple(SceneRow(scene.at, scene.thumbnail) for scene in outcome.scenes)
-        embedded.append(
-            EmbeddedImage(image.image_id, content, vector, outcome.thumbnail, beside, scenes)
-        )
-        if outcome.warning is not None:
-            warning = _failure(image, DecodeError(outcome.warning), roots)
-            failures.append(replace(warning, embedded=True))
-    return embedded, failures
-
-
-def _vectors(
-    embedder: Embedder, decoded: Sequence[DecodedImage], size: int
-) -> Iterator[np.ndarray]:
-    """The vector of each, or those of the scenes of a film, shape (n, dimensions); `size` pictures are encoded at once."""
-    inputs = [
-        [scene.model_input for scene in outcome.scenes] or [outcome.model_input]
-        for outcome in decoded
-    ]
-    together = list(chain.from_iterable(inputs))
-    vectors = np.concatenate(
-        [
-            embedder.encode_images(np.stack(together[start : start + size]))
-            for start in range(0, len(together), size)
-        ]
-    )
-    at = 0
-    for outcome, each in zip(decoded, inputs, strict=True):
-        yield vectors[at : at + len(each)] if outcome.scenes else vectors[at]
-        at += len(each)
-
-
-def _failure(image: ImageSource, error: DecodeError, roots: Mapping[str, int]) -> Failure:
-    root_id = roots[image.root] if isinstance(image, FoundFile) else OWN_ROOT
-    # No file has the time "", so that what could not be read is tried again by the next run.
-    mtime = "" if isinstance(error, Unreadable) else image.mtime
-    return Failure(root_id, image.path, image.size, mtime, str(error))
-
-
-def _content(
-    image: ImageSource, decoded: DecodedImage, roots: Mapping[str, int]
-) -> ImageRecord | Source:
-    if isinstance(image, OwnImage):
-        return Source(image.size, image.mtime, decoded.sha256)
-    return ImageRecord(
-        root_id=roots[image.root],
-        path=image.path,
-        folder=folder_of(image.path),
-        filename=image.name,
-        format=decoded.format,
-        width=decoded.width,
-        height=decoded.height,
-        size=image.size,
-        mtime=image.mtime,
-        sha256=decoded.sha256,
-        metadata=decoded.metadata,
-        companions=image.companions or None,
-    )
