@@ -14,7 +14,7 @@ from sqlite_utils import hookimpl
 from ..sql import has_functions, register_functions
 from .albums import album_images
 from .duplicates import find_duplicates
-from .embedding import embed_images
+from .embedding import EmbedCommand, embed_images
 from .importing import import_image_vectors
 from .indexing import index_images
 from .locating import locate_images
@@ -42,7 +42,7 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    cli.command("embed-images", cls=Command)(embed_images)
+    cli.command("embed-images", cls=EmbedCommand)(embed_images)
     cli.command("import-image-vectors", cls=Command)(import_image_vectors)
     cli.command("index-images", cls=Command)(index_images)
     cli.command("search-images", cls=QueryCommand)(search_images)

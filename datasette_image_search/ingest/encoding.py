@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, takewhile
+from typing import Protocol
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from ..store.writes import folder_of
 from .batches import batches
 from .decode_ahead import decode_ahead, pictures_of
 from .own_images import ImageSource, OwnImage
-from .report import FailedImage, failed_image
+from .report import FailedImage, NodeWork, failed_image
 from .walk import FoundFile
 
 Outcome = tuple[ImageSource, DecodedImage | DecodeError]
@@ -28,14 +29,13 @@ Outcome = tuple[ImageSource, DecodedImage | DecodeError]
 class EncodingSettings:
     """
     How images are encoded, wherever that is: `batch_size` at once, decoded by so many `workers`, with thumbnails of
-    `thumbnail_size` pixels, None for none. `max_pixels` None is as many as the memory allows. `roots` are ids by path.
+    `thumbnail_size` pixels, None for none. `max_pixels` None is as many as the memory allows.
     """
 
     batch_size: int
     workers: int
     thumbnail_size: int | None
     max_pixels: int | None
-    roots: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,14 @@ def encode_in_batches(
     images: Iterable[ImageSource],
     embedder: Embedder,
     settings: EncodingSettings,
+    roots: Mapping[str, int],
     with_content: Callable[[ImageSource], ImageSource] = lambda image: image,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> Iterator[EncodedBatch]:
     """
-    The images in their order. Threads decode ahead of the model; `with_content` is as in decode_ahead(). It ends early,
-    between two pictures, when they are not `is_wanted` any more. Raises what the embedder raises.
+    The images in their order. Threads decode ahead of the model; `roots` are ids by path, and `with_content` is as in
+    decode_ahead(). It ends early, between two pictures, when they are not `is_wanted` any more. Raises what the embedder
+    raises.
     """
     decoding = DecodeSettings(
         embedder.preprocess,
@@ -77,7 +79,55 @@ def encode_in_batches(
     for batch in batches(wanted, settings.batch_size, lambda each: pictures_of(each[1])):
         if not is_wanted():
             return
-        yield _encode(embedder, batch, settings)
+        yield _encode(embedder, batch, settings.batch_size, roots)
+
+
+class Encoder(Protocol):
+    """This machine, or a cluster."""
+
+    @property
+    def where(self) -> str:
+        """What encodes, for a person, such as "cpu, float32"."""
+        ...
+
+    @property
+    def nodes(self) -> tuple[NodeWork, ...]:
+        """What each node of a cluster has done so far; none of this machine."""
+        ...
+
+    def encode(
+        self,
+        images: Iterable[ImageSource],
+        roots: Mapping[str, int],
+        with_content: Callable[[ImageSource], ImageSource],
+        is_wanted: Callable[[], bool],
+    ) -> Iterator[EncodedBatch]:
+        """As encode_in_batches()."""
+        ...
+
+
+@dataclass(frozen=True)
+class HereEncoder:
+    """An Encoder that is this process."""
+
+    embedder: Embedder
+    settings: EncodingSettings
+    nodes: tuple[NodeWork, ...] = ()
+
+    @property
+    def where(self) -> str:
+        return f"{self.embedder.device}, {self.embedder.precision}"
+
+    def encode(
+        self,
+        images: Iterable[ImageSource],
+        roots: Mapping[str, int],
+        with_content: Callable[[ImageSource], ImageSource],
+        is_wanted: Callable[[], bool],
+    ) -> Iterator[EncodedBatch]:
+        return encode_in_batches(
+            images, self.embedder, self.settings, roots, with_content, is_wanted
+        )
 
 
 def batch_of_failures(
@@ -104,9 +154,8 @@ def _batch(
 
 
 def _encode(
-    embedder: Embedder, batch: Sequence[Outcome], settings: EncodingSettings
+    embedder: Embedder, batch: Sequence[Outcome], size: int, roots: Mapping[str, int]
 ) -> EncodedBatch:
-    roots = settings.roots
     decoded = [(image, outcome) for image, outcome in batch if isinstance(outcome, DecodedImage)]
     failures = [
         (image, _failure(image, outcome, roots))
@@ -114,7 +163,7 @@ def _encode(
         if isinstance(outcome, DecodeError)
     ]
     embedded = []
-    vectors = _vectors(embedder, [outcome for _, outcome in decoded], settings.batch_size)
+    vectors = _vectors(embedder, [outcome for _, outcome in decoded], size)
     for (image, outcome), vector in zip(decoded, vectors, strict=True):
         if not np.isfinite(vector).all():
             # Half precision overflows now and then; such a vector would be found by every search.

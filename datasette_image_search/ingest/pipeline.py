@@ -8,7 +8,8 @@ stopped loses no more than the batch in flight and the next one picks up there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -44,13 +45,14 @@ from ..store.writes import (
     write_reused,
 )
 from .batches import batches
-from .encoding import EncodedBatch, EncodingSettings, encode_in_batches
+from .cluster import cluster_encoder
+from .encoding import EncodedBatch, Encoder, EncodingSettings, HereEncoder
 from .made_ahead import made_ahead
 from .model_choice import RunError
 from .own_images import NO_CONTENT, ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
 from .replacing import replacement_by
-from .report import FailedImage, Progress, Summary, rows_gone, summary_of
+from .report import FailedImage, NodeWork, Progress, Summary, rows_gone, summary_of
 from .rereading import read_again
 from .scan import places_of
 from .survey import EmbedRequest, Survey, take_survey
@@ -85,53 +87,87 @@ def embed_images(
         plan = summary_of(survey)
         on_plan(plan)
         embedder = None
+        model = _model_asked(request, survey, weights_of)
         if survey.to_embed or survey.index is None or request.weights is not None:
-            embedder = _load_embedder(request, survey, weights_of)
+            embedder = load_embedder(model if request.ray is None else _for_any_device(model))
             if request.replace_model and _is_of_another(survey.index, embedder):
                 # Nothing of that one is of use.
                 survey = take_survey(request, embedder.fingerprint)
                 plan = summary_of(survey)
                 on_plan(plan)
             _check_embedder(request, survey, embedder)
-        with open_or_make(request.database) as db:
+        with (
+            _encoder(request, survey, model, embedder) as encoder,
+            open_or_make(request.database) as db,
+        ):
             if request.wal:
                 db.enable_wal()
-            run = _Run(db, request, survey, embedder, on_progress)
+            run = _Run(db, request, survey, embedder, encoder, on_progress)
             try:
                 run.carry_out()
             except KeyboardInterrupt:
                 run.interrupted = True
-    return replace(
-        plan,
-        embedded=run.done - len(run.failures) + len(survey.unusable),
-        reused=run.reused,
-        moved=run.moved,
-        read=run.read,
-        failures=tuple(run.failures),
-        warnings=tuple(run.warnings),
-        failures_table=run.table.failures,
-        pruned=run.pruned,
-        companions=plan.companions - run.parted,
-        gone=rows_gone(run.gone),
-        seconds=time.perf_counter() - started,
-        device=run.device if embedder else None,
-        interrupted=run.interrupted,
-        migrated=run.migrated,
-        replacement=run.replacement,
-    )
+            return replace(
+                plan,
+                embedded=run.done - len(run.failures) + len(survey.unusable),
+                reused=run.reused,
+                moved=run.moved,
+                read=run.read,
+                failures=tuple(run.failures),
+                warnings=tuple(run.warnings),
+                failures_table=run.table.failures,
+                pruned=run.pruned,
+                companions=plan.companions - run.parted,
+                gone=rows_gone(run.gone),
+                seconds=time.perf_counter() - started,
+                device=run.where if embedder else None,
+                nodes=run.nodes,
+                interrupted=run.interrupted,
+                migrated=run.migrated,
+                replacement=run.replacement,
+            )
 
 
 def _is_of_another(index: Index | None, embedder: Embedder) -> bool:
     return index is not None and index.fingerprint not in (IMPORTED, embedder.fingerprint)
 
 
-def _load_embedder(request: EmbedRequest, survey: Survey, weights_of: WeightsOf) -> Embedder:
+def _model_asked(request: EmbedRequest, survey: Survey, weights_of: WeightsOf) -> ModelRequest:
     weights = request.weights
     if weights is None and survey.index is not None:
         weights = weights_of(survey.index)
-    return load_embedder(
-        ModelRequest(survey.model, weights, request.device, request.precision, allow_download=True)
+    return ModelRequest(
+        survey.model, weights, request.device, request.precision, allow_download=True
     )
+
+
+def _for_any_device(model: ModelRequest) -> ModelRequest:
+    """As this machine can load it, for its fingerprint: the device that is asked for is one of the nodes."""
+    return replace(model, device=None, precision=None)
+
+
+@contextmanager
+def _encoder(
+    request: EmbedRequest, survey: Survey, model: ModelRequest, embedder: Embedder | None
+) -> Iterator[Encoder | None]:
+    settings = EncodingSettings(
+        request.batch_size, request.decoders, request.thumbnail_size, request.max_pixels
+    )
+    if embedder is None:
+        yield None
+    elif request.ray is None or not survey.to_embed:
+        yield HereEncoder(embedder, settings)
+    else:
+        with cluster_encoder(
+            request.ray,
+            request.ray_cpus,
+            model,
+            embedder,
+            settings,
+            survey.to_embed,
+            workers=request.workers,
+        ) as encoder:
+            yield encoder
 
 
 def _check_embedder(request: EmbedRequest, survey: Survey, embedder: Embedder) -> None:
@@ -169,6 +205,7 @@ class _Run:
         request: EmbedRequest,
         survey: Survey,
         embedder: Embedder | None,
+        encoder: Encoder | None,
         on_progress: Callable[[Progress], None],
     ):
         self.db = db
@@ -176,7 +213,7 @@ class _Run:
         self.survey = survey
         self.embedder = embedder
         self.on_progress = on_progress
-        self.device = f"{embedder.device}, {embedder.precision}" if embedder else ""
+        self.encoder = encoder
         self.done = 0
         self.reused = 0
         self.moved = 0
@@ -223,8 +260,8 @@ class _Run:
         self._reuse(index, survey, roots)
         self._read_metadata(survey, roots)
         self._pair(survey)
-        if self.embedder is not None and survey.to_embed:
-            self._embed(index, survey, self.embedder, roots)
+        if self.encoder is not None and survey.to_embed:
+            self._embed(index, survey, self.encoder, roots)
 
     def _part(self, index: Index) -> None:
         """What is left of pairs whose pictures turned out to be bad are images, or companions of the next best picture."""
@@ -322,17 +359,11 @@ class _Run:
     def _count_read(self, count: int) -> None:
         self.read += count
 
-    def _embed(
-        self, index: Index, survey: Survey, embedder: Embedder, roots: dict[str, int]
-    ) -> None:
+    def _embed(self, index: Index, survey: Survey, encoder: Encoder, roots: dict[str, int]) -> None:
         self.total += len(survey.to_embed)
-        request = self.request
-        settings = EncodingSettings(
-            request.batch_size, request.decoders, request.thumbnail_size, request.max_pixels, roots
-        )
         self._show_progress()
         # The model need not wait while a batch is written.
-        encode = partial(self._encode, survey, embedder, settings)
+        encode = partial(self._encode, survey, encoder, roots)
         with made_ahead(encode) as encoded:
             for batch in encoded:
                 committed = partial(self._count, batch)
@@ -342,16 +373,14 @@ class _Run:
     def _encode(
         self,
         survey: Survey,
-        embedder: Embedder,
-        settings: EncodingSettings,
+        encoder: Encoder,
+        roots: dict[str, int],
         is_wanted: Callable[[], bool],
     ) -> Generator[EncodedBatch, None, None]:
         # In another thread than that of the other connection.
         with open_or_make(self.request.database) as db:
             with_content = partial(self._with_content, db)
-            yield from encode_in_batches(
-                survey.to_embed, embedder, settings, with_content, is_wanted
-            )
+            yield from encoder.encode(survey.to_embed, roots, with_content, is_wanted)
 
     def _count(self, batch: EncodedBatch) -> None:
         for failure, told in zip(batch.failures, batch.told, strict=True):
@@ -382,5 +411,14 @@ class _Run:
             )
         self.pruned = True
 
+    @property
+    def where(self) -> str:
+        return self.encoder.where if self.encoder else ""
+
+    @property
+    def nodes(self) -> tuple[NodeWork, ...]:
+        return self.encoder.nodes if self.encoder else ()
+
     def _show_progress(self) -> None:
-        self.on_progress(Progress(self.done, self.total, len(self.failures), self.device))
+        failed, is_cluster = len(self.failures), self.request.ray is not None
+        self.on_progress(Progress(self.done, self.total, failed, self.where, is_cluster=is_cluster))
