@@ -32,8 +32,8 @@ from datasette_image_search.store import find_image_table
 from datasette_image_search.store.reads import indexed_texts
 from datasette_image_search.store.schema import ensure_keywords
 from datasette_image_search.web.pages import search_page
+from datasette_image_search.web.pages.descriptions import count_in_words
 from datasette_image_search.web.pages.results import Count
-from datasette_image_search.web.pages.search_page import count_in_words
 from datasette_image_search.web.server import preparing
 
 from .commands import change
@@ -55,7 +55,8 @@ def names(response: httpx.Response) -> list[str]:
 
 
 def summary(response: httpx.Response) -> str:
-    return unescape(re.search(r'image-search-summary"[^>]*>(.*?)</h2>', response.text)[1])
+    html = re.search(r'image-search-summary"[^>]*>(.*?)</h2>', response.text)[1]
+    return unescape(re.sub(r"<[^>]+>", "", html))
 
 
 def alert(response: httpx.Response) -> str:
