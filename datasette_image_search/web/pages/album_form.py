@@ -10,11 +10,11 @@ from ...store import Key
 from ...store.albums import album_names
 from ..access.album_rights import album_rights
 from ..access.requested_table import RequestedTable
-from ..among import ARGUMENT as AMONG
 from ..among import MOST, among_value
 from ..compat import csrf_token
 from ..facets.words import ALBUMS
 from ..reading import read_bounded
+from ..urls import AMONG
 
 MOST_NAMES = 500
 """Albums that are offered as one types; others can be typed."""
