@@ -13,6 +13,9 @@ THINGS = [
 # The models of another version may be others, and read-images refuses these.
 OCR = ["onnxruntime", "opencv-python-headless", "rapidocr>=3.10,<3.11"]
 
+# Its files are read by the versions after it, and IVF_RQ is new in it.
+LANCE = ["pyarrow", "pylance>=14"]
+
 # fsspec reads web servers through aiohttp, whose requests for visitors we guard.
 REMOTE = ["aiohttp>=3.14", "fsspec>=2026.9"]
 
@@ -71,6 +74,7 @@ setup(
             *THINGS,
             *OCR,
             *REMOTE,
+            *LANCE,
             "av>=16.0.1",
             "axe-playwright-python",
             "build",
@@ -82,7 +86,6 @@ setup(
             "pillow-heif",
             "pillow-jxl-plugin>=1.3",
             "playwright",
-            "pyarrow",
             "pytest",
             "pytest-asyncio",
             "pytest-xdist",
@@ -99,6 +102,7 @@ setup(
         ],
         "heic": ["pillow-heif"],
         "jxl": ["pillow-jxl-plugin>=1.3"],
+        "lance": LANCE,
         "raw": ["rawpy"],
         "remote": REMOTE,
         "ocr": OCR,

@@ -169,6 +169,13 @@ def _pairs(db: Database) -> None:
         _add_columns(db, table, PAIR_COLUMNS)
 
 
+def _engines(db: Database) -> None:
+    """In older versions all vectors were ranked from sidecars."""
+    for column in ("engine", "engine_uri"):
+        if column not in db.table(INDEXES).columns_dict:
+            db.table(INDEXES).add_column(column, str)
+
+
 _STEPS: tuple[Callable[[Database], None], ...] = (
     _models_side_by_side,
     _tokens,
@@ -180,6 +187,7 @@ _STEPS: tuple[Callable[[Database], None], ...] = (
     _several_vectors,
     _films,
     _pairs,
+    _engines,
 )
 
 

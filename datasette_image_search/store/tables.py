@@ -213,6 +213,10 @@ class Index:
     """Whether --replace-model is still making it beside the others: nothing is searched with it."""
     references_token: str | None = None
     """What its reference queries are kept under; "" if its model has no use for any, None before that is known."""
+    engine: str | None = None
+    """The engine that has the vectors to rank, None if the sidecar has them."""
+    engine_uri: str | None = None
+    """The place of these; None if it is beside the database."""
     table: ImageTable = field(kw_only=True)
     """The image table as it was when the row was read."""
 
