@@ -135,6 +135,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         search_page,
     )
     from .web.pages.responses import with_options
+    from .web.pages.sets import of_a_set, with_short_links
 
     routes = [
         (r"^/-/image-search$", search_page.tables_page),
@@ -145,7 +146,15 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         (
             # The names are tilde-encoded, so a dot in the path begins a format and nothing else.
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/.]+)(?:\.(?P<format>json|csv))?$",
-            told_with_the_list(search_page.search_page),
+            told_with_the_list(with_short_links(search_page.search_page)),
+        ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/among/(?P<among>[^/]+)/$",
+            told_with_the_list(of_a_set(search_page.search_page)),
+        ),
+        (
+            r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/among/(?P<among>[^/]+)/(?P<id>[^/]+)$",
+            told_with_the_list(of_a_set(image_page.image_page)),
         ),
         (
             # An id may be a text without letters.
@@ -187,7 +196,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, Callable[..., Any]]
         ),
         (
             r"^/-/image-search/(?P<database>[^/]+)/(?P<table>[^/]+)/(?P<id>[^/]*)$",
-            told_with_the_list(image_page.image_page),
+            told_with_the_list(with_short_links(image_page.image_page)),
         ),
         (rf"^/-/{configuration_page_name(datasette)}(?:\.(?P<format>json))?$", configuration_page),
     ]
@@ -221,10 +230,10 @@ def filters_by_words(
 def filters_among(
     request: Request, database: str, table: str, datasette: Datasette
 ) -> Awaitable[FilterArguments | None] | None:
-    from .web.among import ARGUMENT
     from .web.datasette_pages.among_filter import filter_among
+    from .web.urls import AMONG
 
-    if ARGUMENT not in request.args:
+    if AMONG not in request.args:
         return None
     return filter_among(datasette, request, database, table)
 

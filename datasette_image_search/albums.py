@@ -80,7 +80,7 @@ class Albums:
         db = self._database.to_write()
         added = add_to_album(db, self._index(), name, chosen)
         checkpoint(db)
-        return added
+        return len(added)
 
     def remove(
         self,
@@ -100,7 +100,7 @@ class Albums:
         db = self._database.to_write()
         removed = remove_from_album(db, self._index().table, name, chosen)
         checkpoint(db)
-        return removed
+        return len(removed)
 
     def rename(self, name: str, new: str) -> None:
         """

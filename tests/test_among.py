@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import gc
+import html
 import random
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlencode, urljoin
 
 import pytest
+from datasette.utils import tilde_encode
 from sqlite_utils import Database
 
 from datasette_image_search.web.among import LARGEST, MOST, among_of, among_value
 from datasette_image_search.web.urls import RequestError
 
-from .commands import command
+from .commands import change, command
 from .conftest import COLOURS
-from .serving import ask, datasette_of
+from .serving import PATIENT_SETTINGS, ask, datasette_of, pictures
 
 pytestmark = pytest.mark.datasette
 
@@ -158,3 +162,68 @@ async def test_a_filter_beside_it_that_is_refused_leaves_nothing_unfinished(
     assert (await ask(datasette, f"{PAGE}?_among=B&{refused}")).status_code in (400, 403)
     gc.collect()
     assert [str(each.message) for each in recwarn if "never awaited" in str(each.message)] == []
+
+
+@pytest.fixture
+def many(database: Path) -> tuple[Path, str]:
+    """A table with more rows, and a set of them that is too long for a query string."""
+    change(
+        database,
+        "with recursive n(i) as (select 10 union all select i + 1 from n where i < 5000) "
+        "insert into images (id, root_id, path, folder, filename, taken_at) "
+        "select i, 1, i || '.jpg', 'f' || (i % 20), i || '.jpg', '2020-01-01' from n",
+    )
+    return database, among_value(random.Random(1).sample(range(10, 5000), 1_000), "map")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("base_url", ["/", "/mine/"])
+async def test_pages_of_a_long_set_have_it_in_their_path_and_do_not_repeat_it(
+    many: tuple[Path, str], base_url: str
+) -> None:
+    database, among = many
+    datasette = datasette_of(database, settings={**PATIENT_SETTINGS, "base_url": base_url})
+    begin = f"{PAGE}?{urlencode({'_among': among, '_sort': 'id'})}"
+    moved = await ask(datasette, begin)
+    assert moved.status_code == 302
+    url = moved.headers["location"]
+    assert url == f"{base_url[:-1]}{PAGE}/among/{tilde_encode(among)}/?_sort=id"
+    page = await ask(datasette, url.removeprefix(base_url[:-1]))
+    assert "1,000 images from the map" in page.text
+    assert len(page.text) < 150_000
+    assert len(pictures(page)) == 60
+
+    def linked(pattern: str, where: str) -> str:
+        return urljoin(where, html.unescape(re.search(f'href="({pattern})"', page.text)[1]))
+
+    place = url.partition("?")[0]
+    # A card, "more like this", a facet and the next page: all are of the same set.
+    for pattern, follows in (
+        (r"\./\d+\?[^\"]*", r"\d+\?_sort=id&_position=1"),
+        (r"[^\"]*q=[^\"]*", r"\?q=%23\d+&_sort=id"),
+        (r"[^\"]*folder=[^\"]*", r"\?_sort=id&folder=f\d+"),
+        (r"[^\"]*_next=60", r"\?_sort=id&_next=60"),
+    ):
+        found = linked(pattern, url)
+        assert re.fullmatch(re.escape(place) + follows, found)
+    image = await ask(datasette, linked(r"\./\d+\?[^\"]*", url).removeprefix(base_url[:-1]))
+    assert image.status_code == 200
+    following, back = (
+        urljoin(place, html.unescape(link))
+        for link in re.findall(
+            r'href="(\./[^"]*(?:_position=2|_sort=id#image-[^"]*))"', image.text
+        )[::-1]
+    )
+    assert following.startswith(place)
+    assert back.startswith(f"{place}?_sort=id#image-")
+    of_image = f"{PAGE}/10?{urlencode({'_among': among})}"
+    assert (await ask(datasette, of_image)).headers["location"] == f"{place}10"
+    data = (await ask(datasette, begin.replace("?", ".json?"))).json()
+    assert data["count"] == 1_000
+
+
+@pytest.mark.asyncio
+async def test_a_set_in_a_path_that_cannot_be_read_is_told(database: Path) -> None:
+    answer = await ask(datasette_of(database), f"{PAGE}/among/{'~21' * 10}/")
+    assert answer.status_code == 400
+    assert "_among cannot be read" in answer.text

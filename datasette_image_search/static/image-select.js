@@ -273,23 +273,31 @@
     return parts;
   }
 
-  async function send(action, album) {
+  /* What came or left, with a way back: it takes out exactly what came. */
+  function tell(action, { changed, album, url, undo }) {
+    const words = `${counted(changed)} ${action === "remove" ? "taken out of" : "added to"} `;
+    say(words, make("a", { href: url }, album), ...(undo ? [" ", button("Undo", () => send(undo.action, undo.album, undo.search))] : []));
+    bar.hidden = false;
+  }
+
+  async function send(action, album, search = set()) {
     say("Writing…");
     try {
       const answer = await ask(albums, {
         method: "POST",
         // A URL could not name thousands.
-        body: new URLSearchParams({ action, album, search: set() }),
+        body: new URLSearchParams({ action, album, search }),
         headers: { accept: "application/json", ...(known.csrftoken && { "x-csrftoken": known.csrftoken }) },
       });
-      if (action === "remove") {
+      if (new URLSearchParams(location.search).getAll("_image_album").includes(album)) {
         // Other images are found now.
         clear();
+        history.replaceState({ ...history.state, changedAlbum: { action, ...answer } }, "");
         location.reload();
         return;
       }
       await askForAlbums();
-      say(`${counted(answer.changed)} added to `, make("a", { href: answer.url }, answer.album));
+      tell(action, answer);
     } catch (problem) {
       say(`Nothing was changed: ${problem.message}`);
     }
@@ -301,6 +309,11 @@
   isAll = Boolean(history.state?.isAllSelected && all);
   cards().forEach(addTick);
   if (isSelecting()) changed();
+  const { changedAlbum, ...state } = history.state ?? {};
+  if (changedAlbum) {
+    history.replaceState(state, "");
+    askForAlbums().then(() => tell(changedAlbum.action, changedAlbum));
+  }
   addEventListener("pagehide", () => {
     history.replaceState({ ...history.state, selected: [...selected], isAllSelected: isAll }, "");
   });

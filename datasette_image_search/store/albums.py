@@ -59,6 +59,14 @@ def _read(
     return [Album(*row) for row in conn.execute(sql, filter.params if filter else {})]
 
 
+def album_names(conn: sqlite3.Connection, table: ImageTable, limit: int) -> list[str]:
+    """The first names of albums in their order."""
+    if not has_albums(conn, table):
+        return []
+    sql = "select name from {albums} where typeof(name) = 'text' order by name collate nocase, name limit ?"
+    return [name for (name,) in conn.execute(sql.format(**table.quoted()), [limit])]
+
+
 def album_members(conn: sqlite3.Connection, table: ImageTable, name: str) -> list[Key]:
     """The ids of its images that are still there, those that were added first first. Raises StoreError."""
     rows = conn.execute(
@@ -139,10 +147,10 @@ def add_to_album(
     *,
     may_create: bool = True,
     must_be_new: bool = False,
-) -> int:
+) -> list[Key]:
     """
-    The number of images that were not in the album before. The album is made if there is none, also for no images,
-    unless this `may_create` none. Ids of no image are passed over.
+    The images that were not in the album before. The album is made if there is none, also for no images, unless this
+    `may_create` none. Ids of no image are passed over.
 
     Raises StoreError, also if there is an album that `must_be_new`.
     """
@@ -160,17 +168,18 @@ def add_to_album(
         return _changed(
             db,
             "insert or ignore into {album_members} (album_id, image_id, added) select ?, {key}, ? from {images} "
-            "where {key} in (select value from json_each(?))".format(**names),
+            "where {key} in (select value from json_each(?)) returning image_id".format(**names),
             [id, now, json.dumps(list(ids))],
         )
 
 
-def remove_from_album(db: Database, table: ImageTable, name: str, ids: Sequence[Key]) -> int:
-    """The number of images that were in the album. Raises StoreError if there is no such album."""
+def remove_from_album(db: Database, table: ImageTable, name: str, ids: Sequence[Key]) -> list[Key]:
+    """Those of the images that were in the album. Raises StoreError if there is no such album."""
     with transaction(db):
         return _changed(
             db,
-            "delete from {album_members} where album_id = ? and image_id in (select value from json_each(?))".format(
+            "delete from {album_members} where album_id = ? "
+            "and image_id in (select value from json_each(?)) returning image_id".format(
                 **table.quoted()
             ),
             [find_album(db.conn, table, name), json.dumps(list(ids))],
@@ -192,16 +201,14 @@ def delete_album(db: Database, table: ImageTable, name: str) -> int:
     """The number of images that were in it; these stay. Raises StoreError if there is no such album."""
     with transaction(db):
         id = find_album(db.conn, table, name)
-        members = "delete from {album_members} where album_id = ?".format(**table.quoted())
-        deleted = _changed(db, members, [id])
+        members = "delete from {album_members} where album_id = ? returning image_id"
+        deleted = _changed(db, members.format(**table.quoted()), [id])
         db.table(table.side("albums")).delete(id)
-    return deleted
+    return len(deleted)
 
 
-def _changed(db: Database, sql: str, params: Sequence[object]) -> int:
-    before: int = db.conn.total_changes
-    db.execute(sql, params)
-    return db.conn.total_changes - before
+def _changed(db: Database, sql: str, params: Sequence[object]) -> list[Key]:
+    return [key for (key,) in db.execute(sql, params).fetchall()]
 
 
 def _now() -> str:

@@ -21,9 +21,7 @@ from datasette.utils.asgi import Request
 
 from ..errors import counted
 from ..store import Key
-from .urls import RequestError
-
-ARGUMENT = "_among"
+from .urls import AMONG, RequestError
 
 ORIGINS = {"map": "from the map", "": "from a selection"}
 
@@ -36,7 +34,7 @@ ALPHABET = ascii_uppercase + ascii_lowercase + digits + "-_"
 LARGEST = 2**53
 """JavaScript cannot tell whole numbers apart from here on."""
 
-UNREADABLE = f"{ARGUMENT} cannot be read: a part of the link may be missing; make the link again"
+UNREADABLE = f"{AMONG} cannot be read: a part of the link may be missing; make the link again"
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Among:
 
 
 def among_value(keys: Collection[Key], origin: str = "") -> str:
-    """The value of ARGUMENT for some images, in any order. Raises ValueError if there are more than MOST."""
+    """The value of AMONG for some images, in any order. Raises ValueError if there are more than MOST."""
     if len(keys) > MOST:
         raise ValueError(f"a set in a URL has {MOST:,} images at most")
     whole = [key for key in keys if isinstance(key, int) and 0 <= key < LARGEST]
@@ -76,16 +74,16 @@ def among_value(keys: Collection[Key], origin: str = "") -> str:
 
 def read_among(request: Request) -> Among | None:
     """The set that a request names, None if it names none. Raises RequestError for a value that is no such set."""
-    values = [value for value in request.args.getlist(ARGUMENT) if value]
+    values = [value for value in request.args.getlist(AMONG) if value]
     if not values:
         return None
     if len(values) > 1:
-        raise RequestError(f"a URL can have one {ARGUMENT}; this one has {len(values):,}")
+        raise RequestError(f"a URL can have one {AMONG}; this one has {len(values):,}")
     return among_of(values[0])
 
 
 def among_of(value: str) -> Among:
-    """The set of a value of ARGUMENT. Raises RequestError."""
+    """The set of a value of AMONG. Raises RequestError."""
     before, dot, after = value.partition(".")
     origin, code = (before, after) if dot and before in ORIGINS else ("", value)
     keys = _read_list(code) if code.startswith("[") else list(_read_code(code))
@@ -149,7 +147,7 @@ def _read_code(code: str) -> Iterator[int]:
         if not length or last >= LARGEST:
             raise RequestError(UNREADABLE)
         if count > MOST:
-            raise RequestError(f"{ARGUMENT} can name {MOST:,} images; add a filter instead")
+            raise RequestError(f"{AMONG} can name {MOST:,} images; add a filter instead")
         yield from range(first, last + 1)
 
 

@@ -48,6 +48,13 @@ POSITION = "_position"
 FORM_FIELDS = ("q", "_by", "_sort", "_limit")
 """Fields that say nothing if they are empty."""
 
+AMONG = "_among"
+"""A set of images, see among.py."""
+
+LONGEST_SET = 500
+"""Characters of a set in a query string. A longer one is in the path of a page, so that the links of the page, which are relative to
+it, need not repeat it."""
+
 PAGES = ("albums", "duplicates", "earth", "map", "upload")
 """What follows the table in our URLs, and can be the key of an image too."""
 
@@ -63,17 +70,18 @@ class RequestError(ImageSearchError):
 class TableUrls:
     """
     URLs that begin with Datasette's base URL. `images_of` is the image table if `table` is a view of it:
-    a view has no URLs for pictures and rows.
+    a view has no URLs for pictures and rows. `among` is the set in the path of the page that the URLs are for.
     """
 
     datasette: Datasette
     database: str
     table: str
     images_of: str = ""
+    among: str = ""
 
     def page(self, pairs: Pairs = (), format: str = "") -> str:
         """The search page, or its data as `format` "json" or "csv"."""
-        return self._path(f".{format}" if format else "", pairs)
+        return self._path(f".{format}", pairs) if format else self._within_set("", pairs)
 
     def upload(self) -> str:
         return self._path("/upload")
@@ -145,7 +153,7 @@ class TableUrls:
         key = tilde_encode(str(image_id))
         if key in PAGES:
             key = f"~{ord(key[0]):02X}{key[1:]}"
-        return self._path(f"/{key}", pairs)
+        return self._within_set(f"/{key}", pairs)
 
     def row(self, image_id: Key) -> str:
         table = self.images_of or self.table
@@ -164,6 +172,17 @@ class TableUrls:
     def _of_images(self, rest: str, pairs: Pairs = ()) -> str:
         return replace(self, table=self.images_of or self.table)._path(rest, pairs)
 
+    def _within_set(self, rest: str, pairs: Pairs) -> str:
+        pairs = list(pairs)
+        among = long_set(pairs)
+        if among is None:
+            return self._path(rest, pairs)
+        below = rest.removeprefix("/")
+        without = [pair for pair in pairs if pair[0] != AMONG]
+        if among == self.among:
+            return _with(f"./{below}", without)
+        return self._path(f"/among/{tilde_encode(among)}/{below}", without)
+
     def _path(self, rest: str, pairs: Pairs = ()) -> str:
         names = f"{tilde_encode(self.database)}/{tilde_encode(self.table)}"
         return _with(self.datasette.urls.path(f"/-/image-search/{names}{rest}"), pairs)
@@ -172,6 +191,12 @@ class TableUrls:
 def _with(path: str, pairs: Pairs) -> str:
     query_string = urlencode(list(pairs))
     return f"{path}?{query_string}" if query_string else str(path)
+
+
+def long_set(pairs: Pairs) -> str | None:
+    """The set of a query string, if pages have it in their path."""
+    sets = [value for name, value in pairs if name == AMONG and value]
+    return sets[0] if len(sets) == 1 and len(sets[0]) > LONGEST_SET else None
 
 
 def path_below_base_url(request: Request) -> str:

@@ -160,4 +160,6 @@ def test_an_album_is_made_and_emptied(root_page: Page) -> None:
     tick(page, "red.jpg")
     bar(page).get_by_role("button", name="Remove from Best & blue").click()
     expect(page.locator(".image-search-grid img")).to_have_count(1)
-    expect(bar(page)).to_be_hidden()
+    expect(bar(page)).to_contain_text("1 image taken out of Best & blue")
+    bar(page).get_by_role("button", name="Undo").click()
+    expect(page.locator(".image-search-grid img")).to_have_count(2)

@@ -43,7 +43,10 @@ class RequestedTable:
 
     @property
     def urls(self) -> TableUrls:
-        return TableUrls(self.datasette, self.database.name, self.name, self.table.name)
+        among = tilde_decode(self.request.url_vars.get("among", ""))
+        return TableUrls(
+            self.datasette, self.database.name, self.name, self.table.name, among=among
+        )
 
 
 async def requested_table(datasette: Datasette, request: Request) -> RequestedTable:

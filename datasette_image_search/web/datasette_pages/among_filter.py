@@ -11,8 +11,8 @@ from datasette.views.base import DatasetteError
 
 from ...store.filters import IdSet
 from ..access.image_tables import pictured_tables
-from ..among import ARGUMENT, read_among
-from ..urls import RequestError
+from ..among import read_among
+from ..urls import AMONG, RequestError
 
 
 async def filter_among(
@@ -32,7 +32,7 @@ async def filter_among(
     shown = (await pictured_tables(datasette.get_database(database))).get(table)
     if shown is None:
         raise DatasetteError(
-            f"{table!r} has no images, so {ARGUMENT} cannot filter it",
+            f"{table!r} has no images, so {AMONG} cannot filter it",
             title="Image search",
             status=400,
         )

@@ -1,5 +1,5 @@
 """
-Changes of albums, as a POST of a form: `action`, `album`, and the new `name` to rename it to. The images to add or to
+Changes of albums, as the fields of a form: `action`, `album`, and the new `name` to rename it to. The images to add or to
 remove are those that the query string of the URL finds, as on the search page; or the query string in the field `search`,
 for sets that are too long for a URL.
 """
@@ -7,11 +7,9 @@ for sets that are too long for a URL.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from datasette.app import Datasette
-from datasette.utils.asgi import Request, Response
-from datasette.views.base import DatasetteError
+from datasette.utils.asgi import Request
 from sqlite_utils import Database
 
 from ...errors import ImageSearchError
@@ -20,18 +18,14 @@ from ...store.albums import (
     add_to_album,
     album_id,
     delete_album,
-    named_album,
     remove_from_album,
     rename_album,
 )
 from ...store.connections import plain_rows, wrapped
-from ..access.album_rights import album_rights
-from ..access.requested_table import RequestedTable, requested_table
-from ..errors import told_when_locked
-from ..facets.words import ALBUMS
+from ..access.album_rights import AlbumRights
+from ..access.requested_table import RequestedTable
 from ..reading import read_bounded
-from ..urls import RequestError, check_url, pairs_of
-from .responses import accepts_json, as_json, told_to_programs
+from ..urls import RequestError, pairs_of
 from .result_set import found_ids
 
 FORM = "application/x-www-form-urlencoded"
@@ -41,45 +35,49 @@ class NotAllowed(ImageSearchError):
     """A change that this actor may not make."""
 
 
-@told_to_programs
-@told_when_locked
-async def change_albums(datasette: Datasette, request: Request) -> Response:
-    """
-    Answers a browser with the page of the albums, and a program that accepts JSON with the album: its name, URL and
-    number of images, and how many were added or removed.
-    """
-    check_url(request)
-    requested = await requested_table(datasette, request)
+@dataclass(frozen=True)
+class Fields:
+    """Those of the form. `image` and `came_from` are of the page of an image that has it."""
+
+    action: str
+    album: str
+    name: str
+    search: str | None
+    image: str
+    came_from: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """The name that the album has now, and how many images came or left: `ids`, but of an album that is deleted."""
+
+    album: str
+    images: int
+    ids: tuple[Key, ...] = ()
+
+
+async def read_fields(request: Request) -> Fields:
+    """Raises RequestError for a body that is no form."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != FORM:
+        raise RequestError(f"the change was sent as {kind[:100]!r}; send it as a form, as {FORM}")
     try:
-        name, changed = await _change(requested)
-    except (ImageSearchError, DatasetteError) as error:
-        sentence = str(getattr(error, "message", error))
-        status = 403 if isinstance(error, NotAllowed) else getattr(error, "status", 400)
-        raise DatasetteError(sentence, title="Albums", status=status) from error
-    if not accepts_json(request):
-        return Response.redirect(requested.urls.albums())
-    database, table = requested.database, requested.table
-    album = await read_bounded(database, lambda conn: named_album(conn, table, name))
-    name = album.name if album else name
-    answer = {
-        "ok": True,
-        "album": name,
-        "images": album.images if album else None,
-        "changed": changed,
-        "url": requested.urls.page([(ALBUMS.argument, name)]),
-    }
-    return as_json(datasette, answer)
+        form = await request.post_vars()
+    except UnicodeDecodeError as error:
+        raise RequestError("the form is not in UTF-8; send it in UTF-8") from error
+    return Fields(
+        action=form.get("action", ""),
+        album=form.get("album", ""),
+        name=form.get("name", ""),
+        search=form.get("search"),
+        image=form.get("image", ""),
+        came_from=form.get("came_from", ""),
+    )
 
 
-async def _change(requested: RequestedTable) -> tuple[str, int]:
-    """The name that the album has now, and the number of images that came or left."""
-    rights = await album_rights(requested)
-    if not rights.change:
-        # Before anything else is read, which might tell what there is.
-        raise NotAllowed("you may not change albums here; sign in as somebody who may")
-    form = await _form(requested.request)
-    action, new = form.get("action", ""), form.get("name", "")
-    album = form.get("album", "")
+async def change_albums(requested: RequestedTable, rights: AlbumRights, fields: Fields) -> Change:
+    """Raises ImageSearchError or DatasetteError with a sentence; NotAllowed if the actor may not."""
+    action, album = fields.action, fields.album
     database, table = requested.database, requested.table
     is_new = await read_bounded(database, lambda conn: album_id(conn, table, album)) is None
     allowed = {
@@ -93,22 +91,20 @@ async def _change(requested: RequestedTable) -> tuple[str, int]:
         raise RequestError(f"action must be one of {', '.join(allowed)}")
     if not allowed[action]:
         what = (
-            "make albums"
-            if is_new
-            else f"{action} {'images' if action in _OF_IMAGES else 'albums'}"
+            "make albums" if is_new else f"{action} {'images' if action in OF_IMAGES else 'albums'}"
         )
         raise NotAllowed(f"you may not {what} here; sign in as somebody who may")
     ids: list[Key] = []
-    if action in _OF_IMAGES:
-        searched = _searching(requested, form.get("search"))
+    if action in OF_IMAGES:
+        searched = _searching(requested, fields.search)
         if not pairs_of(searched.request):
             raise RequestError("the URL names no images; add the parameters of their search to it")
         ids = await found_ids(searched)
 
-    def change(db: Database) -> int:
+    def change(db: Database) -> Change:
         if action in ("add", "create"):
             # What there is, others may have changed meanwhile.
-            return add_to_album(
+            added = add_to_album(
                 db,
                 requested.index,
                 album,
@@ -116,32 +112,24 @@ async def _change(requested: RequestedTable) -> tuple[str, int]:
                 may_create=rights.create,
                 must_be_new=action == "create" or not rights.add,
             )
+            return Change(album, len(added), tuple(added))
         if action == "remove":
-            return remove_from_album(db, requested.table, album, ids)
+            removed = remove_from_album(db, table, album, ids)
+            return Change(album, len(removed), tuple(removed))
         if action == "rename":
-            rename_album(db, requested.table, album, new)
-            return 0
-        return delete_album(db, requested.table, album)
+            rename_album(db, table, album, fields.name)
+            return Change(fields.name, 0)
+        return Change(album, delete_album(db, table, album))
 
-    def write(conn: sqlite3.Connection) -> int:
+    def write(conn: sqlite3.Connection) -> Change:
         with plain_rows(conn):
             return change(wrapped(conn))
 
-    changed = await requested.database.execute_write_fn(write)
-    return new if action == "rename" else album, changed
+    return await database.execute_write_fn(write)
 
 
-_OF_IMAGES = ("add", "remove")
-
-
-async def _form(request: Request) -> dict[str, str]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != FORM:
-        raise RequestError(f"the change was sent as {kind[:100]!r}; send it as a form, as {FORM}")
-    try:
-        return await request.post_vars()
-    except UnicodeDecodeError as error:
-        raise RequestError("the form is not in UTF-8; send it in UTF-8") from error
+OF_IMAGES = {"add": "remove", "remove": "add"}
+"""The actions that images come or leave by, and the one that undoes each."""
 
 
 def _searching(requested: RequestedTable, search: str | None) -> RequestedTable:

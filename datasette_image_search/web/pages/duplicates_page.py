@@ -21,13 +21,12 @@ from ...store import Key
 from ...store.tables import ROOTS
 from ..access.requested_table import RequestedTable, requested_table
 from ..access.visits import visitor_sees
-from ..among import ARGUMENT as AMONG
 from ..among import MOST as MOST_AMONG
 from ..among import among_value
 from ..server.comparing import Comparison, compared
 from ..server.preparing import TooBusy
 from ..server.threads import RETRY_AFTER
-from ..urls import RequestError, check_url, pairs_of, replaced, whole_number
+from ..urls import AMONG, RequestError, check_url, pairs_of, replaced, whole_number
 from .duplicate_groups import (
     MOST_SHOWN,
     READ_AT_ONCE,

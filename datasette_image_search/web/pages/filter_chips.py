@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ..access.requested_table import RequestedTable
-from ..among import ARGUMENT as AMONG
 from ..among import among_of
 from ..compat import column_filters
 from ..facets import words
 from ..facets.choices import listed
 from ..facets.kinds import filters_of_kinds
-from ..urls import Pairs, RequestError, links_within
+from ..urls import AMONG, Pairs, RequestError, links_within
 from .cards import shortened
 from .filter_values import DATES
 from .parameters import SEARCHED_COLUMN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,11 +19,12 @@ from ...store import Key
 from ...store.companions import names_of
 from ..access.requested_table import RequestedTable, requested_table
 from ..errors import wants_data
-from ..facets.words import words_of_image
+from ..facets.words import ALBUMS, words_of_image
 from ..media.originals import is_played
 from ..media.pictures import original_type
 from ..server.preparing import is_prepared
 from ..urls import POSITION, check_url, pairs_of, replaced
+from .album_form import album_form, search_of
 from .cards import Card, image_card, query_in_words
 from .facts import MOST_COMPANIONS, facts
 from .lines import lines_in_picture, written
@@ -142,6 +143,13 @@ async def _html(
     is_ours = requested.table.path_column is not None
     words = await words_of_image(datasette, request, *names, image.id)
     lines = await lines_in_picture(requested, image.id)
+    albums = await album_form(requested, search_of([image.id]) or "", 1)
+    if albums is not None:
+        member_of = words.get(ALBUMS.argument, ())
+        came_from = request.query_string
+        albums = replace(
+            albums, image=str(image.id), came_from=came_from, member_of=member_of, album=""
+        )
     context: dict[str, Any] = {
         **await table_context(requested),
         # Of a film, the scene that was searched for.
@@ -160,6 +168,7 @@ async def _html(
         "originals": shows_originals(requested),
         "download_url": urls.download(image.id),
         "preview_url": urls.preview(image.id),
+        "album_form": albums,
         "error": error,
     }
     html = await datasette.render_template("image_search_image.html", context, request=request)

@@ -34,6 +34,7 @@ from ..urls import (
     pairs_of_form,
     replaced,
 )
+from .album_form import album_form
 from .cards import chips, image_card, query_in_words, without_vectors
 from .facet_boxes import facet_boxes
 from .filter_chips import filter_chips
@@ -42,6 +43,7 @@ from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
 from .search_request import (
     BY,
+    DATE,
     DEEPEST,
     PICTURE_SIZES,
     SORTED,
@@ -50,14 +52,12 @@ from .search_request import (
     readable_filters,
     searches_texts,
     sortable_columns,
+    usual_order,
 )
 from .selection import selection
 
 PATIENCE = 1.0
 """Seconds that a page waits for a model before it says that the model is loading."""
-
-DATE = "taken_at"
-"""The column whose values are the newest and the oldest."""
 
 MAP_PLUGIN = "datasette-cluster-map"
 
@@ -176,6 +176,8 @@ async def _html(
     # The form keeps what was asked for.
     asked = replaced(pairs_of(request), _next=None, _facet_wait=None)
     asked_besides = replaced(asked, q=None)
+    columns = await sortable_columns(requested)
+    usual = usual_order(request, query, columns)
     context: dict[str, Any] = {
         **await table_context(requested),
         **await form_context(requested, wanted, urls.page, asked_besides, FIELDS),
@@ -201,7 +203,10 @@ async def _html(
         "matches_only": wanted.matches_only if wanted else False,
         "min_relevance": wanted.min_relevance if wanted else None,
         "newest": NEWEST,
-        "sortable_columns": await sortable_columns(requested),
+        "sortable_columns": columns,
+        "usual_order": order_in_words(usual)
+        if usual
+        else ("closest first" if query else "newest first"),
         "originals": shows_originals(requested),
         "answer": answer,
         "images": [],
@@ -225,6 +230,7 @@ async def _html(
             for position, each in enumerate(answer.images, wanted.offset + 1)
         ]
         above = _above_the_line(wanted, answer)
+        chosen = selection(requested, wanted, answer, first_page, originals=context["originals"])
         context |= {
             "alternate_url_json": urls.page(pairs, "json"),
             "images": cards,
@@ -240,9 +246,10 @@ async def _html(
             "likeness_map_url": urls.map(
                 replaced(kept, **dict.fromkeys(NOT_ON_THE_MAP), q=query or None)
             ),
-            "selection": selection(
-                requested, wanted, answer, first_page, originals=context["originals"]
-            ),
+            "selection": chosen,
+            "album_form": await album_form(requested, chosen.all_query, chosen.all)
+            if chosen.all_query
+            else None,
             "earth_url": _earth_url(urls, answer, kept, query),
             "duplicates_url": urls.duplicates() if requested.view is None else None,
             "csv_url": urls.page(first_page, "csv"),
@@ -435,10 +442,13 @@ def _earth_url(urls: TableUrls, answer: Answer, kept: Pairs, query: str) -> str 
 
 def _has_map(answer: Answer) -> bool:
     """Whether the table page draws a map, as datasette-cluster-map does of rows with a place."""
-    names = {str(plugin["name"]).replace("_", "-") for plugin in get_plugins()}
-    return MAP_PLUGIN in names and any(
+    has_place = any(
         image.row.get("latitude") is not None and image.row.get("longitude") is not None
         for image in answer.images
+    )
+    # Datasette reads the metadata of all packages here, which takes longer than many a search.
+    return has_place and any(
+        str(plugin["name"]).replace("_", "-") == MAP_PLUGIN for plugin in get_plugins()
     )
 
 

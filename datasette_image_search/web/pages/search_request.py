@@ -32,10 +32,13 @@ from ..access.visits import visitor_sees
 from ..among import read_among
 from ..compat import column_filters, table_configuration
 from ..configuration import rank as configured_rank
-from ..facets.words import FilteredByWords
+from ..facets.words import ALBUMS, FilteredByWords, asked_for
 from ..urls import POSITION, RequestError, pairs_of, whole_number
 from .filter_values import check_values
 from .parameters import SeenRequest, check_names, is_parameter
+
+DATE = "taken_at"
+"""The column whose values are the newest and the oldest."""
 
 PAGE_SIZE = 60
 
@@ -205,7 +208,7 @@ async def read_request(requested: RequestedTable) -> SearchRequest:
         )
     others = Filter(all_of(more_clauses), more_params) if more_clauses else None
     rows = reduce(both_of, by_words.values(), both_of(of_columns, others))
-    order = await _order(requested)
+    order = await _order(requested, query)
     limit = _whole_number(request, "_limit", 0, DEEPEST, least=1) or None
     wanted = SearchRequest(
         query=query,
@@ -297,12 +300,18 @@ def filter_pair(
     return f"{column}__{lookup}", value
 
 
-async def _order(requested: RequestedTable) -> Order | None:
-    args = requested.request.args
+async def _order(requested: RequestedTable, query: str) -> Order | None:
+    args, columns = requested.request.args, await sortable_columns(requested)
     order = order_of(args.get("_sort") or None, args.get("_sort_desc") or None)
-    if order is not None:
-        check_order(order, requested.name, await sortable_columns(requested))
+    if order is None:
+        return usual_order(requested.request, query, columns)
+    check_order(order, requested.name, columns)
     return order
+
+
+def usual_order(request: Request, query: str, columns: Collection[str]) -> Order | None:
+    """Of a URL that names none. An album is looked at from its beginning; None is the closest, else the newest, first."""
+    return Order(DATE) if not query and ALBUMS in asked_for(request) and DATE in columns else None
 
 
 async def sortable_columns(requested: RequestedTable) -> list[str]:
