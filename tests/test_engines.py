@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import signal
@@ -15,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import s3fs
 from sqlite_utils import Database
 
 from datasette_image_search.engines import lance as lance_module
@@ -33,9 +35,12 @@ from datasette_image_search.search.status import status
 from datasette_image_search.store import Filter, find_index
 from datasette_image_search.store.filters import IdSet
 
+from .commands import command
 from .conftest import sidecar_of
+from .documents import PROJECT
 from .planning import search_one
 from .random_tables import add_images, random_vectors
+from .s3_server import s3_server
 from .test_planner import TINY, Changing
 
 VECTORS = random_vectors(100)
@@ -370,3 +375,64 @@ def test_what_an_engine_is_told_names_no_place_and_no_picture(path: Path):
         *("format", "token", "vector_id", "index", "fingerprint", "dimensions", "references"),
         *("vectors", "generation", "tuning"),
     }
+
+
+# --- Elsewhere -----------------------------------------------------------------------------------
+
+
+def test_a_command_puts_the_vectors_in_s3_and_keeps_them_up_to_date(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    database, uri = tmp_path / "photos.db", "s3://bucket/photos.lance"
+    with s3_server() as (_, url):
+        for name, value in (
+            ("AWS_ENDPOINT_URL", url),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_ACCESS_KEY_ID", "testing"),
+            ("AWS_SECRET_ACCESS_KEY", "very-secret"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+        ):
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("bucket")
+        command("embed-images", database, "images", folder, "--model", "palette", "-s")
+        done = command("index-images", database, "images", "--engine", "lance", "--uri", uri, "-s")
+        assert "exact (lance, " in done.output
+        (folder / "blue.jpg").unlink()
+        command("embed-images", database, "images", folder, "--prune", "-s")
+        with closing(sqlite3.connect(database)) as conn:
+            assert live(conn).segments[0].engine.count() == 7
+            assert status(conn)["problem"] is None
+            assert "secret" not in "".join(conn.iterdump())
+        found = command("search-images", database, "images", "red", "-k", "1", "--json")
+        assert json.loads(found.output)[0]["path"] == "red.jpg"
+        s3fs.S3FileSystem().rm("bucket", recursive=True)
+        live_module._open.clear()
+        with closing(sqlite3.connect(database)) as conn:
+            assert "what lance holds is missing" in status(conn)["problem"]
+
+
+EXAMPLE = PROJECT / "examples" / "milvus-engine" / "image_search_milvus_engine.py"
+
+
+def test_a_server_is_an_engine_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The example package, with Milvus Lite in the place of a cluster."""
+    pytest.importorskip("milvus_lite")
+    spec = importlib.util.spec_from_file_location(EXAMPLE.stem, EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(registry._factories(), "milvus", module.MilvusEngine)
+    with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
+        add_images(db, VECTORS)
+        index_images(db, "images", engine="milvus", uri=str(tmp_path / "milvus.db"))
+        assert_best(db.conn, numbered(VECTORS))
+        assert live(db.conn).segments[0].engine_name == "milvus"
+        with db.conn:
+            db.execute("delete from images where id <= 20")
+        add_images(db, -VECTORS[:20])
+        after = {**numbered(VECTORS), **dict(enumerate(-VECTORS[:20], start=101))}
+        after = {id: vector for id, vector in after.items() if id > 20}
+        assert_best(db.conn, after)
+        refresh_sidecars(db, "images")
+        assert live(db.conn).newer == 0
+        assert_best(db.conn, after)
