@@ -23,7 +23,8 @@ MIGRATIONS = (
     "m008_several_vectors",
     "m009_films",
     "m010_pairs",
-    "m011_engines",
+    "m011_text_towers",
+    "m012_engines",
 )
 """In the order in which migrations.py applies them."""
 
