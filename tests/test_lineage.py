@@ -281,7 +281,7 @@ def test_nobody_finds_a_mixture_while_it_happens(path: Path, way: Callable) -> N
                 for _ in range(3):
                     try:
                         found = conn.execute(
-                            "select value ->> 'id', value ->> 'score' from json_each(image_search(?, 8))",
+                            "select json_extract(value, '$.id'), json_extract(value, '$.score') from json_each(image_search(?, 8))",
                             [QUERY.tobytes()],
                         ).fetchall()
                     except sqlite3.DatabaseError:

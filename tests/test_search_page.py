@@ -131,7 +131,7 @@ async def test_the_scores_are_those_of_sql(database: Path) -> None:
     datasette = datasette_of(database)
     page = await ask(datasette, f"{PAGE}?q=dark+blue")
     shown = scores(page)
-    sql = "select round(value ->> 'score', 3) from json_each(image_search('dark blue', 60))"
+    sql = "select round(json_extract(value, '$.score'), 3) from json_each(image_search('dark blue', 60))"
     assert shown == await query_json(datasette, sql, "arrayfirst")
 
 

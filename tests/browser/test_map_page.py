@@ -141,6 +141,11 @@ def test_a_finger_sees_at_its_first_tap_and_opens_at_its_second(
     context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True)
     page = context.new_page()
     open_map(page, server + MAP)
+    # What is set before is folded.
+    assert page.locator(".image-map-stage").bounding_box()["y"] < 300
+    page.locator("summary", has_text="Colours and filters").tap()
+    expect(page.get_by_label("Colour by")).to_be_visible()
+    page.locator("summary", has_text="Colours and filters").tap()
     place = place_of(page, "red.jpg")
     page.touchscreen.tap(*place)
     expect(card_of(page, "red.jpg")).to_be_visible()

@@ -251,8 +251,34 @@ def test_rows_are_justified_and_nothing_is_cropped(page: Page, server: str) -> N
 @pytest.mark.parametrize(("width", "most"), [(1400, 200), (390, 220)])
 def test_the_first_picture_is_near_the_top(page: Page, server: str, width: int, most: int) -> None:
     page.set_viewport_size({"width": width, "height": 844})
-    page.goto(server + SEARCH + "?q=red")
-    assert page.locator(".image-search-picture").first.bounding_box()["y"] <= most
+    # Also with chips and facets.
+    for search in ("?q=red", "?taken_at__gte=2000&camera_make=Canon&_facet=camera_model"):
+        page.goto(server + SEARCH + search)
+        assert page.locator(".image-search-picture").first.bounding_box()["y"] <= most
+
+
+def test_the_facets_of_a_phone_open_beside_the_heading(page: Page, server: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(server + SEARCH + "?_facet=camera_model")
+    opener = page.locator("summary", has_text="Narrow down")
+    for other in (".image-search-summary", ".image-search-export > summary"):
+        box, beside = opener.bounding_box(), page.locator(other).bounding_box()
+        assert abs(box["y"] + box["height"] / 2 - beside["y"] - beside["height"] / 2) < 6
+        assert box["x"] >= beside["x"] + beside["width"] or beside["x"] >= box["x"] + box["width"]
+    opener.click()
+    expect(page.get_by_role("link", name="NIKON")).to_be_visible()
+
+
+def test_a_narrow_picture_shows_its_name(page: Page, server: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(server + SEARCH)
+    card = page.locator(".image-search-grid > li").first
+    card.evaluate(
+        "card => { card.style.flex = '0 0 70px'; card.style.setProperty('--ratio', 0.66) }"
+    )
+    card.locator(".image-search-picture").focus()
+    name = card.locator(".image-search-name").bounding_box()
+    assert name["y"] >= card.bounding_box()["y"]
 
 
 def test_a_finger_shows_what_is_written_first_and_opens_next(browser: Browser, server: str) -> None:

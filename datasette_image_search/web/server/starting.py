@@ -16,14 +16,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from datasette.app import Datasette
+from datasette.utils import StartupError
 
 from ... import store
 from ...api import Images
 from ...embedders.protocol import TextNotUnderstood
 from ...engines.registry import allow_only
-from ...errors import printable
+from ...errors import ImageSearchError, printable
 from ...search.checking import check_files
-from ...store.connections import open_to_read
+from ...store.connections import check_sqlite, open_to_read
 from ...store.indexes import WeightsOf, image_table_names
 from ..access.side_tables import hide_in_all, hide_labels
 from ..configuration import (
@@ -41,6 +42,11 @@ logger = logging.getLogger(__name__)
 
 
 async def start(datasette: Datasette) -> None:
+    """Raises StartupError, which Datasette prints and ends with."""
+    try:
+        check_sqlite()
+    except ImageSearchError as error:
+        raise StartupError(str(error)) from error
     log_problems(datasette)
     with suppress(ConfigurationError):
         # `log_problems` has logged it; then nothing is asked.
