@@ -171,6 +171,10 @@
     for (const picture of among(more)) {
       if (known.has(new URL(picture.href, location.href).pathname)) picture.closest("li").remove();
     }
+    // A month that goes on has its heading already.
+    const [before, again] = [[...found.querySelectorAll(".image-search-date")].at(-1), more.querySelector(".image-search-date:first-child")];
+    if (!before || before.textContent === again?.textContent) again?.remove();
+    else again?.before(Object.assign(document.createElement("li"), { className: "image-search-rest", ariaHidden: "true" }));
     let end = fold()?.querySelector(".image-search-grid") ?? pages.previousElementSibling;
     for (const part of [...more.children]) {
       const isLine = part.matches(".image-search-line");

@@ -177,7 +177,7 @@ def test_a_lasso_shows_exactly_those_on_the_search_page(page: Page, server: str)
         "format": ["JPEG"],
         "_among": [among_value(range(1, 9), "map")],
     }
-    expect(page.locator(".image-search-grid li")).to_have_count(8)
+    expect(page.locator(".image-search-grid [data-key]")).to_have_count(8)
     expect(page.locator("main")).to_contain_text("8 images from the map where format = ")
 
 
@@ -285,7 +285,7 @@ def test_without_javascript(browser: Browser, server: str) -> None:
     page.goto(f"{server}{MAP}?id__gt=4")
     expect(page.get_by_text("The map needs JavaScript")).to_be_visible()
     page.get_by_role("link", name="The same images as a list").last.click()
-    expect(page.locator(".image-search-grid li")).to_have_count(4)
+    expect(page.locator(".image-search-grid [data-key]")).to_have_count(4)
     context.close()
 
 

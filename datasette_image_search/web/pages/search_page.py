@@ -38,6 +38,7 @@ from .album_form import album_form
 from .cards import chips, image_card, query_in_words, without_vectors
 from .facet_boxes import facet_boxes
 from .filter_chips import filter_chips
+from .months import month_headings
 from .near_values import missing_values
 from .offers import offers
 from .responses import csv_response, error_response, json_response
@@ -235,6 +236,9 @@ async def _html(
         context |= {
             "alternate_url_json": urls.page(pairs, "json"),
             "images": cards,
+            "months": month_headings(cards, is_first_page=not wanted.offset)
+            if context["is_by_date"]
+            else {},
             "is_filtered": bool(wanted.filter_words),
             "missing": await missing_values(requested, wanted, first_page)
             if answer.count.number == 0
