@@ -376,7 +376,7 @@ def test_what_is_proven_is_not_read_again(
     def refuse(*args: object) -> None:
         raise AssertionError("all vectors were read")
 
-    monkeypatch.setattr(live_module, "_rebuild", refuse)
+    monkeypatch.setattr(live_module, "read_segment", refuse)
     change(path, add=3, seed=1)
     assert_right(conn)
     change(path, "delete from images where id in (3, 102)")

@@ -681,6 +681,7 @@ def test_status(conn: sqlite3.Connection) -> None:
         "vectors": 8,
         "search": "exact",
         "sidecar": "in use",
+        "engine": "sidecar",
         "newer_than_sidecar": 0,
         "problem": None,
     }

@@ -83,22 +83,12 @@
     }
   }
 
-  /* A finger has no hover: its first tap shows what is written of a picture, the second opens it. */
-  function tapped(card, pointer) {
-    const before = document.querySelector(".image-search-grid .tapped");
-    before?.classList.remove("tapped");
-    // Enter is a click of no pointer.
-    if (pointer !== "touch" || before === card) return false;
-    card.classList.add("tapped");
-    return true;
-  }
-
   found?.addEventListener("click", (event) => {
     const picture = event.target.closest(".image-search-picture");
     // A click for another tab opens the row.
     if (!picture || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
-    if (!tapped(picture.parentElement, event.pointerType)) show(pictures.indexOf(picture));
+    show(pictures.indexOf(picture));
   });
   for (const button of preview.querySelectorAll("[data-step]")) {
     button.addEventListener("click", () => show(position + Number(button.dataset.step)));

@@ -65,7 +65,7 @@ def drag(page: Page, *corners: tuple[float, float]) -> None:
 def test_from_the_search_page_to_the_map_and_an_image(page: Page, server: str) -> None:
     page.goto(f"{server}/-/image-search/photos/images?filename__contains=e")
     page.locator(".image-search-export > summary").click()
-    page.get_by_role("link", name="map by likeness").click()
+    page.get_by_role("link", name="Map by likeness").click()
     expect(page).to_have_url(f"{server}{MAP}?filename__contains=e")
     expect(page.locator(".image-map-status")).to_contain_text("7 images where filename contains")
     page.wait_for_load_state("networkidle")

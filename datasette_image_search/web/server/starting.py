@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from datasette.app import Datasette
@@ -21,6 +21,7 @@ from datasette.utils import StartupError
 from ... import store
 from ...api import Images
 from ...embedders.protocol import TextNotUnderstood
+from ...engines.registry import allow_only
 from ...errors import ImageSearchError, printable
 from ...search.checking import check_files
 from ...store.connections import check_sqlite, open_to_read
@@ -28,6 +29,7 @@ from ...store.indexes import WeightsOf, image_table_names
 from ..access.side_tables import hide_in_all, hide_labels
 from ..configuration import (
     ConfigurationError,
+    configured_engines,
     configured_weights,
     log_problems,
     warm_up_queries,
@@ -46,6 +48,10 @@ async def start(datasette: Datasette) -> None:
     except ImageSearchError as error:
         raise StartupError(str(error)) from error
     log_problems(datasette)
+    with suppress(ConfigurationError):
+        # `log_problems` has logged it; then nothing is asked.
+        allow_only(())
+        allow_only(configured_engines(datasette))
     hide_labels(datasette)
     # Opens each database, which the warm-up needs: `read_like_datasette` is called then.
     await hide_in_all(datasette)
