@@ -20,7 +20,9 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 async def chips(database: Path, *pairs: tuple[str, str]) -> dict[str, list[tuple[str, str]]]:
     """The words of each chip, and the query string of the page without it."""
     page = await ask(datasette_of(database), f"{PAGE}?{urlencode(pairs)}")
-    found = re.findall(r'<li>([^<]*) <a href="([^"]*)" class="cross" aria-label="Remove', page.text)
+    found = re.findall(
+        r'<li[^>]*>([^<]*) <a href="([^"]*)" class="cross" aria-label="Remove', page.text
+    )
     return {unescape(words): parse_qsl(urlsplit(unescape(url)).query) for words, url in found}
 
 
@@ -99,6 +101,20 @@ async def test_a_value_that_a_column_cannot_be_compared_with_is_told(
     answer = await ask(datasette_of(database), f"{PAGE}.json?{pair}")
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(sentence)
+
+
+async def test_the_page_is_shown_without_a_wrong_filter_and_marks_it(database: Path) -> None:
+    asked = f"{PAGE}?q=red&filename__contains=d&width__gt=wide&mtime__lt=soon"
+    page = await ask(datasette_of(database), asked)
+    assert page.status_code == 400
+    assert "without the filters that are marked" in page.text
+    assert re.findall(r'<li class="image-search-wrong">([^<]*) <a', page.text) == [
+        "width &gt; wide",
+        "mtime &lt; soon",
+    ]
+    assert "match</" not in page.text
+    assert '<span class="image-search-unseen"> &#34;red&#34;</span>' in page.text
+    assert "aria-invalid" not in page.text
 
 
 @pytest.mark.parametrize(

@@ -49,12 +49,19 @@ class FilterChip:
 
     label: str
     without_url: str
+    is_wrong: bool = False
 
 
 async def filter_chips(
-    requested: RequestedTable, page: Callable[[Pairs], str], pairs: list[tuple[str, str]]
+    requested: RequestedTable,
+    page: Callable[[Pairs], str],
+    pairs: list[tuple[str, str]],
+    wrong: Pairs = (),
 ) -> list[FilterChip]:
-    """`page` makes the URL of a page of its query string; `pairs` are that of this page without the page number."""
+    """
+    `page` makes the URL of a page of its query string; `pairs` are that of this page without the page number, and `wrong`
+    those that the page is shown without.
+    """
     columns = [*await requested.database.table_columns(requested.name), "rowid"]
     together: dict[object, list[int]] = {}
     for position, (name, _) in enumerate(pairs):
@@ -70,7 +77,11 @@ async def filter_chips(
     # Each has the rest of the URL in its link, and so have the links of the page.
     most = min(MOST_CHIPS, links_within(requested.request, MOST_REPEATED))
     return [
-        FilterChip(shortened(label, LONGEST_FILTER), page(_without(pairs, positions)))
+        FilterChip(
+            shortened(label, LONGEST_FILTER),
+            page(_without(pairs, positions)),
+            is_wrong=any(pairs[position] in wrong for position in positions),
+        )
         for positions, label in islice(said, most)
     ]
 

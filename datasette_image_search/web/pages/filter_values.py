@@ -20,9 +20,17 @@ _IS_NUMERIC = re.compile("INT|REAL|FLOA|DOUB|NUM|DEC", re.IGNORECASE)
 """A declared type."""
 
 
+class WrongValue(RequestError):
+    """A filter, named as column__lookup, that compares a column with what it does not hold."""
+
+    def __init__(self, sentence: str, filter: tuple[str, str]) -> None:
+        super().__init__(sentence)
+        self.filter = filter
+
+
 async def check_values(requested: RequestedTable, pairs: Sequence[tuple[str, str]]) -> None:
     """
-    `pairs` are filters, named as column__lookup. Raises RequestError for one that compares a column of dates or of
+    `pairs` are filters, named as column__lookup. Raises WrongValue for one that compares a column of dates or of
     numbers with another text.
     """
     compared = [pair for pair in pairs if pair[0].rpartition("__")[2] in COMPARISONS]
@@ -40,10 +48,13 @@ async def check_values(requested: RequestedTable, pairs: Sequence[tuple[str, str
         )
         value = next(iter(params.values()))
         if column in numeric and not _is_number(value):
-            raise RequestError(f"{column!r} holds numbers, and {pair[1][:100]!r} is none")
+            raise WrongValue(
+                f"{column!r} holds numbers, and {pair[1][:100]!r} is none; write a number", pair
+            )
         if is_ours and column in DATES and not _BEGINS_AS_DATE.match(str(value)):
-            raise RequestError(
-                f"{column!r} holds dates, and {pair[1][:100]!r} is none; write it as 2021-06-30, 2021-06 or 2021"
+            raise WrongValue(
+                f"{column!r} holds dates, and {pair[1][:100]!r} is none; write it as 2021-06-30, 2021-06 or 2021",
+                pair,
             )
 
 

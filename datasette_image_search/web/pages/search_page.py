@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 from datasette.app import Datasette
 from datasette.plugins import get_plugins
@@ -38,6 +39,7 @@ from .cards import chips, image_card, query_in_words, without_vectors
 from .descriptions import description_in_words, description_of, order_in_words
 from .facet_boxes import facet_boxes
 from .filter_chips import filter_chips
+from .filter_values import WrongValue
 from .months import month_headings
 from .near_values import missing_values
 from .offers import offers
@@ -113,6 +115,8 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     except ImageSearchError as problem:
         if format != "html":
             return error_response(datasette, str(problem))
+        if isinstance(problem, WrongValue):
+            return await _without_wrong_values(requested, problem)
         # What is too long for this page is too long without the query.
         shown = None if isinstance(problem, TooMuchRepeated) else wanted
         return await _with_error(requested, shown, str(problem))
@@ -141,6 +145,32 @@ async def is_ready(
         return True
 
 
+async def _without_wrong_values(requested: RequestedTable, problem: WrongValue) -> Response:
+    """The page of the same search without the filters whose values are wrong, which it says."""
+    error, wrong, pairs = str(problem), [problem.filter], pairs_of(requested.request)
+    while True:
+        rest = [pair for pair in pairs if pair not in wrong]
+        beside = _with_query_string(requested, urlencode(rest))
+        try:
+            wanted = await read_request(beside)
+            if wanted.query and not await is_ready(beside, wanted, PATIENCE):
+                wanted = replace(wanted, query="")
+            answer = await find(beside, wanted, usual_facets=True)
+        except WrongValue as another:
+            wrong.append(another.filter)
+        except (ImageSearchError, DatasetteError):
+            return await _with_error(requested, None, error)
+        else:
+            these = "this filter" if len(wrong) == 1 else "the filters that are marked"
+            error = f"{error}. The images below are found without {these}."
+            return await _html(requested, wanted, answer, rest, error, 400, wrong)
+
+
+def _with_query_string(requested: RequestedTable, query_string: str) -> RequestedTable:
+    scope = {**requested.request.scope, "query_string": query_string.encode()}
+    return replace(requested, request=Request(scope, None))
+
+
 async def _with_error(
     requested: RequestedTable, wanted: SearchRequest | None, error: str, status: int = 400
 ) -> Response:
@@ -151,8 +181,7 @@ async def _with_error(
         with suppress(ImageSearchError):
             answer = await find(requested, newest, usual_facets=True)
             return await _html(requested, newest, answer, pairs, error, status)
-    everything = Request({**requested.request.scope, "query_string": b""}, None)
-    plain = replace(requested, request=everything)
+    plain = _with_query_string(requested, "")
     with suppress(ImageSearchError):
         newest = await read_request(plain)
         answer = await find(plain, newest, usual_facets=True)
@@ -167,9 +196,11 @@ async def _html(
     pairs: list[tuple[str, str]],
     error: str | None = None,
     status: int = 200,
+    wrong: Pairs = (),
 ) -> Response:
     """
-    `pairs` are the query string of what `wanted` and `answer` are: all of the request's, unless there is an `error` with it.
+    `pairs` are the query string of what `wanted` and `answer` are: all of the request's, unless there is an `error` with it,
+    such as with the filters that are `wrong`.
     """
     datasette, request, urls = requested.datasette, requested.request, requested.urls
     query = (request.args.get("q") or "").strip()[:LONGEST_QUERY]
@@ -189,7 +220,8 @@ async def _html(
         "model": requested.index.model,
         "error": error,
         "offers": await offers(requested, query, asked_besides),
-        "filter_chips": await filter_chips(requested, urls.page, asked),
+        "filter_chips": await filter_chips(requested, urls.page, asked, wrong),
+        "is_wrong_query": bool(error and not wrong),
         "description": description_in_words(wanted, answer) if wanted and answer else "",
         "description_parts": description_of(wanted, answer) if wanted and answer else [],
         "page_url": urls.page(),
