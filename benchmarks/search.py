@@ -326,7 +326,7 @@ def commit(collection: Collection) -> None:
         added: dict[int, int] = {}
         times, bares = [], []
         for number in range(REPEATED):
-            added[number] = _add(other, collection.queries[number])
+            added[number] = add_image(other, collection.queries[number])
             times.append(milliseconds(found, number))
             bares.append(milliseconds(collection.bare, number))
         assert sizes == [path.stat().st_mtime_ns for path in _sidecars(collection)], "rewritten"
@@ -342,7 +342,7 @@ def _sidecars(collection: Collection) -> list[Path]:
     )
 
 
-def _add(conn: sqlite3.Connection, vector: np.ndarray) -> int:
+def add_image(conn: sqlite3.Connection, vector: np.ndarray) -> int:
     with conn:
         row = conn.execute("insert into images (root_id, path) values (1, hex(randomblob(9)))")
         conn.execute(
