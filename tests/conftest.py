@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import secrets
@@ -30,7 +31,9 @@ from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.store import find_index
 from datasette_image_search.web.pages import search_page
 
+from .documents import draw_demo
 from .only_ours import forget_other_plugins, keep_apps, keep_metadata
+from .quick_program import quick_program
 from .serving import PATIENT_SETTINGS
 from .tiny_clip import make_tiny_clip
 
@@ -168,6 +171,27 @@ def patient_search_page(monkeypatch: pytest.MonkeyPatch) -> None:
 def folder(drawn_once: Path, tmp_path: Path) -> Path:
     """A folder with a picture of each of COLOURS, named red.jpg and so on."""
     return shutil.copytree(drawn_once / "pictures", tmp_path / "pictures")
+
+
+@pytest.fixture(scope="session")
+def demo_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The photos of `make demo`, to be copied: the first process that wants them draws them for all."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    photos = place / "demo-photos"
+    with (place / "demo-photos.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # It draws what is not there.
+        draw_demo(photos)
+    return photos
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for PATH with a sqlite-utils and a datasette that start in milliseconds."""
+    with quick_program(tmp_path_factory.mktemp("program")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ class Block:
         """What it prints in a folder. It may not fail."""
         if self.language == "sql":
             database = self.argument or "photos.db"
-            command = [sys.executable, "-m", "sqlite_utils", "query", database, self.text]
+            command = ["sqlite-utils", "query", database, self.text]
         else:
             assert self.language == "bash", self.text
             command = ["bash", "-euo", "pipefail", "-c", self.text]
@@ -74,10 +74,10 @@ def draw_demo(folder: Path) -> Path:
     return folder
 
 
-def be_at_home(monkeypatch: pytest.MonkeyPatch, home: Path, *packages: Path) -> None:
+def be_at_home(monkeypatch: pytest.MonkeyPatch, home: Path, program: Path, *packages: Path) -> None:
     """The environment of a person whose commands are these, with more packages installed."""
     monkeypatch.setenv("HOME", str(home))
-    programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    programs = [str(program), str(Path(sys.executable).parent), os.environ["PATH"]]
     monkeypatch.setenv("PATH", os.pathsep.join(programs))
     path = [*filter(None, [os.environ.get("PYTHONPATH")]), str(PROJECT), *map(str, packages)]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from datasette_image_search.store.tables import vector_to_blob
 
 from .commands import command
 from .conftest import draw_picture
-from .documents import PROJECT, be_at_home, blocks_of, draw_demo
+from .documents import PROJECT, blocks_of
 
 PAGE = PROJECT / "docs" / "python-api.md"
 
@@ -587,9 +588,10 @@ def test_the_status_of_no_image_table_is_an_error(database: Path):
 # --- The documentation -------------------------------------------------------------------------------
 
 
-def test_the_page_of_the_api_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    draw_demo(tmp_path / "demo" / "photos")
-    be_at_home(monkeypatch, tmp_path)
+def test_the_page_of_the_api_prints_what_it_shows(
+    demo_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(demo_photos, tmp_path / "demo" / "photos")
     monkeypatch.chdir(tmp_path)
     blocks = blocks_of(PAGE.read_text(encoding="utf-8"))
     names: dict[str, Any] = {}

@@ -5,28 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from datasette_image_search.embedders import registry
 from datasette_image_search.embedders.protocol import EmbedderError, ModelRequest, WeightsMissing
 from datasette_image_search.embedders.registry import load_embedder
 
-from .conftest import WITHOUT_SOCKETS, draw_picture
+from .commands import command, start
+from .conftest import draw_picture
 from .tiny_hub import MODEL, Hub, make_hub, serving
 
 pytest.importorskip("transformers")
-
-NOWHERE = "http://127.0.0.1:9"
-
-COMMAND = """
-from sqlite_utils.cli import cli
-cli()
-"""
 
 
 @dataclass(frozen=True)
@@ -36,28 +29,7 @@ class Machine:
     cache: Path
     folder: Path
     database: Path
-    asked: tuple[str, ...] = ()
-
-    def run(
-        self, *arguments: object, code: str = WITHOUT_SOCKETS + COMMAND, **variables: str
-    ) -> str:
-        """What sqlite-utils prints in a process of its own, which is ended when it opens a connection."""
-        environment = {
-            **os.environ,
-            "HF_HUB_CACHE": str(self.cache),
-            "HF_HUB_OFFLINE": "0",
-            "HF_ENDPOINT": NOWHERE,
-            **variables,
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
+    asked: tuple[str, ...]
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +44,28 @@ def machine(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Machine:
     work = tmp_path_factory.mktemp("machine")
     for colour in ("red", "blue"):
         draw_picture(work / "pictures" / f"{colour}.jpg", colour)
-    machine = Machine(work / "cache", work / "pictures", work / "photos.db")
-    printed = machine.run(
-        *("embed-images", machine.database, "images", machine.folder, "--model", MODEL, "-s"),
-        code=COMMAND,
-        HF_ENDPOINT=hub.url,
-        HF_HUB_DISABLE_PROGRESS_BARS="1",
-    )
+    cache, folder, database = work / "cache", work / "pictures", work / "photos.db"
+    # These are read when huggingface_hub is imported.
+    variables = {
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    with start(
+        *("embed-images", database, "images", folder, "--model", MODEL, "-s"),
+        env={**os.environ, **variables},
+    ) as embedding:
+        printed, complaints = embedding.communicate()
+    assert (embedding.returncode, complaints) == (0, "")
     assert printed.startswith("2 embedded")
-    return Machine(machine.cache, machine.folder, machine.database, tuple(hub.asked))
+    return Machine(cache, folder, database, tuple(hub.asked))
 
 
 @pytest.fixture
 def cache(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the cache, for this process."""
+    """A copy of the cache, for this process, which has loaded nothing of it yet."""
+    monkeypatch.setattr(registry, "_loaded", {})
     copy = tmp_path / "cache"
     shutil.copytree(machine.cache, copy, symlinks=True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(copy))
@@ -97,14 +77,26 @@ def test_a_mirror_is_asked_for_weights_configuration_and_tokenizer(machine: Mach
         assert any(file in path for path in machine.asked)
 
 
-def test_what_is_cached_is_embedded_with_without_the_network(machine: Machine):
-    request = ("embed-images", machine.database, "images", machine.folder, "-s", "--replace-model")
-    assert machine.run(*request).startswith("2 embedded")
+def test_what_is_cached_is_embedded_with_without_the_network(
+    machine: Machine, cache: Path, no_network: None
+):
+    run = command(
+        *("embed-images", machine.database, "images", machine.folder, "-s", "--replace-model")
+    )
+    assert run.output.startswith("2 embedded")
 
 
-def test_what_is_cached_is_searched_with_without_the_network(machine: Machine):
-    request = ("search-images", machine.database, "images", "a red car", "--json")
-    assert len(json.loads(machine.run(*request, HF_HUB_OFFLINE="1"))) == 2
+@pytest.mark.parametrize("offline", [False, True])
+def test_what_is_cached_is_searched_with_without_the_network(
+    machine: Machine,
+    cache: Path,
+    no_network: None,
+    monkeypatch: pytest.MonkeyPatch,
+    offline: bool,
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    run = command("search-images", machine.database, "images", "a red car", "--json")
+    assert len(json.loads(run.output)) == 2
 
 
 def test_words_are_told_apart(cache: Path, no_network: None):

@@ -31,7 +31,6 @@ OURS = f"/-/image-search/photos/{TABLE}"
 SQL = f"select id, path from {TABLE}"
 
 RIGHT = {"allow": {"id": ["anna", "root"]}}
-LEVELS = ["table", "database", "instance"]
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
@@ -178,13 +177,18 @@ def of_this_plugin() -> Iterator[str]:
     yield from (f"{OURS}?_image_tag=hush+red", f"{OURS}.json?_facet_tag=id")
 
 
-def tells(database: Path, path: str, response: httpx.Response) -> list[str]:
-    """What an answer has of the private table: words, pictures, vectors; from us not even its name."""
-    blobs = [
+@pytest.fixture(scope="module")
+def blobs(photos_db: Path) -> list[bytes]:
+    """The pictures and vectors of the private table."""
+    return [
         blob
         for sql in (f"select webp from _{TABLE}_thumbnails", f"select vector from _{TABLE}_vectors")
-        for (blob,) in query(database, sql)
+        for (blob,) in query(photos_db, sql)
     ]
+
+
+def tells(blobs: list[bytes], path: str, response: httpx.Response) -> list[str]:
+    """What an answer has of the private table: words, pictures, vectors; from us not even its name."""
     found = [
         "a picture or vector"
         for blob in blobs
@@ -203,22 +207,28 @@ def tells(database: Path, path: str, response: httpx.Response) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("actor", [None, "bob"])
-@pytest.mark.parametrize("level", LEVELS)
-async def test_a_stranger_sees_nothing(photos_db: Path, level: str, actor: str | None):
+# Each level and each actor: all pairs of them would ask everything twice as often.
+@pytest.mark.parametrize(
+    ("level", "actor"),
+    [("table", None), ("table", "bob"), ("database", "bob"), ("instance", None)],
+)
+async def test_a_stranger_sees_nothing(
+    photos_db: Path, blobs: list[bytes], level: str, actor: str | None
+):
     datasette = restricted(photos_db, level)
     await datasette.invoke_startup()
     seen = {}
     for path in paths(photos_db):
         response = await ask(datasette, path, actor)
         assert response.status_code < 500, path
-        if found := tells(photos_db, path, response):
+        if found := tells(blobs, path, response):
             seen[path] = found
     assert seen == {}
 
 
-@pytest.mark.parametrize("actor", ["anna", "root"])
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("level", "actor"), [("table", "anna"), ("database", "root"), ("instance", "anna")]
+)
 async def test_who_may_see_it_sees_it(photos_db: Path, level: str, actor: str):
     """So that the test above would notice."""
     datasette = restricted(photos_db, level)

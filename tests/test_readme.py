@@ -21,7 +21,6 @@ from .documents import (
     assert_prints,
     be_at_home,
     blocks_of,
-    draw_demo,
     install_recipe_models,
 )
 from .serving import HANGS, PATIENTLY, running
@@ -55,16 +54,11 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_demo(tmp_path_factory.mktemp("drawn"))
-
-
 @pytest.fixture
-def home(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(demo_photos: Path, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with demo/photos, where commands are at hand."""
-    shutil.copytree(photos, tmp_path / "demo" / "photos")
-    be_at_home(monkeypatch, tmp_path)
+    shutil.copytree(demo_photos, tmp_path / "demo" / "photos")
+    be_at_home(monkeypatch, tmp_path, program)
     return tmp_path
 
 
@@ -83,12 +77,14 @@ def run_as_shown(page: Path, home: Path) -> None:
 
 
 @pytest.fixture
-def clone(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def clone(
+    demo_photos: Path, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A clone of this project, installed, of a person with photos in ~/Pictures and the default model."""
     clone = tmp_path / "datasette-image-search"
     shutil.copytree(PROJECT / "demo", clone / "demo", ignore=shutil.ignore_patterns("photo*"))
-    shutil.copytree(photos, tmp_path / "Pictures")
-    be_at_home(monkeypatch, tmp_path, install_recipe_models(tmp_path / "site"))
+    shutil.copytree(demo_photos, tmp_path / "Pictures")
+    be_at_home(monkeypatch, tmp_path, program, install_recipe_models(tmp_path / "site"))
     return clone
 
 
@@ -107,8 +103,7 @@ def test_the_readme_runs_from_top_to_bottom(clone: Path) -> None:
         if output is not None and output.is_output:
             assert_prints(printed, output.text)
         if served:
-            line = [sys.executable, "-m", *shlex.split(served[0]), *PATIENTLY]
-            with running(line, cwd=clone) as server:
+            with running([*shlex.split(served[0]), *PATIENTLY], cwd=clone) as server:
                 page = httpx.get(
                     f"{server.url}/-/image-search", follow_redirects=True, timeout=HANGS
                 )

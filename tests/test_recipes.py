@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +33,6 @@ from .documents import (
     assert_prints,
     be_at_home,
     blocks_of,
-    draw_demo,
     install_recipe_models,
 )
 from .drawn_films import draw_film
@@ -84,8 +82,7 @@ class Recipe:
     def serve(self, command: str = "datasette photos.db") -> Iterator[Server]:
         program, *arguments = command.split()
         assert program == "datasette"
-        line = [sys.executable, "-m", program, *arguments, *PATIENTLY]
-        with running(line, cwd=self.home) as server:
+        with running([program, *arguments, *PATIENTLY], cwd=self.home) as server:
             yield server
 
 
@@ -125,18 +122,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make demo` draws."""
-    return draw_demo(tmp_path_factory.mktemp("drawn") / "Pictures")
-
-
-@pytest.fixture(scope="module")
-def begun(photos: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def begun(
+    demo_photos: Path, program: Path, models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A home after what all recipes begin with."""
     home = tmp_path_factory.mktemp("begun") / "home"
-    shutil.copytree(photos, home / "Pictures")
+    shutil.copytree(demo_photos, home / "Pictures")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        be_at_home(monkeypatch, home, models)
+        be_at_home(monkeypatch, home, program, models)
         begin = Recipe(sections()[""], home)
         assert "60 embedded" in begin.run()
         assert not begin.blocks
@@ -147,6 +140,7 @@ def begun(photos: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) 
 def recipe(
     request: pytest.FixtureRequest,
     begun: Path,
+    program: Path,
     models: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -157,7 +151,7 @@ def recipe(
         home / "photos.db",
         f"update image_search_roots set path = '{home / 'Pictures'}'",
     )
-    be_at_home(monkeypatch, home, models)
+    be_at_home(monkeypatch, home, program, models)
     recipe = Recipe(sections()[request.param], home)
     yield recipe
     assert not recipe.blocks
@@ -306,14 +300,14 @@ def test_publish_without_the_originals(
 
 @pytest.mark.datasette
 @for_recipe("Keep it fresh with cron")
-def test_keep_it_fresh_with_cron(recipe: Recipe) -> None:
+def test_keep_it_fresh_with_cron(recipe: Recipe, program: Path) -> None:
     times, line = re.fullmatch(r"((?:\S+ ){5})(.*)\n", recipe.take("crontab").text).groups()
     assert times == "17 * * * * "
     assert "%" not in line  # Which cron takes for the end of the line.
-    program = recipe.home / ".venv" / "bin" / "sqlite-utils"
-    program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m sqlite_utils "$@"\n')
-    program.chmod(0o755)
+    installed = recipe.home / ".venv" / "bin" / "sqlite-utils"
+    installed.parent.mkdir(parents=True)
+    installed.write_text(f'#!/bin/sh\nexec {program}/sqlite-utils "$@"\n')
+    installed.chmod(0o755)
     # All that cron gives to a command.
     environment = {"HOME": str(recipe.home), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
     environment["PYTHONPATH"] = os.environ["PYTHONPATH"]

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ..quick_program import import_commands
+
 PROJECT = Path(__file__).parents[2]
 
 TURNED = "turned"
@@ -174,26 +176,14 @@ def _serve() -> None:
 
 
 def _import_everything() -> None:
-    import faiss  # noqa: F401
     import numpy as np
-    import sqlite_utils.cli  # noqa: F401
 
-    from datasette_image_search.cli import (  # noqa: F401
-        duplicates,
-        embedding,
-        importing,
-        indexing,
-        locating,
-        reading,
-        tags,
-    )
-    from datasette_image_search.decoding import films  # noqa: F401
     from datasette_image_search.embedders import registry
     from datasette_image_search.embedders.palette import PaletteEmbedder
-    from datasette_image_search.ingest import pipeline, vector_import  # noqa: F401
-    from datasette_image_search.search import approximate  # noqa: F401
 
     from . import searches  # noqa: F401
+
+    import_commands()
 
     know_another_model(registry._factories())
     locate_and_read_quickly()
