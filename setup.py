@@ -13,6 +13,11 @@ THINGS = [
 # The models of another version may be others, and read-images refuses these.
 OCR = ["onnxruntime", "opencv-python-headless", "rapidocr>=3.10,<3.11"]
 
+# What a server needs to read words from an exported text tower.
+SERVE = ["ftfy>=6.1.1", "onnxruntime>=1.23", "tokenizers>=0.21"]
+
+EXPORT = ["onnx>=1.18", "onnxscript>=0.5"]
+
 # fsspec reads web servers through aiohttp, whose requests for visitors we guard.
 REMOTE = ["aiohttp>=3.14", "fsspec>=2026.9"]
 
@@ -71,6 +76,8 @@ setup(
             *THINGS,
             *OCR,
             *REMOTE,
+            *SERVE,
+            *EXPORT,
             "av>=16.0.1",
             "axe-playwright-python",
             "build",
@@ -86,6 +93,7 @@ setup(
             "pytest",
             "pytest-asyncio",
             "pytest-xdist",
+            "ray>=2.60",
             "rawpy",
             "reverse_geocode>=1.6.6",
             "ruff",
@@ -99,12 +107,15 @@ setup(
         ],
         "heic": ["pillow-heif"],
         "jxl": ["pillow-jxl-plugin>=1.3"],
+        "export": [*SERVE, *EXPORT],
         "raw": ["rawpy"],
+        "ray": ["ray>=2.60"],
         "remote": REMOTE,
         "ocr": OCR,
         "places": ["reverse_geocode>=1.6.6", "scipy"],
         "parquet": ["pyarrow"],
         "video": ["av>=16.0.1"],
+        "serve": SERVE,
         "things": THINGS,
         "transformers": ["transformers"],
         "umap": ["umap-learn"],

@@ -21,7 +21,6 @@ from .progress import OnProgress, ignore, phases
 from .search.queries import Query, asked_index, queries_of, vector_of
 from .search.query import QueryVector
 from .store import Filter, Index, Key, find_index, reads
-from .store.connections import checkpoint
 from .store.filters import IdSet, Where, row_filter
 from .store.indexes import WeightsOf, recorded_weights
 from .store.opened import OpenedDatabase, Paths, as_path, as_paths, as_places, path_or_none, used
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from .search.hits import Found, Hit
     from .search.indexing import IndexSummary
     from .search.tags import Tagged
+    from .search.tower_export import Exported
 
 
 @used
@@ -104,8 +104,6 @@ class Images:
     def migrated(self) -> bool:
         """Whether a method that writes brought an older database to this version."""
         return self._database.migrated
-
-    # --- Making images searchable --------------------------------------------------------------------
 
     def embed(
         self,
@@ -174,13 +172,21 @@ class Images:
 
             images.index("ivf", target=0.99)
         """
-        from .search import indexing
+        from . import runs
 
         db, index = self._to_write(model)
-        asked = (index.image_table, index.model, type, phases(on_progress), self._weights_of)
-        summary = indexing.summary_of(*indexing.index_images(db, *asked, **options))
-        checkpoint(db)
-        return summary
+        return runs.index(db, index, type, phases(on_progress), self._weights_of, **options)
+
+    def export_text_tower(self, *, model: str | None = None, quantize: bool = False) -> Exported:
+        """
+        Write what reads words into a `file` beside the database, which is used from now on and needs no torch. Its
+        vectors have a mean `cosine` to those of the model; `quantize` makes the file a quarter as large.
+
+            images.export_text_tower(quantize=True).cosine
+        """
+        from . import runs
+
+        return runs.export_words(*self._to_write(model), self._weights_of, quantize=quantize)
 
     def evaluate(
         self,
@@ -200,8 +206,6 @@ class Images:
 
         index, report = self.index_of(model), phases(on_progress)
         return evaluate_index(self.conn, index, report, self._weights_of, type=type, **options)
-
-    # --- Searching -----------------------------------------------------------------------------------
 
     def search(self, query: Query, k: int = 20, **options: Any) -> list[Hit]:
         """
@@ -309,8 +313,6 @@ class Images:
             self._ask(index, query)
         live_index(self.conn, index, phases(on_progress))
 
-    # --- What there is -------------------------------------------------------------------------------
-
     def index_of(self, model: str | None = None) -> Index:
         """
         The index by a model: its id, `model`, `dimensions` and the like.
@@ -366,8 +368,6 @@ class Images:
         from .embedders.catalogue import listed_models
 
         return listed_models(text, with_timm=with_timm)
-
-    # --- Duplicates, tags, places, text, maps --------------------------------------------------------
 
     def duplicates(
         self,

@@ -20,7 +20,7 @@ from .ingest.vector_import import ImportSummary, import_vectors
 from .places.locating import Located, locate_images, locate_new_images
 from .progress import OnProgress, Report, phases
 from .reading.reading import TextRead, read_images
-from .search.query import embedder_of
+from .search.query import text_encoder_of
 from .store import Filter, Index
 from .store.connections import checkpoint, open_or_make
 from .store.duplicates import write_duplicates
@@ -29,7 +29,9 @@ from .store.indexes import WeightsOf, read_indexes
 
 if TYPE_CHECKING:
     from .search.duplicates import DuplicateGroups
+    from .search.indexing import IndexSummary
     from .search.tags import Tagged
+    from .search.tower_export import Exported
 
 S = TypeVar("S", Summary, ImportSummary)
 P = TypeVar("P", Located, TextRead)
@@ -99,6 +101,32 @@ def read(
     return _last(db, read_images(db, index, folder, filter=filter, **options), on_progress)
 
 
+def index(
+    db: Database,
+    index: Index,
+    type: str | None,
+    report: Report,
+    weights_of: WeightsOf,
+    **options: Any,
+) -> IndexSummary:
+    """Rebuild the sidecars: see index_images(). Leaves no WAL."""
+    from .search import indexing
+
+    asked = index.image_table, index.model, type, report, weights_of
+    summary = indexing.summary_of(*indexing.index_images(db, *asked, **options))
+    checkpoint(db)
+    return summary
+
+
+def export_words(db: Database, index: Index, weights_of: WeightsOf, *, quantize: bool) -> Exported:
+    """Export the text tower: see export_text_tower(). Leaves no WAL."""
+    from .search.tower_export import export_text_tower
+
+    exported = export_text_tower(db, index, weights_of, quantize=quantize)
+    checkpoint(db)
+    return exported
+
+
 def find_duplicates(
     conn: sqlite3.Connection,
     index: Index,
@@ -129,7 +157,7 @@ def tag(
     from .search import tags
 
     try:
-        yield from tags.tag_with(db, index, embedder_of(index, weights_of), labels, **options)
+        yield from tags.tag_with(db, index, text_encoder_of(index, weights_of), labels, **options)
     finally:
         # Of a generator that nobody finishes, the connection may be closed.
         with suppress(sqlite3.Error):

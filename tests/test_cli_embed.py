@@ -27,7 +27,8 @@ from PIL import Image
 from datasette_image_search import Images
 from datasette_image_search.decoding import decode
 from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
-from datasette_image_search.ingest.report import Summary
+from datasette_image_search.errors import ImageSearchError
+from datasette_image_search.ingest.report import NodeWork, Summary
 from datasette_image_search.store.tables import vector_from_blob
 
 from .commands import change, command, embed_images, query, start, touch_later, vectors_of
@@ -1103,3 +1104,59 @@ def test_the_failure_of_a_folder_goes_when_it_turns_out_to_be_empty(
     assert first_words(*run) == "0 embedded, 0 unchanged, 0 failed"
     assert query(path, "select path from _images_failures") == []
     assert "there are no image files in" in command("embed-images", *run).output
+
+
+# --- On a cluster --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "address", "files"),
+    [
+        (["--ray", "photos"], "local", ["photos"]),
+        (["photos", "--ray"], "local", ["photos"]),
+        (["--ray", "--ray-cpus", "2", "photos"], "local", ["photos"]),
+        (["--ray", "auto", "photos"], "auto", ["photos"]),
+        (["--ray", "node:6379", "photos"], "node:6379", ["photos"]),
+        (["--ray=ray://10.0.0.1:10001", "photos"], "ray://10.0.0.1:10001", ["photos"]),
+        (["--ray", "s3://bucket/photos"], "local", ["s3://bucket/photos"]),
+        (["photos", "--", "--ray"], None, ["photos", "--ray"]),
+    ],
+)
+def test_ray_takes_an_address_and_no_file(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: list[str],
+    address: str | None,
+    files: list[str],
+):
+    asked = {}
+
+    def embed(self, paths, **options):
+        asked.update(options, paths=[str(each) for each in paths])
+        raise ImageSearchError("this is enough")
+
+    monkeypatch.setattr(Images, "embed", embed)
+    result = command("embed-images", path, "images", *given)
+    assert "this is enough" in result.output
+    assert (asked["ray"], asked["paths"]) == (address, files)
+
+
+def test_ray_ends_with_a_table_per_node(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    works = (
+        NodeWork("gpu-1", 4, "cuda, float16", 51_200, 641.23, 0),
+        NodeWork("gpu-2", 1, "cuda, float16", 800, 10.0, 3),
+    )
+    monkeypatch.setattr("datasette_image_search.ingest.pipeline._Run.nodes", works)
+    result = embed_images(path, "images", folder, "--model", "palette")
+    assert result.stderr.splitlines()[-4:] == [
+        "node      actors  device           images    images/s    batches lost",
+        "------  --------  -------------  --------  ----------  --------------",
+        "gpu-1          4  cuda, float16    51,200       641.2               0",
+        "gpu-2          1  cuda, float16       800        10.0               3",
+    ]
+
+
+def test_ray_cpus_need_ray(path: Path, folder: Path):
+    result = command("embed-images", path, "images", folder, "--ray-cpus", "2")
+    assert result.exit_code == 1
+    assert "--ray-cpus works only with --ray" in result.output

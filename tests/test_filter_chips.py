@@ -35,10 +35,10 @@ async def test_the_ends_of_a_range_are_one_chip(database: Path) -> None:
         ("width__lte", "100"),
         ("iso__gte", "100"),
     ) == {
-        "2021 to 2023": [
+        "Taken: 2021 to 2023": [
             kept, ("width__gt", "10"), ("width__lte", "100"), ("iso__gte", "100")
         ],
-        'camera_make = "Canon"': [
+        "Camera: Canon": [
             ("taken_at__gte", "2021"), ("taken_at__lt", "2024"), ("width__gt", "10"),
             ("width__lte", "100"), ("iso__gte", "100"),
         ],
@@ -55,18 +55,20 @@ async def test_the_ends_of_a_range_are_one_chip(database: Path) -> None:
 @pytest.mark.parametrize(
     ("pairs", "words"),
     [
-        ([("taken_at__gte", "2021-06")], "since June 2021"),
-        ([("mtime__gte", "2021"), ("mtime__lt", "2022")], "mtime 2021"),
+        ([("taken_at__gte", "2021-06")], "Taken: since June 2021"),
+        ([("mtime__gte", "2021"), ("mtime__lt", "2022")], "Changed: 2021"),
         ([("taken_at__gte", "20210101")], "taken_at \u2265 20210101"),
         ([("mtime__lt", "2021-W01-1")], "mtime < 2021-W01-1"),
         ([("taken_at__gt", "2021"), ("taken_at__lt", "2022")], "2021 < taken_at < 2022"),
         ([("width__gt", "10"), ("width__gt", "20")], "width > 10 and width > 20"),
-        ([("lens__in", "Rome, Paris")], 'lens is "Rome" or "Paris"'),
-        ([("lens__in", '["Rome", "Paris", "Bath"]')], 'lens is "Rome", "Paris" or "Bath"'),
-        ([("lens__in", '["Rome"]')], 'lens is "Rome"'),
-        ([("lens__in", r'["\ud800"]')], r'lens is "\ud800"'),
+        ([("lens__in", "Rome, Paris")], "Lens: Rome or Paris"),
+        ([("lens__in", '["Rome", "Paris", "Bath"]')], "Lens: Rome, Paris or Bath"),
+        ([("lens__in", '["Rome"]')], "Lens: Rome"),
+        ([("lens__in", r'["\ud800"]')], r"Lens: \ud800"),
         ([("lens__notin", "Rome")], 'lens not in ["Rome"]'),
         ([("lens__in", "[")], "lens__in=["),
+        ([("iso", "100")], "iso: 100"),
+        ([("camera_make", "")], 'camera_make = ""'),
         ([("_search_title", "bus")], 'text "bus" in title'),
         (
             [("_through", json.dumps({"table": "images_x", "column": "tag", "value": "sea"}))],

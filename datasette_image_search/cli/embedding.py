@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -24,11 +25,28 @@ from .messages import (
     warn_of_dropped,
 )
 from .progress import progress_display
+from .waiting import Command
 
 if TYPE_CHECKING:
     from ..ingest.report import FailedImage, Summary
 
 SHOWN_REASONS = 20
+
+HERE = "local"
+
+_ADDRESS = re.compile(r"local|auto|ray://.+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+")
+
+
+class EmbedCommand(Command):
+    """Lets --ray stand without an address, also before a file."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        options = args[: args.index("--")] if "--" in args else args
+        if "--ray" in options:
+            after = options.index("--ray") + 1
+            if not _ADDRESS.fullmatch("".join(options[after : after + 1])):
+                args = [*args[:after], HERE, *args[after:]]
+        return super().parse_args(ctx, args)
 
 
 @options.database
@@ -96,6 +114,18 @@ SHOWN_REASONS = 20
     help="Embed images that are also in a folder that is gone: they are copies, the folder was not moved",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Embed at most this many images")
+@click.option(
+    "--ray",
+    metavar="[ADDRESS]",
+    help="Encode on the nodes of a Ray cluster: auto, HOST:PORT or ray://HOST:10001. Without an address, or with local, "
+    "Ray is started on this machine",
+)
+@click.option(
+    "--ray-cpus",
+    type=click.IntRange(min=1),
+    help="With --ray: processors of each process that encodes, if the cluster has no GPUs. Default: 4, or all of a "
+    "smaller node",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing")
 @options.wal
 @click.option(
@@ -186,6 +216,7 @@ def embed_images(
     _print_left_out(summary)
     if summary.located:
         tell(f"{counted(summary.located, 'image')} located, by latitude and longitude", err=True)
+    _print_nodes(summary)
     tell(_summary_line(summary))
     if summary.replacement is not None and summary.replacement.is_in_use:
         in_use = f"Searches of {table!r} now use the index by {summary.model}"
@@ -235,6 +266,27 @@ def _print_empty_rows(summary: Summary) -> None:
     if summary.empty_rows:
         rows = counted(summary.empty_rows, "row has", "rows have")
         tell(f"{rows} no image in the column {summary.column!r}", err=True)
+
+
+def _print_nodes(summary: Summary) -> None:
+    if summary.nodes:
+        from tabulate import tabulate
+
+        columns = ("node", "actors", "device", "images", "images/s", "batches lost")
+        rows = [
+            (
+                node.name,
+                node.actors,
+                node.device,
+                f"{node.images:,}",
+                f"{node.rate:,.1f}",
+                node.lost,
+            )
+            for node in summary.nodes
+        ]
+        align = ("left", "right", "left", "right", "right", "right")
+        for line in tabulate(rows, columns, disable_numparse=True, colalign=align).splitlines():
+            tell(line, err=True)
 
 
 def _print_left_out(summary: Summary) -> None:

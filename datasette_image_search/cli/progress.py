@@ -29,8 +29,9 @@ class Work:
 
 
 def _embedding(progress: Any, rate: float) -> str:
-    failed = f"{progress.failed:,} failed" if progress.failed else progress.device
-    return f"{rate:,.1f}/s, {failed}"
+    failed = f"{progress.failed:,} failed" if progress.failed else ""
+    device = progress.device if progress.is_cluster or not failed else ""
+    return ", ".join(filter(None, [f"{rate:,.1f}/s", device, failed]))
 
 
 WORKS = {

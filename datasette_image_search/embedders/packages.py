@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from .protocol import EmbedderError
 
 PIP = {
+    "ftfy": "ftfy",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "onnxscript": "onnxscript",
     "open_clip": "open-clip-torch",
     "safetensors": "safetensors",
     "timm": "timm",

@@ -51,14 +51,8 @@ class ModelRequest:
     words_only: bool = False
 
 
-class Embedder(ABC):
-    """
-    Turns pictures, and usually words, into vectors: float32, unit L2 norm.
-
-    Pictures take two steps, so that the first can run in decoding threads (or on other machines)
-    while the second has the model: `preprocess` turns one picture into an array of a fixed shape,
-    `encode_images` turns a stack of those into vectors.
-    """
+class TextEncoder(ABC):
+    """Turns words into vectors: float32, unit L2 norm."""
 
     id: str
     """What people type as --model, such as "palette" or "ViT-B-32-256/datacomp_s34b_b86k"."""
@@ -69,14 +63,6 @@ class Embedder(ABC):
 
     dimensions: int
 
-    image_size: int
-    """Pixels. `preprocess` gets pictures whose shorter side is at least this, unless the original
-    is smaller; decoders use it to avoid work on pixels nobody looks at."""
-
-    preprocess: Callable[[Image.Image], np.ndarray]
-    """An upright RGB picture -> an array whose shape and type are the same for every picture. Preferably a
-    function or a small object that pickles, so that decoding can run without the model."""
-
     logit_scale: float = 100.0
     """The factor for scores before a softmax over texts. CLIP has learned 100."""
 
@@ -86,6 +72,36 @@ class Embedder(ABC):
     usual_words: tuple[str, ...] = ()
     """Queries that people have for a model without hubs: by their scores, those of a query are judged."""
 
+    @abstractmethod
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        """
+        n texts -> (n, dimensions) float32, unit norm.
+
+        Raises TextNotUnderstood with a sentence for the person who typed the text.
+        """
+
+    def text_warning(self, text: str) -> str | None:  # noqa: ARG002 (for those that override it)
+        """A sentence to show beside the results when only part of a text was understood."""
+        return None
+
+
+class Embedder(TextEncoder):
+    """
+    Turns pictures, and usually words, into vectors: float32, unit L2 norm.
+
+    Pictures take two steps, so that the first can run in decoding threads (or on other machines)
+    while the second has the model: `preprocess` turns one picture into an array of a fixed shape,
+    `encode_images` turns a stack of those into vectors.
+    """
+
+    image_size: int
+    """Pixels. `preprocess` gets pictures whose shorter side is at least this, unless the original
+    is smaller; decoders use it to avoid work on pixels nobody looks at."""
+
+    preprocess: Callable[[Image.Image], np.ndarray]
+    """An upright RGB picture -> an array whose shape and type are the same for every picture. Preferably a
+    function or a small object that pickles, so that decoding can run without the model."""
+
     device: str = "cpu"
     precision: str = "float32"
 
@@ -94,11 +110,6 @@ class Embedder(ABC):
         """A stack of n `preprocess` results, shape (n, ...) -> (n, dimensions) float32, unit norm."""
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
-        """
-        n texts -> (n, dimensions) float32, unit norm.
-
-        Raises TextNotUnderstood with a sentence for the person who typed the text.
-        """
         raise TextNotUnderstood(
             f"{self.id} sees pictures only and cannot read {texts[0]!r}; search with #ID, or embed with a "
             "model that reads words, such as palette"
@@ -107,10 +118,6 @@ class Embedder(ABC):
     def is_current(self) -> bool:
         """Whether making it again would give the same: False if the file of its weights was replaced."""
         return True
-
-    def text_warning(self, text: str) -> str | None:  # noqa: ARG002 (for those that override it)
-        """A sentence to show beside the results when only part of a text was understood."""
-        return None
 
 
 EmbedderFactory = Callable[[ModelRequest], Embedder]

@@ -76,14 +76,19 @@ class TorchEmbedder(Embedder):
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         if self._model.tokenizer is None:
             return super().encode_texts(texts)
-        return self._load_words().encode(self._model.tokenizer(list(texts)))
+        return self.load_words().encode(self._model.tokenizer(list(texts)))
 
     def is_current(self) -> bool:
         return not self._model.weights.was_replaced()
 
     @property
+    def tokenizer(self) -> Callable[[list[str]], torch.Tensor] | None:
+        """None for a model without words."""
+        return self._model.tokenizer
+
+    @property
     def logit_scale(self) -> float:  # type: ignore[override]  # It is only read.
-        return self._load_words().logit_scale
+        return self.load_words().logit_scale
 
     def load_pictures(self) -> Tower:
         """Raises EmbedderError if the file does not contain the weights of this model."""
@@ -92,7 +97,8 @@ class TorchEmbedder(Embedder):
                 self._pictures = self._tower(self._model.load_pictures)
             return self._pictures
 
-    def _load_words(self) -> Tower:
+    def load_words(self) -> Tower:
+        """Like load_pictures(), of a model that reads words."""
         with self._loading:
             if self._words is None:
                 assert self._model.load_words is not None

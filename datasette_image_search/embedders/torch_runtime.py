@@ -76,7 +76,7 @@ class Tower:
     def __init__(self, module: torch.nn.Module, runtime: Runtime) -> None:
         """`module` takes a batch and returns features, (n, dimensions), or these and more."""
         try:
-            self._module = module.to(runtime.device, runtime.dtype).eval()
+            self.module = module.to(runtime.device, runtime.dtype).eval()
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
@@ -86,7 +86,7 @@ class Tower:
             ) from error
         if sum(isinstance(part, torch.nn.Conv2d) for part in module.modules()) > 1:
             # Up to a third faster on a CPU; the one convolution of a ViT is not worth it.
-            self._module.to(memory_format=torch.channels_last)
+            self.module.to(memory_format=torch.channels_last)
         self.logit_scale: float = getattr(module, "logit_scale", 100.0)
         self._runtime = runtime
         self._most: int | None = None  # Known to fit into the memory.
@@ -134,7 +134,7 @@ class Tower:
         if batch.is_floating_point():
             batch = batch.to(self._runtime.dtype)
         with torch.inference_mode():
-            features = self._module(batch)
+            features = self.module(batch)
             if isinstance(features, tuple):
                 features = features[0]
             return torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()

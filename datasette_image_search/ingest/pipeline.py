@@ -8,26 +8,21 @@ stopped loses no more than the batch in flight and the next one picks up there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 
-import numpy as np
 from sqlite_utils import Database
 
 from .. import store
-from ..decoding.decode import DecodedImage
-from ..decoding.opening import DecodeError, DecodeSettings, Unreadable, default_max_pixels
 from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
 from ..errors import ImageSearchError
 from ..files.run_lock import only_run
 from ..store import Index
-from ..store.companions import names_of
 from ..store.connections import check_writable, open_or_make
-from ..store.image_record import ImageRecord, SceneRow
 from ..store.indexes import WeightsOf, ensure_index, recorded_weights
 from ..store.metadata import write_metadata
 from ..store.migrations import migrate
@@ -36,16 +31,11 @@ from ..store.replacements import delete_index, take_over
 from ..store.schema import ensure_tables
 from ..store.tables import (
     IMPORTED,
-    OWN_ROOT,
-    EmbeddedImage,
-    Failure,
     ReusedImage,
-    Source,
 )
 from ..store.writes import (
     delete_images,
     ensure_roots,
-    folder_of,
     forget_failures,
     forget_old_warnings,
     forget_unreadable,
@@ -55,12 +45,14 @@ from ..store.writes import (
     write_reused,
 )
 from .batches import batches
-from .decode_ahead import decode_ahead, pictures_of
+from .cluster import cluster_encoder
+from .encoding import EncodedBatch, Encoder, EncodingSettings, HereEncoder
+from .made_ahead import made_ahead
 from .model_choice import RunError
 from .own_images import NO_CONTENT, ImageSource, OwnImage
 from .provenance import is_made_by, stored_pictures
 from .replacing import replacement_by
-from .report import FailedImage, Progress, Summary, failed_image, rows_gone, summary_of
+from .report import FailedImage, NodeWork, Progress, Summary, rows_gone, summary_of
 from .rereading import read_again
 from .scan import places_of
 from .survey import EmbedRequest, Survey, take_survey
@@ -95,53 +87,87 @@ def embed_images(
         plan = summary_of(survey)
         on_plan(plan)
         embedder = None
+        model = _model_asked(request, survey, weights_of)
         if survey.to_embed or survey.index is None or request.weights is not None:
-            embedder = _load_embedder(request, survey, weights_of)
+            embedder = load_embedder(model if request.ray is None else _for_any_device(model))
             if request.replace_model and _is_of_another(survey.index, embedder):
                 # Nothing of that one is of use.
                 survey = take_survey(request, embedder.fingerprint)
                 plan = summary_of(survey)
                 on_plan(plan)
             _check_embedder(request, survey, embedder)
-        with open_or_make(request.database) as db:
+        with (
+            _encoder(request, survey, model, embedder) as encoder,
+            open_or_make(request.database) as db,
+        ):
             if request.wal:
                 db.enable_wal()
-            run = _Run(db, request, survey, embedder, on_progress)
+            run = _Run(db, request, survey, embedder, encoder, on_progress)
             try:
                 run.carry_out()
             except KeyboardInterrupt:
                 run.interrupted = True
-    return replace(
-        plan,
-        embedded=run.done - len(run.failures) + len(survey.unusable),
-        reused=run.reused,
-        moved=run.moved,
-        read=run.read,
-        failures=tuple(run.failures),
-        warnings=tuple(run.warnings),
-        failures_table=run.table.failures,
-        pruned=run.pruned,
-        companions=plan.companions - run.parted,
-        gone=rows_gone(run.gone),
-        seconds=time.perf_counter() - started,
-        device=run.device if embedder else None,
-        interrupted=run.interrupted,
-        migrated=run.migrated,
-        replacement=run.replacement,
-    )
+            return replace(
+                plan,
+                embedded=run.done - len(run.failures) + len(survey.unusable),
+                reused=run.reused,
+                moved=run.moved,
+                read=run.read,
+                failures=tuple(run.failures),
+                warnings=tuple(run.warnings),
+                failures_table=run.table.failures,
+                pruned=run.pruned,
+                companions=plan.companions - run.parted,
+                gone=rows_gone(run.gone),
+                seconds=time.perf_counter() - started,
+                device=run.where if embedder else None,
+                nodes=run.nodes,
+                interrupted=run.interrupted,
+                migrated=run.migrated,
+                replacement=run.replacement,
+            )
 
 
 def _is_of_another(index: Index | None, embedder: Embedder) -> bool:
     return index is not None and index.fingerprint not in (IMPORTED, embedder.fingerprint)
 
 
-def _load_embedder(request: EmbedRequest, survey: Survey, weights_of: WeightsOf) -> Embedder:
+def _model_asked(request: EmbedRequest, survey: Survey, weights_of: WeightsOf) -> ModelRequest:
     weights = request.weights
     if weights is None and survey.index is not None:
         weights = weights_of(survey.index)
-    return load_embedder(
-        ModelRequest(survey.model, weights, request.device, request.precision, allow_download=True)
+    return ModelRequest(
+        survey.model, weights, request.device, request.precision, allow_download=True
     )
+
+
+def _for_any_device(model: ModelRequest) -> ModelRequest:
+    """As this machine can load it, for its fingerprint: the device that is asked for is one of the nodes."""
+    return replace(model, device=None, precision=None)
+
+
+@contextmanager
+def _encoder(
+    request: EmbedRequest, survey: Survey, model: ModelRequest, embedder: Embedder | None
+) -> Iterator[Encoder | None]:
+    settings = EncodingSettings(
+        request.batch_size, request.decoders, request.thumbnail_size, request.max_pixels
+    )
+    if embedder is None:
+        yield None
+    elif request.ray is None or not survey.to_embed:
+        yield HereEncoder(embedder, settings)
+    else:
+        with cluster_encoder(
+            request.ray,
+            request.ray_cpus,
+            model,
+            embedder,
+            settings,
+            survey.to_embed,
+            workers=request.workers,
+        ) as encoder:
+            yield encoder
 
 
 def _check_embedder(request: EmbedRequest, survey: Survey, embedder: Embedder) -> None:
@@ -179,6 +205,7 @@ class _Run:
         request: EmbedRequest,
         survey: Survey,
         embedder: Embedder | None,
+        encoder: Encoder | None,
         on_progress: Callable[[Progress], None],
     ):
         self.db = db
@@ -186,7 +213,7 @@ class _Run:
         self.survey = survey
         self.embedder = embedder
         self.on_progress = on_progress
-        self.device = f"{embedder.device}, {embedder.precision}" if embedder else ""
+        self.encoder = encoder
         self.done = 0
         self.reused = 0
         self.moved = 0
@@ -233,8 +260,8 @@ class _Run:
         self._reuse(index, survey, roots)
         self._read_metadata(survey, roots)
         self._pair(survey)
-        if self.embedder is not None and survey.to_embed:
-            self._embed(index, survey, self.embedder, roots)
+        if self.encoder is not None and survey.to_embed:
+            self._embed(index, survey, self.encoder, roots)
 
     def _part(self, index: Index) -> None:
         """What is left of pairs whose pictures turned out to be bad are images, or companions of the next best picture."""
@@ -332,45 +359,40 @@ class _Run:
     def _count_read(self, count: int) -> None:
         self.read += count
 
-    def _embed(
-        self, index: Index, survey: Survey, embedder: Embedder, roots: dict[str, int]
-    ) -> None:
+    def _embed(self, index: Index, survey: Survey, encoder: Encoder, roots: dict[str, int]) -> None:
         self.total += len(survey.to_embed)
-        request = self.request
-        settings = DecodeSettings(
-            embedder.preprocess,
-            embedder.image_size,
-            thumbnail_size=request.thumbnail_size,
-            max_pixels=request.max_pixels or default_max_pixels(request.decoders),
-        )
         self._show_progress()
-        # Far enough ahead for the decoders to be busy while a batch is encoded.
-        ahead = request.batch_size + 2 * request.decoders
-        outcomes = decode_ahead(
-            survey.to_embed, settings, request.decoders, ahead, self._with_content
-        )
-        for batch in batches(outcomes, request.batch_size, lambda each: pictures_of(each[1])):
-            images, failed = _encode(embedder, batch, roots, request.batch_size)
-            committed = partial(self._count, failed, batch)
-            write_batch(self.db, self.table, index, images, failed, committed)
-            self._show_progress()
+        # The model need not wait while a batch is written.
+        encode = partial(self._encode, survey, encoder, roots)
+        with made_ahead(encode) as encoded:
+            for batch in encoded:
+                committed = partial(self._count, batch)
+                write_batch(self.db, self.table, index, batch.images, batch.failures, committed)
+                self._show_progress()
 
-    def _count(
-        self, failures: Sequence[Failure], batch: Sequence[tuple[ImageSource, object]]
-    ) -> None:
-        images = {image.path: image for image, _ in batch}
-        for failure in failures:
-            # With the name of the file: the key of a row would not tell a person.
-            told = failed_image(images[failure.path], failure.reason)
+    def _encode(
+        self,
+        survey: Survey,
+        encoder: Encoder,
+        roots: dict[str, int],
+        is_wanted: Callable[[], bool],
+    ) -> Generator[EncodedBatch, None, None]:
+        # In another thread than that of the other connection.
+        with open_or_make(self.request.database) as db:
+            with_content = partial(self._with_content, db)
+            yield from encoder.encode(survey.to_embed, roots, with_content, is_wanted)
+
+    def _count(self, batch: EncodedBatch) -> None:
+        for failure, told in zip(batch.failures, batch.told, strict=True):
             (self.warnings if failure.embedded else self.failures).append(told)
-        self.alone += _alone(batch)
-        self.done += len(batch)
+        self.alone += batch.alone
+        self.done += batch.count
 
-    def _with_content(self, image: ImageSource) -> ImageSource:
+    def _with_content(self, db: Database, image: ImageSource) -> ImageSource:
         column = self.survey.content_column
         if column is None or not isinstance(image, OwnImage):
             return image
-        content = own_content(self.db.conn, self.table, column, image.image_id)
+        content = own_content(db.conn, self.table, column, image.image_id)
         if image.size and not content and image.problem is None:
             return replace(image, problem=NO_CONTENT)
         return replace(image, content=content)
@@ -389,103 +411,14 @@ class _Run:
             )
         self.pruned = True
 
+    @property
+    def where(self) -> str:
+        return self.encoder.where if self.encoder else ""
+
+    @property
+    def nodes(self) -> tuple[NodeWork, ...]:
+        return self.encoder.nodes if self.encoder else ()
+
     def _show_progress(self) -> None:
-        self.on_progress(Progress(self.done, self.total, len(self.failures), self.device))
-
-
-def _alone(batch: Sequence[tuple[ImageSource, object]]) -> Iterator[tuple[str, str]]:
-    """The companions of new pictures that turned out to be bad; one that could not be opened now may be good."""
-    for image, outcome in batch:
-        if (
-            isinstance(image, FoundFile)
-            and image.image_id is None
-            and isinstance(outcome, DecodeError)
-            and not isinstance(outcome, Unreadable)
-        ):
-            yield from ((image.root, name) for name in names_of(image.companions))
-
-
-def _encode(
-    embedder: Embedder,
-    batch: Sequence[tuple[ImageSource, DecodedImage | DecodeError]],
-    roots: Mapping[str, int],
-    size: int,
-) -> tuple[list[EmbeddedImage], list[Failure]]:
-    """The rows to write for a batch, warnings among the failures; `roots` are ids by path."""
-    decoded = [(image, outcome) for image, outcome in batch if isinstance(outcome, DecodedImage)]
-    failures = [
-        _failure(image, outcome, roots)
-        for image, outcome in batch
-        if isinstance(outcome, DecodeError)
-    ]
-    if not decoded:
-        return [], failures
-    embedded = []
-    vectors = _vectors(embedder, [outcome for _, outcome in decoded], size)
-    for (image, outcome), vector in zip(decoded, vectors, strict=True):
-        if not np.isfinite(vector).all():
-            # Half precision overflows now and then; such a vector would be found by every search.
-            reason = DecodeError("the model gives no finite vector for it")
-            failures.append(_failure(image, reason, roots))
-            continue
-        content = _content(image, outcome, roots)
-        beside: str | None = image.beside if isinstance(image, FoundFile) else ""
-        if not outcome.all_read:
-            beside = None
-        scenes = tuple(SceneRow(scene.at, scene.thumbnail) for scene in outcome.scenes)
-        embedded.append(
-            EmbeddedImage(image.image_id, content, vector, outcome.thumbnail, beside, scenes)
-        )
-        if outcome.warning is not None:
-            warning = _failure(image, DecodeError(outcome.warning), roots)
-            failures.append(replace(warning, embedded=True))
-    return embedded, failures
-
-
-def _vectors(
-    embedder: Embedder, decoded: Sequence[DecodedImage], size: int
-) -> Iterator[np.ndarray]:
-    """The vector of each, or those of the scenes of a film, shape (n, dimensions); `size` pictures are encoded at once."""
-    inputs = [
-        [scene.model_input for scene in outcome.scenes] or [outcome.model_input]
-        for outcome in decoded
-    ]
-    together = list(chain.from_iterable(inputs))
-    vectors = np.concatenate(
-        [
-            embedder.encode_images(np.stack(together[start : start + size]))
-            for start in range(0, len(together), size)
-        ]
-    )
-    at = 0
-    for outcome, each in zip(decoded, inputs, strict=True):
-        yield vectors[at : at + len(each)] if outcome.scenes else vectors[at]
-        at += len(each)
-
-
-def _failure(image: ImageSource, error: DecodeError, roots: Mapping[str, int]) -> Failure:
-    root_id = roots[image.root] if isinstance(image, FoundFile) else OWN_ROOT
-    # No file has the time "", so that what could not be read is tried again by the next run.
-    mtime = "" if isinstance(error, Unreadable) else image.mtime
-    return Failure(root_id, image.path, image.size, mtime, str(error))
-
-
-def _content(
-    image: ImageSource, decoded: DecodedImage, roots: Mapping[str, int]
-) -> ImageRecord | Source:
-    if isinstance(image, OwnImage):
-        return Source(image.size, image.mtime, decoded.sha256)
-    return ImageRecord(
-        root_id=roots[image.root],
-        path=image.path,
-        folder=folder_of(image.path),
-        filename=image.name,
-        format=decoded.format,
-        width=decoded.width,
-        height=decoded.height,
-        size=image.size,
-        mtime=image.mtime,
-        sha256=decoded.sha256,
-        metadata=decoded.metadata,
-        companions=image.companions or None,
-    )
+        failed, is_cluster = len(self.failures), self.request.ray is not None
+        self.on_progress(Progress(self.done, self.total, failed, self.where, is_cluster=is_cluster))

@@ -18,7 +18,7 @@ from .survey import Survey
 class Progress:
     """
     Progress of a run: images done and in total, failures among the done, and the device; "" if no model
-    is used.
+    is used. `is_cluster` says that the device is nodes and actors, whose numbers may change.
     """
 
     done: int
@@ -26,6 +26,22 @@ class Progress:
     failed: int
     device: str
     doing: str = "Embedding"
+    is_cluster: bool = False
+
+
+@dataclass(frozen=True)
+class NodeWork:
+    """
+    What a node of a cluster did: its actors and their device, the images that came back, how many of these in a second
+    of the run, and the batches that were lost with an actor.
+    """
+
+    name: str
+    actors: int
+    device: str
+    images: int
+    rate: float
+    lost: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ class Summary:
     whether the run brought the database to this version, `not_written` why the sidecars could not be
     written, None if they were. `left_out` is what was met in the folders and is no picture. `located` counts the
     images that got a place, if the extra `places` is installed. `companions` counts the files that are no images, as they
-    are of the photo of another.
+    are of the photo of another. `nodes` are those of a cluster.
     """
 
     embedded: int
@@ -85,6 +101,7 @@ class Summary:
     left_out: LeftOut = field(default_factory=LeftOut)
     located: int = 0
     companions: int = 0
+    nodes: tuple[NodeWork, ...] = ()
 
 
 def summary_of(survey: Survey) -> Summary:

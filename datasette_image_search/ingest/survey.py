@@ -66,6 +66,9 @@ class EmbedRequest:
     `replace_model` makes an index that replaces the existing ones. They are searched until it has vectors
     of all their images, or without that if `drop_missing` is set; `keep_model` gives up an unfinished
     one.
+
+    `ray` is the address of a Ray cluster that encodes, "local" for one that is started here, None for this process;
+    `ray_cpus` are the processors of each of its actors, where there is no GPU.
     """
 
     database: Path
@@ -92,6 +95,8 @@ class EmbedRequest:
     keep_model: bool = False
     copies: bool = False
     text_columns: Sequence[str] = ()
+    ray: str | None = None
+    ray_cpus: int | None = None
 
     def __post_init__(self) -> None:
         some = (1, None)
@@ -102,7 +107,10 @@ class EmbedRequest:
             thumbnail_size=(16, 4096),
             max_pixels=some,
             limit=some,
+            ray_cpus=some,
         )
+        if self.ray_cpus is not None and self.ray is None:
+            raise RunError("--ray-cpus works only with --ray; add that, or leave it out")
         if self.precision is not None:
             check_choice("precision", self.precision, get_args(Precision))
 

@@ -16,6 +16,7 @@ from .. import store
 from ..checked import check_flag, check_share, check_text, several
 from ..errors import ImageSearchError
 from ..files.run_lock import only_run
+from ..files.whole_files import put_in_place
 from ..progress import Report, silent
 from ..store import Index
 from ..store.connections import database_path
@@ -41,9 +42,9 @@ from .sidecar import (
     approximate_path,
     open_approximate,
     open_sidecar,
-    put_in_place,
     sidecar_path,
     sidecar_paths,
+    text_tower_path,
     write_sidecar,
     written_beside,
 )
@@ -86,7 +87,10 @@ def refresh_sidecars(
             _refresh(db, database, index, report, weights_of)
         wanted: set[Path] = set()
         for index in all_indexes(db.conn):
-            wanted |= {sidecar_path(database, index), approximate_path(database, index)}
+            wanted |= {
+                place(database, index)
+                for place in (sidecar_path, approximate_path, text_tower_path)
+            }
         _remove(path for path in sidecar_paths(database) if path not in wanted)
 
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from ..embedders.protocol import (
     Embedder,
     EmbedderError,
     ModelRequest,
+    TextEncoder,
     TextNotUnderstood,
     UnknownModel,
 )
@@ -39,6 +41,7 @@ from ..store import Index, Key
 from ..store.indexes import WeightsOf, recorded_weights
 from ..store.tables import IMPORTED, vector_from_blob
 from ..store.vectors import image_vector
+from .text_towers import TowerUnusable, exported_tower
 
 LONGEST_QUERY = 16_384
 """Characters: a vec: of 6,000 dimensions."""
@@ -246,7 +249,7 @@ def query_vector(
     bank = None
     for term in terms:
         if term.kind is Kind.WORDS:
-            embedder = embedder_of(index, weights_of, words_only=True)
+            embedder = text_encoder_of(index, weights_of)
             vector, warning = _text_vector(embedder, term.text)
             bank = None if embedder.has_hubs else _usual_words(embedder)
             warnings += [warning] if warning else []
@@ -281,11 +284,11 @@ def prepare_words(index: Index, query: str, weights_of: WeightsOf = recorded_wei
     Raises QueryError or EmbedderError.
     """
     if not query.strip():
-        embedder_of(index, weights_of)
+        text_encoder_of(index, weights_of, words_only=False)
         return
     for term in parse_query(query):
         if term.kind is Kind.WORDS:
-            _text_vector(embedder_of(index, weights_of), term.text)
+            _text_vector(text_encoder_of(index, weights_of, words_only=False), term.text)
 
 
 def format_query(terms: Sequence[Term]) -> str:
@@ -348,14 +351,29 @@ def vector_to_term(vector: np.ndarray) -> str:
     return "vec:" + base64.urlsafe_b64encode(vector.astype("<f2").tobytes()).decode().rstrip("=")
 
 
-def embedder_of(
-    index: Index, weights_of: WeightsOf = recorded_weights, *, words_only: bool = False
-) -> Embedder:
+def text_encoder_of(
+    index: Index, weights_of: WeightsOf = recorded_weights, *, words_only: bool = True
+) -> TextEncoder:
+    """
+    What reads words for the vectors of an index: its exported text tower if that can be used, otherwise its embedder,
+    as embedder_of() has it. Raises EmbedderError if neither is here.
+    """
+    try:
+        exported = exported_tower(index)
+    except TowerUnusable as unusable:
+        try:
+            return embedder_of(index, weights_of, words_only=words_only)
+        except EmbedderError as error:
+            raise EmbedderError(f"{unusable}; without it, {error}") from error
+    return exported or embedder_of(index, weights_of, words_only=words_only)
+
+
+def embedder_of(index: Index, weights_of: WeightsOf = recorded_weights, **asked: Any) -> Embedder:
     """
     The embedder that made the vectors of an index, and no other. Never downloads. For imported vectors
-    the name is taken for granted. Raises EmbedderError if it is not here.
+    the name is taken for granted. `asked` are fields of ModelRequest. Raises EmbedderError if it is not here.
     """
-    request = ModelRequest(index.model, weights=weights_of(index), words_only=words_only)
+    request = ModelRequest(index.model, weights=weights_of(index), **asked)
     try:
         embedder = load_embedder(request)
     except UnknownModel as error:
@@ -386,13 +404,13 @@ def embedder_of(
 
 
 @lru_cache(maxsize=1024)
-def _text_vector(embedder: Embedder, text: str) -> tuple[np.ndarray, str | None]:
+def _text_vector(embedder: TextEncoder, text: str) -> tuple[np.ndarray, str | None]:
     """Cached per process: the same words come again and again, in SQL once per row."""
     return embedder.encode_texts([text])[0], embedder.text_warning(text)
 
 
 @lru_cache(maxsize=16)
-def _usual_words(embedder: Embedder) -> np.ndarray | None:
+def _usual_words(embedder: TextEncoder) -> np.ndarray | None:
     """The vectors of the words that people use with a model without hubs, shape (n, dimensions), if it has some."""
     try:
         return embedder.encode_texts(list(embedder.usual_words)) if embedder.usual_words else None

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..embedders.protocol import Embedder, EmbedderError, TextNotUnderstood
+from ..embedders.protocol import EmbedderError, TextEncoder, TextNotUnderstood
 from ..embedders.reference_queries import everyday_queries
 from ..errors import ImageSearchError
 from ..progress import Report
@@ -16,7 +16,7 @@ from ..store import Index
 from ..store.indexes import WeightsOf
 from ..store.references import MOST_REFERENCES, References, read_references, with_references
 from .correction import NEAREST
-from .query import check_letters, embedder_of
+from .query import check_letters, text_encoder_of
 
 BATCH = 64
 """Texts that a model reads at once."""
@@ -36,7 +36,7 @@ def references_of(
     if references is not None or index.references_token == "":
         return index, references
     try:
-        references = _encoded(embedder_of(index, weights_of), everyday_queries(), report)
+        references = _encoded(text_encoder_of(index, weights_of), everyday_queries(), report)
     except EmbedderError:
         # Codes with the biases of lost ones would be taken for right ones if those came back.
         return replace(index, references_token=None), None
@@ -58,7 +58,7 @@ def own_references(
         )
     for text in queries:
         check_letters(f"the reference query {text!r:.60}", text)
-    references = _encoded(embedder_of(index, weights_of), queries, report)
+    references = _encoded(text_encoder_of(index, weights_of), queries, report)
     if references is None:
         raise ImageSearchError(
             f"{index.model} has no use for reference queries; leave --reference-queries out"
@@ -66,7 +66,7 @@ def own_references(
     return with_references(index, references), references
 
 
-def _encoded(embedder: Embedder, queries: Sequence[str], report: Report) -> References | None:
+def _encoded(embedder: TextEncoder, queries: Sequence[str], report: Report) -> References | None:
     """
     None if the model reads no words, or has no hubs that a ranking is corrected for. Raises EmbedderError,
     also for what are no vectors.

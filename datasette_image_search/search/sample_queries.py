@@ -23,7 +23,7 @@ from ..store.opened import Paths, as_path
 from ..store.references import References
 from .codes import Codes, fitted
 from .correction import ranking_vectors
-from .query import embedder_of
+from .query import text_encoder_of
 
 SAMPLES = 200
 
@@ -39,6 +39,11 @@ _THINGS = (
 _SCENES = ("{}", "{} at night", "{} in the rain", "a close-up of {}", "{} on a summer day")
 
 
+def sample_phrases() -> list[str]:
+    """200 queries as people have them."""
+    return [scene.format(thing) for thing in _THINGS for scene in _SCENES]
+
+
 def sample_queries(
     index: Index, codes: Codes, references: References | None, weights_of: WeightsOf
 ) -> np.ndarray:
@@ -46,9 +51,8 @@ def sample_queries(
     About SAMPLES queries as ranking_vectors() makes them: words if the model reads them and is on this
     machine, otherwise pictures and sums of pictures of the index.
     """
-    phrases = [scene.format(thing) for thing in _THINGS for scene in _SCENES]
     try:
-        vectors = embedder_of(index, weights_of).encode_texts(phrases)
+        vectors = text_encoder_of(index, weights_of).encode_texts(sample_phrases())
     except EmbedderError:
         return _of_pictures(codes, index.dimensions)
     return ranking_vectors(index, references, vectors, np.ones(len(vectors)))

@@ -27,13 +27,10 @@ import json
 import mmap
 import os
 import re
-import shutil
 import struct
-import tempfile
-import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,6 +39,7 @@ import faiss
 import numpy as np
 
 from ..files.special_files import special_kind
+from ..files.whole_files import put_in_place, sync, temporary_beside
 from ..store import Index
 from ..store.tables import Rows
 from .approximate import MOST_ZEROS, Approximate, Tuning
@@ -66,9 +64,6 @@ _MOST_CANDIDATES = 2**16
 
 CHECKED_WHEN_OPENED = 64 * 2**20
 """Bytes up to which a file is checked as a whole when it is opened; that takes some 50 ms."""
-
-ABANDONED = 3600
-"""Seconds after which a temporary file must be from a process that was killed."""
 
 
 class SidecarUnusable(Exception):
@@ -152,9 +147,13 @@ def approximate_path(database: Path, index: Index) -> Path:
     return sidecar_path(database, index).with_suffix(".approximate.faiss")
 
 
+def text_tower_path(database: Path, index: Index) -> Path:
+    return sidecar_path(database, index).with_suffix(".text.onnx")
+
+
 def sidecar_paths(database: Path) -> list[Path]:
-    """All sidecars of a database, of any index and kind, and no other files."""
-    pattern = f"{glob.escape(database.name)}-image-search-*.faiss"
+    """All sidecars of a database, of any index and kind, its text towers, and no other files."""
+    pattern = f"{glob.escape(database.name)}-image-search-*"
     return sorted(
         path
         for path in database.parent.glob(pattern)
@@ -162,9 +161,7 @@ def sidecar_paths(database: Path) -> list[Path]:
     )
 
 
-_OURS = re.compile(r"-image-search-[0-9]+(\.approximate)?\.faiss")
-_TEMPORARY = re.compile(r"[a-z0-9_]{8}\.tmp")
-"""The ending that tempfile.mkstemp() adds to the name of a sidecar."""
+_OURS = re.compile(r"-image-search-[0-9]+(\.faiss|\.approximate\.faiss|\.text\.onnx)")
 
 
 def write_sidecar(
@@ -352,27 +349,6 @@ def _read_header(path: Path, data: np.ndarray) -> Header:
 # --- Writing ---------------------------------------------------------------------------------------
 
 
-def put_in_place(temporary: Path, path: Path) -> None:
-    """Rename, in a way that survives a crash. Raises OSError."""
-    _check_is_file(path)
-    temporary.replace(path)
-    # Not every system opens folders, or syncs them.
-    with suppress(OSError):
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _check_is_file(path: Path) -> None:
-    """Raises OSError if something other than a file is at the path."""
-    with suppress(FileNotFoundError):
-        kind = special_kind(path.stat().st_mode)
-        if kind is not None:
-            raise FileExistsError(errno.EEXIST, f"it is {kind}; remove it", str(path))
-
-
 @contextmanager
 def written_beside(
     path: Path, index: Index, made: Codes | Approximate, like: Path | None = None
@@ -381,33 +357,16 @@ def written_beside(
     The file of write_sidecar(), written, synced and read again, under the name that is given: for the
     caller to put_in_place(). It is removed if the caller does not.
     """
-    _check_is_file(path)
-    for left_behind in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
-        if not _TEMPORARY.fullmatch(left_behind.name[len(path.name) + 1 :]):
-            continue
-        with suppress(OSError):
-            if time.time() - left_behind.stat().st_mtime > ABANDONED:
-                left_behind.unlink()
-    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with temporary_beside(path, like) as temporary:
+        with temporary.open("wb") as file:
             _write(file, index, made)
-            file.flush()
-            os.fsync(file.fileno())
-            if hasattr(os, "posix_fadvise"):
-                # The check must read from the disk, not from the cache.
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            sync(file)
         try:
             # A disk does not report all its errors to a writer.
             _open(temporary, replace(index, sidecar=str(index.sidecar)), check=True)
         except SidecarUnusable as unusable:
             raise OSError(errno.EIO, "the new file cannot be read back") from unusable
-        if like is not None:
-            shutil.copymode(like, temporary)
         yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write(file: BinaryIO, index: Index, made: Codes | Approximate) -> None:

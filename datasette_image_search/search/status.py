@@ -13,6 +13,7 @@ from ..store.replacements import unfinished_index
 from ..store.vectors import count_with_vector
 from .indexing import TOLERATED_CHANGE
 from .live import LiveIndex, live_index
+from .text_towers import tower_problem
 
 
 def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]:
@@ -59,6 +60,9 @@ def _problems(
     index: Index, unfinished: Index | None, live: LiveIndex, images: int, vectors: int
 ) -> list[str]:
     problems = []
+    unusable = tower_problem(index)
+    if unusable is not None:
+        problems.append(unusable)
     if unfinished is not None:
         problems.append(
             f"an index by {unfinished.model} is unfinished, and not searched; finish it with "

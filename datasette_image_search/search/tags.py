@@ -22,7 +22,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from ..checked import check_flag, check_share, check_whole, several
-from ..embedders.protocol import Embedder
+from ..embedders.protocol import TextEncoder
 from ..errors import ImageSearchError
 from ..progress import OnProgress
 from ..store import Filter, Index, Key
@@ -151,7 +151,7 @@ def _check_text(label: str) -> None:
 
 @lru_cache(maxsize=32)
 def label_vectors(
-    embedder: Embedder, labels: tuple[str, ...], templates: tuple[str, ...] = AS_IT_IS
+    embedder: TextEncoder, labels: tuple[str, ...], templates: tuple[str, ...] = AS_IT_IS
 ) -> np.ndarray:
     """
     The vectors of labels, shape (labels, dimensions), float32, unit norm: the mean over the templates.
@@ -165,7 +165,7 @@ def label_vectors(
     return total / np.linalg.norm(total, axis=1, keepdims=True)
 
 
-def _warnings(embedder: Embedder, label_set: LabelSet) -> Iterator[str]:
+def _warnings(embedder: TextEncoder, label_set: LabelSet) -> Iterator[str]:
     for label in label_set.labels:
         for template in label_set.templates:
             if warning := embedder.text_warning(_text(template, label)):
@@ -218,7 +218,7 @@ def best_label_by_image(
 def ready_label_set(
     db: Database,
     index: Index,
-    embedder: Embedder,
+    embedder: TextEncoder,
     labels: Sequence[str],
     templates: Sequence[str] = (),
     *,
@@ -250,7 +250,7 @@ def ready_label_set(
 def tag_with(
     db: Database,
     index: Index,
-    embedder: Embedder,
+    embedder: TextEncoder,
     labels: Sequence[str],
     *,
     templates: Sequence[str] = (),
@@ -288,7 +288,7 @@ def tag_images(
     db: Database,
     index: Index,
     label_set: LabelSet,
-    embedder: Embedder,
+    embedder: TextEncoder,
     filter: Filter | None = None,
     *,
     in_place_of_others: bool = False,

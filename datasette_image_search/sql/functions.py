@@ -391,7 +391,7 @@ def _preparing_labels(
         known = statement.labels.get((labels, name))
         if known is None:
             from .. import store
-            from ..search.query import embedder_of
+            from ..search.query import text_encoder_of
             from ..search.tags import label_vectors, parse_labels
             from ..store.indexes import recorded_weights
 
@@ -402,7 +402,9 @@ def _preparing_labels(
                 statement.spend(labels, spent, most_texts)
             with statement.pausing:
                 index = store.find_index(borrowed(), name or None)
-                vectors = label_vectors(embedder_of(index, weights_of or recorded_weights), names)
+                vectors = label_vectors(
+                    text_encoder_of(index, weights_of or recorded_weights), names
+                )
                 known = PreparedLabels(index, names, vectors)
                 statement.make_room(vectors.nbytes)
                 statement.labels[labels, name] = known

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from .connections import database_path
 from .schema_version import check_version
 from .soundness import MOST_INDEXES, is_stored_table, sound_index
 from .tables import (
@@ -24,6 +25,9 @@ from .tables import (
     table_exists,
 )
 from .transactions import transaction
+
+BESIDE = {"table", "database"}
+"""What an Index has that is no column of its row."""
 
 WeightsOf = Callable[[Index], Path | None]
 """Index -> the file to load its model from, None for the cache."""
@@ -68,7 +72,7 @@ def read_indexes(
         return []
     # A database of an older version lacks some.
     there = column_names(conn, INDEXES)
-    columns = [field.name for field in fields(Index) if field.name in {*there} - {"table"}]
+    columns = [field.name for field in fields(Index) if field.name in {*there} - BESIDE]
     rows = conn.execute(
         f"select {', '.join(columns)} from (select * from {INDEXES} limit {MOST_INDEXES}) "
         f"where image_table = ? collate nocase and {sound_index(there)} order by id",
@@ -78,7 +82,8 @@ def read_indexes(
     if not found:
         return []
     image_table = find_image_table(conn, table)
-    indexes = [Index(**row, table=image_table) for row in found]
+    database = database_path(conn) if any(row.get("text_tower") for row in found) else None
+    indexes = [Index(**row, table=image_table, database=database) for row in found]
     return [index for index in indexes if with_unfinished or not index.unfinished]
 
 
@@ -177,3 +182,9 @@ def record_index_type(db: Database, index: Index) -> None:
     """Remember the type that a person chose."""
     with transaction(db):
         update_index(db, index, {"index_type": index.index_type})
+
+
+def record_text_tower(db: Database, index: Index, sha256: str) -> None:
+    """Believe, from now on, the exported file with this content. Raises StoreError where the index is gone."""
+    with transaction(db):
+        update_index(db, index, {"text_tower": sha256})

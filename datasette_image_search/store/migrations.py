@@ -139,8 +139,12 @@ def _add_columns(db: Database, table: ImageTable, names: Sequence[str]) -> None:
 
 def _references(db: Database) -> None:
     """Older versions ranked by the score alone."""
-    if "references_token" not in db.table(INDEXES).columns_dict:
-        db.table(INDEXES).add_column("references_token", str)
+    _add_to_indexes(db, "references_token")
+
+
+def _add_to_indexes(db: Database, column: str) -> None:
+    if column not in db.table(INDEXES).columns_dict:
+        db.table(INDEXES).add_column(column, str)
 
 
 def _texts(db: Database) -> None:
@@ -169,6 +173,11 @@ def _pairs(db: Database) -> None:
         _add_columns(db, table, PAIR_COLUMNS)
 
 
+def _text_towers(db: Database) -> None:
+    """Older versions read words by torch only."""
+    _add_to_indexes(db, "text_tower")
+
+
 _STEPS: tuple[Callable[[Database], None], ...] = (
     _models_side_by_side,
     _tokens,
@@ -180,6 +189,7 @@ _STEPS: tuple[Callable[[Database], None], ...] = (
     _several_vectors,
     _films,
     _pairs,
+    _text_towers,
 )
 
 

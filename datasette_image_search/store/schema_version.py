@@ -23,6 +23,7 @@ MIGRATIONS = (
     "m008_several_vectors",
     "m009_films",
     "m010_pairs",
+    "m011_text_towers",
 )
 """In the order in which migrations.py applies them."""
 

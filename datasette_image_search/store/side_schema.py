@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_type_hints
 
 from sqlite_utils import Database
@@ -78,8 +79,9 @@ def column_types(record: type) -> dict[str, type]:
     """Field -> int, float, bool or str, for a dataclass that is a row of a table."""
     optional = {str | None: str, int | None: int, float | None: float}
     hints = get_type_hints(record).items()
-    # The table of an Index is no column of its row.
-    return {name: optional.get(kind, kind) for name, kind in hints if kind is not ImageTable}
+    # The table and the file of an Index are no columns of its row.
+    beside = (ImageTable, Path | None)
+    return {name: optional.get(kind, kind) for name, kind in hints if kind not in beside}
 
 
 def image_columns() -> dict[str, type]:

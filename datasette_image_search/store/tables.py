@@ -213,8 +213,12 @@ class Index:
     """Whether --replace-model is still making it beside the others: nothing is searched with it."""
     references_token: str | None = None
     """What its reference queries are kept under; "" if its model has no use for any, None before that is known."""
+    text_tower: str | None = None
+    """SHA-256 of the file that its model's part for words was exported to, None without one."""
     table: ImageTable = field(kw_only=True)
     """The image table as it was when the row was read."""
+    database: Path | None = field(kw_only=True, default=None)
+    """The file that the row was read from, if it has a text tower."""
 
 
 @dataclass(frozen=True)

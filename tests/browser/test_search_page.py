@@ -72,7 +72,7 @@ def test_filter_then_facet_then_without(page: Page, server: str) -> None:
     page.get_by_label("Column of filter 3").select_option("- remove filter -")
     page.get_by_role("button", name="Apply").click()
     expect(heading).not_to_contain_text("is not null")
-    page.get_by_role("link", name="Remove the filter 2021").click()
+    page.get_by_role("link", name="Remove the filter Taken: 2021").click()
     expect(heading).to_have_text('1 of 8 images matches "red"')
 
 

@@ -138,11 +138,11 @@ async def filter_by_words(
     return FilteredByWords(filters, descriptions)
 
 
-def one_of(values: Sequence[str]) -> str:
+def one_of(values: Sequence[str], quote: str = '"') -> str:
     """'"a", "b" or "c"', of one or more."""
     # JSON can have half of a character.
     whole = (value.encode(errors="backslashreplace").decode() for value in values)
-    quoted = [f'"{value}"' for value in whole]
+    quoted = [f"{quote}{value}{quote}" for value in whole]
     return " or ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
 
 

@@ -13,6 +13,7 @@ from ..facets.words import AlbumFacet, KeywordFacet, TagFacet
 from ..facets.years import YearFacet
 from ..urls import Pairs, TableUrls, replaced
 from .periods import span_of
+from .titles import COLUMNS
 
 FIRST = 10
 """Values that are shown; the rest opens with "more"."""
@@ -21,10 +22,7 @@ MOST_BARS = 60
 """Years or months of a histogram, gaps included; of more, the latest without gaps."""
 
 TITLES = {
-    "folder": "Folder",
-    "camera_model": "Camera",
-    "country": "Country",
-    "city": "City",
+    **{column: COLUMNS[column] for column in ("folder", "camera_model", "country", "city")},
     "taken_at": "Year",
 }
 """Of columns of our own tables."""
@@ -91,9 +89,9 @@ def _box(
     is_asked_for: bool,
 ) -> FacetBox:
     urls = requested.urls
+    name, values = facet["name"], facet["results"]
     # The paths of an image table are below its roots.
     is_ours = requested.table.path_column is not None
-    name, values = facet["name"], facet["results"]
     title = TITLES_OF_KINDS.get(facet["type"]) or (TITLES.get(name) if is_ours else None)
     counts: list[dict[str, int]] = []
     if facet["type"] == YearFacet.type:

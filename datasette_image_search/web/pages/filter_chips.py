@@ -19,8 +19,7 @@ from .filter_values import DATES
 from .parameters import SEARCHED_COLUMN
 from .periods import period_in_words
 from .search_request import NO_FILTER, filter_pair
-
-WORDS = {kind.argument: kind.saying for kind in words.ALL}
+from .titles import WORDS, column_title
 
 SAYINGS = {
     "_search": 'text "{}"',
@@ -46,7 +45,7 @@ LOWER, UPPER = {"gte": "\u2264", "gt": "<"}, {"lt": "<", "lte": "\u2264"}
 
 @dataclass(frozen=True)
 class FilterChip:
-    """A filter in words, such as 'camera_make = "Canon"' or "2021 to 2023", and the search without it."""
+    """A filter in words, such as "Camera: Canon" or "Taken: 2021 to 2023", and the search without it."""
 
     label: str
     without_url: str
@@ -86,13 +85,13 @@ def _together(
     """One pair in words, all ends of the range of a column, or all words of a kind."""
     if pairs[0][0] in WORDS:
         chosen = [word for _, word in pairs if word]
-        return f"{WORDS[pairs[0][0]]} {words.one_of(chosen)}" if chosen else None
+        return _titled(WORDS[pairs[0][0]], chosen) if chosen else None
     column, _, _ = pairs[0][0].rpartition("__")
     ends = {name.rpartition("__")[2]: value for name, value in pairs}
     if column in DATES and len(ends) == len(pairs) and not {*ends} - {"gte", "lt"}:
         period = period_in_words(ends.get("gte"), ends.get("lt"))
         if period is not None:
-            return period if column == DATES[0] else f"{column} {period}"
+            return f"{column_title(requested, column)}: {period}"
     if len(pairs) == 2:
         lower = [(value, LOWER[lookup]) for lookup, value in ends.items() if lookup in LOWER]
         upper = [(UPPER[lookup], value) for lookup, value in ends.items() if lookup in UPPER]
@@ -100,6 +99,10 @@ def _together(
             return " ".join((*lower[0], column, *upper[0]))
     said = [_in_words(requested, columns, *pair) for pair in pairs]
     return " and ".join(words for words in said if words) or None
+
+
+def _titled(title: str, values: Sequence[str]) -> str:
+    return f"{title}: {words.one_of(values, quote='')}"
 
 
 def _in_words(requested: RequestedTable, columns: list[str], name: str, value: str) -> str | None:
@@ -121,8 +124,9 @@ def _in_words(requested: RequestedTable, columns: list[str], name: str, value: s
         for kind, filter in filters_of_kinds(column).items():
             if pair == filter:
                 return kind
-        if lookup == "in" and (values := listed(value)):
-            return f"{column} is {words.one_of(values)}"
+        values = {"in": listed, "exact": lambda value: [value]}.get(lookup, lambda _: [])(value)
+        if any(values):
+            return _titled(column_title(requested, column), values)
         names = requested.database.name, requested.name
         filters = column_filters(requested.datasette, *names, [pair])
         return str(filters.human_description_en()).removeprefix("where ")

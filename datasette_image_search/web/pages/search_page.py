@@ -38,6 +38,7 @@ from .album_form import album_form
 from .cards import chips, image_card, query_in_words, without_vectors
 from .facet_boxes import facet_boxes
 from .filter_chips import filter_chips
+from .near_values import missing_values
 from .offers import offers
 from .responses import csv_response, error_response, json_response
 from .results import Answer, Count, find
@@ -234,6 +235,10 @@ async def _html(
         context |= {
             "alternate_url_json": urls.page(pairs, "json"),
             "images": cards,
+            "is_filtered": bool(wanted.filter_words),
+            "missing": await missing_values(requested, wanted, first_page)
+            if answer.count.number == 0
+            else [],
             "above": above,
             "folded": above is not None and above > 0 and len(cards) - above > FOLDED,
             "numbers": (wanted.offset + 1, end) if answer.images else None,

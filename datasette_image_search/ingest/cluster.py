@@ -1,0 +1,387 @@
+"""
+Images encoded by the actors of a Ray cluster: lists of files go out, and batches of rows, vectors and thumbnails come
+back, in the order of the files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..decoding.opening import Unreadable
+from ..embedders.protocol import Embedder, ModelRequest
+from ..errors import ImageSearchError, counted
+from .cluster_nodes import Place, connected, node_names, places_of
+from .cluster_worker import PACKAGE, Ready, Task, Worker
+from .encoding import EncodedBatch, EncodingSettings, batch_of_failures
+from .model_choice import RunError
+from .own_images import ImageSource
+from .report import NodeWork
+from .walk import FoundFile
+
+AT_ONCE = 2
+"""Batches that an actor works on: it decodes one while it encodes another."""
+
+PER_ACTOR = AT_ONCE + 1
+"""Batches that an actor has: the next one is there when one is done."""
+
+UNWRITTEN = 16
+"""Batches for each actor that are out, or wait for those before them. More would be much memory, fewer make all wait for
+one film."""
+
+TRIES = 3
+
+START_SECONDS = 60.0
+"""The time for an actor to start. One that does not has no room: something else has what it needs."""
+
+LOOK_SECONDS = 0.5
+"""How often a Ctrl-C is noticed while nothing comes back."""
+
+LOST = (
+    "the process that read it, or its node, ended three times while it had this file and those beside it; the next run "
+    "tries again"
+)
+
+
+@dataclass
+class _Batch:
+    """Images that are sent together. `tries` counts the actors that were lost with it."""
+
+    number: int
+    images: Sequence[ImageSource]
+    tries: int = 0
+
+
+@dataclass(eq=False)
+class _Actor:
+    """
+    An actor at its place. It is started and gets ready, each of which a reference tells, and then has batches, by
+    the references of what comes back. `deaths` counts those before it that ended before they were ready.
+    """
+
+    place: Place
+    handle: Any
+    started: Any
+    deaths: int
+    prepared: Any = None
+    device: str | None = None
+    batches: dict[Any, _Batch] = field(default_factory=dict)
+
+    @property
+    def refs(self) -> list[Any]:
+        return [ref for ref in (self.started, self.prepared) if ref is not None] + list(
+            self.batches
+        )
+
+    @property
+    def has_suspect(self) -> bool:
+        return any(batch.tries for batch in self.batches.values())
+
+
+@contextmanager
+def cluster_encoder(
+    address: str,
+    cpus: int | None,
+    model: ModelRequest,
+    embedder: Embedder,
+    settings: EncodingSettings,
+    samples: Iterable[ImageSource],
+    *,
+    workers: int | None = None,
+) -> Iterator[ClusterEncoder]:
+    """
+    An Encoder that is a Ray cluster, whose actors have the same model as `embedder`, and the roots that the `samples` are
+    below. `cpus` is as in places_of(), and `workers` replaces the number of threads that decode. Raises RunError, before
+    any work, if there is no cluster or no room in it, or if a node is not fit for this run.
+    """
+    with connected(address):
+        import ray
+
+        weights = None
+        if model.weights is not None:
+            weights = ray.put(np.fromfile(model.weights, np.uint8))
+        task = Task(
+            version(PACKAGE),
+            replace(model, weights=None),
+            Path(model.weights or "").name,
+            embedder.fingerprint,
+            settings,
+            tuple(_readable(samples)),
+        )
+        encoder = ClusterEncoder(places_of(ray.nodes(), cpus), task, weights, workers)
+        try:
+            encoder.start()
+            yield encoder
+        finally:
+            encoder.close()
+
+
+def _readable(samples: Iterable[ImageSource]) -> Iterator[ImageSource]:
+    """The first image below each root that this machine can read."""
+    found = set()
+    for image in samples:
+        root = image.root if isinstance(image, FoundFile) else ""
+        is_file = isinstance(image, FoundFile) or image.file is not None
+        if root in found or not is_file or image.problem is not None:
+            continue
+        with suppress(OSError):
+            image.read(1)
+            found.add(root)
+            yield image
+
+
+class ClusterEncoder:
+    """
+    The actors of a run. One that dies is replaced if its node is alive; what it had goes to others, alone, so that
+    a file that ends processes takes no other files along.
+    """
+
+    def __init__(
+        self, places: Sequence[Place], task: Task, weights: Any, workers: int | None
+    ) -> None:
+        import ray
+
+        self._ray = ray
+        self._worker = ray.remote(Worker)
+        self._task, self._weights, self._workers = task, weights, workers
+        self._lost: deque[_Batch] = deque()
+        self._done: dict[int, list[EncodedBatch]] = {}
+        self._images: dict[str, int] = {}
+        self._losses: dict[str, int] = {}
+        self._devices: dict[str, str] = {}
+        self._most: dict[str, int] = {}
+        self._names = node_names([node for node in ray.nodes() if node["Alive"]])
+        self._is_running = False
+        self._began = self._moved = time.monotonic()
+        self._actors = [self._made(place) for place in places]
+
+    # --- The actors ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Wait until the actors are ready; those that do not start are left out. Raises RunError."""
+        while any(actor.device is None for actor in self._actors):
+            self._look({})
+            if time.monotonic() - self._moved > START_SECONDS:
+                for actor in [each for each in self._actors if each.started is not None]:
+                    self._remove(actor)
+                self._check_some(self._actors)
+        self._is_running = True
+
+    def close(self) -> None:
+        for actor in list(self._actors):
+            self._remove(actor)
+
+    @property
+    def where(self) -> str:
+        ready = [actor for actor in self._actors if actor.device is not None]
+        nodes = {actor.place.node for actor in ready}
+        return f"{counted(len(nodes), 'node')}, {counted(len(ready), 'actor')}"
+
+    @property
+    def nodes(self) -> tuple[NodeWork, ...]:
+        seconds = max(time.monotonic() - self._began, 1e-3)
+        return tuple(
+            NodeWork(
+                self._names[node],
+                self._most[node],
+                self._devices[node],
+                self._images.get(node, 0),
+                self._images.get(node, 0) / seconds,
+                self._losses.get(node, 0),
+            )
+            for node in self._devices
+        )
+
+    def _made(self, place: Place, deaths: int = 0) -> _Actor:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        handle: Any = self._worker.options(
+            num_cpus=place.cpus,
+            num_gpus=place.gpus,
+            max_concurrency=AT_ONCE,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(place.node, soft=False),
+        ).remote()
+        return _Actor(place, handle, handle.is_there.remote(), deaths)
+
+    def _prepare(self, actor: _Actor) -> None:
+        threads = self._workers or actor.place.threads
+        task = replace(self._task, settings=replace(self._task.settings, workers=threads))
+        actor.started = None
+        actor.prepared = actor.handle.prepare.remote(task, self._weights)
+
+    def _is_ready(self, actor: _Actor, ready: Ready) -> None:
+        if ready.problem is not None:
+            self._remove(actor)
+            raise RunError(f"node {actor.place.name} {ready.problem}")
+        actor.prepared, actor.device = None, ready.device
+        node = actor.place.node
+        self._devices[node] = ready.device
+        here = [
+            each for each in self._actors if each.place.node == node and each.device is not None
+        ]
+        self._most[node] = max(self._most.get(node, 0), len(here))
+
+    def _remove(self, actor: _Actor) -> None:
+        self._actors.remove(actor)
+        # Also of one that does not answer, whose memory another one will want.
+        with suppress(self._ray.exceptions.RayError, ValueError):
+            self._ray.kill(actor.handle)
+
+    def _replace(self, actor: _Actor, error: Exception) -> None:
+        """Raises RunError if it was the last, or one of the first, and not as its node has died."""
+        self._remove(actor)
+        place, deaths = actor.place, 0
+        is_alive = any(each["Alive"] and each["NodeID"] == place.node for each in self._ray.nodes())
+        if actor.device is None:
+            if is_alive and not self._is_running:
+                said = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+                raise RunError(
+                    f"an actor on node {place.name} ended before it was ready ({said}); check that {PACKAGE} "
+                    f"{self._task.version} is installed there, and that its memory is enough for the model"
+                )
+            deaths = actor.deaths + 1
+        for batch in actor.batches.values():
+            self._losses[place.node] = self._losses.get(place.node, 0) + 1
+            self._lose(batch)
+        if is_alive and deaths < TRIES:
+            self._actors.append(self._made(place, deaths))
+        self._check_some(self._actors)
+
+    def _check_some(self, actors: Sequence[_Actor]) -> None:
+        if actors:
+            return
+        free, has = self._ray.available_resources(), self._ray.cluster_resources()
+        told = ", ".join(
+            f"{free.get(name, 0):g} of {has[name]:g} {words}"
+            for name, words in (("CPU", "processors"), ("GPU", "GPUs"))
+            if has.get(name)
+        )
+        raise RunError(
+            f"no actor can run: the cluster has {told or 'nothing'} free; wait until others are done, or add nodes, "
+            "and run this again: what is committed stays"
+        )
+
+    # --- The batches -----------------------------------------------------------------------------------
+
+    def encode(
+        self,
+        images: Iterable[ImageSource],
+        roots: Mapping[str, int],
+        with_content: Callable[[ImageSource], ImageSource],
+        is_wanted: Callable[[], bool],
+    ) -> Iterator[EncodedBatch]:
+        """As encode_in_batches(). What a replaced actor cannot do any more is a RunError of all of them."""
+        self._began = self._moved = time.monotonic()
+        left = _listed(map(with_content, images), self._task.settings.batch_size)
+        sent = written = 0
+        has_more = True
+        while is_wanted():
+            while has_more and sent - written < UNWRITTEN * len(self._actors):
+                actor = self._idlest()
+                if actor is None:
+                    break
+                batch = next(left, None)
+                has_more = batch is not None
+                if batch is not None:
+                    self._send(actor, batch, roots)
+                    sent += 1
+            self._send_lost(roots)
+            while written in self._done:
+                yield from self._done.pop(written)
+                written += 1
+            if not has_more and written == sent:
+                return
+            self._look(roots)
+            self._check_starting()
+
+    def _idlest(self) -> _Actor | None:
+        """The actor to send a new batch to, if one has room. While a lost one waits for an idle actor, none has."""
+        if self._lost:
+            return None
+        free = [
+            actor
+            for actor in self._actors
+            if actor.device is not None and len(actor.batches) < PER_ACTOR and not actor.has_suspect
+        ]
+        return min(free, key=lambda actor: len(actor.batches), default=None)
+
+    def _send_lost(self, roots: Mapping[str, int]) -> None:
+        for actor in self._actors:
+            if self._lost and actor.device is not None and not actor.batches:
+                self._send(actor, self._lost.popleft(), roots)
+
+    def _send(self, actor: _Actor, batch: _Batch, roots: Mapping[str, int]) -> None:
+        actor.batches[actor.handle.encode.remote(batch.images, roots)] = batch
+
+    def _lose(self, batch: _Batch) -> None:
+        batch.tries += 1
+        self._lost.append(batch)
+
+    def _look(self, roots: Mapping[str, int]) -> None:
+        """What has come back, or nothing for a moment."""
+        of = {ref: actor for actor in self._actors for ref in actor.refs}
+        if not of:
+            return
+        come, _ = self._ray.wait(list(of), num_returns=1, timeout=LOOK_SECONDS)
+        if come:
+            come, _ = self._ray.wait(list(of), num_returns=len(of), timeout=0)
+            self._moved = time.monotonic()
+        for ref in come:
+            actor = of[ref]
+            if actor in self._actors:
+                self._receive(actor, ref)
+        self._give_up(roots)
+
+    def _receive(self, actor: _Actor, ref: Any) -> None:
+        errors = self._ray.exceptions
+        try:
+            value = self._ray.get(ref)
+        except errors.RayTaskError as error:
+            raise _told(actor, error) from error
+        except errors.RayError as error:
+            self._replace(actor, error)
+            return
+        if ref == actor.started:
+            self._prepare(actor)
+        elif ref == actor.prepared:
+            self._is_ready(actor, value)
+        else:
+            batch = actor.batches.pop(ref)
+            self._done[batch.number] = value
+            node = actor.place.node
+            self._images[node] = self._images.get(node, 0) + len(batch.images)
+
+    def _give_up(self, roots: Mapping[str, int]) -> None:
+        for batch in [each for each in self._lost if each.tries >= TRIES]:
+            self._lost.remove(batch)
+            failed = batch_of_failures(batch.images, Unreadable(LOST), roots)
+            self._done[batch.number] = [failed]
+
+    def _check_starting(self) -> None:
+        """A replacement may find that somebody else has taken its room."""
+        if time.monotonic() - self._moved > START_SECONDS:
+            self._check_some([actor for actor in self._actors if actor.started is None])
+
+
+def _listed(images: Iterator[ImageSource], size: int) -> Iterator[_Batch]:
+    number = 0
+    while some := tuple(islice(images, size)):
+        yield _Batch(number, some)
+        number += 1
+
+
+def _told(actor: _Actor, error: Any) -> Exception:
+    """The error that an actor has raised, as this process would have."""
+    cause = error.cause
+    if isinstance(cause, ImageSearchError):
+        return RunError(f"node {actor.place.name}: {cause}")
+    return cause if isinstance(cause, Exception) else error

@@ -1,0 +1,131 @@
+"""The nodes of a Ray cluster: connecting to it, and what room there is for actors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import counted
+from .model_choice import RunError
+
+HERE = "local"
+"""The address that starts Ray on this machine."""
+
+USUAL_CPUS = 4
+"""Processors of an actor without a GPU: with more, its threads wait for each other."""
+
+
+ANSWER_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Room for an actor: on a node, with so many processors and GPUs of it, which decodes with `threads`."""
+
+    node: str
+    name: str
+    cpus: int
+    gpus: int
+    threads: int
+
+    @property
+    def needs(self) -> str:
+        return counted(self.gpus, "GPU") if self.gpus else counted(self.cpus, "processor")
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """
+    Ray in this process; one that is connected already is left as it is. Raises RunError without Ray, and if there is none at
+    the address.
+    """
+    # For what is started here: it tells nobody of itself, and listens on loopback.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == HERE:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        options |= {"include_dashboard": False}
+    try:
+        import ray
+    except ImportError:
+        raise RunError("--ray needs an extra: pip install 'datasette-image-search[ray]'") from None
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        _check_answers(address)
+        ray.init(address=address, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RunError(
+            f"there is no Ray at {address!r} ({said}); start one with `ray start --head`, or leave the address "
+            "out to start one here"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raises OSError if nothing is at the host and port of an address: Ray would try for minutes."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    if parts.hostname and parts.port:
+        socket.create_connection((parts.hostname, parts.port), ANSWER_SECONDS).close()
+
+
+def places_of(nodes: Sequence[Mapping[str, Any]], cpus: int | None) -> list[Place]:
+    """
+    A place for each GPU of all nodes, as ray.nodes() tells them; if there is none, for each `cpus` processors, None for
+    USUAL_CPUS or what a smaller node has. Raises RunError if that is none.
+    """
+    alive = [node for node in nodes if node["Alive"]]
+    names = node_names(alive)
+    by_gpu = [place for node in alive for place in _on_gpus(node, names, cpus)]
+    places = by_gpu or [place for node in alive for place in _on_cpus(node, names, cpus)]
+    if not places:
+        most = max((_count(node, "CPU") for node in alive), default=0)
+        raise RunError(
+            f"an actor needs {counted(cpus or 1, 'processor')}, and no node has more than {most}: the cluster has "
+            f"{counted(len(alive), 'node')}; give a smaller --ray-cpus, or add nodes"
+        )
+    return places
+
+
+def node_names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Node id -> the name of its machine, with some of the id if several have the same name."""
+    names = {node["NodeID"]: node["NodeManagerHostname"] for node in nodes}
+    often = Counter(names.values())
+    return {
+        node: f"{name} ({node[:6]})" if often[name] > 1 else name for node, name in names.items()
+    }
+
+
+def _on_gpus(
+    node: Mapping[str, Any], names: Mapping[str, str], cpus: int | None
+) -> Iterator[Place]:
+    gpus = _count(node, "GPU")
+    for _ in range(gpus):
+        # It reserves no processor, so that it never waits for one.
+        threads = cpus or max(_count(node, "CPU") // gpus, 1)
+        yield Place(node["NodeID"], names[node["NodeID"]], 0, 1, threads)
+
+
+def _on_cpus(
+    node: Mapping[str, Any], names: Mapping[str, str], cpus: int | None
+) -> Iterator[Place]:
+    has = _count(node, "CPU")
+    each = cpus or min(USUAL_CPUS, has)
+    for _ in range(has // each if each else 0):
+        yield Place(node["NodeID"], names[node["NodeID"]], each, 0, each)
+
+
+def _count(node: Mapping[str, Any], resource: str) -> int:
+    return int(node["Resources"].get(resource, 0))

@@ -1,0 +1,309 @@
+"""Runs on a Ray cluster of two nodes, both on this machine, beside the same run without one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasette_image_search.embedders import registry
+from datasette_image_search.errors import ImageSearchError
+from datasette_image_search.ingest import batches
+from datasette_image_search.ingest import cluster as module
+from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+from datasette_image_search.ingest.report import Progress, Summary
+
+from .commands import query
+from .conftest import draw_picture
+from .serving import HANGS
+
+PLUGIN = '''
+import os, signal, time
+from pathlib import Path
+import numpy as np
+from datasette_image_search.embedders.palette import PaletteEmbedder
+from datasette_image_search.hookspecs import hookimpl
+from datasette_image_search.ingest import batches
+
+# On a busy machine a batch is committed before it is full, and its vectors differ by rounding.
+batches.COMMIT_SECONDS = 600
+ONCE = Path(__file__).with_name("once")
+
+
+def preprocess(picture):
+    """Ends its process for a file called "once", and for each magenta picture."""
+    if ONCE.exists():
+        ONCE.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if picture.getpixel((0, 0)) == (255, 0, 255):
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.005)
+    return PaletteEmbedder.preprocess(picture)
+
+
+class Fatal(PaletteEmbedder):
+    id = "fatal"
+    preprocess = staticmethod(preprocess)
+
+
+@hookimpl
+def register_image_embedders(register):
+    register("fatal", lambda request: Fatal())
+'''
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the package with the model "fatal" is installed, for this process and those that it starts."""
+    site = tmp_path_factory.mktemp("site")
+    info = site / "fatal-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fatal\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[datasette_image_search]\nfatal = fatal\n")
+    (site / "fatal.py").write_text(PLUGIN)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.syspath_prepend(site)
+        paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        monkeypatch.setattr(batches, "COMMIT_SECONDS", HANGS)
+        registry._factories.cache_clear()
+        yield site
+    registry._factories.cache_clear()
+
+
+NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
+
+
+@pytest.fixture(scope="module")
+def cluster(site: Path) -> Iterator[Any]:
+    """Two nodes with a processor each. What is started here is on loopback, and tells nobody."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        monkeypatch.setenv("RAY_enable_metrics_collection", "0")
+        utils = pytest.importorskip("ray.cluster_utils")
+        cluster = utils.Cluster(initialize_head=True, head_node_args=NODE)
+        try:
+            cluster.add_node(**NODE)
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 pictures in three folders, one of which is damaged."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(300):
+        colour = (number % 250, number // 2, 90)
+        draw_picture(folder / str(number // 100) / f"{number:03}.png", colour, (60, 45))
+    (folder / "1" / "150.png").write_bytes(b"no picture")
+    return folder
+
+
+Run = Callable[..., Summary]
+
+
+@pytest.fixture
+def run(photos: Path, path: Path, site: Path) -> Run:
+    def run(*, on_progress: Callable[[Progress], None] = lambda _: None, **changes: Any) -> Summary:
+        request = EmbedRequest(path, "images", (photos,), model="fatal", batch_size=20, workers=1)
+        return embed_images(replace(request, **changes), on_progress)
+
+    return run
+
+
+@pytest.fixture
+def here(run: Run, tmp_path: Path) -> Path:
+    """The database of a run without a cluster."""
+    database = tmp_path / "here.db"
+    run(database=database)
+    return database
+
+
+def rows_of(database: Path) -> dict[str, list[tuple]]:
+    """All that a run writes but tokens, which are random."""
+    with closing(sqlite3.connect(database)) as conn:
+        tables = ("images", "_images_vectors", "_images_thumbnails", "_images_failures")
+        return {table: sorted(conn.execute(f'select * from "{table}"')) for table in tables}
+
+
+@pytest.fixture
+def ray(cluster: Any) -> dict[str, Any]:
+    return {"ray": cluster.address}
+
+
+# --- The same as on one machine ------------------------------------------------------------------
+
+
+def test_a_cluster_writes_what_one_machine_does(run: Run, ray: dict, here: Path, path: Path):
+    seen: list[Progress] = []
+
+    summary = run(**ray, on_progress=seen.append)
+
+    assert rows_of(path) == rows_of(here)
+    assert (summary.embedded, len(summary.failures), summary.device) == (
+        299,
+        1,
+        "2 nodes, 2 actors",
+    )
+    assert seen[-1] == Progress(300, 300, 1, "2 nodes, 2 actors", is_cluster=True)
+    assert [(node.actors, node.device, node.lost) for node in summary.nodes] == [
+        (1, "cpu, float32", 0)
+    ] * 2
+    assert sum(node.images for node in summary.nodes) == 300
+    assert run(**ray).unchanged == 299
+
+
+def test_images_in_the_table_are_sent_and_not_read_by_the_nodes(
+    ray: dict, run: Run, photos: Path, tmp_path: Path
+):
+    databases = [tmp_path / "local.db", tmp_path / "cluster.db"]
+    for database, where in zip(databases, ({}, ray), strict=True):
+        with closing(sqlite3.connect(database)) as conn, conn:
+            conn.execute("create table images (id integer primary key, picture blob)")
+            contents = [(file.read_bytes(),) for file in sorted(photos.glob("1/*"))]
+            conn.executemany("insert into images (picture) values (?)", contents)
+        summary = run(database=database, paths=(), content_column="picture", **where)
+        assert (summary.embedded, len(summary.failures)) == (99, 1)
+    assert rows_of(databases[0]) == rows_of(databases[1])
+
+
+# --- What ends in the middle ---------------------------------------------------------------------
+
+
+def after(done: int, act: Callable[[], object]) -> Callable[[Progress], None]:
+    """An on_progress that acts once, when so many images are done."""
+    left = [act]
+
+    def on_progress(progress: Progress) -> None:
+        if progress.done >= done and left:
+            left.pop()()
+
+    return on_progress
+
+
+def test_the_batches_of_an_actor_that_is_killed_go_to_others(
+    run: Run, ray: dict, here: Path, path: Path, site: Path
+):
+    summary = run(**ray, on_progress=after(40, (site / "once").touch))
+
+    assert not (site / "once").exists()
+    assert rows_of(path) == rows_of(here)
+    assert sum(node.lost for node in summary.nodes) >= 1
+
+
+def test_a_node_that_is_killed_is_done_without(
+    cluster: Any, run: Run, ray: dict, here: Path, path: Path
+):
+    node = cluster.add_node(**NODE)
+
+    kill = partial(cluster.remove_node, node, allow_graceful=False)
+    summary = run(**ray, on_progress=after(40, kill))
+
+    assert rows_of(path) == rows_of(here)
+    assert len(summary.nodes) == 3
+    assert summary.device == "2 nodes, 2 actors"
+
+
+def test_a_file_that_ends_processes_takes_only_its_batch_along(
+    run: Run, ray: dict, photos: Path, path: Path, tmp_path: Path
+):
+    folder = shutil.copytree(photos / "0", tmp_path / "fatal")
+    draw_picture(folder / "050.png", (255, 0, 255), (60, 45))
+
+    summary = run(paths=(folder,), **ray)
+
+    assert (summary.embedded, len(summary.failures)) == (80, 20)
+    assert {failure.reason for failure in summary.failures} == {module.LOST}
+    assert {failure.path for failure in summary.failures} == {
+        f"{number:03}.png" for number in range(40, 60)
+    }
+    # Without it, the next run embeds the others.
+    (folder / "050.png").unlink()
+    assert run(paths=(folder,), **ray).embedded == 19
+
+
+DRIVER = """
+import os, signal, sys
+from pathlib import Path
+from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+
+def kill(progress):
+    if progress.done >= 100:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+database, photos, ray = sys.argv[1:]
+request = EmbedRequest(
+    Path(database), "images", (Path(photos),), model="fatal", batch_size=20, workers=1, ray=ray
+)
+embed_images(request, kill)
+"""
+
+
+def test_a_run_that_is_killed_is_picked_up_by_the_next(
+    run: Run, ray: dict, here: Path, path: Path, photos: Path
+):
+    killed = subprocess.run([sys.executable, "-c", DRIVER, path, photos, ray["ray"]], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert query(path, "select count(*) from _images_vectors") == [(100,)]
+
+    summary = run(**ray)
+
+    assert (summary.embedded, summary.unchanged) == (199, 100)
+    assert rows_of(path) == rows_of(here)
+
+
+def test_a_ctrl_c_keeps_what_is_committed(run: Run, ray: dict, path: Path):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    summary = run(**ray, on_progress=after(40, interrupt))
+
+    assert (summary.embedded, summary.interrupted) == (40, True)
+    assert query(path, "select count(*) from _images_vectors") == [(40,)]
+
+
+# --- What cannot begin ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"ray_cpus": 2}, "an actor needs 2 processors, and no node has more than 1"),
+        ({"ray": "127.0.0.1:9"}, "there is no Ray at '127.0.0.1:9'"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_written(
+    run: Run, ray: dict, path: Path, changes: dict, sentence: str
+):
+    with pytest.raises(ImageSearchError, match=sentence):
+        run(**{**ray, **changes})
+    assert not path.exists()
+
+
+def test_a_cluster_that_is_busy_does_not_make_a_run_hang(
+    cluster: Any, run: Run, ray: dict, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    api = pytest.importorskip("ray")
+    monkeypatch.setattr(module, "START_SECONDS", 2.0)
+    api.init(address=cluster.address, log_to_driver=False)
+    try:
+        group = api.util.placement_group([{"CPU": 1}] * 2)
+        assert group.wait(HANGS)
+        with pytest.raises(ImageSearchError, match=r"0 of 2 processors free; wait until others"):
+            run(**ray)
+    finally:
+        api.shutdown()
+    assert not path.exists()

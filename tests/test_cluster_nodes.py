@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from datasette_image_search.ingest.cluster_nodes import Place, connected, node_names, places_of
+from datasette_image_search.ingest.model_choice import RunError
+
+
+def node(id: str, *, alive: bool = True, name: str = "", **resources: float) -> dict:
+    """A node as ray.nodes() tells it."""
+    return {
+        "NodeID": id,
+        "Alive": alive,
+        "NodeManagerHostname": name or f"host-{id}",
+        "Resources": resources,
+    }
+
+
+@pytest.mark.parametrize(
+    ("cpus", "counts"),
+    [(None, [4, 4, 2]), (1, [1] * 10), (2, [2] * 5), (3, [3, 3]), (8, [8])],
+)
+def test_each_node_has_room_for_actors_with_so_many_processors(cpus: int | None, counts: list[int]):
+    places = places_of([node("a", CPU=8.0), node("b", CPU=2.0), node("c", memory=1.0)], cpus)
+    assert [place.cpus for place in places] == counts
+    assert all(place.threads == place.cpus and not place.gpus for place in places)
+
+
+def test_with_gpus_each_has_an_actor_and_reserves_no_processor():
+    """A processor that somebody else has would leave a GPU idle."""
+    nodes = [node("a", CPU=16.0, GPU=2.0), node("b", CPU=1.0, GPU=1.0), node("c", CPU=64.0)]
+    assert places_of(nodes, None) == [
+        *[Place("a", "host-a", 0, 1, threads=8)] * 2,
+        Place("b", "host-b", 0, 1, threads=1),
+    ]
+    assert {place.threads for place in places_of(nodes, 3)} == {3}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "sentence"),
+    [
+        ([node("a", CPU=2.0)], 4, "an actor needs 4 processors, and no node has more than 2"),
+        ([node("a", CPU=0.5)], None, "an actor needs 1 processor, and no node has more than 0"),
+        ([node("a", CPU=4.0, alive=False)], 1, "the cluster has 0 nodes"),
+    ],
+)
+def test_no_room_is_said(nodes: list[dict], cpus: int | None, sentence: str):
+    with pytest.raises(RunError, match=sentence):
+        places_of(nodes, cpus)
+
+
+def test_machines_of_the_same_name_are_told_apart():
+    nodes = [node("abcdef123", name="vm"), node("123456abc", name="vm"), node("c", name="other")]
+    assert list(node_names(nodes).values()) == ["vm (abcdef)", "vm (123456)", "other"]
+
+
+def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    sentence = r"--ray needs an extra: pip install 'datasette-image-search\[ray\]'"
+    with pytest.raises(RunError, match=sentence), connected("local"):
+        pass
