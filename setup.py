@@ -18,6 +18,8 @@ SERVE = ["ftfy>=6.1.1", "onnxruntime>=1.23", "tokenizers>=0.21"]
 
 EXPORT = ["onnx>=1.18", "onnxscript>=0.5"]
 
+LANCE = ["pyarrow", "pylance>=14"]
+
 # fsspec reads web servers through aiohttp, whose requests for visitors we guard.
 REMOTE = ["aiohttp>=3.14", "fsspec>=2026.9"]
 
@@ -76,6 +78,7 @@ setup(
             *THINGS,
             *OCR,
             *REMOTE,
+            *LANCE,
             *SERVE,
             *EXPORT,
             "av>=16.0.1",
@@ -84,12 +87,13 @@ setup(
             "cogapp",
             "datasette-cluster-map",
             "hypothesis",
+            "milvus-lite>=3.2",
             "moto[server]>=5",
             "mypy",
             "pillow-heif",
             "pillow-jxl-plugin>=1.3",
             "playwright",
-            "pyarrow",
+            "pymilvus>=3",
             "pytest",
             "pytest-asyncio",
             "pytest-xdist",
@@ -107,6 +111,7 @@ setup(
         ],
         "heic": ["pillow-heif"],
         "jxl": ["pillow-jxl-plugin>=1.3"],
+        "lance": LANCE,
         "export": [*SERVE, *EXPORT],
         "raw": ["rawpy"],
         "ray": ["ray>=2.60"],

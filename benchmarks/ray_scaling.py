@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -118,13 +118,14 @@ def run(folder: Path, **options: Any) -> tuple[Summary, Clock]:
         return embed_images(request, clock.on_progress), clock
 
 
-def scaling(folder: Path, batches: int) -> list[tuple[Any, ...]]:
+def scaling(folder: Path, batches: int, numbers: Sequence[int]) -> list[tuple[Any, ...]]:
     import ray
 
     rows: list[tuple[Any, ...]] = []
-    for actors in ACTORS:
+    for actors in numbers:
         photos = draw(folder / str(actors), BATCH * batches * actors, (16, 12))
         ray.init(
+            address="local",
             num_cpus=actors,
             include_dashboard=False,
             log_to_driver=False,
@@ -137,9 +138,10 @@ def scaling(folder: Path, batches: int) -> list[tuple[Any, ...]]:
         finally:
             ray.shutdown()
         rate = summary.embedded / clock.seconds
-        one = rows[0][1] if rows else rate
+        one = rows[0][1] / rows[0][0] if rows else rate / actors
         share = clock.writing / clock.seconds
         rows.append((actors, rate, rate / (actors * one), share, summary.embedded / clock.writing))
+        print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
@@ -167,19 +169,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--images", type=int, default=5000, help="photos of the second table")
     parser.add_argument("--batches", type=int, default=60, help="for each actor of the first")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="of the second")
+    parser.add_argument("--actors", type=int, nargs="*", default=ACTORS, help="of the first")
     arguments = parser.parse_args()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     with tempfile.TemporaryDirectory() as folder:
         install_model(Path(folder, "site"))
         columns = ["actors", "images/s", "of linear", "time that is writing", "images/s if all was"]
-        rows = scaling(Path(folder), arguments.batches)
+        rows = scaling(Path(folder), arguments.batches, arguments.actors)
         print(tabulate(rows, columns, floatfmt=("", ".1f", ".2f", ".2f", ".0f")), flush=True)
-        print()
+        if not arguments.rounds:
+            return
         columns = ["", "s", "images/s", "of the time without Ray"]
         rows = beside_threads(Path(folder), arguments.images, arguments.rounds)
-        print(tabulate(rows, columns, floatfmt=("", ".1f", ".1f", ".2f")))
+        print("", tabulate(rows, columns, floatfmt=("", ".1f", ".1f", ".2f")), sep="\n")
 
 
 if __name__ == "__main__":

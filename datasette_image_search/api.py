@@ -165,10 +165,10 @@ class Images:
         **options: Any,
     ) -> IndexSummary:
         """
-        Write the files anew that searches are ranked from, as another `type` of index: "auto", "flat",
-        "ivf" or a factory string of FAISS. `target` is the recall to reach, above 0 and at most 1, for
-        `queries`, shape (n, dimensions), or a .npy file of them. `reference_queries` are what rankings are
-        corrected by from now on, in place of those that come with this package.
+        Write the files anew that searches are ranked from, as another `type` of index: "auto", "flat", "ivf" or a
+        factory string of FAISS; or feed an `engine`, such as "lance", at a `uri`. `target` is the recall to reach,
+        above 0 and at most 1, for `queries`, shape (n, dimensions), or a .npy file of them. `reference_queries` are what
+        rankings are corrected by from now on, in place of those that come with this package.
 
             images.index("ivf", target=0.99)
         """

@@ -22,3 +22,13 @@ def register_image_embedders(register: Callable[[str, Callable[..., Any]], None]
     `name` is a model id such as "palette", or a prefix that ends in "/" such as "timm/".
     `factory` takes a `protocol.ModelRequest` and returns an `Embedder`.
     """
+
+
+@hookspec
+def register_vector_engines(register: Callable[[str, Callable[..., Any]], None]) -> None:
+    """
+    Call `register(name, factory)` once per engine that keeps vectors.
+
+    `name` is what people type as --engine, such as "lance". `factory` takes an `engines.protocol.EngineRequest` and
+    returns a `VectorEngine`.
+    """

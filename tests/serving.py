@@ -109,7 +109,7 @@ class Server:
         most, ended = [self.memory_of_all()], threading.Event()
 
         def watch() -> None:
-            while not ended.wait(0.02):
+            while not ended.wait(0.05):
                 most[0] = max(most[0], self.memory_of_all())
 
         thread = threading.Thread(target=watch)

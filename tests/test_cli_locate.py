@@ -64,7 +64,7 @@ def test_places_of_images(database: Path):
     assert locate(database) == ("2 images located, 1 too far from any town, 2 without a position")
     places = [place(database, id) for id in range(1, 7)]
     assert places == [IN_AREZZO, IN_MELBOURNE, NOWHERE, NOWHERE, NOWHERE, NOWHERE]
-    assert locate(database) == "0 images located, 0 too far from any town"
+    assert locate(database) == "Nothing to do: 4 images located already"
 
 
 def test_only_what_moved_is_located_again(database: Path, monkeypatch: pytest.MonkeyPatch):
@@ -128,9 +128,9 @@ def test_max_distance(database: Path):
     locate(database)
     assert locate(database, "--max-distance", 2000).startswith("2 images located")
     assert place(database, 1)[0] is not None
-    assert locate(database, "--max-distance", 2000).startswith("0 images located")
+    assert locate(database, "--max-distance", 2000) == "Nothing to do: 2 images located already"
     # Without it, the images stay as they are.
-    assert locate(database) == "0 images located, 0 too far from any town"
+    assert locate(database) == "Nothing to do: 2 images located already"
     assert locate(database, "--max-distance", 0.001) == "0 images located, 2 too far from any town"
     assert place(database, 2) == NOWHERE
     for refused in (0, -1, float("nan"), float("inf"), "far", True):
@@ -210,7 +210,7 @@ def test_a_table_of_ones_own_keeps_its_columns(own: Path):
     assert "country" not in Database(own)["trips"].columns_dict
     assert locate(own, table="trips").startswith("1 image located")
     assert place(own, "a", "trips") == ("Italy", "IT", "Tuscany", 7)
-    assert locate(own, table="trips").startswith("0 images located")
+    assert locate(own, table="trips") == "Nothing to do: 1 image located already"
     Database(own)["trips"].insert(
         {"id": "b", "file": "red.png", "latitude": -37.81, "longitude": 145}
     )

@@ -19,7 +19,7 @@ import pytest
 
 from datasette_image_search.embedders import registry
 from datasette_image_search.errors import ImageSearchError
-from datasette_image_search.ingest import batches
+from datasette_image_search.ingest import batches, cluster_nodes
 from datasette_image_search.ingest import cluster as module
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.ingest.report import Progress, Summary
@@ -297,7 +297,7 @@ def test_a_cluster_that_is_busy_does_not_make_a_run_hang(
     cluster: Any, run: Run, ray: dict, path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     api = pytest.importorskip("ray")
-    monkeypatch.setattr(module, "START_SECONDS", 2.0)
+    monkeypatch.setattr(cluster_nodes, "ROOM_SECONDS", 2.0)
     api.init(address=cluster.address, log_to_driver=False)
     try:
         group = api.util.placement_group([{"CPU": 1}] * 2)

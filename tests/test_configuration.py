@@ -32,9 +32,18 @@ async def said_at_start(
         ),
         (
             {"x": 1},
-            "x: there is no such option; the options are roots, max_upload_bytes, max_zip_bytes, warm_up, weights, rank, tiles",
+            "x: there is no such option; the options are roots, max_upload_bytes, max_zip_bytes, warm_up, weights, rank, tiles, engines",
         ),
         ({"roots": ["Pictures"]}, "roots must be absolute paths, such as /home/me/Pictures"),
+        (
+            {"engines": "s3://bucket/photos.lance"},
+            "engines must be a list of folders or URLs, such as [s3://bucket/photos.lance]",
+        ),
+        (
+            {"engines": ["s3://key:secret@bucket/photos.lance"]},
+            "engines: --uri has a user, a password or a signature in it, which the database would keep; give these to the "
+            "engine in the environment, such as AWS_ACCESS_KEY_ID",
+        ),
         ({"roots": [1]}, "roots must be a list of folders, such as [/home/me/Pictures]"),
         (
             {"roots": ["/", "/not/there"]},

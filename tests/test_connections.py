@@ -106,3 +106,11 @@ def test_a_checkpoint_leaves_no_wal(notes: Path):
         assert wal.stat().st_size > 0
         checkpoint(db)
         assert wal.stat().st_size == 0
+
+
+def test_an_old_sqlite_is_one_sentence(notes: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    for open_one in (open_database, open_or_make):
+        with pytest.raises(ImageSearchError, match=r"has SQLite 3\.34\.1, and .* needs 3\.35; use"):
+            open_one(notes)

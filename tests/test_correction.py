@@ -13,7 +13,6 @@ from sqlite_utils import Database
 
 from datasette_image_search import Images, ImageSearchError
 from datasette_image_search.embedders import reference_queries
-from datasette_image_search.embedders.torch_embedder import TorchEmbedder
 from datasette_image_search.search import live
 from datasette_image_search.search.correction import NEAREST, biases
 from datasette_image_search.sql import register_functions
@@ -28,6 +27,9 @@ from .vector_files import write_npy
 MODEL = "tiny-test/anything"
 PAGE = "/-/image-search/photos/images.json?_size=8&q="
 WORDS = "a sunny beach"
+
+ENCODE_TEXTS = "datasette_image_search.embedders.torch_embedder.TorchEmbedder.encode_texts"
+"""By its name: imported here, torch would be loaded by all that collect this module."""
 
 
 @pytest.fixture
@@ -356,7 +358,7 @@ def test_a_run_that_finds_them_reads_no_words(
     tiny: Path, folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    monkeypatch.setattr(TorchEmbedder, "encode_texts", lambda self, texts: read.extend(texts))
+    monkeypatch.setattr(ENCODE_TEXTS, lambda self, texts: read.extend(texts))
     embed_images(tiny, "images", folder, "--model", MODEL, "--weights", weights)
     assert read == []
 
@@ -365,7 +367,7 @@ def test_a_run_that_finds_them_reads_no_words(
 def test_a_model_that_makes_no_vectors_of_words_leaves_the_score_alone(
     path: Path, folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, made: np.ndarray
 ) -> None:
-    monkeypatch.setattr(TorchEmbedder, "encode_texts", lambda self, texts: made[: len(texts)])
+    monkeypatch.setattr(ENCODE_TEXTS, lambda self, texts: made[: len(texts)])
     embed_images(path, "images", folder, "--model", MODEL, "--weights", weights)
     assert references(path) is None
 

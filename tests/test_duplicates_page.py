@@ -349,6 +349,6 @@ async def test_a_view_and_an_image_with_that_name(doubled: Path) -> None:
     of_view = await ask(datasette, "/-/image-search/photos/some/duplicates")
     assert (of_view.status_code, "of the whole table" in of_view.text) == (400, True)
     assert (
-        f'<a href="{PAGE}">duplicates</a>'
+        f'<a href="{PAGE}">Duplicates</a>'
         in (await ask(datasette, "/-/image-search/photos/images")).text
     )

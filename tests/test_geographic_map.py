@@ -77,7 +77,7 @@ async def test_a_view_that_is_none(placed: Path, view: str) -> None:
 
 async def test_the_search_page_leads_there_if_images_have_a_place(placed: Path) -> None:
     datasette = datasette_of(placed)
-    link = re.compile(r'<a href="([^"]*)">map of the earth</a>')
+    link = re.compile(r'<a href="([^"]*)">Map of the earth</a>')
     page = await ask(datasette, "/-/image-search/photos/images?format=JPEG&_size=7&_pictures=large")
     assert unescape(link.search(page.text)[1]) == f"{EARTH}?format=JPEG"
     nowhere = await ask(datasette, "/-/image-search/photos/images?latitude__isnull=1")

@@ -281,7 +281,7 @@ def test_nobody_finds_a_mixture_while_it_happens(path: Path, way: Callable) -> N
                 for _ in range(3):
                     try:
                         found = conn.execute(
-                            "select value ->> 'id', value ->> 'score' from json_each(image_search(?, 8))",
+                            "select json_extract(value, '$.id'), json_extract(value, '$.score') from json_each(image_search(?, 8))",
                             [QUERY.tobytes()],
                         ).fetchall()
                     except sqlite3.DatabaseError:
@@ -376,7 +376,7 @@ def test_what_is_proven_is_not_read_again(
     def refuse(*args: object) -> None:
         raise AssertionError("all vectors were read")
 
-    monkeypatch.setattr(live_module, "_rebuild", refuse)
+    monkeypatch.setattr(live_module, "read_segment", refuse)
     change(path, add=3, seed=1)
     assert_right(conn)
     change(path, "delete from images where id in (3, 102)")

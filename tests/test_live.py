@@ -22,7 +22,7 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search import checking, indexing
+from datasette_image_search.search import checking, first_segment, indexing
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search import sidecar as sidecar_module
 from datasette_image_search.search.checking import check_files
@@ -247,7 +247,7 @@ def test_a_damaged_sidecar_that_cannot_be_written_again_is_not_believed_again(
     def refuse(*args: object, **options: object) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(live_module, "write_sidecar", refuse)
+    monkeypatch.setattr(first_segment, "write_sidecar", refuse)
     change_in_the_middle(sidecar_of(path))
     check_files(conn, find_index(conn))
     # What every process does whose index was replaced, or that has opened none.
@@ -749,13 +749,13 @@ def test_an_index_that_gave_way_to_another_is_let_go(
 def reads_of_all(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """Grows each time that codes are made of all vectors in the database."""
     reads: list[None] = []
-    real = live_module._rebuild
+    real = live_module.read_segment
 
     def rebuild(*args: object) -> object:
         reads.append(None)
         return real(*args)
 
-    monkeypatch.setattr(live_module, "_rebuild", rebuild)
+    monkeypatch.setattr(live_module, "read_segment", rebuild)
     return reads
 
 

@@ -107,7 +107,7 @@ async def test_the_search_page_has_a_link_to_the_map(database: Path) -> None:
         "/-/image-search/photos/images?q=red&format=JPEG&_size=2&_facet=folder&_next=2"
         "&_min_score=-1",
     )
-    link = unescape(re.search(r'<a href="([^"]*)">map by likeness</a>', page.text)[1])
+    link = unescape(re.search(r'<a href="([^"]*)">Map by likeness</a>', page.text)[1])
     assert link.startswith(f"{MAP}?")
     assert "q=red" in link
     assert "format=JPEG" in link

@@ -88,7 +88,7 @@ def test_every_function_finds_the_images(odd: Path):
         select json_array_length(image_search('red', 20)) as found,
             (select count(image_similarity(id, 'red')) from images) as scored,
             (select json_array_length(image_search_agg(id, 'red', 20)) from images) as among,
-            image_search_status() ->> 'problem' as problem
+            json_extract(image_search_status(), '$.problem') as problem
     """
     (row,) = json.loads(command("query", odd, sql).stdout)
     assert (row["found"], row["scored"], row["among"]) == (8, 8, 8)

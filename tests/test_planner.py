@@ -284,7 +284,7 @@ class Changing:
 @pytest.mark.parametrize(
     ("constants", "tolerance"), [(REAL, 1e-5), (TINY, 2 * CODE_ERROR)], ids=["real", "tiny"]
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_a_search_finds_what_brute_force_finds(
     constants: dict[str, int], tolerance: float, data: st.DataObject
@@ -771,8 +771,7 @@ def test_an_index_of_0_1_is_asked_for_the_best_20_and_no_more(
     assert names(page_of(coarse, vector, 21)) == ["rank"]
 
 
-@pytest.mark.parametrize("size", [17, 60, 128, 500])
-@pytest.mark.parametrize("probes", [1, 2, 4])
+@pytest.mark.parametrize(("size", "probes"), [(17, 2), (60, 1), (128, 4), (500, 1)])
 def test_pages_that_go_on_where_an_approximate_index_ends_show_each_image_once(
     coarse: Images, size: int, probes: int
 ) -> None:

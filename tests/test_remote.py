@@ -385,8 +385,10 @@ def test_a_url_without_photos_is_one_sentence(embed: Callable, url: str, said: s
 
 
 def test_a_file_that_is_no_archive_is_one_sentence(embed: Callable, folder: Path):
-    said = embed(f"zip::{folder}/red.jpg", fails=True)
-    assert f"'zip::{folder}/red.jpg' is no URL of a folder: File is not a zip file" in said
+    for path, kind in ((f"{folder}/red.jpg", "a file of another kind"), (folder, "a folder")):
+        for archive in ("zip", "tar"):
+            said = embed(f"{archive}::{path}", fails=True)
+            assert f"'{path}' is {kind} and no {archive} archive; name one, or leave out" in said
 
 
 def test_a_bucket_that_was_renamed_is_noticed(

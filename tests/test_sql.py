@@ -96,9 +96,9 @@ def test_an_attached_database_is_named_and_not_looked_into(database: Path) -> No
 def test_joined_to_the_rows_as_the_documentation_does(conn: sqlite3.Connection) -> None:
     rows = conn.execute(
         """
-        select images.path, hit.value ->> 'score'
+        select images.path, json_extract(hit.value, '$.score')
         from json_each(image_search('#2 + red', 2)) hit
-        cross join images on images.id = hit.value ->> 'id'
+        cross join images on images.id = json_extract(hit.value, '$.id')
         """
     ).fetchall()
     assert {path for path, _ in rows} <= {"blue.jpg", "red.jpg", "purple.jpg"}
@@ -681,6 +681,7 @@ def test_status(conn: sqlite3.Connection) -> None:
         "vectors": 8,
         "search": "exact",
         "sidecar": "in use",
+        "engine": "sidecar",
         "newer_than_sidecar": 0,
         "problem": None,
     }
@@ -778,7 +779,7 @@ def test_words_that_are_not_known_are_reported_once(conn: sqlite3.Connection) ->
 @pytest.mark.parametrize("query", ["red", "dark blue - #3", "2:#1 + 0.5:bright left"])
 async def test_three_ways_to_search_agree(database: Path, query: str) -> None:
     """Datasette, `sqlite-utils query` and `sqlite-utils search-images`: same ids, same scores."""
-    sql = "select value ->> 'id' as id, value ->> 'score' as score from json_each(image_search(:q, 5))"
+    sql = "select json_extract(value, '$.id') as id, json_extract(value, '$.score') as score from json_each(image_search(:q, 5))"
 
     datasette = Datasette([str(database)])
     in_datasette = await query_json(datasette, sql, q=query)
@@ -838,7 +839,7 @@ async def test_what_is_committed_is_found_by_a_datasette_that_is_running(
     datasette = Datasette([str(database)])
 
     async def ids(query: str) -> list[int]:
-        sql = "select value ->> 'id' as id from json_each(image_search(:q, 3))"
+        sql = "select json_extract(value, '$.id') as id from json_each(image_search(:q, 3))"
         return await query_json(datasette, sql, "arrayfirst", q=query)
 
     assert (await ids("cyan"))[0] != 9

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -11,14 +12,16 @@ from pathlib import Path
 
 import pytest
 from datasette.app import Datasette
+from datasette.utils import StartupError
 from sqlite_utils import Database
 
 from datasette_image_search import store
 from datasette_image_search.embedders.protocol import EmbedderError
-from datasette_image_search.embedders.torch_embedder import TorchEmbedder
+from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.search import checking, live, sidecar
 from datasette_image_search.search.indexing import refresh_sidecars
+from datasette_image_search.web.server import starting
 
 from .conftest import sidecar_of
 from .serving import HANGS, datasette_of, get
@@ -27,6 +30,9 @@ from .tiny_clip import make_tiny_clip
 pytestmark = pytest.mark.datasette
 
 MODEL = "tiny-test/warm"
+
+ENCODE_TEXTS = "datasette_image_search.embedders.torch_embedder.TorchEmbedder.encode_texts"
+"""By its name: imported here, torch would be loaded by all that collect this module."""
 
 
 @pytest.fixture
@@ -102,7 +108,7 @@ async def test_vectors_of_the_named_queries_are_ready(
     def refuse(*args):
         raise EmbedderError("the model was asked")
 
-    monkeypatch.setattr(TorchEmbedder, "encode_texts", refuse)
+    monkeypatch.setattr(ENCODE_TEXTS, refuse)
     assert await finds(datasette, "a red car")
     assert await finds(datasette, "two dogs - #5")
     assert not await finds(datasette, "a cat")
@@ -194,6 +200,7 @@ def test_nobody_waits_for_it_in_the_end(database: Path):
     code = """
 import asyncio, sys, time
 from datasette.app import Datasette
+from datasette.utils import StartupError
 from datasette_image_search.embedders import registry
 
 def load_for_ever(request):
@@ -238,3 +245,12 @@ async def test_a_line_of_the_log_is_a_line_whatever_a_table_is_called(
     (record,) = caplog.records
     assert r"x\nWARNING: all is lost \x1b[2J \u202e is not warmed up" in record.getMessage()
     assert record.getMessage().isprintable()
+
+
+def test_a_server_does_not_start_with_an_old_sqlite(monkeypatch: pytest.MonkeyPatch):
+    def too_old() -> None:
+        raise ImageSearchError("this Python has SQLite 3.34")
+
+    monkeypatch.setattr(starting, "check_sqlite", too_old)
+    with pytest.raises(StartupError, match=r"this Python has SQLite 3\.34"):
+        asyncio.run(Datasette(memory=True).invoke_startup())

@@ -38,6 +38,7 @@ def test_all_is_well(db: Database) -> None:
         "vectors": 100,
         "search": "exact",
         "sidecar": "in use",
+        "engine": "sidecar",
         "newer_than_sidecar": 0,
         "problem": None,
     }

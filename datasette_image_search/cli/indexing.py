@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from ..engines.registry import BUILT_IN
 from ..errors import ImageSearchError, counted
 from . import options
 from .messages import interruptible, one_sentence, tell, warn
@@ -53,6 +54,17 @@ if TYPE_CHECKING:
     help="Text file of queries, a line each, such as last year's searches: rankings are corrected by what each "
     "image scores with them. Default: as last time, at first those that come with this plugin",
 )
+@click.option(
+    "--engine",
+    help="Where the vectors are kept to be ranked: sidecar, files of FAISS beside the database, or lance, a dataset that "
+    "need not fit the memory, or an engine of another package. Default: as last time, at first sidecar",
+)
+@click.option(
+    "--uri",
+    metavar="PLACE",
+    help="Folder or URL of the engine, such as s3://bucket/photos.lance. Default: as last time, at first beside the "
+    "database",
+)
 @click.option("--gpu", is_flag=True, help="Build the index on GPUs")
 @click.option("--model", help="For a table with several models: the model whose vectors to index")
 @options.silent
@@ -81,6 +93,8 @@ def index_images(
     started = time.monotonic()
     with one_sentence(path), opened(path, table) as images:
         work = images.evaluate if evaluate else images.index
+        if evaluate:
+            _check_changes_nothing(asked)
         if reference_queries is not None:
             if evaluate:
                 raise ImageSearchError(
@@ -95,17 +109,26 @@ def index_images(
     if isinstance(done, list):
         _print_evaluated(done)
         return
-    made = done.approximate
-    if made is not None and made.tuning.recall < made.tuning.target:
+    tuning = done.tuning if done.approximate is None else done.approximate.tuning
+    if tuning is not None and tuning.recall < tuning.target:
         warn(
-            f"{made.tuning.factory} reaches a recall of {made.tuning.recall:.3f} at best, less than the "
-            f"target of {made.tuning.target:g}; try another --type, or flat, which is exact"
+            f"{tuning.factory} reaches a recall of {tuning.recall:.3f} at best, less than the "
+            f"target of {tuning.target:g}; try another --type, or flat, which is exact"
         )
     tell(f"{_index_line(done)} in {time.monotonic() - started:.1f} s")
 
 
+def _check_changes_nothing(asked: dict[str, Any]) -> None:
+    """Raises ImageSearchError for another engine, which is not made on the way."""
+    for name in ("engine", "uri"):
+        if asked.pop(name) is not None:
+            raise ImageSearchError(
+                f"--{name} changes where the vectors are; leave --evaluate out, or run that afterwards"
+            )
+
+
 def _print_evaluated(rows: Sequence[Evaluated]) -> None:
-    from ..search.approximate import RECALL_AT
+    from ..search.tuning import RECALL_AT
 
     lines = [
         [
@@ -125,8 +148,11 @@ def _index_line(summary: IndexSummary) -> str:
     vectors, made = counted(summary.vectors, "vector"), summary.approximate
     size = summary.bytes_per_vector
     line = f"{vectors} of {summary.dimensions} dimensions, "
+    if summary.tuning is not None:
+        return f"{line}{summary.engine} {summary.tuning.parameters} ({size:,.0f} bytes each), {summary.tuning}"
     if made is None:
-        return f"{line}exact (flat float16, {size:,} bytes each)"
+        kind = "flat float16" if summary.engine == BUILT_IN else summary.engine
+        return f"{line}exact ({kind}, {size:,.0f} bytes each)"
     tuning = made.tuning
     name = f"{tuning.factory} {tuning.parameters}".strip()
     return (

@@ -60,6 +60,8 @@ def locate_images(path: Path, table: str, silent: bool, **asked: Any) -> None:
 def _line(located: Located | None) -> str:
     if located is None:
         return "0 images located"
+    if located.before:
+        return f"Nothing to do: {counted(located.before, 'image')} located already"
     far = located.done - located.located - located.without_position
     without = (
         f", {located.without_position:,} without a position" if located.without_position else ""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from tarfile import ReadError
 from typing import Any, BinaryIO, TypeVar, cast
 from zipfile import BadZipFile
 
@@ -58,6 +59,7 @@ _LASTING = (
     TypeError,
     ValueError,
     BadZipFile,
+    ReadError,
 )
 """Errors that another try does not mend."""
 
@@ -449,7 +451,14 @@ def _explained(url: str, error: Exception) -> RemoteError:
             f"{url!r} may not be read with the credentials that there are ({said}); give others in the environment "
             "or in the configuration files of fsspec (nothing was changed)"
         )
-    if isinstance(error, ValueError | BadZipFile):
+    kind, inside, archive = url.partition("::")
+    if inside and isinstance(error, IsADirectoryError | BadZipFile | ReadError):
+        is_what = "a folder" if isinstance(error, IsADirectoryError) else "a file of another kind"
+        return RemoteError(
+            f"{archive!r} is {is_what} and no {kind.partition('://')[0]} archive; name one, or leave out {kind + inside!r} "
+            "(nothing was changed)"
+        )
+    if isinstance(error, ValueError):
         return RemoteError(
             f"{url!r} is no URL of a folder: {said}; give one such as s3://bucket/photos"
         )

@@ -20,7 +20,7 @@ import numpy as np
 from ..decoding.opening import Unreadable
 from ..embedders.protocol import Embedder, ModelRequest
 from ..errors import ImageSearchError, counted
-from .cluster_nodes import Place, connected, node_names, places_of
+from .cluster_nodes import Place, connected, no_room, node_names, places_of, wait_for_room
 from .cluster_worker import PACKAGE, Ready, Task, Worker
 from .encoding import EncodedBatch, EncodingSettings, batch_of_failures
 from .model_choice import RunError
@@ -40,8 +40,8 @@ one film."""
 
 TRIES = 3
 
-START_SECONDS = 60.0
-"""The time for an actor to start. One that does not has no room: something else has what it needs."""
+START_SECONDS = 300.0
+"""The longest time in which no actor starts, of those that wait for it: on a busy machine many processes start at once."""
 
 LOOK_SECONDS = 0.5
 """How often a Ctrl-C is noticed while nothing comes back."""
@@ -117,7 +117,9 @@ def cluster_encoder(
             settings,
             tuple(_readable(samples)),
         )
-        encoder = ClusterEncoder(places_of(ray.nodes(), cpus), task, weights, workers)
+        places = places_of(ray.nodes(), cpus)
+        wait_for_room(places)
+        encoder = ClusterEncoder(places, task, weights, workers)
         try:
             encoder.start()
             yield encoder
@@ -257,18 +259,8 @@ class ClusterEncoder:
         self._check_some(self._actors)
 
     def _check_some(self, actors: Sequence[_Actor]) -> None:
-        if actors:
-            return
-        free, has = self._ray.available_resources(), self._ray.cluster_resources()
-        told = ", ".join(
-            f"{free.get(name, 0):g} of {has[name]:g} {words}"
-            for name, words in (("CPU", "processors"), ("GPU", "GPUs"))
-            if has.get(name)
-        )
-        raise RunError(
-            f"no actor can run: the cluster has {told or 'nothing'} free; wait until others are done, or add nodes, "
-            "and run this again: what is committed stays"
-        )
+        if not actors:
+            raise no_room()
 
     # --- The batches -----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ USUAL_CPUS = 4
 
 
 ANSWER_SECONDS = 10.0
+
+ROOM_SECONDS = 20.0
+"""The cluster takes some to know that a run before has ended."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,39 @@ def places_of(nodes: Sequence[Mapping[str, Any]], cpus: int | None) -> list[Plac
             f"{counted(len(alive), 'node')}; give a smaller --ray-cpus, or add nodes"
         )
     return places
+
+
+def wait_for_room(places: Sequence[Place]) -> None:
+    """Until there is room for an actor at one of the places, as far as that is known. Raises RunError if there is none."""
+    import ray
+
+    deadline = time.monotonic() + ROOM_SECONDS
+    while True:
+        free = ray.available_resources()
+        if any(
+            place.cpus <= free.get("CPU", 0) and place.gpus <= free.get("GPU", 0)
+            for place in places
+        ):
+            return
+        if time.monotonic() > deadline:
+            raise no_room()
+        time.sleep(0.2)
+
+
+def no_room() -> RunError:
+    """The error of a cluster in which no actor can run, with what is free of it."""
+    import ray
+
+    free, has = ray.available_resources(), ray.cluster_resources()
+    told = ", ".join(
+        f"{free.get(name, 0):g} of {has[name]:g} {words}"
+        for name, words in (("CPU", "processors"), ("GPU", "GPUs"))
+        if has.get(name)
+    )
+    return RunError(
+        f"no actor can run: the cluster has {told or 'nothing'} free; wait until others are done, or add nodes, "
+        "and run this again: what is committed stays"
+    )
 
 
 def node_names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:

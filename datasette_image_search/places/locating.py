@@ -13,6 +13,7 @@ from ..checked import check_positive
 from ..store import Filter, Index
 from ..store.places import (
     PLACE_COLUMNS,
+    count_located,
     ensure_place_columns,
     ensure_place_indexes,
     is_located_by_itself,
@@ -32,13 +33,17 @@ MAX_DISTANCE = 100.0
 
 @dataclass(frozen=True)
 class Located:
-    """Progress of locating: images done and in total, those of them that have a place, and those without a position."""
+    """
+    Progress of locating: images done and in total, those of them that have a place, and those without a position. `before`
+    are images that an earlier run has located, counted if there are no others.
+    """
 
     doing: ClassVar = "Locating"
     done: int
     total: int
     located: int = 0
     without_position: int = 0
+    before: int = 0
 
 
 def locate_images(
@@ -62,7 +67,8 @@ def locate_images(
     kept = [PLACE_COLUMNS.index(name) for name in columns]
     ids = unlocated(db.conn, index.table, filter, max_distance)
     limit = MAX_DISTANCE if max_distance is None else float(max_distance)
-    located = Located(0, len(ids))
+    before = 0 if ids else count_located(db.conn, index.table, filter)
+    located = Located(0, len(ids), before=before)
     yield located
     for start in range(0, len(ids), BATCH):
         with transaction(db):

@@ -12,25 +12,19 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 import faiss
 import numpy as np
 
-from ..errors import ImageSearchError, counted
+from ..errors import ImageSearchError
 from ..progress import Report, silent
 from .codes import Codes, fitted, threads_for
 from .correction import ALIGNMENT
 from .faiss_files import is_readable
+from .tuning import RECALL_AT, TARGET_RECALL, Tuning
 
 AUTO_EXACT = 1_000_000
 """Vectors up to which "auto" is exact: 40 ms a query, at 512 dimensions and on one processor."""
-
-TARGET_RECALL = 0.98
-
-RECALL_AT = (20, 128)
-"""The best so many are to be found, each with the target: of a search that looks at the first few, and
-of the two pages that people look at. It is not used for more: among these it would miss more."""
 
 CANDIDATES = (256, 1024, 4096)
 """How many candidates may be proposed: coarser codes need more."""
@@ -61,46 +55,6 @@ _TOO_FEW = re.compile(r"should be at least as large as number of clusters \((\d+
 
 class IndexTypeError(ImageSearchError):
     """An approximate index that FAISS cannot make, or not of so few vectors."""
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """
-    `type` is what a person asked for, `factory` the string for faiss.index_factory, `parameters`
-    what is set for a search, such as "nprobe=40". `recalls` has k with the share of the best k that was
-    found for `queries` queries, `target` is what it was tuned for.
-    """
-
-    type: str
-    factory: str
-    parameters: str
-    candidates: int
-    target: float
-    recalls: tuple[tuple[int, float], ...]
-    queries: int
-
-    @property
-    def deepest(self) -> int:
-        """The highest k whose recall is known: nobody can say what of more it would find."""
-        return max(k for k, _ in self.recalls)
-
-    @property
-    def recall(self) -> float:
-        """The lowest of them."""
-        return min(recall for _, recall in self.recalls)
-
-    def __str__(self) -> str:
-        recalls = " and ".join(f"recall@{k} {recall:.3f}" for k, recall in self.recalls)
-        return f"{recalls} for {counted(self.queries, 'query', 'queries')}"
-
-    @classmethod
-    def of_json(cls, values: dict[str, Any]) -> Tuning:
-        """Of what asdict() gave, also in 0.1. Raises TypeError or ValueError for anything else."""
-        values = dict(values)
-        if "recall_at" in values:
-            values["recalls"] = [(values.pop("recall_at"), values.pop("recall"))]
-        recalls = tuple((int(k), float(recall)) for k, recall in values.pop("recalls"))
-        return cls(**values, recalls=recalls)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Half the memory of float32, and half the time, for an error in a score of at mos
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +15,12 @@ from functools import cache, cached_property
 import faiss
 import numpy as np
 
+from ..engines.registry import BUILT_IN
 from ..store import Index
 from ..store.references import References
 from ..store.tables import Rows, StoredVectors
 from .correction import code_dimensions, with_biases
+from .segment import Segment
 
 CODE_ERROR = 5e-4
 """float16 rounds each of the components of a unit vector by at most 2^-11 of itself, so by
@@ -48,6 +50,10 @@ class Codes:
     memory: np.ndarray | None = None
     has_biases: bool = False
 
+    ranks_all = True
+    tuning = None
+    engine_name = BUILT_IN
+
     def __len__(self) -> int:
         return len(self.vector_ids)
 
@@ -69,6 +75,12 @@ class Codes:
             selected["params"] = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
         with threads_for(vectors):
             return self.faiss_index.search(np.ascontiguousarray(vectors), n, **selected)
+
+    def propose(self, vectors: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.nearest(vectors, n)
+
+    def bytes_per_vector(self) -> float:
+        return self.faiss_index.code_size
 
     def scores(self, vector: np.ndarray) -> np.ndarray:
         """The score of every position, shape (n,), float32."""
@@ -97,9 +109,7 @@ class Codes:
         """
         squares = np.square(vector, dtype=np.float64)
         variance = squares @ self._spacing_squared[: len(vector)] / 12
-        # A query longer than 1 is one of words, and what is more of it is multiplied by a bias of up to 1.
-        of_bias = float(np.sqrt(max(0.0, squares.sum() - 1)))
-        return min(CODE_ERROR * (1 + of_bias), 6 * float(np.sqrt(variance)))
+        return min(bound_of_error(vector), 6 * float(np.sqrt(variance)))
 
     @cached_property
     def _spacing_squared(self) -> np.ndarray:
@@ -130,10 +140,7 @@ class Codes:
         return bool((self.vector_ids[1:] == self.vector_ids[:-1]).any())
 
     def unusable(self) -> np.ndarray:
-        """The ids of rows that hold no vector, as far as that is known."""
-        if self.rows is None or (len(self.rows.ids) == len(self) and not self.repeats_ids):
-            return self.vector_ids[:0]
-        return np.setdiff1d(self.rows.ids, self.vector_ids)
+        return unusable(self)
 
     def _rows(self) -> np.ndarray:
         size = self.faiss_index.code_size
@@ -173,6 +180,20 @@ class _Scorer:
             # The score of a damaged code may not be a number, and is left out.
             scores[:] = LOWEST
             scores[faiss.rev_swig_ptr(result.labels, found)] = distances
+
+
+def bound_of_error(vector: np.ndarray) -> float:
+    """The most that float16 can change of a score with a query, whatever the vectors are."""
+    # A query longer than 1 is one of words, and what is more of it is multiplied by a bias of up to 1.
+    of_bias = np.sqrt(max(0.0, np.square(vector, dtype=np.float64).sum() - 1))
+    return CODE_ERROR * (1 + float(of_bias))
+
+
+def unusable(segment: Segment) -> np.ndarray:
+    """The ids of rows of a segment that hold no vector, as far as that is known."""
+    if segment.rows is None or (len(segment.rows.ids) == len(segment) and not segment.repeats_ids):
+        return segment.vector_ids[:0]
+    return np.setdiff1d(segment.rows.ids, segment.vector_ids)
 
 
 @contextmanager
@@ -230,27 +251,38 @@ def encode(
     The codes of all batches of vectors of an index, with their biases by its references, and with the ids of
     the images if their keys are integers.
     """
-    integer_keys = index.table.key_is_integer
     codes = _no_codes(code_dimensions(index))
+
+    def add(batch: StoredVectors) -> None:
+        codes.add(with_biases(index, references, batch.vectors))
+
+    ids = ids_of(index, batches, add)
+    return Codes(codes, *ids, has_biases=bool(index.references_token))
+
+
+Ids = tuple[np.ndarray, np.ndarray | None, Rows | None]
+"""Of some vectors: their ids, those of their images, and the rows that were read for them."""
+
+
+def ids_of(
+    index: Index, batches: Iterable[StoredVectors], take: Callable[[StoredVectors], object]
+) -> Ids:
+    """Those of batches of vectors of an index, each of which is taken; of images, if their keys are integers."""
     vector_ids = [np.empty(0, dtype=np.int64)]
     image_ids = [np.empty(0, dtype=np.int64)]
     rows: list[Rows | None] = []
     for batch in batches:
         rows.append(batch.rows)
-        codes.add(with_biases(index, references, batch.vectors))
+        take(batch)
         vector_ids.append(batch.vector_ids)
-        if integer_keys:
+        if index.table.key_is_integer:
             image_ids.append(np.array(batch.image_ids, dtype=np.int64))
-    return Codes(
-        codes,
-        np.concatenate(vector_ids),
-        np.concatenate(image_ids) if integer_keys else None,
-        _all_rows(rows),
-        has_biases=bool(index.references_token),
-    )
+    images = np.concatenate(image_ids) if index.table.key_is_integer else None
+    return np.concatenate(vector_ids), images, all_rows(rows)
 
 
-def _all_rows(parts: Iterable[Rows | None]) -> Rows | None:
+def all_rows(parts: Iterable[Rows | None]) -> Rows | None:
+    """Of all parts, None if one has none."""
     ids, tokens = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     for part in parts:
         if part is None:
@@ -266,10 +298,12 @@ def fitted(vectors: np.ndarray, dimensions: int) -> np.ndarray:
     return np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors
 
 
-def joined(first: Codes, second: Codes) -> Codes:
-    """The codes of both, in memory; all ids of `second` are higher."""
+def joined(first: Segment, second: Segment) -> Codes:
+    """The codes of two segments of codes, in memory; all ids of `second` are higher."""
+    assert isinstance(first, Codes)
     codes = _no_codes(first.faiss_index.d)
     for part in (first, second):
+        assert isinstance(part, Codes)
         if len(part):
             codes.add_sa_codes(part._rows())
     image_ids = None
@@ -279,7 +313,7 @@ def joined(first: Codes, second: Codes) -> Codes:
         codes,
         np.concatenate([first.vector_ids, second.vector_ids]),
         image_ids,
-        _all_rows([first.rows, second.rows]),
+        all_rows([first.rows, second.rows]),
         has_biases=first.has_biases,
     )
 

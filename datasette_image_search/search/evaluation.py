@@ -15,12 +15,13 @@ from ..progress import Report, silent
 from ..store import Index
 from ..store.indexes import WeightsOf, recorded_weights
 from ..store.vectors import count_vectors, vector_batches, vector_ids, vectors_by_id
-from .approximate import RECALL_AT
+from .approximate import IndexTypeError
 from .correction import with_biases
 from .indexing import check_asked, count_to_search, make_index
 from .live import LiveIndex, live_index
 from .references import references_of
 from .sample_queries import of_both_kinds, own_queries, sample_queries
+from .tuning import RECALL_AT
 
 DEEPEST = max(RECALL_AT)
 
@@ -63,6 +64,10 @@ def evaluate_index(
     check_asked(**asked)
     count_to_search(conn, index)
     queries = own_queries(queries, index)
+    if any(asked.values()) and index.engine is not None:
+        raise IndexTypeError(
+            f"the vectors are in the engine {index.engine}; leave the other options out, which are of FAISS"
+        )
     if any(asked.values()):
         index, references = references_of(conn, index, weights_of, report)
         index, codes, made = make_index(
@@ -96,7 +101,8 @@ def evaluate(
     twice as many candidates and compute the scores of the best from the vectors in the database.
     """
     lowest, milliseconds = _brute_force(conn, live, queries, report)
-    code_size = live.segments[0].faiss_index.code_size
+    first_segment = live.segments[0]
+    code_size = first_segment.bytes_per_vector()
     # A search ranks more if it meets deleted vectors; here it may meet all of them.
     first = 2 * DEEPEST + int((~_there(conn, live)).sum())
     dimensions = live.index.dimensions
@@ -106,10 +112,11 @@ def evaluate(
         measured = _measured(conn, live, rank, queries, lowest, report)
         rows.append(Evaluated(name, *measured, bytes_per_vector))
 
-    measure("flat float16", lambda vector: _nearest(live, vector, first), code_size)
-    if live.approximate is not None:
-        tuning, own_size = live.approximate.tuning, live.approximate.bytes_per_vector()
-        name = f"{tuning.factory} {tuning.parameters}".strip()
+    exact = "flat float16" if live.ranks_all else f"{first_segment.engine_name}, exact"
+    measure(exact, lambda vector: _nearest(live, vector, first), code_size)
+    if live.tuning is not None:
+        own_size = 0.0 if live.approximate is None else live.approximate.bytes_per_vector()
+        name = f"{live.tuning.factory} {live.tuning.parameters}".strip()
         measure(name, lambda vector: live.propose(vector)[0], code_size + own_size)
     return rows
 

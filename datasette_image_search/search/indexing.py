@@ -14,6 +14,8 @@ from sqlite_utils import Database
 
 from .. import store
 from ..checked import check_flag, check_share, check_text, several
+from ..engines.protocol import EngineError
+from ..engines.registry import BUILT_IN, check_engine, place_of
 from ..errors import ImageSearchError
 from ..files.run_lock import only_run
 from ..files.whole_files import put_in_place
@@ -34,14 +36,16 @@ from ..store.vectors import count_vectors
 from . import approximate
 from .approximate import Approximate
 from .codes import Codes
+from .feeding import Asked, feed
+from .first_segment import open_segment
 from .lineage import NOBODY, Unproven, gone
 from .references import own_references, references_of
 from .sample_queries import of_both_kinds, own_queries, sample_queries
+from .segment import Segment
 from .sidecar import (
     SidecarUnusable,
     approximate_path,
     open_approximate,
-    open_sidecar,
     sidecar_path,
     sidecar_paths,
     text_tower_path,
@@ -49,9 +53,13 @@ from .sidecar import (
     written_beside,
 )
 from .stored import stored_codes
+from .tuning import TARGET_RECALL, Tuning
 
 TOLERATED_CHANGE = 0.05
 """The share of a sidecar that may be added or deleted before it is worth writing a new one."""
+
+MOST_BESIDE = 10_000
+"""Vectors that may be added or deleted before it is worth feeding an engine: it takes more without being written anew."""
 
 
 class SidecarNotWritten(ImageSearchError):
@@ -62,13 +70,15 @@ class SidecarNotWritten(ImageSearchError):
 class IndexSummary:
     """
     The index that was written, of so many `vectors`: `bytes_per_vector` of the exact codes, and the
-    approximate index that proposes from them, None if searches compare all.
+    approximate index that proposes from them, None if searches compare all. An `engine` has `tuning` in its place.
     """
 
     vectors: int
     dimensions: int
-    bytes_per_vector: int
+    bytes_per_vector: float
     approximate: Approximate | None
+    engine: str = BUILT_IN
+    tuning: Tuning | None = None
 
 
 def refresh_sidecars(
@@ -100,9 +110,14 @@ def _refresh(
     was = index
     index, references = references_of(db.conn, index, weights_of, report)
     try:
-        codes = open_sidecar(sidecar_path(database, index), index, check=True)
+        opened = open_segment(database, index, check=True)
     except SidecarUnusable:
-        codes = None
+        opened = None
+    codes = opened if isinstance(opened, Codes) else None
+    if index.engine is not None:
+        if opened is None or not _is_fresh(db.conn, index, opened):
+            _feed(db, database, index, references, Asked(), report, weights_of)
+        return
     before = None
     if codes is None or not _is_fresh(db.conn, index, codes):
         before = _usable_approximate(database, was, mapped=False, check=True)
@@ -128,9 +143,27 @@ def _refresh(
         _remove([approximate_path(database, index)])
         return
     queries = sample_queries(index, codes, references, weights_of)
-    target = before.tuning.target if before is not None else approximate.TARGET_RECALL
+    target = before.tuning.target if before is not None else TARGET_RECALL
     made = approximate.tune(built, codes, asked, factory, queries, target=target, report=report)
     _write(approximate_path(database, index), index, made, database)
+
+
+def _feed(
+    db: Database,
+    database: Path,
+    index: Index,
+    references: References | None,
+    asked: Asked,
+    report: Report,
+    weights_of: WeightsOf,
+) -> tuple[Index, Segment]:
+    """Bring an engine up to date, and record it in the database. Raises SidecarNotWritten."""
+    try:
+        index, held = feed(db.conn, database, index, references, asked, report, weights_of)
+    except EngineError as error:
+        raise SidecarNotWritten(f"{error}; searches work without it, but take longer") from error
+    _write_all(db, database, index, references, held, None)
+    return index, held
 
 
 def index_images(
@@ -145,10 +178,12 @@ def index_images(
     queries: np.ndarray | Path | None = None,
     gpu: bool = False,
     reference_queries: Sequence[str] | None = None,
-) -> tuple[Index, Codes, Approximate | None]:
+    engine: str | None = None,
+    uri: str | None = None,
+) -> tuple[Index, Segment, Approximate | None]:
     """
-    Rewrite the sidecars of an index, as make_index() makes them. Later runs of embed-images keep the
-    type. `reference_queries` are a person's own. If it fails, nothing is changed. Raises StoreError,
+    Rewrite the sidecars of an index, as make_index() makes them, or feed an `engine`, at a place that has the `uri`.
+    Later runs of embed-images keep the engine and the type. `reference_queries` are a person's own. If it fails, nothing is changed. Raises StoreError,
     IndexTypeError, SidecarNotWritten, or RunInProgress.
     """
     check_asked(type, target, gpu=gpu)
@@ -165,6 +200,14 @@ def index_images(
         else:
             texts = several("reference_queries", reference_queries, str)
             chosen = own_references(index, texts, weights_of, report)
+        chosen = of_engine(chosen[0], engine, uri), chosen[1]
+        if chosen[0].engine is not None:
+            if gpu:
+                raise approximate.IndexTypeError("only FAISS builds on a GPU; leave --gpu out")
+            count_to_search(db.conn, index)
+            takes_over = engine is not None or uri is not None
+            asked = Asked(type, target, own_queries(queries, index), takes_over)
+            return *_feed(db, database, *chosen, asked, report, weights_of), None
         index, codes, made = make_index(
             db.conn,
             *chosen,
@@ -182,9 +225,30 @@ def index_images(
     return index, codes, made
 
 
-def summary_of(index: Index, codes: Codes, made: Approximate | None) -> IndexSummary:
+def of_engine(index: Index, engine: str | None, uri: str | None) -> Index:
+    """
+    The row of an index with what was asked for: without a name, the engine that it has. Another one begins with its own
+    types.
+
+    Raises EngineError.
+    """
+    name = engine or index.engine or BUILT_IN
+    check_engine(name)
+    if name == BUILT_IN and uri is not None:
+        raise EngineError("--uri is the place of another engine; add --engine, such as lance")
+    type = index.index_type if name == (index.engine or BUILT_IN) else None
+    if name == BUILT_IN:
+        return replace(index, engine=None, engine_uri=None, index_type=type)
+    place = None if uri is None else place_of(uri)
+    if uri is None and name == index.engine:
+        place = index.engine_uri
+    return replace(index, engine=name, engine_uri=place, index_type=type)
+
+
+def summary_of(index: Index, codes: Segment, made: Approximate | None) -> IndexSummary:
     """Of what index_images() returns."""
-    return IndexSummary(len(codes), index.dimensions, codes.faiss_index.code_size, made)
+    size = codes.bytes_per_vector()
+    return IndexSummary(len(codes), index.dimensions, size, made, codes.engine_name, codes.tuning)
 
 
 def check_asked(type: str | None = None, target: float | None = None, *, gpu: bool = False) -> None:
@@ -232,7 +296,7 @@ def make_index(
         rows = store.read_indexes(conn, index.image_table)
         was = next((each for each in rows if each.id == index.id), index)
         before = _usable_approximate(database_path(conn), was)
-        target = approximate.TARGET_RECALL if before is None else before.tuning.target
+        target = TARGET_RECALL if before is None else before.tuning.target
     codes = stored_codes(conn, index, references, report=report)
     if not len(codes):
         raise _nothing_to_index(index)
@@ -273,7 +337,7 @@ def _write_all(
     database: Path,
     index: Index,
     references: References | None,
-    codes: Codes,
+    codes: Segment,
     made: Approximate | None,
 ) -> None:
     """Write both files of a sidecar or neither, and record them in the database, with the references."""
@@ -312,7 +376,7 @@ def _write_codes(
     return index, codes
 
 
-def _record(db: Database, index: Index, references: References | None, codes: Codes) -> None:
+def _record(db: Database, index: Index, references: References | None, codes: Segment) -> None:
     """
     Record a sidecar in the database, if the database still descends from the state that was read for it.
     """
@@ -356,16 +420,20 @@ def _usable_approximate(
         return None
 
 
-def _is_fresh(conn: sqlite3.Connection, index: Index, codes: Codes) -> bool:
+def _is_fresh(conn: sqlite3.Connection, index: Index, held: Segment) -> bool:
+    """Whether so little has changed that each process may keep it in memory."""
     try:
         with store.snapshot(conn):
             now = store.find_index(conn, index.image_table, index.model)
-            return _changed(conn, now, codes) <= len(codes) * TOLERATED_CHANGE
+            tolerated = len(held) * TOLERATED_CHANGE
+            if not held.ranks_all:
+                tolerated = min(tolerated, MOST_BESIDE)
+            return _changed(conn, now, held) <= tolerated
     except Unproven:
         return False
 
 
-def _changed(conn: sqlite3.Connection, index: Index, codes: Codes) -> int:
+def _changed(conn: sqlite3.Connection, index: Index, codes: Segment) -> int:
     """The numbers of vectors added and deleted since these were read. Raises Unproven."""
     if codes.rows is None:
         raise Unproven

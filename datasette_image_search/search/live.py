@@ -11,10 +11,12 @@ import secrets
 import sqlite3
 import threading
 from collections import defaultdict
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,28 +29,29 @@ from ..store.references import References, are_back, read_references
 from ..store.tables import Rows, StoredVectors
 from ..store.tokens import has_tokens
 from .approximate import Approximate
-from .codes import Codes, encode, joined
+from .codes import encode, joined
+from .first_segment import open_segment, read_segment, write_again
 from .ids import is_in, positions_among
 from .lineage import NOBODY, Unproven, gone, gone_and_unknown
 from .mapped import check_believed, is_whole
+from .segment import Segment
 from .sidecar import (
     FileState,
     SidecarUnusable,
     approximate_path,
     file_state,
     open_approximate,
-    open_sidecar,
     sidecar_path,
-    write_sidecar,
 )
 from .stored import stored_codes
+from .tuning import Tuning
 
 
 @dataclass(frozen=True)
 class LiveIndex:
     """
     `index` is the row of the index when this was read. The first of the `segments` are the codes of the
-    sidecar; the others, in memory, what was committed after it. Positions count through all segments, and
+    sidecar, or the vectors of an engine; the others, in memory, what was committed after it. Positions count through all segments, and
     ids of vectors ascend with them. All vectors of a film have one id, and are in one segment. `approximate`
     proposes vectors of the first.
 
@@ -64,7 +67,7 @@ class LiveIndex:
     """
 
     index: Index
-    segments: tuple[Codes, ...]
+    segments: tuple[Segment, ...]
     from_sidecar: bool
     approximate: Approximate | None = None
     problem: str | None = None
@@ -99,6 +102,14 @@ class LiveIndex:
     def has_image_ids(self) -> bool:
         return all(part.image_ids is not None for part in self.segments)
 
+    @property
+    def tuning(self) -> Tuning | None:
+        return self.segments[0].tuning if self.approximate is None else self.approximate.tuning
+
+    @property
+    def ranks_all(self) -> bool:
+        return self.segments[0].ranks_all
+
     def nearest(
         self, vectors: np.ndarray, n: int, chosen: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -109,10 +120,22 @@ class LiveIndex:
 
         Scores of the codes have an error: see error().
         """
+        return self._best(vectors, n, chosen, self.segments[0].nearest)
+
+    def likely(self, vectors: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """As nearest(), but of the first segment some may be missed, as its tuning says."""
+        first = self.segments[0]
+        return self._best(vectors, n, None, lambda vectors, n, _: first.propose(vectors, n))
+
+    def _best(
+        self, vectors: np.ndarray, n: int, chosen: np.ndarray | None, rank_first: Callable[..., Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As nearest(), with another ranking of the first segment."""
+        ranks = [rank_first, *(part.nearest for part in self.segments[1:])]
         scores, positions = [], []
-        for start, part in zip(self._starts(), self.segments, strict=True):
+        for start, part, rank in zip(self._starts(), self.segments, ranks, strict=True):
             within = None if chosen is None else chosen[start : start + len(part)]
-            part_scores, part_positions = part.nearest(vectors, n, within)
+            part_scores, part_positions = rank(vectors, n, within)
             scores.append(part_scores)
             positions.append(np.where(part_positions < 0, -1, part_positions + start))
         if len(self.segments) == 1:
@@ -126,11 +149,13 @@ class LiveIndex:
 
     def propose(self, vectors: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """
-        For each of the vectors, as nearest() gives them, what the approximate index proposes and
-        the best of the newer vectors.
+        For each of the vectors, as nearest() gives them, what the approximate index proposes, and the best newer ones.
         """
-        assert self.approximate is not None
         first = self.segments[0]
+        if self.approximate is None:
+            assert first.tuning is not None
+            scores, positions = self.likely(vectors, first.tuning.candidates)
+            return [(row[at >= 0], at[at >= 0]) for row, at in zip(scores, positions, strict=True)]
         found = []
         for vector, ids in zip(vectors, self.approximate.propose(vectors), strict=True):
             positions = positions_among(first.vector_ids, np.sort(ids))
@@ -289,7 +314,7 @@ def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> L
         # By its current id, which differs if another model replaced it.
         _open[str(database), index.id] = live
         if is_read_anew and not live.from_sidecar and index.sidecar is not None:
-            _write_again(conn, database, live)
+            write_again(conn, database, live.index, live.segments[0], live.references)
     return live
 
 
@@ -367,22 +392,22 @@ def _read(
         path = sidecar_path(database, index)
         try:
             check_believed(path)
-            live = _from_sidecar(conn, index, open_sidecar(path, index), path)
+            live = _from_sidecar(conn, index, open_segment(database, index), path)
             return _with_approximate(live, database)
         except SidecarUnusable as unusable:
             problem = str(unusable)
     references = read_references(conn, index)
-    codes = _rebuild(conn, index, references, report)
-    nobody = None if codes.rows is None else NOBODY
+    first = read_segment(conn, index, database, references, report)
+    nobody = None if first.rows is None else NOBODY
     live = LiveIndex(
-        index, (codes,), from_sidecar=False, problem=problem, gone=nobody, references=references
+        index, (first,), from_sidecar=False, problem=problem, gone=nobody, references=references
     )
     if database is not None:
         live = _with_approximate(live, database)
     return _with_newer(conn, live, index)
 
 
-def _from_sidecar(conn: sqlite3.Connection, index: Index, codes: Codes, path: Path) -> LiveIndex:
+def _from_sidecar(conn: sqlite3.Connection, index: Index, codes: Segment, path: Path) -> LiveIndex:
     if codes.rows is None:
         if has_tokens(conn, index):
             raise SidecarUnusable(f"{path.name} is of an older version")
@@ -411,27 +436,6 @@ def _with_approximate(live: LiveIndex, database: Path) -> LiveIndex:
         # Without such a file, the index is an exact one.
         problem = problem or (str(unusable) if unused else None)
     return replace(live, approximate=approximate, problem=problem, unused=unused)
-
-
-def _rebuild(
-    conn: sqlite3.Connection, index: Index, references: References | None, report: Report | None
-) -> Codes:
-    """The codes that belong into the sidecar, read from the database."""
-    up_to = index.sidecar_vector_id if index.sidecar is not None else None
-    return stored_codes(conn, index, references, up_to=up_to, report=report)
-
-
-def _write_again(conn: sqlite3.Connection, database: Path, live: LiveIndex) -> None:
-    """
-    Write the sidecar from codes that were read instead of it. This needs no write to the database: its
-    rows will prove its state, and its token that it is the one that the database names.
-    """
-    index = store.find_index(conn, live.index.image_table, live.index.model)
-    has_biases = live.references is not None or not index.references_token
-    if index.sidecar == live.index.sidecar and has_biases:
-        # If the folder is read-only, the codes in memory are as good.
-        with suppress(OSError, RuntimeError):
-            write_sidecar(sidecar_path(database, index), index, live.segments[0], like=database)
 
 
 def _with_newer(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveIndex:

@@ -125,9 +125,8 @@ class _Plan:
         """The most hits to ask an approximate index for; 0 if it must not be used."""
         # Its recall was measured for all images; under a filter it would miss more.
         is_limited = self.filter is not None or self.among is not None
-        if self.exact or is_limited or self.live.approximate is None:
-            return 0
-        return self.live.approximate.tuning.deepest
+        tuning = self.live.tuning
+        return 0 if self.exact or is_limited or tuning is None else tuning.deepest
 
     def passing(self, ranking: _Ranking) -> list[int]:
         """The ids of the ranked vectors whose image passes the filter, each once, in the same order."""
@@ -207,6 +206,7 @@ def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], lis
     name = "propose" if is_proposed else "rank"
     complete = is_proposed or n >= len(live)
     for vector, (scores, positions) in zip(vectors, ranked, strict=True):
+        scores, positions = _known(scores, positions)
         ranking = _ranking(live, scores, positions, complete=complete)
         passed = plan.passing(ranking)
         steps.append(_step(name, positions, passed, started))
@@ -230,11 +230,17 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
     live = plan.live
     name = "widen" if any(step.name in ("rank", "propose") for step in steps) else "rank"
     started = time.perf_counter()
-    scores = live.scores(vector)
+    scores = live.scores(vector) if live.ranks_all else None
     while True:
         n = min(n, len(live))
-        positions = _top(scores, n)
-        ranking = _ranking(live, scores[positions], positions, complete=n >= len(live))
+        if scores is not None:
+            positions = _top(scores, n)
+            found = scores[positions]
+        else:
+            is_likely = plan.filter is not None and not plan.exact and n < len(live)
+            rank = live.likely if is_likely else live.nearest
+            found, positions = _known(*(each[0] for each in rank(vector[None], n)))
+        ranking = _ranking(live, found, positions, complete=n >= len(live))
         passed_ids = plan.passing(ranking)
         steps.append(_step(name, positions, passed_ids, started))
         hits = _settle(plan, vector, ranking, passed_ids, steps)
@@ -294,15 +300,14 @@ def _enumerate(
     listed = np.flatnonzero(chosen)
     # Far from the query scores lie close together, and a second search costs more than a larger one.
     n = max(FIRST * WIDEN, 2 * plan.wanted)
-    if scores is None and len(listed) > SELECTED * len(live):
+    if scores is None and live.ranks_all and len(listed) > SELECTED * len(live):
         scores = live.scores(vector)
     while True:
         if scores is not None:
             positions = listed[_top(scores[listed], n)]
             found = scores[positions]
         else:
-            (found,), (positions,) = live.nearest(vector[None], n, chosen)
-            found, positions = found[positions >= 0], positions[positions >= 0]
+            found, positions = _known(*(each[0] for each in live.nearest(vector[None], n, chosen)))
         ranking = _ranking(live, found, positions, complete=n >= len(listed))
         steps.append(_step("enumerate", listed, positions, started))
         hits = _settle(plan, vector, ranking, ranking.ids(), steps)
@@ -375,6 +380,11 @@ def _about_top(scores: np.ndarray, n: int) -> np.ndarray:
         if len(positions) >= n:
             return positions
     return np.arange(len(scores))
+
+
+def _known(scores: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without the ends of rankings that have fewer positions than were asked for."""
+    return scores[positions >= 0], positions[positions >= 0]
 
 
 def _ranking(

@@ -21,9 +21,10 @@ from ..store import Index
 from ..store.indexes import WeightsOf
 from ..store.opened import Paths, as_path
 from ..store.references import References
-from .codes import Codes, fitted
+from .codes import fitted
 from .correction import ranking_vectors
 from .query import text_encoder_of
+from .segment import Segment
 
 SAMPLES = 200
 
@@ -45,7 +46,7 @@ def sample_phrases() -> list[str]:
 
 
 def sample_queries(
-    index: Index, codes: Codes, references: References | None, weights_of: WeightsOf
+    index: Index, codes: Segment, references: References | None, weights_of: WeightsOf
 ) -> np.ndarray:
     """
     About SAMPLES queries as ranking_vectors() makes them: words if the model reads them and is on this
@@ -58,7 +59,7 @@ def sample_queries(
     return ranking_vectors(index, references, vectors, np.ones(len(vectors)))
 
 
-def _of_pictures(codes: Codes, dimensions: int) -> np.ndarray:
+def _of_pictures(codes: Segment, dimensions: int) -> np.ndarray:
     """Sums of three pictures: like the first and the second, and unlike the third."""
     rng = np.random.default_rng(0)
     n = min(SAMPLES, len(codes))

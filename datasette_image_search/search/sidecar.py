@@ -42,10 +42,13 @@ from ..files.special_files import special_kind
 from ..files.whole_files import put_in_place, sync, temporary_beside
 from ..store import Index
 from ..store.tables import Rows
-from .approximate import MOST_ZEROS, Approximate, Tuning
+from .approximate import MOST_ZEROS, Approximate
 from .codes import Codes
-from .correction import ALIGNMENT
+from .correction import ALIGNMENT, code_dimensions
 from .faiss_files import NotOurs, flat_prefix, read_approximate, read_flat
+from .held import Held
+from .segment import Segment
+from .tuning import Tuning
 
 MAGIC = b"IMGSRCH4"
 MAGIC_OF_0_1 = b"IMGSRCH3"
@@ -77,7 +80,7 @@ class Header:
     knows `token`. `ids_at` is the end of the first part, `arrays` the number of arrays of n ids after it,
     and `rows` the length of the two of rows; None if the database had no tokens. `references` is the token of
     the reference queries by which codes have biases, and more components than vectors: `code_dimensions`. `checksum` is of all
-    that, and `tuning` is None for codes.
+    that, and `tuning` is None for codes. `engine` has the vectors of a file without a FAISS index.
     """
 
     token: str
@@ -94,6 +97,7 @@ class Header:
     rows: int | None = None
     references: str | None = None
     code_dimensions: int | None = None
+    engine: str | None = None
 
     @property
     def described(self) -> int:
@@ -118,9 +122,12 @@ class Header:
             and self.dimensions <= self.components <= self.dimensions + ALIGNMENT + MOST_ZEROS
             and (self.tuning is None or isinstance(self.tuning, dict))
             and isinstance(self.token, str)
+            and (self.engine is None or isinstance(self.engine, str))
             and isinstance(self.fingerprint, str)
         )
 
+
+Made = Segment | Approximate
 
 FileState = tuple[int, ...]
 """A value that changes when a file is written to, cut or replaced."""
@@ -164,9 +171,7 @@ def sidecar_paths(database: Path) -> list[Path]:
 _OURS = re.compile(r"-image-search-[0-9]+(\.faiss|\.approximate\.faiss|\.text\.onnx)")
 
 
-def write_sidecar(
-    path: Path, index: Index, made: Codes | Approximate, like: Path | None = None
-) -> None:
+def write_sidecar(path: Path, index: Index, made: Made, like: Path | None = None) -> None:
     """
     Write the codes of an index, or an approximate index that belongs to the codes that `index` names: beside,
     synced, renamed, so that a reader of `path` finds the old file or the new one, complete. It gets the
@@ -182,9 +187,9 @@ def open_sidecar(path: Path, index: Index, *, check: bool = False) -> Codes:
     Memory-mapped, in time that does not grow with the file beyond CHECKED_WHEN_OPENED bytes, unless it
     is to be checked as a whole. Raises SidecarUnusable.
     """
-    opened = _open(path, index, check=check)
+    opened = open_file(path, index, check=check)
     header = opened.header
-    if header.tuning is not None or header.arrays not in (1, 2):
+    if header.tuning is not None or header.arrays not in (1, 2) or header.engine is not None:
         raise SidecarUnusable(f"{path.name} holds no codes")
     try:
         faiss_index = read_flat(opened.faiss_part(), header.components, header.vectors)
@@ -209,7 +214,7 @@ def open_approximate(
     Like open_sidecar(), but only the one that belongs to the sidecar that the database names. An index
     that will grow must not be mapped: FAISS would kill the process, even for a clone.
     """
-    opened = _open(path, index, check=check)
+    opened = open_file(path, index, check=check)
     header = opened.header
     if header.tuning is None or header.arrays != 1:
         raise SidecarUnusable(f"{path.name} is no approximate index")
@@ -240,14 +245,14 @@ def _tuning(found: dict[str, Any]) -> Tuning:
 
 def check_sidecar(path: Path, index: Index) -> None:
     """Read all of a file, of either kind. Raises SidecarUnusable if it is not as it was written."""
-    _open(path, index, check=True)
+    open_file(path, index, check=True)
 
 
 # --- Bytes -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Opened:
+class Opened:
     """A mapped file, with its header."""
 
     data: np.ndarray
@@ -277,8 +282,8 @@ class _Opened:
         return self.data[at : at + 8 * length].view("<i8")
 
 
-def _open(path: Path, index: Index, *, check: bool) -> _Opened:
-    """Opens the file that the database names; `check` makes sure that it is undamaged."""
+def open_file(path: Path, index: Index, *, check: bool = False) -> Opened:
+    """Opens the file that the database names; `check` makes sure that it is undamaged. Raises SidecarUnusable."""
     data, state = _mapped(path)
     header = _read_header(path, data)
     if header.token != index.sidecar:
@@ -291,7 +296,7 @@ def _open(path: Path, index: Index, *, check: bool) -> _Opened:
         _checksum(data[: header.described]) != header.checksum
     ):
         raise SidecarUnusable(f"{path.name} is damaged")
-    return _Opened(data, state, header)
+    return Opened(data, state, header)
 
 
 def _checksum(data: np.ndarray) -> int:
@@ -351,7 +356,7 @@ def _read_header(path: Path, data: np.ndarray) -> Header:
 
 @contextmanager
 def written_beside(
-    path: Path, index: Index, made: Codes | Approximate, like: Path | None = None
+    path: Path, index: Index, made: Made, like: Path | None = None
 ) -> Iterator[Path]:
     """
     The file of write_sidecar(), written, synced and read again, under the name that is given: for the
@@ -363,19 +368,20 @@ def written_beside(
             sync(file)
         try:
             # A disk does not report all its errors to a writer.
-            _open(temporary, replace(index, sidecar=str(index.sidecar)), check=True)
+            open_file(temporary, replace(index, sidecar=str(index.sidecar)), check=True)
         except SidecarUnusable as unusable:
             raise OSError(errno.EIO, "the new file cannot be read back") from unusable
         yield temporary
 
 
-def _write(file: BinaryIO, index: Index, made: Codes | Approximate) -> None:
+def _write(file: BinaryIO, index: Index, made: Made) -> None:
     """The CRC-32 is of the bytes that were meant, so that reading them back proves that they were written."""
     writer = _Writer(file)
     arrays, rows, tuning = [made.vector_ids], None, None
-    if isinstance(made, Codes):
-        writer.write(flat_prefix(made.faiss_index.d, len(made)))
-        writer.write(made.as_bytes())
+    if not isinstance(made, Approximate):
+        if isinstance(made, Codes):
+            writer.write(flat_prefix(made.faiss_index.d, len(made)))
+            writer.write(made.as_bytes())
         arrays += [] if made.image_ids is None else [made.image_ids]
         rows = made.rows
     else:
@@ -399,7 +405,10 @@ def _write(file: BinaryIO, index: Index, made: Codes | Approximate) -> None:
         tuning=tuning,
         rows=len(rows.ids) if rows else None,
         references=index.references_token or None,
-        code_dimensions=made.faiss_index.d,
+        code_dimensions=made.faiss_index.d
+        if hasattr(made, "faiss_index")
+        else code_dimensions(index),
+        engine=made.engine_name if isinstance(made, Held) else None,
     )
     text = json.dumps(asdict(header)).encode()
     file.write(text + _TRAILER.pack(zlib.crc32(text), len(text), MAGIC))

@@ -40,6 +40,7 @@ def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]
         "images": images,
         "vectors": vectors,
         "search": _search(live),
+        "engine": live.segments[0].engine_name,
         "sidecar": "in use" if live.from_sidecar else "not in use",
         "newer_than_sidecar": live.newer,
         "problem": "; ".join(problems) or None,
@@ -47,9 +48,9 @@ def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]
 
 
 def _search(live: LiveIndex) -> str:
-    if live.approximate is None:
+    tuning = live.tuning
+    if tuning is None:
         return "exact"
-    tuning = live.approximate.tuning
     return (
         f"{tuning.factory} {tuning.parameters}, {tuning}; exact under filters and beyond the best "
         f"{tuning.deepest:,}"

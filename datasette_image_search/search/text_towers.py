@@ -7,13 +7,16 @@ import logging
 import threading
 from collections import OrderedDict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..embedders.packages import PackageMissing
 from ..embedders.text_tower import NotATower, TextTower
 from ..files.special_files import open_regular
 from ..store import Index
 from ..store.tables import IMPORTED
-from .sidecar import FileState, file_state, text_tower_path
+
+if TYPE_CHECKING:
+    from .sidecar import FileState
 
 KEPT = 4
 """Towers that are remembered, of some 100 to 1,000 MB."""
@@ -25,7 +28,7 @@ class TowerUnusable(Exception):
     """The file is missing, damaged, or not the one that the database names; the message says which."""
 
 
-_Key = tuple[Path, str, FileState | None]
+_Key = tuple[Path, str, "FileState | None"]
 """A file, the SHA-256 that it is to have, and its state."""
 
 _opened: OrderedDict[_Key, TextTower | TowerUnusable] = OrderedDict()
@@ -39,6 +42,9 @@ def exported_tower(index: Index) -> TextTower | None:
     """
     if index.text_tower is None or index.database is None:
         return None
+    # It loads faiss, which a query alone has no use for.
+    from .sidecar import file_state, text_tower_path
+
     path = text_tower_path(index.database, index)
     with _opening:
         key = path, index.text_tower, file_state(path)

@@ -83,22 +83,12 @@
     }
   }
 
-  /* A finger has no hover: its first tap shows what is written of a picture, the second opens it. */
-  function tapped(card, pointer) {
-    const before = document.querySelector(".image-search-grid .tapped");
-    before?.classList.remove("tapped");
-    // Enter is a click of no pointer.
-    if (pointer !== "touch" || before === card) return false;
-    card.classList.add("tapped");
-    return true;
-  }
-
   found?.addEventListener("click", (event) => {
     const picture = event.target.closest(".image-search-picture");
     // A click for another tab opens the row.
     if (!picture || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
-    if (!tapped(picture.parentElement, event.pointerType)) show(pictures.indexOf(picture));
+    show(pictures.indexOf(picture));
   });
   for (const button of preview.querySelectorAll("[data-step]")) {
     button.addEventListener("click", () => show(position + Number(button.dataset.step)));
@@ -171,6 +161,10 @@
     for (const picture of among(more)) {
       if (known.has(new URL(picture.href, location.href).pathname)) picture.closest("li").remove();
     }
+    // A month that goes on has its heading already.
+    const [before, again] = [[...found.querySelectorAll(".image-search-date")].at(-1), more.querySelector(".image-search-date:first-child")];
+    if (!before || before.textContent === again?.textContent) again?.remove();
+    else again?.before(Object.assign(document.createElement("li"), { className: "image-search-rest", ariaHidden: "true" }));
     let end = fold()?.querySelector(".image-search-grid") ?? pages.previousElementSibling;
     for (const part of [...more.children]) {
       const isLine = part.matches(".image-search-line");

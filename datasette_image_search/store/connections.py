@@ -37,7 +37,20 @@ dimensions, and half of the file would be empty."""
 _CANNOT_WRITE = ("unable to open database file", "attempt to write a readonly database")
 """Messages of SQLite about a WAL that it may not create."""
 
+OLDEST_SQLITE = (3, 35)
+"""The first version that gives back what a statement deletes, which ours ask for."""
+
 _read_without_locks: set[Path] = set()
+
+
+def check_sqlite() -> None:
+    """Raises ImageSearchError if the SQLite of this Python is too old."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE))
+        raise ImageSearchError(
+            f"this Python has SQLite {sqlite3.sqlite_version}, and datasette-image-search needs {oldest}; use a Python "
+            "with a newer one, such as that of a newer system"
+        )
 
 
 def open_database(database: Path, *, to_write: bool = False) -> Database:
@@ -113,6 +126,7 @@ def open_at_once(database: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connectio
 
 
 def _open(database: Path) -> Database:
+    check_sqlite()
     db = Database(database)
     _read_any_text(db.conn)
     return db

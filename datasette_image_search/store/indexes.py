@@ -172,9 +172,14 @@ def update_index(db: Database, index: Index, now: dict[str, Any]) -> None:
 
 
 def record_sidecar(db: Database, index: Index) -> None:
-    """Believe, from now on, the sidecar that `index` names. Raises StoreError where it is gone."""
+    """Believe, from now on, the sidecar that `index` names, and its engine. Raises StoreError where it is gone."""
     with transaction(db):
-        now = {"sidecar": index.sidecar, "sidecar_vector_id": index.sidecar_vector_id}
+        now = {
+            "sidecar": index.sidecar,
+            "sidecar_vector_id": index.sidecar_vector_id,
+            "engine": index.engine,
+            "engine_uri": index.engine_uri,
+        }
         update_index(db, index, now)
 
 

@@ -178,6 +178,12 @@ def _text_towers(db: Database) -> None:
     _add_to_indexes(db, "text_tower")
 
 
+def _engines(db: Database) -> None:
+    """In older versions all vectors were ranked from sidecars."""
+    for column in ("engine", "engine_uri"):
+        _add_to_indexes(db, column)
+
+
 _STEPS: tuple[Callable[[Database], None], ...] = (
     _models_side_by_side,
     _tokens,
@@ -190,6 +196,7 @@ _STEPS: tuple[Callable[[Database], None], ...] = (
     _films,
     _pairs,
     _text_towers,
+    _engines,
 )
 
 

@@ -134,6 +134,20 @@ def unlocated(
         return [key for (key,) in rows if table.is_key(key)]
 
 
+def count_located(conn: sqlite3.Connection, table: ImageTable, filter: Filter | None = None) -> int:
+    """How many images with a position that pass the filter have been located. Raises FilterError."""
+    sql = """
+        select count(*) from {images} where {key} in (
+            select image_id from {places} where latitude is not null and longitude is not null
+        ) and {filter}
+    """
+    with naming_the_filter(table, filter):
+        (count,) = conn.execute(
+            sql.format(filter=bracketed(filter), **table.quoted()), filter.params if filter else {}
+        ).fetchone()
+    return int(count)
+
+
 def points_of(
     conn: sqlite3.Connection, table: ImageTable, columns: Sequence[str], keys: Sequence[Key]
 ) -> list[LocatedImage]:

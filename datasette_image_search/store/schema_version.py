@@ -24,6 +24,7 @@ MIGRATIONS = (
     "m009_films",
     "m010_pairs",
     "m011_text_towers",
+    "m012_engines",
 )
 """In the order in which migrations.py applies them."""
 

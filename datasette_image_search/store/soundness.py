@@ -25,7 +25,7 @@ LARGEST_THUMBNAIL = 8_000_000
 _TEXTS = ("image_table", "model", "fingerprint")
 _TEXTS_OR_NULL = (
     *("weights", "sidecar", "path_column", "content_column", "identity", "index_type"),
-    *("references_token", "text_tower"),
+    *("references_token", "text_tower", "engine", "engine_uri"),
 )
 _INTEGERS = ("id", "dimensions", "generation", "sidecar_vector_id")
 

@@ -187,11 +187,10 @@ class Index:
     """
     The vectors of one image table by one embedder.
 
-    `path_column` or `content_column` says where a person's own table keeps its images; both are
-    None for a table of ours. `generation` is the state of the vectors: the XOR of the tokens of all that
-    are there, so that two states with the same vectors have the same, and no others. (Without the table of
-    tokens, in a database of version 0.1, it is a counter.) `sidecar` is the token of the sidecar file that
-    was last written, which holds every vector up to `sidecar_vector_id`.
+    `path_column` or `content_column` says where a person's own table keeps its images; both are None for a table of ours.
+    `generation` is the state of the vectors: the XOR of the tokens of all that are there, so that two states with the same
+    vectors have the same, and no others. (Without the table of tokens, in a database of version 0.1, it is a counter.)
+    `sidecar` is the token of the sidecar file that was last written, which holds every vector up to `sidecar_vector_id`.
     """
 
     id: int
@@ -215,10 +214,12 @@ class Index:
     """What its reference queries are kept under; "" if its model has no use for any, None before that is known."""
     text_tower: str | None = None
     """SHA-256 of the file that its model's part for words was exported to, None without one."""
+    engine: str | None = None
+    engine_uri: str | None = None
+    """The engine that has the vectors to rank, None for the sidecar; and its place, None if it is beside the database."""
     table: ImageTable = field(kw_only=True)
-    """The image table as it was when the row was read."""
     database: Path | None = field(kw_only=True, default=None)
-    """The file that the row was read from, if it has a text tower."""
+    """The image table as it was when the row was read; and the file that the row was read from, if it has a text tower."""
 
 
 @dataclass(frozen=True)
@@ -253,9 +254,9 @@ class Source:
 @dataclass(frozen=True)
 class EmbeddedImage:
     """
-    What a batch is made of. `image_id` is None for an image that has no row yet, `content` what is
-    to be known of it: the row itself, or only the state of its source in a person's own table. `beside` is
-    the state of the .xmp files that its metadata was read with, None if they are to be read again.
+    What a batch is made of. `image_id` is None for an image that has no row yet, `content` what is to be known of it: the
+    row itself, or only the state of its source in a person's own table. `beside` is the state of the .xmp files that its
+    metadata was read with, None if they are to be read again.
 
     `vector` has shape (dimensions,). That of a film has shape (n, dimensions), a vector for each of its `scenes`, up to
     MOST_VECTORS, of which the first has the thumbnail of the film.
@@ -304,10 +305,9 @@ class ReusedImage:
 @dataclass(frozen=True, slots=True)
 class KnownSource:
     """
-    What the tables know of a file or BLOB: the row it has, if any, the size and mtime of what was embedded
-    last (None for a vector that was imported without the file), or of what could not be (`failed`),
-    and whether its row has a vector. `beside` is the state of the .xmp files that its metadata was read with,
-    None if it is to be read again; `companions` as in FoundFile.
+    What the tables know of a file or BLOB: the row it has, if any, the size and mtime of what was embedded last (None for a
+    vector that was imported without the file), or of what could not be (`failed`), and whether its row has a vector.
+    `beside` is the state of the .xmp files that its metadata was read with, None if it is to be read again; `companions` as in FoundFile.
     """
 
     image_id: Key | None
@@ -381,8 +381,8 @@ class TagRow:
 @dataclass(frozen=True)
 class Rows:
     """
-    Rows of the table of vectors, also those that hold no vector: ids, ascending, and the tokens of
-    these, int64. By these it is proven which rows a state of the database has.
+    Rows of the table of vectors, also those that hold no vector: ids, ascending, and the tokens of these, int64. By these it
+    is proven which rows a state of the database has.
     """
 
     ids: np.ndarray

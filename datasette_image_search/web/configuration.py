@@ -14,6 +14,8 @@ from datasette.utils.asgi import Request, Response
 from datasette.views.special import JsonDataView
 
 from ..embedders.protocol import EmbedderError
+from ..engines.protocol import EngineError
+from ..engines.registry import place_of
 from ..errors import ImageSearchError, most_similar
 from ..files.remote import check_storage
 from ..files.remote_urls import RemoteError, clean_url, is_url
@@ -73,6 +75,18 @@ def configured_roots(datasette: Datasette, database: str, table: str) -> tuple[P
     Raises ConfigurationError if they are neither absolute paths nor URLs.
     """
     return _setting(datasette, "roots", database, table, ())
+
+
+def configured_engines(datasette: Datasette) -> tuple[str, ...]:
+    """
+    The places of vectors that are in engines: `engines: [PLACE, ...]`. Those in the database are not followed, as its
+    author must not choose what a server asks.
+
+    Raises ConfigurationError.
+    """
+    settings = datasette.plugin_config(PLUGIN)
+    written = settings.get("engines") if isinstance(settings, dict) else None
+    return () if written is None else _engines(written)
 
 
 def max_upload_bytes(datasette: Datasette, database: str, table: str) -> int:
@@ -170,6 +184,17 @@ def _tiles(written: Any) -> dict[str, str]:
     return {"url": str(url), "attribution": attribution}
 
 
+def _engines(places: Any) -> tuple[str, ...]:
+    if not _are_texts(places):
+        raise _wrong(
+            "engines must be a list of folders or URLs, such as [s3://bucket/photos.lance]"
+        )
+    try:
+        return tuple(map(place_of, places))
+    except EngineError as error:
+        raise _wrong(f"engines: {error}") from None
+
+
 OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "roots": _roots,
     "max_upload_bytes": partial(_bytes, name="max_upload_bytes"),
@@ -178,6 +203,7 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "weights": _weights,
     "rank": _rank,
     "tiles": _tiles,
+    "engines": _engines,
 }
 """Option -> function that reads its value. These raise ConfigurationError."""
 
@@ -195,7 +221,7 @@ def _setting(datasette: Datasette, name: str, database: str, table: str, default
     return default
 
 
-PATHS = ("roots", "weights")
+PATHS = ("roots", "weights", "engines")
 """Options with paths of this machine, which only its administrator should see."""
 
 HIDDEN = "***"
@@ -281,7 +307,7 @@ def _problems_of(option: str, value: Any, *, of_instance: bool) -> Iterator[str]
         closest = most_similar(option, OPTIONS)
         hint = f"did you mean {closest!r}?" if closest else f"the options are {', '.join(OPTIONS)}"
         yield f"{name}: there is no such option; {hint}"
-    elif option == "weights" and not of_instance:
+    elif option in ("weights", "engines") and not of_instance:
         yield f"{name} applies to all databases; move it to plugins at the top level"
     elif value is not None:
         try:

@@ -145,5 +145,5 @@ def test_without_javascript(browser: Browser, server: str) -> None:
     page.goto(server + EARTH)
     page.get_by_text("As a list", exact=True).click()
     page.get_by_role("link", name="38.73° N, 9.13° W").click()
-    expect(page.locator(".image-search-grid li")).to_have_count(3, timeout=PATIENCE)
+    expect(page.locator(".image-search-grid [data-key]")).to_have_count(3, timeout=PATIENCE)
     context.close()

@@ -65,7 +65,7 @@ def drag(page: Page, *corners: tuple[float, float]) -> None:
 def test_from_the_search_page_to_the_map_and_an_image(page: Page, server: str) -> None:
     page.goto(f"{server}/-/image-search/photos/images?filename__contains=e")
     page.locator(".image-search-export > summary").click()
-    page.get_by_role("link", name="map by likeness").click()
+    page.get_by_role("link", name="Map by likeness").click()
     expect(page).to_have_url(f"{server}{MAP}?filename__contains=e")
     expect(page.locator(".image-map-status")).to_contain_text("7 images where filename contains")
     page.wait_for_load_state("networkidle")
@@ -141,6 +141,11 @@ def test_a_finger_sees_at_its_first_tap_and_opens_at_its_second(
     context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True)
     page = context.new_page()
     open_map(page, server + MAP)
+    # What is set before is folded.
+    assert page.locator(".image-map-stage").bounding_box()["y"] < 300
+    page.locator("summary", has_text="Colours and filters").tap()
+    expect(page.get_by_label("Colour by")).to_be_visible()
+    page.locator("summary", has_text="Colours and filters").tap()
     place = place_of(page, "red.jpg")
     page.touchscreen.tap(*place)
     expect(card_of(page, "red.jpg")).to_be_visible()
@@ -172,7 +177,7 @@ def test_a_lasso_shows_exactly_those_on_the_search_page(page: Page, server: str)
         "format": ["JPEG"],
         "_among": [among_value(range(1, 9), "map")],
     }
-    expect(page.locator(".image-search-grid li")).to_have_count(8)
+    expect(page.locator(".image-search-grid [data-key]")).to_have_count(8)
     expect(page.locator("main")).to_contain_text("8 images from the map where format = ")
 
 
@@ -280,7 +285,7 @@ def test_without_javascript(browser: Browser, server: str) -> None:
     page.goto(f"{server}{MAP}?id__gt=4")
     expect(page.get_by_text("The map needs JavaScript")).to_be_visible()
     page.get_by_role("link", name="The same images as a list").last.click()
-    expect(page.locator(".image-search-grid li")).to_have_count(4)
+    expect(page.locator(".image-search-grid [data-key]")).to_have_count(4)
     context.close()
 
 

@@ -33,7 +33,7 @@ def selected(page: Page) -> list[str]:
 
 def test_by_mouse_over_pages_and_then_searched(page: Page, server: str) -> None:
     page.goto(f"{server}{SEARCH}?_sort=id&_size=3")
-    expect(page.locator(".image-search-grid li")).to_have_count(8)
+    expect(page.locator(".image-search-grid [data-key]")).to_have_count(8)
     expect(bar(page)).to_be_hidden()
     tick(page, "blue.jpg")
     expect(bar(page).get_by_role("status").first).to_have_text("1 image selected")

@@ -231,9 +231,9 @@ def check_answers(collection: Collection, states: Sequence[State], random: Rando
     assert shown in rankings, f"{shown} is none of {rankings}"
     for sql in (
         "select id, sha256, image_similarity(id, '#3') as score from images order by id",
-        "select images.id, sha256, hit.value ->> 'score' as score from "
+        "select images.id, sha256, json_extract(hit.value, '$.score') as score from "
         "json_each((select image_search_agg(id, '#3', 100) from images)) as hit "
-        "cross join images on images.id = hit.value ->> 'id' order by 1",
+        "cross join images on images.id = json_extract(hit.value, '$.id') order by 1",
     ):
         status, rows = collection.query(sql)
         assert status == 200, rows

@@ -97,10 +97,14 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Iterable[str]], 
     return lambda names: [made(name) for name in names]
 
 
+IMPATIENTLY = ("--setting", "sql_time_limit_ms", "300")
+"""An endless view takes all of the limit for each page, which is one second else."""
+
+
 @contextmanager
 def serving(databases: Iterable[Path]) -> Iterator[Server]:
     command = [sys.executable, only_ours.__file__, "serve", *map(str, databases)]
-    with running(command) as server:
+    with running([*command, *IMPATIENTLY]) as server:
         yield server
 
 

@@ -95,7 +95,7 @@ async def test_all_uploads_at_once_take_little_memory_and_give_it_back(photos: P
                 status = 503
                 while status == 503:
                     status = (await client.post(f"{PAGE}/upload", content=data)).status_code
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(0.5)
                 return status
 
             async def look() -> None:
@@ -103,6 +103,7 @@ async def test_all_uploads_at_once_take_little_memory_and_give_it_back(photos: P
                 while True:
                     assert (await client.get("/photos/images")).status_code == 200
                     assert (await client.get(f"{PAGE}?q=red")).status_code == 200
+                    await asyncio.sleep(0.1)
 
             async def shown(path: str) -> int:
                 return (await client.get(path)).status_code

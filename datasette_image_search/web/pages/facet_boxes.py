@@ -89,7 +89,8 @@ def _box(
     is_asked_for: bool,
 ) -> FacetBox:
     urls = requested.urls
-    name, values = facet["name"], facet["results"]
+    # Also those that are chosen have a place among the first.
+    name, values = facet["name"], sorted(facet["results"], key=lambda value: not value["selected"])
     # The paths of an image table are below its roots.
     is_ours = requested.table.path_column is not None
     title = TITLES_OF_KINDS.get(facet["type"]) or (TITLES.get(name) if is_ours else None)

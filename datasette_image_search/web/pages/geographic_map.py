@@ -26,10 +26,11 @@ from ..urls import (
     pairs_of_form,
     replaced,
 )
+from .descriptions import limits_in_words
 from .facts import PLACES
 from .responses import as_json, error_response, json_head
 from .results import LARGEST_VALUE, in_time, within_limits
-from .search_page import form_context, is_ready, limits_in_words, table_context
+from .search_page import form_context, is_ready, table_context
 from .search_request import SearchRequest, read_request
 
 VIEW = "_view"

@@ -29,9 +29,10 @@ from ..reading import read_bounded
 from ..server.preparing import Placed, is_prepared, placed_vectors
 from ..urls import TableUrls, check_url, pairs_of, pairs_of_form, replaced
 from .cards import query_in_words
+from .descriptions import count_in_words, limits_in_words
 from .responses import as_json, error_response, json_head
 from .results import Count, in_time, within_limits
-from .search_page import count_in_words, form_context, limits_in_words, table_context
+from .search_page import form_context, table_context
 from .search_request import SearchRequest, read_request
 
 ARGUMENT = "_color"

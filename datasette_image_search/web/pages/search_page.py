@@ -14,9 +14,8 @@ from datasette.utils.asgi import NotFound, Request, Response
 from datasette.views.base import DatasetteError
 
 from ...embedders.protocol import EmbedderError
-from ...errors import ImageSearchError, counted
+from ...errors import ImageSearchError
 from ...search.query import LONGEST_QUERY
-from ...store.ordering import Order
 from ..access.image_tables import newer_version, visible_image_tables
 from ..access.requested_table import RequestedTable, requested_table
 from ..compat import database_colour, table_title
@@ -36,12 +35,14 @@ from ..urls import (
 )
 from .album_form import album_form
 from .cards import chips, image_card, query_in_words, without_vectors
+from .descriptions import description_in_words, description_of, order_in_words
 from .facet_boxes import facet_boxes
 from .filter_chips import filter_chips
+from .months import month_headings
 from .near_values import missing_values
 from .offers import offers
 from .responses import csv_response, error_response, json_response
-from .results import Answer, Count, find
+from .results import Answer, find
 from .search_request import (
     BY,
     DATE,
@@ -67,6 +68,9 @@ DROPPED = ("_next", "_facet_wait")
 
 FIELDS = ("_by", "_sort", "_sort_desc", "_limit", "_matches_only", "_min_relevance")
 """Parameters that have a field in the form of the search page, and not in those of the maps."""
+
+LIMITS = ("_matches_only", "_min_score", "_min_relevance")
+"""Parameters that leave out weaker matches."""
 
 MORE = "image-search-more"
 """The header of a request for the next pictures of a page that is there already."""
@@ -117,7 +121,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
             raise
         return await _with_error(requested, wanted, str(problem.message), problem.status)
     if format == "json":
-        return json_response(requested, wanted, answer, _in_words(wanted, answer))
+        return json_response(requested, wanted, answer, description_in_words(wanted, answer))
     if format == "csv":
         return csv_response(requested, answer)
     return await _html(requested, wanted, answer, pairs_of(request))
@@ -186,7 +190,8 @@ async def _html(
         "error": error,
         "offers": await offers(requested, query, asked_besides),
         "filter_chips": await filter_chips(requested, urls.page, asked),
-        "description": _in_words(wanted, answer) if wanted and answer else "",
+        "description": description_in_words(wanted, answer) if wanted and answer else "",
+        "description_parts": description_of(wanted, answer) if wanted and answer else [],
         "page_url": urls.page(),
         "query_words": query_in_words(query) if query else "",
         "table_url": _table_url(urls, searched, kept),
@@ -235,6 +240,9 @@ async def _html(
         context |= {
             "alternate_url_json": urls.page(pairs, "json"),
             "images": cards,
+            "months": month_headings(cards, is_first_page=not wanted.offset)
+            if context["is_by_date"]
+            else {},
             "is_filtered": bool(wanted.filter_words),
             "missing": await missing_values(requested, wanted, first_page)
             if answer.count.number == 0
@@ -257,6 +265,7 @@ async def _html(
             else None,
             "earth_url": _earth_url(urls, answer, kept, query),
             "duplicates_url": urls.duplicates() if requested.view is None else None,
+            "ways_out": _ways_out(wanted, urls, first_page) if error is None else [],
             "csv_url": urls.page(first_page, "csv"),
             "has_map": _has_map(answer),
             "facet_boxes": facet_boxes(requested, answer.facets, first_page),
@@ -363,72 +372,19 @@ def _above_the_line(wanted: SearchRequest, answer: Answer) -> int | None:
     return sum(image.is_match for image in answer.images)
 
 
-def _in_words(wanted: SearchRequest, answer: Answer) -> str:
-    """
-    '6 of 214 images where camera_make = "Canon" match "red car"', or if nobody can tell what matches,
-    '214 images where camera_make = "Canon", closest to "red car"'.
-    """
-    words = count_in_words(answer.count)
-    if wanted.filter_words:
-        words = f"{words} {wanted.filter_words}"
-    if answer.matches is not None:
-        words = f"{_matching(words, answer)} {query_in_words(wanted.query)}"
-    return f"{words}{_order_in_words(wanted, answer)}{limits_in_words(wanted)}"
-
-
-def limits_in_words(wanted: SearchRequest) -> str:
-    """', with a score of 0.25 or more'; without a query there are no scores."""
-    if not wanted.is_limited:
-        return ""
-    limits = ("score", wanted.min_score), ("relevance", wanted.min_relevance)
-    return "".join(
-        f", with a {name} of {number:g} or more" for name, number in limits if number is not None
-    )
-
-
-def _matching(images: str, answer: Answer) -> str:
-    """'6 of 214 images match'; `images` are '214 images'."""
-    matches, count = answer.matches or Count(None), answer.count
-    if not count.number:
-        return f"{images} match"
-    if not matches.number:
-        none = (
-            images.replace("1 image", "No image", 1) if count.number == 1 else f"None of {images}"
-        )
-        return f"{none} matches"
-    if matches.number != count.number:
-        of = f"{images[0].lower()}{images[1:]}"
-        images = f"{'' if matches.is_exact else 'More than '}{matches.number:,} of {of}"
-    return f"{images} {'matches' if matches.number == 1 else 'match'}"
-
-
-def _order_in_words(wanted: SearchRequest, answer: Answer) -> str:
-    """', the 300 closest to "red car", sorted by width descending'"""
-    count, knows_matches = answer.count.number, answer.matches is not None
-    closest = "closest" if knows_matches else f"closest to {query_in_words(wanted.query)}"
-    if wanted.order is None:
-        if not wanted.query:
-            return ", newest first"
-        return "" if knows_matches else f", {closest}"
-    by = order_in_words(wanted.order)
-    limit = wanted.limit
-    if limit is None and not (answer.matches and answer.matches.number):
-        limit = SORTED
-    is_cut = wanted.query and limit is not None and (count is None or count >= limit)
-    return f", the {limit:,} {closest}, {by}" if is_cut else f", {by}"
-
-
-def order_in_words(order: Order) -> str:
-    """'newest first', or 'sorted by width descending' of a column of a person's own meaning."""
-    if order.column == DATE:
-        return "newest first" if order.descending else "oldest first"
-    return f"sorted by {order.column}{' descending' if order.descending else ''}"
-
-
-def count_in_words(count: Count) -> str:
-    if count.number is None:
-        return "Images"
-    return f"{'' if count.is_exact else 'More than '}{counted(count.number, 'image')}"
+def _ways_out(wanted: SearchRequest, urls: TableUrls, pairs: Pairs) -> list[tuple[str, str]]:
+    """Links, with their words, that a person may follow who has found nothing: each asks for less."""
+    limits = {name: None for name in LIMITS if name in dict(pairs)}
+    found = []
+    if wanted.query and wanted.filter_words:
+        found.append(("Search all images, without the filters", urls.page([("q", wanted.query)])))
+    if wanted.query and wanted.by == "text":
+        found.append(("Search by likeness too", urls.page(replaced(pairs, _by=None))))
+    if wanted.query and limits:
+        found.append(("Show weaker matches too", urls.page(replaced(pairs, **limits))))
+    if wanted.query or wanted.filter_words:
+        found.append(("Show all images", urls.page()))
+    return found
 
 
 def _table_url(urls: TableUrls, query: str, kept: Pairs) -> str:

@@ -12,21 +12,24 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from datasette.app import Datasette
+from datasette.utils import StartupError
 
 from ... import store
 from ...api import Images
 from ...embedders.protocol import TextNotUnderstood
-from ...errors import printable
+from ...engines.registry import allow_only
+from ...errors import ImageSearchError, printable
 from ...search.checking import check_files
-from ...store.connections import open_to_read
+from ...store.connections import check_sqlite, open_to_read
 from ...store.indexes import WeightsOf, image_table_names
 from ..access.side_tables import hide_in_all, hide_labels
 from ..configuration import (
     ConfigurationError,
+    configured_engines,
     configured_weights,
     log_problems,
     warm_up_queries,
@@ -39,7 +42,16 @@ logger = logging.getLogger(__name__)
 
 
 async def start(datasette: Datasette) -> None:
+    """Raises StartupError, which Datasette prints and ends with."""
+    try:
+        check_sqlite()
+    except ImageSearchError as error:
+        raise StartupError(str(error)) from error
     log_problems(datasette)
+    with suppress(ConfigurationError):
+        # `log_problems` has logged it; then nothing is asked.
+        allow_only(())
+        allow_only(configured_engines(datasette))
     hide_labels(datasette)
     # Opens each database, which the warm-up needs: `read_like_datasette` is called then.
     await hide_in_all(datasette)

@@ -1,0 +1,350 @@
+"""
+Vectors in a dataset of Lance: a folder on a disk or a share, or in object storage.
+
+Each change of a dataset is a version of its own, and a tag names the one that a database believes. So a writer that is
+killed leaves the version that is searched as it was, and readers go on with theirs while another is made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from .protocol import EngineError, EngineRequest, VectorEngine
+
+if TYPE_CHECKING:
+    import lance
+    import pyarrow
+
+STATE = "image_search_state"
+TRAINED = "image_search_trained"
+"""Where a dataset keeps the state of a commit, and the number of vectors that its index was trained for."""
+
+ALIGNMENT = 8
+"""The quantizers of Lance take vectors of a multiple of so many components."""
+
+AUTO_EXACT = 50_000
+"""Vectors up to which "auto" makes no index: reading all of them takes some 100 ms."""
+
+FEWEST = 4_096
+"""Vectors below which no index is trained, whoever asks for it."""
+
+MOST_NAMED = 10_000
+"""Ids that are looked up by their index at once."""
+
+SHARE_NAMED = 1 / 50
+"""The share of all vectors from which on reading them in order is quicker than looking up each."""
+
+BATCH = 8_192
+"""Vectors that are in memory as float32 at once."""
+
+KEPT_FOR = timedelta(hours=1)
+"""How long the files of a former version stay for those who still read it."""
+
+T = TypeVar("T")
+
+
+class LanceEngine(VectorEngine):
+    """See VectorEngine. Nothing is made before vectors are added."""
+
+    types: Sequence[str] = ("auto", "flat", "ivf_rq", "ivf_pq")
+
+    def __init__(self, request: EngineRequest) -> None:
+        self._uri = request.uri
+        self._dimensions = request.dimensions
+        self._width = -(-request.dimensions // ALIGNMENT) * ALIGNMENT
+        self._lance = _imported()
+        self._dataset = self._opened(request.token)
+
+    def _opened(self, token: str | None) -> lance.LanceDataset | None:
+        try:
+            return self._lance.dataset(self._uri, version=None if token is None else _tag(token))
+        except (ValueError, OSError) as error:
+            if _says_missing(error):
+                return None
+            raise self._refused(error) from error
+
+    def state(self) -> str | None:
+        if self._dataset is None:
+            return None
+        return self._asked(lambda dataset: dataset.config()).get(STATE)
+
+    def clear(self) -> None:
+        """Writing the first vectors makes a version of them alone."""
+        newest = self._opened(None)
+        if newest is not None and STATE not in newest.config() and newest.count_rows():
+            raise EngineError(
+                f"{self._uri!r} is a dataset of another program, or one that was begun and never finished; give "
+                "another --uri, or delete it"
+            )
+        self._dataset = None
+
+    def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        self._go_on()
+        table = self._table(ids, vectors)
+        mode = "overwrite" if self._dataset is None else "append"
+        self._dataset = self._changed(
+            lambda: self._lance.write_dataset(table, self._uri, mode=mode)
+        )
+
+    def _go_on(self) -> None:
+        """From the version that was opened, whatever a writer that was killed left after it."""
+        if self._dataset is not None and self._dataset.version != self._dataset.latest_version:
+            self._asked(lambda dataset: dataset.restore())
+            self._dataset = self._opened(None)
+
+    def remove(self, ids: np.ndarray) -> None:
+        self._go_on()
+        for named in _parts(ids):
+            self._asked(partial(_delete, ids=named))
+
+    def optimize(self, type: str) -> None:
+        if type not in self.types:
+            raise EngineError(
+                f"lance makes no index of type {type!r}; use one of {', '.join(self.types)}"
+            )
+        if self._dataset is None:
+            return
+        self._go_on()
+        self._asked(lambda dataset: dataset.optimize.compact_files())
+        names = {each.name for each in self._described()}
+        if "id_idx" not in names:
+            self._asked(lambda dataset: dataset.create_scalar_index("id", "BTREE", name="id_idx"))
+        self._index_vectors(type, has_index="vector_idx" in names)
+        self._asked(lambda dataset: dataset.optimize.optimize_indices())
+
+    def _index_vectors(self, type: str, *, has_index: bool) -> None:
+        """As the type says; trained again once there are twice as many vectors."""
+        n, trained = self.count(), self._asked(lambda dataset: dataset.config()).get(TRAINED, "")
+        if type == "auto":
+            type = "ivf_rq" if n > AUTO_EXACT else "flat"
+        if type == "flat" or n < FEWEST:
+            if has_index:
+                self._asked(lambda dataset: dataset.drop_index("vector_idx"))
+            return
+        kind, _, count = trained.partition(":")
+        if has_index and kind == type and n < 2 * int(count):
+            return
+        options = {"num_sub_vectors": self._width // ALIGNMENT} if type == "ivf_pq" else {}
+        self._asked(
+            lambda dataset: dataset.create_index(
+                "vector", type.upper(), name="vector_idx", metric="dot", replace=True, **options
+            )
+        )
+        self._asked(lambda dataset: dataset.update_config({TRAINED: f"{type}:{n}"}))
+
+    def commit(self, token: str, state: str) -> None:
+        if self._dataset is None:
+            self.add(np.empty(0, np.int64), np.empty((0, self._dimensions), np.float32))
+        self._go_on()
+        before = self.state()
+        self._asked(lambda dataset: dataset.update_config({STATE: state}))
+        self._asked(lambda dataset: dataset.tags.create(_tag(token), dataset.version))
+        self._forget(token, before)
+
+    def _forget(self, token: str, before: str | None) -> None:
+        """What neither this commit nor the one before needs; it is tried again by the next."""
+        with suppress(EngineError):
+            for name in self._asked(lambda dataset: dataset.tags.list()):
+                is_ours = name.startswith(_tag(""))
+                if (
+                    is_ours
+                    and name != _tag(token)
+                    and name.removeprefix(_tag("")) not in str(before)
+                ):
+                    self._asked(partial(_delete_tag, name=name))
+            self._asked(
+                lambda dataset: dataset.cleanup_old_versions(
+                    KEPT_FOR, error_if_tagged_old_versions=False
+                )
+            )
+
+    def count(self) -> int:
+        return 0 if self._dataset is None else self._asked(lambda dataset: dataset.count_rows())
+
+    def bytes_per_vector(self) -> float:
+        """Without the codes of an index, which take a tenth."""
+        return 2.0 * self._width + 8
+
+    def efforts(self) -> Sequence[int]:
+        """Lists to look into."""
+        if self._dataset is None or "vector_idx" not in {each.name for each in self._described()}:
+            return ()
+        stats = self._asked(lambda dataset: dataset.stats.index_stats("vector_idx"))
+        lists = max(each["num_partitions"] for each in stats["indices"])
+        return np.unique(np.geomspace(1, lists, 60).astype(int)).tolist()
+
+    def nearest(
+        self,
+        vectors: np.ndarray,
+        n: int,
+        ids: np.ndarray | None = None,
+        *,
+        effort: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if effort is not None and ids is None:
+            found = [self._proposed(vector, n, effort) for vector in vectors]
+            return _padded([scores for scores, _ in found], [each for _, each in found])
+        best = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), np.int64)
+        for held, block in self._blocks(ids):
+            best = _merged(*best, vectors @ block.T, held, n)
+        return best
+
+    def scores(self, ids: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        scores = np.full(len(ids), -np.inf, dtype=np.float32)
+        for held, block in self._blocks(ids):
+            scores[np.searchsorted(ids, held)] = block @ vector
+        return scores
+
+    def vectors(self, ids: np.ndarray) -> np.ndarray:
+        vectors = np.zeros((len(ids), self._dimensions), dtype=np.float32)
+        for held, block in self._blocks(ids):
+            vectors[np.searchsorted(ids, held)] = block
+        return vectors
+
+    def _proposed(self, vector: np.ndarray, n: int, effort: int) -> tuple[np.ndarray, np.ndarray]:
+        """The codes of the index propose; the vectors of what they propose decide."""
+        query = np.zeros(self._width, dtype=np.float16)
+        query[: self._dimensions] = vector
+        nearest = {
+            "column": "vector",
+            "q": query,
+            "k": n,
+            "metric": "dot",
+            "nprobes": effort,
+        }
+        table = self._asked(
+            lambda dataset: dataset.scanner(
+                ["id", "vector"], nearest=nearest, disable_scoring_autoprojection=True
+            ).to_table()
+        )
+        ids, block = self._arrays(table)
+        scores = block @ vector
+        order = np.argsort(-scores, kind="stable")
+        return scores[order], ids[order]
+
+    def _blocks(self, ids: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Ids and vectors, of some ids, ascending, or of all."""
+        if self._dataset is None or (ids is not None and not len(ids)):
+            return
+        if ids is not None and len(ids) <= max(MOST_NAMED // 10, SHARE_NAMED * self.count()):
+            for named in _parts(ids):
+                yield self._arrays(self._asked(partial(_rows, ids=named)))
+            return
+        batches = self._asked(
+            lambda dataset: dataset.to_batches(["id", "vector"], batch_size=BATCH)
+        )
+        while (batch := self._changed(lambda: next(batches, None))) is not None:
+            held, block = self._arrays(batch)
+            if ids is not None:
+                at = np.searchsorted(ids, held).clip(max=len(ids) - 1)
+                is_asked = ids[at] == held
+                held, block = held[is_asked], block[is_asked]
+            yield held, block
+
+    def _arrays(self, rows: pyarrow.Table | pyarrow.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+        vectors = rows.column("vector")
+        if hasattr(vectors, "combine_chunks"):
+            vectors = vectors.combine_chunks()
+        flat = vectors.flatten().to_numpy(zero_copy_only=False)
+        block = flat.reshape(-1, self._width)[:, : self._dimensions].astype(np.float32)
+        return rows.column("id").to_numpy(), block
+
+    def _table(self, ids: np.ndarray, vectors: np.ndarray) -> pyarrow.Table:
+        import pyarrow
+
+        width = self._width
+        padded = np.zeros((len(vectors), width), dtype=np.float16)
+        padded[:, : self._dimensions] = vectors
+        values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(padded.reshape(-1)), width)
+        return pyarrow.table({"id": pyarrow.array(ids, pyarrow.int64()), "vector": values})
+
+    def _described(self) -> list[Any]:
+        return self._asked(lambda dataset: dataset.describe_indices())
+
+    def _asked(self, ask: Callable[[Any], T]) -> T:
+        assert self._dataset is not None
+        return self._changed(lambda: ask(self._dataset))
+
+    def _changed(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except (ValueError, OSError, RuntimeError) as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> EngineError:
+        # Its messages end in places of its own source.
+        said = str(error).split(", /")[0].splitlines()[0]
+        return EngineError(f"the Lance dataset {self._uri!r} cannot be used: {said}")
+
+
+def _imported() -> Any:
+    # It warns of empty lists, and of what it will change itself, which are no problems of anybody's.
+    os.environ.setdefault("LANCE_LOG", "error")
+    os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
+    try:
+        import lance
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            "lance needs an extra: pip install 'datasette-image-search[lance]'"
+        ) from error
+    return lance
+
+
+def _delete(dataset: Any, ids: np.ndarray) -> None:
+    dataset.delete(_among(ids))
+
+
+def _delete_tag(dataset: Any, name: str) -> None:
+    dataset.tags.delete(name)
+
+
+def _rows(dataset: Any, ids: np.ndarray) -> pyarrow.Table:
+    return dataset.to_table(["id", "vector"], filter=_among(ids))
+
+
+def _says_missing(error: Exception) -> bool:
+    return "was not found" in str(error) or "does not exist" in str(error)
+
+
+def _tag(token: str) -> str:
+    return f"image-search-{token}"
+
+
+def _among(ids: np.ndarray) -> str:
+    return f"id in ({', '.join(map(str, ids.tolist()))})"
+
+
+def _parts(ids: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(ids), MOST_NAMED):
+        yield ids[start : start + MOST_NAMED]
+
+
+def _merged(
+    scores: np.ndarray, ids: np.ndarray, more: np.ndarray, held: np.ndarray, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The n best of some, shape (m, up to n), and of more, shape (m, len(held)), best first."""
+    scores = np.hstack([scores, more])
+    ids = np.hstack([ids, np.broadcast_to(held, more.shape)])
+    if scores.shape[1] > n:
+        best = np.argpartition(scores, scores.shape[1] - n, axis=1)[:, scores.shape[1] - n :]
+        scores, ids = (np.take_along_axis(each, best, axis=1) for each in (scores, ids))
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+
+
+def _padded(
+    scores: Sequence[np.ndarray], ids: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    n = max(map(len, ids), default=0)
+    all_scores = np.full((len(ids), n), -np.inf, dtype=np.float32)
+    all_ids = np.full((len(ids), n), -1, dtype=np.int64)
+    for at, (row, named) in enumerate(zip(scores, ids, strict=True)):
+        all_scores[at, : len(row)], all_ids[at, : len(named)] = row, named
+    return all_scores, all_ids

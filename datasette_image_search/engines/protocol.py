@@ -1,0 +1,105 @@
+"""The class that another package implements to keep vectors in an engine of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import ImageSearchError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class EngineError(ImageSearchError):
+    """An engine that is not there, cannot be reached, or cannot do what was asked."""
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """
+    The place of the vectors of one index, of so many `dimensions`. `token` is of the commit to search,
+    or to go on from; None for the last one.
+    """
+
+    uri: str
+    dimensions: int
+    token: str | None = None
+
+
+class VectorEngine(ABC):
+    """
+    Keeps vectors by ids, float32, shape (n, dimensions), and finds those with the highest inner products. Ids are int64, from
+    0 up, each of one vector. Half precision is enough: scores that people see are computed from the database.
+
+    The database is the truth, and whoever asks leaves out what an engine finds besides. So an engine need not be exact
+    in the middle of a change, but `state` must be None then, or what was committed before. Many threads search at once;
+    one writes. Every method raises EngineError, with a sentence, for what the storage refuses.
+    """
+
+    types: Sequence[str] = ("auto",)
+    """What `commit` can index vectors as; the first is the default."""
+
+    @abstractmethod
+    def state(self) -> str | None:
+        """What the commit that is searched was given; None if there is none, or not all of it."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Begin anew, without vectors. What is not of this kind of engine stays, and raises EngineError."""
+
+    @abstractmethod
+    def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        """Keep n vectors more. None of the ids is there."""
+
+    @abstractmethod
+    def remove(self, ids: np.ndarray) -> None:
+        """Forget some vectors; ids that are not there are no error."""
+
+    @abstractmethod
+    def optimize(self, type: str) -> None:
+        """After changes: compact, and index as one of `types`. Raises EngineError for another."""
+
+    @abstractmethod
+    def commit(self, token: str, state: str) -> None:
+        """All that was added and removed is to be searched from now on, by whoever asks for `token`."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """How many vectors there are."""
+
+    @abstractmethod
+    def bytes_per_vector(self) -> float:
+        """On the storage, about."""
+
+    def efforts(self) -> Sequence[int]:
+        """For `nearest`: how much an approximate search may look at, ascending; empty if all searches are exact."""
+        return ()
+
+    @abstractmethod
+    def nearest(
+        self,
+        vectors: np.ndarray,
+        n: int,
+        ids: np.ndarray | None = None,
+        *,
+        effort: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        For each of m vectors, shape (m, dimensions), the highest inner products and their ids: (scores, ids), shape
+        (m, up to n), best first, with ids of -1 where there are fewer. `ids`, ascending, limits the search to these. It
+        is exact, but for the rounding to half precision, unless an `effort` is given.
+        """
+
+    @abstractmethod
+    def scores(self, ids: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        """The inner products of the vectors with some ids, ascending, shape (len(ids),); -inf for one that is not there."""
+
+    @abstractmethod
+    def vectors(self, ids: np.ndarray) -> np.ndarray:
+        """The vectors with some ids, ascending, shape (len(ids), dimensions), float32; zeros for one that is not there."""
+
+
+EngineFactory = Callable[[EngineRequest], VectorEngine]

@@ -1,0 +1,195 @@
+"""Brings what an engine holds up to date with the database: what is gone is removed, what is new added, in batches."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import store
+from ..engines.protocol import EngineError, VectorEngine
+from ..progress import Report
+from ..store import Index
+from ..store.indexes import WeightsOf
+from ..store.references import References
+from ..store.tables import Rows, StoredVectors
+from ..store.tokens import rows_after
+from ..store.vectors import count_vectors, vector_batches
+from .codes import Ids, all_rows, ids_of
+from .correction import code_dimensions, with_biases
+from .held import SCENES, Held, engine_of, owner_of, state_of, tuned
+from .held_files import open_held
+from .lineage import NOBODY, Unproven, gone
+from .sample_queries import of_both_kinds, sample_queries
+from .sidecar import SidecarUnusable
+from .tuning import TARGET_RECALL
+
+
+@dataclass(frozen=True)
+class Asked:
+    """
+    What a person asked for: a type of the engine, a recall, queries of shape (n, dimensions) to tune with, and whether
+    to take over a place that has the vectors of another index.
+    """
+
+    type: str | None = None
+    target: float | None = None
+    queries: np.ndarray | None = None
+    takes_over: bool = False
+
+
+def feed(
+    conn: sqlite3.Connection,
+    database: Path,
+    index: Index,
+    references: References | None,
+    asked: Asked,
+    report: Report,
+    weights_of: WeightsOf,
+) -> tuple[Index, Held]:
+    """
+    The row of an index as it should be, and what its engine holds from now on, by the token in that row. Whoever calls
+    writes both down; before that, everybody goes on with what there was.
+
+    Raises EngineError.
+    """
+    before = _before(conn, database, index)
+    engine = engine_of(index, database, token=None if before is None else index.sidecar)
+    if before is None:
+        if not asked.takes_over:
+            _check_is_of(engine, index)
+        engine.clear()
+        before = Held(engine, str(index.engine), code_dimensions(index), *_none(index))
+    before = replace(before, engine=engine)
+    with store.snapshot(conn):
+        now = store.find_index(conn, index.image_table, index.model)
+        kept = _without_the_gone(conn, now, before)
+        ids = _with_the_new(
+            conn, replace(index, generation=now.generation), kept, references, report
+        )
+    report("Indexing", 0, 1)
+    type = asked.type or index.index_type or engine.types[0]
+    engine.optimize(type)
+    report("Indexing", 1, 1)
+    held = Held(engine, kept.engine_name, kept.dimensions, *ids, before.tuning)
+    held = _tuned(index, held, references, asked, report, weights_of, was=len(before))
+    last = int(held.vector_ids[-1]) if len(held) else 0
+    index = replace(
+        index,
+        sidecar=secrets.token_hex(16),
+        sidecar_vector_id=last,
+        index_type=None if type == engine.types[0] else type,
+    )
+    engine.commit(str(index.sidecar), state_of(index, held))
+    return index, held
+
+
+def _before(conn: sqlite3.Connection, database: Path, index: Index) -> Held | None:
+    """What the engine holds, if the database names it and its sidecar proves what it is; None to begin anew."""
+    now = store.read_indexes(conn, index.image_table)
+    was = next((each for each in now if each.id == index.id), None)
+    same_place = ("engine", "engine_uri", "references_token")
+    if was is None or any(getattr(was, name) != getattr(index, name) for name in same_place):
+        return None
+    try:
+        held = open_held(database, index, check=True)
+        with store.snapshot(conn):
+            _gone(conn, store.find_index(conn, index.image_table, index.model), held)
+    except (SidecarUnusable, Unproven):
+        return None
+    return held
+
+
+def _check_is_of(engine: VectorEngine, index: Index) -> None:
+    """Raises EngineError if the last commit is of another index, whose searches would miss it."""
+    owner = owner_of(engine)
+    if owner not in (None, index.identity):
+        raise EngineError(
+            f"the engine {index.engine} of {index.image_table!r} holds the vectors of another index; to take its place over, or "
+            "to name another one, run index-images with --uri"
+        )
+
+
+def _none(index: Index) -> Ids:
+    return ids_of(index, [], lambda _: None)
+
+
+def _gone(conn: sqlite3.Connection, index: Index, held: Held) -> np.ndarray:
+    """The ids of the vectors that were deleted since. Raises Unproven."""
+    if held.rows is None:
+        raise Unproven
+    last = int(held.rows.ids[-1]) if len(held.rows.ids) else 0
+    newer = rows_after(conn, index, last)
+    return gone(conn, index, [held.rows], NOBODY, held.rows.state(), newer)
+
+
+def _without_the_gone(conn: sqlite3.Connection, index: Index, held: Held) -> Held:
+    absent = _gone(conn, index, held) if len(held) else NOBODY
+    if not len(absent):
+        return held
+    is_gone = np.isin(held.vector_ids, absent)
+    held.engine.remove(np.sort(held.ids_at(np.flatnonzero(is_gone))))
+    assert held.rows is not None
+    stays = ~np.isin(held.rows.ids, absent)
+    images = None if held.image_ids is None else held.image_ids[~is_gone]
+    rows = Rows(held.rows.ids[stays], held.rows.tokens[stays])
+    return replace(held, vector_ids=held.vector_ids[~is_gone], image_ids=images, rows=rows)
+
+
+def _with_the_new(
+    conn: sqlite3.Connection,
+    index: Index,
+    held: Held,
+    references: References | None,
+    report: Report,
+) -> Ids:
+    """Adds the rows after the last one that was read, in batches. The ids of all."""
+    last = 0
+    if held.rows is not None and len(held.rows.ids):
+        last = int(held.rows.ids[-1])
+    count, done = count_vectors(conn, index), len(held)
+
+    def add(batch: StoredVectors) -> None:
+        nonlocal done
+        report("Feeding", done, count)
+        starts = np.searchsorted(batch.vector_ids, batch.vector_ids)
+        scenes = np.arange(len(batch.vector_ids)) - starts
+        held.engine.add(
+            batch.vector_ids * SCENES + scenes, with_biases(index, references, batch.vectors)
+        )
+        done += len(batch.vector_ids)
+
+    ids, images, rows = ids_of(index, vector_batches(conn, index, after=last), add)
+    report("Feeding", count, count)
+    all_images = None
+    if images is not None and held.image_ids is not None:
+        all_images = np.concatenate([held.image_ids, images])
+    return np.concatenate([held.vector_ids, ids]), all_images, all_rows([held.rows, rows])
+
+
+def _tuned(
+    index: Index,
+    held: Held,
+    references: References | None,
+    asked: Asked,
+    report: Report,
+    weights_of: WeightsOf,
+    *,
+    was: int,
+) -> Held:
+    """Tuned again if a person asks for it, or a tenth is new: what is new lies in lists like those of before."""
+    tuning = held.tuning
+    if not held.engine.efforts():
+        return replace(held, tuning=None)
+    is_asked = asked != Asked()
+    if tuning is not None and not is_asked and len(held) < 1.1 * was:
+        return held
+    target = asked.target or (tuning.target if tuning is not None else TARGET_RECALL)
+    if asked.queries is None:
+        queries = sample_queries(index, held, references, weights_of)
+    else:
+        queries = of_both_kinds(index, references, asked.queries)
+    return tuned(held, queries, target, report)

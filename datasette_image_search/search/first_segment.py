@@ -1,0 +1,67 @@
+"""
+The first segment of an index: what its sidecar, or its engine, has; or the same, read from the database. Who asks does
+not know which it is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+from .. import store
+from ..progress import Report
+from ..store import Index
+from ..store.references import References
+from ..store.vectors import vector_batches
+from .codes import Codes, ids_of
+from .held import NotHeld, believed
+from .held_files import held_again, open_held
+from .segment import Segment
+from .sidecar import SidecarUnusable, open_sidecar, sidecar_path, write_sidecar
+from .stored import stored_codes
+
+
+def open_segment(database: Path, index: Index, *, check: bool = False) -> Segment:
+    """By the sidecar that the database names. Raises SidecarUnusable."""
+    if index.engine is not None:
+        return open_held(database, index, check=check)
+    return open_sidecar(sidecar_path(database, index), index, check=check)
+
+
+def read_segment(
+    conn: sqlite3.Connection,
+    index: Index,
+    database: Path | None,
+    references: References | None,
+    report: Report | None,
+) -> Segment:
+    """Read from the database what belongs into the sidecar. `database` None leaves engines aside."""
+    up_to = index.sidecar_vector_id if index.sidecar is not None else None
+    if database is not None and index.engine is not None and index.sidecar is not None:
+        # If only the list of the vectors is lost, they themselves need not be in memory.
+        with suppress(SidecarUnusable, NotHeld):
+            believed(index, database)
+            batches = vector_batches(conn, index, up_to=up_to)
+            return held_again(database, index, ids_of(index, batches, lambda _: None))
+    return stored_codes(conn, index, references, up_to=up_to, report=report)
+
+
+def write_again(
+    conn: sqlite3.Connection,
+    database: Path,
+    was: Index,
+    segment: Segment,
+    references: References | None,
+) -> None:
+    """
+    Write the sidecar from what was read instead of it. This needs no write to the database: its
+    rows will prove its state, and its token that it is the one that the database names.
+    """
+    index = store.find_index(conn, was.image_table, was.model)
+    has_biases = references is not None or not index.references_token
+    is_of_engine = not isinstance(segment, Codes)
+    if index.sidecar == was.sidecar and has_biases and is_of_engine == (index.engine is not None):
+        # If the folder is read-only, what is in memory is as good.
+        with suppress(OSError, RuntimeError):
+            write_sidecar(sidecar_path(database, index), index, segment, like=database)

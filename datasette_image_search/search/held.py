@@ -1,0 +1,235 @@
+"""
+The vectors of an index in an engine, as a segment: the engine has the vectors, the sidecar beside the database says which.
+
+An engine knows one integer for each vector: SCENES times the id of the vector in the database, and the number of the
+scene, 0 for a picture.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..engines.protocol import EngineError, EngineRequest, VectorEngine
+from ..engines.registry import open_engine
+from ..progress import Report
+from ..store import Index
+from ..store.tables import MOST_VECTORS, Rows
+from .codes import LOWEST, bound_of_error, fitted, unusable
+from .correction import code_dimensions
+from .tuning import RECALL_AT, Tuning
+
+SCENES = MOST_VECTORS
+
+CANDIDATES = 256
+"""Vectors that an engine proposes at first."""
+
+FORMAT = 1
+"""Of the state that an engine is given."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """See Segment. `memory` is the mapping that the arrays are of, None if they are in memory."""
+
+    engine: VectorEngine
+    engine_name: str
+    dimensions: int
+    vector_ids: np.ndarray
+    image_ids: np.ndarray | None
+    rows: Rows | None
+    tuning: Tuning | None = None
+    file: tuple[int, ...] | None = None
+    memory: np.ndarray | None = None
+
+    ranks_all = False
+
+    def __len__(self) -> int:
+        return len(self.vector_ids)
+
+    def nearest(
+        self, vectors: np.ndarray, n: int, chosen: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        ids = None if chosen is None else self.ids_at(np.flatnonzero(chosen))
+        return self._placed(*self.engine.nearest(self._fitted(vectors), n, ids), n)
+
+    def propose(self, vectors: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.tuning is None:
+            return self.nearest(vectors, n)
+        # What is deeper lies in other lists.
+        effort = int(self.tuning.parameters.partition("=")[2]) * -(-n // self.tuning.candidates)
+        return self._placed(*self.engine.nearest(self._fitted(vectors), n, effort=effort), n)
+
+    def _placed(self, scores: np.ndarray, ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and positions, those of ids that are not known at the end, as -1."""
+        positions = self.positions_of(ids)
+        scores = np.where(positions < 0, LOWEST, scores)
+        order = np.argsort(positions < 0, axis=1, kind="stable")[:, : min(n, len(self))]
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(
+            positions, order, axis=1
+        )
+
+    def scores(self, vector: np.ndarray) -> np.ndarray:
+        return self.scores_at(np.arange(len(self)), vector)
+
+    def scores_at(self, positions: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        ids, inverse = np.unique(self.ids_at(positions), return_inverse=True)
+        found = self.engine.scores(ids, self._fitted(vector[None])[0])[inverse]
+        return np.maximum(found, LOWEST)
+
+    def decoded(self, positions: np.ndarray) -> np.ndarray:
+        ids, inverse = np.unique(self.ids_at(positions), return_inverse=True)
+        return self.engine.vectors(ids)[inverse]
+
+    def error(self, vector: np.ndarray) -> float:
+        return bound_of_error(vector)
+
+    def bytes_per_vector(self) -> float:
+        return self.engine.bytes_per_vector()
+
+    @cached_property
+    def repeats_ids(self) -> bool:
+        return bool((self.vector_ids[1:] == self.vector_ids[:-1]).any())
+
+    def unusable(self) -> np.ndarray:
+        return unusable(self)
+
+    def ids_at(self, positions: np.ndarray) -> np.ndarray:
+        """The ids in the engine of the vectors at some positions."""
+        vector_ids = self.vector_ids[positions]
+        if not self.repeats_ids:
+            return vector_ids * SCENES
+        return vector_ids * SCENES + positions - np.searchsorted(self.vector_ids, vector_ids)
+
+    def positions_of(self, ids: np.ndarray) -> np.ndarray:
+        """The positions of the vectors with some ids in the engine, -1 for one that is not known."""
+        vector_ids = ids // SCENES
+        if not len(self):
+            return np.full(ids.shape, -1)
+        positions = np.searchsorted(self.vector_ids, vector_ids) + ids % SCENES
+        positions = positions.clip(max=len(self) - 1)
+        is_known = (self.vector_ids[positions] == vector_ids) & (ids >= 0)
+        return np.where(is_known, positions, -1)
+
+    def _fitted(self, vectors: np.ndarray) -> np.ndarray:
+        return fitted(vectors, self.dimensions)
+
+
+def engine_of(index: Index, database: Path, *, token: str | None) -> VectorEngine:
+    """The engine that an index names, at the commit of a token. Raises EngineError."""
+    assert index.engine is not None
+    uri = index.engine_uri or str(beside(database, index))
+    request = EngineRequest(uri, code_dimensions(index), token)
+    return open_engine(index.engine, request, is_beside=index.engine_uri is None)
+
+
+def beside(database: Path, index: Index) -> Path:
+    """The place of an engine that was given none."""
+    return database.with_name(f"{database.name}-image-search-{index.id}.{index.engine}")
+
+
+def state_of(index: Index, held: Held) -> str:
+    """What an engine is to remember of what it holds."""
+    return json.dumps(
+        {
+            **_identity(index),
+            "vectors": len(held),
+            "generation": None if held.rows is None else held.rows.state(),
+            "tuning": None if held.tuning is None else asdict(held.tuning),
+        }
+    )
+
+
+def _identity(index: Index) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "token": index.sidecar,
+        "vector_id": index.sidecar_vector_id,
+        "index": index.identity,
+        "fingerprint": index.fingerprint,
+        "dimensions": index.dimensions,
+        "references": index.references_token or None,
+    }
+
+
+def owner_of(engine: VectorEngine) -> str | None:
+    """The identity of the index whose vectors an engine holds; None if it holds none, or nobody knows."""
+    with suppress(ValueError, TypeError, KeyError):
+        return str(json.loads(engine.state() or "")["index"])
+    return None
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """Of an engine that holds what the database names: how many `vectors`, their state, and its tuning."""
+
+    engine: VectorEngine
+    vectors: int
+    generation: int | None
+    tuning: Tuning | None
+
+
+class NotHeld(Exception):
+    """The engine holds other vectors than the database names, or none; the message says which."""
+
+
+def believed(index: Index, database: Path) -> EngineState:
+    """The engine of an index, if it holds what the database names. Raises NotHeld."""
+    try:
+        engine = engine_of(index, database, token=index.sidecar)
+        written, count = engine.state(), engine.count()
+    except EngineError as error:
+        raise NotHeld(str(error)) from error
+    name = f"what {index.engine} holds"
+    if written is None:
+        raise NotHeld(f"{name} is missing, or not whole")
+    try:
+        state = json.loads(written)
+        if {**state, **_identity(index)} != state:
+            raise NotHeld(f"{name} is not what the database names")
+        tuning = None if state["tuning"] is None else Tuning.of_json(state["tuning"])
+        found = EngineState(engine, int(state["vectors"]), state["generation"], tuning)
+    except (ValueError, TypeError, KeyError) as error:
+        raise NotHeld(f"{name} is damaged") from error
+    if count != found.vectors:
+        raise NotHeld(f"{name} is damaged: {count:,} vectors, not {found.vectors:,}")
+    return found
+
+
+def tuned(held: Held, queries: np.ndarray, target: float, report: Report) -> Held:
+    """With the least effort that reaches a recall of `target`, for queries of shape (n, dimensions), or the greatest."""
+    efforts = held.engine.efforts()
+    if not efforts or not len(held):
+        return replace(held, tuning=None)
+    queries = fitted(queries, held.dimensions)
+    report("Tuning", 0, 1)
+    _, truth = held.engine.nearest(queries, max(RECALL_AT))
+    low, high = 0, len(efforts) - 1
+    while low < high:
+        middle = (low + high) // 2
+        shares = _found(held.engine, efforts[middle], queries, truth)
+        # Above it by twice its standard error, so that other queries reach it as well.
+        errors = shares.std(axis=1) / len(queries) ** 0.5
+        enough = (shares.mean(axis=1) - 2 * errors >= target).all()
+        low, high = (low, middle) if enough else (middle + 1, high)
+    recalls = _found(held.engine, efforts[low], queries, truth).mean(axis=1).tolist()
+    report("Tuning", 1, 1)
+    named = tuple(zip(RECALL_AT, recalls, strict=True))
+    parameters = f"effort={efforts[low]}"
+    tuning = Tuning(
+        held.engine_name, held.engine_name, parameters, CANDIDATES, target, named, len(queries)
+    )
+    return replace(held, tuning=tuning)
+
+
+def _found(engine: VectorEngine, effort: int, queries: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The share of the best that is found, shape (len(RECALL_AT), queries)."""
+    _, proposed = engine.nearest(queries, CANDIDATES, effort=effort)
+    is_found = [np.isin(best[best >= 0], ids) for best, ids in zip(truth, proposed, strict=True)]
+    return np.array([[found[:k].mean() for found in is_found] for k in RECALL_AT])

@@ -1,0 +1,42 @@
+"""Opens the vectors that an engine has, by the sidecar that says which, or by the database if that is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..store import Index
+from .codes import Ids
+from .correction import code_dimensions
+from .held import Held, NotHeld, believed
+from .sidecar import SidecarUnusable, open_file, sidecar_path
+
+
+def open_held(database: Path, index: Index, *, check: bool = False) -> Held:
+    """
+    As open_sidecar(), if an engine has the vectors: it must hold what the database and the file name. Raises
+    SidecarUnusable.
+    """
+    path = sidecar_path(database, index)
+    opened = open_file(path, index, check=check)
+    header = opened.header
+    if header.engine != index.engine or header.arrays not in (1, 2):
+        raise SidecarUnusable(f"{path.name} is not of the engine {index.engine}")
+    vector_ids, *image_ids = opened.arrays()
+    ids = vector_ids, image_ids[0] if image_ids else None, opened.rows()
+    return replace(held_again(database, index, ids), file=opened.state, memory=opened.data)
+
+
+def held_again(database: Path, index: Index, ids: Ids) -> Held:
+    """
+    The same without the file, by what was read from the database up to `index.sidecar_vector_id`. Raises
+    SidecarUnusable unless the engine holds exactly that.
+    """
+    vector_ids, _, rows = ids
+    try:
+        state = believed(index, database)
+    except NotHeld as error:
+        raise SidecarUnusable(str(error)) from error
+    if (state.vectors, state.generation) != (len(vector_ids), rows and rows.state()):
+        raise SidecarUnusable(f"what {index.engine} holds is not what the database has")
+    return Held(state.engine, str(index.engine), code_dimensions(index), *ids, state.tuning)

@@ -1,0 +1,438 @@
+"""Vectors in an engine: whatever became of it, and whoever writes, searches answer from what is committed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import s3fs
+from sqlite_utils import Database
+
+from datasette_image_search.engines import lance as lance_module
+from datasette_image_search.engines import registry
+from datasette_image_search.engines.lance import LanceEngine
+from datasette_image_search.engines.protocol import EngineError, EngineRequest
+from datasette_image_search.search import live as live_module
+from datasette_image_search.search import planner
+from datasette_image_search.search.indexing import (
+    SidecarNotWritten,
+    index_images,
+    refresh_sidecars,
+)
+from datasette_image_search.search.live import LiveIndex, live_index
+from datasette_image_search.search.status import status
+from datasette_image_search.store import Filter, find_index
+from datasette_image_search.store.filters import IdSet
+
+from .commands import command
+from .conftest import sidecar_of
+from .documents import PROJECT
+from .planning import search_one
+from .random_tables import add_images, random_vectors
+from .s3_server import s3_server
+from .test_planner import TINY, Changing
+
+VECTORS = random_vectors(100)
+
+
+@pytest.fixture(autouse=True)
+def anywhere() -> Iterator[None]:
+    """This process asks any place, as before a Datasette was started in it."""
+    before = list(registry._allowed)
+    registry._allowed.clear()
+    yield
+    registry._allowed[:] = before
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database with VECTORS in a dataset of Lance, which this process has never searched."""
+    path = tmp_path / "photos.db"
+    make_database(path)
+    return path
+
+
+def make_database(path: Path, vectors: np.ndarray = VECTORS, **options: str) -> None:
+    with closing(Database(path, execute_plugins=False)) as db:
+        add_images(db, vectors)
+        index_images(db, "images", engine="lance", **options)
+    live_module._open.clear()
+
+
+def dataset_of(path: Path) -> Path:
+    return path.with_name("photos.db-image-search-1.lance")
+
+
+@pytest.fixture
+def db(path: Path) -> Iterator[Database]:
+    with closing(Database(path, execute_plugins=False)) as db:
+        yield db
+
+
+def live(conn: sqlite3.Connection) -> LiveIndex:
+    return live_index(conn, find_index(conn, "images"))
+
+
+def assert_best(conn: sqlite3.Connection, images: dict[int, np.ndarray], k: int = 5) -> None:
+    """That searches find the best of these images and no others."""
+    for vector in random_vectors(2, seed=1):
+        hits = search_one(conn, find_index(conn, "images"), vector, k).hits
+        scores = {id: float(image @ vector) for id, image in images.items()}
+        assert [hit.id for hit in hits] == sorted(scores, key=scores.get, reverse=True)[:k]
+
+
+def numbered(vectors: np.ndarray) -> dict[int, np.ndarray]:
+    return dict(enumerate(vectors, start=1))
+
+
+# --- The engine is a cache -----------------------------------------------------------------------
+
+
+def keep(path: Path) -> None:
+    pass
+
+
+def remove(path: Path) -> None:
+    shutil.rmtree(dataset_of(path))
+
+
+def forget_the_commit(path: Path) -> None:
+    """As if a copy of a dataset was not complete."""
+    shutil.rmtree(dataset_of(path) / "_refs")
+
+
+def put_that_of_another_database_in_its_place(path: Path) -> None:
+    (path.parent / "other").mkdir()
+    make_database(path.parent / "other" / "photos.db", -VECTORS)
+    remove(path)
+    shutil.copytree(dataset_of(path.parent / "other" / "photos.db"), dataset_of(path))
+
+
+def lose_rows(path: Path) -> None:
+    """Another program deletes from it, and claims that it was the commit that the database names."""
+    import lance
+
+    dataset = lance.dataset(dataset_of(path))
+    dataset.delete("id < 640")
+    (tag,) = dataset.tags.list()
+    dataset.tags.update(tag, dataset.version)
+
+
+def remove_the_sidecar(path: Path) -> None:
+    sidecar_of(path).unlink()
+
+
+def remove_both(path: Path) -> None:
+    remove(path)
+    remove_the_sidecar(path)
+
+
+DAMAGES = [
+    keep,
+    remove,
+    forget_the_commit,
+    put_that_of_another_database_in_its_place,
+    lose_rows,
+    remove_the_sidecar,
+    remove_both,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_answers_are_the_same_whatever_became_of_the_dataset(path: Path, damage: Callable):
+    damage(path)
+    with closing(sqlite3.connect(path)) as conn:
+        assert_best(conn, numbered(VECTORS))
+        assert live(conn).from_sidecar == (damage is keep)
+        assert (status(conn)["problem"] is None) == (damage is keep)
+
+
+@pytest.mark.parametrize(
+    "damage", [remove, forget_the_commit, lose_rows, remove_the_sidecar, remove_both]
+)
+def test_the_next_run_makes_a_lost_dataset_again(path: Path, db: Database, damage: Callable):
+    damage(path)
+    refresh_sidecars(db, "images")
+    assert status(db.conn)["problem"] is None
+    assert live(db.conn).segments[0].engine_name == "lance"
+    assert_best(db.conn, numbered(VECTORS))
+
+
+def test_a_place_that_another_database_took_is_taken_over_only_if_a_person_says_so(
+    path: Path, db: Database
+):
+    put_that_of_another_database_in_its_place(path)
+    with pytest.raises(SidecarNotWritten, match="holds the vectors of another index"):
+        refresh_sidecars(db, "images")
+    assert_best(db.conn, numbered(VECTORS))
+    index_images(db, "images", engine="lance")
+    assert status(db.conn)["problem"] is None
+    assert_best(db.conn, numbered(VECTORS))
+
+
+def test_only_the_list_of_the_vectors_is_made_again_if_that_alone_is_lost(path: Path):
+    remove_the_sidecar(path)
+    with closing(sqlite3.connect(path)) as conn:
+        assert live(conn).segments[0].engine_name == "lance"
+        live_module._open.clear()
+        assert live(conn).from_sidecar
+
+
+def test_a_dataset_of_another_program_is_left_alone(tmp_path: Path):
+    import lance
+    import pyarrow
+
+    lance.write_dataset(pyarrow.table({"x": [1, 2]}), tmp_path / "theirs.lance")
+    with pytest.raises(SidecarNotWritten, match="is a dataset of another program"):
+        make_database(tmp_path / "photos.db", uri=str(tmp_path / "theirs.lance"))
+    assert lance.dataset(tmp_path / "theirs.lance").count_rows() == 2
+
+
+def test_a_copy_of_a_database_reads_the_same_dataset(tmp_path: Path):
+    uri = tmp_path / "shared" / "vectors.lance"
+    make_database(tmp_path / "photos.db", uri=str(uri))
+    copy = tmp_path / "copy.db"
+    shutil.copy(tmp_path / "photos.db", copy)
+    with closing(sqlite3.connect(copy)) as conn:
+        assert_best(conn, numbered(VECTORS))
+        assert live(conn).segments[0].engine_name == "lance"
+    assert not dataset_of(tmp_path / "photos.db").exists()
+
+
+def test_who_reads_goes_on_while_another_feeds(path: Path, db: Database):
+    with closing(sqlite3.connect(path)) as conn:
+        before = live(conn).segments[0]
+        add_images(db, -VECTORS)
+        index_images(db, "images")
+        assert len(before.nearest(VECTORS[:1], 200)[0][0]) == 100
+        assert len(live(conn).segments[0]) == 200
+        assert_best(conn, numbered(np.concatenate([VECTORS, -VECTORS])))
+
+
+def test_the_vectors_go_back_into_the_sidecar(path: Path, db: Database):
+    index_images(db, "images", engine="sidecar")
+    shutil.rmtree(dataset_of(path))
+    assert status(db.conn)["engine"] == "sidecar"
+    assert status(db.conn)["problem"] is None
+    assert_best(db.conn, numbered(VECTORS))
+
+
+# --- Feeding -------------------------------------------------------------------------------------
+
+
+def test_new_rows_are_searched_beside_the_engine_until_they_are_worth_feeding(
+    path: Path, db: Database
+):
+    engine_added = []
+    real = LanceEngine.add
+
+    def add(self: LanceEngine, ids: np.ndarray, vectors: np.ndarray) -> None:
+        engine_added.append(len(ids))
+        real(self, ids, vectors)
+
+    added = random_vectors(7, seed=3)
+    with mock.patch.object(LanceEngine, "add", add):
+        add_images(db, added[:2])
+        refresh_sidecars(db, "images")
+        assert live(db.conn).newer == 2
+        add_images(db, added[2:])
+        refresh_sidecars(db, "images")
+    assert live(db.conn).newer == 0
+    assert engine_added == [7]
+    assert_best(db.conn, numbered(np.concatenate([VECTORS, added])))
+
+
+KILLED = """
+import os, signal, sys
+from sqlite_utils import Database
+from datasette_image_search.engines.lance import LanceEngine
+from datasette_image_search.search.indexing import refresh_sidecars
+
+name = sys.argv[2]
+real = getattr(LanceEngine, name)
+
+def then_die(self, *given):
+    real(self, *given)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(LanceEngine, name, then_die)
+refresh_sidecars(Database(sys.argv[1], execute_plugins=False), "images")
+"""
+
+
+@pytest.mark.parametrize("after", ["add", "commit"])
+def test_a_kill_in_the_middle_of_feeding_changes_no_answer(path: Path, db: Database, after: str):
+    with db.conn:
+        db.execute("delete from images where id <= 10")
+    add_images(db, random_vectors(20, seed=3))
+    images = numbered(np.concatenate([VECTORS, random_vectors(20, seed=3)]))
+    for id in range(1, 11):
+        del images[id]
+    killed = subprocess.run([sys.executable, "-c", KILLED, path, after], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert_best(db.conn, images)
+    assert live(db.conn).from_sidecar
+    refresh_sidecars(db, "images")
+    assert_best(db.conn, images, k=110)
+    assert live(db.conn).segments[0].engine.count() == 110
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_writes_are_found_as_brute_force_finds_them(tmp_path: Path, seed: int):
+    """With films, reference queries, deleted, replaced and renumbered rows, and with and without filters."""
+    rng = np.random.default_rng(seed)
+    images = Changing(tmp_path, random_vectors(200, 12, seed=seed), rng)
+    with closing(images.db) as db, mock.patch.multiple(planner, **TINY):
+        images.fill(120)
+        index_images(db, "images", engine="lance")
+        steps = ["refer", "refresh", "delete", "refresh", "add", "renumber", "replace", "refresh"]
+        for change in rng.permutation(steps).tolist()[:5]:
+            getattr(images, change)()
+            vector = random_vectors(1, 12, seed=int(rng.integers(2**32)))[0]
+            for filter, passes in (
+                (None, lambda size: True),
+                (Filter("size < 200"), lambda size: size < 200),
+            ):
+                found = search_one(
+                    db.conn, find_index(db.conn), vector, 20, filter, words=1.0, exact=seed > 1
+                )
+                images.images.check(found, vector, 20, passes, 1e-3, words=1.0)
+            ids = images.some(0.3)
+            found = search_one(db.conn, find_index(db.conn), vector, 20, IdSet(ids), words=1.0)
+            assert {hit.id for hit in found.hits} <= set(ids)
+            assert len(found.hits) == min(20, len(ids))
+
+
+def test_an_index_of_the_engine_proposes_with_the_recall_that_it_states(
+    path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lance_module, "FEWEST", 64)
+    _, held, _ = index_images(db, "images", type="ivf_rq", target=0.9)
+    assert held.tuning.recall >= 0.9
+    found = search_one(db.conn, find_index(db.conn), VECTORS[0], 5)
+    assert [step.name for step in found.steps] == ["propose", "score"]
+    assert status(db.conn)["search"].startswith("lance effort=1, recall@20 ")
+    found = search_one(db.conn, find_index(db.conn), VECTORS[0], 5, Filter("id > 97"))
+    assert {hit.id for hit in found.hits} == {98, 99, 100}
+
+
+# --- What is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"engine": "lanse"}, "there is no engine 'lanse'; use one of sidecar, lance"),
+        ({"uri": "x.lance", "engine": "sidecar"}, "--uri is the place of another engine"),
+        ({"uri": "s3://key:secret@bucket/x", "engine": "lance"}, "has a user, a password"),
+        ({"type": "IVF4,SQ8"}, "lance makes no index of type 'IVF4,SQ8'; use one of auto, flat"),
+    ],
+)
+def test_what_no_engine_can_do_is_a_sentence(
+    path: Path, db: Database, options: dict, sentence: str
+):
+    with pytest.raises((EngineError, SidecarNotWritten), match=sentence):
+        index_images(db, "images", **options)
+    assert_best(db.conn, numbered(VECTORS))
+
+
+def test_a_server_asks_only_the_places_that_its_configuration_names(tmp_path: Path):
+    """The database may be a stranger's, who must not choose what a server reads."""
+    uri = tmp_path / "elsewhere.lance"
+    make_database(tmp_path / "photos.db", uri=str(uri))
+    registry.allow_only([])
+    with closing(sqlite3.connect(tmp_path / "photos.db")) as conn:
+        assert_best(conn, numbered(VECTORS))
+        assert "name it in Datasette's configuration" in status(conn)["problem"]
+    live_module._open.clear()
+    registry.allow_only([str(uri)])
+    with closing(sqlite3.connect(tmp_path / "photos.db")) as conn:
+        assert status(conn)["problem"] is None
+
+
+def test_a_missing_package_is_a_sentence(tmp_path: Path):
+    with (
+        mock.patch.dict(sys.modules, {"lance": None}),
+        pytest.raises(EngineError, match=r"pip install 'datasette-image-search\[lance\]'"),
+    ):
+        LanceEngine(EngineRequest(str(tmp_path / "x.lance"), 8))
+
+
+def test_what_an_engine_is_told_names_no_place_and_no_picture(path: Path):
+    state = json.loads(LanceEngine(EngineRequest(str(dataset_of(path)), 8)).state())
+    assert set(state) == {
+        *("format", "token", "vector_id", "index", "fingerprint", "dimensions", "references"),
+        *("vectors", "generation", "tuning"),
+    }
+
+
+# --- Elsewhere -----------------------------------------------------------------------------------
+
+
+def test_a_command_puts_the_vectors_in_s3_and_keeps_them_up_to_date(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    database, uri = tmp_path / "photos.db", "s3://bucket/photos.lance"
+    with s3_server() as (_, url):
+        for name, value in (
+            ("AWS_ENDPOINT_URL", url),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_ACCESS_KEY_ID", "testing"),
+            ("AWS_SECRET_ACCESS_KEY", "very-secret"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+        ):
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("bucket")
+        command("embed-images", database, "images", folder, "--model", "palette", "-s")
+        done = command("index-images", database, "images", "--engine", "lance", "--uri", uri, "-s")
+        assert "exact (lance, " in done.output
+        (folder / "blue.jpg").unlink()
+        command("embed-images", database, "images", folder, "--prune", "-s")
+        with closing(sqlite3.connect(database)) as conn:
+            assert live(conn).segments[0].engine.count() == 7
+            assert status(conn)["problem"] is None
+            assert "secret" not in "".join(conn.iterdump())
+        found = command("search-images", database, "images", "red", "-k", "1", "--json")
+        assert json.loads(found.output)[0]["path"] == "red.jpg"
+        s3fs.S3FileSystem().rm("bucket", recursive=True)
+        live_module._open.clear()
+        with closing(sqlite3.connect(database)) as conn:
+            assert "what lance holds is missing" in status(conn)["problem"]
+
+
+EXAMPLE = PROJECT / "examples" / "milvus-engine" / "image_search_milvus_engine.py"
+
+
+def test_a_server_is_an_engine_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The example package, with Milvus Lite in the place of a cluster."""
+    pytest.importorskip("milvus_lite")
+    spec = importlib.util.spec_from_file_location(EXAMPLE.stem, EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(registry._factories(), "milvus", module.MilvusEngine)
+    with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
+        add_images(db, VECTORS)
+        index_images(db, "images", engine="milvus", uri=str(tmp_path / "milvus.db"))
+        assert_best(db.conn, numbered(VECTORS))
+        assert live(db.conn).segments[0].engine_name == "milvus"
+        with db.conn:
+            db.execute("delete from images where id <= 20")
+        add_images(db, -VECTORS[:20])
+        after = {**numbered(VECTORS), **dict(enumerate(-VECTORS[:20], start=101))}
+        after = {id: vector for id, vector in after.items() if id > 20}
+        assert_best(db.conn, after)
+        refresh_sidecars(db, "images")
+        assert live(db.conn).newer == 0
+        assert_best(db.conn, after)
