@@ -11,17 +11,21 @@ from datasette_image_search.web.pages.facts import facts
 
 
 def said(row: dict, words: dict | None = None, *, is_ours: bool = True) -> dict[str, str]:
-    found = facts(row, words or {}, page, is_ours=is_ours)
+    found = facts(row, words or {}, page, earth, is_ours=is_ours)
     return {fact.label: " · ".join(value.text for value in fact.values) for fact in found}
 
 
 def links(row: dict, words: dict | None = None, *, is_ours: bool = True) -> dict[str, list]:
-    found = facts(row, words or {}, page, is_ours=is_ours)
+    found = facts(row, words or {}, page, earth, is_ours=is_ours)
     return {fact.label: [value.url for value in fact.values] for fact in found}
 
 
 def page(pairs) -> str:
     return f"?{urlencode(list(pairs))}"
+
+
+def earth(pairs) -> str:
+    return f"earth?{urlencode(list(pairs))}"
 
 
 PHOTO = {
@@ -58,11 +62,11 @@ def test_a_photo_in_words():
     assert said(PHOTO) == {
         "Taken": "22 October 2008, 16:28 (UTC+02:00)",
         "Place": "Arezzo · Italy",
-        "Position": "43.46745° S, 11.88513° E, 261 m high",
+        "Position": "43.46745° S, 11.88513° E · 261 m above sea level",
         "Camera": "Nikon · COOLPIX P6000",
         "Exposure": "1/75 s, f/5.9, 24 mm, ISO 64",
         "Rating": "4 of 5 stars",
-        "Picture": "JPEG, 4,000 x 3,000, 12.0 megapixels, 3.2 MB",
+        "Picture": "JPEG, 4,000 \u00d7 3,000, 12 MP, 3.2 MB",
         "Folder": "2008",
     }
 
@@ -73,6 +77,38 @@ def test_what_others_can_have_too_leads_to_them():
     assert found["Place"] == ["?city=Arezzo", "?country=Italy"]
     assert found["Keywords"] == ["?_image_keyword=sea", "?_image_keyword=a%26b"]
     assert found["Exposure"] == [None]
+    assert found["Position"] == ["earth?_view=-45.4674%2C9.8851%2C-41.4674%2C13.8851", None]
+
+
+@pytest.mark.parametrize(
+    ("place", "view"),
+    [((-90, 180), "-90.0000%2C178.0000%2C-88.0000%2C180.0000"), ((90.5, 0), None)],
+)
+def test_the_map_around_a_place_ends_with_the_earth(place: tuple[float, float], view: str | None):
+    row = dict(zip(("latitude", "longitude"), place, strict=True))
+    assert links(row) == {"Position": [view and f"earth?_view={view}"]}
+
+
+@pytest.mark.parametrize(("altitude", "side"), [(-12.4, "12 m below"), (-0.2, "0 m above")])
+def test_a_height_says_from_where(altitude: float, side: str):
+    assert said({"altitude": altitude}) == {"Position": f"{side} sea level"}
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [((100, 64), ""), ((640, 480), ", 0.3 MP"), ((3648, 2736), ", 10 MP")],
+)
+def test_megapixels_as_exact_as_they_tell_something(size: tuple[int, int], words: str):
+    row = dict(zip(("width", "height"), size, strict=True))
+    assert said(row) == {"Picture": f"{size[0]:,} \u00d7 {size[1]:,}{words}"}
+
+
+@pytest.mark.parametrize(
+    "text", ["OLYMPUS DIGITAL CAMERA         ", "SONY DSC", "Exif_JPEG_PICTURE"]
+)
+def test_what_a_camera_writes_of_each_picture_is_no_description(text: str):
+    assert said({"description": text}) == {}
+    assert said({"description": f"my {text.strip()} on a table"}) != {}
 
 
 @pytest.mark.parametrize(

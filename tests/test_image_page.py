@@ -52,7 +52,7 @@ async def test_the_picture_what_is_known_of_it_and_the_most_alike(
     assert facts(page) == {
         "Taken": "May 2021",
         "Camera": "X <1>",
-        "Picture": f"JPEG, 80 x 60, 0.0 megapixels, {size}",
+        "Picture": f"JPEG, 80 \u00d7 60, {size}",
     }
     assert f'href="{PAGE}?camera_model=X+%3C1%3E"' in page.text
     assert 'href="/photos/images/6"' in page.text
@@ -130,11 +130,11 @@ async def test_a_download_is_the_file_itself_whatever_browsers_show(
     (tmp_path / "x" / "d.png").write_bytes(b"no picture" * 20)
     datasette = datasette_of(embed(tmp_path / "x"), plugin={"roots": [str(tmp_path / "x")]})
     page = await ask(datasette, f"{PAGE}/1")
-    assert ">Open as a JPEG</a>" in page.text
+    assert ">Original as a JPEG</a>" in page.text
     saved = await ask(datasette, f"{PAGE}/1/image?_dl=1")
     assert saved.content == (tmp_path / "x" / "a b\u00fc.tiff").read_bytes()
     assert saved.headers["content-disposition"] == "attachment; filename*=UTF-8''a%20b%C3%BC.tiff"
-    assert ">Open the original</a>" in (await ask(datasette, f"{PAGE}/2")).text
+    assert ">Original</a>" in (await ask(datasette, f"{PAGE}/2")).text
     assert (await ask(datasette, f"{PAGE}/2/image?_dl=1")).content[:3] == b"\xff\xd8\xff"
     (tmp_path / "x" / "c.jpg").write_bytes(b"root:x:0:0")
     assert (await ask(datasette, f"{PAGE}/2/image?_dl=1")).status_code == 404
@@ -168,6 +168,34 @@ async def test_the_way_through_a_search(database: Path) -> None:
     assert unescape(re.search(r'<a href="([^"]*)">&#x2190; ', page.text)[1]) == (
         f"{PAGE}?q=dark+red&id__gt=2#image-{ids[-1]}"
     )
+
+
+def place(response: httpx.Response) -> str:
+    return re.search(r"<span>(.* of .*|number .*)</span>", response.text)[1]
+
+
+async def test_the_place_in_the_search_is_told(database: Path) -> None:
+    datasette = datasette_of(database)
+    assert place(await ask(datasette, f"{PAGE}/3?_sort=id&id__gt=1&_position=2")) == "2 of 7"
+    assert place(await ask(datasette, f"{PAGE}/3?_sort=id&_limit=4&_position=3")) == "3 of 4"
+    # Weaker matches are left out here, which the filters do not tell.
+    assert place(await ask(datasette, f"{PAGE}/6?q=red&_matches_only=1&_position=1")) == "number 1"
+
+
+async def test_without_a_search_the_neighbours_are_by_date(database: Path) -> None:
+    for id, taken_at in ((2, "2020-01-01"), (5, "2021-05"), (6, "2021-05"), (7, "2022")):
+        change(database, f"update images set taken_at = '{taken_at}' where id = {id}")
+    datasette = datasette_of(database)
+    seen, url = [], f"{PAGE}/7"
+    while url:
+        page = await ask(datasette, url)
+        seen.append(int(url.rpartition("/")[2]))
+        before = link(page, "prev")
+        assert before == (f"{PAGE}/{seen[-2]}" if len(seen) > 1 else None)
+        url = link(page, "next")
+    assert seen == [7, 6, 5, 2]
+    undated = await ask(datasette, f"{PAGE}/1")
+    assert (link(undated, "prev"), link(undated, "next")) == (None, None)
 
 
 async def test_neighbours_are_those_of_the_search_as_it_is_now(database: Path) -> None:

@@ -114,7 +114,10 @@
   const count = make("strong", { role: "status" });
   const said = make("span", { class: "image-select-said", role: "status" });
   const actions = make("span", { class: "image-select-actions" });
-  const bar = make("section", { class: "image-select-bar", "aria-label": "Selection", hidden: "" }, count, said, actions);
+  const away = button("\u2715", () => clear());
+  away.setAttribute("aria-label", "Clear the selection");
+  away.title = "Clear the selection";
+  const bar = make("section", { class: "image-select-bar", "aria-label": "Selection", hidden: "" }, away, count, said, actions);
   place.replaceWith(bar);
 
   const isSelecting = () => isAll || selected.size > 0;
@@ -194,7 +197,7 @@
       parts.push(link("CSV", url(`${page}.csv`, { ...data, _dl: "1" }), { download: "" }), link("JSON", url(`${page}.json`, data)));
     }
     if (originals) parts.push(link("ZIP", url(originals)), link("ZIP of previews", url(previews)));
-    parts.push(...albumMenu(), button("Clear", clear));
+    parts.push(...albumMenu());
     actions.replaceChildren(...parts.filter(Boolean));
   }
 

@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from ..reading_names import write_in_picture
+from .touching import finger
 
 pytestmark = pytest.mark.datasette
 
@@ -318,14 +319,7 @@ def test_a_finger_goes_through_the_previews_and_closes_them(browser: Browser, se
     dialog = page.get_by_role("dialog")
     shown = dialog.get_by_role("img")
     expect(shown).to_have_attribute("alt", "red.jpg")
-    touch = page.context.new_cdp_session(page)
-
-    def swipe(*points: tuple[int, int]) -> None:
-        for kind, point in zip(("touchStart", "touchMove"), points, strict=True):
-            where = [{"x": point[0], "y": point[1]}]
-            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": where})
-        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-
+    swipe = finger(page)
     second = page.locator(".image-search-picture img").nth(1).get_attribute("alt")
     swipe((300, 300), (100, 310))
     expect(shown).to_have_attribute("alt", second)

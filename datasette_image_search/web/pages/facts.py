@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,6 +18,15 @@ from ..urls import Pairs
 from .periods import date_in_words, span_of
 
 PLACES = ("city", "state", "country")
+
+AROUND = 2.0
+"""Degrees of the map of the earth on each side of a place: enough of the outline to know it by."""
+
+DEFAULT_DESCRIPTION = re.compile(
+    r"((\w+ )+)?digital (still )?camera|sony dsc|samsung camera pictures|exif[ _]jpeg([ _]picture)?",
+    re.IGNORECASE,
+)
+"""What cameras write as the description of each picture."""
 
 SHOWN = {
     *COLUMNS,
@@ -53,15 +63,16 @@ def facts(
     row: Mapping[str, Any],
     words: Mapping[str, Sequence[str]],
     page: Callable[[Pairs], str],
+    earth: Callable[[Pairs], str],
     *,
     is_ours: bool,
 ) -> list[Fact]:
     """
     `row` is that of the image, without a BLOB that is the picture; `words` are its tags, keywords and albums, by the
-    parameter that filters by them. `page` makes the URL of a search page. `is_ours` is True for a table that
+    parameter that filters by them. `page` makes the URL of a search page, `earth` that of the map of the earth. `is_ours` is True for a table that
     embed-images made, and not for a person's own, whose columns may mean anything.
     """
-    found = _of_our_columns(row, page) if is_ours else []
+    found = _of_our_columns(row, page, earth) if is_ours else []
     for kind, label in ((KEYWORDS, "Keywords"), (TAGS, "Tags"), (ALBUMS, "Albums")):
         texts = words.get(kind.argument, ())
         values = tuple(Value(text, page([(kind.argument, text)])) for text in texts)
@@ -72,7 +83,9 @@ def facts(
     return [fact for fact in found if fact.values]
 
 
-def _of_our_columns(row: Mapping[str, Any], page: Callable[[Pairs], str]) -> list[Fact]:
+def _of_our_columns(
+    row: Mapping[str, Any], page: Callable[[Pairs], str], earth: Callable[[Pairs], str]
+) -> list[Fact]:
     def linked(*columns: str) -> tuple[Value, ...]:
         """The texts in some columns, each with the images that have the same in it."""
         texts = [(column, row.get(column)) for column in columns]
@@ -88,10 +101,10 @@ def _of_our_columns(row: Mapping[str, Any], page: Callable[[Pairs], str]) -> lis
 
     return [
         Fact("Title", plain(_text(row, "title"))),
-        Fact("Description", plain(_text(row, "description"))),
+        Fact("Description", plain(_description(row))),
         Fact("Taken", _taken(row, page)),
         Fact("Place", linked(*PLACES)),
-        Fact("Position", plain(*_position(row))),
+        Fact("Position", _position(row, earth)),
         Fact("Camera", linked("camera_make", "camera_model")),
         Fact("Lens", linked("lens")),
         Fact("Exposure", plain(*_exposure(row))),
@@ -119,16 +132,32 @@ def _taken(row: Mapping[str, Any], page: Callable[[Pairs], str]) -> tuple[Value,
     return (Value(said + (f" (UTC{offset})" if time and offset else ""), url),)
 
 
-def _position(row: Mapping[str, Any]) -> list[str]:
+def _description(row: Mapping[str, Any]) -> str | None:
+    text = _text(row, "description")
+    return None if text is None or DEFAULT_DESCRIPTION.fullmatch(text.strip()) else text
+
+
+def _position(row: Mapping[str, Any], earth: Callable[[Pairs], str]) -> tuple[Value, ...]:
     latitude, longitude = _number(row, "latitude"), _number(row, "longitude")
     altitude = _number(row, "altitude")
     said = []
     if latitude is not None and longitude is not None:
-        said += [
-            f"{abs(latitude):.5f}° {'S' if latitude < 0 else 'N'}",
-            f"{abs(longitude):.5f}° {'W' if longitude < 0 else 'E'}",
-        ]
-    return said if altitude is None else [*said, f"{altitude:,.0f} m high"]
+        south_north = f"{abs(latitude):.5f}° {'S' if latitude < 0 else 'N'}"
+        west_east = f"{abs(longitude):.5f}° {'W' if longitude < 0 else 'E'}"
+        said.append(Value(f"{south_north}, {west_east}", _around(latitude, longitude, earth)))
+    if altitude is not None:
+        side = "below" if altitude <= -0.5 else "above"
+        said.append(Value(f"{abs(altitude):,.0f} m {side} sea level"))
+    return tuple(said)
+
+
+def _around(latitude: float, longitude: float, earth: Callable[[Pairs], str]) -> str | None:
+    """The map of the earth around a place, None if there is no such place."""
+    if abs(latitude) > 90 or abs(longitude) > 180:
+        return None
+    south, north = max(latitude - AROUND, -90), min(latitude + AROUND, 90)
+    west, east = max(longitude - AROUND, -180), min(longitude + AROUND, 180)
+    return earth([("_view", ",".join(f"{side:.4f}" for side in (south, west, north, east)))])
 
 
 def _exposure(row: Mapping[str, Any]) -> list[str]:
@@ -156,7 +185,11 @@ def _picture(row: Mapping[str, Any]) -> list[str]:
     width, height, size = (_number(row, name) for name in ("width", "height", "size"))
     said = [text for text in [_text(row, "format")] if text]
     if width is not None and height is not None:
-        said += [f"{width:,.0f} x {height:,.0f}", f"{width * height / 1e6:.1f} megapixels"]
+        said.append(f"{width:,.0f} \u00d7 {height:,.0f}")
+        if width * height >= 100_000:
+            # A tenth says something of a small picture only.
+            millions = width * height / 1e6
+            said.append(f"{millions:.{0 if millions >= 9.95 else 1}f} MP")
     if (duration := _number(row, "duration")) is not None and 0 <= duration < 1e6:
         said.append(clock(duration))
     if size is not None and size >= 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,9 +14,11 @@ from datasette.utils.asgi import NotFound, Request, Response
 from datasette.views.base import DatasetteError
 from markupsafe import Markup
 
+from ...decoding.formats import THUMBNAIL_SIZE
 from ...errors import ImageSearchError
 from ...search.query import image_term
 from ...store import Key
+from ...store.by_date import beside_by_date
 from ...store.companions import names_of
 from ..access.requested_table import RequestedTable, requested_table
 from ..errors import wants_data
@@ -28,7 +31,7 @@ from .album_form import album_form, search_of
 from .cards import Card, image_card, query_in_words
 from .facts import MOST_COMPANIONS, facts
 from .lines import lines_in_picture, written
-from .results import ShownImage, found_images, shown_image
+from .results import Count, ShownImage, count_in_time, found_images, in_time, shown_image
 from .search_page import is_ready, shows_originals, table_context
 from .search_request import DEEPEST, SearchRequest, read_request
 
@@ -44,13 +47,14 @@ PATIENCE = 0.5
 @dataclass(frozen=True)
 class _Neighbours:
     """
-    The URLs of the pages of the images before and after this one in a search, None at its ends; and the image as the
-    search found it, None if it is not there.
+    The URLs of the pages of the images before and after this one in a search, None at its ends; the image as the
+    search found it, None if it is not there; and its place among all that it found, such as "2 of 314".
     """
 
     previous_url: str | None = None
     next_url: str | None = None
     found: ShownImage | None = None
+    place: str = ""
 
 
 async def image_page(datasette: Datasette, request: Request) -> Response:
@@ -97,14 +101,19 @@ async def _alike(
 async def _neighbours(
     requested: RequestedTable, wanted: SearchRequest, image_id: Key
 ) -> _Neighbours:
-    """Those beside this image, if it still is at about `_position`."""
+    """Those beside this image, if it still is at about `_position`; by date for a URL of no search."""
     position = wanted.position
+    if not requested.request.query_string and requested.view is None:
+        return await _beside_by_date(requested, image_id)
     if position is None or (wanted.query and position + AROUND >= DEEPEST):
         return _Neighbours()
     if wanted.query and not await is_ready(requested, wanted, PATIENCE):
         return _Neighbours()
     first = max(position - AROUND, 1)
-    images = await found_images(requested, wanted.part(first - 1, 2 * AROUND + 1))
+    images, count = await asyncio.gather(
+        found_images(requested, wanted.part(first - 1, 2 * AROUND + 1)),
+        count_in_time(requested, wanted),
+    )
     at = next((at for at, each in enumerate(images) if each.id == image_id), None)
     if at is None:
         return _Neighbours()
@@ -115,7 +124,25 @@ async def _neighbours(
         pairs = replaced(pairs_of(requested.request), **{POSITION: first + neighbour})
         return requested.urls.image_page(images[neighbour].id, pairs)
 
-    return _Neighbours(url(at - 1), url(at + 1), images[at])
+    return _Neighbours(
+        url(at - 1), url(at + 1), images[at], _place_in_words(wanted, first + at, count)
+    )
+
+
+def _place_in_words(wanted: SearchRequest, position: int, count: Count) -> str:
+    # What the query leaves out is counted too.
+    if count.number is None or wanted.is_limited:
+        return f"number {position:,}"
+    number = count.number if wanted.end is None else min(count.number, wanted.end)
+    return f"{position:,} of {'' if count.is_exact else 'more than '}{number:,}"
+
+
+async def _beside_by_date(requested: RequestedTable, image_id: Key) -> _Neighbours:
+    newer, older = await in_time(
+        requested, partial(beside_by_date, table=requested.table, image_id=image_id)
+    )
+    url = requested.urls.image_page
+    return _Neighbours(None if newer is None else url(newer), None if older is None else url(older))
 
 
 async def _html(
@@ -154,7 +181,7 @@ async def _html(
         **await table_context(requested),
         # Of a film, the scene that was searched for.
         "image": _card(requested, neighbours.found or image),
-        "facts": facts(known, words, urls.page, is_ours=is_ours) + written(lines),
+        "facts": facts(known, words, urls.page, urls.earth, is_ours=is_ours) + written(lines),
         # In a picture of unknown size nobody knows where they are.
         "lines": lines if image.row.get("width") and image.row.get("height") else (),
         "alike": [_card(requested, each) for each in alike],
@@ -165,6 +192,7 @@ async def _html(
         "original": original,
         "is_played": is_played(original),
         "companions": companions,
+        "thumbnail_width": _width_of_thumbnail(image),
         "originals": shows_originals(requested),
         "download_url": urls.download(image.id),
         "preview_url": urls.preview(image.id),
@@ -173,6 +201,13 @@ async def _html(
     }
     html = await datasette.render_template("image_search_image.html", context, request=request)
     return Response.html(html, status=400 if error else 200)
+
+
+def _width_of_thumbnail(image: ShownImage) -> int:
+    width, height = image.row.get("width"), image.row.get("height")
+    if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
+        return THUMBNAIL_SIZE
+    return round(width * min(THUMBNAIL_SIZE / max(width, height), 1))
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ async def find(
             milliseconds[name] = (time.perf_counter() - started) * 1000
 
     async def count_and_search() -> tuple[Count, _Page]:
-        counting = timed("count", _count(requested, wanted))
+        counting = timed("count", count_in_time(requested, wanted))
         if page is not None:
             return await counting, page
         if not wanted.query and wanted.order is None and wanted.filter is not None:
@@ -379,7 +379,8 @@ def _shown_images(
     return tuple(shown)
 
 
-async def _count(requested: RequestedTable, wanted: SearchRequest) -> Count:
+async def count_in_time(requested: RequestedTable, wanted: SearchRequest) -> Count:
+    """How many images pass the filters, as far as facet_time_limit_ms lets them be counted."""
     patience = requested.datasette.setting("facet_time_limit_ms")
 
     def count(conn: sqlite3.Connection) -> Count:

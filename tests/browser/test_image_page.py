@@ -1,0 +1,36 @@
+"""The page of an image as a person goes on from it: by the arrows over the picture, by keys, with a finger."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from .touching import finger
+
+pytestmark = pytest.mark.datasette
+
+PAGE = "/-/image-search/photos/images"
+
+
+def test_arrows_and_a_finger_go_through_the_search(browser: Browser, server: str) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(f"{server}{PAGE}/3?_sort=id&_position=3")
+    page.get_by_role("link", name="Next image").click()
+    expect(page.get_by_text("4 of 8")).to_be_visible()
+    swipe = finger(page)
+    swipe((300, 200), (100, 210))
+    expect(page.get_by_text("5 of 8")).to_be_visible()
+    swipe((100, 200), (300, 190))
+    expect(page.get_by_text("4 of 8")).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_text("3 of 8")).to_be_visible()
+    context.close()
+
+
+def test_a_small_picture_is_twice_as_large(page: Page, server: str) -> None:
+    page.goto(f"{server}{PAGE}/6")
+    # It has 80 x 60 pixels.
+    expect(page.locator(".image-search-large img")).to_have_css("width", "160px")
