@@ -36,11 +36,11 @@ from ..urls import (
 )
 from .album_form import album_form
 from .cards import chips, image_card, query_in_words, without_vectors
+from .date_headings import date_headings
 from .descriptions import description_in_words, description_of, order_in_words
 from .facet_boxes import facet_boxes
 from .filter_chips import filter_chips
 from .filter_values import WrongValue
-from .months import month_headings
 from .near_values import missing_values
 from .offers import offers
 from .responses import csv_response, error_response, json_response
@@ -272,7 +272,7 @@ async def _html(
         context |= {
             "alternate_url_json": urls.page(pairs, "json"),
             "images": cards,
-            "months": month_headings(cards, is_first_page=not wanted.offset)
+            "headings": date_headings(cards, is_first_page=not wanted.offset)
             if context["is_by_date"]
             else {},
             "is_filtered": bool(wanted.filter_words),

@@ -1,4 +1,4 @@
-"""Months as headings among pictures that are in the order of their dates."""
+"""Months or years as headings among pictures that are in the order of their dates."""
 
 from __future__ import annotations
 
@@ -72,3 +72,9 @@ async def test_other_orders_and_images_without_dates_have_none(dated: Path, sear
 async def test_an_order_by_date_of_what_a_query_found_has_them(dated: Path) -> None:
     found = await shown(dated, "q=red&_sort_desc=taken_at&_limit=9&id__lt=4")
     assert found == ["June 2021", "1", "2", "May 2021", "3"]
+
+
+async def test_many_months_with_an_image_or_two_are_years(dated: Path) -> None:
+    change(dated, "update images set taken_at = '2020-07-01' where id = 5")
+    found = await shown(dated, "id__lt=6")
+    assert found == ["2021", "1", "2", "3", "2020", "5", "4"]
