@@ -8,16 +8,18 @@ scene, 0 for a picture.
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..engines.protocol import EngineError, EngineRequest, VectorEngine
-from ..engines.registry import open_engine
+from ..engines.registry import check_engine, open_engine
+from ..errors import printable
 from ..progress import Report
 from ..store import Index
 from ..store.tables import MOST_VECTORS, Rows
@@ -32,6 +34,8 @@ CANDIDATES = 256
 
 FORMAT = 1
 """Of the state that an engine is given."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ class Held:
 def engine_of(index: Index, database: Path, *, token: str | None) -> VectorEngine:
     """The engine that an index names, at the commit of a token. Raises EngineError."""
     assert index.engine is not None
+    check_engine(index.engine)
     uri = index.engine_uri or str(beside(database, index))
     request = EngineRequest(uri, code_dimensions(index), token)
     return open_engine(index.engine, request, is_beside=index.engine_uri is None)
@@ -185,6 +190,7 @@ def believed(index: Index, database: Path) -> EngineState:
         engine = engine_of(index, database, token=index.sidecar)
         written, count = engine.state(), engine.count()
     except EngineError as error:
+        _log(error.in_full())
         raise NotHeld(str(error)) from error
     name = f"what {index.engine} holds"
     if written is None:
@@ -200,6 +206,12 @@ def believed(index: Index, database: Path) -> EngineState:
     if count != found.vectors:
         raise NotHeld(f"{name} is damaged: {count:,} vectors, not {found.vectors:,}")
     return found
+
+
+@lru_cache(maxsize=64)
+def _log(sentence: str) -> None:
+    """Once: it is found at each opening."""
+    logger.warning("%s", printable(sentence))
 
 
 def tuned(held: Held, queries: np.ndarray, target: float, report: Report) -> Held:
