@@ -32,6 +32,7 @@ from datasette_image_search.store import find_index
 from datasette_image_search.web.pages import search_page
 
 from .documents import draw_demo
+from .faults.forked import Forker
 from .only_ours import forget_other_plugins, keep_apps, keep_metadata
 from .quick_program import quick_program
 from .serving import PATIENT_SETTINGS
@@ -194,6 +195,14 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for PATH with a sqlite-utils and a datasette that start in milliseconds."""
     with quick_program(tmp_path_factory.mktemp("program")) as folder:
         yield folder
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    """Starts processes that are there in milliseconds, to be killed."""
+    forker = Forker()
+    yield forker
+    forker.close()
 
 
 @pytest.fixture(scope="session")

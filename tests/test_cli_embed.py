@@ -33,6 +33,7 @@ from datasette_image_search.store.tables import vector_from_blob
 
 from .commands import change, command, embed_images, query, start, touch_later, vectors_of
 from .conftest import SHARED, draw_picture, query_json, sidecar_of
+from .faults.forked import Forker, Running
 from .scanning import refuse_to_list
 from .tiny_clip import ARCHITECTURE, make_tiny_clip
 
@@ -94,7 +95,7 @@ def count(path: Path, table: str = "_images_vectors") -> int:
         return 0
 
 
-def wait_for(path: Path, more_than: int, process: subprocess.Popen) -> None:
+def wait_for(path: Path, more_than: int, process: subprocess.Popen | Running) -> None:
     """Until so many images are committed, or the run has ended."""
     while process.poll() is None and count(path) <= more_than:
         time.sleep(0.005)
@@ -685,21 +686,23 @@ def test_a_changed_file_of_ones_own_table_is_stale_for_every_model(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_ten_kills_leave_what_an_undisturbed_run_leaves(path: Path, tmp_path: Path, many: Path):
+def test_ten_kills_leave_what_an_undisturbed_run_leaves(
+    path: Path, tmp_path: Path, many: Path, forker: Forker
+):
     photos = SHARED / "photos" if SHARED.exists() else many
     run = ("embed-images", path, "images", photos, "--model", "palette", "--batch-size", 8)
     chance = random.Random(3)
     partial = []
     for number in range(10):
         before = count(path)
-        process = start(*run)
+        process = forker.start(*run)
         if number < 3:
-            time.sleep(chance.uniform(0.1, 0.5))
+            time.sleep(chance.uniform(0.01, 0.1))
         else:
             wait_for(path, before, process)
             time.sleep(chance.uniform(0, 0.05))
         process.kill()
-        process.communicate()
+        process.wait()
         if path.exists():
             assert query(path, "pragma integrity_check") == [("ok",)]
         partial.append(count(path))
@@ -756,7 +759,7 @@ def test_ctrl_c_before_anything_is_embedded_is_no_error_either(path: Path, many:
 # --- Not alone -----------------------------------------------------------------------------------
 
 
-def test_a_second_run_says_that_there_is_one(path: Path, many: Path, folder: Path):
+def test_a_second_run_says_that_there_is_one(path: Path, many: Path, folder: Path, forker: Forker):
     run = (
         "embed-images",
         path,
@@ -768,22 +771,24 @@ def test_a_second_run_says_that_there_is_one(path: Path, many: Path, folder: Pat
         1,
         "--silent",
     )
-    process = start(*run, "--workers", 1)
+    process = forker.start(*run, "--workers", 1)
     wait_for(path, 0, process)
     second = command("embed-images", path, "images", folder, "--model", "palette")
-    stdout, stderr = process.communicate()
+    first = process.wait()
 
     assert (second.exit_code, second.stdout) == (1, "")
     assert "another run is writing to" in second.stderr
-    assert (process.returncode, stderr) == (0, "")
-    assert stdout.startswith("120 embedded")
+    assert (first.code, first.output.count("\n")) == (0, 1)
+    assert first.output.startswith("120 embedded")
     assert count(path) == 120
 
 
 @pytest.mark.datasette
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 @pytest.mark.asyncio
-async def test_datasette_answers_throughout_a_run(path: Path, many: Path, journal: str):
+async def test_datasette_answers_throughout_a_run(
+    path: Path, many: Path, forker: Forker, journal: str
+):
     embed_images(path, "images", many, "--model", "palette", "--limit", 8)
     change(path, f"pragma journal_mode = {journal}")
     datasette = Datasette([str(path)], settings={"sql_time_limit_ms": 20_000})
@@ -803,7 +808,7 @@ async def test_datasette_answers_throughout_a_run(path: Path, many: Path, journa
 
     assert await look() == 8
     run = ("embed-images", path, "images", many, "--batch-size", "2", "--workers", "1", "--silent")
-    process = start(*run)
+    process = forker.start(*run)
     found = [8]
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as conn:
         # However slow this machine, the run is seen on its way: it waits for its turn to write.
@@ -816,19 +821,19 @@ async def test_datasette_answers_throughout_a_run(path: Path, many: Path, journa
         await look()
         # The processors are the run's, too.
         await asyncio.sleep(0.1)
-    stdout, stderr = process.communicate()
-    assert (process.returncode, stderr) == (0, "")
-    assert stdout.startswith("112 embedded, 8 unchanged")
+    ended = process.wait()
+    assert (ended.code, ended.output.count("\n")) == (0, 1)
+    assert ended.output.startswith("112 embedded, 8 unchanged")
     assert 8 < found[1] < found[2] < found[3] <= 120
     assert await look() == 120
     assert query(path, "pragma journal_mode") == [(journal,)]
 
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])
-def test_others_may_write_during_a_run(path: Path, many: Path, journal: str):
+def test_others_may_write_during_a_run(path: Path, many: Path, forker: Forker, journal: str):
     change(path, f"pragma journal_mode = {journal}", "create table notes (id integer primary key)")
     run = ("embed-images", path, "images", many, "--model", "palette", "--batch-size", "2")
-    process = start(*run, "--silent")
+    process = forker.start(*run, "--silent")
     written = 0
     with closing(sqlite3.connect(path, timeout=30)) as conn:
         while process.poll() is None:
@@ -837,8 +842,8 @@ def test_others_may_write_during_a_run(path: Path, many: Path, journal: str):
             written += 1
             # SQLite gives no turns: a writer that never pauses leaves no room for any other.
             time.sleep(0.005)
-    _, stderr = process.communicate()
-    assert (process.returncode, stderr) == (0, "")
+    ended = process.wait()
+    assert (ended.code, ended.output.count("\n")) == (0, 1)
     assert count(path) == 120
     assert count(path, "notes") == written > 10
 

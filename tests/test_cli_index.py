@@ -6,8 +6,6 @@ import errno
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +19,7 @@ from datasette_image_search.store import Index
 
 from .commands import change, command, embed_images, query
 from .conftest import draw_picture, sidecar_of
+from .faults.forked import Forker
 from .vector_files import unit, write_npy
 
 DIMENSIONS = 32
@@ -384,24 +383,29 @@ def test_a_full_disk_leaves_everything_as_it_was(collection: Path, monkeypatch: 
     assert query(collection, "select index_type from image_search_indexes") == [("IVF8,Flat",)]
 
 
+def command_with_short_files(longest: int, *arguments: object) -> tuple[int, str]:
+    """For a process of its own, which has files of so many bytes at most: its exit code and stderr."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (longest, before[1]))
+    done = command(*arguments)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    return done.exit_code, done.stderr
+
+
 @pytest.mark.parametrize("share", [0.0, 0.6, 0.9999])
 def test_a_write_that_fails_at_any_place_is_told_and_the_old_file_stays(
-    collection: Path, share: float
+    collection: Path, forker: Forker, share: float
 ):
     """At the last flush, too: the system refuses what is longer."""
     file = sidecar_of(collection)
     before = file.read_bytes()
     longest = int(share * len(before))
-    script = (
-        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({longest}, {longest}))\n"
-        "from sqlite_utils.cli import cli; cli()"
-    )
     arguments = ("index-images", str(collection), "images", "--type", "flat", "-s")
-    found = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
-    )
-    assert found.returncode == 1, found
-    assert "could not be written (File too large)" in found.stderr
-    assert "Traceback" not in found.stderr
+    code, stderr = forker.call(command_with_short_files, longest, *arguments)
+    assert code == 1, stderr
+    assert "could not be written (File too large)" in stderr
+    assert "Traceback" not in stderr
     assert file.read_bytes() == before
     assert not list(file.parent.glob("*.tmp"))

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -82,7 +82,36 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     registry._factories.cache_clear()
 
 
+@contextmanager
+def limited() -> Iterator[None]:
+    """What waits for Ray without an end raises TimeoutError, and does not keep all other tests waiting."""
+
+    def fail(*signalled: object) -> None:
+        raise TimeoutError(f"nothing has come of the cluster for {HANGS} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(HANGS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def ends() -> Iterator[None]:
+    with limited():
+        yield
+
+
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
+
+
+def add_node(cluster: Any) -> Any:
+    """A node that the cluster knows. Ray's own way waits for 30 seconds at most."""
+    node = cluster.add_node(wait=False, **NODE)
+    cluster.wait_for_nodes(timeout=HANGS)
+    return node
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +122,15 @@ def cluster(site: Path) -> Iterator[Any]:
         monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         monkeypatch.setenv("RAY_enable_metrics_collection", "0")
         utils = pytest.importorskip("ray.cluster_utils")
-        cluster = utils.Cluster(initialize_head=True, head_node_args=NODE)
+        with limited():
+            cluster = utils.Cluster(initialize_head=True, head_node_args=NODE)
         try:
-            cluster.add_node(**NODE)
+            with limited():
+                add_node(cluster)
             yield cluster
         finally:
-            cluster.shutdown()
+            with limited():
+                cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -115,20 +147,23 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Run = Callable[..., Summary]
 
 
+def request_of(database: Path, photos: Path) -> EmbedRequest:
+    return EmbedRequest(database, "images", (photos,), model="fatal", batch_size=20, workers=1)
+
+
 @pytest.fixture
 def run(photos: Path, path: Path, site: Path) -> Run:
     def run(*, on_progress: Callable[[Progress], None] = lambda _: None, **changes: Any) -> Summary:
-        request = EmbedRequest(path, "images", (photos,), model="fatal", batch_size=20, workers=1)
-        return embed_images(replace(request, **changes), on_progress)
+        return embed_images(replace(request_of(path, photos), **changes), on_progress)
 
     return run
 
 
-@pytest.fixture
-def here(run: Run, tmp_path: Path) -> Path:
-    """The database of a run without a cluster."""
-    database = tmp_path / "here.db"
-    run(database=database)
+@pytest.fixture(scope="module")
+def here(photos: Path, site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a run without a cluster, which nobody changes."""
+    database = tmp_path_factory.mktemp("here") / "photos.db"
+    embed_images(request_of(database, photos))
     return database
 
 
@@ -207,7 +242,7 @@ def test_the_batches_of_an_actor_that_is_killed_go_to_others(
 def test_a_node_that_is_killed_is_done_without(
     cluster: Any, run: Run, ray: dict, here: Path, path: Path
 ):
-    node = cluster.add_node(**NODE)
+    node = add_node(cluster)
 
     kill = partial(cluster.remove_node, node, allow_graceful=False)
     summary = run(**ray, on_progress=after(40, kill))
@@ -255,7 +290,9 @@ embed_images(request, kill)
 def test_a_run_that_is_killed_is_picked_up_by_the_next(
     run: Run, ray: dict, here: Path, path: Path, photos: Path
 ):
-    killed = subprocess.run([sys.executable, "-c", DRIVER, path, photos, ray["ray"]], check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", DRIVER, path, photos, ray["ray"]], check=False, timeout=HANGS
+    )
     assert killed.returncode == -signal.SIGKILL
     assert query(path, "select count(*) from _images_vectors") == [(100,)]
 

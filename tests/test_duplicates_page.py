@@ -69,12 +69,18 @@ async def test_groups_side_by_side_with_what_differs(doubled: Path) -> None:
     blue, red = names_in(page)
     assert set(blue) == {"blue.jpg", "sent.jpg"}
     assert set(red) == {"red.jpg", "copy.jpg", "small.jpg"}
-    assert "2 groups of 5 images, of 11 that were compared" in page
+    assert "5 of 11 images are alike, in 2 groups" in page
     assert "2 images, 1 exact copy" in page
     assert "3 images, 1 exact copy" in page
-    assert re.search(r'class="differs"><dt>Pixels</dt><dd>40 x 30', page)
-    assert re.search(r"<div><dt>Format</dt><dd>JPEG", page)
-    assert "<dt>Folder</dt><dd>the top folder" in page
+    images, same = re.findall(r"<ul>\s*<li style.*?</ul>|<details><.*?</details>", page, re.S)[2:]
+    assert re.search(r"<dt>Pixels</dt><dd>40 x 30", images)
+    assert "<dt>Format</dt>" not in images
+    assert re.search(r"<dt>Format</dt><dd>JPEG", same)
+    assert "<dt>Folder</dt><dd>the top folder" in same
+    # "unknown" in all says nothing.
+    assert "<dt>Taken</dt>" not in page
+    # Rows of facts are beside each other.
+    assert len(set(re.findall(r"--facts: (\d)", images))) == 1
     # One of each stays.
     assert len(ticked(page)) == 3
     assert "small.jpg" in ticked(page)
@@ -165,7 +171,13 @@ async def test_scores_are_to_the_image_that_is_kept(star: Path) -> None:
     ]
     page = (await ask(datasette, f"{PAGE}?_keep=oldest")).text
     assert ticked(page) == ["A.jpg"]
-    assert re.findall(r"<span>(0\.\d+)</span>", page) == ["0.9510", "0.8088"]
+    assert '3 images<span title="Score 0.8088 to 0.9510">, 80 to 95 % alike' in page
+    alike = re.findall(r'<dt>Alike</dt><dd(?: title="(.*?)")?>(.*?)</dd>', page)
+    assert sorted(alike) == [
+        ("", "compared with this one"),
+        ("Score 0.8088", "80 %"),
+        ("Score 0.9510", "95 %"),
+    ]
 
 
 async def test_copies_are_of_the_image_that_is_kept(doubled: Path) -> None:
@@ -313,8 +325,7 @@ async def test_a_busy_server_is_asked_again(doubled: Path, monkeypatch: pytest.M
 async def test_the_images_that_are_not_shown_are_counted(
     doubled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (duplicate_groups, duplicates_page):
-        monkeypatch.setattr(module, "MOST_SHOWN", 2)
+    monkeypatch.setattr(duplicate_groups, "MOST_SHOWN", 2)
     page = (await ask(datasette_of(doubled), PAGE)).text
     assert [len(group) for group in names_in(page)] == [2, 2]
     assert re.findall(r'<fieldset[^>]* data-more="(\d+)"', page) == ["1"]

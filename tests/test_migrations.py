@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from datasette_image_search import store
 from datasette_image_search.search.live import live_index
 from datasette_image_search.search.query import QueryError, image_term, query_vector
 from datasette_image_search.sql.functions import register_functions
+from datasette_image_search.store import migrations, schema_version
 from datasette_image_search.store.migrations import migrate
 from datasette_image_search.store.reads import newest_ids
 from datasette_image_search.store.schema_version import MIGRATIONS, applied
@@ -29,6 +28,7 @@ from datasette_image_search.store.tables import SIDE_TABLES
 from datasette_image_search.store.vectors import image_vector
 
 from .commands import change, command, query
+from .faults.forked import Forker
 from .planning import search_one
 from .serving import datasette_of, get, query_page
 from .vector_files import write_npy
@@ -310,33 +310,28 @@ def test_a_renamed_column_can_be_renamed_again(old: Path) -> None:
     assert (10,) not in query(old, "select image_id from _scans_vectors")
 
 
-KILLED = """
-import os, signal, sys
-from sqlite_utils import Database
-from datasette_image_search.store import migrations, schema_version
-
-def kill(db):
+def kill(db: Database) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
-steps = list(migrations._STEPS)
-steps.insert(int(sys.argv[2]), kill)
-migrations._STEPS = tuple(steps)
-names = tuple(str(number) for number in range(len(steps)))
-migrations.MIGRATIONS = schema_version.MIGRATIONS = names
-migrations.migrate(Database(sys.argv[1]))
-"""
+
+def migrate_and_be_killed(database: Path, step: int) -> None:
+    """For a process of its own, which ends before this step, or after the last."""
+    steps = [*migrations._STEPS[:step], kill, *migrations._STEPS[step:]]
+    migrations._STEPS = tuple(steps)
+    names = tuple(map(str, range(len(steps))))
+    migrations.MIGRATIONS = schema_version.MIGRATIONS = names
+    migrate(Database(database))
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signal")
 @pytest.mark.parametrize("step", range(len(MIGRATIONS) + 1))
 def test_a_kill_within_a_migration_leaves_the_old_tables(
-    old: Path, answers: Hits, step: int
+    old: Path, answers: Hits, forker: Forker, step: int
 ) -> None:
     """What a kill between any two writes leaves is for tests/faults/."""
     change(old, "delete from scans where id = 10")
     before, schema = rows_of(old), query(old, "select sql from sqlite_master")
-    done = subprocess.run([sys.executable, "-c", KILLED, old, str(step)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert forker.begin(migrate_and_be_killed, old, step).wait().killed
     assert rows_of(old) == before
     assert query(old, "select sql from sqlite_master") == schema
 

@@ -1,4 +1,4 @@
-/* What is ticked on the page of duplicates: how many, that a group keeps one, and their paths to copy. */
+/* What is ticked on the page of duplicates: how many, that a group keeps one, all of it at once, and paths to copy. */
 "use strict";
 
 (() => {
@@ -13,7 +13,7 @@
 
   function tell() {
     const n = ticked().length;
-    count.textContent = `${n} image${n === 1 ? "" : "s"} ticked`;
+    count.textContent = `${n} selected`;
     for (const group of form.querySelectorAll("fieldset")) {
       const boxes = [...group.querySelectorAll("input[type=checkbox]")];
       // Images that are not shown stay.
@@ -22,6 +22,28 @@
       boxes[0].setCustomValidity(none ? "Keep one image of this group" : "");
       group.classList.toggle("keeps-none", none);
     }
+  }
+
+  function button(words, act) {
+    const made = Object.assign(document.createElement("button"), { type: "button", textContent: words });
+    made.addEventListener("click", () => {
+      act();
+      tell();
+    });
+    return made;
+  }
+
+  for (const group of form.querySelectorAll("fieldset")) {
+    const boxes = [...group.querySelectorAll("input[type=checkbox]")];
+    const keep = (only) => {
+      for (const box of boxes) box.checked = only !== undefined && box !== only;
+    };
+    for (const box of boxes) {
+      const only = button("Keep only this", () => keep(box));
+      only.setAttribute("aria-label", `Keep only this: ${box.closest("li").querySelector("img").alt}`);
+      box.closest(".image-duplicates-choose").append(only);
+    }
+    group.querySelector(".image-duplicates-foot").prepend(button("Keep all", () => keep()));
   }
 
   copy.hidden = !navigator.clipboard;

@@ -11,6 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
+from ..commands import change
 from ..conftest import embed_into
 from ..serving import served
 
@@ -21,12 +22,14 @@ PAGE = "/-/image-search/photos/images/duplicates"
 
 @pytest.fixture(scope="module")
 def server(drawn_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """red.jpg and blue.jpg are there twice."""
+    """red.jpg and blue.jpg are there twice, one with a date."""
     place = tmp_path_factory.mktemp("duplicates")
     for name in ("red", "blue"):
         for copy in ("", " copy"):
             shutil.copy(drawn_once / "pictures" / f"{name}.jpg", place / f"{name}{copy}.jpg")
-    with served(embed_into(place / "photos.db", "images", place)) as server:
+    database = embed_into(place / "photos.db", "images", place)
+    change(database, "update images set taken_at = '2001-02-03' where filename = 'blue copy.jpg'")
+    with served(database) as server:
         yield server.url
 
 
@@ -36,19 +39,19 @@ def test_each_group_keeps_one_of_what_is_ticked(browser: Browser, server: str) -
     page = context.new_page()
     page.goto(server + PAGE)
     count = page.locator(".image-duplicates-count")
-    expect(count).to_have_text("2 images ticked")
-    expect(page.get_by_role("button", name="On the search page")).to_be_in_viewport()
+    expect(count).to_have_text("2 selected")
+    expect(page.get_by_role("button", name="Search these")).to_be_in_viewport()
     assert Axe().run(page, context="section.content").response["violations"] == []
     page.get_by_role("button", name="Copy paths").click()
     expect(count).to_have_text("2 paths copied")
     paths = page.evaluate("navigator.clipboard.readText()").splitlines()
     assert [Path(path).stem.removesuffix(" copy") for path in paths] == ["blue", "red"]
     page.get_by_role("checkbox", checked=False).first.check()
-    expect(count).to_have_text("3 images ticked")
+    expect(count).to_have_text("3 selected")
     page.get_by_role("button", name="List").click()
     expect(page).to_have_url(server + PAGE)
     page.get_by_role("checkbox", checked=True).first.uncheck()
-    page.get_by_role("button", name="On the search page").click()
+    page.get_by_role("button", name="Search these").click()
     expect(page.get_by_text("2 images from a selection", exact=False).first).to_be_visible()
     context.close()
 
@@ -68,11 +71,42 @@ def test_the_shown_images_of_a_larger_group_may_all_go(browser: Browser, server:
     page.close()
 
 
+def test_a_group_is_kept_whole_or_but_for_one(browser: Browser, server: str) -> None:
+    page = browser.new_page()
+    page.goto(server + PAGE)
+    group = page.locator("fieldset").first
+    boxes = group.get_by_role("checkbox")
+    for at in (0, 1):
+        group.get_by_role("button", name="Keep only this").nth(at).click()
+        assert [box.is_checked() for box in boxes.all()] == [at == 1, at == 0]
+    group.get_by_role("button", name="Keep all").click()
+    expect(page.locator(".image-duplicates-count")).to_have_text("1 selected")
+    # The words on the picture are those of its box.
+    picture = group.locator("img").first.bounding_box()
+    assert picture is not None
+    page.mouse.click(picture["x"] + 25, picture["y"] + 20)
+    assert [box.is_checked() for box in boxes.all()] == [True, False]
+    page.close()
+
+
+def test_facts_are_beside_each_other(browser: Browser, server: str) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 700})
+    page.goto(server + PAGE)
+    group = page.locator("fieldset").first
+    group.locator(".image-duplicates-name").first.evaluate(
+        "each => { each.append('x'.repeat(90)) }"
+    )
+    taken = [fact.bounding_box() for fact in group.locator("li dt", has_text="Taken").all()]
+    assert len(taken) == 2
+    assert len({box["y"] for box in taken if box}) == 1
+    page.close()
+
+
 def test_without_javascript(browser: Browser, server: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{server}{PAGE}")
-    page.get_by_label("keep", exact=True).select_option("oldest")
+    page.get_by_label("Keep", exact=True).select_option("oldest")
     page.get_by_role("button", name="Suggest").click()
     expect(page.locator("fieldset")).to_have_count(2)
     page.get_by_role("button", name="List").click()

@@ -101,7 +101,7 @@ def test_all_matches_are_not_the_weaker_ones(page: Page, server: str) -> None:
 
 
 def test_what_a_link_or_a_query_cannot_hold_is_said(page: Page, server: str) -> None:
-    page.goto(f"{server}{SEARCH}?q=red&_sort=id")
+    page.goto(f"{server}{SEARCH}?_sort=id")
     page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
     page.evaluate("window.imageSearchAmong = () => 'A'.repeat(7000)")
     tick(page, "red.jpg")
@@ -163,3 +163,25 @@ def test_an_album_is_made_and_emptied(root_page: Page) -> None:
     expect(bar(page)).to_contain_text("1 image taken out of Best & blue")
     bar(page).get_by_role("button", name="Undo").click()
     expect(page.locator(".image-search-grid img")).to_have_count(2)
+
+
+def test_by_a_finger_on_a_phone(browser: Browser, server: str) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(f"{server}{SEARCH}?_sort=id")
+    card = page.locator("li[data-key]").nth(1)
+    page.locator(".image-select-tick").first.wait_for(state="attached")
+    box = card.bounding_box()
+    assert box is not None
+    # Beyond the edge of the circle, which ends at 34 px.
+    page.touchscreen.tap(box["x"] + 38, box["y"] + 38)
+    expect(card).to_have_class("selected")
+    tops = bar(page).locator(":scope > button, strong, .image-select-actions > *")
+    boxes = [each.bounding_box() for each in tops.all()]
+    assert len(boxes) > 3
+    # One row.
+    middles = [each["y"] + each["height"] / 2 for each in boxes if each]
+    assert max(middles) - min(middles) < 6
+    context.close()

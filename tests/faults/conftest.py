@@ -13,14 +13,6 @@ from random import Random
 import pytest
 
 from ..conftest import MEMORY
-from .forked import Forker
-
-
-@pytest.fixture(scope="session")
-def forker() -> Iterator[Forker]:
-    forker = Forker()
-    yield forker
-    forker.close()
 
 
 @pytest.fixture(scope="session")

@@ -70,13 +70,17 @@ class Forker:
 
     def call(self, function: Callable, *arguments: Any) -> Any:
         """What a function of a module of ours answers in a new process; what it raises is raised here."""
-        running = self._start("call", (function, arguments), False, None)
+        running = self.begin(function, *arguments)
         ended = running.wait()
         assert running.result.exists(), f"{function.__name__}: {ended}"
         is_answer, answer = pickle.loads(running.result.read_bytes())
         if is_answer:
             return answer
         raise AssertionError(answer)
+
+    def begin(self, function: Callable, *arguments: Any) -> Running:
+        """A new process that calls a function of a module of ours."""
+        return self._start("call", (function, arguments), False, None)
 
     def _start(self, kind: str, what: object, held: bool, limit: int | None) -> Running:
         self._number += 1

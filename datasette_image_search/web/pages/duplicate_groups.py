@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
+from ...errors import counted
 from ...files.remote_urls import is_url, joined
 from ...metadata.columns import COLUMNS
 from ...quantities import bytes_in_words
@@ -23,6 +24,9 @@ from .results import LARGEST_VALUE, ShownImage, in_time
 
 MOST_SHOWN = 24
 """Images of a group on a page. Hundreds are no choice to make by hand."""
+
+UNKNOWN = "unknown"
+NO_COMPANIONS = "no other file"
 
 READ_AT_ONCE = 500
 """Images, or pairs of them, within one time limit: a list of all groups may have 100,000."""
@@ -69,24 +73,34 @@ class Group:
 
 @dataclass(frozen=True)
 class DuplicateFact:
-    """A line below an image; `differs` if not all images of its group have the same."""
+    """What is said of an image, or of all images of a group; `exactly` is the same as a number, or ""."""
 
     label: str
     text: str
-    differs: bool
+    exactly: str = ""
 
 
 @dataclass(frozen=True)
 class DuplicateCard:
-    """`likeness` is "exact copy", "0.9731", or "" of the one that is kept. `path` is what a copy of paths has."""
+    """An image beside its duplicates. `facts` are those that not all have; `path` is what a copy of paths has."""
 
     card: Card
     key: str
     path: str
-    likeness: str
     suggested: bool
-    has_companions: bool
     facts: tuple[DuplicateFact, ...]
+
+
+@dataclass(frozen=True)
+class ShownGroup:
+    """`likeness` is of the images to the one that is kept; `same` is what all have; `more` images are not shown."""
+
+    number: int
+    title: str
+    likeness: DuplicateFact | None
+    cards: tuple[DuplicateCard, ...]
+    same: tuple[DuplicateFact, ...]
+    more: int
 
 
 def _metadata(member: Member) -> int:
@@ -195,51 +209,80 @@ def _suggested(group: Group, scores: Mapping[int, float], threshold: float) -> G
     return Group(group.number, tuple(members))
 
 
-def duplicate_cards(
-    requested: RequestedTable, group: Group, *, with_root: bool
-) -> list[DuplicateCard]:
+def shown_group(requested: RequestedTable, group: Group, *, with_root: bool) -> ShownGroup:
     """The first MOST_SHOWN of a group; the one to keep is among them."""
     members = group.members[:MOST_SHOWN]
     if group.kept not in members:
         members = (*members[:-1], group.kept)
-    texts = [_facts(member) for member in members]
-    differing = {label for label in texts[0] if len({each[label] for each in texts}) > 1}
+    facts = [_facts(member, of_several=len(members) > 2) for member in members]
+    same = tuple(fact for fact in facts[0].values() if all(fact in each.values() for each in facts))
     cards = []
-    for member, facts in zip(members, texts, strict=True):
+    for member, each in zip(members, facts, strict=True):
         shown = ShownImage(member.id, dict(member.row), None, member.version)
-        likeness = f"{member.duplicate.score:.4f}"
-        if member.kept:
-            likeness = ""
         cards.append(
             DuplicateCard(
                 image_card(requested.urls, shown, requested.index.path_column),
                 str(member.id),
                 member.path(with_root=with_root),
-                "exact copy" if member.duplicate.exact else likeness,
                 member.suggested,
-                member.duplicate.image.has_companions,
-                tuple(
-                    DuplicateFact(label, text or "unknown", label in differing)
-                    for label, text in facts.items()
-                    if text or label in differing
-                ),
+                tuple(fact for fact in each.values() if fact not in same),
             )
         )
-    return cards
+    known = tuple(fact for fact in same if fact.text not in (UNKNOWN, NO_COMPANIONS))
+    more = len(group.members) - len(members)
+    return ShownGroup(
+        group.number, _in_words(group), _likeness(group.members), tuple(cards), known, more
+    )
 
 
-def _facts(member: Member) -> dict[str, str]:
-    """All labels, with "" for what is not known."""
+def _in_words(group: Group) -> str:
+    exact = sum(member.duplicate.exact for member in group.members)
+    copies = f", {counted(exact, 'exact copy', 'exact copies')}" if exact else ""
+    return f"{counted(len(group.members), 'image')}{copies}"
+
+
+def _likeness(members: Iterable[Member]) -> DuplicateFact | None:
+    """Of those that are no exact copies, such as "98 % alike" or "95 to 98 % alike"; None if all are."""
+    scores = sorted(
+        each.duplicate.score for each in members if not each.kept and not each.duplicate.exact
+    )
+    if not scores:
+        return None
+    least, most = per_cent(scores[0]), per_cent(scores[-1])
+    text = f"{least} % alike" if least == most else f"{least} to {most} % alike"
+    exactly = " to ".join(dict.fromkeys(f"{score:.4f}" for score in (scores[0], scores[-1])))
+    return DuplicateFact("Alike", text, f"Score {exactly}")
+
+
+def per_cent(score: float) -> int:
+    """Rounded down: 100 is for what is equal."""
+    return int(score * 100 + 1e-4)
+
+
+def _facts(member: Member, *, of_several: bool) -> dict[str, DuplicateFact]:
+    """By their labels, which all images of a group have."""
     file, row = member.duplicate.image, member.row
-    pixels = "" if file.width is None or file.height is None else f"{file.width} x {file.height}"
+    score = member.duplicate.score
+    alike = f"{per_cent(score)} %"
+    if member.kept or member.duplicate.exact:
+        alike = "exact copy" if member.duplicate.exact else "compared with this one"
     metadata = _metadata(member)
     folder = str(PurePosixPath(file.location.path).parent)
-    return {
-        "Pixels": pixels,
+    is_sized = file.width is not None and file.height is not None
+    texts = {
+        # The title of a group of two says it.
+        **({"Alike": alike} if of_several else {}),
+        "Pixels": f"{file.width} x {file.height}" if is_sized else "",
         "Size": "" if file.size is None else bytes_in_words(file.size),
         "Format": str(row.get("format") or ""),
         "Taken": str(row.get("taken_at") or "")[:16].replace("T", " "),
         "Changed": str(file.mtime or "")[:16].replace("T", " "),
         "Folder": "the top folder" if folder == "." else folder,
         "Metadata": f"{metadata} values" if metadata else "none",
+        "With": "other files of the same photo" if file.has_companions else NO_COMPANIONS,
+    }
+    exactly = {} if member.kept else {"Alike": f"Score {score:.4f}"}
+    return {
+        label: DuplicateFact(label, text or UNKNOWN, exactly.get(label, ""))
+        for label, text in texts.items()
     }

@@ -28,13 +28,13 @@ from ..server.preparing import TooBusy
 from ..server.threads import RETRY_AFTER
 from ..urls import AMONG, RequestError, check_url, pairs_of, replaced, whole_number
 from .duplicate_groups import (
-    MOST_SHOWN,
     READ_AT_ONCE,
     SUGGESTIONS,
     Group,
     Member,
-    duplicate_cards,
+    per_cent,
     read_groups,
+    shown_group,
 )
 from .responses import error_response, text_response
 from .search_page import shows_originals, table_context
@@ -122,23 +122,18 @@ async def _html(
     numbered = list(enumerate(groups[offset:end], start=offset + 1))
     with_root = await _sees_roots(requested)
     shown = [
-        {
-            "number": group.number,
-            "title": _group_in_words(group),
-            "cards": duplicate_cards(requested, group, with_root=with_root),
-            "more": max(len(group.members) - MOST_SHOWN, 0),
-        }
+        shown_group(requested, group, with_root=with_root)
         for group in await read_groups(requested, numbered, keep, float(threshold))
     ]
     pairs = replaced(pairs_of(request), _next=None, **{DROPPED: None})
     images = sum(map(len, groups))
     context = {
         "threshold": threshold,
-        "thresholds": THRESHOLDS,
+        "thresholds": {each: _threshold_in_words(each) for each in THRESHOLDS},
         "keep": keep,
         "suggestions": {name: words for name, (words, _) in SUGGESTIONS.items()},
-        "description": f"{counted(len(groups), 'group')} of {counted(images, 'image')}, of "
-        f"{comparison.groups.images:,} that were compared",
+        "description": f"{images:,} of {counted(comparison.groups.images, 'image')} are alike, in "
+        f"{counted(len(groups), 'group')}",
         "is_chained": comparison.groups.chained > comparison.groups.images / 2,
         "groups": shown,
         "numbers": (offset + 1, end),
@@ -199,10 +194,11 @@ async def _comparing(requested: RequestedTable, comparison: Comparison) -> Respo
     return response
 
 
-def _group_in_words(group: Group) -> str:
-    exact = sum(member.duplicate.exact for member in group.members)
-    copies = f", {counted(exact, 'exact copy', 'exact copies')}" if exact else ""
-    return f"{counted(len(group.members), 'image')}{copies}"
+def _threshold_in_words(threshold: str) -> str:
+    score = float(threshold)
+    if score == 1:
+        return "exact copies"
+    return f"{'nearly the same' if score >= 0.95 else 'similar'}, {per_cent(score)} %"
 
 
 async def _sees_roots(requested: RequestedTable) -> bool:
