@@ -45,6 +45,12 @@
     for (const picture of among(more)) {
       if (known.has(new URL(picture.href, location.href).pathname)) picture.closest("li").remove();
     }
+    for (const heading of more.querySelectorAll(".image-search-date")) {
+      if (heading.nextElementSibling?.matches("[data-key]")) continue;
+      const rest = heading.nextElementSibling;
+      if (rest?.matches(".image-search-rest")) rest.remove();
+      heading.remove();
+    }
     // A month that goes on has its heading already.
     const [before, again] = [[...found.querySelectorAll(".image-search-date")].at(-1), more.querySelector(".image-search-date:first-child")];
     if (!before || before.textContent === again?.textContent) again?.remove();
@@ -75,7 +81,7 @@
     isLoading = true;
     atEnd.unobserve(link);
     try {
-      const response = await fetch(link.href, { cache, headers: { "image-search-more": "1" } });
+      const response = await fetch(link.href, { cache, headers: { "image-search-more": found.dataset.byDate ?? "pictures" } });
       if (response.status !== 200) throw new Error(response.statusText);
       const html = await response.text();
       append(new DOMParser().parseFromString(html, "text/html").querySelector(".image-search-found"));
