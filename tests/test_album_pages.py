@@ -77,7 +77,7 @@ async def test_an_album_from_the_first_image_to_its_end(database: Path):
     datasette = served(database)
     added = (await post(datasette, "id__lte=3", action="add", album=" Beach ")).json()
     url = f"{PAGE}?_image_album=Beach"
-    undo = {"action": "remove", "album": "Beach", "search": "_among=CAC"}
+    undo = {"action": "remove", "album": "Beach", "search": "_among=CAC", "undo": "new"}
     assert added == {
         "ok": True, "album": "Beach", "images": 3, "changed": 3, "undo": undo, "url": url
     }  # fmt: skip
@@ -374,6 +374,32 @@ async def test_a_page_of_results_puts_all_it_finds_into_an_album_and_undoes_exac
     again = await submit(datasette, form_on(undone, ">Undo<"))
     assert "2 images added to <a" in again.text
     assert members(albums) == {"Beach & sea": [1, 2, 3, 4]}
+
+
+async def test_undo_takes_back_the_album_that_a_mistyped_name_made(albums: Path):
+    datasette = served(albums)
+    form = {"action": "add", "album": "Beech", "search": "id=5"}
+    added = await submit(datasette, form)
+    assert members(albums) == {"Beach & sea": [3, 4], "Beech": [5]}
+    await submit(datasette, form_on(added, ">Undo<"))
+    assert members(albums) == {"Beach & sea": [3, 4]}
+
+
+async def test_undo_does_not_make_an_album_again_that_somebody_deleted(albums: Path):
+    datasette = served(albums)
+    taken = await submit(datasette, {"action": "remove", "album": "Beach & sea", "search": "id=3"})
+    await submit(datasette, {"action": "delete", "album": "Beach & sea"})
+    undone = await submit(datasette, form_on(taken, ">Undo<"))
+    assert undone.status_code == 400
+    assert "no album" in undone.text
+    assert members(albums) == {}
+
+
+async def test_a_form_of_an_image_that_is_gone_changes_nothing(albums: Path):
+    form = {"action": "remove", "album": "Beach & sea", "search": "id=3", "image": "nope"}
+    refused = await submit(served(albums), form)
+    assert refused.status_code == 400
+    assert members(albums) == {"Beach & sea": [3, 4]}
 
 
 async def test_a_page_of_an_image_puts_it_into_an_album_and_takes_it_out(database: Path):

@@ -6,6 +6,7 @@ import errno
 import json
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -387,6 +388,8 @@ def command_with_short_files(longest: int, *arguments: object) -> tuple[int, str
     """For a process of its own, which has files of so many bytes at most: its exit code and stderr."""
     import resource
 
+    # Python finds the folder for temporary files by writing one, which is not what has to fail.
+    tempfile.gettempdir()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (longest, before[1]))
     done = command(*arguments)

@@ -78,3 +78,18 @@ async def test_many_months_with_an_image_or_two_are_years(dated: Path) -> None:
     change(dated, "update images set taken_at = '2020-07-01' where id = 5")
     found = await shown(dated, "id__lt=6")
     assert found == ["2021", "1", "2", "3", "2020", "5", "4"]
+
+
+async def test_what_is_added_to_a_page_goes_on_with_its_months(dated: Path) -> None:
+    change(dated, "update images set taken_at = '2020-07-01' where id = 5")
+    datasette = datasette_of(dated)
+    page = (await ask(datasette, f"{PAGE}?_size=3")).text
+    assert 'data-by-date="month"' in page
+    headers = {"image-search-more": "month"}
+    more = await datasette.client.get(f"{PAGE}?_size=3&_next=3", headers=headers)
+    assert re.findall("<h3>([^<]*)", more.text) == ["July 2020", "June 2020", "Without a date"]
+
+
+async def test_what_is_no_date_has_no_heading(dated: Path) -> None:
+    change(dated, "update images set taken_at = '2021:06:03 10:00' where id = 5")
+    assert await shown(dated, "id__in=1,2,3,5") == ["5", "June 2021", "1", "2", "May 2021", "3"]

@@ -11,8 +11,10 @@ from datasette_image_search.api import Images
 from datasette_image_search.embedders.protocol import EmbedderError, TextNotUnderstood
 from datasette_image_search.search import fusion
 from datasette_image_search.search.fusion import merged
+from datasette_image_search.search.queries import QueryWithFiles
 from datasette_image_search.search.query import QueryError
 from datasette_image_search.store import text_search
+from datasette_image_search.store.filters import FilterError
 from datasette_image_search.store.text_search import TextHit, TextMatch, TextsDamaged
 
 from .commands import change
@@ -126,6 +128,22 @@ def test_a_model_that_is_not_there(images: Images):
     with pytest.raises(EmbedderError):
         images.search("porto", by="both")
     assert ids(images, "porto", by="text") == []
+
+
+@pytest.mark.parametrize("by", ["likeness", "both"])
+def test_what_is_wrong_is_said_before_a_model_is_loaded(
+    images: Images, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("datasette_image_search.search.query.text_encoder_of", load)
+    with pytest.raises(FilterError, match="no such column: nope"):
+        images.search("red", by=by, where="nope = 1")
+    with pytest.raises(QueryError, match="there is no image #99"):
+        images.search("red + #99", by=by)
+    with pytest.raises(QueryError, match="there is no file"):
+        images.search(QueryWithFiles(f"red + {tmp_path}/nope.jpg"), by=by)
 
 
 def test_an_image_without_a_vector(images: Images):

@@ -94,3 +94,13 @@ async def test_values_that_are_there_are_not_called_missing(
     places: Path, pairs: list[tuple[str, str]]
 ) -> None:
     assert await said(places, *pairs) == ("No image matches.", [])
+
+
+async def test_two_values_of_a_column_offer_nothing(places: Path) -> None:
+    sentence, links = await said(places, ("city", "Zermat"), ("city__exact", "Rome"))
+    assert (sentence, links) == ("No image matches.", [])
+
+
+async def test_characters_that_cannot_be_seen_are_written(places: Path) -> None:
+    sentence, _ = await said(places, ("city", "\0"))
+    assert sentence == "No image matches. No image has “\\x00” in City."

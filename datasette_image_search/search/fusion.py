@@ -28,7 +28,7 @@ from .. import store
 from ..checked import check_whole
 from ..embedders.protocol import EmbedderError
 from ..store import Filter, Index, Key
-from ..store.filters import IdSet, both_of
+from ..store.filters import IdSet, both_of, passing
 from ..store.reads import count_images
 from ..store.text_search import (
     TextHit,
@@ -74,6 +74,9 @@ def find_images(
 
     Raises QueryError, EmbedderError if there is no vector for a query and no text matches it, or an error of the planner.
     """
+    if isinstance(filter, Filter):
+        # What is wrong with it is said before a model is loaded, which takes seconds.
+        passing(conn, index, [], filter)
     if options.by == "likeness":
         vectors = [ask(query) for query in queries]
         return asked.find_images(conn, index, vectors, k, filter, options)

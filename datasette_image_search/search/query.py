@@ -247,7 +247,8 @@ def query_vector(
     words: list[float] = []
     pictures: list[float] = []
     bank = None
-    for term in terms:
+    # A model takes seconds to load: what is wrong without it is said first.
+    for term in sorted(terms, key=lambda term: (term.kind is Kind.WORDS, term.kind is Kind.FILE)):
         if term.kind is Kind.WORDS:
             embedder = text_encoder_of(index, weights_of)
             vector, warning = _text_vector(embedder, term.text)

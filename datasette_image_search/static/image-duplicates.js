@@ -46,6 +46,21 @@
     group.querySelector(".image-duplicates-foot").prepend(button("Keep all", () => keep()));
   }
 
+  const groupOf = (picture) => picture.closest("fieldset");
+  const pictures = [...form.querySelectorAll(".image-duplicates-picture")];
+  const preview = window.imageSearchPreview(pictures, {
+    captionOf: (picture) => picture.parentElement.querySelector(".image-duplicates-name"),
+    boxOf: (picture) => picture.parentElement.querySelector("input"),
+    numberOf: (at) => {
+      const group = pictures.filter((each) => groupOf(each) === groupOf(pictures[at]));
+      return [group.indexOf(pictures[at]) + 1, group.length];
+    },
+    isNear: (one, other) => groupOf(one) === groupOf(other),
+    settled: () => history.replaceState({ ...history.state, ...preview.state() }, ""),
+  });
+  // Loaded again with a preview open, or come back to.
+  if (history.state?.preview !== undefined) preview.show(history.state.preview);
+
   copy.hidden = !navigator.clipboard;
   copy.addEventListener("click", () => {
     if (!form.reportValidity()) return;

@@ -1,4 +1,4 @@
-/* Additions to the search page: a preview, keys, search by a picture, late facets. It works without them. */
+/* Additions to the search page: previews, keys, search by a picture, late facets. It works without them. */
 "use strict";
 
 (() => {
@@ -13,134 +13,18 @@
 
   /* --- The preview ----------------------------------------------------------------------------- */
 
-  const preview = document.querySelector(".image-search-preview");
-  const figure = preview.querySelector("figure");
-  let position = -1;
-  // Closing the preview goes back a step, which is told a moment later.
-  let isGoingBack = false;
+  const dialog = document.querySelector(".image-search-preview");
+  const first = found?.querySelector(".image-search-grid")?.start ?? 1;
+  const total = Number(document.querySelector(".image-select")?.dataset.all);
 
-  function moveTo(at) {
-    const folded = pictures[at]?.closest("details");
-    if (folded) folded.open = true;
-    pictures[at]?.focus();
-  }
-
-  function show(at) {
-    if (at < 0 || at >= pictures.length) return;
-    position = at;
-    const picture = pictures[at];
-    // Show the thumbnail at once, and a larger picture when it has loaded, if there is an original.
-    const shown = picture.querySelector("img").cloneNode();
-    shown.removeAttribute("loading");
-    if ("film" in picture.dataset) {
-      const film = document.createElement("video");
-      film.controls = true;
-      film.onloadeddata = () => {
-        if (shown.isConnected) shown.replaceWith(film);
-      };
-      film.src = picture.dataset.film;
-    } else if (picture.dataset.preview) {
-      const preview = new Image();
-      preview.onload = () => {
-        shown.src = preview.src;
-      };
-      preview.src = picture.dataset.preview;
-    }
-    const frame = document.createElement("div");
-    frame.className = "image-search-framed";
-    frame.append(shown);
-    const caption = document.createElement("figcaption");
-    const card = picture.parentElement;
-    caption.append(card.querySelector(".image-search-caption").cloneNode(true));
-    figure.replaceChildren(frame, caption);
-    // A step of its own, so that going back closes it, and does not leave the search.
-    if (!preview.open && !isGoingBack && history.state?.preview === undefined) history.pushState({ preview: at }, "");
-    if (!preview.open) preview.showModal();
-    clearTimeout(waiting);
-    asking?.abort();
-    // Not of each picture that a held key passes: browsers allow some steps a second in the history.
-    waiting = setTimeout(() => {
-      keepPlace();
-      addFacts(frame, caption, picture.href);
-    }, 150);
-    if (at > pictures.length - 10) loadMore();
-  }
-
-  let waiting = 0;
-  let asking = null;
-
-  /* What the page of the image says of it, and where in the picture text was read. */
-  async function addFacts(frame, caption, url) {
-    asking = new AbortController();
-    try {
-      const html = await (await fetch(url, { signal: asking.signal })).text();
-      const page = new DOMParser().parseFromString(html, "text/html");
-      const [facts, lines] = [".image-search-facts", ".image-search-lines"].map((part) => page.querySelector(part));
-      if (facts) caption.append(facts);
-      if (lines) frame.append(lines);
-    } catch {
-      // The name and the links are there already.
-    }
-  }
-
-  found?.addEventListener("click", (event) => {
-    const picture = event.target.closest(".image-search-picture");
-    // A click for another tab opens the row.
-    if (!picture || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
-    event.preventDefault();
-    show(pictures.indexOf(picture));
-  });
-  for (const button of preview.querySelectorAll("[data-step]")) {
-    button.addEventListener("click", () => show(position + Number(button.dataset.step)));
-  }
-  preview.addEventListener("click", (event) => {
-    if (event.target === preview || event.target.tagName === "FIGURE") preview.close();
-    const frame = event.target.closest(".image-search-framed");
-    if (frame) lookCloser(frame, event);
-  });
-
-  /* Twice as wide as the screen, around the point of a click, or the whole again. A film has keys of its own. */
-  function lookCloser(frame, point) {
-    const picture = frame.querySelector("img");
-    if (!picture) return;
-    const box = picture.getBoundingClientRect();
-    const at = (where, start, length) => (where === undefined ? 0.5 : (where - start) / length);
-    const [across, down] = [at(point?.clientX, box.left, box.width), at(point?.clientY, box.top, box.height)];
-    frame.classList.toggle("closer");
-    frame.scrollTo(across * frame.scrollWidth - frame.clientWidth / 2, down * frame.scrollHeight - frame.clientHeight / 2);
-  }
-
-  /* A finger goes to the next picture sideways, and closes downwards; two enlarge the page, as everywhere. */
-  let touched = null;
-  preview.addEventListener("pointerdown", (event) => {
-    const isFree = event.isPrimary && visualViewport.scale === 1 && !event.target.closest(".closer, video, a, button");
-    touched = event.pointerType === "touch" && isFree ? event : null;
-  });
-  preview.addEventListener("pointerup", (event) => {
-    if (touched?.pointerId !== event.pointerId) return;
-    const [across, down] = [event.clientX - touched.clientX, event.clientY - touched.clientY];
-    touched = null;
-    if (Math.abs(across) > Math.max(50, 2 * Math.abs(down))) show(position - Math.sign(across));
-    else if (down > Math.max(90, 2 * Math.abs(across))) preview.close();
-  });
-  preview.addEventListener("close", () => {
-    // This is told a moment later, when a quick person has opened it again.
-    if (preview.open) return;
-    clearTimeout(waiting);
-    asking?.abort();
-    moveTo(position);
-    figure.replaceChildren();
-    if (history.state?.preview === undefined || isGoingBack) return;
-    isGoingBack = true;
-    history.back();
-  });
-  addEventListener("popstate", ({ state }) => {
-    const wasClosed = isGoingBack;
-    isGoingBack = false;
-    // A quick person has opened it again before this was told.
-    if (wasClosed && preview.open) history.pushState({ preview: position }, "");
-    else if (state?.preview !== undefined) show(state.preview);
-    else if (preview.open) preview.close();
+  const preview = window.imageSearchPreview(pictures, {
+    captionOf: (picture) => picture.parentElement.querySelector(".image-search-caption"),
+    boxOf: (picture) => picture.parentElement.querySelector(".image-select-tick"),
+    numberOf: (at) => [first + at, total],
+    shown: (at) => {
+      if (at > pictures.length - 10) loadMore();
+    },
+    settled: () => keepPlace(),
   });
 
   /* --- The next page, when the end of this one comes into view ---------------------------------- */
@@ -160,6 +44,12 @@
     // Images may have come meanwhile, and moved others to this page.
     for (const picture of among(more)) {
       if (known.has(new URL(picture.href, location.href).pathname)) picture.closest("li").remove();
+    }
+    for (const heading of more.querySelectorAll(".image-search-date")) {
+      if (heading.nextElementSibling?.matches("[data-key]")) continue;
+      const rest = heading.nextElementSibling;
+      if (rest?.matches(".image-search-rest")) rest.remove();
+      heading.remove();
     }
     // A month that goes on has its heading already.
     const [before, again] = [[...found.querySelectorAll(".image-search-date")].at(-1), more.querySelector(".image-search-date:first-child")];
@@ -191,7 +81,7 @@
     isLoading = true;
     atEnd.unobserve(link);
     try {
-      const response = await fetch(link.href, { cache, headers: { "image-search-more": "1" } });
+      const response = await fetch(link.href, { cache, headers: { "image-search-more": found.dataset.byDate ?? "pictures" } });
       if (response.status !== 200) throw new Error(response.statusText);
       const html = await response.text();
       append(new DOMParser().parseFromString(html, "text/html").querySelector(".image-search-found"));
@@ -236,10 +126,10 @@
       isUnfolded: Boolean(fold()?.open),
       focused: pictures.findIndex((picture) => picture.parentElement.contains(document.activeElement)),
     };
-    inHistory({ place, ...(preview.open && !isGoingBack && { preview: position }) });
+    inHistory({ place, ...preview.state() });
   }
 
-  async function goToPlace({ top, height, shown, isUnfolded, focused }, preview) {
+  async function goToPlace({ top, height, shown, isUnfolded, focused }, previewed) {
     found.style.minHeight = `${height}px`;
     scrollTo(0, top);
     for (let before = -1; before < pictures.length; ) {
@@ -250,7 +140,7 @@
     }
     found.style.minHeight = "";
     pictures[focused]?.focus({ preventScroll: true });
-    if (preview !== undefined) show(preview);
+    if (previewed !== undefined) preview.show(previewed);
   }
 
   if (found) {
@@ -315,14 +205,14 @@
     return best;
   }
 
-  const isTyping = (element) => /^(INPUT|SELECT|TEXTAREA|VIDEO)$/.test(element.tagName);
+  const isTyping = (element) => /^(INPUT|SELECT|TEXTAREA)$/.test(element.tagName);
 
   // Captured, because "/" has another meaning on the other pages of Datasette 1.0.
   document.addEventListener(
     "keydown",
     (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if (event.key === "/" && !isTyping(event.target) && !preview.open) {
+      if (event.key === "/" && !isTyping(event.target) && !dialog.open) {
         event.preventDefault();
         event.stopImmediatePropagation();
         box.focus();
@@ -330,21 +220,17 @@
         return;
       }
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (preview.open) {
-        if (step && !isTyping(event.target)) show(position + step);
-        if (event.key === "z") lookCloser(figure.querySelector(".image-search-framed"));
-        return;
-      }
+      if (dialog.open) return;
       if (event.key === "Escape" && event.target === box) box.blur();
       if (!pictures.length) return;
       const at = pictures.indexOf(event.target);
       if (at < 0) {
         if (event.key === "ArrowDown" && event.target === box) {
           event.preventDefault();
-          moveTo(0);
+          preview.moveTo(0);
         } else if (step && event.target === document.body) {
           event.preventDefault();
-          moveTo(step > 0 ? 0 : pictures.length - 1);
+          preview.moveTo(step > 0 ? 0 : pictures.length - 1);
         }
         return;
       }
@@ -358,7 +244,7 @@
       }[event.key];
       if (target === undefined) return;
       event.preventDefault();
-      moveTo(target());
+      preview.moveTo(target());
     },
     true,
   );

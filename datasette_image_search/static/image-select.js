@@ -279,17 +279,17 @@
   /* What came or left, with a way back: it takes out exactly what came. */
   function tell(action, { changed, album, url, undo }) {
     const words = `${counted(changed)} ${action === "remove" ? "taken out of" : "added to"} `;
-    say(words, make("a", { href: url }, album), ...(undo ? [" ", button("Undo", () => send(undo.action, undo.album, undo.search))] : []));
+    say(words, make("a", { href: url }, album), ...(undo ? [" ", button("Undo", () => send(undo.action, undo.album, undo.search, { undo: undo.undo }))] : []));
     bar.hidden = false;
   }
 
-  async function send(action, album, search = set()) {
+  async function send(action, album, search = set(), more = {}) {
     say("Writing…");
     try {
       const answer = await ask(albums, {
         method: "POST",
         // A URL could not name thousands.
-        body: new URLSearchParams({ action, album, search }),
+        body: new URLSearchParams({ action, album, search, ...more }),
         headers: { accept: "application/json", ...(known.csrftoken && { "x-csrftoken": known.csrftoken }) },
       });
       if (new URLSearchParams(location.search).getAll("_image_album").includes(album)) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote_plus, urlencode
 
 from datasette.app import Datasette
 from datasette.utils import filters_should_redirect, tilde_encode
@@ -275,12 +275,18 @@ def check_url(request: Request) -> None:
 
 def links_within(request: Request, characters: int) -> int:
     """How many links with the URL in them are no longer than that; at least one."""
-    return max(characters // (1 + len(request.query_string)), 1)
+    return max(characters // (1 + _repeated(request)), 1)
+
+
+def _repeated(request: Request) -> int:
+    """Characters of the query string that links repeat: not a set that pages have in their path."""
+    in_path = long_set(pairs_of(request))
+    return len(request.query_string) - len(quote_plus(in_path) if in_path else "")
 
 
 def check_repetition(request: Request, links: int, what: str) -> None:
     """Raises TooMuchRepeated if `links` links with the URL in them are too long; `what` names them."""
-    length = len(request.query_string)
+    length = _repeated(request)
     if length * links > MOST_REPEATED:
         raise TooMuchRepeated(
             f"a URL of {length:,} characters is too long for a page with {what}; ask for fewer of "

@@ -89,6 +89,35 @@ def test_a_group_is_kept_whole_or_but_for_one(browser: Browser, server: str) -> 
     page.close()
 
 
+def test_a_picture_is_looked_at_within_its_group(browser: Browser, server: str) -> None:
+    page = browser.new_page()
+    page.goto(server + PAGE)
+    group = page.locator("fieldset").first
+    names = [img.get_attribute("alt") for img in group.get_by_role("img").all()]
+    group.get_by_role("img").first.click()
+    dialog = page.get_by_role("dialog")
+    shown, number = dialog.get_by_role("img"), dialog.locator(".image-search-tools span")
+    expect(number).to_have_text("1 of 2")
+    for _ in range(2):
+        # The second time there is no other.
+        page.keyboard.press("ArrowRight")
+        expect(shown).to_have_attribute("alt", str(names[1]))
+        expect(number).to_have_text("2 of 2")
+    drop = dialog.get_by_role("button", name="Drop")
+    box = group.get_by_role("checkbox").nth(1)
+    was = box.is_checked()
+    drop.click()
+    expect(drop).to_have_attribute("aria-pressed", str(not was).lower())
+    page.wait_for_function("history.state?.preview === 1")
+    # Once more with it open, it is there again, and going back closes it.
+    page.reload()
+    expect(shown).to_have_attribute("alt", str(names[1]))
+    page.go_back()
+    expect(dialog).to_be_hidden()
+    expect(page).to_have_url(server + PAGE)
+    page.close()
+
+
 def test_facts_are_beside_each_other(browser: Browser, server: str) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 700})
     page.goto(server + PAGE)

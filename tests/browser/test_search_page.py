@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from ..reading_names import write_in_picture
 from .touching import finger
@@ -476,6 +476,15 @@ def test_the_preview(page: Page, server: str) -> None:
     expect(preview).to_be_visible()
     expect(preview.get_by_role("img")).to_have_attribute("alt", "red.jpg")
     assert preview.get_by_role("img").evaluate("img => img.complete && img.naturalWidth") == 80
+    # Small pictures are enlarged to twice their size.
+    assert preview.get_by_role("img").bounding_box()["width"] == 160
+    expect(preview.locator(".image-search-tools span")).to_have_text("1 of 1")
+    select = preview.get_by_role("button", name="Select", exact=True)
+    select.click()
+    expect(select).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("li.selected img")).to_have_attribute("alt", "red.jpg")
+    # No originals are shown here.
+    expect(preview.get_by_role("link", name="Download")).to_have_count(0)
     page.keyboard.press("ArrowRight")
     expect(preview.get_by_role("img")).not_to_have_attribute("alt", "red.jpg")
     preview.get_by_role("button", name="Previous picture").click()
@@ -488,6 +497,20 @@ def test_the_preview(page: Page, server: str) -> None:
     page.keyboard.press("Enter")
     preview.get_by_role("link", name="More like red.jpg").click()
     expect(page.get_by_role("searchbox")).to_have_value("red + #6")
+
+
+def test_the_preview_of_a_picture_whose_size_is_not_known(page: Page, server: str) -> None:
+    # As a table without sizes has it.
+    guessed = re.compile(r'width="\d+" height="\d+"( decoding)')
+
+    def answer(route: Route) -> None:
+        html = guessed.sub(r'width="4" height="3"\1', route.fetch().text())
+        route.fulfill(body=html, content_type="text/html")
+
+    page.route("**/images?q=red", answer)
+    page.goto(server + SEARCH + "?q=red")
+    page.locator(".image-search-picture").first.click()
+    expect(page.get_by_role("dialog").get_by_role("img")).to_have_css("width", "160px")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from ...store import Key
 from ...store.albums import (
     add_to_album,
     album_id,
+    album_members,
     delete_album,
     remove_from_album,
     rename_album,
@@ -37,7 +38,10 @@ class NotAllowed(ImageSearchError):
 
 @dataclass(frozen=True)
 class Fields:
-    """Those of the form. `image` and `came_from` are of the page of an image that has it."""
+    """
+    Those of the form. `image` and `came_from` are of the page of an image that has it. `undo` is UNDO or UNDO_NEW for a form that
+    undoes a change, else "".
+    """
 
     action: str
     album: str
@@ -45,15 +49,24 @@ class Fields:
     search: str | None
     image: str
     came_from: str
+    undo: str
+
+
+UNDO, UNDO_NEW = "1", "new"
+"""Of any change, and of one that made the album, which is then deleted if nothing else is in it."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """The name that the album has now, and how many images came or left: `ids`, but of an album that is deleted."""
+    """
+    The name that the album has now, and how many images came or left: `ids`, but of an album that is deleted. `is_new` if the
+    change made the album.
+    """
 
     album: str
     images: int
     ids: tuple[Key, ...] = ()
+    is_new: bool = False
 
 
 async def read_fields(request: Request) -> Fields:
@@ -72,6 +85,7 @@ async def read_fields(request: Request) -> Fields:
         search=form.get("search"),
         image=form.get("image", ""),
         came_from=form.get("came_from", ""),
+        undo=form.get("undo", ""),
     )
 
 
@@ -100,6 +114,8 @@ async def change_albums(requested: RequestedTable, rights: AlbumRights, fields: 
         if not pairs_of(searched.request):
             raise RequestError("the URL names no images; add the parameters of their search to it")
         ids = await found_ids(searched)
+        if fields.image and fields.image not in map(str, ids):
+            raise RequestError(f"there is no image {fields.image[:100]!r} here any more")
 
     def change(db: Database) -> Change:
         if action in ("add", "create"):
@@ -109,12 +125,18 @@ async def change_albums(requested: RequestedTable, rights: AlbumRights, fields: 
                 requested.index,
                 album,
                 ids,
-                may_create=rights.create,
+                may_create=rights.create and not fields.undo,
                 must_be_new=action == "create" or not rights.add,
             )
-            return Change(album, len(added), tuple(added))
+            return Change(album, len(added), tuple(added), is_new=is_new)
         if action == "remove":
             removed = remove_from_album(db, table, album, ids)
+            if (
+                fields.undo == UNDO_NEW
+                and rights.delete
+                and not album_members(db.conn, table, album)
+            ):
+                delete_album(db, table, album)
             return Change(album, len(removed), tuple(removed))
         if action == "rename":
             rename_album(db, table, album, fields.name)

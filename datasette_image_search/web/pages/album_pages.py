@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl
 
@@ -23,7 +22,16 @@ from ..errors import told_when_locked
 from ..facets.words import ALBUMS
 from ..reading import read_bounded
 from ..urls import LONGEST, check_url, whole_number
-from .album_changes import OF_IMAGES, Fields, NotAllowed, change_albums, read_fields
+from .album_changes import (
+    OF_IMAGES,
+    UNDO,
+    UNDO_NEW,
+    Change,
+    Fields,
+    NotAllowed,
+    change_albums,
+    read_fields,
+)
 from .album_form import album_form, search_of
 from .responses import accepts_json, as_json, json_head, told_to_programs
 from .search_page import table_context
@@ -107,7 +115,7 @@ async def _changed(datasette: Datasette, request: Request) -> Response:
     album = await read_bounded(database, lambda conn: named_album(conn, table, change.album))
     name = album.name if album else change.album
     url = requested.urls.page([(ALBUMS.argument, name)])
-    undo = _undo(rights, fields.action, name, change.ids)
+    undo = _undo(rights, fields.action, name, change) if album else None
     if accepts_json(request):
         answer = {
             "ok": True,
@@ -123,7 +131,8 @@ async def _changed(datasette: Datasette, request: Request) -> Response:
     sentence = f"{counted(change.images, 'image')} {SAID[fields.action]}"
     if fields.image:
         datasette.add_message(request, f"{sentence} {name}.")
-        came_from = parse_qsl(fields.came_from, keep_blank_values=True)
+        is_long = len(fields.came_from) > LONGEST
+        came_from = [] if is_long else parse_qsl(fields.came_from, keep_blank_values=True)
         return Response.redirect(requested.urls.image_page(fields.image, came_from))
     back = request.query_string if fields.search is None else fields.search
     back_url = requested.urls.page(parse_qsl(back, keep_blank_values=True))
@@ -135,15 +144,14 @@ async def _changed(datasette: Datasette, request: Request) -> Response:
 SAID = {"add": "added to", "remove": "taken out of"}
 
 
-def _undo(
-    rights: AlbumRights, action: str, album: str, ids: Sequence[Key]
-) -> dict[str, str] | None:
+def _undo(rights: AlbumRights, action: str, album: str, change: Change) -> dict[str, str] | None:
     """The fields of the form that takes out exactly what came, or brings back what left."""
     may = {"add": rights.remove, "remove": rights.add}
-    search = search_of(ids)
+    search = search_of(change.ids)
     if search is None or not may.get(action):
         return None
-    return {"action": OF_IMAGES[action], "album": album, "search": search}
+    undo = UNDO_NEW if change.is_new else UNDO
+    return {"action": OF_IMAGES[action], "album": album, "search": search, "undo": undo}
 
 
 async def _html(

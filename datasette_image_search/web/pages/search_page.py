@@ -36,7 +36,7 @@ from ..urls import (
 )
 from .album_form import album_form
 from .cards import chips, image_card, query_in_words, without_vectors
-from .date_headings import date_headings
+from .date_headings import CHARACTERS, date_headings, suited_span
 from .descriptions import description_in_words, description_of, order_in_words
 from .facet_boxes import facet_boxes
 from .filter_chips import filter_chips
@@ -75,7 +75,7 @@ LIMITS = ("_matches_only", "_min_score", "_min_relevance")
 """Parameters that leave out weaker matches."""
 
 MORE = "image-search-more"
-"""The header of a request for the next pictures of a page that is there already."""
+"""The header of a request for the next pictures of a page that is there already, with the span of its headings."""
 
 FOLDED = 12
 """As many weaker matches, about two rows, are shown below the matches; more are folded."""
@@ -269,12 +269,16 @@ async def _html(
         ]
         above = _above_the_line(wanted, answer)
         chosen = selection(requested, wanted, answer, first_page, originals=context["originals"])
+        span = None
+        if context["is_by_date"]:
+            # What is added to a page goes on as it began.
+            asked_span = request.headers.get(MORE)
+            span = asked_span if asked_span in CHARACTERS else suited_span(cards)
         context |= {
             "alternate_url_json": urls.page(pairs, "json"),
             "images": cards,
-            "headings": date_headings(cards, is_first_page=not wanted.offset)
-            if context["is_by_date"]
-            else {},
+            "headings_of": span,
+            "headings": date_headings(cards, span, is_first_page=not wanted.offset) if span else {},
             "is_filtered": bool(wanted.filter_words),
             "missing": await missing_values(requested, wanted, first_page)
             if answer.count.number == 0
