@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -315,17 +316,75 @@ def test_random_writes_are_found_as_brute_force_finds_them(tmp_path: Path, seed:
             assert len(found.hits) == min(20, len(ids))
 
 
-def test_an_index_of_the_engine_proposes_with_the_recall_that_it_states(
-    path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few vectors are in several lists, of which a search looks into some."""
+    import lance
+    from lance.dataset import DatasetOptimizer
+
+    real = lance.LanceDataset.create_index
+
+    def create_index(self: lance.LanceDataset, *given: Any, **options: Any) -> Any:
+        return real(self, *given, num_partitions=16, **options)
+
+    monkeypatch.setattr(lance.LanceDataset, "create_index", create_index)
+    # It joins lists that are so short.
+    monkeypatch.setattr(DatasetOptimizer, "optimize_indices", lambda self: None)
     monkeypatch.setattr(lance_module, "FEWEST", 64)
-    _, held, _ = index_images(db, "images", type="ivf_rq", target=0.9)
-    assert held.tuning.recall >= 0.9
-    found = search_one(db.conn, find_index(db.conn), VECTORS[0], 5)
-    assert [step.name for step in found.steps] == ["propose", "score"]
-    assert status(db.conn)["search"].startswith("lance effort=1, recall@20 ")
-    found = search_one(db.conn, find_index(db.conn), VECTORS[0], 5, Filter("id > 97"))
-    assert {hit.id for hit in found.hits} == {98, 99, 100}
+
+
+MANY = random_vectors(1000)
+
+
+def many(path: Path, target: float) -> None:
+    """MANY in lists, of which as few are looked into as the target takes."""
+    make_database(path, MANY, type="ivf_rq", target=target, queries=random_vectors(100, seed=9))
+
+
+def recall(conn: sqlite3.Connection, k: int) -> float:
+    """The share of the best k that searches find, on the average of 30."""
+    shares = []
+    for vector in random_vectors(30, seed=5):
+        best = np.argsort(-(MANY @ vector))[:k] + 1
+        hits = search_one(conn, find_index(conn), vector, k).hits
+        shares.append(np.isin(best, [hit.id for hit in hits]).mean())
+    return float(np.mean(shares))
+
+
+def test_searches_have_the_recall_that_the_status_states(tmp_path: Path, lists: None):
+    many(tmp_path / "photos.db", 0.6)
+    with closing(sqlite3.connect(tmp_path / "photos.db")) as conn:
+        tuning = live(conn).tuning
+        assert tuning.parameters != "effort=1"
+        assert min(stated for _, stated in tuning.recalls) >= 0.6
+        for k, stated in tuning.recalls:
+            assert stated < 0.95
+            assert abs(recall(conn, k) - stated) < 0.1
+        found = search_one(conn, find_index(conn), MANY[0], 5)
+        assert [step.name for step in found.steps] == ["propose", "score"]
+        assert status(conn)["search"].startswith(f"lance {tuning.parameters}, recall@20 ")
+
+
+def test_pages_under_a_filter_are_exact_however_little_is_looked_into(tmp_path: Path, lists: None):
+    many(tmp_path / "photos.db", 0.3)
+    with closing(sqlite3.connect(tmp_path / "photos.db")) as conn:
+        assert recall(conn, 20) < 0.9
+        for share in (2, 40):
+            images = {id: each for id, each in numbered(MANY).items() if id % share == 0}
+            for vector in random_vectors(3, seed=2):
+                pages = [
+                    hit.id
+                    for offset in range(0, 60, 20)
+                    for hit in search_one(
+                        conn,
+                        find_index(conn),
+                        vector,
+                        20,
+                        Filter(f"id % {share} = 0"),
+                        offset=offset,
+                    ).hits
+                ]
+                assert pages == sorted(images, key=lambda id: -float(images[id] @ vector))[:60]
 
 
 # --- What is refused -----------------------------------------------------------------------------

@@ -163,7 +163,8 @@ def test_an_interrupted_run_is_gone_on_with_and_nothing_is_embedded_twice(
     # Without --model, it is that of the unfinished one.
     summary = run(replace_model=True)
     assert (summary.model, summary.embedded, summary.unchanged) == ("mean", 4, 4)
-    assert mean.seen == 8
+    # At most the batch is made again that was in the making.
+    assert 8 <= mean.seen <= 10
     assert (searched_with(database), len(vectors_by(database, "mean"))) == (["mean"], 8)
 
 
@@ -273,8 +274,10 @@ def test_another_model_begins_anew_and_says_what_it_drops(run: Run, database: Pa
 def test_other_weights_begin_anew(run: Run, database: Path, tmp_path: Path, mean: type[Mean]):
     (tmp_path / "weights").write_text("50")
     run(**REPLACE, on_progress=interrupt_after(4))
+    # With those that were made ahead of the last commit.
+    seen_before = mean.seen
     summary = run(**REPLACE, weights=tmp_path / "weights")
-    assert (summary.embedded, summary.given_up, mean.seen) == (8, "mean", 12)
+    assert (summary.embedded, summary.given_up, mean.seen - seen_before) == (8, "mean", 8)
     assert query(database, "select fingerprint from image_search_indexes") == [("mean-50",)]
 
 

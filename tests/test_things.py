@@ -98,7 +98,7 @@ def test_the_meanings_of_the_classes_are_those_of_its_reader(embedder: things.Th
     sentences = things.sentences_of_classes()
     assert len(sentences) == 1000
     some = [0, 281, 999]
-    read = embedder._load_words().encode(things.Tokens()([sentences[at] for at in some]))
+    read = embedder.load_words().encode(things.Tokens()([sentences[at] for at in some]))
     assert (read * embedder._classes.meanings[some]).sum(axis=1) == pytest.approx(1, abs=1e-3)
 
 

@@ -90,8 +90,8 @@ def by_score(title: str, scores: np.ndarray) -> Colouring:
 
 
 def _by_category(title: str, values: Sequence[Any], counts: Counter[Any]) -> Colouring:
-    # The commonest first, equals in alphabetical order, so that the order of rows has no effect.
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], str(item[0]), str(type(item[0]))))
+    # The commonest first, others in their own order, so that the order of rows has no effect.
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], *_in_order(item[0])))
     chosen = dict(zip((value for value, _ in ranked), CATEGORIES, strict=False))
     colours = (*chosen.values(), OTHER, NO_VALUE)
     other, none = len(chosen), len(chosen) + 1
@@ -103,6 +103,12 @@ def _by_category(title: str, values: Sequence[Any], counts: Counter[Any]) -> Col
     legend.append(Entry(label, OTHER, sum(count for _, count in rest)))
     legend.append(Entry("no value", NO_VALUE, int((codes == none).sum())))
     return Colouring(title, colours, codes, tuple(entry for entry in legend if entry.count))
+
+
+def _in_order(value: Any) -> tuple[bool, Any, str]:
+    """Numbers, then others by what is written. 0, 0.0 and -0.0 are one value, which is written in three ways."""
+    is_number = isinstance(value, int | float)
+    return (False, value, "") if is_number else (True, str(value), str(type(value)))
 
 
 def _by_scale(

@@ -122,11 +122,6 @@ class LiveIndex:
         """
         return self._best(vectors, n, chosen, self.segments[0].nearest)
 
-    def likely(self, vectors: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """As nearest(), but of the first segment some may be missed, as its tuning says."""
-        first = self.segments[0]
-        return self._best(vectors, n, None, lambda vectors, n, _: first.propose(vectors, n))
-
     def _best(
         self, vectors: np.ndarray, n: int, chosen: np.ndarray | None, rank_first: Callable[..., Any]
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +149,12 @@ class LiveIndex:
         first = self.segments[0]
         if self.approximate is None:
             assert first.tuning is not None
-            scores, positions = self.likely(vectors, first.tuning.candidates)
+            scores, positions = self._best(
+                vectors,
+                first.tuning.candidates,
+                None,
+                lambda vectors, n, _: first.propose(vectors, n),
+            )
             return [(row[at >= 0], at[at >= 0]) for row, at in zip(scores, positions, strict=True)]
         found = []
         for vector, ids in zip(vectors, self.approximate.propose(vectors), strict=True):

@@ -7,7 +7,7 @@ Rank first, filter in order, widen, and only then enumerate:
 2. widen: some times as many, when too few passed and more would be enough. All scores are there by
    then, so that this costs no second search.
 3. enumerate: the filter is narrow, so list what passes it, once, and rank exactly that. Where an
-   index of the table finds the few rows that pass, this comes first.
+   index of the table finds the few rows that pass, or an engine has the vectors, this comes first.
 
 The ranking is by float16 codes. A hit's score is computed from the float32 vector in the database,
 and the ranking is widened until no code that was not looked at could belong among the hits. A film has several
@@ -185,7 +185,10 @@ def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], lis
     """For each vector the best that are wanted, and the steps to them."""
     live = plan.live
     steps: list[Step] = []
-    if plan.among is not None or isinstance(plan.filter, IdSet) or _list_if_few(plan, steps):
+    is_listed = plan.among is not None or isinstance(plan.filter, IdSet)
+    # An engine is read as a whole for each ranking, or would miss more than its recall says.
+    is_listed = is_listed or (plan.filter is not None and not live.ranks_all)
+    if is_listed or _list_if_few(plan, steps):
         for at, vector in enumerate(vectors):
             chosen = None if plan.among is None else plan.among[at]
             yield _enumerate(plan, vector, None, steps, chosen), steps
@@ -237,9 +240,7 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
             positions = _top(scores, n)
             found = scores[positions]
         else:
-            is_likely = plan.filter is not None and not plan.exact and n < len(live)
-            rank = live.likely if is_likely else live.nearest
-            found, positions = _known(*(each[0] for each in rank(vector[None], n)))
+            found, positions = _known(*(each[0] for each in live.nearest(vector[None], n)))
         ranking = _ranking(live, found, positions, complete=n >= len(live))
         passed_ids = plan.passing(ranking)
         steps.append(_step(name, positions, passed_ids, started))

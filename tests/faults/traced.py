@@ -82,6 +82,12 @@ def killed_at(forker: Forker, call: Call, *arguments: object) -> Ended:
     return _traced(forker.start(*arguments, held=True), "-e", inject)
 
 
+def killed_at_unlink(forker: Forker, file: Path, number: int, *arguments: object) -> Ended:
+    """A command that is killed before it deletes a file for the `number`th time."""
+    inject = f"inject=unlink,unlinkat:signal=KILL:when={number}"
+    return _traced(forker.start(*arguments, held=True), "-P", file, "-e", inject)
+
+
 def failing_at(
     forker: Forker, call: Call, error: str, *arguments: object, for_ever: bool = False
 ) -> Ended:
@@ -90,7 +96,7 @@ def failing_at(
     return _traced(forker.start(*arguments, held=True), "-e", inject)
 
 
-def _traced(running: Running, *options: str) -> Ended:
+def _traced(running: Running, *options: str | Path) -> Ended:
     calls = ",".join(f"?{name}" for name in WRITES)
     line = ["strace", "-p", str(running.pid), "-s", "8", "-e", f"trace={calls}", *options]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as strace:
