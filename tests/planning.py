@@ -11,10 +11,12 @@ import numpy as np
 from datasette_image_search.search import planner
 from datasette_image_search.search.correction import ranking_vectors
 from datasette_image_search.search.hits import Found
+from datasette_image_search.search.lost_engines import survives_engines
 from datasette_image_search.store import Filter, Index
 from datasette_image_search.store.filters import IdSet
 
 
+@survives_engines
 def search_one(
     conn: sqlite3.Connection,
     index: Index,
@@ -33,6 +35,7 @@ def search_one(
     return found
 
 
+@survives_engines
 def search_together(
     conn: sqlite3.Connection,
     index: Index,

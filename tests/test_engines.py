@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pyarrow
 import pytest
 import s3fs
 from sqlite_utils import Database
@@ -26,9 +27,8 @@ from datasette_image_search.engines import lance as lance_module
 from datasette_image_search.engines import places, registry
 from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.engines.protocol import EngineError, EngineRequest
-from datasette_image_search.search import held as held_module
+from datasette_image_search.search import held, lost_engines, planner
 from datasette_image_search.search import live as live_module
-from datasette_image_search.search import planner
 from datasette_image_search.search.indexing import (
     SidecarNotWritten,
     index_images,
@@ -193,7 +193,6 @@ def test_only_the_list_of_the_vectors_is_made_again_if_that_alone_is_lost(path: 
 
 def test_a_dataset_of_another_program_is_left_alone(tmp_path: Path):
     import lance
-    import pyarrow
 
     lance.write_dataset(pyarrow.table({"x": [1, 2]}), tmp_path / "theirs.lance")
     with pytest.raises(SidecarNotWritten, match="is a dataset of another program"):
@@ -228,6 +227,84 @@ def test_the_vectors_go_back_into_the_sidecar(path: Path, db: Database):
     assert status(db.conn)["engine"] == "sidecar"
     assert status(db.conn)["problem"] is None
     assert_best(db.conn, numbered(VECTORS))
+
+
+# --- While somebody searches ---------------------------------------------------------------------
+
+
+def cut_the_data(path: Path) -> None:
+    for file in (dataset_of(path) / "data").iterdir():
+        file.write_bytes(file.read_bytes()[:50])
+
+
+def zero_the_data(path: Path) -> None:
+    for file in (dataset_of(path) / "data").iterdir():
+        file.write_bytes(bytes(file.stat().st_size))
+
+
+def remove_the_data(path: Path) -> None:
+    shutil.rmtree(dataset_of(path) / "data")
+
+
+def exchange_rows(path: Path) -> None:
+    """Another program deletes some and appends as many, and claims that it was the commit that the database names."""
+    lose_rows(path)
+    dataset = lance_module._imported().dataset(dataset_of(path))
+    rows = dataset.to_table(limit=19)
+    ids = pyarrow.array(range(10**9, 10**9 + 19), pyarrow.int64())
+    dataset.insert(rows.set_column(0, "id", ids))
+    (tag,) = dataset.tags.list()
+    dataset.tags.update(tag, dataset.latest_version)
+
+
+BREAKS = [remove, cut_the_data, zero_the_data, remove_the_data]
+
+
+@pytest.mark.parametrize("damage", BREAKS)
+def test_a_search_that_meets_a_broken_dataset_answers_from_a_copy_in_memory(
+    path: Path, damage: Callable
+):
+    with closing(sqlite3.connect(path)) as conn:
+        assert live(conn).from_sidecar
+        damage(path)
+        assert_best(conn, numbered(VECTORS))
+        assert not live(conn).from_sidecar
+        assert "so this process searches a copy in memory" in status(conn)["problem"]
+
+
+def test_rows_that_another_program_exchanged_are_not_missed(path: Path):
+    exchange_rows(path)
+    with closing(sqlite3.connect(path)) as conn:
+        assert live(conn).from_sidecar
+        index = find_index(conn)
+        found = search_one(conn, index, VECTORS[0], 20, Filter("id <= 10"))
+        assert {hit.id for hit in found.hits} == set(range(1, 11))
+        assert_best(conn, numbered(VECTORS), k=100)
+        assert "vectors are missing" in status(conn)["problem"]
+
+
+def test_an_engine_is_tried_again_after_a_pause_that_grows(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    now = 0.0
+    monkeypatch.setattr(lost_engines.time, "monotonic", lambda: now)
+    away = path.with_name("away")
+    with closing(sqlite3.connect(path)) as conn:
+        assert_best(conn, numbered(VECTORS))
+        dataset_of(path).rename(away)
+        assert_best(conn, numbered(VECTORS))
+        now = lost_engines.PAUSE + 1
+        # It is still away, so it is tried once, and left aside for longer.
+        with mock.patch.object(held, "engine_of", side_effect=held.engine_of) as opened:
+            assert_best(conn, numbered(VECTORS))
+            assert opened.call_count == 1
+        away.rename(dataset_of(path))
+        now += lost_engines.PAUSE + 1
+        assert not live(conn).from_sidecar
+        now += lost_engines.PAUSE
+        assert live(conn).from_sidecar
+        assert_best(conn, numbered(VECTORS))
+        assert status(conn)["problem"] is None
 
 
 # --- Feeding -------------------------------------------------------------------------------------
@@ -410,9 +487,14 @@ def test_what_no_engine_can_do_is_a_sentence(
 # --- Whose places --------------------------------------------------------------------------------
 
 
+def begin_anew() -> None:
+    live_module._open.clear()
+    lost_engines._failures.clear()
+
+
 def assert_not_opened(path: Path, because: str) -> None:
     """That searches find the best without a look into the dataset, and say why."""
-    live_module._open.clear()
+    begin_anew()
     with (
         closing(sqlite3.connect(path)) as conn,
         mock.patch.object(LanceEngine, "_opened") as opened,
@@ -423,7 +505,7 @@ def assert_not_opened(path: Path, because: str) -> None:
 
 
 def assert_opened(path: Path) -> None:
-    live_module._open.clear()
+    begin_anew()
     with closing(sqlite3.connect(path)) as conn:
         assert_best(conn, numbered(VECTORS))
         assert status(conn)["problem"] is None
@@ -531,7 +613,7 @@ class PanicException(BaseException):
 def test_whatever_an_engine_raises_is_a_sentence_without_places(
     path: Path, db: Database, error: BaseException, caplog: pytest.LogCaptureFixture
 ):
-    held_module._log.cache_clear()
+    held._log.cache_clear()
     with mock.patch.object(LanceEngine, "_described", side_effect=error):
         engine = LanceEngine(EngineRequest(str(dataset_of(path)), 8))
         with pytest.raises(EngineError, match="the engine of its vectors failed") as raised:

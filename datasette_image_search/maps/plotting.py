@@ -11,6 +11,7 @@ from pathlib import Path
 from .. import store
 from ..checked import check_choice, check_fields, check_whole, several
 from ..progress import Report, silent
+from ..search.lost_engines import survives_engines
 from ..search.planner import live_snapshot
 from ..search.projection import METHODS, projecting
 from ..store import Filter, Index
@@ -61,6 +62,7 @@ class Plotted:
     images: int
 
 
+@survives_engines
 def plot(
     conn: sqlite3.Connection, index: Index, request: PlotRequest, report: Report = silent
 ) -> Plotted:

@@ -18,6 +18,7 @@ from . import planner
 from .correction import Rank, ranking_vectors
 from .hits import LINE, Found
 from .live import LiveIndex
+from .lost_engines import survives_engines
 from .query import QueryVector
 from .relevance import NEGLIGIBLE, Relevance, relevance_of
 
@@ -71,6 +72,7 @@ class SearchOptions:
         return self.min_score is not None or self.min_relevance is not None
 
 
+@survives_engines
 def find_images(
     conn: sqlite3.Connection,
     index: Index,
@@ -124,6 +126,14 @@ def judge_of(live: LiveIndex, query: QueryVector) -> Judge:
     return Judge(live.index, live.references, row, relevance_of(live, row, query))
 
 
+@survives_engines
+def judge_now(conn: sqlite3.Connection, query: QueryVector) -> Judge:
+    """judge_of() the vectors as committed now."""
+    with planner.live_snapshot(conn, query.index) as live:
+        return judge_of(live, query)
+
+
+@survives_engines
 def relevance_of_image(conn: sqlite3.Connection, query: QueryVector, key: Key) -> float | None:
     """Of one image; None if it has no vector, or nothing is known to compare with."""
     with planner.live_snapshot(conn, query.index) as live:
@@ -148,6 +158,7 @@ def all_relevances(conn: sqlite3.Connection, live: LiveIndex, query: QueryVector
     return found
 
 
+@survives_engines
 def images_within(
     conn: sqlite3.Connection, index: Index, query: QueryVector, options: SearchOptions
 ) -> IdSet | None:

@@ -19,6 +19,7 @@ from .approximate import IndexTypeError
 from .correction import with_biases
 from .indexing import check_asked, count_to_search, make_index
 from .live import LiveIndex, live_index
+from .lost_engines import survives_engines
 from .references import references_of
 from .sample_queries import of_both_kinds, own_queries, sample_queries
 from .tuning import RECALL_AT
@@ -48,6 +49,7 @@ class Evaluated:
     bytes_per_vector: float
 
 
+@survives_engines
 def evaluate_index(
     conn: sqlite3.Connection,
     index: Index,

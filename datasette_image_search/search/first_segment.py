@@ -15,8 +15,9 @@ from ..store import Index
 from ..store.references import References
 from ..store.vectors import vector_batches
 from .codes import Codes, ids_of
-from .held import NotHeld, believed
+from .held import NotHeld, believed, commit_of
 from .held_files import held_again, open_held
+from .lost_engines import claims_retry, reason_to_wait, regain
 from .segment import Segment
 from .sidecar import SidecarUnusable, open_sidecar, sidecar_path, write_sidecar
 from .stored import stored_codes
@@ -45,6 +46,22 @@ def read_segment(
             batches = vector_batches(conn, index, up_to=up_to)
             return held_again(database, index, ids_of(index, batches, lambda _: None))
     return stored_codes(conn, index, references, up_to=up_to, report=report)
+
+
+def is_outdated(database: Path, index: Index, segment: Segment) -> bool:
+    """Whether an engine failed since the segment was opened, or answers again in the place of this copy in memory."""
+    if index.engine is None or index.sidecar is None:
+        return False
+    commit = commit_of(database, index)
+    if not isinstance(segment, Codes):
+        return reason_to_wait(commit) is not None
+    if not claims_retry(commit):
+        return False
+    with suppress(NotHeld):
+        believed(index, database, at_once=True)
+        regain(commit)
+        return True
+    return False
 
 
 def write_again(

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..engines.protocol import EngineError, EngineRequest, VectorEngine
-from ..engines.registry import check_engine, open_engine
+from ..engines.registry import open_engine
 from ..errors import printable
 from ..progress import Report
 from ..store import Index
 from ..store.tables import MOST_VECTORS, Rows
 from .codes import LOWEST, bound_of_error, fitted, unusable
 from .correction import code_dimensions
+from .lost_engines import Commit, EngineLost, lose, reason_to_wait
 from .tuning import RECALL_AT, Tuning
 
 SCENES = MOST_VECTORS
@@ -35,12 +37,19 @@ CANDIDATES = 256
 FORMAT = 1
 """Of the state that an engine is given."""
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Held:
-    """See Segment. `memory` is the mapping that the arrays are of, None if they are in memory."""
+    """
+    See Segment. `memory` is the mapping that the arrays are of, None if they are in memory; `commit` is what is searched,
+    None before there is one.
+
+    If the engine fails, or has not what it should, searches raise EngineLost, and it is left aside for a while.
+    """
 
     engine: VectorEngine
     engine_name: str
@@ -51,6 +60,7 @@ class Held:
     tuning: Tuning | None = None
     file: tuple[int, ...] | None = None
     memory: np.ndarray | None = None
+    commit: Commit | None = None
 
     ranks_all = False
 
@@ -61,14 +71,24 @@ class Held:
         self, vectors: np.ndarray, n: int, chosen: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         ids = None if chosen is None else self.ids_at(np.flatnonzero(chosen))
-        return self._placed(*self.engine.nearest(self._fitted(vectors), n, ids), n)
+        vectors = self._fitted(vectors)
+        scores, positions = self._placed(
+            *self._asked(lambda engine: engine.nearest(vectors, n, ids)), n
+        )
+        least = min(n, len(self) if ids is None else len(ids))
+        if len(vectors) and np.count_nonzero(positions >= 0, axis=1).min() < least:
+            raise self._lost(f"what {self.engine_name} holds is damaged: vectors are missing")
+        return scores, positions
 
     def propose(self, vectors: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
         if self.tuning is None:
             return self.nearest(vectors, n)
         # What is deeper lies in other lists.
         effort = int(self.tuning.parameters.partition("=")[2]) * -(-n // self.tuning.candidates)
-        return self._placed(*self.engine.nearest(self._fitted(vectors), n, effort=effort), n)
+        vectors = self._fitted(vectors)
+        return self._placed(
+            *self._asked(lambda engine: engine.nearest(vectors, n, effort=effort)), n
+        )
 
     def _placed(self, scores: np.ndarray, ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Scores and positions, those of ids that are not known at the end, as -1."""
@@ -84,12 +104,25 @@ class Held:
 
     def scores_at(self, positions: np.ndarray, vector: np.ndarray) -> np.ndarray:
         ids, inverse = np.unique(self.ids_at(positions), return_inverse=True)
-        found = self.engine.scores(ids, self._fitted(vector[None])[0])[inverse]
+        fitted_vector = self._fitted(vector[None])[0]
+        found = self._asked(lambda engine: engine.scores(ids, fitted_vector))[inverse]
         return np.maximum(found, LOWEST)
 
     def decoded(self, positions: np.ndarray) -> np.ndarray:
         ids, inverse = np.unique(self.ids_at(positions), return_inverse=True)
-        return self.engine.vectors(ids)[inverse]
+        return self._asked(lambda engine: engine.vectors(ids))[inverse]
+
+    def _asked(self, ask: Callable[[VectorEngine], T]) -> T:
+        try:
+            return ask(self.engine)
+        except EngineError as error:
+            _log(error.in_full())
+            raise self._lost(str(error)) from error
+
+    def _lost(self, reason: str) -> EngineLost:
+        if self.commit is not None:
+            lose(self.commit, reason)
+        return EngineLost(reason)
 
     def error(self, vector: np.ndarray) -> float:
         return bound_of_error(vector)
@@ -128,15 +161,23 @@ class Held:
 def engine_of(index: Index, database: Path, *, token: str | None) -> VectorEngine:
     """The engine that an index names, at the commit of a token. Raises EngineError."""
     assert index.engine is not None
-    check_engine(index.engine)
-    uri = index.engine_uri or str(beside(database, index))
-    request = EngineRequest(uri, code_dimensions(index), token)
+    request = EngineRequest(_place(database, index), code_dimensions(index), token)
     return open_engine(index.engine, request, is_beside=index.engine_uri is None)
+
+
+def commit_of(database: Path, index: Index) -> Commit:
+    """What the database names of an engine, if that was ever fed."""
+    return _place(database, index), str(index.sidecar)
+
+
+def _place(database: Path, index: Index) -> str:
+    return index.engine_uri or str(beside(database, index))
 
 
 def beside(database: Path, index: Index) -> Path:
     """The place of an engine that was given none."""
-    return database.with_name(f"{database.name}-image-search-{index.id}.{index.engine}")
+    # Of any name that a database may give an engine, also one that no file can have.
+    return Path(f"{database}-image-search-{index.id}.{index.engine}")
 
 
 def state_of(index: Index, held: Held) -> str:
@@ -184,8 +225,23 @@ class NotHeld(Exception):
     """The engine holds other vectors than the database names, or none; the message says which."""
 
 
-def believed(index: Index, database: Path) -> EngineState:
-    """The engine of an index, if it holds what the database names. Raises NotHeld."""
+def believed(index: Index, database: Path, *, at_once: bool = False) -> EngineState:
+    """
+    The engine of an index, if it holds what the database names. Raises NotHeld, and then for a while without a look at
+    it, unless that is wanted `at_once`.
+    """
+    commit = commit_of(database, index)
+    reason = None if at_once else reason_to_wait(commit)
+    if reason is not None:
+        raise NotHeld(reason)
+    try:
+        return _believed(index, database)
+    except NotHeld as error:
+        lose(commit, str(error))
+        raise
+
+
+def _believed(index: Index, database: Path) -> EngineState:
     try:
         engine = engine_of(index, database, token=index.sidecar)
         written, count = engine.state(), engine.count()

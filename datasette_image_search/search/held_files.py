@@ -8,7 +8,7 @@ from pathlib import Path
 from ..store import Index
 from .codes import Ids
 from .correction import code_dimensions
-from .held import Held, NotHeld, believed
+from .held import Held, NotHeld, believed, commit_of
 from .sidecar import SidecarUnusable, open_file, sidecar_path
 
 
@@ -24,19 +24,28 @@ def open_held(database: Path, index: Index, *, check: bool = False) -> Held:
         raise SidecarUnusable(f"{path.name} is not of the engine {index.engine}")
     vector_ids, *image_ids = opened.arrays()
     ids = vector_ids, image_ids[0] if image_ids else None, opened.rows()
-    return replace(held_again(database, index, ids), file=opened.state, memory=opened.data)
+    held = held_again(database, index, ids, at_once=check)
+    return replace(held, file=opened.state, memory=opened.data)
 
 
-def held_again(database: Path, index: Index, ids: Ids) -> Held:
+def held_again(database: Path, index: Index, ids: Ids, *, at_once: bool = False) -> Held:
     """
     The same without the file, by what was read from the database up to `index.sidecar_vector_id`. Raises
     SidecarUnusable unless the engine holds exactly that.
     """
     vector_ids, _, rows = ids
     try:
-        state = believed(index, database)
+        state = believed(index, database, at_once=at_once)
     except NotHeld as error:
         raise SidecarUnusable(str(error)) from error
     if (state.vectors, state.generation) != (len(vector_ids), rows and rows.state()):
         raise SidecarUnusable(f"what {index.engine} holds is not what the database has")
-    return Held(state.engine, str(index.engine), code_dimensions(index), *ids, state.tuning)
+    commit = commit_of(database, index)
+    return Held(
+        state.engine,
+        str(index.engine),
+        code_dimensions(index),
+        *ids,
+        state.tuning,
+        commit=commit,
+    )

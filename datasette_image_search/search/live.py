@@ -1,8 +1,7 @@
 """
-The vectors of an index as this process searches them: a sidecar, and later commits. A LiveIndex never
-changes; it is replaced, so that any number of threads can search one while another thread makes the next.
-It may still hold vectors that were deleted since; `planner` asks the database about every candidate, so
-those are never answered.
+The vectors of an index as this process searches them: a sidecar, and later commits. A LiveIndex never changes; it is
+replaced, so that any number of threads can search one while another thread makes the next. It may still hold vectors
+that were deleted since; `planner` asks the database about every candidate, so those are never answered.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from ..store.tables import Rows, StoredVectors
 from ..store.tokens import has_tokens
 from .approximate import Approximate
 from .codes import encode, joined
-from .first_segment import open_segment, read_segment, write_again
+from .first_segment import is_outdated, open_segment, read_segment, write_again
 from .ids import is_in, positions_among
 from .lineage import NOBODY, Unproven, gone, gone_and_unknown
 from .mapped import check_believed, is_whole
@@ -114,11 +113,9 @@ class LiveIndex:
         self, vectors: np.ndarray, n: int, chosen: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """
-        For each of m vectors, shape (m, dimensions), the positions of the n highest scores: (scores,
-        positions), shape (m, up to n), best first. `chosen`, a bool per position, limits the search to
-        those; if they are too few, positions end in -1.
-
-        Scores of the codes have an error: see error().
+        For each of m vectors, shape (m, dimensions), the positions of the n highest scores: (scores, positions), shape
+        (m, up to n), best first. `chosen`, a bool per position, limits the search to those; if they are too few,
+        positions end in -1. Scores of the codes have an error: see error().
         """
         return self._best(vectors, n, chosen, self.segments[0].nearest)
 
@@ -261,8 +258,8 @@ def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = N
     The vectors of an index as committed now: opened once per process, shared by all connections.
     Without a sidecar all are read from the database, which is reported.
 
-    `index` must have been read from `conn` just before: its generation tells what is new. What comes back
-    has another `index` where `conn` does not see what was committed last, or another file.
+    `index` must have been read from `conn` just before: its generation tells what is new. What comes back has another
+    `index` if `conn` does not see what was committed last, or another file.
     """
     database = database_path(conn)
     if database is None:
@@ -355,6 +352,8 @@ def _is_up_to_date(live: LiveIndex, database: Path) -> bool:
 
 
 def _is_intact(live: LiveIndex, database: Path) -> bool:
+    if is_outdated(database, live.index, live.segments[0]):
+        return False
     opened = mapped_files(live, database)
     return all(file is None or is_whole(path, file) for path, file in opened)
 
@@ -465,9 +464,8 @@ def _with_newer(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> Live
 
 def as_seen_by(conn: sqlite3.Connection, live: LiveIndex, index: Index) -> LiveIndex:
     """
-    The same for a connection that sees `index` in another state: with the vectors that only it sees,
-    because they were deleted meanwhile or are not committed yet. What it sees may be another file, too,
-    of which everything is read.
+    The same for a connection that sees `index` in another state: with the vectors that only it sees, because they were
+    deleted meanwhile or are not committed yet. What it sees may be another file, too, of which everything is read.
     """
     database = database_path(conn)
     try:

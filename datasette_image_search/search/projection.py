@@ -23,6 +23,7 @@ from ..errors import ImageSearchError
 from ..progress import Report, silent
 from ..store.vectors import are_unit
 from .live import LiveIndex, live_index
+from .lost_engines import survives_engines
 
 SAMPLE = 50_000
 """Vectors that the principal axes are computed from. Those of more are the same to three digits."""
@@ -107,6 +108,7 @@ def projecting(method: str, report: Report) -> Callable[[LiveIndex, np.ndarray],
     return partial(umap, report=report) if method == "umap" else pca
 
 
+@survives_engines
 def placed(conn: sqlite3.Connection, table: str, model: str) -> tuple[LiveIndex, np.ndarray]:
     """The vectors of an index as committed now, and pca_of_all() of them."""
     live = live_index(conn, store.find_index(conn, table, model))

@@ -19,6 +19,7 @@ from ..store.vectors import vector_ids
 from .asked import all_relevances
 from .ids import SPARSE
 from .live import LiveIndex, live_index
+from .lost_engines import survives_engines
 from .query import QueryVector
 
 KEPT_BYTES = 128 * 2**20
@@ -49,6 +50,7 @@ def count_scores(conn: sqlite3.Connection, index: Index) -> int:
     return len(live_index(conn, index))
 
 
+@survives_engines
 def scores_by_image(
     conn: sqlite3.Connection, index: Index, vector: np.ndarray, *, compute: bool = True
 ) -> memoryview | None:
@@ -64,6 +66,7 @@ def scores_by_image(
     return _by_image(conn, index, asked, compute and (lambda live: live.scores(vector)))
 
 
+@survives_engines
 def relevances_by_image(
     conn: sqlite3.Connection, query: QueryVector, *, compute: bool = True
 ) -> memoryview | None:

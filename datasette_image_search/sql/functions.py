@@ -461,8 +461,7 @@ def _relevance(
     conn: sqlite3.Connection, prepared: QueryVector, statement: Statement, query: Query, id: Key
 ) -> float | None:
     """The same of the relevance."""
-    from ..search.asked import judge_of
-    from ..search.planner import live_snapshot
+    from ..search.asked import judge_now
     from ..search.similarity import count_scores, relevances_by_image
 
     asked = ("relevance", *query)
@@ -474,8 +473,7 @@ def _relevance(
             statement.relevances[query] = relevances
     judge = statement.judges.get(query)
     if judge is None:
-        with live_snapshot(conn, prepared.index) as live:
-            judge = judge_of(live, prepared)
+        judge = judge_now(conn, prepared)
         statement.make_room(judge.row.nbytes)
         statement.judges[query] = judge
     return judge(conn, id)

@@ -18,6 +18,7 @@ from ...maps.colouring import by_score, colouring, plain
 from ...maps.page import MOST_IMAGES, map_data
 from ...search.fusion import likeness_in
 from ...search.live import LiveIndex, is_seen_by
+from ...search.lost_engines import survives_engines
 from ...search.planner import live_snapshot
 from ...search.projection import pca
 from ...store import reads
@@ -82,6 +83,7 @@ async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | 
     prepared = await placed_vectors(requested)
     weights_of = configured_weights(requested.datasette)
 
+    @survives_engines
     def read(
         conn: sqlite3.Connection,
     ) -> tuple[CollectionMap, list[str | None], np.ndarray | None, tuple[str, ...]]:
