@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,7 +24,7 @@ import s3fs
 from sqlite_utils import Database
 
 from datasette_image_search.engines import lance as lance_module
-from datasette_image_search.engines import registry
+from datasette_image_search.engines import places, registry
 from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.engines.protocol import EngineError, EngineRequest
 from datasette_image_search.search import held, lost_engines, planner
@@ -49,12 +51,10 @@ VECTORS = random_vectors(100)
 
 
 @pytest.fixture(autouse=True)
-def anywhere() -> Iterator[None]:
-    """This process asks any place, as before a Datasette was started in it."""
-    before = list(registry._allowed)
-    registry._allowed.clear()
-    yield
-    registry._allowed[:] = before
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is no server, and nobody has named a place, as when a command begins."""
+    monkeypatch.setattr(places, "_served", [])
+    monkeypatch.setattr(places, "_named", set())
 
 
 @pytest.fixture
@@ -532,19 +532,164 @@ def test_what_no_engine_can_do_is_a_sentence(
     assert_best(db.conn, numbered(VECTORS))
 
 
-def test_a_server_asks_only_the_places_that_its_configuration_names(tmp_path: Path):
-    """The database may be a stranger's, who must not choose what a server reads."""
-    uri = tmp_path / "elsewhere.lance"
-    make_database(tmp_path / "photos.db", uri=str(uri))
-    registry.allow_only([])
-    with closing(sqlite3.connect(tmp_path / "photos.db")) as conn:
-        assert_best(conn, numbered(VECTORS))
-        assert "name it in Datasette's configuration" in status(conn)["problem"]
+# --- Whose places --------------------------------------------------------------------------------
+
+
+def begin_anew() -> None:
     live_module._open.clear()
     lost_engines._failures.clear()
-    registry.allow_only([str(uri)])
-    with closing(sqlite3.connect(tmp_path / "photos.db")) as conn:
+
+
+def assert_not_opened(path: Path, because: str) -> None:
+    """That searches find the best without a look into the dataset, and say why."""
+    begin_anew()
+    with (
+        closing(sqlite3.connect(path)) as conn,
+        mock.patch.object(LanceEngine, "_opened") as opened,
+    ):
+        assert_best(conn, numbered(VECTORS))
+        assert because in status(conn)["problem"]
+    assert not opened.called
+
+
+def assert_opened(path: Path) -> None:
+    begin_anew()
+    with closing(sqlite3.connect(path)) as conn:
+        assert_best(conn, numbered(VECTORS))
         assert status(conn)["problem"] is None
+        assert live(conn).segments[0].engine_name == "lance"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """The place of the vectors of photos.db, which nobody in this process has named."""
+    uri = tmp_path / "elsewhere.lance"
+    make_database(tmp_path / "photos.db", uri=str(uri))
+    places._named.clear()
+    return uri
+
+
+def test_a_command_opens_no_place_that_only_the_database_names(
+    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "photos.db"
+    assert_not_opened(path, f"names {str(elsewhere)!r} as the place of its lance vectors; if it is")
+    monkeypatch.setenv("IMAGE_SEARCH_ENGINES", f"s3://bucket/other.lance, {elsewhere}")
+    assert_opened(path)
+
+
+def test_a_run_writes_to_no_place_that_only_the_database_names(tmp_path: Path):
+    path, victim = tmp_path / "photos.db", tmp_path / "victim"
+    with closing(Database(path, execute_plugins=False)) as db:
+        add_images(db, VECTORS)
+        index_images(db, "images")
+        with db.conn:
+            db.execute(
+                "update image_search_indexes set engine = 'lance', engine_uri = ?", [str(victim)]
+            )
+        for run in (refresh_sidecars, partial(index_images, engine="lance")):
+            with pytest.raises(SidecarNotWritten, match="name it with index-images --uri"):
+                run(db, "images")
+        assert not victim.exists()
+        index_images(db, "images", engine="lance", uri=str(victim))
+    assert_opened(path)
+
+
+def test_a_server_opens_only_the_places_that_its_configuration_names(
+    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "photos.db"
+    monkeypatch.setenv("IMAGE_SEARCH_ENGINES", str(elsewhere))
+    for named in ([], ["beside"]):
+        places.allow_only(named)
+        assert_not_opened(path, "the server may not read the place of its lance vectors; if you")
+    places.allow_only([str(elsewhere)])
+    assert_opened(path)
+
+
+def test_a_server_opens_what_is_beside_a_database_only_if_its_configuration_says_so(path: Path):
+    places.allow_only([str(dataset_of(path))])
+    assert_not_opened(path, "name 'beside', as it is beside the database, in Datasette's config")
+    places.allow_only(["beside"])
+    assert_opened(path)
+
+
+def be_a_link(dataset: Path) -> None:
+    dataset.rename(dataset.with_name("elsewhere"))
+    dataset.symlink_to("elsewhere")
+
+
+def have_a_link(dataset: Path) -> None:
+    (data,) = (dataset / "data").iterdir()
+    shutil.move(data, dataset.with_name("elsewhere"))
+    data.symlink_to(dataset.with_name("elsewhere"))
+
+
+def have_a_pipe(dataset: Path) -> None:
+    os.mkfifo(dataset / "_versions" / "pipe")
+
+
+@pytest.mark.parametrize("harm", [be_a_link, have_a_link, have_a_pipe])
+def test_a_dataset_beside_a_database_leads_nowhere(path: Path, harm: Callable[[Path], None]):
+    harm(dataset_of(path))
+    assert_not_opened(path, "photos.db-image-search-1.lance has links or devices in it")
+
+
+def test_a_clone_that_reads_the_files_of_another_dataset_is_not_searched(path: Path, db: Database):
+    """Its manifest names where they are, which may be anywhere."""
+    import lance
+
+    secret = path.with_name("secret.lance")
+    shutil.move(dataset_of(path), secret)
+    tag = f"image-search-{find_index(db.conn, 'images').sidecar}"
+    original = lance.dataset(secret, version=tag)
+    original.shallow_clone(str(dataset_of(path)), tag)
+    clone = lance.dataset(dataset_of(path))
+    clone.update_config(original.config())
+    clone.tags.create(tag, clone.version)
+    assert_best(db.conn, numbered(VECTORS))
+    assert "has its files elsewhere, as a clone has" in status(db.conn)["problem"]
+
+
+class PanicException(BaseException):
+    """As pyo3 names what a library in Rust panics with."""
+
+
+@pytest.mark.parametrize(
+    "error", [PanicException("at /home/x"), KeyError("/home/x"), OSError("/home/x")]
+)
+def test_whatever_an_engine_raises_is_a_sentence_without_places(
+    path: Path, db: Database, error: BaseException, caplog: pytest.LogCaptureFixture
+):
+    held._log.cache_clear()
+    with mock.patch.object(LanceEngine, "_described", side_effect=error):
+        engine = LanceEngine(EngineRequest(str(dataset_of(path)), 8))
+        with pytest.raises(EngineError, match="the engine of its vectors failed") as raised:
+            engine.efforts()
+        assert "/home/x" in raised.value.in_full()
+    with mock.patch.object(LanceEngine, "_opened", side_effect=error):
+        assert_best(db.conn, numbered(VECTORS))
+        problem = status(db.conn)["problem"]
+    assert "the engine of its vectors failed, so this process searches a copy" in problem
+    assert "/home/x" not in problem
+    assert caplog.text.count("/home/x") == 1
+
+
+def test_a_person_who_stops_an_engine_stops_it(path: Path):
+    engine = LanceEngine(EngineRequest(str(dataset_of(path)), 8))
+    with (
+        mock.patch.object(LanceEngine, "_described", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        engine.efforts()
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", "lanse"])
+def test_an_engine_of_an_odd_name_is_none(path: Path, db: Database, name: str):
+    with db.conn:
+        db.execute("update image_search_indexes set engine = ?", [name])
+    assert_best(db.conn, numbered(VECTORS))
+    assert status(db.conn)["problem"]
 
 
 def test_a_missing_package_is_a_sentence(tmp_path: Path):
@@ -570,6 +715,7 @@ def test_a_command_puts_the_vectors_in_s3_and_keeps_them_up_to_date(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     database, uri = tmp_path / "photos.db", "s3://bucket/photos.lance"
+    monkeypatch.setenv("IMAGE_SEARCH_ENGINES", uri)
     with s3_server() as (_, url):
         for name, value in (
             ("AWS_ENDPOINT_URL", url),

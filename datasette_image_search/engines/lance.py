@@ -70,11 +70,18 @@ class LanceEngine(VectorEngine):
 
     def _opened(self, token: str | None) -> lance.LanceDataset | None:
         try:
-            return self._lance.dataset(self._uri, version=None if token is None else _tag(token))
+            version = None if token is None else _tag(token)
+            dataset = self._lance.dataset(self._uri, version=version)
         except (ValueError, OSError) as error:
             if _says_missing(error):
                 return None
             raise self._refused(error) from error
+        if dataset.base_paths():
+            raise EngineError(
+                "the Lance dataset has its files elsewhere, as a clone has; copy it as a whole",
+                self._uri,
+            )
+        return dataset
 
     def state(self) -> str | None:
         if self._dataset is None:
@@ -308,7 +315,7 @@ class LanceEngine(VectorEngine):
     def _refused(self, error: Exception) -> EngineError:
         # Its messages end in places of its own source.
         said = str(error).split(", /")[0].splitlines()[0]
-        return EngineError(f"the Lance dataset {self._uri!r} cannot be used: {said}")
+        return EngineError("the Lance dataset cannot be used", f"{self._uri!r}: {said}")
 
 
 def _imported() -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ..errors import ImageSearchError
 
@@ -13,8 +14,41 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
 class EngineError(ImageSearchError):
-    """An engine that is not there, cannot be reached, or cannot do what was asked."""
+    """
+    An engine that is not there, cannot be reached, or cannot do what was asked: a sentence that visitors of a server may
+    read. `details`, such as the place and what a library said, are for the log and for commands.
+    """
+
+    def __init__(self, sentence: str, details: str = "") -> None:
+        super().__init__(sentence)
+        self.details = details
+
+    def in_full(self) -> str:
+        return f"{self} ({self.details})" if self.details else str(self)
+
+
+def guarded(function: Callable[P, T]) -> Callable[P, T]:
+    """The same, whose errors of any kind are an EngineError: it reads what anybody may have written."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except EngineError:
+            raise
+        except BaseException as error:
+            # That of a library in Rust is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            details = f"{type(error).__name__}: {error}"
+            raise EngineError("the engine of its vectors failed", details) from error
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -36,8 +70,14 @@ class VectorEngine(ABC):
 
     The database is the truth, and whoever asks leaves out what an engine finds besides. So an engine need not be exact
     in the middle of a change, but `state` must be None then, or what was committed before. Many threads search at once;
-    one writes. Every method raises EngineError, with a sentence, for what the storage refuses.
+    one writes. Every method raises EngineError, with a sentence, for what the storage refuses; all other errors of these
+    methods become one.
     """
+
+    def __init_subclass__(cls) -> None:
+        for name in vars(VectorEngine).keys() & vars(cls).keys():
+            if callable(method := vars(cls)[name]) and not name.startswith("__"):
+                setattr(cls, name, guarded(method))
 
     types: Sequence[str] = ("auto",)
     """What `commit` can index vectors as; the first is the default."""

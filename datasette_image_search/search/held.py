@@ -8,10 +8,11 @@ scene, 0 for a picture.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from ..engines.protocol import EngineError, EngineRequest, VectorEngine
 from ..engines.registry import open_engine
+from ..errors import printable
 from ..progress import Report
 from ..store import Index
 from ..store.tables import MOST_VECTORS, Rows
@@ -36,6 +38,8 @@ FORMAT = 1
 """Of the state that an engine is given."""
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ class Held:
         try:
             return ask(self.engine)
         except EngineError as error:
+            _log(error.in_full())
             raise self._lost(str(error)) from error
 
     def _lost(self, reason: str) -> EngineLost:
@@ -187,7 +192,8 @@ def _place(database: Path, index: Index) -> str:
 
 def beside(database: Path, index: Index) -> Path:
     """The place of an engine that was given none."""
-    return database.with_name(f"{database.name}-image-search-{index.id}.{index.engine}")
+    # Of any name that a database may give an engine, also one that no file can have.
+    return Path(f"{database}-image-search-{index.id}.{index.engine}")
 
 
 def state_of(index: Index, held: Held) -> str:
@@ -256,6 +262,7 @@ def _believed(index: Index, database: Path) -> EngineState:
         engine = engine_of(index, database, token=index.sidecar)
         written, count = engine.state(), engine.count()
     except EngineError as error:
+        _log(error.in_full())
         raise NotHeld(str(error)) from error
     name = f"what {index.engine} holds"
     if written is None:
@@ -271,6 +278,12 @@ def _believed(index: Index, database: Path) -> EngineState:
     if count != found.vectors:
         raise NotHeld(f"{name} is damaged: {count:,} vectors, not {found.vectors:,}")
     return found
+
+
+@lru_cache(maxsize=64)
+def _log(sentence: str) -> None:
+    """Once: it is found at each opening."""
+    logger.warning("%s", printable(sentence))
 
 
 def tuned(held: Held, queries: np.ndarray, target: float, report: Report) -> Held:

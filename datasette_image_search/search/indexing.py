@@ -14,8 +14,9 @@ from sqlite_utils import Database
 
 from .. import store
 from ..checked import check_flag, check_share, check_text, several
+from ..engines.places import allow, place_of
 from ..engines.protocol import EngineError
-from ..engines.registry import BUILT_IN, check_engine, place_of
+from ..engines.registry import BUILT_IN, check_engine
 from ..errors import ImageSearchError
 from ..files.run_lock import only_run
 from ..files.whole_files import put_in_place
@@ -161,7 +162,9 @@ def _feed(
     try:
         index, held = feed(db.conn, database, index, references, asked, report, weights_of)
     except EngineError as error:
-        raise SidecarNotWritten(f"{error}; searches work without it, but take longer") from error
+        raise SidecarNotWritten(
+            f"{error.in_full()}; searches work without it, but take longer"
+        ) from error
     _write_all(db, database, index, references, held, None)
     return index, held
 
@@ -201,6 +204,8 @@ def index_images(
             texts = several("reference_queries", reference_queries, str)
             chosen = own_references(index, texts, weights_of, report)
         chosen = of_engine(chosen[0], engine, uri), chosen[1]
+        if uri is not None:
+            allow(str(chosen[0].engine_uri))
         if chosen[0].engine is not None:
             if gpu:
                 raise approximate.IndexTypeError("only FAISS builds on a GPU; leave --gpu out")

@@ -14,8 +14,8 @@ from datasette.utils.asgi import Request, Response
 from datasette.views.special import JsonDataView
 
 from ..embedders.protocol import EmbedderError
+from ..engines.places import BESIDE, place_of
 from ..engines.protocol import EngineError
-from ..engines.registry import place_of
 from ..errors import ImageSearchError, most_similar
 from ..files.remote import check_storage
 from ..files.remote_urls import RemoteError, clean_url, is_url
@@ -79,8 +79,8 @@ def configured_roots(datasette: Datasette, database: str, table: str) -> tuple[P
 
 def configured_engines(datasette: Datasette) -> tuple[str, ...]:
     """
-    The places of vectors that are in engines: `engines: [PLACE, ...]`. Those in the database are not followed, as its
-    author must not choose what a server asks.
+    The places of vectors that are in engines: `engines: [PLACE, ...]`, where BESIDE stands for those beside the databases.
+    What a database names is not followed, as its author must not choose what a server asks.
 
     Raises ConfigurationError.
     """
@@ -190,7 +190,7 @@ def _engines(places: Any) -> tuple[str, ...]:
             "engines must be a list of folders or URLs, such as [s3://bucket/photos.lance]"
         )
     try:
-        return tuple(map(place_of, places))
+        return tuple(BESIDE if place == BESIDE else place_of(place) for place in places)
     except EngineError as error:
         raise _wrong(f"engines: {error}") from None
 

@@ -21,7 +21,7 @@ from datasette.utils import StartupError
 from ... import store
 from ...api import Images
 from ...embedders.protocol import TextNotUnderstood
-from ...engines.registry import allow_only
+from ...engines.places import allow_only
 from ...errors import ImageSearchError, printable
 from ...search.checking import check_files
 from ...store.connections import check_sqlite, open_to_read
