@@ -41,7 +41,7 @@ async def said_at_start(
         ),
         (
             {"engines": ["s3://key:secret@bucket/photos.lance"]},
-            "engines: --uri has a user, a password or a signature in it, which the database would keep; give these to the "
+            "engines: --uri has @, ?, # or ; in it, after which there may be a password or a signature, and the database would keep it; give these to the "
             "engine in the environment, such as AWS_ACCESS_KEY_ID",
         ),
         ({"roots": [1]}, "roots must be a list of folders, such as [/home/me/Pictures]"),

@@ -520,7 +520,14 @@ def test_pages_under_a_filter_are_exact_however_little_is_looked_into(tmp_path: 
     [
         ({"engine": "lanse"}, "there is no engine 'lanse'; use one of sidecar, lance"),
         ({"uri": "x.lance", "engine": "sidecar"}, "--uri is the place of another engine"),
-        ({"uri": "s3://key:secret@bucket/x", "engine": "lance"}, "has a user, a password"),
+        ({"uri": "", "engine": "lance"}, "--uri is empty; name a folder or a URL"),
+        *(
+            ({"uri": uri, "engine": "lance"}, "there may be a password or a signature")
+            for uri in (
+                *("s3://key:secret@bucket/x", "s3://key:se/cret@bucket", "s3://bucket/x#secret"),
+                *("az://account.blob/x;sig=secret", "https://h/x?sig=secret"),
+            )
+        ),
         ({"type": "IVF4,SQ8"}, "lance makes no index of type 'IVF4,SQ8'; use one of auto, flat"),
     ],
 )
@@ -690,6 +697,39 @@ def test_an_engine_of_an_odd_name_is_none(path: Path, db: Database, name: str):
         db.execute("update image_search_indexes set engine = ?", [name])
     assert_best(db.conn, numbered(VECTORS))
     assert status(db.conn)["problem"]
+
+
+TUNING = {
+    "type": "lance",
+    "factory": "lance",
+    "parameters": "effort=1",
+    "candidates": 256,
+    "target": 0.9,
+    "recalls": [[20, 1.0], [128, 1.0]],
+    "queries": 3,
+}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *({"parameters": each} for each in ("effort=abc", "effort=-1", "effort=0", "", None)),
+        *({"candidates": each} for each in (0, -1, 10**13, "x")),
+        *({"recalls": each} for each in ([], [[10**12, 1.0]], [[20, 10**400]], [[20, 2]], None)),
+        {"target": "x"},
+        {"more": 1},
+    ],
+)
+def test_a_tuning_that_nobody_wrote_is_not_believed(path: Path, db: Database, odd: dict[str, Any]):
+    real = LanceEngine.state
+
+    def state(self: LanceEngine) -> str:
+        return json.dumps({**json.loads(real(self)), "tuning": {**TUNING, **odd}})
+
+    begin_anew()
+    with mock.patch.object(LanceEngine, "state", state):
+        assert_best(db.conn, numbered(VECTORS))
+        assert "what lance holds is damaged" in status(db.conn)["problem"]
 
 
 def test_a_missing_package_is_a_sentence(tmp_path: Path):

@@ -9,7 +9,6 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from .protocol import EngineError
 
@@ -24,15 +23,21 @@ _served: list[frozenset[str]] = []
 """What a person named as --uri or uri=; what the configuration of a server names, empty if this process is none."""
 
 
-def place_of(uri: str) -> str:
+def place_of(uri: str | Path) -> str:
     """A URL as it is, a path as an absolute one. Raises EngineError for a URL with a password, which no database is for."""
-    if "://" not in uri:
-        return str(Path(uri).expanduser().absolute())
-    parts = urlsplit(uri)
-    if parts.username is not None or parts.password is not None or parts.query:
+    uri = os.fspath(uri)
+    if not uri.strip():
         raise EngineError(
-            "--uri has a user, a password or a signature in it, which the database would keep; give these to the engine "
-            "in the environment, such as AWS_ACCESS_KEY_ID"
+            "--uri is empty; name a folder or a URL, such as s3://bucket/photos.lance"
+        )
+    scheme, is_url, rest = uri.partition("://")
+    if not is_url:
+        return str(Path(scheme).expanduser().absolute())
+    # Not by urlsplit(): a key may have a slash in it.
+    if any(sign in rest for sign in "@?#;"):
+        raise EngineError(
+            "--uri has @, ?, # or ; in it, after which there may be a password or a signature, and the database would keep "
+            "it; give these to the engine in the environment, such as AWS_ACCESS_KEY_ID"
         )
     return uri
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +37,8 @@ CANDIDATES = 256
 
 FORMAT = 1
 """Of the state that an engine is given."""
+
+_PARAMETERS = re.compile(r"effort=[1-9]\d{0,8}")
 
 T = TypeVar("T")
 
@@ -271,9 +274,10 @@ def _believed(index: Index, database: Path) -> EngineState:
         state = json.loads(written)
         if {**state, **_identity(index)} != state:
             raise NotHeld(f"{name} is not what the database names")
-        tuning = None if state["tuning"] is None else Tuning.of_json(state["tuning"])
+        written_tuning = state["tuning"]
+        tuning = None if written_tuning is None else Tuning.believed(written_tuning, _PARAMETERS)
         found = EngineState(engine, int(state["vectors"]), state["generation"], tuning)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise NotHeld(f"{name} is damaged") from error
     if count != found.vectors:
         raise NotHeld(f"{name} is damaged: {count:,} vectors, not {found.vectors:,}")

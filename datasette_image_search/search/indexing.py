@@ -182,7 +182,7 @@ def index_images(
     gpu: bool = False,
     reference_queries: Sequence[str] | None = None,
     engine: str | None = None,
-    uri: str | None = None,
+    uri: str | Path | None = None,
 ) -> tuple[Index, Segment, Approximate | None]:
     """
     Rewrite the sidecars of an index, as make_index() makes them, or feed an `engine`, at a place that has the `uri`.
@@ -230,7 +230,7 @@ def index_images(
     return index, codes, made
 
 
-def of_engine(index: Index, engine: str | None, uri: str | None) -> Index:
+def of_engine(index: Index, engine: str | None, uri: str | Path | None) -> Index:
     """
     The row of an index with what was asked for: without a name, the engine that it has. Another one begins with its own
     types.

@@ -62,9 +62,6 @@ _ALIGNMENT = 64
 _PARAMETERS = re.compile(r"(?:nprobe=[1-9]\d{0,6}|efSearch=[1-9]\d{0,4})?")
 """The parameters of a search, in a sensible range."""
 
-_MOST_CANDIDATES = 2**16
-
-
 CHECKED_WHEN_OPENED = 64 * 2**20
 """Bytes up to which a file is checked as a whole when it is opened; that takes some 50 ms."""
 
@@ -219,7 +216,7 @@ def open_approximate(
     if header.tuning is None or header.arrays != 1:
         raise SidecarUnusable(f"{path.name} is no approximate index")
     try:
-        tuning = _tuning(header.tuning)
+        tuning = Tuning.believed(header.tuning, _PARAMETERS)
         data = opened.faiss_part()
         faiss_index = read_approximate(data, header.components, header.vectors, mapped=mapped)
         (vector_ids,) = opened.arrays()
@@ -227,20 +224,6 @@ def open_approximate(
         return Approximate(faiss_index, vector_ids, tuning, *mapping).prepared()
     except (NotOurs, TypeError, ValueError, RuntimeError) as error:
         raise SidecarUnusable(f"{path.name} is damaged") from error
-
-
-def _tuning(found: dict[str, Any]) -> Tuning:
-    """Raises NotOurs, TypeError or ValueError for invalid values."""
-    tuning = Tuning.of_json(found)
-    if (
-        all(isinstance(text, str) for text in (tuning.type, tuning.factory, tuning.parameters))
-        and all(isinstance(number, int | float) for number in (tuning.target, tuning.queries))
-        and _PARAMETERS.fullmatch(tuning.parameters)
-        and isinstance(tuning.candidates, int)
-        and 0 < tuning.candidates <= _MOST_CANDIDATES
-    ):
-        return tuning
-    raise NotOurs
 
 
 def check_sidecar(path: Path, index: Index) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ TARGET_RECALL = 0.98
 RECALL_AT = (20, 128)
 """The best so many are to be found, each with the target: of a search that looks at the first few, and
 of the two pages that people look at. It is not used for more: among these it would miss more."""
+
+
+MOST_CANDIDATES = 2**16
 
 
 @dataclass(frozen=True)
@@ -52,3 +56,26 @@ class Tuning:
             values["recalls"] = [(values.pop("recall_at"), values.pop("recall"))]
         recalls = tuple((int(k), float(recall)) for k, recall in values.pop("recalls"))
         return cls(**values, recalls=recalls)
+
+    @classmethod
+    def believed(cls, values: dict[str, Any], parameters: re.Pattern[str]) -> Tuning:
+        """
+        As of_json(), but anybody may have written it. Raises TypeError or ValueError for a value that no tuning has, such
+        as other `parameters`.
+        """
+        try:
+            tuning = cls.of_json(values)
+        except OverflowError as error:
+            raise ValueError from error
+        texts, numbers = (tuning.type, tuning.factory), (tuning.target, tuning.queries)
+        if (
+            all(isinstance(text, str) for text in texts)
+            and all(isinstance(number, int | float) for number in numbers)
+            and parameters.fullmatch(tuning.parameters)
+            and isinstance(tuning.candidates, int)
+            and 0 < tuning.candidates <= MOST_CANDIDATES
+            and tuning.recalls
+            and all(0 < k <= max(RECALL_AT) and 0 <= share <= 1 for k, share in tuning.recalls)
+        ):
+            return tuning
+        raise ValueError
