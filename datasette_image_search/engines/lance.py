@@ -8,10 +8,12 @@ killed leaves the version that is searched as it was, and readers go on with the
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
     import lance
     import pyarrow
 
+BEGUN = "image_search_begun"
 STATE = "image_search_state"
 TRAINED = "image_search_trained"
-"""Where a dataset keeps the state of a commit, and the number of vectors that its index was trained for."""
+"""Where a dataset keeps the mark that it is ours, the state of a commit, and the number of vectors that its index was trained for."""
 
 ALIGNMENT = 8
 """The quantizers of Lance take vectors of a multiple of so many components."""
@@ -51,7 +54,7 @@ T = TypeVar("T")
 
 
 class LanceEngine(VectorEngine):
-    """See VectorEngine. Nothing is made before vectors are added."""
+    """See VectorEngine. Nothing is made before it is cleared."""
 
     types: Sequence[str] = ("auto", "flat", "ivf_rq", "ivf_pq")
 
@@ -60,7 +63,10 @@ class LanceEngine(VectorEngine):
         self._dimensions = request.dimensions
         self._width = -(-request.dimensions // ALIGNMENT) * ALIGNMENT
         self._lance = _imported()
-        self._dataset = self._opened(request.token)
+        self._dataset = None
+        # A last version that cannot be read is cleared, or is an error then.
+        with suppress(EngineError) if request.token is None else nullcontext():
+            self._dataset = self._opened(request.token)
 
     def _opened(self, token: str | None) -> lance.LanceDataset | None:
         try:
@@ -83,21 +89,44 @@ class LanceEngine(VectorEngine):
         return self._asked(lambda dataset: dataset.config()).get(STATE)
 
     def clear(self) -> None:
-        """Writing the first vectors makes a version of them alone."""
-        newest = self._opened(None)
-        if newest is not None and STATE not in newest.config() and newest.count_rows():
+        """
+        An empty version has a mark before any vector comes: so whoever is killed meanwhile, or finds that damaged, may
+        clear it again.
+        """
+        newest = self._newest()
+        if (
+            newest is not None
+            and not newest.config().keys() & {STATE, BEGUN}
+            and newest.count_rows()
+        ):
             raise EngineError(
-                f"{self._uri!r} is a dataset of another program, or one that was begun and never finished; give "
-                "another --uri, or delete it"
+                f"{self._uri!r} is a dataset of another program; give another --uri, or delete it"
             )
-        self._dataset = None
+        nothing = self._table(np.empty(0, np.int64), np.empty((0, self._dimensions), np.float32))
+        self._dataset = self._changed(
+            lambda: self._lance.write_dataset(nothing, self._uri, mode="overwrite")
+        )
+        self._asked(lambda dataset: dataset.update_config({BEGUN: "1"}))
+
+    def _newest(self) -> lance.LanceDataset | None:
+        """The last version; None if there is none, or if it was ours and cannot be read: then all are forgotten."""
+        try:
+            return self._opened(None)
+        except EngineError:
+            # Its tags tell whose it was. Only those in a folder can be read without it.
+            folder = Path(self._uri)
+            if not any((folder / "_refs" / "tags").glob(f"{_tag('')}*")):
+                raise
+            # The other files are of no version then, and go when Lance cleans up.
+            for name in ("_versions", "_refs"):
+                self._changed(partial(shutil.rmtree, folder / name))
+            return None
 
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
         self._go_on()
         table = self._table(ids, vectors)
-        mode = "overwrite" if self._dataset is None else "append"
         self._dataset = self._changed(
-            lambda: self._lance.write_dataset(table, self._uri, mode=mode)
+            lambda: self._lance.write_dataset(table, self._uri, mode="append")
         )
 
     def _go_on(self) -> None:
@@ -147,8 +176,6 @@ class LanceEngine(VectorEngine):
         self._asked(lambda dataset: dataset.update_config({TRAINED: f"{type}:{n}"}))
 
     def commit(self, token: str, state: str) -> None:
-        if self._dataset is None:
-            self.add(np.empty(0, np.int64), np.empty((0, self._dimensions), np.float32))
         self._go_on()
         before = self.state()
         self._asked(lambda dataset: dataset.update_config({STATE: state}))

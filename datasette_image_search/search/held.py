@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,7 +80,7 @@ class Held:
         )
         least = min(n, len(self) if ids is None else len(ids))
         if len(vectors) and np.count_nonzero(positions >= 0, axis=1).min() < least:
-            raise self._lost(f"what {self.engine_name} holds is damaged: vectors are missing")
+            raise self._missing()
         return scores, positions
 
     def propose(self, vectors: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -114,6 +114,18 @@ class Held:
     def decoded(self, positions: np.ndarray) -> np.ndarray:
         ids, inverse = np.unique(self.ids_at(positions), return_inverse=True)
         return self._asked(lambda engine: engine.vectors(ids))[inverse]
+
+    def read_through(self) -> None:
+        """Read all of it once. Raises EngineLost if something is damaged or missing."""
+        ids, vector = self.ids_at(np.arange(len(self))), np.zeros(self.dimensions, np.float32)
+        if np.isneginf(self._asked(lambda engine: engine.scores(ids, vector))).any():
+            raise self._missing()
+        self._asked(lambda engine: engine.vectors(ids[:1]))
+        for effort in self._asked(lambda engine: engine.efforts())[-1:]:
+            self._asked(partial(_nearest, vector=vector, effort=effort))
+
+    def _missing(self) -> EngineLost:
+        return self._lost(f"what {self.engine_name} holds is damaged: vectors are missing")
 
     def _asked(self, ask: Callable[[VectorEngine], T]) -> T:
         try:
@@ -159,6 +171,10 @@ class Held:
 
     def _fitted(self, vectors: np.ndarray) -> np.ndarray:
         return fitted(vectors, self.dimensions)
+
+
+def _nearest(engine: VectorEngine, vector: np.ndarray, effort: int) -> None:
+    engine.nearest(vector[None], 1, effort=effort)
 
 
 def engine_of(index: Index, database: Path, *, token: str | None) -> VectorEngine:

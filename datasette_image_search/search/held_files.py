@@ -9,13 +9,14 @@ from ..store import Index
 from .codes import Ids
 from .correction import code_dimensions
 from .held import Held, NotHeld, believed, commit_of
+from .lost_engines import EngineLost
 from .sidecar import SidecarUnusable, open_file, sidecar_path
 
 
 def open_held(database: Path, index: Index, *, check: bool = False) -> Held:
     """
-    As open_sidecar(), if an engine has the vectors: it must hold what the database and the file name. Raises
-    SidecarUnusable.
+    As open_sidecar(), if an engine has the vectors: it must hold what the database and the file name. A `check` reads
+    all of it. Raises SidecarUnusable.
     """
     path = sidecar_path(database, index)
     opened = open_file(path, index, check=check)
@@ -25,6 +26,11 @@ def open_held(database: Path, index: Index, *, check: bool = False) -> Held:
     vector_ids, *image_ids = opened.arrays()
     ids = vector_ids, image_ids[0] if image_ids else None, opened.rows()
     held = held_again(database, index, ids, at_once=check)
+    if check:
+        try:
+            held.read_through()
+        except EngineLost as error:
+            raise SidecarUnusable(str(error)) from error
     return replace(held, file=opened.state, memory=opened.data)
 
 
