@@ -43,6 +43,12 @@ TRIES = 3
 START_SECONDS = 300.0
 """The longest time in which no actor starts, of those that wait for it: on a busy machine many processes start at once."""
 
+JOIN_SECONDS = 10.0
+"""How long those that are ready wait, while nothing comes, for the others to be looked at before anything is written."""
+
+PREPARE_SECONDS = 1200.0
+"""The longest time in which none of them gets ready: a node may download the model first."""
+
 LOOK_SECONDS = 0.5
 """How often a Ctrl-C is noticed while nothing comes back."""
 
@@ -169,13 +175,16 @@ class ClusterEncoder:
     # --- The actors ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Wait until the actors are ready; those that do not start are left out. Raises RunError."""
+        """
+        Wait until the actors are ready, or until only some are and nothing comes of the others for JOIN_SECONDS: these
+        join when they are. Raises RunError.
+        """
         while any(actor.device is None for actor in self._actors):
             self._look({})
-            if time.monotonic() - self._moved > START_SECONDS:
-                for actor in [each for each in self._actors if each.started is not None]:
-                    self._remove(actor)
-                self._check_some(self._actors)
+            quiet = time.monotonic() - self._moved
+            if quiet > JOIN_SECONDS and any(each.device is not None for each in self._actors):
+                break
+            self._check_starting()
         self._is_running = True
 
     def close(self) -> None:
@@ -216,7 +225,11 @@ class ClusterEncoder:
 
     def _prepare(self, actor: _Actor) -> None:
         threads = self._workers or actor.place.threads
-        task = replace(self._task, settings=replace(self._task.settings, workers=threads))
+        beside = sum(each.place.node == actor.place.node for each in self._actors)
+        settings = replace(
+            self._task.settings, workers=threads, decoders=threads * AT_ONCE * beside
+        )
+        task = replace(self._task, settings=settings)
         actor.started = None
         actor.prepared = actor.handle.prepare.remote(task, self._weights)
 
@@ -359,9 +372,16 @@ class ClusterEncoder:
             self._done[batch.number] = [failed]
 
     def _check_starting(self) -> None:
-        """A replacement may find that somebody else has taken its room."""
-        if time.monotonic() - self._moved > START_SECONDS:
+        """An actor may find that somebody else has taken its room, or may never get ready."""
+        quiet = time.monotonic() - self._moved
+        if quiet > START_SECONDS:
             self._check_some([actor for actor in self._actors if actor.started is None])
+        if quiet > PREPARE_SECONDS and all(actor.device is None for actor in self._actors):
+            name = next(actor.place.name for actor in self._actors if actor.started is None)
+            raise RunError(
+                f"an actor on node {name} has not loaded the model in {PREPARE_SECONDS / 60:g} minutes; look at what "
+                "that node does, or send the weights with --weights, and run this again: what is committed stays"
+            )
 
 
 def _listed(images: Iterator[ImageSource], size: int) -> Iterator[_Batch]:

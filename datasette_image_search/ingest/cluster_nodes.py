@@ -25,6 +25,10 @@ USUAL_CPUS = 4
 
 ANSWER_SECONDS = 10.0
 
+NO_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + NO_SETTINGS
+"""What gRPC begins with, RFC 9113: the server answers with a frame of its settings, of type 4 as this one."""
+
 ROOM_SECONDS = 20.0
 """The cluster takes some to know that a run before has ended."""
 
@@ -79,10 +83,19 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Raises OSError if nothing is at the host and port of an address: Ray would try for minutes."""
+    """Raises OSError if no server of gRPC, as Ray's are, is at the host and port of an address: Ray would try for minutes."""
     parts = urlsplit(address if "://" in address else f"//{address}")
-    if parts.hostname and parts.port:
-        socket.create_connection((parts.hostname, parts.port), ANSWER_SECONDS).close()
+    if not (parts.hostname and parts.port):
+        return
+    with socket.create_connection((parts.hostname, parts.port), ANSWER_SECONDS) as server:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return
+        server.sendall(HTTP2_PREFACE)
+        answer = server.makefile("rb").read(len(NO_SETTINGS))
+    if answer[3:4] != NO_SETTINGS[3:4]:
+        raise OSError(
+            "another program listens there; Ray's ports are usually 6379, and 10001 with ray://"
+        )
 
 
 def places_of(nodes: Sequence[Mapping[str, Any]], cpus: int | None) -> list[Place]:

@@ -29,13 +29,15 @@ Outcome = tuple[ImageSource, DecodedImage | DecodeError]
 class EncodingSettings:
     """
     How images are encoded, wherever that is: `batch_size` at once, decoded by so many `workers`, with thumbnails of
-    `thumbnail_size` pixels, None for none. `max_pixels` None is as many as the memory allows.
+    `thumbnail_size` pixels, None for none. `max_pixels` None is as many as the memory allows, which is shared among all
+    `decoders` of the machine, None for the `workers`.
     """
 
     batch_size: int
     workers: int
     thumbnail_size: int | None
     max_pixels: int | None
+    decoders: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def encode_in_batches(
         embedder.preprocess,
         embedder.image_size,
         thumbnail_size=settings.thumbnail_size,
-        max_pixels=settings.max_pixels or default_max_pixels(settings.workers),
+        max_pixels=settings.max_pixels or default_max_pixels(settings.decoders or settings.workers),
     )
     # Far enough ahead for the decoders to be busy while a batch is encoded.
     ahead = settings.batch_size + 2 * settings.workers
