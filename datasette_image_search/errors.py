@@ -12,6 +12,11 @@ class ImageSearchError(Exception):
     """
 
 
+def is_fault(error: BaseException) -> bool:
+    """Whether a computation failed, and nobody stopped it: what a library in Rust panics with is no Exception."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 def counted(number: int, one: str, several: str | None = None) -> str:
     """A number of things in a sentence: "1 image", "2,000 images"."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"

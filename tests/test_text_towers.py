@@ -25,7 +25,7 @@ from datasette_image_search.embedders.text_tower import Described, NotATower, Te
 from datasette_image_search.embedders.tower_export import export_tower
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.search import query as query_module
-from datasette_image_search.search import tower_export
+from datasette_image_search.search import text_towers, tower_export
 from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.query import text_encoder_of
 from datasette_image_search.search.sample_queries import sample_phrases
@@ -232,6 +232,53 @@ def test_what_is_no_tower_is_refused(
 def test_a_graph_of_another_kind_makes_no_vectors():
     with pytest.raises(EmbedderError, match="export it again"):
         TextTower(model_file(described())).encode_texts(["a"])
+
+
+def features_file(features: np.ndarray, pattern: str | None = None) -> bytes:
+    """A graph that says the same of all words, whose tokenizer cuts them by a pattern."""
+    from tokenizers import Regex, Tokenizer, pre_tokenizers
+    from tokenizers.models import WordLevel
+
+    helper, kinds = onnx.helper, onnx.TensorProto
+    tokenizer = Tokenizer(WordLevel({"a": 0}, unk_token="a"))
+    if pattern is not None:
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
+    node = helper.make_node("Identity", ["x"], ["c"])
+    ends = [
+        helper.make_tensor_value_info("a", kinds.INT64, [None, None]),
+        helper.make_tensor_value_info("c", kinds.FLOAT, None),
+    ]
+    constant = onnx.numpy_helper.from_array(features.astype(np.float32), "x")
+    graph = helper.make_graph([node], "graph", ends[:1], ends[1:], [constant])
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)])
+    known = metadata(Described.of_json(described(reads_to_end=True)), tokenizer.to_str())
+    helper.set_model_props(model, known)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "features", [np.float32(1), np.ones(4), np.zeros((1, 4)), np.array([[np.inf, 1, 1, 1]])]
+)
+def test_features_that_are_no_vectors_are_a_sentence(features: np.ndarray):
+    tower = TextTower(features_file(np.asarray(features)))
+    with pytest.raises(EmbedderError, match="export it again"):
+        tower.encode_texts(["a"])
+
+
+@pytest.mark.parametrize(("pattern", "text"), [(None, ""), (r"(x+x+)+y", "x" * 40)])
+def test_words_that_a_tokenizer_fails_at_are_a_sentence(pattern: str | None, text: str):
+    """It makes no tokens of them, or panics, which is no Exception."""
+    tower = TextTower(features_file(np.ones((1, 4)), pattern))
+    with pytest.raises(EmbedderError, match="cannot read words"):
+        tower.encode_texts([text])
+
+
+def test_a_file_that_is_too_large_is_not_read_to_its_end(
+    database: Path, no_model: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(text_towers, "LARGEST", 1000)
+    with Images(database) as images, pytest.raises(EmbedderError, match="is larger than any text"):
+        images.search("a red car")
 
 
 SERVED = """

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import is_fault
 from .packages import packages_needed
 from .protocol import EmbedderError, TextEncoder
 
@@ -97,7 +98,9 @@ class TextTower(TextEncoder):
             )
         except NotATower:
             raise
-        except Exception as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             # onnxruntime and tokenizers have errors of many kinds for bytes of anything.
             raise NotATower("it is no text tower") from error
         self.id = described.model
@@ -111,23 +114,33 @@ class TextTower(TextEncoder):
         return np.concatenate([self._encode(texts[at : at + TEXTS_AT_ONCE]) for at in parts])
 
     def _encode(self, texts: list[str]) -> np.ndarray:
-        tokens = self._tokens(texts)
-        if self._reads_to_end:
-            tokens = tokens[:, : int(tokens.argmax(axis=1).max()) + 1]
         try:
+            tokens = self._tokens(texts)
+            if self._reads_to_end:
+                tokens = tokens[:, : int(tokens.argmax(axis=1).max()) + 1]
             (features,) = self._session.run([self._output], {self._input: tokens})
-        except Exception as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             raise EmbedderError(
                 f"the exported text tower of {self.id} cannot read words ({type(error).__name__}); "
                 "export it again with sqlite-utils export-text-tower"
             ) from error
-        lengths = np.linalg.norm(features, axis=-1, keepdims=True)
-        if features.shape != (len(texts), self.dimensions) or not (lengths > 0).all():
+        vectors = _unit(features) if np.shape(features) == (len(texts), self.dimensions) else None
+        if vectors is None:
             raise EmbedderError(
                 f"the exported text tower of {self.id} makes no vectors of {self.dimensions} dimensions; "
                 "export it again with sqlite-utils export-text-tower"
             )
-        return (features / lengths).astype(np.float32)
+        return vectors
+
+
+def _unit(features: np.ndarray) -> np.ndarray | None:
+    """Shape (n, dimensions), float32, unit L2 norm; None if one has no direction."""
+    lengths = np.linalg.norm(features, axis=-1, keepdims=True)
+    if not ((lengths > 0) & np.isfinite(lengths)).all():
+        return None
+    return (features / lengths).astype(np.float32)
 
 
 def metadata(described: Described, tokenizer: str) -> dict[str, Any]:

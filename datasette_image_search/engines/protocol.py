@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from ..errors import ImageSearchError
+from ..errors import ImageSearchError, is_fault
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +42,7 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
         except EngineError:
             raise
         except BaseException as error:
-            # That of a library in Rust is no Exception.
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            if not is_fault(error):
                 raise
             details = f"{type(error).__name__}: {error}"
             raise EngineError("the engine of its vectors failed", details) from error

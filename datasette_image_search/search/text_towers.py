@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 KEPT = 4
 """Towers that are remembered, of some 100 to 1,000 MB."""
 
+LARGEST = 2**31
+"""Bytes of a file of ONNX."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -76,13 +79,16 @@ def _open(path: Path, index: Index) -> TextTower:
     again = f"export it again, with: sqlite-utils export-text-tower PATH {index.image_table}"
     try:
         with open_regular(path) as file:
-            content = file.read()
+            # No more than may be one: it is read before its hash is known.
+            content = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise TowerUnusable(
             f"{path.name} is missing; put it beside the database, or {again}"
         ) from None
     except OSError as error:
         raise TowerUnusable(f"{path.name} cannot be read ({error.strerror or error})") from error
+    if len(content) > LARGEST:
+        raise TowerUnusable(f"{path.name} is larger than any text tower, of 2 GB at most; {again}")
     # Of the bytes that are used: the file may be another one a moment later.
     if hashlib.sha256(content).hexdigest() != index.text_tower:
         raise TowerUnusable(

@@ -42,7 +42,8 @@ def export_text_tower(
     db: Database, index: Index, weights_of: WeightsOf, *, quantize: bool = False
 ) -> Exported:
     """
-    Write the file, and let the database remember it. The file is there as a whole, or the one of before is.
+    Write the file, and let the database remember it. The file is there as a whole, or the one of before is; if this is
+    killed between the two, the database names the one of before, and the new one is refused until it is exported again.
 
     Raises EmbedderError for a model that cannot be exported, and ImageSearchError if the file cannot be written.
     """
