@@ -490,6 +490,14 @@ def test_searches_have_the_recall_that_the_status_states(tmp_path: Path, lists: 
         assert status(conn)["search"].startswith(f"lance {tuning.parameters}, recall@20 ")
 
 
+def test_copies_of_one_picture_are_as_good_as_each_other(tmp_path: Path, lists: None):
+    vectors = np.repeat(random_vectors(1), 600, axis=0)
+    queries = random_vectors(20, seed=9)
+    make_database(tmp_path / "photos.db", vectors, type="ivf_rq", target=0.9, queries=queries)
+    with closing(sqlite3.connect(tmp_path / "photos.db")) as conn:
+        assert live(conn).tuning.recall == 1
+
+
 @pytest.mark.parametrize("grows", [True, False])
 def test_small_changes_are_tuned_for_once_they_are_a_tenth(
     tmp_path: Path, lists: None, grows: bool

@@ -35,6 +35,9 @@ SCENES = MOST_VECTORS
 CANDIDATES = 256
 """Vectors that an engine proposes at first."""
 
+TIE = 1e-5
+"""The difference up to which scores are the same, however they were summed."""
+
 FORMAT = 1
 """Of the state that an engine is given."""
 
@@ -313,16 +316,16 @@ def tuned(held: Held, queries: np.ndarray, target: float, report: Report) -> Hel
         return replace(held, tuning=None, tuned_for=None)
     queries = fitted(queries, held.dimensions)
     report("Tuning", 0, 1)
-    _, truth = held.engine.nearest(queries, max(RECALL_AT))
+    best, _ = held.engine.nearest(queries, max(RECALL_AT))
     low, high = 0, len(efforts) - 1
     while low < high:
         middle = (low + high) // 2
-        shares = _found(held.engine, efforts[middle], queries, truth)
+        shares = _found(held.engine, efforts[middle], queries, best)
         # Above it by twice its standard error, so that other queries reach it as well.
         errors = shares.std(axis=1) / len(queries) ** 0.5
         enough = (shares.mean(axis=1) - 2 * errors >= target).all()
         low, high = (low, middle) if enough else (middle + 1, high)
-    recalls = _found(held.engine, efforts[low], queries, truth).mean(axis=1).tolist()
+    recalls = _found(held.engine, efforts[low], queries, best).mean(axis=1).tolist()
     report("Tuning", 1, 1)
     named = tuple(zip(RECALL_AT, recalls, strict=True))
     parameters = f"effort={efforts[low]}"
@@ -342,8 +345,14 @@ def must_be_tuned(held: Held) -> bool:
     return most != held.tuned_for.most or same < 0.9 * max(len(held), held.tuned_for.vectors)
 
 
-def _found(engine: VectorEngine, effort: int, queries: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The share of the best that is found, shape (len(RECALL_AT), queries)."""
-    _, proposed = engine.nearest(queries, CANDIDATES, effort=effort)
-    is_found = [np.isin(best[best >= 0], ids) for best, ids in zip(truth, proposed, strict=True)]
-    return np.array([[found[:k].mean() for found in is_found] for k in RECALL_AT])
+def _found(
+    engine: VectorEngine, effort: int, queries: np.ndarray, scores: np.ndarray
+) -> np.ndarray:
+    """The share of the best that is found, shape (len(RECALL_AT), queries). What ties with one of them is as good."""
+    proposed, _ = engine.nearest(queries, CANDIDATES, effort=effort)
+    shares = []
+    for k in RECALL_AT:
+        k = min(k, scores.shape[1])
+        enough = proposed >= scores[:, k - 1 : k] - TIE
+        shares.append(np.minimum(enough.sum(axis=1), k) / k)
+    return np.array(shares)
