@@ -27,7 +27,7 @@ from datasette_image_search.engines import lance as lance_module
 from datasette_image_search.engines import places, registry
 from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.engines.protocol import EngineError, EngineRequest
-from datasette_image_search.search import held, lost_engines, planner
+from datasette_image_search.search import feeding, held, lost_engines, planner
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search.indexing import (
     SidecarNotWritten,
@@ -500,6 +500,24 @@ def test_searches_have_the_recall_that_the_status_states(tmp_path: Path, lists: 
         assert status(conn)["search"].startswith(f"lance {tuning.parameters}, recall@20 ")
 
 
+@pytest.mark.parametrize("grows", [True, False])
+def test_small_changes_are_tuned_for_once_they_are_a_tenth(
+    tmp_path: Path, lists: None, grows: bool
+):
+    path, tuned_up_to = tmp_path / "photos.db", []
+    queries = mock.patch.object(feeding, "sample_queries", return_value=random_vectors(9))
+    many(path, 0.6)
+    with closing(Database(path, execute_plugins=False)) as db, queries:
+        for step in range(2):
+            if not grows:
+                with db.conn:
+                    db.execute("delete from images where id <= ?", [60 * (step + 1)])
+            add_images(db, random_vectors(60, seed=20 + step))
+            index_images(db, "images")
+            tuned_up_to.append(live(db.conn).segments[0].tuned_for.last_id)
+    assert tuned_up_to == [1000, 1120]
+
+
 def test_pages_under_a_filter_are_exact_however_little_is_looked_into(tmp_path: Path, lists: None):
     many(tmp_path / "photos.db", 0.3)
     with closing(sqlite3.connect(tmp_path / "photos.db")) as conn:
@@ -757,7 +775,7 @@ def test_what_an_engine_is_told_names_no_place_and_no_picture(path: Path):
     state = json.loads(LanceEngine(EngineRequest(str(dataset_of(path)), 8)).state())
     assert set(state) == {
         *("format", "token", "vector_id", "index", "fingerprint", "dimensions", "references"),
-        *("vectors", "generation", "tuning"),
+        *("vectors", "generation", "tuning", "tuned_for"),
     }
 
 

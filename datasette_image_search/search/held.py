@@ -46,6 +46,15 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class TunedFor:
+    """What a tuning was measured on: so many `vectors`, with ids up to `last_id`, and lists that have this `most` effort."""
+
+    vectors: int
+    last_id: int
+    most: int
+
+
+@dataclass(frozen=True)
 class Held:
     """
     See Segment. `memory` is the mapping that the arrays are of, None if they are in memory; `commit` is what is searched,
@@ -64,6 +73,7 @@ class Held:
     file: tuple[int, ...] | None = None
     memory: np.ndarray | None = None
     commit: Commit | None = None
+    tuned_for: TunedFor | None = None
 
     ranks_all = False
 
@@ -86,8 +96,7 @@ class Held:
     def propose(self, vectors: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
         if self.tuning is None:
             return self.nearest(vectors, n)
-        # What is deeper lies in other lists.
-        effort = int(self.tuning.parameters.partition("=")[2]) * -(-n // self.tuning.candidates)
+        effort = int(self.tuning.parameters.partition("=")[2])
         vectors = self._fitted(vectors)
         return self._placed(
             *self._asked(lambda engine: engine.nearest(vectors, n, effort=effort)), n
@@ -207,6 +216,7 @@ def state_of(index: Index, held: Held) -> str:
             "vectors": len(held),
             "generation": None if held.rows is None else held.rows.state(),
             "tuning": None if held.tuning is None else asdict(held.tuning),
+            "tuned_for": None if held.tuned_for is None else asdict(held.tuned_for),
         }
     )
 
@@ -232,12 +242,13 @@ def owner_of(engine: VectorEngine) -> str | None:
 
 @dataclass(frozen=True)
 class EngineState:
-    """Of an engine that holds what the database names: how many `vectors`, their state, and its tuning."""
+    """Of an engine that holds what the database names: how many `vectors`, their state, and its tuning, measured on `tuned_for`."""
 
     engine: VectorEngine
     vectors: int
     generation: int | None
     tuning: Tuning | None
+    tuned_for: TunedFor | None
 
 
 class NotHeld(Exception):
@@ -276,7 +287,12 @@ def _believed(index: Index, database: Path) -> EngineState:
             raise NotHeld(f"{name} is not what the database names")
         written_tuning = state["tuning"]
         tuning = None if written_tuning is None else Tuning.believed(written_tuning, _PARAMETERS)
-        found = EngineState(engine, int(state["vectors"]), state["generation"], tuning)
+        measured = state["tuned_for"]
+        tuned_for = (
+            None if measured is None else TunedFor(**{k: int(measured[k]) for k in measured})
+        )
+        vectors = int(state["vectors"])
+        found = EngineState(engine, vectors, state["generation"], tuning, tuned_for)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise NotHeld(f"{name} is damaged") from error
     if count != found.vectors:
@@ -294,7 +310,7 @@ def tuned(held: Held, queries: np.ndarray, target: float, report: Report) -> Hel
     """With the least effort that reaches a recall of `target`, for queries of shape (n, dimensions), or the greatest."""
     efforts = held.engine.efforts()
     if not efforts or not len(held):
-        return replace(held, tuning=None)
+        return replace(held, tuning=None, tuned_for=None)
     queries = fitted(queries, held.dimensions)
     report("Tuning", 0, 1)
     _, truth = held.engine.nearest(queries, max(RECALL_AT))
@@ -313,7 +329,17 @@ def tuned(held: Held, queries: np.ndarray, target: float, report: Report) -> Hel
     tuning = Tuning(
         held.engine_name, held.engine_name, parameters, CANDIDATES, target, named, len(queries)
     )
-    return replace(held, tuning=tuning)
+    tuned_for = TunedFor(len(held), int(held.vector_ids[-1]), int(efforts[-1]))
+    return replace(held, tuning=tuning, tuned_for=tuned_for)
+
+
+def must_be_tuned(held: Held) -> bool:
+    """Whether the vectors are a tenth others than those that the tuning was measured on, or the lists are others."""
+    if held.tuning is None or held.tuned_for is None:
+        return True
+    same = int(np.count_nonzero(held.vector_ids <= held.tuned_for.last_id))
+    most = max(held.engine.efforts(), default=0)
+    return most != held.tuned_for.most or same < 0.9 * max(len(held), held.tuned_for.vectors)
 
 
 def _found(engine: VectorEngine, effort: int, queries: np.ndarray, truth: np.ndarray) -> np.ndarray:
