@@ -200,6 +200,16 @@ def test_a_dataset_of_another_program_is_left_alone(tmp_path: Path):
     assert lance.dataset(tmp_path / "theirs.lance").count_rows() == 2
 
 
+@pytest.mark.parametrize("name", ["photo.jpg", "data/photo.lance"])
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, name: str):
+    file = tmp_path / "pictures" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"a photo")
+    with pytest.raises(SidecarNotWritten, match="has other files than a dataset; name an empty"):
+        make_database(tmp_path / "photos.db", uri=str(tmp_path / "pictures"))
+    assert [each for each in (tmp_path / "pictures").rglob("*") if each.is_file()] == [file]
+
+
 def test_a_copy_of_a_database_reads_the_same_dataset(tmp_path: Path):
     uri = tmp_path / "shared" / "vectors.lance"
     make_database(tmp_path / "photos.db", uri=str(uri))
@@ -682,6 +692,9 @@ def test_a_clone_that_reads_the_files_of_another_dataset_is_not_searched(path: P
     clone.tags.create(tag, clone.version)
     assert_best(db.conn, numbered(VECTORS))
     assert "has its files elsewhere, as a clone has" in status(db.conn)["problem"]
+    refresh_sidecars(db, "images")
+    assert status(db.conn)["problem"] is None
+    assert lance.dataset(secret, version=tag).count_rows() == len(VECTORS)
 
 
 class PanicException(BaseException):
