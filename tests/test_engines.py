@@ -27,7 +27,7 @@ from datasette_image_search.engines import lance as lance_module
 from datasette_image_search.engines import places, registry
 from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.engines.protocol import EngineError, EngineRequest
-from datasette_image_search.search import held, lost_engines, planner
+from datasette_image_search.search import feeding, held, lost_engines, planner
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search.indexing import (
     SidecarNotWritten,
@@ -198,6 +198,16 @@ def test_a_dataset_of_another_program_is_left_alone(tmp_path: Path):
     with pytest.raises(SidecarNotWritten, match="is a dataset of another program"):
         make_database(tmp_path / "photos.db", uri=str(tmp_path / "theirs.lance"))
     assert lance.dataset(tmp_path / "theirs.lance").count_rows() == 2
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "data/photo.lance"])
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, name: str):
+    file = tmp_path / "pictures" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"a photo")
+    with pytest.raises(SidecarNotWritten, match="has other files than a dataset; name an empty"):
+        make_database(tmp_path / "photos.db", uri=str(tmp_path / "pictures"))
+    assert [each for each in (tmp_path / "pictures").rglob("*") if each.is_file()] == [file]
 
 
 def test_a_copy_of_a_database_reads_the_same_dataset(tmp_path: Path):
@@ -490,6 +500,32 @@ def test_searches_have_the_recall_that_the_status_states(tmp_path: Path, lists: 
         assert status(conn)["search"].startswith(f"lance {tuning.parameters}, recall@20 ")
 
 
+def test_copies_of_one_picture_are_as_good_as_each_other(tmp_path: Path, lists: None):
+    vectors = np.repeat(random_vectors(1), 600, axis=0)
+    queries = random_vectors(20, seed=9)
+    make_database(tmp_path / "photos.db", vectors, type="ivf_rq", target=0.9, queries=queries)
+    with closing(sqlite3.connect(tmp_path / "photos.db")) as conn:
+        assert live(conn).tuning.recall == 1
+
+
+@pytest.mark.parametrize("grows", [True, False])
+def test_small_changes_are_tuned_for_once_they_are_a_tenth(
+    tmp_path: Path, lists: None, grows: bool
+):
+    path, tuned_up_to = tmp_path / "photos.db", []
+    queries = mock.patch.object(feeding, "sample_queries", return_value=random_vectors(9))
+    many(path, 0.6)
+    with closing(Database(path, execute_plugins=False)) as db, queries:
+        for step in range(2):
+            if not grows:
+                with db.conn:
+                    db.execute("delete from images where id <= ?", [60 * (step + 1)])
+            add_images(db, random_vectors(60, seed=20 + step))
+            index_images(db, "images")
+            tuned_up_to.append(live(db.conn).segments[0].tuned_for.last_id)
+    assert tuned_up_to == [1000, 1120]
+
+
 def test_pages_under_a_filter_are_exact_however_little_is_looked_into(tmp_path: Path, lists: None):
     many(tmp_path / "photos.db", 0.3)
     with closing(sqlite3.connect(tmp_path / "photos.db")) as conn:
@@ -656,6 +692,9 @@ def test_a_clone_that_reads_the_files_of_another_dataset_is_not_searched(path: P
     clone.tags.create(tag, clone.version)
     assert_best(db.conn, numbered(VECTORS))
     assert "has its files elsewhere, as a clone has" in status(db.conn)["problem"]
+    refresh_sidecars(db, "images")
+    assert status(db.conn)["problem"] is None
+    assert lance.dataset(secret, version=tag).count_rows() == len(VECTORS)
 
 
 class PanicException(BaseException):
@@ -744,7 +783,7 @@ def test_what_an_engine_is_told_names_no_place_and_no_picture(path: Path):
     state = json.loads(LanceEngine(EngineRequest(str(dataset_of(path)), 8)).state())
     assert set(state) == {
         *("format", "token", "vector_id", "index", "fingerprint", "dimensions", "references"),
-        *("vectors", "generation", "tuning"),
+        *("vectors", "generation", "tuning", "tuned_for"),
     }
 
 

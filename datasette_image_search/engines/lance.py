@@ -44,6 +44,10 @@ MOST_NAMED = 10_000
 SHARE_NAMED = 1 / 50
 """The share of all vectors from which on reading them in order is quicker than looking up each."""
 
+ALWAYS = {"_transactions", "_versions"}
+LAYOUT = {"data", "_deletions", "_indices", "_refs", *ALWAYS}
+"""The folders of a dataset, and those that each has, one of them at least if it is damaged."""
+
 BATCH = 8_192
 """Vectors that are in memory as float32 at once."""
 
@@ -94,6 +98,10 @@ class LanceEngine(VectorEngine):
         clear it again.
         """
         newest = self._newest()
+        if newest is None and _is_of_others(Path(self._uri)):
+            raise EngineError(
+                f"{self._uri!r} has other files than a dataset; name an empty folder, or one that is not there, as --uri"
+            )
         if (
             newest is not None
             and not newest.config().keys() & {STATE, BEGUN}
@@ -341,6 +349,14 @@ def _delete_tag(dataset: Any, name: str) -> None:
 
 def _rows(dataset: Any, ids: np.ndarray) -> pyarrow.Table:
     return dataset.to_table(["id", "vector"], filter=_among(ids))
+
+
+def _is_of_others(place: Path) -> bool:
+    """Whether there is something that is no dataset, not even a damaged one. Nothing is where a URL seems to lead as a path."""
+    if not place.is_dir():
+        return place.exists()
+    names = {each.name for each in place.iterdir()}
+    return bool(names) and not (names <= LAYOUT and names & ALWAYS)
 
 
 def _says_missing(error: Exception) -> bool:

@@ -20,7 +20,7 @@ from ..store.tokens import rows_after
 from ..store.vectors import count_vectors, vector_batches
 from .codes import Ids, all_rows, ids_of
 from .correction import code_dimensions, with_biases
-from .held import SCENES, Held, engine_of, owner_of, state_of, tuned
+from .held import SCENES, Held, engine_of, must_be_tuned, owner_of, state_of, tuned
 from .held_files import open_held
 from .lineage import NOBODY, Unproven, gone
 from .sample_queries import of_both_kinds, sample_queries
@@ -74,8 +74,15 @@ def feed(
     type = asked.type or index.index_type or engine.types[0]
     engine.optimize(type)
     report("Indexing", 1, 1)
-    held = Held(engine, kept.engine_name, kept.dimensions, *ids, before.tuning)
-    held = _tuned(index, held, references, asked, report, weights_of, was=len(before))
+    held = Held(
+        engine,
+        kept.engine_name,
+        kept.dimensions,
+        *ids,
+        before.tuning,
+        tuned_for=before.tuned_for,
+    )
+    held = _tuned(index, held, references, asked, report, weights_of)
     last = int(held.vector_ids[-1]) if len(held) else 0
     index = replace(
         index,
@@ -177,15 +184,12 @@ def _tuned(
     asked: Asked,
     report: Report,
     weights_of: WeightsOf,
-    *,
-    was: int,
 ) -> Held:
-    """Tuned again if a person asks for it, or a tenth is new: what is new lies in lists like those of before."""
+    """Tuned again if a person asks for it, or its recall may be another by now."""
     tuning = held.tuning
     if not held.engine.efforts():
-        return replace(held, tuning=None)
-    is_asked = asked != Asked()
-    if tuning is not None and not is_asked and len(held) < 1.1 * was:
+        return replace(held, tuning=None, tuned_for=None)
+    if asked == Asked() and not must_be_tuned(held):
         return held
     target = asked.target or (tuning.target if tuning is not None else TARGET_RECALL)
     if asked.queries is None:

@@ -35,6 +35,9 @@ SCENES = MOST_VECTORS
 CANDIDATES = 256
 """Vectors that an engine proposes at first."""
 
+TIE = 1e-5
+"""The difference up to which scores are the same, however they were summed."""
+
 FORMAT = 1
 """Of the state that an engine is given."""
 
@@ -43,6 +46,15 @@ _PARAMETERS = re.compile(r"effort=[1-9]\d{0,8}")
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TunedFor:
+    """What a tuning was measured on: so many `vectors`, with ids up to `last_id`, and lists that have this `most` effort."""
+
+    vectors: int
+    last_id: int
+    most: int
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,7 @@ class Held:
     file: tuple[int, ...] | None = None
     memory: np.ndarray | None = None
     commit: Commit | None = None
+    tuned_for: TunedFor | None = None
 
     ranks_all = False
 
@@ -86,8 +99,7 @@ class Held:
     def propose(self, vectors: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
         if self.tuning is None:
             return self.nearest(vectors, n)
-        # What is deeper lies in other lists.
-        effort = int(self.tuning.parameters.partition("=")[2]) * -(-n // self.tuning.candidates)
+        effort = int(self.tuning.parameters.partition("=")[2])
         vectors = self._fitted(vectors)
         return self._placed(
             *self._asked(lambda engine: engine.nearest(vectors, n, effort=effort)), n
@@ -207,6 +219,7 @@ def state_of(index: Index, held: Held) -> str:
             "vectors": len(held),
             "generation": None if held.rows is None else held.rows.state(),
             "tuning": None if held.tuning is None else asdict(held.tuning),
+            "tuned_for": None if held.tuned_for is None else asdict(held.tuned_for),
         }
     )
 
@@ -232,12 +245,13 @@ def owner_of(engine: VectorEngine) -> str | None:
 
 @dataclass(frozen=True)
 class EngineState:
-    """Of an engine that holds what the database names: how many `vectors`, their state, and its tuning."""
+    """Of an engine that holds what the database names: how many `vectors`, their state, and its tuning, measured on `tuned_for`."""
 
     engine: VectorEngine
     vectors: int
     generation: int | None
     tuning: Tuning | None
+    tuned_for: TunedFor | None
 
 
 class NotHeld(Exception):
@@ -276,7 +290,12 @@ def _believed(index: Index, database: Path) -> EngineState:
             raise NotHeld(f"{name} is not what the database names")
         written_tuning = state["tuning"]
         tuning = None if written_tuning is None else Tuning.believed(written_tuning, _PARAMETERS)
-        found = EngineState(engine, int(state["vectors"]), state["generation"], tuning)
+        measured = state["tuned_for"]
+        tuned_for = (
+            None if measured is None else TunedFor(**{k: int(measured[k]) for k in measured})
+        )
+        vectors = int(state["vectors"])
+        found = EngineState(engine, vectors, state["generation"], tuning, tuned_for)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise NotHeld(f"{name} is damaged") from error
     if count != found.vectors:
@@ -294,30 +313,46 @@ def tuned(held: Held, queries: np.ndarray, target: float, report: Report) -> Hel
     """With the least effort that reaches a recall of `target`, for queries of shape (n, dimensions), or the greatest."""
     efforts = held.engine.efforts()
     if not efforts or not len(held):
-        return replace(held, tuning=None)
+        return replace(held, tuning=None, tuned_for=None)
     queries = fitted(queries, held.dimensions)
     report("Tuning", 0, 1)
-    _, truth = held.engine.nearest(queries, max(RECALL_AT))
+    best, _ = held.engine.nearest(queries, max(RECALL_AT))
     low, high = 0, len(efforts) - 1
     while low < high:
         middle = (low + high) // 2
-        shares = _found(held.engine, efforts[middle], queries, truth)
+        shares = _found(held.engine, efforts[middle], queries, best)
         # Above it by twice its standard error, so that other queries reach it as well.
         errors = shares.std(axis=1) / len(queries) ** 0.5
         enough = (shares.mean(axis=1) - 2 * errors >= target).all()
         low, high = (low, middle) if enough else (middle + 1, high)
-    recalls = _found(held.engine, efforts[low], queries, truth).mean(axis=1).tolist()
+    recalls = _found(held.engine, efforts[low], queries, best).mean(axis=1).tolist()
     report("Tuning", 1, 1)
     named = tuple(zip(RECALL_AT, recalls, strict=True))
     parameters = f"effort={efforts[low]}"
     tuning = Tuning(
         held.engine_name, held.engine_name, parameters, CANDIDATES, target, named, len(queries)
     )
-    return replace(held, tuning=tuning)
+    tuned_for = TunedFor(len(held), int(held.vector_ids[-1]), int(efforts[-1]))
+    return replace(held, tuning=tuning, tuned_for=tuned_for)
 
 
-def _found(engine: VectorEngine, effort: int, queries: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The share of the best that is found, shape (len(RECALL_AT), queries)."""
-    _, proposed = engine.nearest(queries, CANDIDATES, effort=effort)
-    is_found = [np.isin(best[best >= 0], ids) for best, ids in zip(truth, proposed, strict=True)]
-    return np.array([[found[:k].mean() for found in is_found] for k in RECALL_AT])
+def must_be_tuned(held: Held) -> bool:
+    """Whether the vectors are a tenth others than those that the tuning was measured on, or the lists are others."""
+    if held.tuning is None or held.tuned_for is None:
+        return True
+    same = int(np.count_nonzero(held.vector_ids <= held.tuned_for.last_id))
+    most = max(held.engine.efforts(), default=0)
+    return most != held.tuned_for.most or same < 0.9 * max(len(held), held.tuned_for.vectors)
+
+
+def _found(
+    engine: VectorEngine, effort: int, queries: np.ndarray, scores: np.ndarray
+) -> np.ndarray:
+    """The share of the best that is found, shape (len(RECALL_AT), queries). What ties with one of them is as good."""
+    proposed, _ = engine.nearest(queries, CANDIDATES, effort=effort)
+    shares = []
+    for k in RECALL_AT:
+        k = min(k, scores.shape[1])
+        enough = proposed >= scores[:, k - 1 : k] - TIE
+        shares.append(np.minimum(enough.sum(axis=1), k) / k)
+    return np.array(shares)

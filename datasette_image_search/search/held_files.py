@@ -54,4 +54,5 @@ def held_again(database: Path, index: Index, ids: Ids, *, at_once: bool = False)
         *ids,
         state.tuning,
         commit=commit,
+        tuned_for=state.tuned_for,
     )

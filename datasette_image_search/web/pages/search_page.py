@@ -418,8 +418,6 @@ def _ways_out(wanted: SearchRequest, urls: TableUrls, pairs: Pairs) -> list[tupl
         found.append(("Search by likeness too", urls.page(replaced(pairs, _by=None))))
     if wanted.query and limits:
         found.append(("Show weaker matches too", urls.page(replaced(pairs, **limits))))
-    if wanted.query or wanted.filter_words:
-        found.append(("Show all images", urls.page()))
     return found
 
 
