@@ -1636,3 +1636,11 @@ async def test_a_table_that_is_not_there_is_a_404_with_a_link_to_the_list(databa
         assert re.search(r'<a href="/-/image-search[^"]*">All image(s| tables)</a>', page.text)
     answer = await ask(datasette_of(database), "/-/image-search/photos/nothing.json")
     assert answer.json()["error"] == "There is no image table 'nothing' in 'photos'"
+
+
+@pytest.mark.parametrize("wrong", ["camra_make=Canon", "_sort=nope", "_min_score=high"])
+async def test_a_wrong_name_keeps_the_words(database: Path, wrong: str) -> None:
+    page = await ask(datasette_of(database), f"{PAGE}?q=red&{wrong}")
+    assert page.status_code == 400
+    assert "found by the words alone" in alert(page)
+    assert summary(page).endswith('images matches "red"')

@@ -174,18 +174,26 @@ def _with_query_string(requested: RequestedTable, query_string: str) -> Requeste
 async def _with_error(
     requested: RequestedTable, wanted: SearchRequest | None, error: str, status: int = 400
 ) -> Response:
-    """The page with what can still be shown: the images without the query, else all of them."""
+    """
+    The page with what can still be shown: of a request that can be read, the images without the query; of another, those of its
+    words alone; else all images.
+    """
     pairs = pairs_of(requested.request)
     if wanted is not None and wanted.query:
         newest = replace(wanted, query="")
         with suppress(ImageSearchError):
             answer = await find(requested, newest, usual_facets=True)
             return await _html(requested, newest, answer, pairs, error, status)
-    plain = _with_query_string(requested, "")
-    with suppress(ImageSearchError):
-        newest = await read_request(plain)
-        answer = await find(plain, newest, usual_facets=True)
-        return await _html(requested, newest, answer, [], error, status)
+    words = [] if wanted is not None else [(name, value) for name, value in pairs if name == "q"]
+    for kept in (words, []) if words else ([],):
+        plain = _with_query_string(requested, urlencode(kept))
+        with suppress(ImageSearchError):
+            shown = await read_request(plain)
+            if kept and not await is_ready(plain, shown, PATIENCE):
+                continue
+            answer = await find(plain, shown, usual_facets=True)
+            said = f"{error}. The images below are found by the words alone." if kept else error
+            return await _html(requested, shown, answer, kept, said, status)
     return await _html(requested, wanted, None, pairs, error, status)
 
 
