@@ -249,7 +249,6 @@ def test_a_node_that_is_killed_is_done_without(
 
     assert rows_of(path) == rows_of(here)
     assert len(summary.nodes) == 3
-    assert summary.device == "2 nodes, 2 actors"
 
 
 def test_a_file_that_ends_processes_takes_only_its_batch_along(

@@ -73,8 +73,8 @@ def connected(address: str) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RunError(
-            f"there is no Ray at {address!r} ({said}); start one with `ray start --head`, or leave the address "
-            "out to start one here"
+            f"there is no Ray at {address!r} that answers ({said}); if it asks for a token, as one of `ray start` "
+            "does, set RAY_AUTH_MODE=token; leave the address out to start Ray here"
         ) from error
     try:
         yield
