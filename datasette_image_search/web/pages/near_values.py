@@ -73,7 +73,7 @@ async def missing_values(
 ) -> list[Missing]:
     """For a search that found nothing; `pairs` are its query string without the page number."""
     columns = await requested.database.table_columns(requested.name)
-    named = [filter_name(requested, columns, *pair) for pair in pairs]
+    named = [_filter_name(requested, columns, *pair) for pair in pairs]
     found: list[Missing] = []
     for position, (name, value) in enumerate(pairs):
         if not value or len(value) > LONGEST or len(found) == MOST_MISSING:
@@ -98,7 +98,7 @@ async def missing_values(
     return found
 
 
-def filter_name(requested: RequestedTable, columns: Sequence[str], name: str, value: str) -> str:
+def _filter_name(requested: RequestedTable, columns: Sequence[str], name: str, value: str) -> str:
     """As column__lookup; "" of what is no filter of a column."""
     with suppress(RequestError):
         if filter := filter_pair(requested.name, columns, name, value):
