@@ -55,7 +55,7 @@
     const [before, again] = [[...found.querySelectorAll(".image-search-date")].at(-1), more.querySelector(".image-search-date:first-child")];
     if (!before || before.textContent === again?.textContent) again?.remove();
     else again?.before(Object.assign(document.createElement("li"), { className: "image-search-rest", ariaHidden: "true" }));
-    let end = fold()?.querySelector(".image-search-grid") ?? pages.previousElementSibling;
+    let end = [...(fold()?.querySelectorAll(".image-search-grid") ?? [])].at(-1) ?? pages.previousElementSibling;
     for (const part of [...more.children]) {
       const isLine = part.matches(".image-search-line");
       if (part.matches(".image-search-pages, .image-search-before") || (isLine && (fold() || found.querySelector(".image-search-line")))) continue;
@@ -73,6 +73,25 @@
     } else pages.remove();
   }
 
+  /* Whole rows go into lists of their own, so that a browser lays out none of a list that is out of view. */
+  const MANY = 300;
+  function setApart(list) {
+    if (!list?.matches(".image-search-grid")) return;
+    const all = [...list.children];
+    const tops = all.map((each) => each.offsetTop);
+    for (let start = 0, end = MANY; end < all.length; start = end, end += MANY) {
+      while (end < all.length && tops[end] === tops[end - 1]) end += 1;
+      if (end >= all.length) return;
+      const rows = all.slice(start, end);
+      const part = list.cloneNode(false);
+      part.classList.add("whole");
+      part.style.containIntrinsicSize = `auto ${tops[end] - tops[start]}px`;
+      list.start += rows.filter((each) => each.dataset.key).length;
+      list.before(part);
+      part.append(...rows);
+    }
+  }
+
   let isLoading = false;
 
   async function loadMore(cache = "default") {
@@ -84,6 +103,7 @@
       const response = await fetch(link.href, { cache, headers: { "image-search-more": found.dataset.byDate ?? "pictures" } });
       if (response.status !== 200) throw new Error(response.statusText);
       const html = await response.text();
+      setApart([...found.querySelectorAll(".image-search-grid")].at(-1));
       append(new DOMParser().parseFromString(html, "text/html").querySelector(".image-search-found"));
       watch();
     } catch {

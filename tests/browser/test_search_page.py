@@ -91,6 +91,32 @@ def test_the_next_page_comes_by_itself(page: Page, server: str) -> None:
     expect(page.get_by_role("dialog").get_by_role("img")).to_have_attribute("alt", name)
 
 
+def test_whole_rows_of_many_pictures_are_in_lists_of_their_own(page: Page, server: str) -> None:
+    """A browser lays out none of such a list while it is out of view, and rows go on as if it was one."""
+
+    def many(route) -> None:
+        response = route.fetch()
+        grid = r'(<ol class="image-search-grid[^>]*>)(.*?)(</ol>)'
+        html = re.sub(
+            grid, lambda found: found[1] + found[2] * 100 + found[3], response.text(), flags=re.S
+        )
+        route.fulfill(response=response, body=html)
+
+    page.route(re.compile("_size=4$"), many)
+    page.goto(server + SEARCH + "?_sort=id&_size=4")
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(page.locator(".image-search-grid [data-key]")).to_have_count(404)
+    whole = page.locator(".image-search-grid.whole")
+    expect(whole).to_have_count(1)
+    count, right, last = whole.evaluate(
+        "list => [list.children.length, list, list.lastElementChild].map("
+        "each => each.getBoundingClientRect?.().right ?? each)"
+    )
+    assert count >= 300
+    assert right == pytest.approx(last, abs=1)
+    expect(page.locator(".image-search-grid").last).to_have_attribute("start", str(count + 1))
+
+
 def test_behind_the_line_pages_wait_for_a_click(page: Page, server: str) -> None:
     page.goto(server + SEARCH + "?q=red&_size=3")
     expect(page.get_by_role("heading", name="Weaker matches")).to_have_count(1)
