@@ -1,10 +1,12 @@
-"""The hook of this plugin: other packages add embedders through it."""
+"""The hooks of this plugin: other packages add embedders and vector engines through them."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import pluggy
 from pluggy import HookimplMarker, HookspecMarker
 
 NAMESPACE = "datasette_image_search"
@@ -32,3 +34,14 @@ def register_vector_engines(register: Callable[[str, Callable[..., Any]], None])
     `name` is what people type as --engine, such as "lance". `factory` takes an `engines.protocol.EngineRequest` and
     returns a `VectorEngine`.
     """
+
+
+def registered(hook: str, built_in: object) -> dict[str, Callable[..., Any]]:
+    """What is registered through one of these hooks, by name: by a plugin that is built in, and by installed packages."""
+    plugins = pluggy.PluginManager(NAMESPACE)
+    plugins.add_hookspecs(sys.modules[__name__])
+    plugins.register(built_in)
+    plugins.load_setuptools_entrypoints(NAMESPACE)
+    factories: dict[str, Callable[..., Any]] = {}
+    getattr(plugins.hook, hook)(register=factories.__setitem__)
+    return factories

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasette_image_search import hookspecs
 from datasette_image_search.decoding.decode import decode_file
 from datasette_image_search.decoding.opening import DecodeSettings
 from datasette_image_search.embedders import registry
@@ -106,7 +107,7 @@ def _recorded_clip(request: ModelRequest) -> Embedder:
 @contextmanager
 def recorded_clip_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The model is there for as long as this lasts, and leaves nothing in the registry."""
-    manager = registry.pluggy.PluginManager
+    manager = hookspecs.pluggy.PluginManager
 
     class WithRecordedClip(manager):
         def load_setuptools_entrypoints(self, group: str, name: str | None = None) -> int:
@@ -114,7 +115,7 @@ def recorded_clip_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             return super().load_setuptools_entrypoints(group, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(registry.pluggy, "PluginManager", WithRecordedClip)
+        patch.setattr(hookspecs.pluggy, "PluginManager", WithRecordedClip)
         patch.setattr(registry, "_loaded", {})
         registry._factories.cache_clear()
         try:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
-import pluggy
-
 from .. import hookspecs
 from .model_ids import TIMM
 from .open_clip_models import check_here
@@ -60,13 +58,7 @@ def registered_names() -> list[str]:
 
 @cache
 def _factories() -> dict[str, EmbedderFactory]:
-    plugins = pluggy.PluginManager(hookspecs.NAMESPACE)
-    plugins.add_hookspecs(hookspecs)
-    plugins.register(BuiltInEmbedders())
-    plugins.load_setuptools_entrypoints(hookspecs.NAMESPACE)
-    factories: dict[str, EmbedderFactory] = {}
-    plugins.hook.register_image_embedders(register=factories.__setitem__)
-    return factories
+    return hookspecs.registered("register_image_embedders", BuiltInEmbedders())
 
 
 class BuiltInEmbedders:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-import pluggy
-
 from .. import hookspecs
 from .places import check_place
 from .protocol import EngineError, EngineFactory, EngineRequest, VectorEngine, guarded
@@ -35,13 +33,7 @@ def open_engine(name: str, request: EngineRequest, *, is_beside: bool) -> Vector
 
 @cache
 def _factories() -> dict[str, EngineFactory]:
-    plugins = pluggy.PluginManager(hookspecs.NAMESPACE)
-    plugins.add_hookspecs(hookspecs)
-    plugins.register(BuiltInEngines())
-    plugins.load_setuptools_entrypoints(hookspecs.NAMESPACE)
-    factories: dict[str, EngineFactory] = {}
-    plugins.hook.register_vector_engines(register=factories.__setitem__)
-    return factories
+    return hookspecs.registered("register_vector_engines", BuiltInEngines())
 
 
 class BuiltInEngines:
