@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import socket
 import sys
-import threading
 
 import pytest
 
-from datasette_image_search.ingest import cluster_nodes
 from datasette_image_search.ingest.cluster_nodes import Place, connected, node_names, places_of
 from datasette_image_search.ingest.model_choice import RunError
 
@@ -64,25 +61,3 @@ def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     sentence = r"--ray needs an extra: pip install 'datasette-image-search\[ray\]'"
     with pytest.raises(RunError, match=sentence), connected("local"):
         pass
-
-
-@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_a_port_of_another_program_is_refused(said: bytes, monkeypatch: pytest.MonkeyPatch):
-    """One that says nothing kept Ray waiting for minutes."""
-    pytest.importorskip("ray")
-    if not said:
-        monkeypatch.setattr(cluster_nodes, "ANSWER_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            with server.accept()[0] as client:
-                client.sendall(said)
-                client.recv(100)
-                client.recv(100)
-
-        talking = threading.Thread(target=answer)
-        talking.start()
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(RunError, match=f"there is no Ray at '{address}'"), connected(address):
-            pass
-        talking.join()

@@ -102,6 +102,7 @@ class Images:
         tolerance: float = 1e-5,
         words: float = 0,
         least: float = -2,
+        rounding: float = 1e-5,
     ) -> None:
         """
         That these are the best min(k, matching) rows with at least this score, best first, with the right
@@ -119,13 +120,13 @@ class Images:
             size, row = self.rows[hit.id]
             assert passes(size)
             assert isinstance(hit.score, float)
-            assert abs(hit.score - float(np.max(row @ vector))) < 1e-5
-            assert abs(hit.corrected - self.corrected(row, vector, words)) < 1e-5
+            assert abs(hit.score - float(np.max(row @ vector))) < rounding
+            assert abs(hit.corrected - self.corrected(row, vector, words)) < rounding
             if row.ndim == 1:
                 assert hit.at is None
             else:
                 best = self.corrected(row[int(hit.at)], vector, words)
-                assert abs(hit.corrected - best) < 1e-5
+                assert abs(hit.corrected - best) < rounding
         assert list(found.hits) == sorted(found.hits, key=lambda hit: (-hit.corrected, hit.id))
         best = sorted(ranked, reverse=True)[:k]
         assert np.allclose([hit.corrected for hit in found.hits], best, rtol=0, atol=tolerance)

@@ -20,6 +20,7 @@ import numpy as np
 from ..decoding.opening import Unreadable
 from ..embedders.protocol import Embedder, ModelRequest
 from ..errors import ImageSearchError, counted
+from .cluster_address import AGAIN, ClusterLost, Watch
 from .cluster_nodes import Place, connected, no_room, node_names, places_of, wait_for_room
 from .cluster_worker import PACKAGE, Ready, Task, Worker
 from .encoding import EncodedBatch, EncodingSettings, batch_of_failures
@@ -109,7 +110,7 @@ def cluster_encoder(
     below. `cpus` is as in places_of(), and `workers` replaces the number of threads that decode. Raises RunError, before
     any work, if there is no cluster or no room in it, or if a node is not fit for this run.
     """
-    with connected(address):
+    with connected(address) as head:
         import ray
 
         weights = None
@@ -125,7 +126,7 @@ def cluster_encoder(
         )
         places = places_of(ray.nodes(), cpus)
         wait_for_room(places)
-        encoder = ClusterEncoder(places, task, weights, workers)
+        encoder = ClusterEncoder(places, task, weights, workers, Watch(head))
         try:
             encoder.start()
             yield encoder
@@ -154,13 +155,19 @@ class ClusterEncoder:
     """
 
     def __init__(
-        self, places: Sequence[Place], task: Task, weights: Any, workers: int | None
+        self,
+        places: Sequence[Place],
+        task: Task,
+        weights: Any,
+        workers: int | None,
+        head: Watch,
     ) -> None:
         import ray
 
         self._ray = ray
         self._worker = ray.remote(Worker)
         self._task, self._weights, self._workers = task, weights, workers
+        self._head = head
         self._lost: deque[_Batch] = deque()
         self._done: dict[int, list[EncodedBatch]] = {}
         self._images: dict[str, int] = {}
@@ -248,7 +255,7 @@ class ClusterEncoder:
     def _remove(self, actor: _Actor) -> None:
         self._actors.remove(actor)
         # Also of one that does not answer, whose memory another one will want.
-        with suppress(self._ray.exceptions.RayError, ValueError):
+        with suppress(self._ray.exceptions.RayError, ValueError, ConnectionError):
             self._ray.kill(actor.handle)
 
     def _replace(self, actor: _Actor, error: Exception) -> None:
@@ -336,10 +343,16 @@ class ClusterEncoder:
         of = {ref: actor for actor in self._actors for ref in actor.refs}
         if not of:
             return
-        come, _ = self._ray.wait(list(of), num_returns=1, timeout=LOOK_SECONDS)
-        if come:
-            come, _ = self._ray.wait(list(of), num_returns=len(of), timeout=0)
-            self._moved = time.monotonic()
+        if not self._head.is_there():
+            time.sleep(LOOK_SECONDS)
+            return
+        try:
+            come, _ = self._ray.wait(list(of), num_returns=1, timeout=LOOK_SECONDS)
+            if come:
+                come, _ = self._ray.wait(list(of), num_returns=len(of), timeout=0)
+                self._moved = time.monotonic()
+        except ConnectionError as error:
+            raise ClusterLost(f"the cluster is away ({error}); {AGAIN}") from error
         for ref in come:
             actor = of[ref]
             if actor in self._actors:
@@ -353,7 +366,9 @@ class ClusterEncoder:
         except errors.RayTaskError as error:
             raise _told(actor, error) from error
         except errors.RayError as error:
-            self._replace(actor, error)
+            # Else it is asked for again when the head is there.
+            if self._head.is_there(anew=True):
+                self._replace(actor, error)
             return
         if ref == actor.started:
             self._prepare(actor)
@@ -378,9 +393,9 @@ class ClusterEncoder:
             self._check_some([actor for actor in self._actors if actor.started is None])
         if quiet > PREPARE_SECONDS and all(actor.device is None for actor in self._actors):
             name = next(actor.place.name for actor in self._actors if actor.started is None)
-            raise RunError(
+            raise ClusterLost(
                 f"an actor on node {name} has not loaded the model in {PREPARE_SECONDS / 60:g} minutes; look at what "
-                "that node does, or send the weights with --weights, and run this again: what is committed stays"
+                f"that node does, or send the weights with --weights, and {AGAIN}"
             )
 
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..errors import counted
+from .cluster_address import (
+    AGAIN,
+    ClusterLost,
+    Head,
+    authenticate,
+    authentication_kept,
+    head_of_this,
+    resolved,
+)
 from .model_choice import RunError
 
 HERE = "local"
@@ -23,11 +30,8 @@ USUAL_CPUS = 4
 """Processors of an actor without a GPU: with more, its threads wait for each other."""
 
 
-ANSWER_SECONDS = 10.0
-
-NO_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + NO_SETTINGS
-"""What gRPC begins with, RFC 9113: the server answers with a frame of its settings, of type 4 as this one."""
+LONGEST_SAID = 200
+"""Characters of what Ray says, which may be the log of a server."""
 
 ROOM_SECONDS = 20.0
 """The cluster takes some to know that a run before has ended."""
@@ -49,10 +53,10 @@ class Place:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str) -> Iterator[Head]:
     """
-    Ray in this process; one that is connected already is left as it is. Raises RunError without Ray, and if there is none at
-    the address.
+    The head of a cluster, to which Ray in this process is connected; if it is connected already, it is left as it is. Raises
+    RunError without Ray, and if there is none at the address.
     """
     # For what is started here: it tells nobody of itself, and listens on loopback.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -65,37 +69,24 @@ def connected(address: str) -> Iterator[None]:
     except ImportError:
         raise RunError("--ray needs an extra: pip install 'datasette-image-search[ray]'") from None
     if ray.is_initialized():
-        yield
+        yield head_of_this(address)
         return
-    try:
-        _check_answers(address)
-        ray.init(address=address, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RunError(
-            f"there is no Ray at {address!r} that answers ({said}); if it asks for a token, as one of `ray start` "
-            "does, set RAY_AUTH_MODE=token; leave the address out to start Ray here"
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_answers(address: str) -> None:
-    """Raises OSError if no server of gRPC, as Ray's are, is at the host and port of an address: Ray would try for minutes."""
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    if not (parts.hostname and parts.port):
-        return
-    with socket.create_connection((parts.hostname, parts.port), ANSWER_SECONDS) as server:
-        if os.environ.get("RAY_USE_TLS", "0") != "0":
-            return
-        server.sendall(HTTP2_PREFACE)
-        answer = server.makefile("rb").read(len(NO_SETTINGS))
-    if answer[3:4] != NO_SETTINGS[3:4]:
-        raise OSError(
-            "another program listens there; Ray's ports are usually 6379, and 10001 with ray://"
-        )
+    with authentication_kept():
+        try:
+            address = resolved(address)
+            if address != HERE:
+                authenticate(address)
+            ray.init(address=address, **options)
+        except (OSError, ValueError, RuntimeError) as error:
+            said = " ".join(str(error).split())[:LONGEST_SAID] or type(error).__name__
+            raise RunError(
+                f"there is no Ray at {address!r} ({said}); start it with `ray start --head`, or leave the address out "
+                "to start it here"
+            ) from error
+        try:
+            yield head_of_this(address)
+        finally:
+            ray.shutdown()
 
 
 def places_of(nodes: Sequence[Mapping[str, Any]], cpus: int | None) -> list[Place]:
@@ -133,7 +124,7 @@ def wait_for_room(places: Sequence[Place]) -> None:
         time.sleep(0.2)
 
 
-def no_room() -> RunError:
+def no_room() -> ClusterLost:
     """The error of a cluster in which no actor can run, with what is free of it."""
     import ray
 
@@ -143,9 +134,9 @@ def no_room() -> RunError:
         for name, words in (("CPU", "processors"), ("GPU", "GPUs"))
         if has.get(name)
     )
-    return RunError(
+    return ClusterLost(
         f"no actor can run: the cluster has {told or 'nothing'} free; wait until others are done, or add nodes, "
-        "and run this again: what is committed stays"
+        f"and {AGAIN}"
     )
 
 

@@ -19,7 +19,7 @@ from .. import store
 from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
-from ..errors import ImageSearchError
+from ..errors import ImageSearchError, counted
 from ..files.run_lock import only_run
 from ..store import Index
 from ..store.connections import check_writable, open_or_make
@@ -46,6 +46,7 @@ from ..store.writes import (
 )
 from .batches import batches
 from .cluster import cluster_encoder
+from .cluster_address import ClusterLost
 from .encoding import EncodedBatch, Encoder, EncodingSettings, HereEncoder
 from .made_ahead import made_ahead
 from .model_choice import RunError
@@ -107,6 +108,8 @@ def embed_images(
                 run.carry_out()
             except KeyboardInterrupt:
                 run.interrupted = True
+            except ClusterLost as error:
+                raise ClusterLost(f"{error}, {counted(run.done, 'image')} of this run") from error
             return replace(
                 plan,
                 embedded=run.done - len(run.failures) + len(survey.unusable),
