@@ -291,7 +291,7 @@ class Changing:
 @pytest.mark.parametrize(
     ("constants", "tolerance"), [(REAL, 1e-5), (TINY, 2 * CODE_ERROR)], ids=["real", "tiny"]
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_a_search_finds_what_brute_force_finds(
     constants: dict[str, int], tolerance: float, data: st.DataObject
@@ -412,7 +412,7 @@ def check_relevances(
     (str, ["a", "b", "#c", "", "7", "ü 📷", "a'b", '"', "-1"]),
     (int, [-(2**62), -5, 0, 3, 2**40, 2**62, 7, 8, 9]),
 ])  # fmt: skip
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_a_table_with_any_keys_is_searched_as_brute_force_does(
     kind: type, keys: list, data: st.DataObject
