@@ -13,6 +13,9 @@ from .own_images import ImageSource, OwnImage
 from .replacing import Replacement
 from .survey import Survey
 
+EMBEDDING = "Embedding"
+"""What a run does with pictures, as its progress says."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -25,7 +28,7 @@ class Progress:
     total: int
     failed: int
     device: str
-    doing: str = "Embedding"
+    doing: str = EMBEDDING
     is_cluster: bool = False
 
 
