@@ -463,35 +463,6 @@ def test_a_feeding_that_began_anew_and_was_killed_is_begun_again(
         assert_best(db.conn, numbered(vectors), k=len(vectors))
 
 
-@pytest.mark.parametrize(("seed", "stored_vectors"), [(0, True), (1, False), (2, True), (3, False)])
-def test_random_writes_are_found_as_brute_force_finds_them(
-    tmp_path: Path, seed: int, stored_vectors: bool
-):
-    """With films, reference queries, deleted, replaced and renumbered rows, and with and without filters."""
-    rng = np.random.default_rng(seed)
-    images = Changing(tmp_path, random_vectors(200, 12, seed=seed), rng)
-    rounding = 1e-5 if stored_vectors else 1e-3
-    with closing(images.db) as db, mock.patch.multiple(planner, **TINY):
-        images.fill(120)
-        index_images(db, "images", engine="lance", stored_vectors=stored_vectors)
-        steps = [*CHANGES, *["refresh"] * 3]
-        for change in rng.permutation(steps).tolist()[:5]:
-            getattr(images, change)()
-            vector = random_vectors(1, 12, seed=int(rng.integers(2**32)))[0]
-            for filter, passes in (
-                (None, lambda size: True),
-                (Filter("size < 200"), lambda size: size < 200),
-            ):
-                found = search_one(
-                    db.conn, find_index(db.conn), vector, 20, filter, words=1.0, exact=seed > 1
-                )
-                images.images.check(found, vector, 20, passes, 1e-3, words=1.0, rounding=rounding)
-            ids = images.some(0.3)
-            found = search_one(db.conn, find_index(db.conn), vector, 20, IdSet(ids), words=1.0)
-            assert {hit.id for hit in found.hits} <= set(ids)
-            assert len(found.hits) == min(20, len(ids))
-
-
 @pytest.fixture
 def lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few vectors are in several lists, of which a search looks into some."""
@@ -507,6 +478,51 @@ def lists(monkeypatch: pytest.MonkeyPatch) -> None:
     # It joins lists that are so short.
     monkeypatch.setattr(DatasetOptimizer, "optimize_indices", lambda self: None)
     monkeypatch.setattr(lance_module, "FEWEST", 64)
+
+
+@pytest.mark.parametrize(
+    ("seed", "stored_vectors", "type"),
+    [(0, True, "flat"), (1, False, "ivf_rq"), (2, True, "ivf_rq"), (3, False, "flat")],
+)
+def test_random_writes_are_found_as_brute_force_finds_them(
+    tmp_path: Path, lists: None, seed: int, stored_vectors: bool, type: str
+):
+    """With films, reference queries, deleted, replaced and renumbered rows, and with and without filters."""
+    rng = np.random.default_rng(seed)
+    images = Changing(tmp_path, random_vectors(200, 12, seed=seed), rng)
+    rounding = 1e-5 if stored_vectors else 1e-3
+    with closing(images.db) as db, mock.patch.multiple(planner, **TINY):
+        images.fill(160)
+        how = {"type": type, "target": 0.5, "stored_vectors": stored_vectors}
+        index_images(db, "images", engine="lance", **how)
+        assert (live(db.conn).tuning is None) == (type == "flat")
+        steps = [*CHANGES, *["refresh"] * 3]
+        for change in rng.permutation(steps).tolist()[:5]:
+            getattr(images, change)()
+            vector = random_vectors(1, 12, seed=int(rng.integers(2**32)))[0]
+            for filter, passes in (
+                (None, lambda size: True),
+                (Filter("size < 200"), lambda size: size < 200),
+            ):
+                for exact in (False, True):
+                    found = search_one(
+                        db.conn, find_index(db.conn), vector, 20, filter, words=1.0, exact=exact
+                    )
+                    # Of what is proposed, all is there, and has the right score.
+                    is_exact = exact or filter is not None or type == "flat"
+                    images.images.check(
+                        found,
+                        vector,
+                        20,
+                        passes,
+                        1e-3 if is_exact else 2.0,
+                        words=1.0,
+                        rounding=rounding,
+                    )
+            ids = images.some(0.3)
+            found = search_one(db.conn, find_index(db.conn), vector, 20, IdSet(ids), words=1.0)
+            assert {hit.id for hit in found.hits} <= set(ids)
+            assert len(found.hits) == min(20, len(ids))
 
 
 MANY = random_vectors(1000)
