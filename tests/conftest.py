@@ -20,6 +20,7 @@ import pytest
 import sqlite_utils
 from datasette.app import DEFAULT_SETTINGS, Datasette
 from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import HealthCheck, settings
 from PIL import Image, ImageDraw
 
 from datasette_image_search.decoding import decoding_process
@@ -123,6 +124,10 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_configure() -> None:
     # A shell lets what it runs in the background ignore Ctrl-C, which some tests send to themselves.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # No test fails because the machine is busy.
+    patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("patient", patient)
+    settings.load_profile("patient")
     forget_other_plugins()
     keep_apps()
     keep_metadata()

@@ -580,7 +580,7 @@ def test_what_is_decoded_smaller_has_the_vector_of_the_whole(format: str, palett
 
 
 @given(width=st.integers(1, 1500), height=st.integers(1, 1500), orientation=st.integers(1, 8))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_width_and_height_are_exact_for_any_size(width: int, height: int, orientation: int):
     upright = Image.new("L", (width, height), 100)
 
@@ -692,7 +692,7 @@ def test_the_reason_does_not_differ_from_file_to_file():
     changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=10),
     cut=st.integers(0, 10_000),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_damage_of_any_kind_is_a_decode_error_or_a_picture(
     data: bytes, changes: list[tuple[int, int]], cut: int
 ):

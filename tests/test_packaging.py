@@ -23,6 +23,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from .oldest_versions import oldest_versions
 from .serving import HANGS, pictures, served
 
 ROOT = Path(__file__).parent.parent
@@ -156,6 +157,12 @@ def test_what_is_imported_is_required(built: Built, distribution: Distribution):
             for module in imported(built.source / file) - sys.stdlib_module_names - {PACKAGE}:
                 names = {canonicalize_name(name) for name in providers[module]}
                 assert names & required, f"{file} imports {module}"
+
+
+def test_each_requirement_says_which_version_is_the_oldest(distribution: Distribution):
+    pinned = [each.partition("==")[0] for each in oldest_versions(distribution.requires or ())]
+    assert len(pinned) == len(set(pinned)), "one package has several lowest versions"
+    assert {"datasette", "torch", "pyarrow", "ray"} <= set(pinned)
 
 
 def imported(file: Path) -> set[str]:

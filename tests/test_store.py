@@ -517,7 +517,7 @@ def test_an_id_used_again_while_transform_had_taken_the_triggers_away_inherits_n
 ids = st.integers(1, 5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.one_of(

@@ -81,6 +81,12 @@ class VectorEngine(ABC):
     types: Sequence[str] = ("auto",)
     """What `commit` can index vectors as; the first is the default."""
 
+    keeps_commits: bool = False
+    """
+    Whether what was committed stays as it was until something else is, `clear` included, and is read by a request of fewer
+    dimensions too, as their first components: only then it may be the only copy.
+    """
+
     @abstractmethod
     def state(self) -> str | None:
         """What the commit that is searched was given; None if there is none, or not all of it."""

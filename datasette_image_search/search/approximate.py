@@ -18,8 +18,8 @@ import numpy as np
 
 from ..errors import ImageSearchError
 from ..progress import Report, silent
+from ..store.held_vectors import ALIGNMENT
 from .codes import Codes, fitted, threads_for
-from .correction import ALIGNMENT
 from .faiss_files import is_readable
 from .tuning import RECALL_AT, TARGET_RECALL, Tuning
 

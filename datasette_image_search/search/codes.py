@@ -17,9 +17,10 @@ import numpy as np
 
 from ..engines.registry import BUILT_IN
 from ..store import Index
+from ..store.held_vectors import code_dimensions
 from ..store.references import References
 from ..store.tables import Rows, StoredVectors
-from .correction import code_dimensions, with_biases
+from .correction import with_biases
 from .segment import Segment
 
 CODE_ERROR = 5e-4

@@ -13,14 +13,15 @@ from .. import store
 from ..engines.protocol import EngineError, VectorEngine
 from ..progress import Report
 from ..store import Index
+from ..store.held_vectors import SCENES, code_dimensions, engine_of, source_of
 from ..store.indexes import WeightsOf
 from ..store.references import References
 from ..store.tables import Rows, StoredVectors
 from ..store.tokens import rows_after
 from ..store.vectors import count_vectors, vector_batches
 from .codes import Ids, all_rows, ids_of
-from .correction import code_dimensions, with_biases
-from .held import SCENES, Held, engine_of, must_be_tuned, owner_of, state_of, tuned
+from .correction import with_biases
+from .held import Held, must_be_tuned, owner_of, state_of, tuned
 from .held_files import open_held
 from .lineage import NOBODY, Unproven, gone
 from .sample_queries import of_both_kinds, sample_queries
@@ -32,13 +33,19 @@ from .tuning import TARGET_RECALL
 class Asked:
     """
     What a person asked for: a type of the engine, a recall, queries of shape (n, dimensions) to tune with, and whether
-    to take over a place that has the vectors of another index.
+    to take over a place that has the vectors of another index; and whether the caller has read what the engine holds.
     """
 
     type: str | None = None
     target: float | None = None
     queries: np.ndarray | None = None
     takes_over: bool = False
+    is_checked: bool = False
+
+    @property
+    def wants_tuning(self) -> bool:
+        chosen = self.type, self.target, self.queries
+        return self.takes_over or any(each is not None for each in chosen)
 
 
 def feed(
@@ -56,8 +63,8 @@ def feed(
 
     Raises EngineError.
     """
-    before = _before(conn, database, index)
-    engine = engine_of(index, database, token=None if before is None else index.sidecar)
+    before = _before(conn, database, index, check=not asked.is_checked)
+    engine = _to_write(conn, database, index, begins_anew=before is None)
     if before is None:
         if not asked.takes_over:
             _check_is_of(engine, index)
@@ -91,10 +98,13 @@ def feed(
         index_type=None if type == engine.types[0] else type,
     )
     engine.commit(str(index.sidecar), state_of(index, held))
+    # All that is new: the database may forget it now.
+    before_last = int(kept.vector_ids[-1]) if len(kept) else 0
+    held.read_through(np.flatnonzero(held.vector_ids > before_last))
     return index, held
 
 
-def _before(conn: sqlite3.Connection, database: Path, index: Index) -> Held | None:
+def _before(conn: sqlite3.Connection, database: Path, index: Index, *, check: bool) -> Held | None:
     """What the engine holds, if the database names it and its sidecar proves what it is; None to begin anew."""
     now = store.read_indexes(conn, index.image_table)
     was = next((each for each in now if each.id == index.id), None)
@@ -102,7 +112,7 @@ def _before(conn: sqlite3.Connection, database: Path, index: Index) -> Held | No
     if was is None or any(getattr(was, name) != getattr(index, name) for name in same_place):
         return None
     try:
-        held = open_held(database, index, check=True)
+        held = open_held(database, index, check=check)
         with store.snapshot(conn):
             _gone(conn, store.find_index(conn, index.image_table, index.model), held)
     except (SidecarUnusable, Unproven):
@@ -110,13 +120,35 @@ def _before(conn: sqlite3.Connection, database: Path, index: Index) -> Held | No
     return held
 
 
+def _to_write(
+    conn: sqlite3.Connection, database: Path, index: Index, *, begins_anew: bool
+) -> VectorEngine:
+    """
+    The engine, as the database names it if that is what it goes on from. If the database has not the vectors itself, what
+    has them must be there, and is left as it is by whatever is written. Raises EngineError.
+    """
+    now = store.find_index(conn, index.image_table, index.model)
+    if now.engine_only and begins_anew:
+        source_of(conn, now)
+    is_source = now.engine_only and (now.engine, now.engine_uri) == (index.engine, index.engine_uri)
+    token = index.sidecar if is_source or not begins_anew else None
+    engine = engine_of(index, database, token=token)
+    if index.engine_only and not engine.keeps_commits:
+        raise EngineError(
+            f"{index.engine} keeps no former commit whole while the next is made, so the vectors must be in the database too; "
+            "leave --no-stored-vectors out"
+        )
+    return engine
+
+
 def _check_is_of(engine: VectorEngine, index: Index) -> None:
     """Raises EngineError if the last commit is of another index, whose searches would miss it."""
     owner = owner_of(engine)
     if owner not in (None, index.identity):
         raise EngineError(
-            f"the engine {index.engine} of {index.image_table!r} holds the vectors of another index; to take its place over, or "
-            "to name another one, run index-images with --uri"
+            f"the engine {index.engine} of {index.image_table!r} holds the vectors of another index; name another place with "
+            f"index-images --uri; if this is the place of {index.image_table!r}, take it back with index-images --engine "
+            f"{index.engine}; or delete what is there"
         )
 
 
@@ -189,7 +221,7 @@ def _tuned(
     tuning = held.tuning
     if not held.engine.efforts():
         return replace(held, tuning=None, tuned_for=None)
-    if asked == Asked() and not must_be_tuned(held):
+    if not asked.wants_tuning and not must_be_tuned(held):
         return held
     target = asked.target or (tuning.target if tuning is not None else TARGET_RECALL)
     if asked.queries is None:
