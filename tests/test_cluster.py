@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from datasette_image_search.embedders import registry
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest import batches, cluster_nodes
 from datasette_image_search.ingest import cluster as module
+from datasette_image_search.ingest.own_images import OwnImage
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.ingest.report import Progress, Summary
 
@@ -38,14 +40,23 @@ from datasette_image_search.ingest import batches
 
 # On a busy machine a batch is committed before it is full, and its vectors differ by rounding.
 batches.COMMIT_SECONDS = 600
-ONCE = Path(__file__).with_name("once")
+HERE = Path(__file__).parent
+
+
+def taken(name):
+    try:
+        (HERE / name).unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def preprocess(picture):
-    """Ends its process for a file called "once", and for each magenta picture."""
-    if ONCE.exists():
-        ONCE.unlink()
+    """Ends its process for a file called "once", and for each magenta picture; waits while there is one called "hold"."""
+    if taken("once"):
         os.kill(os.getpid(), signal.SIGKILL)
+    while (HERE / "hold").exists():
+        time.sleep(0.05)
     if picture.getpixel((0, 0)) == (255, 0, 255):
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.005)
@@ -57,9 +68,17 @@ class Fatal(PaletteEmbedder):
     preprocess = staticmethod(preprocess)
 
 
+def load(request):
+    """Not on the nodes while there is a file called "slow"."""
+    slow = HERE / "slow"
+    while slow.exists() and slow.read_text() != str(os.getpid()):
+        time.sleep(0.05)
+    return Fatal()
+
+
 @hookimpl
 def register_image_embedders(register):
-    register("fatal", lambda request: Fatal())
+    register("fatal", load)
 '''
 
 
@@ -77,6 +96,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
         monkeypatch.setattr(batches, "COMMIT_SECONDS", HANGS)
+        # A busy machine starts them late.
+        monkeypatch.setattr(module, "JOIN_SECONDS", HANGS)
         registry._factories.cache_clear()
         yield site
     registry._factories.cache_clear()
@@ -144,6 +165,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def tell(site: Path) -> Iterator[Callable[[str], None]]:
+    """Tells the processes of the cluster something, by the name of a file."""
+    yield lambda name: (site / name).write_text(str(os.getpid()))
+    for name in ("once", "hold", "slow"):
+        (site / name).unlink(missing_ok=True)
+
+
 Run = Callable[..., Summary]
 
 
@@ -193,6 +222,7 @@ def test_a_cluster_writes_what_one_machine_does(run: Run, ray: dict, here: Path,
         1,
         "2 nodes, 2 actors",
     )
+    assert seen[0] == Progress(0, 300, 0, "waiting for 2 actors", is_cluster=True)
     assert seen[-1] == Progress(300, 300, 1, "2 nodes, 2 actors", is_cluster=True)
     assert [(node.actors, node.device, node.lost) for node in summary.nodes] == [
         (1, "cpu, float32", 0)
@@ -215,6 +245,14 @@ def test_images_in_the_table_are_sent_and_not_read_by_the_nodes(
     assert rows_of(databases[0]) == rows_of(databases[1])
 
 
+def test_large_images_in_the_table_are_sent_in_small_batches(monkeypatch: pytest.MonkeyPatch):
+    """So memory stays flat."""
+    monkeypatch.setattr(module, "CONTENT", 100)
+    images = iter([OwnImage(number, 60, "", content=b"x" * 60) for number in range(5)])
+    batches = [list(module.sent_together(images, size)) for size in (20, 1, 20)]
+    assert [[image.image_id for image in batch] for batch in batches] == [[0, 1], [2], [3, 4]]
+
+
 # --- What ends in the middle ---------------------------------------------------------------------
 
 
@@ -230,9 +268,9 @@ def after(done: int, act: Callable[[], object]) -> Callable[[Progress], None]:
 
 
 def test_the_batches_of_an_actor_that_is_killed_go_to_others(
-    run: Run, ray: dict, here: Path, path: Path, site: Path
+    run: Run, ray: dict, here: Path, path: Path, site: Path, tell: Callable[[str], None]
 ):
-    summary = run(**ray, on_progress=after(40, (site / "once").touch))
+    summary = run(**ray, on_progress=after(40, partial(tell, "once")))
 
     assert not (site / "once").exists()
     assert rows_of(path) == rows_of(here)
@@ -309,6 +347,22 @@ def test_a_ctrl_c_keeps_what_is_committed(run: Run, ray: dict, path: Path):
 
     assert (summary.embedded, summary.interrupted) == (40, True)
     assert query(path, "select count(*) from _images_vectors") == [(40,)]
+    # More has come back than was committed.
+    assert sum(node.images for node in summary.nodes) == 40
+
+
+def test_a_ctrl_c_while_nothing_comes_back_is_heard(
+    run: Run, ray: dict, path: Path, tell: Callable[[str], None]
+):
+    def hold() -> None:
+        tell("hold")
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    summary = run(**ray, on_progress=after(40, hold))
+
+    assert summary.interrupted
+    assert 40 <= summary.embedded < 300
+    assert query(path, "select count(*) from _images_vectors") == [(summary.embedded,)]
 
 
 # --- What cannot begin ---------------------------------------------------------------------------
@@ -338,8 +392,17 @@ def test_a_cluster_that_is_busy_does_not_make_a_run_hang(
     try:
         group = api.util.placement_group([{"CPU": 1}] * 2)
         assert group.wait(HANGS)
-        with pytest.raises(ImageSearchError, match=r"0 of 2 processors free; wait until others"):
+        with pytest.raises(ImageSearchError, match="no node has more than 0 free; wait"):
             run(**ray)
     finally:
         api.shutdown()
     assert not path.exists()
+
+
+def test_an_actor_that_never_loads_the_model_is_given_up(
+    run: Run, ray: dict, tell: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "PREPARE_SECONDS", 2.0)
+    tell("slow")
+    with pytest.raises(ImageSearchError, match=r"an actor on node .* has not loaded the model in"):
+        run(**ray)

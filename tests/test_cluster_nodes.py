@@ -4,7 +4,15 @@ import sys
 
 import pytest
 
-from datasette_image_search.ingest.cluster_nodes import Place, connected, node_names, places_of
+from datasette_image_search.ingest import cluster_nodes
+from datasette_image_search.ingest.cluster_address import ClusterLost
+from datasette_image_search.ingest.cluster_nodes import (
+    Place,
+    connected,
+    node_names,
+    places_of,
+    wait_for_room,
+)
 from datasette_image_search.ingest.model_choice import RunError
 
 
@@ -49,6 +57,20 @@ def test_with_gpus_each_has_an_actor_and_reserves_no_processor():
 def test_no_room_is_said(nodes: list[dict], cpus: int | None, sentence: str):
     with pytest.raises(RunError, match=sentence):
         places_of(nodes, cpus)
+
+
+def test_room_is_on_one_node(monkeypatch: pytest.MonkeyPatch):
+    """Half of an actor here and half there are none."""
+    free = {"a": 1.0, "b": 1.0}
+    monkeypatch.setattr(cluster_nodes, "_free", lambda place: free[place.node])
+    monkeypatch.setattr(cluster_nodes, "ROOM_SECONDS", 0.0)
+    places = places_of([node("a", CPU=2.0), node("b", CPU=2.0)], 2)
+    sentence = "one needs 2 processors of one node, and no node has more than 1 free; wait until"
+    with pytest.raises(ClusterLost, match=sentence):
+        wait_for_room(places)
+
+    free["b"] = 2.0
+    wait_for_room(places)
 
 
 def test_machines_of_the_same_name_are_told_apart():

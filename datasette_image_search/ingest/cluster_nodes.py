@@ -48,6 +48,11 @@ class Place:
     threads: int
 
     @property
+    def size(self) -> int:
+        """GPUs, or processors if it has none."""
+        return self.gpus or self.cpus
+
+    @property
     def needs(self) -> str:
         return counted(self.gpus, "GPU") if self.gpus else counted(self.cpus, "processor")
 
@@ -108,36 +113,35 @@ def places_of(nodes: Sequence[Mapping[str, Any]], cpus: int | None) -> list[Plac
 
 
 def wait_for_room(places: Sequence[Place]) -> None:
-    """Until there is room for an actor at one of the places, as far as that is known. Raises RunError if there is none."""
-    import ray
-
+    """Until there is room for an actor at one of the places, as far as that is known. Raises ClusterLost if there is none."""
     deadline = time.monotonic() + ROOM_SECONDS
-    while True:
-        free = ray.available_resources()
-        if any(
-            place.cpus <= free.get("CPU", 0) and place.gpus <= free.get("GPU", 0)
-            for place in places
-        ):
-            return
+    while not any(place.size <= _free(place) for place in places):
         if time.monotonic() > deadline:
-            raise no_room()
+            raise no_room(places)
         time.sleep(0.2)
 
 
-def no_room() -> ClusterLost:
-    """The error of a cluster in which no actor can run, with what is free of it."""
-    import ray
-
-    free, has = ray.available_resources(), ray.cluster_resources()
-    told = ", ".join(
-        f"{free.get(name, 0):g} of {has[name]:g} {words}"
-        for name, words in (("CPU", "processors"), ("GPU", "GPUs"))
-        if has.get(name)
-    )
+def no_room(places: Sequence[Place]) -> ClusterLost:
+    """The error of a cluster in which no actor can run at any of the places, with what is free of it."""
+    least = min(places, key=lambda place: place.size)
+    most = max(_free(place) for place in places)
     return ClusterLost(
-        f"no actor can run: the cluster has {told or 'nothing'} free; wait until others are done, or add nodes, "
-        f"and {AGAIN}"
+        f"no actor can run: one needs {least.needs} of one node, and no node has more than {most:g} free; wait until "
+        f"others are done, or add nodes, and {AGAIN}"
     )
+
+
+def _free(place: Place) -> float:
+    """What is free of the resource of a place, on its node; with ray://, which does not tell of nodes, on all."""
+    import ray
+    from ray._private.state import available_resources_per_node
+    from ray.util.client import ray as client
+
+    if client.is_connected():
+        free = ray.available_resources()
+    else:
+        free = available_resources_per_node().get(place.node, {})
+    return float(free.get("GPU" if place.gpus else "CPU", 0))
 
 
 def node_names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -35,8 +35,8 @@ class Progress:
 @dataclass(frozen=True)
 class NodeWork:
     """
-    What a node of a cluster did: its actors and their device, the images that came back, how many of these in a second
-    of the run, and the batches that were lost with an actor.
+    What a node of a cluster did: its actors and their device, the images that are committed, how many of these in a second
+    in which the cluster worked, and the batches that were lost with an actor.
     """
 
     name: str
