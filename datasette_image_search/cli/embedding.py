@@ -37,7 +37,7 @@ HERE = "local"
 _ADDRESS = re.compile(r"local|auto|ray://.+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+")
 
 
-class EmbedCommand(Command):
+class RayCommand(Command):
     """Lets --ray stand without an address, also before a file."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
