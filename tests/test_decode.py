@@ -126,7 +126,7 @@ def corners_of(pixels: np.ndarray) -> list[str]:
 
 def thumbnail_of(decoded: DecodedImage) -> Image.Image:
     thumbnail = Image.open(io.BytesIO(decoded.thumbnail))
-    assert thumbnail.format == "WEBP"
+    assert thumbnail.format in ("JPEG", "WEBP")
     return thumbnail.convert("RGB")
 
 
@@ -1098,8 +1098,21 @@ def test_a_narrow_picture_is_not_made_smaller_first():
 
 
 def test_the_thumbnail_of_a_drawing_is_without_loss():
-    """WebP halves the resolution of colours, which a pattern of single pixels does not survive."""
+    """JPEG halves the resolution of colours, which a pattern of single pixels does not survive."""
     colours = np.array([[255, 0, 0], [0, 0, 255], [255, 255, 0]], np.uint8)
     pattern = colours[np.random.default_rng(0).integers(0, 3, (60, 80))]
     decoded = decode(saved(Image.fromarray(pattern)))
     assert (np.asarray(thumbnail_of(decoded)) == pattern).all()
+    assert Image.open(io.BytesIO(decoded.thumbnail)).format == "WEBP"
+
+
+def test_the_thumbnail_of_a_photo_is_a_jpeg_that_is_hardly_different():
+    picture = photo_like((640, 480))
+    decoded = decode(saved(picture, "PNG"))
+    assert Image.open(io.BytesIO(decoded.thumbnail)).format == "JPEG"
+    assert len(decoded.thumbnail) < 320 * 240 / 2
+    small = picture.resize((320, 240), Image.Resampling.LANCZOS)
+    seen, expected = (
+        np.asarray(each.convert("L"), float) for each in (thumbnail_of(decoded), small)
+    )
+    assert np.abs(seen - expected).mean() < 5

@@ -79,7 +79,7 @@ def load_open_clip(request: ModelRequest, others: Iterable[str]) -> TorchEmbedde
             fingerprint(path, architecture=plan.config, preprocessing=plan.preprocessing),
             plan.dimensions,
             plan.image_size,
-            image_transform_v2(PreprocessCfg(**plan.preprocessing), is_train=False),
+            partial(image_transform_v2, PreprocessCfg(**plan.preprocessing), is_train=False),
             load_pictures=partial(_tower, plan, path, "visual"),
             load_words=partial(_tower, _with_local_words(plan, request), path, "text"),
             tokenizer=_tokenizer(plan, request),

@@ -280,9 +280,9 @@ class KeywordRow:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """`webp` is what the table holds, which others can write to as well; `version` that of the picture."""
+    """`picture` is what the table holds, which others can write to as well; `version` that of its original."""
 
-    webp: Any
+    picture: Any
     version: str | None
 
 
