@@ -57,9 +57,12 @@ def place_of_engine(database: Path, index: Index) -> str:
     return index.engine_uri or f"{database}-image-search-{index.id}.{index.engine}"
 
 
-def engine_of(index: Index, database: Path, *, token: str | None) -> VectorEngine:
+def engine_of(
+    index: Index, database: Path, *, token: str | None, builds_on_cluster: bool = False
+) -> VectorEngine:
     """The engine that an index names, at the commit of a token. Raises EngineError."""
-    request = EngineRequest(place_of_engine(database, index), code_dimensions(index), token)
+    place = place_of_engine(database, index)
+    request = EngineRequest(place, code_dimensions(index), token, builds_on_cluster)
     return open_engine(str(index.engine), request, is_beside=index.engine_uri is None)
 
 
