@@ -1,4 +1,7 @@
-"""Runs on a Ray cluster of two nodes, both on this machine, beside the same run without one."""
+"""
+Runs on a Ray cluster of two nodes, both on this machine, beside the same run without one. CLUSTER_PICTURES=2000 takes
+more pictures, and some minutes.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from sqlite_utils import Database
 
+from datasette_image_search.api import Images
 from datasette_image_search.embedders import registry
+from datasette_image_search.engines import lance, lance_on_ray, places
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest import batches, cluster_nodes
 from datasette_image_search.ingest import cluster as module
@@ -28,6 +35,7 @@ from datasette_image_search.ingest.report import Progress, Summary
 
 from .commands import query
 from .conftest import draw_picture
+from .random_tables import add_images, random_vectors
 from .serving import HANGS
 
 PLUGIN = '''
@@ -125,6 +133,8 @@ def ends() -> Iterator[None]:
         yield
 
 
+PICTURES = int(os.environ.get("CLUSTER_PICTURES", "300"))
+
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
@@ -142,6 +152,8 @@ def cluster(site: Path) -> Iterator[Any]:
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         monkeypatch.setenv("RAY_enable_metrics_collection", "0")
+        # It kills actors if something else on the machine takes its memory.
+        monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")
         utils = pytest.importorskip("ray.cluster_utils")
         with limited():
             cluster = utils.Cluster(initialize_head=True, head_node_args=NODE)
@@ -156,10 +168,10 @@ def cluster(site: Path) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 pictures in three folders, one of which is damaged."""
+    """Folders of 100 pictures, one of which is damaged."""
     folder = tmp_path_factory.mktemp("photos")
-    for number in range(300):
-        colour = (number % 250, number // 2, 90)
+    for number in range(PICTURES):
+        colour = (number % 250, number % 256, number // 250)
         draw_picture(folder / str(number // 100) / f"{number:03}.png", colour, (60, 45))
     (folder / "1" / "150.png").write_bytes(b"no picture")
     return folder
@@ -218,17 +230,17 @@ def test_a_cluster_writes_what_one_machine_does(run: Run, ray: dict, here: Path,
 
     assert rows_of(path) == rows_of(here)
     assert (summary.embedded, len(summary.failures), summary.device) == (
-        299,
+        PICTURES - 1,
         1,
         "2 nodes, 2 actors",
     )
-    assert seen[0] == Progress(0, 300, 0, "waiting for 2 actors", is_cluster=True)
-    assert seen[-1] == Progress(300, 300, 1, "2 nodes, 2 actors", is_cluster=True)
+    assert seen[0] == Progress(0, PICTURES, 0, "waiting for 2 actors", is_cluster=True)
+    assert seen[-1] == Progress(PICTURES, PICTURES, 1, "2 nodes, 2 actors", is_cluster=True)
     assert [(node.actors, node.device, node.lost) for node in summary.nodes] == [
         (1, "cpu, float32", 0)
     ] * 2
-    assert sum(node.images for node in summary.nodes) == 300
-    assert run(**ray).unchanged == 299
+    assert sum(node.images for node in summary.nodes) == PICTURES
+    assert run(**ray).unchanged == PICTURES - 1
 
 
 def test_images_in_the_table_are_sent_and_not_read_by_the_nodes(
@@ -335,7 +347,7 @@ def test_a_run_that_is_killed_is_picked_up_by_the_next(
 
     summary = run(**ray)
 
-    assert (summary.embedded, summary.unchanged) == (199, 100)
+    assert (summary.embedded, summary.unchanged) == (PICTURES - 101, 100)
     assert rows_of(path) == rows_of(here)
 
 
@@ -361,7 +373,7 @@ def test_a_ctrl_c_while_nothing_comes_back_is_heard(
     summary = run(**ray, on_progress=after(40, hold))
 
     assert summary.interrupted
-    assert 40 <= summary.embedded < 300
+    assert 40 <= summary.embedded < PICTURES
     assert query(path, "select count(*) from _images_vectors") == [(summary.embedded,)]
 
 
@@ -406,3 +418,26 @@ def test_an_actor_that_never_loads_the_model_is_given_up(
     tell("slow")
     with pytest.raises(ImageSearchError, match=r"an actor on node .* has not loaded the model in"):
         run(**ray)
+
+
+# --- Indexes -------------------------------------------------------------------------------------
+
+
+def test_an_index_of_an_engine_is_built_by_the_nodes(
+    ray: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("lance_ray")
+    monkeypatch.setattr(places, "_served", [])
+    monkeypatch.setattr(lance, "FEWEST", 64)
+    monkeypatch.setattr(lance_on_ray, "LIST", 100)
+    path = tmp_path / "photos.db"
+    with closing(Database(path, execute_plugins=False)) as db:
+        add_images(db, random_vectors(400))
+    with Images(path, "images") as images:
+        queries = random_vectors(20, seed=2)
+        with mock.patch.object(lance_on_ray, "build", side_effect=lance_on_ray.build) as built:
+            made = images.index("ivf_rq", engine="lance", queries=queries, **ray)
+        assert built.call_count == 1
+        assert made.tuning.recall >= 0.98
+        assert images.search("#7", 1)[0].id == 7
+        assert images.status()["problem"] is None

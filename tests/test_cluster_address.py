@@ -133,6 +133,7 @@ class Started:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_enable_metrics_collection": "0",
+            "RAY_memory_monitor_refresh_ms": "0",
         }
         ray = Path(sys.executable).with_name("ray")
         subprocess.run(
@@ -168,11 +169,13 @@ def test_a_cluster_that_asks_for_a_token_gets_it_and_its_end_is_said(
 ):
     """Without a token, Ray said after a minute that there is no cluster; without a head, it ended the process."""
     monkeypatch.setattr(cluster_address, "SILENT_SECONDS", 2.0)
+    # An actor works on for some time.
+    monkeypatch.setattr(cluster_address, "ASK_SECONDS", 0.05)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     address = f"127.0.0.1:{started.port}"
     photos = tmp_path / "photos"
-    for number in range(60):
-        draw_picture(photos / f"{number:03}.png", (number, 90, 90), (60, 45))
+    for number in range(400):
+        draw_picture(photos / f"{number:03}.png", (number % 250, 90, 90), (60, 45))
     request = EmbedRequest(path, "images", (photos,), model="palette", batch_size=2, ray=address)
 
     monkeypatch.setenv("RAY_AUTH_TOKEN", "b2" * 32)
@@ -193,4 +196,4 @@ def test_a_cluster_that_asks_for_a_token_gets_it_and_its_end_is_said(
         embed_images(request, kill_the_head)
     assert "RAY_AUTH_MODE" not in os.environ
     [(done,)] = query(path, "select count(*) from _images_vectors")
-    assert 10 <= done < 60
+    assert 10 <= done < 400

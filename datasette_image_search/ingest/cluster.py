@@ -280,9 +280,8 @@ class ClusterEncoder:
         is_alive = any(each["Alive"] and each["NodeID"] == place.node for each in self._ray.nodes())
         if actor.device is None:
             if is_alive and not self._is_running:
-                said = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
                 raise RunError(
-                    f"an actor on node {place.name} ended before it was ready ({said}); check that {PACKAGE} "
+                    f"an actor on node {place.name} ended before it was ready ({_why(error)}); check that {PACKAGE} "
                     f"{self._task.version} is installed there, and that its memory is enough for the model"
                 )
             deaths = actor.deaths + 1
@@ -358,7 +357,8 @@ class ClusterEncoder:
                 self._send(actor, self._lost.popleft(), roots)
 
     def _send(self, actor: _Actor, batch: _Batch, roots: Mapping[str, int]) -> None:
-        actor.batches[actor.handle.encode.remote(batch.sent, roots)] = batch
+        with _in_reach():
+            actor.batches[actor.handle.encode.remote(batch.sent, roots)] = batch
 
     def _lose(self, batch: _Batch) -> None:
         batch.tries += 1
@@ -372,13 +372,11 @@ class ClusterEncoder:
         if not self._head.is_there():
             time.sleep(LOOK_SECONDS)
             return
-        try:
+        with _in_reach():
             come, _ = self._ray.wait(list(of), num_returns=1, timeout=LOOK_SECONDS)
             if come:
                 come, _ = self._ray.wait(list(of), num_returns=len(of), timeout=0)
                 self._moved = time.monotonic()
-        except ConnectionError as error:
-            raise ClusterLost(f"the cluster is away ({error}); {AGAIN}") from error
         for ref in come:
             actor = of[ref]
             if actor in self._actors:
@@ -390,7 +388,10 @@ class ClusterEncoder:
         try:
             value = self._ray.get(ref)
         except errors.RayTaskError as error:
+            # Also one that is an OSError.
             raise _told(actor, error) from error
+        except OSError as error:
+            raise _out_of_reach(error) from error
         except errors.RayError as error:
             # Else it is asked for again when the head is there.
             if self._head.is_there(anew=True):
@@ -449,6 +450,27 @@ def sent_together(images: Iterator[ImageSource], size: int) -> Iterator[ImageSou
 
 def _without_content(image: ImageSource) -> ImageSource:
     return replace(image, content=None) if isinstance(image, OwnImage) else image
+
+
+@contextmanager
+def _in_reach() -> Iterator[None]:
+    """What Ray raises if its process on this machine has ended, or the server of ray:// is away, is ClusterLost."""
+    try:
+        yield
+    except OSError as error:
+        raise _out_of_reach(error) from error
+
+
+def _out_of_reach(error: OSError) -> ClusterLost:
+    return ClusterLost(f"this machine cannot reach the cluster any more ({error}); {AGAIN}")
+
+
+def _why(error: Exception) -> str:
+    """The words for an actor that ended. Those of Ray for too little memory are a page."""
+    said = str(error).strip()
+    if "memory_usage_threshold" in said:
+        return "the memory of the node was nearly full"
+    return (said.splitlines() or [type(error).__name__])[-1].strip()
 
 
 def _told(actor: _Actor, error: Any) -> Exception:

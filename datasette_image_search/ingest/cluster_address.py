@@ -91,7 +91,7 @@ class Watch:
         """
         now = time.monotonic()
         if anew or not self._is_there or now - self._asked > ASK_SECONDS:
-            self._is_there = self._head.answers(ASK_SECONDS)
+            self._is_there = self._head.answers(ANSWER_SECONDS)
             self._asked = time.monotonic()
             if self._is_there:
                 self._heard = self._asked
