@@ -40,6 +40,7 @@ TOOLS = [
     "cogapp",
     "datasette-cluster-map",
     "hypothesis",
+    "lance-ray>=0.5",
     "milvus-lite>=3.2",
     "moto[server]>=5",
     "mypy",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +13,7 @@ from sqlite_utils import Database
 
 from .files.run_lock import RunInProgress
 from .ingest import pipeline
+from .ingest.cluster_nodes import connected
 from .ingest.import_request import ImportRequest
 from .ingest.report import EMBEDDING, Summary
 from .ingest.survey import EmbedRequest
@@ -133,13 +134,16 @@ def index(
     type: str | None,
     report: Report,
     weights_of: WeightsOf,
+    ray: str | None = None,
     **options: Any,
 ) -> IndexSummary:
-    """Rebuild the sidecars: see index_images(). Leaves no WAL."""
+    """Rebuild the sidecars: see index_images(), of an engine perhaps on the cluster at an address of Ray. Leaves no WAL."""
     from .search import indexing
 
     asked = index.image_table, index.model, type, report, weights_of
-    summary = indexing.summary_of(*indexing.index_images(db, *asked, **options))
+    options |= {"builds_on_cluster": ray is not None}
+    with nullcontext() if ray is None else connected(ray):
+        summary = indexing.summary_of(*indexing.index_images(db, *asked, **options))
     checkpoint(db)
     return summary
 

@@ -58,7 +58,7 @@ SLOW = (
         "test_own_images",
         "test_packaging",
     ),
-    *("test_cluster", "test_cluster_worker", "test_engines"),
+    *("test_cluster", "test_cluster_worker", "test_engines", "test_held_vectors"),
     *("test_cli_read", "test_permissions", "test_pictures", "test_planner", "test_private"),
     *("test_projection", "test_readme", "test_recipes", "test_recognition", "test_recorded_clip"),
     *("test_reuse", "test_search_page", "test_side_tables", "test_starting", "test_tags"),

@@ -18,10 +18,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from sqlite_utils import Database
 
+from datasette_image_search.api import Images
 from datasette_image_search.embedders import registry
+from datasette_image_search.engines import lance, lance_on_ray, places
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest import batches, cluster_nodes
 from datasette_image_search.ingest import cluster as module
@@ -31,6 +35,7 @@ from datasette_image_search.ingest.report import Progress, Summary
 
 from .commands import query
 from .conftest import draw_picture
+from .random_tables import add_images, random_vectors
 from .serving import HANGS
 
 PLUGIN = '''
@@ -413,3 +418,26 @@ def test_an_actor_that_never_loads_the_model_is_given_up(
     tell("slow")
     with pytest.raises(ImageSearchError, match=r"an actor on node .* has not loaded the model in"):
         run(**ray)
+
+
+# --- Indexes -------------------------------------------------------------------------------------
+
+
+def test_an_index_of_an_engine_is_built_by_the_nodes(
+    ray: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("lance_ray")
+    monkeypatch.setattr(places, "_served", [])
+    monkeypatch.setattr(lance, "FEWEST", 64)
+    monkeypatch.setattr(lance_on_ray, "LIST", 100)
+    path = tmp_path / "photos.db"
+    with closing(Database(path, execute_plugins=False)) as db:
+        add_images(db, random_vectors(400))
+    with Images(path, "images") as images:
+        queries = random_vectors(20, seed=2)
+        with mock.patch.object(lance_on_ray, "build", side_effect=lance_on_ray.build) as built:
+            made = images.index("ivf_rq", engine="lance", queries=queries, **ray)
+        assert built.call_count == 1
+        assert made.tuning.recall >= 0.98
+        assert images.search("#7", 1)[0].id == 7
+        assert images.status()["problem"] is None

@@ -29,6 +29,7 @@ from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.engines.protocol import EngineError, EngineRequest
 from datasette_image_search.search import feeding, held, held_files, lost_engines, planner
 from datasette_image_search.search import live as live_module
+from datasette_image_search.search.evaluation import evaluate_index
 from datasette_image_search.search.indexing import (
     SidecarNotWritten,
     index_images,
@@ -181,6 +182,25 @@ def test_a_place_that_another_database_took_is_taken_over_only_if_a_person_says_
     index_images(db, "images", engine="lance")
     assert status(db.conn)["problem"] is None
     assert_best(db.conn, numbered(VECTORS))
+
+
+def test_copies_of_a_database_that_both_write_are_told_so(
+    path: Path, db: Database, caplog: pytest.LogCaptureFixture
+):
+    uri, copy = str(path.with_name("shared.lance")), path.with_name("copy.db")
+    index_images(db, "images", uri=uri)
+    db.execute(f"vacuum into '{copy}'")
+    shutil.copy(sidecar_of(path), sidecar_of(copy))
+    for database, vectors in ((path, -VECTORS), (copy, -VECTORS[:50])):
+        assert "written by another copy" not in caplog.text
+        with closing(Database(database, execute_plugins=False)) as each:
+            add_images(each, vectors)
+            index_images(each, "images")
+    assert "only one should write there" in caplog.text
+    # Neither misses anything of its own.
+    with closing(sqlite3.connect(copy)) as conn:
+        assert_best(conn, numbered(np.concatenate([VECTORS, -VECTORS[:50]])))
+    assert_best(db.conn, numbered(np.concatenate([VECTORS, -VECTORS])))
 
 
 def test_a_new_database_takes_no_place_of_another(path: Path, db: Database):
@@ -400,7 +420,10 @@ def test_a_run_reads_of_objects_elsewhere_a_sample_and_what_is_new(
     with mock.patch.object(LanceEngine, "scores", scores):
         refresh_sidecars(db, "images")
         refresh_sidecars(db, "images")
-    assert read == [10, 20, 10]
+        assert read == [10, 20, 10]
+        # A person asks.
+        index_images(db, "images")
+    assert read[3:] == [120, 0]
 
 
 KILLED = """
@@ -523,6 +546,20 @@ def test_random_writes_are_found_as_brute_force_finds_them(
             found = search_one(db.conn, find_index(db.conn), vector, 20, IdSet(ids), words=1.0)
             assert {hit.id for hit in found.hits} <= set(ids)
             assert len(found.hits) == min(20, len(ids))
+
+
+def test_an_evaluation_reads_an_engine_a_few_times_for_many_queries(path: Path, db: Database):
+    reads = []
+    real = LanceEngine.nearest
+
+    def nearest(self: LanceEngine, vectors: np.ndarray, *given: Any, **options: Any) -> Any:
+        reads.append(len(vectors))
+        return real(self, vectors, *given, **options)
+
+    with mock.patch.object(LanceEngine, "nearest", nearest):
+        rows = evaluate_index(db.conn, find_index(db.conn), queries=random_vectors(50, seed=3))
+    assert reads == [50, *[1] * 10]
+    assert [row.recalls for row in rows] == [(1, 1), (1, 1)]
 
 
 MANY = random_vectors(1000)

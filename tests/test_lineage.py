@@ -147,7 +147,7 @@ def test_other_pictures_get_the_ids_of_those_that_came_after_the_backup(
     assert_right(conn)
 
 
-@pytest.mark.parametrize(("way", "path"), PLACES, indirect=["path"])
+@pytest.mark.parametrize("way", WAYS)
 def test_the_last_picture_is_the_same_and_those_before_are_not(
     path: Path, conn: sqlite3.Connection, way: Callable
 ) -> None:

@@ -69,6 +69,12 @@ def path(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     return path
 
 
+over_journals = pytest.mark.parametrize(
+    ("path", "journal"),
+    [("sidecar", "delete"), ("sidecar", "wal"), ("lance", "wal")],
+    indirect=True,
+)
+
 over_engines = pytest.mark.parametrize("path", ["sidecar", "lance"], indirect=True)
 
 
@@ -369,14 +375,14 @@ def test_a_database_file_that_another_replaced_is_not_answered_from_the_old_one(
 # --- What is committed is searchable at once -----------------------------------------------------
 
 
-@pytest.fixture(params=["delete", "wal"])
+@pytest.fixture
 def journal(request: pytest.FixtureRequest, db: Database) -> str:
-    """Both ways in which a database may be written."""
+    """Either way in which a database may be written."""
     db.execute(f"pragma journal_mode = {request.param}")
     return request.param
 
 
-@over_engines
+@over_journals
 def test_new_images_are_found_at_once_by_who_was_already_searching(
     path: Path, db: Database, conn: sqlite3.Connection, journal: str
 ) -> None:
@@ -407,7 +413,7 @@ def test_what_is_not_committed_is_not_found(db: Database, conn: sqlite3.Connecti
     assert search(conn, -vector)[0] == (101, pytest.approx(1, abs=1e-5))
 
 
-@over_engines
+@over_journals
 def test_a_deleted_image_is_gone_at_once_whichever_tool_deleted_it(
     path: Path, db: Database, conn: sqlite3.Connection, journal: str
 ) -> None:
@@ -574,7 +580,7 @@ def test_the_new_sidecar_is_taken_up_by_who_was_already_searching(
 # --- While others write --------------------------------------------------------------------------
 
 
-@over_engines
+@over_journals
 def test_many_threads_search_while_another_commits(path: Path, db: Database, journal: str) -> None:
     more = random_vectors(120, seed=9).reshape(12, 10, 8)
     images = numbered(np.concatenate([VECTORS, *more]))

@@ -39,7 +39,7 @@ AFTER_RAY = "the word after --ray, if it is no address"
 _ADDRESS = re.compile(r"local|auto|ray://.+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+")
 
 
-class EmbedCommand(Command):
+class RayCommand(Command):
     """Lets --ray stand without an address, also before a file."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -65,9 +65,11 @@ class LanceEngine(VectorEngine):
 
     types: Sequence[str] = ("auto", "flat", "ivf_rq", "ivf_pq")
     keeps_commits = True
+    can_build_on_cluster = True
 
     def __init__(self, request: EngineRequest) -> None:
         self._uri = request.uri
+        self._builds_on_cluster = request.builds_on_cluster
         self._dimensions = request.dimensions
         self._width = -(-request.dimensions // ALIGNMENT) * ALIGNMENT
         self._lance = _imported()
@@ -179,12 +181,16 @@ class LanceEngine(VectorEngine):
         kind, _, count = trained.partition(":")
         if has_index and kind == type and n < 2 * int(count):
             return
-        options = {"num_sub_vectors": self._width // ALIGNMENT} if type == "ivf_pq" else {}
-        self._asked(
-            lambda dataset: dataset.create_index(
-                "vector", type.upper(), name="vector_idx", metric="dot", replace=True, **options
-            )
-        )
+        options: dict[str, Any] = {}
+        if type == "ivf_pq":
+            options["num_sub_vectors"] = self._width // ALIGNMENT
+        options |= {"index_type": type.upper(), "name": "vector_idx", "metric": "dot"}
+        if self._builds_on_cluster:
+            from .lance_on_ray import build
+
+            self._dataset = self._asked(lambda dataset: build(dataset, n, **options))
+        else:
+            self._asked(lambda dataset: dataset.create_index("vector", replace=True, **options))
         self._asked(lambda dataset: dataset.update_config({TRAINED: f"{type}:{n}"}))
 
     def commit(self, token: str, state: str) -> None:

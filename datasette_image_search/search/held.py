@@ -217,8 +217,17 @@ def _identity(index: Index) -> dict[str, Any]:
 
 def owner_of(engine: VectorEngine) -> str | None:
     """The identity of the index whose vectors an engine holds; None if it holds none, or nobody knows."""
+    return _said(engine, "index")
+
+
+def token_of(engine: VectorEngine) -> str | None:
+    """The token of the commit that an engine holds; None if it holds none, or nobody knows."""
+    return _said(engine, "token")
+
+
+def _said(engine: VectorEngine, what: str) -> str | None:
     with suppress(ValueError, TypeError, KeyError):
-        return str(json.loads(engine.state() or "")["index"])
+        return str(json.loads(engine.state() or "")[what])
     return None
 
 

@@ -135,7 +135,14 @@ def _refresh(
     if index.engine is not None:
         if opened is None or not _is_fresh(db.conn, index, opened):
             checked = Asked(is_checked=opened is not None)
-            _feed(db, database, index, references, checked, report, weights_of)
+            try:
+                _feed(db, database, index, references, checked, report, weights_of)
+            except SidecarNotWritten as error:
+                if index.engine_only or not isinstance(error.__cause__, EngineError):
+                    raise
+                raise SidecarNotWritten(
+                    f"{error}; searches work without it, but take longer"
+                ) from error
         return
     before = None
     if codes is None or not _is_fresh(db.conn, index, codes):
@@ -180,9 +187,7 @@ def _feed(
     try:
         index, held = feed(db.conn, database, index, references, asked, report, weights_of)
     except EngineError as error:
-        # Those in the database are lost to nobody, and to be fed by the next run.
-        rest = "" if index.engine_only else "; searches work without it, but take longer"
-        raise SidecarNotWritten(f"{error.in_full()}{rest}") from error
+        raise SidecarNotWritten(error.in_full()) from error
     _write_all(db, database, index, references, held, None)
     return index, held
 
@@ -202,6 +207,7 @@ def index_images(
     engine: str | None = None,
     uri: str | Path | None = None,
     stored_vectors: bool | None = None,
+    builds_on_cluster: bool = False,
 ) -> tuple[Index, Segment, Approximate | None]:
     """
     Rewrite the sidecars of an index, as make_index() makes them, or feed an `engine`, at a place that has the `uri`.
@@ -234,8 +240,13 @@ def index_images(
             count_to_search(db.conn, index)
             is_asked = engine is not None or uri is not None
             takes_over = is_asked and recorded == (index.engine, index.engine_uri)
-            asked = Asked(type, target, own_queries(queries, index), takes_over)
+            queries = own_queries(queries, index)
+            asked = Asked(type, target, queries, takes_over, builds_on_cluster)
             return *_feed(db, database, *chosen, asked, report, weights_of), None
+        if builds_on_cluster:
+            raise approximate.IndexTypeError(
+                "--ray builds the index of an engine; add --engine lance, or leave it out"
+            )
         index, codes, made = make_index(
             db.conn,
             *chosen,
