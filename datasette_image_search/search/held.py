@@ -25,9 +25,10 @@ from ..errors import printable
 from ..progress import Report
 from ..store import Index
 from ..store.tables import MOST_VECTORS, Rows
-from .codes import LOWEST, bound_of_error, fitted, unusable
+from .codes import bound_of_error, fitted, unusable
 from .correction import code_dimensions
 from .lost_engines import Commit, EngineLost, lose, reason_to_wait
+from .scanning import LOWEST
 from .tuning import RECALL_AT, Tuning
 
 SCENES = MOST_VECTORS
@@ -79,6 +80,7 @@ class Held:
     tuned_for: TunedFor | None = None
 
     ranks_all = False
+    in_bytes = None
 
     def __len__(self) -> int:
         return len(self.vector_ids)
