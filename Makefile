@@ -8,7 +8,7 @@ DEMO := demo/photos.db
 # setuptools has a few lines to say to whoever installs for development; not here.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-fast soak lint docs clean
+.PHONY: demo test test-fast test-oldest soak lint docs clean
 
 demo: .venv/installed
 	$(BIN)/python demo/draw_photos.py
@@ -23,9 +23,9 @@ demo: .venv/installed
 # On all processors, so that each process has one for itself: threads of FAISS and torch that wait for each other
 # take several times as long.
 PARALLEL := --numprocesses auto --dist worksteal --durations 10
-test test-fast: export OMP_NUM_THREADS = 1
+test test-fast test-oldest: export OMP_NUM_THREADS = 1
 # Else each of some hundred processes compiles this package anew, for a second.
-test test-fast: export PYTHONDONTWRITEBYTECODE =
+test test-fast test-oldest: export PYTHONDONTWRITEBYTECODE =
 test: .venv/test-installed .venv/datasette-1.0
 	$(BIN)/python -m pytest $(PARALLEL)
 	PYTHONPATH=$(CURDIR)/.venv/datasette-1.0 $(BIN)/python -m pytest $(PARALLEL) -m datasette
@@ -33,6 +33,10 @@ test: .venv/test-installed .venv/datasette-1.0
 # Without browsers, models, servers and processes, on one Datasette: a minute.
 test-fast: .venv/test-installed
 	$(BIN)/python -m pytest $(PARALLEL) --fast
+
+# All tests on the oldest versions that setup.py allows; PYTHON may name the oldest Python, too.
+test-oldest: .venv/oldest/installed
+	.venv/oldest/bin/python -m pytest $(PARALLEL)
 
 # Kills, full disks, restores and changes in any order, for about so many minutes.
 MINUTES ?= 30
@@ -67,4 +71,12 @@ clean:
 # A folder that comes before the environment on the path of Python: pip holds one Datasette only.
 .venv/datasette-1.0: .venv/test-installed
 	$(PIP) install --quiet --upgrade --target $@ 'datasette>=1.0a41'
+	touch $@
+
+# With uv: pip tries one version after the other, for hours.
+.venv/oldest/installed: .venv/test-installed tests/oldest_versions.py
+	$(PYTHON) -m venv .venv/oldest
+	$(BIN)/python tests/oldest_versions.py > .venv/oldest/constraints.txt
+	.venv/oldest/bin/python -m pip --disable-pip-version-check install --quiet uv
+	.venv/oldest/bin/uv pip install --quiet --python .venv/oldest --constraint .venv/oldest/constraints.txt --editable '.[test]'
 	touch $@

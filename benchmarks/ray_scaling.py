@@ -6,6 +6,7 @@ Measure `embed-images --ray` on this machine: how the images a second grow with 
 
 The model of the first table sleeps 100 ms for each batch, as one does that waits for a GPU; so actors need no processors. The
 second table is of the model palette, on the processors of this machine. The start of Ray and of its actors is not counted.
+Processor time is that of this process and of all that it started: on a busy machine it says more than the clock. It needs Linux.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -79,21 +80,41 @@ def draw(folder: Path, count: int, size: tuple[int, int]) -> Path:
     return folder
 
 
+def processor_time() -> float:
+    """Seconds of this process and of all below it."""
+    parents, ticks = {}, {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            words = file.read_text().rpartition(")")[2].split()
+            pid = int(file.parent.name)
+            parents[pid], ticks[pid] = int(words[1]), sum(map(int, words[11:15]))
+    ours = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    return sum(ticks[pid] for pid in ours) / os.sysconf("SC_CLK_TCK")
+
+
 class Clock:
-    """The seconds from the first image to the last, and those of them in which batches were written."""
+    """The time from the first image to the last, of a clock and of processors, and the seconds in which batches were written."""
 
     def __init__(self) -> None:
-        self.began = self.ended = self.writing = 0.0
+        self.began = self.ended = self.writing = self.used_before = self.used = 0.0
 
     def on_progress(self, progress: Progress) -> None:
         if progress.doing != "Embedding":
             return
-        self.ended = time.perf_counter()
-        self.began = self.began or self.ended
+        if not progress.done:
+            self.began, self.used_before = time.perf_counter(), processor_time()
+        if progress.done == progress.total:
+            self.ended, self.used = time.perf_counter(), processor_time()
 
     @property
     def seconds(self) -> float:
         return self.ended - self.began
+
+    @property
+    def processor_seconds(self) -> float:
+        return self.used - self.used_before
 
     @contextmanager
     def timing_writes(self) -> Iterator[None]:
@@ -153,16 +174,23 @@ def beside_threads(folder: Path, count: int, rounds: int) -> list[tuple[Any, ...
         "--ray": {"ray": "local"},
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
+    used: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, options in ways.items():
             _, clock = run(photos, model="palette", **options)
             seconds[way].append(clock.seconds)
+            used[way].append(clock.processor_seconds)
+            print(way, seconds[way][-1], used[way][-1], file=sys.stderr, flush=True)
     rows = []
     for way in ways:
-        pairs = zip(seconds[way], seconds["without Ray"], strict=True)
-        ratio = median(ours / without for ours, without in pairs)
-        rows.append((way, median(seconds[way]), count / median(seconds[way]), ratio))
+        ratios = [_ratio(times[way], times["without Ray"]) for times in (seconds, used)]
+        rows.append((way, median(seconds[way]), median(used[way]), *ratios))
     return rows
+
+
+def _ratio(times: Sequence[float], others: Sequence[float]) -> float:
+    """By pairs, each of which had the same neighbours on the machine."""
+    return median(ours / other for ours, other in zip(times, others, strict=True))
 
 
 def main() -> None:
@@ -181,9 +209,9 @@ def main() -> None:
         print(tabulate(rows, columns, floatfmt=("", ".1f", ".2f", ".2f", ".0f")), flush=True)
         if not arguments.rounds:
             return
-        columns = ["", "s", "images/s", "of the time without Ray"]
+        columns = ["", "s", "s of processors", "of the time without Ray", "of the processor time"]
         rows = beside_threads(Path(folder), arguments.images, arguments.rounds)
-        print("", tabulate(rows, columns, floatfmt=("", ".1f", ".1f", ".2f")), sep="\n")
+        print("", tabulate(rows, columns, floatfmt=("", ".1f", ".1f", ".2f", ".2f")), sep="\n")
 
 
 if __name__ == "__main__":

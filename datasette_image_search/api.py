@@ -166,9 +166,9 @@ class Images:
     ) -> IndexSummary:
         """
         Write the files anew that searches are ranked from, as another `type` of index: "auto", "flat", "ivf" or a
-        factory string of FAISS; or feed an `engine`, such as "lance", at a `uri`. `target` is the recall to reach,
-        above 0 and at most 1, for `queries`, shape (n, dimensions), or a .npy file of them. `reference_queries` are what
-        rankings are corrected by from now on, in place of those that come with this package.
+        factory string of FAISS; or feed an `engine`, such as "lance", at a `uri`, which without `stored_vectors` alone has
+        them. `target` is the recall to reach, above 0 and at most 1, for `queries`, shape (n, dimensions), or a .npy file of
+        them. `reference_queries` are what rankings are corrected by from now on, in place of those that come with this package.
 
             images.index("ivf", target=0.99)
         """

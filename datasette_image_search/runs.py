@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,8 +13,9 @@ from sqlite_utils import Database
 
 from .files.run_lock import RunInProgress
 from .ingest import pipeline
+from .ingest.cluster_nodes import connected
 from .ingest.import_request import ImportRequest
-from .ingest.report import Summary
+from .ingest.report import EMBEDDING, Summary
 from .ingest.survey import EmbedRequest
 from .ingest.vector_import import ImportSummary, import_vectors
 from .places.locating import Located, locate_images, locate_new_images
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from .search.tags import Tagged
     from .search.tower_export import Exported
 
+FED_AT_ONCE = 50_000
+"""Images that are embedded before their vectors are handed over to an engine: 100 MB of 512 dimensions."""
+
 S = TypeVar("S", Summary, ImportSummary)
 P = TypeVar("P", Located, TextRead)
 
@@ -44,10 +48,33 @@ def embed(
     weights_of: WeightsOf,
 ) -> Summary:
     """Embed, locate and index images."""
-    summary = pipeline.embed_images(request, on_progress, on_plan, weights_of)
+    told = _fed_meanwhile(request, on_progress, weights_of)
+    summary = pipeline.embed_images(request, told, on_plan, weights_of)
     if not summary.interrupted:
         summary = _with_places(request, summary, on_progress)
     return with_sidecars(request, summary, on_progress, weights_of)
+
+
+def _fed_meanwhile(
+    request: EmbedRequest, on_progress: OnProgress, weights_of: WeightsOf
+) -> OnProgress:
+    """
+    The same, which also hands vectors over to an engine that alone is to have them: so the database has no more of them at a
+    time than it must, however many images come.
+    """
+    fed = 0
+
+    def tell(progress: Any) -> None:
+        nonlocal fed
+        on_progress(progress)
+        if progress.doing == EMBEDDING and progress.done - fed >= FED_AT_ONCE:
+            from .search.indexing import feed_meanwhile
+
+            fed = progress.done
+            with open_or_make(request.database) as db:
+                feed_meanwhile(db, request.table, weights_of)
+
+    return tell
 
 
 def _with_places(request: EmbedRequest, summary: Summary, on_progress: OnProgress) -> Summary:
@@ -107,13 +134,16 @@ def index(
     type: str | None,
     report: Report,
     weights_of: WeightsOf,
+    ray: str | None = None,
     **options: Any,
 ) -> IndexSummary:
-    """Rebuild the sidecars: see index_images(). Leaves no WAL."""
+    """Rebuild the sidecars: see index_images(), of an engine perhaps on the cluster at an address of Ray. Leaves no WAL."""
     from .search import indexing
 
     asked = index.image_table, index.model, type, report, weights_of
-    summary = indexing.summary_of(*indexing.index_images(db, *asked, **options))
+    options |= {"builds_on_cluster": ray is not None}
+    with nullcontext() if ray is None else connected(ray):
+        summary = indexing.summary_of(*indexing.index_images(db, *asked, **options))
     checkpoint(db)
     return summary
 

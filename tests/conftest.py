@@ -20,6 +20,7 @@ import pytest
 import sqlite_utils
 from datasette.app import DEFAULT_SETTINGS, Datasette
 from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import HealthCheck, settings
 from PIL import Image, ImageDraw
 
 from datasette_image_search.decoding import decoding_process
@@ -57,7 +58,7 @@ SLOW = (
         "test_own_images",
         "test_packaging",
     ),
-    *("test_cluster", "test_cluster_worker", "test_engines"),
+    *("test_cluster", "test_cluster_worker", "test_engines", "test_held_vectors"),
     *("test_cli_read", "test_permissions", "test_pictures", "test_planner", "test_private"),
     *("test_projection", "test_readme", "test_recipes", "test_recognition", "test_recorded_clip"),
     *("test_reuse", "test_search_page", "test_side_tables", "test_starting", "test_tags"),
@@ -123,6 +124,10 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_configure() -> None:
     # A shell lets what it runs in the background ignore Ctrl-C, which some tests send to themselves.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # No test fails because the machine is busy.
+    patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("patient", patient)
+    settings.load_profile("patient")
     forget_other_plugins()
     keep_apps()
     keep_metadata()

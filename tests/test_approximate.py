@@ -143,6 +143,31 @@ def test_progress_goes_from_nothing_to_all() -> None:
         assert steps[-1][0] == steps[-1][1]
 
 
+def closeness(index: faiss.IndexIVF) -> float:
+    """The mean cosine of a vector to the centroid of its list."""
+    scores, _ = index.quantizer.search(VECTORS, 1)
+    return float(scores.mean())
+
+
+def test_lists_that_begin_with_those_of_parts_are_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    one_level = build(CODES, "IVF64,SQ8")
+    monkeypatch.setattr(approximate_module, "ONE_LEVEL", 8)
+    two_levels = build(CODES, "IVF64,SQ8")
+    assert two_levels.quantizer.ntotal == 64
+    assert closeness(two_levels) == pytest.approx(closeness(one_level), rel=0.02)
+    begun = approximate_module._centroids_of_parts(VECTORS, 64).reshape(64, DIMENSIONS)
+    assert len(np.unique(begun, axis=0)) == 64
+
+
+def test_more_lists_than_parts_have_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most vectors are the same, and few are all others: each part has no more lists than vectors."""
+    monkeypatch.setattr(approximate_module, "ONE_LEVEL", 8)
+    codes = make_codes(np.concatenate([np.repeat(VECTORS[:1], 500, axis=0), VECTORS[:50]]))
+    assert build(codes, "IVF200,SQ8").quantizer.ntotal == 200
+    with pytest.raises(IndexTypeError, match="needs at least 600 vectors, and there are 550"):
+        build(codes, "IVF600,SQ8")
+
+
 # --- How it is tuned -----------------------------------------------------------------------------
 
 

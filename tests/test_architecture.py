@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "decoding": {"metadata", "files"} | BASE,
     "embedders": {"files"} | BASE,
     "engines": {"files"} | BASE,
-    "store": {"files", "metadata"} | BASE,
+    "store": {"engines", "files", "metadata"} | BASE,
     "ingest": {"decoding", "embedders", "store", "files"} | BASE,
     "search": {"progress", "decoding", "embedders", "engines", "store", "files"} | BASE,
     "places": {"store"} | BASE,
@@ -81,7 +81,7 @@ MAY_IMPORT = {
     "__init__": {"api", "sql", "web", "errors"},
 }
 """
-Room -> rooms: cli, sql, web -> api -> maps -> ingest, places, reading, search -> decoding, embedders, store -> files,
+Room -> rooms: cli, sql, web -> api -> maps -> ingest, places, reading, search -> decoding, embedders, store -> engines, files,
 metadata. Ingest, places, reading and search stand side by side, and web ingests nothing.
 """
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datasette_image_search.metadata.cameras import named_once
@@ -52,7 +52,6 @@ def test_a_camera_has_one_name(
 LETTERS = st.text(st.characters(max_codepoint=0x17F), min_size=1)
 
 
-@settings(deadline=None)
 @given(LETTERS | st.sampled_from(["CO., LTD", "a/s a/s", "x inc co", ","]), LETTERS)
 def test_what_was_named_once_stays(make: str, model: str):
     named = named_once(make, model)

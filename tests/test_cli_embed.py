@@ -1130,6 +1130,7 @@ def test_the_failure_of_a_folder_goes_when_it_turns_out_to_be_empty(
 )
 def test_ray_takes_an_address_and_no_file(
     path: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     given: list[str],
     address: str | None,
@@ -1142,9 +1143,20 @@ def test_ray_takes_an_address_and_no_file(
         raise ImageSearchError("this is enough")
 
     monkeypatch.setattr(Images, "embed", embed)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
     result = command("embed-images", path, "images", *given)
     assert "this is enough" in result.output
     assert (asked["ray"], asked["paths"]) == (address, files)
+
+
+def test_a_host_after_ray_needs_a_port(path: Path, folder: Path):
+    result = command("embed-images", path, "images", folder, "--ray", "gpu-1")
+    assert (
+        "no file or folder 'gpu-1'; if it is a host of a cluster, give its port too: --ray gpu-1"
+        in result.output
+    )
+    assert not path.exists()
 
 
 def test_ray_ends_with_a_table_per_node(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,7 @@
-"""Runs on a Ray cluster of two nodes, both on this machine, beside the same run without one."""
+"""
+Runs on a Ray cluster of two nodes, both on this machine, beside the same run without one. CLUSTER_PICTURES=2000 takes
+more pictures, and some minutes.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,31 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from sqlite_utils import Database
 
+from datasette_image_search.api import Images
 from datasette_image_search.embedders import registry
+from datasette_image_search.engines import lance, lance_on_ray, places
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest import batches, cluster_nodes
 from datasette_image_search.ingest import cluster as module
+from datasette_image_search.ingest.own_images import OwnImage
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.ingest.report import Progress, Summary
 
 from .commands import query
 from .conftest import draw_picture
+from .random_tables import add_images, random_vectors
 from .serving import HANGS
 
 PLUGIN = '''
@@ -38,14 +48,23 @@ from datasette_image_search.ingest import batches
 
 # On a busy machine a batch is committed before it is full, and its vectors differ by rounding.
 batches.COMMIT_SECONDS = 600
-ONCE = Path(__file__).with_name("once")
+HERE = Path(__file__).parent
+
+
+def taken(name):
+    try:
+        (HERE / name).unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def preprocess(picture):
-    """Ends its process for a file called "once", and for each magenta picture."""
-    if ONCE.exists():
-        ONCE.unlink()
+    """Ends its process for a file called "once", and for each magenta picture; waits while there is one called "hold"."""
+    if taken("once"):
         os.kill(os.getpid(), signal.SIGKILL)
+    while (HERE / "hold").exists():
+        time.sleep(0.05)
     if picture.getpixel((0, 0)) == (255, 0, 255):
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.005)
@@ -57,9 +76,17 @@ class Fatal(PaletteEmbedder):
     preprocess = staticmethod(preprocess)
 
 
+def load(request):
+    """Not on the nodes while there is a file called "slow"."""
+    slow = HERE / "slow"
+    while slow.exists() and slow.read_text() != str(os.getpid()):
+        time.sleep(0.05)
+    return Fatal()
+
+
 @hookimpl
 def register_image_embedders(register):
-    register("fatal", lambda request: Fatal())
+    register("fatal", load)
 '''
 
 
@@ -77,6 +104,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
         monkeypatch.setattr(batches, "COMMIT_SECONDS", HANGS)
+        # A busy machine starts them late.
+        monkeypatch.setattr(module, "JOIN_SECONDS", HANGS)
         registry._factories.cache_clear()
         yield site
     registry._factories.cache_clear()
@@ -104,6 +133,8 @@ def ends() -> Iterator[None]:
         yield
 
 
+PICTURES = int(os.environ.get("CLUSTER_PICTURES", "300"))
+
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
@@ -121,6 +152,8 @@ def cluster(site: Path) -> Iterator[Any]:
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         monkeypatch.setenv("RAY_enable_metrics_collection", "0")
+        # It kills actors if something else on the machine takes its memory.
+        monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")
         utils = pytest.importorskip("ray.cluster_utils")
         with limited():
             cluster = utils.Cluster(initialize_head=True, head_node_args=NODE)
@@ -135,13 +168,21 @@ def cluster(site: Path) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 pictures in three folders, one of which is damaged."""
+    """Folders of 100 pictures, one of which is damaged."""
     folder = tmp_path_factory.mktemp("photos")
-    for number in range(300):
-        colour = (number % 250, number // 2, 90)
+    for number in range(PICTURES):
+        colour = (number % 250, number % 256, number // 250)
         draw_picture(folder / str(number // 100) / f"{number:03}.png", colour, (60, 45))
     (folder / "1" / "150.png").write_bytes(b"no picture")
     return folder
+
+
+@pytest.fixture
+def tell(site: Path) -> Iterator[Callable[[str], None]]:
+    """Tells the processes of the cluster something, by the name of a file."""
+    yield lambda name: (site / name).write_text(str(os.getpid()))
+    for name in ("once", "hold", "slow"):
+        (site / name).unlink(missing_ok=True)
 
 
 Run = Callable[..., Summary]
@@ -189,16 +230,17 @@ def test_a_cluster_writes_what_one_machine_does(run: Run, ray: dict, here: Path,
 
     assert rows_of(path) == rows_of(here)
     assert (summary.embedded, len(summary.failures), summary.device) == (
-        299,
+        PICTURES - 1,
         1,
         "2 nodes, 2 actors",
     )
-    assert seen[-1] == Progress(300, 300, 1, "2 nodes, 2 actors", is_cluster=True)
+    assert seen[0] == Progress(0, PICTURES, 0, "waiting for 2 actors", is_cluster=True)
+    assert seen[-1] == Progress(PICTURES, PICTURES, 1, "2 nodes, 2 actors", is_cluster=True)
     assert [(node.actors, node.device, node.lost) for node in summary.nodes] == [
         (1, "cpu, float32", 0)
     ] * 2
-    assert sum(node.images for node in summary.nodes) == 300
-    assert run(**ray).unchanged == 299
+    assert sum(node.images for node in summary.nodes) == PICTURES
+    assert run(**ray).unchanged == PICTURES - 1
 
 
 def test_images_in_the_table_are_sent_and_not_read_by_the_nodes(
@@ -213,6 +255,14 @@ def test_images_in_the_table_are_sent_and_not_read_by_the_nodes(
         summary = run(database=database, paths=(), content_column="picture", **where)
         assert (summary.embedded, len(summary.failures)) == (99, 1)
     assert rows_of(databases[0]) == rows_of(databases[1])
+
+
+def test_large_images_in_the_table_are_sent_in_small_batches(monkeypatch: pytest.MonkeyPatch):
+    """So memory stays flat."""
+    monkeypatch.setattr(module, "CONTENT", 100)
+    images = iter([OwnImage(number, 60, "", content=b"x" * 60) for number in range(5)])
+    batches = [list(module.sent_together(images, size)) for size in (20, 1, 20)]
+    assert [[image.image_id for image in batch] for batch in batches] == [[0, 1], [2], [3, 4]]
 
 
 # --- What ends in the middle ---------------------------------------------------------------------
@@ -230,9 +280,9 @@ def after(done: int, act: Callable[[], object]) -> Callable[[Progress], None]:
 
 
 def test_the_batches_of_an_actor_that_is_killed_go_to_others(
-    run: Run, ray: dict, here: Path, path: Path, site: Path
+    run: Run, ray: dict, here: Path, path: Path, site: Path, tell: Callable[[str], None]
 ):
-    summary = run(**ray, on_progress=after(40, (site / "once").touch))
+    summary = run(**ray, on_progress=after(40, partial(tell, "once")))
 
     assert not (site / "once").exists()
     assert rows_of(path) == rows_of(here)
@@ -297,7 +347,7 @@ def test_a_run_that_is_killed_is_picked_up_by_the_next(
 
     summary = run(**ray)
 
-    assert (summary.embedded, summary.unchanged) == (199, 100)
+    assert (summary.embedded, summary.unchanged) == (PICTURES - 101, 100)
     assert rows_of(path) == rows_of(here)
 
 
@@ -309,6 +359,22 @@ def test_a_ctrl_c_keeps_what_is_committed(run: Run, ray: dict, path: Path):
 
     assert (summary.embedded, summary.interrupted) == (40, True)
     assert query(path, "select count(*) from _images_vectors") == [(40,)]
+    # More has come back than was committed.
+    assert sum(node.images for node in summary.nodes) == 40
+
+
+def test_a_ctrl_c_while_nothing_comes_back_is_heard(
+    run: Run, ray: dict, path: Path, tell: Callable[[str], None]
+):
+    def hold() -> None:
+        tell("hold")
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    summary = run(**ray, on_progress=after(40, hold))
+
+    assert summary.interrupted
+    assert 40 <= summary.embedded < PICTURES
+    assert query(path, "select count(*) from _images_vectors") == [(summary.embedded,)]
 
 
 # --- What cannot begin ---------------------------------------------------------------------------
@@ -338,8 +404,40 @@ def test_a_cluster_that_is_busy_does_not_make_a_run_hang(
     try:
         group = api.util.placement_group([{"CPU": 1}] * 2)
         assert group.wait(HANGS)
-        with pytest.raises(ImageSearchError, match=r"0 of 2 processors free; wait until others"):
+        with pytest.raises(ImageSearchError, match="no node has more than 0 free; wait"):
             run(**ray)
     finally:
         api.shutdown()
     assert not path.exists()
+
+
+def test_an_actor_that_never_loads_the_model_is_given_up(
+    run: Run, ray: dict, tell: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "PREPARE_SECONDS", 2.0)
+    tell("slow")
+    with pytest.raises(ImageSearchError, match=r"an actor on node .* has not loaded the model in"):
+        run(**ray)
+
+
+# --- Indexes -------------------------------------------------------------------------------------
+
+
+def test_an_index_of_an_engine_is_built_by_the_nodes(
+    ray: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("lance_ray")
+    monkeypatch.setattr(places, "_served", [])
+    monkeypatch.setattr(lance, "FEWEST", 64)
+    monkeypatch.setattr(lance_on_ray, "LIST", 100)
+    path = tmp_path / "photos.db"
+    with closing(Database(path, execute_plugins=False)) as db:
+        add_images(db, random_vectors(400))
+    with Images(path, "images") as images:
+        queries = random_vectors(20, seed=2)
+        with mock.patch.object(lance_on_ray, "build", side_effect=lance_on_ray.build) as built:
+            made = images.index("ivf_rq", engine="lance", queries=queries, **ray)
+        assert built.call_count == 1
+        assert made.tuning.recall >= 0.98
+        assert images.search("#7", 1)[0].id == 7
+        assert images.status()["problem"] is None

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
-import socket
 import sys
-import threading
 
 import pytest
 
 from datasette_image_search.ingest import cluster_nodes
-from datasette_image_search.ingest.cluster_nodes import Place, connected, node_names, places_of
+from datasette_image_search.ingest.cluster_address import ClusterLost
+from datasette_image_search.ingest.cluster_nodes import (
+    Place,
+    connected,
+    node_names,
+    places_of,
+    wait_for_room,
+)
 from datasette_image_search.ingest.model_choice import RunError
 
 
@@ -54,6 +59,20 @@ def test_no_room_is_said(nodes: list[dict], cpus: int | None, sentence: str):
         places_of(nodes, cpus)
 
 
+def test_room_is_on_one_node(monkeypatch: pytest.MonkeyPatch):
+    """Half of an actor here and half there are none."""
+    free = {"a": 1.0, "b": 1.0}
+    monkeypatch.setattr(cluster_nodes, "_free", lambda place: free[place.node])
+    monkeypatch.setattr(cluster_nodes, "ROOM_SECONDS", 0.0)
+    places = places_of([node("a", CPU=2.0), node("b", CPU=2.0)], 2)
+    sentence = "one needs 2 processors of one node, and no node has more than 1 free; wait until"
+    with pytest.raises(ClusterLost, match=sentence):
+        wait_for_room(places)
+
+    free["b"] = 2.0
+    wait_for_room(places)
+
+
 def test_machines_of_the_same_name_are_told_apart():
     nodes = [node("abcdef123", name="vm"), node("123456abc", name="vm"), node("c", name="other")]
     assert list(node_names(nodes).values()) == ["vm (abcdef)", "vm (123456)", "other"]
@@ -64,25 +83,3 @@ def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     sentence = r"--ray needs an extra: pip install 'datasette-image-search\[ray\]'"
     with pytest.raises(RunError, match=sentence), connected("local"):
         pass
-
-
-@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_a_port_of_another_program_is_refused(said: bytes, monkeypatch: pytest.MonkeyPatch):
-    """One that says nothing kept Ray waiting for minutes."""
-    pytest.importorskip("ray")
-    if not said:
-        monkeypatch.setattr(cluster_nodes, "ANSWER_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            with server.accept()[0] as client:
-                client.sendall(said)
-                client.recv(100)
-                client.recv(100)
-
-        talking = threading.Thread(target=answer)
-        talking.start()
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(RunError, match=f"there is no Ray at '{address}'"), connected(address):
-            pass
-        talking.join()

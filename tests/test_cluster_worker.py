@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +37,24 @@ def test_a_worker_encodes_files_in_their_order(task: Task, folder: Path):
     assert [batch.count for batch in batches] == [4, 4]
     rows = [image.content for batch in batches for image in batch.images]
     assert [(row.root_id, row.path) for row in rows] == [(7, file.path) for file in files]
+
+
+def test_two_batches_of_a_worker_share_its_threads(task: Task, folder: Path):
+    """Each thread may have a large picture in memory."""
+    files = list(Walk(find_scopes([folder])).files())
+    before = set(threading.enumerate())
+    worker = Worker()
+    assert worker.prepare(replace(task, settings=replace(task.settings, workers=2)), None)
+
+    with ThreadPoolExecutor(2, thread_name_prefix="call") as calls:
+        counts = [
+            sum(b.count for b in each)
+            for each in calls.map(worker.encode, [files] * 2, [{str(folder): 7}] * 2)
+        ]
+
+    assert counts == [8, 8]
+    ours = [each for each in set(threading.enumerate()) - before if each.name.startswith("decode")]
+    assert len(ours) == 2
 
 
 def test_a_node_without_the_folder_says_which(task: Task):

@@ -75,7 +75,8 @@ def test_a_film_is_at_the_place_of_its_first_vector(db: Database) -> None:
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     gone=st.sets(st.integers(1, 20)),

@@ -63,7 +63,7 @@ def components_by_force(vectors: np.ndarray, threshold: float) -> list[int]:
 # --- Vectors -> components -------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     n=st.integers(0, 120),
     dimensions=st.sampled_from([2, 8, 40]),
@@ -107,7 +107,7 @@ def stars_by_force(vectors: np.ndarray, threshold: float) -> list[int]:
     return kept
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     n=st.integers(1, 120),
     clusters=st.integers(1, 10),

@@ -27,8 +27,9 @@ from datasette_image_search.engines import lance as lance_module
 from datasette_image_search.engines import places, registry
 from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.engines.protocol import EngineError, EngineRequest
-from datasette_image_search.search import feeding, held, lost_engines, planner
+from datasette_image_search.search import feeding, held, held_files, lost_engines, planner
 from datasette_image_search.search import live as live_module
+from datasette_image_search.search.evaluation import evaluate_index
 from datasette_image_search.search.indexing import (
     SidecarNotWritten,
     index_images,
@@ -45,7 +46,7 @@ from .documents import PROJECT
 from .planning import search_one
 from .random_tables import add_images, random_vectors
 from .s3_server import s3_server
-from .test_planner import TINY, Changing
+from .test_planner import CHANGES, TINY, Changing
 
 VECTORS = random_vectors(100)
 
@@ -181,6 +182,43 @@ def test_a_place_that_another_database_took_is_taken_over_only_if_a_person_says_
     index_images(db, "images", engine="lance")
     assert status(db.conn)["problem"] is None
     assert_best(db.conn, numbered(VECTORS))
+
+
+def test_copies_of_a_database_that_both_write_are_told_so(
+    path: Path, db: Database, caplog: pytest.LogCaptureFixture
+):
+    uri, copy = str(path.with_name("shared.lance")), path.with_name("copy.db")
+    index_images(db, "images", uri=uri)
+    db.execute(f"vacuum into '{copy}'")
+    shutil.copy(sidecar_of(path), sidecar_of(copy))
+    for database, vectors in ((path, -VECTORS), (copy, -VECTORS[:50])):
+        assert "written by another copy" not in caplog.text
+        with closing(Database(database, execute_plugins=False)) as each:
+            add_images(each, vectors)
+            index_images(each, "images")
+    assert "only one should write there" in caplog.text
+    # Neither misses anything of its own.
+    with closing(sqlite3.connect(copy)) as conn:
+        assert_best(conn, numbered(np.concatenate([VECTORS, -VECTORS[:50]])))
+    assert_best(db.conn, numbered(np.concatenate([VECTORS, -VECTORS])))
+
+
+def test_a_new_database_takes_no_place_of_another(path: Path, db: Database):
+    uri = str(path.with_name("shared.lance"))
+    index_images(db, "images", uri=uri)
+    with pytest.raises(SidecarNotWritten, match="another index; name another place with"):
+        make_database(path.with_name("new.db"), -VECTORS, uri=uri)
+    assert status(db.conn)["problem"] is None
+    assert_best(db.conn, numbered(VECTORS))
+
+
+def test_a_dataset_that_was_moved_is_searched_without_being_made_again(path: Path, db: Database):
+    dataset_of(path).rename(path.with_name("moved.lance"))
+    with mock.patch.object(LanceEngine, "clear") as cleared:
+        index_images(db, "images", uri=path.with_name("moved.lance"))
+    assert not cleared.called
+    assert_best(db.conn, numbered(VECTORS))
+    assert status(db.conn)["problem"] is None
 
 
 def test_only_the_list_of_the_vectors_is_made_again_if_that_alone_is_lost(path: Path):
@@ -366,6 +404,28 @@ def test_new_rows_are_searched_beside_the_engine_until_they_are_worth_feeding(
     assert_best(db.conn, numbered(np.concatenate([VECTORS, added])))
 
 
+def test_a_run_reads_of_objects_elsewhere_a_sample_and_what_is_new(
+    path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(held_files, "is_url", lambda place: True)
+    monkeypatch.setattr(held_files, "SAMPLE", 10)
+    read = []
+    real = LanceEngine.scores
+
+    def scores(self: LanceEngine, ids: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        read.append(len(ids))
+        return real(self, ids, vector)
+
+    add_images(db, random_vectors(20, seed=3))
+    with mock.patch.object(LanceEngine, "scores", scores):
+        refresh_sidecars(db, "images")
+        refresh_sidecars(db, "images")
+        assert read == [10, 20, 10]
+        # A person asks.
+        index_images(db, "images")
+    assert read[3:] == [120, 0]
+
+
 KILLED = """
 import os, signal, sys
 from sqlite_utils import Database
@@ -426,32 +486,6 @@ def test_a_feeding_that_began_anew_and_was_killed_is_begun_again(
         assert_best(db.conn, numbered(vectors), k=len(vectors))
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_random_writes_are_found_as_brute_force_finds_them(tmp_path: Path, seed: int):
-    """With films, reference queries, deleted, replaced and renumbered rows, and with and without filters."""
-    rng = np.random.default_rng(seed)
-    images = Changing(tmp_path, random_vectors(200, 12, seed=seed), rng)
-    with closing(images.db) as db, mock.patch.multiple(planner, **TINY):
-        images.fill(120)
-        index_images(db, "images", engine="lance")
-        steps = ["refer", "refresh", "delete", "refresh", "add", "renumber", "replace", "refresh"]
-        for change in rng.permutation(steps).tolist()[:5]:
-            getattr(images, change)()
-            vector = random_vectors(1, 12, seed=int(rng.integers(2**32)))[0]
-            for filter, passes in (
-                (None, lambda size: True),
-                (Filter("size < 200"), lambda size: size < 200),
-            ):
-                found = search_one(
-                    db.conn, find_index(db.conn), vector, 20, filter, words=1.0, exact=seed > 1
-                )
-                images.images.check(found, vector, 20, passes, 1e-3, words=1.0)
-            ids = images.some(0.3)
-            found = search_one(db.conn, find_index(db.conn), vector, 20, IdSet(ids), words=1.0)
-            assert {hit.id for hit in found.hits} <= set(ids)
-            assert len(found.hits) == min(20, len(ids))
-
-
 @pytest.fixture
 def lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few vectors are in several lists, of which a search looks into some."""
@@ -467,6 +501,65 @@ def lists(monkeypatch: pytest.MonkeyPatch) -> None:
     # It joins lists that are so short.
     monkeypatch.setattr(DatasetOptimizer, "optimize_indices", lambda self: None)
     monkeypatch.setattr(lance_module, "FEWEST", 64)
+
+
+@pytest.mark.parametrize(
+    ("seed", "stored_vectors", "type"),
+    [(0, True, "flat"), (1, False, "ivf_rq"), (2, True, "ivf_rq"), (3, False, "flat")],
+)
+def test_random_writes_are_found_as_brute_force_finds_them(
+    tmp_path: Path, lists: None, seed: int, stored_vectors: bool, type: str
+):
+    """With films, reference queries, deleted, replaced and renumbered rows, and with and without filters."""
+    rng = np.random.default_rng(seed)
+    images = Changing(tmp_path, random_vectors(200, 12, seed=seed), rng)
+    rounding = 1e-5 if stored_vectors else 1e-3
+    with closing(images.db) as db, mock.patch.multiple(planner, **TINY):
+        images.fill(160)
+        how = {"type": type, "target": 0.5, "stored_vectors": stored_vectors}
+        index_images(db, "images", engine="lance", **how)
+        assert (live(db.conn).tuning is None) == (type == "flat")
+        steps = [*CHANGES, *["refresh"] * 3]
+        for change in rng.permutation(steps).tolist()[:5]:
+            getattr(images, change)()
+            vector = random_vectors(1, 12, seed=int(rng.integers(2**32)))[0]
+            for filter, passes in (
+                (None, lambda size: True),
+                (Filter("size < 200"), lambda size: size < 200),
+            ):
+                for exact in (False, True):
+                    found = search_one(
+                        db.conn, find_index(db.conn), vector, 20, filter, words=1.0, exact=exact
+                    )
+                    # Of what is proposed, all is there, and has the right score.
+                    is_exact = exact or filter is not None or type == "flat"
+                    images.images.check(
+                        found,
+                        vector,
+                        20,
+                        passes,
+                        1e-3 if is_exact else 2.0,
+                        words=1.0,
+                        rounding=rounding,
+                    )
+            ids = images.some(0.3)
+            found = search_one(db.conn, find_index(db.conn), vector, 20, IdSet(ids), words=1.0)
+            assert {hit.id for hit in found.hits} <= set(ids)
+            assert len(found.hits) == min(20, len(ids))
+
+
+def test_an_evaluation_reads_an_engine_a_few_times_for_many_queries(path: Path, db: Database):
+    reads = []
+    real = LanceEngine.nearest
+
+    def nearest(self: LanceEngine, vectors: np.ndarray, *given: Any, **options: Any) -> Any:
+        reads.append(len(vectors))
+        return real(self, vectors, *given, **options)
+
+    with mock.patch.object(LanceEngine, "nearest", nearest):
+        rows = evaluate_index(db.conn, find_index(db.conn), queries=random_vectors(50, seed=3))
+    assert reads == [50, *[1] * 10]
+    assert [row.recalls for row in rows] == [(1, 1), (1, 1)]
 
 
 MANY = random_vectors(1000)

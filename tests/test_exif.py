@@ -424,7 +424,7 @@ def is_sensible(exif: Metadata) -> bool:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @pytest.mark.filterwarnings("ignore")
 def test_random_bytes_as_exif_never_raise(noise: bytes):
     for start in (b"", b"Exif\0\0", b"Exif\0\0II*\0\x08\0\0\0", b"Exif\0\0MM\0*\0\0\0\x08"):
@@ -437,7 +437,7 @@ def test_random_bytes_as_exif_never_raise(noise: bytes):
     cut=st.integers(0, 400),
     changes=st.lists(st.tuples(st.integers(6, 399), st.integers(0, 255)), max_size=12),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @pytest.mark.filterwarnings("ignore")
 def test_exif_that_is_cut_or_altered_never_raises(cut: int, changes: list[tuple[int, int]]):
     good = make_exif(
@@ -550,7 +550,7 @@ def test_exif_of_raw_files_that_are_nearly_tiff(magic: bytes):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_no_tiff_has_no_exif(noise: bytes):
     assert read_metadata(b"FUJIFILM" + noise) == NOTHING

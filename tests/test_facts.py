@@ -6,8 +6,10 @@ import json
 from urllib.parse import urlencode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from datasette_image_search.web.pages.facts import facts
+from datasette_image_search.web.pages.facts import SHOWN, facts
 
 
 def said(row: dict, words: dict | None = None, *, is_ours: bool = True) -> dict[str, str]:
@@ -117,6 +119,12 @@ def test_what_a_camera_writes_of_each_picture_is_no_description(text: str):
         ("2008", "2008", "?taken_at__gte=2008&taken_at__lt=2009"),
         ("2008-12", "December 2008", "?taken_at__gte=2008-12&taken_at__lt=2009-01"),
         ("2008-10-22", "22 October 2008", "?taken_at__gte=2008-10-22&taken_at__lt=2008-10-23"),
+        (
+            "2008-10-22 16:28:39",
+            "22 October 2008, 16:28",
+            "?taken_at__gte=2008-10-22&taken_at__lt=2008-10-23",
+        ),
+        ("2008-10-22 in the evening", "2008-10-22 in the evening", None),
         ("last summer", "last summer", None),
         ("2008-13-45T99", "2008-13-45T99", None),
         ("9999-12-31", "9999-12-31", None),
@@ -125,6 +133,20 @@ def test_what_a_camera_writes_of_each_picture_is_no_description(text: str):
 def test_a_time_as_exact_as_it_is_known(taken_at: str, words: str, url: str | None):
     assert said({"taken_at": taken_at}) == {"Taken": words}
     assert links({"taken_at": taken_at}) == {"Taken": [url]}
+
+
+ANYTHING = st.one_of(
+    st.integers(),
+    st.floats(),
+    st.binary(max_size=3),
+    st.text(max_size=5),
+    st.text("0123456789-T: +", max_size=25),
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(SHOWN - {"companions"})), ANYTHING))
+def test_a_row_may_hold_anything(row: dict):
+    assert all(isinstance(text, str) for text in said(row).values())
 
 
 def test_nothing_is_said_of_what_is_not_known_or_makes_no_sense():

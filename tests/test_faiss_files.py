@@ -118,7 +118,7 @@ def test_an_index_of_more_or_fewer_or_longer_vectors_is_another() -> None:
             read_approximate(data, dimensions, count, mapped=True)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_whatever_bytes_are_changed_nothing_but_an_index_comes_of_it(data: st.DataObject) -> None:
     changed = written(

@@ -26,6 +26,7 @@ from datasette_image_search.store import find_index
 from datasette_image_search.store.tokens import has_tokens
 
 from .conftest import sidecar_of
+from .kept import keep_in
 from .planning import search_one
 from .random_tables import add_images, random_vectors, stored_vectors
 from .version_0_1 import make_older
@@ -35,12 +36,12 @@ VECTORS = random_vectors(100)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A database with VECTORS and its sidecar."""
+def path(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database with VECTORS and its sidecar, or another of KEPT."""
     path = tmp_path / "photos.db"
     with closing(Database(path, execute_plugins=False)) as db:
         add_images(db, VECTORS)
-        refresh_sidecars(db, "images")
+        keep_in(getattr(request, "param", "sidecar"), db, monkeypatch)
     return path
 
 
@@ -117,6 +118,9 @@ def copy_over(backup: Path, path: Path) -> None:
 
 WAYS = [restore, move, vacuum_into, copy_over]
 
+PLACES = [*((way, "sidecar") for way in WAYS), (restore, "lance"), (move, "lance alone")]
+"""Each way, and each place of the vectors."""
+
 
 def after(way: Callable, conn: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     """Who kept a connection to a file that was moved away sees that; others see the new."""
@@ -125,7 +129,7 @@ def after(way: Callable, conn: sqlite3.Connection, path: Path) -> sqlite3.Connec
     return connected(path)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "path"), PLACES, indirect=["path"])
 def test_other_pictures_get_the_ids_of_those_that_came_after_the_backup(
     path: Path, conn: sqlite3.Connection, way: Callable
 ) -> None:
@@ -160,7 +164,7 @@ def test_the_last_picture_is_the_same_and_those_before_are_not(
         assert_right(other)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "path"), PLACES, indirect=["path"])
 def test_what_was_deleted_before_it_was_read_is_back(path: Path, way: Callable) -> None:
     backup = path.with_name("backup.db")
     change(path, add=10, seed=1)
@@ -213,7 +217,7 @@ def test_the_sidecar_of_one_history_lies_beside_the_database_of_another(
         assert_right(other)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "path"), PLACES, indirect=["path"])
 def test_a_run_writes_the_sidecar_of_what_there_is_now(path: Path, way: Callable) -> None:
     backup = path.with_name("backup.db")
     shutil.copy(path, backup)

@@ -50,6 +50,7 @@ from datasette_image_search.store.vectors import count_vectors, image_vector
 
 from . import committing
 from .conftest import sidecar_of
+from .kept import keep_in
 from .planning import search_one
 from .random_tables import add_images, random_vectors
 
@@ -58,11 +59,23 @@ VECTORS = random_vectors(100)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A database with VECTORS and its sidecar, which this process has never searched."""
+def path(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database with VECTORS and its sidecar, or another of KEPT, which this process has never searched."""
     path = tmp_path / "photos.db"
-    make_database(path)
+    with closing(Database(path, execute_plugins=False)) as db:
+        add_images(db, VECTORS)
+        keep_in(getattr(request, "param", "sidecar"), db, monkeypatch)
+    live_module._open.clear()
     return path
+
+
+over_journals = pytest.mark.parametrize(
+    ("path", "journal"),
+    [("sidecar", "delete"), ("sidecar", "wal"), ("lance", "wal")],
+    indirect=True,
+)
+
+over_engines = pytest.mark.parametrize("path", ["sidecar", "lance"], indirect=True)
 
 
 def make_database(path: Path, vectors: np.ndarray = VECTORS) -> None:
@@ -362,13 +375,14 @@ def test_a_database_file_that_another_replaced_is_not_answered_from_the_old_one(
 # --- What is committed is searchable at once -----------------------------------------------------
 
 
-@pytest.fixture(params=["delete", "wal"])
+@pytest.fixture
 def journal(request: pytest.FixtureRequest, db: Database) -> str:
-    """Both ways in which a database may be written."""
+    """Either way in which a database may be written."""
     db.execute(f"pragma journal_mode = {request.param}")
     return request.param
 
 
+@over_journals
 def test_new_images_are_found_at_once_by_who_was_already_searching(
     path: Path, db: Database, conn: sqlite3.Connection, journal: str
 ) -> None:
@@ -386,6 +400,7 @@ def test_new_images_are_found_at_once_by_who_was_already_searching(
     assert sidecar_of(path).read_bytes() == before
 
 
+@over_engines
 def test_what_is_not_committed_is_not_found(db: Database, conn: sqlite3.Connection) -> None:
     vector = random_vectors(1, seed=7)[0]
     db.execute("pragma journal_mode = wal")
@@ -398,6 +413,7 @@ def test_what_is_not_committed_is_not_found(db: Database, conn: sqlite3.Connecti
     assert search(conn, -vector)[0] == (101, pytest.approx(1, abs=1e-5))
 
 
+@over_journals
 def test_a_deleted_image_is_gone_at_once_whichever_tool_deleted_it(
     path: Path, db: Database, conn: sqlite3.Connection, journal: str
 ) -> None:
@@ -413,6 +429,7 @@ def test_a_deleted_image_is_gone_at_once_whichever_tool_deleted_it(
     assert_best(found, left, VECTORS[3])
 
 
+@over_engines
 def test_a_replaced_image_is_found_by_its_new_vector_only(
     db: Database, conn: sqlite3.Connection
 ) -> None:
@@ -425,6 +442,7 @@ def test_a_replaced_image_is_found_by_its_new_vector_only(
     assert search(conn, -VECTORS[3])[0] == (4, pytest.approx(1, abs=1e-5))
 
 
+@over_engines
 def test_a_renumbered_image_is_found_under_its_new_id(
     db: Database, conn: sqlite3.Connection
 ) -> None:
@@ -455,6 +473,7 @@ conn.commit()
     assert 1 not in dict(search(conn, VECTORS[0], 200))
 
 
+@over_engines
 def test_vacuum_changes_no_answer(db: Database, conn: sqlite3.Connection) -> None:
     db.execute("delete from images where id < 50")
     vector = random_vectors(1, seed=3)[0]
@@ -463,6 +482,7 @@ def test_vacuum_changes_no_answer(db: Database, conn: sqlite3.Connection) -> Non
     assert search(conn, vector, 20) == before
 
 
+@over_engines
 def test_an_empty_table_has_no_hits(db: Database, conn: sqlite3.Connection) -> None:
     db.execute("delete from images")
     assert search(conn, VECTORS[0]) == []
@@ -475,6 +495,7 @@ def test_an_empty_table_has_no_hits(db: Database, conn: sqlite3.Connection) -> N
 # --- Opened once ---------------------------------------------------------------------------------
 
 
+@over_engines
 def test_all_connections_of_a_process_share_one_index(path: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.db"
     link.symlink_to(path)
@@ -488,6 +509,7 @@ def test_all_connections_of_a_process_share_one_index(path: Path, tmp_path: Path
         assert live(one) is live(three)
 
 
+@over_engines
 def test_a_commit_reads_the_new_rows_and_not_the_old_ones_again(
     db: Database, conn: sqlite3.Connection
 ) -> None:
@@ -500,6 +522,7 @@ def test_a_commit_reads_the_new_rows_and_not_the_old_ones_again(
     assert len(after) == 102
 
 
+@over_engines
 def test_an_index_may_be_asked_for_by_many_threads_at_first(path: Path) -> None:
     def ask(_: int) -> LiveIndex:
         with closing(sqlite3.connect(path)) as conn:
@@ -540,6 +563,7 @@ def test_an_unusable_sidecar_is_written_anew(path: Path, db: Database) -> None:
     assert len(open_sidecar(sidecar_of(path), find_index(db.conn)).vector_ids) == 100
 
 
+@over_engines
 def test_the_new_sidecar_is_taken_up_by_who_was_already_searching(
     db: Database, conn: sqlite3.Connection
 ) -> None:
@@ -556,6 +580,7 @@ def test_the_new_sidecar_is_taken_up_by_who_was_already_searching(
 # --- While others write --------------------------------------------------------------------------
 
 
+@over_journals
 def test_many_threads_search_while_another_commits(path: Path, db: Database, journal: str) -> None:
     more = random_vectors(120, seed=9).reshape(12, 10, 8)
     images = numbered(np.concatenate([VECTORS, *more]))
@@ -727,6 +752,7 @@ def test_what_a_killed_writer_left_behind_is_cleared_away(path: Path, db: Databa
     assert written_now.exists()
 
 
+@over_engines
 def test_an_index_that_gave_way_to_another_is_let_go(
     path: Path, db: Database, conn: sqlite3.Connection
 ) -> None:
@@ -759,6 +785,7 @@ def reads_of_all(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     return reads
 
 
+@over_engines
 def test_a_file_that_is_there_before_the_database_names_it_costs_nothing(
     path: Path, db: Database, conn: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -864,6 +891,7 @@ def test_an_approximate_index_that_is_cut_while_it_is_open_changes_no_answer(
 # --- What a connection sees ------------------------------------------------------------------------
 
 
+@over_engines
 def test_a_statement_that_began_before_finds_what_was_there_then(
     path: Path, db: Database, conn: sqlite3.Connection
 ) -> None:
@@ -881,6 +909,7 @@ def test_a_statement_that_began_before_finds_what_was_there_then(
     assert 101 in dict(search(conn, VECTORS[0]))
 
 
+@over_engines
 def test_what_is_written_and_not_committed_is_found_by_who_wrote_it(db: Database) -> None:
     vector = random_vectors(1, seed=7)[0]
     with db.atomic():
@@ -890,6 +919,7 @@ def test_what_is_written_and_not_committed_is_found_by_who_wrote_it(db: Database
         assert 101 not in dict(search(db.conn, vector))
 
 
+@over_engines
 def test_vectors_that_are_none_are_not_found(db: Database, conn: sqlite3.Connection) -> None:
     """Another program can write anything."""
     for id, values in enumerate(

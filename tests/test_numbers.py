@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datasette_image_search.metadata.numbers import number_of, numbers_in
@@ -39,7 +39,6 @@ def test_numbers_between_other_things():
     assert math.isnan(numbers_in("1/0")[0])
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="0123456789.eE/+-_ ,\N{ARABIC-INDIC DIGIT ONE}N"), st.integers(1, 5_000))
 def test_any_text_is_a_finite_number_or_none(text: str, times: int):
     for each in (text, text * times, text.replace("0", "9" * times)):

@@ -22,6 +22,7 @@ from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.embedders.open_clip import plan_of
 from datasette_image_search.embedders.protocol import Embedder, EmbedderError, ModelRequest
 from datasette_image_search.embedders.registry import load_embedder
+from datasette_image_search.embedders.torch_embedder import TorchEmbedder
 from datasette_image_search.ingest.pipeline import EmbedRequest, RunError, embed_images
 from datasette_image_search.search.hits import Hit
 from datasette_image_search.search.query import query_vector
@@ -390,6 +391,21 @@ def test_each_tower_is_read_when_it_is_needed(tmp_path: Path, pictures: list[Ima
 def test_to_embed_pictures_no_words_are_read(tmp_path: Path):
     embedder = load_embedder(ModelRequest(MODEL, weights=make_tiny_clip(tmp_path, seed=3)))
     assert towers(embedder) == (True, False)
+
+
+def test_half_precision_is_that_of_the_weights(tmp_path: Path):
+    """Whichever is done first: the conversion or the reading."""
+    weights = make_tiny_clip(tmp_path, seed=4)
+    full, half = (
+        load_embedder(ModelRequest(MODEL, weights=weights, precision=precision))
+        for precision in ("float32", "bfloat16")
+    )
+    for load in (TorchEmbedder.load_pictures, TorchEmbedder.load_words):
+        expected = load(full).module.state_dict()
+        found = load(half).module.state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key].bfloat16()) for key in expected)
+    assert half.logit_scale == full.logit_scale
 
 
 def test_a_search_for_words_reads_no_pictures(embedded: sqlite_utils.Database, tmp_path: Path):

@@ -44,6 +44,7 @@ from datasette_image_search.store.references import (
 from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.writes import ensure_roots, write_batch
 
+from .kept import keep_in
 from .planning import search_one, search_together
 from .random_tables import (
     add_images,
@@ -102,6 +103,7 @@ class Images:
         tolerance: float = 1e-5,
         words: float = 0,
         least: float = -2,
+        rounding: float = 1e-5,
     ) -> None:
         """
         That these are the best min(k, matching) rows with at least this score, best first, with the right
@@ -119,13 +121,13 @@ class Images:
             size, row = self.rows[hit.id]
             assert passes(size)
             assert isinstance(hit.score, float)
-            assert abs(hit.score - float(np.max(row @ vector))) < 1e-5
-            assert abs(hit.corrected - self.corrected(row, vector, words)) < 1e-5
+            assert abs(hit.score - float(np.max(row @ vector))) < rounding
+            assert abs(hit.corrected - self.corrected(row, vector, words)) < rounding
             if row.ndim == 1:
                 assert hit.at is None
             else:
                 best = self.corrected(row[int(hit.at)], vector, words)
-                assert abs(hit.corrected - best) < 1e-5
+                assert abs(hit.corrected - best) < rounding
         assert list(found.hits) == sorted(found.hits, key=lambda hit: (-hit.corrected, hit.id))
         best = sorted(ranked, reverse=True)[:k]
         assert np.allclose([hit.corrected for hit in found.hits], best, rtol=0, atol=tolerance)
@@ -144,13 +146,18 @@ class Images:
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Iterator[Images]:
-    """300 images with random vectors."""
+def images(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Images]:
+    """300 images with random vectors, in the sidecar or another of KEPT."""
     with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
         images = Images(db)
         images.add(random_vectors(300), np.random.default_rng(0))
-        refresh_sidecars(db, "images")
+        keep_in(getattr(request, "param", "sidecar"), db, monkeypatch)
         yield images
+
+
+over_engines = pytest.mark.parametrize("images", ["sidecar", "lance"], indirect=True)
 
 
 def names(found: Found) -> list[str]:
@@ -284,7 +291,7 @@ class Changing:
 @pytest.mark.parametrize(
     ("constants", "tolerance"), [(REAL, 1e-5), (TINY, 2 * CODE_ERROR)], ids=["real", "tiny"]
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_a_search_finds_what_brute_force_finds(
     constants: dict[str, int], tolerance: float, data: st.DataObject
@@ -407,7 +414,7 @@ def check_relevances(
     (str, ["a", "b", "#c", "", "7", "ü 📷", "a'b", '"', "-1"]),
     (int, [-(2**62), -5, 0, 3, 2**40, 2**62, 7, 8, 9]),
 ])  # fmt: skip
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_a_table_with_any_keys_is_searched_as_brute_force_does(
     kind: type, keys: list, data: st.DataObject
@@ -457,6 +464,7 @@ def test_a_table_with_any_keys_is_searched_as_brute_force_does(
 
 
 @pytest.mark.parametrize("k", [1, 10, 299, 300, 301, 10**9])
+@over_engines
 def test_as_many_hits_come_back_as_there_are(images: Images, k: int) -> None:
     vector = random_vectors(1, seed=1)[0]
     images.check(images.search(vector, k), vector, k, lambda size: True)
@@ -549,6 +557,7 @@ def nearest(images: Images, vector: np.ndarray, first: int, last: int) -> Filter
     return Filter(f"+id in ({', '.join(map(str, near))})")
 
 
+@over_engines
 def test_without_a_filter_one_step_will_do(images: Images) -> None:
     found = images.search(random_vectors(1, seed=1)[0], 10)
     step, score = found.steps
@@ -603,6 +612,7 @@ def test_what_an_index_finds_and_is_only_a_few_is_listed_before_anything_is_rank
     assert found.steps[0].looked_at == 300 / 25 + 1
 
 
+@over_engines
 def test_a_set_of_ids_is_a_filter(images: Images) -> None:
     vector = random_vectors(1, seed=1)[0]
     ids = [3, 7, 200, 7, 10**9, -4, 2**62, 12]
@@ -613,6 +623,7 @@ def test_a_set_of_ids_is_a_filter(images: Images) -> None:
 
 
 @pytest.mark.parametrize("filter", [None, Filter("size < 50"), Filter("id < 9"), IdSet([5, 6])])
+@over_engines
 def test_many_vectors_at_once_find_what_each_finds_alone(
     images: Images, filter: Filter | IdSet | None
 ) -> None:
@@ -636,6 +647,7 @@ def test_a_filter_that_two_of_the_best_pass_is_widened_before_it_is_enumerated(
 
 
 @pytest.mark.usefixtures("tiny")
+@over_engines
 def test_what_was_deleted_after_the_sidecar_takes_no_place_among_the_hits(images: Images) -> None:
     vector = random_vectors(1, seed=1)[0]
     images.search(vector, 1)
@@ -648,6 +660,7 @@ def test_what_was_deleted_after_the_sidecar_takes_no_place_among_the_hits(images
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("n", [1, 5, 30])
+@over_engines
 def test_enumerating_looks_at_old_rows_and_new_ones(images: Images, n: int) -> None:
     rng = np.random.default_rng(1)
     vector = random_vectors(1, seed=1)[0]
@@ -663,6 +676,7 @@ def test_enumerating_looks_at_old_rows_and_new_ones(images: Images, n: int) -> N
 
 
 @pytest.mark.usefixtures("tiny")
+@over_engines
 def test_a_thousand_ties_do_not_make_a_search_come_back_short(images: Images) -> None:
     copy = random_vectors(1, seed=5)[0]
     images.add(np.repeat(copy[None], 200, axis=0), np.random.default_rng(0))
@@ -670,6 +684,7 @@ def test_a_thousand_ties_do_not_make_a_search_come_back_short(images: Images) ->
         images.check(images.search(copy, 20, filter), copy, 20, passes, 2 * CODE_ERROR)
 
 
+@over_engines
 def test_a_step_tells_how_much_it_looked_at(images: Images) -> None:
     found = images.search(random_vectors(1, seed=1)[0], 5, Filter("size % 2 = 0"))
     even = sum(size % 2 == 0 for size, _ in images.rows.values())
@@ -687,6 +702,7 @@ def test_a_search_that_is_interrupted_says_so(images: Images) -> None:
         search_one(images.db.conn, index, vector, 5, Filter("size > 1"))
 
 
+@over_engines
 def test_an_offset_goes_on_where_the_hits_before_it_end(images: Images) -> None:
     vector = random_vectors(1, seed=5)[0]
     all_hits = images.search(vector, 30).hits
@@ -694,6 +710,7 @@ def test_an_offset_goes_on_where_the_hits_before_it_end(images: Images) -> None:
     assert page.hits == all_hits[20:]
 
 
+@over_engines
 def test_a_minimum_score_cuts_the_tail_off(images: Images) -> None:
     vector = random_vectors(1, seed=5)[0]
     hits = images.search(vector, 30).hits

@@ -69,7 +69,7 @@ def test_the_points_are_those_of_numpys_own_decomposition() -> None:
     assert points.var(axis=0)[0] > points.var(axis=0)[1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 60), st.integers(0, 2**32 - 1))
 def test_the_order_of_the_vectors_is_nothing(n: int, seed: int) -> None:
     vectors = spread_vectors(n, seed=seed)

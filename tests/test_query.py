@@ -176,7 +176,7 @@ written_terms = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(signs, st.none() | weights, written_terms), min_size=1, max_size=32), spaces
 )
@@ -205,7 +205,7 @@ def test_terms_are_written_as_a_person_would(query: str) -> None:
     assert format_query(parse_query(query)) == query
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(any_text)
 @example("")
 @example(" k")
@@ -242,7 +242,7 @@ def test_an_id_is_written_in_quotes_where_it_needs_some(id: Key, written: str) -
     assert written_id(id) == written
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text() | st.text(alphabet='a1.#:"+- \n', max_size=25))
 @example('"')
 @example("1:#")
@@ -290,7 +290,7 @@ def test_an_image_is_its_vector(conn: sqlite3.Connection) -> None:
     assert np.allclose(vector, VECTORS[2], atol=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(signs, st.decimals("0.001", "999999", places=3), st.integers(1, 6)),
@@ -361,7 +361,7 @@ def test_an_image_of_a_table_with_text_keys_is_named_by_its_key() -> None:
 # --- Literal vectors -----------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 600))
 def test_a_vector_survives_being_written_as_a_term(seed: int, dimensions: int) -> None:
     vector = random_vectors(1, dimensions, seed)[0]
@@ -436,7 +436,7 @@ def test_bytes_that_are_no_vector_are_refused_with_a_sentence(
         ask(conn, blob)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.binary(max_size=40)
     | st.binary(min_size=32, max_size=32)

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -319,7 +319,6 @@ def test_an_offset_is_of_the_time_that_counts():
     assert combined([there, other]) == there
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 @pytest.mark.filterwarnings("ignore")
 def test_any_bytes_are_read_without_an_error(noise: bytes):

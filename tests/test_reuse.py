@@ -361,7 +361,7 @@ def table_of(database: Path) -> dict[str, tuple]:
 
 
 @given(st.lists(operations, min_size=2, max_size=16))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_whatever_happens_to_a_folder_its_table_is_that_of_a_fresh_run(steps: list[tuple]):
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary).resolve()

@@ -111,7 +111,7 @@ def test_relative_and_dotted_paths_are_the_same_root(
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_is_given_each_file_is_found_once_below_its_deepest_root(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ):

@@ -167,7 +167,7 @@ def test_a_file_cut_short_anywhere_is_unusable(path: Path, whole: bytes, share: 
         open_sidecar(path, INDEX)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_file_cut_short_by_any_number_of_bytes_is_unusable(
     tmp_path_factory: pytest.TempPathFactory, whole: bytes, data: st.DataObject
@@ -178,7 +178,7 @@ def test_a_file_cut_short_by_any_number_of_bytes_is_unusable(
         open_sidecar(path, INDEX)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_what_describes_a_file_may_hold_anything_and_nothing_crashes(
     tmp_path_factory: pytest.TempPathFactory, whole: bytes, data: st.DataObject

@@ -39,6 +39,7 @@ def test_all_is_well(db: Database) -> None:
         "search": "exact",
         "sidecar": "in use",
         "engine": "sidecar",
+        "stored_vectors": True,
         "newer_than_sidecar": 0,
         "problem": None,
     }

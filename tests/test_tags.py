@@ -166,7 +166,7 @@ def test_no_label_below_the_threshold(db: Database):
     assert tags_of(db) == [(1, "east"), (1, "north"), (2, "up")]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     images=st.integers(1, 20),
     labels=st.integers(1, 12),

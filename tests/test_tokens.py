@@ -55,7 +55,7 @@ def assert_proven(db: Database) -> None:
         assert rows.state() == index.generation
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sampled_from(STATEMENTS), st.integers(1, 8), st.integers(1, 8)), max_size=12

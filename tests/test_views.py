@@ -269,8 +269,7 @@ async def test_a_path_that_two_files_have(two_roots: Path):
 @is_async
 @settings(
     max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(ids=st.lists(st.integers(1, 9), min_size=1, max_size=8))
 async def test_each_picture_is_that_of_the_path_beside_it(database: Path, ids: list[int]):

@@ -14,7 +14,7 @@ from sqlite_utils import hookimpl
 from ..sql import has_functions, register_functions
 from .albums import album_images
 from .duplicates import find_duplicates
-from .embedding import EmbedCommand, embed_images
+from .embedding import RayCommand, embed_images
 from .exporting import export_text_tower
 from .importing import import_image_vectors
 from .indexing import index_images
@@ -43,9 +43,9 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    cli.command("embed-images", cls=EmbedCommand)(embed_images)
+    cli.command("embed-images", cls=RayCommand)(embed_images)
     cli.command("import-image-vectors", cls=Command)(import_image_vectors)
-    cli.command("index-images", cls=Command)(index_images)
+    cli.command("index-images", cls=RayCommand)(index_images)
     cli.command("export-text-tower", cls=Command)(export_text_tower)
     cli.command("search-images", cls=QueryCommand)(search_images)
     cli.command("find-duplicates", cls=Command)(find_duplicates)

@@ -34,18 +34,22 @@ SHOWN_REASONS = 20
 
 HERE = "local"
 
+AFTER_RAY = "the word after --ray, if it is no address"
+
 _ADDRESS = re.compile(r"local|auto|ray://.+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+")
 
 
-class EmbedCommand(Command):
+class RayCommand(Command):
     """Lets --ray stand without an address, also before a file."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         options = args[: args.index("--")] if "--" in args else args
         if "--ray" in options:
             after = options.index("--ray") + 1
-            if not _ADDRESS.fullmatch("".join(options[after : after + 1])):
+            word = "".join(options[after : after + 1])
+            if not _ADDRESS.fullmatch(word):
                 args = [*args[:after], HERE, *args[after:]]
+                ctx.meta[AFTER_RAY] = word
         return super().parse_args(ctx, args)
 
 
@@ -189,6 +193,7 @@ def embed_images(
     """
     from ..api import Images
 
+    _check_no_host(click.get_current_context().meta.get(AFTER_RAY, ""), files)
     embed = partial(
         Images(path, table).embed,
         files,
@@ -229,6 +234,13 @@ def embed_images(
     if sys.stdout.isatty() and not silent:
         served = f"datasette {shlex.quote(str(path))}"
         tell(f"To see and search them, run {served} and open http://127.0.0.1:8001/-/image-search")
+
+
+def _check_no_host(word: str, files: Sequence[Path | str]) -> None:
+    if re.fullmatch(r"[\w.-]+", word) and word in map(str, files) and not Path(word).exists():
+        raise click.UsageError(
+            f"there is no file or folder {word!r}; if it is a host of a cluster, give its port too: --ray {word}:6379"
+        )
 
 
 def _print_failures(summary: Summary) -> None:

@@ -65,6 +65,17 @@ if TYPE_CHECKING:
     help="Folder or URL of the engine, such as s3://bucket/photos.lance. Default: as last time, at first beside the "
     "database",
 )
+@click.option(
+    "--stored-vectors/--no-stored-vectors",
+    default=None,
+    help="Whether the database keeps the vectors too. Without them it is smaller, and the engine has the only copy, in "
+    "half precision. Default: as last time, at first it does",
+)
+@click.option(
+    "--ray",
+    metavar="[ADDRESS]",
+    help="With --engine lance: build the index on the nodes of a Ray cluster, by lance-ray. The address as for embed-images",
+)
 @click.option("--gpu", is_flag=True, help="Build the index on GPUs")
 @click.option("--model", help="For a table with several models: the model whose vectors to index")
 @options.silent
@@ -119,11 +130,12 @@ def index_images(
 
 
 def _check_changes_nothing(asked: dict[str, Any]) -> None:
-    """Raises ImageSearchError for another engine, which is not made on the way."""
-    for name in ("engine", "uri"):
+    """Raises ImageSearchError for what is not made on the way."""
+    for name in ("engine", "uri", "stored_vectors", "ray"):
         if asked.pop(name) is not None:
+            option = f"--{name.replace('_', '-')}"
             raise ImageSearchError(
-                f"--{name} changes where the vectors are; leave --evaluate out, or run that afterwards"
+                f"{option} changes the index; leave --evaluate out, or run that afterwards"
             )
 
 

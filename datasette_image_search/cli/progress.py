@@ -161,11 +161,10 @@ def _lines(stream: TextIO, work: Work) -> OnProgress:
 
     def show(progress: Any) -> None:
         nonlocal last
-        now = time.monotonic()
+        now, done_per_second = time.monotonic(), rate.of(progress)
         if now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
-        done_per_second = rate.of(progress)
         line = f"{progress.done:,} of {progress.total:,} {work.unit}, "
         line += work.note(progress, done_per_second)
         if progress.done:
@@ -183,10 +182,12 @@ def _in_words(seconds: float) -> str:
 
 
 class _Rate:
-    """The number done per second since this object was made."""
+    """The number done per second since it was last asked for and nothing was done: a cluster may be waited for."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
 
     def of(self, progress: Any) -> float:
+        if not progress.done:
+            self.started = time.monotonic()
         return progress.done / max(time.monotonic() - self.started, 1e-3)

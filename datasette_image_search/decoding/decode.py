@@ -50,13 +50,11 @@ from .samples import averageable
 if TYPE_CHECKING:
     from .films import Film
 
-THUMBNAIL_QUALITY = 75
-
-THUMBNAIL_METHOD = 2
-"""WebP's effort: 2 takes half the time of the default 4, and makes files 3 % larger."""
+THUMBNAIL_QUALITY = 82
+"""Of JPEG. It is as like the picture as WebP at 75, in a fifth of the time; files are 40 % larger."""
 
 FEW_COLOURS = 64
-"""A picture with so many, such as a drawing, is stored without loss: it is smaller so, and the patterns of its
+"""A picture with so many, such as a drawing, is stored without loss, as WebP: it is smaller so, and the patterns of its
 pixels stay."""
 
 FEW_PIXELS = 64 * 64
@@ -345,12 +343,16 @@ def _squash(picture: Image.Image) -> Image.Image:
 
 
 def make_thumbnail(picture: Image.Image, size: int) -> bytes:
-    """A WebP whose longer side has `size` pixels, or fewer if the picture has fewer."""
+    """
+    A JPEG whose longer side has `size` pixels, or fewer if the picture has fewer; a WebP without loss of a drawing or
+    an icon.
+    """
     small = picture.copy()
-    small.thumbnail((size, size), Image.Resampling.LANCZOS)
+    small.thumbnail((size, size), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     is_tiny = small.width * small.height <= FEW_PIXELS
-    lossless = is_tiny or small.getcolors(FEW_COLOURS) is not None
-    quality = THUMBNAIL_QUALITY
-    small.save(buffer, "WEBP", quality=quality, method=THUMBNAIL_METHOD, lossless=lossless)
+    if is_tiny or small.getcolors(FEW_COLOURS) is not None:
+        small.save(buffer, "WEBP", lossless=True, quality=75, method=2)
+    else:
+        small.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
     return buffer.getvalue()

@@ -116,6 +116,8 @@ def open_limited(
     enough = enough_pixels(size, settings)
     image.draft(None, (enough, enough))
     check_pixels(image.width * image.height, settings.max_pixels)
+    # Pillow would read and decode 64 kB at a time, and wait for the interpreter's lock between them.
+    image.decodermaxblock = max(len(data), image.decodermaxblock)
     if isinstance(image, TiffImageFile):
         # Otherwise it would be made on loading, and compared with Pillow's own limit again.
         image.im = Image.new(image.mode, image._tile_size, None).im

@@ -79,9 +79,11 @@ def load_open_clip(request: ModelRequest, others: Iterable[str]) -> TorchEmbedde
             fingerprint(path, architecture=plan.config, preprocessing=plan.preprocessing),
             plan.dimensions,
             plan.image_size,
-            image_transform_v2(PreprocessCfg(**plan.preprocessing), is_train=False),
-            load_pictures=partial(_tower, plan, path, "visual"),
-            load_words=partial(_tower, _with_local_words(plan, request), path, "text"),
+            partial(image_transform_v2, PreprocessCfg(**plan.preprocessing), is_train=False),
+            load_pictures=partial(_tower, plan, path, "visual", runtime.dtype),
+            load_words=partial(
+                _tower, _with_local_words(plan, request), path, "text", runtime.dtype
+            ),
             tokenizer=_tokenizer(plan, request),
         ),
         runtime,
@@ -136,7 +138,7 @@ def _plan(name: str, config: dict[str, Any], published: dict[str, Any]) -> Plan:
 # --- Towers --------------------------------------------------------------------------------------
 
 
-def _tower(plan: Plan, path: Path, name: str) -> torch.nn.Module:
+def _tower(plan: Plan, path: Path, name: str, dtype: torch.dtype) -> torch.nn.Module:
     """
     One of the towers, "visual" or "text", with its weights. Every kind of model (CLIP, CustomTextCLIP,
     CoCa) has the same two, which open_clip can combine as a CustomTextCLIP.
@@ -155,6 +157,8 @@ def _tower(plan: Plan, path: Path, name: str) -> torch.nn.Module:
         text_cfg=text if name == "text" else NO_WORDS,
     )
     setattr(model, other, _Absent(open_clip.CLIPTextCfg(**text)))
+    # Before the weights, which a file mostly has in 32 bits, are in memory too.
+    getattr(model, name).to(dtype)
     found = open_clip.load_checkpoint(model, str(path), strict=False, weights_only=True)
     check_keys(found, (f"{other}.", "text_decoder."))
     tower = getattr(model, name)

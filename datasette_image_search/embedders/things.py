@@ -12,14 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import load as load_safetensors
 from tokenizers import Tokenizer
 from torch.nn.utils.rnn import pad_sequence
@@ -79,7 +78,7 @@ def load_things(request: ModelRequest) -> TorchEmbedder:
             fingerprint(),
             wheels.DIMENSIONS,
             wheels.SIDE,
-            _preprocessed,
+            _transform,
             load_pictures=_pictures,
             load_words=Sentences,
             tokenizer=Tokens(),
@@ -117,11 +116,6 @@ class ThingsEmbedder(TorchEmbedder):
 # --- Pictures --------------------------------------------------------------------------------------
 
 
-def _preprocessed(picture: Image.Image) -> torch.Tensor:
-    return _transform()(picture)
-
-
-@lru_cache(maxsize=1)
 def _transform() -> Any:
     # timm takes as long to load as torch, and words need none of it.
     import timm

@@ -43,7 +43,7 @@ def load_timm(request: ModelRequest) -> TorchEmbedder:
             fingerprint(path, name=name, preprocessing=preprocessing),
             outline.head_hidden_size,
             min(preprocessing["input_size"][1:]),
-            timm.data.create_transform(**preprocessing),
+            partial(timm.data.create_transform, **preprocessing),
             load_pictures=partial(_backbone, name, path),
         ),
         runtime,

@@ -11,24 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
+from .preprocessing import MakeTransform, TransformPreprocess
 from .protocol import Embedder, EmbedderError
 from .torch_runtime import Runtime, Tower
 from .weights import WeightsFile
 
 Load = Callable[[], torch.nn.Module]
 """Reads the parameters of one tower, and no others, from the file of the weights."""
-
-
-@dataclass(frozen=True)
-class TransformPreprocess:
-    """A torchvision transform whose result travels between stages as an array. Pickles without a model."""
-
-    transform: Callable[[Image.Image], torch.Tensor]
-
-    def __call__(self, picture: Image.Image) -> np.ndarray:
-        return self.transform(picture).numpy()
 
 
 @dataclass(frozen=True)
@@ -44,7 +34,7 @@ class TorchModel:
     fingerprint: str
     dimensions: int
     image_size: int
-    transform: Callable[[Image.Image], torch.Tensor]
+    make_transform: MakeTransform
     load_pictures: Load
     load_words: Load | None = None
     tokenizer: Callable[[list[str]], torch.Tensor] | None = None
@@ -61,7 +51,7 @@ class TorchEmbedder(Embedder):
         self.fingerprint = model.fingerprint
         self.dimensions = model.dimensions
         self.image_size = model.image_size
-        self.preprocess = TransformPreprocess(model.transform)
+        self.preprocess = TransformPreprocess(model.make_transform)
         self.device = runtime.device
         self.precision = runtime.precision
         self._model = model

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,8 +51,11 @@ LAYOUT = {"data", "_deletions", "_indices", "_refs", *ALWAYS}
 BATCH = 8_192
 """Vectors that are in memory as float32 at once."""
 
-KEPT_FOR = timedelta(hours=1)
-"""How long the files of a former version stay for those who still read it."""
+READ_FOR = timedelta(hours=1)
+"""How long the files of any former version stay for those who still read it."""
+
+KEPT_FOR = timedelta(days=7)
+"""How long a former commit stays for copies of the database that still name it."""
 
 T = TypeVar("T")
 
@@ -61,9 +64,12 @@ class LanceEngine(VectorEngine):
     """See VectorEngine. Nothing is made before it is cleared."""
 
     types: Sequence[str] = ("auto", "flat", "ivf_rq", "ivf_pq")
+    keeps_commits = True
+    can_build_on_cluster = True
 
     def __init__(self, request: EngineRequest) -> None:
         self._uri = request.uri
+        self._builds_on_cluster = request.builds_on_cluster
         self._dimensions = request.dimensions
         self._width = -(-request.dimensions // ALIGNMENT) * ALIGNMENT
         self._lance = _imported()
@@ -97,7 +103,7 @@ class LanceEngine(VectorEngine):
         An empty version has a mark before any vector comes: so whoever is killed meanwhile, or finds that damaged, may
         clear it again.
         """
-        newest = self._newest()
+        newest = self._newest() if self._dataset is None else self._dataset
         if newest is None and _is_of_others(Path(self._uri)):
             raise EngineError(
                 f"{self._uri!r} has other files than a dataset; name an empty folder, or one that is not there, as --uri"
@@ -175,12 +181,16 @@ class LanceEngine(VectorEngine):
         kind, _, count = trained.partition(":")
         if has_index and kind == type and n < 2 * int(count):
             return
-        options = {"num_sub_vectors": self._width // ALIGNMENT} if type == "ivf_pq" else {}
-        self._asked(
-            lambda dataset: dataset.create_index(
-                "vector", type.upper(), name="vector_idx", metric="dot", replace=True, **options
-            )
-        )
+        options: dict[str, Any] = {}
+        if type == "ivf_pq":
+            options["num_sub_vectors"] = self._width // ALIGNMENT
+        options |= {"index_type": type.upper(), "name": "vector_idx", "metric": "dot"}
+        if self._builds_on_cluster:
+            from .lance_on_ray import build
+
+            self._dataset = self._asked(lambda dataset: build(dataset, n, **options))
+        else:
+            self._asked(lambda dataset: dataset.create_index("vector", replace=True, **options))
         self._asked(lambda dataset: dataset.update_config({TRAINED: f"{type}:{n}"}))
 
     def commit(self, token: str, state: str) -> None:
@@ -188,22 +198,25 @@ class LanceEngine(VectorEngine):
         before = self.state()
         self._asked(lambda dataset: dataset.update_config({STATE: state}))
         self._asked(lambda dataset: dataset.tags.create(_tag(token), dataset.version))
+        self._changed(lambda: _sync_all(Path(self._uri)))
         self._forget(token, before)
 
     def _forget(self, token: str, before: str | None) -> None:
-        """What neither this commit nor the one before needs; it is tried again by the next."""
+        """
+        What neither this commit nor the one before needs, nor any copy of the database from the last days; it is tried again
+        by the next.
+        """
         with suppress(EngineError):
-            for name in self._asked(lambda dataset: dataset.tags.list()):
-                is_ours = name.startswith(_tag(""))
-                if (
-                    is_ours
-                    and name != _tag(token)
-                    and name.removeprefix(_tag("")) not in str(before)
-                ):
+            since = datetime.now(timezone.utc) - KEPT_FOR
+            for name, tag in self._asked(lambda dataset: dataset.tags.list()).items():
+                of, is_ours, commit = name.partition(_tag(""))
+                is_needed = commit == token or commit in str(before)
+                made = tag.get("created_at")
+                if is_ours and not of and not is_needed and made is not None and made < since:
                     self._asked(partial(_delete_tag, name=name))
             self._asked(
                 lambda dataset: dataset.cleanup_old_versions(
-                    KEPT_FOR, error_if_tagged_old_versions=False
+                    READ_FOR, error_if_tagged_old_versions=False
                 )
             )
 
@@ -279,8 +292,9 @@ class LanceEngine(VectorEngine):
             for named in _parts(ids):
                 yield self._arrays(self._asked(partial(_rows, ids=named)))
             return
+        within = None if ids is None else f"id >= {ids[0]} and id <= {ids[-1]}"
         batches = self._asked(
-            lambda dataset: dataset.to_batches(["id", "vector"], batch_size=BATCH)
+            lambda dataset: dataset.to_batches(["id", "vector"], batch_size=BATCH, filter=within)
         )
         while (batch := self._changed(lambda: next(batches, None))) is not None:
             held, block = self._arrays(batch)
@@ -295,7 +309,9 @@ class LanceEngine(VectorEngine):
         if hasattr(vectors, "combine_chunks"):
             vectors = vectors.combine_chunks()
         flat = vectors.flatten().to_numpy(zero_copy_only=False)
-        block = flat.reshape(-1, self._width)[:, : self._dimensions].astype(np.float32)
+        # Of other reference queries they may have more components.
+        width = vectors.type.list_size
+        block = flat.reshape(-1, width)[:, : self._dimensions].astype(np.float32)
         return rows.column("id").to_numpy(), block
 
     def _table(self, ids: np.ndarray, vectors: np.ndarray) -> pyarrow.Table:
@@ -357,6 +373,14 @@ def _is_of_others(place: Path) -> bool:
         return place.exists()
     names = {each.name for each in place.iterdir()}
     return bool(names) and not (names <= LAYOUT and names & ALWAYS)
+
+
+def _sync_all(folder: Path) -> None:
+    """The disk has the files of a dataset in a folder: a database may have no others of these vectors."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
 
 
 def _says_missing(error: Exception) -> bool:

@@ -54,12 +54,14 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
 class EngineRequest:
     """
     The place of the vectors of one index, of so many `dimensions`. `token` is of the commit to search,
-    or to go on from; None for the last one.
+    or to go on from; None for the last one. If it `builds_on_cluster`, this process is connected to a cluster of Ray, which is
+    to make the index.
     """
 
     uri: str
     dimensions: int
     token: str | None = None
+    builds_on_cluster: bool = False
 
 
 class VectorEngine(ABC):
@@ -80,6 +82,15 @@ class VectorEngine(ABC):
 
     types: Sequence[str] = ("auto",)
     """What `commit` can index vectors as; the first is the default."""
+
+    keeps_commits: bool = False
+    """
+    Whether what was committed stays as it was until something else is, `clear` included, and is read by a request of fewer
+    dimensions too, as their first components: only then it may be the only copy.
+    """
+
+    can_build_on_cluster: bool = False
+    """Whether `optimize` heeds the cluster of a request."""
 
     @abstractmethod
     def state(self) -> str | None:

@@ -6,7 +6,7 @@ back, in the order of the files.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,11 +20,12 @@ import numpy as np
 from ..decoding.opening import Unreadable
 from ..embedders.protocol import Embedder, ModelRequest
 from ..errors import ImageSearchError, counted
+from .cluster_address import AGAIN, ClusterLost, Watch
 from .cluster_nodes import Place, connected, no_room, node_names, places_of, wait_for_room
 from .cluster_worker import PACKAGE, Ready, Task, Worker
 from .encoding import EncodedBatch, EncodingSettings, batch_of_failures
 from .model_choice import RunError
-from .own_images import ImageSource
+from .own_images import ImageSource, OwnImage
 from .report import NodeWork
 from .walk import FoundFile
 
@@ -38,6 +39,12 @@ UNWRITTEN = 16
 """Batches for each actor that are out, or wait for those before them. More would be much memory, fewer make all wait for
 one film."""
 
+CONTENT = 32 * 2**20
+"""Bytes of pictures in a table that are sent together: an actor has some batches of them."""
+
+SAMPLES = 20
+"""Images of a root that are tried, for one that this machine can read."""
+
 TRIES = 3
 
 START_SECONDS = 300.0
@@ -47,7 +54,7 @@ JOIN_SECONDS = 10.0
 """How long those that are ready wait, while nothing comes, for the others to be looked at before anything is written."""
 
 PREPARE_SECONDS = 1200.0
-"""The longest time in which none of them gets ready: a node may download the model first."""
+"""The longest time in which one gets ready: a node may download the model first."""
 
 LOOK_SECONDS = 0.5
 """How often a Ctrl-C is noticed while nothing comes back."""
@@ -60,10 +67,14 @@ LOST = (
 
 @dataclass
 class _Batch:
-    """Images that are sent together. `tries` counts the actors that were lost with it."""
+    """
+    Images that are sent together, and by what: with their content, if that is in the table, by a reference. `tries` counts
+    the actors that were lost with it.
+    """
 
     number: int
     images: Sequence[ImageSource]
+    sent: Any
     tries: int = 0
 
 
@@ -71,7 +82,8 @@ class _Batch:
 class _Actor:
     """
     An actor at its place. It is started and gets ready, each of which a reference tells, and then has batches, by
-    the references of what comes back. `deaths` counts those before it that ended before they were ready.
+    the references of what comes back. `deaths` counts those before it that ended before they were ready, and `asked` is when it
+    was asked to get ready.
     """
 
     place: Place
@@ -79,6 +91,7 @@ class _Actor:
     started: Any
     deaths: int
     prepared: Any = None
+    asked: float = 0.0
     device: str | None = None
     batches: dict[Any, _Batch] = field(default_factory=dict)
 
@@ -103,13 +116,14 @@ def cluster_encoder(
     samples: Iterable[ImageSource],
     *,
     workers: int | None = None,
+    on_waiting: Callable[[str], None] = lambda waiting: None,
 ) -> Iterator[ClusterEncoder]:
     """
     An Encoder that is a Ray cluster, whose actors have the same model as `embedder`, and the roots that the `samples` are
-    below. `cpus` is as in places_of(), and `workers` replaces the number of threads that decode. Raises RunError, before
+    below. `cpus` is as in places_of(), and `workers` replaces the number of threads that decode. What is waited for is told to `on_waiting`. Raises RunError, before
     any work, if there is no cluster or no room in it, or if a node is not fit for this run.
     """
-    with connected(address):
+    with connected(address) as head:
         import ray
 
         weights = None
@@ -125,9 +139,9 @@ def cluster_encoder(
         )
         places = places_of(ray.nodes(), cpus)
         wait_for_room(places)
-        encoder = ClusterEncoder(places, task, weights, workers)
+        encoder = ClusterEncoder(places, task, weights, workers, Watch(head))
         try:
-            encoder.start()
+            encoder.start(on_waiting)
             yield encoder
         finally:
             encoder.close()
@@ -135,15 +149,16 @@ def cluster_encoder(
 
 def _readable(samples: Iterable[ImageSource]) -> Iterator[ImageSource]:
     """The first image below each root that this machine can read."""
-    found = set()
+    tried: Counter[str] = Counter()
     for image in samples:
         root = image.root if isinstance(image, FoundFile) else ""
         is_file = isinstance(image, FoundFile) or image.file is not None
-        if root in found or not is_file or image.problem is not None:
+        if tried[root] >= SAMPLES or not is_file or image.problem is not None:
             continue
+        tried[root] += 1
         with suppress(OSError):
             image.read(1)
-            found.add(root)
+            tried[root] = SAMPLES
             yield image
 
 
@@ -154,32 +169,40 @@ class ClusterEncoder:
     """
 
     def __init__(
-        self, places: Sequence[Place], task: Task, weights: Any, workers: int | None
+        self,
+        places: Sequence[Place],
+        task: Task,
+        weights: Any,
+        workers: int | None,
+        head: Watch,
     ) -> None:
         import ray
 
         self._ray = ray
         self._worker = ray.remote(Worker)
         self._task, self._weights, self._workers = task, weights, workers
+        self._head = head
         self._lost: deque[_Batch] = deque()
         self._done: dict[int, list[EncodedBatch]] = {}
-        self._images: dict[str, int] = {}
         self._losses: dict[str, int] = {}
         self._devices: dict[str, str] = {}
         self._most: dict[str, int] = {}
         self._names = node_names([node for node in ray.nodes() if node["Alive"]])
         self._is_running = False
-        self._began = self._moved = time.monotonic()
+        self._moved = time.monotonic()
+        self._seconds = 0.0
+        self._places = places
         self._actors = [self._made(place) for place in places]
 
     # --- The actors ------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, on_waiting: Callable[[str], None]) -> None:
         """
         Wait until the actors are ready, or until only some are and nothing comes of the others for JOIN_SECONDS: these
         join when they are. Raises RunError.
         """
         while any(actor.device is None for actor in self._actors):
+            on_waiting(self.where)
             self._look({})
             quiet = time.monotonic() - self._moved
             if quiet > JOIN_SECONDS and any(each.device is not None for each in self._actors):
@@ -194,19 +217,20 @@ class ClusterEncoder:
     @property
     def where(self) -> str:
         ready = [actor for actor in self._actors if actor.device is not None]
-        nodes = {actor.place.node for actor in ready}
-        return f"{counted(len(nodes), 'node')}, {counted(len(ready), 'actor')}"
+        nodes, waiting = {actor.place.node for actor in ready}, len(self._actors) - len(ready)
+        told = f"{counted(len(nodes), 'node')}, {counted(len(ready), 'actor')}" if ready else ""
+        awaited = f"waiting for {counted(waiting, 'actor')}" if waiting else ""
+        return ", ".join(filter(None, [told, awaited]))
 
-    @property
-    def nodes(self) -> tuple[NodeWork, ...]:
-        seconds = max(time.monotonic() - self._began, 1e-3)
+    def nodes(self, images: Mapping[str, int], /) -> tuple[NodeWork, ...]:
+        seconds = max(self._seconds, 1e-3)
         return tuple(
             NodeWork(
                 self._names[node],
                 self._most[node],
                 self._devices[node],
-                self._images.get(node, 0),
-                self._images.get(node, 0) / seconds,
+                images.get(node, 0),
+                images.get(node, 0) / seconds,
                 self._losses.get(node, 0),
             )
             for node in self._devices
@@ -226,11 +250,9 @@ class ClusterEncoder:
     def _prepare(self, actor: _Actor) -> None:
         threads = self._workers or actor.place.threads
         beside = sum(each.place.node == actor.place.node for each in self._actors)
-        settings = replace(
-            self._task.settings, workers=threads, decoders=threads * AT_ONCE * beside
-        )
+        settings = replace(self._task.settings, workers=threads, decoders=threads * beside)
         task = replace(self._task, settings=settings)
-        actor.started = None
+        actor.started, actor.asked = None, time.monotonic()
         actor.prepared = actor.handle.prepare.remote(task, self._weights)
 
     def _is_ready(self, actor: _Actor, ready: Ready) -> None:
@@ -248,7 +270,7 @@ class ClusterEncoder:
     def _remove(self, actor: _Actor) -> None:
         self._actors.remove(actor)
         # Also of one that does not answer, whose memory another one will want.
-        with suppress(self._ray.exceptions.RayError, ValueError):
+        with suppress(self._ray.exceptions.RayError, ValueError, ConnectionError):
             self._ray.kill(actor.handle)
 
     def _replace(self, actor: _Actor, error: Exception) -> None:
@@ -258,9 +280,8 @@ class ClusterEncoder:
         is_alive = any(each["Alive"] and each["NodeID"] == place.node for each in self._ray.nodes())
         if actor.device is None:
             if is_alive and not self._is_running:
-                said = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
                 raise RunError(
-                    f"an actor on node {place.name} ended before it was ready ({said}); check that {PACKAGE} "
+                    f"an actor on node {place.name} ended before it was ready ({_why(error)}); check that {PACKAGE} "
                     f"{self._task.version} is installed there, and that its memory is enough for the model"
                 )
             deaths = actor.deaths + 1
@@ -273,7 +294,7 @@ class ClusterEncoder:
 
     def _check_some(self, actors: Sequence[_Actor]) -> None:
         if not actors:
-            raise no_room()
+            raise no_room(self._places)
 
     # --- The batches -----------------------------------------------------------------------------------
 
@@ -285,8 +306,19 @@ class ClusterEncoder:
         is_wanted: Callable[[], bool],
     ) -> Iterator[EncodedBatch]:
         """As encode_in_batches(). What a replaced actor cannot do any more is a RunError of all of them."""
-        self._began = self._moved = time.monotonic()
-        left = _listed(map(with_content, images), self._task.settings.batch_size)
+        began = self._moved = time.monotonic()
+        try:
+            yield from self._encode(map(with_content, images), roots, is_wanted)
+        finally:
+            self._seconds += time.monotonic() - began
+
+    def _encode(
+        self,
+        images: Iterator[ImageSource],
+        roots: Mapping[str, int],
+        is_wanted: Callable[[], bool],
+    ) -> Iterator[EncodedBatch]:
+        left = self._listed(images)
         sent = written = 0
         has_more = True
         while is_wanted():
@@ -325,7 +357,8 @@ class ClusterEncoder:
                 self._send(actor, self._lost.popleft(), roots)
 
     def _send(self, actor: _Actor, batch: _Batch, roots: Mapping[str, int]) -> None:
-        actor.batches[actor.handle.encode.remote(batch.images, roots)] = batch
+        with _in_reach():
+            actor.batches[actor.handle.encode.remote(batch.sent, roots)] = batch
 
     def _lose(self, batch: _Batch) -> None:
         batch.tries += 1
@@ -336,10 +369,14 @@ class ClusterEncoder:
         of = {ref: actor for actor in self._actors for ref in actor.refs}
         if not of:
             return
-        come, _ = self._ray.wait(list(of), num_returns=1, timeout=LOOK_SECONDS)
-        if come:
-            come, _ = self._ray.wait(list(of), num_returns=len(of), timeout=0)
-            self._moved = time.monotonic()
+        if not self._head.is_there():
+            time.sleep(LOOK_SECONDS)
+            return
+        with _in_reach():
+            come, _ = self._ray.wait(list(of), num_returns=1, timeout=LOOK_SECONDS)
+            if come:
+                come, _ = self._ray.wait(list(of), num_returns=len(of), timeout=0)
+                self._moved = time.monotonic()
         for ref in come:
             actor = of[ref]
             if actor in self._actors:
@@ -351,9 +388,14 @@ class ClusterEncoder:
         try:
             value = self._ray.get(ref)
         except errors.RayTaskError as error:
+            # Also one that is an OSError.
             raise _told(actor, error) from error
+        except OSError as error:
+            raise _out_of_reach(error) from error
         except errors.RayError as error:
-            self._replace(actor, error)
+            # Else it is asked for again when the head is there.
+            if self._head.is_there(anew=True):
+                self._replace(actor, error)
             return
         if ref == actor.started:
             self._prepare(actor)
@@ -361,9 +403,7 @@ class ClusterEncoder:
             self._is_ready(actor, value)
         else:
             batch = actor.batches.pop(ref)
-            self._done[batch.number] = value
-            node = actor.place.node
-            self._images[node] = self._images.get(node, 0) + len(batch.images)
+            self._done[batch.number] = [replace(each, node=actor.place.node) for each in value]
 
     def _give_up(self, roots: Mapping[str, int]) -> None:
         for batch in [each for each in self._lost if each.tries >= TRIES]:
@@ -376,19 +416,61 @@ class ClusterEncoder:
         quiet = time.monotonic() - self._moved
         if quiet > START_SECONDS:
             self._check_some([actor for actor in self._actors if actor.started is None])
-        if quiet > PREPARE_SECONDS and all(actor.device is None for actor in self._actors):
-            name = next(actor.place.name for actor in self._actors if actor.started is None)
-            raise RunError(
-                f"an actor on node {name} has not loaded the model in {PREPARE_SECONDS / 60:g} minutes; look at what "
-                "that node does, or send the weights with --weights, and run this again: what is committed stays"
+        slow = [
+            actor
+            for actor in self._actors
+            if actor.prepared is not None and time.monotonic() - actor.asked > PREPARE_SECONDS
+        ]
+        for actor in slow:
+            self._remove(actor)
+        if slow and not self._actors:
+            raise ClusterLost(
+                f"an actor on node {slow[0].place.name} has not loaded the model in {PREPARE_SECONDS / 60:g} minutes; look "
+                f"at what that node does, or send the weights with --weights, and {AGAIN}"
             )
 
+    def _listed(self, images: Iterator[ImageSource]) -> Iterator[_Batch]:
+        number = 0
+        while some := tuple(sent_together(images, self._task.settings.batch_size)):
+            # What is sent by a reference may go out again, and is not kept in this process.
+            bare = tuple(_without_content(image) for image in some)
+            yield _Batch(number, bare, some if bare == some else self._ray.put(some))
+            number += 1
 
-def _listed(images: Iterator[ImageSource], size: int) -> Iterator[_Batch]:
-    number = 0
-    while some := tuple(islice(images, size)):
-        yield _Batch(number, some)
-        number += 1
+
+def sent_together(images: Iterator[ImageSource], size: int) -> Iterator[ImageSource]:
+    """The next `size` images, or fewer with about CONTENT bytes of content."""
+    weight = 0
+    for image in islice(images, size):
+        yield image
+        weight += len(image.content or b"") if isinstance(image, OwnImage) else 0
+        if weight > CONTENT:
+            return
+
+
+def _without_content(image: ImageSource) -> ImageSource:
+    return replace(image, content=None) if isinstance(image, OwnImage) else image
+
+
+@contextmanager
+def _in_reach() -> Iterator[None]:
+    """What Ray raises if its process on this machine has ended, or the server of ray:// is away, is ClusterLost."""
+    try:
+        yield
+    except OSError as error:
+        raise _out_of_reach(error) from error
+
+
+def _out_of_reach(error: OSError) -> ClusterLost:
+    return ClusterLost(f"this machine cannot reach the cluster any more ({error}); {AGAIN}")
+
+
+def _why(error: Exception) -> str:
+    """The words for an actor that ended. Those of Ray for too little memory are a page."""
+    said = str(error).strip()
+    if "memory_usage_threshold" in said:
+        return "the memory of the node was nearly full"
+    return (said.splitlines() or [type(error).__name__])[-1].strip()
 
 
 def _told(actor: _Actor, error: Any) -> Exception:

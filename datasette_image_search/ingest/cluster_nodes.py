@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..errors import counted
+from .cluster_address import (
+    AGAIN,
+    ClusterLost,
+    Head,
+    authenticate,
+    authentication_kept,
+    head_of_this,
+    resolved,
+)
 from .model_choice import RunError
 
 HERE = "local"
@@ -23,11 +30,8 @@ USUAL_CPUS = 4
 """Processors of an actor without a GPU: with more, its threads wait for each other."""
 
 
-ANSWER_SECONDS = 10.0
-
-NO_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + NO_SETTINGS
-"""What gRPC begins with, RFC 9113: the server answers with a frame of its settings, of type 4 as this one."""
+LONGEST_SAID = 200
+"""Characters of what Ray says, which may be the log of a server."""
 
 ROOM_SECONDS = 20.0
 """The cluster takes some to know that a run before has ended."""
@@ -44,15 +48,20 @@ class Place:
     threads: int
 
     @property
+    def size(self) -> int:
+        """GPUs, or processors if it has none."""
+        return self.gpus or self.cpus
+
+    @property
     def needs(self) -> str:
         return counted(self.gpus, "GPU") if self.gpus else counted(self.cpus, "processor")
 
 
 @contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str) -> Iterator[Head]:
     """
-    Ray in this process; one that is connected already is left as it is. Raises RunError without Ray, and if there is none at
-    the address.
+    The head of a cluster, to which Ray in this process is connected; if it is connected already, it is left as it is. Raises
+    RunError without Ray, and if there is none at the address.
     """
     # For what is started here: it tells nobody of itself, and listens on loopback.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -65,37 +74,24 @@ def connected(address: str) -> Iterator[None]:
     except ImportError:
         raise RunError("--ray needs an extra: pip install 'datasette-image-search[ray]'") from None
     if ray.is_initialized():
-        yield
+        yield head_of_this(address)
         return
-    try:
-        _check_answers(address)
-        ray.init(address=address, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RunError(
-            f"there is no Ray at {address!r} that answers ({said}); if it asks for a token, as one of `ray start` "
-            "does, set RAY_AUTH_MODE=token; leave the address out to start Ray here"
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_answers(address: str) -> None:
-    """Raises OSError if no server of gRPC, as Ray's are, is at the host and port of an address: Ray would try for minutes."""
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    if not (parts.hostname and parts.port):
-        return
-    with socket.create_connection((parts.hostname, parts.port), ANSWER_SECONDS) as server:
-        if os.environ.get("RAY_USE_TLS", "0") != "0":
-            return
-        server.sendall(HTTP2_PREFACE)
-        answer = server.makefile("rb").read(len(NO_SETTINGS))
-    if answer[3:4] != NO_SETTINGS[3:4]:
-        raise OSError(
-            "another program listens there; Ray's ports are usually 6379, and 10001 with ray://"
-        )
+    with authentication_kept():
+        try:
+            address = resolved(address)
+            if address != HERE:
+                authenticate(address)
+            ray.init(address=address, **options)
+        except (OSError, ValueError, RuntimeError) as error:
+            said = " ".join(str(error).split())[:LONGEST_SAID] or type(error).__name__
+            raise RunError(
+                f"there is no Ray at {address!r} ({said}); start it with `ray start --head`, or leave the address out "
+                "to start it here"
+            ) from error
+        try:
+            yield head_of_this(address)
+        finally:
+            ray.shutdown()
 
 
 def places_of(nodes: Sequence[Mapping[str, Any]], cpus: int | None) -> list[Place]:
@@ -117,36 +113,35 @@ def places_of(nodes: Sequence[Mapping[str, Any]], cpus: int | None) -> list[Plac
 
 
 def wait_for_room(places: Sequence[Place]) -> None:
-    """Until there is room for an actor at one of the places, as far as that is known. Raises RunError if there is none."""
-    import ray
-
+    """Until there is room for an actor at one of the places, as far as that is known. Raises ClusterLost if there is none."""
     deadline = time.monotonic() + ROOM_SECONDS
-    while True:
-        free = ray.available_resources()
-        if any(
-            place.cpus <= free.get("CPU", 0) and place.gpus <= free.get("GPU", 0)
-            for place in places
-        ):
-            return
+    while not any(place.size <= _free(place) for place in places):
         if time.monotonic() > deadline:
-            raise no_room()
+            raise no_room(places)
         time.sleep(0.2)
 
 
-def no_room() -> RunError:
-    """The error of a cluster in which no actor can run, with what is free of it."""
-    import ray
+def no_room(places: Sequence[Place]) -> ClusterLost:
+    """The error of a cluster in which no actor can run at any of the places, with what is free of it."""
+    least = min(places, key=lambda place: place.size)
+    most = max(_free(place) for place in places)
+    return ClusterLost(
+        f"no actor can run: one needs {least.needs} of one node, and no node has more than {most:g} free; wait until "
+        f"others are done, or add nodes, and {AGAIN}"
+    )
 
-    free, has = ray.available_resources(), ray.cluster_resources()
-    told = ", ".join(
-        f"{free.get(name, 0):g} of {has[name]:g} {words}"
-        for name, words in (("CPU", "processors"), ("GPU", "GPUs"))
-        if has.get(name)
-    )
-    return RunError(
-        f"no actor can run: the cluster has {told or 'nothing'} free; wait until others are done, or add nodes, "
-        "and run this again: what is committed stays"
-    )
+
+def _free(place: Place) -> float:
+    """What is free of the resource of a place, on its node; with ray://, which does not tell of nodes, on all."""
+    import ray
+    from ray._private.state import available_resources_per_node
+    from ray.util.client import ray as client
+
+    if client.is_connected():
+        free = ray.available_resources()
+    else:
+        free = available_resources_per_node().get(place.node, {})
+    return float(free.get("GPU" if place.gpus else "CPU", 0))
 
 
 def node_names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
 from ..errors import ImageSearchError
+from .decode_ahead import decoding_threads
 from .encoding import EncodedBatch, EncodingSettings, encode_in_batches
 from .own_images import ImageSource
 from .walk import FoundFile
@@ -46,11 +48,12 @@ class Ready:
 
 
 class Worker:
-    """Two calls of `encode` may run at once: one decodes while the other has the model."""
+    """Two calls of `encode` may run at once: one decodes while the other has the model. They share the threads that decode."""
 
     def __init__(self) -> None:
         self._embedder: Embedder | None = None
         self._settings: EncodingSettings | None = None
+        self._threads: ThreadPoolExecutor | None = None
 
     def is_there(self) -> bool:
         return True
@@ -71,13 +74,16 @@ class Worker:
                 "file to all with --weights, or install the same versions",
             )
         self._embedder, self._settings = _OneAtATime(embedder), task.settings
+        self._threads = decoding_threads(task.settings.workers)
         return Ready(f"{embedder.device}, {embedder.precision}", _unseen(task.samples))
 
     def encode(self, images: Sequence[ImageSource], roots: Mapping[str, int]) -> list[EncodedBatch]:
         """As encode_in_batches(): one batch, unless the files are slow."""
         assert self._embedder is not None
         assert self._settings is not None
-        return list(encode_in_batches(images, self._embedder, self._settings, roots))
+        return list(
+            encode_in_batches(images, self._embedder, self._settings, roots, threads=self._threads)
+        )
 
 
 def _loaded(task: Task, weights: np.ndarray | None) -> Embedder:

@@ -22,16 +22,18 @@ def decode_ahead(
     workers: int,
     ahead: int,
     with_content: Callable[[ImageSource], ImageSource] = lambda image: image,
+    threads: ThreadPoolExecutor | None = None,
 ) -> Iterator[tuple[ImageSource, DecodedImage | DecodeError]]:
     """
     Each image with its picture, or with its problem, in the order of `images`.
 
     Threads work at most `ahead` images ahead of the reader, and begin none while that many pictures wait for it, of
-    which a film has several; so memory stays flat. `with_content` adds the content that only decoding needs.
+    which a film has several; so memory stays flat. `with_content` adds the content that only decoding needs. `threads` are used instead of as many as there
+    are `workers`, and stay.
     """
     decoded = _Decoded(ahead)
     waiting: deque[tuple[ImageSource, Future[DecodedImage | DecodeError]]] = deque()
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    executor = threads or decoding_threads(workers)
 
     def next_outcome() -> tuple[ImageSource, DecodedImage | DecodeError]:
         image, future = waiting.popleft()
@@ -53,7 +55,14 @@ def decode_ahead(
             yield next_outcome()
     finally:
         decoded.let_all_pass()
-        executor.shutdown(cancel_futures=True)
+        for _, future in waiting:
+            future.cancel()
+        if threads is None:
+            executor.shutdown()
+
+
+def decoding_threads(workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
 
 class _Decoded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, takewhile
 from typing import Protocol
@@ -45,7 +46,7 @@ class EncodedBatch:
     """
     What is to be written of `count` images in one transaction. Of `failures`, those that are `embedded` are warnings;
     `told` are the same for the report, in this order. `alone` are the companions of pictures that turned out to be bad,
-    by root and path.
+    by root and path. `node` is that of a cluster which encoded them, "" if none did.
     """
 
     count: int
@@ -53,6 +54,7 @@ class EncodedBatch:
     failures: Sequence[Failure]
     told: Sequence[FailedImage]
     alone: Sequence[tuple[str, str]]
+    node: str = ""
 
 
 def encode_in_batches(
@@ -62,10 +64,11 @@ def encode_in_batches(
     roots: Mapping[str, int],
     with_content: Callable[[ImageSource], ImageSource] = lambda image: image,
     is_wanted: Callable[[], bool] = lambda: True,
+    threads: ThreadPoolExecutor | None = None,
 ) -> Iterator[EncodedBatch]:
     """
-    The images in their order. Threads decode ahead of the model; `roots` are ids by path, and `with_content` is as in
-    decode_ahead(). It ends early, between two pictures, when they are not `is_wanted` any more. Raises what the embedder
+    The images in their order. Threads decode ahead of the model; `roots` are ids by path, and `with_content` and `threads`
+    are as in decode_ahead(). It ends early, between two pictures, when they are not `is_wanted` any more. Raises what the embedder
     raises.
     """
     decoding = DecodeSettings(
@@ -76,7 +79,7 @@ def encode_in_batches(
     )
     # Far enough ahead for the decoders to be busy while a batch is encoded.
     ahead = settings.batch_size + 2 * settings.workers
-    outcomes = decode_ahead(images, decoding, settings.workers, ahead, with_content)
+    outcomes = decode_ahead(images, decoding, settings.workers, ahead, with_content, threads)
     wanted = takewhile(lambda _: is_wanted(), outcomes)
     for batch in batches(wanted, settings.batch_size, lambda each: pictures_of(each[1])):
         if not is_wanted():
@@ -92,9 +95,11 @@ class Encoder(Protocol):
         """What encodes, for a person, such as "cpu, float32"."""
         ...
 
-    @property
-    def nodes(self) -> tuple[NodeWork, ...]:
-        """What each node of a cluster has done so far; none of this machine."""
+    def nodes(self, images: Mapping[str, int], /) -> tuple[NodeWork, ...]:
+        """
+        What each node of a cluster has done so far, of which `images` says how many are committed, by EncodedBatch.node;
+        none of this machine.
+        """
         ...
 
     def encode(
@@ -114,11 +119,13 @@ class HereEncoder:
 
     embedder: Embedder
     settings: EncodingSettings
-    nodes: tuple[NodeWork, ...] = ()
 
     @property
     def where(self) -> str:
         return f"{self.embedder.device}, {self.embedder.precision}"
+
+    def nodes(self, _images: Mapping[str, int], /) -> tuple[NodeWork, ...]:
+        return ()
 
     def encode(
         self,

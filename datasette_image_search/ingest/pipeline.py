@@ -8,6 +8,7 @@ stopped loses no more than the batch in flight and the next one picks up there.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from .. import store
 from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
-from ..errors import ImageSearchError
+from ..errors import ImageSearchError, counted
 from ..files.run_lock import only_run
 from ..store import Index
 from ..store.connections import check_writable, open_or_make
@@ -46,6 +47,7 @@ from ..store.writes import (
 )
 from .batches import batches
 from .cluster import cluster_encoder
+from .cluster_address import ClusterLost
 from .encoding import EncodedBatch, Encoder, EncodingSettings, HereEncoder
 from .made_ahead import made_ahead
 from .model_choice import RunError
@@ -97,7 +99,7 @@ def embed_images(
                 on_plan(plan)
             _check_embedder(request, survey, embedder)
         with (
-            _encoder(request, survey, model, embedder) as encoder,
+            _encoder(request, survey, model, embedder, on_progress) as encoder,
             open_or_make(request.database) as db,
         ):
             if request.wal:
@@ -107,6 +109,8 @@ def embed_images(
                 run.carry_out()
             except KeyboardInterrupt:
                 run.interrupted = True
+            except ClusterLost as error:
+                raise ClusterLost(f"{error}, {counted(run.done, 'image')} of this run") from error
             return replace(
                 plan,
                 embedded=run.done - len(run.failures) + len(survey.unusable),
@@ -148,8 +152,15 @@ def _for_any_device(model: ModelRequest) -> ModelRequest:
 
 @contextmanager
 def _encoder(
-    request: EmbedRequest, survey: Survey, model: ModelRequest, embedder: Embedder | None
+    request: EmbedRequest,
+    survey: Survey,
+    model: ModelRequest,
+    embedder: Embedder | None,
+    on_progress: Callable[[Progress], None],
 ) -> Iterator[Encoder | None]:
+    def tell(waiting: str) -> None:
+        on_progress(Progress(0, len(survey.to_embed), 0, waiting, is_cluster=True))
+
     settings = EncodingSettings(
         request.batch_size, request.decoders, request.thumbnail_size, request.max_pixels
     )
@@ -166,6 +177,7 @@ def _encoder(
             settings,
             survey.to_embed,
             workers=request.workers,
+            on_waiting=tell,
         ) as encoder:
             yield encoder
 
@@ -222,6 +234,7 @@ class _Run:
         self.parted = 0
         self.alone: list[tuple[str, str]] = []
         self.gone = survey.gone
+        self.images_of: Counter[str] = Counter()
         self.failures = [FailedImage(each.path, each.reason) for each in survey.unusable]
         self.warnings: list[FailedImage] = []
         self.interrupted = False
@@ -387,6 +400,7 @@ class _Run:
             (self.warnings if failure.embedded else self.failures).append(told)
         self.alone += batch.alone
         self.done += batch.count
+        self.images_of[batch.node] += batch.count
 
     def _with_content(self, db: Database, image: ImageSource) -> ImageSource:
         column = self.survey.content_column
@@ -417,7 +431,7 @@ class _Run:
 
     @property
     def nodes(self) -> tuple[NodeWork, ...]:
-        return self.encoder.nodes if self.encoder else ()
+        return self.encoder.nodes(self.images_of) if self.encoder else ()
 
     def _show_progress(self) -> None:
         failed, is_cluster = len(self.failures), self.request.ray is not None

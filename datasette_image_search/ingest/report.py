@@ -13,6 +13,9 @@ from .own_images import ImageSource, OwnImage
 from .replacing import Replacement
 from .survey import Survey
 
+EMBEDDING = "Embedding"
+"""What a run does with pictures, as its progress says."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -25,15 +28,15 @@ class Progress:
     total: int
     failed: int
     device: str
-    doing: str = "Embedding"
+    doing: str = EMBEDDING
     is_cluster: bool = False
 
 
 @dataclass(frozen=True)
 class NodeWork:
     """
-    What a node of a cluster did: its actors and their device, the images that came back, how many of these in a second
-    of the run, and the batches that were lost with an actor.
+    What a node of a cluster did: its actors and their device, the images that are committed, how many of these in a second
+    in which the cluster worked, and the batches that were lost with an actor.
     """
 
     name: str

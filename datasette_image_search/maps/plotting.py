@@ -89,7 +89,7 @@ def plot(
 
     def thumbnail_of(image_id: store.Key) -> bytes | None:
         stored = thumbnail(conn, index.table, image_id)
-        return stored.webp if stored else None
+        return stored.picture if stored else None
 
     files = []
     if request.picture is not None:

@@ -206,14 +206,14 @@ def _input(
         return _Input(None, own_content(db.conn, table, index.content_column, key))
     place = locations(db.conn, index, [key]).get(key)
     stored = thumbnail(db.conn, table, key)
-    webp = stored.webp if stored is not None and isinstance(stored.webp, bytes) else None
+    small = stored.picture if stored is not None and isinstance(stored.picture, bytes) else None
     if place is not None and is_film_name(place.path):
-        return _Input(None, webp, is_film=True)
+        return _Input(None, small, is_film=True)
     if place is not None and is_url(place.root) and storage_of(place.root) not in storages:
-        return _Input(None, webp, is_elsewhere=True)
+        return _Input(None, small, is_elsewhere=True)
     if place is None or is_url(place.root):
-        return _Input(place, webp)
-    return _Input(folder / place.root / place.path, webp)
+        return _Input(place, small)
+    return _Input(folder / place.root / place.path, small)
 
 
 def _read(

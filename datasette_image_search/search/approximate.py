@@ -18,8 +18,8 @@ import numpy as np
 
 from ..errors import ImageSearchError
 from ..progress import Report, silent
+from ..store.held_vectors import ALIGNMENT
 from .codes import Codes, fitted, threads_for
-from .correction import ALIGNMENT
 from .faiss_files import is_readable
 from .tuning import RECALL_AT, TARGET_RECALL, Tuning
 
@@ -34,6 +34,12 @@ TRAINING_PER_LIST = 40
 
 ITERATIONS = 10
 """Of k-means; more of them change the recall by less than its error."""
+
+ONE_LEVEL = 1024
+"""Lists up to which k-means begins with random vectors. More begin with the lists of parts, which takes as long as
+their square root, and a few iterations of all: with 8,192 lists a quarter of the time, for the same recall."""
+
+LAST_ITERATIONS = 2
 
 BLOCK = 16_384
 """Vectors that are in memory as float32 at once."""
@@ -348,10 +354,43 @@ def _train_lists(index: faiss.IndexIVF, sample: np.ndarray, report: Report) -> N
     clustering.niter, clustering.spherical = 1, True
     clustering.max_points_per_centroid = len(sample)
     clustering.min_points_per_centroid = 1
-    for iteration in range(ITERATIONS):
-        report("Training", iteration, ITERATIONS)
+    report("Training", 0, ITERATIONS)
+    iterations = ITERATIONS
+    if ONE_LEVEL < index.nlist <= len(sample) // 2:
+        iterations = LAST_ITERATIONS
+        faiss.copy_array_to_vector(_centroids_of_parts(sample, index.nlist), clustering.centroids)
+    for iteration in range(iterations):
+        report("Training", ITERATIONS - iterations + iteration, ITERATIONS)
         index.quantizer.reset()
         clustering.train(sample, index.quantizer)
+
+
+def _centroids_of_parts(sample: np.ndarray, lists: int) -> np.ndarray:
+    """The centroids of so many lists, shape (lists * dimensions,): each part of the sample has its share of them."""
+    parts = _k_means(sample, round(lists**0.5))
+    _, nearest = parts.index.search(sample, 1)
+    sizes = np.bincount(nearest[:, 0], minlength=parts.k)
+    bounds = np.rint(np.cumsum(sizes) * (lists / len(sample))).astype(int)
+    shares = np.diff(bounds, prepend=0)
+    centroids = [
+        _k_means(sample[nearest[:, 0] == part], int(share)).centroids
+        for part, share in enumerate(shares)
+        if share
+    ]
+    return np.concatenate(centroids).ravel()
+
+
+def _k_means(sample: np.ndarray, k: int) -> faiss.Kmeans:
+    k_means = faiss.Kmeans(
+        sample.shape[1],
+        k,
+        niter=ITERATIONS,
+        spherical=True,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(sample),
+    )
+    k_means.train(sample)
+    return k_means
 
 
 def _add(index: faiss.Index, codes: Codes, first: int, report: Report) -> None:

@@ -16,10 +16,11 @@ import numpy as np
 
 from ..engines.registry import BUILT_IN
 from ..store import Index
+from ..store.held_vectors import code_dimensions
 from ..store.references import References
 from ..store.tables import Rows, StoredVectors
 from .byte_codes import ByteCodes
-from .correction import code_dimensions, with_biases
+from .correction import with_biases
 from .scanning import all_scores, score_of_code
 from .segment import Segment
 

@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 
 from ..store import Index
+from ..store.held_vectors import code_dimensions
 from ..store.references import References
 
 Rank = Literal["corrected", "cosine"]
@@ -29,9 +30,6 @@ Rank = Literal["corrected", "cosine"]
 WEIGHT = 0.5
 
 NEAREST = 16
-
-ALIGNMENT = 16
-"""FAISS is fast with vectors of a multiple of so many components."""
 
 BLOCK = 2**22
 """Scores with reference queries that are in memory at once."""
@@ -49,13 +47,6 @@ def biases(references: References, vectors: np.ndarray) -> np.ndarray:
         highest = np.partition(scores, texts.shape[1] - nearest, axis=1)[:, -nearest:]
         found[start : start + rows] = highest.mean(axis=1)
     return found
-
-
-def code_dimensions(index: Index) -> int:
-    """The components of a code of an index."""
-    if not index.references_token:
-        return index.dimensions
-    return (index.dimensions // ALIGNMENT + 1) * ALIGNMENT
 
 
 def with_biases(index: Index, references: References | None, vectors: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sqlite3
 from dataclasses import dataclass, replace
@@ -11,34 +12,46 @@ import numpy as np
 
 from .. import store
 from ..engines.protocol import EngineError, VectorEngine
+from ..errors import printable
 from ..progress import Report
 from ..store import Index
+from ..store.held_vectors import SCENES, code_dimensions, engine_of, source_of
 from ..store.indexes import WeightsOf
 from ..store.references import References
 from ..store.tables import Rows, StoredVectors
 from ..store.tokens import rows_after
 from ..store.vectors import count_vectors, vector_batches
 from .codes import Ids, all_rows, ids_of
-from .correction import code_dimensions, with_biases
-from .held import SCENES, Held, engine_of, must_be_tuned, owner_of, state_of, tuned
+from .correction import with_biases
+from .held import Held, must_be_tuned, owner_of, state_of, token_of, tuned
 from .held_files import open_held
 from .lineage import NOBODY, Unproven, gone
 from .sample_queries import of_both_kinds, sample_queries
 from .sidecar import SidecarUnusable
 from .tuning import TARGET_RECALL
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Asked:
     """
     What a person asked for: a type of the engine, a recall, queries of shape (n, dimensions) to tune with, and whether
-    to take over a place that has the vectors of another index.
+    to take over a place that has the vectors of another index, and to build the index on a cluster that this process is
+    connected to; and whether the caller has read what the engine holds.
     """
 
     type: str | None = None
     target: float | None = None
     queries: np.ndarray | None = None
     takes_over: bool = False
+    builds_on_cluster: bool = False
+    is_checked: bool = False
+
+    @property
+    def wants_tuning(self) -> bool:
+        chosen = self.type, self.target, self.queries
+        return self.takes_over or any(each is not None for each in chosen)
 
 
 def feed(
@@ -56,13 +69,15 @@ def feed(
 
     Raises EngineError.
     """
-    before = _before(conn, database, index)
-    engine = engine_of(index, database, token=None if before is None else index.sidecar)
+    before = _before(conn, database, index, check=not asked.is_checked)
+    engine = _to_write(conn, database, index, asked, begins_anew=before is None)
     if before is None:
         if not asked.takes_over:
             _check_is_of(engine, index)
         engine.clear()
         before = Held(engine, str(index.engine), code_dimensions(index), *_none(index))
+    else:
+        _say_if_another_wrote(database, index)
     before = replace(before, engine=engine)
     with store.snapshot(conn):
         now = store.find_index(conn, index.image_table, index.model)
@@ -91,10 +106,13 @@ def feed(
         index_type=None if type == engine.types[0] else type,
     )
     engine.commit(str(index.sidecar), state_of(index, held))
+    # All that is new: the database may forget it now.
+    before_last = int(kept.vector_ids[-1]) if len(kept) else 0
+    held.read_through(np.flatnonzero(held.vector_ids > before_last))
     return index, held
 
 
-def _before(conn: sqlite3.Connection, database: Path, index: Index) -> Held | None:
+def _before(conn: sqlite3.Connection, database: Path, index: Index, *, check: bool) -> Held | None:
     """What the engine holds, if the database names it and its sidecar proves what it is; None to begin anew."""
     now = store.read_indexes(conn, index.image_table)
     was = next((each for each in now if each.id == index.id), None)
@@ -102,7 +120,7 @@ def _before(conn: sqlite3.Connection, database: Path, index: Index) -> Held | No
     if was is None or any(getattr(was, name) != getattr(index, name) for name in same_place):
         return None
     try:
-        held = open_held(database, index, check=True)
+        held = open_held(database, index, check=check, whole=True)
         with store.snapshot(conn):
             _gone(conn, store.find_index(conn, index.image_table, index.model), held)
     except (SidecarUnusable, Unproven):
@@ -110,13 +128,50 @@ def _before(conn: sqlite3.Connection, database: Path, index: Index) -> Held | No
     return held
 
 
+def _to_write(
+    conn: sqlite3.Connection, database: Path, index: Index, asked: Asked, *, begins_anew: bool
+) -> VectorEngine:
+    """
+    The engine, as the database names it if that is what it goes on from. If the database has not the vectors itself, what
+    has them must be there, and is left as it is by whatever is written. Raises EngineError.
+    """
+    now = store.find_index(conn, index.image_table, index.model)
+    if now.engine_only and begins_anew:
+        source_of(conn, now)
+    is_source = now.engine_only and (now.engine, now.engine_uri) == (index.engine, index.engine_uri)
+    token = index.sidecar if is_source or not begins_anew else None
+    on_cluster = asked.builds_on_cluster
+    engine = engine_of(index, database, token=token, builds_on_cluster=on_cluster)
+    if on_cluster and not engine.can_build_on_cluster:
+        raise EngineError(f"{index.engine} builds no index on a cluster; leave --ray out")
+    if index.engine_only and not engine.keeps_commits:
+        raise EngineError(
+            f"{index.engine} keeps no former commit whole while the next is made, so the vectors must be in the database too; "
+            "leave --no-stored-vectors out"
+        )
+    return engine
+
+
+def _say_if_another_wrote(database: Path, index: Index) -> None:
+    """What this database goes on from is not the last commit: another copy of it writes there too, and each misses the other's."""
+    last = token_of(engine_of(index, database, token=None))
+    if last not in (None, index.sidecar):
+        logger.warning(
+            "what %s holds of %s was written by another copy of this database since, or by a run that was killed; this one goes "
+            "on from what it wrote itself, and only one should write there",
+            index.engine,
+            printable(repr(index.image_table)),
+        )
+
+
 def _check_is_of(engine: VectorEngine, index: Index) -> None:
     """Raises EngineError if the last commit is of another index, whose searches would miss it."""
     owner = owner_of(engine)
     if owner not in (None, index.identity):
         raise EngineError(
-            f"the engine {index.engine} of {index.image_table!r} holds the vectors of another index; to take its place over, or "
-            "to name another one, run index-images with --uri"
+            f"the engine {index.engine} of {index.image_table!r} holds the vectors of another index; name another place with "
+            f"index-images --uri; if this is the place of {index.image_table!r}, take it back with index-images --engine "
+            f"{index.engine}; or delete what is there"
         )
 
 
@@ -189,7 +244,7 @@ def _tuned(
     tuning = held.tuning
     if not held.engine.efforts():
         return replace(held, tuning=None, tuned_for=None)
-    if asked == Asked() and not must_be_tuned(held):
+    if not asked.wants_tuning and not must_be_tuned(held):
         return held
     target = asked.target or (tuning.target if tuning is not None else TARGET_RECALL)
     if asked.queries is None:

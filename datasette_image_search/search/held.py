@@ -1,8 +1,7 @@
 """
 The vectors of an index in an engine, as a segment: the engine has the vectors, the sidecar beside the database says which.
 
-An engine knows one integer for each vector: SCENES times the id of the vector in the database, and the number of the
-scene, 0 for a picture.
+An engine knows one integer for each vector: see SCENES.
 """
 
 from __future__ import annotations
@@ -19,19 +18,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..engines.protocol import EngineError, EngineRequest, VectorEngine
-from ..engines.registry import open_engine
+from ..engines.protocol import EngineError, VectorEngine
 from ..errors import printable
 from ..progress import Report
 from ..store import Index
-from ..store.tables import MOST_VECTORS, Rows
+from ..store.held_vectors import SCENES, engine_of, place_of_engine
+from ..store.tables import Rows
 from .codes import bound_of_error, fitted, unusable
-from .correction import code_dimensions
 from .lost_engines import Commit, EngineLost, lose, reason_to_wait
 from .scanning import LOWEST
 from .tuning import RECALL_AT, Tuning
-
-SCENES = MOST_VECTORS
 
 CANDIDATES = 256
 """Vectors that an engine proposes at first."""
@@ -129,9 +125,9 @@ class Held:
         ids, inverse = np.unique(self.ids_at(positions), return_inverse=True)
         return self._asked(lambda engine: engine.vectors(ids))[inverse]
 
-    def read_through(self) -> None:
-        """Read all of it once. Raises EngineLost if something is damaged or missing."""
-        ids, vector = self.ids_at(np.arange(len(self))), np.zeros(self.dimensions, np.float32)
+    def read_through(self, positions: np.ndarray) -> None:
+        """Read the vectors at some positions once. Raises EngineLost if something is damaged or missing."""
+        ids, vector = self.ids_at(positions), np.zeros(self.dimensions, np.float32)
         if np.isneginf(self._asked(lambda engine: engine.scores(ids, vector))).any():
             raise self._missing()
         self._asked(lambda engine: engine.vectors(ids[:1]))
@@ -191,26 +187,9 @@ def _nearest(engine: VectorEngine, vector: np.ndarray, effort: int) -> None:
     engine.nearest(vector[None], 1, effort=effort)
 
 
-def engine_of(index: Index, database: Path, *, token: str | None) -> VectorEngine:
-    """The engine that an index names, at the commit of a token. Raises EngineError."""
-    assert index.engine is not None
-    request = EngineRequest(_place(database, index), code_dimensions(index), token)
-    return open_engine(index.engine, request, is_beside=index.engine_uri is None)
-
-
 def commit_of(database: Path, index: Index) -> Commit:
     """What the database names of an engine, if that was ever fed."""
-    return _place(database, index), str(index.sidecar)
-
-
-def _place(database: Path, index: Index) -> str:
-    return index.engine_uri or str(beside(database, index))
-
-
-def beside(database: Path, index: Index) -> Path:
-    """The place of an engine that was given none."""
-    # Of any name that a database may give an engine, also one that no file can have.
-    return Path(f"{database}-image-search-{index.id}.{index.engine}")
+    return place_of_engine(database, index), str(index.sidecar)
 
 
 def state_of(index: Index, held: Held) -> str:
@@ -240,8 +219,17 @@ def _identity(index: Index) -> dict[str, Any]:
 
 def owner_of(engine: VectorEngine) -> str | None:
     """The identity of the index whose vectors an engine holds; None if it holds none, or nobody knows."""
+    return _said(engine, "index")
+
+
+def token_of(engine: VectorEngine) -> str | None:
+    """The token of the commit that an engine holds; None if it holds none, or nobody knows."""
+    return _said(engine, "token")
+
+
+def _said(engine: VectorEngine, what: str) -> str | None:
     with suppress(ValueError, TypeError, KeyError):
-        return str(json.loads(engine.state() or "")["index"])
+        return str(json.loads(engine.state() or "")[what])
     return None
 
 

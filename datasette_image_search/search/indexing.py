@@ -14,15 +14,15 @@ from sqlite_utils import Database
 
 from .. import store
 from ..checked import check_flag, check_share, check_text, several
-from ..engines.places import allow, place_of
 from ..engines.protocol import EngineError
-from ..engines.registry import BUILT_IN, check_engine
+from ..engines.registry import BUILT_IN
 from ..errors import ImageSearchError
 from ..files.run_lock import only_run
 from ..files.whole_files import put_in_place
 from ..progress import Report, silent
 from ..store import Index
 from ..store.connections import database_path
+from ..store.held_vectors import hand_over
 from ..store.indexes import (
     WeightsOf,
     all_indexes,
@@ -36,6 +36,7 @@ from ..store.tokens import rows_after
 from ..store.vectors import count_vectors
 from . import approximate
 from .approximate import Approximate
+from .chosen_engine import with_engine
 from .codes import Codes
 from .feeding import Asked, feed
 from .first_segment import open_segment
@@ -82,6 +83,22 @@ class IndexSummary:
     tuning: Tuning | None = None
 
 
+def feed_meanwhile(db: Database, table: str, weights_of: WeightsOf = recorded_weights) -> None:
+    """
+    While a run embeds, hand the vectors that it has written over to engines that alone are to have them. What fails stays in the
+    database, and is told by refresh_sidecars().
+    """
+    database = database_path(db.conn)
+    if database is None:
+        return
+    for index in store.read_indexes(db.conn, table):
+        if index.engine_only:
+            asked = Asked(is_checked=True)
+            index, references = references_of(db.conn, index, weights_of, silent)
+            with suppress(SidecarNotWritten):
+                _feed(db, database, index, references, asked, silent, weights_of)
+
+
 def refresh_sidecars(
     db: Database, table: str, report: Report = silent, weights_of: WeightsOf = recorded_weights
 ) -> None:
@@ -117,7 +134,15 @@ def _refresh(
     codes = opened if isinstance(opened, Codes) else None
     if index.engine is not None:
         if opened is None or not _is_fresh(db.conn, index, opened):
-            _feed(db, database, index, references, Asked(), report, weights_of)
+            checked = Asked(is_checked=opened is not None)
+            try:
+                _feed(db, database, index, references, checked, report, weights_of)
+            except SidecarNotWritten as error:
+                if index.engine_only or not isinstance(error.__cause__, EngineError):
+                    raise
+                raise SidecarNotWritten(
+                    f"{error}; searches work without it, but take longer"
+                ) from error
         return
     before = None
     if codes is None or not _is_fresh(db.conn, index, codes):
@@ -162,9 +187,7 @@ def _feed(
     try:
         index, held = feed(db.conn, database, index, references, asked, report, weights_of)
     except EngineError as error:
-        raise SidecarNotWritten(
-            f"{error.in_full()}; searches work without it, but take longer"
-        ) from error
+        raise SidecarNotWritten(error.in_full()) from error
     _write_all(db, database, index, references, held, None)
     return index, held
 
@@ -183,13 +206,18 @@ def index_images(
     reference_queries: Sequence[str] | None = None,
     engine: str | None = None,
     uri: str | Path | None = None,
+    stored_vectors: bool | None = None,
+    builds_on_cluster: bool = False,
 ) -> tuple[Index, Segment, Approximate | None]:
     """
     Rewrite the sidecars of an index, as make_index() makes them, or feed an `engine`, at a place that has the `uri`.
-    Later runs of embed-images keep the engine and the type. `reference_queries` are a person's own. If it fails, nothing is changed. Raises StoreError,
+    Later runs of embed-images keep the engine and the type. `reference_queries` are a person's own. Without `stored_vectors`
+    only the engine keeps vectors; with them, the database has them again. If it fails, nothing is changed. Raises StoreError,
     IndexTypeError, SidecarNotWritten, or RunInProgress.
     """
     check_asked(type, target, gpu=gpu)
+    if stored_vectors is not None:
+        check_flag("stored_vectors", stored_vectors)
     database = database_path(db.conn)
     if database is None:
         raise SidecarNotWritten("a database in memory has no file to write an index beside")
@@ -203,16 +231,22 @@ def index_images(
         else:
             texts = several("reference_queries", reference_queries, str)
             chosen = own_references(index, texts, weights_of, report)
-        chosen = of_engine(chosen[0], engine, uri), chosen[1]
-        if uri is not None:
-            allow(str(chosen[0].engine_uri))
+        recorded = index.engine, index.engine_uri
+        index = with_engine(db, database, index, engine, uri, stored_vectors=stored_vectors)
+        chosen = replace(index, references_token=chosen[0].references_token), chosen[1]
         if chosen[0].engine is not None:
             if gpu:
                 raise approximate.IndexTypeError("only FAISS builds on a GPU; leave --gpu out")
             count_to_search(db.conn, index)
-            takes_over = engine is not None or uri is not None
-            asked = Asked(type, target, own_queries(queries, index), takes_over)
+            is_asked = engine is not None or uri is not None
+            takes_over = is_asked and recorded == (index.engine, index.engine_uri)
+            queries = own_queries(queries, index)
+            asked = Asked(type, target, queries, takes_over, builds_on_cluster)
             return *_feed(db, database, *chosen, asked, report, weights_of), None
+        if builds_on_cluster:
+            raise approximate.IndexTypeError(
+                "--ray builds the index of an engine; add --engine lance, or leave it out"
+            )
         index, codes, made = make_index(
             db.conn,
             *chosen,
@@ -228,26 +262,6 @@ def index_images(
         _write_all(db, database, index, chosen[1], codes, made)
         report("Writing", 1, 1)
     return index, codes, made
-
-
-def of_engine(index: Index, engine: str | None, uri: str | Path | None) -> Index:
-    """
-    The row of an index with what was asked for: without a name, the engine that it has. Another one begins with its own
-    types.
-
-    Raises EngineError.
-    """
-    name = engine or index.engine or BUILT_IN
-    check_engine(name)
-    if name == BUILT_IN and uri is not None:
-        raise EngineError("--uri is the place of another engine; add --engine, such as lance")
-    type = index.index_type if name == (index.engine or BUILT_IN) else None
-    if name == BUILT_IN:
-        return replace(index, engine=None, engine_uri=None, index_type=type)
-    place = None if uri is None else place_of(uri)
-    if uri is None and name == index.engine:
-        place = index.engine_uri
-    return replace(index, engine=name, engine_uri=place, index_type=type)
 
 
 def summary_of(index: Index, codes: Segment, made: Approximate | None) -> IndexSummary:
@@ -357,6 +371,8 @@ def _write_all(
             with store.transaction(db):
                 _record(db, index, references, codes)
                 record_index_type(db, index)
+                if index.engine_only:
+                    hand_over(db, index, codes.vector_ids)
                 for temporary, place in written:
                     put_in_place(temporary, place)
     except (OSError, RuntimeError) as error:

@@ -43,11 +43,11 @@ import numpy as np
 from ..files.special_files import special_kind
 from ..files.whole_files import put_in_place, sync, temporary_beside
 from ..store import Index
+from ..store.held_vectors import ALIGNMENT, code_dimensions
 from ..store.tables import Rows
 from .approximate import MOST_ZEROS, Approximate
 from .byte_codes import ByteCodes, encoder_for, read_byte_codes, written
 from .codes import Codes
-from .correction import ALIGNMENT, code_dimensions
 from .faiss_files import NotOurs, flat_prefix, read_approximate, read_flat
 from .held import Held
 from .segment import Segment

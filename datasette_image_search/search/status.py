@@ -41,6 +41,7 @@ def status(conn: sqlite3.Connection, table: str | None = None) -> dict[str, Any]
         "vectors": vectors,
         "search": _search(live),
         "engine": live.segments[0].engine_name,
+        "stored_vectors": not index.engine_only,
         "sidecar": "in use" if live.from_sidecar else "not in use",
         "newer_than_sidecar": live.newer,
         "problem": "; ".join(problems) or None,

@@ -8,7 +8,7 @@ For an image table "images":
     image_search_indexes       one row per image table and embedder
     _images_vectors            (index, image) -> vector
     _images_tokens             vector -> a random number of its own
-    _images_thumbnails         image -> WebP
+    _images_thumbnails         image -> JPEG or WebP, in the column `webp`
     _images_failures           (root, path) -> why it could not be embedded
     images_duplicates          image -> group of near-duplicates, where a person asked for them
     images_tags                (image, tag) -> score, where a person asked for them

@@ -35,10 +35,10 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class SceneRow:
-    """A scene of a film: the seconds of its frame, and the thumbnail of that, as WebP."""
+    """A scene of a film: the seconds of its frame, and its thumbnail."""
 
     at: float
-    webp: bytes | None
+    thumbnail: bytes | None
 
 
 @dataclass(frozen=True)

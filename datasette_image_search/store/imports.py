@@ -7,11 +7,13 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import numpy as np
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
+from .held_vectors import HALF_PRECISION, as_blobs
 from .sources import sources_of
 from .tables import (
     ImageTable,
@@ -19,6 +21,7 @@ from .tables import (
     Key,
     column_names,
     generated_columns,
+    vector_from_blob,
 )
 from .tokens import give_tokens, take_tokens
 from .writes import folder_of
@@ -88,6 +91,8 @@ def write_imported(
         **table.quoted()
     )
     there = _stored(db.conn, table, index, ids)
+    lasts = [old for *_, old in there.values() if isinstance(old, int)]
+    held = dict(zip(lasts, as_blobs(db.conn, index, lasts), strict=True))
     changed = []
     outdated = []
     for image_id, vector in zip(ids, vectors, strict=True):
@@ -95,7 +100,7 @@ def write_imported(
             continue  # Deleted since the survey.
         blob = vector.tobytes()
         sha256, old_sha256, old = there[image_id]
-        if old == blob and old_sha256 == sha256:
+        if old_sha256 == sha256 and (old == blob or _are_near(held.get(old), vector)):
             continue
         changed.append((index.id, image_id, sha256, blob))
         if old is not None:
@@ -111,10 +116,17 @@ def write_imported(
     return len(changed)
 
 
+def _are_near(held: bytes | None, vector: np.ndarray) -> bool:
+    """Whether a vector may be the one that an engine has in half precision."""
+    if held is None or len(held) != vector.nbytes:
+        return False
+    return bool(np.abs(vector_from_blob(held) - vector).max() < HALF_PRECISION)
+
+
 def _stored(
     conn: sqlite3.Connection, table: ImageTable, index: Index, ids: Sequence[Key]
-) -> dict[Key, tuple[str | None, str | None, bytes | None]]:
-    """Id -> (sha256 of the picture, sha256 that its vector carries, vector), for images that exist."""
+) -> dict[Key, tuple[str | None, str | None, Any]]:
+    """Id -> (sha256 of the picture, sha256 that its vector carries, cell of its vector), for images that exist."""
     sql = (
         "select {images}.{key}, source.sha256, side.sha256, side.vector "
         "from json_each(?) as wanted "

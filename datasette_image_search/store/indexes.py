@@ -179,6 +179,7 @@ def record_sidecar(db: Database, index: Index) -> None:
             "sidecar_vector_id": index.sidecar_vector_id,
             "engine": index.engine,
             "engine_uri": index.engine_uri,
+            "engine_only": index.engine_only,
         }
         update_index(db, index, now)
 

@@ -184,6 +184,12 @@ def _engines(db: Database) -> None:
         _add_to_indexes(db, column)
 
 
+def _vectors_elsewhere(db: Database) -> None:
+    """In older versions the database had all vectors."""
+    if "engine_only" not in db.table(INDEXES).columns_dict:
+        db.table(INDEXES).add_column("engine_only", int, not_null_default=0)
+
+
 _STEPS: tuple[Callable[[Database], None], ...] = (
     _models_side_by_side,
     _tokens,
@@ -197,6 +203,7 @@ _STEPS: tuple[Callable[[Database], None], ...] = (
     _pairs,
     _text_towers,
     _engines,
+    _vectors_elsewhere,
 )
 
 

@@ -80,7 +80,9 @@ def ensure_tables(
                 column_types(Index),
                 pk="id",
                 not_null={"image_table", "model", "fingerprint", "dimensions"},
-                defaults={"generation": 0, "sidecar_vector_id": 0, "unfinished": 0},
+                defaults=dict.fromkeys(
+                    ("generation", "sidecar_vector_id", "unfinished", "engine_only"), 0
+                ),
             )
             # One index of a table by a model, and one beside it that is made in its place.
             db.table(INDEXES).create_index(["image_table", "model", "unfinished"], unique=True)

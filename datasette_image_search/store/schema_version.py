@@ -25,6 +25,7 @@ MIGRATIONS = (
     "m010_pairs",
     "m011_text_towers",
     "m012_engines",
+    "m013_vectors_elsewhere",
 )
 """In the order in which migrations.py applies them."""
 

@@ -44,6 +44,7 @@ def ensure_side_tables(db: Database, table: ImageTable) -> None:
         )
     elif "times" not in db.table(table.vectors).columns_dict:
         db.table(table.vectors).add_column("times", str)
+    # `webp` is JPEG or WebP: versions up to 0.1 wrote only that.
     if not db.table(table.thumbnails).exists():
         db.table(table.thumbnails).create(
             {"image_id": key_type, "sha256": str, "webp": bytes}, pk="image_id"

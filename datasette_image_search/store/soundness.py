@@ -61,9 +61,9 @@ def sound_index(columns: Collection[str]) -> str:
         ),
         f"dimensions between 1 and {MOST_DIMENSIONS}",
         *(
-            ["typeof(unfinished) = 'integer' and unfinished in (0, 1)"]
-            if "unfinished" in columns
-            else []
+            f"typeof({name}) = 'integer' and {name} in (0, 1)"
+            for name in ("unfinished", "engine_only")
+            if name in columns
         ),
     ]
     return " and ".join(checks)

@@ -158,8 +158,7 @@ class ImageTable:
         if not self.key_is_integer:
             raise StoreError(
                 f"the keys of table {self.name!r} are texts of your own, so no rows can be added to it; "
-                f"make them whole numbers with: sqlite-utils transform PATH {self.name} "
-                f"--type {self.key} integer"
+                f"make them whole numbers with: sqlite-utils transform PATH {self.name} --type {self.key} integer"
             )
 
     def check_is_own(self, advice: str) -> None:
@@ -216,7 +215,8 @@ class Index:
     """SHA-256 of the file that its model's part for words was exported to, None without one."""
     engine: str | None = None
     engine_uri: str | None = None
-    """The engine that has the vectors to rank, None for the sidecar; and its place, None if it is beside the database."""
+    engine_only: bool = False
+    """The engine of the vectors to rank, None for the sidecar; its place, None if beside the database; whether only it has them."""
     table: ImageTable = field(kw_only=True)
     database: Path | None = field(kw_only=True, default=None)
     """The image table as it was when the row was read; and the file that the row was read from, if it has a text tower."""
@@ -280,9 +280,9 @@ class KeywordRow:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """`webp` is what the table holds, which others can write to as well; `version` that of the picture."""
+    """`picture` is what the table holds, which others can write to as well; `version` that of its original."""
 
-    webp: Any
+    picture: Any
     version: str | None
 
 

@@ -6,7 +6,7 @@ made up for when they come back.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sqlite_utils import Database
@@ -264,23 +264,35 @@ def without_triggers(db: Database, table: ImageTable) -> Iterator[None]:
     Within a transaction, so that nobody ever sees the table without them; the caller does their work, but for the
     texts of new images. Those of the tokens stay: they keep the state of the index.
     """
-    triggers = [
-        (name, sql)
-        for name, sql in db.execute(
-            "select name, sql from sqlite_master where type = 'trigger'"
-        ).fetchall()
-        if name.startswith(trigger_name(table, ""))
-        and not any(name == trigger_name(table, event) for event in (*EVENTS, *TEXT_EVENTS))
-    ]
+    stay = {trigger_name(table, event) for event in (*EVENTS, *TEXT_EVENTS)}
     with transaction(db):
-        for name, _ in triggers:
-            db.execute(f"drop trigger {quote_identifier(name)}")
-        yield
-        fill_texts(db, table, _text_tables(db.conn, table))
-        for _, sql in triggers:
-            db.execute(sql)
+        with _away(db, lambda name: name.startswith(trigger_name(table, "")) and name not in stay):
+            yield
+            fill_texts(db, table, _text_tables(db.conn, table))
         if has_tags(db.conn, table):
             _clear_tags(db, table)
+
+
+@contextmanager
+def without_vector_triggers(db: Database, table: ImageTable) -> Iterator[None]:
+    """
+    Rows of vectors are written anew meanwhile, in a transaction of the caller, each with the id, the token and the tags that
+    it has.
+    """
+    of_vectors = trigger_name(table, "vector_")
+    with _away(db, lambda name: name.startswith(of_vectors)):
+        yield
+
+
+@contextmanager
+def _away(db: Database, is_away: Callable[[str], bool]) -> Iterator[None]:
+    sql = "select name, sql from sqlite_master where type = 'trigger'"
+    triggers = [(name, sql) for name, sql in db.execute(sql).fetchall() if is_away(name)]
+    for name, _ in triggers:
+        db.execute(f"drop trigger {quote_identifier(name)}")
+    yield
+    for _, sql in triggers:
+        db.execute(sql)
 
 
 def existing_side_tables(conn: sqlite3.Connection, table: ImageTable) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .held_vectors import as_blobs
 from .indexes import read_indexes
 from .ownership import owned
 from .soundness import is_stored_table
@@ -83,7 +84,7 @@ def vector_batches(
         [after, LAST if up_to is None else up_to, index.id],
     )
     while rows := cursor.fetchmany(size):
-        yield _stored_vectors(rows, index, index.table, with_tokens=len(rows[0]) > 3)
+        yield _stored_vectors(conn, rows, index, with_tokens=len(rows[0]) > 3)
 
 
 def _select_vectors(conn: sqlite3.Connection, table: ImageTable) -> str:
@@ -99,7 +100,11 @@ def _select_vectors(conn: sqlite3.Connection, table: ImageTable) -> str:
 
 
 def _stored_vectors(
-    rows: Sequence[tuple[Any, ...]], index: Index, table: ImageTable, *, with_tokens: bool = False
+    conn: sqlite3.Connection,
+    rows: Sequence[tuple[Any, ...]],
+    index: Index,
+    *,
+    with_tokens: bool = False,
 ) -> StoredVectors:
     """
     Without rows that hold no vectors of this index: others can write to the table too. A row has one vector, or those
@@ -109,10 +114,11 @@ def _stored_vectors(
     if with_tokens:
         read = Rows(*(np.array([row[at] for row in rows], dtype=np.int64) for at in (0, 3)))
     size = 4 * index.dimensions
+    blobs = as_blobs(conn, index, [row[2] for row in rows])
     rows = [
-        row
-        for row in rows
-        if isinstance(row[2], bytes) and _may_hold(row[2], size) and table.is_key(row[1])
+        (*row[:2], blob)
+        for row, blob in zip(rows, blobs, strict=True)
+        if isinstance(blob, bytes) and _may_hold(blob, size) and index.table.is_key(row[1])
     ]
     vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4")
     vectors = vectors.reshape(-1, index.dimensions)
@@ -147,16 +153,20 @@ def image_vector(conn: sqlite3.Connection, index: Index, image_id: Key) -> np.nd
 
 
 def image_vectors(conn: sqlite3.Connection, index: Index, image_id: Key) -> np.ndarray:
-    """All vectors of an image, shape (n, dimensions): n is above 1 for a film, and 0 where there is none."""
+    """
+    All vectors of an image, shape (n, dimensions): n is above 1 for a film, and 0 where there is none. Raises VectorsAway, as
+    all that read vectors do.
+    """
     none = np.empty((0, index.dimensions), dtype=np.float32)
     row = conn.execute(
         "select vector from {vectors} as side where image_id = ? and index_id = ? "
         "and {owned}".format(owned=owned(conn, index.table, "side"), **index.table.quoted()),
         [image_id, index.id],
     ).fetchone()
-    if row is None or not isinstance(row[0], bytes) or not _may_hold(row[0], 4 * index.dimensions):
+    (blob,) = as_blobs(conn, index, row or [None])
+    if not isinstance(blob, bytes) or not _may_hold(blob, 4 * index.dimensions):
         return none
-    vectors = vector_from_blob(row[0]).reshape(-1, index.dimensions)
+    vectors = vector_from_blob(blob).reshape(-1, index.dimensions)
     return vectors if are_unit(vectors).all() else none
 
 
@@ -208,7 +218,7 @@ def vectors_by_id(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) ->
         ),
         [json.dumps(list(ids)), index.id],
     ).fetchall()
-    return _stored_vectors(rows, index, index.table)
+    return _stored_vectors(conn, rows, index)
 
 
 def rows_by_id(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) -> StoredVectors:
@@ -219,4 +229,4 @@ def rows_by_id(conn: sqlite3.Connection, index: Index, ids: Sequence[int]) -> St
         + "where side.id in (select value from json_each(?)) and side.index_id = ? order by side.id",
         [json.dumps(list(ids)), index.id],
     ).fetchall()
-    return _stored_vectors(rows, index, index.table, with_tokens=has_tokens)
+    return _stored_vectors(conn, rows, index, with_tokens=has_tokens)

@@ -210,12 +210,12 @@ def _write_vectors(
 def _write_thumbnails(
     db: Database, table: ImageTable, thumbnails: Iterable[tuple[Key, str, bytes | None]]
 ) -> None:
-    """Image, sha256 and WebP; an image without keeps what it has."""
+    """Image, sha256 and thumbnail; an image without keeps what it has."""
     db.table(table.thumbnails).upsert_all(
         (
-            {"image_id": key, "sha256": sha256, "webp": webp}
-            for key, sha256, webp in thumbnails
-            if webp is not None
+            {"image_id": key, "sha256": sha256, "webp": thumbnail}
+            for key, sha256, thumbnail in thumbnails
+            if thumbnail is not None
         ),
         pk="image_id",
     )
@@ -230,10 +230,10 @@ def _write_scenes(
         [(key,) for key, *_ in images],
     )
     db.table(table.scenes).insert_all(
-        {"image_id": key, "at": scene.at, "sha256": sha256, "webp": scene.webp}
+        {"image_id": key, "at": scene.at, "sha256": sha256, "webp": scene.thumbnail}
         for key, sha256, scenes in images
         for scene in scenes
-        if scene.webp is not None
+        if scene.thumbnail is not None
     )
 
 

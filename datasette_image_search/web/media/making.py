@@ -89,14 +89,14 @@ def header(original: Original) -> bytes:
     return b""
 
 
-def webp(original: Original) -> bytes:
+def thumbnail(original: Original) -> bytes:
     """A thumbnail, as the table has them."""
     return _decoder.thumbnail(
         original.file, original.name, size=THUMBNAIL_SIZE, max_pixels=MAX_PIXELS
     )
 
 
-def large_webp(original: Original) -> bytes:
+def large_thumbnail(original: Original) -> bytes:
     """A thumbnail of LARGE_THUMBNAIL_SIZE."""
     return _decoder.thumbnail(
         original.file, original.name, size=LARGE_THUMBNAIL_SIZE, max_pixels=MAX_PIXELS

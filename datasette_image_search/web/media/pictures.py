@@ -54,6 +54,8 @@ LATELY = 64_000_000
 MADE = "image/jpeg"
 """The media type of what is made of an original that browsers do not show."""
 
+THUMBNAIL_TYPES = ("image/jpeg", "image/webp")
+
 MAX_BLOB_BYTES = 64_000_000
 """Of an original in a BLOB."""
 
@@ -92,7 +94,7 @@ class RequestedImage:
 
 async def thumbnail(datasette: Datasette, request: Request) -> Response:
     """
-    The stored WebP of an image, or one that is made of the original: also a larger one, if the URL asks for it and
+    The stored thumbnail of an image, or one that is made of the original: also a larger one, if the URL asks for it and
     there is an original. It is always the present picture, but caches keep it for long only if the URL has its version.
     """
     if request.method not in ("GET", "HEAD"):
@@ -104,27 +106,25 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     stored = await _read(
         asked, lambda conn: reads.thumbnail(conn, asked.requested.table, asked.image_id, at)
     )
-    webp = stored.webp if stored else None
     # Other programs can write anything to the table.
-    if stored and isinstance(webp, bytes) and shown_type(webp[:HEAD]) == "image/webp":
+    picture = stored.picture if stored and isinstance(stored.picture, bytes) else b""
+    content_type = shown_type(picture[:HEAD])
+    if stored and content_type in THUMBNAIL_TYPES:
         is_lasting = (
             stored.version is not None
             and stored.version == request.args.get(VERSION)
             # The original may be back tomorrow.
             and LARGE not in request.args
         )
-        etag = hashlib.sha256(webp).hexdigest()[:32]
-        return _answer(request, asked, webp, "image/webp", etag, is_lasting)
-    original = await _original(asked)
-    return await _made(request, asked, original, making.webp, "image/webp")
+        etag = hashlib.sha256(picture).hexdigest()[:32]
+        return _answer(request, asked, picture, content_type, etag, is_lasting)
+    return await _made(request, asked, await _original(asked), making.thumbnail)
 
 
 async def _large_thumbnail(request: Request, asked: RequestedImage) -> Response | None:
     """None if there is no original, or no time to make it: the small one is better than none."""
     try:
-        response = await _made(
-            request, asked, await _original(asked), making.large_webp, "image/webp"
-        )
+        response = await _made(request, asked, await _original(asked), making.large_thumbnail)
     except (NotFound, DatasetteError):
         return None
     return None if response.status == BUSY else response
@@ -150,7 +150,7 @@ async def image(datasette: Datasette, request: Request) -> Response:
         is_known_kind = content_type is not None or is_film_or_raw(head, original.name)
         return await _download(request, asked, original, is_known_kind)
     if content_type is None:
-        return await _made(request, asked, original, making.jpeg, MADE)
+        return await _made(request, asked, original, making.jpeg)
     picture = ServedPicture(
         original.file, original.size, content_type, original.version, asked.is_public
     )
@@ -258,7 +258,7 @@ async def preview(datasette: Datasette, request: Request) -> Response:
     original = await _original(asked)
     content_type = shown_type(await _head(original))
     if content_type is None or _is_made(original, content_type):
-        return await _made(request, asked, original, making.preview, MADE)
+        return await _made(request, asked, original, making.preview)
     picture = ServedPicture(
         original.file, original.size, content_type, original.version, asked.is_public
     )
@@ -373,7 +373,6 @@ async def _made(
     asked: RequestedImage,
     original: Original,
     make: Callable[[Original], bytes],
-    content_type: str,
 ) -> Response:
     """The picture that `make` makes of the original, or a 304 for a browser that has it."""
     etag = f"{original.version}-{make.__name__}"
@@ -388,7 +387,7 @@ async def _made(
             return _try_again()
         except DecodeError as error:
             raise asked.not_found from error
-    return _answer(request, asked, made, content_type, etag)
+    return _answer(request, asked, made, shown_type(made[:HEAD]) or MADE, etag)
 
 
 def _try_again() -> Response:

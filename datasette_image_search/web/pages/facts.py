@@ -36,6 +36,9 @@ SHOWN = {
 }  # fmt: skip
 """The columns of our tables, which are shown in words or tell people nothing."""
 
+DAY_AND_TIME = re.compile(r"(?P<day>[\d-]+)([T ](?P<time>\d\d:\d\d).*)?", re.DOTALL)
+"""As we write a date, or as SQLite's datetime() does; people may have written anything else."""
+
 LONGEST_VALUE = 500
 
 MOST_COMPANIONS = 10
@@ -121,12 +124,13 @@ def _taken(row: Mapping[str, Any], page: Callable[[Pairs], str]) -> tuple[Value,
     taken_at = _text(row, "taken_at")
     if taken_at is None:
         return ()
-    span = span_of(taken_at[:10])
-    if span is None:
+    written = DAY_AND_TIME.fullmatch(taken_at)
+    span = span_of(written["day"]) if written else None
+    if written is None or span is None:
         return (Value(taken_at),)
     begin, end = span
-    day, _, time = taken_at.partition("T")
-    said = date_in_words(day) + (f", {time[:5]}" if time else "")
+    time = written["time"]
+    said = date_in_words(written["day"]) + (f", {time}" if time else "")
     offset = _text(row, "taken_at_offset")
     url = page([("taken_at__gte", begin), ("taken_at__lt", end)])
     return (Value(said + (f" (UTC{offset})" if time and offset else ""), url),)

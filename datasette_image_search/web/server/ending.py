@@ -1,4 +1,4 @@
-"""The end of a server, within seconds."""
+"""The end of a server, within two seconds."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 from ...decoding.decoding_process import end_all
 
-GRACE = 3
+GRACE = 1
 """Seconds to finish answers after the server was told to end."""
 
-LAST = 1.5
+LAST = 0.5
 """Seconds after these for Datasette to close. It waits for its threads, and SQLite cannot be interrupted
 while it waits for a function, for example while that loads a model."""
 

@@ -1,0 +1,88 @@
+"""
+Measure what the first visitor of a server waits for: the files of the database are in no cache.
+
+    python benchmarks/collection.py large.db --images 1000000
+    python benchmarks/cold.py large.db images
+
+For each page the script drops the database and its sidecars from the cache of the system, starts Datasette, and asks
+for that page alone. It prints the seconds from the command to the first answer of the server (without the cache
+being cold for Python and its packages), those of the page, its status, and the seconds of the same page again. No
+page may exceed Datasette's time limit, which would be a status of 400 or an error in the page.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from urllib.parse import urlencode
+
+import click
+import httpx
+from pages import sample, served
+from tabulate import tabulate
+
+PATIENCE = 120
+"""Seconds for a page."""
+
+
+@click.command()
+@click.argument("database", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("table", default="images")
+def main(database: Path, table: str) -> None:
+    ids, make, share = sample(database, table)
+    search = f"/-/image-search/{database.stem}/{table}"
+    rows = f"/{database.stem}/{table}"
+    like = {"q": f"#{ids[0]}"}
+    pages = {
+        "the front page": "/",
+        "the database": f"/{database.stem}",
+        "the table": rows,
+        "the table, searched by likeness": f"{rows}?{urlencode({'_image_search': like['q']})}",
+        "the search page": search,
+        "a search": f"{search}?{urlencode(like)}",
+        f"a search, filter of {share:.0%}": f"{search}?{urlencode({**like, 'camera_make': make})}",
+        "a search, in JSON": f"{search}.json?{urlencode(like)}",
+        "an image": f"{search}/{ids[0]}",
+        "the map": f"{search}/map.json",
+        "the map of the earth": f"{search}/earth.json",
+        "duplicates": f"{search}/duplicates",
+    }
+    lines = [(name, *first_visit(database, path)) for name, path in pages.items()]
+    headers = ("first page", "start s", "page s", "status", "again s", "wrong")
+    click.echo(tabulate(lines, headers=headers, floatfmt=".2f"))
+
+
+def first_visit(database: Path, path: str) -> tuple[float, float, int, float, str]:
+    """Seconds of the start and of the page, its status, seconds of the second visit, and what went wrong."""
+    for file in database.parent.glob(f"{database.name}*"):
+        _forget(file)
+    started = time.perf_counter()
+    with served(database) as url, httpx.Client(timeout=PATIENCE, follow_redirects=True) as client:
+        start = time.perf_counter() - started
+        first, response = _asked(client, f"{url}{path}")
+        again, _ = _asked(client, f"{url}{path}")
+    wrong = "time limit" if "interrupted" in response.text or "time limit" in response.text else ""
+    return start, first, response.status_code, again, wrong
+
+
+def _asked(client: httpx.Client, url: str) -> tuple[float, httpx.Response]:
+    """Seconds until the page is there; a page that asks to come back is asked again."""
+    started = time.perf_counter()
+    response = client.get(url)
+    while response.status_code == 202:
+        time.sleep(0.2)
+        response = client.get(url)
+    return time.perf_counter() - started, response
+
+
+def _forget(file: Path) -> None:
+    """Drop a file from the cache of the system, so that it is read from the disk again."""
+    if file.is_file():
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from datasette_image_search.ingest import cluster_address
+from datasette_image_search.ingest.cluster_address import (
+    ClusterLost,
+    Head,
+    Watch,
+    authenticate,
+    authentication_kept,
+    head_at,
+)
+from datasette_image_search.ingest.cluster_nodes import connected
+from datasette_image_search.ingest.model_choice import RunError
+from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+from datasette_image_search.ingest.report import Progress
+
+from .commands import query
+from .conftest import draw_picture
+from .serving import HANGS
+
+
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("gpu-1:6379", "gpu-1:6379"),
+        ("[::1]:6379", "[::1]:6379"),
+        ("ray://gpu-1:10001", "gpu-1:10001"),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(address: str, target: str):
+    assert head_at(address).target == target
+
+
+@pytest.mark.parametrize("address", ["gpu-1", "ray://gpu-1", "gpu-1:70000"])
+def test_an_address_without_a_port_is_refused_at_once(address: str):
+    """Ray tries for 30 seconds."""
+    pytest.importorskip("ray")
+    with pytest.raises(RunError, match=f"there is no Ray at '{address}' "), connected(address):
+        pass
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_port_of_another_program_is_refused(said: bytes, monkeypatch: pytest.MonkeyPatch):
+    """One that says nothing kept Ray waiting for minutes."""
+    pytest.importorskip("ray")
+    monkeypatch.setattr(cluster_address, "ANSWER_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        refused = threading.Event()
+
+        def answer() -> None:
+            with server.accept()[0] as client:
+                client.sendall(said)
+                refused.wait(HANGS)
+
+        talking = threading.Thread(target=answer)
+        talking.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(RunError, match=f"there is no Ray at '{address}'"), connected(address):
+            pass
+        refused.set()
+        talking.join()
+
+
+def test_a_head_that_comes_back_in_time_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    answers = iter([False, False, True, False])
+    monkeypatch.setattr(Head, "answers", lambda *_: next(answers))
+    watch = Watch(head_at("gpu-1:6379"))
+
+    assert watch.is_there()
+    assert not watch.is_there(anew=True)
+    assert not watch.is_there()
+    assert watch.is_there()
+    assert watch.is_there()
+    monkeypatch.setattr(cluster_address, "SILENT_SECONDS", -1.0)
+    with pytest.raises(ClusterLost, match=r"the head of the cluster, gpu-1:6379, does not answer"):
+        watch.is_there(anew=True)
+
+
+# --- A cluster of `ray start` --------------------------------------------------------------------
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def kill_all(folder: Path) -> None:
+    """All processes that name a folder."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if bytes(folder) in file.read_bytes():
+                os.kill(int(file.parent.name), signal.SIGKILL)
+
+
+class Started:
+    """A cluster that asks for a token, with all its files in a folder."""
+
+    def __init__(self, folder: Path, token: Path) -> None:
+        self.folder = folder
+        self.port, self.client_port = free_ports(2)
+        options = {
+            "port": self.port,
+            "ray-client-server-port": self.client_port,
+            "num-cpus": 1,
+            "object-store-memory": 80_000_000,
+            "include-dashboard": "false",
+            "temp-dir": folder,
+            "min-worker-port": 0,
+            "max-worker-port": 0,
+        }
+        words = [f"--{name}={value}" for name, value in options.items()]
+        environment = {
+            **os.environ,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_enable_metrics_collection": "0",
+            "RAY_memory_monitor_refresh_ms": "0",
+        }
+        ray = Path(sys.executable).with_name("ray")
+        subprocess.run(
+            [ray, "start", "--head", *words],
+            env=environment,
+            check=True,
+            timeout=HANGS,
+            capture_output=True,
+        )
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    file = tmp_path / "token"
+    file.write_text("a1" * 32)
+    return file
+
+
+@pytest.fixture
+def started(token: Path) -> Iterator[Started]:
+    pytest.importorskip("ray")
+    # Ray's sockets need a short path.
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    try:
+        yield Started(folder, token)
+    finally:
+        kill_all(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_cluster_that_asks_for_a_token_gets_it_and_its_end_is_said(
+    started: Started, token: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Without a token, Ray said after a minute that there is no cluster; without a head, it ended the process."""
+    monkeypatch.setattr(cluster_address, "SILENT_SECONDS", 2.0)
+    # An actor works on for some time.
+    monkeypatch.setattr(cluster_address, "ASK_SECONDS", 0.05)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    address = f"127.0.0.1:{started.port}"
+    photos = tmp_path / "photos"
+    for number in range(400):
+        draw_picture(photos / f"{number:03}.png", (number % 250, 90, 90), (60, 45))
+    request = EmbedRequest(path, "images", (photos,), model="palette", batch_size=2, ray=address)
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "b2" * 32)
+    with pytest.raises(RunError, match=rf"the cluster at '{address}' asks for a token, and this"):
+        embed_images(request)
+    assert not path.exists()
+
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    with authentication_kept():
+        authenticate(f"ray://127.0.0.1:{started.client_port}")
+
+    def kill_the_head(progress: Progress) -> None:
+        if progress.done == 10:
+            kill_all(started.folder)
+
+    with pytest.raises(ClusterLost, match=r"does not answer any more; .*: what is committed stays"):
+        embed_images(request, kill_the_head)
+    assert "RAY_AUTH_MODE" not in os.environ
+    [(done,)] = query(path, "select count(*) from _images_vectors")
+    assert 10 <= done < 400

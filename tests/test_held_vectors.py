@@ -1,0 +1,437 @@
+"""Vectors that an engine alone has: all is as if the database had them, or a sentence says that they are away."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from sqlite_utils import Database
+
+from datasette_image_search import runs
+from datasette_image_search.api import Images
+from datasette_image_search.engines import places
+from datasette_image_search.engines.lance import LanceEngine
+from datasette_image_search.engines.protocol import EngineError
+from datasette_image_search.search import indexing
+from datasette_image_search.search import live as live_module
+from datasette_image_search.search.indexing import (
+    SidecarNotWritten,
+    index_images,
+    refresh_sidecars,
+)
+from datasette_image_search.search.status import status
+from datasette_image_search.sql import register_functions
+from datasette_image_search.store import find_index, held_vectors
+from datasette_image_search.store.held_vectors import VectorsAway
+from datasette_image_search.store.schema import ensure_tables
+from datasette_image_search.store.tables import TagRow
+from datasette_image_search.store.vectors import image_vectors
+
+from .commands import command
+from .planning import search_one
+from .random_tables import add_images, random_vectors, stored_vectors
+from .test_engines import KILLED, cut_the_data, cut_the_manifests, dataset_of, zero_the_data
+from .vector_files import write_npy
+
+VECTORS = random_vectors(60)
+
+FILM = random_vectors(3, seed=7)
+"""The vectors of image 61."""
+
+
+def forget_what_was_opened() -> None:
+    held_vectors._opened.cache_clear()
+    held_vectors._failures.clear()
+    live_module._open.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is no server, and has opened nothing."""
+    monkeypatch.setattr(places, "_served", [])
+    monkeypatch.setattr(places, "_named", set())
+    forget_what_was_opened()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database whose vectors are in a dataset of Lance only."""
+    path = tmp_path / "photos.db"
+    with closing(Database(path, execute_plugins=False)) as db:
+        add_images(db, [*VECTORS, FILM])
+        index_images(db, "images", engine="lance", stored_vectors=False)
+    live_module._open.clear()
+    return path
+
+
+@pytest.fixture
+def db(path: Path) -> Iterator[Database]:
+    with closing(Database(path, execute_plugins=False)) as db:
+        yield db
+
+
+def cells(conn: sqlite3.Connection) -> dict[str, int]:
+    """How many rows have a vector, "blob", and how many say where it is, "integer"."""
+    return dict(conn.execute("select typeof(vector), count(*) from _images_vectors group by 1"))
+
+
+def assert_all_there(conn: sqlite3.Connection, images: dict[int, np.ndarray]) -> None:
+    """That each of these images has its vector, and is found by it."""
+    found = stored_vectors(conn)
+    assert found.keys() == images.keys()
+    for id, vector in images.items():
+        assert np.abs(found[id] - vector).max() < 1e-3
+    for id in list(images)[::7]:
+        assert search_one(conn, find_index(conn), images[id], 1).hits[0].id == id
+
+
+def images_of(vectors: np.ndarray = VECTORS) -> dict[int, np.ndarray]:
+    return {**dict(enumerate(vectors, start=1)), 61: FILM[0]}
+
+
+# --- All is as it was ----------------------------------------------------------------------------
+
+
+def similarities(images: Images) -> list[Any]:
+    return [images.similarity(id, "#1 + #61 - #3") for id in (1, 17, 61)]
+
+
+def similar(images: Images) -> list[Any]:
+    found = images.duplicates(threshold=0.8)
+    copies = [each for group in found.groups for each in group]
+    return [number for each in copies for number in (each.image.image_id, each.score)]
+
+
+ANSWERS: dict[str, Callable[[Images], Any]] = {
+    "search": lambda images: [hit.id for hit in images.search("#5 + #9", 20)],
+    "filter": lambda images: [hit.id for hit in images.search("#5", 20, where="id % 2")],
+    "score": lambda images: [hit.score for hit in images.search("#61", 5, min_score=0.1)],
+    "second": lambda images: [hit.at for hit in images.search("#61", 3)],
+    "similarity": similarities,
+    "vector": lambda images: images.vector("#61").tolist(),
+    "duplicates": similar,
+    "recall": lambda images: [each for row in images.evaluate() for each in row.recalls],
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_answers_are_those_of_vectors_in_the_database(
+    path: Path, db: Database, answer: Callable[[Images], Any]
+):
+    with closing(Images(path, "images")) as images:
+        without = answer(images)
+        index_images(db, "images", stored_vectors=True)
+        assert cells(db.conn) == {"blob": 61}
+        assert without
+        assert answer(images) == pytest.approx(without, abs=1e-3)
+
+
+def test_the_database_keeps_no_vectors_and_says_so(path: Path, db: Database):
+    assert cells(db.conn) == {"integer": 61}
+    assert_all_there(db.conn, images_of())
+    assert np.allclose(image_vectors(db.conn, find_index(db.conn), 61), FILM, atol=1e-3)
+    found = status(db.conn)
+    assert found["stored_vectors"] is False
+    assert found["problem"] is None
+
+
+def test_the_database_is_as_small_as_it_says(tmp_path: Path):
+    with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
+        add_images(db, random_vectors(600, 512))
+        index_images(db, "images", engine="lance", stored_vectors=False)
+        sql = "select sum(pgsize) from dbstat where name = '_images_vectors'"
+        (size,) = db.execute(sql).fetchone()
+        assert size < 600 * 200
+
+
+def test_new_deleted_renumbered_and_copied_images_are_handed_over(path: Path, db: Database):
+    images = images_of()
+    db["images_tags"].insert(asdict(TagRow(30, "dog", None, None, None, 30)))
+    db["images_tags"].insert(asdict(TagRow(20, "cat", None, None, None, 20)))
+    ensure_tables(db, "images")
+    with db.conn:
+        db.execute("delete from images where id <= 10")
+        db.execute("update images set id = 1000 where id = 20")
+        db.execute("update images set id = 2000 where id = 61")
+    added = dict(enumerate(random_vectors(5, seed=3), start=2001))
+    assert list(added) == add_images(db, np.stack(list(added.values())))
+    images = {id: vector for id, vector in images.items() if id > 10} | added
+    images[1000], images[2000] = images.pop(20), images.pop(61)
+    assert_all_there(db.conn, images)
+    index_images(db, "images")
+    assert cells(db.conn) == {"integer": 56}
+    assert_all_there(db.conn, images)
+    assert np.allclose(image_vectors(db.conn, find_index(db.conn), 2000), FILM, atol=1e-3)
+    tags = "select image_id, tag from images_tags order by 1"
+    assert db.execute(tags).fetchall() == [(30, "dog"), (1000, "cat")]
+
+
+def test_a_row_that_holds_no_vector_stays_as_it_is(path: Path, db: Database):
+    with db.conn:
+        db.execute("delete from _images_vectors where id = 3")
+        db.execute(
+            "insert into _images_vectors (index_id, image_id, vector, sha256) "
+            "select 1, 3, 'no vector', sha256 from images where id = 3"
+        )
+    index_images(db, "images")
+    assert cells(db.conn) == {"integer": 60, "text": 1}
+    assert status(db.conn)["vectors"] == 60
+
+
+# --- Runs ----------------------------------------------------------------------------------------
+
+
+def test_a_run_hands_vectors_over_while_it_embeds(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runs, "FED_AT_ONCE", 2)
+    database = tmp_path / "photos.db"
+    one = next(iter(sorted(folder.iterdir())))
+    command("embed-images", database, "images", one, "--model", "palette", "-s")
+    done = command(
+        "index-images", database, "images", "--engine", "lance", "--no-stored-vectors", "-s"
+    )
+    assert done.exit_code == 0, done.output
+    with mock.patch.object(indexing, "feed_meanwhile", side_effect=indexing.feed_meanwhile) as fed:
+        done = command("embed-images", database, "images", folder, "--batch-size", "2", "-s")
+    assert done.exit_code == 0, done.output
+    assert fed.call_count > 1
+    with closing(sqlite3.connect(database)) as conn:
+        assert cells(conn)["integer"] > 1
+        assert status(conn)["problem"] is None
+    found = command("search-images", database, "images", "red", "-k", "1", "--json")
+    assert '"red.jpg"' in found.output
+
+
+def test_vectors_that_are_imported_again_stay_where_they_are(tmp_path: Path):
+    database, names = tmp_path / "photos.db", [f"{number}.jpg" for number in range(9)]
+    vectors = random_vectors(9)
+
+    def bring() -> str:
+        source, paths = write_npy(tmp_path, names, vectors)
+        arguments = ("--paths", paths, "--root", "/photos", "--model", "mine", "-s")
+        done = command("import-image-vectors", database, "images", source, *arguments)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    bring()
+    with closing(Database(database, execute_plugins=False)) as db:
+        index_images(db, "images", engine="lance", stored_vectors=False)
+        assert "0 vectors imported, 9 unchanged" in bring()
+        vectors[0] *= -1
+        assert "1 vectors imported, 8 unchanged" in bring()
+        assert np.abs(stored_vectors(db.conn)[1] - vectors[0]).max() < 1e-3
+
+
+def test_a_kill_between_engine_and_database_loses_no_vector(path: Path, db: Database):
+    with db.conn:
+        db.execute("delete from images where id <= 10")
+    add_images(db, -VECTORS[:20])
+    images = {id: vector for id, vector in images_of().items() if id > 10}
+    images |= dict(enumerate(-VECTORS[:20], start=62))
+    killed = subprocess.run([sys.executable, "-c", KILLED, path, "commit"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert cells(db.conn) == {"integer": 51, "blob": 20}
+    assert_all_there(db.conn, images)
+    refresh_sidecars(db, "images")
+    assert cells(db.conn) == {"integer": 71}
+    assert_all_there(db.conn, images)
+
+
+@pytest.mark.parametrize("after", ["clear", "add", "commit"])
+def test_a_kill_while_all_is_fed_anew_loses_no_vector(path: Path, db: Database, after: str):
+    """As after triggers were away, when nothing proves any more what the engine has."""
+    db.execute("drop trigger _images_image_search_vector_added")
+    real = getattr(LanceEngine, after)
+
+    def then_die(self: LanceEngine, *given: Any) -> None:
+        real(self, *given)
+        raise KeyboardInterrupt
+
+    with mock.patch.object(LanceEngine, after, then_die), pytest.raises(KeyboardInterrupt):
+        index_images(db, "images")
+    assert_all_there(db.conn, images_of())
+    index_images(db, "images")
+    assert_all_there(db.conn, images_of())
+    assert status(db.conn)["problem"] is None
+
+
+def test_what_is_handed_over_and_what_says_so_are_written_together(path: Path, db: Database):
+    add_images(db, -VECTORS)
+    real = held_vectors.hand_over
+
+    def then_fail(*given: Any) -> None:
+        real(*given)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with (
+        mock.patch.object(indexing, "hand_over", then_fail),
+        pytest.raises(sqlite3.OperationalError),
+    ):
+        refresh_sidecars(db, "images")
+    images = images_of() | dict(enumerate(-VECTORS, start=62))
+    assert cells(db.conn) == {"integer": 61, "blob": 60}
+    assert_all_there(db.conn, images)
+    refresh_sidecars(db, "images")
+    assert_all_there(db.conn, images)
+
+
+def test_a_copy_of_the_database_that_lags_some_feeds_has_its_vectors(path: Path, db: Database):
+    copy = path.with_name("copy.db")
+    uri = path.with_name("shared.lance")
+    index_images(db, "images", uri=uri)
+    db.execute(f"vacuum into '{copy}'")
+    for seed in range(3):
+        with db.conn:
+            db.execute("delete from images where id between ? and ?", [10 * seed, 10 * seed + 9])
+        add_images(db, random_vectors(9, seed=seed))
+        index_images(db, "images")
+    with closing(sqlite3.connect(copy)) as conn:
+        assert_all_there(conn, images_of())
+
+
+# --- Away ----------------------------------------------------------------------------------------
+
+ASKS: dict[str, Callable[[sqlite3.Connection], Any]] = {
+    "search": lambda conn: search_one(conn, find_index(conn), VECTORS[0], 5),
+    "vector": lambda conn: image_vectors(conn, find_index(conn), 1),
+}
+
+
+def remove(path: Path) -> None:
+    shutil.rmtree(dataset_of(path))
+
+
+def forget_the_commit(path: Path) -> None:
+    shutil.rmtree(dataset_of(path) / "_refs")
+
+
+DAMAGES = [remove, forget_the_commit, cut_the_data, zero_the_data, cut_the_manifests]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_engine_that_is_away_is_a_sentence_and_never_an_empty_answer(
+    path: Path, db: Database, damage: Callable[[Path], None]
+):
+    shutil.copytree(dataset_of(path), path.with_name("kept"))
+    damage(path)
+    for ask in ASKS.values():
+        with pytest.raises(VectorsAway, match="are in lance only, not in the database, and"):
+            ask(db.conn)
+    register_functions(db.conn)
+    (said,) = db.execute("select image_search_status() ->> 'problem'").fetchone()
+    assert said.endswith("bring it back, or name where it is, with index-images --uri")
+    assert str(path.parent) not in said
+    # New images stay in the database until it is back.
+    add_images(db, -VECTORS[:20])
+    with pytest.raises(SidecarNotWritten, match="in lance only"):
+        refresh_sidecars(db, "images")
+    assert cells(db.conn) == {"integer": 61, "blob": 20}
+    shutil.rmtree(dataset_of(path), ignore_errors=True)
+    path.with_name("kept").rename(dataset_of(path))
+    forget_what_was_opened()
+    refresh_sidecars(db, "images")
+    assert cells(db.conn) == {"integer": 81}
+    assert_all_there(db.conn, images_of() | dict(enumerate(-VECTORS[:20], start=62)))
+
+
+def test_an_engine_that_takes_long_to_fail_is_not_asked_by_each_search(
+    path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(held_vectors, "LONG", -1.0)
+    remove(path)
+    with mock.patch.object(held_vectors, "open_engine", side_effect=EngineError("away")) as opened:
+        for _ in range(3):
+            with pytest.raises(VectorsAway, match="and away; bring it back"):
+                ASKS["vector"](db.conn)
+        assert opened.call_count == 1
+        held_vectors._failures.clear()
+        with pytest.raises(VectorsAway):
+            ASKS["vector"](db.conn)
+        assert opened.call_count == 2
+
+
+def test_a_dataset_that_a_person_moved_is_found_by_its_new_place(path: Path, db: Database):
+    with db.conn:
+        db.execute("update images set id = 1000 where id = 61")
+    dataset_of(path).rename(path.with_name("moved.lance"))
+    index_images(db, "images", uri=path.with_name("moved.lance"))
+    images = images_of()
+    images[1000] = images.pop(61)
+    assert_all_there(db.conn, images)
+    assert not dataset_of(path).exists()
+
+
+def test_vectors_go_to_another_place_without_the_database(path: Path, db: Database):
+    index_images(db, "images", uri=path.with_name("other.lance"))
+    shutil.rmtree(dataset_of(path))
+    forget_what_was_opened()
+    assert cells(db.conn) == {"integer": 61}
+    assert_all_there(db.conn, images_of())
+
+
+def test_a_server_reads_vectors_only_where_its_configuration_says_so(path: Path, db: Database):
+    places.allow_only([])
+    with pytest.raises(VectorsAway, match="the server may not read the place of its lance"):
+        ASKS["vector"](db.conn)
+    places.allow_only(["beside"])
+    assert len(ASKS["vector"](db.conn)) == 1
+
+
+@pytest.mark.parametrize("odd", [-1, 5, 31, 2**63 - 1, -(2**63)])
+def test_a_number_that_nobody_wrote_is_a_sentence(path: Path, db: Database, odd: int):
+    with db.conn:
+        db.execute("delete from _images_vectors where id = 3")
+        db.execute(
+            "insert into _images_vectors (index_id, image_id, vector, sha256) "
+            "select 1, 3, ?, sha256 from images where id = 3",
+            [odd],
+        )
+    with pytest.raises(VectorsAway, match="are in lance only"):
+        image_vectors(db.conn, find_index(db.conn), 3)
+
+
+# --- What is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"engine": "sidecar"}, "are in lance only; bring them back into the database with"),
+        (
+            {"engine": "sidecar", "stored_vectors": False},
+            "--no-stored-vectors needs an engine that has the vectors",
+        ),
+    ],
+)
+def test_a_sidecar_is_not_made_of_vectors_that_are_not_there(
+    path: Path, db: Database, options: dict[str, Any], sentence: str
+):
+    with pytest.raises(EngineError, match=sentence):
+        index_images(db, "images", **options)
+    assert_all_there(db.conn, images_of())
+    index_images(db, "images", engine="sidecar", stored_vectors=True)
+    shutil.rmtree(dataset_of(path))
+    assert_all_there(db.conn, images_of())
+
+
+def test_an_engine_that_forgets_former_commits_is_no_only_copy(tmp_path: Path):
+    with (
+        closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db,
+        mock.patch.object(LanceEngine, "keeps_commits", False),
+    ):
+        add_images(db, VECTORS)
+        with pytest.raises(SidecarNotWritten, match="leave --no-stored-vectors out"):
+            index_images(db, "images", engine="lance", stored_vectors=False)
+        assert cells(db.conn) == {"blob": 60}
