@@ -50,13 +50,18 @@ FILM = random_vectors(3, seed=7)
 """The vectors of image 61."""
 
 
+def forget_what_was_opened() -> None:
+    held_vectors._opened.cache_clear()
+    held_vectors._failures.clear()
+    live_module._open.clear()
+
+
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process is no server, and has opened nothing."""
     monkeypatch.setattr(places, "_served", [])
     monkeypatch.setattr(places, "_named", set())
-    held_vectors._opened.cache_clear()
-    live_module._open.clear()
+    forget_what_was_opened()
 
 
 @pytest.fixture
@@ -335,10 +340,26 @@ def test_an_engine_that_is_away_is_a_sentence_and_never_an_empty_answer(
     assert cells(db.conn) == {"integer": 61, "blob": 20}
     shutil.rmtree(dataset_of(path), ignore_errors=True)
     path.with_name("kept").rename(dataset_of(path))
-    held_vectors._opened.cache_clear()
+    forget_what_was_opened()
     refresh_sidecars(db, "images")
     assert cells(db.conn) == {"integer": 81}
     assert_all_there(db.conn, images_of() | dict(enumerate(-VECTORS[:20], start=62)))
+
+
+def test_an_engine_that_takes_long_to_fail_is_not_asked_by_each_search(
+    path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(held_vectors, "LONG", -1.0)
+    remove(path)
+    with mock.patch.object(held_vectors, "open_engine", side_effect=EngineError("away")) as opened:
+        for _ in range(3):
+            with pytest.raises(VectorsAway, match="and away; bring it back"):
+                ASKS["vector"](db.conn)
+        assert opened.call_count == 1
+        held_vectors._failures.clear()
+        with pytest.raises(VectorsAway):
+            ASKS["vector"](db.conn)
+        assert opened.call_count == 2
 
 
 def test_a_dataset_that_a_person_moved_is_found_by_its_new_place(path: Path, db: Database):
@@ -355,7 +376,7 @@ def test_a_dataset_that_a_person_moved_is_found_by_its_new_place(path: Path, db:
 def test_vectors_go_to_another_place_without_the_database(path: Path, db: Database):
     index_images(db, "images", uri=path.with_name("other.lance"))
     shutil.rmtree(dataset_of(path))
-    held_vectors._opened.cache_clear()
+    forget_what_was_opened()
     assert cells(db.conn) == {"integer": 61}
     assert_all_there(db.conn, images_of())
 

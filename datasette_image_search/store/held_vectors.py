@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cachetools import TTLCache
 from sqlite_utils import Database
 
 from ..engines.protocol import EngineError, EngineRequest, VectorEngine
@@ -32,6 +36,10 @@ SCENES = MOST_VECTORS
 
 ALIGNMENT = 16
 """FAISS is fast with vectors of a multiple of so many components."""
+
+LONG = 3.0
+PAUSE = 30.0
+"""Seconds after which a read that fails took long, and until it is tried again."""
 
 HALF_PRECISION = 1e-3
 """The most that rounding changes a component of a unit vector by, with room."""
@@ -108,8 +116,30 @@ def as_blobs(conn: sqlite3.Connection, index: Index, cells: Sequence[Any]) -> li
     lasts = sorted({cell for cell in cells if type(cell) is int})
     if not lasts:
         return list(cells)
-    blobs = _read(conn, index, lasts)
+    with _not_again((database_path(conn), index.id)):
+        blobs = _read(conn, index, lasts)
     return [blobs[cell] if type(cell) is int else cell for cell in cells]
+
+
+_failures: TTLCache[tuple[Path | None, int], VectorsAway] = TTLCache(64, PAUSE)
+_lock = threading.Lock()
+
+
+@contextmanager
+def _not_again(key: tuple[Path | None, int]) -> Iterator[None]:
+    """What took long to fail, as storage elsewhere does, fails at once for a while: a server has many searches, and few threads."""
+    with _lock:
+        known = _failures.get(key)
+    if known is not None:
+        raise VectorsAway(str(known), known.details)
+    started = time.monotonic()
+    try:
+        yield
+    except VectorsAway as error:
+        if time.monotonic() - started > LONG:
+            with _lock:
+                _failures[key] = error
+        raise
 
 
 def _read(conn: sqlite3.Connection, index: Index, lasts: Sequence[int]) -> Mapping[int, bytes]:
