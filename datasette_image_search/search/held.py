@@ -24,8 +24,9 @@ from ..progress import Report
 from ..store import Index
 from ..store.held_vectors import SCENES, engine_of, place_of_engine
 from ..store.tables import Rows
-from .codes import LOWEST, bound_of_error, fitted, unusable
+from .codes import bound_of_error, fitted, unusable
 from .lost_engines import Commit, EngineLost, lose, reason_to_wait
+from .scanning import LOWEST
 from .tuning import RECALL_AT, Tuning
 
 CANDIDATES = 256
@@ -75,6 +76,7 @@ class Held:
     tuned_for: TunedFor | None = None
 
     ranks_all = False
+    in_bytes = None
 
     def __len__(self) -> int:
         return len(self.vector_ids)
