@@ -10,14 +10,14 @@ import faiss
 import numpy as np
 import pytest
 
-from datasette_image_search.search import codes as codes_module
+from datasette_image_search.search import scanning
 from datasette_image_search.search.codes import (
     CODE_ERROR,
-    LOWEST,
     Codes,
     joined,
     threads_for,
 )
+from datasette_image_search.search.scanning import LOWEST
 from datasette_image_search.search.sidecar import open_sidecar, write_sidecar
 
 from .made_codes import INDEX, make_codes
@@ -55,7 +55,7 @@ def codes(request: pytest.FixtureRequest, tmp_path: Path) -> Codes:
 def test_all_scores_are_the_products_however_they_are_shared_out(
     codes: Codes, monkeypatch: pytest.MonkeyPatch, parallel: int
 ) -> None:
-    monkeypatch.setattr(codes_module, "PARALLEL", parallel)
+    monkeypatch.setattr(scanning, "PARALLEL", parallel)
     for query in QUERIES:
         assert np.abs(codes.scores(query) - VECTORS @ query).max() < codes.error(query)
 
@@ -101,7 +101,7 @@ def test_any_number_of_dimensions_is_scored(dimensions: int) -> None:
 
 def test_a_code_that_is_no_number_disturbs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a bit of the file was lost."""
-    monkeypatch.setattr(codes_module, "PARALLEL", 300)
+    monkeypatch.setattr(scanning, "PARALLEL", 300)
     vectors = VECTORS.copy()
     vectors[[0, 450, 999]] = np.nan
     scores = make_codes(vectors).scores(QUERIES[0])
@@ -112,7 +112,7 @@ def test_a_code_that_is_no_number_disturbs_no_other(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is measured by /proc")
 def test_hundreds_of_searches_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codes_module, "PARALLEL", 20_000)
+    monkeypatch.setattr(scanning, "PARALLEL", 20_000)
     codes = make_codes(random_vectors(40_000, 8))
     chosen = np.arange(len(codes)) % 2 == 0
 

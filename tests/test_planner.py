@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from datasette_image_search import ImageSearchError
-from datasette_image_search.search import approximate, planner
+from datasette_image_search.search import approximate, byte_codes, planner
 from datasette_image_search.search.asked import (
     SearchOptions,
     all_relevances,
@@ -300,11 +300,13 @@ def test_a_search_finds_what_brute_force_finds(
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1), "seed"))
     dimensions = data.draw(st.integers(8, 16), "dimensions")
     distinct = data.draw(st.sampled_from([300, 300, 40, 3, 1]), "distinct vectors")
+    fewest_in_bytes = data.draw(st.sampled_from([1, byte_codes.FEWEST]), "codes in bytes from")
     pool = random_vectors(distinct, dimensions, seed=int(rng.integers(2**32)))
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.multiple(planner, **constants),
         mock.patch.multiple(approximate, CANDIDATES=(8,), RECALL_AT=(2, 4)),
+        mock.patch.multiple(byte_codes, FEWEST=fewest_in_bytes, LARGEST_RESIDUAL=9.0),
     ):
         images = Changing(Path(folder), pool, rng)
         with closing(images.db) as db:

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from datasette_image_search.search import sidecar
+from datasette_image_search.search import byte_codes, sidecar
 from datasette_image_search.search.codes import encode
 from datasette_image_search.search.sidecar import (
     MAGIC,
@@ -61,12 +61,20 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A good file."""
+@pytest.fixture(scope="module", params=["codes", "codes and bytes"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A good file, with codes in bytes or without."""
     path = tmp_path_factory.mktemp("whole") / "file"
-    write_sidecar(path, INDEX, make_codes())
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "codes and bytes":
+            any_are_worth_bytes(patch)
+        write_sidecar(path, INDEX, make_codes())
     return path.read_bytes()
+
+
+def any_are_worth_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_codes, "FEWEST", 1)
+    monkeypatch.setattr(byte_codes, "LARGEST_RESIDUAL", 9.0)
 
 
 def test_it_lies_beside_the_database_and_is_not_taken_for_one(tmp_path: Path) -> None:
@@ -89,6 +97,45 @@ def test_codes_are_within_half_a_thousandth_of_the_scores(path: Path) -> None:
     scores, positions = codes.faiss_index.search(VECTORS, len(VECTORS))
     exact = np.take_along_axis(VECTORS @ VECTORS.T, positions, axis=1)
     assert np.abs(scores - exact).max() < 5e-4
+
+
+def test_codes_in_bytes_are_written_and_read_again_if_they_are_worth_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert open_sidecar(path, INDEX).in_bytes is None
+    any_are_worth_bytes(monkeypatch)
+    write_sidecar(path, INDEX, make_codes())
+    codes = open_sidecar(path, INDEX)
+    assert np.array_equal(decoded(codes), decoded(make_codes()))
+    for query in VECTORS:
+        scores, error = codes.in_bytes.scores(query)
+        assert 0 < error < 0.1
+        assert np.abs(scores - codes.scores(query)).max() <= error
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bytes_at": -64},
+        {"bytes_at": 64.0},
+        {"bytes_at": "64"},
+        {"bytes_at": True},
+        {"bytes_at": 2**40},
+        {"residual": -0.1},
+        {"residual": float("nan")},
+        {"residual": float("inf")},
+        {"spread": None},
+        {"spread": "1"},
+    ],
+    ids=str,
+)
+def test_a_header_that_says_anything_of_codes_in_bytes_is_not_believed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, change: dict
+) -> None:
+    any_are_worth_bytes(monkeypatch)
+    monkeypatch.setattr(sidecar, "asdict", lambda header: {**asdict(header), **change})
+    with pytest.raises(OSError, match="the new file cannot be read back"):
+        write_sidecar(path, INDEX, make_codes())
 
 
 def test_only_the_file_itself_is_left(path: Path) -> None:

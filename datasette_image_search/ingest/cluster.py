@@ -269,6 +269,9 @@ class ClusterEncoder:
 
     def _remove(self, actor: _Actor) -> None:
         self._actors.remove(actor)
+        if not self._ray.is_initialized():
+            # A lost cluster of ray://. Ray would start another one to ask it.
+            return
         # Also of one that does not answer, whose memory another one will want.
         with suppress(self._ray.exceptions.RayError, ValueError, ConnectionError):
             self._ray.kill(actor.handle)

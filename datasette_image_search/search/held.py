@@ -25,8 +25,9 @@ from ..store import Index
 from ..store.held_vectors import SCENES, engine_of, place_of_engine
 from ..store.norms import ROUNDED_NORM_ERROR, are_unit
 from ..store.tables import Rows
-from .codes import LOWEST, bound_of_error, fitted, unusable
+from .codes import bound_of_error, fitted, unusable
 from .lost_engines import Commit, EngineLost, lose, reason_to_wait
+from .scanning import LOWEST
 from .tuning import RECALL_AT, Tuning
 
 CANDIDATES = 256
@@ -79,6 +80,7 @@ class Held:
     tuned_for: TunedFor | None = None
 
     ranks_all = False
+    in_bytes = None
 
     def __len__(self) -> int:
         return len(self.vector_ids)

@@ -125,7 +125,7 @@ class LiveIndex:
         """As nearest(), with another ranking of the first segment."""
         ranks = [rank_first, *(part.nearest for part in self.segments[1:])]
         scores, positions = [], []
-        for start, part, rank in zip(self._starts(), self.segments, ranks, strict=True):
+        for start, part, rank in zip(self.starts(), self.segments, ranks, strict=True):
             within = None if chosen is None else chosen[start : start + len(part)]
             part_scores, part_positions = rank(vectors, n, within)
             scores.append(part_scores)
@@ -157,7 +157,7 @@ class LiveIndex:
         for vector, ids in zip(vectors, self.approximate.propose(vectors), strict=True):
             positions = positions_among(first.vector_ids, np.sort(ids))
             scores = first.scores_at(positions, vector)
-            for start, part in list(zip(self._starts(), self.segments, strict=True))[1:]:
+            for start, part in list(zip(self.starts(), self.segments, strict=True))[1:]:
                 newer = part.nearest(vector[None], self.approximate.tuning.candidates)
                 scores = np.append(scores, newer[0])
                 positions = np.append(positions, newer[1] + start)
@@ -193,7 +193,7 @@ class LiveIndex:
         if len(arrays) == 1:
             return arrays[0][positions]
         ids = np.empty(len(positions), dtype=np.int64)
-        for start, array in zip(self._starts(), arrays, strict=True):
+        for start, array in zip(self.starts(), arrays, strict=True):
             inside = (positions >= start) & (positions < start + len(array))
             ids[inside] = array[positions[inside] - start]
         return ids
@@ -201,7 +201,7 @@ class LiveIndex:
     def positions_of(self, vector_ids: np.ndarray) -> np.ndarray:
         """The first positions of the vectors with these ids, -1 for one that is not here."""
         positions = np.full(len(vector_ids), -1)
-        for start, part in zip(self._starts(), self.segments, strict=True):
+        for start, part in zip(self.starts(), self.segments, strict=True):
             if len(part):
                 at = np.searchsorted(part.vector_ids, vector_ids).clip(max=len(part) - 1)
                 here = part.vector_ids[at] == vector_ids
@@ -211,7 +211,7 @@ class LiveIndex:
     def decoded(self, positions: np.ndarray) -> np.ndarray:
         """The vectors at some positions as their codes have them, (len(positions), dimensions)."""
         vectors = np.empty((len(positions), self.index.dimensions), dtype=np.float32)
-        for start, part in zip(self._starts(), self.segments, strict=True):
+        for start, part in zip(self.starts(), self.segments, strict=True):
             inside = (positions >= start) & (positions < start + len(part))
             vectors[inside] = part.decoded(positions[inside] - start)[:, : vectors.shape[1]]
         return vectors
@@ -238,7 +238,7 @@ class LiveIndex:
             return chosen
         return self.chosen_vectors(self.vector_ids(np.flatnonzero(chosen)))
 
-    def _starts(self) -> list[int]:
+    def starts(self) -> list[int]:
         """The position at which each segment begins."""
         return list(accumulate(map(len, self.segments[:-1]), initial=0))
 

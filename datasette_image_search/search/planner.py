@@ -9,8 +9,8 @@ Rank first, filter in order, widen, and only then enumerate:
 3. enumerate: the filter is narrow, so list what passes it, once, and rank exactly that. Where an
    index of the table finds the few rows that pass, or an engine has the vectors, this comes first.
 
-The ranking is by float16 codes. A hit's score is computed from the float32 vector in the database,
-and the ranking is widened until no code that was not looked at could belong among the hits. A film has several
+The ranking is by float16 codes, of all vectors or of those that codes in bytes leave (see all_scores.py). A hit's
+score is computed from the float32 vector in the database, and the ranking is widened until no code that was not looked at could belong among the hits. A film has several
 vectors: it is ranked by its best code, and its score is the best of theirs. Where the index is an approximate one, the first ranking is of what that proposes, and the hits are as good
 as its recall, which is known of the best few; whoever asks for more, or for what passes a filter, is
 answered exactly.
@@ -33,6 +33,7 @@ from ..store import Filter, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
 from ..store.references import References
 from ..store.vectors import scene_times, vectors_by_id
+from .all_scores import AllScores
 from .correction import corrected_scores
 from .hits import Found, Hit, Step
 from .live import LiveIndex, as_seen_by, live_index
@@ -42,6 +43,9 @@ FIRST = 128
 
 WIDEN = 4
 """Each step has this many times the candidates of the one before ..."""
+
+ENOUGH = 1.5
+"""... or this many times those of which enough would pass, if that is less ..."""
 
 WIDEST = 16_384
 """... up to about here, where listing the rows that pass a narrow filter costs less."""
@@ -54,9 +58,6 @@ SELECTED = 1 / 20
 
 SNAPSHOTS = 3
 """The number of times that a search starts again because another program wrote meanwhile."""
-
-SAMPLED = 16
-"""Every so many scores tell which are high."""
 
 EXACT_CHUNK = 10_000
 """Vectors that are in memory at once while their exact scores are computed."""
@@ -155,6 +156,12 @@ class _Ranking:
     def ids(self) -> list[int]:
         return _once(self.vector_ids)
 
+    def without(self, left_out: np.ndarray) -> _Ranking:
+        """Those at other positions than these, a bool for each."""
+        rest = ~left_out[self.positions]
+        ranked = self.scores[rest], self.positions[rest], self.vector_ids[rest]
+        return _Ranking(*ranked, self.complete)
+
 
 def _once(ids: np.ndarray) -> list[int]:
     """Each where it comes first."""
@@ -200,7 +207,7 @@ def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], lis
     ranked: Iterable[tuple[np.ndarray, np.ndarray]]
     if is_proposed:
         ranked = live.propose(vectors)
-    elif plan.filter is not None and len(vectors) == 1:
+    elif len(vectors) == 1 and (plan.filter is not None or live.segments[0].in_bytes is not None):
         # All scores take hardly longer than the best few hundred, and are there if those are too few.
         yield _widen(plan, vectors[0], n, steps), steps
         return
@@ -233,16 +240,18 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
     live = plan.live
     name = "widen" if any(step.name in ("rank", "propose") for step in steps) else "rank"
     started = time.perf_counter()
-    scores = live.scores(vector) if live.ranks_all else None
+    scores = AllScores(live, vector) if live.ranks_all else None
+    asked, passing = np.zeros(len(live), dtype=bool), set[int]()
     while True:
         n = min(n, len(live))
         if scores is not None:
-            positions = _top(scores, n)
-            found = scores[positions]
+            found, positions = scores.best(n)
         else:
             found, positions = _known(*(each[0] for each in live.nearest(vector[None], n)))
         ranking = _ranking(live, found, positions, complete=n >= len(live))
-        passed_ids = plan.passing(ranking)
+        passing.update(plan.passing(ranking.without(asked)))
+        asked[positions] = True
+        passed_ids = [id for id in ranking.ids() if id in passing]
         steps.append(_step(name, positions, passed_ids, started))
         hits = _settle(plan, vector, ranking, passed_ids, steps)
         if hits is not None:
@@ -254,7 +263,7 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
                 return hits
         if not _is_hopeful(plan, len(passed_ids), n):
             return _enumerate(plan, vector, scores, steps)
-        n *= WIDEN
+        n = _wider(plan, len(passed_ids), n)
         name, started = "widen", time.perf_counter()
 
 
@@ -263,6 +272,14 @@ def _is_hopeful(plan: _Plan, passed: int, looked_at: int) -> bool:
     if plan.filter is None:
         return True
     return passed * WIDEST >= plan.wanted * looked_at and looked_at < WIDEST
+
+
+def _wider(plan: _Plan, passed: int, looked_at: int) -> int:
+    """The candidates of the next step: no more than will do, if as many of them pass as did so far."""
+    if passed >= plan.wanted:
+        return looked_at * WIDEN
+    enough = int(ENOUGH * looked_at * plan.wanted / max(1, passed))
+    return min(looked_at * WIDEN, enough)
 
 
 def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
@@ -285,7 +302,7 @@ def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
 def _enumerate(
     plan: _Plan,
     vector: np.ndarray,
-    scores: np.ndarray | None,
+    scores: AllScores | None,
     steps: list[Step],
     among: np.ndarray | None = None,
 ) -> list[Hit]:
@@ -302,11 +319,10 @@ def _enumerate(
     # Far from the query scores lie close together, and a second search costs more than a larger one.
     n = max(FIRST * WIDEN, 2 * plan.wanted)
     if scores is None and live.ranks_all and len(listed) > SELECTED * len(live):
-        scores = live.scores(vector)
+        scores = AllScores(live, vector)
     while True:
         if scores is not None:
-            positions = listed[_top(scores[listed], n)]
-            found = scores[positions]
+            found, positions = scores.best(n, listed)
         else:
             found, positions = _known(*(each[0] for each in live.nearest(vector[None], n, chosen)))
         ranking = _ranking(live, found, positions, complete=n >= len(listed))
@@ -358,29 +374,6 @@ def _listed(plan: _Plan) -> np.ndarray:
     if isinstance(filter, IdSet):
         return live.chosen_images(np.asarray(filter.ids, dtype=np.int64))
     return live.chosen_images(matching_images(plan.conn, plan.index, filter))
-
-
-def _top(scores: np.ndarray, n: int) -> np.ndarray:
-    """The positions of the n highest scores, the best first."""
-    positions = _about_top(scores, n)
-    if n < len(positions):
-        ranks = np.argpartition(scores[positions], len(positions) - n)
-        positions = positions[ranks[len(positions) - n :]]
-    return positions[np.argsort(-scores[positions], kind="stable")]
-
-
-def _about_top(scores: np.ndarray, n: int) -> np.ndarray:
-    """
-    Positions that the n highest scores are among: those above a bound that twice as many pass in a
-    sample. To compare a million scores takes a tenth of the time that ordering them does.
-    """
-    sample = scores[::SAMPLED]
-    rank = len(sample) - 2 * (n // SAMPLED + 1)
-    if rank > 0:
-        positions = np.flatnonzero(scores >= np.partition(sample, rank)[rank])
-        if len(positions) >= n:
-            return positions
-    return np.arange(len(scores))
 
 
 def _known(scores: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from ..store.tables import Rows
+from .byte_codes import ByteCodes
 from .tuning import Tuning
 
 
@@ -28,6 +29,10 @@ class Segment(Protocol):
     def rows(self) -> Rows | None: ...
     @property
     def file(self) -> tuple[int, ...] | None: ...
+    @property
+    def in_bytes(self) -> ByteCodes | None:
+        """The same vectors, compared in half the time; None if they are not kept so."""
+
     @property
     def ranks_all(self) -> bool: ...
     @property

@@ -1,10 +1,11 @@
 """
-The sidecar files of an index, memory-mapped: its float16 codes and, if it is large or a person asked
-for it, an approximate FAISS index that proposes candidates.
+The sidecar files of an index, memory-mapped: its float16 codes, if they are many once more in bytes, and, if it is
+large or a person asked for it, an approximate FAISS index that proposes candidates.
 
 They are caches, and are used only if they prove to be the ones that the database names. Layout:
 
     a FAISS index, as faiss.write_index writes it; padding up to a multiple of 64 bytes
+    in the file of codes, if they are many: the same as byte_codes.py writes them, and padding
     n vector ids, int64, ascending; what FAISS has at a position is the vector at that position
     in the file of codes, where keys are integers: n ids of images, int64
     in the file of codes: the ids of the r rows that were read, and their tokens, int64
@@ -32,6 +33,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,6 +46,7 @@ from ..store import Index
 from ..store.held_vectors import ALIGNMENT, code_dimensions
 from ..store.tables import Rows
 from .approximate import MOST_ZEROS, Approximate
+from .byte_codes import ByteCodes, encoder_for, read_byte_codes, written
 from .codes import Codes
 from .faiss_files import NotOurs, flat_prefix, read_approximate, read_flat
 from .held import Held
@@ -77,7 +80,8 @@ class Header:
     knows `token`. `ids_at` is the end of the first part, `arrays` the number of arrays of n ids after it,
     and `rows` the length of the two of rows; None if the database had no tokens. `references` is the token of
     the reference queries by which codes have biases, and more components than vectors: `code_dimensions`. `checksum` is of all
-    that, and `tuning` is None for codes. `engine` has the vectors of a file without a FAISS index.
+    that, and `tuning` is None for codes. `engine` has the vectors of a file without a FAISS index. Codes in bytes
+    begin at `bytes_at`, and have errors that come of `residual` and `spread`.
     """
 
     token: str
@@ -95,6 +99,9 @@ class Header:
     references: str | None = None
     code_dimensions: int | None = None
     engine: str | None = None
+    bytes_at: int | None = None
+    residual: float = 0.0
+    spread: float = 0.0
 
     @property
     def described(self) -> int:
@@ -121,6 +128,11 @@ class Header:
             and isinstance(self.token, str)
             and (self.engine is None or isinstance(self.engine, str))
             and isinstance(self.fingerprint, str)
+            and (self.bytes_at is None or type(self.bytes_at) is int)
+            and 0 <= (self.bytes_at or 0) <= self.ids_at
+            and all(
+                type(part) is float and 0 <= part < inf for part in (self.residual, self.spread)
+            )
         )
 
 
@@ -190,6 +202,7 @@ def open_sidecar(path: Path, index: Index, *, check: bool = False) -> Codes:
         raise SidecarUnusable(f"{path.name} holds no codes")
     try:
         faiss_index = read_flat(opened.faiss_part(), header.components, header.vectors)
+        in_bytes = opened.in_bytes()
     except NotOurs:
         raise SidecarUnusable(f"{path.name} is damaged") from None
     vector_ids, *image_ids = opened.arrays()
@@ -201,6 +214,7 @@ def open_sidecar(path: Path, index: Index, *, check: bool = False) -> Codes:
         opened.state,
         opened.data,
         header.references is not None,
+        in_bytes,
     )
 
 
@@ -244,6 +258,16 @@ class Opened:
 
     def faiss_part(self) -> np.ndarray:
         return self.data[: self.header.ids_at]
+
+    def in_bytes(self) -> ByteCodes | None:
+        """None if there are none. Raises NotOurs."""
+        header = self.header
+        if header.bytes_at is None:
+            return None
+        data = self.data[header.bytes_at : header.ids_at]
+        return read_byte_codes(
+            data, header.components, header.vectors, header.residual, header.spread
+        )
 
     def arrays(self) -> list[np.ndarray]:
         return [
@@ -361,17 +385,22 @@ def _write(file: BinaryIO, index: Index, made: Made) -> None:
     """The CRC-32 is of the bytes that were meant, so that reading them back proves that they were written."""
     writer = _Writer(file)
     arrays, rows, tuning = [made.vector_ids], None, None
+    bytes_at, encoder = None, None
     if not isinstance(made, Approximate):
         if isinstance(made, Codes):
             writer.write(flat_prefix(made.faiss_index.d, len(made)))
             writer.write(made.as_bytes())
+            encoder = encoder_for(made.blocks, len(made))
+            if encoder is not None:
+                bytes_at = writer.aligned()
+                for part in written(encoder, made.blocks):
+                    writer.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
         arrays += [] if made.image_ids is None else [made.image_ids]
         rows = made.rows
     else:
         faiss.write_index(made.faiss_index, faiss.PyCallbackIOWriter(writer.write))
         tuning = asdict(made.tuning)
-    writer.write(bytes(-writer.length % _ALIGNMENT))
-    ids_at = writer.length
+    ids_at = writer.aligned()
     for array in (*arrays, *((rows.ids, rows.tokens) if rows else ())):
         writer.write(np.ascontiguousarray(array, dtype="<i8").view(np.uint8))
     header = Header(
@@ -392,6 +421,9 @@ def _write(file: BinaryIO, index: Index, made: Made) -> None:
         if hasattr(made, "faiss_index")
         else code_dimensions(index),
         engine=made.engine_name if isinstance(made, Held) else None,
+        bytes_at=bytes_at,
+        residual=encoder.residual if encoder else 0.0,
+        spread=encoder.spread if encoder else 0.0,
     )
     text = json.dumps(asdict(header)).encode()
     file.write(text + _TRAILER.pack(zlib.crc32(text), len(text), MAGIC))
@@ -404,6 +436,11 @@ class _Writer:
     file: BinaryIO
     length: int = 0
     checksum: int = 0
+
+    def aligned(self) -> int:
+        """The length, after as many zeros as make it a multiple of _ALIGNMENT."""
+        self.write(bytes(-self.length % _ALIGNMENT))
+        return self.length
 
     def write(self, content: bytes | np.ndarray) -> None:
         block = content.data if isinstance(content, np.ndarray) else content
