@@ -89,7 +89,7 @@ setup(
     },
     install_requires=[
         "cachetools>=5.3",
-        "datasette>=0.65",
+        "datasette>=0.65.2",
         "dateparser>=1.5",
         "defusedxml>=0.7.1",
         "sqlite-utils>=4.0",
@@ -99,7 +99,7 @@ setup(
         "timm>=1.0.17",
         "huggingface-hub>=0.30",
         "pillow>=12",
-        "numpy>=1.26",
+        "numpy>=2.0",
         "click>=8.3.1",
         "jinja2>=3.1",
         "markupsafe>=2.1",

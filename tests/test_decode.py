@@ -12,12 +12,13 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, features
+from PIL import Image, ImageCms, PngImagePlugin, features
 from PIL.ExifTags import IFD, Base
 
 from datasette_image_search.decoding import decode as decode_module
@@ -30,6 +31,7 @@ from datasette_image_search.decoding.decode import (
     reduction,
     stored_size,
 )
+from datasette_image_search.decoding.decode_worker import MAKERS
 from datasette_image_search.decoding.formats import THUMBNAIL_SIZE
 from datasette_image_search.decoding.opening import (
     DecodeError,
@@ -125,9 +127,7 @@ def corners_of(pixels: np.ndarray) -> list[str]:
 
 
 def thumbnail_of(decoded: DecodedImage) -> Image.Image:
-    thumbnail = Image.open(io.BytesIO(decoded.thumbnail))
-    assert thumbnail.format in ("JPEG", "WEBP")
-    return thumbnail.convert("RGB")
+    return Image.open(io.BytesIO(decoded.thumbnail)).convert("RGB")
 
 
 def middle(decoded: DecodedImage) -> list[int]:
@@ -1095,6 +1095,55 @@ def test_a_narrow_picture_is_not_made_smaller_first():
     """Which is what decides how much memory it takes."""
     assert reduction((4000, 3000), SETTINGS) == 4
     assert reduction((40_000, 300), SETTINGS) == 1
+
+
+def png_with(picture: Image.Image, add: str, words: str) -> bytes:
+    written = PngImagePlugin.PngInfo()
+    getattr(written, add)("comment", words, zip=True)
+    return saved(picture, "PNG", pnginfo=written)
+
+
+WITH_WORDS = {
+    "JPEG": lambda picture, words: saved(
+        picture, "JPEG", comment=words, xmp=words.encode(), exif=make_exif_of(words, "2021")
+    ),
+    "grey JPEG": lambda picture, words: saved(picture.convert("L"), "JPEG", comment=words),
+    "CMYK JPEG": lambda picture, words: saved(picture.convert("CMYK"), "JPEG", comment=words),
+    "GIF": lambda picture, words: saved(picture.quantize(200), "GIF", comment=words.encode()),
+    "PNG tEXt": lambda picture, words: png_with(picture, "add_text", words),
+    "PNG iTXt": lambda picture, words: png_with(picture, "add_itxt", words),
+    "JPEG 2000": lambda picture, words: saved(picture, "JPEG2000", comment=words),
+    "WebP": lambda picture, words: saved(picture, "WEBP", xmp=words, exif=make_exif_of(words, "")),
+    "TIFF": lambda picture, words: saved(picture, "TIFF", description=words, artist=words),
+}
+"""A file of each kind with words in it, of which Pillow would write some into the next file."""
+
+
+@pytest.mark.parametrize("kind", WITH_WORDS)
+@pytest.mark.parametrize("size", [(32, 24), (400, 300)], ids=["icon", "photo"])
+def test_nothing_written_in_a_file_is_in_what_is_shown_of_it(kind: str, size: tuple[int, int]):
+    """Who is shown a picture may not know where it was taken."""
+    data = WITH_WORDS[kind](photo_like(size), "at home, Main Street 1")
+    asked = {"name": "", "size": 320, "image_size": 32, "max_pixels": 400 * 300, "quality": 85}
+    shown = [MAKERS[make](data, asked)[1] for make in ("thumbnail", "jpeg")]
+    for file in (decode(data).thumbnail, *shown):
+        assert max(Image.open(io.BytesIO(file)).size) == min(size[0], 320)
+        assert b"Main Street" not in file
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG tEXt", "PNG iTXt"])
+def test_more_words_than_a_jpeg_has_room_for_do_no_harm(kind: str):
+    decoded = decode(WITH_WORDS[kind](photo_like((400, 300)), "at home, Main Street 1" * 4000))
+    assert decoded.warning is None
+    assert thumbnail_of(decoded).size == (320, 240)
+
+
+def test_a_thumbnail_that_cannot_be_written_is_no_fault_of_the_picture(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(decode_module, "make_thumbnail", Mock(side_effect=OSError("no encoder")))
+    with pytest.raises(OSError, match="no encoder"):
+        decode(saved(photo_like((100, 100))))
 
 
 def test_the_thumbnail_of_a_drawing_is_without_loss():

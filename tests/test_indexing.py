@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -14,7 +15,13 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search import approximate, indexing, sidecar
+from datasette_image_search.search import (
+    approximate,
+    codes_on_disk,
+    indexing,
+    sidecar,
+    stored,
+)
 from datasette_image_search.search.approximate import Approximate, IndexTypeError
 from datasette_image_search.search.codes import Codes
 from datasette_image_search.search.indexing import (
@@ -266,6 +273,33 @@ def test_a_disk_that_is_full_is_said_and_costs_no_answer(
 
 
 # --- Others at work ------------------------------------------------------------------------------
+
+
+def test_more_codes_than_memory_should_hold_are_made_on_the_disk(
+    path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "MOST_IN_MEMORY", 0)
+    _, codes, _ = index_images(db, "images", type="IVF8,SQ8")
+    assert codes.memory is not None
+    monkeypatch.undo()
+    _, in_memory, _ = index_images(db, "images", type="IVF8,SQ8")
+    assert in_memory.memory is None
+    np.testing.assert_array_equal(codes.as_bytes(), in_memory.as_bytes())
+    np.testing.assert_array_equal(codes.vector_ids, in_memory.vector_ids)
+
+
+def test_codes_that_the_disk_has_no_room_for_are_said(
+    path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **options: object) -> BinaryIO:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(stored, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(codes_on_disk.tempfile, "TemporaryFile", full)
+    with pytest.raises(
+        SidecarNotWritten, match=r"could not be written \(No space left on device\)"
+    ):
+        refresh_sidecars(db, "images")
 
 
 def test_a_type_that_a_person_chooses_meanwhile_is_not_forgotten(path: Path, db: Database) -> None:

@@ -148,8 +148,7 @@ def decode_bytes(
             metadata = (
                 read_metadata(data, opened.image, beside) if settings.read_metadata else NOTHING
             )
-        size = settings.thumbnail_size
-        thumbnail = None if size is None else make_thumbnail(picture, size)
+    size = settings.thumbnail_size
     return DecodedImage(
         sha256=hashlib.sha256(data).hexdigest(),
         format=opened.format,
@@ -157,7 +156,7 @@ def decode_bytes(
         height=opened.height,
         metadata=metadata,
         model_input=settings.preprocess(_squash(picture)),
-        thumbnail=thumbnail,
+        thumbnail=None if size is None else make_thumbnail(picture, size),
         warning=opened.warning,
     )
 
@@ -319,12 +318,15 @@ def _open(data: bytes, name: str, settings: DecodeSettings) -> Picture:
 
 
 def _upright_rgb(opened: Picture, settings: DecodeSettings) -> Image.Image:
-    """The picture, made upright and no larger than the model and the thumbnail need it."""
+    """The picture, made upright and no larger than the model and the thumbnail need it: pixels, nothing else of the file."""
     image = averageable(opened.image)
     factor = reduction(image.size, settings)
     if factor > 1:
         image = image.reduce(factor)
     image = to_rgb(image, opened.image.info)
+    # Pillow writes a comment into each JPEG that is made of the picture, for people who may not see the file, and refuses
+    # to write a long one.
+    image.info = {}
     turn = _TURNS.get(opened.orientation)
     return image if turn is None else image.transpose(turn)
 

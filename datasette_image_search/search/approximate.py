@@ -354,9 +354,9 @@ def _train_lists(index: faiss.IndexIVF, sample: np.ndarray, report: Report) -> N
     clustering.niter, clustering.spherical = 1, True
     clustering.max_points_per_centroid = len(sample)
     clustering.min_points_per_centroid = 1
-    report("Training", 0, ITERATIONS)
     iterations = ITERATIONS
     if ONE_LEVEL < index.nlist <= len(sample) // 2:
+        report("Training", 0, ITERATIONS)
         iterations = LAST_ITERATIONS
         faiss.copy_array_to_vector(_centroids_of_parts(sample, index.nlist), clustering.centroids)
     for iteration in range(iterations):

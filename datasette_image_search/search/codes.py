@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -20,6 +21,7 @@ from ..store.held_vectors import code_dimensions
 from ..store.references import References
 from ..store.tables import Rows, StoredVectors
 from .byte_codes import ByteCodes
+from .codes_on_disk import CodesOnDisk
 from .correction import with_biases
 from .scanning import all_scores, score_of_code
 from .segment import Segment
@@ -188,19 +190,28 @@ def score_of_one(index: Index, image: np.ndarray, vector: np.ndarray) -> float:
 
 
 def encode(
-    index: Index, batches: Iterable[StoredVectors], references: References | None = None
+    index: Index,
+    batches: Iterable[StoredVectors],
+    references: References | None = None,
+    *,
+    on_disk: Path | None = None,
 ) -> Codes:
     """
     The codes of all batches of vectors of an index, with their biases by its references, and with the ids of
-    the images if their keys are integers.
+    the images if their keys are integers. In memory, or in a file without a name that is in a folder, `on_disk`; then
+    it raises OSError if there is no room.
     """
     codes = _no_codes(code_dimensions(index))
+    taken = codes if on_disk is None else CodesOnDisk(on_disk, codes)
 
     def add(batch: StoredVectors) -> None:
-        codes.add(with_biases(index, references, batch.vectors))
+        taken.add(with_biases(index, references, batch.vectors))
 
     ids = ids_of(index, batches, add)
-    return Codes(codes, *ids, has_biases=bool(index.references_token))
+    memory = None
+    if isinstance(taken, CodesOnDisk):
+        codes, memory = taken.mapped()
+    return Codes(codes, *ids, memory=memory, has_biases=bool(index.references_token))
 
 
 Ids = tuple[np.ndarray, np.ndarray | None, Rows | None]

@@ -319,7 +319,7 @@ def make_index(
         was = next((each for each in rows if each.id == index.id), index)
         before = _usable_approximate(database_path(conn), was)
         target = TARGET_RECALL if before is None else before.tuning.target
-    codes = stored_codes(conn, index, references, report=report)
+    codes = _codes_to_write(conn, database_path(conn), index, references, report)
     if not len(codes):
         raise _nothing_to_index(index)
     made = None
@@ -393,11 +393,25 @@ def _write_codes(
     db: Database, database: Path, index: Index, references: References | None, report: Report
 ) -> tuple[Index, Codes]:
     """Rewrite the sidecar, and record it in the database, with the references."""
-    codes = stored_codes(db.conn, index, references, report=report)
+    codes = _codes_to_write(db.conn, database, index, references, report)
     index = _with_new_sidecar(index, codes)
     _write(sidecar_path(database, index), index, codes, database)
     _record(db, index, references, codes)
     return index, codes
+
+
+def _codes_to_write(
+    conn: sqlite3.Connection,
+    database: Path | None,
+    index: Index,
+    references: References | None,
+    report: Report,
+) -> Codes:
+    try:
+        return stored_codes(conn, index, references, report=report, beside=database)
+    except OSError as error:
+        assert database is not None
+        raise _not_written(sidecar_path(database, index), error) from error
 
 
 def _record(db: Database, index: Index, references: References | None, codes: Segment) -> None:

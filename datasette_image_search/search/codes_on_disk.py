@@ -1,0 +1,37 @@
+"""Codes of so many vectors that memory should not hold them: in a file without a name, before they are a sidecar."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from .faiss_files import flat_prefix, read_flat
+
+MOST_IN_MEMORY = 1_000_000_000
+"""Bytes of codes, those of a million vectors of 512 dimensions."""
+
+
+class CodesOnDisk:
+    """Takes vectors as a FAISS index does. Its file, in a folder, is gone with the last who uses it."""
+
+    def __init__(self, folder: Path, coder: faiss.IndexScalarQuantizer) -> None:
+        self._coder, self._count = coder, 0
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._file.write(flat_prefix(coder.d, 0))
+
+    def add(self, vectors: np.ndarray) -> None:
+        """Of shape (n, dimensions), float32. Raises OSError if there is no room."""
+        self._file.write(self._coder.sa_encode(vectors).data)
+        self._count += len(vectors)
+
+    def mapped(self) -> tuple[faiss.IndexScalarQuantizer, np.ndarray]:
+        """The index of all of them, and the memory that must live as long. Nothing can be added any more."""
+        with self._file:
+            self._file.seek(0)
+            self._file.write(flat_prefix(self._coder.d, self._count))
+            self._file.flush()
+            memory = np.memmap(self._file, np.uint8, "r")
+        return read_flat(memory, self._coder.d, self._count), memory
