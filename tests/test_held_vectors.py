@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import shutil
 import signal
 import sqlite3
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import lance
 import numpy as np
 import pytest
 from sqlite_utils import Database
@@ -22,7 +25,7 @@ from datasette_image_search import runs
 from datasette_image_search.api import Images
 from datasette_image_search.engines import places
 from datasette_image_search.engines.lance import LanceEngine
-from datasette_image_search.engines.protocol import EngineError
+from datasette_image_search.engines.protocol import EngineError, EngineRequest
 from datasette_image_search.search import indexing
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search.indexing import (
@@ -41,7 +44,14 @@ from datasette_image_search.store.vectors import image_vectors
 from .commands import command
 from .planning import search_one
 from .random_tables import add_images, random_vectors, stored_vectors
-from .test_engines import KILLED, cut_the_data, cut_the_manifests, dataset_of, zero_the_data
+from .test_engines import (
+    KILLED,
+    change_numbers,
+    cut_the_data,
+    cut_the_manifests,
+    dataset_of,
+    zero_the_data,
+)
 from .vector_files import write_npy
 
 VECTORS = random_vectors(60)
@@ -267,6 +277,69 @@ def test_a_kill_while_all_is_fed_anew_loses_no_vector(path: Path, db: Database, 
     assert status(db.conn)["problem"] is None
 
 
+def clear_it(path: Path) -> None:
+    """As a copy of the database does that begins anew."""
+    LanceEngine(EngineRequest(str(dataset_of(path)), 8)).clear()
+
+
+def add_to_it(path: Path) -> None:
+    LanceEngine(EngineRequest(str(dataset_of(path)), 8)).add(np.array([10**9]), VECTORS[:1])
+
+
+@pytest.mark.parametrize("meanwhile", [clear_it, add_to_it])
+@pytest.mark.parametrize("step", ["add", "update_config"])
+def test_who_writes_while_another_writes_loses_no_vector(
+    path: Path, db: Database, meanwhile: Callable[[Path], None], step: str
+):
+    """The other one comes just before vectors are added, or before all of them are said to be whole."""
+    add_images(db, -VECTORS)
+    images = images_of() | dict(enumerate(-VECTORS, start=62))
+    whose, name = (lance, "write_dataset") if step == "add" else (lance.LanceDataset, step)
+    real, asked = getattr(whose, name), []
+
+    def first_the_other(*given: Any, **options: Any) -> Any:
+        asked.append(given)
+        if len(asked) == 1:
+            meanwhile(path)
+        return real(*given, **options)
+
+    with (
+        mock.patch.object(whose, name, first_the_other),
+        pytest.raises(SidecarNotWritten, match="another program"),
+    ):
+        index_images(db, "images")
+    assert cells(db.conn) == {"integer": 61, "blob": 60}
+    assert_all_there(db.conn, images)
+    index_images(db, "images")
+    assert cells(db.conn) == {"integer": 121}
+    assert_all_there(db.conn, images)
+
+
+@pytest.mark.parametrize("written", [0.9, np.nan, None])
+def test_what_an_engine_does_not_give_back_stays_in_the_database(
+    path: Path, db: Database, written: float | None
+):
+    """It writes another number than it was given, or leaves a vector out and has another twice."""
+    add_images(db, -VECTORS)
+    real = LanceEngine.add
+
+    def add(self: LanceEngine, ids: np.ndarray, vectors: np.ndarray) -> None:
+        ids, vectors = ids.copy(), vectors.copy()
+        if written is None:
+            ids[7] = ids[8]
+        else:
+            vectors[7, 3] = written
+        real(self, ids, vectors)
+
+    with (
+        mock.patch.object(LanceEngine, "add", add),
+        pytest.raises(SidecarNotWritten, match="lance has not what it was fed"),
+    ):
+        index_images(db, "images")
+    assert cells(db.conn) == {"integer": 61, "blob": 60}
+    assert_all_there(db.conn, images_of() | dict(enumerate(-VECTORS, start=62)))
+
+
 def test_what_is_handed_over_and_what_says_so_are_written_together(path: Path, db: Database):
     add_images(db, -VECTORS)
     real = held_vectors.hand_over
@@ -287,6 +360,59 @@ def test_what_is_handed_over_and_what_says_so_are_written_together(path: Path, d
     assert_all_there(db.conn, images)
 
 
+def age(path: Path) -> None:
+    """All commits up to now are two months old."""
+    for tag in (path / "_refs" / "tags").iterdir():
+        said = json.loads(tag.read_text())
+        then = said["createdAt"].replace(said["createdAt"][:4], "2001")
+        tag.write_text(json.dumps({**said, "createdAt": then, "updatedAt": then}))
+
+
+def test_a_backup_finds_its_vectors_for_days_however_old_they_are_and_often_others_are_fed(
+    path: Path, db: Database
+):
+    age(dataset_of(path))
+    with db.conn:
+        db.execute("update image_search_indexes set engine_uri = ?", [str(dataset_of(path))])
+    backup = path.with_name("backup.db")
+    db.execute(f"vacuum into '{backup}'")
+    for seed in range(2):
+        add_images(db, random_vectors(3, seed=seed))
+        index_images(db, "images", uri=dataset_of(path))
+    with closing(sqlite3.connect(backup)) as conn:
+        assert_all_there(conn, images_of())
+        # The days are over.
+        age(dataset_of(path))
+        add_images(db, random_vectors(3, seed=2))
+        index_images(db, "images")
+        held_vectors._opened.cache_clear()
+        with pytest.raises(VectorsAway):
+            assert_all_there(conn, images_of())
+
+
+@pytest.mark.parametrize("fails", ["_write_all", "hand_over"])
+def test_nothing_is_forgotten_before_the_database_names_what_is_new(
+    path: Path, db: Database, fails: str
+):
+    """As a restored backup names a version of long ago, and a full disk ends its first run."""
+    age(dataset_of(path))
+    before = path.read_bytes()
+    add_images(db, -VECTORS)
+    index_images(db, "images")
+    db.close()
+    path.write_bytes(before)
+    held_vectors._opened.cache_clear()
+    age(dataset_of(path))
+    with closing(Database(path, execute_plugins=False)) as restored:
+        full = mock.patch.object(indexing, fails, side_effect=OSError(errno.ENOSPC, "full"))
+        with full, pytest.raises((SidecarNotWritten, OSError)):
+            index_images(restored, "images")
+        held_vectors._opened.cache_clear()
+        assert_all_there(restored.conn, images_of())
+        index_images(restored, "images")
+        assert_all_there(restored.conn, images_of())
+
+
 def test_a_copy_of_the_database_that_lags_some_feeds_has_its_vectors(path: Path, db: Database):
     copy = path.with_name("copy.db")
     uri = path.with_name("shared.lance")
@@ -304,8 +430,8 @@ def test_a_copy_of_the_database_that_lags_some_feeds_has_its_vectors(path: Path,
 # --- Away ----------------------------------------------------------------------------------------
 
 ASKS: dict[str, Callable[[sqlite3.Connection], Any]] = {
-    "search": lambda conn: search_one(conn, find_index(conn), VECTORS[0], 5),
-    "vector": lambda conn: image_vectors(conn, find_index(conn), 1),
+    "search": lambda conn: search_one(conn, find_index(conn), VECTORS[10], 5),
+    "vector": lambda conn: image_vectors(conn, find_index(conn), 11),
 }
 
 
@@ -362,6 +488,21 @@ def test_an_engine_that_takes_long_to_fail_is_not_asked_by_each_search(
         assert opened.call_count == 2
 
 
+@pytest.mark.parametrize("to", [3.0, np.nan])
+def test_numbers_that_are_no_vector_are_none(path: Path, db: Database, to: float):
+    change_numbers(path, to)
+    asks = [ASKS["vector"], stored_vectors]
+    if np.isnan(to):
+        # Its score is no number either, whatever is looked for.
+        asks.append(ASKS["search"])
+    for ask in asks:
+        with pytest.raises(VectorsAway, match="vectors are missing or damaged"):
+            ask(db.conn)
+    assert len(image_vectors(db.conn, find_index(db.conn), 12)) == 1
+    with pytest.raises(SidecarNotWritten, match="vectors are missing or damaged"):
+        index_images(db, "images")
+
+
 def test_a_dataset_that_a_person_moved_is_found_by_its_new_place(path: Path, db: Database):
     with db.conn:
         db.execute("update images set id = 1000 where id = 61")
@@ -371,6 +512,26 @@ def test_a_dataset_that_a_person_moved_is_found_by_its_new_place(path: Path, db:
     images[1000] = images.pop(61)
     assert_all_there(db.conn, images)
     assert not dataset_of(path).exists()
+
+
+def test_a_place_whose_last_version_is_damaged_is_no_place_for_others(path: Path, db: Database):
+    """As a power cut may leave it: what the database names is whole."""
+    last = max(lance.dataset(dataset_of(path)).versions(), key=lambda each: each["version"])
+    name = f"{2**64 - 2 - last['version']:020}.manifest"
+    (dataset_of(path) / "_versions" / name).write_bytes(b"")
+    add_images(db, -VECTORS[:20])
+    images = images_of() | dict(enumerate(-VECTORS[:20], start=62))
+    other = path.with_name("other.db")
+    with closing(Database(other, execute_plugins=False)) as others:
+        add_images(others, VECTORS)
+        with pytest.raises(SidecarNotWritten, match="may be all that somebody has"):
+            index_images(others, "images", engine="lance", uri=dataset_of(path))
+    with pytest.raises(SidecarNotWritten, match="or name another place with index-images --uri"):
+        index_images(db, "images")
+    assert_all_there(db.conn, images)
+    index_images(db, "images", uri=path.with_name("whole.lance"))
+    shutil.rmtree(dataset_of(path))
+    assert_all_there(db.conn, images)
 
 
 def test_vectors_go_to_another_place_without_the_database(path: Path, db: Database):

@@ -8,9 +8,8 @@ killed leaves the version that is searched as it was, and readers go on with the
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from ..files.whole_files import sync_names
 from .protocol import EngineError, EngineRequest, VectorEngine
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ READ_FOR = timedelta(hours=1)
 """How long the files of any former version stay for those who still read it."""
 
 KEPT_FOR = timedelta(days=7)
-"""How long a former commit stays for copies of the database that still name it."""
+"""How long a former commit stays, from the next one on, for copies of the database that still name it."""
 
 T = TypeVar("T")
 
@@ -69,6 +69,7 @@ class LanceEngine(VectorEngine):
 
     def __init__(self, request: EngineRequest) -> None:
         self._uri = request.uri
+        self._token = request.token
         self._builds_on_cluster = request.builds_on_cluster
         self._dimensions = request.dimensions
         self._width = -(-request.dimensions // ALIGNMENT) * ALIGNMENT
@@ -103,7 +104,7 @@ class LanceEngine(VectorEngine):
         An empty version has a mark before any vector comes: so whoever is killed meanwhile, or finds that damaged, may
         clear it again.
         """
-        newest = self._newest() if self._dataset is None else self._dataset
+        newest = self._last() if self._dataset is None else self._dataset
         if newest is None and _is_of_others(Path(self._uri)):
             raise EngineError(
                 f"{self._uri!r} has other files than a dataset; name an empty folder, or one that is not there, as --uri"
@@ -122,32 +123,41 @@ class LanceEngine(VectorEngine):
         )
         self._asked(lambda dataset: dataset.update_config({BEGUN: "1"}))
 
-    def _newest(self) -> lance.LanceDataset | None:
-        """The last version; None if there is none, or if it was ours and cannot be read: then all are forgotten."""
+    def _last(self) -> lance.LanceDataset | None:
+        """The last version, None if there is none. What cannot be read stays: versions before it may be all that somebody has."""
         try:
             return self._opened(None)
-        except EngineError:
-            # Its tags tell whose it was. Only those in a folder can be read without it.
-            folder = Path(self._uri)
-            if not any((folder / "_refs" / "tags").glob(f"{_tag('')}*")):
-                raise
-            # The other files are of no version then, and go when Lance cleans up.
-            for name in ("_versions", "_refs"):
-                self._changed(partial(shutil.rmtree, folder / name))
-            return None
+        except EngineError as error:
+            raise EngineError(
+                f"{error}; versions of it may be all that somebody has, so delete it only if nobody needs it, or name another "
+                "place with index-images --uri",
+                error.details,
+            ) from error
 
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
         self._go_on()
         table = self._table(ids, vectors)
-        self._dataset = self._changed(
-            lambda: self._lance.write_dataset(table, self._uri, mode="append")
-        )
+        with self._alone():
+            self._dataset = self._asked(
+                lambda dataset: self._lance.write_dataset(table, dataset, mode="append")
+            )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Raises EngineError if more than one change came to the dataset meanwhile, which is to be ours."""
+        before = self._version()
+        yield
+        if self._version() > before + 1:
+            raise self._not_alone()
+
+    def _version(self) -> int:
+        return self._asked(lambda dataset: dataset.version)
 
     def _go_on(self) -> None:
         """From the version that was opened, whatever a writer that was killed left after it."""
         if self._dataset is not None and self._dataset.version != self._dataset.latest_version:
+            self._last()
             self._asked(lambda dataset: dataset.restore())
-            self._dataset = self._opened(None)
 
     def remove(self, ids: np.ndarray) -> None:
         self._go_on()
@@ -195,33 +205,36 @@ class LanceEngine(VectorEngine):
 
     def commit(self, token: str, state: str) -> None:
         self._go_on()
-        before = self.state()
-        self._asked(lambda dataset: dataset.update_config({STATE: state}))
+        with self._alone():
+            self._asked(lambda dataset: dataset.update_config({STATE: state}))
         self._asked(lambda dataset: dataset.tags.create(_tag(token), dataset.version))
+        if self._token is not None:
+            # From now on its days are counted.
+            self._asked(partial(_date_tag, name=_tag(self._token)))
         self._changed(lambda: _sync_all(Path(self._uri)))
-        self._forget(token, before)
 
-    def _forget(self, token: str, before: str | None) -> None:
-        """
-        What neither this commit nor the one before needs, nor any copy of the database from the last days; it is tried again
-        by the next.
-        """
-        with suppress(EngineError):
-            since = datetime.now(timezone.utc) - KEPT_FOR
-            for name, tag in self._asked(lambda dataset: dataset.tags.list()).items():
-                of, is_ours, commit = name.partition(_tag(""))
-                is_needed = commit == token or commit in str(before)
-                made = tag.get("created_at")
-                if is_ours and not of and not is_needed and made is not None and made < since:
-                    self._asked(partial(_delete_tag, name=name))
-            self._asked(
-                lambda dataset: dataset.cleanup_old_versions(
-                    READ_FOR, error_if_tagged_old_versions=False
-                )
+    def clean_up(self, tokens: Collection[str]) -> None:
+        since = datetime.now(timezone.utc) - KEPT_FOR
+        for name, tag in self._asked(lambda dataset: dataset.tags.list()).items():
+            of, is_ours, commit = name.partition(_tag(""))
+            dated = tag.get("updated_at")
+            is_old = dated is not None and dated < since
+            if is_ours and not of and is_old and commit not in tokens:
+                self._asked(partial(_delete_tag, name=name))
+        self._asked(
+            lambda dataset: dataset.cleanup_old_versions(
+                READ_FOR, error_if_tagged_old_versions=False
             )
+        )
 
     def count(self) -> int:
         return 0 if self._dataset is None else self._asked(lambda dataset: dataset.count_rows())
+
+    def ids(self) -> np.ndarray:
+        if self._dataset is None:
+            return np.empty(0, np.int64)
+        table = self._asked(lambda dataset: dataset.to_table(["id"]))
+        return np.sort(table.column("id").to_numpy())
 
     def bytes_per_vector(self) -> float:
         """Without the codes of an index, which take a tenth."""
@@ -336,9 +349,17 @@ class LanceEngine(VectorEngine):
         except (ValueError, OSError, RuntimeError) as error:
             raise self._refused(error) from error
 
+    def _not_alone(self) -> EngineError:
+        return EngineError(
+            "another program changed the Lance dataset at the same time; run this again, and let only one write there",
+            self._uri,
+        )
+
     def _refused(self, error: Exception) -> EngineError:
         # Its messages end in places of its own source.
         said = str(error).split(", /")[0].splitlines()[0]
+        if said.startswith("Incompatible transaction"):
+            return self._not_alone()
         return EngineError("the Lance dataset cannot be used", f"{self._uri!r}: {said}")
 
 
@@ -363,6 +384,11 @@ def _delete_tag(dataset: Any, name: str) -> None:
     dataset.tags.delete(name)
 
 
+def _date_tag(dataset: Any, name: str) -> None:
+    """The date of a tag is today's."""
+    dataset.tags.update(name, dataset.tags.list()[name]["version"])
+
+
 def _rows(dataset: Any, ids: np.ndarray) -> pyarrow.Table:
     return dataset.to_table(["id", "vector"], filter=_among(ids))
 
@@ -376,11 +402,17 @@ def _is_of_others(place: Path) -> bool:
 
 
 def _sync_all(folder: Path) -> None:
-    """The disk has the files of a dataset in a folder: a database may have no others of these vectors."""
+    """The disk has the files of a dataset in a folder, and their names: a database may have no others of these vectors."""
+    if not folder.is_dir():
+        return  # It is elsewhere.
     for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
+        else:
+            sync_names(file)
+    sync_names(folder)
+    sync_names(folder.parent)
 
 
 def _says_missing(error: Exception) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -85,8 +85,8 @@ class VectorEngine(ABC):
 
     keeps_commits: bool = False
     """
-    Whether what was committed stays as it was until something else is, `clear` included, and is read by a request of fewer
-    dimensions too, as their first components: only then it may be the only copy.
+    Whether what was committed stays as it was until `clean_up` forgets it, `clear` included, and is read by a request of fewer
+    dimensions too, as their first components; and `ids` tells what is there: only then it may be the only copy.
     """
 
     can_build_on_cluster: bool = False
@@ -116,9 +116,19 @@ class VectorEngine(ABC):
     def commit(self, token: str, state: str) -> None:
         """All that was added and removed is to be searched from now on, by whoever asks for `token`."""
 
+    def clean_up(self, tokens: Collection[str]) -> None:  # noqa: B027
+        """
+        A database names one of these commits now, the last, and named the others before: what none of them needs may go, and
+        should not while a backup of the database may name it. If that fails, the next commit tries again.
+        """
+
     @abstractmethod
     def count(self) -> int:
         """How many vectors there are."""
+
+    def ids(self) -> np.ndarray:
+        """The ids of all vectors, ascending, int64. Asked of an engine that `keeps_commits`."""
+        raise EngineError("this engine does not tell which vectors it has")
 
     @abstractmethod
     def bytes_per_vector(self) -> float:

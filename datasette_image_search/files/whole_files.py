@@ -61,9 +61,13 @@ def put_in_place(temporary: Path, path: Path) -> None:
     """Rename, in a way that survives a crash. Raises OSError."""
     _check_is_file(path)
     temporary.replace(path)
-    # Not every system opens folders, or syncs them.
+    sync_names(path.parent)
+
+
+def sync_names(folder: Path) -> None:
+    """The disk has the names in a folder, where the system opens folders and syncs them."""
     with suppress(OSError):
-        descriptor = os.open(path.parent, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import secrets
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,7 +84,7 @@ def feed(
     with store.snapshot(conn):
         now = store.find_index(conn, index.image_table, index.model)
         kept = _without_the_gone(conn, now, before)
-        ids = _with_the_new(
+        ids, fed = _with_the_new(
             conn, replace(index, generation=now.generation), kept, references, report
         )
     report("Indexing", 0, 1)
@@ -106,10 +108,38 @@ def feed(
         index_type=None if type == engine.types[0] else type,
     )
     engine.commit(str(index.sidecar), state_of(index, held))
-    # All that is new: the database may forget it now.
-    before_last = int(kept.vector_ids[-1]) if len(kept) else 0
-    held.read_through(np.flatnonzero(held.vector_ids > before_last))
+    held = replace(held, engine=engine_of(index, database, token=index.sidecar))
+    _check_has_all(index, held, fed)
     return index, held
+
+
+@dataclass(frozen=True)
+class _Fed:
+    """What became of a batch of vectors in half precision, by their ids in the engine."""
+
+    ids: np.ndarray
+    digest: bytes
+
+
+def _digest(vectors: np.ndarray) -> bytes:
+    return hashlib.blake2b(vectors.astype("<f2").tobytes()).digest()
+
+
+def _check_has_all(index: Index, held: Held, fed: Sequence[_Fed]) -> None:
+    """
+    Raises EngineError unless the commit, opened afresh, has as many vectors as it should, and gives back what was fed: the
+    database may forget it after that. Of what alone has the vectors, all ids are read.
+    """
+    engine = held.engine
+    is_whole = engine.state() == state_of(index, held) and engine.count() == len(held)
+    if is_whole and index.engine_only:
+        is_whole = np.array_equal(engine.ids(), np.sort(held.ids_at(np.arange(len(held)))))
+    if not is_whole or any(_digest(engine.vectors(each.ids)) != each.digest for each in fed):
+        raise EngineError(
+            f"{index.engine} has not what it was fed, as if another program wrote there at the same time; nothing was changed "
+            "in the database, so run this again"
+        )
+    held.try_index()
 
 
 def _before(conn: sqlite3.Connection, database: Path, index: Index, *, check: bool) -> Held | None:
@@ -207,21 +237,23 @@ def _with_the_new(
     held: Held,
     references: References | None,
     report: Report,
-) -> Ids:
-    """Adds the rows after the last one that was read, in batches. The ids of all."""
+) -> tuple[Ids, Sequence[_Fed]]:
+    """Adds the rows after the last one that was read, in batches. The ids of all, and what was added."""
     last = 0
     if held.rows is not None and len(held.rows.ids):
         last = int(held.rows.ids[-1])
     count, done = count_vectors(conn, index), len(held)
+    fed = []
 
     def add(batch: StoredVectors) -> None:
         nonlocal done
         report("Feeding", done, count)
         starts = np.searchsorted(batch.vector_ids, batch.vector_ids)
         scenes = np.arange(len(batch.vector_ids)) - starts
-        held.engine.add(
-            batch.vector_ids * SCENES + scenes, with_biases(index, references, batch.vectors)
-        )
+        engine_ids = batch.vector_ids * SCENES + scenes
+        vectors = with_biases(index, references, batch.vectors)
+        held.engine.add(engine_ids, vectors)
+        fed.append(_Fed(engine_ids, _digest(vectors)))
         done += len(batch.vector_ids)
 
     ids, images, rows = ids_of(index, vector_batches(conn, index, after=last), add)
@@ -229,7 +261,7 @@ def _with_the_new(
     all_images = None
     if images is not None and held.image_ids is not None:
         all_images = np.concatenate([held.image_ids, images])
-    return np.concatenate([held.vector_ids, ids]), all_images, all_rows([held.rows, rows])
+    return (np.concatenate([held.vector_ids, ids]), all_images, all_rows([held.rows, rows])), fed
 
 
 def _tuned(

@@ -23,6 +23,7 @@ from ..errors import printable
 from ..progress import Report
 from ..store import Index
 from ..store.held_vectors import SCENES, engine_of, place_of_engine
+from ..store.norms import ROUNDED_NORM_ERROR, are_unit
 from ..store.tables import Rows
 from .codes import bound_of_error, fitted, unusable
 from .lost_engines import Commit, EngineLost, lose, reason_to_wait
@@ -31,6 +32,9 @@ from .tuning import RECALL_AT, Tuning
 
 CANDIDATES = 256
 """Vectors that an engine proposes at first."""
+
+READ_AT_ONCE = 10_000
+"""Vectors that are read through at once."""
 
 TIE = 1e-5
 """The difference up to which scores are the same, however they were summed."""
@@ -104,7 +108,9 @@ class Held:
         )
 
     def _placed(self, scores: np.ndarray, ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and positions, those of ids that are not known at the end, as -1."""
+        """Scores and positions, those of ids that are not known at the end, as -1. Raises EngineLost for what is no score."""
+        if np.isnan(scores).any():
+            raise self._missing()
         positions = self.positions_of(ids)
         scores = np.where(positions < 0, LOWEST, scores)
         order = np.argsort(positions < 0, axis=1, kind="stable")[:, : min(n, len(self))]
@@ -119,23 +125,33 @@ class Held:
         ids, inverse = np.unique(self.ids_at(positions), return_inverse=True)
         fitted_vector = self._fitted(vector[None])[0]
         found = self._asked(lambda engine: engine.scores(ids, fitted_vector))[inverse]
+        if np.isnan(found).any():
+            raise self._missing()
         return np.maximum(found, LOWEST)
 
     def decoded(self, positions: np.ndarray) -> np.ndarray:
         ids, inverse = np.unique(self.ids_at(positions), return_inverse=True)
         return self._asked(lambda engine: engine.vectors(ids))[inverse]
 
-    def read_through(self, positions: np.ndarray) -> None:
-        """Read the vectors at some positions once. Raises EngineLost if something is damaged or missing."""
-        ids, vector = self.ids_at(positions), np.zeros(self.dimensions, np.float32)
-        if np.isneginf(self._asked(lambda engine: engine.scores(ids, vector))).any():
-            raise self._missing()
-        self._asked(lambda engine: engine.vectors(ids[:1]))
+    def read_through(self, positions: np.ndarray, dimensions: int) -> None:
+        """
+        Read the vectors at some positions once, of so many dimensions without their biases. Raises EngineLost if something
+        is damaged or missing.
+        """
+        for start in range(0, len(positions), READ_AT_ONCE):
+            vectors = self.decoded(positions[start : start + READ_AT_ONCE])[:, :dimensions]
+            if not are_unit(vectors, ROUNDED_NORM_ERROR).all():
+                raise self._missing()
+        self.try_index()
+
+    def try_index(self) -> None:
+        """Search all of an approximate index once. Raises EngineLost."""
+        vector = np.zeros(self.dimensions, np.float32)
         for effort in self._asked(lambda engine: engine.efforts())[-1:]:
             self._asked(partial(_nearest, vector=vector, effort=effort))
 
     def _missing(self) -> EngineLost:
-        return self._lost(f"what {self.engine_name} holds is damaged: vectors are missing")
+        return self._lost(f"what {self.engine_name} holds is damaged: vectors are missing, or none")
 
     def _asked(self, ask: Callable[[VectorEngine], T]) -> T:
         try:

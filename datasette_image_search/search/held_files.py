@@ -35,7 +35,7 @@ def open_held(database: Path, index: Index, *, check: bool = False, whole: bool 
     if check:
         try:
             is_near = whole or not is_url(place_of_engine(database, index))
-            held.read_through(_to_check(len(held), whole=is_near))
+            held.read_through(_to_check(len(held), whole=is_near), index.dimensions)
         except EngineLost as error:
             raise SidecarUnusable(str(error)) from error
     return replace(held, file=opened.state, memory=opened.data)

@@ -184,11 +184,14 @@ def _feed(
     weights_of: WeightsOf,
 ) -> tuple[Index, Segment]:
     """Bring an engine up to date, and record it in the database. Raises SidecarNotWritten."""
+    former = [] if index.sidecar is None else [index.sidecar]
     try:
         index, held = feed(db.conn, database, index, references, asked, report, weights_of)
     except EngineError as error:
         raise SidecarNotWritten(error.in_full()) from error
     _write_all(db, database, index, references, held, None)
+    with suppress(EngineError):
+        held.engine.clean_up([str(index.sidecar), *former])
     return index, held
 
 

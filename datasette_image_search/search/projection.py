@@ -21,7 +21,7 @@ import numpy as np
 from .. import store
 from ..errors import ImageSearchError
 from ..progress import Report, silent
-from ..store.vectors import are_unit
+from ..store.norms import are_unit
 from .live import LiveIndex, live_index
 from .lost_engines import survives_engines
 

@@ -27,6 +27,7 @@ from ..engines.protocol import EngineError, EngineRequest, VectorEngine
 from ..engines.registry import open_engine
 from .connections import database_path
 from .indexes import read_indexes, update_index
+from .norms import ROUNDED_NORM_ERROR, are_unit
 from .tables import MOST_VECTORS, Index, vector_to_blob
 from .transactions import transaction
 from .triggers import without_vector_triggers
@@ -151,13 +152,13 @@ def _read(conn: sqlite3.Connection, index: Index, lasts: Sequence[int]) -> Mappi
     ids = np.repeat(ends - counts + 1 - starts, counts) + np.arange(counts.sum())
     try:
         vectors = engine.vectors(ids).astype(np.float64)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not norms.all():
-            raise EngineError("vectors are missing there")
+        if not are_unit(vectors, ROUNDED_NORM_ERROR).all():
+            raise EngineError("vectors are missing or damaged there")
     except EngineError as error:
         raise _away(index, error) from error
     # Half precision leaves them a little too long or short.
-    vectors = (vectors / norms).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = vectors.astype(np.float32)
     return {
         last: vector_to_blob(vectors[start : start + count])
         for last, start, count in zip(lasts, starts.tolist(), counts.tolist(), strict=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from .held_vectors import as_blobs
 from .indexes import read_indexes
+from .norms import are_unit
 from .ownership import owned
 from .soundness import is_stored_table
 from .tables import (
@@ -25,9 +26,6 @@ from .tables import (
     StoredVectors,
     vector_from_blob,
 )
-
-NORM_ERROR = 0.01
-"""A vector whose squared norm is farther from 1 is none, and its scores would be no similarities."""
 
 LONGEST_TIMES = 1_000
 """Characters of the seconds of the scenes of one film."""
@@ -139,11 +137,6 @@ def _stored_vectors(
 def _may_hold(blob: bytes, size: int) -> bool:
     """Whether it is as long as some vectors of so many bytes."""
     return len(blob) == size or (0 < len(blob) <= MOST_VECTORS * size and len(blob) % size == 0)
-
-
-def are_unit(vectors: np.ndarray) -> np.ndarray:
-    """Whether each has unit norm, as far as float16 can tell: not what holds NaN or infinity."""
-    return np.abs(np.einsum("...i,...i", vectors, vectors) - 1) < NORM_ERROR
 
 
 def image_vector(conn: sqlite3.Connection, index: Index, image_id: Key) -> np.ndarray | None:
