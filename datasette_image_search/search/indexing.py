@@ -372,9 +372,8 @@ def _write_all(
                 if each is not None
             ]
             with store.transaction(db):
-                was = store.find_index(db.conn, index.image_table, index.model)
-                if was.engine_only and not index.engine_only:
-                    take_back(db, was)
+                if not index.engine_only:
+                    take_back(db, index)
                 _record(db, index, references, codes)
                 record_index_type(db, index)
                 if index.engine_only:

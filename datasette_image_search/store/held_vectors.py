@@ -202,7 +202,9 @@ def hand_over(db: Database, index: Index, vector_ids: np.ndarray) -> None:
 
 
 def take_back(db: Database, index: Index) -> None:
-    """All vectors that only the engine has are in the database again, in half precision. Raises VectorsAway."""
+    """All vectors that only an engine has are in the database again, in half precision. Raises VectorsAway."""
+    if not _named(db.conn, index).engine_only:
+        return
     with transaction(db):
         _write_anew(
             db,
