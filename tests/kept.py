@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from sqlite_utils import Database
 
 from datasette_image_search.engines import places
+from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 
-KEPT: Mapping[str, Mapping[str, object]] = {
+KEPT: Mapping[str, Mapping[str, Any]] = {
     "sidecar": {},
     "lance": {"engine": "lance"},
     "lance alone": {"engine": "lance", "stored_vectors": False},
 }
 
 
-def keep_in(kept: str, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In files of FAISS, as runs do, or in an engine, as a person asks for. This process is no server then."""
+@contextmanager
+def kept_in(kept: str, db: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """
+    In files of FAISS, as runs do, or in an engine, as a person asks for; then it has answered at the end. This process is no
+    server meanwhile.
+    """
     if kept == "sidecar":
         refresh_sidecars(db, "images")
-    else:
-        monkeypatch.setattr(places, "_served", [])
-        index_images(db, "images", **KEPT[kept])
+        yield
+        return
+    monkeypatch.setattr(places, "_served", [])
+    index_images(db, "images", **KEPT[kept])
+    answered = []
+
+    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **options: Any) -> Any:
+            answered.append(method)
+            return method(*given, **options)
+
+        return call
+
+    for name in ("nearest", "scores"):
+        monkeypatch.setattr(LanceEngine, name, counted(getattr(LanceEngine, name)))
+    yield
+    assert answered, "searches ranked without the engine"

@@ -1160,17 +1160,21 @@ def test_a_host_after_ray_needs_a_port(path: Path, folder: Path):
 
 
 def test_ray_ends_with_a_table_per_node(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    problem = "an actor on node gpu-3 has not loaded the model in 20 minutes; look at what that"
     works = (
         NodeWork("gpu-1", 4, "cuda, float16", 51_200, 641.23, 0),
         NodeWork("gpu-2", 1, "cuda, float16", 800, 10.0, 3),
+        NodeWork("gpu-3", 0, "", 0, 0.0, 0, problem),
     )
     monkeypatch.setattr("datasette_image_search.ingest.pipeline._Run.nodes", works)
     result = embed_images(path, "images", folder, "--model", "palette")
-    assert result.stderr.splitlines()[-4:] == [
+    assert result.stderr.splitlines()[-6:] == [
+        f"Warning: {problem}",
         "node      actors  device           images    images/s    batches lost",
         "------  --------  -------------  --------  ----------  --------------",
         "gpu-1          4  cuda, float16    51,200       641.2               0",
         "gpu-2          1  cuda, float16       800        10.0               3",
+        "gpu-3          0                        0         0.0               0",
     ]
 
 

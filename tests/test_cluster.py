@@ -77,7 +77,9 @@ class Fatal(PaletteEmbedder):
 
 
 def load(request):
-    """Not on the nodes while there is a file called "slow"."""
+    """Not on the nodes while there is a file called "slow"; never in the process that takes one called "late"."""
+    if taken("late"):
+        time.sleep(3600)
     slow = HERE / "slow"
     while slow.exists() and slow.read_text() != str(os.getpid()):
         time.sleep(0.05)
@@ -181,7 +183,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tell(site: Path) -> Iterator[Callable[[str], None]]:
     """Tells the processes of the cluster something, by the name of a file."""
     yield lambda name: (site / name).write_text(str(os.getpid()))
-    for name in ("once", "hold", "slow"):
+    for name in ("once", "hold", "slow", "late"):
         (site / name).unlink(missing_ok=True)
 
 
@@ -418,6 +420,30 @@ def test_an_actor_that_never_loads_the_model_is_given_up(
     tell("slow")
     with pytest.raises(ImageSearchError, match=r"an actor on node .* has not loaded the model in"):
         run(**ray)
+
+
+def test_an_actor_that_others_did_without_is_told(
+    run: Run,
+    ray: dict,
+    photos: Path,
+    tell: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def on_progress(progress: Progress) -> None:
+        if progress.device == "waiting for 2 actors" and not told:
+            told.append("late")
+            tell("late")
+        if progress.device.startswith("1 node"):
+            monkeypatch.setattr(module, "PREPARE_SECONDS", 0.0)
+
+    told: list[str] = []
+    summary = run(paths=(photos / "0",), **ray, on_progress=on_progress)
+
+    late, works = sorted(summary.nodes, key=lambda node: node.actors)
+    assert (works.actors, works.images, works.problem) == (1, 100, None)
+    assert (late.actors, late.device, late.images) == (0, "", 0)
+    assert late.problem is not None
+    assert late.problem.startswith(f"an actor on node {late.name} has not loaded the model in")
 
 
 # --- Indexes -------------------------------------------------------------------------------------

@@ -8,9 +8,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +26,8 @@ from datasette_image_search.ingest.cluster_address import (
     authenticate,
     authentication_kept,
     head_at,
+    in_reach,
+    resolved,
 )
 from datasette_image_search.ingest.cluster_nodes import connected
 from datasette_image_search.ingest.model_choice import RunError
@@ -75,8 +81,126 @@ def test_a_port_of_another_program_is_refused(said: bytes, monkeypatch: pytest.M
         talking.join()
 
 
+@contextmanager
+def server_of(answer: Callable[[bytes, Any], bytes]) -> Iterator[int]:
+    """The port of a server on loopback, which answers all questions so."""
+    grpc = pytest.importorskip("grpc")
+    pytest.importorskip("ray")
+
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, _details: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((Handler(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.mark.parametrize("client", ["", "ray://"])
+def test_a_head_is_asked_without_a_proxy(client: str, monkeypatch: pytest.MonkeyPatch):
+    """As Ray does it. No proxy listens there."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for name in ("grpc_proxy", "no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with server_of(lambda *_: b"") as port, authentication_kept():
+        authenticate(f"{client}127.0.0.1:{port}")
+
+
+def test_with_a_client_the_cluster_is_asked_and_not_its_server_only(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The server lives on for a minute."""
+    grpc = pytest.importorskip("grpc")
+    asked: list[dict] = []
+
+    def answer(_question: bytes, call: Any) -> bytes:
+        asked.append(dict(call.invocation_metadata()))
+        if "client_id" in asked[-1]:
+            call.abort(grpc.StatusCode.UNKNOWN, "no GCS")
+        return b""
+
+    with server_of(answer) as port, authentication_kept():
+        authenticate(f"ray://127.0.0.1:{port}")
+        head = head_at(f"ray://127.0.0.1:{port}")
+        assert head.answers(HANGS)
+        assert not replace(head, session=(("client_id", "me"),)).answers(HANGS)
+    assert asked[-1]["client_id"] == "me"
+
+
+@pytest.mark.parametrize("named", ["", None, "auto"])
+def test_auto_is_the_cluster_here_unless_another_is_named(
+    named: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    services = pytest.importorskip("ray._private.services")
+    monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda _: "127.0.0.1:6379")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if named is not None:
+        monkeypatch.setenv("RAY_ADDRESS", named)
+    assert resolved("auto") == "127.0.0.1:6379"
+    monkeypatch.setenv("RAY_ADDRESS", "gpu-1:6379")
+    assert resolved("auto") == "gpu-1:6379"
+
+
+def test_what_does_not_reach_the_cluster_is_one_error(monkeypatch: pytest.MonkeyPatch):
+    ray, grpc = pytest.importorskip("ray"), pytest.importorskip("grpc")
+
+    class Inactive(grpc.RpcError):
+        def details(self) -> str:
+            return "Socket closed"
+
+    sentence = r"cannot reach the cluster any more \({}\); run this again: what is committed stays"
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    for error, said in [
+        (Inactive(), "Socket closed"),
+        (ConnectionError("Client is shutting down."), "Client is shutting down."),
+        (ray.exceptions.RpcError("GCS\nis away"), "GCS is away"),
+    ]:
+        with pytest.raises(ClusterLost, match=sentence.format(said)), in_reach():
+            raise error
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(ClusterLost, match=sentence.format("the connection is lost")), in_reach():
+        pytest.fail("Ray would start a cluster here")
+
+
+class Clock:
+    """The seconds of a test, which pass when it says so."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_silence_begins_with_the_first_question_that_has_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """A process that writes for long asks nothing."""
+    clock, answered = Clock(), True
+    monkeypatch.setattr(cluster_address, "time", clock)
+    monkeypatch.setattr(Head, "answers", lambda *_: answered)
+    watch = Watch(head_at("gpu-1:6379"))
+    assert watch.is_there()
+
+    clock.now, answered = 100.0, False
+    assert not watch.is_there()
+    clock.now, answered = 101.0, True
+    assert watch.is_there()
+    clock.now, answered = 200.0, False
+    assert not watch.is_there()
+    clock.now = 225.0
+    assert not watch.is_there()
+    clock.now = 225.1
+    with pytest.raises(ClusterLost, match=r"the head of the cluster, gpu-1:6379, does not answer"):
+        watch.is_there()
+
+
 def test_a_head_that_comes_back_in_time_is_waited_for(monkeypatch: pytest.MonkeyPatch):
-    answers = iter([False, False, True, False])
+    answers = iter([False, False, True, False, False])
     monkeypatch.setattr(Head, "answers", lambda *_: next(answers))
     watch = Watch(head_at("gpu-1:6379"))
 
@@ -86,6 +210,8 @@ def test_a_head_that_comes_back_in_time_is_waited_for(monkeypatch: pytest.Monkey
     assert watch.is_there()
     assert watch.is_there()
     monkeypatch.setattr(cluster_address, "SILENT_SECONDS", -1.0)
+    # One question may be lost.
+    assert not watch.is_there(anew=True)
     with pytest.raises(ClusterLost, match=r"the head of the cluster, gpu-1:6379, does not answer"):
         watch.is_there(anew=True)
 
@@ -102,12 +228,15 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def kill_all(folder: Path) -> None:
-    """All processes that name a folder."""
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
+def kill_all(folder: Path, but: bytes | None = None) -> None:
+    """All other processes that have opened files in a folder, but those with a word in their command line."""
+    others = (each for each in Path("/proc").glob("[0-9]*") if int(each.name) != os.getpid())
+    for process in others:
         with suppress(OSError):
-            if bytes(folder) in file.read_bytes():
-                os.kill(int(file.parent.name), signal.SIGKILL)
+            is_of_it = any(folder in file.readlink().parents for file in (process / "fd").iterdir())
+            is_spared = but is not None and but in (process / "cmdline").read_bytes()
+            if is_of_it and not is_spared:
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 class Started:
@@ -122,6 +251,7 @@ class Started:
             "num-cpus": 1,
             "object-store-memory": 80_000_000,
             "include-dashboard": "false",
+            "include-log-monitor": "false",
             "temp-dir": folder,
             "min-worker-port": 0,
             "max-worker-port": 0,
@@ -143,6 +273,10 @@ class Started:
             timeout=HANGS,
             capture_output=True,
         )
+        # The server of ray:// comes later.
+        for port in (self.port, self.client_port):
+            while socket.socket().connect_ex(("127.0.0.1", port)):
+                time.sleep(0.1)
 
 
 @pytest.fixture
@@ -164,15 +298,20 @@ def started(token: Path) -> Iterator[Started]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.parametrize("client", ["", "ray://"])
 def test_a_cluster_that_asks_for_a_token_gets_it_and_its_end_is_said(
-    started: Started, token: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: str,
+    started: Started,
+    token: Path,
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """Without a token, Ray said after a minute that there is no cluster; without a head, it ended the process."""
-    monkeypatch.setattr(cluster_address, "SILENT_SECONDS", 2.0)
     # An actor works on for some time.
     monkeypatch.setattr(cluster_address, "ASK_SECONDS", 0.05)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    address = f"127.0.0.1:{started.port}"
+    address = f"{client}127.0.0.1:{started.client_port if client else started.port}"
     photos = tmp_path / "photos"
     for number in range(400):
         draw_picture(photos / f"{number:03}.png", (number % 250, 90, 90), (60, 45))
@@ -185,12 +324,13 @@ def test_a_cluster_that_asks_for_a_token_gets_it_and_its_end_is_said(
 
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-    with authentication_kept():
-        authenticate(f"ray://127.0.0.1:{started.client_port}")
 
     def kill_the_head(progress: Progress) -> None:
         if progress.done == 10:
-            kill_all(started.folder)
+            # The server of ray:// lives on for a minute.
+            kill_all(started.folder, but=b"ray.util.client.server")
+            monkeypatch.setattr(cluster_address, "SILENT_SECONDS", 2.0)
+            monkeypatch.setattr(cluster_address, "ANSWER_SECONDS", 2.0)
 
     with pytest.raises(ClusterLost, match=r"does not answer any more; .*: what is committed stays"):
         embed_images(request, kill_the_head)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from unittest import mock
 
 import pytest
 
@@ -61,15 +62,34 @@ def test_no_room_is_said(nodes: list[dict], cpus: int | None, sentence: str):
 
 def test_room_is_on_one_node(monkeypatch: pytest.MonkeyPatch):
     """Half of an actor here and half there are none."""
-    free = {"a": 1.0, "b": 1.0}
-    monkeypatch.setattr(cluster_nodes, "_free", lambda place: free[place.node])
+    free = [1.0, 1.0]
+    monkeypatch.setattr(cluster_nodes, "_free", lambda places: free)
     monkeypatch.setattr(cluster_nodes, "ROOM_SECONDS", 0.0)
     places = places_of([node("a", CPU=2.0), node("b", CPU=2.0)], 2)
     sentence = "one needs 2 processors of one node, and no node has more than 1 free; wait until"
     with pytest.raises(ClusterLost, match=sentence):
         wait_for_room(places)
 
-    free["b"] = 2.0
+    free[1] = 2.0
+    wait_for_room(places)
+
+
+def test_with_a_client_room_is_on_one_node_too(monkeypatch: pytest.MonkeyPatch):
+    """It told of the whole cluster, in which a run waited for minutes."""
+    ray = pytest.importorskip("ray")
+    of = {"a": {"CPU": 3.0}, "b": {"CPU": 3.0}}
+    task = mock.Mock(**{"return_value.remote.return_value": of})
+    monkeypatch.setattr("ray.util.client.ray.is_connected", lambda: True)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "remote", lambda **options: task)
+    monkeypatch.setattr(ray, "get", lambda told, timeout: told)
+    monkeypatch.setattr(cluster_nodes, "ROOM_SECONDS", 0.0)
+    places = places_of([node("a", CPU=4.0), node("b", CPU=4.0)], 4)
+
+    with pytest.raises(ClusterLost, match=r"needs 4 processors of one .* more than 3 free"):
+        wait_for_room(places)
+
+    of["b"]["CPU"] = 4.0
     wait_for_room(places)
 
 

@@ -897,7 +897,7 @@ def test_what_an_engine_is_told_names_no_place_and_no_picture(path: Path):
     state = json.loads(LanceEngine(EngineRequest(str(dataset_of(path)), 8)).state())
     assert set(state) == {
         *("format", "token", "vector_id", "index", "fingerprint", "dimensions", "references"),
-        *("vectors", "generation", "tuning", "tuned_for"),
+        *("vectors", "only", "generation", "tuning", "tuned_for"),
     }
 
 

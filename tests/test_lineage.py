@@ -26,7 +26,7 @@ from datasette_image_search.store import find_index
 from datasette_image_search.store.tokens import has_tokens
 
 from .conftest import sidecar_of
-from .kept import keep_in
+from .kept import kept_in
 from .planning import search_one
 from .random_tables import add_images, random_vectors, stored_vectors
 from .version_0_1 import make_older
@@ -36,13 +36,16 @@ VECTORS = random_vectors(100)
 
 
 @pytest.fixture
-def path(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+def path(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A database with VECTORS and its sidecar, or another of KEPT."""
     path = tmp_path / "photos.db"
     with closing(Database(path, execute_plugins=False)) as db:
         add_images(db, VECTORS)
-        keep_in(getattr(request, "param", "sidecar"), db, monkeypatch)
-    return path
+        with kept_in(getattr(request, "param", "sidecar"), db, monkeypatch):
+            db.close()
+            yield path
 
 
 @pytest.fixture
@@ -147,7 +150,7 @@ def test_other_pictures_get_the_ids_of_those_that_came_after_the_backup(
     assert_right(conn)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "path"), PLACES, indirect=["path"])
 def test_the_last_picture_is_the_same_and_those_before_are_not(
     path: Path, conn: sqlite3.Connection, way: Callable
 ) -> None:

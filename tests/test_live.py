@@ -50,7 +50,7 @@ from datasette_image_search.store.vectors import count_vectors, image_vector
 
 from . import committing
 from .conftest import sidecar_of
-from .kept import keep_in
+from .kept import kept_in
 from .planning import search_one
 from .random_tables import add_images, random_vectors
 
@@ -59,14 +59,17 @@ VECTORS = random_vectors(100)
 
 
 @pytest.fixture
-def path(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+def path(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A database with VECTORS and its sidecar, or another of KEPT, which this process has never searched."""
     path = tmp_path / "photos.db"
     with closing(Database(path, execute_plugins=False)) as db:
         add_images(db, VECTORS)
-        keep_in(getattr(request, "param", "sidecar"), db, monkeypatch)
-    live_module._open.clear()
-    return path
+        with kept_in(getattr(request, "param", "sidecar"), db, monkeypatch):
+            db.close()
+            live_module._open.clear()
+            yield path
 
 
 over_journals = pytest.mark.parametrize(
@@ -453,6 +456,7 @@ def test_a_renumbered_image_is_found_under_its_new_id(
     assert_best(search(conn, VECTORS[3]), images, VECTORS[3])
 
 
+@over_engines
 def test_what_another_process_wrote_is_found(path: Path, conn: sqlite3.Connection) -> None:
     vector = random_vectors(1, seed=7)[0]
     search(conn, vector)
@@ -507,6 +511,7 @@ def test_all_connections_of_a_process_share_one_index(path: Path, tmp_path: Path
         assert live(one) is live(one)
         assert live(one) is live(two)
         assert live(one) is live(three)
+        assert search(one, VECTORS[0]) == search(two, VECTORS[0]) == search(three, VECTORS[0])
 
 
 @over_engines
@@ -520,17 +525,19 @@ def test_a_commit_reads_the_new_rows_and_not_the_old_ones_again(
     assert after.segments[1].vector_ids.tolist() == [101, 102]
     assert len(before) == 100
     assert len(after) == 102
+    assert len(search(conn, VECTORS[0], 200)) == 102
 
 
 @over_engines
 def test_an_index_may_be_asked_for_by_many_threads_at_first(path: Path) -> None:
-    def ask(_: int) -> LiveIndex:
+    def ask(_: int) -> tuple[LiveIndex, list[tuple[int, float]]]:
         with closing(sqlite3.connect(path)) as conn:
-            return live(conn)
+            return live(conn), search(conn, VECTORS[0])
 
     with ThreadPoolExecutor(16) as threads:
         found = list(threads.map(ask, range(16)))
-    assert all(each is found[0] for each in found)
+    assert all(index is found[0][0] for index, _ in found)
+    assert all(hits == found[0][1] for _, hits in found)
 
 
 # --- When a sidecar is worth writing -------------------------------------------------------------
@@ -758,6 +765,7 @@ def test_an_index_that_gave_way_to_another_is_let_go(
 ) -> None:
     """Its sidecar is deleted, but would take up the disk for as long as it is open."""
     old = find_index(conn)
+    assert_best(search(conn, VECTORS[0]), dict(enumerate(VECTORS, start=1)), VECTORS[0])
     opened = weakref.ref(live_index(conn, old))
     table = store.find_image_table(db.conn, "images")
     ensure_index(

@@ -44,7 +44,7 @@ from datasette_image_search.store.references import (
 from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.writes import ensure_roots, write_batch
 
-from .kept import keep_in
+from .kept import kept_in
 from .planning import search_one, search_together
 from .random_tables import (
     add_images,
@@ -153,8 +153,8 @@ def images(
     with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
         images = Images(db)
         images.add(random_vectors(300), np.random.default_rng(0))
-        keep_in(getattr(request, "param", "sidecar"), db, monkeypatch)
-        yield images
+        with kept_in(getattr(request, "param", "sidecar"), db, monkeypatch):
+            yield images
 
 
 over_engines = pytest.mark.parametrize("images", ["sidecar", "lance"], indirect=True)

@@ -281,6 +281,9 @@ def _print_empty_rows(summary: Summary) -> None:
 
 
 def _print_nodes(summary: Summary) -> None:
+    for node in summary.nodes:
+        if node.problem is not None:
+            tell(f"Warning: {node.problem}", err=True)
     if summary.nodes:
         from tabulate import tabulate
 

@@ -20,8 +20,8 @@ import numpy as np
 from ..decoding.opening import Unreadable
 from ..embedders.protocol import Embedder, ModelRequest
 from ..errors import ImageSearchError, counted
-from .cluster_address import AGAIN, ClusterLost, Watch
-from .cluster_nodes import Place, connected, no_room, node_names, places_of, wait_for_room
+from .cluster_address import AGAIN, ClusterLost, Watch, in_reach
+from .cluster_nodes import Place, connected, no_room, places_of, wait_for_room
 from .cluster_worker import PACKAGE, Ready, Task, Worker
 from .encoding import EncodedBatch, EncodingSettings, batch_of_failures
 from .model_choice import RunError
@@ -128,7 +128,9 @@ def cluster_encoder(
 
         weights = None
         if model.weights is not None:
-            weights = ray.put(np.fromfile(model.weights, np.uint8))
+            content = np.fromfile(model.weights, np.uint8)
+            with in_reach():
+                weights = ray.put(content)
         task = Task(
             version(PACKAGE),
             replace(model, weights=None),
@@ -137,7 +139,9 @@ def cluster_encoder(
             settings,
             tuple(_readable(samples)),
         )
-        places = places_of(ray.nodes(), cpus)
+        with in_reach():
+            nodes = ray.nodes()
+        places = places_of(nodes, cpus)
         wait_for_room(places)
         encoder = ClusterEncoder(places, task, weights, workers, Watch(head))
         try:
@@ -187,7 +191,7 @@ class ClusterEncoder:
         self._losses: dict[str, int] = {}
         self._devices: dict[str, str] = {}
         self._most: dict[str, int] = {}
-        self._names = node_names([node for node in ray.nodes() if node["Alive"]])
+        self._problems: dict[str, str] = {}
         self._is_running = False
         self._moved = time.monotonic()
         self._seconds = 0.0
@@ -224,18 +228,21 @@ class ClusterEncoder:
 
     def nodes(self, images: Mapping[str, int], /) -> tuple[NodeWork, ...]:
         seconds = max(self._seconds, 1e-3)
+        names = {place.node: place.name for place in self._places}
         return tuple(
             NodeWork(
-                self._names[node],
-                self._most[node],
-                self._devices[node],
+                name,
+                self._most.get(node, 0),
+                self._devices.get(node, ""),
                 images.get(node, 0),
                 images.get(node, 0) / seconds,
                 self._losses.get(node, 0),
+                self._problems.get(node),
             )
-            for node in self._devices
+            for node, name in names.items()
         )
 
+    @in_reach()
     def _made(self, place: Place, deaths: int = 0) -> _Actor:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -253,7 +260,8 @@ class ClusterEncoder:
         settings = replace(self._task.settings, workers=threads, decoders=threads * beside)
         task = replace(self._task, settings=settings)
         actor.started, actor.asked = None, time.monotonic()
-        actor.prepared = actor.handle.prepare.remote(task, self._weights)
+        with in_reach():
+            actor.prepared = actor.handle.prepare.remote(task, self._weights)
 
     def _is_ready(self, actor: _Actor, ready: Ready) -> None:
         if ready.problem is not None:
@@ -269,18 +277,17 @@ class ClusterEncoder:
 
     def _remove(self, actor: _Actor) -> None:
         self._actors.remove(actor)
-        if not self._ray.is_initialized():
-            # A lost cluster of ray://. Ray would start another one to ask it.
-            return
         # Also of one that does not answer, whose memory another one will want.
-        with suppress(self._ray.exceptions.RayError, ValueError, ConnectionError):
+        with suppress(ClusterLost, ValueError), in_reach():
             self._ray.kill(actor.handle)
 
     def _replace(self, actor: _Actor, error: Exception) -> None:
         """Raises RunError if it was the last, or one of the first, and not as its node has died."""
         self._remove(actor)
         place, deaths = actor.place, 0
-        is_alive = any(each["Alive"] and each["NodeID"] == place.node for each in self._ray.nodes())
+        with in_reach():
+            nodes = self._ray.nodes()
+        is_alive = any(each["Alive"] and each["NodeID"] == place.node for each in nodes)
         if actor.device is None:
             if is_alive and not self._is_running:
                 raise RunError(
@@ -293,6 +300,11 @@ class ClusterEncoder:
             self._lose(batch)
         if is_alive and deaths < TRIES:
             self._actors.append(self._made(place, deaths))
+        elif is_alive:
+            self._problems[place.node] = (
+                f"an actor on node {place.name} ended {counted(deaths, 'time')} before it was ready ({_why(error)}), and "
+                "others did without it"
+            )
         self._check_some(self._actors)
 
     def _check_some(self, actors: Sequence[_Actor]) -> None:
@@ -360,7 +372,7 @@ class ClusterEncoder:
                 self._send(actor, self._lost.popleft(), roots)
 
     def _send(self, actor: _Actor, batch: _Batch, roots: Mapping[str, int]) -> None:
-        with _in_reach():
+        with in_reach():
             actor.batches[actor.handle.encode.remote(batch.sent, roots)] = batch
 
     def _lose(self, batch: _Batch) -> None:
@@ -375,7 +387,7 @@ class ClusterEncoder:
         if not self._head.is_there():
             time.sleep(LOOK_SECONDS)
             return
-        with _in_reach():
+        with in_reach():
             come, _ = self._ray.wait(list(of), num_returns=1, timeout=LOOK_SECONDS)
             if come:
                 come, _ = self._ray.wait(list(of), num_returns=len(of), timeout=0)
@@ -388,17 +400,13 @@ class ClusterEncoder:
 
     def _receive(self, actor: _Actor, ref: Any) -> None:
         errors = self._ray.exceptions
-        try:
-            value = self._ray.get(ref)
-        except errors.RayTaskError as error:
-            # Also one that is an OSError.
-            raise _told(actor, error) from error
-        except OSError as error:
-            raise _out_of_reach(error) from error
-        except errors.RayError as error:
+        value = self._come(ref)
+        if isinstance(value, errors.RayTaskError):
+            raise _told(actor, value) from value
+        if isinstance(value, errors.RayError):
             # Else it is asked for again when the head is there.
             if self._head.is_there(anew=True):
-                self._replace(actor, error)
+                self._replace(actor, value)
             return
         if ref == actor.started:
             self._prepare(actor)
@@ -407,6 +415,14 @@ class ClusterEncoder:
         else:
             batch = actor.batches.pop(ref)
             self._done[batch.number] = [replace(each, node=actor.place.node) for each in value]
+
+    @in_reach()
+    def _come(self, ref: Any) -> Any:
+        """What a call of an actor has returned, or the error that it, or Ray about it, has raised, which may be an OSError too."""
+        try:
+            return self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            return error
 
     def _give_up(self, roots: Mapping[str, int]) -> None:
         for batch in [each for each in self._lost if each.tries >= TRIES]:
@@ -426,19 +442,25 @@ class ClusterEncoder:
         ]
         for actor in slow:
             self._remove(actor)
-        if slow and not self._actors:
-            raise ClusterLost(
-                f"an actor on node {slow[0].place.name} has not loaded the model in {PREPARE_SECONDS / 60:g} minutes; look "
-                f"at what that node does, or send the weights with --weights, and {AGAIN}"
+            name, minutes = actor.place.name, f"{PREPARE_SECONDS / 60:g}"
+            self._problems[actor.place.node] = problem = (
+                f"an actor on node {name} has not loaded the model in {minutes} minutes; look at what that node does, or send "
+                "the weights with --weights"
             )
+            if not self._actors:
+                raise ClusterLost(f"{problem}, and {AGAIN}")
 
     def _listed(self, images: Iterator[ImageSource]) -> Iterator[_Batch]:
         number = 0
         while some := tuple(sent_together(images, self._task.settings.batch_size)):
             # What is sent by a reference may go out again, and is not kept in this process.
             bare = tuple(_without_content(image) for image in some)
-            yield _Batch(number, bare, some if bare == some else self._ray.put(some))
+            yield _Batch(number, bare, some if bare == some else self._put(some))
             number += 1
+
+    @in_reach()
+    def _put(self, images: tuple[ImageSource, ...]) -> Any:
+        return self._ray.put(images)
 
 
 def sent_together(images: Iterator[ImageSource], size: int) -> Iterator[ImageSource]:
@@ -453,19 +475,6 @@ def sent_together(images: Iterator[ImageSource], size: int) -> Iterator[ImageSou
 
 def _without_content(image: ImageSource) -> ImageSource:
     return replace(image, content=None) if isinstance(image, OwnImage) else image
-
-
-@contextmanager
-def _in_reach() -> Iterator[None]:
-    """What Ray raises if its process on this machine has ended, or the server of ray:// is away, is ClusterLost."""
-    try:
-        yield
-    except OSError as error:
-        raise _out_of_reach(error) from error
-
-
-def _out_of_reach(error: OSError) -> ClusterLost:
-    return ClusterLost(f"this machine cannot reach the cluster any more ({error}); {AGAIN}")
 
 
 def _why(error: Exception) -> str:

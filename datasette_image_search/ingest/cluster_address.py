@@ -1,6 +1,6 @@
 """
 The head of a Ray cluster, asked beside Ray: that tries for minutes, takes a refused token for a head that is away, and ends
-this process if the head stays away.
+this process if the head stays away. And the error of a call to Ray that does not reach the cluster.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +21,11 @@ ASK_SECONDS = 3.0
 """How often a head is asked whether it is there still."""
 
 SILENT_SECONDS = 25.0
-"""The longest silence of a head: after 60 seconds, Ray ends this process without a word."""
+"""The longest silence of a head, from the first question without an answer: after 60 seconds, Ray ends this process without a
+word."""
+
+LONGEST_SAID = 200
+"""Characters of what Ray says."""
 
 AUTO = "auto"
 AUTH_MODE = "RAY_AUTH_MODE"
@@ -40,23 +44,56 @@ class TokenRefused(Exception):
     """A head asks for a token, and this machine has none or another."""
 
 
+@contextmanager
+def in_reach() -> Iterator[None]:
+    """What a call to Ray raises, other than the error of a task, if Ray or the server of ray:// is away is ClusterLost."""
+    import grpc
+    import ray
+
+    if not ray.is_initialized():
+        # A lost cluster of ray://. Ray would start another one to ask it.
+        raise _out_of_reach("the connection is lost")
+    try:
+        yield
+    except (OSError, grpc.RpcError, ray.exceptions.RayError) as error:
+        raise _out_of_reach(in_short(error)) from error
+
+
+def in_short(error: Exception) -> str:
+    """What Ray says, which may be the log of a server."""
+    told = getattr(error, "details", None)
+    said = " ".join(str(told() if callable(told) else error).split())
+    return said[:LONGEST_SAID] or type(error).__name__
+
+
+def _out_of_reach(said: str) -> ClusterLost:
+    return ClusterLost(f"this machine cannot reach the cluster any more ({said}); {AGAIN}")
+
+
 @dataclass(frozen=True)
 class Head:
-    """The server of a head: HOST:PORT, and something that it can be asked."""
+    """
+    The server of a head, HOST:PORT, or that of ray://, `is_client`. That one answers by itself, but asks the cluster for a
+    `session`, by which it knows this process.
+    """
 
     target: str
-    question: str
+    is_client: bool
+    session: tuple[tuple[str, str], ...] = ()
 
     def ask(self, seconds: float) -> None:
         """Returns if it answers within some seconds. Raises TokenRefused, and OSError if it is away or no Ray."""
         import grpc
         from ray._private.grpc_utils import init_grpc_channel
+        from ray._private.ray_constants import GLOBAL_GRPC_OPTIONS
         from ray.exceptions import AuthenticationError
 
+        method, question = self._question()
         try:
             # A channel of some age would wait before it connects anew.
-            with init_grpc_channel(self.target) as channel:
-                channel.unary_unary(self.question)(b"", timeout=seconds)
+            with init_grpc_channel(self.target, GLOBAL_GRPC_OPTIONS) as channel:
+                ask = channel.unary_unary(f"/ray.rpc.{method}")
+                ask(question, timeout=seconds, metadata=self.session)
         except AuthenticationError as error:
             raise TokenRefused from error
         except grpc.RpcError as error:
@@ -65,8 +102,19 @@ class Head:
                 raise TokenRefused from error
             if code == grpc.StatusCode.UNIMPLEMENTED:
                 raise OSError(f"another program listens there; {USUAL_PORTS}") from error
-            if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                raise OSError(f"nothing of Ray answers there; {USUAL_PORTS}") from error
+            raise OSError(f"nothing of Ray answers there; {USUAL_PORTS}") from error
+
+    def _question(self) -> tuple[str, bytes]:
+        if not self.is_client:
+            return "NodeInfoGcsService/CheckAlive", b""
+        from ray.core.generated import ray_client_pb2
+
+        messages: Any = ray_client_pb2
+        types = messages.ClusterInfoType
+        question = messages.ClusterInfoRequest(
+            type=types.CLUSTER_RESOURCES if self.session else types.PING
+        )
+        return "RayletDriver/ClusterInfo", question.SerializeToString()
 
     def answers(self, seconds: float) -> bool:
         try:
@@ -81,25 +129,28 @@ class Watch:
 
     def __init__(self, head: Head) -> None:
         self._head = head
-        self._heard = self._asked = time.monotonic()
-        self._is_there = True
+        self._asked = time.monotonic()
+        self._silent_since: float | None = None
 
     def is_there(self, *, anew: bool = False) -> bool:
         """
         As it was within ASK_SECONDS, or is now. While it is not, Ray is asked nothing that needs it. Raises ClusterLost when it
-        has been silent for SILENT_SECONDS.
+        has not answered two questions or more, for SILENT_SECONDS.
         """
-        now = time.monotonic()
-        if anew or not self._is_there or now - self._asked > ASK_SECONDS:
-            self._is_there = self._head.answers(ANSWER_SECONDS)
+        began = time.monotonic()
+        if anew or self._silent_since is not None or began - self._asked > ASK_SECONDS:
+            is_there = self._head.answers(ANSWER_SECONDS)
             self._asked = time.monotonic()
-            if self._is_there:
-                self._heard = self._asked
-            elif self._asked - self._heard > SILENT_SECONDS:
+            if is_there:
+                self._silent_since = None
+            elif self._silent_since is None:
+                # This process may not have asked for long, while it was busy.
+                self._silent_since = began
+            elif self._asked - self._silent_since > SILENT_SECONDS:
                 raise ClusterLost(
                     f"the head of the cluster, {self._head.target}, does not answer any more; see to it, and {AGAIN}"
                 )
-        return self._is_there
+        return self._silent_since is None
 
 
 def head_at(address: str) -> Head:
@@ -108,8 +159,7 @@ def head_at(address: str) -> Head:
     parts = urlsplit(address if is_client else f"//{address}")
     if not (parts.hostname and parts.port):
         raise ValueError(f"it needs a host and a port; {USUAL_PORTS}")
-    service = "RayletDriver/ClusterInfo" if is_client else "NodeInfoGcsService/CheckAlive"
-    return Head(parts.netloc, f"/ray.rpc.{service}")
+    return Head(parts.netloc, is_client)
 
 
 def resolved(address: str) -> str:
@@ -118,15 +168,18 @@ def resolved(address: str) -> str:
 
     if address != AUTO:
         return address
-    named = os.environ.get("RAY_ADDRESS", AUTO)
+    named = os.environ.get("RAY_ADDRESS") or AUTO
     return str(canonicalize_bootstrap_address(AUTO)) if named == AUTO else named
 
 
 def head_of_this(address: str) -> Head:
     """The head that Ray in this process is connected to, by some address."""
     import ray
+    from ray.util.client import ray as client
 
-    return head_at(address if address.startswith(CLIENT) else ray.get_runtime_context().gcs_address)
+    if not address.startswith(CLIENT):
+        return head_at(ray.get_runtime_context().gcs_address)
+    return replace(head_at(address), session=tuple(client.get_context().client_worker.metadata))
 
 
 @contextmanager
@@ -145,7 +198,7 @@ def authenticate(address: str) -> None:
     answer it. A person's own RAY_AUTH_MODE stays. Raises OSError or ValueError if no Ray answers, RunError if it refuses the token.
     """
     head = head_at(address)
-    own = os.environ.get(AUTH_MODE)
+    own = os.environ.get(AUTH_MODE) or None
     modes = ("disabled", "token") if own is None else (own,)
     for mode in modes:
         _set_mode(mode)

@@ -19,6 +19,8 @@ from .cluster_address import (
     authenticate,
     authentication_kept,
     head_of_this,
+    in_reach,
+    in_short,
     resolved,
 )
 from .model_choice import RunError
@@ -29,12 +31,11 @@ HERE = "local"
 USUAL_CPUS = 4
 """Processors of an actor without a GPU: with more, its threads wait for each other."""
 
-
-LONGEST_SAID = 200
-"""Characters of what Ray says, which may be the log of a server."""
-
 ROOM_SECONDS = 20.0
 """The cluster takes some to know that a run before has ended."""
+
+TASK_SECONDS = 120.0
+"""The longest time in which a node of ray:// tells what is free: it starts a process for that."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,8 @@ def connected(address: str) -> Iterator[Head]:
                 authenticate(address)
             ray.init(address=address, **options)
         except (OSError, ValueError, RuntimeError) as error:
-            said = " ".join(str(error).split())[:LONGEST_SAID] or type(error).__name__
             raise RunError(
-                f"there is no Ray at {address!r} ({said}); start it with `ray start --head`, or leave the address out "
+                f"there is no Ray at {address!r} ({in_short(error)}); start it with `ray start --head`, or leave the address out "
                 "to start it here"
             ) from error
         try:
@@ -115,7 +115,7 @@ def places_of(nodes: Sequence[Mapping[str, Any]], cpus: int | None) -> list[Plac
 def wait_for_room(places: Sequence[Place]) -> None:
     """Until there is room for an actor at one of the places, as far as that is known. Raises ClusterLost if there is none."""
     deadline = time.monotonic() + ROOM_SECONDS
-    while not any(place.size <= _free(place) for place in places):
+    while not any(map(_has_room, places, _free(places))):
         if time.monotonic() > deadline:
             raise no_room(places)
         time.sleep(0.2)
@@ -124,24 +124,32 @@ def wait_for_room(places: Sequence[Place]) -> None:
 def no_room(places: Sequence[Place]) -> ClusterLost:
     """The error of a cluster in which no actor can run at any of the places, with what is free of it."""
     least = min(places, key=lambda place: place.size)
-    most = max(_free(place) for place in places)
+    most = max(_free(places))
     return ClusterLost(
         f"no actor can run: one needs {least.needs} of one node, and no node has more than {most:g} free; wait until "
         f"others are done, or add nodes, and {AGAIN}"
     )
 
 
-def _free(place: Place) -> float:
-    """What is free of the resource of a place, on its node; with ray://, which does not tell of nodes, on all."""
+def _has_room(place: Place, free: float) -> bool:
+    return place.size <= free
+
+
+@in_reach()
+def _free(places: Sequence[Place]) -> list[float]:
+    """What is free of the resource of each place, on its node."""
     import ray
     from ray._private.state import available_resources_per_node
     from ray.util.client import ray as client
 
     if client.is_connected():
-        free = ray.available_resources()
+        # Only the nodes know it. A task that needs no processor runs on any of them.
+        task = ray.remote(num_cpus=0)(available_resources_per_node)
+        of = ray.get(task.remote(), timeout=TASK_SECONDS)
     else:
-        free = available_resources_per_node().get(place.node, {})
-    return float(free.get("GPU" if place.gpus else "CPU", 0))
+        of = available_resources_per_node()
+    resources = ((place, "GPU" if place.gpus else "CPU") for place in places)
+    return [float(of.get(place.node, {}).get(resource, 0)) for place, resource in resources]
 
 
 def node_names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:

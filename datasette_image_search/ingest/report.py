@@ -36,7 +36,7 @@ class Progress:
 class NodeWork:
     """
     What a node of a cluster did: its actors and their device, the images that are committed, how many of these in a second
-    in which the cluster worked, and the batches that were lost with an actor.
+    in which the cluster worked, and the batches that were lost with an actor. `problem` says why an actor of it was given up.
     """
 
     name: str
@@ -45,6 +45,7 @@ class NodeWork:
     images: int
     rate: float
     lost: int
+    problem: str | None = None
 
 
 @dataclass(frozen=True)

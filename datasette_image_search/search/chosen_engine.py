@@ -12,7 +12,6 @@ from ..engines.places import allow, place_of
 from ..engines.protocol import EngineError
 from ..engines.registry import BUILT_IN, check_engine
 from ..store import Index
-from ..store.held_vectors import take_back
 from ..store.indexes import record_sidecar
 from .held import NotHeld, believed
 
@@ -27,15 +26,14 @@ def with_engine(
     stored_vectors: bool | None,
 ) -> Index:
     """
-    The row of an index with what was asked for, None for what it has. Vectors that the database is to have again come
-    back first. Raises EngineError.
+    The row of an index with what was asked for, None for what it has. Raises EngineError.
     """
     chosen = _named(index, engine, uri)
     if uri is not None:
         allow(str(chosen.engine_uri))
     if (chosen.engine, chosen.engine_uri) != (index.engine, index.engine_uri):
         _adopt(db, database, chosen)
-    return _stored(db, chosen, index.engine, stored_vectors=stored_vectors)
+    return _stored(chosen, index.engine, stored_vectors=stored_vectors)
 
 
 def _named(index: Index, engine: str | None, uri: str | Path | None) -> Index:
@@ -66,13 +64,8 @@ def _adopt(db: Database, database: Path, index: Index) -> None:
             record_sidecar(db, index)
 
 
-def _stored(
-    db: Database, index: Index, recorded: str | None, *, stored_vectors: bool | None
-) -> Index:
-    """
-    The row of an index with or without vectors in the database, as it was asked for. Those that only the engine has come
-    back first. Raises EngineError.
-    """
+def _stored(index: Index, recorded: str | None, *, stored_vectors: bool | None) -> Index:
+    """The row of an index with or without vectors in the database, as it was asked for. Raises EngineError."""
     if stored_vectors is None:
         if index.engine_only and index.engine is None:
             raise EngineError(
@@ -84,6 +77,4 @@ def _stored(
         raise EngineError(
             "--no-stored-vectors needs an engine that has the vectors; add --engine, such as lance"
         )
-    if stored_vectors and index.engine_only:
-        take_back(db, index)
     return replace(index, engine_only=not stored_vectors)

@@ -17,7 +17,7 @@ from ..engines.protocol import EngineError, VectorEngine
 from ..errors import printable
 from ..progress import Report
 from ..store import Index
-from ..store.held_vectors import SCENES, code_dimensions, engine_of, source_of
+from ..store.held_vectors import SCENES, code_dimensions, engine_of, lacks_vectors, source_of
 from ..store.indexes import WeightsOf
 from ..store.references import References
 from ..store.tables import Rows, StoredVectors
@@ -25,7 +25,7 @@ from ..store.tokens import rows_after
 from ..store.vectors import count_vectors, vector_batches
 from .codes import Ids, all_rows, ids_of
 from .correction import with_biases
-from .held import Held, must_be_tuned, owner_of, state_of, token_of, tuned
+from .held import Held, is_only_copy, must_be_tuned, owner_of, state_of, token_of, tuned
 from .held_files import open_held
 from .lineage import NOBODY, Unproven, gone
 from .sample_queries import of_both_kinds, sample_queries
@@ -73,13 +73,13 @@ def feed(
     """
     before = _before(conn, database, index, check=not asked.is_checked)
     engine = _to_write(conn, database, index, asked, begins_anew=before is None)
+    newest = engine_of(index, database, token=None)
+    _check_is_of(newest, index, asked)
     if before is None:
-        if not asked.takes_over:
-            _check_is_of(engine, index)
         engine.clear()
         before = Held(engine, str(index.engine), code_dimensions(index), *_none(index))
     else:
-        _say_if_another_wrote(database, index)
+        _say_if_another_wrote(newest, index)
     before = replace(before, engine=engine)
     with store.snapshot(conn):
         now = store.find_index(conn, index.image_table, index.model)
@@ -166,7 +166,7 @@ def _to_write(
     has them must be there, and is left as it is by whatever is written. Raises EngineError.
     """
     now = store.find_index(conn, index.image_table, index.model)
-    if now.engine_only and begins_anew:
+    if now.engine_only and begins_anew and lacks_vectors(conn, now):
         source_of(conn, now)
     is_source = now.engine_only and (now.engine, now.engine_uri) == (index.engine, index.engine_uri)
     token = index.sidecar if is_source or not begins_anew else None
@@ -175,17 +175,17 @@ def _to_write(
     if on_cluster and not engine.can_build_on_cluster:
         raise EngineError(f"{index.engine} builds no index on a cluster; leave --ray out")
     if index.engine_only and not engine.keeps_commits:
+        option = "add --stored-vectors" if now.engine_only else "leave --no-stored-vectors out"
         raise EngineError(
             f"{index.engine} keeps no former commit whole while the next is made, so the vectors must be in the database too; "
-            "leave --no-stored-vectors out"
+            f"{option}"
         )
     return engine
 
 
-def _say_if_another_wrote(database: Path, index: Index) -> None:
+def _say_if_another_wrote(engine: VectorEngine, index: Index) -> None:
     """What this database goes on from is not the last commit: another copy of it writes there too, and each misses the other's."""
-    last = token_of(engine_of(index, database, token=None))
-    if last not in (None, index.sidecar):
+    if token_of(engine) not in (None, index.sidecar):
         logger.warning(
             "what %s holds of %s was written by another copy of this database since, or by a run that was killed; this one goes "
             "on from what it wrote itself, and only one should write there",
@@ -194,10 +194,17 @@ def _say_if_another_wrote(database: Path, index: Index) -> None:
         )
 
 
-def _check_is_of(engine: VectorEngine, index: Index) -> None:
-    """Raises EngineError if the last commit is of another index, whose searches would miss it."""
+def _check_is_of(engine: VectorEngine, index: Index, asked: Asked) -> None:
+    """Raises EngineError if the last commit is of another index, whose searches would miss it, or who has no other vectors."""
     owner = owner_of(engine)
-    if owner not in (None, index.identity):
+    if owner in (None, index.identity):
+        return
+    if is_only_copy(engine):
+        raise EngineError(
+            f"the engine {index.engine} of {index.image_table!r} holds the only copy of the vectors of another index; name "
+            "another place with index-images --uri"
+        )
+    if not asked.takes_over:
         raise EngineError(
             f"the engine {index.engine} of {index.image_table!r} holds the vectors of another index; name another place with "
             f"index-images --uri; if this is the place of {index.image_table!r}, take it back with index-images --engine "

@@ -213,6 +213,7 @@ def state_of(index: Index, held: Held) -> str:
     return json.dumps(
         {
             **_identity(index),
+            "only": index.engine_only,
             "vectors": len(held),
             "generation": None if held.rows is None else held.rows.state(),
             "tuning": None if held.tuning is None else asdict(held.tuning),
@@ -241,6 +242,11 @@ def owner_of(engine: VectorEngine) -> str | None:
 def token_of(engine: VectorEngine) -> str | None:
     """The token of the commit that an engine holds; None if it holds none, or nobody knows."""
     return _said(engine, "token")
+
+
+def is_only_copy(engine: VectorEngine) -> bool:
+    """Whether a commit says that the database has not its vectors."""
+    return _said(engine, "only") == str(True)
 
 
 def _said(engine: VectorEngine, what: str) -> str | None:

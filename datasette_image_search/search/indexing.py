@@ -22,7 +22,7 @@ from ..files.whole_files import put_in_place
 from ..progress import Report, silent
 from ..store import Index
 from ..store.connections import database_path
-from ..store.held_vectors import hand_over
+from ..store.held_vectors import hand_over, take_back
 from ..store.indexes import (
     WeightsOf,
     all_indexes,
@@ -372,6 +372,8 @@ def _write_all(
                 if each is not None
             ]
             with store.transaction(db):
+                if not index.engine_only:
+                    take_back(db, index)
                 _record(db, index, references, codes)
                 record_index_type(db, index)
                 if index.engine_only:

@@ -42,8 +42,11 @@ LONG = 3.0
 PAUSE = 30.0
 """Seconds after which a read that fails took long, and until it is tried again."""
 
-HALF_PRECISION = 1e-3
-"""The most that rounding changes a component of a unit vector by, with room."""
+HALF_PRECISION = 2**-10
+"""The share that half precision changes a component of a unit vector by, at most, and ..."""
+
+SMALLEST = 2**-24
+"""... what it changes one by that is too small for that."""
 
 ROWS = 10_000
 """Rows that are written anew at once."""
@@ -90,8 +93,7 @@ def _opened(name: str, request: EngineRequest, identity: str, *, is_beside: bool
 
 def source_of(conn: sqlite3.Connection, index: Index) -> VectorEngine:
     """The engine that alone has vectors of an index, as this connection sees it. Raises VectorsAway."""
-    rows = read_indexes(conn, index.image_table, with_unfinished=True)
-    named = next((each for each in rows if each.id == index.id), index)
+    named = _named(conn, index)
     database = database_path(conn)
     try:
         if database is None or named.engine is None or named.sidecar is None:
@@ -104,18 +106,36 @@ def source_of(conn: sqlite3.Connection, index: Index) -> VectorEngine:
         raise _away(named, error) from error
 
 
+def _named(conn: sqlite3.Connection, index: Index) -> Index:
+    """The row of an index as this connection sees it."""
+    rows = read_indexes(conn, index.image_table, with_unfinished=True)
+    return next((each for each in rows if each.id == index.id), index)
+
+
+def lacks_vectors(conn: sqlite3.Connection, index: Index) -> bool:
+    """Whether only an engine has some of the vectors of an index."""
+    sql = (
+        "select exists (select 1 from {vectors} where index_id = ? and typeof(vector) = 'integer')"
+    )
+    (lacks,) = conn.execute(sql.format(**index.table.quoted()), [index.id]).fetchone()
+    return bool(lacks)
+
+
 def _away(index: Index, error: EngineError) -> VectorsAway:
     return VectorsAway(
         f"the vectors of {index.image_table!r} are in {index.engine} only, not in the database, and {error}; bring it back, "
-        "or name where it is, with index-images --uri",
+        "or name where it is, with index-images --uri; if it is lost, embed the images anew with embed-images --replace-model",
         error.details,
     )
 
 
 def as_blobs(conn: sqlite3.Connection, index: Index, cells: Sequence[Any]) -> list[Any]:
-    """The column `vector` of some rows, read from the engine where only that has them. Raises VectorsAway."""
+    """
+    The column `vector` of some rows, read from the engine where only that has them. A number that somebody wrote into a
+    database that has its vectors stays as it is. Raises VectorsAway.
+    """
     lasts = sorted({cell for cell in cells if type(cell) is int})
-    if not lasts:
+    if not lasts or not _named(conn, index).engine_only:
         return list(cells)
     with _not_again((database_path(conn), index.id)):
         blobs = _read(conn, index, lasts)
@@ -182,7 +202,9 @@ def hand_over(db: Database, index: Index, vector_ids: np.ndarray) -> None:
 
 
 def take_back(db: Database, index: Index) -> None:
-    """All vectors that only the engine has are in the database again, in half precision. Raises VectorsAway."""
+    """All vectors that only an engine has are in the database again, in half precision. Raises VectorsAway."""
+    if not _named(db.conn, index).engine_only:
+        return
     with transaction(db):
         _write_anew(
             db,

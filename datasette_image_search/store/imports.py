@@ -13,7 +13,7 @@ import numpy as np
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
-from .held_vectors import HALF_PRECISION, as_blobs
+from .held_vectors import HALF_PRECISION, SMALLEST, as_blobs
 from .sources import sources_of
 from .tables import (
     ImageTable,
@@ -120,7 +120,8 @@ def _are_near(held: bytes | None, vector: np.ndarray) -> bool:
     """Whether a vector may be the one that an engine has in half precision."""
     if held is None or len(held) != vector.nbytes:
         return False
-    return bool(np.abs(vector_from_blob(held) - vector).max() < HALF_PRECISION)
+    changes = np.abs(vector_from_blob(held) - vector)
+    return bool((changes <= HALF_PRECISION * np.abs(vector) + SMALLEST).all())
 
 
 def _stored(

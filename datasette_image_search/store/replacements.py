@@ -5,15 +5,19 @@ in the table of indexes that says so, and vectors of its own.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Sequence
 
 from sqlite_utils import Database
 
+from ..errors import printable
 from .indexes import read_indexes, update_index
 from .tables import INDEXES, REFERENCES, ImageTable, Index, Key, table_exists
 from .tags import forget_label_sets
 from .transactions import transaction
+
+logger = logging.getLogger(__name__)
 
 
 def unfinished_index(conn: sqlite3.Connection, table: str) -> Index | None:
@@ -57,11 +61,22 @@ def delete_index(db: Database, table: ImageTable, index: Index) -> None:
 def take_over(db: Database, table: ImageTable, index: Index, replaced: Sequence[Index]) -> None:
     """
     From now on `index` is searched, and the others are gone with all that hangs on them, in one
-    transaction. It is of the type that a person chose for the first of them.
+    transaction. It is of the type, and in an engine beside the database, that a person chose for the first of them.
     """
+    chosen = next((each for each in (index, *replaced) if each.engine or each.index_type), index)
+    now = {"unfinished": 0, "index_type": chosen.index_type}
+    if chosen is not index and chosen.engine_uri is not None:
+        # That place has the vectors of another index.
+        now["index_type"] = None
+        logger.warning(
+            "the vectors of %s by %s are in the database and a file beside it; to have them in %s as those before, name an "
+            "empty place with index-images --engine %s --uri",
+            *(printable(repr(each)) for each in (table.name, index.model)),
+            *[printable(str(chosen.engine))] * 2,
+        )
+    elif chosen is not index:
+        now |= {"engine": chosen.engine, "engine_only": chosen.engine_only}
     with transaction(db):
         for each in replaced:
             delete_index(db, table, each)
-        types = [each.index_type for each in (index, *replaced) if each.index_type]
-        now = {"unfinished": 0, "index_type": types[0] if types else None}
         update_index(db, index, now)
