@@ -18,7 +18,7 @@ def ignore_case_below(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of_paths = getattr(pathlib, "_normal_accessor", None)
     for name in ("stat", "lstat", "scandir", "open"):
         monkeypatch.setattr(os, name, _ignoring(getattr(os, name), f"{folder}/"))
-        if of_paths is not None and name != "open":
+        if of_paths is not None and name in ("stat", "scandir"):
             monkeypatch.setattr(of_paths, name, getattr(os, name))
     opened = _ignoring(open, f"{folder}/")
     monkeypatch.setattr("io.open", opened)
