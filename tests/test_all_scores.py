@@ -11,6 +11,7 @@ import pytest
 
 from datasette_image_search.search import all_scores, byte_codes
 from datasette_image_search.search.all_scores import AllScores
+from datasette_image_search.search.byte_codes import ByteCodes
 from datasette_image_search.search.live import LiveIndex
 from datasette_image_search.search.sidecar import open_sidecar, write_sidecar
 
@@ -21,21 +22,21 @@ DIMENSIONS = 48
 QUERIES = random_vectors(12, DIMENSIONS, seed=1)
 
 
-def alike(n: int) -> np.ndarray:
+def alike(n: int, apart: float) -> np.ndarray:
     """Vectors of which hundreds have scores closer than the error of a byte code."""
     near = np.repeat(random_vectors(8, DIMENSIONS), -(-n // 8), axis=0)[:n]
-    vectors = near + 3e-4 * random_vectors(n, DIMENSIONS, seed=2)
+    vectors = near + apart * random_vectors(n, DIMENSIONS, seed=2)
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-@pytest.fixture(params=["different", "alike"])
+@pytest.fixture(params=[None, 1e-6, 3e-4, 1e-3], ids=str)
 def live(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LiveIndex]:
     """From a sidecar with 900 vectors, and 100 that are newer."""
-    monkeypatch.setattr(byte_codes, "FEWEST", 1)
+    monkeypatch.setattr(byte_codes, "SMALLEST", 1)
     monkeypatch.setattr(byte_codes, "LARGEST_RESIDUAL", 9.0)
-    vectors = alike(1000) if request.param == "alike" else random_vectors(1000, DIMENSIONS)
+    vectors = alike(1000, request.param) if request.param else random_vectors(1000, DIMENSIONS)
     index = replace(INDEX, dimensions=DIMENSIONS)
     write_sidecar(tmp_path / "sidecar", index, make_codes(vectors[:900]))
     first = open_sidecar(tmp_path / "sidecar", index)
@@ -43,15 +44,16 @@ def live(
     return LiveIndex(index, (first, make_codes(vectors[900:], first=901)), from_sidecar=True)
 
 
-@pytest.mark.parametrize("costly", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize(("costly", "hopeless"), [(0.0, 0.0), (0.1, 0.02), (0.1, 1.0), (1.0, 1.0)])
 @pytest.mark.parametrize("n", [1, 5, 100, 1000, 5000])
 def test_the_best_are_the_best(
-    live: LiveIndex, n: int, costly: float, monkeypatch: pytest.MonkeyPatch
+    live: LiveIndex, n: int, costly: float, hopeless: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(all_scores, "COSTLY", costly)
+    monkeypatch.setattr(all_scores, "HOPELESS", hopeless)
     for query in QUERIES:
         right = live.scores(query)
-        scores, positions = AllScores(live, query).best(n)
+        scores, positions = AllScores(live, query, n).best(n)
         assert np.array_equal(scores, np.sort(right)[::-1][:n])
         assert np.array_equal(right[positions], scores)
         assert len(set(positions.tolist())) == min(n, 1000)
@@ -61,7 +63,7 @@ def test_the_best_among_some_are_the_best_of_these(live: LiveIndex) -> None:
     among = np.arange(0, 1000, 3)
     for query in QUERIES:
         right = live.scores(query)
-        of_all = AllScores(live, query)
+        of_all = AllScores(live, query, 1)
         for n in (1, 20, 2000):
             scores, positions = of_all.best(n, among)
             assert np.array_equal(scores, np.sort(right[among])[::-1][:n])
@@ -76,4 +78,14 @@ def test_only_codes_that_may_be_among_the_best_are_looked_at(
     monkeypatch.setattr(LiveIndex, "scores", lambda *_: pytest.fail("all were"))
     monkeypatch.setattr(all_scores, "COSTLY", 1.0)
     for query in QUERIES:
-        AllScores(live, query).best(20)
+        AllScores(live, query, 20).best(20)
+
+
+def test_bytes_are_not_read_if_too_many_are_asked_for(
+    live: LiveIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ByteCodes, "scores", lambda *_: pytest.fail("they were"))
+    for n in (21, 1000):
+        AllScores(live, QUERIES[0], n).best(n)
+    monkeypatch.setattr(all_scores, "MOST", 5)
+    AllScores(live, QUERIES[0], 6).best(6)

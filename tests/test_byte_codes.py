@@ -24,7 +24,7 @@ from .random_tables import random_vectors
 
 @pytest.fixture(autouse=True)
 def of_any_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(byte_codes, "FEWEST", 1)
+    monkeypatch.setattr(byte_codes, "SMALLEST", 1)
     monkeypatch.setattr(byte_codes, "LARGEST_RESIDUAL", 9.0)
 
 
@@ -35,7 +35,7 @@ def as_file(vectors: np.ndarray, block: int = 7) -> tuple[bytes, float, float]:
         for start in range(0, len(vectors), block):
             yield vectors[start : start + block]
 
-    encoder = encoder_for(blocks, len(vectors))
+    encoder = encoder_for(blocks, *vectors.shape)
     content = b"".join(part.tobytes() for part in written(encoder, blocks))
     return content, encoder.residual, encoder.spread
 
@@ -113,15 +113,19 @@ def test_a_code_has_a_multiple_of_64_bytes(dimensions: int, width: int) -> None:
 def test_few_vectors_and_those_that_have_nothing_in_common_are_not_worth_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(byte_codes, "FEWEST", 100)
+    monkeypatch.setattr(byte_codes, "SMALLEST", 6400)
     monkeypatch.setattr(byte_codes, "LARGEST_RESIDUAL", 0.03)
 
     def worth(vectors: np.ndarray) -> bool:
-        return encoder_for(lambda: iter([vectors]), len(vectors)) is not None
+        return encoder_for(lambda: iter([vectors]), *vectors.shape) is not None
 
     assert worth(one_cone(100, 64))
     assert not worth(one_cone(99, 64))
     assert not worth(np.concatenate([along_the_axes(512, 512), -along_the_axes(512, 512)]))
+    # FAISS would add so many products up wrongly.
+    monkeypatch.setattr(byte_codes, "MOST_DIMENSIONS", 64)
+    assert not worth(one_cone(100, 65))
+    assert worth(one_cone(100, 64))
     # As where a bit of a file was lost.
     assert not worth(np.full((100, 64), np.nan, np.float32))
 

@@ -81,8 +81,19 @@ def test_what_is_decoded_is_what_was_encoded(codes: Codes) -> None:
     assert np.array_equal(codes.decoded(positions), VECTORS[positions].astype("<f2").astype("<f4"))
     scores = codes.scores_at(positions, QUERIES[0])
     assert np.abs(scores - VECTORS[positions] @ QUERIES[0]).max() < CODE_ERROR
+    assert np.array_equal(codes.scores_at(positions[:0], QUERIES[0]), np.empty(0, np.float32))
     assert np.array_equal(codes.vector_ids, np.arange(1, 1001))
     assert np.array_equal(codes.image_ids, np.arange(1, 1001))
+
+
+def test_the_scores_of_some_are_those_of_all_however_many_are_read_at_once(
+    codes: Codes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasette_image_search.search.codes.PARALLEL", 7)
+    positions = np.arange(999, 0, -3)
+    assert np.array_equal(
+        codes.scores_at(positions, QUERIES[0]), codes.scores(QUERIES[0])[positions]
+    )
 
 
 def test_no_vectors_have_no_scores() -> None:

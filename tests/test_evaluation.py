@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
+from typing import BinaryIO
+from unittest import mock
 
 import numpy as np
 import pytest
 from sqlite_utils import Database
 
+from datasette_image_search.search import codes, codes_on_disk
 from datasette_image_search.search.approximate import RECALL_AT
-from datasette_image_search.search.evaluation import Evaluated, evaluate
-from datasette_image_search.search.indexing import index_images
+from datasette_image_search.search.evaluation import Evaluated, evaluate, evaluate_index
+from datasette_image_search.search.indexing import SidecarNotWritten, index_images
 from datasette_image_search.search.live import live_index
 from datasette_image_search.store import find_index
 
@@ -18,6 +24,7 @@ from .random_tables import add_images, random_vectors
 
 VECTORS = random_vectors(600, 16)
 QUERIES = random_vectors(20, 16, seed=1)
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.fixture
@@ -54,6 +61,25 @@ def test_without_an_approximate_index_there_are_two(db: Database) -> None:
         "numpy brute force",
         "flat float16",
     ]
+
+
+def test_an_index_that_is_not_written_needs_nothing_of_the_folder_of_the_database(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codes, "MOST_IN_MEMORY", 0)
+    folders = []
+
+    def into(dir: Path) -> BinaryIO:
+        folders.append(dir)
+        return TemporaryFile(dir=tmp_path)
+
+    monkeypatch.setattr(codes_on_disk.tempfile, "TemporaryFile", into)
+    rows = evaluate_index(db.conn, find_index(db.conn), queries=QUERIES, type="IVF8,SQ8")
+    assert len(rows) == 3
+    assert folders == [Path(gettempdir())]
+    monkeypatch.setattr(codes_on_disk.tempfile, "TemporaryFile", mock.Mock(side_effect=FULL))
+    with pytest.raises(SidecarNotWritten, match=f"a file in '{gettempdir()}' .*No space left"):
+        evaluate_index(db.conn, find_index(db.conn), queries=QUERIES, type="IVF8,SQ8")
 
 
 @pytest.mark.parametrize("n", [1, 3])

@@ -17,10 +17,10 @@ from sqlite_utils import Database
 from datasette_image_search import store
 from datasette_image_search.search import (
     approximate,
+    codes,
     codes_on_disk,
     indexing,
     sidecar,
-    stored,
 )
 from datasette_image_search.search.approximate import Approximate, IndexTypeError
 from datasette_image_search.search.codes import Codes
@@ -41,6 +41,7 @@ from datasette_image_search.store import Index, find_index
 from datasette_image_search.store.indexes import ensure_index, record_sidecar
 from datasette_image_search.store.replacements import delete_index
 from datasette_image_search.store.tables import vector_to_blob
+from datasette_image_search.store.vectors import vector_batches
 
 from .made_codes import BUILDABLE, REFUSED
 from .planning import search_one
@@ -278,14 +279,31 @@ def test_a_disk_that_is_full_is_said_and_costs_no_answer(
 def test_more_codes_than_memory_should_hold_are_made_on_the_disk(
     path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored, "MOST_IN_MEMORY", 0)
-    _, codes, _ = index_images(db, "images", type="IVF8,SQ8")
-    assert codes.memory is not None
+    monkeypatch.setattr(codes, "MOST_IN_MEMORY", 0)
+    _, on_disk, _ = index_images(db, "images", type="IVF8,SQ8")
+    assert on_disk.memory is not None
     monkeypatch.undo()
     _, in_memory, _ = index_images(db, "images", type="IVF8,SQ8")
     assert in_memory.memory is None
-    np.testing.assert_array_equal(codes.as_bytes(), in_memory.as_bytes())
-    np.testing.assert_array_equal(codes.vector_ids, in_memory.vector_ids)
+    np.testing.assert_array_equal(on_disk.as_bytes(), in_memory.as_bytes())
+    np.testing.assert_array_equal(on_disk.vector_ids, in_memory.vector_ids)
+
+
+def test_films_of_more_scenes_than_memory_should_hold_move_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codes, "MOST_IN_MEMORY", 60 * 16 * 2)
+    for scenes, is_on_disk in ((1, False), (3, True)):
+        films = VECTORS[: 50 * scenes].reshape(50, scenes, 16)
+        with closing(Database(tmp_path / f"{scenes}.db", execute_plugins=False)) as db:
+            add_images(db, list(films))
+            index = find_index(db.conn)
+            # Two batches, so that some are in memory before they are too many.
+            batches = vector_batches(db.conn, index, size=15)
+            made = codes.encode(index, batches, folder=tmp_path, expected=50)
+            assert (made.memory is not None) == is_on_disk
+            right = films.reshape(-1, 16).astype("<f2")
+            np.testing.assert_array_equal(made.as_bytes().view("<f2").reshape(-1, 16), right)
 
 
 def test_codes_that_the_disk_has_no_room_for_are_said(
@@ -294,7 +312,7 @@ def test_codes_that_the_disk_has_no_room_for_are_said(
     def full(*args: object, **options: object) -> BinaryIO:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(stored, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(codes, "MOST_IN_MEMORY", 0)
     monkeypatch.setattr(codes_on_disk.tempfile, "TemporaryFile", full)
     with pytest.raises(
         SidecarNotWritten, match=r"could not be written \(No space left on device\)"

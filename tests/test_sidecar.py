@@ -73,7 +73,7 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def any_are_worth_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(byte_codes, "FEWEST", 1)
+    monkeypatch.setattr(byte_codes, "SMALLEST", 1)
     monkeypatch.setattr(byte_codes, "LARGEST_RESIDUAL", 9.0)
 
 

@@ -14,17 +14,28 @@ SAMPLED = 16
 """Every so many scores tell which are high."""
 
 COSTLY = 1 / 10
-"""The share of the codes that take as long to look at one by one as all of them do in a row."""
+"""The share of the codes that take as long to look at one by one as all of them do in a row ..."""
+
+MOST = 200_000
+"""... and no more than so many."""
+
+HOPELESS = 1 / 50
+"""The share of the codes above which, if so many are the best, bytes leave too many to look at."""
 
 
 class AllScores:
-    """The scores of all positions with a query, a row of ranking_vectors(): each to within `_error` of what its code has."""
+    """
+    The scores of all positions with a query, a row of ranking_vectors(), of which the best n are asked for first: each
+    to within `_error` of what its code has.
+    """
 
-    def __init__(self, live: LiveIndex, vector: np.ndarray) -> None:
+    def __init__(self, live: LiveIndex, vector: np.ndarray, n: int) -> None:
         self._live, self._vector = live, vector
+        self._most = min(COSTLY * len(live), MOST)
+        self._best_by_bytes = min(HOPELESS * len(live), self._most)
         scores, errors = [], []
         for part in live.segments:
-            if part.in_bytes is None:
+            if part.in_bytes is None or n > self._best_by_bytes:
                 scores.append(part.scores(vector))
             else:
                 rough, error = part.in_bytes.scores(vector)
@@ -42,12 +53,11 @@ class AllScores:
         best = _top(scores, n)
         if not self._error or not len(best):
             return scores[best], _positions(best, among)
-        most = COSTLY * len(self._scores)
-        if len(best) <= most:
+        if len(best) <= self._best_by_bytes:
             # No other is among the best if its score, as high as it can be, is below all of these.
             least = self._exactly(_positions(best, among)).min() - self._error
             close = np.flatnonzero(scores >= least)
-            if len(close) <= most:
+            if len(close) <= self._most:
                 positions = _positions(close, among)
                 exactly = self._exactly(positions)
                 order = np.argsort(-exactly, kind="stable")[:n]

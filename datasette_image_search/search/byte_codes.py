@@ -29,8 +29,11 @@ from .scanning import all_scores
 ALIGNMENT = 64
 """FAISS multiplies bytes fast if a code has a multiple of so many."""
 
-FEWEST = 20_000
-"""Vectors that are worth it: fewer are compared in 2 ms."""
+SMALLEST = 25_000_000
+"""Bytes of codes that are worth it, those of 50,000 vectors of 512 dimensions: fewer are compared as fast in half precision."""
+
+MOST_DIMENSIONS = 32_768
+"""FAISS adds the products of bytes up in 32 bits, which hold those of 33,025 dimensions."""
 
 LARGEST_RESIDUAL = 0.03
 """Above it, as where vectors have nothing in common, too many codes would have to be looked at."""
@@ -109,9 +112,9 @@ class Encoder:
         return rows, sums
 
 
-def encoder_for(blocks: Blocks, count: int) -> Encoder | None:
-    """What encodes these vectors, so many; None if it is not worth it."""
-    if count < FEWEST:
+def encoder_for(blocks: Blocks, count: int, dimensions: int) -> Encoder | None:
+    """What encodes these vectors, so many of so many dimensions; None if it is not worth it."""
+    if count * width_of(dimensions) < SMALLEST or dimensions > MOST_DIMENSIONS:
         return None
     parts = [(block.min(axis=0), block.max(axis=0)) for block in blocks()]
     low = np.min([part[0] for part in parts], axis=0)

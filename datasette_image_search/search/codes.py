@@ -21,9 +21,9 @@ from ..store.held_vectors import code_dimensions
 from ..store.references import References
 from ..store.tables import Rows, StoredVectors
 from .byte_codes import ByteCodes
-from .codes_on_disk import CodesOnDisk
+from .codes_on_disk import MOST_IN_MEMORY, CodesOnDisk
 from .correction import with_biases
-from .scanning import all_scores, score_of_code
+from .scanning import PARALLEL, all_scores, rows_of, score_of_code
 from .segment import Segment
 
 CODE_ERROR = 5e-4
@@ -90,7 +90,12 @@ class Codes:
 
     def scores_at(self, positions: np.ndarray, vector: np.ndarray) -> np.ndarray:
         """The scores of a few positions, shape (len(positions),), float32."""
-        return self._scores_of(self._rows()[positions], vector)
+        # A block of codes at a time: what is picked out of a large file is copied.
+        blocks = [
+            self._scores_of(self._rows()[positions[start : start + PARALLEL]], vector)
+            for start in range(0, len(positions), PARALLEL)
+        ]
+        return np.concatenate([np.empty(0, dtype=np.float32), *blocks])
 
     def _scores_of(self, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
         return all_scores(self.faiss_index, fitted(vector[None], self.faiss_index.d)[0], rows)
@@ -145,10 +150,7 @@ class Codes:
         return unusable(self)
 
     def _rows(self) -> np.ndarray:
-        size = self.faiss_index.code_size
-        if not len(self):
-            return np.empty((0, size), dtype=np.uint8)
-        return faiss.rev_swig_ptr(self.faiss_index.codes.data(), len(self) * size).reshape(-1, size)
+        return rows_of(self.faiss_index)
 
 
 def bound_of_error(vector: np.ndarray) -> float:
@@ -194,23 +196,32 @@ def encode(
     batches: Iterable[StoredVectors],
     references: References | None = None,
     *,
-    on_disk: Path | None = None,
+    folder: Path | None = None,
+    expected: int = 0,
 ) -> Codes:
     """
     The codes of all batches of vectors of an index, with their biases by its references, and with the ids of
-    the images if their keys are integers. In memory, or in a file without a name that is in a folder, `on_disk`; then
-    it raises OSError if there is no room.
+    the images if their keys are integers. They are in memory, or if there is a folder and they are, or are `expected`
+    to be, more than MOST_IN_MEMORY, in a file without a name in it; then it raises OSError if there is no room.
     """
-    codes = _no_codes(code_dimensions(index))
-    taken = codes if on_disk is None else CodesOnDisk(on_disk, codes)
+    begun = _no_codes(code_dimensions(index))
+    most = MOST_IN_MEMORY // begun.code_size
+    taken: faiss.IndexScalarQuantizer | CodesOnDisk = begun
 
     def add(batch: StoredVectors) -> None:
-        taken.add(with_biases(index, references, batch.vectors))
+        nonlocal taken
+        vectors = with_biases(index, references, batch.vectors)
+        # Films have several vectors a row, so that nobody knows before how many there are.
+        if (
+            folder is not None
+            and not isinstance(taken, CodesOnDisk)
+            and max(expected, taken.ntotal + len(vectors)) > most
+        ):
+            taken = CodesOnDisk(folder, taken)
+        taken.add(vectors)
 
     ids = ids_of(index, batches, add)
-    memory = None
-    if isinstance(taken, CodesOnDisk):
-        codes, memory = taken.mapped()
+    codes, memory = taken.mapped() if isinstance(taken, CodesOnDisk) else (taken, None)
     return Codes(codes, *ids, memory=memory, has_biases=bool(index.references_token))
 
 

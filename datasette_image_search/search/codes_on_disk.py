@@ -9,18 +9,25 @@ import faiss
 import numpy as np
 
 from .faiss_files import flat_prefix, read_flat
+from .scanning import rows_of
 
 MOST_IN_MEMORY = 1_000_000_000
 """Bytes of codes, those of a million vectors of 512 dimensions."""
 
 
 class CodesOnDisk:
-    """Takes vectors as a FAISS index does. Its file, in a folder, is gone with the last who uses it."""
+    """
+    Takes vectors as the FAISS index does that it goes on from. Its file, in a folder, is gone with the last who uses it.
+    """
 
-    def __init__(self, folder: Path, coder: faiss.IndexScalarQuantizer) -> None:
-        self._coder, self._count = coder, 0
+    def __init__(self, folder: Path, begun: faiss.IndexScalarQuantizer) -> None:
+        self._coder, self._count = (
+            faiss.IndexScalarQuantizer(begun.d, begun.sq.qtype, begun.metric_type),
+            begun.ntotal,
+        )
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self._file.write(flat_prefix(coder.d, 0))
+        self._file.write(flat_prefix(begun.d, 0))
+        self._file.write(rows_of(begun).data)
 
     def add(self, vectors: np.ndarray) -> None:
         """Of shape (n, dimensions), float32. Raises OSError if there is no room."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def evaluate_index(
     """
     evaluate() for the current index or, if more is asked for, for one that make_index() makes and that is
     not written. Queries have shape (n, dimensions); the default is samples. Raises IndexTypeError if the
-    index cannot be made, or if there are no vectors.
+    index cannot be made, or if there are no vectors, and SidecarNotWritten if the temporary folder has no room for it.
     """
     check_asked(**asked)
     count_to_search(conn, index)
@@ -78,6 +79,8 @@ def evaluate_index(
             index,
             references,
             queries=queries,
+            # Nothing is written beside the database, whose folder may be read-only.
+            folder=Path(tempfile.gettempdir()),
             report=report,
             weights_of=weights_of,
             **asked,

@@ -257,6 +257,7 @@ def index_images(
             target=target,
             queries=queries,
             gpu=gpu,
+            folder=database.parent,
             report=report,
             weights_of=weights_of,
         )
@@ -291,16 +292,17 @@ def make_index(
     target: float | None = None,
     queries: np.ndarray | Path | None = None,
     gpu: bool = False,
+    folder: Path | None = None,
     report: Report = silent,
     weights_of: WeightsOf = recorded_weights,
 ) -> tuple[Index, Codes, Approximate | None]:
     """
-    In memory, the codes of an index, with biases by the references, and an approximate index by one of
-    approximate.TYPES or by any FAISS factory string, tuned to a recall of `target` for `queries`, shape
-    (n, dimensions), or else for samples. Without a type or a target, those that it has. The row of the index
-    comes with the type to remember.
+    In memory, or in a file in `folder` if they are too many, the codes of an index, with biases by the references, and an
+    approximate index by one of approximate.TYPES or by any FAISS factory string, tuned to a recall of `target` for
+    `queries`, shape (n, dimensions), or else for samples. Without a type or a target, those that it has. The row of the
+    index comes with the type to remember.
 
-    Raises IndexTypeError for what cannot be made.
+    Raises IndexTypeError for what cannot be made, and SidecarNotWritten if the folder has no room.
     """
     count, queries = count_to_search(conn, index), own_queries(queries, index)
     if type is None:
@@ -319,7 +321,7 @@ def make_index(
         was = next((each for each in rows if each.id == index.id), index)
         before = _usable_approximate(database_path(conn), was)
         target = TARGET_RECALL if before is None else before.tuning.target
-    codes = _codes_to_write(conn, database_path(conn), index, references, report)
+    codes = _codes_to_write(conn, index, references, report, folder)
     if not len(codes):
         raise _nothing_to_index(index)
     made = None
@@ -395,7 +397,7 @@ def _write_codes(
     db: Database, database: Path, index: Index, references: References | None, report: Report
 ) -> tuple[Index, Codes]:
     """Rewrite the sidecar, and record it in the database, with the references."""
-    codes = _codes_to_write(db.conn, database, index, references, report)
+    codes = _codes_to_write(db.conn, index, references, report, database.parent)
     index = _with_new_sidecar(index, codes)
     _write(sidecar_path(database, index), index, codes, database)
     _record(db, index, references, codes)
@@ -404,16 +406,18 @@ def _write_codes(
 
 def _codes_to_write(
     conn: sqlite3.Connection,
-    database: Path | None,
     index: Index,
     references: References | None,
     report: Report,
+    folder: Path | None,
 ) -> Codes:
     try:
-        return stored_codes(conn, index, references, report=report, beside=database)
+        return stored_codes(conn, index, references, report=report, folder=folder)
     except OSError as error:
-        assert database is not None
-        raise _not_written(sidecar_path(database, index), error) from error
+        raise SidecarNotWritten(
+            f"a file in {str(folder)!r} for the vectors of {index.image_table!r} could not be written "
+            f"({error.strerror or error}); make room there, and run index-images again"
+        ) from error
 
 
 def _record(db: Database, index: Index, references: References | None, codes: Segment) -> None:

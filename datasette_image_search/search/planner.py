@@ -240,7 +240,7 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
     live = plan.live
     name = "widen" if any(step.name in ("rank", "propose") for step in steps) else "rank"
     started = time.perf_counter()
-    scores = AllScores(live, vector) if live.ranks_all else None
+    scores = AllScores(live, vector, n) if live.ranks_all else None
     asked, passing = np.zeros(len(live), dtype=bool), set[int]()
     while True:
         n = min(n, len(live))
@@ -319,7 +319,7 @@ def _enumerate(
     # Far from the query scores lie close together, and a second search costs more than a larger one.
     n = max(FIRST * WIDEN, 2 * plan.wanted)
     if scores is None and live.ranks_all and len(listed) > SELECTED * len(live):
-        scores = AllScores(live, vector)
+        scores = AllScores(live, vector, n)
     while True:
         if scores is not None:
             found, positions = scores.best(n, listed)

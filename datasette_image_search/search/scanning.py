@@ -35,6 +35,14 @@ def all_scores(
     return scores
 
 
+def rows_of(faiss_index: faiss.IndexScalarQuantizer) -> np.ndarray:
+    """The codes of an index, shape (n, bytes), uint8, in its memory."""
+    n, size = faiss_index.ntotal, faiss_index.code_size
+    if not n:
+        return np.empty((0, size), dtype=np.uint8)
+    return faiss.rev_swig_ptr(faiss_index.codes.data(), n * size).reshape(n, size)
+
+
 def score_of_code(
     faiss_index: faiss.IndexScalarQuantizer, vector: np.ndarray, code: np.ndarray
 ) -> float:

@@ -390,7 +390,7 @@ def _write(file: BinaryIO, index: Index, made: Made) -> None:
         if isinstance(made, Codes):
             writer.write(flat_prefix(made.faiss_index.d, len(made)))
             writer.write(made.as_bytes())
-            encoder = encoder_for(made.blocks, len(made))
+            encoder = encoder_for(made.blocks, len(made), made.faiss_index.d)
             if encoder is not None:
                 bytes_at = writer.aligned()
                 for part in written(encoder, made.blocks):

@@ -8,12 +8,10 @@ from pathlib import Path
 
 from ..progress import Report
 from ..store import Index
-from ..store.held_vectors import code_dimensions
 from ..store.references import References
 from ..store.tables import StoredVectors
 from ..store.vectors import count_vectors, vector_batches
 from .codes import Codes, encode
-from .codes_on_disk import MOST_IN_MEMORY
 
 
 def stored_codes(
@@ -24,18 +22,19 @@ def stored_codes(
     after: int = 0,
     up_to: int | None = None,
     report: Report | None = None,
-    beside: Path | None = None,
+    folder: Path | None = None,
 ) -> Codes:
     """
-    The codes of the vectors with ids in (after, up_to], from the database, with biases by the references. If they are more
-    than MOST_IN_MEMORY, they are in a file in the folder of `beside`, a database; OSError says that it has no room.
+    The codes of the vectors with ids in (after, up_to], from the database, with biases by the references. If they are too
+    many for memory, they are in a file in `folder`; OSError says that it has no room.
     """
     batches = vector_batches(conn, index, after=after, up_to=up_to)
-    size = count_vectors(conn, index, up_to=up_to) * 2 * code_dimensions(index) if beside else 0
-    on_disk = beside.parent if beside is not None and size > MOST_IN_MEMORY else None
+    expected = 0
+    if folder is not None or report is not None:
+        expected = count_vectors(conn, index, up_to=up_to)
     if report is not None:
-        batches = _reported(batches, count_vectors(conn, index, up_to=up_to), report)
-    return encode(index, batches, references, on_disk=on_disk)
+        batches = _reported(batches, expected, report)
+    return encode(index, batches, references, folder=folder, expected=expected)
 
 
 def _reported(
