@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,12 @@ import pytest
 
 def ignore_case_below(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files below a folder answer to all spellings of their names. Lists of folders have but one."""
+    # Python 3.10 keeps the functions of os that paths use.
+    of_paths = getattr(pathlib, "_normal_accessor", None)
     for name in ("stat", "lstat", "scandir", "open"):
         monkeypatch.setattr(os, name, _ignoring(getattr(os, name), f"{folder}/"))
+        if of_paths is not None and name in ("stat", "scandir"):
+            monkeypatch.setattr(of_paths, name, getattr(os, name))
     opened = _ignoring(open, f"{folder}/")
     monkeypatch.setattr("io.open", opened)
 

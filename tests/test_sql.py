@@ -682,6 +682,7 @@ def test_status(conn: sqlite3.Connection) -> None:
         "search": "exact",
         "sidecar": "in use",
         "engine": "sidecar",
+        "stored_vectors": True,
         "newer_than_sidecar": 0,
         "problem": None,
     }

@@ -6,6 +6,7 @@ pixels can be averaged.
 from __future__ import annotations
 
 import numpy as np
+import PIL
 from PIL import Image, ImageFile, ImageOps
 from PIL.GifImagePlugin import GifImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -17,6 +18,9 @@ _WHITE_IS_ZERO = 0
 _ONE_PLANE, _SEPARATE_PLANES = 1, 2
 
 _MANY_BITS = ("I", "F")
+
+_COMPRESSION = ("raw",) if int(PIL.__version__.partition(".")[0]) < 13 else ()
+"""libtiff's decoder took it from Pillow before version 13, which needs Python 3.11."""
 
 
 def prepare_tiff(image: ImageFile.ImageFile) -> None:
@@ -35,7 +39,7 @@ def prepare_tiff(image: ImageFile.ImageFile) -> None:
         image._setup()
     elif set(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))) == {16}:
         image.use_load_libtiff = True
-        args = (f"{image.mode};16N", False, image.tag_v2.offset)
+        args = (f"{image.mode};16N", *_COMPRESSION, False, image.tag_v2.offset)
         image.tile = [ImageFile._Tile("libtiff", (0, 0, *image.size), 0, args)]
 
 

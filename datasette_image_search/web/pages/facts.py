@@ -39,6 +39,9 @@ SHOWN = {
 DAY_AND_TIME = re.compile(r"(?P<day>[\d-]+)([T ](?P<time>\d\d:\d\d).*)?", re.DOTALL)
 """As we write a date, or as SQLite's datetime() does; people may have written anything else."""
 
+NANOSECOND = 1e-9
+"""No exposure is as short, no aperture and no focal length as small."""
+
 LONGEST_VALUE = 500
 
 MOST_COMPANIONS = 10
@@ -173,7 +176,7 @@ def _exposure(row: Mapping[str, Any]) -> list[str]:
         ("iso", lambda number: f"ISO {number:g}"),
     ):
         number = _number(row, column)
-        if number is not None and number > 0:
+        if number is not None and number > NANOSECOND:
             said.append(words(number))
     return said
 
