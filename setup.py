@@ -18,6 +18,7 @@ EXTRAS = {
     "heic": ["pillow-heif>=1.1"],
     "jxl": ["pillow-jxl-plugin>=1.3"],
     "lance": ["pyarrow>=20", "pylance>=14"],
+    "lance-ray": ["lance-ray>=0.5"],
     # The models of another version may be others, and read-images refuses these.
     "ocr": ["onnxruntime>=1.23", "opencv-python-headless>=4.10.0.84", "rapidocr>=3.10,<3.11"],
     "parquet": ["pyarrow>=20"],
@@ -40,7 +41,6 @@ TOOLS = [
     "cogapp",
     "datasette-cluster-map",
     "hypothesis",
-    "lance-ray>=0.5",
     "milvus-lite>=3.2",
     "moto[server]>=5",
     "mypy",

@@ -1144,24 +1144,3 @@ def test_a_thumbnail_that_cannot_be_written_is_no_fault_of_the_picture(
     monkeypatch.setattr(decode_module, "make_thumbnail", Mock(side_effect=OSError("no encoder")))
     with pytest.raises(OSError, match="no encoder"):
         decode(saved(photo_like((100, 100))))
-
-
-def test_the_thumbnail_of_a_drawing_is_without_loss():
-    """JPEG halves the resolution of colours, which a pattern of single pixels does not survive."""
-    colours = np.array([[255, 0, 0], [0, 0, 255], [255, 255, 0]], np.uint8)
-    pattern = colours[np.random.default_rng(0).integers(0, 3, (60, 80))]
-    decoded = decode(saved(Image.fromarray(pattern)))
-    assert (np.asarray(thumbnail_of(decoded)) == pattern).all()
-    assert Image.open(io.BytesIO(decoded.thumbnail)).format == "WEBP"
-
-
-def test_the_thumbnail_of_a_photo_is_a_jpeg_that_is_hardly_different():
-    picture = photo_like((640, 480))
-    decoded = decode(saved(picture, "PNG"))
-    assert Image.open(io.BytesIO(decoded.thumbnail)).format == "JPEG"
-    assert len(decoded.thumbnail) < 320 * 240 / 2
-    small = picture.resize((320, 240), Image.Resampling.LANCZOS)
-    seen, expected = (
-        np.asarray(each.convert("L"), float) for each in (thumbnail_of(decoded), small)
-    )
-    assert np.abs(seen - expected).mean() < 5

@@ -540,7 +540,7 @@ def test_random_writes_are_found_as_brute_force_finds_them(
         how = {"type": type, "target": 0.5, "stored_vectors": stored_vectors}
         index_images(db, "images", engine="lance", **how)
         assert (live(db.conn).tuning is None) == (type == "flat")
-        steps = [*CHANGES, *["refresh"] * 3]
+        steps, shares, stated = [*CHANGES, *["refresh"] * 3], [], []
         for change in rng.permutation(steps).tolist()[:5]:
             getattr(images, change)()
             vector = random_vectors(1, 12, seed=int(rng.integers(2**32)))[0]
@@ -563,10 +563,18 @@ def test_random_writes_are_found_as_brute_force_finds_them(
                         words=1.0,
                         rounding=rounding,
                     )
+            if (tuning := live(db.conn).tuning) is not None:
+                stated.append(tuning.recall)
+                for each in random_vectors(10, 12, seed=int(rng.integers(2**32))):
+                    hits = search_one(db.conn, find_index(db.conn), each, 20, words=1.0).hits
+                    shares.append(images.images.share_of_best(hits, each, 20, words=1.0))
             ids = images.some(0.3)
             found = search_one(db.conn, find_index(db.conn), vector, 20, IdSet(ids), words=1.0)
             assert {hit.id for hit in found.hits} <= set(ids)
             assert len(found.hits) == min(20, len(ids))
+    assert bool(shares) == (type != "flat")
+    if shares:
+        assert np.mean(shares) > np.mean(stated) - 0.1
 
 
 def test_an_evaluation_reads_an_engine_a_few_times_for_many_queries(path: Path, db: Database):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,9 @@ def test_one_entry_by_another_spelling(drive: Path, path: str):
     assert Entries().is_same(drive / "Divers" / "IMG_1.JPG", drive / path)
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="paths of Python 3.10 keep os.stat as it was"
+)
 def test_numbers_of_files_tell_nothing(drive: Path, monkeypatch: pytest.MonkeyPatch):
     """exFAT by FUSE gives each spelling of a name another one."""
     other = drive / "divers" / "IMG_1.JPG"

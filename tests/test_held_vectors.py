@@ -10,9 +10,10 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 from typing import Any
 from unittest import mock
 
@@ -341,6 +342,79 @@ def test_what_an_engine_does_not_give_back_stays_in_the_database(
         index_images(db, "images")
     assert cells(db.conn) == {"integer": 61, "blob": 60}
     assert_all_there(db.conn, images_of() | dict(enumerate(-VECTORS, start=62)))
+
+
+class Killed(BaseException):
+    """As a signal ends a process: nothing that is written is told it."""
+
+
+STEPS = [
+    *((LanceEngine, name) for name in ("clear", "add", "remove", "optimize", "commit", "clean_up")),
+    *((indexing, name) for name in ("hand_over", "take_back", "put_in_place", "record_sidecar")),
+]
+"""After each of them a run can be killed."""
+
+
+@contextmanager
+def killed_after(number: int) -> Iterator[None]:
+    """A run that is killed after so many STEPS, or comes to its end before."""
+    done = 0
+
+    def then_perhaps_die(step: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **options: Any) -> Any:
+            nonlocal done
+            answer = step(*given, **options)
+            done += 1
+            if done == number:
+                raise Killed
+            return answer
+
+        return call
+
+    with ExitStack() as stack, suppress(Killed):
+        for whose, name in STEPS:
+            step = then_perhaps_die(getattr(whose, name))
+            stack.enter_context(mock.patch.object(whose, name, step))
+        yield
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_runs_in_any_order_that_are_killed_anywhere_lose_no_vector(
+    path: Path, db: Database, seed: int
+):
+    """With vectors in the database, or in the engine at one place or another, and restored backups."""
+    random, images, backup = Random(f"{seed} killed"), images_of(), path.with_name("backup")
+    backed_up = {}
+    places_of_it = [dataset_of(path), path.with_name("a.lance"), path.with_name("b.lance")]
+    for at in range(9):
+        if random.random() < 0.3:
+            db.conn.backup(copy := sqlite3.connect(backup))
+            copy.close()
+            backed_up = dict(images)
+        gone = random.sample(sorted(images), 3)
+        with db.conn:
+            db.execute(f"delete from images where id in ({', '.join(map(str, gone))})")
+        new = random_vectors(4, seed=1000 + 100 * seed + at)
+        images = {id: each for id, each in images.items() if id not in gone}
+        images |= dict(zip(add_images(db, new), new, strict=True))
+        asked = random.choice(
+            [
+                *({}, {}, {"stored_vectors": False}, {"stored_vectors": True}),
+                *({"uri": each} for each in places_of_it),
+            ]
+        )
+        with killed_after(random.randrange(1, 14)):
+            index_images(db, "images", engine="lance", **asked)
+        held_vectors._opened.cache_clear()
+        assert_all_there(db.conn, images)
+        if backed_up and random.random() < 0.3:
+            with closing(sqlite3.connect(backup)) as copy:
+                copy.backup(db.conn)
+            images = dict(backed_up)
+            assert_all_there(db.conn, images)
+    index_images(db, "images", engine="lance", stored_vectors=True)
+    assert cells(db.conn) == {"blob": len(images)}
+    assert_all_there(db.conn, images)
 
 
 def test_what_is_handed_over_and_what_says_so_are_written_together(path: Path, db: Database):

@@ -371,7 +371,7 @@ async def test_sql_and_thumbnails_work_on_blobs(inserted: Path, folder: Path):
     (row,) = await query_json(datasette, "select image_search('red', 1) as hits")
     assert json.loads(row["hits"])[0]["id"] == key
     thumbnail = query(inserted, "select webp from _pictures_thumbnails where image_id = ?", [key])
-    assert Image.open(BytesIO(thumbnail[0][0])).format == "JPEG"
+    assert Image.open(BytesIO(thumbnail[0][0])).format == "WEBP"
 
 
 def test_a_text_key_that_looks_like_a_number_is_still_text(tmp_path: Path, folder: Path):

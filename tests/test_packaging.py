@@ -216,4 +216,4 @@ def test_the_wheel_is_embedded_searched_and_served_with(
             static = httpx.get(server.url + link)
             assert static.content == (ROOT / PACKAGE / "static" / name).read_bytes()
         thumbnail = httpx.get(server.url + re.search(r'src="([^"]+/thumbnail[^"]*)"', page.text)[1])
-        assert thumbnail.headers["content-type"] == "image/jpeg"
+        assert thumbnail.headers["content-type"] == "image/webp"

@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from datasette_image_search.search.asked import (
 )
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.correction import ranking_vectors
-from datasette_image_search.search.hits import Found, Step
+from datasette_image_search.search.hits import Found, Hit, Step
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 from datasette_image_search.search.live import LiveIndex
 from datasette_image_search.search.planner import live_snapshot
@@ -133,6 +133,12 @@ class Images:
         assert list(found.hits) == sorted(found.hits, key=lambda hit: (-hit.corrected, hit.id))
         best = sorted(ranked, reverse=True)[:k]
         assert np.allclose([hit.corrected for hit in found.hits], best, rtol=0, atol=tolerance)
+
+    def share_of_best(self, hits: Sequence[Hit], vector: np.ndarray, k: int, words: float) -> float:
+        """How many of the k best rows were found."""
+        scores = {id: self.corrected(row, vector, words) for id, (_, row) in self.rows.items()}
+        best = sorted(scores, key=scores.get, reverse=True)[:k]
+        return len({hit.id for hit in hits} & set(best)) / len(best)
 
     def corrected(self, row: np.ndarray, vector: np.ndarray, words: float) -> float:
         """

@@ -46,20 +46,10 @@ from .opening import (
 from .picture import Picture, read_picture
 from .reasons import UNREADABLE_RAW, damaged, unidentified
 from .samples import averageable
+from .thumbnails import make_thumbnail
 
 if TYPE_CHECKING:
     from .films import Film
-
-THUMBNAIL_QUALITY = 82
-"""Of JPEG. It is as like the picture as WebP at 75, in a fifth of the time; files are 40 % larger."""
-
-FEW_COLOURS = 64
-"""A picture with so many, such as a drawing, is stored without loss, as WebP: it is smaller so, and the patterns of its
-pixels stay."""
-
-FEW_PIXELS = 64 * 64
-"""So is an icon."""
-
 
 MAX_ASPECT = 50
 """The most elongated picture that a model sees. Models scale the shorter side up: a line of 1 x 65,535
@@ -342,19 +332,3 @@ def _squash(picture: Image.Image) -> Image.Image:
     width, height = picture.size
     size = (min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width))
     return picture if size == picture.size else picture.resize(size, Image.Resampling.BOX)
-
-
-def make_thumbnail(picture: Image.Image, size: int) -> bytes:
-    """
-    A JPEG whose longer side has `size` pixels, or fewer if the picture has fewer; a WebP without loss of a drawing or
-    an icon.
-    """
-    small = picture.copy()
-    small.thumbnail((size, size), Image.Resampling.BICUBIC)
-    buffer = io.BytesIO()
-    is_tiny = small.width * small.height <= FEW_PIXELS
-    if is_tiny or small.getcolors(FEW_COLOURS) is not None:
-        small.save(buffer, "WEBP", lossless=True, quality=75, method=2)
-    else:
-        small.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
-    return buffer.getvalue()

@@ -20,8 +20,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import AvifImagePlugin, Image
 
-from .decode import decode_picture, make_thumbnail, picture_for_model, stored_size
+from .decode import decode_picture, picture_for_model, stored_size
 from .opening import JXL, DecodeError, DecodeSettings, TooLarge
+from .thumbnails import make_thumbnail
 
 try:
     import resource

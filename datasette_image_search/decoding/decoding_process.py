@@ -110,7 +110,7 @@ class DecodingProcess:
         return Image.frombytes("RGB", (width, height), pixels)
 
     def thumbnail(self, file: BinaryIO, name: str, *, size: int, max_pixels: int) -> bytes:
-        """As decode.make_thumbnail()."""
+        """As thumbnails.make_thumbnail()."""
         return self._drawn("thumbnail", file, name, size, max_pixels)
 
     def jpeg(self, file: BinaryIO, name: str, *, size: int, max_pixels: int, quality: int) -> bytes:
