@@ -6,6 +6,7 @@ import pickle
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -336,6 +337,30 @@ def test_other_kinds_have_the_vectors_of_open_clip_too(tmp_path: Path, architect
     assert cosines(embedder.encode_images(inputs), images).min() > 0.9999
     assert cosines(embedder.encode_texts(TEXTS), texts).min() > 0.9999
     assert embedder.dimensions == 32
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"resize_mode": "other"}, "AssertionError"),
+        ({"interpolation": "foo"}, "AssertionError"),
+        ({"size": [64]}, "list index out of range"),
+    ],
+    ids=str,
+)
+def test_pictures_that_cannot_be_prepared_are_one_sentence_before_the_first_comes(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict, said: str
+) -> None:
+    def planned(*args: str) -> module.Plan:
+        plan = plan_of(*args)
+        return replace(plan, preprocessing=plan.preprocessing | wrong)
+
+    monkeypatch.setattr(module, "plan_of", planned)
+    with pytest.raises(EmbedderError, match=f"preprocessing configuration says .{said}"):
+        module.load_open_clip(ModelRequest(MODEL, weights=weights), [])
+    # Words need no picture.
+    embedder = module.load_open_clip(ModelRequest(MODEL, weights=weights, words_only=True), [])
+    assert embedder.encode_texts(["a car"]).shape == (1, embedder.dimensions)
 
 
 def test_preprocessing_is_that_of_the_tag():

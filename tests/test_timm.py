@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from datasette_image_search.embedders.protocol import EmbedderError, ModelRequest, TextNotUnderstood
 from datasette_image_search.embedders.registry import load_embedder
+from datasette_image_search.embedders.timm import load_timm
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 
 NAMES = ["test_vit", "test_resnet"]
@@ -55,6 +56,19 @@ def test_pictures_become_pooled_features_of_unit_length(
     assert (vectors.shape, vectors.dtype) == ((3, model.num_features), np.float32)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
     assert (vectors * expected).sum(axis=1).min() > 0.99
+
+
+def test_pictures_that_cannot_be_prepared_are_one_sentence(
+    weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = timm.data.resolve_data_config
+    monkeypatch.setattr(
+        timm.data,
+        "resolve_data_config",
+        lambda **options: usual(**options) | {"interpolation": "foo"},
+    )
+    with pytest.raises(EmbedderError, match=r"for timm's test_vit as its preprocessing .*'foo'"):
+        load_timm(ModelRequest("timm/test_vit", weights=weights["test_vit"]))
 
 
 def test_a_folder_can_be_embedded(weights: dict[str, Path], folder: Path, tmp_path: Path):

@@ -81,9 +81,10 @@ class TorchEmbedder(Embedder):
         return self.load_words().logit_scale
 
     def load_pictures(self) -> Tower:
-        """Raises EmbedderError if the file does not contain the weights of this model."""
+        """Raises EmbedderError if the file does not contain the weights of this model, or pictures cannot be prepared for it."""
         with self._loading:
             if self._pictures is None:
+                self._check_transform()
                 self._pictures = self._tower(self._model.load_pictures)
             return self._pictures
 
@@ -94,6 +95,17 @@ class TorchEmbedder(Embedder):
                 assert self._model.load_words is not None
                 self._words = self._tower(self._model.load_words)
             return self._words
+
+    def _check_transform(self) -> None:
+        """Before a thread that decodes meets the first picture."""
+        try:
+            self._model.make_transform()
+        except Exception as error:
+            # Libraries assert, or look the words of a configuration up without a message.
+            raise EmbedderError(
+                f"pictures cannot be prepared for {self._model.architecture} as its preprocessing configuration says "
+                f"({str(error) or type(error).__name__}); correct it where the model comes from, or use another model"
+            ) from error
 
     def _tower(self, load: Load) -> Tower:
         weights = self._model.weights
