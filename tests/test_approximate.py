@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 import pytest
 
+from datasette_image_search.progress import silent
 from datasette_image_search.search import approximate as approximate_module
 from datasette_image_search.search.approximate import (
     AUTO_EXACT,
@@ -152,10 +153,14 @@ def closeness(index: faiss.IndexIVF) -> float:
 def test_lists_that_begin_with_those_of_parts_are_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
     one_level = build(CODES, "IVF64,SQ8")
     monkeypatch.setattr(approximate_module, "ONE_LEVEL", 8)
-    two_levels = build(CODES, "IVF64,SQ8")
+    told: list[tuple[str, int, int]] = []
+    two_levels = build(CODES, "IVF64,SQ8", report=lambda *step: told.append(step))
     assert two_levels.quantizer.ntotal == 64
+    # Eight parts, two iterations of all, and the end.
+    done = [done for name, done, of in told if name == "Training"]
+    assert done == [0, *range(8), 8, 9, 10]
     assert closeness(two_levels) == pytest.approx(closeness(one_level), rel=0.02)
-    begun = approximate_module._centroids_of_parts(VECTORS, 64).reshape(64, DIMENSIONS)
+    begun = approximate_module._centroids_of_parts(VECTORS, 64, silent).reshape(64, DIMENSIONS)
     assert len(np.unique(begun, axis=0)) == 64
 
 
