@@ -14,7 +14,7 @@ THINGS = [
 SERVE = ["ftfy>=6.1.1", "onnxruntime>=1.23", "tokenizers>=0.21"]
 
 EXTRAS = {
-    "export": [*SERVE, "onnx>=1.18", "onnxscript>=0.5"],
+    "export": [*SERVE, "onnx>=1.18", "onnxscript>=0.7"],
     "heic": ["pillow-heif>=1.1"],
     "jxl": ["pillow-jxl-plugin>=1.3"],
     "lance": ["pyarrow>=20", "pylance>=14"],
@@ -30,7 +30,7 @@ EXTRAS = {
     "serve": SERVE,
     "things": THINGS,
     "transformers": ["transformers>=4.51"],
-    "umap": ["umap-learn>=0.5.7"],
+    "umap": ["umap-learn>=0.5.12"],
     "video": ["av>=16.0.1"],
 }
 
@@ -94,7 +94,7 @@ setup(
         "defusedxml>=0.7.1",
         "sqlite-utils>=4.2",
         "faiss-cpu>=1.12",
-        "torch>=2.6",
+        "torch>=2.12",
         "open-clip-torch>=3.0",
         "timm>=1.0.24",
         "huggingface-hub>=0.30",
