@@ -46,7 +46,7 @@ TOOLS = [
     "mypy",
     "playwright",
     "pymilvus>=3",
-    "pytest",
+    "pytest>=8.2",
     "pytest-asyncio",
     "pytest-xdist",
     "ruff",
@@ -103,7 +103,7 @@ setup(
         "click>=8.4",
         "jinja2>=3.1",
         "markupsafe>=2.1",
-        "pluggy>=1.2",
+        "pluggy>=1.5",
         "tabulate>=0.9",
     ],
     extras_require={
