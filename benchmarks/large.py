@@ -132,20 +132,33 @@ def filtered(database: Path) -> list[Row]:
 
 
 def committed(database: Path) -> list[Row]:
-    """One more image, that another connection commits, is the first hit of the next search."""
+    """Images that another connection commits are the first hits of the next searches, until they are deleted."""
     collection = Collection(database, text_vectors(TRIES + 1, seed=11))
     collection.search(TRIES)
-    times = []
+    added, deleted, ids = [], [], []
     with closing(sqlite3.connect(database)) as other:
         for number in range(TRIES):
-            id = add_image(other, collection.queries[number])
-            started = time.perf_counter()
-            best = collection.search(number).hits[0].id
-            times.append((time.perf_counter() - started) * 1000)
-            assert best == id
+            ids.append(add_image(other, collection.queries[number]))
+            ms, best = _best(collection, number)
+            assert best == ids[-1]
+            added.append(ms)
+        for number, id in enumerate(ids):
             with other:
                 other.execute("delete from images where id = ?", [id])
-    return [("search after one more commit", statistics.median(times), "ms", "")]
+            ms, best = _best(collection, number)
+            assert best != id
+            deleted.append(ms)
+    return [
+        ("search after one more commit", statistics.median(added), "ms", ""),
+        ("search after a deletion", statistics.median(deleted), "ms", ""),
+    ]
+
+
+def _best(collection: Collection, number: int) -> tuple[float, int]:
+    """The milliseconds of a search, and its first hit."""
+    started = time.perf_counter()
+    best = collection.search(number).hits[0].id
+    return (time.perf_counter() - started) * 1000, best
 
 
 STEPS: dict[str, Callable[..., list[Row]]] = {
