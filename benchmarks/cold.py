@@ -67,12 +67,9 @@ def first_visit(database: Path, path: str) -> tuple[float, float, int, float, st
 
 
 def _asked(client: httpx.Client, url: str) -> tuple[float, httpx.Response]:
-    """Seconds until the page is there; a page that asks to come back is asked again."""
+    """Seconds until the page is there. The status 202 is that of a page that says it is being prepared."""
     started = time.perf_counter()
     response = client.get(url)
-    while response.status_code == 202:
-        time.sleep(0.2)
-        response = client.get(url)
     return time.perf_counter() - started, response
 
 

@@ -3,7 +3,7 @@ Measure a collection that is larger than memory: how long it takes to import and
 without filters take, how much of the best they find, how much memory they have of their own, and what it costs to open
 the index and to find one more image.
 
-    python benchmarks/large.py large.db                          # 10,000,000 images: hours, and 48 GB of disk
+    python benchmarks/large.py large.db                          # 10,000,000 images: hours, and 55 GB of disk
     python benchmarks/large.py small.db --images 200000          # the same in a minute
     python benchmarks/large.py large.db --steps search,filters   # again, of what is there
 
