@@ -13,6 +13,7 @@ import pytest
 
 from datasette_image_search.progress import silent
 from datasette_image_search.search import approximate as approximate_module
+from datasette_image_search.search import codes as codes_module
 from datasette_image_search.search.approximate import (
     AUTO_EXACT,
     CANDIDATES,
@@ -276,5 +277,5 @@ def test_what_faiss_cannot_add_to_is_built_anew() -> None:
 
 def test_a_large_collection_is_added_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_approximate("IVF16,SQ8")
-    monkeypatch.setattr(approximate_module, "BLOCK", 300)
+    monkeypatch.setattr(codes_module, "BLOCK", 300)
     assert recall(make_approximate("IVF16,SQ8")) == pytest.approx(recall(whole))

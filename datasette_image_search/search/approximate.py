@@ -42,9 +42,6 @@ quarter of the time, for the same recall."""
 
 LAST_ITERATIONS = 2
 
-BLOCK = 16_384
-"""Vectors that are in memory as float32 at once."""
-
 TYPES = ("auto", "flat", "ivf")
 
 FORMER_TYPES = {"hnsw": "HNSW32_SQ8", "ivfpq": "ivf"}
@@ -396,11 +393,12 @@ def _k_means(sample: np.ndarray, k: int) -> faiss.Kmeans:
 
 
 def _add(index: faiss.Index, codes: Codes, first: int, report: Report) -> None:
-    for start in range(first, len(codes), BLOCK):
-        report("Adding", start - first, len(codes) - first)
-        block = codes.decoded(np.arange(start, min(start + BLOCK, len(codes))))
+    added, count = 0, len(codes) - first
+    for block in codes.blocks(first):
+        report("Adding", added, count)
         index.add(fitted(block, index.d))
-    report("Adding", len(codes) - first, len(codes) - first)
+        added += len(block)
+    report("Adding", count, count)
 
 
 def _on_gpu(index: faiss.Index, factory: str) -> faiss.Index:

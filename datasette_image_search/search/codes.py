@@ -132,9 +132,9 @@ class Codes:
         """
         return self._rows().view("<f2")[positions].astype(np.float32)
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """All of them, decoded a block at a time."""
-        for start in range(0, len(self), BLOCK):
+    def blocks(self, first: int = 0) -> Iterator[np.ndarray]:
+        """Those from a position on, decoded a block at a time."""
+        for start in range(first, len(self), BLOCK):
             yield self.decoded(np.arange(start, min(start + BLOCK, len(self))))
 
     def as_bytes(self) -> np.ndarray:
