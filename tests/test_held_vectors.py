@@ -535,7 +535,7 @@ def test_an_engine_that_is_away_is_a_sentence_and_never_an_empty_answer(
     register_functions(db.conn)
     (said,) = db.execute("select image_search_status() ->> 'problem'").fetchone()
     assert (
-        "bring it back, or name where it is, with index-images --uri; if it is lost, embed" in said
+        "bring it back, or name where it is, with index-images --uri; if it is lost, import" in said
     )
     assert str(path.parent) not in said
     # New images stay in the database until it is back.

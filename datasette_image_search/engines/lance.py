@@ -385,8 +385,10 @@ def _delete_tag(dataset: Any, name: str) -> None:
 
 
 def _date_tag(dataset: Any, name: str) -> None:
-    """The date of a tag is today's."""
-    dataset.tags.update(name, dataset.tags.list()[name]["version"])
+    """The date of a tag is today's, if there is one: a dataset that was lost may have been begun anew."""
+    tags = dataset.tags.list()
+    if name in tags:
+        dataset.tags.update(name, tags[name]["version"])
 
 
 def _rows(dataset: Any, ids: np.ndarray) -> pyarrow.Table:

@@ -124,7 +124,8 @@ def lacks_vectors(conn: sqlite3.Connection, index: Index) -> bool:
 def _away(index: Index, error: EngineError) -> VectorsAway:
     return VectorsAway(
         f"the vectors of {index.image_table!r} are in {index.engine} only, not in the database, and {error}; bring it back, "
-        "or name where it is, with index-images --uri; if it is lost, embed the images anew with embed-images --replace-model",
+        "or name where it is, with index-images --uri; if it is lost, import an export of them with import-image-vectors, or embed "
+        "the images anew with embed-images --replace-model",
         error.details,
     )
 
