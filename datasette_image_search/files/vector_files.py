@@ -41,7 +41,7 @@ class NoDirection(Exception):
         self.at = at
 
 
-SINGLE_PRECISION = 1e-6
+SINGLE_PRECISION = 5e-7
 """How far the norm of a unit vector in float32 may be from 1."""
 
 
