@@ -27,6 +27,7 @@ from datasette_image_search.ingest.cluster_address import (
     authentication_kept,
     head_at,
     in_reach,
+    in_short,
     resolved,
 )
 from datasette_image_search.ingest.cluster_nodes import connected
@@ -165,6 +166,12 @@ def test_what_does_not_reach_the_cluster_is_one_error(monkeypatch: pytest.Monkey
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ClusterLost, match=sentence.format("the connection is lost")), in_reach():
         pytest.fail("Ray would start a cluster here")
+
+
+def test_the_reason_that_ray_keeps_to_itself_is_said():
+    error = ConnectionError("Failed to connect to Ray cluster at 10.0.0.2:6379")
+    error.__cause__ = RuntimeError("No node\ninfo found")
+    assert in_short(error) == f"{error}: No node info found"
 
 
 class Clock:
