@@ -266,6 +266,7 @@ class Started:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_enable_metrics_collection": "0",
             "RAY_memory_monitor_refresh_ms": "0",
         }
@@ -291,8 +292,10 @@ def token(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def started(token: Path) -> Iterator[Started]:
-    pytest.importorskip("ray")
+def started(token: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
+    # On loopback. Ray asks its environment when it is imported.
+    constants = pytest.importorskip("ray._private.ray_constants")
+    monkeypatch.setattr(constants, "ENABLE_RAY_CLUSTER", False)
     # Ray's sockets need a short path.
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     try:
