@@ -187,6 +187,14 @@ def count_images(
         ).fetchone()[0]
 
 
+def most_images(conn: sqlite3.Connection, table: ImageTable) -> int:
+    """At least as many as there are images. Without a count, which of millions takes longer than a page may."""
+    if not table.key_is_integer:
+        return count_images(conn, table)
+    sql = "select (select max({key}) from {images}) - (select min({key}) from {images}) + 1"
+    return conn.execute(sql.format(**table.quoted())).fetchone()[0] or 0
+
+
 def some_images(conn: sqlite3.Connection, index: Index, limit: int) -> list[Key]:
     """Ids of images that have a vector, picked at random."""
     sql = "select image_id from {vectors} where index_id = ? order by random() limit ?"

@@ -10,6 +10,7 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
 from ...errors import ImageSearchError, counted
+from ...search.hits import Count, Extent
 from ...store import Key
 from ...store.filters import naming_the_filter
 from ...store.positions import LATITUDE, LONGITUDE, Box, Cell, cells
@@ -26,7 +27,7 @@ from ..urls import (
     pairs_of_form,
     replaced,
 )
-from .descriptions import limits_in_words
+from .descriptions import count_in_words, limits_in_words
 from .facts import PLACES
 from .responses import as_json, error_response, json_head
 from .results import LARGEST_VALUE, in_time, within_limits
@@ -65,6 +66,7 @@ async def geographic_map(datasette: Datasette, request: Request) -> Response:
     found: list[Cell] = []
     names: dict[Key, dict[str, Any]] = {}
     error = None
+    extent: Extent = "all"
     try:
         columns = await requested.database.table_columns(requested.name)
         if not {LATITUDE, LONGITUDE} <= set(columns):
@@ -74,11 +76,11 @@ async def geographic_map(datasette: Datasette, request: Request) -> Response:
         limits = limits_in_words(wanted)
         if wanted.is_limited:
             await is_ready(requested, wanted, None)
-            wanted = await within_limits(requested, wanted)
+            wanted, extent = await within_limits(requested, wanted)
         found, names = await _read(requested, wanted, view, with_rows=not format)
         if format:
-            count = counted(sum(cell.count for cell in found), "image")
-            words = " ".join(filter(None, (count, wanted.filter_words))) + limits
+            count = Count(sum(cell.count for cell in found), extent)
+            words = " ".join(filter(None, (count_in_words(count), wanted.filter_words))) + limits
             return await _json(requested, found, words)
     except ImageSearchError as problem:
         if format:

@@ -404,7 +404,10 @@ def _has_weaker(wanted: SearchRequest, answer: Answer) -> bool:
     """Whether some images, of those that are counted, are no matches."""
     if answer.matches is None or wanted.order is not None or not answer.matches.number:
         return False
-    return answer.count.number is not None and answer.matches.number < answer.count.number
+    count = answer.count
+    if count.number is None or answer.matches.number < count.number:
+        return count.number is not None
+    return not (count.is_exact or wanted.is_limited)
 
 
 def _above_the_line(wanted: SearchRequest, answer: Answer) -> int | None:
