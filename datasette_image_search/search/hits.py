@@ -65,8 +65,8 @@ class Step:
     milliseconds: float
 
 
-Extent = Literal["all", "at least", "more than"]
-"""What of all that there are some are, by themselves or by their number."""
+Extent = Literal["all", "at least", "more than", "about"]
+"""What of all that there are some are, by themselves or by their number; "about" is an estimate."""
 
 
 def least_extent(*extents: Extent) -> Extent:
@@ -76,7 +76,7 @@ def least_extent(*extents: Extent) -> Extent:
 
 @dataclass(frozen=True)
 class Count:
-    """How many there are, None if unknown: all, at least so many, or more than that."""
+    """How many there are, None if unknown: all, at least so many, more than that, or about as many."""
 
     number: int | None
     extent: Extent = "all"

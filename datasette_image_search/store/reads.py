@@ -362,7 +362,7 @@ def newest_ids(
     takes long where few do: then `few_match` has those looked for, and sorted.
     """
     order = ""
-    if "taken_at" in column_names(conn, table.name):
+    if "taken_at" in column_names(conn, table.name) and _has_dates(conn, table):
         order = "+taken_at desc, " if few_match else "taken_at desc, "
     kind = "integer" if table.key_is_integer else "text"
     sql = (
@@ -375,6 +375,12 @@ def newest_ids(
             {**(filter.params if filter else {}), "_img_limit": limit, "_img_offset": offset},
         ).fetchall()
     return [row[0] for row in rows]
+
+
+def _has_dates(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Without any, SQLite would sort all images by their keys, which they are in the order of."""
+    sql = "select exists (select 1 from {images} where taken_at is not null)"
+    return bool(conn.execute(sql.format(**table.quoted())).fetchone()[0])
 
 
 def _columns_but(

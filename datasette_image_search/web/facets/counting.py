@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -20,6 +21,7 @@ from sqlite_utils.db import quote_identifier
 
 from ...store import Filter
 from ...store.reads import columns_with_values, has_films, indexed_texts
+from ...store.sampling import Sample, sample_of
 from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
 from ..reading import read_bounded
@@ -51,20 +53,28 @@ WORDS = {kind.type: kind.words.argument for kind in (AlbumFacet, KeywordFacet, T
 MOST_FACETS = 20
 """Each may take facet_time_limit_ms on one of the three threads that serve everybody."""
 
+FEWEST = 100
+"""Images of a sample that counts are estimated from."""
+
 PASSING = ("_next", "_facet_wait")
 """Parameters that links to other results drop."""
 
 
 @dataclass(frozen=True)
 class Facets:
-    """Facets for Datasette's templates: results, the longest first; names of facets that took too long;
-    and links to more facets. `are_chosen` is False if neither the URL nor the configuration names any: then they are
+    """Facets for Datasette's templates: results, the longest first; names of facets that took too long, and of those that
+    were estimated therefore; and links to more facets. `are_chosen` is False if neither the URL nor the configuration names any: then they are
     those that most people filter by, as far as these tell images apart."""
 
     results: tuple[dict[str, Any], ...] = ()
     timed_out: tuple[str, ...] = ()
+    estimated: tuple[str, ...] = ()
     suggested: tuple[dict[str, Any], ...] = ()
     are_chosen: bool = True
+
+
+_Counted = tuple[list[dict[str, Any]], list[str]]
+"""The results of a facet, and its names if it took too long."""
 
 
 async def count_facets(
@@ -100,8 +110,10 @@ async def count_facets(
         table = requested.table
         indexed = await read_bounded(requested.database, lambda conn: indexed_texts(conn, table))
     kinds = {kind.type: kind for kinds in pm.hook.register_facet_classes() for kind in kinds}
+    # Each of all rows, or of those of a sample.
     facets = [
-        _facet(
+        partial(
+            _facet,
             _Patient(datasette) if patient else datasette,
             request,
             requested,
@@ -119,7 +131,7 @@ async def count_facets(
     if len(facets) > MOST_FACETS:
         raise RequestError(f"a page can have {MOST_FACETS} facets at most; remove some")
     if facets:
-        links_of_each = facets[0].get_facet_size()
+        links_of_each = facets[0]().get_facet_size()
         try:
             check_repetition(
                 request,
@@ -131,14 +143,25 @@ async def count_facets(
                 raise
             # Nobody asked for them.
             facets = []
-    results, timed_out = [], []
-    for counted, too_long in await asyncio.gather(*(_counted(facet) for facet in facets)):
+    counted = list(await asyncio.gather(*(_counted(facet()) for facet in facets)))
+    late = [at for at, (_, too_long) in enumerate(counted) if too_long]
+    if late and requested.view is None:
+        table = requested.table
+        sample = await read_bounded(requested.database, lambda conn: sample_of(conn, table))
+        if sample is not None:
+            again = (_estimated(facets[at](sample), sample) for at in late)
+            for at, found in zip(late, await asyncio.gather(*again), strict=True):
+                counted[at] = found if found[0] else counted[at]
+    results: list[dict[str, Any]] = []
+    timed_out: list[str] = []
+    estimated: list[str] = []
+    for each, too_long in counted:
         results += [
             with_choice(_with_local_urls(facet, urls), urls, pairs_of(request))
-            for facet in counted
+            for facet in each
             if are_chosen or _tells_apart(facet)
         ]
-        timed_out += too_long
+        (estimated if each else timed_out).extend(too_long)
     if are_chosen:
         results.sort(key=lambda facet: (-len(facet["results"]), facet["name"]))
     suggested = _suggested(datasette, request, urls, wanted, columns)
@@ -149,7 +172,7 @@ async def count_facets(
                 requested.database, lambda conn: columns_with_values(conn, requested.name, names)
             )
             suggested = [facet for facet in suggested if facet["name"] in used]
-    return Facets(tuple(results), tuple(timed_out), tuple(suggested), are_chosen)
+    return Facets(tuple(results), tuple(timed_out), tuple(estimated), tuple(suggested), are_chosen)
 
 
 def _page_request(request: Request) -> Request:
@@ -254,20 +277,21 @@ def _facet(
     columns: list[str],
     indexed: Collection[str],
     config: dict[str, Any],
+    sample: Sample | None = None,
 ) -> Facet:
     column = _column(config)
     # With the key: some facets count distinct rows, as that of arrays does, or look rows up elsewhere.
     # Not with all columns, which takes three times as long.
     named = dict.fromkeys([requested.table.key, *map(str, config["config"].values())])
     names = [escape_sqlite(name) for name in named if name in columns]
-    table = quote_identifier(requested.name)
+    rows = quote_identifier(requested.name) if sample is None else sample.rows
     if filter is None:
-        sql = f"select {', '.join(names)} from {table}"
+        sql = f"select {', '.join(names)} from {rows}"
     else:
         # The plus keeps SQLite from reading the whole table in the order of this column in order to
         # group by it: it should use an index that serves the filter.
         unordered = ", ".join(f"+{name} as {name}" for name in names)
-        sql = f"select {unordered} from {table} where {filter.where}"
+        sql = f"select {unordered} from {rows} where {filter.where}"
     facet = make_facet(
         kind,
         datasette,
@@ -284,11 +308,34 @@ def _facet(
     facet.get_configs = lambda: [config]
     if isinstance(facet, YearFacet):
         facet.with_months = True
-        facet.column_is_indexed = filter is None and requested.view is None and column in indexed
+        is_whole = filter is None and sample is None and requested.view is None
+        facet.column_is_indexed = is_whole and column in indexed
     return facet
 
 
-async def _counted(facet: Facet) -> tuple[list[dict[str, Any]], list[str]]:
+async def _estimated(facet: Facet, sample: Sample) -> _Counted:
+    """The facet of a sample with its counts as those of all rows, no results if it has too few or that takes too long."""
+    results, too_long = await _counted(facet)
+    estimated = [
+        {
+            **each,
+            "is_sample": True,
+            "results": [
+                {**value, "count": sample.estimated(value["count"])} for value in each["results"]
+            ],
+            **(
+                {"months": {name: sample.estimated(n) for name, n in each["months"].items()}}
+                if "months" in each
+                else {}
+            ),
+        }
+        for each in results
+        if sum(value["count"] for value in each["results"]) >= FEWEST
+    ]
+    return estimated, too_long or [each["name"] for each in results]
+
+
+async def _counted(facet: Facet) -> _Counted:
     try:
         return await facet.facet_results()
     except sqlite3.OperationalError as error:

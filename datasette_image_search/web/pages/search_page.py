@@ -314,6 +314,7 @@ async def _html(
             "has_map": _has_map(answer),
             "facet_boxes": facet_boxes(requested, answer.facets, first_page),
             "suggested_facets": answer.facets.suggested,
+            "is_patient": "_facet_wait" in request.args,
             "facets_later_url": urls.page(replaced(first_page, _facet_wait="only")),
             "facets_wait_url": urls.page(replaced(first_page, _facet_wait="1")),
         }
