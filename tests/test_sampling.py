@@ -15,7 +15,7 @@ from datasette_image_search.store.positions import Box, Cell, cells
 from datasette_image_search.store.sampling import Sample, sample_of
 from datasette_image_search.store.tables import ImageTable
 from datasette_image_search.web.facets import counting
-from datasette_image_search.web.pages import geographic_map
+from datasette_image_search.web.pages import geographic_map, results
 
 from .random_tables import add_images, random_vectors
 from .serving import ask, datasette_of
@@ -49,6 +49,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "BLOCKS", 5)
     monkeypatch.setattr(sampling, "BLOCK", 8)
     monkeypatch.setattr(counting, "FEWEST", 8)
+    monkeypatch.setattr(results, "FEWEST", 8)
 
 
 def sampled(path: Path) -> tuple[Sample, list[int]]:

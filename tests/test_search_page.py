@@ -30,7 +30,7 @@ from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.search.hits import Count
 from datasette_image_search.search.query import vector_to_term
 from datasette_image_search.store import find_image_table
-from datasette_image_search.store.reads import indexed_texts
+from datasette_image_search.store.reads import indexes_of_texts
 from datasette_image_search.store.schema import ensure_keywords
 from datasette_image_search.web.pages import search_page
 from datasette_image_search.web.pages.descriptions import count_in_words
@@ -716,9 +716,9 @@ async def test_years_are_counted_by_an_index_of_a_persons_own_too(dated: Path) -
         images.create_index(["stars"])
         db.execute("update images set edited = 2000 + id, stars = 2000 + id")
         db.conn.commit()
-        indexed = indexed_texts(db.conn, find_image_table(db.conn, "images"))
-    assert {"edited", "taken_at"} <= indexed
-    assert not {"stars", "width", "filename"} & indexed
+        indexed = indexes_of_texts(db.conn, find_image_table(db.conn, "images"))
+    assert {"edited", "taken_at"} <= set(indexed)
+    assert not {"stars", "width", "filename"} & set(indexed)
     response = await ask(datasette_of(dated), f"{PAGE}.json?_facet_year=edited&_facet_size=3")
     years = [(str(year), 1) for year in (2006, 2005, 2004)]
     assert list(facet_of(response, "edited").items()) == years

@@ -20,8 +20,8 @@ from datasette.utils.asgi import Request
 from sqlite_utils.db import quote_identifier
 
 from ...store import Filter
-from ...store.reads import columns_with_values, has_films, indexed_texts
-from ...store.sampling import Sample, sample_of
+from ...store.reads import columns_with_values, has_films, indexes_of_texts
+from ...store.sampling import FEWEST, Sample, sample_of
 from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
 from ..reading import read_bounded
@@ -53,9 +53,6 @@ WORDS = {kind.type: kind.words.argument for kind in (AlbumFacet, KeywordFacet, T
 MOST_FACETS = 20
 """Each may take facet_time_limit_ms on one of the three threads that serve everybody."""
 
-FEWEST = 100
-"""Images of a sample that counts are estimated from."""
-
 PASSING = ("_next", "_facet_wait")
 """Parameters that links to other results drop."""
 
@@ -71,6 +68,14 @@ class Facets:
     estimated: tuple[str, ...] = ()
     suggested: tuple[dict[str, Any], ...] = ()
     are_chosen: bool = True
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A facet of all rows, or of some, which `make` makes to count these or a `sample` of them."""
+
+    make: Callable[..., Facet]
+    is_of_all: bool
 
 
 _Counted = tuple[list[dict[str, Any]], list[str]]
@@ -105,33 +110,34 @@ async def count_facets(
             requested.database, lambda conn: has_films(conn, table)
         ):
             wanted[KindFacet.type] = [_unnamed("format")]
-    indexed: set[str] = set()
+    indexed: Collection[str] = ()
     if YearFacet.type in wanted:
         table = requested.table
-        indexed = await read_bounded(requested.database, lambda conn: indexed_texts(conn, table))
+        indexed = await read_bounded(requested.database, lambda conn: indexes_of_texts(conn, table))
     kinds = {kind.type: kind for kinds in pm.hook.register_facet_classes() for kind in kinds}
-    # Each of all rows, or of those of a sample.
-    facets = [
-        partial(
+    facets = []
+    asked = ((kind, config) for kind, configs in wanted.items() for config in configs)
+    for kind, config in asked:
+        if kind not in kinds:
+            continue
+        filter = filter_without(_chosen_by(kind, _column(config)))
+        make = partial(
             _facet,
             _Patient(datasette) if patient else datasette,
             request,
             requested,
-            filter_without(_chosen_by(kind, _column(config))),
+            filter,
             kinds[kind],
             configuration,
             columns,
             indexed,
             config,
         )
-        for kind, configs in wanted.items()
-        if kind in kinds
-        for config in configs
-    ]
+        facets.append(_Wanted(make, is_of_all=filter is None))
     if len(facets) > MOST_FACETS:
         raise RequestError(f"a page can have {MOST_FACETS} facets at most; remove some")
     if facets:
-        links_of_each = facets[0]().get_facet_size()
+        links_of_each = facets[0].make().get_facet_size()
         try:
             check_repetition(
                 request,
@@ -143,15 +149,11 @@ async def count_facets(
                 raise
             # Nobody asked for them.
             facets = []
-    counted = list(await asyncio.gather(*(_counted(facet()) for facet in facets)))
-    late = [at for at, (_, too_long) in enumerate(counted) if too_long]
-    if late and requested.view is None:
+    sample = None
+    if facets and requested.view is None:
         table = requested.table
         sample = await read_bounded(requested.database, lambda conn: sample_of(conn, table))
-        if sample is not None:
-            again = (_estimated(facets[at](sample), sample) for at in late)
-            for at, found in zip(late, await asyncio.gather(*again), strict=True):
-                counted[at] = found if found[0] else counted[at]
+    counted = await asyncio.gather(*(_counted_or_estimated(each, sample) for each in facets))
     results: list[dict[str, Any]] = []
     timed_out: list[str] = []
     estimated: list[str] = []
@@ -294,7 +296,8 @@ def _facet(
         sql = f"select {unordered} from {rows} where {filter.where}"
     facet = make_facet(
         kind,
-        datasette,
+        # A sample takes no longer than it takes.
+        datasette if sample is None else _Patient(datasette),
         request,
         requested.database.name,
         sql=sql,
@@ -311,6 +314,18 @@ def _facet(
         is_whole = filter is None and sample is None and requested.view is None
         facet.column_is_indexed = is_whole and column in indexed
     return facet
+
+
+async def _counted_or_estimated(wanted: _Wanted, sample: Sample | None) -> _Counted:
+    facet = wanted.make()
+    limit = facet.ds.setting("facet_time_limit_ms")
+    if sample is None:
+        return await _counted(facet)
+    if not (wanted.is_of_all and sample.is_needed(limit)):
+        counted = await _counted(facet)
+        if not counted[1]:
+            return counted
+    return await _estimated(wanted.make(sample=sample), sample)
 
 
 async def _estimated(facet: Facet, sample: Sample) -> _Counted:

@@ -23,6 +23,7 @@ from ...store import reads
 from ...store.filters import IdSet, naming_the_filter
 from ...store.ordering import in_order, sorted_ids
 from ...store.reads import count_images, image_rows, most_images, newest_ids
+from ...store.sampling import FEWEST, sample_of
 from ...store.text_search import TextMatch
 from ...store.transactions import is_interrupted
 from ...store.vectors import count_with_vector
@@ -40,8 +41,8 @@ LARGEST_VALUE = 1_000_000
 COUNTED = 10_000
 """If matching rows cannot be counted in time, the page says whether there are more than these."""
 
-FEW = 0.1
-"""A share of the table below which matching rows are looked up first and sorted by time after."""
+LOOK_UP = 3
+"""To look at an image in the order of dates takes as long as to sort so many by date."""
 
 WITHOUT_TEXTS = (
     "to search the texts took too long, so this is by likeness alone; try again, or add a filter"
@@ -353,8 +354,9 @@ def _known_matches(
 async def _without_query(
     requested: RequestedTable, wanted: SearchRequest, count: Count | None = None
 ) -> _Page:
-    def read(conn: sqlite3.Connection) -> _Page:
-        size, table = wanted.size + 1, requested.table
+    size, table = wanted.size + 1, requested.table
+
+    def read(conn: sqlite3.Connection, *, mistrusts_count: bool = False) -> _Page:
         if wanted.order is not None:
             ids = sorted_ids(
                 conn,
@@ -366,15 +368,17 @@ async def _without_query(
                 view=requested.view,
             )
             return _Page(_shown_images(conn, requested, ids, {}))
-        few = False
-        if count is not None and count.is_exact and count.number is not None:
-            few = count.number < FEW * most_images(conn, requested.table)
+        few = mistrusts_count
+        if count is not None and count.number is not None and count.extent in ("all", "about"):
+            looked_at = most_images(conn, table) * (wanted.offset + size) / max(count.number, 1)
+            few = (count.number < LOOK_UP * looked_at) ^ mistrusts_count
         ids = newest_ids(conn, table, size, wanted.filter, offset=wanted.offset, few_match=few)
         return _Page(_shown_images(conn, requested, ids, {}))
 
     if not wanted.size:
         return _Page(())
-    return await in_time(requested, read)
+    # Those that pass may be among the oldest: the other way may be the faster one.
+    return await in_time(requested, read, partial(read, mistrusts_count=True))
 
 
 def _shown_images(
@@ -408,15 +412,24 @@ def _shown_images(
 
 
 async def count_in_time(requested: RequestedTable, wanted: SearchRequest) -> Count:
-    """How many images pass the filters, as far as facet_time_limit_ms lets them be counted."""
+    """How many images pass the filters, as far as facet_time_limit_ms lets them be counted; else about how many."""
     patience = requested.datasette.setting("facet_time_limit_ms")
 
+    table, filter = requested.table, wanted.filter
+
     def count(conn: sqlite3.Connection) -> Count:
-        for limit in (None, COUNTED + 1):
+        sample = sample_of(conn, table)
+        if sample is None or filter is not None or not sample.is_needed(patience):
             with suppress(_Interrupted), _no_longer_than(conn, patience):
-                number = count_images(conn, requested.table, wanted.filter, limit=limit)
-                is_cut = limit == number
-                return Count(number - is_cut, "more than" if is_cut else "all")
+                return Count(count_images(conn, table, filter))
+        if sample is not None:
+            with suppress(_Interrupted), _no_longer_than(conn, patience):
+                number = count_images(conn, table, filter, sample=sample)
+                if number >= FEWEST:
+                    return Count(sample.estimated(number), "about")
+        with suppress(_Interrupted), _no_longer_than(conn, patience):
+            number = count_images(conn, table, filter, limit=COUNTED + 1)
+            return Count(min(number, COUNTED), "more than" if number > COUNTED else "all")
         return Count(None)
 
     return await read_bounded(requested.database, count)
@@ -426,6 +439,9 @@ async def _without_vector(requested: RequestedTable, wanted: SearchRequest) -> i
     patience = requested.datasette.setting("facet_time_limit_ms")
 
     def count(conn: sqlite3.Connection) -> int | None:
+        sample = sample_of(conn, requested.table)
+        if sample is not None and sample.is_needed(patience):
+            return None
         with suppress(_Interrupted), _no_longer_than(conn, patience), store.snapshot(conn):
             images = count_images(conn, requested.table)
             return images - count_with_vector(conn, requested.index)
