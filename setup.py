@@ -105,6 +105,7 @@ setup(
         "markupsafe>=2.1",
         "pluggy>=1.5",
         "tabulate>=0.9",
+        "threadpoolctl>=3.5",
     ],
     extras_require={
         **EXTRAS,

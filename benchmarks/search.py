@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import faiss
@@ -59,9 +59,16 @@ class Collection:
         self.queries = queries
         self.conn = sqlite3.connect(database, isolation_level=None)
         self.index = find_index(self.conn)
-        path = sidecar_path(database.resolve(), self.index)
-        self.faiss = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        self.n = self.faiss.ntotal
+
+    @cached_property
+    def faiss(self) -> faiss.Index:
+        """Of a sidecar; an engine has another file there."""
+        path = sidecar_path(self.database.resolve(), self.index)
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+
+    @property
+    def n(self) -> int:
+        return self.faiss.ntotal
 
     def search(self, number: int, filter: Filter | None = None, k: int = K, **options) -> Found:
         # The index is read anew, as every caller does.

@@ -21,17 +21,19 @@ KEPT: Mapping[str, Mapping[str, Any]] = {
 
 
 @contextmanager
-def kept_in(kept: str, db: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def kept_in(
+    kept: str, db: Database, monkeypatch: pytest.MonkeyPatch, table: str = "images"
+) -> Iterator[None]:
     """
     In files of FAISS, as runs do, or in an engine, as a person asks for; then it has answered at the end. This process is no
     server meanwhile.
     """
     if kept == "sidecar":
-        refresh_sidecars(db, "images")
+        refresh_sidecars(db, table)
         yield
         return
     monkeypatch.setattr(places, "_served", [])
-    index_images(db, "images", **KEPT[kept])
+    index_images(db, table, **KEPT[kept])
     answered = []
 
     def counted(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -27,6 +27,7 @@ from datasette_image_search.ingest.cluster_address import (
     authentication_kept,
     head_at,
     in_reach,
+    in_short,
     resolved,
 )
 from datasette_image_search.ingest.cluster_nodes import connected
@@ -167,6 +168,12 @@ def test_what_does_not_reach_the_cluster_is_one_error(monkeypatch: pytest.Monkey
         pytest.fail("Ray would start a cluster here")
 
 
+def test_the_reason_that_ray_keeps_to_itself_is_said():
+    error = ConnectionError("Failed to connect to Ray cluster at 10.0.0.2:6379")
+    error.__cause__ = RuntimeError("No node\ninfo found")
+    assert in_short(error) == f"{error}: No node info found"
+
+
 class Clock:
     """The seconds of a test, which pass when it says so."""
 
@@ -259,6 +266,7 @@ class Started:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_enable_metrics_collection": "0",
             "RAY_memory_monitor_refresh_ms": "0",
         }
@@ -284,8 +292,10 @@ def token(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def started(token: Path) -> Iterator[Started]:
-    pytest.importorskip("ray")
+def started(token: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
+    # On loopback. Ray asks its environment when it is imported.
+    constants = pytest.importorskip("ray._private.ray_constants")
+    monkeypatch.setattr(constants, "ENABLE_RAY_CLUSTER", False)
     # Ray's sockets need a short path.
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
@@ -211,6 +211,7 @@ def test_scaled_points_fill_the_map(drawn: list[tuple[float, float]]) -> None:
 
 
 @given(points)
+@example([(0.0, 0.5), (0.0, 0.512668788433075)])
 def test_evened_points_fill_the_map_in_the_same_order(drawn: list[tuple[float, float]]) -> None:
     array = np.array(drawn, dtype=np.float32).reshape(-1, 2)
     result = evened(array)

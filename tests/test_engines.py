@@ -334,7 +334,17 @@ def change_numbers(path: Path, to: float = 3.0) -> None:
         assert file.read_bytes() != written
 
 
-@pytest.mark.parametrize("damage", [*BREAKS, exchange_rows, change_numbers])
+def flip_a_bit(path: Path, of: np.ndarray = VECTORS[10]) -> None:
+    """As a disk may, which changes a vector too little to be none."""
+    some = of.astype("<f2").tobytes()
+    (file,) = (each for each in (dataset_of(path) / "data").iterdir() if some in each.read_bytes())
+    written = bytearray(file.read_bytes())
+    # The highest bit of the fraction of its first component.
+    written[written.index(some) + 1] ^= 2
+    file.write_bytes(written)
+
+
+@pytest.mark.parametrize("damage", [*BREAKS, exchange_rows, change_numbers, flip_a_bit])
 def test_the_next_run_makes_a_broken_dataset_again(path: Path, db: Database, damage: Callable):
     damage(path)
     refresh_sidecars(db, "images")

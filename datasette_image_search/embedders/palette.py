@@ -12,13 +12,16 @@ pictures and texts compare by cosine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from threadpoolctl import ThreadpoolController
 
 from . import palette_colours as colours
 from . import palette_texture
@@ -47,6 +50,9 @@ sky, nor (as by the square root) half as much as the sky."""
 CONTRAST = 0.7
 """The share of the average over all cells that is subtracted from each cell: "blue above green" does not ask
 for green everywhere, and "bright left" asks for a darker right."""
+
+_one_at_a_time = threading.Lock()
+"""The threads of BLAS are those of the process: whoever limits them puts back what it found."""
 
 NATURAL_FILE = Path(__file__).with_name("palette_natural.npz")
 
@@ -133,6 +139,18 @@ def fingerprint() -> str:
     return f"palette-{VERSION}-{digest.hexdigest()[:12]}"
 
 
+@lru_cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextmanager
+def _one_thread_of_blas() -> Iterator[None]:
+    """Its products are of matrices of a few columns, for which several threads wait for each other, and keep decoders waiting."""
+    with _one_at_a_time, _controller().limit(limits=1, user_api="blas"):
+        yield
+
+
 class PaletteEmbedder(Embedder):
     """
     Colour, layout, light and texture, without a model.
@@ -160,14 +178,15 @@ class PaletteEmbedder(Embedder):
     def encode_images(self, inputs: np.ndarray) -> np.ndarray:
         """Results of `preprocess`, shape (n, 96, 96, 3) -> (n, dimensions) float32, unit norm."""
         vectors = np.empty((len(inputs), self.dimensions), np.float32)
-        for start in range(0, len(inputs), CHUNK):
-            some = slice(start, start + CHUNK)
-            blocks = measure(np.asarray(inputs[some]))
-            placed = [
-                weight * self.natural[block].place(blocks[block])
-                for block, weight in WEIGHTS.items()
-            ]
-            vectors[some] = unit(np.hstack(placed))
+        with _one_thread_of_blas():
+            for start in range(0, len(inputs), CHUNK):
+                some = slice(start, start + CHUNK)
+                blocks = measure(np.asarray(inputs[some]))
+                placed = [
+                    weight * self.natural[block].place(blocks[block])
+                    for block, weight in WEIGHTS.items()
+                ]
+                vectors[some] = unit(np.hstack(placed))
         return vectors
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:

@@ -59,11 +59,12 @@ def in_reach() -> Iterator[None]:
         raise _out_of_reach(in_short(error)) from error
 
 
-def in_short(error: Exception) -> str:
-    """What Ray says, which may be the log of a server."""
+def in_short(error: BaseException) -> str:
+    """What Ray says, which may be the log of a server, and why, if it knows."""
     told = getattr(error, "details", None)
     said = " ".join(str(told() if callable(told) else error).split())
-    return said[:LONGEST_SAID] or type(error).__name__
+    shown = said[:LONGEST_SAID] or type(error).__name__
+    return shown if error.__cause__ is None else f"{shown}: {in_short(error.__cause__)}"
 
 
 def _out_of_reach(said: str) -> ClusterLost:
@@ -101,8 +102,8 @@ class Head:
             if code == grpc.StatusCode.UNAUTHENTICATED:
                 raise TokenRefused from error
             if code == grpc.StatusCode.UNIMPLEMENTED:
-                raise OSError(f"another program listens there; {USUAL_PORTS}") from error
-            raise OSError(f"nothing of Ray answers there; {USUAL_PORTS}") from error
+                raise OSError(f"another program listens there; {USUAL_PORTS}") from None
+            raise OSError(f"nothing of Ray answers there; {USUAL_PORTS}") from None
 
     def _question(self) -> tuple[str, bytes]:
         if not self.is_client:

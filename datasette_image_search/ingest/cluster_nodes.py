@@ -64,11 +64,8 @@ def connected(address: str) -> Iterator[Head]:
     The head of a cluster, to which Ray in this process is connected; if it is connected already, it is left as it is. Raises
     RunError without Ray, and if there is none at the address.
     """
-    # For what is started here: it tells nobody of itself, and listens on loopback.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == HERE:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         options |= {"include_dashboard": False}
     try:
         import ray
@@ -77,7 +74,7 @@ def connected(address: str) -> Iterator[Head]:
     if ray.is_initialized():
         yield head_of_this(address)
         return
-    with authentication_kept():
+    with authentication_kept(), _private(address):
         try:
             address = resolved(address)
             if address != HERE:
@@ -92,6 +89,27 @@ def connected(address: str) -> Iterator[Head]:
             yield head_of_this(address)
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _private(address: str) -> Iterator[None]:
+    """What is started here tells nobody of itself and listens on loopback; what is started later does as it would."""
+    from ray._private import ray_constants
+
+    meant = {"RAY_USAGE_STATS_ENABLED": "0"}
+    # Ray reads this when it is imported, and so do the processes that it starts.
+    reaches = ray_constants.ENABLE_RAY_CLUSTER
+    if address == HERE:
+        meant[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+        ray_constants.ENABLE_RAY_CLUSTER = False
+    added = meant.keys() - os.environ.keys()
+    os.environ.update({name: meant[name] for name in added})
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = reaches
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def places_of(nodes: Sequence[Mapping[str, Any]], cpus: int | None) -> list[Place]:

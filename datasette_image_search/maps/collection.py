@@ -148,9 +148,11 @@ def scaled(points: np.ndarray) -> np.ndarray:
     """Scales each axis to -1 to 1; all points are at 0 if they are at one place."""
     if not len(points):
         return points
-    low, high = points.min(axis=0), points.max(axis=0)
+    # In float32, what is close together and far from 0 would not reach the edges.
+    exact = points.astype(np.float64)
+    low, high = exact.min(axis=0), exact.max(axis=0)
     half = (high - low) / 2
-    return (points - (low + high) / 2) / np.where(half > 0, half, 1)
+    return ((exact - (low + high) / 2) / np.where(half > 0, half, 1)).astype(points.dtype)
 
 
 def evened(points: np.ndarray) -> np.ndarray:

@@ -124,7 +124,8 @@ def lacks_vectors(conn: sqlite3.Connection, index: Index) -> bool:
 def _away(index: Index, error: EngineError) -> VectorsAway:
     return VectorsAway(
         f"the vectors of {index.image_table!r} are in {index.engine} only, not in the database, and {error}; bring it back, "
-        "or name where it is, with index-images --uri; if it is lost, embed the images anew with embed-images --replace-model",
+        "or name where it is, with index-images --uri; if it is lost, import an export of them with import-image-vectors, or embed "
+        "the images anew with embed-images --replace-model",
         error.details,
     )
 
@@ -172,8 +173,13 @@ def _read(conn: sqlite3.Connection, index: Index, lasts: Sequence[int]) -> Mappi
     ids = np.repeat(ends - counts + 1 - starts, counts) + np.arange(counts.sum())
     try:
         vectors = engine.vectors(ids).astype(np.float64)
-        if not are_unit(vectors, ROUNDED_NORM_ERROR).all():
-            raise EngineError("vectors are missing or damaged there")
+        is_whole = are_unit(vectors, ROUNDED_NORM_ERROR)
+        if not is_whole.all():
+            first = ids[~is_whole][0] // SCENES
+            raise EngineError(
+                "vectors are missing or damaged there",
+                f"that of row {first} of {index.table.vectors}",
+            )
     except EngineError as error:
         raise _away(index, error) from error
     # Half precision leaves them a little too long or short.
