@@ -31,11 +31,11 @@ from datasette_image_search.search import feeding, held, held_files, lost_engine
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search.evaluation import evaluate_index
 from datasette_image_search.search.indexing import (
-    SidecarNotWritten,
     index_images,
     refresh_sidecars,
 )
 from datasette_image_search.search.live import LiveIndex, live_index
+from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.search.status import status
 from datasette_image_search.store import Filter, find_index
 from datasette_image_search.store.filters import IdSet

@@ -31,10 +31,10 @@ from datasette_image_search.search import indexing
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search.approximate import IndexTypeError
 from datasette_image_search.search.indexing import (
-    SidecarNotWritten,
     index_images,
     refresh_sidecars,
 )
+from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.search.status import status
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index, held_vectors

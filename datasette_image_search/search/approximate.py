@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import ImageSearchError
 from ..progress import Report, silent
-from ..store.held_vectors import ALIGNMENT
+from ..store.code_dimensions import ALIGNMENT
 from .codes import Codes, fitted, threads_for
 from .faiss_files import is_readable
 from .tuning import RECALL_AT, TARGET_RECALL, Tuning

@@ -272,16 +272,17 @@ def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = N
     key = (str(database), index.id)
     with _opening[key]:
         try:
-            return _opened(key, database, index, report)
-        except StoreError:
-            pass
-        except sqlite3.DatabaseError as error:
-            if "locked" in str(error):
+            live, is_read_anew = _opened(key, database, index, report)
+        except (StoreError, sqlite3.DatabaseError) as error:
+            if isinstance(error, sqlite3.DatabaseError) and "locked" in str(error):
                 raise
-        # Nothing is there any more, or a file without such a table, or one that is no database. `conn`
-        # reads the one that was.
-        live = _seen[key] = _read_by(conn, index, report)
-        return live
+            # There is no file any more, or one without such a table, or no database: `conn` reads the one that was.
+            live, is_read_anew = _read_by(conn, index, report), False
+            _seen[key] = live
+    # Other searches need not wait for this.
+    if is_read_anew and not live.from_sidecar and live.index.sidecar is not None:
+        write_again(database, live.index, live.segments[0], live.references)
+    return live
 
 
 def _read_by(conn: sqlite3.Connection, index: Index, report: Report | None) -> LiveIndex:
@@ -290,7 +291,10 @@ def _read_by(conn: sqlite3.Connection, index: Index, report: Report | None) -> L
         return _read(conn, index, None, report)
 
 
-def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> LiveIndex:
+def _opened(
+    key: _Key, database: Path, index: Index, report: Report | None
+) -> tuple[LiveIndex, bool]:
+    """And whether all of it was read anew."""
     before = _open.get(key)
     if before is not None and not _is_intact(before, database):
         before = None
@@ -311,9 +315,7 @@ def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> L
             _forget_replaced(conn, str(database))
         # By its current id, which differs if another model replaced it.
         _open[str(database), index.id] = live
-        if is_read_anew and not live.from_sidecar and index.sidecar is not None:
-            write_again(conn, database, live.index, live.segments[0], live.references)
-    return live
+    return live, is_read_anew
 
 
 def open_index(database: Path, index: Index) -> LiveIndex | None:

@@ -25,6 +25,7 @@ from sqlite_utils import Database
 
 from ..engines.protocol import EngineError, EngineRequest, VectorEngine
 from ..engines.registry import open_engine
+from .code_dimensions import code_dimensions
 from .connections import database_path
 from .indexes import read_indexes, update_index
 from .norms import ROUNDED_NORM_ERROR, are_unit
@@ -34,9 +35,6 @@ from .triggers import without_vector_triggers
 
 SCENES = MOST_VECTORS
 """An engine knows a vector by SCENES times the id of its row, and the number of the scene, 0 for a picture."""
-
-ALIGNMENT = 16
-"""FAISS is fast with vectors of a multiple of so many components."""
 
 LONG = 3.0
 PAUSE = 30.0
@@ -54,13 +52,6 @@ ROWS = 10_000
 
 class VectorsAway(EngineError):
     """The engine that alone has the vectors cannot be read: nothing can be searched, and nothing is lost."""
-
-
-def code_dimensions(index: Index) -> int:
-    """The components of a code of an index."""
-    if not index.references_token:
-        return index.dimensions
-    return (index.dimensions // ALIGNMENT + 1) * ALIGNMENT
 
 
 def place_of_engine(database: Path, index: Index) -> str:
