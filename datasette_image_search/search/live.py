@@ -147,9 +147,7 @@ class LiveIndex:
         if self.approximate is None:
             assert first.tuning is not None
             n = first.tuning.candidates
-            scores, positions = self._best(
-                vectors, n, None, lambda each, n, _: first.propose(each, n)
-            )
+            scores, positions = self._best(vectors, n, None, lambda q, n, _: first.propose(q, n))
             return [(row[at >= 0], at[at >= 0]) for row, at in zip(scores, positions, strict=True)]
         n, proposed = self.approximate.tuning.candidates, self.approximate.propose(vectors)
         return [self.ranked(*each, n) for each in zip(vectors, proposed, strict=True)]
