@@ -235,11 +235,14 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+FOLDER = "FOLDER_OF_A_CLUSTER"
+"""The variable by which all processes of a cluster are known: the command lines of some do not name its folder."""
+
+
 def kill_all(folder: Path) -> None:
-    """All processes that name a folder."""
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
+    for file in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
-            if bytes(folder) in file.read_bytes():
+            if f"{FOLDER}={folder}".encode() in file.read_bytes().split(b"\0"):
                 os.kill(int(file.parent.name), signal.SIGKILL)
 
 
@@ -263,6 +266,7 @@ class Started:
         words = [f"--{name}={value}" for name, value in options.items()]
         environment = {
             **os.environ,
+            FOLDER: str(folder),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
