@@ -1,8 +1,7 @@
 """
 The Python API: see docs/python-api.md. Commands, SQL functions and pages search through it too.
 
-The methods import the rooms that need torch and faiss: an SQL function that only wants a vector comes
-here as well.
+The methods import the rooms that need torch and faiss: an SQL function that only wants a vector comes here as well.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from .search.query import QueryVector
 from .store import Filter, Index, Key, find_index, reads
 from .store.filters import IdSet, Where, row_filter
 from .store.indexes import WeightsOf, recorded_weights
-from .store.opened import OpenedDatabase, Paths, as_path, as_paths, as_places, path_or_none, used
+from .store.opened import Paths, UsesDatabase, as_path, as_paths, as_places, path_or_none, used
 from .store.ordering import checked_order
 from .store.reads import check_in_files
 from .store.tables import Location
@@ -32,6 +31,7 @@ from .store.vectors import image_vectors
 if TYPE_CHECKING:
     from .embedders.catalogue import ListedModel
     from .ingest.report import Summary
+    from .ingest.vector_export import ExportSummary
     from .ingest.vector_import import ImportSummary
     from .maps.plotting import Plotted
     from .places.locating import Located
@@ -46,19 +46,18 @@ if TYPE_CHECKING:
 
 
 @used
-class Images:
+class Images(UsesDatabase):
     """
-    The images of one table. `database` is a path, or a connection that is open, which stays open;
-    `table` None is the only image table of the database. Use it in one thread, and close it, or use it in
-    a `with`. A database that is named by a path need not exist before `embed` or `import_vectors`.
+    The images of one table. `database` is a path, or a connection that is open, which stays open; `table` None is the only image
+    table of the database. Use it in one thread, and close it, or use it in a `with`. A database that is named by a path need
+    not exist before `embed` or `import_vectors`.
 
-    All methods raise ImageSearchError, with a sentence that says what to do; an error of SQLite or of a file
-    is its `__cause__`. `model` is for a table with several indexes; None is the oldest of them. `where` is
-    SQL, with the values of its :names in `params`. A text is a list of that one text.
+    All methods raise ImageSearchError, with a sentence that says what to do; an error of SQLite or of a file is its `__cause__`.
+    `model` is for a table with several indexes; None is the oldest of them. `where` is SQL, with the values of its :names in
+    `params`. A text is a list of that one text.
 
-    `weights_of` says which file has the weights of an index; by default the database does. A server passes
-    its own, as it may have the database from anybody, and `raw_errors`: it gets sqlite3.Error and OSError as
-    they are, because pages have other sentences, without paths.
+    `weights_of` says which file has the weights of an index; by default the database does. A server passes its own, as it may
+    have the database from anybody, and `raw_errors`: it gets sqlite3.Error and OSError as they are, for sentences of its own.
 
         with Images("photos.db") as images:
             images.search("dark blue", k=3)
@@ -73,14 +72,8 @@ class Images:
         raw_errors: bool = False,
     ) -> None:
         self.table = table
-        self._database = OpenedDatabase(database, raw_errors=raw_errors)
+        super().__init__(database, raw_errors=raw_errors)
         self._weights_of = weights_of or recorded_weights
-
-    def __enter__(self) -> Images:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """
@@ -89,21 +82,6 @@ class Images:
             images.close()
         """
         self._database.close()
-
-    @property
-    def conn(self) -> sqlite3.Connection:
-        """The connection that all methods but `embed` and `import_vectors` use."""
-        return self._database.conn
-
-    @property
-    def path(self) -> Path:
-        """The file of the database."""
-        return self._database.path
-
-    @property
-    def migrated(self) -> bool:
-        """Whether a method that writes brought an older database to this version."""
-        return self._database.migrated
 
     def embed(
         self,
@@ -156,6 +134,24 @@ class Images:
         self._database.let_others_write()
         return runs.import_into(request, on_progress, self._weights_of)
 
+    def export_vectors(
+        self,
+        file: Paths,
+        paths: Paths,
+        *,
+        model: str | None = None,
+        on_progress: OnProgress = ignore,
+    ) -> ExportSummary:
+        """
+        Write all vectors into a .npy `file`, and their paths into a text file: `import_vectors` reads both.
+
+            images.export_vectors("vectors.npy", "paths.txt").vectors
+        """
+        from .ingest.vector_export import export_vectors
+
+        files = as_path(file), as_path(paths)
+        return export_vectors(self.conn, self.index_of(model), *files, on_progress)
+
     def index(
         self,
         type: str | None = None,
@@ -197,8 +193,7 @@ class Images:
         **options: Any,
     ) -> list[Evaluated]:
         """
-        The recall and the milliseconds of the index, or of the one that `index` would write. Nothing is
-        changed.
+        The recall and the milliseconds of the index, or of the one that `index` would write. Nothing is changed.
 
             images.evaluate("ivf")
         """
@@ -410,9 +405,8 @@ class Images:
         self, labels: str | Sequence[str] = (), *, on_progress: OnProgress = ignore, **options: Any
     ) -> list[Tagged]:
         """
-        Tag the images that are new with those of the labels that fit them best; without labels, with
-        all labels that there were before. Of each label set, how many images got tags. The options are
-        those of `tagging`.
+        Tag the images that are new with those of the labels that fit them best; without labels, with all labels that there
+        were before. Of each label set, how many images got tags. The options are those of `tagging`.
 
             images.tag(["cat", "dog", "something else"], threshold=0.5)
         """

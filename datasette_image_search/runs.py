@@ -217,7 +217,8 @@ def with_sidecars(
     """
     try:
         # As late as this, so that a plan needs no faiss; a Ctrl-C meanwhile is one too.
-        from .search.indexing import SidecarNotWritten, refresh_sidecars
+        from .search.indexing import refresh_sidecars
+        from .search.not_written import SidecarNotWritten
 
         with open_or_make(request.database) as db:
             try:

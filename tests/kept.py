@@ -11,7 +11,9 @@ from sqlite_utils import Database
 
 from datasette_image_search.engines import places
 from datasette_image_search.engines.lance import LanceEngine
+from datasette_image_search.search import live as live_module
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
+from datasette_image_search.store import held_vectors
 
 KEPT: Mapping[str, Mapping[str, Any]] = {
     "sidecar": {},
@@ -20,18 +22,27 @@ KEPT: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def forget_what_was_opened() -> None:
+    """This process has read no index and no engine."""
+    held_vectors._opened.cache_clear()
+    held_vectors._failures.clear()
+    live_module._open.clear()
+
+
 @contextmanager
-def kept_in(kept: str, db: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def kept_in(
+    kept: str, db: Database, monkeypatch: pytest.MonkeyPatch, table: str = "images"
+) -> Iterator[None]:
     """
     In files of FAISS, as runs do, or in an engine, as a person asks for; then it has answered at the end. This process is no
     server meanwhile.
     """
     if kept == "sidecar":
-        refresh_sidecars(db, "images")
+        refresh_sidecars(db, table)
         yield
         return
     monkeypatch.setattr(places, "_served", [])
-    index_images(db, "images", **KEPT[kept])
+    index_images(db, table, **KEPT[kept])
     answered = []
 
     def counted(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from datasette_image_search.cli import progress
-from datasette_image_search.search import approximate, indexing, sidecar
+from datasette_image_search.search import approximate, byte_codes, indexing, sidecar
 from datasette_image_search.store import Index
 
 from .commands import change, command, embed_images, query
@@ -73,6 +73,12 @@ def evaluated(*arguments: object) -> dict[str, tuple[float, float, int]]:
     }
 
 
+def worth_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any vectors are."""
+    monkeypatch.setattr(byte_codes, "SMALLEST", 1)
+    monkeypatch.setattr(byte_codes, "LARGEST_RESIDUAL", 9.0)
+
+
 def files_of(database: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in database.parent.iterdir()}
 
@@ -98,6 +104,17 @@ def test_few_vectors_are_searched_exactly(collection: Path):
     )
     assert sorted(files_of(collection)) == ["photos.db", "photos.db-image-search-1.faiss"]
     assert status_of(collection)["search"] == "exact"
+
+
+def test_bytes_beside_half_precision_are_counted(collection: Path, monkeypatch: pytest.MonkeyPatch):
+    """64 of 32 components, at whose end zeros are, and 4 for their sum."""
+    worth_bytes(monkeypatch)
+    assert last_line(collection, "images") == (
+        "6,000 vectors of 32 dimensions, exact (flat float16 and bytes, 132 bytes each)"
+    )
+    for more in ([], ["--type", "SQ8"]):
+        recall, _, size = evaluated(collection, "images", *more)["flat float16 and bytes"]
+        assert (recall, size) == (1.0, 132)
 
 
 @pytest.mark.parametrize(
@@ -371,8 +388,8 @@ def test_a_full_disk_leaves_everything_as_it_was(collection: Path, monkeypatch: 
     index_images(collection, "images", "--type", "IVF8,Flat")
     before, write = files_of(collection), sidecar._write
 
-    def fail(file: BinaryIO, index: Index, made: object) -> None:
-        write(file, index, made)
+    def fail(file: BinaryIO, index: Index, made: object, report: object) -> None:
+        write(file, index, made, report)
         if isinstance(made, approximate.Approximate):
             raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -31,11 +31,11 @@ from datasette_image_search.search import feeding, held, held_files, lost_engine
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search.evaluation import evaluate_index
 from datasette_image_search.search.indexing import (
-    SidecarNotWritten,
     index_images,
     refresh_sidecars,
 )
 from datasette_image_search.search.live import LiveIndex, live_index
+from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.search.status import status
 from datasette_image_search.store import Filter, find_index
 from datasette_image_search.store.filters import IdSet
@@ -259,6 +259,20 @@ def test_a_copy_of_a_database_reads_the_same_dataset(tmp_path: Path):
     assert not dataset_of(tmp_path / "photos.db").exists()
 
 
+def test_a_folder_of_any_name_has_a_dataset_and_nothing_beside_it(tmp_path: Path):
+    """Not even what would be made in a folder above, which may be another person's."""
+    folder = tmp_path / "Фото 100%41" / "a?b#c"
+    folder.mkdir(parents=True)
+    for vectors in (VECTORS, -VECTORS):
+        make_database(folder / "photos.db", vectors)
+    assert [each.name for each in tmp_path.iterdir()] == ["Фото 100%41"]
+    assert [each.name for each in folder.parent.iterdir()] == ["a?b#c"]
+    with closing(sqlite3.connect(folder / "photos.db")) as conn:
+        assert_best(conn, numbered(np.concatenate([VECTORS, -VECTORS])))
+        assert live(conn).segments[0].engine_name == "lance"
+        assert status(conn)["problem"] is None
+
+
 def test_who_reads_goes_on_while_another_feeds(path: Path, db: Database):
     with closing(sqlite3.connect(path)) as conn:
         before = live(conn).segments[0]
@@ -334,7 +348,17 @@ def change_numbers(path: Path, to: float = 3.0) -> None:
         assert file.read_bytes() != written
 
 
-@pytest.mark.parametrize("damage", [*BREAKS, exchange_rows, change_numbers])
+def flip_a_bit(path: Path, of: np.ndarray = VECTORS[10]) -> None:
+    """As a disk may, which changes a vector too little to be none."""
+    some = of.astype("<f2").tobytes()
+    (file,) = (each for each in (dataset_of(path) / "data").iterdir() if some in each.read_bytes())
+    written = bytearray(file.read_bytes())
+    # The highest bit of the fraction of its first component.
+    written[written.index(some) + 1] ^= 2
+    file.write_bytes(written)
+
+
+@pytest.mark.parametrize("damage", [*BREAKS, exchange_rows, change_numbers, flip_a_bit])
 def test_the_next_run_makes_a_broken_dataset_again(path: Path, db: Database, damage: Callable):
     damage(path)
     refresh_sidecars(db, "images")

@@ -31,10 +31,10 @@ from datasette_image_search.search import indexing
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search.approximate import IndexTypeError
 from datasette_image_search.search.indexing import (
-    SidecarNotWritten,
     index_images,
     refresh_sidecars,
 )
+from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.search.status import status
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index, held_vectors
@@ -44,6 +44,7 @@ from datasette_image_search.store.tables import TagRow
 from datasette_image_search.store.vectors import image_vectors
 
 from .commands import command
+from .kept import forget_what_was_opened
 from .planning import search_one
 from .random_tables import add_images, random_vectors, stored_vectors
 from .test_engines import (
@@ -52,6 +53,7 @@ from .test_engines import (
     cut_the_data,
     cut_the_manifests,
     dataset_of,
+    flip_a_bit,
     zero_the_data,
 )
 from .vector_files import write_npy
@@ -60,12 +62,6 @@ VECTORS = random_vectors(60)
 
 FILM = random_vectors(3, seed=7)
 """The vectors of image 61."""
-
-
-def forget_what_was_opened() -> None:
-    held_vectors._opened.cache_clear()
-    held_vectors._failures.clear()
-    live_module._open.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -199,6 +195,29 @@ def test_a_row_that_holds_no_vector_stays_as_it_is(path: Path, db: Database):
     index_images(db, "images")
     assert cells(db.conn) == {"integer": 60, "text": 1}
     assert status(db.conn)["vectors"] == 60
+
+
+def test_what_is_partly_in_the_database_is_all_there(path: Path, db: Database, tmp_path: Path):
+    """As before the end of a run, and after one that was killed."""
+    images = images_of() | dict(enumerate(-VECTORS[:20], start=62))
+    add_images(db, -VECTORS[:20])
+    assert cells(db.conn) == {"integer": 61, "blob": 20}
+    found = status(db.conn)
+    assert (found["vectors"], found["newer_than_sidecar"]) == (81, 20)
+    assert found["stored_vectors"] is False
+    assert (
+        "20 vectors are newer than the sidecar and are kept in memory; the next" in found["problem"]
+    )
+    assert_all_there(db.conn, images)
+    with closing(Images(db, "images")) as opened:
+        opened.export_vectors(tmp_path / "vectors.npy", tmp_path / "paths.txt")
+    whole = np.concatenate([VECTORS, FILM, -VECTORS[:20]])
+    assert np.abs(np.load(tmp_path / "vectors.npy") - whole).max() < 1e-3
+    assert (np.load(tmp_path / "vectors.npy")[63:] == -VECTORS[:20]).all()
+    refresh_sidecars(db, "images")
+    assert cells(db.conn) == {"integer": 81}
+    assert status(db.conn)["problem"] is None
+    assert_all_there(db.conn, images)
 
 
 # --- Runs ----------------------------------------------------------------------------------------
@@ -535,7 +554,7 @@ def test_an_engine_that_is_away_is_a_sentence_and_never_an_empty_answer(
     register_functions(db.conn)
     (said,) = db.execute("select image_search_status() ->> 'problem'").fetchone()
     assert (
-        "bring it back, or name where it is, with index-images --uri; if it is lost, embed" in said
+        "bring it back, or name where it is, with index-images --uri; if it is lost, import" in said
     )
     assert str(path.parent) not in said
     # New images stay in the database until it is back.
@@ -580,6 +599,25 @@ def test_numbers_that_are_no_vector_are_none(path: Path, db: Database, to: float
     assert len(image_vectors(db.conn, find_index(db.conn), 12)) == 1
     with pytest.raises(SidecarNotWritten, match="vectors are missing or damaged"):
         index_images(db, "images")
+
+
+def test_a_bit_that_flips_is_noticed_and_costs_one_vector(
+    path: Path, db: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    flip_a_bit(path, VECTORS[10])
+    for ask in (*ASKS.values(), stored_vectors):
+        with pytest.raises(VectorsAway, match="vectors are missing or damaged there") as raised:
+            ask(db.conn)
+        assert raised.value.details == "that of row 11 of _images_vectors"
+    with pytest.raises(SidecarNotWritten, match="that of row 11 of _images_vectors"):
+        index_images(db, "images")
+    with closing(Images(db, "images")) as images, pytest.raises(VectorsAway):
+        images.export_vectors(tmp_path / "vectors.npy", tmp_path / "paths.txt")
+    # Then that image is to be embedded again.
+    with db.conn:
+        db.execute("delete from _images_vectors where id = 11")
+    index_images(db, "images")
+    assert_all_there(db.conn, {id: each for id, each in images_of().items() if id != 11})
 
 
 def test_a_dataset_that_a_person_moved_is_found_by_its_new_place(path: Path, db: Database):

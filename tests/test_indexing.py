@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,8 +16,10 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
+from datasette_image_search.progress import Report
 from datasette_image_search.search import (
     approximate,
+    byte_codes,
     codes,
     codes_on_disk,
     indexing,
@@ -25,11 +28,11 @@ from datasette_image_search.search import (
 from datasette_image_search.search.approximate import Approximate, IndexTypeError
 from datasette_image_search.search.codes import Codes
 from datasette_image_search.search.indexing import (
-    SidecarNotWritten,
     index_images,
     refresh_sidecars,
 )
 from datasette_image_search.search.live import live_index
+from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.search.sidecar import (
     approximate_path,
     file_state,
@@ -259,10 +262,10 @@ def test_a_disk_that_is_full_is_said_and_costs_no_answer(
     index_images(db, "images", type="SQ8")
     write = sidecar._write
 
-    def fail(file: BinaryIO, index: Index, made: Codes | Approximate) -> None:
+    def fail(file: BinaryIO, index: Index, made: Codes | Approximate, report: Report) -> None:
         if isinstance(made, failing):
             raise OSError(28, os.strerror(28))
-        write(file, index, made)
+        write(file, index, made, report)
 
     monkeypatch.setattr(sidecar, "_write", fail)
     with pytest.raises(SidecarNotWritten, match="No space left on device"):
@@ -279,11 +282,12 @@ def test_a_disk_that_is_full_is_said_and_costs_no_answer(
 def test_more_codes_than_memory_should_hold_are_made_on_the_disk(
     path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made = partial(indexing.make_index, db.conn, find_index(db.conn), None, folder=path.parent)
     monkeypatch.setattr(codes, "MOST_IN_MEMORY", 0)
-    _, on_disk, _ = index_images(db, "images", type="IVF8,SQ8")
+    _, on_disk, _ = made(type="IVF8,SQ8")
     assert on_disk.memory is not None
     monkeypatch.undo()
-    _, in_memory, _ = index_images(db, "images", type="IVF8,SQ8")
+    _, in_memory, _ = made(type="IVF8,SQ8")
     assert in_memory.memory is None
     np.testing.assert_array_equal(on_disk.as_bytes(), in_memory.as_bytes())
     np.testing.assert_array_equal(on_disk.vector_ids, in_memory.vector_ids)
@@ -318,6 +322,19 @@ def test_codes_that_the_disk_has_no_room_for_are_said(
         SidecarNotWritten, match=r"could not be written \(No space left on device\)"
     ):
         refresh_sidecars(db, "images")
+
+
+def test_how_far_codes_in_bytes_are_is_told(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_codes, "SMALLEST", 1)
+    monkeypatch.setattr(byte_codes, "LARGEST_RESIDUAL", 9.0)
+    monkeypatch.setattr(codes, "BLOCK", 100)
+    told = []
+    index_images(db, "images", report=lambda *phase: told.append(phase))
+    steps = [(done, total) for doing, done, total in told if doing == "Encoding"]
+    assert steps[0] == (0, 400)
+    assert steps[-1] == (400, 400)
+    assert len(set(steps)) == 9
+    assert steps == sorted(steps)
 
 
 def test_a_type_that_a_person_chooses_meanwhile_is_not_forgotten(path: Path, db: Database) -> None:

@@ -12,9 +12,9 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,11 @@ from datasette_image_search.search import sidecar as sidecar_module
 from datasette_image_search.search.checking import check_files
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.indexing import (
-    SidecarNotWritten,
     index_images,
     refresh_sidecars,
 )
 from datasette_image_search.search.live import LiveIndex, live_index
+from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.search.sidecar import (
     MAGIC,
     SidecarUnusable,
@@ -53,6 +53,7 @@ from .conftest import sidecar_of
 from .kept import kept_in
 from .planning import search_one
 from .random_tables import add_images, random_vectors
+from .serving import HANGS
 
 VECTORS = random_vectors(100)
 """Of the images 1 to 100."""
@@ -215,6 +216,52 @@ def test_a_sidecar_is_written_again_after_rows_were_added_and_deleted(
     assert codes.vector_ids.tolist() == list(range(2, 100))
 
 
+def while_it_is_written_again(
+    monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]
+) -> None:
+    """The next search that writes a sidecar does this when that is written, but not in its place yet."""
+    write = first_segment.written_beside
+
+    @contextmanager
+    def written(*args: object, **options: object) -> Iterator[Path]:
+        with write(*args, **options) as temporary:
+            action()
+            yield temporary
+
+    monkeypatch.setattr(first_segment, "written_beside", written)
+
+
+def test_no_search_waits_for_another_that_writes_the_sidecar_again(
+    path: Path, db: Database, conn: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = []
+
+    def search_too() -> None:
+        with closing(sqlite3.connect(path)) as other:
+            answers.append([image for image, _ in search(other, VECTORS[0], 2)])
+
+    def beside() -> None:
+        add_images(db, VECTORS[:1])
+        thread = threading.Thread(target=search_too, daemon=True)
+        thread.start()
+        thread.join(HANGS)
+
+    while_it_is_written_again(monkeypatch, beside)
+    sidecar_of(path).unlink()
+    search(conn, VECTORS[0])
+    assert answers == [[1, 101]]
+    assert sidecar_of(path).exists()
+
+
+def test_a_sidecar_that_another_wrote_meanwhile_stays(
+    path: Path, db: Database, conn: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while_it_is_written_again(monkeypatch, lambda: index_images(db, "images"))
+    sidecar_of(path).unlink()
+    search(conn, VECTORS[0])
+    check_sidecar(sidecar_of(path), find_index(conn))
+
+
 @pytest.fixture
 def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file is so small that it is checked when it is opened."""
@@ -263,7 +310,7 @@ def test_a_damaged_sidecar_that_cannot_be_written_again_is_not_believed_again(
     def refuse(*args: object, **options: object) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(first_segment, "write_sidecar", refuse)
+    monkeypatch.setattr(first_segment, "written_beside", refuse)
     change_in_the_middle(sidecar_of(path))
     check_files(conn, find_index(conn))
     # What every process does whose index was replaced, or that has opened none.
@@ -337,12 +384,18 @@ def live_path(conn: sqlite3.Connection) -> str:
     return conn.execute("pragma database_list").fetchone()[2]
 
 
+@pytest.mark.parametrize("kept", ["sidecar", "lance"])
 @pytest.mark.parametrize("name", ["a b.db", "100%41?mode=x#y.db", "фото.db", "no suffix"])
-def test_a_database_may_have_any_file_name(tmp_path: Path, name: str) -> None:
-    make_database(tmp_path / name)
-    with closing(sqlite3.connect(tmp_path / name)) as conn:
-        assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
-        assert live(conn).from_sidecar
+def test_a_database_may_have_any_file_name(
+    tmp_path: Path, name: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Database(tmp_path / name, execute_plugins=False)) as db:
+        add_images(db, VECTORS)
+        with kept_in(kept, db, monkeypatch), closing(sqlite3.connect(tmp_path / name)) as conn:
+            assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
+            assert live(conn).from_sidecar
+    beside = {file.name for file in tmp_path.iterdir()}
+    assert [each for each in beside if not each.startswith(name)] == []
 
 
 def test_a_database_in_memory_works_and_writes_nothing(
@@ -361,17 +414,17 @@ def test_a_database_in_memory_works_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@over_engines
 def test_a_database_file_that_another_replaced_is_not_answered_from_the_old_one(
-    tmp_path: Path,
+    path: Path,
 ) -> None:
-    old, new = tmp_path / "photos.db", tmp_path / "new.db"
-    for database, vectors in ((old, VECTORS), (new, -VECTORS)):
-        with closing(Database(database, execute_plugins=False)) as db:
-            add_images(db, vectors)
-    with closing(sqlite3.connect(old)) as conn:
+    new = path.with_name("new.db")
+    with closing(Database(new, execute_plugins=False)) as db:
+        add_images(db, -VECTORS)
+    with closing(sqlite3.connect(path)) as conn:
         assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
-    new.replace(old)
-    with closing(sqlite3.connect(old)) as conn:
+    new.replace(path)
+    with closing(sqlite3.connect(path)) as conn:
         assert_best(search(conn, VECTORS[0]), numbered(-VECTORS), VECTORS[0])
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from datasette_image_search import ImageSearchError
-from datasette_image_search.search import all_scores, approximate, byte_codes, planner
+from datasette_image_search.search import all_scores, approximate, bounded, byte_codes, planner
 from datasette_image_search.search.asked import (
     SearchOptions,
     all_relevances,
@@ -30,6 +30,7 @@ from datasette_image_search.search.asked import (
 )
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.correction import ranking_vectors
+from datasette_image_search.search.exact import reaching
 from datasette_image_search.search.hits import Found, Hit, Step
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 from datasette_image_search.search.live import LiveIndex
@@ -166,6 +167,17 @@ def images(
 
 
 over_engines = pytest.mark.parametrize("images", ["sidecar", "lance"], indirect=True)
+
+kept_anywhere = pytest.mark.parametrize("kept", ["sidecar", "lance"])
+
+
+def planned(*steps: str) -> pytest.MarkDecorator:
+    """
+    The steps of a search from the sidecar. An engine, which would read all for each ranking, is given the images that pass a
+    filter at once.
+    """
+    where = [("sidecar", list(steps)), ("lance", ["enumerate"])]
+    return pytest.mark.parametrize(("images", "steps"), where, indirect=["images"])
 
 
 def names(found: Found) -> list[str]:
@@ -454,7 +466,7 @@ def check_relevances(
         wanted = [hit for hit in hits if hit.relevance >= least]
         assert list(find(k, exact=True, min_relevance=least).hits) == wanted[:k]
         within = images_within(conn, index, query, SearchOptions(min_relevance=least))
-        ids = {hit.id for hit in hits} & set(np.asarray(within.ids).tolist())
+        ids = {hit.id for hit in hits} & set(np.asarray(within.ids.ids).tolist())
         assert ids == {hit.id for hit in wanted}
 
 
@@ -539,22 +551,30 @@ def test_nothing_is_found_where_there_is_nothing() -> None:
     assert search_one(db.conn, find_index(db.conn), vector, 5, Filter("1")).hits == ()
 
 
-@pytest.mark.parametrize("n", [2, 3, 50, 301])
-def test_equal_scores_come_in_the_order_of_the_ids(tmp_path: Path, n: int) -> None:
+@pytest.mark.parametrize(
+    ("n", "kept"), [(2, "sidecar"), (3, "sidecar"), (50, "lance"), (301, "sidecar"), (301, "lance")]
+)
+def test_equal_scores_come_in_the_order_of_the_ids(
+    tmp_path: Path, n: int, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of vectors as long as those of models: BLAS rounds a row as its place in the matrix has it."""
     with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
         images = Images(db)
         images.add(np.repeat(random_vectors(1, 512), n, axis=0), np.random.default_rng(0))
         vector = random_vectors(1, 512, seed=1)[0]
-        assert [hit.id for hit in images.search(vector, n).hits] == list(range(1, n + 1))
-        pages = [
-            search_one(db.conn, find_index(db.conn), vector, 7, offset=start).hits
-            for start in range(0, n, 7)
-        ]
+        with kept_in(kept, db, monkeypatch):
+            assert [hit.id for hit in images.search(vector, n).hits] == list(range(1, n + 1))
+            pages = [
+                search_one(db.conn, find_index(db.conn), vector, 7, offset=start).hits
+                for start in range(0, n, 7)
+            ]
         assert [hit.id for page in pages for hit in page] == list(range(1, n + 1))
 
 
-def test_the_best_of_near_copies_are_told_apart(tmp_path: Path) -> None:
+@kept_anywhere
+def test_the_best_of_near_copies_are_told_apart(
+    tmp_path: Path, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Their scores differ by less than the codes can tell."""
     rng = np.random.default_rng(0)
     vector = random_vectors(1, 16)[0]
@@ -563,25 +583,29 @@ def test_the_best_of_near_copies_are_told_apart(tmp_path: Path) -> None:
     with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
         images = Images(db)
         images.add(copies, rng)
-        refresh_sidecars(db, "images")
-        found = images.search(vector, 10)
+        with kept_in(kept, db, monkeypatch):
+            found = images.search(vector, 10)
         best = np.argsort(-(copies @ vector), kind="stable")[:10] + 1
         assert {hit.id for hit in found.hits} == set(best.tolist())
 
 
-def test_images_with_text_keys_are_found_by_them() -> None:
-    db = Database(memory=True, execute_plugins=False)
-    table = make_own_table(db, "mine", "name", str)
-    _, index = make_index(db, "mine")
-    root_id = ensure_roots(db, ["/pictures"])["/pictures"]
-    vectors = random_vectors(3)
-    for key, vector in zip("cab", vectors, strict=True):
-        db["mine"].insert({"name": key})
-        write_batch(db, table, index, [embedded(key, make_record(root_id), vector)])
-    index = find_index(db.conn)
-    found = search_one(db.conn, index, vectors[1], 2, Filter("name in ('a', 'c')"))
-    assert {hit.id for hit in found.hits} == {"a", "c"}
-    assert found.hits[0].id == "a"
+@kept_anywhere
+def test_images_with_text_keys_are_found_by_them(
+    tmp_path: Path, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
+        table = make_own_table(db, "mine", "name", str)
+        _, index = make_index(db, "mine")
+        root_id = ensure_roots(db, ["/pictures"])["/pictures"]
+        vectors = random_vectors(3)
+        for key, vector in zip("cab", vectors, strict=True):
+            db["mine"].insert({"name": key})
+            write_batch(db, table, index, [embedded(key, make_record(root_id), vector)])
+        with kept_in(kept, db, monkeypatch, "mine"):
+            index = find_index(db.conn, "mine")
+            found = search_one(db.conn, index, vectors[1], 2, Filter("name in ('a', 'c')"))
+        assert {hit.id for hit in found.hits} == {"a", "c"}
+        assert found.hits[0].id == "a"
 
 
 # --- The plan ------------------------------------------------------------------------------------
@@ -614,50 +638,72 @@ def test_without_a_filter_one_step_will_do(images: Images) -> None:
     assert step.milliseconds > 0
 
 
+def ranked(images: Images, vector: np.ndarray) -> list[int]:
+    """The ids of all images, the nearest first."""
+    return sorted(images.rows, key=lambda id: -(images.rows[id][1] @ vector))
+
+
+def ids(found: Found) -> list[int]:
+    return [hit.id for hit in found.hits]
+
+
 @pytest.mark.usefixtures("tiny")
-def test_a_filter_that_many_pass_is_answered_by_ranking(images: Images) -> None:
+@planned("rank")
+def test_a_filter_that_many_pass_is_answered_by_ranking(images: Images, steps: list[str]) -> None:
     vector = random_vectors(1, seed=1)[0]
     found = images.search(vector, 1, nearest(images, vector, 0, 100))
-    assert names(found) == ["rank"]
-    assert (found.steps[0].looked_at, found.steps[0].passed) == (4, 4)
+    assert ids(found) == ranked(images, vector)[:1]
+    assert names(found) == steps
+    if steps == ["rank"]:
+        assert (found.steps[0].looked_at, found.steps[0].passed) == (4, 4)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_filter_that_fewer_pass_widens_the_ranking(images: Images) -> None:
+@planned("rank", "widen")
+def test_a_filter_that_fewer_pass_widens_the_ranking(images: Images, steps: list[str]) -> None:
     vector = random_vectors(1, seed=1)[0]
     found = images.search(vector, 2, nearest(images, vector, 3, 60))
-    assert names(found) == ["rank", "widen"]
-    assert [(step.looked_at, step.passed) for step in found.steps[:-1]] == [(4, 1), (8, 5)]
+    assert ids(found) == ranked(images, vector)[3:5]
+    assert names(found) == steps
+    if "widen" in steps:
+        assert [(step.looked_at, step.passed) for step in found.steps[:-1]] == [(4, 1), (8, 5)]
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_narrow_filter_is_answered_by_enumerating_what_passes_it(images: Images) -> None:
+@planned("rank", "enumerate")
+def test_a_narrow_filter_is_answered_by_enumerating_what_passes_it(
+    images: Images, steps: list[str]
+) -> None:
     vector = random_vectors(1, seed=1)[0]
     found = images.search(vector, 2, opposite(images, vector, 3))
-    assert names(found) == ["rank", "enumerate"]
+    assert ids(found) == ranked(images, vector)[-3:-1]
+    assert names(found) == steps
     assert found.steps[-2].looked_at == 3
-    far = sorted(float(row @ vector) for _, row in images.rows.values())[:3]
-    assert np.allclose([hit.score for hit in found.hits], far[:0:-1], atol=1e-5)
 
 
 @pytest.mark.usefixtures("tiny")
+@over_engines
 def test_a_filter_that_nothing_passes_is_known_without_ranking_everything(images: Images) -> None:
     found = images.search(random_vectors(1, seed=1)[0], 2, Filter("0"))
     assert found.hits == ()
     assert names(found)[-1] == "enumerate"
-    assert max(step.looked_at for step in found.steps) == 4
+    assert max(step.looked_at for step in found.steps) <= 4
 
 
 @pytest.mark.usefixtures("tiny")
+@planned("list", "enumerate")
 def test_what_an_index_finds_and_is_only_a_few_is_listed_before_anything_is_ranked(
-    images: Images,
+    images: Images, steps: list[str]
 ) -> None:
     vector = random_vectors(1, seed=1)[0]
     few, many = (opposite(images, vector, n).where.lstrip("+") for n in (5, 200))
-    assert names(images.search(vector, 2, Filter(few))) == ["list", "enumerate"]
-    found = images.search(vector, 2, Filter(many))
-    assert names(found) == ["list", "rank", "enumerate"]
-    assert found.steps[0].looked_at == 300 / 25 + 1
+    of_few, of_many = (images.search(vector, 2, Filter(each)) for each in (few, many))
+    assert names(of_few) == steps
+    assert ids(of_few) == ranked(images, vector)[-5:-3]
+    assert ids(of_many) == ranked(images, vector)[-200:-198]
+    if "list" in steps:
+        assert names(of_many) == ["list", "rank", "enumerate"]
+        assert of_many.steps[0].looked_at == 300 / 25 + 1
 
 
 @over_engines
@@ -683,15 +729,17 @@ def test_many_vectors_at_once_find_what_each_finds_alone(
 
 
 @pytest.mark.usefixtures("tiny")
+@planned("rank", "widen", "enumerate")
 def test_a_filter_that_two_of_the_best_pass_is_widened_before_it_is_enumerated(
-    images: Images,
+    images: Images, steps: list[str]
 ) -> None:
     vector = random_vectors(1, seed=1)[0]
     best, far = nearest(images, vector, 0, 2), opposite(images, vector, 3)
     either = Filter(f"({best.where}) or ({far.where})", {**best.params, **far.params})
     found = images.search(vector, 4, either)
-    assert names(found) == ["rank", "widen", "enumerate"]
-    assert len(found.hits) == 4
+    assert names(found) == steps
+    in_order = ranked(images, vector)
+    assert ids(found) == [*in_order[:2], *in_order[-3:-1]]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -741,6 +789,7 @@ def test_a_step_tells_how_much_it_looked_at(images: Images) -> None:
         assert 0 < step.passed <= min(step.looked_at, even)
 
 
+@over_engines
 def test_a_search_that_is_interrupted_says_so(images: Images) -> None:
     vector = random_vectors(1, seed=1)[0]
     images.search(vector, 5)
@@ -861,3 +910,61 @@ def test_an_index_that_proposes_too_few_for_a_page_is_left_aside(coarse: Images)
         found = page_of(coarse, vector, 10)
         assert found.hits == page_of(coarse, vector, 10, exact=True).hits
         assert names(found) == ["propose", "widen"]
+
+
+# --- Bounded, of more than a page has time for -----------------------------------------------------
+
+
+@pytest.fixture
+def large(coarse: Images, monkeypatch: pytest.MonkeyPatch) -> Images:
+    """1,000 images that are too many to look at all."""
+    monkeypatch.setattr(bounded, "LARGE", 999)
+    return coarse
+
+
+@pytest.mark.parametrize("k", [20, 129, 240])
+def test_a_bounded_search_looks_no_further_than_an_approximate_index(large: Images, k: int) -> None:
+    for vector in random_vectors(3, seed=3):
+        found = page_of(large, vector, k, bounded=True)
+        assert all(step.looked_at < 1000 for step in found.steps)
+        assert len(found.hits) == k
+        exact = {hit.id: hit for hit in page_of(large, vector, 1000, exact=True).hits}
+        assert all(exact[hit.id] == hit for hit in found.hits)
+        assert page_of(large, vector, k, bounded=True, exact=True).hits == tuple(exact.values())[:k]
+
+
+@pytest.mark.parametrize("k", [300, 999, 1000])
+def test_a_bounded_search_for_more_than_is_proposed_looks_at_all(large: Images, k: int) -> None:
+    for vector in random_vectors(3, seed=3):
+        found = page_of(large, vector, k, bounded=True)
+        assert found.hits == page_of(large, vector, k, exact=True).hits
+
+
+@pytest.mark.parametrize("where", ["id % 2 = 0", "id % 10 = 0", "id % 100 = 0", "id < 4"])
+def test_a_bounded_search_is_never_short_under_a_filter(large: Images, where: str) -> None:
+    for vector in random_vectors(3, seed=3):
+        exact = page_of(large, vector, 1000, filter=Filter(where), exact=True).hits
+        for k in (1, 20, 100):
+            found = page_of(large, vector, k, filter=Filter(where), bounded=True)
+            assert len(found.hits) == min(k, len(exact))
+            assert set(found.hits) <= set(exact)
+
+
+def test_a_bounded_search_shows_each_image_once_on_its_pages(large: Images) -> None:
+    for vector in random_vectors(3, seed=3):
+        pages = [page_of(large, vector, 60, at, bounded=True).hits for at in range(0, 240, 60)]
+        shown = [hit.id for page in pages for hit in page]
+        assert len(shown) == len(set(shown)) == 240
+
+
+def test_limits_of_a_bounded_search_leave_only_what_they_leave(large: Images) -> None:
+    index = find_index(large.db.conn)
+    for vector in random_vectors(5, seed=3):
+        scores = sorted(hit.score for hit in page_of(large, vector, 1000, exact=True).hits)
+        for least in (scores[-300], scores[-20], scores[-1] + 0.1):
+            with live_snapshot(large.db.conn, index) as live:
+                every = reaching(large.db.conn, live, vector, least)
+                some = reaching(large.db.conn, live, vector, least, bounded=True)
+            assert not (some & ~every).any()
+            # A quarter of the lists has most of the best.
+            assert some.sum() >= every.sum() / 4

@@ -454,7 +454,7 @@ def test_what_happened_without_triggers_is_cleared_up(tagged: Database):
 def test_imported_vectors_bring_no_tags_of_others(tagged: Database):
     table, index = store.find_image_table(tagged.conn, "images"), find_index(tagged.conn)
     with without_triggers(tagged, table):
-        write_imported(tagged, table, index, [1, 2, 3], np.stack([UP, EAST, NORTH]))
+        write_imported(tagged, table, index, [1, 2, 3], np.stack([UP, EAST, NORTH]), {})
     assert tags_of(tagged) == [(2, "east"), (3, "north")]
 
 

@@ -47,6 +47,14 @@ def test_vectors_are_unit_however_long_they_were(tmp_path: Path):
     assert np.allclose(read(path, paths=paths)[1], unit(3), atol=1e-6)
 
 
+def test_what_a_model_made_unit_in_float32_stays_as_it_is_bit_for_bit():
+    vectors = unit(50, 512) * np.float32(3)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert vectors.dtype == np.float32
+    (block,) = unit_blocks(source_of(vectors))
+    assert block.tobytes() == vectors.tobytes()
+
+
 @given(arrays(np.float32, (5, 4), elements=st.floats(width=32)))
 def test_whatever_the_numbers_a_vector_is_unit_or_refused(vectors: np.ndarray):
     sound = np.isfinite(vectors).all() and (vectors != 0).any(axis=1).all()

@@ -15,7 +15,7 @@ from ..sql import has_functions, register_functions
 from .albums import album_images
 from .duplicates import find_duplicates
 from .embedding import RayCommand, embed_images
-from .exporting import export_text_tower
+from .exporting import export_image_vectors, export_text_tower
 from .importing import import_image_vectors
 from .indexing import index_images
 from .locating import locate_images
@@ -45,6 +45,7 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
 def register_commands(cli: click.Group) -> None:
     cli.command("embed-images", cls=RayCommand)(embed_images)
     cli.command("import-image-vectors", cls=Command)(import_image_vectors)
+    cli.command("export-image-vectors", cls=Command)(export_image_vectors)
     cli.command("index-images", cls=RayCommand)(index_images)
     cli.command("export-text-tower", cls=Command)(export_text_tower)
     cli.command("search-images", cls=QueryCommand)(search_images)

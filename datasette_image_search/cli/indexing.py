@@ -162,12 +162,13 @@ def _index_line(summary: IndexSummary) -> str:
     line = f"{vectors} of {summary.dimensions} dimensions, "
     if summary.tuning is not None:
         return f"{line}{summary.engine} {summary.tuning.parameters} ({size:,.0f} bytes each), {summary.tuning}"
+    codes = "float16 and bytes" if summary.in_bytes else "float16"
     if made is None:
-        kind = "flat float16" if summary.engine == BUILT_IN else summary.engine
+        kind = f"flat {codes}" if summary.engine == BUILT_IN else summary.engine
         return f"{line}exact ({kind}, {size:,.0f} bytes each)"
     tuning = made.tuning
     name = f"{tuning.factory} {tuning.parameters}".strip()
     return (
-        f"{line}{name} (float16 for the scores, {size + made.bytes_per_vector():,.0f} bytes each), "
+        f"{line}{name} ({codes} for the scores, {size + made.bytes_per_vector():,.0f} bytes each), "
         f"{tuning}"
     )

@@ -46,6 +46,7 @@ WORKS = {
     "Reading metadata": Work("images"),
     "Training": Work("rounds of training"),
     "Adding": Work("vectors added"),
+    "Encoding": Work("vectors"),
     "Tuning": Work("rounds of tuning"),
     "Brute force": Work("vectors compared"),
     "Measuring": Work("queries"),

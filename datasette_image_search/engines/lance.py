@@ -8,6 +8,7 @@ killed leaves the version that is searched as it was, and readers go on with the
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta, timezone
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from ..files.remote_urls import is_url
 from ..files.whole_files import sync_names
 from .protocol import EngineError, EngineRequest, VectorEngine
 
@@ -207,10 +209,12 @@ class LanceEngine(VectorEngine):
         self._go_on()
         with self._alone():
             self._asked(lambda dataset: dataset.update_config({STATE: state}))
-        self._asked(lambda dataset: dataset.tags.create(_tag(token), dataset.version))
+        version = self._version()
+        tags = self._changed(lambda: self._lance.dataset(_as_url(self._uri)).tags)
+        self._changed(lambda: tags.create(_tag(token), version))
         if self._token is not None:
             # From now on its days are counted.
-            self._asked(partial(_date_tag, name=_tag(self._token)))
+            self._changed(partial(_date_tag, tags, _tag(self._token)))
         self._changed(lambda: _sync_all(Path(self._uri)))
 
     def clean_up(self, tokens: Collection[str]) -> None:
@@ -238,7 +242,7 @@ class LanceEngine(VectorEngine):
 
     def bytes_per_vector(self) -> float:
         """Without the codes of an index, which take a tenth."""
-        return 2.0 * self._width + 8
+        return 2.0 * self._width + 12
 
     def efforts(self) -> Sequence[int]:
         """Lists to look into."""
@@ -272,7 +276,7 @@ class LanceEngine(VectorEngine):
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         vectors = np.zeros((len(ids), self._dimensions), dtype=np.float32)
-        for held, block in self._blocks(ids):
+        for held, block in self._blocks(ids, checked=True):
             vectors[np.searchsorted(ids, held)] = block
         return vectors
 
@@ -297,17 +301,20 @@ class LanceEngine(VectorEngine):
         order = np.argsort(-scores, kind="stable")
         return scores[order], ids[order]
 
-    def _blocks(self, ids: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Ids and vectors, of some ids, ascending, or of all."""
+    def _blocks(
+        self, ids: np.ndarray | None, *, checked: bool = False
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Ids and vectors, of some ids, ascending, or of all; if they are to be `checked`, without those that are damaged."""
         if self._dataset is None or (ids is not None and not len(ids)):
             return
+        columns = ["id", "vector", "check"] if checked else ["id", "vector"]
         if ids is not None and len(ids) <= max(MOST_NAMED // 10, SHARE_NAMED * self.count()):
             for named in _parts(ids):
-                yield self._arrays(self._asked(partial(_rows, ids=named)))
+                yield self._arrays(self._asked(partial(_rows, ids=named, columns=columns)))
             return
         within = None if ids is None else f"id >= {ids[0]} and id <= {ids[-1]}"
         batches = self._asked(
-            lambda dataset: dataset.to_batches(["id", "vector"], batch_size=BATCH, filter=within)
+            lambda dataset: dataset.to_batches(columns, batch_size=BATCH, filter=within)
         )
         while (batch := self._changed(lambda: next(batches, None))) is not None:
             held, block = self._arrays(batch)
@@ -323,9 +330,11 @@ class LanceEngine(VectorEngine):
             vectors = vectors.combine_chunks()
         flat = vectors.flatten().to_numpy(zero_copy_only=False)
         # Of other reference queries they may have more components.
-        width = vectors.type.list_size
-        block = flat.reshape(-1, width)[:, : self._dimensions].astype(np.float32)
-        return rows.column("id").to_numpy(), block
+        ids, halves = rows.column("id").to_numpy(), flat.reshape(-1, vectors.type.list_size)
+        if "check" in rows.schema.names:
+            is_whole = _checks(ids, halves) == rows.column("check").to_numpy()
+            ids, halves = ids[is_whole], halves[is_whole]
+        return ids, halves[:, : self._dimensions].astype(np.float32)
 
     def _table(self, ids: np.ndarray, vectors: np.ndarray) -> pyarrow.Table:
         import pyarrow
@@ -334,7 +343,9 @@ class LanceEngine(VectorEngine):
         padded = np.zeros((len(vectors), width), dtype=np.float16)
         padded[:, : self._dimensions] = vectors
         values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(padded.reshape(-1)), width)
-        return pyarrow.table({"id": pyarrow.array(ids, pyarrow.int64()), "vector": values})
+        checks = pyarrow.array(_checks(ids, padded), pyarrow.uint32())
+        named = pyarrow.array(ids, pyarrow.int64())
+        return pyarrow.table({"id": named, "vector": values, "check": checks})
 
     def _described(self) -> list[Any]:
         return self._asked(lambda dataset: dataset.describe_indices())
@@ -384,13 +395,33 @@ def _delete_tag(dataset: Any, name: str) -> None:
     dataset.tags.delete(name)
 
 
-def _date_tag(dataset: Any, name: str) -> None:
-    """The date of a tag is today's."""
-    dataset.tags.update(name, dataset.tags.list()[name]["version"])
+def _date_tag(tags: Any, name: str) -> None:
+    """The date of a tag is today's, if there is one: a dataset that was lost may have been begun anew."""
+    tag = tags.list().get(name)
+    if tag is not None:
+        tags.update(name, tag["version"])
 
 
-def _rows(dataset: Any, ids: np.ndarray) -> pyarrow.Table:
-    return dataset.to_table(["id", "vector"], filter=_among(ids))
+def _as_url(place: str) -> str:
+    """
+    Of a folder on a disk, by which Lance writes tags where they belong: by its path they go first to one of another name, where
+    an "ü" is "%C3%BC", in folders that it makes or may not make.
+    """
+    return (
+        place if is_url(place) else f"file-object-store{Path(place).as_uri().removeprefix('file')}"
+    )
+
+
+def _rows(dataset: Any, ids: np.ndarray, columns: Sequence[str]) -> pyarrow.Table:
+    return dataset.to_table(list(columns), filter=_among(ids))
+
+
+def _checks(ids: np.ndarray, halves: np.ndarray) -> np.ndarray:
+    """CRC-32 of each id with its vector in half precision, uint32: Lance gives back what a disk has damaged without a word."""
+    rows = np.hstack(
+        [ids.astype("<i8")[:, None].view(np.uint8), halves.astype("<f2").view(np.uint8)]
+    )
+    return np.fromiter(map(zlib.crc32, rows), np.uint32, len(rows))
 
 
 def _is_of_others(place: Path) -> bool:

@@ -159,7 +159,10 @@ class VectorEngine(ABC):
 
     @abstractmethod
     def vectors(self, ids: np.ndarray) -> np.ndarray:
-        """The vectors with some ids, ascending, shape (len(ids), dimensions), float32; zeros for one that is not there."""
+        """
+        The vectors with some ids, ascending, shape (len(ids), dimensions), float32; zeros for one that is not there, or is
+        known to be damaged. What a storage damages without notice is yours to notice, if this may be the only copy.
+        """
 
 
 EngineFactory = Callable[[EngineRequest], VectorEngine]

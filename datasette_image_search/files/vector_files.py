@@ -41,8 +41,12 @@ class NoDirection(Exception):
         self.at = at
 
 
+SINGLE_PRECISION = 5e-7
+"""How far the norm of a unit vector in float32 may be from 1."""
+
+
 def unit_vectors(vectors: np.ndarray) -> np.ndarray:
-    """Of any float type and any length -> float32 of unit norm. Raises NoDirection."""
+    """Of any float type and any length -> float32 of unit norm; those that are it stay as they are. Raises NoDirection."""
     # In float64, where the squares of tiny and huge numbers are still numbers.
     exact = vectors.astype(np.float64)
     norms = np.sqrt(np.einsum("ij,ij->i", exact, exact))
@@ -50,5 +54,7 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
     if len(wrong):
         what = "is all zeros" if norms[wrong[0]] == 0 else "holds NaN or infinity"
         raise NoDirection(int(wrong[0]), what)
+    if vectors.dtype.itemsize == 4:
+        norms[np.abs(norms - 1) < SINGLE_PRECISION] = 1
     exact /= norms[:, None]
     return exact.astype("<f4")

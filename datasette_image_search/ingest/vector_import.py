@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +28,7 @@ from ..files.run_lock import only_run
 from ..store import ImageTable, Index, Key, StoreError
 from ..store.connections import check_writable, open_if_exists, open_or_make
 from ..store.finding import check_not_renamed
+from ..store.held_vectors import VectorsAway
 from ..store.imports import ImportedImage, add_imported, write_imported
 from ..store.indexes import WeightsOf, ensure_index, recorded_weights
 from ..store.migrations import migrate
@@ -91,6 +92,7 @@ class _Job:
     replacement: Replacement | None
     is_new_table: bool
     path_column: str | None
+    content_column: str | None
     fingerprint: str
     unproven: str | None
 
@@ -102,7 +104,7 @@ class _Job:
                 f"another program has created the table {self.request.table!r} meanwhile, so nothing was "
                 "imported; run this again"
             )
-        table = ensure_tables(db, self.request.table, self.path_column)
+        table = ensure_tables(db, self.request.table, self.path_column or self.content_column)
         with without_triggers(db, table):
             for index in (*self.choice.replaced, self.choice.given_up):
                 if index is not None:
@@ -116,6 +118,7 @@ class _Job:
                 fingerprint=self.fingerprint,
                 dimensions=self.source.dimensions,
                 path_column=self.path_column,
+                content_column=self.content_column,
             )
             owners = [*self.matches.known, *self._add_rows(db, table, counts)]
             owners.sort(key=itemgetter(0))
@@ -174,17 +177,35 @@ class _Job:
         on_progress: Callable[[Progress], None],
     ) -> None:
         """`owners` are position and image id, in the order of the source."""
+        films = self.matches.films
+        # A film has the vectors up to this position.
+        ends = [at + (len(films[at].seconds) if at in films else 1) for at, _ in owners]
         done = start = 0
+        left = np.empty((0, self.source.dimensions), np.float32)
         for block in unit_blocks(self.source):
-            end = start + len(block)
-            last = bisect_left(owners, end, lo=done, key=itemgetter(0))
+            vectors = np.concatenate([left, block]) if len(left) else block
+            until = start + len(vectors)
+            last = bisect_right(ends, until, lo=done)
             chosen = owners[done:last]
-            vectors = block[[at - start for at, _ in chosen]]
-            ids = [key for _, key in chosen]
-            written = write_imported(db, table, index, ids, vectors)
+            scenes = {key: films[at].seconds for at, key in chosen if at in films}
+            written = write_imported(
+                db,
+                table,
+                index,
+                [key for _, key in chosen],
+                [
+                    vectors[at - start : end - start]
+                    for (at, _), end in zip(chosen, ends[done:last], strict=True)
+                ],
+                scenes,
+            )
             counts["imported"] += written
-            counts["unchanged"] += len(ids) - written
-            done, start = last, end
+            counts["unchanged"] += len(chosen) - written
+            # What is left of a film whose other scenes are in the next block.
+            goes_on = last < len(owners) and owners[last][0] < until
+            next_start = owners[last][0] if goes_on else until
+            left = vectors[next_start - start :]
+            done, start = last, next_start
             on_progress(Progress(done, len(owners), 0, "", "Importing"))
 
 
@@ -250,8 +271,8 @@ def _prepare(request: ImportRequest, source: VectorSource, weights_of: WeightsOf
         unfinished = unfinished_index(db.conn, request.table)
         choice = choose_model(request, indexes, unfinished, anew=True)
         model, index = choice.model, choice.index
-        path_column = _path_column(request, db, indexes)
-        matches = find_matches(request, db, source, path_column)
+        columns = _own_columns(request, db, indexes)
+        matches = find_matches(request, db, source, *columns)
         if not (matches.known or matches.new):
             raise RunError(f"table {request.table!r} has no row for any path of {source.name}")
         replacement = _replacement(db, request, choice, matches)
@@ -269,7 +290,7 @@ def _prepare(request: ImportRequest, source: VectorSource, weights_of: WeightsOf
         fingerprint, unproven = _prove(request, db, source, matches, index, embedder, unproven)
         is_new = not table_exists(db.conn, request.table)
     return _Job(
-        request, source, matches, choice, replacement, is_new, path_column, fingerprint, unproven
+        request, source, matches, choice, replacement, is_new, *columns, fingerprint, unproven
     )
 
 
@@ -292,24 +313,30 @@ def _check_other_model(request: ImportRequest, indexes: Sequence[Index]) -> None
         return
 
 
-def _path_column(request: ImportRequest, db: Database, indexes: Sequence[Index]) -> str | None:
-    """The column with the paths of a person's own table; None for a table of ours, or a new one."""
+def _own_columns(
+    request: ImportRequest, db: Database, indexes: Sequence[Index]
+) -> tuple[str | None, str | None]:
+    """
+    The column with the paths of a person's own table, or the one with the contents of its images; None and None for a table
+    of ours, or a new one.
+    """
     if not table_exists(db.conn, request.table):
         if request.path_column is not None:
             raise StoreError(f"there is no table {request.table!r} in this database")
-        return None
+        return None, None
     table = store.find_image_table(db.conn, request.table)
     if request.path_column is not None:
         table.check_is_own("leave --path-column out")
-    elif table.path_column is not None:
-        return None
-    column = request.path_column or next((i.path_column for i in indexes if i.path_column), None)
-    if column is None:
-        raise StoreError(
-            f"table {request.table!r} is your own; name the column with the paths of its images with "
-            "--path-column"
-        )
-    return column
+        return request.path_column, None
+    if table.path_column is not None:
+        return None, None
+    for index in indexes:
+        if index.path_column or index.content_column:
+            return index.path_column, index.content_column
+    raise StoreError(
+        f"table {request.table!r} is your own; name the column with the paths of its images with "
+        "--path-column"
+    )
 
 
 def _replacement(
@@ -412,14 +439,17 @@ def _is_like(
     db: Database, index: Index, samples: Mapping[int, np.ndarray], matches: Matches, name: str
 ) -> bool:
     """
-    True if the vectors are those that the index has of the same images, False if it has none of them.
+    True if the vectors are those that the index has of the same images, False if it has none of them, or they are away.
     Raises OtherEmbedder if they differ.
     """
-    pairs = [
-        (samples[at], stored)
-        for at, key in matches.known
-        if at in samples and (stored := image_vector(db.conn, index, key)) is not None
-    ]
+    try:
+        pairs = [
+            (samples[at], stored)
+            for at, key in matches.known
+            if at in samples and (stored := image_vector(db.conn, index, key)) is not None
+        ]
+    except VectorsAway:
+        return False
     if not pairs:
         return False
     if not is_same(*map(np.stack, zip(*pairs, strict=True))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,14 @@ from sqlite_utils import Database
 
 from .. import store
 from ..files.entries import Entries
+from ..files.remote_urls import is_url
 from ..store import Key, reads
 from ..store.own_rows import own_rows
 from ..store.reads import known_files
+from ..store.tables import MOST_VECTORS
 from .import_request import ImportRequest, Unknown
 from .model_choice import RunError
+from .scene_lines import Film, films_among
 from .scopes import utf8_path
 from .vector_sources import VectorSource
 
@@ -29,7 +32,7 @@ class Matches:
     """
     The owners of vectors, by position in the source and in its order: `known` have an image id, `new`
     have no row yet. `files` are root and path of all, `without_state` those of `known` of whose files
-    size and time are not recorded.
+    size and time are not recorded. Of `films` the position is that of the first scene.
     """
 
     files: Sequence[tuple[str, str]]
@@ -37,16 +40,24 @@ class Matches:
     without_state: Sequence[tuple[int, Key]]
     new: Sequence[int]
     skipped: int
+    films: Mapping[int, Film]
 
 
 def find_matches(
-    request: ImportRequest, db: Database, source: VectorSource, path_column: str | None
+    request: ImportRequest,
+    db: Database,
+    source: VectorSource,
+    path_column: str | None,
+    content_column: str | None,
 ) -> Matches:
     """
-    The rows for the vectors of a source. `path_column` is None for a table of ours or a new one. Raises
+    The rows for the vectors of a source. Both columns are None for a table of ours or a new one; if a table has its images
+    in a column of contents, they are named by # and their ids. Raises
     RunError for paths that are empty, occur twice, or have no row and may get none.
     """
     _check_paths(source)
+    if content_column is not None:
+        return _match_ids(request, db, source)
     if path_column is None:
         return _match_files(request, db, source)
     return _match_own_rows(request, db, source, path_column)
@@ -71,10 +82,13 @@ def _match_files(request: ImportRequest, db: Database, source: VectorSource) -> 
         places.add_roots(request.roots)
     elif unknown == "add":
         places.add_common_root(source)
-    files = [places.of(path) for path in source.paths]
-    _check_distinct(source, files)
+    films = films_among(source.paths, lambda path: places.of(path) in ids)
+    pictures, paths = _pictures(source, films)
+    files = [places.of(path) for path in paths]
+    _check_distinct(source, [(at, files[at]) for at in pictures])
     matched, without_state, new, strange = [], [], [], []
-    for position, file in enumerate(files):
+    for position in pictures:
+        file = files[position]
         if file in ids:
             matched.append((position, ids[file]))
             if known[file].size is None:
@@ -84,16 +98,13 @@ def _match_files(request: ImportRequest, db: Database, source: VectorSource) -> 
         else:
             strange.append(position)
     _check_known(request, source, strange, unknown)
-    return Matches(files, matched, without_state, new, len(strange))
+    return Matches(files, matched, without_state, new, len(strange), films)
 
 
 def _match_own_rows(
     request: ImportRequest, db: Database, source: VectorSource, column: str
 ) -> Matches:
-    if request.unknown == "add":
-        raise RunError(
-            f"table {request.table!r} is your own, so only you can add rows to it; use --unknown skip"
-        )
+    _check_adds_no_rows(request)
     table = store.find_image_table(db.conn, request.table)
     folder = str(request.database.resolve().parent)
     ids: dict[str, list[Key]] = {}
@@ -101,12 +112,52 @@ def _match_own_rows(
     for row in rows:
         ids.setdefault(_absolute(folder, str(row.source)), []).append(row.image_id)
     base = _only_root(request.roots) or folder
-    files = [("", _absolute(base, path)) for path in source.paths]
-    _check_distinct(source, files)
-    matched = [(at, key) for at, (_, file) in enumerate(files) for key in ids.get(file, ())]
-    strange = [at for at, (_, file) in enumerate(files) if file not in ids]
+    films = films_among(source.paths, lambda path: _absolute(base, path) in ids)
+    pictures, paths = _pictures(source, films)
+    files = [("", _absolute(base, path)) for path in paths]
+    _check_distinct(source, [(at, files[at]) for at in pictures])
+    matched = [(at, key) for at in pictures for key in ids.get(files[at][1], ())]
+    strange = [at for at in pictures if files[at][1] not in ids]
     _check_known(request, source, strange, request.unknown or "refuse")
-    return Matches(files, matched, matched, (), len(strange))
+    return Matches(files, matched, matched, (), len(strange), films)
+
+
+def _match_ids(request: ImportRequest, db: Database, source: VectorSource) -> Matches:
+    _check_adds_no_rows(request)
+    table = store.find_image_table(db.conn, request.table)
+    keys = db.execute("select {key} from {images}".format(**table.quoted()))
+    ids = {f"#{key}": key for (key,) in keys if table.is_key(key)}
+    files = [("", path) for path in source.paths]
+    _check_distinct(source, list(enumerate(files)))
+    matched = [(at, ids[path]) for at, (_, path) in enumerate(files) if path in ids]
+    strange = [at for at, (_, path) in enumerate(files) if path not in ids]
+    _check_known(request, source, strange, request.unknown or "refuse")
+    return Matches(files, matched, (), (), len(strange), {})
+
+
+def _check_adds_no_rows(request: ImportRequest) -> None:
+    if request.unknown == "add":
+        raise RunError(
+            f"table {request.table!r} is your own, so only you can add rows to it; use --unknown skip"
+        )
+
+
+def _pictures(
+    source: VectorSource, films: Mapping[int, Film]
+) -> tuple[Sequence[int], Sequence[str]]:
+    """The positions of pictures, and of the first scene of each film; and the paths of all positions. Raises RunError."""
+    if not films:
+        return range(len(source.paths)), source.paths
+    paths, others = list(source.paths), set[int]()
+    for first, film in films.items():
+        scenes = len(film.seconds)
+        if scenes > MOST_VECTORS:
+            raise RunError(
+                f"{film.path!r} has {scenes:,} scenes in {source.name}, more than {MOST_VECTORS}; nothing was imported"
+            )
+        paths[first : first + scenes] = [film.path] * scenes
+        others.update(range(first + 1, first + scenes))
+    return [at for at in range(len(paths)) if at not in others], paths
 
 
 def _absolute(folder: str, path: str) -> str:
@@ -122,11 +173,13 @@ def _only(roots: Collection[str]) -> str | None:
     return next(iter(roots)) if len(roots) == 1 else None
 
 
-def _check_distinct(source: VectorSource, files: Sequence[object]) -> None:
-    if len(set(files)) == len(files):
+def _check_distinct(source: VectorSource, files: Sequence[tuple[int, object]]) -> None:
+    """Of positions, each with its file."""
+    if len({file for _, file in files}) == len(files):
         return
-    twice = [at for at, times in Counter(files).items() if times > 1]
-    first = source.paths[files.index(twice[0])]
+    counts = Counter(file for _, file in files)
+    twice = [file for file, times in counts.items() if times > 1]
+    first = source.paths[next(at for at, file in files if file == twice[0])]
     others = f" and {len(twice) - 1:,} more are" if len(twice) > 1 else " is"
     raise RunError(
         f"{first!r}{others} in {source.name} more than once, with a vector each; nothing was imported"
@@ -162,7 +215,9 @@ class _Places:
     def __init__(self, roots: Collection[str], base: str | None):
         """`base` is the folder that relative paths are below."""
         self._entries = Entries()
-        self._roots = {self._entries.spelled(root): root for root in roots}
+        self._roots = {
+            root if is_url(root) else self._entries.spelled(root): root for root in roots
+        }
         self._base = base
         self._folders: dict[str, tuple[str, str]] = {}
 
@@ -176,6 +231,8 @@ class _Places:
     def of(self, path: str) -> tuple[str, str]:
         """(root, POSIX path below it); the root is "" for a path that is below none."""
         folder, name = os.path.split(path)
+        if folder not in self._folders and is_url(folder):
+            self._folders[folder] = self._in_roots(folder) or ("", f"{folder}/")
         if folder not in self._folders:
             absolute = self._absolute_folder(path, folder)
             # On a drive that ignores case the names of folders may be spelled otherwise in the table.

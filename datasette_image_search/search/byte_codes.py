@@ -23,6 +23,7 @@ from functools import cache
 import faiss
 import numpy as np
 
+from ..progress import Report
 from .faiss_files import NotOurs
 from .scanning import all_scores
 
@@ -88,6 +89,9 @@ class ByteCodes:
         error = self.residual * np.linalg.norm(query) + self.spread * np.linalg.norm(left)
         return scores, float(error + rounding)
 
+    def bytes_per_vector(self) -> int:
+        return self.rows.shape[1] * self.rows.itemsize + self.sums.itemsize
+
 
 @dataclass
 class Encoder:
@@ -134,6 +138,21 @@ def written(encoder: Encoder, blocks: Blocks) -> Iterator[np.ndarray]:
         sums.append(of_rows)
         yield rows
     yield np.concatenate(sums)
+
+
+def reported_twice(blocks: Blocks, count: int, report: Report) -> Blocks:
+    """The same blocks, of so many vectors, which are read once for encoder_for() and once for written()."""
+    done = 0
+
+    def reported() -> Iterator[np.ndarray]:
+        nonlocal done
+        for block in blocks():
+            report("Encoding", done // 2, count)
+            yield block
+            done += len(block)
+        report("Encoding", done // 2, count)
+
+    return reported
 
 
 def read_byte_codes(

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..engines.registry import BUILT_IN
 from ..store import Index
-from ..store.held_vectors import code_dimensions
+from ..store.code_dimensions import code_dimensions
 from ..store.references import References
 from ..store.tables import Rows, StoredVectors
 from .byte_codes import ByteCodes
@@ -40,7 +40,7 @@ class Codes:
     n vectors with their ids and, if keys are integers, those of their images. All have the same order of
     positions (0 to n - 1); vector ids ascend, and those of one film are the same. If it `has_biases`, correction.py has added components. `rows` are
     the rows of the database that were read for them, None if these have no tokens. `file` is the state of the
-    file that they are mapped from, and `memory` the mapping; None if they are in memory. Only a file has them `in_bytes`.
+    file that they are mapped from, and `memory` the mapping; None if they are in memory. Only files have them `in_bytes`.
     """
 
     faiss_index: faiss.IndexScalarQuantizer
@@ -82,7 +82,8 @@ class Codes:
         return self.nearest(vectors, n)
 
     def bytes_per_vector(self) -> float:
-        return self.faiss_index.code_size
+        in_bytes = 0 if self.in_bytes is None else self.in_bytes.bytes_per_vector()
+        return self.faiss_index.code_size + in_bytes
 
     def scores(self, vector: np.ndarray) -> np.ndarray:
         """The score of every position, shape (n,), float32."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import faiss
 import numpy as np
 
+from ..progress import Report
+from .byte_codes import Blocks, ByteCodes, encoder_for, read_byte_codes, reported_twice, written
 from .faiss_files import flat_prefix, read_flat
 from .scanning import rows_of
 
@@ -42,3 +44,19 @@ class CodesOnDisk:
             self._file.flush()
             memory = np.memmap(self._file, np.uint8, "r")
         return read_flat(memory, self._coder.d, self._count), memory
+
+
+def byte_codes_on_disk(
+    folder: Path, blocks: Blocks, count: int, dimensions: int, report: Report
+) -> ByteCodes | None:
+    """Those of so many vectors, in such a file; None if they are not worth it. Raises OSError if there is no room."""
+    blocks = reported_twice(blocks, count, report)
+    encoder = encoder_for(blocks, count, dimensions)
+    if encoder is None:
+        return None
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for part in written(encoder, blocks):
+            file.write(np.ascontiguousarray(part).data)
+        file.flush()
+        memory = np.memmap(file, np.uint8, "r")
+    return read_byte_codes(memory, dimensions, count, encoder.residual, encoder.spread)

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from ..store import Index
-from ..store.held_vectors import code_dimensions
+from ..store.code_dimensions import code_dimensions
 from ..store.references import References
 
 Rank = Literal["corrected", "cosine"]

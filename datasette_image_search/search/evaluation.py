@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ from ..progress import Report, silent
 from ..store import Index
 from ..store.indexes import WeightsOf, recorded_weights
 from ..store.vectors import count_vectors, vector_batches, vector_ids, vectors_by_id
+from .all_scores import AllScores
 from .approximate import IndexTypeError
+from .codes_on_disk import byte_codes_on_disk
 from .correction import with_biases
 from .indexing import check_asked, count_to_search, make_index
 from .live import LiveIndex, live_index
 from .lost_engines import survives_engines
+from .not_written import room_in
 from .references import references_of
 from .sample_queries import of_both_kinds, own_queries, sample_queries
 from .tuning import RECALL_AT
@@ -73,18 +76,24 @@ def evaluate_index(
             f"the vectors are in the engine {index.engine}; leave the other options out, which are of FAISS"
         )
     if any(asked.values()):
+        # Nothing is written beside the database, whose folder may be read-only.
+        folder = Path(tempfile.gettempdir())
         index, references = references_of(conn, index, weights_of, report)
         index, codes, made = make_index(
             conn,
             index,
             references,
             queries=queries,
-            # Nothing is written beside the database, whose folder may be read-only.
-            folder=Path(tempfile.gettempdir()),
+            folder=folder,
             report=report,
             weights_of=weights_of,
             **asked,
         )
+        with room_in(folder, index):
+            in_bytes = byte_codes_on_disk(
+                folder, codes.blocks, len(codes), codes.faiss_index.d, report
+            )
+        codes = replace(codes, in_bytes=in_bytes)
         live = LiveIndex(
             index, (codes,), from_sidecar=False, approximate=made, references=references
         )
@@ -124,7 +133,8 @@ def evaluate(
         rows.append(Evaluated(name, *measured, bytes_per_vector))
 
     if live.ranks_all:
-        measure("flat float16", lambda vector: _nearest(live, vector, first), code_size)
+        name = "flat float16 and bytes" if first_segment.in_bytes else "flat float16"
+        measure(name, lambda vector: _nearest(live, vector, first), code_size)
     else:
         # An engine reads all that it holds for each call.
         ranked = zip(*live.nearest(queries, first), strict=True)
@@ -144,6 +154,9 @@ def _there(conn: sqlite3.Connection, live: LiveIndex) -> np.ndarray:
 
 
 def _nearest(live: LiveIndex, vector: np.ndarray, n: int) -> Ranking:
+    """For a vector of shape (1, dimensions), as a search ranks the whole index."""
+    if live.segments[0].in_bytes is not None:
+        return AllScores(live, vector[0], n).best(n)
     (scores,), (positions,) = live.nearest(vector, n)
     return scores, positions
 

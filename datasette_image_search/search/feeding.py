@@ -17,7 +17,8 @@ from ..engines.protocol import EngineError, VectorEngine
 from ..errors import printable
 from ..progress import Report
 from ..store import Index
-from ..store.held_vectors import SCENES, code_dimensions, engine_of, lacks_vectors, source_of
+from ..store.code_dimensions import code_dimensions
+from ..store.held_vectors import SCENES, engine_of, lacks_vectors, source_of
 from ..store.indexes import WeightsOf
 from ..store.references import References
 from ..store.tables import Rows, StoredVectors

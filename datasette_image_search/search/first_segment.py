@@ -6,12 +6,14 @@ not know which it is.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from .. import store
+from ..files.whole_files import put_in_place
 from ..progress import Report
 from ..store import Index
+from ..store.connections import open_to_read
 from ..store.references import References
 from ..store.vectors import vector_batches
 from .codes import Codes, ids_of
@@ -19,7 +21,7 @@ from .held import NotHeld, believed, commit_of
 from .held_files import held_again, open_held
 from .lost_engines import claims_retry, reason_to_wait, regain
 from .segment import Segment
-from .sidecar import SidecarUnusable, open_sidecar, sidecar_path, write_sidecar
+from .sidecar import SidecarUnusable, open_sidecar, sidecar_path, written_beside
 from .stored import stored_codes
 
 
@@ -65,20 +67,23 @@ def is_outdated(database: Path, index: Index, segment: Segment) -> bool:
 
 
 def write_again(
-    conn: sqlite3.Connection,
-    database: Path,
-    was: Index,
-    segment: Segment,
-    references: References | None,
+    database: Path, was: Index, segment: Segment, references: References | None
 ) -> None:
     """
     Write the sidecar from what was read instead of it. This needs no write to the database: its
     rows will prove its state, and its token that it is the one that the database names.
     """
-    index = store.find_index(conn, was.image_table, was.model)
-    has_biases = references is not None or not index.references_token
+    has_biases = references is not None or not was.references_token
     is_of_engine = not isinstance(segment, Codes)
-    if index.sidecar == was.sidecar and has_biases and is_of_engine == (index.engine is not None):
-        # If the folder is read-only, what is in memory is as good.
-        with suppress(OSError, RuntimeError):
-            write_sidecar(sidecar_path(database, index), index, segment, like=database)
+    if not has_biases or is_of_engine != (was.engine is not None):
+        return
+    path = sidecar_path(database, was)
+    # If the folder is read-only, what is in memory is as good.
+    with (
+        suppress(OSError, RuntimeError, sqlite3.Error, store.StoreError),
+        written_beside(path, was, segment, like=database) as temporary,
+        closing(open_to_read(database)) as conn,
+    ):
+        # Of many vectors it takes so long that there may be another by now.
+        if store.find_index(conn, was.image_table, was.model).sidecar == was.sidecar:
+            put_in_place(temporary, path)

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..files.remote_urls import is_url
 from ..store import Index
-from ..store.held_vectors import code_dimensions, place_of_engine
+from ..store.code_dimensions import code_dimensions
+from ..store.held_vectors import place_of_engine
 from .codes import Ids
 from .held import Held, NotHeld, believed, commit_of
 from .lost_engines import EngineLost

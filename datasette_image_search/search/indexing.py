@@ -16,7 +16,6 @@ from .. import store
 from ..checked import check_flag, check_share, check_text, several
 from ..engines.protocol import EngineError
 from ..engines.registry import BUILT_IN
-from ..errors import ImageSearchError
 from ..files.run_lock import only_run
 from ..files.whole_files import put_in_place
 from ..progress import Report, silent
@@ -41,6 +40,7 @@ from .codes import Codes
 from .feeding import Asked, feed
 from .first_segment import open_segment
 from .lineage import NOBODY, Unproven, gone
+from .not_written import SidecarNotWritten, not_written, room_in
 from .references import own_references, references_of
 from .sample_queries import of_both_kinds, own_queries, sample_queries
 from .segment import Segment
@@ -48,6 +48,7 @@ from .sidecar import (
     SidecarUnusable,
     approximate_path,
     open_approximate,
+    open_sidecar,
     sidecar_path,
     sidecar_paths,
     text_tower_path,
@@ -64,15 +65,12 @@ MOST_BESIDE = 10_000
 """Vectors that may be added or deleted before it is worth feeding an engine: it takes more without being written anew."""
 
 
-class SidecarNotWritten(ImageSearchError):
-    """The disk is full, or the folder is read-only."""
-
-
 @dataclass(frozen=True)
 class IndexSummary:
     """
-    The index that was written, of so many `vectors`: `bytes_per_vector` of the exact codes, and the
-    approximate index that proposes from them, None if searches compare all. An `engine` has `tuning` in its place.
+    The index that was written, of so many `vectors`: `bytes_per_vector` of the exact codes, `in_bytes` too or in half
+    precision alone, and the approximate index that proposes from them, None if searches compare all. An `engine` has
+    `tuning` in its place.
     """
 
     vectors: int
@@ -81,6 +79,7 @@ class IndexSummary:
     approximate: Approximate | None
     engine: str = BUILT_IN
     tuning: Tuning | None = None
+    in_bytes: bool = False
 
 
 def feed_meanwhile(db: Database, table: str, weights_of: WeightsOf = recorded_weights) -> None:
@@ -263,15 +262,25 @@ def index_images(
         )
         report("Writing", 0, 1)
         index = _with_new_sidecar(index, codes)
-        _write_all(db, database, index, chosen[1], codes, made)
+        _write_all(db, database, index, chosen[1], codes, made, report)
+        with suppress(SidecarUnusable):
+            # As they are now, and perhaps in bytes too.
+            codes = open_sidecar(sidecar_path(database, index), index)
         report("Writing", 1, 1)
     return index, codes, made
 
 
 def summary_of(index: Index, codes: Segment, made: Approximate | None) -> IndexSummary:
     """Of what index_images() returns."""
-    size = codes.bytes_per_vector()
-    return IndexSummary(len(codes), index.dimensions, size, made, codes.engine_name, codes.tuning)
+    return IndexSummary(
+        len(codes),
+        index.dimensions,
+        codes.bytes_per_vector(),
+        made,
+        codes.engine_name,
+        codes.tuning,
+        in_bytes=codes.in_bytes is not None,
+    )
 
 
 def check_asked(type: str | None = None, target: float | None = None, *, gpu: bool = False) -> None:
@@ -363,13 +372,14 @@ def _write_all(
     references: References | None,
     codes: Segment,
     made: Approximate | None,
+    report: Report = silent,
 ) -> None:
     """Write both files of a sidecar or neither, and record them in the database, with the references."""
     path, path_of_approximate = sidecar_path(database, index), approximate_path(database, index)
     try:
         with ExitStack() as stack:
             written = [
-                (stack.enter_context(written_beside(place, index, each, like=database)), place)
+                (stack.enter_context(written_beside(place, index, each, database, report)), place)
                 for place, each in ((path, codes), (path_of_approximate, made))
                 if each is not None
             ]
@@ -383,7 +393,7 @@ def _write_all(
                 for temporary, place in written:
                     put_in_place(temporary, place)
     except (OSError, RuntimeError) as error:
-        raise _not_written(path, error) from error
+        raise not_written(path, error) from error
     if made is None:
         _remove([path_of_approximate])
 
@@ -399,7 +409,7 @@ def _write_codes(
     """Rewrite the sidecar, and record it in the database, with the references."""
     codes = _codes_to_write(db.conn, index, references, report, database.parent)
     index = _with_new_sidecar(index, codes)
-    _write(sidecar_path(database, index), index, codes, database)
+    _write(sidecar_path(database, index), index, codes, database, report)
     _record(db, index, references, codes)
     return index, codes
 
@@ -411,13 +421,8 @@ def _codes_to_write(
     report: Report,
     folder: Path | None,
 ) -> Codes:
-    try:
+    with room_in(folder, index):
         return stored_codes(conn, index, references, report=report, folder=folder)
-    except OSError as error:
-        raise SidecarNotWritten(
-            f"a file in {str(folder)!r} for the vectors of {index.image_table!r} could not be written "
-            f"({error.strerror or error}); make room there, and run index-images again"
-        ) from error
 
 
 def _record(db: Database, index: Index, references: References | None, codes: Segment) -> None:
@@ -437,19 +442,13 @@ def _record(db: Database, index: Index, references: References | None, codes: Se
             ) from None
 
 
-def _write(path: Path, index: Index, made: Codes | Approximate, database: Path) -> None:
+def _write(
+    path: Path, index: Index, made: Codes | Approximate, database: Path, report: Report = silent
+) -> None:
     try:
-        write_sidecar(path, index, made, like=database)
+        write_sidecar(path, index, made, database, report)
     except (OSError, RuntimeError) as error:
-        raise _not_written(path, error) from error
-
-
-def _not_written(path: Path, error: Exception) -> SidecarNotWritten:
-    # Without the rest of the message, which has the name of a temporary file.
-    reason = getattr(error, "strerror", None) or str(error).split(": ")[-1]
-    return SidecarNotWritten(
-        f"{str(path)!r} could not be written ({reason}); searches work without it, but take longer"
-    )
+        raise not_written(path, error) from error
 
 
 def _usable_approximate(

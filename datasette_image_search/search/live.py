@@ -146,24 +146,23 @@ class LiveIndex:
         first = self.segments[0]
         if self.approximate is None:
             assert first.tuning is not None
-            scores, positions = self._best(
-                vectors,
-                first.tuning.candidates,
-                None,
-                lambda vectors, n, _: first.propose(vectors, n),
-            )
+            n = first.tuning.candidates
+            scores, positions = self._best(vectors, n, None, lambda q, n, _: first.propose(q, n))
             return [(row[at >= 0], at[at >= 0]) for row, at in zip(scores, positions, strict=True)]
-        found = []
-        for vector, ids in zip(vectors, self.approximate.propose(vectors), strict=True):
-            positions = positions_among(first.vector_ids, np.sort(ids))
-            scores = first.scores_at(positions, vector)
-            for start, part in list(zip(self.starts(), self.segments, strict=True))[1:]:
-                newer = part.nearest(vector[None], self.approximate.tuning.candidates)
-                scores = np.append(scores, newer[0])
-                positions = np.append(positions, newer[1] + start)
-            order = np.argsort(-scores, kind="stable")
-            found.append((scores[order], positions[order]))
-        return found
+        n, proposed = self.approximate.tuning.candidates, self.approximate.propose(vectors)
+        return [self.ranked(*each, n) for each in zip(vectors, proposed, strict=True)]
+
+    def ranked(self, vector: np.ndarray, ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """As propose() has them, of the vectors of the first segment with these ids, and of the n best newer ones."""
+        first = self.segments[0]
+        positions = positions_among(first.vector_ids, np.sort(ids))
+        scores = first.scores_at(positions, vector)
+        for start, part in list(zip(self.starts(), self.segments, strict=True))[1:]:
+            newer = part.nearest(vector[None], n)
+            scores = np.append(scores, newer[0])
+            positions = np.append(positions, newer[1] + start)
+        order = np.argsort(-scores, kind="stable")
+        return scores[order], positions[order]
 
     def scores(self, vector: np.ndarray) -> np.ndarray:
         """The score of every position, shape (len,), float32."""
@@ -271,16 +270,17 @@ def live_index(conn: sqlite3.Connection, index: Index, report: Report | None = N
     key = (str(database), index.id)
     with _opening[key]:
         try:
-            return _opened(key, database, index, report)
-        except StoreError:
-            pass
-        except sqlite3.DatabaseError as error:
-            if "locked" in str(error):
+            live, is_read_anew = _opened(key, database, index, report)
+        except (StoreError, sqlite3.DatabaseError) as error:
+            if isinstance(error, sqlite3.DatabaseError) and "locked" in str(error):
                 raise
-        # Nothing is there any more, or a file without such a table, or one that is no database. `conn`
-        # reads the one that was.
-        live = _seen[key] = _read_by(conn, index, report)
-        return live
+            # There is no file any more, or one without such a table, or no database: `conn` reads the one that was.
+            live, is_read_anew = _read_by(conn, index, report), False
+            _seen[key] = live
+    # Other searches need not wait for this.
+    if is_read_anew and not live.from_sidecar and live.index.sidecar is not None:
+        write_again(database, live.index, live.segments[0], live.references)
+    return live
 
 
 def _read_by(conn: sqlite3.Connection, index: Index, report: Report | None) -> LiveIndex:
@@ -289,7 +289,10 @@ def _read_by(conn: sqlite3.Connection, index: Index, report: Report | None) -> L
         return _read(conn, index, None, report)
 
 
-def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> LiveIndex:
+def _opened(
+    key: _Key, database: Path, index: Index, report: Report | None
+) -> tuple[LiveIndex, bool]:
+    """And whether all of it was read anew."""
     before = _open.get(key)
     if before is not None and not _is_intact(before, database):
         before = None
@@ -310,9 +313,7 @@ def _opened(key: _Key, database: Path, index: Index, report: Report | None) -> L
             _forget_replaced(conn, str(database))
         # By its current id, which differs if another model replaced it.
         _open[str(database), index.id] = live
-        if is_read_anew and not live.from_sidecar and index.sidecar is not None:
-            write_again(conn, database, live.index, live.segments[0], live.references)
-    return live
+    return live, is_read_anew
 
 
 def open_index(database: Path, index: Index) -> LiveIndex | None:

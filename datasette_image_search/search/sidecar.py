@@ -42,11 +42,12 @@ import numpy as np
 
 from ..files.special_files import special_kind
 from ..files.whole_files import put_in_place, sync, temporary_beside
+from ..progress import Report, silent
 from ..store import Index
-from ..store.held_vectors import ALIGNMENT, code_dimensions
+from ..store.code_dimensions import ALIGNMENT, code_dimensions
 from ..store.tables import Rows
 from .approximate import MOST_ZEROS, Approximate
-from .byte_codes import ByteCodes, encoder_for, read_byte_codes, written
+from .byte_codes import ByteCodes, encoder_for, read_byte_codes, reported_twice, written
 from .codes import Codes
 from .faiss_files import NotOurs, flat_prefix, read_approximate, read_flat
 from .held import Held
@@ -180,14 +181,16 @@ def sidecar_paths(database: Path) -> list[Path]:
 _OURS = re.compile(r"-image-search-[0-9]+(\.faiss|\.approximate\.faiss|\.text\.onnx)")
 
 
-def write_sidecar(path: Path, index: Index, made: Made, like: Path | None = None) -> None:
+def write_sidecar(
+    path: Path, index: Index, made: Made, like: Path | None = None, report: Report = silent
+) -> None:
     """
     Write the codes of an index, or an approximate index that belongs to the codes that `index` names: beside,
     synced, renamed, so that a reader of `path` finds the old file or the new one, complete. It gets the
     permissions of the file `like`, otherwise it is for its owner only. Its header has `index.sidecar` and
     `index.sidecar_vector_id`.
     """
-    with written_beside(path, index, made, like) as temporary:
+    with written_beside(path, index, made, like, report) as temporary:
         put_in_place(temporary, path)
 
 
@@ -363,7 +366,7 @@ def _read_header(path: Path, data: np.ndarray) -> Header:
 
 @contextmanager
 def written_beside(
-    path: Path, index: Index, made: Made, like: Path | None = None
+    path: Path, index: Index, made: Made, like: Path | None = None, report: Report = silent
 ) -> Iterator[Path]:
     """
     The file of write_sidecar(), written, synced and read again, under the name that is given: for the
@@ -371,7 +374,7 @@ def written_beside(
     """
     with temporary_beside(path, like) as temporary:
         with temporary.open("wb") as file:
-            _write(file, index, made)
+            _write(file, index, made, report)
             sync(file)
         try:
             # A disk does not report all its errors to a writer.
@@ -381,7 +384,7 @@ def written_beside(
         yield temporary
 
 
-def _write(file: BinaryIO, index: Index, made: Made) -> None:
+def _write(file: BinaryIO, index: Index, made: Made, report: Report) -> None:
     """The CRC-32 is of the bytes that were meant, so that reading them back proves that they were written."""
     writer = _Writer(file)
     arrays, rows, tuning = [made.vector_ids], None, None
@@ -390,10 +393,11 @@ def _write(file: BinaryIO, index: Index, made: Made) -> None:
         if isinstance(made, Codes):
             writer.write(flat_prefix(made.faiss_index.d, len(made)))
             writer.write(made.as_bytes())
-            encoder = encoder_for(made.blocks, len(made), made.faiss_index.d)
+            blocks = reported_twice(made.blocks, len(made), report)
+            encoder = encoder_for(blocks, len(made), made.faiss_index.d)
             if encoder is not None:
                 bytes_at = writer.aligned()
-                for part in written(encoder, made.blocks):
+                for part in written(encoder, blocks):
                     writer.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
         arrays += [] if made.image_ids is None else [made.image_ids]
         rows = made.rows

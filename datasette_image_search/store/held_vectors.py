@@ -25,6 +25,7 @@ from sqlite_utils import Database
 
 from ..engines.protocol import EngineError, EngineRequest, VectorEngine
 from ..engines.registry import open_engine
+from .code_dimensions import code_dimensions
 from .connections import database_path
 from .indexes import read_indexes, update_index
 from .norms import ROUNDED_NORM_ERROR, are_unit
@@ -34,9 +35,6 @@ from .triggers import without_vector_triggers
 
 SCENES = MOST_VECTORS
 """An engine knows a vector by SCENES times the id of its row, and the number of the scene, 0 for a picture."""
-
-ALIGNMENT = 16
-"""FAISS is fast with vectors of a multiple of so many components."""
 
 LONG = 3.0
 PAUSE = 30.0
@@ -54,13 +52,6 @@ ROWS = 10_000
 
 class VectorsAway(EngineError):
     """The engine that alone has the vectors cannot be read: nothing can be searched, and nothing is lost."""
-
-
-def code_dimensions(index: Index) -> int:
-    """The components of a code of an index."""
-    if not index.references_token:
-        return index.dimensions
-    return (index.dimensions // ALIGNMENT + 1) * ALIGNMENT
 
 
 def place_of_engine(database: Path, index: Index) -> str:
@@ -124,7 +115,8 @@ def lacks_vectors(conn: sqlite3.Connection, index: Index) -> bool:
 def _away(index: Index, error: EngineError) -> VectorsAway:
     return VectorsAway(
         f"the vectors of {index.image_table!r} are in {index.engine} only, not in the database, and {error}; bring it back, "
-        "or name where it is, with index-images --uri; if it is lost, embed the images anew with embed-images --replace-model",
+        "or name where it is, with index-images --uri; if it is lost, import an export of them with import-image-vectors, or embed "
+        "the images anew with embed-images --replace-model",
         error.details,
     )
 
@@ -172,8 +164,13 @@ def _read(conn: sqlite3.Connection, index: Index, lasts: Sequence[int]) -> Mappi
     ids = np.repeat(ends - counts + 1 - starts, counts) + np.arange(counts.sum())
     try:
         vectors = engine.vectors(ids).astype(np.float64)
-        if not are_unit(vectors, ROUNDED_NORM_ERROR).all():
-            raise EngineError("vectors are missing or damaged there")
+        is_whole = are_unit(vectors, ROUNDED_NORM_ERROR)
+        if not is_whole.all():
+            first = ids[~is_whole][0] // SCENES
+            raise EngineError(
+                "vectors are missing or damaged there",
+                f"that of row {first} of {index.table.vectors}",
+            )
     except EngineError as error:
         raise _away(index, error) from error
     # Half precision leaves them a little too long or short.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from sqlite_utils import Database
 from sqlite_utils.db import quote_identifier
 
-from .held_vectors import HALF_PRECISION, SMALLEST, as_blobs
+from .held_vectors import HALF_PRECISION, SMALLEST, VectorsAway, as_blobs
 from .sources import sources_of
 from .tables import (
     ImageTable,
@@ -81,28 +81,34 @@ _ROW = {
 
 
 def write_imported(
-    db: Database, table: ImageTable, index: Index, ids: Sequence[Key], vectors: np.ndarray
+    db: Database,
+    table: ImageTable,
+    index: Index,
+    ids: Sequence[Key],
+    vectors: Sequence[np.ndarray],
+    scenes: Mapping[Key, Sequence[float]],
 ) -> int:
     """
-    The vectors, float32 of shape (n, dimensions), of n images, in place of others that they have. Equal
-    ones stay. How many were written. For `without_triggers`.
+    The vectors of n images, each float32 of shape (m, dimensions), in place of others that they have; of films with the
+    seconds of their `scenes`. Equal ones stay. How many images were written. For `without_triggers`.
     """
-    sql = ("insert into {vectors} (index_id, image_id, sha256, vector) values (?, ?, ?, ?)").format(
-        **table.quoted()
-    )
+    sql = (
+        "insert into {vectors} (index_id, image_id, sha256, vector, times) values (?, ?, ?, ?, ?)"
+    ).format(**table.quoted())
     there = _stored(db.conn, table, index, ids)
-    lasts = [old for *_, old in there.values() if isinstance(old, int)]
-    held = dict(zip(lasts, as_blobs(db.conn, index, lasts), strict=True))
+    held = _held(db.conn, index, [old for *_, old, _ in there.values() if isinstance(old, int)])
     changed = []
     outdated = []
-    for image_id, vector in zip(ids, vectors, strict=True):
+    for image_id, each in zip(ids, vectors, strict=True):
         if image_id not in there:
             continue  # Deleted since the survey.
-        blob = vector.tobytes()
-        sha256, old_sha256, old = there[image_id]
-        if old_sha256 == sha256 and (old == blob or _are_near(held.get(old), vector)):
+        blob = each.tobytes()
+        times = json.dumps(list(scenes[image_id])) if image_id in scenes else None
+        sha256, old_sha256, old, old_times = there[image_id]
+        is_same = old == blob or _are_near(held.get(old), each)
+        if old_sha256 == sha256 and is_same and old_times == times:
             continue
-        changed.append((index.id, image_id, sha256, blob))
+        changed.append((index.id, image_id, sha256, blob, times))
         if old is not None:
             outdated.append((index.id, image_id))
     names = table.quoted()
@@ -116,20 +122,29 @@ def write_imported(
     return len(changed)
 
 
+def _held(conn: sqlite3.Connection, index: Index, lasts: Sequence[int]) -> Mapping[Any, bytes]:
+    """The vectors that only an engine has; none if they are away, and whoever imports them brings them back."""
+    try:
+        return dict(zip(lasts, as_blobs(conn, index, lasts), strict=True))
+    except VectorsAway:
+        return {}
+
+
 def _are_near(held: bytes | None, vector: np.ndarray) -> bool:
     """Whether a vector may be the one that an engine has in half precision."""
     if held is None or len(held) != vector.nbytes:
         return False
+    vector = vector.ravel()
     changes = np.abs(vector_from_blob(held) - vector)
     return bool((changes <= HALF_PRECISION * np.abs(vector) + SMALLEST).all())
 
 
 def _stored(
     conn: sqlite3.Connection, table: ImageTable, index: Index, ids: Sequence[Key]
-) -> dict[Key, tuple[str | None, str | None, Any]]:
-    """Id -> (sha256 of the picture, sha256 that its vector carries, cell of its vector), for images that exist."""
+) -> dict[Key, tuple[str | None, str | None, Any, Any]]:
+    """Id -> (sha256 of the picture, sha256 that its vector carries, cells of its vector and times), for images that exist."""
     sql = (
-        "select {images}.{key}, source.sha256, side.sha256, side.vector "
+        "select {images}.{key}, source.sha256, side.sha256, side.vector, side.times "
         "from json_each(?) as wanted "
         "cross join {images} on {images}.{key} = wanted.value "
         "left join {state} as source on source.image_id = {images}.{key} "

@@ -23,6 +23,7 @@ from .outside_errors import in_one_sentence
 Paths = str | os.PathLike[str]
 
 T = TypeVar("T")
+User = TypeVar("User", bound="UsesDatabase")
 
 
 class OpenedDatabase:
@@ -116,6 +117,36 @@ class OpenedDatabase:
             raise ImageSearchError(
                 "the connection has changes that are not committed; commit them first"
             )
+
+
+class UsesDatabase:
+    """A database that its user closes, or that a `with` closes: see OpenedDatabase."""
+
+    def __init__(
+        self, database: Paths | sqlite3.Connection | Database, *, raw_errors: bool = False
+    ) -> None:
+        self._database = OpenedDatabase(database, raw_errors=raw_errors)
+
+    def __enter__(self: User) -> User:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The connection that all methods but `embed` and `import_vectors` use."""
+        return self._database.conn
+
+    @property
+    def path(self) -> Path:
+        """The file of the database."""
+        return self._database.path
+
+    @property
+    def migrated(self) -> bool:
+        """Whether a method that writes brought an older database to this version."""
+        return self._database.migrated
 
 
 def used(images: type[T]) -> type[T]:

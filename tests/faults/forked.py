@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -180,12 +181,17 @@ def _serve() -> None:
 
 
 def _import_everything() -> None:
+    # What it warns of is a process that used it before it forks.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
     import numpy as np
 
     from datasette_image_search.embedders import registry
     from datasette_image_search.embedders.palette import PaletteEmbedder
+    from datasette_image_search.engines.lance import _imported as import_lance
 
     from . import searches  # noqa: F401
+
+    import_lance()
 
     import_commands()
 

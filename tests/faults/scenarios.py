@@ -56,7 +56,7 @@ class Place:
     def copy(self, original: Path, copy: Path) -> None:
         """A database with the files beside it, into a folder that stays: it may be a disk."""
         for file in copy.parent.iterdir():
-            file.unlink()
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
         shutil.copytree(original.parent, copy.parent, dirs_exist_ok=True)
 
     def begin(self) -> None:
@@ -80,6 +80,8 @@ class Scenario:
     """Whether the database was made by version 0.1."""
     draw: Callable[[Path], None] | None = None
     """Draws the pictures; those of draw_pictures() if it is None."""
+    is_of_engine: bool = False
+    """Whether threads of an engine write too."""
 
     def __str__(self) -> str:
         return self.name
@@ -104,7 +106,12 @@ class Prepared:
     def calls(self) -> list[Call]:
         """Those of the command that write."""
         self.place.begin()
-        return calls_of(self.forker, *self.line, within=self.place.folder)
+        return calls_of(
+            self.forker,
+            *self.line,
+            within=self.place.folder,
+            of_threads=self.scenario.is_of_engine,
+        )
 
 
 def prepare(scenario: Scenario, folder: Path, forker: Forker) -> Prepared:
@@ -248,6 +255,10 @@ DUPLICATES = other("find-duplicates", "--threshold", "0.9", "--write", "-s")
 EVERYTHING = (PALETTE, TAG, DUPLICATES, other("index-images", "--type", "IVF2,SQ8", "-s"))
 
 
+def engine(*options: str) -> Arguments:
+    return other("index-images", "--engine", "lance", *options, "-s")
+
+
 def positions(database: Path, place: Place) -> tuple:
     """Where each image was taken, all but the first."""
     return "query", database, "update images set latitude = 40 + id, longitude = id where id > 1"
@@ -288,6 +299,21 @@ def scenarios() -> Iterable[Scenario]:
     )
     yield Scenario("index flat", other("index-images", "--type", "flat", "-s"), EVERYTHING)
     yield Scenario("index ivf", other("index-images", "--type", "IVF2,SQ8", "-s"), (PALETTE,))
+    yield Scenario("feed an engine", engine(), (PALETTE,), is_of_engine=True)
+    alone = engine("--no-stored-vectors")
+    yield Scenario(
+        "second run with an engine alone",
+        embed("--prune"),
+        (PALETTE, alone),
+        change_pictures,
+        is_of_engine=True,
+    )
+    yield Scenario(
+        "bring vectors back from an engine",
+        engine("--stored-vectors"),
+        (PALETTE, alone),
+        is_of_engine=True,
+    )
     yield Scenario("tag", TAG, (PALETTE,))
     yield Scenario("tag again", other("tag-images", "dark", "light", "--replace", "-s"), EVERYTHING)
     yield Scenario("find duplicates", DUPLICATES, (PALETTE,))

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,6 +25,8 @@ from datasette_image_search import store
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.search.query import image_term, vector_to_term
 from datasette_image_search.sql import register_functions
+from datasette_image_search.store import Index
+from datasette_image_search.store.held_vectors import SCENES
 
 from ..commands import command
 
@@ -120,6 +123,7 @@ def state_of(conn: sqlite3.Connection, table: str = "images") -> State:
         [index.id],
     ).fetchall()
     length = 4 * index.dimensions
+    rows = [(id, vector_of(conn, index, cell)) for id, cell in rows]
     rows = [(id, vector) for id, vector in rows if is_sound(vector, index.dimensions)]
     vectors = np.frombuffer(b"".join(vector[:length] for _, vector in rows), "<f4")
     everything = dict(conn.execute("select {key}, {content} from {images}".format(**names)))
@@ -149,6 +153,26 @@ def state_of(conn: sqlite3.Connection, table: str = "images") -> State:
             if len(vector) > length
         },
     )
+
+
+def vector_of(conn: sqlite3.Connection, index: Index, cell: object) -> object:
+    """What a row has as its vector, or what a dataset of Lance beside the database has for it."""
+    if not isinstance(cell, int):
+        return cell
+    (database,) = (file for _, name, file in conn.execute("pragma database_list") if name == "main")
+    held = _held(f"{database}-image-search-{index.id}.lance", index.sidecar)
+    vectors = np.stack([held[id] for id in range(cell // SCENES * SCENES, cell + 1)])
+    vectors = vectors[:, : index.dimensions].astype(np.float64)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype("<f4").tobytes()
+
+
+@lru_cache(maxsize=2)
+def _held(place: str, token: str) -> Mapping[int, np.ndarray]:
+    import lance
+
+    rows = lance.dataset(place, version=f"image-search-{token}").to_table()
+    ids, vectors = rows.column("id").to_pylist(), rows.column("vector").to_pylist()
+    return dict(zip(ids, map(np.array, vectors), strict=True))
 
 
 def is_sound(vector: object, dimensions: int) -> bool:

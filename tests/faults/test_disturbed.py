@@ -110,7 +110,7 @@ def test_a_disk_that_is_full(prepared: Prepared, rounds: Iterator[Random]) -> No
         with full_disk(folder) as resize:
             prepared.place.begin()
             free = random.randrange(2**20)
-            resize(sum(path.stat().st_size for path in folder.iterdir()) + free)
+            resize(sum(512 * path.stat().st_blocks for path in folder.rglob("*")) + free)
             ended = prepared.forker.run(*prepared.line)
             check_told(ended)
             resize(2**26)

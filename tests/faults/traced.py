@@ -19,25 +19,29 @@ from .forked import Ended, Forker, Running
 
 WRITES = (
     *("write", "writev", "pwrite64", "pwritev", "fsync", "fdatasync", "ftruncate"),
-    *("rename", "renameat", "renameat2", "unlink", "unlinkat", "fallocate"),
+    *("rename", "renameat", "renameat2", "linkat", "unlink", "unlinkat", "fallocate"),
 )
 """What changes files. What an architecture has no such call for is none (the question mark)."""
 
-_CALL = re.compile(r"(\w+)\((.*)")
+_CALL = re.compile(r"(?:(\d+) +)?(\w+)\((.*)")
 
 
 @dataclass(frozen=True)
 class Call:
-    """A system call of the main thread: the `number`th of this name, and what strace printed of it."""
+    """
+    A system call: the `number`th of this name that its thread makes, and what strace printed of it. Those of another thread
+    than the main one come at about the same place each time.
+    """
 
     name: str
     number: int
     text: str
+    of_thread: bool = False
 
     @property
     def kind(self) -> tuple[str, str]:
         """What is done, and to which kind of file."""
-        ending = re.search(r"(-journal|-wal|-shm|\.faiss|\.lock|\.db)\b", self.text)
+        ending = re.search(r"(-journal|-wal|-shm|\.faiss|\.lance|\.lock|\.db)\b", self.text)
         return self.name, ending[1] if ending else ""
 
     def __str__(self) -> str:
@@ -60,26 +64,35 @@ def problem() -> str | None:
     return None if "attached" in said else f"strace cannot trace here: {said.strip()}"
 
 
-def calls_of(forker: Forker, *arguments: object, within: Path) -> list[Call]:
-    """The calls, in the order in which an undisturbed command makes them, that touch files of a folder."""
+def calls_of(
+    forker: Forker, *arguments: object, within: Path, of_threads: bool = False
+) -> list[Call]:
+    """
+    The calls of the main thread, or those `of_threads` too, in the order in which an undisturbed command makes them, that touch
+    files of a folder.
+    """
+    running = forker.start(*arguments, held=True)
     with tempfile.NamedTemporaryFile("r") as log:
-        ended = _traced(forker.start(*arguments, held=True), "-y", "-o", log.name)
+        ended = _traced(running, *(["-f"] if of_threads else []), "-y", "-o", log.name)
         assert ended.code == 0, ended
         lines = log.read().splitlines()
     calls, numbers = [], Counter()
     for line in lines:
         if match := _CALL.match(line):
-            name, text = match.groups()
-            numbers[name] += 1
-            if str(within) in text:
-                calls.append(Call(name, numbers[name], text))
+            thread, name, text = match.groups()
+            of_thread = thread is not None and int(thread) != running.pid
+            numbers[thread, name] += 1
+            # By this threads wake each other too, any number of times.
+            is_of_file = not (of_threads and name == "write")
+            if str(within) in text and is_of_file:
+                calls.append(Call(name, numbers[thread, name], text, of_thread))
     return calls
 
 
 def killed_at(forker: Forker, call: Call, *arguments: object) -> Ended:
     """A command that is killed before a call (or ends, where it comes to make fewer)."""
     inject = f"inject={call.name}:signal=KILL:when={call.number}"
-    return _traced(forker.start(*arguments, held=True), "-e", inject)
+    return _traced(forker.start(*arguments, held=True), *_threads(call), "-e", inject)
 
 
 def killed_at_unlink(forker: Forker, file: Path, number: int, *arguments: object) -> Ended:
@@ -93,7 +106,11 @@ def failing_at(
 ) -> Ended:
     """A command for which a call fails; with `for_ever` also all of that name that come after it."""
     inject = f"inject={call.name}:error={error}:when={call.number}{'+' if for_ever else ''}"
-    return _traced(forker.start(*arguments, held=True), "-e", inject)
+    return _traced(forker.start(*arguments, held=True), *_threads(call), "-e", inject)
+
+
+def _threads(call: Call) -> tuple[str, ...]:
+    return ("-f",) if call.of_thread else ()
 
 
 def _traced(running: Running, *options: str | Path) -> Ended:

@@ -104,8 +104,14 @@ class Described:
     schema: frozenset[str]
 
 
+HALF_PRECISION = 1e-3
+
+
 class About:
-    """A vector, equal to one that differs by rounding: as a model's do, with what is in the batch."""
+    """
+    A vector, equal to one that differs by rounding: as a model's do, with what is in the batch, and those of an engine, which
+    has them in half precision.
+    """
 
     def __init__(self, vector: bytes) -> None:
         self.values = np.frombuffer(vector, "<f4")
@@ -114,7 +120,7 @@ class About:
         return (
             isinstance(other, About)
             and len(self.values) == len(other.values)
-            and np.allclose(self.values, other.values, rtol=0, atol=1e-5)
+            and np.allclose(self.values, other.values, rtol=0, atol=HALF_PRECISION)
         )
 
     __hash__ = None
@@ -148,11 +154,13 @@ def _described(conn: sqlite3.Connection, table: str) -> Described:
     models = {}
     if "image_search_indexes" in tables:
         # Not those that are being made, which nobody searches yet.
-        models = {index.id: index.model for index in store.read_indexes(conn, table)}
-        for image, index, vector in conn.execute(
+        indexes = {index.id: index for index in store.read_indexes(conn, table)}
+        models = {id: index.model for id, index in indexes.items()}
+        for image, index, cell in conn.execute(
             f'select image_id, index_id, vector from "_{table}_vectors"'
         ):
             if index in models:
+                vector = searches.vector_of(conn, indexes[index], cell)
                 images[path_of[image]]["vectors"][models[index]] = About(vector)
         for image, webp in conn.execute(f'select image_id, webp from "_{table}_thumbnails"'):
             images[path_of[image]]["thumbnail"] = _digest(webp)
@@ -184,6 +192,8 @@ def _described(conn: sqlite3.Connection, table: str) -> Described:
             groups[group].add((path_of[image], keep))
         all_at_once["duplicates"] = {frozenset(group) for group in groups.values()}
     if models:
+        sql = f'select typeof(vector), count(*) from "_{table}_vectors" group by 1'
+        all_at_once["cells"] = dict(conn.execute(sql))
         columns = "image_table, model, fingerprint, dimensions, weights, index_type"
         rows = conn.execute(f"select {columns} from image_search_indexes order by model")
         all_at_once["indexes"] = [tuple(row) for row in rows]

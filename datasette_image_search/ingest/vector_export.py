@@ -1,0 +1,165 @@
+"""The vectors of an index -> a .npy file, and a text file with their paths, which import_vectors() reads again."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import store
+from ..errors import ImageSearchError
+from ..files.whole_files import put_in_place, sync, temporary_beside
+from ..store import Index, Key
+from ..store.connections import database_path
+from ..store.filters import passing
+from ..store.reads import locations
+from ..store.tables import StoredVectors
+from ..store.vectors import count_vectors, scene_times, vector_batches
+from .report import Progress
+from .scene_lines import lines_of
+
+HEADER = 128
+"""Bytes that the header of the file has, however many vectors it turns out to have."""
+
+
+class ExportError(ImageSearchError):
+    """The files cannot have these names, or there is nothing to write."""
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """
+    So many `vectors` of `images` by a `model` were written. `left_out` are images whose paths have line breaks, or that have
+    several vectors and are no films; `example` is the path of one.
+    """
+
+    model: str
+    images: int
+    vectors: int
+    dimensions: int
+    left_out: int
+    example: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Vectors that are to be written, shape (n, dimensions), with their lines; and paths that cannot be written."""
+
+    images: int
+    vectors: np.ndarray
+    lines: list[str]
+    left_out: list[str]
+
+
+def export_vectors(
+    conn: sqlite3.Connection,
+    index: Index,
+    file: Path,
+    paths: Path,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> ExportSummary:
+    """
+    Write the vectors of all images that are searched, float32, in the order of their rows, and a line with a path for each.
+    Both files are replaced when both are whole. Raises ExportError, VectorsAway or OSError.
+    """
+    _check_names(file, paths)
+    started = time.perf_counter()
+    images = vectors = 0
+    left_out: list[str] = []
+    like = database_path(conn)
+    with temporary_beside(paths, like) as lines_file, temporary_beside(file, like) as array_file:
+        with lines_file.open("wb") as lines, array_file.open("wb") as array, store.snapshot(conn):
+            total = count_vectors(conn, index)
+            array.write(_header(0, index.dimensions))
+            for batch in _batches(conn, index):
+                array.write(batch.vectors.astype("<f4").tobytes())
+                lines.write("".join(f"{line}\n" for line in batch.lines).encode())
+                images += batch.images
+                vectors += len(batch.lines)
+                left_out += batch.left_out
+                on_progress(Progress(images, total, 0, "", "Exporting"))
+            if not images:
+                raise ExportError(f"{index.image_table!r} has no vectors to export")
+            array.seek(0)
+            array.write(_header(vectors, index.dimensions))
+            for each in (lines, array):
+                sync(each)
+        put_in_place(lines_file, paths)
+        put_in_place(array_file, file)
+    return ExportSummary(
+        index.model,
+        images,
+        vectors,
+        index.dimensions,
+        len(left_out),
+        left_out[0] if left_out else "",
+        time.perf_counter() - started,
+    )
+
+
+def _check_names(file: Path, paths: Path) -> None:
+    """Names must end so, so that no other file is replaced, such as the database."""
+    for path, ending in ((file, ".npy"), (paths, ".txt")):
+        if path.suffix != ending:
+            raise ExportError(f"{str(path)!r} does not end in {ending}; name another file")
+
+
+def _header(n: int, dimensions: int) -> bytes:
+    """Of the format of NumPy, version 1.0: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html"""
+    shape = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({n}, {dimensions}), }}"
+    size = HEADER - 10
+    return b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + f"{shape:<{size - 1}}\n".encode()
+
+
+def _batches(conn: sqlite3.Connection, index: Index) -> Iterator[_Named]:
+    database = database_path(conn)
+    folder = Path() if database is None else database.parent
+    seen: set[str] = set()
+    for stored in vector_batches(conn, index):
+        there = set(passing(conn, index, np.unique(stored.vector_ids).tolist(), None))
+        keys = [stored.image_ids[at] for at in stored.starts().tolist()]
+        places = locations(conn, index, keys)
+        if index.content_column is None:
+            paths = {key: str(place.whole(folder)) for key, place in places.items()}
+        else:
+            paths = {key: place.path for key, place in places.items()}
+        yield _named(conn, index, stored, there, paths, seen)
+
+
+def _named(
+    conn: sqlite3.Connection,
+    index: Index,
+    stored: StoredVectors,
+    there: Collection[int],
+    paths: Mapping[Key, str],
+    seen: set[str],
+) -> _Named:
+    """
+    Those of the vectors that are `there`. Rows of a person's own table that have one path have one vector, of the first
+    that is `seen`: an import gives it to all of them.
+    """
+    starts = stored.starts()
+    ids = stored.vector_ids[starts].tolist()
+    times = scene_times(conn, index, ids)
+    chosen = [np.empty((0, index.dimensions), np.float32)]
+    lines: list[str] = []
+    left_out: list[str] = []
+    for id, at, vectors in zip(
+        ids, starts.tolist(), np.split(stored.vectors, starts[1:]), strict=True
+    ):
+        if id not in there or (path := paths[stored.image_ids[at]]) in seen:
+            continue
+        seconds = times.get(id, ())
+        if {"\n", "\r"} & set(path) or len(vectors) != max(1, len(seconds)):
+            left_out.append(path)
+            continue
+        if index.path_column is not None:
+            seen.add(path)
+        chosen.append(vectors)
+        lines += lines_of(path, seconds)
+    return _Named(len(chosen) - 1, np.concatenate(chosen), lines, left_out)
